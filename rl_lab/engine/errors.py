@@ -1,0 +1,28 @@
+"""What can go wrong, by class: a user's tests can tell a wrong shape from a wrong state.
+
+Each class also inherits the built-in exception that PyTorch raises in the same place, so code written for PyTorch catches it.
+"""
+
+
+class ShapeError(RuntimeError):
+    """Shapes that do not fit together; the message names them."""
+
+
+class DtypeError(TypeError, RuntimeError):
+    """A dtype outside float32, int64 and bool, or one that the operation does not take."""
+
+
+class DeviceError(RuntimeError):
+    """A device other than ``cpu``."""
+
+
+class StateError(RuntimeError):
+    """A call that does not fit the state of the graph: backward over freed values, a saved value changed in place."""
+
+
+class NumericalError(ArithmeticError):
+    """NaN or infinity where a finite number is needed."""
+
+
+class RecordingError(RuntimeError):
+    """An action that cannot be recorded into a program, such as reading a value."""

@@ -1,0 +1,142 @@
+"""Elementwise kernels: one expression each, over one, two or three operands that broadcast.
+
+The output is contiguous with ``n`` rows of ``m`` elements. An operand ``a`` has strides ``a0`` between rows and ``a1`` between
+elements (0 repeats it), so rows, columns, scalars and transposed matrices need no copy. Contiguous rows and scalar operands have
+a loop of their own that LLVM vectorises.
+"""
+
+import math
+
+import numpy as np
+
+from rl_lab.engine.kernels import scalar
+from rl_lab.engine.primitive import In, InBool, InInt, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
+
+_NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.float32(np.nan), "inf": np.float32(np.inf)} | {
+    name: getattr(scalar, name) for name in ("exp32", "sigmoid32", "tanh32", "softplus32", "remainder32")
+}
+_OUTPUT_TYPE = {"float32": "F", "int64": "I", "uint8": "np.uint8"}
+
+
+def _loop(condition: str, loads: dict[str, str], expression: str) -> str:
+    """One inner loop over j; loads whose index does not mention j stand before it."""
+    outside = "".join(f"            {name} = {index}\n" for name, index in loads.items() if "j" not in index)
+    inside = "".join(f"                {name} = {index}\n" for name, index in loads.items() if "j" in index)
+    return (
+        f"        {condition}:\n{outside}            for j in range(m):\n{inside}                out[o + j] = {expression}\n"
+    )
+
+
+def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Primitive:
+    """A primitive ``name(out, operands..., n, m, a0, a1, b0, b1, ...)`` that computes ``expression`` of the operands' elements."""
+    names = list(operands)
+    expression = f"{_OUTPUT_TYPE[out.dtype]}({expression})"
+    body = "    for i in range(n):\n        o = i * m\n" + "".join(f"        p{v} = i * {v}0\n" for v in names)
+    contiguous = {v: f"p_{v}[p{v} + j]" for v in names}
+    body += _loop("if " + " and ".join(f"{v}1 == 1" for v in names), contiguous, expression)
+    if len(names) == 2:
+        for constant, other in (names, names[::-1]):
+            loads = {**contiguous, constant: f"p_{constant}[p{constant}]"}
+            body += _loop(f"elif {constant}1 == 0 and {other}1 == 1", loads, expression)
+    body += _loop("else", {v: f"p_{v}[p{v} + {v}1 * j]" for v in names}, expression)
+    numbers = {"n": Int, "m": Int} | {f"{v}{axis}": Int for v in names for axis in (0, 1)}
+    return primitive_from_source(name, {"out": out, **{f"p_{v}": r for v, r in operands.items()}, **numbers}, body, _NAMESPACE, __file__)
+
+
+def _unary(name: str, expression: str, x: Role = In, out: Role = Out) -> Primitive:
+    return _elementwise(name, expression, out, x=x)
+
+
+def _binary(name: str, expression: str, operands: Role = In, out: Role = Out) -> Primitive:
+    return _elementwise(name, expression, out, a=operands, b=operands)
+
+
+def _backward(name: str, expression: str) -> Primitive:
+    """The gradient of a unary function from the gradient ``g`` of its value and its saved input or output ``s``."""
+    return _elementwise(name, expression, Out, g=In, s=In)
+
+
+# --- float32 ---------------------------------------------------------------------------------------------------------
+
+neg = _unary("neg", "-x")
+absolute = _unary("absolute", "abs(x)")
+sign = _unary("sign", "x if x != x else F(x > F(0)) - F(x < F(0))")
+exp = _unary("exp", "exp32(x)")
+expm1 = _unary("expm1", "math.expm1(x)")
+log = _unary("log", "np.log(x)")
+log1p = _unary("log1p", "np.log1p(x)")
+log2 = _unary("log2", "np.log2(x)")
+sqrt = _unary("sqrt", "np.sqrt(x)")
+rsqrt = _unary("rsqrt", "F(1) / np.sqrt(x)")
+square = _unary("square", "x * x")
+reciprocal = _unary("reciprocal", "F(1) / x")
+sin = _unary("sin", "np.sin(x)")
+cos = _unary("cos", "np.cos(x)")
+tanh = _unary("tanh", "tanh32(x)")
+sigmoid = _unary("sigmoid", "sigmoid32(x)")
+relu = _unary("relu", "x if not x < F(0) else F(0)")
+softplus = _unary("softplus", "softplus32(x)")
+erf = _unary("erf", "math.erf(x)")
+floor = _unary("floor", "math.floor(x) if abs(x) < F(8388608) else x")
+ceil = _unary("ceil", "math.ceil(x) if abs(x) < F(8388608) else x")
+rint = _unary("rint", "np.rint(x)")
+
+add = _binary("add", "a + b")
+sub = _binary("sub", "a - b")
+mul = _binary("mul", "a * b")
+div = _binary("div", "a / b")
+power = _binary("power", "a ** b")
+maximum = _binary("maximum", "a if a > b or a != a else b")
+minimum = _binary("minimum", "a if a < b or a != a else b")
+remainder = _binary("remainder", "remainder32(a, b)")
+
+neg_backward = neg
+absolute_backward = _backward("absolute_backward", "g * (F(s > F(0)) - F(s < F(0)))")
+tanh_backward = _backward("tanh_backward", "g * (F(1) - s * s)")
+sigmoid_backward = _backward("sigmoid_backward", "g * (F(1) - s) * s")
+relu_backward = _backward("relu_backward", "g if s > F(0) else (F(0) if s == s else g)")
+leaky_relu = _elementwise("leaky_relu", "x if x > F(0) else x * slope", Out, x=In, slope=In)
+leaky_relu_backward = _elementwise("leaky_relu_backward", "g if s > F(0) else g * slope", Out, g=In, s=In, slope=In)
+clamp = _elementwise("clamp", "(high if x > high else x) if not x < low else (low if low < high else high)", Out, x=In, low=In, high=In)
+clamp_backward = _elementwise(
+    "clamp_backward", "g if (s >= low and s <= high) or s != s else F(0)", Out, g=In, s=In, low=In, high=In
+)
+where = _elementwise("where", "a if c else b", Out, c=InBool, a=In, b=In)
+keep_where = _elementwise("keep_where", "g if c else F(0)", Out, g=In, c=InBool)
+keep_where_not = _elementwise("keep_where_not", "F(0) if c else g", Out, g=In, c=InBool)
+# smooth L1 (Huber) of a difference, and its slope; beta > 0
+smooth_l1 = _elementwise("smooth_l1", "F(0.5) * x * x / beta if abs(x) < beta else abs(x) - F(0.5) * beta", Out, x=In, beta=In)
+smooth_l1_backward = _elementwise(
+    "smooth_l1_backward", "g * (x / beta if abs(x) < beta else F(x > F(0)) - F(x < F(0)))", Out, g=In, x=In, beta=In
+)
+
+isnan = _unary("isnan", "x != x", out=OutBool)
+isinf = _unary("isinf", "abs(x) == inf", out=OutBool)
+isfinite = _unary("isfinite", "abs(x) < inf", out=OutBool)
+
+# --- int64 -----------------------------------------------------------------------------------------------------------
+
+neg_int = _unary("neg_int", "-x", InInt, OutInt)
+absolute_int = _unary("absolute_int", "abs(x)", InInt, OutInt)
+sign_int = _unary("sign_int", "I(x > 0) - I(x < 0)", InInt, OutInt)
+add_int = _binary("add_int", "a + b", InInt, OutInt)
+sub_int = _binary("sub_int", "a - b", InInt, OutInt)
+mul_int = _binary("mul_int", "a * b", InInt, OutInt)
+power_int = _binary("power_int", "a ** b", InInt, OutInt)
+maximum_int = _binary("maximum_int", "max(a, b)", InInt, OutInt)
+minimum_int = _binary("minimum_int", "min(a, b)", InInt, OutInt)
+# Python's floor division and remainder; a zero divisor is caught before the launch
+floordiv_int = _binary("floordiv_int", "a // b", InInt, OutInt)
+remainder_int = _binary("remainder_int", "a % b", InInt, OutInt)
+where_int = _elementwise("where_int", "a if c else b", OutInt, c=InBool, a=InInt, b=InInt)
+where_bool = _elementwise("where_bool", "a if c else b", OutBool, c=InBool, a=InBool, b=InBool)
+
+# --- comparisons and logic -------------------------------------------------------------------------------------------
+
+_COMPARISONS = {"eq": "a == b", "ne": "a != b", "lt": "a < b", "le": "a <= b", "gt": "a > b", "ge": "a >= b"}
+compare = {name: _binary(name, text, In, OutBool) for name, text in _COMPARISONS.items()}
+compare_int = {name: _binary(f"{name}_int", text, InInt, OutBool) for name, text in _COMPARISONS.items()}
+logical_not = _unary("logical_not", "x == 0", InBool, OutBool)
+logical_and = _binary("logical_and", "a & b", InBool, OutBool)
+logical_or = _binary("logical_or", "a | b", InBool, OutBool)
+logical_xor = _binary("logical_xor", "a ^ b", InBool, OutBool)

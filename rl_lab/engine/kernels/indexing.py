@@ -1,0 +1,145 @@
+"""Reading and writing at positions that are data.
+
+Indices are checked here, where they are read: one outside its axis is skipped and reported in ``status`` (a flag, the index, the
+axis' size), which the caller looks at after the launch, or a program after its replay. Nothing is ever read or written out of
+bounds. With ``wrap`` an index may be negative and counts from the end.
+
+Unless said otherwise ``x`` is contiguous, ``x[n, r, m]``, and an index picks along the middle axis.
+"""
+
+import numpy as np
+from numba import njit
+
+from rl_lab.engine.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutBool, OutInt, primitive
+
+F = np.float32
+
+
+@njit(error_model="numpy")
+def _checked(status, index, size, wrap):
+    """The position, or -1 and a report."""
+    position = index + size if wrap and index < 0 else index
+    if position < 0 or position >= size:
+        status[0], status[1], status[2] = 1, index, size
+        return -1
+    return position
+
+
+@njit(error_model="numpy")
+def _take(out, x, index, status, n, r, m, count, wrap):
+    for c in range(count):
+        at = _checked(status, index[c], r, wrap)
+        if at < 0:
+            continue
+        for i in range(n):
+            p, o = (i * r + at) * m, (i * count + c) * m
+            for j in range(m):
+                out[o + j] = x[p + j]
+
+
+@primitive
+def take(out: Out, x: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """out[i, c, :] = x[i, index[c], :]"""
+    _take(out, x, index, status, n, r, m, count, wrap)
+
+
+@primitive
+def take_int(out: OutInt, x: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    _take(out, x, index, status, n, r, m, count, wrap)
+
+
+@primitive
+def take_bool(out: OutBool, x: InBool, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    _take(out, x, index, status, n, r, m, count, wrap)
+
+
+@primitive
+def take_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """out[i, index[c], :] += g[i, c, :]: the gradient of `take`; repeated indices add up."""
+    for c in range(count):
+        at = _checked(status, index[c], r, wrap)
+        if at < 0:
+            continue
+        for i in range(n):
+            p, o = (i * r + at) * m, (i * count + c) * m
+            for j in range(m):
+                out[p + j] += g[o + j]
+
+
+@njit(error_model="numpy")
+def _gather(out, x, index, status, n, r, m, count):
+    for i in range(n):
+        for c in range(count):
+            o = (i * count + c) * m
+            for j in range(m):
+                at = _checked(status, index[o + j], r, False)
+                if at >= 0:
+                    out[o + j] = x[(i * r + at) * m + j]
+
+
+@primitive
+def gather(out: Out, x: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """out[i, c, j] = x[i, index[i, c, j], j]"""
+    _gather(out, x, index, status, n, r, m, count)
+
+
+@primitive
+def gather_int(out: OutInt, x: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    _gather(out, x, index, status, n, r, m, count)
+
+
+@primitive
+def scatter_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """out[i, index[i, c, j], j] += g[i, c, j]: the gradient of `gather`; repeated indices add up."""
+    for i in range(n):
+        for c in range(count):
+            o = (i * count + c) * m
+            for j in range(m):
+                at = _checked(status, index[o + j], r, False)
+                if at >= 0:
+                    out[(i * r + at) * m + j] += g[o + j]
+
+
+@njit(error_model="numpy")
+def _put(out, values, index, status, n, r, m, count, wrap):
+    for c in range(count):
+        at = _checked(status, index[c], r, wrap)
+        if at < 0:
+            continue
+        for i in range(n):
+            p, o = (i * r + at) * m, (i * count + c) * m
+            for j in range(m):
+                out[p + j] = values[o + j]
+
+
+@primitive
+def put(out: InOut, values: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """out[i, index[c], :] = values[i, c, :]; of repeated indices the last stays."""
+    _put(out, values, index, status, n, r, m, count, wrap)
+
+
+@primitive
+def put_int(out: InOutInt, values: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    _put(out, values, index, status, n, r, m, count, wrap)
+
+
+@primitive
+def flat_index(out: OutInt, index: InInt, status: InOutInt, count: Int, size: Int, stride: Int, start: Int):
+    """out[c] += position of index[c] times stride; ``start`` says that the first of several indices begins the sum at 0."""
+    for c in range(count):
+        at = _checked(status, index[c], size, True)
+        out[c] = (0 if start else out[c]) + max(at, 0) * stride
+
+
+@primitive
+def arange(out: OutInt, start: Int, step: Int, count: Int):
+    for c in range(count):
+        out[c] = start + c * step
+
+
+@primitive
+def one_hot(out: OutInt, index: InInt, status: InOutInt, count: Int, classes: Int):
+    for c in range(count):
+        at = _checked(status, index[c], classes, False)
+        for k in range(classes):
+            out[c * classes + k] = np.int64(at == k)

@@ -1,0 +1,46 @@
+"""Copies between layouts, with or without a change of dtype. Both sides are strided over up to six dimensions.
+
+``out[index] = x[index]`` for every index; a stride of 0 on the side of ``x`` repeats it.
+"""
+
+import numpy as np
+
+from rl_lab.engine.primitive import In, InBool, InInt, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
+
+RANK = 6
+_BODY = """
+    for i0 in range(n0):
+        for i1 in range(n1):
+            for i2 in range(n2):
+                for i3 in range(n3):
+                    for i4 in range(n4):
+                        o = i0 * o0 + i1 * o1 + i2 * o2 + i3 * o3 + i4 * o4
+                        p = i0 * x0 + i1 * x1 + i2 * x2 + i3 * x3 + i4 * x4
+                        if o5 == 1 and x5 == 1:
+                            for i5 in range(n5):
+                                value = x[p + i5]
+                                out[o + i5] = {expression}
+                        else:
+                            for i5 in range(n5):
+                                value = x[p + i5 * x5]
+                                out[o + i5 * o5] = {expression}
+"""
+_READS = {"float": In, "int": InInt, "bool": InBool}
+_WRITES = {"float": Out, "int": OutInt, "bool": OutBool}
+_CONVERT = {"float": "F(value)", "int": "np.int64(value)", "bool": "np.uint8(value != 0)"}
+
+
+def _copy(source: str, target: str) -> Primitive:
+    numbers: dict[str, Role] = {f"{v}{i}": Int for v in "nox" for i in range(RANK)}
+    expression = "value" if source == target else _CONVERT[target]
+    return primitive_from_source(
+        f"copy_{source}_{target}",
+        {"out": _WRITES[target], "x": _READS[source], **numbers},
+        _BODY.format(expression=expression),
+        {"np": np, "F": np.float32},
+        __file__,
+    )
+
+
+copy = {(source, target): _copy(source, target) for source in _READS for target in _WRITES}
+"""Copy kernels by (from, to), each one of ``float``, ``int``, ``bool``."""

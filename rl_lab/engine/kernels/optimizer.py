@@ -1,0 +1,133 @@
+"""Optimiser steps. One launch updates every parameter of a group.
+
+``table[COLUMNS * i:]`` holds the addresses of parameter i, its gradient, its first and second state buffers and its int64 step
+counter; ``sizes[i]`` is its number of elements. The learning rate stands in a buffer, so that a schedule changes it under a
+recorded program.
+"""
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from rl_lab.engine.primitive import In, InInt, Int, Out, Real, primitive
+
+F = np.float32
+COLUMNS = 5
+
+
+def _at(kind):
+    @intrinsic
+    def pointer(_, address):
+        def build(context, builder, signature, args):
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(types.int64), build
+
+    return pointer
+
+
+_floats, _counter = _at(types.float32), _at(types.int64)
+
+
+@primitive
+def sgd(
+    table: InInt,
+    sizes: InInt,
+    rate: In,
+    count: Int,
+    momentum: Real,
+    dampening: Real,
+    weight_decay: Real,
+    nesterov: Int,
+    maximize: Int,
+):
+    """Stochastic gradient descent as PyTorch defines it: v = momentum v + (1 - dampening) g; p -= rate v."""
+    lr, mu, damp, decay = rate[0], F(momentum), F(1.0 - dampening), F(weight_decay)
+    sense = F(-1) if maximize else F(1)
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
+        step = _counter(table[row + 4])
+        first = step[0] == 0
+        step[0] += 1
+        if mu == F(0):
+            for k in range(sizes[i]):
+                p[k] -= lr * (sense * g[k] + decay * p[k])
+            continue
+        for k in range(sizes[i]):
+            d = sense * g[k] + decay * p[k]
+            velocity = d if first else mu * v[k] + damp * d
+            v[k] = velocity
+            p[k] -= lr * (d + mu * velocity if nesterov else velocity)
+
+
+@primitive
+def adam(
+    table: InInt,
+    sizes: InInt,
+    rate: In,
+    count: Int,
+    beta1: Real,
+    beta2: Real,
+    eps: Real,
+    weight_decay: Real,
+    decoupled: Int,
+    maximize: Int,
+):
+    """Adam (Kingma and Ba 2015, algorithm 1); with ``decoupled`` AdamW (Loshchilov and Hutter 2019, algorithm 2)."""
+    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
+    c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
+    keep = F(1) - lr * decay if decoupled else F(1)
+    coupled = F(0) if decoupled else decay
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
+        step = _counter(table[row + 4])
+        step[0] += 1
+        # corrections in float64: 1 - beta2**t loses half its digits in float32 while t is small
+        scale = F(float(lr) / (1.0 - beta1 ** step[0]))
+        root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
+        for k in range(sizes[i]):
+            old = p[k]
+            d = sense * g[k] + coupled * old
+            first = b1 * m[k] + c1 * d
+            second = b2 * v[k] + c2 * d * d
+            m[k] = first
+            v[k] = second
+            p[k] = keep * old - scale * first / (np.sqrt(second) * root + epsilon)
+
+
+@primitive
+def total_norm(out: Out, table: InInt, sizes: InInt, count: Int):
+    """The Euclidean norm of all gradients together; only the table's second column is read."""
+    total = 0.0
+    for i in range(count):
+        g, part = _floats(table[COLUMNS * i + 1]), F(0)
+        for k in range(sizes[i]):
+            part += g[k] * g[k]
+        total += part
+    out[0] = F(np.sqrt(total))
+
+
+@primitive
+def clip_gradients(table: InInt, sizes: InInt, norm: In, count: Int, max_norm: Real):
+    """Scale all gradients by max_norm / norm where the norm is larger (Pascanu, Mikolov and Bengio 2013)."""
+    factor = min(F(max_norm) / (norm[0] + F(1e-6)), F(1))
+    for i in range(count):
+        g = _floats(table[COLUMNS * i + 1])
+        for k in range(sizes[i]):
+            g[k] *= factor
+
+
+@primitive
+def blend(table: InInt, sizes: InInt, count: Int, tau: Real):
+    """Column 0 moves towards column 1: target = (1 - tau) target + tau source; tau 1 copies."""
+    t = F(tau)
+    for i in range(count):
+        target, source = _floats(table[COLUMNS * i]), _floats(table[COLUMNS * i + 1])
+        if t == F(1):
+            for k in range(sizes[i]):
+                target[k] = source[k]
+        else:
+            for k in range(sizes[i]):
+                target[k] += t * (source[k] - target[k])

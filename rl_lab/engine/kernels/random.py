@@ -1,0 +1,107 @@
+"""Random numbers by xoshiro256++ (Blackman and Vigna 2021). The four words of a stream's state are an int64 buffer, so a stream is
+saved, restored and advanced by a recorded program like any other tensor."""
+
+import numpy as np
+from numba import njit
+
+from rl_lab.engine.primitive import In, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
+
+F = np.float32
+U = np.uint64
+
+
+@njit(error_model="numpy")
+def _rotate(x, k):
+    return (x << U(k)) | (x >> U(64 - k))
+
+
+@njit(error_model="numpy")
+def next_word(state):
+    """The next 64 random bits; advances the state."""
+    s0, s1, s2, s3 = U(state[0]), U(state[1]), U(state[2]), U(state[3])
+    result = _rotate(s0 + s3, 23) + s0
+    t = s1 << U(17)
+    s2 ^= s0
+    s3 ^= s1
+    s1 ^= s2
+    s0 ^= s3
+    s2 ^= t
+    s3 = _rotate(s3, 45)
+    state[0], state[1], state[2], state[3] = np.int64(s0), np.int64(s1), np.int64(s2), np.int64(s3)
+    return result
+
+
+@njit(error_model="numpy")
+def next_unit(state):
+    """A float64 in [0, 1) with 53 random bits."""
+    return np.float64(next_word(state) >> U(11)) * (1.0 / 9007199254740992.0)
+
+
+@njit(error_model="numpy")
+def next_below(state, bound):
+    """An integer in 0..bound-1. The bias of scaling 53 bits is below bound / 2**53."""
+    return np.int64(next_unit(state) * bound)
+
+
+@primitive
+def uniform(out: Out, state: InOutInt, count: Int, low: Real, high: Real):
+    """Uniform on [low, high) in float32."""
+    for i in range(count):
+        u = F(next_word(state) >> U(40)) * F(1.0 / 16777216.0)  # 24 bits: every value is exact, and 1 cannot appear
+        out[i] = F(low) + F(high - low) * u
+
+
+@primitive
+def normal(out: Out, state: InOutInt, count: Int, mean: Real, std: Real):
+    """Normal deviates by Box and Muller's transform, in float64 before rounding."""
+    for i in range(0, count, 2):
+        radius = np.sqrt(-2.0 * np.log(1.0 - next_unit(state)))
+        angle = 2.0 * np.pi * next_unit(state)
+        out[i] = F(mean + std * radius * np.cos(angle))
+        if i + 1 < count:
+            out[i + 1] = F(mean + std * radius * np.sin(angle))
+
+
+@primitive
+def integers(out: OutInt, state: InOutInt, count: Int, low: Int, high: Int):
+    """Integers in low..high-1."""
+    for i in range(count):
+        out[i] = low + next_below(state, high - low)
+
+
+@primitive
+def permutation(out: OutInt, state: InOutInt, count: Int):
+    """0..count-1 in random order (Fisher and Yates)."""
+    for i in range(count):
+        out[i] = i
+    for i in range(count - 1, 0, -1):
+        j = next_below(state, i + 1)
+        out[i], out[j] = out[j], out[i]
+
+
+@primitive
+def bernoulli(out: OutBool, p: In, state: InOutInt, count: Int, stride: Int):
+    """True with probability p[i]; ``stride`` 0 uses p[0] for all."""
+    for i in range(count):
+        out[i] = np.uint8(next_unit(state) < p[i * stride])
+
+
+@primitive
+def categorical(out: OutInt, weights: In, state: InOutInt, n: Int, k: Int, count: Int):
+    """``count`` draws with replacement from each of n rows of k non-negative weights, which need not sum to 1."""
+    for i in range(n):
+        total = 0.0
+        for c in range(k):
+            total += weights[i * k + c]
+        for draw in range(count):
+            rest = next_unit(state) * total
+            chosen = -1
+            for c in range(k):
+                w = weights[i * k + c]
+                # a class of weight 0 is never drawn, and rounding at the end falls back on the last class that can be
+                if w > F(0):
+                    chosen = c
+                    rest -= w
+                    if rest < 0.0:
+                        break
+            out[i * count + draw] = chosen

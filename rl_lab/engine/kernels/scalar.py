@@ -1,0 +1,92 @@
+"""Scalar float32 functions that LLVM can turn into vector code: no branches, no calls, NaN and infinity as IEEE 754 wants them.
+
+libm's scalar functions cost ten times as much per element, and one call in a loop keeps the whole loop from being vectorised.
+"""
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+F = np.float32
+I32 = np.int32
+
+
+@intrinsic
+def bits(_, x):
+    """The int32 with the same bits as a float32."""
+    return types.int32(types.float32), lambda context, builder, signature, args: builder.bitcast(args[0], ir.IntType(32))
+
+
+@intrinsic
+def from_bits(_, i):
+    """The float32 with the same bits as an int32."""
+    return types.float32(types.int32), lambda context, builder, signature, args: builder.bitcast(args[0], ir.FloatType())
+
+
+_LOG2E = F(1.0 / math.log(2.0))
+_LN2_HIGH = F(0.693359375)  # ln 2 in two parts: the first has few bits, so that n * _LN2_HIGH is exact
+_LN2_LOW = F(math.log(2.0) - 0.693359375)
+_ROUND = F(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer that stands in the lowest bits
+# Taylor's series of exp about 0 to degree 7: on |r| <= ln(2)/2 its remainder is below half a unit in the last place.
+_E2, _E3, _E4, _E5, _E6, _E7 = (F(1.0 / math.factorial(k)) for k in range(2, 8))
+_ONE, _HALF, _TWO, _ZERO = F(1), F(0.5), F(2), F(0)
+
+
+@njit(error_model="numpy")
+def exp32(x):
+    x = F(89) if x > F(89) else x
+    x = F(-105) if x < F(-105) else x
+    shifted = x * _LOG2E + _ROUND
+    n = shifted - _ROUND
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    p = _E7
+    p = p * r + _E6
+    p = p * r + _E5
+    p = p * r + _E4
+    p = p * r + _E3
+    p = p * r + _E2
+    p = p * (r * r) + r + _ONE
+    # 2**n in two factors: n reaches 128 and -151, beyond the exponents of normal numbers
+    exponent = bits(shifted) - bits(_ROUND)
+    half = exponent >> I32(1)
+    return p * from_bits((half + I32(127)) << I32(23)) * from_bits((exponent - half + I32(127)) << I32(23))
+
+
+@njit(error_model="numpy")
+def sigmoid32(x):
+    e = exp32(-abs(x))
+    return (_ONE if x >= _ZERO else e) / (_ONE + e) if x == x else x
+
+
+_TANH_SERIES = tuple(F(c) for c in (-1.0 / 3.0, 2.0 / 15.0, -17.0 / 315.0, 62.0 / 2835.0, -1382.0 / 155925.0))
+_T1, _T2, _T3, _T4, _T5 = _TANH_SERIES
+
+
+@njit(error_model="numpy")
+def tanh32(x):
+    # small arguments by the Taylor series (the other form would lose their last digits), large ones by (1 - e) / (1 + e)
+    s = x * x
+    p = _T5
+    p = p * s + _T4
+    p = p * s + _T3
+    p = p * s + _T2
+    p = p * s + _T1
+    small = x + x * (s * p)
+    e = exp32(-_TWO * abs(x))
+    large = (_ONE - e) / (_ONE + e)
+    large = large if x > _ZERO else -large
+    return small if s < F(0.0625) else large
+
+
+@njit(error_model="numpy")
+def softplus32(x):
+    return max(x, _ZERO) + F(math.log1p(exp32(-abs(x)))) if x == x else x
+
+
+@njit(error_model="numpy")
+def remainder32(a, b):
+    r = math.fmod(a, b)
+    return F(r + b) if r != _ZERO and (r < _ZERO) != (b < _ZERO) else F(r)

@@ -1,0 +1,52 @@
+"""Calls kernels by address.
+
+A program is three arrays: the kernels' addresses, where each launch's row begins, and the rows. Replaying it is the two-line loop
+below. Eager code calls one kernel at a time through `Primitive.call`; both run the same machine code.
+"""
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from rl_lab.engine.primitive import compile_cached
+
+
+@intrinsic
+def _call(_, address, row):
+    def build(context, builder, signature, args):
+        kernel = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        builder.call(builder.inttoptr(args[0], kernel.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), build
+
+
+def _replay(kernels, rows, base):
+    for i in range(kernels.size):
+        _call(kernels[i], base + 8 * rows[i])
+
+
+_compiled_replay = None
+
+
+def replay(kernels, rows, base):
+    """Run the kernels at addresses ``kernels`` (int64 array); launch i's row begins ``8 * rows[i]`` bytes after address ``base``."""
+    global _compiled_replay
+    if _compiled_replay is None:
+        signature = types.void(types.int64[::1], types.int64[::1], types.int64)
+        _compiled_replay = compile_cached(numba.njit(signature, cache=True, nogil=True), _replay)
+    _compiled_replay(kernels, rows, base)
+
+
+def limit_blas_threads() -> None:
+    """Limit SciPy's BLAS, which numba's ``np.dot`` calls, to one thread.
+
+    On two threads a small product waits for a pool that any other load on the machine stalls for milliseconds. The library is
+    loaded with the first kernel that holds a product, so this is called after that. NumPy's own BLAS keeps its threads.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    for library in ThreadpoolController().lib_controllers:
+        if library.user_api == "blas" and "scipy" in library.filepath:
+            library.set_num_threads(1)

@@ -1,0 +1,155 @@
+"""Tensors from data, and tensors filled with a pattern."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import DType, as_dtype, dtype_of_numpy, float32, int64
+from rl_lab.engine.errors import DtypeError
+from rl_lab.engine.kernels import indexing as kernels
+from rl_lab.engine.launch import launch
+from rl_lab.engine.memory import Storage
+from rl_lab.engine.ops.layout import check_device, shape_argument
+from rl_lab.engine.tensor import TensorCore, new
+from rl_lab.engine.tensor import empty as _empty
+
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
+
+
+def _finish(tensor: Any, requires_grad: bool) -> Any:
+    return tensor.requires_grad_() if requires_grad else tensor
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+    """A new tensor with a copy of ``data``: a number, nested lists, a NumPy array. Floats become float32, integers int64."""
+    check_device(device)
+    if isinstance(data, TensorCore):
+        result: Any = data.detach().clone()
+        return _finish(result if dtype is None else result.to(as_dtype(dtype)), requires_grad)
+    if isinstance(data, (list, tuple)) and data and isinstance(data[0], TensorCore):
+        data = [element.tolist() for element in data]
+    array = np.asarray(data)
+    if array.dtype == np.float64 and array.size == 0 and not isinstance(data, np.ndarray):
+        array = array.astype(np.float32)
+    kind = dtype_of_numpy(array.dtype) if dtype is None else as_dtype(dtype)
+    result = _empty(array.shape, kind)
+    memory = result.storage.block.array[: result.storage.nbytes].view(kind.numpy)  # type: ignore[union-attr]
+    with np.errstate(over="ignore", invalid="ignore"):
+        memory[:] = array.astype(kind.numpy, copy=False).reshape(-1)
+    return _finish(result, requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> "Tensor":
+    """`tensor` without a copy where the data is a tensor, or an array of one of the three dtypes."""
+    check_device(device)
+    if isinstance(data, TensorCore):
+        return data if dtype is None else data.to(as_dtype(dtype))  # type: ignore[attr-defined]
+    if isinstance(data, np.ndarray) and dtype is None and data.dtype in (np.float32, np.int64, np.bool_):
+        return from_numpy(data)
+    return tensor(data, dtype=dtype)
+
+
+def from_numpy(array: np.ndarray) -> "Tensor":
+    """A tensor over the array's own memory if its dtype is float32, int64 or bool and it lies row by row; else over a copy."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy takes a NumPy array, not {type(array).__name__}")
+    kind = dtype_of_numpy(array.dtype)
+    array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
+    return new(Storage.over(array), array.shape, None, 0, kind)
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+    """A tensor of unknown content."""
+    check_device(device)
+    return _finish(_empty(shape_argument(size), float32 if dtype is None else as_dtype(dtype)), requires_grad)
+
+
+def full(size: Any, fill_value: float, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+    """A tensor filled with one value, whose Python type decides the dtype."""
+    check_device(device)
+    kind = as_dtype(type(fill_value)) if dtype is None else as_dtype(dtype)
+    result: Any = _empty(shape_argument((size,)), kind)
+    with tape.no_grad():
+        result.fill_(fill_value)
+    result.storage.version = 0
+    return _finish(result, requires_grad)
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+    return full(shape_argument(size), 0.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+    return full(shape_argument(size), 1.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
+
+
+def _like(make: Any) -> Any:
+    def like(x: Any, *arguments: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+        return make(x.shape, *arguments, dtype=dtype or x.dtype, device=device, requires_grad=requires_grad)
+
+    like.__name__ = f"{make.__name__}_like"
+    like.__doc__ = f"`{make.__name__}` with another tensor's shape and dtype."
+    return like
+
+
+empty_like, full_like, zeros_like, ones_like = map(_like, (empty, full, zeros, ones))
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+    """The identity matrix, n x m."""
+    return tensor(np.eye(n, m), dtype=dtype or float32, requires_grad=requires_grad)
+
+
+def arange(start: float, end: float | None = None, step: float = 1, *, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+    """start, start + step, ... below end; int64 for integers, float32 otherwise."""
+    if end is None:
+        start, end = 0, start
+    if step == 0 or (end - start) / step < 0:
+        raise ValueError(f"arange from {start} to {end} by {step}: the bounds do not agree with the step")
+    whole = all(isinstance(v, int) for v in (start, end, step))
+    kind = (int64 if whole else float32) if dtype is None else as_dtype(dtype)
+    if whole:
+        count = max(0, math.ceil((end - start) / step))
+        result: Any = _empty((count,), int64)
+        launch(kernels.arange, (result,), (start, step, count))
+        return _finish(result.to(kind), requires_grad)
+    return tensor(np.arange(start, end, step), dtype=kind, requires_grad=requires_grad)
+
+
+def linspace(start: float, end: float, steps: int, *, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+    """``steps`` values from start to end, both included."""
+    return tensor(np.linspace(start, end, steps), dtype=dtype or float32, requires_grad=requires_grad)
+
+
+class CreationMethods:
+    """The methods of Tensor that make new tensors in its likeness."""
+
+    __slots__ = ()
+
+    dtype: DType
+
+    def new_tensor(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+        return tensor(data, dtype=dtype or self.dtype, requires_grad=requires_grad)
+
+    def new_zeros(self, *size: Any, dtype: Any = None) -> "Tensor":
+        return zeros(*size, dtype=dtype or self.dtype)
+
+    def new_ones(self, *size: Any, dtype: Any = None) -> "Tensor":
+        return ones(*size, dtype=dtype or self.dtype)
+
+    def new_full(self, size: Any, fill_value: float, dtype: Any = None) -> "Tensor":
+        return full(size, fill_value, dtype=dtype or self.dtype)
+
+
+def legacy_tensor(*arguments: Any) -> "Tensor":
+    """``Tensor(2, 3)``: uninitialised; ``Tensor(data)``: float32."""
+    if all(isinstance(a, int) and not isinstance(a, bool) for a in arguments):
+        return _empty(tuple(arguments) or (0,))
+    if len(arguments) != 1:
+        raise DtypeError("Tensor() takes sizes or one piece of data")
+    return tensor(arguments[0], dtype=float32)
+
+

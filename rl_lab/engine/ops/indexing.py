@@ -1,0 +1,368 @@
+"""Indexing with slices, integers, tensors and masks; gather and scatter."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.errors import DtypeError, RecordingError, ShapeError
+from rl_lab.engine.kernels import indexing as kernels
+from rl_lab.engine.launch import launch, recording, user_line
+from rl_lab.engine.memory import Storage
+from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.ops.elementwise import write_in_place
+from rl_lab.engine.ops.layout import copy_, narrow, select
+from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, operand
+from rl_lab.engine.tape import attach
+from rl_lab.engine.tensor import TensorCore, empty, new
+
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
+
+
+class IndexStatus:
+    """Where kernels report an index outside its axis: a flag, the index, the axis' size."""
+
+    def __init__(self) -> None:
+        self.words = np.zeros(3, np.int64)
+        self.tensor = new(Storage.over(self.words), (3,), None, 0, int64)
+
+    def check(self) -> None:
+        """IndexError if a kernel reported one."""
+        if self.words[0]:
+            index, size = int(self.words[1]), int(self.words[2])
+            self.words[0] = 0
+            raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")
+
+
+def _launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
+    """Launch a kernel that takes an index, with a status after its tensors, and raise if it reported one out of bounds."""
+    status = IndexStatus()
+    launch(primitive, (*tensors, status.tensor), numbers)
+    if recording.recorder is None:
+        status.check()
+
+
+def _three_parts(x: Any, dim: int) -> tuple[int, int, int]:
+    return math.prod(x.shape[:dim]), x.shape[dim] if x.shape else 1, math.prod(x.shape[dim + 1 :])
+
+
+# --- rows along one dimension ----------------------------------------------------------------------------------------
+
+_TAKE = {float32: kernels.take, int64: kernels.take_int, bool_: kernels.take_bool}
+
+
+def _take(x: Any, dim: int, index: Any, wrap: bool) -> Any:
+    """out[..., c, ...] = x[..., index[c], ...] for a vector of indices."""
+    n, r, m = _three_parts(x, dim)
+    count = index.numel()
+    out = empty((*x.shape[:dim], count, *x.shape[dim + 1 :]), x.dtype)
+    with tape.no_grad():
+        source, index = x.contiguous(), index.contiguous()
+    _launch_checked(_TAKE[x.dtype], (out, source, index), (n, r, m, count, int(wrap)))
+    return attach(out, _take_rule, (x,), (index,), (x.shape, dim, wrap))
+
+
+def _take_rule(g, node):
+    (index,), (shape, dim, wrap) = node.saved, node.context
+    return _take_add(g, shape, dim, index, wrap)
+
+
+def _take_add(g: Any, shape: tuple[int, ...], dim: int, index: Any, wrap: bool) -> Any:
+    out = empty(shape)
+    n, r, m = _three_parts(out, dim)
+    with tape.no_grad():
+        out.zero_()
+        source = g.contiguous()
+    _launch_checked(kernels.take_add, (out, source, index), (n, r, m, index.numel(), int(wrap)))
+    return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
+
+
+def _take_add_rule(g, node):
+    (index,), (dim, wrap) = node.saved, node.context
+    return _take(g, dim, index, wrap)
+
+
+def _check_index(index: Any, name: str) -> None:
+    if index.dtype is not int64:
+        raise IndexError(f"{name} expects an int64 index, got {index.dtype.name}")
+
+
+def index_select(x: Any, dim: int, index: Any) -> "Tensor":
+    """The places along ``dim`` that a vector of indices names."""
+    _check_index(index, "index_select")
+    if index.dim() > 1:
+        raise IndexError(f"index_select expects a vector of indices, got shape {list(index.shape)}")
+    return _take(x, normal_dim(dim, x.dim()), index.reshape(-1), wrap=False)
+
+
+# --- gather and scatter ----------------------------------------------------------------------------------------------
+
+
+def _check_gather(name: str, x: Any, dim: int, index: Any) -> None:
+    _check_index(index, name)
+    if index.dim() != x.dim():
+        raise ShapeError(f"{name}: index of shape {list(index.shape)} and tensor of shape {list(x.shape)} differ in rank")
+    for d in range(x.dim()):
+        if d != dim and index.shape[d] > x.shape[d]:
+            raise ShapeError(f"{name}: index of shape {list(index.shape)} exceeds shape {list(x.shape)} apart from dimension {dim}")
+
+
+def _cut(x: Any, dim: int, shape: tuple[int, ...]) -> Any:
+    """x cut down to the index' sizes except along ``dim``."""
+    for d, size in enumerate(shape):
+        if d != dim and x.shape[d] != size:
+            x = narrow(x, d, 0, size)
+    return x
+
+
+def gather(x: Any, dim: int, index: Any) -> "Tensor":
+    """out[i][j][k] = x[index[i][j][k]][j][k] for dim 0, and so on for the others; negative indices are errors."""
+    dim = normal_dim(dim, x.dim())
+    _check_gather("gather", x, dim, index)
+    return _gather(_cut(x, dim, index.shape), dim, index)
+
+
+def _gather(x: Any, dim: int, index: Any) -> Any:
+    n, r, m = _three_parts(x, dim)
+    out = empty(index.shape, x.dtype if x.dtype is not bool_ else int64)
+    with tape.no_grad():
+        source, index = x.contiguous(), index.contiguous()
+    kernel = kernels.gather if x.dtype is float32 else kernels.gather_int
+    if x.dtype is bool_:
+        source = source.to(int64)
+    _launch_checked(kernel, (out, source, index), (n, r, m, index.shape[dim] if index.shape else 1))
+    return attach(out.to(x.dtype), _gather_rule, (x,), (index,), (x.shape, dim))
+
+
+def _gather_rule(g, node):
+    (index,), (shape, dim) = node.saved, node.context
+    return _scatter_add(None, shape, dim, index, g)
+
+
+def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: Any) -> Any:
+    """A copy of x (zeros if None) with the source added at the index."""
+    if x is None:
+        out = empty(shape)
+        with tape.no_grad():
+            out.zero_()
+    else:
+        with tape.no_grad():
+            out = x.clone()
+    n, r, m = _three_parts(out, dim)
+    with tape.no_grad():
+        values, index = source.contiguous(), index.contiguous()
+    _launch_checked(kernels.scatter_add, (out, values, index), (n, r, m, index.shape[dim] if index.shape else 1))
+    if x is None:
+        return attach(out, _scatter_rule, (source,), (index,), dim)
+    return attach(out, _scatter_add_rule, (x, source), (index,), dim)
+
+
+def _scatter_rule(g, node):
+    return _gather(g, node.context, node.saved[0])
+
+
+def _scatter_add_rule(g, node):
+    return g if node.wants(0) else None, _gather(g, node.context, node.saved[0]) if node.wants(1) else None
+
+
+def scatter_add(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
+    """x with ``source`` added where `gather` with the same index would read; repeated indices add up."""
+    dim = normal_dim(dim, x.dim())
+    _check_gather("scatter_add", x, dim, index)
+    if any(d != dim and index.shape[d] != x.shape[d] for d in range(x.dim())):
+        raise ShapeError(f"scatter_add: index of shape {list(index.shape)} must have the sizes of {list(x.shape)} apart from {dim}")
+    for d, size in enumerate(index.shape):
+        source = narrow(source, d, 0, size)
+    return _scatter_add(x, x.shape, dim, index, source)
+
+
+def one_hot(index: Any, num_classes: int = -1) -> "Tensor":
+    """1 at the index and 0 elsewhere along a new last dimension, in int64."""
+    _check_index(index, "one_hot")
+    classes = int(index.max()) + 1 if num_classes == -1 else num_classes
+    out = empty((*index.shape, classes), int64)
+    _launch_checked(kernels.one_hot, (out, index.contiguous()), (index.numel(), classes))
+    return out
+
+
+# --- x[...] ----------------------------------------------------------------------------------------------------------
+
+
+def _nonzero_vectors(mask: Any) -> list[Any]:
+    if recording.recorder is not None:
+        raise RecordingError(f"a boolean mask makes a data-dependent shape, at {user_line()}: use where() in a recorded function")
+    return [tensor(positions) for positions in np.nonzero(mask._array())]
+
+
+def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
+    """Apply slices, integers, None and ... as a view; return it and the index tensors with the dimension each applies to."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    keys = [tensor(k) if isinstance(k, (list, np.ndarray)) else k for k in keys]
+    expanded: list[Any] = []
+    for k in keys:
+        if isinstance(k, TensorCore) and k.dtype is bool_:
+            expanded.append(k)
+        elif isinstance(k, TensorCore) and k.dtype is float32:
+            raise IndexError("tensors used as indices must be int64 or bool, got float32")
+        elif isinstance(k, (float, str)):
+            raise IndexError(f"an index must be an integer, a slice, None, ... or a tensor, not {k!r}")
+        else:
+            expanded.append(k)
+    used = sum(k.dim() if isinstance(k, TensorCore) and k.dtype is bool_ else 1 for k in expanded if k is not None and k is not Ellipsis)
+    if used > x.dim():
+        raise IndexError(f"too many indices for a tensor of {x.dim()} dimensions: {used}")
+    if not any(k is Ellipsis for k in expanded):
+        expanded.append(Ellipsis)
+    dim, tensors = 0, []
+    for k in expanded:
+        if k is Ellipsis:
+            dim += x.dim() - dim - _remaining(expanded)
+            used = 0
+        elif k is None:
+            x = x.unsqueeze(dim)
+            dim += 1
+        elif isinstance(k, bool):
+            raise IndexError("a bool is not an index: use a bool tensor")
+        elif isinstance(k, slice):
+            if (k.step or 1) < 0:
+                raise ValueError("step must be greater than zero")
+            start, stop, step = k.indices(x.shape[dim])
+            x = narrow(x, dim, min(start, x.shape[dim]), len(range(start, stop, step)), step)
+            dim += 1
+        elif isinstance(k, TensorCore) and k.dtype is bool_:
+            for offset, size in enumerate(k.shape):
+                if x.shape[dim + offset] != size:
+                    raise IndexError(f"the mask of shape {list(k.shape)} does not match shape {list(x.shape)} at dimension {dim + offset}")
+            for positions in _nonzero_vectors(k):
+                tensors.append((dim, positions))
+                dim += 1
+        elif isinstance(k, TensorCore) and (k.dim() > 0 or recording.recorder is not None):
+            tensors.append((dim, k))
+            dim += 1
+        else:
+            x = select(x, dim, int(k))
+        expanded = expanded[1:] if expanded and expanded[0] is k else expanded
+    return x, tensors
+
+
+def _remaining(expanded: list[Any]) -> int:
+    """How many dimensions the keys after the ellipsis use."""
+    after = expanded[[k is Ellipsis for k in expanded].index(True) + 1 :]
+    return sum(k.dim() if isinstance(k, TensorCore) and k.dtype is bool_ else 0 if k is None else 1 for k in after)
+
+
+def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[int, ...], tuple[int, ...]]:
+    """Reduce index tensors to one: the indexed dimensions side by side and flattened, one vector of positions in them.
+
+    Returns (x with those dimensions merged at the place of the result, positions, shape of the index, its place).
+    """
+    dims = [dim for dim, _ in tensors]
+    shape = broadcast_shape(*[index.shape for _, index in tensors])
+    together = dims == list(range(dims[0], dims[-1] + 1))
+    place = dims[0] if together else 0
+    if not together:
+        rest = [d for d in range(x.dim()) if d not in dims]
+        x = x.permute((*dims, *rest))
+    sizes = x.shape[place : place + len(dims)]
+    count = math.prod(shape)
+    if len(dims) == 1:
+        with tape.no_grad():
+            positions = tensors[0][1].contiguous()
+        return x, positions.reshape(-1), shape, (place,)
+    positions = empty((count,), int64)
+    for i, (_, index) in enumerate(tensors):
+        with tape.no_grad():
+            flat = index.expand(shape).contiguous()
+        _launch_checked(
+            kernels.flat_index, (positions, flat), (count, sizes[i], math.prod(sizes[i + 1 :]), int(i == 0))
+        )
+    merged = x.reshape((*x.shape[:place], math.prod(sizes), *x.shape[place + len(dims) :]))
+    return merged, positions, shape, (place,)
+
+
+def getitem(x: Any, key: Any) -> "Tensor":
+    """x[key]: slices, integers, None and ... give views, index tensors and masks give copies. IndexError out of bounds."""
+    if type(key) is int:
+        return select(x, 0, key)
+    x, tensors = _view_part(x, key)
+    if not tensors:
+        return x
+    rows, positions, shape, (place,) = _flat_rows(x, tensors)
+    out = _take(rows, place, positions, wrap=True)
+    return out.reshape((*out.shape[:place], *shape, *out.shape[place + 1 :]))
+
+
+def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
+    """A copy of x with ``values`` put at the positions along dimension ``place``."""
+    with tape.no_grad():
+        out = x.clone()
+        source = values.contiguous()
+    n, r, m = _three_parts(out, place)
+    kernel = kernels.put if x.dtype is float32 else kernels.put_int
+    _launch_checked(kernel, (out, source, positions), (n, r, m, positions.numel(), 1))
+    return attach(out, _with_rows_rule, (x, values), (positions,), place)
+
+
+def _with_rows_rule(g, node):
+    (positions,), place = node.saved, node.context
+    to_x = to_values = None
+    if node.wants(0):
+        shape = (*g.shape[:place], positions.numel(), *g.shape[place + 1 :])
+        to_x = _with_rows(g, place, positions, tensor(0.0).expand(shape))
+    if node.wants(1):
+        to_values = _take(g, place, positions, wrap=True)
+    return to_x, to_values
+
+
+def setitem(x: Any, key: Any, value: Any) -> None:
+    """x[key] = value, in place; the value is a number or broadcasts to x[key]."""
+    value = operand(value, x) if not isinstance(value, (list, np.ndarray)) else tensor(value)
+    if isinstance(key, TensorCore) and key.dtype is bool_ and value.numel() == 1 and key.shape == x.shape:
+        write_in_place(x, lambda old: value.to(x.dtype).reshape(()).where(key, old), None, (value,))
+        return
+    target, tensors = _view_part(x, key)
+    if not tensors:
+        copy_(target, value)
+        return
+    if x.dtype is bool_:
+        raise DtypeError("writing to a bool tensor with an index tensor is not supported: use where()")
+
+    def compute(old: Any) -> Any:
+        rows, positions, shape, (place,) = _flat_rows(old, tensors)
+        full = (*rows.shape[:place], *shape, *rows.shape[place + 1 :])
+        flat = (*rows.shape[:place], positions.numel(), *rows.shape[place + 1 :])
+        result = _with_rows(rows, place, positions, value.to(x.dtype).expand(full).reshape(flat))
+        dims = [dim for dim, _ in tensors]
+        if dims == list(range(dims[0], dims[-1] + 1)):
+            return result.reshape(old.shape)
+        order = (*dims, *[d for d in range(old.dim()) if d not in dims])
+        inverse = tuple(sorted(range(len(order)), key=lambda i: order[i]))
+        return result.reshape(tuple([old.shape[d] for d in order])).permute(inverse)
+
+    write_in_place(target, compute, None, (value,))
+
+
+def masked_select(x: Any, mask: Any) -> "Tensor":
+    """The elements where the mask is true, as a vector."""
+    shape = broadcast_shape(x.shape, mask.shape)
+    return getitem(x.expand(shape), mask.expand(shape))
+
+
+class IndexingMethods:
+    """The methods of Tensor that read and write at positions."""
+
+    __slots__ = ()
+
+    gather, scatter_add, index_select, masked_select = gather, scatter_add, index_select, masked_select
+    __getitem__, __setitem__ = getitem, setitem
+
+    def __iter__(self):
+        if not self.shape:  # type: ignore[attr-defined]
+            raise TypeError("iteration over a 0-d tensor")
+        return iter([select(self, 0, i) for i in range(len(self))])  # type: ignore[arg-type]
+
+    def scatter_add_(self, dim: int, index: Any, source: Any) -> "Tensor":
+        return write_in_place(self, lambda x: scatter_add(x, dim, index, source), None, (source,))

@@ -1,0 +1,197 @@
+"""What the families share: Python numbers as operands, dtype promotion, broadcasting plans, and writing in place."""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import DType, bool_, float32, int64
+from rl_lab.engine.errors import DtypeError, ShapeError
+from rl_lab.engine.kernels import layout as kernels
+from rl_lab.engine.launch import launch
+from rl_lab.engine.memory import Storage
+from rl_lab.engine.primitive import Primitive
+from rl_lab.engine.tensor import TensorCore, contiguous_strides, empty, new
+
+# --- numbers as operands ---------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1024)
+def _constant(value: float, dtype: DType, sign: float) -> Any:
+    return new(Storage.over(np.array([value]).astype(dtype.numpy)), (), None, 0, dtype)
+
+
+def constant(value: float, dtype: DType = float32) -> Any:
+    """A zero-dimensional tensor of this value that nobody writes to. (The sign tells 0.0 from -0.0 in the cache.)"""
+    return _constant(value, dtype, math.copysign(1.0, value))
+
+
+def operand(value: Any, other: TensorCore) -> Any:
+    """A tensor as it is; a Python number in the dtype that PyTorch gives it beside ``other``."""
+    if isinstance(value, TensorCore):
+        return value
+    if isinstance(value, bool):
+        return constant(value, bool_)
+    if isinstance(value, (int, np.integer)):
+        return constant(int(value), int64 if other.dtype is not float32 else float32)
+    if isinstance(value, (float, np.floating)):
+        return constant(float(value))
+    raise TypeError(f"an operand must be a tensor or a number, not {type(value).__name__}")
+
+
+def promote(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two operands in the higher of their dtypes: bool below int64 below float32."""
+    if not isinstance(a, TensorCore):
+        a = operand(a, b)
+    elif not isinstance(b, TensorCore):
+        b = operand(b, a)
+    if a.dtype is b.dtype:
+        return a, b
+    return (a.to(b.dtype), b) if a.dtype.rank < b.dtype.rank else (a, b.to(a.dtype))
+
+
+def as_float(x: Any) -> Any:
+    return x if x.dtype is float32 else x.to(float32)
+
+
+def normal_dim(dim: int, rank: int) -> int:
+    """A dimension counted from the end made non-negative. IndexError outside -rank..rank-1."""
+    low, high = -max(rank, 1), max(rank, 1) - 1
+    if not low <= dim <= high:
+        raise IndexError(f"dimension out of range: expected {low} to {high}, got {dim}")
+    return dim + max(rank, 1) if dim < 0 else dim
+
+
+# --- broadcasting ----------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8192)
+def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The common shape; ShapeError names the shapes that have none."""
+    rank = max(map(len, shapes))
+    result = []
+    for sizes in zip(*[(1,) * (rank - len(shape)) + shape for shape in shapes], strict=True):
+        size = 1
+        for candidate in sizes:
+            if candidate != 1:
+                if size not in (1, candidate):
+                    text = " and ".join(str(list(shape)) for shape in shapes)
+                    raise ShapeError(f"shapes {text} cannot be broadcast together")
+                size = candidate
+        result.append(size)
+    return tuple(result)
+
+
+def expanded_strides(shape: tuple[int, ...], strides: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides under which ``shape`` reads as ``target``: 0 where it is repeated."""
+    missing = len(target) - len(shape)
+    return (0,) * missing + tuple(
+        0 if size == 1 and wanted != 1 else stride for size, stride, wanted in zip(shape, strides, target[missing:], strict=True)
+    )
+
+
+def collapse(sizes: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[int], list[list[int]]]:
+    """The fewest dimensions over which all strides still hold: neighbours that run on are merged, those of size 1 dropped."""
+    merged: list[int] = []
+    result: list[list[int]] = [[] for _ in strides]
+    for i, size in enumerate(sizes):
+        if size == 1:
+            continue
+        if merged and all(r[-1] == s[i] * size for r, s in zip(result, strides, strict=True)):
+            merged[-1] *= size
+            for r, s in zip(result, strides, strict=True):
+                r[-1] = s[i]
+        else:
+            merged.append(size)
+            for r, s in zip(result, strides, strict=True):
+                r.append(s[i])
+    return merged, result
+
+
+@functools.lru_cache(maxsize=8192)
+def _plan(*layouts: tuple[tuple[int, ...], tuple[int, ...] | None]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """The common shape, and n, m and each operand's two strides; None when two dimensions do not suffice."""
+    shape = broadcast_shape(*[s for s, _ in layouts])
+    if 0 in shape:
+        return shape, (0, 0) + (0, 1) * len(layouts)
+    every = [expanded_strides(s, contiguous_strides(s) if t is None else t, shape) for s, t in layouts]
+    sizes, strides = collapse(shape, contiguous_strides(shape), *every)
+    if len(sizes) > 2:
+        return shape, None
+    sizes = [1] * (2 - len(sizes)) + sizes
+    numbers = list(sizes)
+    for operand_strides in strides[1:]:
+        padded = [0] * (2 - len(operand_strides)) + operand_strides
+        # a size of 1 has no stride; saying 1 lets the contiguous loop take it
+        numbers += [padded[0], padded[1] if sizes[1] != 1 else 1]
+    return shape, tuple(numbers)
+
+
+def elementwise(kernel: Primitive, operands: tuple, dtype: DType, out: Any = None) -> Any:
+    """Launch an elementwise kernel over operands that broadcast; the result is contiguous and not on the tape.
+
+    ``out``, if given, is a contiguous tensor of the common shape that receives the result.
+    """
+    first = operands[0]
+    shape = first.shape
+    for x in operands:
+        if x.strides is not None or x.shape != shape:
+            break
+    else:
+        numbers: Any = (1, math.prod(shape)) + (0, 1) * len(operands)
+        if out is None:
+            out = empty(shape, dtype)
+        launch(kernel, (out, *operands), numbers)
+        return out
+    shape, numbers = _plan(*[(x.shape, x.strides) for x in operands])
+    if numbers is None:
+        with tape.no_grad():
+            operands = tuple(x.expand(shape).contiguous() for x in operands)
+        numbers = (1, math.prod(shape)) + (0, 1) * len(operands)
+    if out is None:
+        out = empty(shape, dtype)
+    launch(kernel, (out, *operands), numbers)
+    return out
+
+
+def fit(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """A gradient summed over what broadcasting repeated, back to an operand's shape."""
+    return gradient if gradient.shape == shape else gradient.sum_to_size(shape)
+
+
+# --- copies ----------------------------------------------------------------------------------------------------------
+
+_KIND = {float32: "float", int64: "int", bool_: "bool"}
+
+
+@functools.lru_cache(maxsize=8192)
+def _copy_numbers(shape: tuple[int, ...], out: tuple[int, ...], x: tuple[int, ...]) -> tuple[int, ...]:
+    sizes, (out_strides, x_strides) = collapse(shape, out, x)
+    if len(sizes) > kernels.RANK:
+        raise ShapeError(f"a copy between these layouts of shape {list(shape)} needs more than {kernels.RANK} dimensions")
+    missing = kernels.RANK - len(sizes)
+    last = [1] if not sizes else []  # a single element: say stride 1 to take the contiguous loop
+    pad = [0] * (missing - len(last))
+    return (*([1] * missing), *sizes, *pad, *last, *out_strides, *pad, *last, *x_strides)
+
+
+def copy_into(target: Any, source: Any) -> None:
+    """target[...] = source, broadcast and converted; both may be strided. No tape, no version."""
+    source_strides = contiguous_strides(source.shape) if source.strides is None else source.strides
+    if source.shape != target.shape:
+        if broadcast_shape(source.shape, target.shape) != target.shape:
+            raise ShapeError(f"a value of shape {list(source.shape)} does not fit into shape {list(target.shape)}")
+        source_strides = expanded_strides(source.shape, source_strides, target.shape)
+    if 0 in target.shape:
+        return
+    numbers = _copy_numbers(target.shape, target.stride(), source_strides)
+    launch(kernels.copy[_KIND[source.dtype], _KIND[target.dtype]], (target, source), numbers)
+
+
+def require(condition: bool, name: str, x: Any, what: str) -> None:
+    if not condition:
+        raise DtypeError(f"{name} takes {what}, got a tensor of dtype {x.dtype.name} and shape {list(x.shape)}")
+
+

@@ -1,0 +1,367 @@
+"""Reductions over dimensions, and the softmax family."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
+from rl_lab.engine.errors import DtypeError, ShapeError
+from rl_lab.engine.kernels import reduction as kernels
+from rl_lab.engine.launch import launch
+from rl_lab.engine.ops.operands import as_float, constant, normal_dim
+from rl_lab.engine.tape import attach, modes
+from rl_lab.engine.tensor import Shape, empty
+
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
+
+Dims = int | Sequence[int] | None
+
+
+def normal_dims(dim: Dims, rank: int) -> tuple[int, ...]:
+    """Dimensions as sorted non-negative numbers; None or an empty list means all."""
+    if dim is None:
+        return tuple(range(rank))
+    dims = [dim] if isinstance(dim, int) else list(dim)
+    if not dims:
+        return tuple(range(rank))
+    result = sorted({normal_dim(d, rank) for d in dims})
+    if len(result) != len(dims):
+        raise ShapeError(f"a dimension appears twice in {dims}")
+    return tuple(result) if rank else ()
+
+
+def _blocks(x: Any, dims: tuple[int, ...]) -> tuple[Any, int, int, int]:
+    """x contiguous with the reduced dimensions side by side, and its sizes (n, r, m) before, in and after them."""
+    shape = x.shape
+    if dims and dims != tuple(range(dims[0], dims[-1] + 1)):
+        kept = [d for d in range(len(shape)) if d not in dims]
+        with tape.no_grad():
+            x = x.permute((*kept, *dims)).contiguous()
+        return x, math.prod([shape[d] for d in kept]), math.prod([shape[d] for d in dims]), 1
+    if x.strides is not None:
+        with tape.no_grad():
+            x = x.contiguous()
+    if not dims:
+        return x, x.numel(), 1, 1
+    return x, math.prod(shape[: dims[0]]), math.prod(shape[dims[0] : dims[-1] + 1]), math.prod(shape[dims[-1] + 1 :])
+
+
+def _result_shape(shape: Shape, dims: tuple[int, ...], keepdim: bool) -> Shape:
+    if keepdim:
+        return tuple([1 if d in dims else size for d, size in enumerate(shape)])
+    return tuple([size for d, size in enumerate(shape) if d not in dims])
+
+
+def _kept(shape: Shape, dims: tuple[int, ...]) -> Shape:
+    return _result_shape(shape, dims, True)
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+def _sum_rule(g, node):
+    shape, dims, divisor = node.context
+    if divisor != 1:
+        g = g / float(divisor)
+    return g.reshape(_kept(shape, dims)).expand(shape)
+
+
+def _sum(x: Any, dims: tuple[int, ...], keepdim: bool, mean: bool) -> Any:
+    source, n, r, m = _blocks(x, dims)
+    divisor = r if mean else 1
+    out = empty(_result_shape(x.shape, dims, keepdim))
+    launch(kernels.sum_over, (out, source), (n, r, m, float(divisor)))
+    return attach(out, _sum_rule, (x,), context=(x.shape, dims, divisor)) if modes.grad else out
+
+
+def sum(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> "Tensor":
+    """The sum over the given dimensions, over all by default. Integers and bools sum to int64."""
+    if dtype is not None:
+        x = x.to(as_dtype(dtype))
+    dims = normal_dims(dim, x.dim())
+    if x.dtype is float32:
+        return _sum(x, dims, keepdim, mean=False)
+    source, n, r, m = _blocks(x.to(int64), dims)
+    out = empty(_result_shape(x.shape, dims, keepdim), int64)
+    launch(kernels.sum_over_int, (out, source), (n, r, m))
+    return out
+
+
+def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """The mean over the given dimensions; NaN over no elements. DtypeError for integers."""
+    if x.dtype is not float32:
+        raise DtypeError(f"mean needs float32, got {x.dtype.name}: convert with .float() first")
+    return _sum(x, normal_dims(dim, x.dim()), keepdim, mean=True)
+
+
+def sum_to_size(x: Any, *sizes: Any) -> "Tensor":
+    """Summed over what broadcasting from ``sizes`` to this shape would repeat."""
+    shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else tuple(sizes)
+    if x.shape == shape:
+        return x
+    missing = x.dim() - len(shape)
+    dims = (*range(missing), *[i + missing for i, size in enumerate(shape) if size == 1 and x.shape[i + missing] != 1])
+    result = sum(x, dims, keepdim=True) if dims else x
+    return result.reshape(shape)
+
+
+def _variance(x: Any, dim: Dims, correction: float, keepdim: bool) -> Any:
+    dims = normal_dims(dim, x.dim())
+    count = math.prod([x.shape[d] for d in dims])
+    centred = x - mean(x, dims, keepdim=True) if x.dim() else x - x
+    return sum(centred * centred, dims, keepdim) / max(count - correction, 0.0)
+
+
+def var(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> "Tensor":
+    """The variance with divisor n - correction (Bessel's 1 by default); NaN for a single element."""
+    return _variance(x, dim, float(unbiased) if correction is None else correction, keepdim)
+
+
+def std(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> "Tensor":
+    """The square root of `var`."""
+    return var(x, dim, correction, keepdim, unbiased=unbiased).sqrt()
+
+
+def norm(x: Any, p: float = 2.0, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """The p-norm over the given dimensions, as of a vector. The gradient at 0 is 0."""
+    if p == 2:
+        squares = sum(x * x, dim, keepdim)
+        zero = squares.eq(0.0)
+        # the slope of the root is infinite at 0: go round it there
+        return constant(0.0).where(zero, constant(1.0).where(zero, squares).sqrt())
+    if p == 1:
+        return sum(x.abs(), dim, keepdim)
+    if p == math.inf:
+        return amax(x.abs(), dim, keepdim)
+    return sum(x.abs() ** p, dim, keepdim) ** (1.0 / p)
+
+
+def prod(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+    """The product over one dimension, or of all elements."""
+    dims = normal_dims(dim, x.dim())
+    floats = as_float(x)
+    source, n, r, m = _blocks(floats, dims)
+    out = empty(_result_shape(x.shape, dims, keepdim))
+    launch(kernels.product_over, (out, source), (n, r, m))
+    if x.dtype is not float32:
+        return out.to(int64)
+    return attach(out, _prod_rule, (x,), (x,), context=dims)
+
+
+def _prod_rule(g, node):
+    (x,), dims = node.saved, node.context
+    # the product of the others, from the left and from the right: right also where an element is 0
+    order = (*[d for d in range(x.dim()) if d not in dims], *dims)
+    moved = x.permute(order)
+    rows = moved.reshape((*moved.shape[: x.dim() - len(dims)], -1))
+    places = rows.shape[-1]
+    before, others = [rows.narrow(-1, 0, 1) * 0.0 + 1.0], []
+    for k in range(places - 1):
+        before.append(before[-1] * rows.narrow(-1, k, 1))
+    after = before[0]
+    for k in range(places - 1, -1, -1):
+        others.append(before[k] * after)
+        after = after * rows.narrow(-1, k, 1)
+    from rl_lab.engine.ops.layout import cat
+
+    product = cat(others[::-1], -1).reshape(moved.shape)
+    inverse = tuple(sorted(range(len(order)), key=lambda i: order[i]))
+    return g.reshape(_kept(x.shape, dims)) * product.permute(inverse)
+
+
+def cumsum(x: Any, dim: int) -> "Tensor":
+    """The running sum along ``dim``."""
+    return _cumsum(as_float(x), normal_dim(dim, x.dim()), False) if x.dtype is float32 else _cumsum(x.float(), dim, False).long()
+
+
+def _cumsum(x: Any, dim: int, reverse: bool) -> Any:
+    source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
+    out = empty(x.shape)
+    launch(kernels.cumulative_sum, (out, source), (n, r, m, int(reverse)))
+    return attach(out, _cumsum_rule, (x,), context=(dim, reverse))
+
+
+def _cumsum_rule(g, node):
+    dim, reverse = node.context
+    return _cumsum(g, dim, not reverse)
+
+
+# --- extremes --------------------------------------------------------------------------------------------------------
+
+
+def _extreme(x: Any, dim: int | None, name: str) -> tuple[Any, Any]:
+    """The values and positions of the maximum over ``dim`` (of the negated tensor: of the minimum), contiguous, off the tape."""
+    if x.dtype is bool_:
+        x = x.to(int64)
+    dims = tuple(range(x.dim())) if dim is None else ((normal_dim(dim, x.dim()),) if x.dim() else ())
+    source, n, r, m = _blocks(x, dims)
+    if r == 0:
+        raise IndexError(f"{name}() needs at least one element to reduce over, the shape is {list(x.shape)}")
+    shape = _result_shape(x.shape, dims, True)
+    values, index = empty(shape, x.dtype), empty(shape, int64)
+    launch(kernels.max_over if x.dtype is float32 else kernels.max_over_int, (values, index, source), (n, r, m))
+    return values, index
+
+
+def _squeezed(x: Any, dim: int, keepdim: bool) -> Any:
+    return x if keepdim or not x.shape else x.squeeze(dim)
+
+
+def _tied_rule(g, node):
+    x, y = node.saved
+    dims = node.context
+    shape = _kept(x.shape, dims)
+    chosen = x.eq(y.reshape(shape)).float()
+    return g.reshape(shape) * (chosen / sum(chosen, dims, keepdim=True) if dims else chosen)
+
+
+def amax(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """The largest value; ties share the gradient evenly."""
+    dims = normal_dims(dim, x.dim())
+    source, n, r, m = _blocks(x if x.dtype is not bool_ else x.to(int64), dims)
+    if r == 0:
+        raise IndexError(f"amax() needs at least one element to reduce over, the shape is {list(x.shape)}")
+    out = empty(_result_shape(x.shape, dims, keepdim), source.dtype)
+    index = empty(out.shape, int64)
+    launch(kernels.max_over if source.dtype is float32 else kernels.max_over_int, (out, index, source), (n, r, m))
+    return attach(out, _tied_rule, (x,), (x, out), context=dims) if x.dtype is float32 else out.to(x.dtype)
+
+
+def amin(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """The smallest value; ties share the gradient evenly."""
+    return -amax(-x, dim, keepdim)
+
+
+class Extremes(tuple):
+    """Values and their indices along a dimension."""
+
+    __slots__ = ()
+
+    @property
+    def values(self) -> "Tensor":
+        return self[0]
+
+    @property
+    def indices(self) -> "Tensor":
+        return self[1]
+
+
+def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Without ``dim`` the largest of all; with a tensor the elementwise maximum; else (values, indices of the first largest)."""
+    if dim is None:
+        return amax(x)
+    if not isinstance(dim, int):
+        return x.maximum(dim)
+    values, index = _extreme(x, dim, "max")
+    if x.needs_grad and modes.grad and x.dim():
+        values = x.gather(dim, index)
+    elif x.needs_grad and modes.grad:
+        values = x * 1.0
+    return Extremes((_squeezed(values, dim, keepdim), _squeezed(index, dim, keepdim)))
+
+
+def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """As `max`, for the smallest."""
+    if dim is None:
+        return amin(x)
+    if not isinstance(dim, int):
+        return x.minimum(dim)
+    values, indices = max(-x, dim, keepdim)
+    return Extremes((-values, indices))
+
+
+def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+    """The index of the first largest element along ``dim``, or in the flattened tensor."""
+    _, index = _extreme(x, dim, "argmax")
+    return (index if keepdim else index.reshape(())) if dim is None else _squeezed(index, dim, keepdim)
+
+
+def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+    with tape.no_grad():
+        return argmax(-x, dim, keepdim)
+
+
+def any(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """Whether some element is true (not zero)."""
+    dims = normal_dims(dim, x.dim())
+    source, n, r, m = _blocks(x.to(bool_), dims)
+    out = empty(_result_shape(x.shape, dims, keepdim), bool_)
+    launch(kernels.any_over, (out, source), (n, r, m))
+    return out
+
+
+def all(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """Whether every element is true (not zero)."""
+    return any(x.logical_not(), dim, keepdim).logical_not()
+
+
+# --- softmax family --------------------------------------------------------------------------------------------------
+
+
+def _logsumexp_rule(g, node):
+    x, y = node.saved
+    shape = _kept(x.shape, node.context)
+    return g.reshape(shape) * (x - y.reshape(shape)).exp()
+
+
+def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> "Tensor":
+    """log(sum(exp(x))) without overflow; -inf over no elements."""
+    x = as_float(x)
+    dims = normal_dims(dim, x.dim())
+    source, n, r, m = _blocks(x, dims)
+    out = empty(_result_shape(x.shape, dims, keepdim))
+    launch(kernels.logsumexp_over, (out, source), (n, r, m))
+    return attach(out, _logsumexp_rule, (x,), (x, out), context=dims)
+
+
+def _softmax_like(forward: Any, backward: Any, differentiable: Callable, name: str) -> Callable:
+    def rule(g, node):
+        (y,), dim = node.saved, node.context
+        if modes.grad:
+            return differentiable(g, y, dim)
+        g, n, r, m = _blocks(g, (dim,) if y.dim() else ())
+        out = empty(y.shape)
+        launch(backward, (out, g, y), (n, r, m))
+        return out
+
+    rule.__name__ = f"{name}_rule"
+
+    def apply(x: Any, dim: int, dtype: Any = None) -> Any:
+        x = as_float(x)
+        dim = normal_dim(dim, x.dim())
+        source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
+        out = empty(x.shape)
+        launch(forward, (out, source), (n, r, m))
+        return attach(out, rule, (x,), (out,), context=dim)
+
+    apply.__name__ = name
+    return apply
+
+
+softmax = _softmax_like(
+    kernels.softmax_over, kernels.softmax_backward, lambda g, y, dim: y * (g - sum(g * y, dim, keepdim=True)), "softmax"
+)
+log_softmax = _softmax_like(
+    kernels.log_softmax_over,
+    kernels.log_softmax_backward,
+    lambda g, y, dim: g - y.exp() * sum(g, dim, keepdim=True),
+    "log_softmax",
+)
+
+
+class ReductionMethods:
+    """The methods of Tensor that reduce dimensions."""
+
+    __slots__ = ()
+
+    sum, mean, sum_to_size, var, std, norm, prod, cumsum = sum, mean, sum_to_size, var, std, norm, prod, cumsum
+    max, min, amax, amin, argmax, argmin, any, all = max, min, amax, amin, argmax, argmin, any, all
+    logsumexp = logsumexp
+
+    def softmax(self, dim: int) -> "Tensor":
+        return softmax(self, dim)
+
+    def log_softmax(self, dim: int) -> "Tensor":
+        return log_softmax(self, dim)

@@ -1,0 +1,460 @@
+"""The tensor: memory, shape, strides, dtype, and its place on the tape. The operations are mixed in by `rl_lab.engine.ops`."""
+
+import functools
+import math
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import DType, float32
+from rl_lab.engine.errors import RecordingError, ShapeError, StateError
+from rl_lab.engine.launch import recording, user_line
+from rl_lab.engine.memory import Storage
+
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
+
+Shape = tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=4096)
+def contiguous_strides(shape: Shape) -> Shape:
+    """Row-major strides in elements."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+class TensorCore:
+    """What every tensor has. ``strides`` is None for the usual case: contiguous, row by row."""
+
+    __slots__ = (
+        "__weakref__",
+        "_grad",
+        "address",
+        "base",
+        "dtype",
+        "epoch",
+        "hooks",
+        "needs_grad",
+        "node",
+        "offset",
+        "shape",
+        "storage",
+        "strides",
+    )
+
+    storage: Storage
+    shape: Shape
+    strides: Shape | None
+    offset: int
+    dtype: DType
+    address: int
+    node: tape.Node | None
+    needs_grad: bool
+    base: "TensorCore | None"
+    epoch: int
+    hooks: dict[int, Callable] | None
+    _grad: Any
+
+    __array_ufunc__ = None  # array + tensor is the tensor's business, not NumPy's
+
+    # --- the way onto and off the tape -------------------------------------------------------------------------------
+
+    def grad_node(self) -> tape.Node | None:
+        """The node that computed this value, None for a leaf. A view whose base was written to since gets a new one."""
+        base = self.base
+        if base is not None and base.epoch != self.epoch:
+            self.epoch = base.epoch
+            self.node = None
+            self.needs_grad = False
+            if base.needs_grad:
+                with tape.enable_grad():
+                    tape.attach(self, _region_rule, (base,), context=(base.shape, region_of(self)))
+        return self.node
+
+    def with_node(self, node: tape.Node | None) -> "Tensor":
+        """This value again, with another node: how an operation keeps its own output without a cycle."""
+        value = view(self, self.shape, self.strides, self.offset)
+        value.base = None
+        value.node, value.needs_grad = node, node is not None
+        return value
+
+    def accumulate(self, gradient: Any, taken: set[int], create_graph: bool) -> None:
+        """Add to ``grad``. The first gradient becomes ``grad`` itself unless its memory (``taken``) already belongs to somebody."""
+        if self._grad is not None:
+            if create_graph:
+                self._grad = self._grad + gradient
+            else:
+                self._grad.add_(gradient)
+            return
+        whole = gradient.strides is None and gradient.storage.nbytes == gradient.numel() * gradient.dtype.itemsize
+        if create_graph or (whole and id(gradient.storage) not in taken):
+            self._grad = gradient
+        else:
+            self._grad = gradient.clone()
+        taken.add(id(self._grad.storage))
+
+    def backward(
+        self, gradient: "Tensor | None" = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+    ) -> None:
+        """Add the gradients of this value to ``grad`` of the leaves it was computed from.
+
+        ``gradient`` has this tensor's shape and may be left out for a single element. Saved values are freed unless
+        ``retain_graph``; ``create_graph`` makes the gradients differentiable. StateError (a RuntimeError) if this value needs no
+        gradient or was freed; ShapeError for a gradient of another shape.
+        """
+        gradient = _root_gradient(self, gradient)
+        if inputs is None:
+            tape.backward((self,), (gradient,), retain_graph, create_graph)
+        else:
+            leaves = [inputs] if isinstance(inputs, TensorCore) else list(inputs)
+            for leaf, value in zip(leaves, gradients_of((self,), leaves, (gradient,), retain_graph, create_graph, True), strict=True):
+                if value is not None:
+                    leaf.accumulate(value, {id(gradient.storage)}, create_graph)
+
+    @property
+    def requires_grad(self) -> bool:
+        self.grad_node()
+        return self.needs_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        if self.node is not None and not requires_grad:
+            raise StateError("only leaf tensors can drop requires_grad; use detach() to take a computed value off the tape")
+        if requires_grad and not self.dtype.is_floating_point:
+            raise StateError(f"only float32 tensors can require gradients, this one is {self.dtype.name}")
+        if self.node is None:
+            self.needs_grad = bool(requires_grad)
+        return self  # type: ignore[return-value]
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.grad_node() is None
+
+    @property
+    def grad_fn(self) -> tape.Node | None:
+        return self.grad_node()
+
+    @property
+    def grad(self) -> "Tensor | None":
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: "Tensor | None") -> None:
+        if value is not None:
+            if not isinstance(value, TensorCore):
+                raise TypeError(f"grad takes a tensor or None, not {type(value).__name__}")
+            if value.shape != self.shape:
+                raise ShapeError(f"assigned grad has shape {value.shape}, the tensor has shape {self.shape}")
+            if value.dtype is not self.dtype:
+                raise StateError(f"assigned grad is {value.dtype.name}, the tensor is {self.dtype.name}")
+        self._grad = value
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this interior value in ``grad`` at every backward."""
+        node = self.grad_node()
+        if node is None:
+            if not self.needs_grad:
+                raise StateError("can't retain_grad on a tensor that does not require grad")
+            return
+        if node.retained is None:
+            reference = weakref.ref(self)
+
+            def keep(gradient):
+                tensor = reference()
+                if tensor is not None:
+                    tensor._grad = gradient if tensor._grad is None else tensor._grad + gradient
+
+            node.retained = keep
+
+    def register_hook(self, hook: Callable) -> tape.RemovableHandle:
+        """Call ``hook(gradient)`` whenever the gradient of this value is computed; what it returns, if not None, replaces it."""
+        if not self.requires_grad:
+            raise StateError("cannot register a hook on a tensor that doesn't require gradient")
+        owner: Any = self.node or self
+        if owner.hooks is None:
+            owner.hooks = {}
+        return tape.RemovableHandle(owner.hooks, hook)
+
+    def detach(self) -> "Tensor":
+        """The same memory without history: writes through either are seen, and caught, by both."""
+        value = view(self, self.shape, self.strides, self.offset)
+        value.base, value.node, value.needs_grad = None, None, False
+        return value
+
+    def detach_(self) -> "Tensor":
+        if self.base is not None:
+            raise StateError("a view cannot be detached in place; use detach()")
+        self.node, self.needs_grad = None, False
+        return self  # type: ignore[return-value]
+
+    @property
+    def data(self) -> "Tensor":
+        """The same memory without history and without the version counter: writes through it go unnoticed."""
+        value = self.detach()
+        value.storage = self.storage.alias()
+        return value
+
+    @data.setter
+    def data(self, value: "TensorCore") -> None:
+        if not isinstance(value, TensorCore) or value.dtype is not self.dtype:
+            raise StateError("data takes a tensor of the same dtype")
+        self.storage, self.shape, self.strides, self.offset = value.storage, value.shape, value.strides, value.offset
+        self.address = value.address
+
+    @property
+    def _version(self) -> int:
+        return self.storage.version
+
+    # --- facts -------------------------------------------------------------------------------------------------------
+
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    nelement = numel
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Distances between neighbours along each dimension, in elements."""
+        strides = contiguous_strides(self.shape) if self.strides is None else self.strides
+        return strides if dim is None else strides[dim]
+
+    def storage_offset(self) -> int:
+        return self.offset
+
+    def is_contiguous(self) -> bool:
+        return self.strides is None
+
+    def element_size(self) -> int:
+        return self.dtype.itemsize
+
+    def data_ptr(self) -> int:
+        return self.address
+
+    def is_floating_point(self) -> bool:
+        return self.dtype.is_floating_point
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    # --- out of the tensor -------------------------------------------------------------------------------------------
+
+    def _array(self) -> np.ndarray:
+        """A NumPy view of the memory. Reading while a program is recorded is an error: a replay could not follow."""
+        if recording.recorder is not None:
+            raise RecordingError(f"a tensor's value was read while a program was recorded, at {user_line()}: a replay cannot follow it")
+        flat = self.storage.export().view(self.dtype.numpy)
+        if self.strides is None:
+            return flat[self.offset : self.offset + self.numel()].reshape(self.shape)
+        steps = tuple(s * self.dtype.itemsize for s in self.strides)
+        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps)
+
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """The same memory as a NumPy array. StateError if the tensor requires grad, unless ``force``."""
+        if self.requires_grad and not force:
+            raise StateError("can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
+        return self._array()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def item(self) -> float | int | bool:
+        """The value of a tensor of one element as a Python number."""
+        if self.numel() != 1:
+            raise ShapeError(f"a tensor of shape {self.shape} has {self.numel()} elements, item() needs exactly one")
+        return self._array().item()
+
+    def tolist(self) -> Any:
+        return self._array().tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.is_floating_point or self.numel() != 1:
+            raise TypeError("only integer tensors of a single element can be used as an index")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise ShapeError(f"the truth value of a tensor of shape {self.shape} is ambiguous; use any() or all()")
+        return bool(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.shape == () and spec else repr(self)
+
+    def __repr__(self) -> str:
+        if recording.recorder is not None:
+            return f"tensor(<recording>, shape={self.shape})"
+        array = self._array()
+        text = np.array2string(array, separator=", ", precision=4, prefix="tensor(", floatmode="maxprec_equal")
+        parts = [text if array.size else f"[], shape={self.shape}"]
+        if self.dtype is not float32 and not (self.dtype.rank < 2 and array.size):
+            parts.append(f"dtype={self.dtype}")
+        if self.grad_node() is not None:
+            parts.append(f"grad_fn=<{self.node.name}>")  # type: ignore[union-attr]
+        elif self.needs_grad:
+            parts.append("requires_grad=True")
+        return f"tensor({', '.join(parts)})"
+
+    def __deepcopy__(self, memo: dict) -> "Tensor":
+        if self.grad_node() is not None:
+            raise StateError("only leaf tensors can be deep-copied; clone() or detach() first")
+        with tape.no_grad():
+            copy = self.detach().clone()
+        copy.needs_grad = self.needs_grad
+        if self._grad is not None:
+            copy._grad = self._grad.detach().clone()
+        memo[id(self)] = copy
+        return copy
+
+
+# --- making tensors --------------------------------------------------------------------------------------------------
+
+_concrete: type = TensorCore
+
+
+def set_concrete_class(cls: type) -> None:
+    """Called once by `rl_lab.engine.ops`: the class, complete with its operations, of all tensors made from now on."""
+    global _concrete
+    _concrete = cls
+
+
+def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtype: DType) -> "Tensor":
+    """A tensor over memory that exists."""
+    tensor = object.__new__(_concrete)
+    tensor.storage = storage
+    tensor.shape = shape
+    tensor.strides = strides
+    tensor.offset = offset
+    tensor.dtype = dtype
+    tensor.address = storage.address + offset * dtype.itemsize
+    tensor.node = tensor._grad = tensor.base = tensor.hooks = None
+    tensor.needs_grad = False
+    tensor.epoch = 0
+    return tensor
+
+
+def empty(shape: Shape, dtype: DType = float32) -> "Tensor":
+    """A tensor over fresh memory of unknown content."""
+    return new(Storage(math.prod(shape) * dtype.itemsize), shape, None, 0, dtype)
+
+
+def view(source: TensorCore, shape: Shape, strides: Shape | None, offset: int) -> "Tensor":
+    """A view of ``source``'s memory; ``strides`` that say contiguous become None. The caller puts it on the tape."""
+    if strides is not None and is_row_major(shape, strides):
+        strides = None
+    tensor = new(source.storage, shape, strides, offset, source.dtype)
+    base = source.base
+    tensor.base = base = source if base is None else base
+    tensor.epoch = base.epoch
+    return tensor
+
+
+@functools.lru_cache(maxsize=4096)
+def is_row_major(shape: Shape, strides: Shape) -> bool:
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size == 0:
+            return True
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def region_of(tensor: TensorCore) -> tuple[Shape, Shape, int]:
+    """Where a view lies in its base: shape, strides and offset in elements."""
+    assert tensor.base is not None
+    return tensor.shape, tensor.stride(), tensor.offset - tensor.base.offset
+
+
+def _region_rule(g: Any, node: tape.Node) -> Any:
+    shape, region = node.context
+    return g.embed(shape, region)
+
+
+# --- gradients by call -----------------------------------------------------------------------------------------------
+
+
+def _root_gradient(root: TensorCore, gradient: Any) -> Any:
+    if not isinstance(root, TensorCore) or not root.requires_grad:
+        raise StateError("this value does not require grad and has no grad_fn: nothing to run backward through")
+    if gradient is None:
+        if root.numel() != 1:
+            raise ShapeError(f"grad can be implicitly created only for scalar outputs, this one has shape {root.shape}")
+        gradient = empty(root.shape)
+        gradient.fill_(1.0)
+        return gradient
+    if not isinstance(gradient, TensorCore):
+        raise TypeError(f"gradient must be a tensor or None, not {type(gradient).__name__}")
+    if gradient.shape != root.shape:
+        raise ShapeError(f"mismatch in shape: the gradient has shape {gradient.shape}, the output has shape {root.shape}")
+    return gradient
+
+
+def gradients_of(
+    outputs: Any, inputs: Any, gradients: Any, retain_graph: bool | None, create_graph: bool, allow_unused: bool
+) -> list["Tensor | None"]:
+    """The gradients of the outputs with respect to each input, added over the outputs; ``grad`` of no leaf changes."""
+    outputs = [outputs] if isinstance(outputs, TensorCore) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, TensorCore) else list(inputs)
+    gradients = [gradients] * len(outputs) if gradients is None or isinstance(gradients, TensorCore) else list(gradients)
+    for position, tensor in enumerate(inputs):
+        if not tensor.requires_grad:
+            raise StateError(f"input {position} of shape {tensor.shape} does not require grad")
+    roots = [_root_gradient(output, gradient) for output, gradient in zip(outputs, gradients, strict=True)]
+    targets = [tensor.node or tensor for tensor in inputs]
+    retain = create_graph if retain_graph is None else retain_graph
+    found = tape.walk(outputs, roots, retain, create_graph, targets)
+    results = [found[id(target)][1] if id(target) in found else None for target in targets]
+    if not allow_unused and None in [None if r is None else 0 for r in results]:
+        raise StateError("one of the inputs was not used in the graph; pass allow_unused=True to get None for it")
+    return results
+
+
+class LeafStateError(StateError):
+    """An in-place write that the tape cannot follow."""
+
+
+def check_writable(tensor: TensorCore) -> None:
+    """Raise if an in-place write would break the tape or the memory."""
+    if tape.modes.grad:
+        root = tensor if tensor.base is None else tensor.base
+        if root.needs_grad and root.node is None:
+            what = "a leaf tensor that requires grad" if root is tensor else "a view of a leaf tensor that requires grad"
+            raise LeafStateError(f"{what} is being written to in place; wrap it in no_grad() or compute a new tensor")
+    if tensor.strides is not None:
+        for size, stride in zip(tensor.shape, tensor.strides, strict=True):
+            if stride == 0 and size > 1:
+                raise StateError("an expanded tensor was written to: several of its elements share one place in memory; clone() first")
