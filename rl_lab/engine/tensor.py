@@ -109,7 +109,7 @@ class TensorCore:
         ``retain_graph``; ``create_graph`` makes the gradients differentiable. StateError (a RuntimeError) if this value needs no
         gradient or was freed; ShapeError for a gradient of another shape.
         """
-        gradient = _root_gradient(self, gradient)
+        gradient = root_gradient(self, gradient)
         if inputs is None:
             tape.backward((self,), (gradient,), retain_graph, create_graph)
         else:
@@ -407,7 +407,7 @@ def _region_rule(g: Any, node: tape.Node) -> Any:
 # --- gradients by call -----------------------------------------------------------------------------------------------
 
 
-def _root_gradient(root: TensorCore, gradient: Any) -> Any:
+def root_gradient(root: TensorCore, gradient: Any) -> Any:
     if not isinstance(root, TensorCore) or not root.requires_grad:
         raise StateError("this value does not require grad and has no grad_fn: nothing to run backward through")
     if gradient is None:
@@ -433,7 +433,7 @@ def gradients_of(
     for position, tensor in enumerate(inputs):
         if not tensor.requires_grad:
             raise StateError(f"input {position} of shape {tensor.shape} does not require grad")
-    roots = [_root_gradient(output, gradient) for output, gradient in zip(outputs, gradients, strict=True)]
+    roots = [root_gradient(output, gradient) for output, gradient in zip(outputs, gradients, strict=True)]
     targets = [tensor.node or tensor for tensor in inputs]
     retain = create_graph if retain_graph is None else retain_graph
     found = tape.walk(outputs, roots, retain, create_graph, targets)

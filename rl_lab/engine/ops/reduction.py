@@ -9,6 +9,7 @@ from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import reduction as kernels
 from rl_lab.engine.launch import launch
+from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.operands import as_float, constant, normal_dim
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import Shape, empty
@@ -164,8 +165,6 @@ def _prod_rule(g, node):
     for k in range(places - 1, -1, -1):
         others.append(before[k] * after)
         after = after * rows.narrow(-1, k, 1)
-    from rl_lab.engine.ops.layout import cat
-
     product = cat(others[::-1], -1).reshape(moved.shape)
     inverse = tuple(sorted(range(len(order)), key=lambda i: order[i]))
     return g.reshape(_kept(x.shape, dims)) * product.permute(inverse)

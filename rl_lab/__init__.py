@@ -1,0 +1,128 @@
+"""rl_lab: reinforcement learning on a CPU, on an autograd core of its own.
+
+``import rl_lab as rl`` gives PyTorch's names for tensors: ``rl.tensor``, ``rl.no_grad``, ``rl.nn``, ``rl.optim``.
+"""
+
+from rl_lab import autograd, nn, optim
+from rl_lab.engine import errors
+from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import (
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from rl_lab.engine.ops.elementwise import (
+    absolute,
+    add,
+    ceil,
+    clamp,
+    cos,
+    div,
+    eq,
+    erf,
+    exp,
+    expm1,
+    floor,
+    floor_divide,
+    ge,
+    gt,
+    isfinite,
+    isinf,
+    isnan,
+    le,
+    lerp,
+    log,
+    log1p,
+    log2,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    neg,
+    reciprocal,
+    relu,
+    remainder,
+    round,
+    rsqrt,
+    sigmoid,
+    sign,
+    sin,
+    sqrt,
+    square,
+    sub,
+    tanh,
+    where,
+)
+from rl_lab.engine.ops.elementwise import power as pow
+from rl_lab.engine.ops.indexing import gather, index_select, masked_select, scatter_add
+from rl_lab.engine.ops.layout import (
+    cat,
+    chunk,
+    clone,
+    flatten,
+    narrow,
+    permute,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    transpose,
+    unbind,
+    unsqueeze,
+)
+from rl_lab.engine.ops.matmul import bmm, dot, matmul, mm, mv, outer
+from rl_lab.engine.ops.reduction import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    cumsum,
+    log_softmax,
+    logsumexp,
+    max,
+    mean,
+    min,
+    norm,
+    prod,
+    softmax,
+    std,
+    sum,
+    var,
+)
+from rl_lab.engine.random import (
+    Generator,
+    bernoulli,
+    manual_seed,
+    multinomial,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+)
+from rl_lab.engine.tape import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+
+__version__ = "0.1.0"
+
+abs, concat, concatenate, clip = absolute, cat, cat, clamp
+bool, float, long = bool_, float32, int64

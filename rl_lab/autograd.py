@@ -1,0 +1,35 @@
+"""Gradients by call: `grad` returns them and leaves ``.grad`` alone; `backward` adds them to the leaves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rl_lab.engine import tape
+from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tensor import gradients_of, root_gradient
+
+__all__ = ["backward", "grad"]
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of ``outputs`` (a tensor or several, then summed) with respect to each of ``inputs``.
+
+    StateError for an input that was not used, unless ``allow_unused``, which gives None for it.
+    """
+    return tuple(gradients_of(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused))
+
+
+def backward(
+    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """Add the gradients of several roots to the leaves in one walk."""
+    roots: Sequence[Any] = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    given = [grad_tensors] * len(roots) if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
+    gradients = [root_gradient(root, gradient) for root, gradient in zip(roots, given, strict=True)]
+    tape.backward(roots, gradients, retain_graph, create_graph)

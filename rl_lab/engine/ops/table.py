@@ -1,0 +1,53 @@
+"""Many tensors for one launch: a table of their addresses."""
+
+import functools
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import int64
+from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.kernels import optimizer as kernels
+from rl_lab.engine.launch import launch
+from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.tensor import empty
+
+
+@functools.lru_cache(maxsize=256)
+def _sizes(sizes: tuple[int, ...]) -> Any:
+    return tensor(list(sizes), dtype=int64)
+
+
+def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
+    """The addresses of contiguous tensors, a row of `COLUMNS` for each of ``rows``, and the number of elements in each row.
+
+    The table is valid while the tensors live; missing columns are filled with the first tensor's address.
+    """
+    addresses: list[int] = []
+    sizes = []
+    for row in rows:
+        for x in row:
+            if x.strides is not None:
+                raise ShapeError(f"a tensor of shape {list(x.shape)} and strides {list(x.strides)} must be contiguous here")
+        addresses.extend([x.address for x in row])
+        addresses.extend([row[0].address] * (kernels.COLUMNS - len(row)))
+        sizes.append(row[0].numel())
+    table = empty((len(addresses),), int64)
+    struct.pack_into(f"{len(addresses)}q", table.storage.block.array, 0, *addresses)  # type: ignore[union-attr, arg-type]
+    return table, _sizes(tuple(sizes))
+
+
+def blend_(targets: Sequence[Any], sources: Sequence[Any], tau: float = 1.0) -> None:
+    """Move every target towards its source in one launch: target = (1 - tau) target + tau source (Lillicrap et al. 2016).
+
+    With tau 1 the sources are copied. Off the tape. ShapeError if a pair differs in shape.
+    """
+    for target, source in zip(targets, sources, strict=True):
+        if target.shape != source.shape:
+            raise ShapeError(f"a target of shape {list(target.shape)} and a source of shape {list(source.shape)} differ")
+    table, sizes = address_table(list(zip(targets, sources, strict=True)))
+    with tape.no_grad():
+        launch(kernels.blend, (table, sizes), (len(targets), float(tau)))
+    for target in targets:
+        target.storage.version += 1

@@ -1,0 +1,139 @@
+"""Random streams. A stream's state is a tensor of four words, so it is saved, restored and replayed like any other value."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.kernels import random as kernels
+from rl_lab.engine.launch import launch
+from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.ops.layout import shape_argument
+from rl_lab.engine.ops.operands import as_float
+from rl_lab.engine.tensor import empty
+
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
+
+
+class Generator:
+    """A stream of random numbers (xoshiro256++), seeded through ``numpy.random.SeedSequence``.
+
+    ``spawn`` makes independent streams from the same seed; ``get_state``/``set_state`` save and restore the position.
+    """
+
+    def __init__(self, seed: int | np.random.SeedSequence = 0, device: Any = None):
+        self.state: Any = None
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int | np.random.SeedSequence) -> "Generator":
+        """Begin the stream of this seed."""
+        if not isinstance(seed, np.random.SeedSequence):
+            if seed < 0:
+                raise ValueError(f"a seed must not be negative, got {seed}")
+            seed = np.random.SeedSequence(seed)
+        self.seed_sequence = seed
+        words = tensor(seed.generate_state(4, np.uint64).view(np.int64))
+        if self.state is None:
+            self.state = words
+        else:
+            self.state.copy_(words)
+        return self
+
+    def spawn(self, count: int) -> "list[Generator]":
+        """``count`` independent streams; spawning again gives others."""
+        return [Generator(child) for child in self.seed_sequence.spawn(count)]
+
+    def get_state(self) -> "Tensor":
+        return self.state.clone()
+
+    def set_state(self, state: Any) -> "Generator":
+        if state.shape != (4,) or state.dtype is not int64:
+            raise ShapeError(f"a generator's state is 4 int64 words, got {list(state.shape)} of {state.dtype.name}")
+        self.state.copy_(state)
+        return self
+
+
+default_generator = Generator(0)
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default stream, which random functions use when none is passed."""
+    return default_generator.manual_seed(seed)
+
+
+def _state(generator: Generator | None) -> Any:
+    return (generator or default_generator).state
+
+
+def _fill(out: Any, kernel: Any, generator: Generator | None, *numbers: float) -> Any:
+    state = _state(generator)
+    launch(kernel, (out, state), (out.numel(), *numbers))
+    state.storage.version += 1
+    return out
+
+
+def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+    """Uniform on [0, 1)."""
+    return _fill(empty(shape_argument(size)), kernels.uniform, generator, 0.0, 1.0).requires_grad_(requires_grad)
+
+
+def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+    """Standard normal deviates."""
+    return _fill(empty(shape_argument(size)), kernels.normal, generator, 0.0, 1.0).requires_grad_(requires_grad)
+
+
+def rand_like(x: Any, generator: Generator | None = None) -> "Tensor":
+    return rand(x.shape, generator=generator)
+
+
+def randn_like(x: Any, generator: Generator | None = None) -> "Tensor":
+    return randn(x.shape, generator=generator)
+
+
+def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None) -> "Tensor":
+    """int64 from low to high - 1; ``randint(high, size)`` begins at 0."""
+    if size is None:
+        low, high, size = 0, low, high
+    if high <= low:
+        raise ValueError(f"randint needs low < high, got {low} and {high}")
+    return _fill(empty(shape_argument((size,)), int64), kernels.integers, generator, low, high)
+
+
+def randperm(n: int, *, generator: Generator | None = None) -> "Tensor":
+    """0 to n - 1 in random order."""
+    return _fill(empty((n,), int64), kernels.permutation, generator)
+
+
+def uniform_(x: Any, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> "Tensor":
+    """Fill a float32 tensor with uniform deviates on [low, high)."""
+    return x.copy_(_fill(empty(x.shape), kernels.uniform, generator, low, high))
+
+
+def normal_(x: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> "Tensor":
+    """Fill a float32 tensor with normal deviates."""
+    return x.copy_(_fill(empty(x.shape), kernels.normal, generator, mean, std))
+
+
+def bernoulli(p: Any, generator: Generator | None = None) -> "Tensor":
+    """1 with probability p, else 0, in p's shape; float32 as in PyTorch."""
+    p = as_float(p).detach().contiguous()
+    out = empty(p.shape, bool_)
+    state = _state(generator)
+    launch(kernels.bernoulli, (out, p, state), (out.numel(), 1))
+    return out.to(float32)
+
+
+def multinomial(weights: Any, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> "Tensor":
+    """Indices drawn with probability proportional to the weights, from each row. Draws with replacement only, or one draw."""
+    if num_samples > 1 and not replacement:
+        raise ValueError("multinomial draws several samples with replacement=True only")
+    weights = as_float(weights).detach().contiguous()
+    if weights.dim() not in (1, 2) or weights.shape[-1] == 0:
+        raise ShapeError(f"multinomial takes a vector or a matrix of weights, got shape {list(weights.shape)}")
+    out = empty((*weights.shape[:-1], num_samples), int64)
+    state = _state(generator)
+    launch(kernels.categorical, (out, weights, state), (math.prod(weights.shape[:-1]), weights.shape[-1], num_samples))
+    return out

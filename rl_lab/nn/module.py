@@ -1,0 +1,237 @@
+"""Module: parameters, buffers and submodules by name, and their state."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rl_lab.engine.errors import StateError
+from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.ops.layout import check_device
+from rl_lab.engine.tape import no_grad
+
+
+class Parameter(Tensor):
+    """A tensor that a module owns and an optimiser changes; it requires grad unless told otherwise."""
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any = None, requires_grad: bool = True) -> "Parameter":
+        source = data if isinstance(data, Tensor) else tensor([] if data is None else data)
+        value = source.detach()
+        parameter = object.__new__(cls)
+        for slot in ("storage", "shape", "strides", "offset", "dtype", "address", "epoch"):
+            setattr(parameter, slot, getattr(value, slot))
+        parameter.node = parameter._grad = parameter.base = parameter.hooks = None
+        parameter.needs_grad = False
+        parameter.requires_grad_(requires_grad)
+        return parameter
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+    def __deepcopy__(self, memo: dict) -> "Parameter":
+        copy = Parameter(super().__deepcopy__(memo), self.needs_grad)
+        memo[id(self)] = copy
+        return copy
+
+
+class Module:
+    """Base of all networks. Assign parameters, buffers (`register_buffer`) and submodules as attributes; write ``forward``."""
+
+    training: bool
+
+    def __init__(self) -> None:
+        for table in ("_parameters", "_buffers", "_modules"):
+            object.__setattr__(self, table, OrderedDict())
+        object.__setattr__(self, "training", True)
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} has no forward()")
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.forward(*inputs, **options)
+
+    # --- attributes --------------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        tables = self.__dict__
+        if "_parameters" not in tables:
+            if isinstance(value, (Parameter, Module)):
+                raise StateError(f"call super().__init__() before assigning {name!r}")
+            object.__setattr__(self, name, value)
+            return
+        for table in ("_parameters", "_buffers", "_modules"):
+            if isinstance(value, {"_parameters": Parameter, "_modules": Module}.get(table, ())) or (
+                name in tables[table] and (value is None or (table == "_buffers" and isinstance(value, Tensor)))
+            ):
+                for other in ("_parameters", "_buffers", "_modules"):
+                    if other != table:
+                        tables[other].pop(name, None)
+                tables.pop(name, None)
+                tables[table][name] = value
+                return
+        if name in tables["_parameters"] and value is not None:
+            raise TypeError(f"cannot assign {type(value).__name__} as parameter {name!r}: use Parameter or None")
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        tables = self.__dict__
+        for table in ("_parameters", "_buffers", "_modules"):
+            if table in tables and name in tables[table]:
+                return tables[table][name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        for table in ("_parameters", "_buffers", "_modules"):
+            if name in self.__dict__[table]:
+                del self.__dict__[table][name]
+                return
+        object.__delattr__(self, name)
+
+    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        self._parameters[name] = parameter
+
+    def register_buffer(self, name: str, value: Tensor | None) -> None:
+        """A tensor that belongs to the state but is not trained."""
+        self._buffers[name] = value
+
+    def add_module(self, name: str, module: "Module | None") -> None:
+        self._modules[name] = module
+
+    register_module = add_module
+
+    # --- walking -----------------------------------------------------------------------------------------------------
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """This module and all below it, each once."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [(prefix, self)]
+        while stack:
+            name, module = stack.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            yield name, module
+            dot = f"{name}." if name else ""
+            stack.extend((dot + child, m) for child, m in reversed(module._modules.items()) if m is not None)
+
+    def modules(self) -> Iterator["Module"]:
+        return (module for _, module in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        return ((name, module) for name, module in self._modules.items() if module is not None)
+
+    def children(self) -> Iterator["Module"]:
+        return (module for _, module in self.named_children())
+
+    def _named(self, table: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        for name, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+            dot = f"{name}." if name else ""
+            for key, value in module.__dict__[table].items():
+                if value is not None and id(value) not in seen:
+                    seen.add(id(value))
+                    yield dot + key, value
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        return self._named("_parameters", prefix, recurse)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        return (parameter for _, parameter in self.named_parameters("", recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        return self._named("_buffers", prefix, recurse)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        return (buffer for _, buffer in self.named_buffers("", recurse))
+
+    def apply(self, function: Callable[["Module"], None]) -> "Module":
+        """Call ``function`` on every module below and on this one, children first."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self, prefix: str = "") -> "OrderedDict[str, Tensor]":
+        """Parameters and buffers by dotted name, sharing their memory."""
+        state: OrderedDict[str, Tensor] = OrderedDict()
+        for name, module in self.named_modules():
+            dot = prefix + (f"{name}." if name else "")
+            for table in ("_parameters", "_buffers"):
+                for key, value in module.__dict__[table].items():
+                    if value is not None:
+                        state[dot + key] = value.detach()
+        return state
+
+    @no_grad()
+    def load_state_dict(self, state_dict: Any, strict: bool = True) -> tuple[list[str], list[str]]:
+        """Copy values into the parameters and buffers in place, after all names and shapes have been checked.
+
+        Returns (missing names, unexpected names). StateError lists them if ``strict``, and shapes that differ in any case.
+        """
+        own = self.state_dict()
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        faults = []
+        if strict and missing:
+            faults.append(f"missing: {', '.join(missing)}")
+        if strict and unexpected:
+            faults.append(f"unexpected: {', '.join(unexpected)}")
+        for name in own:
+            if name in state_dict and tuple(state_dict[name].shape) != own[name].shape:
+                faults.append(f"{name} has shape {list(own[name].shape)}, the state has {list(state_dict[name].shape)}")
+        if faults:
+            raise StateError(f"cannot load this state into {type(self).__name__}: {'; '.join(faults)}")
+        for name, value in own.items():
+            if name in state_dict:
+                source = state_dict[name]
+                value.copy_(source if isinstance(source, Tensor) else tensor(source))
+        return missing, unexpected
+
+    # --- modes and conversions ---------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> "Module":
+        """Set training mode here and below (dropout and normalisation differ by it)."""
+        for module in self.modules():
+            object.__setattr__(module, "training", mode)
+        return self
+
+    def eval(self) -> "Module":
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Module":
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or set them to zero."""
+        for parameter in self.parameters():
+            if set_to_none or parameter.grad is None:
+                parameter.grad = None
+            else:
+                with no_grad():
+                    parameter.grad.zero_()
+
+    def to(self, device: Any = None, dtype: Any = None) -> "Module":
+        """The module itself; a device is accepted if it is the cpu."""
+        check_device(device)
+        return self
+
+    def cpu(self) -> "Module":
+        return self
+
+    def float(self) -> "Module":
+        return self
+
+    def extra_repr(self) -> str:
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): " + repr(module).replace("\n", "\n  ") for name, module in self._modules.items()]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"

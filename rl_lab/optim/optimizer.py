@@ -1,0 +1,215 @@
+"""Optimisers: one launch a step for all parameters of a group. Names, defaults and formulas are PyTorch's."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import int64
+from rl_lab.engine.errors import StateError
+from rl_lab.engine.kernels import optimizer as kernels
+from rl_lab.engine.launch import launch
+from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import tensor, zeros, zeros_like
+from rl_lab.engine.ops.table import address_table
+
+
+def _require(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    if not low <= value < high:
+        limit = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:g})"
+        raise ValueError(f"{name} must be {limit}, got {value}")
+
+
+class Optimizer:
+    """Base of the optimisers: parameter groups, each with its settings and state.
+
+    ``params`` are tensors, or dicts with ``params`` and settings of their own. ``state[parameter]`` holds the state tensors.
+    """
+
+    slots: tuple[str, ...] = ()
+    """Names of the state tensors of a parameter, in the order of the kernel's table."""
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[Any, dict[str, Any]] = {}
+        listed = list(params)
+        if not listed:
+            raise ValueError("the optimizer got an empty list of parameters")
+        for group in listed if isinstance(listed[0], dict) else [{"params": listed}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own."""
+        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"an optimizer takes tensors, not {type(p).__name__}")
+            if not p.is_leaf:
+                raise StateError("an optimizer changes leaf tensors only")
+            if id(p) in known:
+                raise ValueError("a parameter appears in more than one group")
+        group = {**self.defaults, **group, "params": params}
+        self.check(group)
+        # the rate lives in a tensor, so that a recorded step sees the changes a schedule makes
+        group["rate"] = tensor(float(group["lr"]))
+        group["rate_value"] = group["lr"]
+        self.param_groups.append(group)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError for settings that make no sense."""
+        _require("lr", group["lr"], 0.0)
+        _require("weight_decay", group.get("weight_decay", 0.0), 0.0)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or set them to zero."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none or p.grad is None:
+                    p._grad = None
+                else:
+                    with tape.no_grad():
+                        p.grad.zero_()
+
+    def _state_of(self, parameter: Any) -> dict[str, Any]:
+        state = self.state.get(parameter)
+        if state is None:
+            state = {"step": zeros((1,), dtype=int64)} | {name: zeros_like(parameter) for name in self.slots}
+            self.state[parameter] = state
+        return state
+
+    @tape.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change every parameter that has a gradient. ``closure`` recomputes the loss first, and is returned."""
+        loss = None
+        if closure is not None:
+            with tape.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if group["lr"] != group["rate_value"]:
+                group["rate"].fill_(group["lr"])
+                group["rate_value"] = group["lr"]
+            rows = []
+            for p in group["params"]:
+                gradient = p._grad
+                if gradient is None:
+                    continue
+                state = self._state_of(p)
+                moments = [state[name] for name in self.slots]
+                padding = [p] * (kernels.COLUMNS - 3 - len(moments))
+                rows.append((p, gradient.contiguous(), *moments, *padding, state["step"]))
+            if rows:
+                table, sizes = address_table(rows)
+                self.launch(table, sizes, len(rows), group)
+                for row in rows:
+                    row[0].storage.version += 1
+        return loss
+
+    def launch(self, table: Any, sizes: Any, count: int, group: dict[str, Any]) -> None:
+        raise TypeError(f"{type(self).__name__} has no launch()")
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """``state`` by the parameter's number, and ``param_groups`` with numbers in place of parameters, as in PyTorch."""
+        numbers = {p: i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
+        groups = []
+        for group in self.param_groups:
+            settings = {k: v for k, v in group.items() if k not in ("params", "rate", "rate_value")}
+            groups.append({**settings, "params": [numbers[p] for p in group["params"]]})
+        return {"state": {numbers[p]: dict(s) for p, s in self.state.items()}, "param_groups": groups}
+
+    @tape.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over settings and state, copied. StateError if the groups differ in size."""
+        groups = state_dict["param_groups"]
+        if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
+            raise StateError("the state has parameter groups of other sizes than this optimizer")
+        parameters = [p for g in self.param_groups for p in g["params"]]
+        for own, loaded in zip(self.param_groups, groups, strict=True):
+            own.update({k: v for k, v in loaded.items() if k != "params"})
+        for number, parameter in enumerate(parameters):
+            loaded = state_dict["state"].get(number, state_dict["state"].get(str(number)))
+            if loaded is None:
+                self.state.pop(parameter, None)
+                continue
+            own = self._state_of(parameter)
+            for name, value in own.items():
+                source = loaded[name] if isinstance(loaded[name], Tensor) else tensor(loaded[name])
+                value.copy_(source.reshape(value.shape))
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013)."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ):
+        self.slots = ("momentum_buffer",) if momentum else ()
+        settings = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
+        super().__init__(params, {"lr": lr, **settings, "maximize": maximize})
+
+    def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
+        _require("momentum", group["momentum"], 0.0)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+
+    def launch(self, table: Any, sizes: Any, count: int, group: dict[str, Any]) -> None:
+        numbers = (count, group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"])
+        launch(kernels.sgd, (table, sizes, group["rate"]), numbers)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015); weight decay is added to the gradient."""
+
+    slots = ("exp_avg", "exp_avg_sq")
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ):
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize})
+
+    def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
+        _require("eps", group["eps"], 0.0)
+        for i, beta in enumerate(group["betas"]):
+            _require(f"betas[{i}]", beta, 0.0, 1.0)
+
+    def launch(self, table: Any, sizes: Any, count: int, group: dict[str, Any]) -> None:
+        settings = (*group["betas"], group["eps"], group["weight_decay"], self.decoupled, group["maximize"])
+        launch(kernels.adam, (table, sizes, group["rate"]), (count, *settings))
+
+
+class AdamW(Adam):
+    """Adam with weight decay applied to the parameter itself (Loshchilov and Hutter 2019)."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        *,
+        maximize: bool = False,
+    ):
+        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize)
