@@ -3,8 +3,10 @@
 Nothing else in the lab touches the memory of a tensor.
 """
 
+import contextlib
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from rl_lab.engine.primitive import CHECKED, Primitive
@@ -19,7 +21,27 @@ class _Recording(threading.local):
 
 
 recording = _Recording()
-"""``recording.recorder`` is this thread's recorder, or None."""
+"""``recording.recorder`` is this thread's recorder, or None. Set it by `record_with` only."""
+_recorders = 0  # how many threads record: a plain global is read faster than a thread's own
+
+
+@contextlib.contextmanager
+def record_with(recorder: Recorder | None) -> Iterator[None]:
+    """Let ``recorder`` write down this thread's launches; None pauses an outer recording."""
+    global _recorders
+    previous = recording.recorder
+    recording.recorder = recorder
+    with _counting:
+        _recorders += 1
+    try:
+        yield
+    finally:
+        recording.recorder = previous
+        with _counting:
+            _recorders -= 1
+
+
+_counting = threading.Lock()
 
 
 def user_line() -> str:
@@ -43,7 +65,7 @@ def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float,
         row = primitive.pack(a.address, b.address, c.address, *numbers)
     else:
         row = primitive.pack(*[tensor.address for tensor in tensors], *numbers)
-    if recording.recorder is not None:
+    if _recorders and recording.recorder is not None:
         recording.recorder.record(primitive, tensors, row)
     primitive.call(row)
 

@@ -39,6 +39,22 @@ def replay(kernels, rows, base):
     _compiled_replay(kernels, rows, base)
 
 
+def start_threads() -> None:
+    """Start numba's threads on the OpenMP layer, whose parallel regions cost least.
+
+    Machine code that holds a parallel region and comes from the cache aborts the process if they do not run yet. A process forked
+    after the first parallel region cannot use them: start workers with spawn or forkserver.
+    """
+    from numba.np.ufunc import parallel
+
+    if not parallel._is_initialized:
+        previous, numba.config.THREADING_LAYER = numba.config.THREADING_LAYER, "omp"
+        try:
+            parallel._launch_threads()
+        finally:
+            numba.config.THREADING_LAYER = previous
+
+
 def limit_blas_threads() -> None:
     """Limit SciPy's BLAS, which numba's ``np.dot`` calls, to one thread.
 

@@ -1,9 +1,11 @@
 """Memory for tensors: blocks aligned for vector instructions and used again, because a fresh allocation costs more than a small kernel."""
 
+from typing import Any
+
 import numpy as np
 
 ALIGNMENT = 64
-POOL_LIMIT = 512 * 2**20  # bytes of free memory that are kept; beyond that blocks go back to the operating system
+KEEP_PER_SIZE = 32 * 2**20  # bytes of free blocks kept of each size; the rest goes back to the operating system
 
 
 class Block:
@@ -19,38 +21,27 @@ class Block:
         self.size = size
 
 
-class _Pool:
-    def __init__(self) -> None:
-        self.free: dict[int, list[Block]] = {}
-        self.free_bytes = 0
-
-    def trim(self) -> None:
-        self.free.clear()
-        self.free_bytes = 0
-
-
-_pool = _Pool()
+_free: dict[int, list[Block]] = {}
 
 
 class Storage:
     """The memory under one tensor and all its views, with the version counter that in-place writes advance.
 
-    The block goes back to the pool when the storage is dropped, unless NumPy arrays may still look at it (`export`).
+    ``owner`` keeps the memory alive: a `Block` of the pool, to which it goes back when the storage is dropped, or anything else
+    that holds it, such as a NumPy array.
     """
 
-    __slots__ = ("address", "block", "keep", "nbytes", "version")
+    __slots__ = ("address", "nbytes", "owner", "version")
 
-    def __init__(self, nbytes: int, _pool=_pool):
-        size = (nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT or ALIGNMENT
-        blocks = _pool.free.get(size)
+    owner: Any
+
+    def __init__(self, nbytes: int, _free=_free):
+        size = (nbytes + 63) & -64 or 64
         try:
-            block = blocks.pop()  # type: ignore[union-attr]
-            _pool.free_bytes -= size
-        except (AttributeError, IndexError):
-            block = Block(size)
-        self.block: Block | None = block
-        self.keep: object = None
-        self.address = block.address
+            self.owner = owner = _free[size].pop()
+        except (KeyError, IndexError):
+            self.owner = owner = Block(size)
+        self.address = owner.address
         self.nbytes = nbytes
         self.version = 0
 
@@ -58,33 +49,35 @@ class Storage:
     def over(cls, array: np.ndarray) -> "Storage":
         """A storage over the memory of a C-contiguous NumPy array, which it keeps alive."""
         storage = object.__new__(cls)
-        storage.block, storage.keep = None, array
-        storage.address, storage.nbytes, storage.version = array.ctypes.data, array.nbytes, 0
+        storage.owner, storage.address, storage.nbytes, storage.version = array, array.ctypes.data, array.nbytes, 0
         return storage
 
     def alias(self) -> "Storage":
         """The same memory with a version counter of its own (``Tensor.data``)."""
         storage = object.__new__(Storage)
-        storage.block, storage.keep = None, self
-        storage.address, storage.nbytes, storage.version = self.address, self.nbytes, 0
+        storage.owner, storage.address, storage.nbytes, storage.version = self, self.address, self.nbytes, 0
         return storage
 
     def export(self) -> np.ndarray:
         """The bytes as a NumPy array; from now on the memory lives as long as that array or a view of it does."""
-        if self.block is not None:
-            self.keep = self.block.array
-            self.block = None
-        if isinstance(self.keep, Storage):
-            return self.keep.export()
-        assert isinstance(self.keep, np.ndarray)
-        return self.keep.reshape(-1).view(np.uint8)[: self.nbytes]
+        if type(self.owner) is Block:
+            self.owner = self.owner.array
+        if isinstance(self.owner, Storage):
+            return self.owner.export()
+        return self.owner.reshape(-1).view(np.uint8)[: self.nbytes]
 
-    def __del__(self, _pool=_pool):
-        block = self.block
-        if block is not None and _pool.free_bytes < POOL_LIMIT:
-            size = block.size
+    def bytes(self) -> np.ndarray:
+        """The bytes for writing at once, without handing the memory out."""
+        owner = self.owner
+        return owner.array[: self.nbytes] if type(owner) is Block else self.export()
+
+    def __del__(self, _free=_free, _block=Block, _keep=KEEP_PER_SIZE):
+        owner = self.owner
+        if type(owner) is _block:
+            size = owner.size
             try:
-                _pool.free[size].append(block)
+                blocks = _free[size]
             except KeyError:
-                _pool.free[size] = [block]
-            _pool.free_bytes += size
+                blocks = _free[size] = []
+            if len(blocks) * size < _keep:
+                blocks.append(owner)

@@ -183,14 +183,16 @@ class Primitive:
         with _compiling:
             if self._compiled is not None:
                 return
+            if self.uses_blas:
+                from rl_lab.engine.machine import limit_blas_threads, start_threads
+
+                start_threads()
             exec(compile(self._source, self._filename, "exec"), self._namespace)
             decorate = numba.cfunc(types.void(types.int64), cache=True, error_model="numpy")
             if on_compile is not None and not self._in_cache():
                 on_compile(self.name)
             self._compiled = compile_cached(decorate, self._namespace[self.name])
             if self.uses_blas:
-                from rl_lab.engine.machine import limit_blas_threads
-
                 limit_blas_threads()
             self.call = _by_pointer(self._compiled.address)
 

@@ -94,7 +94,7 @@ def attach(value: Any, rule: Rule, inputs: tuple, saved: tuple = (), context: An
                 break
         else:
             return value
-        edges = tuple([(x.grad_node() or x) if x.needs_grad else None for x in inputs])
+        edges = tuple([((x.node if x.base is None else x.grad_node()) or x) if x.needs_grad else None for x in inputs])
         own = -1
         for i, x in enumerate(saved):
             if x is value:

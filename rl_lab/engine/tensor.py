@@ -366,7 +366,15 @@ def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtyp
 
 def empty(shape: Shape, dtype: DType = float32) -> "Tensor":
     """A tensor over fresh memory of unknown content."""
-    return new(Storage(math.prod(shape) * dtype.itemsize), shape, None, 0, dtype)
+    tensor = object.__new__(_concrete)  # as `new`, without a second call: every operation comes through here
+    tensor.storage = storage = Storage(math.prod(shape) * dtype.itemsize)
+    tensor.address = storage.address
+    tensor.shape = shape
+    tensor.dtype = dtype
+    tensor.strides = tensor.node = tensor._grad = tensor.base = tensor.hooks = None
+    tensor.needs_grad = False
+    tensor.offset = tensor.epoch = 0
+    return tensor
 
 
 def view(source: TensorCore, shape: Shape, strides: Shape | None, offset: int) -> "Tensor":

@@ -18,6 +18,7 @@ from rl_lab.engine.ops.elementwise import (
     tanh,
 )
 from rl_lab.engine.ops.indexing import one_hot
+from rl_lab.engine.ops.matmul import linear
 from rl_lab.engine.ops.reduction import log_softmax, softmax
 
 if TYPE_CHECKING:
@@ -45,12 +46,6 @@ __all__ = [
     "softplus",
     "tanh",
 ]
-
-
-def linear(input: Any, weight: Any, bias: Any = None) -> "Tensor":
-    """input @ weight.T + bias; weight is (out, in), input (..., in), the result (..., out)."""
-    out = input @ weight.T
-    return out if bias is None else out + bias
 
 
 def _reduce(losses: Any, reduction: str) -> "Tensor":

@@ -36,7 +36,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         array = array.astype(np.float32)
     kind = dtype_of_numpy(array.dtype) if dtype is None else as_dtype(dtype)
     result = _empty(array.shape, kind)
-    memory = result.storage.block.array[: result.storage.nbytes].view(kind.numpy)  # type: ignore[union-attr]
+    memory = result.storage.bytes().view(kind.numpy)
     with np.errstate(over="ignore", invalid="ignore"):
         memory[:] = array.astype(kind.numpy, copy=False).reshape(-1)
     return _finish(result, requires_grad)

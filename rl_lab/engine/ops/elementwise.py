@@ -14,7 +14,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as kernels
-from rl_lab.engine.ops.operands import as_float, constant, elementwise, fit, operand, promote
+from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, fit, operand, promote, unary
 from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import TensorCore, check_writable
@@ -39,7 +39,7 @@ class Unary:
         def gradient_rule(g, node):
             (saved,) = node.saved or (None,)
             if fast is not None and not modes.grad:
-                return elementwise(fast, (g, saved), float32)
+                return binary(fast, g, saved)
             return rule(g, saved)
 
         gradient_rule.__name__ = f"{kernel.name}_rule"
@@ -50,7 +50,7 @@ class Unary:
             if self.integer is not None and x.dtype is int64:
                 return elementwise(self.integer, (x,), int64)
             x = x.to(float32)
-        y = elementwise(self.kernel, (x,), float32)
+        y = unary(self.kernel, x)
         if modes.grad and x.needs_grad:
             attach(y, self.rule, (x,), (x,) if self.saves == "x" else (y,) if self.saves == "y" else ())
         return y
@@ -86,7 +86,7 @@ round = Unary(kernels.rint, "", _zero)
 
 def _relu_slope(g: Any, y: Any) -> Any:
     """g where y > 0; the choice itself has no derivative."""
-    result = elementwise(kernels.relu_backward, (g, y), float32)
+    result = binary(kernels.relu_backward, g, y)
 
     def rule(gg, node):
         return _relu_slope(gg, node.context)
@@ -181,7 +181,7 @@ def add(a: Any, b: Any, *, alpha: float = 1) -> "Tensor":
     a, b = promote(a, b)
     if a.dtype is not float32:
         return _integer(kernels.add_int, a, b) if a.dtype is int64 else logical_or(a, b)
-    out = elementwise(kernels.add, (a, b), float32)
+    out = binary(kernels.add, a, b)
     return attach(out, _add_rule, (a, b), context=(a.shape, b.shape)) if modes.grad else out
 
 
@@ -199,7 +199,7 @@ def sub(a: Any, b: Any, *, alpha: float = 1) -> "Tensor":
         if a.dtype is bool_:
             raise DtypeError("subtraction of two bool tensors is not supported: use logical_xor or ~")
         return _integer(kernels.sub_int, a, b)
-    out = elementwise(kernels.sub, (a, b), float32)
+    out = binary(kernels.sub, a, b)
     return attach(out, _sub_rule, (a, b), context=(a.shape, b.shape)) if modes.grad else out
 
 
@@ -213,7 +213,7 @@ def mul(a: Any, b: Any) -> "Tensor":
     a, b = promote(a, b)
     if a.dtype is not float32:
         return _integer(kernels.mul_int, a, b) if a.dtype is int64 else logical_and(a, b)
-    out = elementwise(kernels.mul, (a, b), float32)
+    out = binary(kernels.mul, a, b)
     if modes.grad and (a.needs_grad or b.needs_grad):
         saved = (a if b.needs_grad else None, b if a.needs_grad else None)
         attach(out, _mul_rule, (a, b), saved, (a.shape, b.shape))
@@ -240,7 +240,7 @@ def div(a: Any, b: Any, *, rounding_mode: str | None = None) -> "Tensor":
         raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
     a, b = promote(a, b)
     a, b = as_float(a), as_float(b)
-    out = elementwise(kernels.div, (a, b), float32)
+    out = binary(kernels.div, a, b)
     if modes.grad and (a.needs_grad or b.needs_grad):
         attach(out, _div_rule, (a, b), (a if b.needs_grad else None, b), (a.shape, b.shape))
     return out
@@ -270,7 +270,7 @@ def power(a: Any, b: Any) -> "Tensor":
     a, b = promote(a, b)
     if a.dtype is not float32:
         return _integer(kernels.power_int, a.to(int64), b.to(int64))
-    out = elementwise(kernels.power, (a, b), float32)
+    out = binary(kernels.power, a, b)
     return attach(out, _power_rule, (a, b), (a, b), (a.shape, b.shape))
 
 
@@ -297,7 +297,7 @@ def maximum(a: Any, b: Any) -> "Tensor":
     a, b = promote(a, b)
     if a.dtype is not float32:
         return _integer(kernels.maximum_int, a.to(int64), b.to(int64)).to(a.dtype)
-    return attach(elementwise(kernels.maximum, (a, b), float32), _maximum_rule, (a, b), (a, b), (a.shape, b.shape))
+    return attach(binary(kernels.maximum, a, b), _maximum_rule, (a, b), (a, b), (a.shape, b.shape))
 
 
 def minimum(a: Any, b: Any) -> "Tensor":
@@ -305,7 +305,7 @@ def minimum(a: Any, b: Any) -> "Tensor":
     a, b = promote(a, b)
     if a.dtype is not float32:
         return _integer(kernels.minimum_int, a.to(int64), b.to(int64)).to(a.dtype)
-    return attach(elementwise(kernels.minimum, (a, b), float32), _minimum_rule, (a, b), (a, b), (a.shape, b.shape))
+    return attach(binary(kernels.minimum, a, b), _minimum_rule, (a, b), (a, b), (a.shape, b.shape))
 
 
 def _no_zero(b: Any, name: str) -> None:
@@ -334,11 +334,11 @@ def remainder(a: Any, b: Any) -> "Tensor":
         _no_zero(b, "remainder")
         return _integer(kernels.remainder_int, a.to(int64), b.to(int64))
     saved = (a if b.needs_grad else None, b if b.needs_grad else None)
-    return attach(elementwise(kernels.remainder, (a, b), float32), _remainder_rule, (a, b), saved, (a.shape, b.shape))
+    return attach(binary(kernels.remainder, a, b), _remainder_rule, (a, b), saved, (a.shape, b.shape))
 
 
 def _integer(kernel: Primitive, a: Any, b: Any) -> "Tensor":
-    return elementwise(kernel, (a, b), int64)
+    return binary(kernel, a, b, int64)
 
 
 def lerp(start: Any, end: Any, weight: Any) -> "Tensor":
@@ -361,7 +361,7 @@ def _where_rule(g, node):
 
 def _keep(kernel: Primitive, g: Any, condition: Any) -> Any:
     """The gradient on one side of a choice, zero on the other."""
-    out = elementwise(kernel, (g, condition), float32)
+    out = binary(kernel, g, condition)
     return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.shape)
 
 
@@ -388,7 +388,7 @@ def _comparison(name: str) -> Callable[[Any, Any], Any]:
         if a.dtype is bool_:
             a, b = a.to(int64), b.to(int64)
         kernel = (kernels.compare if a.dtype is float32 else kernels.compare_int)[name]
-        return elementwise(kernel, (a, b), bool_)
+        return binary(kernel, a, b, bool_)
 
     compare.__name__ = name
     return compare

@@ -206,6 +206,9 @@ def permute(x: Any, *dims: Any) -> "Tensor":
 def transpose(x: Any, dim0: int, dim1: int) -> "Tensor":
     """A view with two dimensions exchanged."""
     order = list(range(x.dim()))
+    if len(order) == 2 and x.strides is None and (dim0 - dim1) % 2 == 1 and -2 <= min(dim0, dim1) <= max(dim0, dim1) < 2:
+        rows, columns = x.shape
+        return attach(view(x, (columns, rows), (1, columns), x.offset), _permute_rule, (x,), context=(1, 0))
     if order:
         dim0, dim1 = normal_dim(dim0, x.dim()), normal_dim(dim1, x.dim())
         order[dim0], order[dim1] = dim1, dim0
@@ -411,6 +414,8 @@ class LayoutMethods:
 
     @property
     def T(self) -> "Tensor":
+        if len(self.shape) == 2:
+            return transpose(self, 0, 1)
         return permute(self, tuple(range(len(self.shape) - 1, -1, -1)))
 
     @property

@@ -7,8 +7,9 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as kernels
+from rl_lab.engine.kernels.elementwise import add as add_kernel
 from rl_lab.engine.launch import launch
-from rl_lab.engine.ops.operands import broadcast_shape, fit
+from rl_lab.engine.ops.operands import broadcast_shape, elementwise, fit
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import contiguous_strides, empty
 
@@ -41,6 +42,11 @@ def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
 
 def _product(a: Any, b: Any) -> Any:
     """The product of tensors of at least two dimensions, off the tape."""
+    if a.strides is None and b.strides is None and len(a.shape) == 2 and len(b.shape) == 2 and a.shape[1]:
+        (n, k), m = a.shape, b.shape[1]
+        out = empty((n, m))
+        launch(kernels.matmul, (out, a, b), (1, n, k, m, 0, 0))
+        return out
     n, k, m = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = broadcast_shape(a.shape[:-2], b.shape[:-2]) if len(a.shape) > 2 or len(b.shape) > 2 else ()
     out = empty((*batch, n, m))
@@ -52,18 +58,40 @@ def _product(a: Any, b: Any) -> Any:
     if a_transposed and b_transposed:
         with tape.no_grad():
             a, a_transposed = a.contiguous(), False
+    if a_transposed and not batch:
+        return _plain_transposed(kernels.matmul_tn, a, b, n, k, m)
     kernel = kernels.matmul_tn if a_transposed else kernels.matmul_nt if b_transposed else kernels.matmul
     launch(kernel, (out, a, b), (math.prod(batch), n, k, m, a_step, b_step))
+    return out
+
+
+def _plain_transposed(kernel: Any, a: Any, b: Any, n: int, k: int, m: int) -> Any:
+    """One product of contiguous matrices of which one is read as its transpose."""
+    out = empty((n, m))
+    blocks = kernels.blocks_of(n, k, m)
+    if blocks > 1 and kernel is kernels.matmul_tn:
+        launch(kernels.matmul_tn_blocks, (out, a, b, empty((blocks - 1, n, m))), (n, k, m))
+    else:
+        launch(kernel, (out, a, b), (1, n, k, m, 0, 0))
     return out
 
 
 def _matmul_rule(g, node):
     a, b = node.saved
     shape_a, shape_b = node.context
-    return (
-        fit(_matmul(g, b.transpose(-2, -1)), shape_a) if node.wants(0) else None,
-        fit(_matmul(a.transpose(-2, -1), g), shape_b) if node.wants(1) else None,
-    )
+    to_a = to_b = None
+    plain = not tape.modes.grad and g.strides is None and len(shape_a) == 2 and len(shape_b) == 2 and 0 not in g.shape
+    if node.wants(0):
+        if plain and b.strides is None:
+            to_a = _plain_transposed(kernels.matmul_nt, g, b, *g.shape, shape_a[1])
+        else:
+            to_a = fit(_matmul(g, b.transpose(-2, -1)), shape_a)
+    if node.wants(1):
+        if plain and a.strides is None:
+            to_b = _plain_transposed(kernels.matmul_tn, a, g, shape_b[0], *g.shape)
+        else:
+            to_b = fit(_matmul(a.transpose(-2, -1), g), shape_b)
+    return to_a, to_b
 
 
 def _matmul(a: Any, b: Any) -> Any:
@@ -87,6 +115,48 @@ def matmul(a: Any, b: Any) -> "Tensor":
     if len(b.shape) == 1:
         out = out.squeeze(-1)
     return out.squeeze(-1 if len(b.shape) == 1 else -2) if len(a.shape) == 1 else out
+
+
+def _linear_rule(g, node):
+    x, weight = node.saved
+    has_bias = node.context
+    to_x = to_weight = to_bias = None
+    if node.wants(0):
+        to_x = _matmul(g, weight)
+    if node.wants(1):
+        rows, inputs = (g, x) if len(x.shape) == 2 else (g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]))
+        if not tape.modes.grad and rows.strides is None and inputs.strides is None and rows.shape[0]:
+            to_weight = _plain_transposed(kernels.matmul_tn, rows, inputs, *weight.shape[:1], rows.shape[0], weight.shape[1])
+        else:
+            to_weight = _matmul(rows.transpose(0, 1), inputs)
+    if has_bias and node.wants(2):
+        to_bias = g.sum_to_size(weight.shape[:1])
+    return (to_x, to_weight, to_bias) if has_bias else (to_x, to_weight)
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> "Tensor":
+    """x @ weight.T + bias; weight is (out, in), x (..., in), bias (out,), the result (..., out)."""
+    if x.dtype is not float32 or weight.dtype is not float32:
+        raise DtypeError(f"linear takes float32 tensors, got {x.dtype.name} and {weight.dtype.name}")
+    if len(weight.shape) != 2 or not x.shape or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(f"linear: input of shape {list(x.shape)} and weight of shape {list(weight.shape)} do not fit")
+    if len(x.shape) == 1 or weight.strides is not None or not weight.shape[1]:
+        out = matmul(x, weight.t())
+        return out if bias is None else out + bias
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"linear: bias of shape {list(bias.shape)} and weight of shape {list(weight.shape)} do not fit")
+    with tape.no_grad():
+        rows = x if x.strides is None else x.contiguous()
+    features, inputs = weight.shape
+    out = empty((*x.shape[:-1], features))
+    count = out.numel() // features if features else 0
+    launch(kernels.matmul_nt, (out, rows, weight), (1, count, inputs, features, 0, 0))
+    if bias is not None:
+        elementwise(add_kernel, (out, bias), float32, out=out)
+    if not tape.modes.grad:
+        return out
+    saved = (x if weight.needs_grad else None, weight)
+    return attach(out, _linear_rule, (x, weight) if bias is None else (x, weight, bias), saved, bias is not None)
 
 
 def _fixed_rank(name: str, rank_a: int, rank_b: int):

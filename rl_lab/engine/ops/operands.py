@@ -43,6 +43,11 @@ def operand(value: Any, other: TensorCore) -> Any:
 
 def promote(a: Any, b: Any) -> tuple[Any, Any]:
     """Two operands in the higher of their dtypes: bool below int64 below float32."""
+    try:
+        if a.dtype is b.dtype and isinstance(a, TensorCore) and isinstance(b, TensorCore):
+            return a, b
+    except AttributeError:
+        pass
     if not isinstance(a, TensorCore):
         a = operand(a, b)
     elif not isinstance(b, TensorCore):
@@ -129,21 +134,25 @@ def _plan(*layouts: tuple[tuple[int, ...], tuple[int, ...] | None]) -> tuple[tup
     return shape, tuple(numbers)
 
 
+_CONTIGUOUS = tuple([(0, 1) * count for count in range(6)])
+
+
 def elementwise(kernel: Primitive, operands: tuple, dtype: DType, out: Any = None) -> Any:
     """Launch an elementwise kernel over operands that broadcast; the result is contiguous and not on the tape.
 
     ``out``, if given, is a contiguous tensor of the common shape that receives the result.
     """
-    first = operands[0]
-    shape = first.shape
+    shape = operands[0].shape
     for x in operands:
         if x.strides is not None or x.shape != shape:
             break
     else:
-        numbers: Any = (1, math.prod(shape)) + (0, 1) * len(operands)
         if out is None:
             out = empty(shape, dtype)
-        launch(kernel, (out, *operands), numbers)
+            count = out.storage.nbytes // dtype.itemsize
+        else:
+            count = math.prod(shape)
+        launch(kernel, (out, *operands), (1, count, *_CONTIGUOUS[len(operands)]))
         return out
     shape, numbers = _plan(*[(x.shape, x.strides) for x in operands])
     if numbers is None:
@@ -153,6 +162,25 @@ def elementwise(kernel: Primitive, operands: tuple, dtype: DType, out: Any = Non
     if out is None:
         out = empty(shape, dtype)
     launch(kernel, (out, *operands), numbers)
+    return out
+
+
+def unary(kernel: Primitive, x: Any, dtype: DType = float32) -> Any:
+    """`elementwise` of one operand."""
+    if x.strides is not None:
+        return elementwise(kernel, (x,), dtype)
+    out = empty(x.shape, dtype)
+    launch(kernel, (out, x), (1, out.storage.nbytes // dtype.itemsize, 0, 1))
+    return out
+
+
+def binary(kernel: Primitive, a: Any, b: Any, dtype: DType = float32) -> Any:
+    """`elementwise` of two operands, quick where they are alike."""
+    shape = a.shape
+    if a.strides is not None or b.strides is not None or b.shape != shape:
+        return elementwise(kernel, (a, b), dtype)
+    out = empty(shape, dtype)
+    launch(kernel, (out, a, b), (1, out.storage.nbytes // dtype.itemsize, 0, 1, 0, 1))
     return out
 
 
