@@ -26,3 +26,7 @@ class NumericalError(ArithmeticError):
 
 class RecordingError(RuntimeError):
     """An action that cannot be recorded into a program, such as reading a value."""
+
+
+class EnvironmentFault(RuntimeError):
+    """An environment that raised or returned something that is not a number; the message names it."""

@@ -4,7 +4,7 @@ saved, restored and advanced by a recorded program like any other tensor."""
 import numpy as np
 from numba import njit
 
-from rl_lab.engine.primitive import In, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
+from rl_lab.engine.primitive import In, InInt, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
 U = np.uint64
@@ -67,6 +67,13 @@ def integers(out: OutInt, state: InOutInt, count: Int, low: Int, high: Int):
     """Integers in low..high-1."""
     for i in range(count):
         out[i] = low + next_below(state, high - low)
+
+
+@primitive
+def integers_below(out: OutInt, bound: InInt, state: InOutInt, count: Int):
+    """Integers in 0..bound[0]-1, the bound read when the kernel runs."""
+    for i in range(count):
+        out[i] = next_below(state, bound[0])
 
 
 @primitive

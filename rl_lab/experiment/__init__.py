@@ -1,0 +1,1 @@
+"""Runs: directory, configuration, logging, checkpoints, the driver and evaluation."""

@@ -1,0 +1,63 @@
+"""What the driver asks of an agent, and how agents are found."""
+
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from gymnasium import Space
+from gymnasium.vector import VectorEnv
+
+from rl_lab.experiment.faults import Fault, nearest
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """One algorithm, with its networks, its data and its random streams."""
+
+    Config: ClassVar[type]
+    """Frozen dataclass of the hyperparameters; the command line is derived from it. It has ``total_timesteps``."""
+    action_spaces: ClassVar[tuple[type[Space], ...]]
+    """The kinds of action space that it can act in."""
+    timesteps: int
+    """Environment steps taken so far."""
+
+    def __init__(self, config: Any, envs: VectorEnv, seed: int): ...
+
+    def step(self) -> dict[str, float]:
+        """A bounded amount of work: collect, learn. Returns metrics by log tag."""
+        ...
+
+    def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
+        """Actions for a batch of observations."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a bitwise identical continuation needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def find_agent(name: str) -> type:
+    """The agent registered under this name in the entry point group ``rl_lab.agents``. Fault for an unknown name."""
+    found = {entry.name: entry for entry in entry_points(group="rl_lab.agents")}
+    if name not in found:
+        hint = nearest(name, found) if found else ": no agents are registered; run pip install -e ."
+        raise Fault(f"unknown agent {name!r}{hint}")
+    return found[name].load()
+
+
+def check_spaces(agent: type, name: str, env_id: str, observation_space: Space, action_space: Space) -> None:
+    """Fault if the agent cannot act in an environment with these (single) spaces."""
+    kinds = agent.action_spaces  # type: ignore[attr-defined]
+    if not isinstance(action_space, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise Fault(
+            f"agent {name!r} needs {wanted} actions, {env_id} has {action_space}: "
+            f"choose an environment such as {_EXAMPLES.get(kinds[0].__name__, 'CartPole-v1')!r}"
+        )
+    if type(observation_space).__name__ != "Box":
+        raise Fault(f"agent {name!r} needs Box observations, {env_id} has {observation_space}")
+
+
+_EXAMPLES = {"Discrete": "CartPole-v1", "Box": "Pendulum-v1"}

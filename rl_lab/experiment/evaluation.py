@@ -1,0 +1,61 @@
+"""Greedy evaluation over whole episodes."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from rl_lab.experiment.environments import make_environments
+
+MOST_ENVIRONMENTS = 100
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Undiscounted returns of greedy episodes."""
+
+    return_mean: float
+    return_std: float
+    return_min: float
+    return_max: float
+    length_mean: float
+    episodes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate(agent: Any, env_id: str, episodes: int, seed: int) -> Evaluation:
+    """Run ``episodes`` greedy episodes side by side from seeds ``seed``, ``seed + 1``, ...
+
+    Each environment runs a number of episodes fixed in advance: taking whatever ends first would favour short episodes.
+    """
+    count = min(episodes, MOST_ENVIRONMENTS)
+    quota = np.full(count, episodes // count)
+    quota[: episodes % count] += 1
+    envs = make_environments(env_id, count)
+    try:
+        observations, _ = envs.reset(seed=seed)
+        running, lengths = np.zeros(count), np.zeros(count, np.int64)
+        returns: list[float] = []
+        steps = 0
+        while quota.any():
+            observations, rewards, terminated, truncated, _ = envs.step(agent.act(observations, deterministic=True))
+            running += rewards
+            lengths += 1
+            for i in np.flatnonzero(terminated | truncated):
+                if quota[i]:
+                    quota[i] -= 1
+                    returns.append(float(running[i]))
+                    steps += int(lengths[i])
+                running[i], lengths[i] = 0.0, 0
+    finally:
+        envs.close()
+    return Evaluation(
+        float(np.mean(returns)),
+        float(np.std(returns)),
+        float(np.min(returns)),
+        float(np.max(returns)),
+        steps / len(returns),
+        len(returns),
+    )

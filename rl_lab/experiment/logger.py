@@ -1,0 +1,24 @@
+"""The logger: scalars by tag and environment step, to TensorBoard."""
+
+from pathlib import Path
+from typing import Any
+
+
+class Logger:
+    """Writes TensorBoard events into a run directory. The step axis is environment steps."""
+
+    def __init__(self, directory: Path):
+        # imported here: tensorboardX imports torch wherever that is installed, which takes seconds
+        from tensorboardX import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(directory), flush_secs=5)
+
+    def record(self, metrics: dict[str, float], step: int) -> None:
+        for tag, value in metrics.items():
+            self._writer.add_scalar(tag, value, step)
+
+    def text(self, tag: str, content: str) -> None:
+        self._writer.add_text(tag, content, 0)
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,69 @@
+"""The run directory: ``runs/<env>/<agent>/<time>-s<seed>/`` with config.toml, TensorBoard events and checkpoints/."""
+
+import fcntl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
+from rl_lab.experiment.config import read_toml
+from rl_lab.experiment.faults import Fault
+
+
+@dataclass
+class Run:
+    """One run's directory. One process writes at a time, held by a lock file."""
+
+    path: Path
+    config: dict[str, Any]
+    _lock: Any = None
+
+    @classmethod
+    def create(cls, parent: Path, config: dict[str, Any]) -> "Run":
+        """A fresh directory with its config.toml, locked for this process."""
+        group = parent / config["env"].replace("/", "-") / config["agent"]
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-s{config['seed']}"
+        for attempt in range(100):
+            path = group / (f"{stem}-{attempt}" if attempt else stem)
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise Fault(f"cannot create the run directory {path}: {error.strerror}") from None
+        (path / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
+        run = cls(path, config)
+        run.lock()
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """A directory that exists. Fault if it is not a run."""
+        if not (path / "config.toml").is_file():
+            raise Fault(f"{path} is not a run: it has no config.toml")
+        return cls(path, read_toml(path / "config.toml"))
+
+    def lock(self) -> None:
+        self._lock = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Fault(f"another process writes to {self.path}") from None
+
+    def save(self, state: dict[str, Any], name: str = "last") -> None:
+        save_checkpoint(self.path / "checkpoints" / name, state)
+
+    def load(self, name: str = "last") -> dict[str, Any]:
+        if not (self.path / "checkpoints" / name).is_dir():
+            raise Fault(f"{self.path} holds no checkpoint yet")
+        return load_checkpoint(self.path / "checkpoints" / name)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            (self.path / "lock").unlink(missing_ok=True)
+            self._lock = None
