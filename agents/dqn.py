@@ -20,7 +20,7 @@ from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, mlp
 
 
 @dataclass(frozen=True)
-class Config:
+class DQNConfig:
     """Hyperparameters of DQN."""
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
@@ -47,10 +47,10 @@ class Config:
 class DQN:
     """Q-learning with a replay buffer, a target network and epsilon-greedy exploration."""
 
-    Config = Config
+    Config = DQNConfig
     action_spaces = (Discrete,)
 
-    def __init__(self, config: Config, envs: VectorEnv, seed: int):
+    def __init__(self, config: DQNConfig, envs: VectorEnv, seed: int):
         self.config, self.num_envs = config, envs.num_envs
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
         space: Any = envs.single_action_space
@@ -59,7 +59,9 @@ class DQN:
         assert shape is not None
         inputs = int(np.prod(shape))
 
-        self.q_network = mlp(inputs, hidden_sizes(config.network), self.num_actions, config.activation, generator=network_stream)
+        self.q_network = mlp(
+            inputs, hidden_sizes(config.network), self.num_actions, config.activation, generator=network_stream
+        )
         self.target_network = copy_of(self.q_network)
         self.optimizer = rl.optim.Adam(self.q_network.parameters(), lr=config.learning_rate)
         self.replay = ReplayBuffer(config.buffer_size, (inputs,), (), np.int64, replay_stream)
@@ -163,5 +165,5 @@ class DQN:
         self.target_network.load_state_dict(state["target_network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.replay.load_state_dict(state["replay"])
-        self.exploration.set_state(rl.tensor(state["exploration"]))
+        self.exploration.set_state(state["exploration"])
         self.timesteps, self.target_age = int(state["timesteps"]), int(state["target_age"])

@@ -25,9 +25,7 @@ def grad(
     return tuple(gradients_of(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused))
 
 
-def backward(
-    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False
-) -> None:
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
     """Add the gradients of several roots to the leaves in one walk."""
     roots: Sequence[Any] = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     given = [grad_tensors] * len(roots) if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)

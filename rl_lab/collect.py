@@ -31,7 +31,9 @@ class VectorCollector:
         observations, rewards, terminated, truncated, info = self.envs.step(actions)
         if not np.isfinite(rewards).all():
             index = int(np.flatnonzero(~np.isfinite(rewards))[0])
-            raise EnvironmentFault(f"environment {index} of {self.envs.spec and self.envs.spec.id} returned a reward of {rewards[index]}")
+            raise EnvironmentFault(
+                f"environment {index} of {self.envs.spec and self.envs.spec.id} returned a reward of {rewards[index]}"
+            )
         ended = terminated | truncated
         following = observations
         if ended.any() and self.mode == AutoresetMode.SAME_STEP:

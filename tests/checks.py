@@ -35,9 +35,9 @@ def finite_differences(function: Callable, arrays: list[np.ndarray], cotangent: 
             middle = array[place]
             step = STEP * max(1.0, abs(middle))
             array[place] = middle + step
-            above = function(*arrays)
+            above = np.array(function(*arrays))  # a copy: the result may be a view
             array[place] = middle - step
-            below = function(*arrays)
+            below = np.array(function(*arrays))
             array[place] = middle
             gradient[place] = np.sum(cotangent * (above - below)) / (2 * step)
     return gradients

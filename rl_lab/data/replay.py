@@ -35,7 +35,12 @@ class ReplayBuffer:
     """
 
     def __init__(
-        self, capacity: int, observation_shape: tuple[int, ...], action_shape: tuple[int, ...], action_dtype: Any, generator: Generator
+        self,
+        capacity: int,
+        observation_shape: tuple[int, ...],
+        action_shape: tuple[int, ...],
+        action_dtype: Any,
+        generator: Generator,
     ):
         if capacity < 1:
             raise ShapeError(f"a replay buffer needs a positive capacity, got {capacity}")

@@ -72,7 +72,8 @@ def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float,
 
 if CHECKED:
 
-    def launch(primitive, tensors, numbers=()):  # noqa: F811  the same with each buffer's true length behind the row
+    def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:
+        """The same with each buffer's true length behind the row."""
         lengths = [(t.storage.address + t.storage.nbytes - t.address) // t.dtype.itemsize for t in tensors]
         row = primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths)
         if recording.recorder is not None:

@@ -4,6 +4,8 @@ A program is three arrays: the kernels' addresses, where each launch's row begin
 below. Eager code calls one kernel at a time through `Primitive.call`; both run the same machine code.
 """
 
+from typing import Any
+
 import numba
 from llvmlite import ir
 from numba import types
@@ -24,7 +26,7 @@ def _call(_, address, row):
 
 def _replay(kernels, rows, base):
     for i in range(kernels.size):
-        _call(kernels[i], base + 8 * rows[i])
+        _call(kernels[i], base + 8 * rows[i])  # type: ignore[call-arg]
 
 
 _compiled_replay = None
@@ -48,11 +50,12 @@ def start_threads() -> None:
     from numba.np.ufunc import parallel
 
     if not parallel._is_initialized:
-        previous, numba.config.THREADING_LAYER = numba.config.THREADING_LAYER, "omp"
+        config: Any = numba.config
+        previous, config.THREADING_LAYER = config.THREADING_LAYER, "omp"
         try:
             parallel._launch_threads()
         finally:
-            numba.config.THREADING_LAYER = previous
+            config.THREADING_LAYER = previous
 
 
 def limit_blas_threads() -> None:

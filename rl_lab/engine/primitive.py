@@ -104,7 +104,7 @@ def matrix(buffer, start, n, m):
 @overload(matrix, inline="always")
 def _matrix(buffer, start, n, m):
     if isinstance(buffer, types.CPointer):
-        return lambda buffer, start, n, m: carray(_advance(buffer, start), (n, m))
+        return lambda buffer, start, n, m: carray(_advance(buffer, start), (n, m))  # type: ignore[call-arg]
     return lambda buffer, start, n, m: buffer[start : start + n * m].reshape((n, m))
 
 
@@ -141,12 +141,12 @@ def compile_cached(decorator: Callable[[Callable], Any], function: Callable) -> 
         if _directory is None:
             _directory = cache_directory()
             _directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        previous = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(_directory)
+        config: Any = numba.config
+        previous, config.CACHE_DIR = config.CACHE_DIR, str(_directory)
         try:
             return decorator(function)
         finally:
-            numba.config.CACHE_DIR = previous
+            config.CACHE_DIR = previous
 
 
 # --- the primitive ---------------------------------------------------------------------------------------------------
@@ -160,7 +160,9 @@ class Primitive:
     ``pack(*addresses and numbers)`` makes a row, ``call(row)`` runs the kernel on it. `address` is the machine code's address.
     """
 
-    def __init__(self, name: str, roles: tuple[Role, ...], source: str, namespace: dict, filename: str, uses_blas: bool = False):
+    def __init__(
+        self, name: str, roles: tuple[Role, ...], source: str, namespace: dict, filename: str, uses_blas: bool = False
+    ):
         buffers = [role for role in roles if role.is_buffer]
         if list(roles[: len(buffers)]) != buffers:
             raise TypeError(f"kernel {name}: buffers come before numbers")

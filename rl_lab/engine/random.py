@@ -9,7 +9,7 @@ from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import random as kernels
 from rl_lab.engine.launch import launch
-from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.ops.creation import as_tensor, tensor
 from rl_lab.engine.ops.layout import shape_argument
 from rl_lab.engine.ops.operands import as_float
 from rl_lab.engine.tensor import empty
@@ -50,6 +50,8 @@ class Generator:
         return self.state.clone()
 
     def set_state(self, state: Any) -> "Generator":
+        """Go to a position that `get_state` returned (a tensor or an array)."""
+        state = as_tensor(state)
         if state.shape != (4,) or state.dtype is not int64:
             raise ShapeError(f"a generator's state is 4 int64 words, got {list(state.shape)} of {state.dtype.name}")
         self.state.copy_(state)

@@ -41,7 +41,8 @@ class Node:
 
     def __init__(self, rule: Rule, inputs: tuple, saved: tuple, context: Any, shape: tuple[int, ...]):
         self.sequence = _sequence()
-        self.rule, self.inputs, self._saved, self.context, self.shape = rule, inputs, saved, context, shape
+        self.rule, self.inputs, self.context, self.shape = rule, inputs, context, shape
+        self._saved: tuple | None = saved
         self.versions = tuple([value.storage.version if value is not None else 0 for value in saved]) if saved else ()
         self.own = -1  # which saved value is the node's own
         self.hooks: dict[int, Callable] | None = None

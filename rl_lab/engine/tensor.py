@@ -114,7 +114,9 @@ class TensorCore:
             tape.backward((self,), (gradient,), retain_graph, create_graph)
         else:
             leaves = [inputs] if isinstance(inputs, TensorCore) else list(inputs)
-            for leaf, value in zip(leaves, gradients_of((self,), leaves, (gradient,), retain_graph, create_graph, True), strict=True):
+            for leaf, value in zip(
+                leaves, gradients_of((self,), leaves, (gradient,), retain_graph, create_graph, True), strict=True
+            ):
                 if value is not None:
                     leaf.accumulate(value, {id(gradient.storage)}, create_graph)
 
@@ -265,7 +267,9 @@ class TensorCore:
     def _array(self) -> np.ndarray:
         """A NumPy view of the memory. Reading while a program is recorded is an error: a replay could not follow."""
         if recording.recorder is not None:
-            raise RecordingError(f"a tensor's value was read while a program was recorded, at {user_line()}: a replay cannot follow it")
+            raise RecordingError(
+                f"a tensor's value was read while a program was recorded, at {user_line()}: a replay cannot follow it"
+            )
         flat = self.storage.export().view(self.dtype.numpy)
         if self.strides is None:
             return flat[self.offset : self.offset + self.numel()].reshape(self.shape)
@@ -351,7 +355,7 @@ def set_concrete_class(cls: type) -> None:
 
 def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtype: DType) -> "Tensor":
     """A tensor over memory that exists."""
-    tensor = object.__new__(_concrete)
+    tensor: Any = object.__new__(_concrete)
     tensor.storage = storage
     tensor.shape = shape
     tensor.strides = strides
@@ -366,7 +370,7 @@ def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtyp
 
 def empty(shape: Shape, dtype: DType = float32) -> "Tensor":
     """A tensor over fresh memory of unknown content."""
-    tensor = object.__new__(_concrete)  # as `new`, without a second call: every operation comes through here
+    tensor: Any = object.__new__(_concrete)  # as `new`, without a second call: every operation comes through here
     tensor.storage = storage = Storage(math.prod(shape) * dtype.itemsize)
     tensor.address = storage.address
     tensor.shape = shape
@@ -465,4 +469,6 @@ def check_writable(tensor: TensorCore) -> None:
     if tensor.strides is not None:
         for size, stride in zip(tensor.shape, tensor.strides, strict=True):
             if stride == 0 and size > 1:
-                raise StateError("an expanded tensor was written to: several of its elements share one place in memory; clone() first")
+                raise StateError(
+                    "an expanded tensor was written to: several of its elements share one place in memory; clone() first"
+                )

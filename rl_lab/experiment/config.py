@@ -18,7 +18,13 @@ T = TypeVar("T")
 
 
 def setting(
-    default: T, help: str, *, above: float | None = None, least: float | None = None, most: float | None = None, choices: tuple = ()
+    default: T,
+    help: str,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple = (),
 ) -> T:
     """A documented field of a config: its default, a sentence on it, and the values that make sense (bounds or choices)."""
     return dataclasses.field(  # type: ignore[return-value]

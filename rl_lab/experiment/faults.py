@@ -15,7 +15,7 @@ class Fault(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """", did you mean 'x'?" if one of the choices resembles the word, else the choices themselves if they are few."""
+    """ ", did you mean 'x'?" if one of the choices resembles the word, else the choices themselves if they are few."""
     listed = sorted(choices)
     folded = {choice.lower(): choice for choice in listed}
     close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.5)

@@ -184,7 +184,9 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
     ):
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize})
+        super().__init__(
+            params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
+        )
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)

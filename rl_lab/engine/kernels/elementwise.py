@@ -22,9 +22,7 @@ def _loop(condition: str, loads: dict[str, str], expression: str) -> str:
     """One inner loop over j; loads whose index does not mention j stand before it."""
     outside = "".join(f"            {name} = {index}\n" for name, index in loads.items() if "j" not in index)
     inside = "".join(f"                {name} = {index}\n" for name, index in loads.items() if "j" in index)
-    return (
-        f"        {condition}:\n{outside}            for j in range(m):\n{inside}                out[o + j] = {expression}\n"
-    )
+    return f"        {condition}:\n{outside}            for j in range(m):\n{inside}                out[o + j] = {expression}\n"
 
 
 def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Primitive:
@@ -40,7 +38,9 @@ def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Pri
             body += _loop(f"elif {constant}1 == 0 and {other}1 == 1", loads, expression)
     body += _loop("else", {v: f"p_{v}[p{v} + {v}1 * j]" for v in names}, expression)
     numbers = {"n": Int, "m": Int} | {f"{v}{axis}": Int for v in names for axis in (0, 1)}
-    return primitive_from_source(name, {"out": out, **{f"p_{v}": r for v, r in operands.items()}, **numbers}, body, _NAMESPACE, __file__)
+    return primitive_from_source(
+        name, {"out": out, **{f"p_{v}": r for v, r in operands.items()}, **numbers}, body, _NAMESPACE, __file__
+    )
 
 
 def _unary(name: str, expression: str, x: Role = In, out: Role = Out) -> Primitive:
@@ -97,7 +97,9 @@ sigmoid_backward = _backward("sigmoid_backward", "g * (F(1) - s) * s")
 relu_backward = _backward("relu_backward", "g if s > F(0) else (F(0) if s == s else g)")
 leaky_relu = _elementwise("leaky_relu", "x if x > F(0) else x * slope", Out, x=In, slope=In)
 leaky_relu_backward = _elementwise("leaky_relu_backward", "g if s > F(0) else g * slope", Out, g=In, s=In, slope=In)
-clamp = _elementwise("clamp", "(high if x > high else x) if not x < low else (low if low < high else high)", Out, x=In, low=In, high=In)
+clamp = _elementwise(
+    "clamp", "(high if x > high else x) if not x < low else (low if low < high else high)", Out, x=In, low=In, high=In
+)
 clamp_backward = _elementwise(
     "clamp_backward", "g if (s >= low and s <= high) or s != s else F(0)", Out, g=In, s=In, low=In, high=In
 )

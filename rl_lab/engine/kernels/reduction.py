@@ -82,6 +82,16 @@ def product_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 
 @primitive
+def product_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    for i in range(n):
+        for j in range(m):
+            total = 1
+            for k in range(r):
+                total *= x[(i * r + k) * m + j]
+            out[i * m + j] = total
+
+
+@primitive
 def max_over(out: Out, index: OutInt, x: In, n: Int, r: Int, m: Int):
     """The largest value and the index of its first occurrence; NaN counts as largest."""
     for i in range(n):
@@ -125,6 +135,16 @@ def cumulative_sum(out: Out, x: In, n: Int, r: Int, m: Int, reverse: Int):
             total = F(0)
             for step in range(r):
                 k = r - 1 - step if reverse else step
+                total += x[(i * r + k) * m + j]
+                out[(i * r + k) * m + j] = total
+
+
+@primitive
+def cumulative_sum_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    for i in range(n):
+        for j in range(m):
+            total = 0
+            for k in range(r):
                 total += x[(i * r + k) * m + j]
                 out[(i * r + k) * m + j] = total
 

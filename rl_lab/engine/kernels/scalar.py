@@ -88,5 +88,5 @@ def softplus32(x):
 
 @njit(error_model="numpy")
 def remainder32(a, b):
-    r = math.fmod(a, b)
+    r = np.fmod(a, b)
     return F(r + b) if r != _ZERO and (r < _ZERO) != (b < _ZERO) else F(r)

@@ -11,9 +11,7 @@ from rl_lab.engine.ops.reduction import ReductionMethods
 from rl_lab.engine.tensor import TensorCore, set_concrete_class
 
 
-class Tensor(
-    ElementwiseMethods, ReductionMethods, MatmulMethods, IndexingMethods, LayoutMethods, CreationMethods, TensorCore
-):
+class Tensor(ElementwiseMethods, ReductionMethods, MatmulMethods, IndexingMethods, LayoutMethods, CreationMethods, TensorCore):
     """An array of float32, int64 or bool with a place on the tape. Make one with `rl_lab.tensor`."""
 
     __slots__ = ()

@@ -46,7 +46,8 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> "Tensor":
     """`tensor` without a copy where the data is a tensor, or an array of one of the three dtypes."""
     check_device(device)
     if isinstance(data, TensorCore):
-        return data if dtype is None else data.to(as_dtype(dtype))  # type: ignore[attr-defined]
+        result: Any = data
+        return result if dtype is None else result.to(as_dtype(dtype))
     if isinstance(data, np.ndarray) and dtype is None and data.dtype in (np.float32, np.int64, np.bool_):
         return from_numpy(data)
     return tensor(data, dtype=dtype)
@@ -103,7 +104,9 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool 
     return tensor(np.eye(n, m), dtype=dtype or float32, requires_grad=requires_grad)
 
 
-def arange(start: float, end: float | None = None, step: float = 1, *, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+def arange(
+    start: float, end: float | None = None, step: float = 1, *, dtype: Any = None, requires_grad: bool = False
+) -> "Tensor":
     """start, start + step, ... below end; int64 for integers, float32 otherwise."""
     if end is None:
         start, end = 0, start
@@ -151,5 +154,3 @@ def legacy_tensor(*arguments: Any) -> "Tensor":
     if len(arguments) != 1:
         raise DtypeError("Tensor() takes sizes or one piece of data")
     return tensor(arguments[0], dtype=float32)
-
-

@@ -32,7 +32,9 @@ class Unary:
     differentiable operations; ``fast``, a kernel of (g, s), computes the same in one launch.
     """
 
-    def __init__(self, kernel: Primitive, saves: str, rule: Callable, fast: Primitive | None = None, integer: Primitive | None = None):
+    def __init__(
+        self, kernel: Primitive, saves: str, rule: Callable, fast: Primitive | None = None, integer: Primitive | None = None
+    ):
         self.__name__ = kernel.name
         self.kernel, self.saves, self.integer = kernel, saves, integer
 
@@ -262,11 +264,8 @@ def _power_rule(g, node):
 
 def power(a: Any, b: Any) -> "Tensor":
     """a ** b."""
-    if isinstance(a, TensorCore) and a.dtype is float32 and isinstance(b, (int, float)) and not isinstance(b, bool):
-        if b == 2:
-            return square(a)
-        if b == 1:
-            return a * 1.0
+    if type(b) in (int, float) and b in (1, 2) and isinstance(a, TensorCore) and a.dtype is float32:
+        return square(a) if b == 2 else mul(a, 1.0)
     a, b = promote(a, b)
     if a.dtype is not float32:
         return _integer(kernels.power_int, a.to(int64), b.to(int64))
@@ -437,7 +436,7 @@ def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive
         others = tuple([operand(x, target) for x in operands])
         if all(
             x.dtype is float32
-            and (x.shape == target.shape or x.numel() == 1 and x.dim() <= target.dim())
+            and (x.shape == target.shape or (x.numel() == 1 and x.dim() <= target.dim()))
             and (x.storage.address != target.storage.address or (x.address == target.address and x.strides is None))
             for x in others
         ):
@@ -458,7 +457,7 @@ def _store(target: Any, value: Any) -> Any:
     return target.copy_(value)
 
 
-def _in_place(function: Callable, kernel: Primitive | None = None) -> Callable:
+def _in_place(function: Any, kernel: Primitive | None = None) -> Any:
     def method(self, *operands, **options):
         direct = None if options or self.dtype is not float32 else kernel
         return write_in_place(self, lambda x: function(x, *operands, **options), direct, operands if direct else ())
@@ -468,7 +467,7 @@ def _in_place(function: Callable, kernel: Primitive | None = None) -> Callable:
     return method
 
 
-def _method(function: Callable) -> Callable:
+def _method(function: Any) -> Any:
     def method(self, *arguments, **options):
         return function(self, *arguments, **options)
 

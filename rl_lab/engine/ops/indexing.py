@@ -107,7 +107,9 @@ def _check_gather(name: str, x: Any, dim: int, index: Any) -> None:
         raise ShapeError(f"{name}: index of shape {list(index.shape)} and tensor of shape {list(x.shape)} differ in rank")
     for d in range(x.dim()):
         if d != dim and index.shape[d] > x.shape[d]:
-            raise ShapeError(f"{name}: index of shape {list(index.shape)} exceeds shape {list(x.shape)} apart from dimension {dim}")
+            raise ShapeError(
+                f"{name}: index of shape {list(index.shape)} exceeds shape {list(x.shape)} apart from dimension {dim}"
+            )
 
 
 def _cut(x: Any, dim: int, shape: tuple[int, ...]) -> Any:
@@ -173,7 +175,9 @@ def scatter_add(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
     dim = normal_dim(dim, x.dim())
     _check_gather("scatter_add", x, dim, index)
     if any(d != dim and index.shape[d] != x.shape[d] for d in range(x.dim())):
-        raise ShapeError(f"scatter_add: index of shape {list(index.shape)} must have the sizes of {list(x.shape)} apart from {dim}")
+        raise ShapeError(
+            f"scatter_add: index of shape {list(index.shape)} must have the sizes of {list(x.shape)} apart from {dim}"
+        )
     for d, size in enumerate(index.shape):
         source = narrow(source, d, 0, size)
     return _scatter_add(x, x.shape, dim, index, source)
@@ -193,7 +197,9 @@ def one_hot(index: Any, num_classes: int = -1) -> "Tensor":
 
 def _nonzero_vectors(mask: Any) -> list[Any]:
     if recording.recorder is not None:
-        raise RecordingError(f"a boolean mask makes a data-dependent shape, at {user_line()}: use where() in a recorded function")
+        raise RecordingError(
+            f"a boolean mask makes a data-dependent shape, at {user_line()}: use where() in a recorded function"
+        )
     return [tensor(positions) for positions in np.nonzero(mask._array())]
 
 
@@ -211,7 +217,11 @@ def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
             raise IndexError(f"an index must be an integer, a slice, None, ... or a tensor, not {k!r}")
         else:
             expanded.append(k)
-    used = sum(k.dim() if isinstance(k, TensorCore) and k.dtype is bool_ else 1 for k in expanded if k is not None and k is not Ellipsis)
+    used = sum(
+        k.dim() if isinstance(k, TensorCore) and k.dtype is bool_ else 1
+        for k in expanded
+        if k is not None and k is not Ellipsis
+    )
     if used > x.dim():
         raise IndexError(f"too many indices for a tensor of {x.dim()} dimensions: {used}")
     if not any(k is Ellipsis for k in expanded):
@@ -235,7 +245,9 @@ def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
         elif isinstance(k, TensorCore) and k.dtype is bool_:
             for offset, size in enumerate(k.shape):
                 if x.shape[dim + offset] != size:
-                    raise IndexError(f"the mask of shape {list(k.shape)} does not match shape {list(x.shape)} at dimension {dim + offset}")
+                    raise IndexError(
+                        f"the mask of shape {list(k.shape)} does not match shape {list(x.shape)} at dimension {dim + offset}"
+                    )
             for positions in _nonzero_vectors(k):
                 tensors.append((dim, positions))
                 dim += 1
@@ -276,9 +288,7 @@ def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[
     for i, (_, index) in enumerate(tensors):
         with tape.no_grad():
             flat = index.expand(shape).contiguous()
-        _launch_checked(
-            kernels.flat_index, (positions, flat), (count, sizes[i], math.prod(sizes[i + 1 :]), int(i == 0))
-        )
+        _launch_checked(kernels.flat_index, (positions, flat), (count, sizes[i], math.prod(sizes[i + 1 :]), int(i == 0)))
     merged = x.reshape((*x.shape[:place], math.prod(sizes), *x.shape[place + len(dims) :]))
     return merged, positions, shape, (place,)
 

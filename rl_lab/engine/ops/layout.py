@@ -266,7 +266,7 @@ def narrow(x: Any, dim: int, start: int, length: int, step: int = 1) -> "Tensor"
     size = x.shape[dim]
     if start < 0:
         start += size
-    if not (0 <= start <= size and 0 <= length and (length == 0 or start + (length - 1) * step < size)):
+    if not (0 <= start <= size and length >= 0 and (length == 0 or start + (length - 1) * step < size)):
         raise IndexError(f"narrow: {length} places from {start} by {step} do not fit into dimension {dim} of size {size}")
     strides = x.stride()
     shape = (*x.shape[:dim], length, *x.shape[dim + 1 :])
@@ -422,7 +422,9 @@ class LayoutMethods:
     def mT(self) -> "Tensor":
         return transpose(self, -2, -1)
 
-    def to(self, *targets: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False) -> "Tensor":
+    def to(
+        self, *targets: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False
+    ) -> "Tensor":
         """This tensor in another dtype. A device is accepted if it is the cpu."""
         for target in targets:
             if isinstance(target, TensorCore):

@@ -83,12 +83,12 @@ def _matmul_rule(g, node):
     plain = not tape.modes.grad and g.strides is None and len(shape_a) == 2 and len(shape_b) == 2 and 0 not in g.shape
     if node.wants(0):
         if plain and b.strides is None:
-            to_a = _plain_transposed(kernels.matmul_nt, g, b, *g.shape, shape_a[1])
+            to_a = _plain_transposed(kernels.matmul_nt, g, b, g.shape[0], g.shape[1], shape_a[1])
         else:
             to_a = fit(_matmul(g, b.transpose(-2, -1)), shape_a)
     if node.wants(1):
         if plain and a.strides is None:
-            to_b = _plain_transposed(kernels.matmul_tn, a, g, shape_b[0], *g.shape)
+            to_b = _plain_transposed(kernels.matmul_tn, a, g, shape_b[0], g.shape[0], g.shape[1])
         else:
             to_b = fit(_matmul(a.transpose(-2, -1), g), shape_b)
     return to_a, to_b
@@ -126,7 +126,7 @@ def _linear_rule(g, node):
     if node.wants(1):
         rows, inputs = (g, x) if len(x.shape) == 2 else (g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]))
         if not tape.modes.grad and rows.strides is None and inputs.strides is None and rows.shape[0]:
-            to_weight = _plain_transposed(kernels.matmul_tn, rows, inputs, *weight.shape[:1], rows.shape[0], weight.shape[1])
+            to_weight = _plain_transposed(kernels.matmul_tn, rows, inputs, weight.shape[0], rows.shape[0], weight.shape[1])
         else:
             to_weight = _matmul(rows.transpose(0, 1), inputs)
     if has_bias and node.wants(2):

@@ -93,7 +93,8 @@ def expanded_strides(shape: tuple[int, ...], strides: tuple[int, ...], target: t
     """Strides under which ``shape`` reads as ``target``: 0 where it is repeated."""
     missing = len(target) - len(shape)
     return (0,) * missing + tuple(
-        0 if size == 1 and wanted != 1 else stride for size, stride, wanted in zip(shape, strides, target[missing:], strict=True)
+        0 if size == 1 and wanted != 1 else stride
+        for size, stride, wanted in zip(shape, strides, target[missing:], strict=True)
     )
 
 
@@ -221,5 +222,3 @@ def copy_into(target: Any, source: Any) -> None:
 def require(condition: bool, name: str, x: Any, what: str) -> None:
     if not condition:
         raise DtypeError(f"{name} takes {what}, got a tensor of dtype {x.dtype.name} and shape {list(x.shape)}")
-
-

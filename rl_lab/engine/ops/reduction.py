@@ -115,7 +115,7 @@ def _variance(x: Any, dim: Dims, correction: float, keepdim: bool) -> Any:
     dims = normal_dims(dim, x.dim())
     count = math.prod([x.shape[d] for d in dims])
     centred = x - mean(x, dims, keepdim=True) if x.dim() else x - x
-    return sum(centred * centred, dims, keepdim) / max(count - correction, 0.0)
+    return sum(centred * centred, dims, keepdim) / (count - correction if count > correction else 0.0)
 
 
 def var(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> "Tensor":
@@ -144,13 +144,12 @@ def norm(x: Any, p: float = 2.0, dim: Dims = None, keepdim: bool = False) -> "Te
 
 def prod(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
     """The product over one dimension, or of all elements."""
+    if x.dtype is bool_:
+        x = x.to(int64)
     dims = normal_dims(dim, x.dim())
-    floats = as_float(x)
-    source, n, r, m = _blocks(floats, dims)
-    out = empty(_result_shape(x.shape, dims, keepdim))
-    launch(kernels.product_over, (out, source), (n, r, m))
-    if x.dtype is not float32:
-        return out.to(int64)
+    source, n, r, m = _blocks(x, dims)
+    out = empty(_result_shape(x.shape, dims, keepdim), x.dtype)
+    launch(kernels.product_over if x.dtype is float32 else kernels.product_over_int, (out, source), (n, r, m))
     return attach(out, _prod_rule, (x,), (x,), context=dims)
 
 
@@ -161,6 +160,8 @@ def _prod_rule(g, node):
     moved = x.permute(order)
     rows = moved.reshape((*moved.shape[: x.dim() - len(dims)], -1))
     places = rows.shape[-1]
+    if not places:
+        return x * 0.0
     before, others = [rows.narrow(-1, 0, 1) * 0.0 + 1.0], []
     for k in range(places - 1):
         before.append(before[-1] * rows.narrow(-1, k, 1))
@@ -175,7 +176,9 @@ def _prod_rule(g, node):
 
 def cumsum(x: Any, dim: int) -> "Tensor":
     """The running sum along ``dim``."""
-    return _cumsum(as_float(x), normal_dim(dim, x.dim()), False) if x.dtype is float32 else _cumsum(x.float(), dim, False).long()
+    return (
+        _cumsum(as_float(x), normal_dim(dim, x.dim()), False) if x.dtype is float32 else _cumsum(x.float(), dim, False).long()
+    )
 
 
 def _cumsum(x: Any, dim: int, reverse: bool) -> Any:

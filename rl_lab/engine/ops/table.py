@@ -34,7 +34,7 @@ def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
         addresses.extend([row[0].address] * (kernels.COLUMNS - len(row)))
         sizes.append(row[0].numel())
     table = empty((len(addresses),), int64)
-    struct.pack_into(f"{len(addresses)}q", table.storage.bytes(), 0, *addresses)
+    struct.pack_into(f"{len(addresses)}q", table.storage.bytes().data, 0, *addresses)
     return table, _sizes(tuple(sizes))
 
 

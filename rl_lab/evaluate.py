@@ -1,0 +1,47 @@
+"""python -m rl_lab.evaluate RUN: greedy episodes of a trained agent, from the files of its run alone."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl_lab.experiment.arguments import Parser
+from rl_lab.experiment.command import run_command
+from rl_lab.experiment.config import parse_value
+from rl_lab.experiment.driver import EVALUATION_SEED, restore
+from rl_lab.experiment.evaluation import evaluate
+from rl_lab.experiment.faults import Fault
+
+
+def body(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="python -m rl_lab.evaluate", description="Evaluate a trained agent greedily.")
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("--episodes", default=None, help="greedy episodes; as many as at the end of training by default")
+    parser.add_argument("--seed", default=None, help="first seed of the episodes; that of the end of training by default")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    given = parser.parse(arguments)
+    numbers = {
+        name: None if given[name] is None else parse_value(f"--{name}", int, given[name]) for name in ("episodes", "seed")
+    }
+    if numbers["episodes"] is not None and numbers["episodes"] < 1:
+        raise Fault(f"--episodes must be at least 1, got {numbers['episodes']}")
+    agent, options = restore(Path(given["run"]))
+    seed = EVALUATION_SEED + options.seed if numbers["seed"] is None else numbers["seed"]
+    result = evaluate(agent, options.env, numbers["episodes"] or options.eval_episodes, seed)
+    facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
+    if given["json"]:
+        print(json.dumps(facts))
+    else:
+        print(
+            f"{options.agent} on {options.env}: greedy return {result.return_mean:.1f} (std {result.return_std:.1f}, "
+            f"min {result.return_min:.1f}) over {result.episodes} episodes, trained for {agent.timesteps:,} steps"
+        )
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command(body, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

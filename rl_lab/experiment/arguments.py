@@ -1,0 +1,61 @@
+"""The command line, derived from settings dataclasses. Every fault is one line that names the nearest valid choice."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from rl_lab.experiment.config import field_types, option_name
+from rl_lab.experiment.faults import Fault, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises `Fault` and takes its options from the fields of dataclasses."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise Fault(message)
+
+    def add_settings(self, config_class: type, title: str, values: dict[str, Any] | None = None) -> None:
+        """One option for each field; ``values`` replace the defaults that the help shows."""
+        group = self.add_argument_group(title)
+        kinds = field_types(config_class)
+        for field in dataclasses.fields(config_class):
+            name, rules = option_name(field.name), field.metadata
+            default = (values or {}).get(field.name, field.default)
+            text = f"{rules['help']} (default: {default})".replace("%", "%%")
+            if kinds[field.name] is bool:
+                group.add_argument(
+                    name, f"--no-{name[2:]}", action=_Switch, nargs="?", default=argparse.SUPPRESS, help=text, metavar="BOOL"
+                )
+            else:
+                metavar = (
+                    "|".join(map(str, rules["choices"]))
+                    if rules["choices"]
+                    else getattr(kinds[field.name], "__name__", "V").upper()
+                )
+                group.add_argument(name, default=argparse.SUPPRESS, help=text, metavar=metavar)
+
+    def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """The options that were given, as text. Fault for an unknown one."""
+        known, unknown = self.parse_known_args(arguments)
+        if unknown:
+            word = unknown[0].split("=")[0]
+            options = [o for o in self._option_string_actions if o.startswith("--") and not o.startswith("--no-")]
+            raise Fault(
+                f"unknown option {word!r}{nearest(word, options)}" if word.startswith("-") else f"unexpected argument {word!r}"
+            )
+        return vars(known)
+
+
+class _Switch(argparse.Action):
+    """--flag, --flag true, --no-flag."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        if option_string.startswith("--no-"):
+            if values is not None:
+                parser.error(f"{option_string} takes no value, got {values!r}")
+            values = "false"
+        setattr(namespace, self.dest, "true" if values is None else values)

@@ -1,0 +1,228 @@
+"""The driver: it owns the loop. Step, log, evaluate, checkpoint, stop."""
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rl_lab.engine import primitive
+from rl_lab.experiment.agent import check_spaces, find_agent
+from rl_lab.experiment.config import as_plain, make_config, read_toml, setting
+from rl_lab.experiment.environments import find_environment, make_environments
+from rl_lab.experiment.evaluation import Evaluation, evaluate
+from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
+from rl_lab.experiment.logger import Logger
+from rl_lab.experiment.progress import Progress, make_progress
+from rl_lab.experiment.run import Run
+
+EVALUATION_SEED = 1_000_000  # evaluation episodes begin from this plus the run's seed: never the seeds of training
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the driver is told, besides the agent's hyperparameters."""
+
+    agent: str = setting("", "the algorithm")
+    env: str = setting("", "a registered Gymnasium environment")
+    seed: int = setting(1, "of all randomness in the run", least=0)
+    num_envs: int = setting(1, "environments stepped together", least=1)
+    run_dir: str = setting("runs", "where run directories are made")
+    eval_episodes: int = setting(100, "greedy episodes of the evaluation at the end", least=1)
+    eval_frequency: int = setting(0, "environment steps between evaluations during training; 0 for none", least=0)
+    checkpoint_frequency: int = setting(25_000, "environment steps between checkpoints; 0 for one at the end", least=0)
+    log_frequency: int = setting(250, "environment steps between points in the log", least=1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked request: nothing has been created yet."""
+
+    options: Options
+    agent_class: Any
+    config: Any
+    preset: str
+
+
+def preset_for(agent_class: type, agent: str, env: str) -> dict[str, Any]:
+    """The settings tuned for this pair, from ``presets.toml`` beside the agent's module; empty if there are none."""
+    package = agent_class.__module__.partition(".")[0]
+    path = Path(str(files(package).joinpath("presets.toml")))
+    return read_toml(path).get(agent, {}).get(env, {}) if path.is_file() else {}
+
+
+def make_plan(given: dict[str, Any]) -> Plan:
+    """Options and hyperparameters from what was given, over the preset, over the defaults. Fault for anything wrong."""
+    agent_class: Any = find_agent(given.get("agent", ""))
+    env = given.get("env", "")
+    find_environment(env)
+    preset = preset_for(agent_class, given["agent"], env)
+    values = {**preset, **given}
+    own = {field.name for field in fields(Options)}
+    options = make_config(Options, {k: v for k, v in values.items() if k in own})
+    config = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
+    probe = make_environments(env, 1)
+    try:
+        check_spaces(agent_class, options.agent, env, probe.single_observation_space, probe.single_action_space)
+        if hasattr(agent_class, "check"):
+            agent_class.check(config)
+    finally:
+        probe.close()
+    used = ", ".join(f"{key} {value}" for key, value in preset.items())
+    return Plan(options, agent_class, config, used)
+
+
+def run_config(plan: Plan) -> dict[str, Any]:
+    """What config.toml records: enough to do the same run again."""
+    libraries = {name: version(name) for name in ("rl_lab", "numpy", "numba", "gymnasium")}
+    return {
+        **as_plain(plan.options),
+        "hyperparameters": as_plain(plan.config),
+        "versions": {"python": sys.version.split()[0], **libraries},
+    }
+
+
+class _StopRequest:
+    """Notes Ctrl-C and SIGTERM, to stop between two steps; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self._previous: dict[int, Any] = {}
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.code:
+            raise KeyboardInterrupt
+        self.code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+
+    def __enter__(self) -> "_StopRequest":
+        try:
+            self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:
+            pass  # not the main thread: whoever runs us there handles signals
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+class _Means:
+    """Means of metrics between two points of the log."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, metrics: dict[str, float]) -> None:
+        for tag, value in metrics.items():
+            total, count = self._sums.get(tag, (0.0, 0))
+            self._sums[tag] = (total + value, count + 1)
+
+    def take(self) -> dict[str, float]:
+        means = {tag: total / count for tag, (total, count) in self._sums.items()}
+        self._sums.clear()
+        return means
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended; ``exit_code`` is 0 unless a signal stopped it."""
+
+    run: Run
+    evaluation: Evaluation | None
+    timesteps: int
+    seconds: float
+    exit_code: int = 0
+
+
+def train(plan: Plan, progress: Progress | None = None) -> Result:
+    """Carry out a plan in a run directory of its own."""
+    options, total = plan.options, plan.config.total_timesteps
+    run = Run.create(Path(options.run_dir), run_config(plan))
+    progress = progress or make_progress(total)
+    announced = False
+
+    def compiling(name: str) -> None:
+        nonlocal announced
+        if not announced:
+            progress.say("compiling kernels: this happens once, they are kept for later runs")
+            announced = True
+
+    previous, primitive.on_compile = primitive.on_compile, compiling
+    envs = make_environments(options.env, options.num_envs)
+    begin = time.perf_counter()
+    try:
+        logger = Logger(run.path)
+        try:
+            agent = plan.agent_class(plan.config, envs, options.seed)
+            exit_code = _loop(agent, plan, run, logger, progress.update, total)
+            evaluation = None
+            if exit_code == 0:
+                evaluation = evaluate(agent, options.env, options.eval_episodes, EVALUATION_SEED + options.seed)
+                logger.record({"eval/return_mean": evaluation.return_mean}, agent.timesteps)
+        finally:
+            logger.close()
+    finally:
+        primitive.on_compile = previous
+        progress.close()
+        envs.close()
+        run.close()
+    return Result(run, evaluation, agent.timesteps, time.perf_counter() - begin, exit_code)
+
+
+def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., None], total: int) -> int:
+    """Steps until the total is reached or a signal comes; returns the exit code."""
+    options, means = plan.options, _Means()
+    begin, first = time.perf_counter(), agent.timesteps
+    next_log = next_checkpoint = next_evaluation = agent.timesteps
+    latest: float | None = None
+    with _StopRequest() as stop:
+        while agent.timesteps < total and not stop.code:
+            metrics = agent.step()
+            for tag, value in metrics.items():
+                if not math.isfinite(value):
+                    raise Fault(
+                        f"{tag} became {value} at step {agent.timesteps} of {run.path}: lower the learning rate or clip harder; "
+                        "the last checkpoint is intact",
+                        NUMERICAL,
+                    )
+            means.add(metrics)
+            latest = metrics.get("charts/episodic_return", latest)
+            now = agent.timesteps
+            rate = (now - first) / (time.perf_counter() - begin)
+            if now >= next_log:
+                logger.record({**means.take(), "charts/SPS": rate}, now)
+                show(now, rate, latest)
+                next_log = now + options.log_frequency
+            if options.eval_frequency and now >= next_evaluation + options.eval_frequency:
+                result = evaluate(agent, options.env, options.eval_episodes, EVALUATION_SEED + options.seed)
+                logger.record({"eval/return_mean": result.return_mean}, now)
+                next_evaluation = now
+            if options.checkpoint_frequency and now >= next_checkpoint + options.checkpoint_frequency:
+                run.save(agent.state_dict())
+                next_checkpoint = now
+        if agent.timesteps > first:
+            logger.record({**means.take(), "charts/SPS": rate}, now)
+        run.save(agent.state_dict())
+        return stop.code
+
+
+def restore(path: Path) -> tuple[Any, Options]:
+    """The agent of a run as its last checkpoint left it, and the run's options. Fault if the files do not hold one."""
+    run = Run.open(path)
+    state = run.load()
+    content = dict(run.config)
+    content.pop("versions", None)
+    hyperparameters = content.pop("hyperparameters", {})
+    plan = make_plan({**content, **hyperparameters})
+    envs = make_environments(plan.options.env, 1)
+    agent = plan.agent_class(plan.config, envs, plan.options.seed)
+    try:
+        agent.load_state_dict(state)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise Fault(f"the checkpoint of {path} does not fit its config.toml: {error}") from None
+    return agent, plan.options

@@ -1,0 +1,61 @@
+"""What a person sees while a run goes on: a bar in a terminal, plain lines anywhere else."""
+
+import sys
+import time
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None: ...
+    def say(self, line: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class PlainProgress:
+    """A line when a tenth of the work is done, and at least every ``interval`` seconds."""
+
+    def __init__(self, total: int, interval: float = 10.0):
+        self.total, self.interval = total, interval
+        self._next_share, self._last = 0.0, time.monotonic()
+
+    def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None:
+        share, now = timesteps / self.total, time.monotonic()
+        if share < self._next_share and now - self._last < self.interval:
+            return
+        self._next_share, self._last = (int(share * 10) + 1) / 10, now
+        left = (self.total - timesteps) / rate if rate else 0.0
+        shown = "" if episodic_return is None else f", return {episodic_return:.1f}"
+        self.say(f"step {timesteps:,} of {self.total:,} ({min(share, 1):.0%}), {rate:,.0f} steps/s{shown}, {left:.0f} s left")
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class BarProgress:
+    """A bar with steps per second, the last returns and the time left."""
+
+    def __init__(self, total: int):
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
+        self._bar: Any = Bar(*columns, transient=True)
+        self._bar.start()
+        self._task = self._bar.add_task("", total=total, facts="")
+
+    def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None:
+        shown = "" if episodic_return is None else f" · return {episodic_return:.1f}"
+        self._bar.update(self._task, completed=timesteps, facts=f"{rate:,.0f} steps/s{shown}")
+
+    def say(self, line: str) -> None:
+        self._bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def make_progress(total: int) -> Progress:
+    return BarProgress(total) if sys.stdout.isatty() else PlainProgress(total)

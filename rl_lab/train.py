@@ -1,0 +1,71 @@
+"""python -m rl_lab.train --agent dqn --env CartPole-v1: train an agent in a run directory."""
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl_lab.experiment.agent import find_agent
+from rl_lab.experiment.arguments import Parser
+from rl_lab.experiment.command import run_command
+from rl_lab.experiment.config import read_toml
+from rl_lab.experiment.driver import Options, Plan, make_plan, preset_for, train
+from rl_lab.experiment.faults import Fault
+
+
+def parse(arguments: Sequence[str]) -> Plan:
+    """A checked plan from the command line."""
+    first = Parser(prog="rl_lab.train", add_help=False)
+    for name in ("--agent", "--env", "--config"):
+        first.add_argument(name)
+    known, rest = first.parse_known_args(arguments)
+    file = read_toml(Path(known.config)) if known.config else {}
+    file = {**{k: v for k, v in file.items() if k not in ("hyperparameters", "versions")}, **file.get("hyperparameters", {})}
+    agent, env = known.agent or file.get("agent"), known.env or file.get("env")
+    asks_help = not {"-h", "--help"}.isdisjoint(rest)
+    parser = Parser(prog="python -m rl_lab.train", description="Train an agent in a Gymnasium environment.")
+    parser.add_argument("--config", metavar="FILE", help="settings from a TOML file, such as a run's config.toml")
+    if asks_help and not agent:
+        parser.add_settings(Options, "run")
+        parser.epilog = "Name an agent (--agent dqn --help) to see its hyperparameters."
+        parser.parse(["--help"])
+    if not agent or not env:
+        raise Fault("name an agent and an environment, as in: python -m rl_lab.train --agent dqn --env CartPole-v1")
+    agent_class = find_agent(agent)
+    preset = preset_for(agent_class, agent, env)
+    parser.add_settings(Options, "run", preset)
+    parser.add_settings(agent_class.Config, f"hyperparameters of {agent}", preset)  # type: ignore[attr-defined]
+    given = parser.parse(arguments)
+    given.pop("config", None)
+    return make_plan({**file, **given, "agent": agent, "env": env})
+
+
+def body(arguments: Sequence[str]) -> int:
+    plan = parse(arguments)
+    options = plan.options
+    print(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s) by Gymnasium")
+    print(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings", flush=True)
+    result = train(plan)
+    path = result.run.path
+    again = f"python -m rl_lab.evaluate {path}"
+    if result.evaluation is None:
+        print(f"stopped at step {result.timesteps:,}; what was learned is saved. Evaluate it: {again}")
+        return result.exit_code
+    e = result.evaluation
+    board = f"tensorboard --logdir {options.run_dir}"
+    if importlib.util.find_spec("tensorboard") is None:
+        board = f"pip install tensorboard && {board}"
+    print(
+        f"greedy return {e.return_mean:.1f} (std {e.return_std:.1f}, min {e.return_min:.1f}) over {e.episodes} episodes "
+        f"after {result.timesteps:,} steps in {result.seconds:.1f} s"
+    )
+    print(f"curves: {board}   evaluate again: {again}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command(body, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
