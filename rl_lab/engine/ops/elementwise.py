@@ -117,7 +117,9 @@ def gelu(x: Any, approximate: str = "none") -> "Tensor":
 # --- functions with fixed parameters: the parameters are constants, the gradient goes to x only -----------------------
 
 
-def _with_parameters(name: str, forward: Primitive, backward: Primitive) -> Callable:
+def _with_parameters(name: str, forward: Primitive, backward: Primitive, differentiable: Callable | None = None) -> Callable:
+    """``differentiable(g, x, *parameters)`` is the gradient in differentiable operations, where its slope depends on x."""
+
     def slope(g: Any, x: Any, parameters: tuple) -> Any:
         result = elementwise(backward, (g, x, *parameters), float32)
         return attach(result, slope_rule, (g,), context=(x.detach(), parameters))
@@ -127,6 +129,8 @@ def _with_parameters(name: str, forward: Primitive, backward: Primitive) -> Call
 
     def rule(g, node):
         (x,) = node.saved
+        if differentiable is not None and modes.grad:
+            return differentiable(g, x, *node.context)
         return slope(g, x, node.context)
 
     rule.__name__, slope_rule.__name__ = f"{name}_rule", f"{name}_slope_rule"
@@ -141,7 +145,9 @@ def _with_parameters(name: str, forward: Primitive, backward: Primitive) -> Call
 
 _clamp = _with_parameters("clamp", kernels.clamp, kernels.clamp_backward)
 _leaky_relu = _with_parameters("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_backward)
-_smooth_l1 = _with_parameters("smooth_l1", kernels.smooth_l1, kernels.smooth_l1_backward)
+_smooth_l1 = _with_parameters(
+    "smooth_l1", kernels.smooth_l1, kernels.smooth_l1_backward, lambda g, x, beta: g * _clamp(x / beta, -1.0, 1.0)
+)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> "Tensor":

@@ -176,9 +176,13 @@ def _prod_rule(g, node):
 
 def cumsum(x: Any, dim: int) -> "Tensor":
     """The running sum along ``dim``."""
-    return (
-        _cumsum(as_float(x), normal_dim(dim, x.dim()), False) if x.dtype is float32 else _cumsum(x.float(), dim, False).long()
-    )
+    dim = normal_dim(dim, x.dim())
+    if x.dtype is float32:
+        return _cumsum(x, dim, False)
+    source, n, r, m = _blocks(x.to(int64), (dim,) if x.dim() else ())
+    out = empty(x.shape, int64)
+    launch(kernels.cumulative_sum_int, (out, source), (n, r, m))
+    return out
 
 
 def _cumsum(x: Any, dim: int, reverse: bool) -> Any:
