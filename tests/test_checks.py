@@ -42,7 +42,7 @@ def dropped_rule(g, node):
 
 
 def swapped_rule(g, node):
-    a, b = node.saved
+    _, b = node.saved
     return g * b, (g * b).sum(0)
 
 

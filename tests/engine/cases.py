@@ -5,6 +5,7 @@ defaults to the call's own namesake in NumPy where one exists.
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +34,7 @@ class Case:
         result = []
         for number, shape in enumerate(self.shapes):
             size = math.prod(shape)
-            ranks = (generator.permutation(size) + (0.37 + 0.21 * number) % 1) / max(size, 1)
+            ranks = (generator.permutation(size) + (0.37 + 0.19 * number) % 1) / max(size, 1)
             result.append((self.low + (self.high - self.low) * ranks).reshape(shape).astype(np.float32))
         return result
 
@@ -57,7 +58,10 @@ def through_views(case: Case) -> Iterator[Case]:
     views = {
         "transposed": ((columns, rows), lambda x: x.transpose(1, 0) if isinstance(x, np.ndarray) else x.t()),
         "sliced": ((rows + 1, 2 * columns), lambda x: x[1:, ::2]),
-        "expanded": ((1, columns), lambda x: np.broadcast_to(x, (rows, columns)) if isinstance(x, np.ndarray) else x.expand(rows, columns)),
+        "expanded": (
+            (1, columns),
+            lambda x: np.broadcast_to(x, (rows, columns)) if isinstance(x, np.ndarray) else x.expand(rows, columns),
+        ),
     }
     for label, (shape, view) in views.items():
         yield replace(
@@ -80,6 +84,22 @@ def binary(name: str, function: Callable, reference: Callable, low: float = -2.0
     pairs = [[(2, 3), (2, 3)], [(3, 1), (1, 4)], [(), (2, 3)], [(2, 3), ()], [(3,), (2, 3)], [(2, 3), (2, 1)], [(4, 0), (4, 1)]]
     cases = each(name, function, reference, *pairs, [(2, 1, 3), (2, 4, 1)], low=low, high=high)
     return [*cases, *through_views(cases[0]), *through_views(cases[5])]
+
+
+def loss(name: str, losses: Callable, shapes: Any, target: Any = None, **options: float) -> list[Case]:
+    """A loss of `nn.functional` under its three reductions; ``target`` gives class numbers, else the second input is the target."""
+    cases = []
+    for reduction, reduce in (("mean", np.mean), ("sum", np.sum), ("none", np.array)):
+
+        def function(t, a, *b, reduction=reduction):
+            targets = b or (t.tensor(target),)
+            return getattr(t.nn.functional, name)(a, *targets, reduction=reduction, **options)
+
+        def reference(*arrays, reduce=reduce):
+            return reduce(losses(*arrays))
+
+        cases += each(f"{name} {reduction}", function, reference, shapes)
+    return cases
 
 
 # --- references ------------------------------------------------------------------------------------------------------
@@ -131,8 +151,8 @@ def nll(log_p, target):
     return -log_p[np.arange(len(target)), target]
 
 
-INDEX = [[0, 2, 2], [1, 0, 1]]  # for gather and scatter_add on (2, 3) and (4, 3): duplicates included
-COLUMNS = np.arange(3)
+ALL = slice(None)
+INDEX = [[0, 2, 2], [1, 0, 1]]  # for gather and scatter_add; 2 and 1 twice in a row
 MASK = [[True, False, True], [False, False, True]]
 CLASSES = [2, 0, 1, 2]
 
@@ -147,7 +167,7 @@ CASES: list[Case] = [
     *binary("pow", lambda t, a, b: a**b, np.power, 0.5, 2.5),
     *binary("maximum", lambda t, a, b: t.maximum(a, b), np.maximum),
     *binary("minimum", lambda t, a, b: t.minimum(a, b), np.minimum),
-    *binary("remainder", lambda t, a, b: a % b, np.remainder, 0.6, 2.6),
+    *binary("remainder", lambda t, a, b: a % b, np.remainder, 0.61, 2.73),
     *each("lerp", lambda t, a, b, w: a.lerp(b, w), lambda a, b, w: a + (b - a) * w, [(2, 3), (2, 3), (2, 3)]),
     *each("lerp number", lambda t, a, b: t.lerp(a, b, 0.3), lambda a, b: a + (b - a) * 0.3, [(2, 3), (2, 3)]),
     *each("add alpha", lambda t, a, b: t.add(a, b, alpha=3), lambda a, b: a + 3 * b, [(2, 3), (3,)]),
@@ -197,16 +217,34 @@ CASES: list[Case] = [
     *unary("clamp", lambda t, a: a.clamp(-0.9, 1.1), lambda a: a.clip(-0.9, 1.1)),
     *each("clamp min", lambda t, a: t.clamp(a, min=-0.9), lambda a: a.clip(-0.9), (2, 3)),
     *each("clamp max", lambda t, a: a.clip(max=0.9), lambda a: a.clip(None, 0.9), (2, 3)),
-    *each("clamp tensors", lambda t, a, b, c: a.clamp(b, c.abs() + 1), lambda a, b, c: a.clip(b, abs(c) + 1), [(2, 3), (3,), (2, 1)], high=1.0),
+    *each(
+        "clamp tensors",
+        lambda t, a, b, c: a.clamp(b, c.abs() + 1),
+        lambda a, b, c: a.clip(b, abs(c) + 1),
+        [(2, 3), (3,), (2, 1)],
+        high=1.0,
+    ),
     # choice
-    *each("where", lambda t, a, b: t.where(t.tensor(MASK), a, b), lambda a, b: np.where(MASK, a, b), [(2, 3), (2, 3)], [(3,), (2, 1)], [(), (2, 3)]),
+    *each(
+        "where",
+        lambda t, a, b: t.where(t.tensor(MASK), a, b),
+        lambda a, b: np.where(MASK, a, b),
+        [(2, 3), (2, 3)],
+        [(3,), (2, 1)],
+        [(), (2, 3)],
+    ),
     *each("where number", lambda t, a: t.where(a > 0, a, 0.5), lambda a: np.where(a > 0, a, 0.5), (2, 3)),
     *each("where method", lambda t, a, b: a.where(a > b, b), np.maximum, [(2, 3), (2, 3)]),
-    *each("where broadcast condition", lambda t, a, b: t.where(t.tensor([True, False, True]), a, b), lambda a, b: np.where([True, False, True], a, b), [(2, 1), ()]),
+    *each(
+        "where broadcast condition",
+        lambda t, a, b: t.where(t.tensor([True, False, True]), a, b),
+        lambda a, b: np.where([True, False, True], a, b),
+        [(2, 1), ()],
+    ),
     *each("masked_fill", lambda t, a: a.masked_fill(t.tensor(MASK), -3.0), lambda a: np.where(MASK, -3, a), (2, 3), (3,)),
     # sums
     *unary("sum", lambda t, a: a.sum(), np.sum),
-    *unary("sum last", lambda t, a: a.sum(-1) if a.dim() else a.sum(-1), lambda a: a.sum(-1) if a.ndim else a),
+    *unary("sum last", lambda t, a: a.sum(-1), lambda a: a.sum(-1) if a.ndim else a),
     *each("sum first", lambda t, a: a.sum(0), lambda a: a.sum(0), (2, 3), (5, 20), (0, 3)),
     *each("sum middle", lambda t, a: a.sum(1, keepdim=True), lambda a: a.sum(1, keepdims=True), (2, 3, 4)),
     *each("sum outer", lambda t, a: t.sum(a, (0, 2)), lambda a: a.sum((0, 2)), (2, 3, 4)),
@@ -216,7 +254,9 @@ CASES: list[Case] = [
     *each("mean dim", lambda t, a: a.mean(1), lambda a: a.mean(1), (2, 3, 4), (2, 3)),
     *each("mean dims", lambda t, a: a.mean((0, 2), keepdim=True), lambda a: a.mean((0, 2), keepdims=True), (2, 3, 4)),
     *each("var", lambda t, a: a.var(), lambda a: a.var(ddof=1), (2, 3)),
-    *each("var dim", lambda t, a: t.var(a, 1, correction=0, keepdim=True), lambda a: a.var(1, keepdims=True), (3, 4), (2, 3, 2)),
+    *each(
+        "var dim", lambda t, a: t.var(a, 1, correction=0, keepdim=True), lambda a: a.var(1, keepdims=True), (3, 4), (2, 3, 2)
+    ),
     *each("var biased", lambda t, a: t.var(a, 0, unbiased=False), lambda a: a.var(0), (3, 4)),
     *each("std", lambda t, a: a.std(), lambda a: a.std(ddof=1), (2, 3)),
     *each("std dim", lambda t, a: t.std(a, -1), lambda a: a.std(-1, ddof=1), (3, 4)),
@@ -229,7 +269,12 @@ CASES: list[Case] = [
     *each("prod", lambda t, a: a.prod(), np.prod, (2, 3), (), (0,)),
     *each("prod dim", lambda t, a: t.prod(a, 1), lambda a: a.prod(1), (2, 3), (2, 3, 2)),
     *each("prod keepdim", lambda t, a: a.prod(0, keepdim=True), lambda a: a.prod(0, keepdims=True), (2, 3)),
-    *each("prod with zero", lambda t, a: (a * t.tensor([0.0, 1.0, 1.0])).prod(-1), lambda a: (a * np.array([0.0, 1, 1])).prod(-1), (2, 3)),
+    *each(
+        "prod with zero",
+        lambda t, a: (a * t.tensor([0.0, 1.0, 1.0])).prod(-1),
+        lambda a: (a * np.array([0.0, 1, 1])).prod(-1),
+        (2, 3),
+    ),
     *each("cumsum", lambda t, a: a.cumsum(0), lambda a: a.cumsum(0), (4,), (2, 3), (3, 2, 2), (0, 2)),
     *each("cumsum last", lambda t, a: t.cumsum(a, -1), lambda a: a.cumsum(-1), (2, 3), (2, 3, 2)),
     *each("logsumexp", lambda t, a: a.logsumexp(-1), lambda a: logsumexp(a, -1), (2, 3), (2, 3, 4), low=-5, high=5),
@@ -252,8 +297,24 @@ CASES: list[Case] = [
     *each("amax dim", lambda t, a: t.amax(a, -1, keepdim=True), lambda a: a.max(-1, keepdims=True), (2, 3)),
     *each("amin", lambda t, a: a.amin(0), lambda a: a.min(0), (2, 3)),
     # products of matrices
-    *each("matmul", lambda t, a, b: a @ b, np.matmul, [(2, 3), (3, 4)], [(3,), (3,)], [(2, 3), (3,)], [(3,), (3, 2)], [(1, 1), (1, 1)]),
-    *each("matmul batch", lambda t, a, b: t.matmul(a, b), np.matmul, [(2, 2, 3), (2, 3, 2)], [(2, 2, 3), (3, 2)], [(2, 3), (2, 3, 2)]),
+    *each(
+        "matmul",
+        lambda t, a, b: a @ b,
+        np.matmul,
+        [(2, 3), (3, 4)],
+        [(3,), (3,)],
+        [(2, 3), (3,)],
+        [(3,), (3, 2)],
+        [(1, 1), (1, 1)],
+    ),
+    *each(
+        "matmul batch",
+        lambda t, a, b: t.matmul(a, b),
+        np.matmul,
+        [(2, 2, 3), (2, 3, 2)],
+        [(2, 2, 3), (3, 2)],
+        [(2, 3), (2, 3, 2)],
+    ),
     *each("matmul batch broadcast", lambda t, a, b: a @ b, np.matmul, [(2, 1, 2, 3), (3, 3, 2)], [(1, 2, 3), (2, 3, 2)]),
     *each("matmul batch vector", lambda t, a, b: a @ b, np.matmul, [(2, 2, 3), (3,)], [(3,), (2, 3, 2)]),
     *each("matmul empty", lambda t, a, b: a @ b, np.matmul, [(2, 0), (0, 3)], [(0, 2), (2, 3)], [(2, 3), (3, 0)]),
@@ -261,16 +322,37 @@ CASES: list[Case] = [
     *each("matmul tn", lambda t, a, b: a.t() @ b, lambda a, b: a.T @ b, [(3, 2), (3, 4)]),
     *each("matmul nt", lambda t, a, b: a @ b.t(), lambda a, b: a @ b.T, [(2, 3), (4, 3)]),
     *each("matmul tt", lambda t, a, b: a.T @ b.mT, lambda a, b: a.T @ b.T, [(3, 2), (4, 3)]),
-    *each("matmul batch transposed", lambda t, a, b: a.transpose(1, 2) @ b, lambda a, b: a.transpose(0, 2, 1) @ b, [(2, 3, 2), (2, 3, 2)]),
+    *each(
+        "matmul batch transposed",
+        lambda t, a, b: a.transpose(1, 2) @ b,
+        lambda a, b: a.transpose(0, 2, 1) @ b,
+        [(2, 3, 2), (2, 3, 2)],
+    ),
     *each("matmul same", lambda t, a: a @ a.t(), lambda a: a @ a.T, (2, 3)),
     *each("mm", lambda t, a, b: t.mm(a, b), np.matmul, [(2, 3), (3, 4)]),
     *each("bmm", lambda t, a, b: a.bmm(b), np.matmul, [(2, 2, 3), (2, 3, 2)]),
     *each("mv", lambda t, a, b: a.mv(b), np.matmul, [(2, 3), (3,)]),
     *each("dot", lambda t, a, b: t.dot(a, b), np.dot, [(3,), (3,)]),
     *each("outer", lambda t, a, b: t.outer(a, b), np.outer, [(3,), (2,)]),
-    *each("linear", lambda t, x, w, b: t.nn.functional.linear(x, w, b), lambda x, w, b: x @ w.T + b, [(2, 3), (4, 3), (4,)], [(3,), (4, 3), (4,)], [(2, 2, 3), (4, 3), (4,)], [(0, 3), (4, 3), (4,)]),
-    *each("linear no bias", lambda t, x, w: t.nn.functional.linear(x, w), lambda x, w: x @ w.T, [(2, 3), (4, 3)], [(2, 2, 3), (4, 3)]),
-    *through_views(Case("linear", lambda t, x, w, b: t.nn.functional.linear(x, w, b), lambda x, w, b: x @ w.T + b, ((2, 3), (4, 3), (4,)))),
+    *each(
+        "linear",
+        lambda t, x, w, b: t.nn.functional.linear(x, w, b),
+        lambda x, w, b: x @ w.T + b,
+        [(2, 3), (4, 3), (4,)],
+        [(3,), (4, 3), (4,)],
+        [(2, 2, 3), (4, 3), (4,)],
+        [(0, 3), (4, 3), (4,)],
+    ),
+    *each(
+        "linear no bias",
+        lambda t, x, w: t.nn.functional.linear(x, w),
+        lambda x, w: x @ w.T,
+        [(2, 3), (4, 3)],
+        [(2, 2, 3), (4, 3)],
+    ),
+    *through_views(
+        Case("linear", lambda t, x, w, b: t.nn.functional.linear(x, w, b), lambda x, w, b: x @ w.T + b, ((2, 3), (4, 3), (4,)))
+    ),
     # layout
     *each("clone", lambda t, a: a.clone(), lambda a: a, (2, 3)),
     *each("reshape", lambda t, a: a.reshape(3, -1), lambda a: a.reshape(3, -1), (2, 3), (2, 3, 2)),
@@ -297,7 +379,12 @@ CASES: list[Case] = [
     *each("chunk", lambda t, a: t.cat(a.chunk(2, dim=1)[::-1], 1), lambda a: np.concatenate([a[:, 2:], a[:, :2]], 1), (2, 3)),
     *each("cat", lambda t, a, b: t.cat([a, b, a]), lambda a, b: np.concatenate([a, b, a]), [(2, 3), (1, 3)], [(0, 3), (2, 3)]),
     *each("cat dim", lambda t, a, b: t.cat((a, b), dim=-1), lambda a, b: np.concatenate([a, b], -1), [(2, 3), (2, 1)]),
-    *each("cat views", lambda t, a, b: t.cat([a.t(), b.expand(3, 2)]), lambda a, b: np.concatenate([a.T, np.broadcast_to(b, (3, 2))]), [(2, 3), (2,)]),
+    *each(
+        "cat views",
+        lambda t, a, b: t.cat([a.t(), b.expand(3, 2)]),
+        lambda a, b: np.concatenate([a.T, np.broadcast_to(b, (3, 2))]),
+        [(2, 3), (2,)],
+    ),
     *each("stack", lambda t, a, b: t.stack([a, b, b]), lambda a, b: np.stack([a, b, b]), [(2, 3), (2, 3)], [(), ()]),
     *each("stack last", lambda t, a, b: t.stack((a, b), dim=-1), lambda a, b: np.stack([a, b], -1), [(2, 3), (2, 3)]),
     *each("float", lambda t, a: a.float().to(t.float32).cpu(), lambda a: a, (2, 3)),
@@ -313,36 +400,100 @@ CASES: list[Case] = [
     *each("index tensor", lambda t, a: a[t.tensor([2, 0, 2, -1])], lambda a: a[[2, 0, 2, -1]], (3,), (3, 2)),
     *each("index matrix", lambda t, a: a[t.tensor([[2, 0], [1, 2]])], lambda a: a[np.array([[2, 0], [1, 2]])], (3,), (3, 2)),
     *each("index second", lambda t, a: a[:, t.tensor([2, 0, 2])], lambda a: a[:, [2, 0, 2]], (2, 3), (2, 3, 2)),
-    *each("index pairs", lambda t, a: a[t.arange(3), t.tensor(CLASSES[:3])], lambda a: a[np.arange(3), CLASSES[:3]], (3, 3), (3, 3, 2)),
-    *each("index broadcast", lambda t, a: a[t.tensor([[0], [1]]), t.tensor([0, 2, 2])], lambda a: a[[[0], [1]], [0, 2, 2]], (2, 3)),
+    *each(
+        "index pairs",
+        lambda t, a: a[t.arange(3), t.tensor(CLASSES[:3])],
+        lambda a: a[np.arange(3), CLASSES[:3]],
+        (3, 3),
+        (3, 3, 2),
+    ),
+    *each(
+        "index broadcast", lambda t, a: a[t.tensor([[0], [1]]), t.tensor([0, 2, 2])], lambda a: a[[[0], [1]], [0, 2, 2]], (2, 3)
+    ),
     *each("index apart", lambda t, a: a[t.tensor([1, 0]), :, t.tensor([2, 1])], lambda a: a[[1, 0], :, [2, 1]], (2, 3, 4)),
-    *each("index mixed", lambda t, a: a[1, :, t.tensor([2, 1])], lambda a: a[np.array(1), :, [2, 1]], (2, 3, 4)),
+    *each("index mixed", lambda t, a: a[1, :, t.tensor([2, 1])], lambda a: a[1][:, [2, 1]], (2, 3, 4)),
     *each("index slice and tensor", lambda t, a: a[1:, t.tensor([1, 1])], lambda a: a[1:, [1, 1]], (3, 2)),
     *each("index list", lambda t, a: a[[2, 0]], lambda a: a[[2, 0]], (3, 2)),
     *each("index scalar tensor", lambda t, a: a[t.tensor(1)], lambda a: a[1], (3, 2)),
     *each("index mask", lambda t, a: a[t.tensor(MASK)], lambda a: a[np.array(MASK)], (2, 3), (2, 3, 2)),
-    *each("index mask of rows", lambda t, a: a[t.tensor([True, False, True]), 1], lambda a: a[np.array([True, False, True]), 1], (3, 2)),
-    *each("index mask of columns", lambda t, a: a[:, t.tensor([True, False, True])], lambda a: a[:, [True, False, True]], (2, 3)),
+    *each(
+        "index mask of rows",
+        lambda t, a: a[t.tensor([True, False, True]), 1],
+        lambda a: a[np.array([True, False, True]), 1],
+        (3, 2),
+    ),
+    *each(
+        "index mask of columns", lambda t, a: a[:, t.tensor([True, False, True])], lambda a: a[:, [True, False, True]], (2, 3)
+    ),
     *each("index empty mask", lambda t, a: a[t.tensor(MASK) & False], lambda a: a[np.zeros((2, 3), bool)], (2, 3)),
     *each("index nothing", lambda t, a: a[t.tensor([], dtype=t.long)], lambda a: a[[]], (3, 2)),
-    *each("masked_select", lambda t, a: t.masked_select(a, t.tensor(MASK)), lambda a: np.broadcast_to(a, (2, 3))[np.array(MASK)], (2, 3), (3,)),
+    *each(
+        "masked_select",
+        lambda t, a: t.masked_select(a, t.tensor(MASK)),
+        lambda a: np.broadcast_to(a, (2, 3))[np.array(MASK)],
+        (2, 3),
+        (3,),
+    ),
     *through_views(Case("index tensor", lambda t, a: a[t.tensor([1, 0, 1])], lambda a: a[[1, 0, 1]], ((2, 3),))),
     *each("index_select", lambda t, a: a.index_select(1, t.tensor([2, 0, 2])), lambda a: a[:, [2, 0, 2]], (2, 3), (2, 3, 2)),
     *each("gather", lambda t, a: a.gather(1, t.tensor(INDEX)), lambda a: np.take_along_axis(a, np.array(INDEX), 1), (2, 3)),
-    *each("gather first", lambda t, a: t.gather(a, 0, t.tensor(INDEX)), lambda a: a[np.array(INDEX), COLUMNS], (3, 3)),
+    *each("gather first", lambda t, a: t.gather(a, 0, t.tensor(INDEX)), lambda a: a[INDEX, range(3)], (3, 3)),
     *each("gather smaller", lambda t, a: a.gather(1, t.tensor([[3], [1]])), lambda a: a[[[0], [1]], [[3], [1]]], (4, 4)),
     *each("gather vector", lambda t, a: a.gather(0, t.tensor([1, 1])), lambda a: a[[1, 1]], (3,)),
-    *through_views(Case("gather", lambda t, a: a.gather(1, t.tensor(INDEX)), lambda a: np.take_along_axis(a, np.array(INDEX), 1), ((2, 3),))),
-    *each("scatter_add", lambda t, a, b: a.scatter_add(0, t.tensor(INDEX), b), lambda a, b: put_add(a, (np.array(INDEX), COLUMNS), b), [(4, 3), (2, 3)]),
-    *each("scatter_add last", lambda t, a, b: t.scatter_add(a, 1, t.tensor(INDEX), b), lambda a, b: put_add(a, (np.arange(2)[:, None], np.array(INDEX)), b), [(2, 4), (2, 3)]),
-    *each("write slice", lambda t, a, b: written(t, a, slice(1, 3), b), lambda a, b: put(a, slice(1, 3), b), [(4,), (2,)], [(4, 3), (3,)], [(4, 3), (2, 1)]),
+    *through_views(
+        Case(
+            "gather", lambda t, a: a.gather(1, t.tensor(INDEX)), lambda a: np.take_along_axis(a, np.array(INDEX), 1), ((2, 3),)
+        )
+    ),
+    *each(
+        "scatter_add",
+        lambda t, a, b: a.scatter_add(0, t.tensor(INDEX), b),
+        lambda a, b: put_add(a, (INDEX, range(3)), b),
+        [(4, 3), (2, 3)],
+    ),
+    *each(
+        "scatter_add last",
+        lambda t, a, b: t.scatter_add(a, 1, t.tensor(INDEX), b),
+        lambda a, b: put_add(a, ([[0], [1]], INDEX), b),
+        [(2, 4), (2, 3)],
+    ),
+    *each(
+        "write slice",
+        lambda t, a, b: written(t, a, slice(1, 3), b),
+        lambda a, b: put(a, slice(1, 3), b),
+        [(4,), (2,)],
+        [(4, 3), (3,)],
+        [(4, 3), (2, 1)],
+    ),
     *each("write element", lambda t, a, b: written(t, a, (1, 2), b), lambda a, b: put(a, (1, 2), b), [(2, 3), ()]),
-    *each("write number", lambda t, a: written(t, a, (slice(None), 1), 0.5), lambda a: put(a, (slice(None), 1), 0.5), (2, 3)),
-    *each("write rows", lambda t, a, b: written(t, a, t.tensor([2, 0]), b), lambda a, b: put(a, [2, 0], b), [(3, 2), (2, 2)], [(3, 2), (2,)], [(3,), ()]),
-    *each("write columns", lambda t, a, b: written(t, a, (slice(None), t.tensor([2, 0])), b), lambda a, b: put(a, (slice(None), [2, 0]), b), [(2, 3), (2, 2)]),
-    *each("write pairs", lambda t, a, b: written(t, a, (t.tensor([0, 1]), t.tensor([2, 0])), b), lambda a, b: put(a, ([0, 1], [2, 0]), b), [(2, 3), (2,)]),
+    *each("write number", lambda t, a: written(t, a, (ALL, 1), 0.5), lambda a: put(a, (ALL, 1), 0.5), (2, 3)),
+    *each(
+        "write rows",
+        lambda t, a, b: written(t, a, t.tensor([2, 0]), b),
+        lambda a, b: put(a, [2, 0], b),
+        [(3, 2), (2, 2)],
+        [(3, 2), (2,)],
+        [(3,), ()],
+    ),
+    *each(
+        "write columns",
+        lambda t, a, b: written(t, a, (ALL, t.tensor([2, 0])), b),
+        lambda a, b: put(a, (ALL, [2, 0]), b),
+        [(2, 3), (2, 2)],
+    ),
+    *each(
+        "write pairs",
+        lambda t, a, b: written(t, a, (t.tensor([0, 1]), t.tensor([2, 0])), b),
+        lambda a, b: put(a, ([0, 1], [2, 0]), b),
+        [(2, 3), (2,)],
+    ),
     *each("write mask", lambda t, a: written(t, a, t.tensor(MASK), -1.0), lambda a: put(a, np.array(MASK), -1.0), (2, 3)),
-    *each("write masked values", lambda t, a, b: written(t, a, t.tensor(MASK), b), lambda a, b: put(a, np.array(MASK), b), [(2, 3), (3,)]),
+    *each(
+        "write masked values",
+        lambda t, a, b: written(t, a, t.tensor(MASK), b),
+        lambda a, b: put(a, np.array(MASK), b),
+        [(2, 3), (3,)],
+    ),
     # in place, on a copy
     *each("add_", lambda t, a, b: changed(a, "add_", b), np.add, [(2, 3), (3,)], [(2, 3), ()]),
     *each("sub_", lambda t, a, b: changed(a, "sub_", b), np.subtract, [(2, 3), (2, 3)]),
@@ -358,32 +509,48 @@ CASES: list[Case] = [
     *each("sqrt_", lambda t, a: changed(a, "sqrt_"), np.sqrt, (2, 3), low=0.3),
     *each("neg_", lambda t, a: changed(a, "neg_"), np.negative, (2, 3)),
     *each("masked_fill_", lambda t, a: changed(a, "masked_fill_", t.tensor(MASK), 2.0), lambda a: np.where(MASK, 2, a), (2, 3)),
-    *each("zero_ and add", lambda t, a, b: changed(a, "zero_") + b, lambda a, b: 0 * a + b, [(2, 3), (2, 3)]),
-    *each("copy_", lambda t, a, b: changed(a, "copy_", b), lambda a, b: 0 * a + b, [(2, 3), (3,)]),
-    *each("scatter_add_", lambda t, a, b: changed(a, "scatter_add_", 0, t.tensor(INDEX), b), lambda a, b: put_add(a, (np.array(INDEX), COLUMNS), b), [(4, 3), (2, 3)]),
+    *each("zero_", lambda t, a, b: changed(a, "zero_") + a * b, np.multiply, [(2, 3), (2, 3)]),
+    *each("copy_", lambda t, a, b: changed(a, "copy_", b) * a, np.multiply, [(2, 3), (3,)]),
+    *each(
+        "scatter_add_",
+        lambda t, a, b: changed(a, "scatter_add_", 0, t.tensor(INDEX), b),
+        lambda a, b: put_add(a, (INDEX, range(3)), b),
+        [(4, 3), (2, 3)],
+    ),
     # losses
-    *[
-        case
-        for reduction, reduce in (("mean", np.mean), ("sum", np.sum), ("none", lambda a: a))
-        for case in (
-            *each(f"mse_loss {reduction}", lambda t, a, b, r=reduction: t.nn.functional.mse_loss(a, b, reduction=r), lambda a, b, f=reduce: f((a - b) ** 2), [(2, 3), (2, 3)]),
-            *each(f"l1_loss {reduction}", lambda t, a, b, r=reduction: t.nn.functional.l1_loss(a, b, reduction=r), lambda a, b, f=reduce: f(abs(a - b)), [(2, 3), (2, 3)]),
-            *each(f"smooth_l1_loss {reduction}", lambda t, a, b, r=reduction: t.nn.functional.smooth_l1_loss(a, b, reduction=r), lambda a, b, f=reduce: f(smooth_l1(a - b)), [(2, 3), (2, 3)]),
-            *each(f"huber_loss {reduction}", lambda t, a, b, r=reduction: t.nn.functional.huber_loss(a, b, reduction=r, delta=0.7), lambda a, b, f=reduce: f(0.7 * smooth_l1(a - b, 0.7)), [(2, 3), (2, 3)]),
-            *each(f"nll_loss {reduction}", lambda t, a, r=reduction: t.nn.functional.nll_loss(a, t.tensor(CLASSES), reduction=r), lambda a, f=reduce: f(nll(a, CLASSES)), (4, 3)),
-            *each(f"cross_entropy {reduction}", lambda t, a, r=reduction: t.nn.functional.cross_entropy(a, t.tensor(CLASSES), reduction=r), lambda a, f=reduce: f(nll(log_softmax(a, 1), CLASSES)), (4, 3)),
-        )
-    ],
-    *each("smooth_l1_loss beta", lambda t, a, b: t.nn.functional.smooth_l1_loss(a, b, beta=0.5), lambda a, b: smooth_l1(a - b, 0.5).mean(), [(2, 3), (2, 3)]),
-    *each("smooth_l1_loss beta 0", lambda t, a, b: t.nn.functional.smooth_l1_loss(a, b, beta=0.0), lambda a, b: abs(a - b).mean(), [(2, 3), (2, 3)]),
-    *each("cross_entropy one", lambda t, a: t.nn.functional.cross_entropy(a, t.tensor(1)), lambda a: -log_softmax(a, 0)[1], (3,)),
+    *loss("mse_loss", lambda a, b: (a - b) ** 2, [(2, 3), (2, 3)]),
+    *loss("l1_loss", lambda a, b: abs(a - b), [(2, 3), (2, 3)]),
+    *loss("smooth_l1_loss", lambda a, b: smooth_l1(a - b), [(2, 3), (2, 3)]),
+    *loss("huber_loss", lambda a, b: 0.7 * smooth_l1(a - b, 0.7), [(2, 3), (2, 3)], delta=0.7),
+    *loss("nll_loss", lambda a: nll(a, CLASSES), (4, 3), target=CLASSES),
+    *loss("cross_entropy", lambda a: nll(log_softmax(a, 1), CLASSES), (4, 3), target=CLASSES),
+    *each(
+        "smooth_l1_loss beta",
+        lambda t, a, b: t.nn.functional.smooth_l1_loss(a, b, beta=0.5),
+        lambda a, b: smooth_l1(a - b, 0.5).mean(),
+        [(2, 3), (2, 3)],
+    ),
+    *each(
+        "smooth_l1_loss beta 0",
+        lambda t, a, b: t.nn.functional.smooth_l1_loss(a, b, beta=0.0),
+        lambda a, b: abs(a - b).mean(),
+        [(2, 3), (2, 3)],
+    ),
+    *each(
+        "cross_entropy one", lambda t, a: t.nn.functional.cross_entropy(a, t.tensor(1)), lambda a: -log_softmax(a, 0)[1], (3,)
+    ),
     *each(
         "cross_entropy smoothed",
         lambda t, a: t.nn.functional.cross_entropy(a, t.tensor(CLASSES), label_smoothing=0.1),
         lambda a: (0.9 * nll(log_softmax(a, 1), CLASSES) - 0.1 * log_softmax(a, 1).mean(1)).mean(),
         (4, 3),
     ),
-    *each("cross_entropy probabilities", lambda t, a, b: t.nn.functional.cross_entropy(a, b), lambda a, b: -(b * log_softmax(a, 1)).sum(1).mean(), [(2, 3), (2, 3)]),
+    *each(
+        "cross_entropy probabilities",
+        lambda t, a, b: t.nn.functional.cross_entropy(a, b),
+        lambda a, b: -(b * log_softmax(a, 1)).sum(1).mean(),
+        [(2, 3), (2, 3)],
+    ),
     # a whole network
     *each(
         "network",
@@ -422,11 +589,22 @@ TIES = [[1, 3, 3], [2, 2, 2]]
 
 def comparisons() -> Iterator[Discrete]:
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        reference = getattr(np, {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}[name])
-        for label, inputs in (("float", (X, Y)), ("int", (I, J)), ("bool", (P, Q)), ("mixed", (X, J)), ("broadcast", (X, [[1.5], [0.0]]))):
+        reference = getattr(operator, name)
+        for label, inputs in (
+            ("float", (X, Y)),
+            ("int", (I, J)),
+            ("bool", (P, Q)),
+            ("mixed", (X, J)),
+            ("broadcast", (X, [[1.5], [0.0]])),
+        ):
             yield Discrete(f"{name} {label}", lambda t, a, b, n=name: getattr(a, n)(b), reference, inputs)
         yield Discrete(f"{name} number", lambda t, a, n=name: getattr(t, n)(a, 1.5), lambda a, f=reference: f(a, 1.5), (X,))
-        yield Discrete(f"{name} special", lambda t, a, n=name: getattr(a.unsqueeze(0), n)(a.unsqueeze(1)), lambda a, f=reference: f(a[None], a[:, None]), (SPECIAL,))
+        yield Discrete(
+            f"{name} special",
+            lambda t, a, n=name: getattr(a.unsqueeze(0), n)(a.unsqueeze(1)),
+            lambda a, f=reference: f(a[None], a[:, None]),
+            (SPECIAL,),
+        )
 
 
 DISCRETE: list[Discrete] = [
@@ -511,10 +689,16 @@ DISCRETE: list[Discrete] = [
     Discrete("int index", lambda t, a: a[:, t.tensor([2, 0])], lambda a: a[:, [2, 0]], (I,)),
     Discrete("bool index", lambda t, a: a[t.tensor([1, 0, 1])], lambda a: a[[1, 0, 1]], (P,)),
     Discrete("int mask", lambda t, a: a[a > 0], lambda a: a[a > 0], (I,)),
-    Discrete("int gather", lambda t, a: a.gather(1, t.tensor(INDEX)), lambda a: np.take_along_axis(a, np.array(INDEX), 1), (I,)),
-    Discrete("bool gather", lambda t, a: a.gather(1, t.tensor(INDEX)), lambda a: np.take_along_axis(a, np.array(INDEX), 1), (P,)),
+    Discrete(
+        "int gather", lambda t, a: a.gather(1, t.tensor(INDEX)), lambda a: np.take_along_axis(a, np.array(INDEX), 1), (I,)
+    ),
+    Discrete(
+        "bool gather", lambda t, a: a.gather(1, t.tensor(INDEX)), lambda a: np.take_along_axis(a, np.array(INDEX), 1), (P,)
+    ),
     Discrete("int write", lambda t, a: written(t, a, (0, slice(1, None)), 9), lambda a: put(a, (0, slice(1, None)), 9), (I,)),
-    Discrete("int write rows", lambda t, a: written(t, a, (slice(None), t.tensor([0, 2])), 9), lambda a: put(a, (slice(None), [0, 2]), 9), (I,)),
+    Discrete(
+        "int write rows", lambda t, a: written(t, a, (ALL, t.tensor([0, 2])), 9), lambda a: put(a, (ALL, [0, 2]), 9), (I,)
+    ),
     Discrete("bool write", lambda t, a: written(t, a, 1, True), lambda a: put(a, 1, True), (P,)),
     Discrete("int masked_fill", lambda t, a, p: a.masked_fill(p, 5), lambda a, p: np.where(p, 5, a), (I, P)),
     Discrete("int in place", lambda t, a, b: a.clone().add_(b).mul_(2).sub_(1), lambda a, b: (a + b) * 2 - 1, (I, J)),

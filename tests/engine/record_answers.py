@@ -8,8 +8,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # so that the script runs by path, too
 
-from tests.checks import cotangent_for  # noqa: E402
-from tests.engine.cases import CASES, DISCRETE, Case, Discrete, first_and_second  # noqa: E402
+from tests.checks import cotangent_for
+from tests.engine.cases import CASES, DISCRETE, Case, Discrete, first_and_second
 
 
 def flat(case: Case) -> np.ndarray:
