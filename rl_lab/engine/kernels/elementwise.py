@@ -60,7 +60,7 @@ def _backward(name: str, expression: str) -> Primitive:
 
 neg = _unary("neg", "-x")
 absolute = _unary("absolute", "abs(x)")
-sign = _unary("sign", "x if x != x else F(x > F(0)) - F(x < F(0))")
+sign = _unary("sign", "F(x > F(0)) - F(x < F(0))")
 exp = _unary("exp", "exp32(x)")
 expm1 = _unary("expm1", "math.expm1(x)")
 log = _unary("log", "np.log(x)")
