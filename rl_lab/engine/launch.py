@@ -9,39 +9,77 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from rl_lab.engine.memory import private_pool
 from rl_lab.engine.primitive import CHECKED, Primitive
 
 
 class Recorder(Protocol):
-    def record(self, primitive: Primitive, tensors: tuple, row: bytes) -> None: ...
+    """What writes launches down, and is told what a program depends on besides its launches."""
+
+    def record(self, primitive: Primitive, tensors: tuple, row: bytes) -> None:
+        """A launch that has been made."""
+        ...
+
+    def touch(self, tensors: Any, written: bool) -> None:
+        """Tensors that a launch will reach through a table of addresses."""
+        ...
+
+    def grad_read(self, leaf: Any) -> None:
+        """What is done depends on ``leaf.grad`` as it is now."""
+        ...
+
+    def grad_written(self, leaf: Any) -> None:
+        """``leaf.grad`` is about to be replaced."""
+        ...
 
 
 class _Recording(threading.local):
-    recorder: Recorder | None = None
+    recorder: Any = None
 
 
-recording = _Recording()
-"""``recording.recorder`` is this thread's recorder, or None. Set it by `record_with` only."""
+_recording = _Recording()
 _recorders = 0  # how many threads record: a plain global is read faster than a thread's own
+_counting = threading.Lock()
+
+
+def recorder() -> Any:
+    """This thread's recorder, or None."""
+    return _recording.recorder if _recorders else None
 
 
 @contextlib.contextmanager
 def record_with(recorder: Recorder | None) -> Iterator[None]:
     """Let ``recorder`` write down this thread's launches; None pauses an outer recording."""
     global _recorders
-    previous = recording.recorder
-    recording.recorder = recorder
+    previous, _recording.recorder = _recording.recorder, recorder
     with _counting:
         _recorders += 1
     try:
         yield
     finally:
-        recording.recorder = previous
+        _recording.recorder = previous
         with _counting:
             _recorders -= 1
 
 
-_counting = threading.Lock()
+@contextlib.contextmanager
+def unrecorded() -> Iterator[None]:
+    """Make something that outlives the recording, or that Python fills and no launch fills again, as if nothing were recorded."""
+    with record_with(None), private_pool(None):
+        yield
+
+
+class _Structure:
+    """Counts changes that launches cannot show: a parameter replaced, a layer's mode switched. Programs are recorded anew then."""
+
+    def __init__(self) -> None:
+        self.version = 0
+
+    def changed(self) -> None:
+        self.version += 1
+
+
+structure = _Structure()
 
 
 def user_line() -> str:
@@ -55,7 +93,7 @@ def user_line() -> str:
 def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:
     """Run ``primitive`` on the tensors' memory and the numbers, both in the order of its parameters.
 
-    The caller has checked shapes, dtypes and indices: kernels index without bounds.
+    The caller has checked shapes and dtypes: kernels index without bounds.
     """
     if len(tensors) == 2:
         a, b = tensors
@@ -65,17 +103,17 @@ def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float,
         row = primitive.pack(a.address, b.address, c.address, *numbers)
     else:
         row = primitive.pack(*[tensor.address for tensor in tensors], *numbers)
-    if _recorders and recording.recorder is not None:
-        recording.recorder.record(primitive, tensors, row)
+    if _recorders and _recording.recorder is not None:
+        _recording.recorder.record(primitive, tensors, row)
     primitive.call(row)
 
 
 if CHECKED:
 
-    def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:
+    def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:  # noqa: F811
         """The same with each buffer's true length behind the row."""
         lengths = [(t.storage.address + t.storage.nbytes - t.address) // t.dtype.itemsize for t in tensors]
         row = primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths)
-        if recording.recorder is not None:
-            recording.recorder.record(primitive, tensors, row)
+        if recorder() is not None:
+            recorder().record(primitive, tensors, row)
         primitive.call(row)

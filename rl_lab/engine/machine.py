@@ -1,7 +1,7 @@
 """Calls kernels by address.
 
 A program is three arrays: the kernels' addresses, where each launch's row begins, and the rows. Replaying it is the two-line loop
-below. Eager code calls one kernel at a time through `Primitive.call`; both run the same machine code.
+below, itself a primitive. Eager code calls one kernel at a time through `Primitive.call`; both run the same machine code.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from rl_lab.engine.primitive import compile_cached
+from rl_lab.engine.primitive import InInt, Int, primitive
 
 
 @intrinsic
@@ -24,21 +24,11 @@ def _call(_, address, row):
     return types.void(types.int64, types.int64), build
 
 
-def _replay(kernels, rows, base):
-    for i in range(kernels.size):
-        _call(kernels[i], base + 8 * rows[i])  # type: ignore[call-arg]
-
-
-_compiled_replay = None
-
-
-def replay(kernels, rows, base):
-    """Run the kernels at addresses ``kernels`` (int64 array); launch i's row begins ``8 * rows[i]`` bytes after address ``base``."""
-    global _compiled_replay
-    if _compiled_replay is None:
-        signature = types.void(types.int64[::1], types.int64[::1], types.int64)
-        _compiled_replay = compile_cached(numba.njit(signature, cache=True, nogil=True), _replay)
-    _compiled_replay(kernels, rows, base)
+@primitive(keeps_lock=False)
+def replay(kernels: InInt, rows: InInt, count: Int, base: Int):
+    """Call the kernels in order; launch i's row begins ``8 * rows[i]`` bytes after the address ``base``."""
+    for i in range(count):
+        _call(kernels[i], base + 8 * rows[i])
 
 
 def start_threads() -> None:

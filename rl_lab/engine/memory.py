@@ -1,5 +1,6 @@
-"""Memory for tensors: blocks aligned for vector instructions and used again, because a fresh allocation costs more than a small kernel."""
+"""Memory for tensors: blocks aligned for vector instructions, and used again, because fresh memory costs more than a small kernel."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -7,27 +8,61 @@ import numpy as np
 ALIGNMENT = 64
 KEEP_PER_SIZE = 32 * 2**20  # bytes of free blocks kept of each size; the rest goes back to the operating system
 
+Pool = dict[int, list["Block"]]
+"""Free blocks by size."""
+
 
 class Block:
-    """A piece of memory at a fixed `address`; ``array`` is its bytes."""
+    """A piece of memory at a fixed `address`; ``array`` is its bytes, ``pool`` where it goes when it is free."""
 
-    __slots__ = ("address", "array", "size")
+    __slots__ = ("address", "array", "pool", "size")
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, pool: Pool):
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
         self.array = raw[start : start + size]
         self.address: int = self.array.ctypes.data
-        self.size = size
+        self.size, self.pool = size, pool
 
 
-_free: dict[int, list[Block]] = {}
+_common: Pool = {}
+
+
+class _Private(threading.local):
+    pool: Pool | None = None
+
+
+_private = _Private()
+_private_pools = 0  # how many threads allocate from a pool of their own: a plain global is read faster than a thread's own
+
+
+class private_pool:
+    """Let this thread allocate from ``pool``, so that its blocks mix with nobody else's: a recorded program owns its memory."""
+
+    def __init__(self, pool: Pool | None):
+        self.pool = pool
+
+    def __enter__(self) -> Pool | None:
+        global _private_pools
+        self._previous, _private.pool = _private.pool, self.pool
+        with _counting:
+            _private_pools += 1
+        return self.pool
+
+    def __exit__(self, *exception: object) -> None:
+        global _private_pools
+        _private.pool = self._previous
+        with _counting:
+            _private_pools -= 1
+
+
+_counting = threading.Lock()
 
 
 class Storage:
     """The memory under one tensor and all its views, with the version counter that in-place writes advance.
 
-    ``owner`` keeps the memory alive: a `Block` of the pool, to which it goes back when the storage is dropped, or anything else
+    ``owner`` keeps the memory alive: a `Block` of a pool, to which it goes back when the storage is dropped, or anything else
     that holds it, such as a NumPy array.
     """
 
@@ -35,12 +70,15 @@ class Storage:
 
     owner: Any
 
-    def __init__(self, nbytes: int, _free=_free):
+    def __init__(self, nbytes: int, _common=_common):
         size = (nbytes + 63) & -64 or 64
+        pool = _common
+        if _private_pools and _private.pool is not None:
+            pool = _private.pool
         try:
-            self.owner = owner = _free[size].pop()
+            self.owner = owner = pool[size].pop()
         except (KeyError, IndexError):
-            self.owner = owner = Block(size)
+            self.owner = owner = Block(size, pool)
         self.address = owner.address
         self.nbytes = nbytes
         self.version = 0
@@ -71,13 +109,13 @@ class Storage:
         owner = self.owner
         return owner.array[: self.nbytes] if type(owner) is Block else self.export()
 
-    def __del__(self, _free=_free, _block=Block, _keep=KEEP_PER_SIZE):
+    def __del__(self, _block=Block, _keep=KEEP_PER_SIZE):
         owner = self.owner
         if type(owner) is _block:
-            size = owner.size
+            size, pool = owner.size, owner.pool
             try:
-                blocks = _free[size]
+                blocks = pool[size]
             except KeyError:
-                blocks = _free[size] = []
+                blocks = pool[size] = []
             if len(blocks) * size < _keep:
                 blocks.append(owner)

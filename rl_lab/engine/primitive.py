@@ -151,7 +151,8 @@ def compile_cached(decorator: Callable[[Callable], Any], function: Callable) -> 
 
 # --- the primitive ---------------------------------------------------------------------------------------------------
 
-_by_pointer = ctypes.PYFUNCTYPE(None, ctypes.c_char_p)  # keeps the interpreter lock: kernels are short, and a row is just bytes
+# A row is just bytes. Kernels are short and keep the interpreter lock; a whole program releases it.
+_keeping_lock, _releasing_lock = ctypes.PYFUNCTYPE(None, ctypes.c_char_p), ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 
 
 class Primitive:
@@ -161,12 +162,11 @@ class Primitive:
     """
 
     def __init__(
-        self, name: str, roles: tuple[Role, ...], source: str, namespace: dict, filename: str, uses_blas: bool = False
-    ):
+        self, name: str, roles: tuple[Role, ...], source: str, namespace: dict, filename: str, uses_blas: bool = False, keeps_lock: bool = True):
         buffers = [role for role in roles if role.is_buffer]
         if list(roles[: len(buffers)]) != buffers:
             raise TypeError(f"kernel {name}: buffers come before numbers")
-        self.name, self.roles, self.uses_blas = name, roles, uses_blas
+        self.name, self.roles, self.uses_blas, self.keeps_lock = name, roles, uses_blas, keeps_lock
         self.buffers = tuple(buffers)
         self._source, self._namespace, self._filename = source, namespace, filename
         codes = "".join(role.code for role in roles) + "q" * (len(buffers) if CHECKED else 0)
@@ -196,7 +196,7 @@ class Primitive:
             self._compiled = compile_cached(decorate, self._namespace[self.name])
             if self.uses_blas:
                 limit_blas_threads()
-            self.call = _by_pointer(self._compiled.address)
+            self.call = (_keeping_lock if self.keeps_lock else _releasing_lock)(self._compiled.address)
 
     def _in_cache(self) -> bool:
         directory = _directory or cache_directory()
@@ -222,7 +222,7 @@ def unpack_source(roles: tuple[Role, ...]) -> list[str]:
     return expressions
 
 
-def primitive(function: Callable | None = None, *, uses_blas: bool = False) -> Any:
+def primitive(function: Callable | None = None, *, uses_blas: bool = False, keeps_lock: bool = True) -> Any:
     """Make a primitive of a kernel written as a function whose parameters are annotated with roles, buffers first."""
 
     def make(function: Callable) -> Primitive:
@@ -230,7 +230,7 @@ def primitive(function: Callable | None = None, *, uses_blas: bool = False) -> A
         roles = tuple(p.annotation for p in inspect.signature(function).parameters.values())
         source = f"def {name}(row):\n    kernel({', '.join(unpack_source(roles))})\n"
         namespace = {**_LOADERS, "kernel": numba.njit(error_model="numpy")(function), "__name__": function.__module__}
-        return Primitive(name, roles, source, namespace, function.__code__.co_filename, uses_blas)
+        return Primitive(name, roles, source, namespace, function.__code__.co_filename, uses_blas, keeps_lock)
 
     return make if function is None else make(function)
 

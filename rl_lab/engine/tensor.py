@@ -11,7 +11,7 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, float32
 from rl_lab.engine.errors import RecordingError, ShapeError, StateError
-from rl_lab.engine.launch import recording, user_line
+from rl_lab.engine.launch import recorder, structure, user_line
 from rl_lab.engine.memory import Storage
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class TensorCore:
 
     def accumulate(self, gradient: Any, taken: set[int], create_graph: bool) -> None:
         """Add to ``grad``. The first gradient becomes ``grad`` itself unless its memory (``taken``) already belongs to somebody."""
+        if (recording := recorder()) is not None:
+            recording.grad_read(self)
         if self._grad is not None:
             if create_graph:
                 self._grad = self._grad + gradient
@@ -159,6 +161,8 @@ class TensorCore:
                 raise ShapeError(f"assigned grad has shape {value.shape}, the tensor has shape {self.shape}")
             if value.dtype is not self.dtype:
                 raise StateError(f"assigned grad is {value.dtype.name}, the tensor is {self.dtype.name}")
+        if (recording := recorder()) is not None:
+            recording.grad_written(self)
         self._grad = value
 
     def retain_grad(self) -> None:
@@ -212,6 +216,7 @@ class TensorCore:
             raise StateError("data takes a tensor of the same dtype")
         self.storage, self.shape, self.strides, self.offset = value.storage, value.shape, value.strides, value.offset
         self.address = value.address
+        structure.changed()
 
     @property
     def _version(self) -> int:
@@ -266,7 +271,7 @@ class TensorCore:
 
     def _array(self) -> np.ndarray:
         """A NumPy view of the memory. Reading while a program is recorded is an error: a replay could not follow."""
-        if recording.recorder is not None:
+        if recorder() is not None:
             raise RecordingError(
                 f"a tensor's value was read while a program was recorded, at {user_line()}: a replay cannot follow it"
             )
@@ -317,7 +322,7 @@ class TensorCore:
         return format(self.item(), spec) if self.shape == () and spec else repr(self)
 
     def __repr__(self) -> str:
-        if recording.recorder is not None:
+        if recorder() is not None:
             return f"tensor(<recording>, shape={self.shape})"
         array = self._array()
         text = np.array2string(array, separator=", ", precision=4, prefix="tensor(", floatmode="maxprec_equal")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rl_lab.engine.errors import StateError
+from rl_lab.engine.launch import structure
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.ops.layout import check_device
@@ -40,6 +41,8 @@ class Module:
     """Base of all networks. Assign parameters, buffers (`register_buffer`) and submodules as attributes; write ``forward``."""
 
     training: bool
+    mode_matters = False
+    """Whether ``forward`` depends on ``training``, as in dropout."""
 
     def __init__(self) -> None:
         for table in ("_parameters", "_buffers", "_modules"):
@@ -69,6 +72,8 @@ class Module:
                     if other != table:
                         tables[other].pop(name, None)
                 tables.pop(name, None)
+                if tables[table].get(name) is not value:
+                    structure.changed()
                 tables[table][name] = value
                 return
         if name in tables["_parameters"] and value is not None:
@@ -196,6 +201,8 @@ class Module:
     def train(self, mode: bool = True) -> "Module":
         """Set training mode here and below (dropout and normalisation differ by it)."""
         for module in self.modules():
+            if module.mode_matters and module.training != mode:
+                structure.changed()
             object.__setattr__(module, "training", mode)
         return self
 

@@ -7,7 +7,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import optimizer as kernels
-from rl_lab.engine.launch import launch
+from rl_lab.engine.launch import launch, recorder, structure, unrecorded
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor, zeros, zeros_like
 from rl_lab.engine.ops.table import address_table
@@ -17,6 +17,24 @@ def _require(name: str, value: float, low: float, high: float = float("inf")) ->
     if not low <= value < high:
         limit = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:g})"
         raise ValueError(f"{name} must be {limit}, got {value}")
+
+
+class Group(dict):
+    """A parameter group. Its learning rate also lives in the tensor ``rate``, so that a recorded step sees the changes of a schedule."""
+
+    def __init__(self, settings: dict[str, Any]):
+        super().__init__(settings)
+        self.rate = tensor(float(settings["lr"]))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key == "lr" and value != self["lr"]:
+            with tape.no_grad():
+                self.rate.fill_(float(value))
+        super().__setitem__(key, value)
+
+    def update(self, settings: Any) -> None:  # type: ignore[override]
+        for key, value in dict(settings).items():
+            self[key] = value
 
 
 class Optimizer:
@@ -30,7 +48,7 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = defaults
-        self.param_groups: list[dict[str, Any]] = []
+        self.param_groups: list[Group] = []
         self.state: dict[Any, dict[str, Any]] = {}
         listed = list(params)
         if not listed:
@@ -51,10 +69,8 @@ class Optimizer:
                 raise ValueError("a parameter appears in more than one group")
         group = {**self.defaults, **group, "params": params}
         self.check(group)
-        # the rate lives in a tensor, so that a recorded step sees the changes a schedule makes
-        group["rate"] = tensor(float(group["lr"]))
-        group["rate_value"] = group["lr"]
-        self.param_groups.append(group)
+        self.param_groups.append(Group(group))
+        structure.changed()
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ValueError for settings that make no sense."""
@@ -66,7 +82,7 @@ class Optimizer:
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none or p.grad is None:
-                    p._grad = None
+                    p.grad = None
                 else:
                     with tape.no_grad():
                         p.grad.zero_()
@@ -74,7 +90,8 @@ class Optimizer:
     def _state_of(self, parameter: Any) -> dict[str, Any]:
         state = self.state.get(parameter)
         if state is None:
-            state = {"step": zeros((1,), dtype=int64)} | {name: zeros_like(parameter) for name in self.slots}
+            with unrecorded():
+                state = {"step": zeros((1,), dtype=int64)} | {name: zeros_like(parameter) for name in self.slots}
             self.state[parameter] = state
         return state
 
@@ -85,12 +102,12 @@ class Optimizer:
         if closure is not None:
             with tape.enable_grad():
                 loss = closure()
+        recording = recorder()
         for group in self.param_groups:
-            if group["lr"] != group["rate_value"]:
-                group["rate"].fill_(group["lr"])
-                group["rate_value"] = group["lr"]
             rows = []
             for p in group["params"]:
+                if recording is not None:
+                    recording.grad_read(p)
                 gradient = p._grad
                 if gradient is None:
                     continue
@@ -105,7 +122,7 @@ class Optimizer:
                     row[0].storage.version += 1
         return loss
 
-    def launch(self, table: Any, sizes: Any, count: int, group: dict[str, Any]) -> None:
+    def launch(self, table: Any, sizes: Any, count: int, group: Group) -> None:
         raise TypeError(f"{type(self).__name__} has no launch()")
 
     # --- state -------------------------------------------------------------------------------------------------------
@@ -115,7 +132,7 @@ class Optimizer:
         numbers = {p: i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
         groups = []
         for group in self.param_groups:
-            settings = {k: v for k, v in group.items() if k not in ("params", "rate", "rate_value")}
+            settings = {k: v for k, v in group.items() if k != "params"}
             groups.append({**settings, "params": [numbers[p] for p in group["params"]]})
         return {"state": {numbers[p]: dict(s) for p, s in self.state.items()}, "param_groups": groups}
 
@@ -126,12 +143,13 @@ class Optimizer:
         if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
             raise StateError("the state has parameter groups of other sizes than this optimizer")
         parameters = [p for g in self.param_groups for p in g["params"]]
-        for own, loaded in zip(self.param_groups, groups, strict=True):
-            own.update({k: v for k, v in loaded.items() if k != "params"})
+        for group, loaded in zip(self.param_groups, groups, strict=True):
+            group.update({k: v for k, v in loaded.items() if k != "params"})
         for number, parameter in enumerate(parameters):
             loaded = state_dict["state"].get(number, state_dict["state"].get(str(number)))
             if loaded is None:
                 self.state.pop(parameter, None)
+                structure.changed()
                 continue
             own = self._state_of(parameter)
             for name, value in own.items():
@@ -163,9 +181,9 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
-    def launch(self, table: Any, sizes: Any, count: int, group: dict[str, Any]) -> None:
+    def launch(self, table: Any, sizes: Any, count: int, group: Group) -> None:
         numbers = (count, group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"])
-        launch(kernels.sgd, (table, sizes, group["rate"]), numbers)
+        launch(kernels.sgd, (table, sizes, group.rate), numbers)
 
 
 class Adam(Optimizer):
@@ -194,9 +212,9 @@ class Adam(Optimizer):
         for i, beta in enumerate(group["betas"]):
             _require(f"betas[{i}]", beta, 0.0, 1.0)
 
-    def launch(self, table: Any, sizes: Any, count: int, group: dict[str, Any]) -> None:
+    def launch(self, table: Any, sizes: Any, count: int, group: Group) -> None:
         settings = (*group["betas"], group["eps"], group["weight_decay"], self.decoupled, group["maximize"])
-        launch(kernels.adam, (table, sizes, group["rate"]), (count, *settings))
+        launch(kernels.adam, (table, sizes, group.rate), (count, *settings))
 
 
 class AdamW(Adam):

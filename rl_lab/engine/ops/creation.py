@@ -7,9 +7,9 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, as_dtype, dtype_of_numpy, float32, int64
-from rl_lab.engine.errors import DtypeError
+from rl_lab.engine.errors import DtypeError, RecordingError
 from rl_lab.engine.kernels import indexing as kernels
-from rl_lab.engine.launch import launch
+from rl_lab.engine.launch import launch, recorder, unrecorded, user_line
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.ops.layout import check_device, shape_argument
 from rl_lab.engine.tensor import TensorCore, new
@@ -35,7 +35,10 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     if array.dtype == np.float64 and array.size == 0 and not isinstance(data, np.ndarray):
         array = array.astype(np.float32)
     kind = dtype_of_numpy(array.dtype) if dtype is None else as_dtype(dtype)
-    result = _empty(array.shape, kind)
+    if recorder() is not None and isinstance(data, np.ndarray) and data.size > 1:
+        raise RecordingError(f"an array became a tensor inside a recorded function, at {user_line()}: pass it as an argument")
+    with unrecorded():
+        result = _empty(array.shape, kind)
     memory = result.storage.bytes().view(kind.numpy)
     with np.errstate(over="ignore", invalid="ignore"):
         memory[:] = array.astype(kind.numpy, copy=False).reshape(-1)

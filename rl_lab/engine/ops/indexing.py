@@ -1,6 +1,7 @@
 """Indexing with slices, integers, tensors and masks; gather and scatter."""
 
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, RecordingError, ShapeError
 from rl_lab.engine.kernels import indexing as kernels
-from rl_lab.engine.launch import launch, recording, user_line
+from rl_lab.engine.launch import launch, recorder, user_line
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.ops.elementwise import write_in_place
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
 
 
-class IndexStatus:
-    """Where kernels report an index outside its axis: a flag, the index, the axis' size."""
+class IndexStatus(threading.local):
+    """Where kernels report an index outside its axis: a flag, the index, the axis' size. Each thread has its own."""
 
     def __init__(self) -> None:
         self.words = np.zeros(3, np.int64)
@@ -37,12 +38,15 @@ class IndexStatus:
             raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")
 
 
+_status = IndexStatus()
+
+
 def _launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
     """Launch a kernel that takes an index, with a status after its tensors, and raise if it reported one out of bounds."""
-    status = IndexStatus()
+    recording = recorder()
+    status = _status if recording is None else recording.status
     launch(primitive, (*tensors, status.tensor), numbers)
-    if recording.recorder is None:
-        status.check()
+    status.check()
 
 
 def _three_parts(x: Any, dim: int) -> tuple[int, int, int]:
@@ -196,7 +200,7 @@ def one_hot(index: Any, num_classes: int = -1) -> "Tensor":
 
 
 def _nonzero_vectors(mask: Any) -> list[Any]:
-    if recording.recorder is not None:
+    if recorder() is not None:
         raise RecordingError(
             f"a boolean mask makes a data-dependent shape, at {user_line()}: use where() in a recorded function"
         )
@@ -251,7 +255,7 @@ def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
             for positions in _nonzero_vectors(k):
                 tensors.append((dim, positions))
                 dim += 1
-        elif isinstance(k, TensorCore) and (k.dim() > 0 or recording.recorder is not None):
+        elif isinstance(k, TensorCore) and (k.dim() > 0 or recorder() is not None):
             tensors.append((dim, k))
             dim += 1
         else:

@@ -5,24 +5,27 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import optimizer as kernels
-from rl_lab.engine.launch import launch
-from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.launch import launch, recorder, unrecorded
+from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.tensor import empty
 
 
 @functools.lru_cache(maxsize=256)
 def _sizes(sizes: tuple[int, ...]) -> Any:
-    return tensor(list(sizes), dtype=int64)
+    return from_numpy(np.array(sizes, np.int64))
 
 
 def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
     """The addresses of contiguous tensors, a row of `COLUMNS` for each of ``rows``, and the number of elements in each row.
 
-    The table is valid while the tensors live; missing columns are filled with the first tensor's address.
+    The table is valid while the tensors live; missing columns are filled with the first tensor's address. A recorder takes all of
+    the tensors as written.
     """
     addresses: list[int] = []
     sizes = []
@@ -33,7 +36,14 @@ def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
         addresses.extend([x.address for x in row])
         addresses.extend([row[0].address] * (kernels.COLUMNS - len(row)))
         sizes.append(row[0].numel())
-    table = empty((len(addresses),), int64)
+    recording = recorder()
+    if recording is None:
+        table = empty((len(addresses),), int64)
+    else:
+        for row in rows:
+            recording.touch(row, written=True)
+        with unrecorded():
+            table = empty((len(addresses),), int64)
     struct.pack_into(f"{len(addresses)}q", table.storage.bytes().data, 0, *addresses)
     return table, _sizes(tuple(sizes))
 

@@ -1,0 +1,146 @@
+"""`compile`: record the launches of one call of a function and replay them natively afterwards."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rl_lab.engine import tape
+from rl_lab.engine.errors import RecordingError
+from rl_lab.engine.launch import record_with, recorder, structure, user_line
+from rl_lab.engine.memory import private_pool
+from rl_lab.engine.ops.creation import as_tensor
+from rl_lab.engine.program import Program, Recorder, copy_bytes
+from rl_lab.engine.tensor import TensorCore, empty
+
+
+class Compiled:
+    """A function with a program for each combination of its tensors' shapes and dtypes and its other arguments.
+
+    The first call with a new combination runs the function as it is and records its launches; further calls replay them, bitwise
+    equal. Tensor and array arguments are copied in, tensors in the result are copies; all other arguments are static and must be
+    hashable. Everything else that the function touches, such as parameters, optimiser state, random streams and replay storage, is
+    worked on in place. Reading a value while recording raises RecordingError.
+    """
+
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._entries: dict[Any, list[tuple[Program, Callable]]] = {}
+        self._structure = structure.version
+
+    @property
+    def programs(self) -> list[Program]:
+        """The programs recorded so far."""
+        return [program for entries in self._entries.values() for program, _ in entries]
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        raise TypeError("compile a bound method in __init__ (self.update = rl.compile(self.update)), not the function in the class")
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        if recorder() is not None:
+            return self._function(*arguments, **keywords)
+        if self._structure != structure.version:
+            self._entries.clear()
+            self._structure = structure.version
+        tensors: list[Any] = []
+        key = (tape.modes.grad, *[_signature(a, tensors) for a in arguments])
+        if keywords:
+            key = (key, tuple([(name, _signature(value, tensors)) for name, value in sorted(keywords.items())]))
+        entries = self._entries.get(key)
+        if entries is not None:
+            for program, restore in entries:
+                if program.fits():
+                    for target, source in zip(program.inputs, tensors, strict=True):
+                        copy_bytes(target, source)
+                    program.run()
+                    return restore(program.outputs)
+        return self._record(key, arguments, keywords, tensors)
+
+    def _record(self, key: Any, arguments: tuple, keywords: dict[str, Any], tensors: list[Any]) -> Any:
+        recording = Recorder()
+        with private_pool(recording.pool):
+            inputs = [empty(t.shape, t.dtype) for t in tensors]
+        for target, source in zip(inputs, tensors, strict=True):
+            copy_bytes(target, source)
+        replaced = iter(inputs)
+        arguments = tuple([_replace(a, replaced) for a in arguments])
+        keywords = {name: _replace(keywords[name], replaced) for name in sorted(keywords)}
+        with private_pool(recording.pool), record_with(recording):
+            result = self._function(*arguments, **keywords)
+            outputs: list[Any] = []
+            rebuild = _outputs(result, outputs)
+            with tape.no_grad():
+                outputs = [output.detach().contiguous() for output in outputs]
+        program = Program(recording, inputs, outputs)
+        if self._structure != structure.version:
+            # the call itself changed the structure, as the first step of an optimiser may: its launches are still good
+            self._structure = structure.version
+        self._entries.setdefault(key, []).append((program, rebuild))
+        return rebuild(outputs)
+
+
+def _signature(argument: Any, tensors: list[Any]) -> Any:
+    """What distinguishes an argument's program from others; tensors in it are appended to ``tensors``, contiguous."""
+    if isinstance(argument, TensorCore):
+        if argument.needs_grad and tape.modes.grad:
+            raise RecordingError(
+                f"an argument of a compiled function requires grad, at {user_line()}: run backward inside the function, or detach it"
+            )
+        if argument.strides is not None:
+            argument = argument.detach().contiguous()  # type: ignore[attr-defined]
+        tensors.append(argument)
+        return argument.shape, argument.dtype
+    if isinstance(argument, np.ndarray):
+        return _signature(as_tensor(argument), tensors)
+    if isinstance(argument, (tuple, list)):
+        return type(argument), tuple([_signature(a, tensors) for a in argument])
+    if isinstance(argument, dict):
+        return dict, tuple([(k, _signature(v, tensors)) for k, v in sorted(argument.items())])
+    return type(argument), argument
+
+
+def _replace(argument: Any, inputs: Any) -> Any:
+    """The argument with the program's own tensors in place of the caller's."""
+    if isinstance(argument, (TensorCore, np.ndarray)):
+        return next(inputs)
+    if isinstance(argument, tuple) and hasattr(argument, "_fields"):
+        return type(argument)(*[_replace(a, inputs) for a in argument])
+    if isinstance(argument, (tuple, list)):
+        return type(argument)([_replace(a, inputs) for a in argument])
+    if isinstance(argument, dict):
+        return {k: _replace(v, inputs) for k, v in sorted(argument.items())}
+    return argument
+
+
+def _copy(output: Any) -> Any:
+    result = empty(output.shape, output.dtype)
+    copy_bytes(result, output)
+    return result
+
+
+def _outputs(result: Any, found: list[Any]) -> Callable[[list[Any]], Any]:
+    """How to build a result of this form from copies of its tensors, which are appended to ``found``."""
+    if isinstance(result, TensorCore):
+        position = len(found)
+        found.append(result)
+        return lambda outputs: _copy(outputs[position])
+    if isinstance(result, (tuple, list)):
+        parts = [_outputs(part, found) for part in result]
+        if hasattr(result, "_fields"):
+            return lambda outputs: type(result)(*[part(outputs) for part in parts])
+        return lambda outputs: type(result)([part(outputs) for part in parts])
+    if isinstance(result, dict):
+        items = {key: _outputs(value, found) for key, value in result.items()}
+        return lambda outputs: {key: part(outputs) for key, part in items.items()}
+    return lambda outputs: result
+
+
+def compile(function: Callable | None = None) -> Any:
+    """Make a `Compiled` of a function; usable as a decorator. A compiled function inside another is recorded into it."""
+    if function is None:
+        return compile
+    return Compiled(function)
+
+

@@ -1,0 +1,163 @@
+"""The recorded launches of one call, and their replay by one native call."""
+
+import ctypes
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rl_lab.engine import machine
+from rl_lab.engine.launch import user_line
+from rl_lab.engine.memory import Block, Pool, Storage
+from rl_lab.engine.ops.indexing import IndexStatus
+from rl_lab.engine.primitive import Primitive
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One recorded launch: the primitive, its row, the shapes it was given, and the user's line that caused it."""
+
+    primitive: Primitive
+    row: bytes
+    shapes: tuple[tuple[int, ...], ...]
+    line: str
+
+    @property
+    def name(self) -> str:
+        return self.primitive.name
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the operands span."""
+        sizes = zip(self.primitive.buffers, self.shapes, strict=True)
+        return sum(int(np.prod(shape)) * np.dtype(role.dtype).itemsize for role, shape in sizes)
+
+
+class Recorder:
+    """Writes down the launches of one call and what they depend on.
+
+    Memory made during the recording comes from a pool that belongs to the program: a block that the call frees is used again by
+    later launches of the same program and by nothing else.
+    """
+
+    def __init__(self) -> None:
+        self.launches: list[Launch] = []
+        self.pool: Pool = {}
+        self.outside: dict[int, Storage] = {}
+        self.written: dict[int, Storage] = {}
+        self.expected_grads: dict[int, tuple[Any, Any]] = {}
+        self.leaves: dict[int, Any] = {}
+        self.status = IndexStatus()
+        self._lines: dict[str, str] = {}
+
+    def record(self, primitive: Primitive, tensors: tuple, row: bytes) -> None:
+        for tensor, role in zip(tensors, primitive.buffers, strict=True):
+            storage = tensor.storage
+            if not self._is_ours(storage):
+                self.outside[id(storage)] = storage
+                if role.writes:
+                    self.written[id(storage)] = storage
+        line = user_line()
+        shapes = tuple([tensor.shape for tensor in tensors])
+        self.launches.append(Launch(primitive, row, shapes, self._lines.setdefault(line, line)))
+
+    def _is_ours(self, storage: Storage) -> bool:
+        owner = storage.owner
+        while isinstance(owner, Storage):
+            owner = owner.owner
+        return type(owner) is Block and owner.pool is self.pool
+
+    def touch(self, tensors: Any, written: bool) -> None:
+        """Tensors that a launch reaches through a table of addresses."""
+        for tensor in tensors:
+            storage = tensor.storage
+            if not self._is_ours(storage):
+                self.outside[id(storage)] = storage
+                if written:
+                    self.written[id(storage)] = storage
+
+    def grad_read(self, leaf: Any) -> None:
+        if id(leaf) not in self.leaves:
+            self.expected_grads[id(leaf)] = (leaf, leaf._grad)
+            self.leaves[id(leaf)] = leaf
+
+    def grad_written(self, leaf: Any) -> None:
+        self.leaves[id(leaf)] = leaf
+
+
+class Program:
+    """A list of launches with the memory they work on.
+
+    ``inputs`` and ``outputs`` are tensors of the program; a caller copies into and out of them. Parameters, optimiser state and
+    random streams are worked on in place. The program keeps all its memory alive, and frees it when it is dropped.
+    """
+
+    def __init__(self, recorder: Recorder, inputs: list[Any], outputs: list[Any]):
+        self.launches = recorder.launches
+        self.inputs, self.outputs = inputs, outputs
+        self._pool = recorder.pool
+        self._outside = list(recorder.outside.values())
+        self._written = list(recorder.written.values())
+        self._status = recorder.status
+        self._expected_grads = list(recorder.expected_grads.values())
+        self._final_grads = [(leaf, leaf._grad) for leaf in recorder.leaves.values()]
+        self._build()
+
+    def _build(self) -> None:
+        lengths = [len(launch.row) // 8 for launch in self.launches]
+        self._kernels = np.array([launch.primitive.address for launch in self.launches], np.int64)
+        self._rows = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64) if lengths else np.zeros(0, np.int64)
+        self._operands = np.frombuffer(b"".join(launch.row for launch in self.launches), np.int64).copy()
+        addresses = [array.ctypes.data for array in (self._kernels, self._rows)]
+        checks = (self._kernels.size, self._rows.size) if machine.replay.row_length > 4 else ()
+        self._row = machine.replay.pack(*addresses, self._kernels.size, self._operands.ctypes.data, *checks)
+        machine.replay.address  # noqa: B018  compiled or loaded now, not at the first replay
+
+    def fits(self) -> bool:
+        """Whether the gradients that the recording depended on are as they were then."""
+        return all(leaf._grad is expected for leaf, expected in self._expected_grads)
+
+    def run(self) -> None:
+        """Replay: the same kernels in the same order on the same memory. IndexError if an index was out of bounds."""
+        machine.replay.call(self._row)
+        for storage in self._written:
+            storage.version += 1
+        for leaf, gradient in self._final_grads:
+            leaf._grad = gradient
+        self._status.check()
+
+    def profile(self, repeats: int = 20) -> list[float]:
+        """Median microseconds of each launch over ``repeats`` replays, made one by one."""
+        times = np.zeros((repeats, len(self.launches)))
+        for repeat in range(repeats):
+            for i, launch in enumerate(self.launches):
+                begin = time.perf_counter()
+                launch.primitive.call(launch.row)
+                times[repeat, i] = time.perf_counter() - begin
+        return [float(t) for t in np.median(times, 0) * 1e6]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that belongs to the program."""
+        storages = {id(t.storage): t.storage for t in (*self.inputs, *self.outputs)}
+        free = sum(block.size for blocks in self._pool.values() for block in blocks)
+        return free + sum(s.nbytes for s in storages.values())
+
+    def table(self, profile: bool = False) -> str:
+        """The launches as text: number, primitive, shapes, bytes, with ``profile`` microseconds, and the user's line."""
+        times = self.profile() if profile else None
+        lines = []
+        for i, launch in enumerate(self.launches):
+            shapes = " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes)
+            cost = "" if times is None else f"{times[i]:9.2f} us"
+            lines.append(f"{i:4d} {launch.name:24s} {shapes:42s} {launch.bytes:10,d} B {cost} {launch.line}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<program of {len(self.launches)} launches, {self.bytes:,} bytes>"
+
+
+def copy_bytes(target: Any, source: Any) -> None:
+    """Copy between contiguous tensors of the same size."""
+    ctypes.memmove(target.address, source.address, target.storage.nbytes)
