@@ -42,6 +42,7 @@ class DQNConfig:
     loss: str = setting("huber", "of the temporal difference", choices=("huber", "mse"))
     double: bool = setting(True, "choose the next action by the network, value it by the target (Double DQN)")
     max_grad_norm: float = setting(10.0, "gradients are scaled down to this norm", above=0)
+    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
 
 class DQN:
@@ -69,6 +70,8 @@ class DQN:
         self.collector = VectorCollector(envs, environment_seed)
         self.timesteps = 0
         self.target_age = 0
+        record = rl.compile if config.compile else lambda function: function
+        self._update, self._greedy, self._explore = record(self.update), record(self.greedy), record(self.explore)
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
@@ -109,14 +112,25 @@ class DQN:
         return c.exploration_initial + progress * (c.exploration_final - c.exploration_initial)
 
     @rl.no_grad()
+    def greedy(self, observations: rl.Tensor) -> rl.Tensor:
+        """argmax_a Q(s, a) for observations (batch, inputs)."""
+        return self.q_network(observations).argmax(1)
+
+    @rl.no_grad()
+    def explore(self, observations: rl.Tensor, epsilon: rl.Tensor) -> rl.Tensor:
+        """Greedy actions, each replaced by a random one with probability epsilon."""
+        count = len(observations)
+        random = rl.randint(0, self.num_actions, (count,), generator=self.exploration)
+        chosen = rl.rand(count, generator=self.exploration) < epsilon
+        return rl.where(chosen, random, self.greedy(observations))
+
     def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
         """Greedy actions, or epsilon-greedy ones, for observations of shape (batch, ...)."""
-        flat = rl.as_tensor(np.ascontiguousarray(observations, np.float32)).reshape(len(observations), -1)
-        actions = self.q_network(flat).argmax(1)
-        if not deterministic:
-            random = rl.randint(0, self.num_actions, (len(observations),), generator=self.exploration)
-            explore = rl.rand(len(observations), generator=self.exploration) < self.epsilon
-            actions = rl.where(explore, random, actions)
+        flat = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
+        if deterministic:
+            actions = self._greedy(rl.as_tensor(flat))
+        else:
+            actions = self._explore(rl.as_tensor(flat), rl.as_tensor(np.array(self.epsilon, np.float32)))
         return actions.numpy() + self.first_action
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
@@ -144,7 +158,7 @@ class DQN:
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         for _ in range(c.gradient_steps):
-            loss, q_mean = self.update()
+            loss, q_mean = self._update()
         return {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
 
     # --- state -------------------------------------------------------------------------------------------------------
