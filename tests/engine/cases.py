@@ -741,3 +741,46 @@ def first_and_second(t: Any, case: Case, cotangent: np.ndarray) -> list[Any]:
     for term in terms[1:]:
         total = total + term
     return [value, *gradients, *t.autograd.grad(total, [*inputs, pull], allow_unused=True)]
+
+
+# --- optimisers ------------------------------------------------------------------------------------------------------
+
+OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SGD": ("SGD", {"lr": 0.1}),
+    "SGD weight decay": ("SGD", {"lr": 0.1, "weight_decay": 0.05}),
+    "SGD momentum": ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    "SGD dampening": ("SGD", {"lr": 0.1, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.02}),
+    "SGD nesterov": ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    "SGD maximize": ("SGD", {"lr": 0.01, "momentum": 0.5, "maximize": True}),
+    "Adam": ("Adam", {"lr": 0.03}),
+    "Adam settings": ("Adam", {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-5, "weight_decay": 0.1}),
+    "Adam maximize": ("Adam", {"lr": 0.02, "maximize": True}),
+    "AdamW": ("AdamW", {"lr": 0.03}),
+    "AdamW settings": ("AdamW", {"lr": 0.02, "betas": (0.7, 0.9), "weight_decay": 0.3}),
+}
+STEPS = 20
+
+
+def regression(t: Any) -> tuple[list[Any], Callable]:
+    """Parameters and loss of a small regression with library ``t``."""
+    generator = np.random.default_rng(7)
+    x, y, w, b = (generator.normal(size=shape).astype(np.float32) for shape in ((8, 3), (8, 2), (3, 2), (2,)))
+    x, y = t.tensor(x), t.tensor(y)
+    parameters = [t.nn.Parameter(t.tensor(w)), t.nn.Parameter(t.tensor(b))]
+    return parameters, lambda: ((x @ parameters[0] + parameters[1]).tanh() - y).square().sum()
+
+
+def trajectory(t: Any, name: str) -> np.ndarray:
+    """All parameters after each of `STEPS` steps, one row a step; the learning rate is halved after the tenth."""
+    kind, settings = OPTIMIZERS[name]
+    parameters, loss = regression(t)
+    optimizer = getattr(t.optim, kind)(parameters, **settings)
+    rows = []
+    for step in range(STEPS):
+        if step == 10:
+            optimizer.param_groups[0]["lr"] *= 0.5
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        rows.append(np.concatenate([p.detach().numpy().reshape(-1) for p in parameters]))
+    return np.stack(rows)

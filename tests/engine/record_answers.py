@@ -9,7 +9,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))  # so that the script runs by path, too
 
 from tests.checks import cotangent_for
-from tests.engine.cases import CASES, DISCRETE, Case, Discrete, first_and_second
+from tests.engine.cases import CASES, DISCRETE, OPTIMIZERS, Case, Discrete, first_and_second, trajectory
 
 
 def flat(case: Case) -> np.ndarray:
@@ -27,6 +27,7 @@ def plain(case: Discrete) -> np.ndarray:
 
 def main() -> None:
     answers = {case.name: flat(case) for case in CASES} | {case.name: plain(case) for case in DISCRETE}
+    answers |= {name: trajectory(torch, name) for name in OPTIMIZERS}
     path = Path(__file__).parent / "answers.npz"
     np.savez_compressed(path, **answers)
     print(f"{path}: {len(answers)} cases of PyTorch {torch.__version__}, {path.stat().st_size // 1024} KB")

@@ -7,7 +7,7 @@ import pytest
 
 import rl_lab as rl
 from tests.checks import RELATIVE, assert_close, check_gradients, cotangent_for
-from tests.engine.cases import CASES, DISCRETE, Case, first_and_second
+from tests.engine.cases import CASES, DISCRETE, OPTIMIZERS, Case, first_and_second
 
 ANSWERS = np.load(Path(__file__).parent / "answers.npz", allow_pickle=False)
 
@@ -18,7 +18,7 @@ def each_case(cases):
 
 def test_names_are_unique_and_recorded():
     """A case without an answer, or an answer without a case, means that the recording is out of date."""
-    names = [case.name for case in [*CASES, *DISCRETE]]
+    names = [case.name for case in [*CASES, *DISCRETE]] + list(OPTIMIZERS)
     assert len(names) == len(set(names))
     assert set(names) == set(ANSWERS.files)
 

@@ -1,0 +1,167 @@
+"""Optimisers: twenty steps on PyTorch's path, state that continues bitwise, and what they refuse."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rl_lab as rl
+from tests.checks import assert_close
+from tests.engine.cases import OPTIMIZERS, regression, trajectory
+
+ANSWERS = np.load(Path(__file__).parent / "answers.npz", allow_pickle=False)
+each_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def make(name, parameters):
+    kind, settings = OPTIMIZERS[name]
+    return getattr(rl.optim, kind)(parameters, **settings)
+
+
+def run(optimizer, loss, steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+
+@each_optimizer
+def test_the_path_is_pytorchs(name):
+    assert_close(trajectory(rl, name), ANSWERS[name], each=5e-5)
+
+
+@each_optimizer
+def test_state_dict_continues_bitwise(name):
+    """Ten steps, state into a new optimiser over copies, ten more: the same bits as twenty steps."""
+    parameters, loss = regression(rl)
+    optimizer = make(name, parameters)
+    run(optimizer, loss, 10)
+    state = optimizer.state_dict()
+
+    others, other_loss = regression(rl)
+    with rl.no_grad():
+        for other, parameter in zip(others, parameters, strict=True):
+            other.copy_(parameter)
+    twin = make(name, others)
+    twin.load_state_dict(state)
+    run(optimizer, loss, 10)  # the loaded state is a copy: going on here does not disturb the twin
+    run(twin, other_loss, 10)
+    for parameter, other in zip(parameters, others, strict=True):
+        assert parameter.detach().numpy().tobytes() == other.detach().numpy().tobytes()
+
+
+def test_a_loaded_state_brings_its_settings():
+    parameters, loss = regression(rl)
+    optimizer = rl.optim.Adam(parameters, lr=0.5)
+    run(optimizer, loss, 1)
+    others, other_loss = regression(rl)
+    twin = rl.optim.Adam(others, lr=0.1)
+    twin.load_state_dict(optimizer.state_dict())
+    assert twin.param_groups[0]["lr"] == 0.5
+    with rl.no_grad():
+        for other, parameter in zip(others, parameters, strict=True):
+            other.copy_(parameter)
+    run(optimizer, loss, 1)
+    run(twin, other_loss, 1)
+    np.testing.assert_array_equal(others[0].detach().numpy(), parameters[0].detach().numpy())
+
+
+def test_state_dict_is_laid_out_as_in_pytorch():
+    parameters, loss = regression(rl)
+    optimizer = rl.optim.Adam(parameters)
+    run(optimizer, loss, 3)
+    state = optimizer.state_dict()
+    assert set(state) == {"state", "param_groups"}
+    assert set(state["state"]) == {0, 1}
+    assert {"step", "exp_avg", "exp_avg_sq"} <= set(state["state"][0])
+    assert int(state["state"][0]["step"]) == 3
+    assert state["state"][0]["exp_avg"].shape == (3, 2)
+    assert state["param_groups"][0]["params"] == [0, 1]
+    assert state["param_groups"][0]["betas"] == (0.9, 0.999)
+
+
+def test_parameters_without_gradient_are_left_alone():
+    used, unused = rl.nn.Parameter(rl.ones(2)), rl.nn.Parameter(rl.ones(2))
+    optimizer = rl.optim.AdamW([used, unused])
+    run(optimizer, lambda: used.sum(), 2)
+    assert unused.tolist() == [1.0, 1.0]
+    assert used.tolist() != [1.0, 1.0]
+    assert unused not in optimizer.state
+
+
+def test_groups_have_settings_of_their_own():
+    slow, quick = rl.nn.Parameter(rl.ones(2)), rl.nn.Parameter(rl.ones(2))
+    optimizer = rl.optim.SGD([{"params": [slow]}, {"params": [quick], "lr": 0.5}], lr=0.1)
+    run(optimizer, lambda: (slow + quick).sum(), 1)
+    assert_close(slow.detach(), [0.9, 0.9])
+    assert_close(quick.detach(), [0.5, 0.5])
+    added = rl.nn.Parameter(rl.ones(1))
+    optimizer.add_param_group({"params": [added], "lr": 1.0})
+    run(optimizer, lambda: added.sum(), 1)
+    assert_close(added.detach(), [0.0])
+
+
+def test_transposed_gradients_are_read_in_order():
+    w = rl.nn.Parameter(rl.zeros(2, 3))
+    w.grad = rl.arange(6.0).reshape(3, 2).t()
+    rl.optim.SGD([w], lr=1.0).step()
+    assert_close(w.detach(), [[0, -2, -4], [-1, -3, -5]])
+
+
+def test_zero_grad_forgets_or_zeroes():
+    parameters, loss = regression(rl)
+    optimizer = rl.optim.SGD(parameters, lr=0.1)
+    loss().backward()
+    kept = parameters[0].grad
+    optimizer.zero_grad(set_to_none=False)
+    assert parameters[0].grad is kept
+    assert not kept.any()
+    optimizer.zero_grad()
+    assert parameters[0].grad is None
+
+
+def test_step_returns_the_closures_loss():
+    parameters, loss = regression(rl)
+    optimizer = rl.optim.SGD(parameters, lr=0.01)
+    before = loss().item()
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    assert optimizer.step(closure).item() == before
+    assert loss().item() < before
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("SGD", {"lr": -1.0}),
+        ("SGD", {"lr": 0.1, "momentum": -0.1}),
+        ("SGD", {"lr": 0.1, "nesterov": True}),
+        ("SGD", {"lr": 0.1, "weight_decay": -1.0}),
+        ("Adam", {"lr": float("nan")}),
+        ("Adam", {"betas": (1.0, 0.9)}),
+        ("Adam", {"betas": (0.9, -0.1)}),
+        ("AdamW", {"eps": -1.0}),
+    ],
+)
+def test_senseless_settings_raise(kind, settings):
+    with pytest.raises(ValueError, match=r".+"):
+        getattr(rl.optim, kind)([rl.nn.Parameter(rl.ones(1))], **settings)
+
+
+def test_senseless_parameters_raise():
+    p = rl.nn.Parameter(rl.ones(1))
+    with pytest.raises(ValueError, match="empty"):
+        rl.optim.SGD([], lr=0.1)
+    with pytest.raises(RuntimeError, match="leaf"):
+        rl.optim.SGD([p * 2], lr=0.1)
+    with pytest.raises(ValueError, match="more than one"):
+        rl.optim.SGD([{"params": [p]}, {"params": [p]}], lr=0.1)
+    with pytest.raises(TypeError):
+        rl.optim.SGD([1.0], lr=0.1)
+    with pytest.raises((RuntimeError, ValueError)):
+        rl.optim.SGD([p], lr=0.1).load_state_dict(rl.optim.SGD([p, rl.nn.Parameter(rl.ones(1))], lr=0.1).state_dict())
