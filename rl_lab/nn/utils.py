@@ -9,13 +9,18 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.table import address_table
+from rl_lab.engine.tape import no_grad
 from rl_lab.engine.tensor import empty
 
 
 def clip_grad_norm_(parameters: Any, max_norm: float, error_if_nonfinite: bool = False) -> Any:
     """Scale all gradients together so that their Euclidean norm is at most ``max_norm``; return the norm before."""
     listed: Iterable[Any] = [parameters] if isinstance(parameters, Tensor) else parameters
-    gradients = [p.grad for p in listed if p.grad is not None]
+    owners = [p for p in listed if p.grad is not None]
+    with no_grad():
+        for p in owners:
+            p.grad = p.grad.contiguous()
+    gradients = [p.grad for p in owners]
     norm = empty(())
     table, sizes = address_table([(g, g) for g in gradients])
     launch(kernels.total_norm, (norm, table, sizes), (len(gradients),))
