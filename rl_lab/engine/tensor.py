@@ -399,10 +399,10 @@ def view(source: TensorCore, shape: Shape, strides: Shape | None, offset: int) -
 
 @functools.lru_cache(maxsize=4096)
 def is_row_major(shape: Shape, strides: Shape) -> bool:
+    if 0 in shape:
+        return True
     expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if size == 0:
-            return True
         if size != 1:
             if stride != expected:
                 return False
