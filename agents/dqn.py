@@ -24,7 +24,7 @@ class DQNConfig:
     """Hyperparameters of DQN."""
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:64,64", "the Q-network: mlp: and its hidden sizes")
+    network: str = setting("mlp:64,64", "the Q-network: mlp: and its hidden sizes", check=hidden_sizes)
     activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,11 +26,14 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     choices: tuple = (),
+    check: Callable[[Any], Any] | None = None,
 ) -> T:
-    """A documented field of a config: its default, a sentence on it, and the values that make sense (bounds or choices)."""
-    return dataclasses.field(  # type: ignore[return-value]
-        default=default, metadata={"help": help, "above": above, "least": least, "most": most, "choices": choices}
-    )
+    """A documented field of a config: its default, a sentence on it, and the values that make sense.
+
+    These are bounds, choices, or a ``check`` that raises ValueError for a value that makes none.
+    """
+    rules = {"help": help, "above": above, "least": least, "most": most, "choices": choices, "check": check}
+    return dataclasses.field(default=default, metadata=rules)  # type: ignore[return-value]
 
 
 def option_name(field: str) -> str:
@@ -102,6 +106,11 @@ def check_config(config: Any) -> None:
                 raise Fault(f"{name} must be at most {rules['most']:g}, got {number:g}")
         if rules.get("choices") and value not in rules["choices"]:
             raise Fault(f"{name} {value!r} is unknown{nearest(str(value), map(str, rules['choices']))}")
+        if rules.get("check") is not None:
+            try:
+                rules["check"](value)
+            except ValueError as error:
+                raise Fault(f"{name}: {error}") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

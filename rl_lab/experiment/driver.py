@@ -69,8 +69,6 @@ def make_plan(given: dict[str, Any]) -> Plan:
     probe = make_environments(env, 1)
     try:
         check_spaces(agent_class, options.agent, env, probe.single_observation_space, probe.single_action_space)
-        if hasattr(agent_class, "check"):
-            agent_class.check(config)
     finally:
         probe.close()
     used = ", ".join(f"{key} {value}" for key, value in preset.items())

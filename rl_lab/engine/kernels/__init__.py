@@ -1,0 +1,1 @@
+"""Array loops, compiled: one file a family. Nothing here knows a tensor."""

@@ -1,0 +1,173 @@
+"""DQN on probes with known optima, its losses by hand, its determinism, and a real run."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import rl_lab as rl
+from agents.dqn import DQN, DQNConfig
+from rl_lab.data import Transitions
+from rl_lab.experiment.environments import make_environments
+from rl_lab.experiment.evaluation import evaluate
+
+QUICK = DQNConfig(
+    total_timesteps=1500,
+    network="mlp:16",
+    learning_rate=1e-2,
+    learning_rate_final=0.1,
+    batch_size=32,
+    learning_starts=50,
+    train_frequency=1,
+    target_update_interval=20,
+    gamma=0.9,
+    loss="mse",
+)
+
+
+def trained(probe: str, seed: int = 1, num_envs: int = 1, **changes) -> DQN:
+    config = dataclasses.replace(QUICK, **changes)
+    agent = DQN(config, make_environments(f"probe/{probe}-v0", num_envs), seed)
+    while agent.timesteps < config.total_timesteps:
+        agent.step()
+    return agent
+
+
+def q_values(agent: DQN, *observation: float) -> np.ndarray:
+    with rl.no_grad():
+        return agent.q_network(rl.tensor([list(observation)])).numpy()[0]
+
+
+def test_constant_reward():
+    assert q_values(trained("ConstantReward"), 0.0) == pytest.approx([1.0, 1.0], abs=0.05)
+
+
+def test_observed_reward():
+    agent = trained("ObservedReward")
+    assert q_values(agent, 1.0) == pytest.approx([1.0, 1.0], abs=0.1)
+    assert q_values(agent, -1.0) == pytest.approx([-1.0, -1.0], abs=0.1)
+
+
+def test_delayed_reward_is_discounted_once():
+    agent = trained("DelayedReward")
+    assert q_values(agent, 1.0) == pytest.approx([1.0, 1.0], abs=0.05)
+    assert q_values(agent, 0.0) == pytest.approx([0.9, 0.9], abs=0.05)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_action_reward(double):
+    agent = trained("ActionReward", double=double)
+    assert q_values(agent, 0.0) == pytest.approx([-1.0, 1.0], abs=0.1)
+
+
+@pytest.mark.parametrize("loss", ["huber", "mse"])
+def test_matching_the_observation(loss):
+    agent = trained("MatchReward", loss=loss)
+    assert q_values(agent, 1.0) == pytest.approx([-1.0, 1.0], abs=0.15)
+    assert q_values(agent, -1.0) == pytest.approx([1.0, -1.0], abs=0.15)
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_a_truncated_episode_goes_on(num_envs):
+    """The value is 1 / (1 - 0.8) = 5 although every episode is cut off after 5 steps, where it would be 3.36."""
+    agent = trained("Endless", num_envs=num_envs, gamma=0.8, total_timesteps=3000)
+    assert q_values(agent, 0.0) == pytest.approx([5.0, 5.0], abs=0.3)
+
+
+def test_actions_that_do_not_start_at_zero():
+    agent = trained("StartsAtOne", total_timesteps=600)
+    assert agent.act(np.zeros((3, 1), np.float32), deterministic=True).tolist() == [2, 2, 2]
+
+
+# --- exact mathematics -----------------------------------------------------------------------------------------------
+
+
+def two_networks(**changes) -> DQN:
+    """An agent whose networks are the given linear maps of one input: no hidden layer."""
+    agent = DQN(
+        dataclasses.replace(QUICK, network="mlp:", compile=False, **changes), make_environments("probe/ActionReward-v0", 1), 1
+    )
+    for network, weight in ((agent.q_network, [[1.0], [2.0]]), (agent.target_network, [[30.0], [10.0]])):
+        network.load_state_dict({"0.weight": np.array(weight), "0.bias": np.zeros(2)})
+    return agent
+
+
+BATCH = Transitions(
+    rl.tensor([[1.0], [1.0]]), rl.tensor([0, 1]), rl.tensor([0.5, 0.5]), rl.tensor([[1.0], [1.0]]), rl.tensor([0.0, 1.0])
+)
+
+
+def test_target_of_q_learning():
+    """r + gamma max Q' = 0.5 + 0.9 * 30, and the reward alone after termination."""
+    assert two_networks(double=False).compute_td_target(BATCH).tolist() == pytest.approx([27.5, 0.5])
+
+
+def test_target_of_double_q_learning():
+    """The network prefers action 1, which the target network values at 10."""
+    assert two_networks(double=True).compute_td_target(BATCH).tolist() == pytest.approx([9.5, 0.5])
+
+
+def test_the_target_needs_no_gradient_and_the_loss_does():
+    agent = two_networks()
+    assert not agent.compute_td_target(BATCH).requires_grad
+    loss, q_mean = agent.compute_loss_q(BATCH)
+    loss.backward()
+    assert q_mean.item() == pytest.approx(1.5)
+    assert all(p.grad is not None for p in agent.q_network.parameters())
+    assert all(p.grad is None for p in agent.target_network.parameters())
+
+
+def test_mse_loss_by_hand():
+    loss, _ = two_networks(double=True, loss="mse").compute_loss_q(BATCH)
+    assert loss.item() == pytest.approx(((1.0 - 9.5) ** 2 + (2.0 - 0.5) ** 2) / 2)
+
+
+def test_exploration_falls_linearly():
+    agent = two_networks(exploration_initial=1.0, exploration_final=0.1, exploration_fraction=0.5, total_timesteps=1000)
+    for timesteps, expected in ((0, 1.0), (250, 0.55), (500, 0.1), (900, 0.1)):
+        agent.timesteps = timesteps
+        assert agent.epsilon == pytest.approx(expected)
+
+
+# --- determinism -----------------------------------------------------------------------------------------------------
+
+
+def weights(agent: DQN) -> list[bytes]:
+    return [value.numpy().tobytes() for value in agent.q_network.state_dict().values()]
+
+
+def test_one_seed_one_result():
+    first, second = (trained("MatchReward", seed=3, total_timesteps=400) for _ in range(2))
+    assert weights(first) == weights(second)
+    assert weights(first) != weights(trained("MatchReward", seed=4, total_timesteps=400))
+
+
+def test_recorded_equals_eager_bit_for_bit():
+    recorded = trained("MatchReward", total_timesteps=400, compile=True)
+    assert weights(recorded) == weights(trained("MatchReward", total_timesteps=400, compile=False))
+
+
+def test_state_goes_round():
+    """A restored agent learns on exactly as the original does, environments apart."""
+    agent = trained("ConstantReward", total_timesteps=200)
+    twin = DQN(agent.config, make_environments("probe/ConstantReward-v0", 1), seed=99)
+    twin.load_state_dict(agent.state_dict())
+    for _ in range(20):
+        agent.step()
+        twin.step()
+    assert weights(agent) == weights(twin)
+
+
+# --- learning --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_cartpole(full):
+    """The shipped preset solves CartPole-v1; the short form is well on its way after a fifth of it."""
+    from rl_lab.experiment.driver import make_plan
+
+    plan = make_plan({"agent": "dqn", "env": "CartPole-v1"})
+    agent = DQN(plan.config, make_environments("CartPole-v1", plan.options.num_envs), 1)
+    while agent.timesteps < (plan.config.total_timesteps if full else 10_000):
+        agent.step()
+    assert evaluate(agent, "CartPole-v1", 20, 5).return_mean >= (475 if full else 100)

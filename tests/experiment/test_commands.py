@@ -1,0 +1,155 @@
+"""The commands as a user meets them: results, files, and one clear line for everything that is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rl_lab import evaluate, train
+
+SHORT = ["--total-timesteps", "600", "--learning-starts", "100", "--eval-episodes", "5", "--network", "mlp:16"]
+
+
+def run_train(*arguments: str) -> int:
+    return train.main(["--agent", "dqn", "--env", "CartPole-v1", *arguments])
+
+
+def only_run() -> Path:
+    (run,) = Path("runs").glob("*/*/*")
+    return run
+
+
+def test_a_run_leaves_what_it_promises(workplace, capsys):
+    assert run_train(*SHORT, "--seed", "3") == 0
+    run = only_run()
+    assert run.parent == Path("runs/CartPole-v1/dqn")
+    assert run.name.endswith("-s3")
+    assert (run / "checkpoints" / "last" / "state.safetensors").is_file()
+    assert list(run.glob("events.out.tfevents.*"))
+    config = (run / "config.toml").read_text()
+    assert "seed = 3" in config
+    assert "total_timesteps = 600" in config
+    out = capsys.readouterr().out
+    assert "greedy return" in out
+    assert "tensorboard --logdir runs" in out
+    assert f"python -m rl_lab.evaluate {run}" in out
+
+
+def test_evaluate_reproduces_the_end_of_training(workplace, capsys):
+    run_train(*SHORT)
+    trained = capsys.readouterr().out
+    assert evaluate.main([str(only_run()), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert f"greedy return {facts['return_mean']:.1f} (std {facts['return_std']:.1f}, min {facts['return_min']:.1f})" in trained
+    assert (facts["episodes"], facts["timesteps"]) == (5, 600)
+    assert evaluate.main([str(only_run()), "--episodes", "7"]) == 0
+    assert "over 7 episodes" in capsys.readouterr().out
+
+
+def test_a_run_is_repeated_from_its_config(workplace):
+    run_train(*SHORT)
+    first = only_run()
+    assert train.main(["--config", str(first / "config.toml"), "--run-dir", "again"]) == 0
+    (second,) = Path("again").glob("*/*/*")
+    assert all(
+        (first / "checkpoints/last" / name).read_bytes() == (second / "checkpoints/last" / name).read_bytes()
+        for name in ("state.safetensors", "state.json")
+    )
+
+
+def test_the_log_can_be_read_back(workplace):
+    run_train(*SHORT)
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+
+    (events,) = only_run().glob("events.out.tfevents.*")
+    data, position, tags = events.read_bytes(), 0, set()
+    while position < len(data):
+        length = int.from_bytes(data[position : position + 8], "little")
+        event = Event.FromString(data[position + 12 : position + 12 + length])
+        tags |= {value.tag for value in event.summary.value}
+        position += length + 16
+    assert {"charts/episodic_return", "charts/episodic_length", "charts/SPS", "losses/td_loss", "eval/return_mean"} <= tags
+
+
+FAULTS = {
+    "unknown agent": (["--agent", "dqm", "--env", "CartPole-v1"], "unknown agent 'dqm', did you mean 'dqn'?"),
+    "unknown environment": (
+        ["--agent", "dqn", "--env", "CartPol-v1"],
+        "unknown environment 'CartPol-v1', did you mean 'CartPole-v1'?",
+    ),
+    "continuous actions": (["--agent", "dqn", "--env", "Pendulum-v1"], "needs Discrete actions, Pendulum-v1 has Box"),
+    "negative learning rate": (["--learning-rate", "-1"], "--learning-rate must be above 0, got -1"),
+    "zero batch": (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+    "text for a number": (["--batch-size", "many"], "--batch-size takes a whole number, not 'many'"),
+    "fraction for a whole number": (["--total-timesteps", "1.5"], "--total-timesteps takes a whole number, not '1.5'"),
+    "nan": (["--gamma", "nan"], "--gamma must be a number, got nan"),
+    "gamma above 1": (["--gamma", "2"], "--gamma must be at most 1, got 2"),
+    "unknown option": (["--batchsize", "3"], "unknown option '--batchsize', did you mean '--batch-size'?"),
+    "unknown choice": (["--loss", "hubert"], "--loss 'hubert' is unknown, did you mean 'huber'?"),
+    "bad network": (["--network", "mlp:0"], "a network is described as mlp:64,64"),
+    "a value is missing": (["--seed"], "expected one argument"),
+    "stray word": (["hello"], "unexpected argument 'hello'"),
+    "negative seed": (["--seed", "-3"], "--seed must be at least 0, got -3"),
+    "no agent": (["--agent"], "expected one argument"),
+    "missing config": (["--config", "nowhere.toml"], "cannot read nowhere.toml"),
+}
+
+
+@pytest.mark.parametrize("arguments, message", FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_one_line_and_creates_nothing(workplace, capsys, arguments, message):
+    if "--env" not in arguments:
+        arguments = ["--agent", "dqn", "--env", "CartPole-v1", *arguments]
+    assert train.main(arguments) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert len(shown.err.strip().splitlines()) == 1
+    assert "greedy" not in shown.out
+    assert not list(workplace.iterdir())
+
+
+def test_evaluate_needs_a_run(workplace, capsys):
+    assert evaluate.main(["nowhere"]) == 2
+    assert capsys.readouterr().err == "rl_lab: nowhere is not a run: it has no config.toml\n"
+
+
+def test_a_damaged_checkpoint_is_named(workplace, capsys):
+    run_train(*SHORT)
+    file = only_run() / "checkpoints/last/state.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert evaluate.main([str(only_run())]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be read" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_reward_of_nan_ends_the_run(workplace, capsys):
+    code = train.main(["--agent", "dqn", "--env", "probe/ReturnsNan-v0", *SHORT])
+    assert code == 3
+    assert "environment 0 of probe/ReturnsNan-v0 returned a reward of nan" in capsys.readouterr().err
+
+
+def test_divergence_ends_the_run_with_a_cause(workplace, capsys):
+    assert run_train(*SHORT, "--learning-rate", "1e30", "--loss", "mse", "--max-grad-norm", "1e30") == 3
+    assert "lower the learning rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_what_was_learned(workplace, number, code):
+    command = [sys.executable, "-m", "rl_lab.train", "--agent", "dqn", "--env", "CartPole-v1", "--total-timesteps", "10000000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.monotonic() + 120
+    while not list(Path("runs").glob("*/*/*/events*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.5)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "what was learned is saved" in out
+    assert "Traceback" not in err
+    assert evaluate.main([str(only_run()), "--episodes", "2"]) == 0
