@@ -1,0 +1,43 @@
+"""Paired timing: candidates take turns, so that a machine whose speed drifts treats them alike."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def alternate(candidates: dict[str, Callable[[], object]], rounds: int = 15, budget: float = 0.05) -> dict[str, list[float]]:
+    """Microseconds per call of each candidate, ``rounds`` times in turns, each time for about ``budget`` seconds."""
+    counts = {}
+    for name, run in candidates.items():
+        for _ in range(3):
+            run()
+        begin = time.perf_counter()
+        run()
+        counts[name] = max(3, int(budget / max(time.perf_counter() - begin, 1e-7)))
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            begin = time.perf_counter()
+            for _ in range(counts[name]):
+                run()
+            times[name].append((time.perf_counter() - begin) / counts[name] * 1e6)
+    return times
+
+
+def table(title: str, rows: dict[str, dict[str, list[float]]], ours: str) -> str:
+    """Medians in microseconds, and for each peer the median of the ratios of one round, peer to ``ours``."""
+    names = list(next(iter(rows.values())))
+    peers = [name for name in names if name != ours]
+    lines = [
+        f"| {title} | "
+        + " | ".join(f"{name}, us" for name in names)
+        + " | "
+        + " | ".join(f"{p} / {ours}" for p in peers)
+        + " |",
+        "|---" * (1 + len(names) + len(peers)) + "|",
+    ]
+    for label, times in rows.items():
+        medians = [f"{statistics.median(times[name]):.1f}" for name in names]
+        ratios = [f"{statistics.median(p / o for p, o in zip(times[peer], times[ours], strict=True)):.2f}" for peer in peers]
+        lines.append(f"| {label} | " + " | ".join(medians + ratios) + " |")
+    return "\n".join(lines)
