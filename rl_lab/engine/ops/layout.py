@@ -80,8 +80,6 @@ def copy_(target: Any, source: Any) -> "Tensor":
         root.epoch += 1
         if root is not target:
             target.grad_node()
-        elif edges[1] is None:
-            root.node, root.needs_grad = None, False
     return target
 
 
