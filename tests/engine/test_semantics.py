@@ -356,6 +356,11 @@ def test_26_a_write_cuts_the_past_and_feeds_the_value():
     (y * rl.tensor([1.0, 10.0, 100.0])).sum().backward()
     same(x.grad, [2.0, 0.0, 200.0])
     same(v.grad, [10.0])
+    y = x * 2
+    y[...] = 1.0  # nothing of the past is left, yet the value still has a history
+    assert y.requires_grad
+    y.sum().backward()
+    same(x.grad, [2.0, 0.0, 200.0])
 
 
 def test_27_writes_that_cannot_be():
