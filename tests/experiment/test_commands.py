@@ -101,7 +101,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("arguments, message", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("arguments", "message"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_one_line_and_creates_nothing(workplace, capsys, arguments, message):
     if "--env" not in arguments:
         arguments = ["--agent", "dqn", "--env", "CartPole-v1", *arguments]
@@ -139,7 +139,7 @@ def test_divergence_ends_the_run_with_a_cause(workplace, capsys):
     assert "lower the learning rate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_what_was_learned(workplace, number, code):
     command = [sys.executable, "-m", "rl_lab.train", "--agent", "dqn", "--env", "CartPole-v1", "--total-timesteps", "10000000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
