@@ -1,0 +1,93 @@
+"""The tensor itself: memory that is shared or not, layout, conversion to Python and NumPy."""
+
+import numpy as np
+import pytest
+
+import rl_lab as rl
+
+
+def test_data_is_copied_or_shared_as_promised():
+    array = np.zeros(3, np.float32)
+    copied, shared, converted = rl.tensor(array), rl.from_numpy(array), rl.as_tensor(array.astype(np.float64))
+    array[0] = 1.0
+    assert copied.tolist() == [0.0] * 3
+    assert shared.tolist() == [1.0, 0.0, 0.0]
+    assert converted.tolist() == [0.0] * 3
+    shared.mul_(2)
+    assert array[0] == 2.0
+    assert rl.as_tensor(shared) is shared
+    window = shared.numpy()
+    window[1] = 5.0
+    assert shared.tolist() == [2.0, 5.0, 0.0]
+
+
+def test_numpy_outlives_its_tensor():
+    window = rl.full((1000,), 3.0).numpy()
+    others = [rl.zeros(1000) for _ in range(10)]  # would take the block if it were free
+    assert (window == 3.0).all()
+    assert len(others) == 10
+
+
+def test_layout():
+    x = rl.zeros(2, 3)
+    assert (x.stride(), x.t().stride(), x.t().stride(0)) == ((3, 1), (1, 3), 1)
+    assert x.is_contiguous()
+    assert not x.t().is_contiguous()
+    assert x[1].storage_offset() == 3
+    assert x[1].data_ptr() == x.data_ptr() + 3 * x.element_size()
+    assert (x.numel(), x.nelement(), x.dim(), x.ndim, len(x), x.size(1), x.shape) == (6, 6, 2, 2, 2, 3, (2, 3))
+    assert x.t().contiguous().data_ptr() != x.data_ptr()
+    assert x.contiguous() is x
+
+
+def test_likeness():
+    x = rl.arange(6.0).reshape(2, 3)
+    other = rl.zeros(3, 2, dtype=rl.long)
+    assert x.view_as(other).shape == x.t().reshape_as(other).shape == (3, 2)
+    assert x.type_as(other).dtype is rl.int64
+    assert x.new_full((2,), 4.0).tolist() == [4.0, 4.0]
+    assert other.new_ones(2).tolist() == [1, 1]
+    assert rl.empty_like(other).dtype is rl.int64
+    assert x.dtype.is_floating_point
+    assert x.clone().clip_(1, 2).max().item() == 2.0
+
+
+def test_python_values():
+    assert float(rl.tensor(1.5)) == 1.5
+    assert int(rl.tensor([3])) == 3
+    assert [10, 20, 30][rl.tensor(1)] == 20
+    assert bool(rl.tensor(True))
+    assert f"{rl.tensor(1.25):.1f}" == "1.2"
+    assert [row.tolist() for row in rl.tensor([[1, 2], [3, 4]])] == [[1, 2], [3, 4]]
+    for call in (lambda x: x.item(), bool, float):
+        with pytest.raises((RuntimeError, ValueError)):
+            call(rl.zeros(2))
+    with pytest.raises(TypeError):
+        list(rl.tensor(1.0))
+
+
+def test_numpy_operands():
+    x = rl.tensor([1.0, 2.0])
+    assert (x * np.float32(2)).tolist() == [2.0, 4.0]
+    assert (np.float64(2) * x).tolist() == [2.0, 4.0]
+    assert np.asarray(x).dtype == np.float32
+    assert np.stack([x, x]).shape == (2, 2)
+
+
+def test_detach_in_place():
+    x = rl.ones(2, requires_grad=True)
+    y = x * 2
+    y.detach_()
+    assert y.is_leaf
+    assert not y.requires_grad
+    with pytest.raises(RuntimeError, match="view"):
+        (x * 2)[0].detach_()
+
+
+def test_only_the_cpu():
+    x = rl.ones(2)
+    assert x.to("cpu") is x
+    with pytest.raises(RuntimeError, match="cuda"):
+        x.to("cuda")
+    with pytest.raises(RuntimeError, match="cuda"):
+        rl.zeros(2, device="cuda:0")
