@@ -33,6 +33,7 @@ ENGINE = [
     ("tensor",),
     ("ops",),
     ("random",),
+    ("passes",),
     ("program",),
     ("compile",),
 ]

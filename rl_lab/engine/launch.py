@@ -20,8 +20,8 @@ class Recorder(Protocol):
         """A launch that has been made."""
         ...
 
-    def touch(self, tensors: Any, written: bool) -> None:
-        """Tensors that a launch will reach through a table of addresses."""
+    def table(self, table: Any, tensors: list[Any]) -> None:
+        """A table of addresses: launches that get it read and write these tensors."""
         ...
 
     def grad_read(self, leaf: Any) -> None:

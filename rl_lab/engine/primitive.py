@@ -34,6 +34,7 @@ class Role:
 
 
 _DTYPES = {"": "float32", "Int": "int64", "Bool": "uint8"}
+ITEMSIZE = {"float32": 4, "int64": 8, "uint8": 1}
 In, InInt, InBool = (Role("q", d, reads=True) for d in _DTYPES.values())
 Out, OutInt, OutBool = (Role("q", d, writes=True) for d in _DTYPES.values())
 InOut, InOutInt, InOutBool = (Role("q", d, reads=True, writes=True) for d in _DTYPES.values())

@@ -1,6 +1,7 @@
 """The recorded launches of one call, and their replay by one native call."""
 
 import ctypes
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +12,25 @@ from rl_lab.engine import machine
 from rl_lab.engine.launch import user_line
 from rl_lab.engine.memory import Block, Pool, Storage
 from rl_lab.engine.ops.indexing import IndexStatus
-from rl_lab.engine.primitive import Primitive
+from rl_lab.engine.passes import fuse_bias_and_activation
+from rl_lab.engine.primitive import ITEMSIZE, Primitive
+
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One recorded launch: the primitive, its row, the shapes it was given, and the user's line that caused it."""
+    """One recorded launch: the primitive, its row, and the user's line that caused it.
+
+    ``shapes`` are those of its buffers, ``spans`` the bytes from the first to the last that they cover, ``reached`` the bytes that
+    it reads or writes through a table of addresses.
+    """
 
     primitive: Primitive
     row: bytes
     shapes: tuple[tuple[int, ...], ...]
+    spans: tuple[Span, ...]
+    reached: tuple[Span, ...]
     line: str
 
     @property
@@ -29,9 +39,20 @@ class Launch:
 
     @property
     def bytes(self) -> int:
-        """Memory that the operands span."""
+        """Memory of the operands; repeated elements count once for each time."""
         sizes = zip(self.primitive.buffers, self.shapes, strict=True)
-        return sum(int(np.prod(shape)) * np.dtype(role.dtype).itemsize for role, shape in sizes)
+        return sum(math.prod(shape) * ITEMSIZE[role.dtype] for role, shape in sizes)
+
+
+def span_of(tensor: Any) -> Span:
+    """The addresses of the first byte of a tensor and of the one after its last."""
+    size = tensor.dtype.itemsize
+    if tensor.strides is None:
+        return tensor.address, tensor.address + math.prod(tensor.shape) * size
+    if 0 in tensor.shape:
+        return tensor.address, tensor.address
+    last = sum((count - 1) * stride for count, stride in zip(tensor.shape, tensor.strides, strict=True))
+    return tensor.address, tensor.address + (last + 1) * size
 
 
 class Recorder:
@@ -50,6 +71,7 @@ class Recorder:
         self.leaves: dict[int, Any] = {}
         self.status = IndexStatus()
         self._lines: dict[str, str] = {}
+        self._tables: dict[int, tuple[Span, ...]] = {}
 
     def record(self, primitive: Primitive, tensors: tuple, row: bytes) -> None:
         for tensor, role in zip(tensors, primitive.buffers, strict=True):
@@ -59,8 +81,9 @@ class Recorder:
                 if role.writes:
                     self.written[id(storage)] = storage
         line = user_line()
-        shapes = tuple([tensor.shape for tensor in tensors])
-        self.launches.append(Launch(primitive, row, shapes, self._lines.setdefault(line, line)))
+        reached: tuple[Span, ...] = sum([self._tables.get(id(tensor.storage), ()) for tensor in tensors], ())
+        shapes, spans = tuple([tensor.shape for tensor in tensors]), tuple([span_of(tensor) for tensor in tensors])
+        self.launches.append(Launch(primitive, row, shapes, spans, reached, self._lines.setdefault(line, line)))
 
     def _is_ours(self, storage: Storage) -> bool:
         owner = storage.owner
@@ -68,14 +91,13 @@ class Recorder:
             owner = owner.owner
         return type(owner) is Block and owner.pool is self.pool
 
-    def touch(self, tensors: Any, written: bool) -> None:
-        """Tensors that a launch reaches through a table of addresses."""
+    def table(self, table: Any, tensors: list[Any]) -> None:
         for tensor in tensors:
             storage = tensor.storage
             if not self._is_ours(storage):
-                self.outside[id(storage)] = storage
-                if written:
-                    self.written[id(storage)] = storage
+                self.outside[id(storage)] = self.written[id(storage)] = storage
+        self.outside[id(table.storage)] = table.storage
+        self._tables[id(table.storage)] = tuple([span_of(tensor) for tensor in tensors])
 
     def grad_read(self, leaf: Any) -> None:
         if id(leaf) not in self.leaves:
@@ -94,7 +116,6 @@ class Program:
     """
 
     def __init__(self, recorder: Recorder, inputs: list[Any], outputs: list[Any]):
-        self.launches = recorder.launches
         self.inputs, self.outputs = inputs, outputs
         self._pool = recorder.pool
         self._outside = list(recorder.outside.values())
@@ -102,6 +123,9 @@ class Program:
         self._status = recorder.status
         self._expected_grads = list(recorder.expected_grads.values())
         self._final_grads = [(leaf, leaf._grad) for leaf in recorder.leaves.values()]
+        outside = [(s.address, s.address + s.nbytes) for s in self._outside]
+        looked_at = [*inputs, *outputs, *[gradient for _, gradient in self._final_grads if gradient is not None]]
+        self.launches = fuse_bias_and_activation(recorder.launches, [*outside, *map(span_of, looked_at)])
         self._build()
 
     def _build(self) -> None:

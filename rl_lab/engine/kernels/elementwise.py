@@ -10,10 +10,10 @@ import math
 import numpy as np
 
 from rl_lab.engine.kernels import scalar
-from rl_lab.engine.primitive import In, InBool, InInt, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
+from rl_lab.engine.primitive import In, InBool, InInt, InOut, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
 
 _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.float32(np.nan), "inf": np.float32(np.inf)} | {
-    name: getattr(scalar, name) for name in ("exp32", "sigmoid32", "tanh32", "softplus32", "remainder32")
+    name: getattr(scalar, name) for name in ("exp32", "relu32", "sigmoid32", "tanh32", "softplus32", "remainder32")
 }
 _OUTPUT_TYPE = {"float32": "F", "int64": "I", "uint8": "np.uint8"}
 
@@ -28,15 +28,17 @@ def _loop(condition: str, loads: dict[str, str], expression: str) -> str:
 def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Primitive:
     """A primitive ``name(out, operands..., n, m, a0, a1, b0, b1, ...)`` that computes ``expression`` of the operands' elements."""
     names = list(operands)
+    own = {"a": "out[o + j]"} if out.reads else {}
     expression = f"{_OUTPUT_TYPE[out.dtype]}({expression})"
     body = "    for i in range(n):\n        o = i * m\n" + "".join(f"        p{v} = i * {v}0\n" for v in names)
-    contiguous = {v: f"p_{v}[p{v} + j]" for v in names}
+    contiguous = own | {v: f"p_{v}[p{v} + j]" for v in names}
     body += _loop("if " + " and ".join(f"{v}1 == 1" for v in names), contiguous, expression)
-    if len(names) == 2:
-        for constant, other in (names, names[::-1]):
+    if len(names) + len(own) == 2:
+        for constant in names:
             loads = {**contiguous, constant: f"p_{constant}[p{constant}]"}
-            body += _loop(f"elif {constant}1 == 0 and {other}1 == 1", loads, expression)
-    body += _loop("else", {v: f"p_{v}[p{v} + {v}1 * j]" for v in names}, expression)
+            conditions = [f"{constant}1 == 0", *[f"{v}1 == 1" for v in names if v != constant]]
+            body += _loop("elif " + " and ".join(conditions), loads, expression)
+    body += _loop("else", own | {v: f"p_{v}[p{v} + {v}1 * j]" for v in names}, expression)
     numbers = {"n": Int, "m": Int} | {f"{v}{axis}": Int for v in names for axis in (0, 1)}
     return primitive_from_source(
         name, {"out": out, **{f"p_{v}": r for v, r in operands.items()}, **numbers}, body, _NAMESPACE, __file__
@@ -49,6 +51,14 @@ def _unary(name: str, expression: str, x: Role = In, out: Role = Out) -> Primiti
 
 def _binary(name: str, expression: str, operands: Role = In, out: Role = Out) -> Primitive:
     return _elementwise(name, expression, out, a=operands, b=operands)
+
+
+def _into(name: str, expression: str) -> Primitive:
+    """``out = expression`` of out's own elements ``a`` and an operand ``b``.
+
+    A kernel of its own: LLVM does not vectorise a loop over two pointers that turn out to be the same.
+    """
+    return _elementwise(name, expression, InOut, b=In)
 
 
 def _backward(name: str, expression: str) -> Primitive:
@@ -74,7 +84,7 @@ sin = _unary("sin", "np.sin(x)")
 cos = _unary("cos", "np.cos(x)")
 tanh = _unary("tanh", "tanh32(x)")
 sigmoid = _unary("sigmoid", "sigmoid32(x)")
-relu = _unary("relu", "x if not x < F(0) else F(0)")
+relu = _unary("relu", "relu32(x)")
 softplus = _unary("softplus", "softplus32(x)")
 erf = _unary("erf", "math.erf(x)")
 floor = _unary("floor", "math.floor(x) if abs(x) < F(8388608) else x")
@@ -90,7 +100,14 @@ maximum = _binary("maximum", "a if a > b or a != a else b")
 minimum = _binary("minimum", "a if a < b or a != a else b")
 remainder = _binary("remainder", "remainder32(a, b)")
 
-neg_backward = neg
+add_into = _into("add_into", "a + b")
+sub_into = _into("sub_into", "a - b")
+mul_into = _into("mul_into", "a * b")
+div_into = _into("div_into", "a / b")
+# a bias and an activation in one pass, for recorded programs
+add_relu = _binary("add_relu", "relu32(a + b)")
+add_tanh = _binary("add_tanh", "tanh32(a + b)")
+
 absolute_backward = _backward("absolute_backward", "g * (F(s > F(0)) - F(s < F(0)))")
 tanh_backward = _backward("tanh_backward", "g * (F(1) - s * s)")
 sigmoid_backward = _backward("sigmoid_backward", "g * (F(1) - s) * s")

@@ -56,6 +56,11 @@ def exp32(x):
 
 
 @njit(error_model="numpy")
+def relu32(x):
+    return x if not x < _ZERO else _ZERO
+
+
+@njit(error_model="numpy")
 def sigmoid32(x):
     e = exp32(-abs(x))
     return (_ONE if x >= _ZERO else e) / (_ONE + e) if x == x else x

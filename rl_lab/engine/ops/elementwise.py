@@ -14,7 +14,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as kernels
-from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, fit, operand, promote, unary
+from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, elementwise_into, fit, operand, promote, unary
 from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import TensorCore, check_writable
@@ -434,7 +434,7 @@ isnan, isinf, isfinite = map(_test, (kernels.isnan, kernels.isinf, kernels.isfin
 def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive | None = None, operands: tuple = ()) -> Any:
     """target[...] = compute(target), on the tape if recording is on.
 
-    Without the tape, ``kernel`` over (target, *operands) writes straight into a contiguous target of the same shape.
+    Without the tape, ``kernel`` over the target and one operand writes straight into a contiguous target of the same shape.
     """
     check_writable(target)
     tracked = modes.grad and (target.requires_grad or any(isinstance(x, TensorCore) and x.needs_grad for x in operands))
@@ -446,7 +446,7 @@ def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive
             and (x.storage.address != target.storage.address or (x.address == target.address and x.strides is None))
             for x in others
         ):
-            elementwise(kernel, (target, *others), float32, out=target)
+            elementwise_into(kernel, target, *others)
             target.storage.version += 1
             return target
     if not tracked:
@@ -559,10 +559,10 @@ class ElementwiseMethods:
     __lt__, __le__, __gt__, __ge__ = map(_method, (lt, le, gt, ge))
     __and__, __or__, __xor__, __invert__ = map(_method, (logical_and, logical_or, logical_xor, logical_not))
 
-    add_ = __iadd__ = _in_place(add, kernels.add)
-    sub_ = __isub__ = _in_place(sub, kernels.sub)
-    mul_ = __imul__ = _in_place(mul, kernels.mul)
-    div_ = __itruediv__ = _in_place(div, kernels.div)
+    add_ = __iadd__ = _in_place(add, kernels.add_into)
+    sub_ = __isub__ = _in_place(sub, kernels.sub_into)
+    mul_ = __imul__ = _in_place(mul, kernels.mul_into)
+    div_ = __itruediv__ = _in_place(div, kernels.div_into)
     pow_, lerp_, clamp_, neg_ = map(_in_place, (power, lerp, clamp, neg))
     relu_, tanh_, sigmoid_, exp_, sqrt_ = map(_in_place, (relu, tanh, sigmoid, exp, sqrt))
     clip_ = clamp_

@@ -7,9 +7,9 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as kernels
-from rl_lab.engine.kernels.elementwise import add as add_kernel
+from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.launch import launch
-from rl_lab.engine.ops.operands import broadcast_shape, elementwise, fit
+from rl_lab.engine.ops.operands import broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import contiguous_strides, empty
 
@@ -152,7 +152,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> "Tensor":
     count = out.numel() // features if features else 0
     launch(kernels.matmul_nt, (out, rows, weight), (1, count, inputs, features, 0, 0))
     if bias is not None:
-        elementwise(add_kernel, (out, bias), float32, out=out)
+        elementwise_into(add_into, out, bias)
     if not tape.modes.grad:
         return out
     saved = (x if weight.needs_grad else None, weight)

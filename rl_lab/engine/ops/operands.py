@@ -138,30 +138,22 @@ def _plan(*layouts: tuple[tuple[int, ...], tuple[int, ...] | None]) -> tuple[tup
 _CONTIGUOUS = tuple([(0, 1) * count for count in range(6)])
 
 
-def elementwise(kernel: Primitive, operands: tuple, dtype: DType, out: Any = None) -> Any:
-    """Launch an elementwise kernel over operands that broadcast; the result is contiguous and not on the tape.
-
-    ``out``, if given, is a contiguous tensor of the common shape that receives the result.
-    """
+def elementwise(kernel: Primitive, operands: tuple, dtype: DType) -> Any:
+    """Launch an elementwise kernel over operands that broadcast; the result is contiguous and not on the tape."""
     shape = operands[0].shape
     for x in operands:
         if x.strides is not None or x.shape != shape:
             break
     else:
-        if out is None:
-            out = empty(shape, dtype)
-            count = out.storage.nbytes // dtype.itemsize
-        else:
-            count = math.prod(shape)
-        launch(kernel, (out, *operands), (1, count, *_CONTIGUOUS[len(operands)]))
+        out = empty(shape, dtype)
+        launch(kernel, (out, *operands), (1, out.storage.nbytes // dtype.itemsize, *_CONTIGUOUS[len(operands)]))
         return out
     shape, numbers = _plan(*[(x.shape, x.strides) for x in operands])
     if numbers is None:
         with tape.no_grad():
             operands = tuple(x.expand(shape).contiguous() for x in operands)
         numbers = (1, math.prod(shape)) + (0, 1) * len(operands)
-    if out is None:
-        out = empty(shape, dtype)
+    out = empty(shape, dtype)
     launch(kernel, (out, *operands), numbers)
     return out
 
@@ -183,6 +175,19 @@ def binary(kernel: Primitive, a: Any, b: Any, dtype: DType = float32) -> Any:
     out = empty(shape, dtype)
     launch(kernel, (out, a, b), (1, out.storage.nbytes // dtype.itemsize, 0, 1, 0, 1))
     return out
+
+
+def elementwise_into(kernel: Primitive, target: Any, other: Any) -> None:
+    """target = kernel(target, other) in place; the target is contiguous and ``other`` broadcasts to its shape. No tape, no version."""
+    if other.strides is None and other.shape == target.shape:
+        launch(kernel, (target, other), (1, math.prod(target.shape), 0, 1))
+        return
+    shape, numbers = _plan((target.shape, None), (other.shape, other.strides))
+    if numbers is None:
+        with tape.no_grad():
+            other = other.expand(shape).contiguous()
+        numbers = (1, math.prod(shape), 0, 1, 0, 1)
+    launch(kernel, (target, other), numbers[:2] + numbers[4:])
 
 
 def fit(gradient: Any, shape: tuple[int, ...]) -> Any:

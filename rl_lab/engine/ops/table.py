@@ -40,10 +40,9 @@ def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
     if recording is None:
         table = empty((len(addresses),), int64)
     else:
-        for row in rows:
-            recording.touch(row, written=True)
         with unrecorded():
             table = empty((len(addresses),), int64)
+        recording.table(table, [x for row in rows for x in row])
     struct.pack_into(f"{len(addresses)}q", table.storage.bytes().data, 0, *addresses)
     return table, _sizes(tuple(sizes))
 
