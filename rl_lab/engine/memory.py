@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT = 64
-KEEP_PER_SIZE = 32 * 2**20  # bytes of free blocks kept of each size; the rest goes back to the operating system
+KEEP_PER_SIZE = 32 * 2**20  # bytes of free blocks of each size that the common pool keeps; the rest goes back to the operating system
 
 Pool = dict[int, list["Block"]]
 """Free blocks by size."""
@@ -109,7 +109,7 @@ class Storage:
         owner = self.owner
         return owner.array[: self.nbytes] if type(owner) is Block else self.export()
 
-    def __del__(self, _block=Block, _keep=KEEP_PER_SIZE):
+    def __del__(self, _block=Block, _keep=KEEP_PER_SIZE, _common=_common):
         owner = self.owner
         if type(owner) is _block:
             size, pool = owner.size, owner.pool
@@ -117,5 +117,5 @@ class Storage:
                 blocks = pool[size]
             except KeyError:
                 blocks = pool[size] = []
-            if len(blocks) * size < _keep:
+            if len(blocks) * size < _keep or pool is not _common:  # a program's launches know the addresses of all its blocks
                 blocks.append(owner)
