@@ -95,6 +95,8 @@ def check_config(config: Any) -> None:
     for field in dataclasses.fields(config):
         value, rules = getattr(config, field.name), field.metadata
         name = option_name(field.name)
+        if value is None:
+            continue
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not number == number:
                 raise Fault(f"{name} must be a number, got nan")

@@ -21,7 +21,10 @@ from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.progress import Progress, make_progress
 from rl_lab.experiment.run import Run
 
-EVALUATION_SEED = 1_000_000  # evaluation episodes begin from this plus the run's seed: never the seeds of training
+# Evaluation episodes begin from these plus the run's seed: never the seeds of training, and the reported evaluation is never the one
+# that decided to stop.
+EVALUATION_SEED, STOPPING_SEED = 1_000_000, 2_000_000
+SHORT_EVALUATION = 10  # episodes
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ class Options:
     num_envs: int = setting(1, "environments stepped together", least=1)
     run_dir: str = setting("runs", "where run directories are made")
     eval_episodes: int = setting(100, "greedy episodes of the evaluation at the end", least=1)
-    eval_frequency: int = setting(0, "environment steps between evaluations during training; 0 for none", least=0)
+    eval_frequency: int = setting(0, "environment steps between short evaluations during training; 0 for none", least=0)
+    stop_return: float | None = setting(
+        None, "end training once a greedy evaluation (short, then confirmed in full) has this mean return; needs eval-frequency"
+    )
     checkpoint_frequency: int = setting(25_000, "environment steps between checkpoints; 0 for one at the end", least=0)
     log_frequency: int = setting(250, "environment steps between points in the log", least=1)
 
@@ -107,6 +113,16 @@ class _StopRequest:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+def _evaluate_short(agent: Any, options: Options, logger: Logger) -> bool:
+    """Log a short evaluation; whether it, and then a full one on seeds of their own, reached ``stop_return``."""
+    result = evaluate(agent, options.env, SHORT_EVALUATION, STOPPING_SEED + options.seed)
+    logger.record({"eval/return_mean": result.return_mean}, agent.timesteps)
+    if options.stop_return is None or result.return_mean < options.stop_return:
+        return False
+    full = evaluate(agent, options.env, options.eval_episodes, STOPPING_SEED + options.seed)
+    return full.return_mean >= options.stop_return
 
 
 class _Means:
@@ -197,9 +213,9 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
                 show(now, rate, latest)
                 next_log = now + options.log_frequency
             if options.eval_frequency and now >= next_evaluation + options.eval_frequency:
-                result = evaluate(agent, options.env, options.eval_episodes, EVALUATION_SEED + options.seed)
-                logger.record({"eval/return_mean": result.return_mean}, now)
                 next_evaluation = now
+                if _evaluate_short(agent, options, logger):
+                    break
             if options.checkpoint_frequency and now >= next_checkpoint + options.checkpoint_frequency:
                 run.save(agent.state_dict())
                 next_checkpoint = now

@@ -35,14 +35,24 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     if array.dtype == np.float64 and array.size == 0 and not isinstance(data, np.ndarray):
         array = array.astype(np.float32)
     kind = dtype_of_numpy(array.dtype) if dtype is None else as_dtype(dtype)
-    if recorder() is not None and isinstance(data, np.ndarray) and data.size > 1:
+    if isinstance(data, np.ndarray):
+        _refuse_recording()
+    return _finish(_copy_of(array, kind), requires_grad)
+
+
+def _refuse_recording() -> None:
+    if recorder() is not None:
         raise RecordingError(f"an array became a tensor inside a recorded function, at {user_line()}: pass it as an argument")
+
+
+def _copy_of(array: np.ndarray, kind: DType) -> Any:
+    """The array's values in a new tensor; to a recorded program they are constants."""
     with unrecorded():
         result = _empty(array.shape, kind)
     memory = result.storage.bytes().view(kind.numpy)
     with np.errstate(over="ignore", invalid="ignore"):
         memory[:] = array.astype(kind.numpy, copy=False).reshape(-1)
-    return _finish(result, requires_grad)
+    return result
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> "Tensor":
@@ -60,6 +70,7 @@ def from_numpy(array: np.ndarray) -> "Tensor":
     """A tensor over the array's own memory if its dtype is float32, int64 or bool and it lies row by row; else over a copy."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy takes a NumPy array, not {type(array).__name__}")
+    _refuse_recording()
     kind = dtype_of_numpy(array.dtype)
     array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
     return new(Storage.over(array), array.shape, None, 0, kind)
@@ -104,7 +115,7 @@ empty_like, full_like, zeros_like, ones_like = map(_like, (empty, full, zeros, o
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
     """The identity matrix, n x m."""
-    return tensor(np.eye(n, m), dtype=dtype or float32, requires_grad=requires_grad)
+    return _finish(_copy_of(np.eye(n, m), as_dtype(dtype or float32)), requires_grad)
 
 
 def arange(
@@ -122,12 +133,12 @@ def arange(
         result: Any = _empty((count,), int64)
         launch(kernels.arange, (result,), (start, step, count))
         return _finish(result.to(kind), requires_grad)
-    return tensor(np.arange(start, end, step), dtype=kind, requires_grad=requires_grad)
+    return _finish(_copy_of(np.arange(start, end, step), kind), requires_grad)
 
 
 def linspace(start: float, end: float, steps: int, *, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
     """``steps`` values from start to end, both included."""
-    return tensor(np.linspace(start, end, steps), dtype=dtype or float32, requires_grad=requires_grad)
+    return _finish(_copy_of(np.linspace(start, end, steps), as_dtype(dtype or float32)), requires_grad)
 
 
 class CreationMethods:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
 
 
-class IndexStatus(threading.local):
-    """Where kernels report an index outside its axis: a flag, the index, the axis' size. Each thread has its own."""
+class IndexStatus:
+    """Where kernels report an index outside its axis: a flag, the index, the axis' size. Each program has its own."""
 
     def __init__(self) -> None:
         self.words = np.zeros(3, np.int64)
@@ -38,7 +38,11 @@ class IndexStatus(threading.local):
             raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")
 
 
-_status = IndexStatus()
+class _ThreadStatus(threading.local, IndexStatus):
+    """Each thread has its own for what it launches itself."""
+
+
+_status = _ThreadStatus()
 
 
 def _launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:

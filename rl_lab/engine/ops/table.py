@@ -18,7 +18,8 @@ from rl_lab.engine.tensor import empty
 
 @functools.lru_cache(maxsize=256)
 def _sizes(sizes: tuple[int, ...]) -> Any:
-    return from_numpy(np.array(sizes, np.int64))
+    with unrecorded():
+        return from_numpy(np.array(sizes, np.int64))
 
 
 def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
