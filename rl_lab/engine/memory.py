@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT = 64
-KEEP_PER_SIZE = 32 * 2**20  # bytes of free blocks of each size that the common pool keeps; the rest goes back to the operating system
+KEEP_PER_SIZE = 32 * 2**20  # bytes of free blocks of each size kept for eager code; the rest goes back to the operating system
 
 Pool = dict[int, list["Block"]]
 """Free blocks by size."""
@@ -117,5 +117,5 @@ class Storage:
                 blocks = pool[size]
             except KeyError:
                 blocks = pool[size] = []
-            if len(blocks) * size < _keep or pool is not _common:  # a program's launches know the addresses of all its blocks
+            if len(blocks) * size < _keep or pool is not _common:  # launches know a program's blocks
                 blocks.append(owner)
