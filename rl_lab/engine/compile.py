@@ -1,6 +1,8 @@
 """`compile`: record the launches of one call of a function and replay them natively afterwards."""
 
 import functools
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,9 @@ from rl_lab.engine.memory import private_pool
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.program import Program, Recorder, copy_bytes
 from rl_lab.engine.tensor import TensorCore, empty
+
+
+KEEP_PROGRAMS = 8  # of one combination of arguments: where gradients come and go, each state of them needs a program
 
 
 class Compiled:
@@ -29,6 +34,7 @@ class Compiled:
         self._function = function
         self._entries: dict[Any, list[tuple[Program, Callable]]] = {}
         self._structure = structure.version
+        self._replaying = threading.Lock()
 
     @property
     def programs(self) -> list[Program]:
@@ -36,7 +42,9 @@ class Compiled:
         return [program for entries in self._entries.values() for program, _ in entries]
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        raise TypeError("compile a bound method in __init__ (self.update = rl.compile(self.update)), not the function in the class")
+        raise TypeError(
+            "compile a bound method in __init__ (self.update = rl.compile(self.update)), not the function in the class"
+        )
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         if recorder() is not None:
@@ -47,15 +55,16 @@ class Compiled:
         tensors: list[Any] = []
         key = (tape.modes.grad, *[_signature(a, tensors) for a in arguments])
         if keywords:
-            key = (key, tuple([(name, _signature(value, tensors)) for name, value in sorted(keywords.items())]))
+            key = (key, tuple([(name, _signature(value, tensors)) for name, value in keywords.items()]))
         entries = self._entries.get(key)
         if entries is not None:
-            for program, restore in entries:
-                if program.fits():
-                    for target, source in zip(program.inputs, tensors, strict=True):
-                        copy_bytes(target, source)
-                    program.run()
-                    return restore(program.outputs)
+            with self._replaying:
+                for program, restore in entries:
+                    if program.fits():
+                        for target, source in zip(program.inputs, tensors, strict=True):
+                            copy_bytes(target, source)
+                        program.run()
+                        return restore(program.outputs)
         return self._record(key, arguments, keywords, tensors)
 
     def _record(self, key: Any, arguments: tuple, keywords: dict[str, Any], tensors: list[Any]) -> Any:
@@ -66,18 +75,24 @@ class Compiled:
             copy_bytes(target, source)
         replaced = iter(inputs)
         arguments = tuple([_replace(a, replaced) for a in arguments])
-        keywords = {name: _replace(keywords[name], replaced) for name in sorted(keywords)}
+        keywords = {name: _replace(value, replaced) for name, value in keywords.items()}
+        version = structure.version
         with private_pool(recording.pool), record_with(recording):
             result = self._function(*arguments, **keywords)
             outputs: list[Any] = []
             rebuild = _outputs(result, outputs)
             with tape.no_grad():
                 outputs = [output.detach().contiguous() for output in outputs]
+        if version != structure.version:
+            return rebuild(
+                outputs
+            )  # the call made or replaced a part, as a lazy layer does: the next one may do something else
+        _forget_inner_leaves(recording)
         program = Program(recording, inputs, outputs)
-        if self._structure != structure.version:
-            # the call itself changed the structure, as the first step of an optimiser may: its launches are still good
-            self._structure = structure.version
-        self._entries.setdefault(key, []).append((program, rebuild))
+        weakref.finalize(program, recording.pool.clear).atexit = False
+        entries = self._entries.setdefault(key, [])
+        entries.append((program, rebuild))
+        del entries[:-KEEP_PROGRAMS]
         return rebuild(outputs)
 
 
@@ -97,7 +112,9 @@ def _signature(argument: Any, tensors: list[Any]) -> Any:
     if isinstance(argument, (tuple, list)):
         return type(argument), tuple([_signature(a, tensors) for a in argument])
     if isinstance(argument, dict):
-        return dict, tuple([(k, _signature(v, tensors)) for k, v in sorted(argument.items())])
+        return dict, tuple([(k, _signature(v, tensors)) for k, v in argument.items()])
+    if type(argument) is float:
+        return float, argument.hex()  # tells -0.0 from 0.0, and nan equals nan
     return type(argument), argument
 
 
@@ -110,8 +127,16 @@ def _replace(argument: Any, inputs: Any) -> Any:
     if isinstance(argument, (tuple, list)):
         return type(argument)([_replace(a, inputs) for a in argument])
     if isinstance(argument, dict):
-        return {k: _replace(v, inputs) for k, v in sorted(argument.items())}
+        return {k: _replace(v, inputs) for k, v in argument.items()}
     return argument
+
+
+def _forget_inner_leaves(recording: Recorder) -> None:
+    """Leaves that the function makes itself are new in every eager call: their gradients are not what a program depends on."""
+    for key, leaf in list(recording.leaves.items()):
+        if recording._is_ours(leaf.storage):
+            del recording.leaves[key]
+            recording.expected_grads.pop(key, None)
 
 
 def _copy(output: Any) -> Any:
@@ -142,5 +167,3 @@ def compile(function: Callable | None = None) -> Any:
     if function is None:
         return compile
     return Compiled(function)
-
-

@@ -137,6 +137,8 @@ class TensorCore:
         if requires_grad and not self.dtype.is_floating_point:
             raise StateError(f"only float32 tensors can require gradients, this one is {self.dtype.name}")
         if self.node is None:
+            if self.needs_grad and not requires_grad and recorder() is None:
+                structure.changed()  # programs that trained it are out of date
             self.needs_grad = bool(requires_grad)
         return self  # type: ignore[return-value]
 
@@ -150,6 +152,8 @@ class TensorCore:
 
     @property
     def grad(self) -> "Tensor | None":
+        if (recording := recorder()) is not None:
+            recording.grad_read(self)
         return self._grad
 
     @grad.setter

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rl_lab.engine.errors import StateError
-from rl_lab.engine.launch import structure
+from rl_lab.engine.launch import recorder, structure
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.ops.layout import check_device
@@ -25,8 +25,14 @@ class Parameter(Tensor):
             setattr(parameter, slot, getattr(value, slot))
         parameter.node = parameter._grad = parameter.base = parameter.hooks = None
         parameter.needs_grad = False
-        parameter.requires_grad_(requires_grad)
+        Tensor.requires_grad_(parameter, requires_grad)
         return parameter
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Parameter":
+        if requires_grad and not self.needs_grad and recorder() is None:
+            structure.changed()  # programs recorded while it was frozen do not train it
+        super().requires_grad_(requires_grad)
+        return self
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
@@ -91,18 +97,22 @@ class Module:
         for table in ("_parameters", "_buffers", "_modules"):
             if name in self.__dict__[table]:
                 del self.__dict__[table][name]
+                structure.changed()
                 return
         object.__delattr__(self, name)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         self._parameters[name] = parameter
+        structure.changed()
 
     def register_buffer(self, name: str, value: Tensor | None) -> None:
         """A tensor that belongs to the state but is not trained."""
         self._buffers[name] = value
+        structure.changed()
 
     def add_module(self, name: str, module: "Module | None") -> None:
         self._modules[name] = module
+        structure.changed()
 
     register_module = add_module
 
@@ -201,7 +211,7 @@ class Module:
     def train(self, mode: bool = True) -> "Module":
         """Set training mode here and below (dropout and normalisation differ by it)."""
         for module in self.modules():
-            if module.mode_matters and module.training != mode:
+            if module.mode_matters and module.training != mode and recorder() is None:
                 structure.changed()
             object.__setattr__(module, "training", mode)
         return self

@@ -30,6 +30,8 @@ class Group(dict):
         if key == "lr" and value != self["lr"]:
             with tape.no_grad():
                 self.rate.fill_(float(value))
+        elif key != "lr" and value is not self.get(key) and (key == "params" or value != self.get(key)):
+            structure.changed()  # the other settings are constants of a recorded step
         super().__setitem__(key, value)
 
     def update(self, settings: Any) -> None:  # type: ignore[override]
