@@ -14,7 +14,6 @@ import rl_lab as rl
 import rl_lab.nn.functional as F
 from rl_lab.collect import VectorCollector
 from rl_lab.data import ReplayBuffer, Transitions
-from rl_lab.engine.ops.table import blend_
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, mlp
 
@@ -153,7 +152,7 @@ class DQN:
         """A round of updates."""
         c = self.config
         if self.target_age >= c.target_update_interval:
-            blend_(list(self.target_network.parameters()), list(self.q_network.parameters()), c.tau)
+            rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.q_network.parameters()), c.tau)
             self.target_age = 0
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))

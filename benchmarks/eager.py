@@ -3,7 +3,6 @@
 import torch
 
 import rl_lab as rl
-import rl_lab.nn.functional as F
 from benchmarks.measure import alternate, table
 from benchmarks.workloads import DQN_UPDATES, add, dqn_update, tanh_chain
 
@@ -15,8 +14,8 @@ def main() -> None:
     }
     for sizes, batch in DQN_UPDATES:
         candidates = {
-            "rl_lab": dqn_update(rl, F, sizes, batch),
-            "torch": dqn_update(torch, torch.nn.functional, sizes, batch),
+            "rl_lab": dqn_update(rl, sizes, batch),
+            "torch": dqn_update(torch, sizes, batch),
         }
         rows[f"DQN update, {'-'.join(map(str, sizes))}, batch {batch}"] = alternate(candidates)
     print(table("eager", rows, "rl_lab"))

@@ -1,23 +1,32 @@
-"""The DQN update, recorded and eager, against PyTorch eager and against its matrix products alone."""
+"""One learning update, recorded by rl_lab, against PyTorch eager and compiled and JAX jit and scan, and against its matrix products.
 
+``python -m benchmarks.update_step [--peers torch,torch.compile,jax] [--rounds 15]``: each peer has a process of its own, in which it
+and rl_lab take turns, so that neither has the other's threads about it.
+"""
+
+import argparse
+import importlib.util
+import os
+import statistics
+import subprocess
+import sys
 from collections.abc import Callable
-
-import numpy as np
-import torch
+from typing import Any
 
 import rl_lab as rl
-import rl_lab.nn.functional as F
-from benchmarks.measure import alternate, table
-from benchmarks.workloads import DQN_UPDATES, dqn_update, forward
+from benchmarks.measure import alternate
+from benchmarks.workloads import DQN_UPDATES, PPO_UPDATES, SAC_UPDATES, UPDATES, perceptron
+
+PEERS = ("eager", "products", "torch", "torch.compile", "jax")
 
 
-def products_alone(sizes: tuple[int, ...], batch: int) -> Callable[[], object]:
-    """The matrix products of the update and nothing else, recorded: the limit."""
+def products_alone(label: str) -> Callable[[], object]:
+    """The matrix products of a DQN update and nothing else, recorded: the limit."""
+    sizes, batch = next((s, b) for s, b in DQN_UPDATES if label == f"DQN {'-'.join(map(str, s))}, batch {b}")
     layers = list(zip(sizes, sizes[1:], strict=False))
     weights = [rl.randn(b, a) for a, b in layers]
     values = [rl.randn(batch, size) for size in sizes]
 
-    @rl.compile
     @rl.no_grad()
     def run():
         for _ in range(2):  # the target's forward and the network's own
@@ -28,27 +37,83 @@ def products_alone(sizes: tuple[int, ...], batch: int) -> Callable[[], object]:
             if i:
                 values[i + 1] @ weight
 
-    return run
+    return rl.compile(run)
+
+
+def jax_runners(label: str) -> dict[str, tuple[Callable[[], object], int]]:
+    from benchmarks import jax_peer
+
+    kind, rest = label.split(" ", 1)
+    cases = {"DQN": (DQN_UPDATES, jax_peer.dqn), "PPO": (PPO_UPDATES, jax_peer.ppo), "SAC": (SAC_UPDATES, jax_peer.sac)}
+    settings, make = cases[kind]
+    sizes, batch = next((s, b) for s, b in settings if rest == f"{'-'.join(map(str, s))}, batch {b}")
+    once, many = make(sizes, batch)
+    return {"jax jit": (once, 1), "jax scan": (many, jax_peer.SCAN_LENGTH)}
+
+
+def candidates_of(peer: str, label: str) -> dict[str, tuple[Callable[[], object], int]]:
+    """What takes turns with rl_lab, and how many updates one call of it makes."""
+    make: Any = UPDATES[label]
+    if peer == "eager":
+        return {"rl_lab eager": (make(rl), 1)}
+    if peer == "products":
+        return {"products": (products_alone(label), 1)} if label.startswith("DQN") else {}
+    if peer == "jax":
+        return jax_runners(label)
+    import torch
+
+    update = make(torch)
+    return {"torch": (update, 1)} if peer == "torch" else {"torch.compile": (torch.compile(update), 1)}
+
+
+def measure(peer: str, rounds: int) -> None:
+    """Print, for each update and candidate: label, candidate, median of both in microseconds, median ratio to rl_lab."""
+    for label, make in UPDATES.items():
+        candidates = candidates_of(peer, label)
+        if not candidates:
+            continue
+        times = alternate({"rl_lab": rl.compile(make(rl)), **{name: run for name, (run, _) in candidates.items()}}, rounds)
+        for name, (_, updates) in candidates.items():
+            theirs = [t / updates for t in times[name]]
+            ratio = statistics.median(t / o for t, o in zip(theirs, times["rl_lab"], strict=True))
+            medians = f"{statistics.median(times['rl_lab']):.1f}\t{statistics.median(theirs):.1f}"
+            print(f"{label}\t{name}\t{medians}\t{ratio:.2f}", flush=True)
+    if peer == "torch":
+        measure_forward(rounds)
+
+
+def measure_forward(rounds: int) -> None:
+    import torch
+
+    ours, theirs = perceptron(rl, (4, 64, 64, 2)), perceptron(torch, (4, 64, 64, 2))
+    x, y = rl.zeros(1, 4), torch.zeros(1, 4)
+    recorded = rl.compile(ours)
+    with rl.no_grad(), torch.no_grad():
+        times = alternate({"rl_lab": lambda: recorded(x), "torch": lambda: theirs(y)}, rounds)
+    ratio = statistics.median(t / o for t, o in zip(times["torch"], times["rl_lab"], strict=True))
+    medians = f"{statistics.median(times['rl_lab']):.2f}\t{statistics.median(times['torch']):.1f}"
+    print(f"forward 4-64-64-2, batch 1\ttorch\t{medians}\t{ratio:.2f}", flush=True)
 
 
 def main() -> None:
-    rows = {}
-    for sizes, batch in DQN_UPDATES:
-        candidates = {
-            "recorded": rl.compile(dqn_update(rl, F, sizes, batch)),
-            "eager": dqn_update(rl, F, sizes, batch),
-            "torch": dqn_update(torch, torch.nn.functional, sizes, batch),
-            "products": products_alone(sizes, batch),
-        }
-        rows[f"DQN update, {'-'.join(map(str, sizes))}, batch {batch}"] = alternate(candidates)
-    print(table("update", rows, "recorded"))
-    ours, theirs = forward(rl), forward(torch)
-    observation = np.zeros((1, 4), np.float32)
-    x, y = rl.tensor(observation), torch.tensor(observation)
-    recorded = rl.compile(ours)
-    with rl.no_grad(), torch.no_grad():
-        rows = {"4-64-64-2": alternate({"recorded": lambda: recorded(x), "eager": lambda: ours(x), "torch": lambda: theirs(y)})}
-    print(table("forward, batch 1", rows, "recorded"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        measure(arguments.one, arguments.rounds)
+        return
+    print("| update | peer | rl_lab recorded, us | peer, us | peer / rl_lab |\n|---|---|---|---|---|")
+    for peer in arguments.peers.split(","):
+        package = "torch" if peer.startswith("torch") else peer
+        if package in ("torch", "jax") and importlib.util.find_spec(package) is None:
+            print(f'{package} is not installed: pip install -e ".[bench]"', file=sys.stderr)
+            continue
+        command = [sys.executable, "-m", "benchmarks.update_step", "--one", peer, "--rounds", str(arguments.rounds)]
+        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ)
+        for line in result.stdout.splitlines():
+            print("| " + " | ".join(line.split("\t")) + " |", flush=True)
 
 
 if __name__ == "__main__":

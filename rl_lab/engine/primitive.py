@@ -163,11 +163,21 @@ class Primitive:
     """
 
     def __init__(
-        self, name: str, roles: tuple[Role, ...], source: str, namespace: dict, filename: str, uses_blas: bool = False, keeps_lock: bool = True):
+        self,
+        name: str,
+        roles: tuple[Role, ...],
+        source: str,
+        namespace: dict,
+        filename: str,
+        uses_blas: bool = False,
+        starts_threads: bool = False,
+        keeps_lock: bool = True,
+    ):
         buffers = [role for role in roles if role.is_buffer]
         if list(roles[: len(buffers)]) != buffers:
             raise TypeError(f"kernel {name}: buffers come before numbers")
-        self.name, self.roles, self.uses_blas, self.keeps_lock = name, roles, uses_blas, keeps_lock
+        self.name, self.roles, self.keeps_lock = name, roles, keeps_lock
+        self.uses_blas, self.starts_threads = uses_blas, starts_threads or uses_blas
         self.buffers = tuple(buffers)
         self._source, self._namespace, self._filename = source, namespace, filename
         codes = "".join(role.code for role in roles) + "q" * (len(buffers) if CHECKED else 0)
@@ -186,7 +196,7 @@ class Primitive:
         with _compiling:
             if self._compiled is not None:
                 return
-            if self.uses_blas:
+            if self.starts_threads:
                 from rl_lab.engine.machine import limit_blas_threads, start_threads
 
                 start_threads()
@@ -223,7 +233,9 @@ def unpack_source(roles: tuple[Role, ...]) -> list[str]:
     return expressions
 
 
-def primitive(function: Callable | None = None, *, uses_blas: bool = False, keeps_lock: bool = True) -> Any:
+def primitive(
+    function: Callable | None = None, *, uses_blas: bool = False, starts_threads: bool = False, keeps_lock: bool = True
+) -> Any:
     """Make a primitive of a kernel written as a function whose parameters are annotated with roles, buffers first."""
 
     def make(function: Callable) -> Primitive:
@@ -231,7 +243,7 @@ def primitive(function: Callable | None = None, *, uses_blas: bool = False, keep
         roles = tuple(p.annotation for p in inspect.signature(function).parameters.values())
         source = f"def {name}(row):\n    kernel({', '.join(unpack_source(roles))})\n"
         namespace = {**_LOADERS, "kernel": numba.njit(error_model="numpy")(function), "__name__": function.__module__}
-        return Primitive(name, roles, source, namespace, function.__code__.co_filename, uses_blas, keeps_lock)
+        return Primitive(name, roles, source, namespace, function.__code__.co_filename, uses_blas, starts_threads, keeps_lock)
 
     return make if function is None else make(function)
 

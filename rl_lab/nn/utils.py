@@ -8,9 +8,11 @@ from rl_lab.engine.kernels import optimizer as kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.layout import cat
-from rl_lab.engine.ops.table import address_table
+from rl_lab.engine.ops.table import address_table, polyak_
 from rl_lab.engine.tape import no_grad
 from rl_lab.engine.tensor import empty
+
+__all__ = ["clip_grad_norm_", "parameters_to_vector", "polyak_"]
 
 
 def clip_grad_norm_(parameters: Any, max_norm: float, error_if_nonfinite: bool = False) -> Any:

@@ -23,12 +23,6 @@ _blocks_of = njit(blocks_of)
 
 
 @njit(error_model="numpy")
-def _worth_transposing(rows, k, m):
-    """Whether a transposed copy of b pays: BLAS reads a transposed operand of a small product slowly, a large one it packs anyway."""
-    return rows >= 32 and m >= 8 and (rows * k * m < TWO_BLOCKS or k <= 8)
-
-
-@njit(error_model="numpy")
 def _transposed(b, k, m):
     """b's memory, m x k, as a k x m matrix of its own."""
     copy = np.empty((k, m), np.float32)
@@ -41,21 +35,15 @@ def _transposed(b, k, m):
 
 
 @njit(parallel=True, nogil=True, error_model="numpy")
-def _by_rows(out, a, b, n, k, m, blocks):
-    """b is a k x m matrix."""
+def _by_rows(out, a, b, n, k, m, b_transposed, blocks):
     for t in prange(blocks):
         low, high = t * n // blocks, (t + 1) * n // blocks
         if high > low:
-            np.dot(matrix(a, low * k, high - low, k), b, matrix(out, low * m, high - low, m))
-
-
-@njit(parallel=True, nogil=True, error_model="numpy")
-def _by_rows_transposed(out, a, b, n, k, m, blocks):
-    """b is an m x k matrix."""
-    for t in prange(blocks):
-        low, high = t * n // blocks, (t + 1) * n // blocks
-        if high > low:
-            np.dot(matrix(a, low * k, high - low, k), b.T, matrix(out, low * m, high - low, m))
+            rows, target = matrix(a, low * k, high - low, k), matrix(out, low * m, high - low, m)
+            if b_transposed:
+                np.dot(rows, matrix(b, 0, m, k).T, target)
+            else:
+                np.dot(rows, matrix(b, 0, k, m), target)
 
 
 @njit(parallel=True, nogil=True, error_model="numpy")
@@ -80,7 +68,7 @@ def matmul(out: Out, a: In, b: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, 
     """a and b row by row."""
     blocks = _blocks_of(n, k, m)
     if blocks > 1 and batch == 1:
-        _by_rows(out, a, matrix(b, 0, k, m), n, k, m, blocks)
+        _by_rows(out, a, b, n, k, m, False, blocks)
         return
     for i in range(batch):
         np.dot(matrix(a, i * sa, n, k), matrix(b, i * sb, k, m), matrix(out, i * n * m, n, m))
@@ -90,15 +78,12 @@ def matmul(out: Out, a: In, b: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, 
 def matmul_nt(out: Out, a: In, b: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, sb: Int):
     """b's memory holds its transpose, m x k."""
     blocks = _blocks_of(n, k, m)
-    if batch == 1 and _worth_transposing(n, k, m):
-        copy = _transposed(b, k, m)
-        if blocks > 1:
-            _by_rows(out, a, copy, n, k, m, blocks)
-        else:
-            np.dot(matrix(a, 0, n, k), copy, matrix(out, 0, n, m))
-        return
     if blocks > 1 and batch == 1:
-        _by_rows_transposed(out, a, matrix(b, 0, m, k), n, k, m, blocks)
+        _by_rows(out, a, b, n, k, m, True, blocks)
+        return
+    if batch == 1 and n >= 32 and m >= 8:
+        # BLAS reads a transposed operand of a small product slowly, a large one it packs anyway
+        np.dot(matrix(a, 0, n, k), _transposed(b, k, m), matrix(out, 0, n, m))
         return
     for i in range(batch):
         np.dot(matrix(a, i * sa, n, k), matrix(b, i * sb, m, k).T, matrix(out, i * n * m, n, m))

@@ -6,13 +6,14 @@ recorded program.
 """
 
 import numpy as np
-from numba import types
+from numba import njit, prange, types
 from numba.extending import intrinsic
 
 from rl_lab.engine.primitive import In, InInt, Int, Out, Real, primitive
 
 F = np.float32
 COLUMNS = 5
+BLOCK = 8192  # elements of a parameter that one core updates at a time; elementwise, so the cut changes no bit
 
 
 def _at(kind):
@@ -61,7 +62,26 @@ def sgd(
             p[k] -= lr * (d + mu * velocity if nesterov else velocity)
 
 
-@primitive
+@njit(error_model="numpy")
+def _adam_part(p, g, m, v, low, high, constants):
+    b1, b2, c1, c2, sense, keep, coupled, scale, root, epsilon = constants
+    for k in range(low, high):
+        old = p[k]
+        d = sense * g[k] + coupled * old
+        first = b1 * m[k] + c1 * d
+        second = b2 * v[k] + c2 * d * d
+        m[k] = first
+        v[k] = second
+        p[k] = keep * old - scale * first / (np.sqrt(second) * root + epsilon)
+
+
+@njit(parallel=True, nogil=True, error_model="numpy")
+def _adam_blocks(p, g, m, v, size, blocks, constants):
+    for t in prange(blocks):
+        _adam_part(p, g, m, v, t * size // blocks, (t + 1) * size // blocks, constants)
+
+
+@primitive(starts_threads=True)
 def adam(
     table: InInt,
     sizes: InInt,
@@ -87,14 +107,11 @@ def adam(
         # corrections in float64: 1 - beta2**t loses half its digits in float32 while t is small
         scale = F(float(lr) / (1.0 - beta1 ** step[0]))
         root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
-        for k in range(sizes[i]):
-            old = p[k]
-            d = sense * g[k] + coupled * old
-            first = b1 * m[k] + c1 * d
-            second = b2 * v[k] + c2 * d * d
-            m[k] = first
-            v[k] = second
-            p[k] = keep * old - scale * first / (np.sqrt(second) * root + epsilon)
+        constants = (b1, b2, c1, c2, sense, keep, coupled, scale, root, epsilon)
+        if sizes[i] < BLOCK:
+            _adam_part(p, g, m, v, 0, sizes[i], constants)
+        else:
+            _adam_blocks(p, g, m, v, sizes[i], (sizes[i] + BLOCK - 1) // BLOCK, constants)
 
 
 @primitive

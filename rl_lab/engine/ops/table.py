@@ -48,7 +48,7 @@ def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
     return table, _sizes(tuple(sizes))
 
 
-def blend_(targets: Sequence[Any], sources: Sequence[Any], tau: float = 1.0) -> None:
+def polyak_(targets: Sequence[Any], sources: Sequence[Any], tau: float = 1.0) -> None:
     """Move every target towards its source in one launch: target = (1 - tau) target + tau source (Lillicrap et al. 2016).
 
     With tau 1 the sources are copied. Off the tape. ShapeError if a pair differs in shape.
