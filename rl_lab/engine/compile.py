@@ -13,9 +13,8 @@ from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.launch import record_with, recorder, structure, user_line
 from rl_lab.engine.memory import private_pool
 from rl_lab.engine.ops.creation import as_tensor
-from rl_lab.engine.program import Program, Recorder, copy_bytes
-from rl_lab.engine.tensor import TensorCore, empty
-
+from rl_lab.engine.program import Program, Recorder, copy_bytes, span_of
+from rl_lab.engine.tensor import TensorCore, empty, new
 
 KEEP_PROGRAMS = 8  # of one combination of arguments: where gradients come and go, each state of them needs a program
 
@@ -70,7 +69,7 @@ class Compiled:
     def _record(self, key: Any, arguments: tuple, keywords: dict[str, Any], tensors: list[Any]) -> Any:
         recording = Recorder()
         with private_pool(recording.pool):
-            inputs = [empty(t.shape, t.dtype) for t in tensors]
+            inputs = [new(empty(t.shape, t.dtype).storage, t.shape, t.strides, 0, t.dtype) for t in tensors]
         for target, source in zip(inputs, tensors, strict=True):
             copy_bytes(target, source)
         replaced = iter(inputs)
@@ -97,13 +96,18 @@ class Compiled:
 
 
 def _signature(argument: Any, tensors: list[Any]) -> Any:
-    """What distinguishes an argument's program from others; tensors in it are appended to ``tensors``, contiguous."""
+    """What distinguishes an argument's program from others; tensors in it are appended to ``tensors``, without gaps."""
     if isinstance(argument, TensorCore):
         if argument.needs_grad and tape.modes.grad:
             raise RecordingError(
                 f"an argument of a compiled function requires grad, at {user_line()}: run backward inside the function, or detach it"
             )
         if argument.strides is not None:
+            first, end = span_of(argument)
+            if end - first == argument.numel() * argument.dtype.itemsize:
+                # transposed: kernels are chosen by the layout and may differ in the last bit
+                tensors.append(argument)
+                return argument.shape, argument.dtype, argument.strides
             argument = argument.detach().contiguous()  # type: ignore[attr-defined]
         tensors.append(argument)
         return argument.shape, argument.dtype
