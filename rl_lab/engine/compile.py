@@ -1,6 +1,7 @@
 """`compile`: record the launches of one call of a function and replay them natively afterwards."""
 
 import functools
+import operator
 import threading
 import weakref
 from collections.abc import Callable
@@ -58,12 +59,9 @@ class Compiled:
         entries = self._entries.get(key)
         if entries is not None:
             with self._replaying:
-                for program, restore in entries:
+                for program, rebuild in entries:
                     if program.fits():
-                        for target, source in zip(program.inputs, tensors, strict=True):
-                            copy_bytes(target, source)
-                        program.run()
-                        return restore(program.outputs)
+                        return rebuild(program.run(tensors))
         return self._record(key, arguments, keywords, tensors)
 
     def _record(self, key: Any, arguments: tuple, keywords: dict[str, Any], tensors: list[Any]) -> Any:
@@ -83,16 +81,15 @@ class Compiled:
             with tape.no_grad():
                 outputs = [output.detach().contiguous() for output in outputs]
         if version != structure.version:
-            return rebuild(
-                outputs
-            )  # the call made or replaced a part, as a lazy layer does: the next one may do something else
+            # the call made or replaced a part, as a lazy layer does: the next one may do something else
+            return rebuild([_copy(output) for output in outputs])
         _forget_inner_leaves(recording)
         program = Program(recording, inputs, outputs)
         weakref.finalize(program, recording.pool.clear).atexit = False
         entries = self._entries.setdefault(key, [])
         entries.append((program, rebuild))
         del entries[:-KEEP_PROGRAMS]
-        return rebuild(outputs)
+        return rebuild([_copy(output) for output in outputs])
 
 
 def _signature(argument: Any, tensors: list[Any]) -> Any:
@@ -150,11 +147,11 @@ def _copy(output: Any) -> Any:
 
 
 def _outputs(result: Any, found: list[Any]) -> Callable[[list[Any]], Any]:
-    """How to build a result of this form from copies of its tensors, which are appended to ``found``."""
+    """How to build a result of this form from its tensors, which are appended to ``found``."""
     if isinstance(result, TensorCore):
         position = len(found)
         found.append(result)
-        return lambda outputs: _copy(outputs[position])
+        return operator.itemgetter(position)
     if isinstance(result, (tuple, list)):
         parts = [_outputs(part, found) for part in result]
         if hasattr(result, "_fields"):

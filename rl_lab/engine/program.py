@@ -4,6 +4,7 @@ import ctypes
 import math
 import time
 from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from rl_lab.engine import machine
 from rl_lab.engine.launch import user_line
 from rl_lab.engine.memory import Block, Pool, Storage
 from rl_lab.engine.ops.indexing import IndexStatus
-from rl_lab.engine.passes import fuse_bias_and_activation
+from rl_lab.engine.passes import fuse_bias_and_activation, overlap
 from rl_lab.engine.primitive import ITEMSIZE, Primitive
+from rl_lab.engine.tensor import empty
 
 Span = tuple[int, int]
 
@@ -137,19 +139,78 @@ class Program:
         checks = (self._kernels.size, self._rows.size) if machine.replay.row_length > 4 else ()
         self._row = machine.replay.pack(*addresses, self._kernels.size, self._operands.ctypes.data, *checks)
         machine.replay.address  # noqa: B018  compiled or loaded now, not at the first replay
+        self._cells = memoryview(self._operands)
+        self._input_cells = [self._cells_of_input(tensor) for tensor in self.inputs]
+        self._output_cells = [self._cells_of_output(tensor) for tensor in self.outputs]
+
+    # A replay need not copy: where every use of an input or output is known, the rows are pointed at the caller's memory instead.
+
+    def _cells_of_input(self, tensor: Any) -> list[int] | None:
+        """The cells of the rows that hold an input's address; None if it is written to, seen through a view, or returned."""
+        if any(overlap(span_of(tensor), span_of(output)) for output in self.outputs):
+            return None
+        return self._cells_from(0, tensor, written=False)
+
+    def _cells_of_output(self, tensor: Any) -> list[int] | None:
+        """The cells that hold an output's address from the launch on that makes it; None if no launch makes it as a whole.
+
+        Before that launch the same memory may have held something else.
+        """
+        span = span_of(tensor)
+        if sum(t is tensor for t in self.outputs) > 1 or any(overlap(span, span_of(t)) for t in self.inputs) or span[0] == span[1]:
+            return None
+        if any(overlap(span, span_of(other)) for other in self.outputs if other is not tensor):
+            return None
+        for i in range(len(self.launches) - 1, -1, -1):
+            launch = self.launches[i]
+            for role, other in zip(launch.primitive.buffers, launch.spans, strict=True):
+                if other == span and role.writes and not role.reads:
+                    return self._cells_from(i, tensor, written=True)
+        return None
+
+    def _cells_from(self, first: int, tensor: Any, written: bool) -> list[int] | None:
+        span, cells = span_of(tensor), []
+        for launch, row in zip(self.launches[first:], self._rows[first:], strict=True):
+            if any(overlap(span, other) for other in launch.reached):
+                return None
+            for column, (role, other) in enumerate(zip(launch.primitive.buffers, launch.spans, strict=True)):
+                if other == span and (written or not role.writes):
+                    cells.append(int(row) + column)
+                elif overlap(span, other):
+                    return None
+        return cells
 
     def fits(self) -> bool:
         """Whether the gradients that the recording depended on are as they were then."""
         return all(leaf._grad is expected for leaf, expected in self._expected_grads)
 
-    def run(self) -> None:
-        """Replay: the same kernels in the same order on the same memory. IndexError if an index was out of bounds."""
+    def run(self, sources: Sequence[Any]) -> list[Any]:
+        """Replay on these inputs and return the outputs, as fresh tensors. IndexError if an index was out of bounds."""
+        cells = self._cells
+        for source, tensor, places in zip(sources, self.inputs, self._input_cells):  # noqa: B905  checked by the caller's key
+            if places is None:
+                copy_bytes(tensor, source)
+            else:
+                for place in places:
+                    cells[place] = source.address
+        results = []
+        for tensor, places in zip(self.outputs, self._output_cells):  # noqa: B905
+            result = empty(tensor.shape, tensor.dtype)
+            results.append(result)
+            if places is not None:
+                for place in places:
+                    cells[place] = result.address
         machine.replay.call(self._row)
         for storage in self._written:
             storage.version += 1
         for leaf, gradient in self._final_grads:
             leaf._grad = gradient
-        self._status.check()
+        if self._status.words[0]:
+            self._status.check()
+        for result, tensor, places in zip(results, self.outputs, self._output_cells):  # noqa: B905
+            if places is None:
+                copy_bytes(result, tensor)
+        return results
 
     def profile(self, repeats: int = 20) -> list[float]:
         """Median microseconds of each launch over ``repeats`` replays, made one by one."""
@@ -184,4 +245,4 @@ class Program:
 
 def copy_bytes(target: Any, source: Any) -> None:
     """Copy between contiguous tensors of the same size."""
-    ctypes.memmove(target.address, source.address, target.storage.nbytes)
+    ctypes.memmove(target.address, source.address, math.prod(target.shape) * target.dtype.itemsize)
