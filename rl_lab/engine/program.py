@@ -159,7 +159,8 @@ class Program:
         span = span_of(tensor)
         if sum(t is tensor for t in self.outputs) > 1 or any(overlap(span, span_of(t)) for t in self.inputs) or span[0] == span[1]:
             return None
-        if any(overlap(span, span_of(other)) for other in self.outputs if other is not tensor):
+        kept = [gradient for _, gradient in self._final_grads if gradient is not None]
+        if any(overlap(span, span_of(other)) for other in (*self.outputs, *kept) if other is not tensor):
             return None
         for i in range(len(self.launches) - 1, -1, -1):
             launch = self.launches[i]
