@@ -26,6 +26,22 @@ OPTIMIZERS: list[Callable] = [
     lambda p: rl.optim.AdamW(p, lr=0.01, maximize=True),
     lambda p: rl.optim.AdamW([{"params": p[:1]}, {"params": p[1:], "lr": 0.5}] if p[1:] else p, lr=0.01, weight_decay=0.2),
 ]
+UNARY = (
+    rl.neg,
+    rl.exp,
+    rl.log,
+    rl.sqrt,
+    rl.square,
+    rl.reciprocal,
+    rl.sin,
+    rl.cos,
+    rl.tanh,
+    rl.sigmoid,
+    rl.relu,
+    rl.abs,
+    rl.erf,
+)
+FUNCTIONS = (F.softplus, F.silu, F.gelu, F.leaky_relu, F.logsigmoid, rl.floor, rl.log1p, lambda x: x.clamp(-0.5, 0.5))
 
 
 class Result(NamedTuple):
@@ -139,11 +155,7 @@ class Twin:
         return getattr(self, kind)(choices, x, pool)
 
     def unary(self, choices: random.Random, x: Any, pool: list[Any]) -> Any:
-        name = choices.choice("neg exp log sqrt square reciprocal sin cos tanh sigmoid relu abs erf log1p floor clone".split())
-        if choices.random() < 0.3:
-            function = choices.choice([F.softplus, F.silu, F.gelu, F.leaky_relu, F.logsigmoid, lambda v: v.clamp(-0.5, 0.5)])
-            return function(x)
-        return getattr(x, name)()
+        return choices.choice(UNARY + FUNCTIONS)(x)
 
     def binary(self, choices: random.Random, x: Any, pool: list[Any]) -> Any:
         fitting = [y for y in pool if broadcasts(x, y)]
@@ -271,9 +283,9 @@ class Twin:
         batches, scales = choices.choice([[4], [1], [3, 3, 3, 2]]), choices.choice([[1.0], [0.5], [0.5, 0.5, -2.0]])
         numbers = np.random.default_rng([self.seed, call])
         x = numbers.normal(size=(batches[call % len(batches)], self.width)).astype(np.float32)
-        more = {"z": rl.tensor(numbers.normal(size=(self.width,))), "a": numbers.normal(size=x.shape).astype(np.float32)}
-        more["a"] = rl.tensor(more["a"])
-        return rl.tensor(x.T.copy()).t() if choices.random() < 0.3 else rl.tensor(x), more, scales[call % len(scales)]
+        more = {"z": rl.tensor(numbers.normal(size=(self.width,))), "a": rl.tensor(numbers.normal(size=x.shape))}
+        x = rl.tensor(x.T.copy()).t() if choices.random() < 0.3 else rl.tensor(x)
+        return x, more, scales[call % len(scales)]
 
     def between(self, call: int) -> None:
         """What a user does from outside: schedules, gradients reset, parameters set."""
