@@ -14,7 +14,7 @@ from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.launch import record_with, recorder, structure, user_line
 from rl_lab.engine.memory import private_pool
 from rl_lab.engine.ops.creation import as_tensor
-from rl_lab.engine.program import Program, Recorder, copy_bytes, span_of
+from rl_lab.engine.program import Program, Recorder, copy_bytes, same_layout, span_of
 from rl_lab.engine.tensor import TensorCore, empty, new
 
 KEEP_PROGRAMS = 8  # of one combination of arguments: where gradients come and go, each state of them needs a program

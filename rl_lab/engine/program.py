@@ -15,7 +15,7 @@ from rl_lab.engine.memory import Block, Pool, Storage
 from rl_lab.engine.ops.indexing import IndexStatus
 from rl_lab.engine.passes import fuse_bias_and_activation, overlap
 from rl_lab.engine.primitive import ITEMSIZE, Primitive
-from rl_lab.engine.tensor import empty
+from rl_lab.engine.tensor import empty, new
 
 Span = tuple[int, int]
 
@@ -244,6 +244,13 @@ class Program:
         return f"<program of {len(self.launches)} launches, {self.bytes:,} bytes>"
 
 
+def same_layout(tensor: Any) -> Any:
+    """Fresh memory under the tensor's shape and strides."""
+    start, end = span_of(tensor)
+    return new(Storage(end - start), tensor.shape, tensor.strides, 0, tensor.dtype)
+
+
 def copy_bytes(target: Any, source: Any) -> None:
-    """Copy between contiguous tensors of the same size."""
-    ctypes.memmove(target.address, source.address, math.prod(target.shape) * target.dtype.itemsize)
+    """Copy between tensors of the same layout."""
+    start, end = span_of(source)
+    ctypes.memmove(target.address, start, end - start)
