@@ -14,8 +14,8 @@ from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.launch import record_with, recorder, structure, user_line
 from rl_lab.engine.memory import private_pool
 from rl_lab.engine.ops.creation import as_tensor
-from rl_lab.engine.program import Program, Recorder, copy_bytes, same_layout, span_of
-from rl_lab.engine.tensor import TensorCore, empty, new
+from rl_lab.engine.program import Program, Recorder, copy_bytes, same_layout
+from rl_lab.engine.tensor import TensorCore, empty
 
 KEEP_PROGRAMS = 8  # of one combination of arguments: where gradients come and go, each state of them needs a program
 
@@ -67,7 +67,7 @@ class Compiled:
     def _record(self, key: Any, arguments: tuple, keywords: dict[str, Any], tensors: list[Any]) -> Any:
         recording = Recorder()
         with private_pool(recording.pool):
-            inputs = [new(empty(t.shape, t.dtype).storage, t.shape, t.strides, 0, t.dtype) for t in tensors]
+            inputs = [same_layout(tensor) for tensor in tensors]
         for target, source in zip(inputs, tensors, strict=True):
             copy_bytes(target, source)
         replaced = iter(inputs)
@@ -99,15 +99,9 @@ def _signature(argument: Any, tensors: list[Any]) -> Any:
             raise RecordingError(
                 f"an argument of a compiled function requires grad, at {user_line()}: run backward inside the function, or detach it"
             )
-        if argument.strides is not None:
-            first, end = span_of(argument)
-            if end - first == argument.numel() * argument.dtype.itemsize:
-                # transposed: kernels are chosen by the layout and may differ in the last bit
-                tensors.append(argument)
-                return argument.shape, argument.dtype, argument.strides
-            argument = argument.detach().contiguous()  # type: ignore[attr-defined]
         tensors.append(argument)
-        return argument.shape, argument.dtype
+        # strides, too: another layout is another kernel, which may round differently
+        return argument.shape, argument.strides, argument.dtype
     if isinstance(argument, np.ndarray):
         return _signature(as_tensor(argument), tensors)
     if isinstance(argument, (tuple, list)):

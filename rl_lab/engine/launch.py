@@ -110,7 +110,7 @@ def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float,
 
 if CHECKED:
 
-    def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:  # noqa: F811
+    def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:
         """The same with each buffer's true length behind the row."""
         lengths = [(t.storage.address + t.storage.nbytes - t.address) // t.dtype.itemsize for t in tensors]
         row = primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths)
