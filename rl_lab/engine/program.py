@@ -160,7 +160,9 @@ class Program:
         if sum(t is tensor for t in self.outputs) > 1 or any(overlap(span, span_of(t)) for t in self.inputs) or span[0] == span[1]:
             return None
         kept = [gradient for _, gradient in self._final_grads if gradient is not None]
-        if any(overlap(span, span_of(other)) for other in (*self.outputs, *kept) if other is not tensor):
+        outside = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
+        others = [*outside, *[span_of(other) for other in (*self.outputs, *kept) if other is not tensor]]
+        if any(overlap(span, other) for other in others):
             return None
         for i in range(len(self.launches) - 1, -1, -1):
             launch = self.launches[i]
