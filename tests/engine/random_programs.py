@@ -130,7 +130,8 @@ class Twin:
             (gradient,) = rl.autograd.grad(sum(losses), [used], create_graph=True, allow_unused=True)
             if gradient is not None and gradient.requires_grad:
                 gradient.square().sum().backward()
-        return [*losses, choices.choice(pool), *([inner.grad] if inner.grad is not None else [])]
+        shown = choices.sample(pool, choices.choice([1, 2, len(pool)]))  # what is not shown may be computed in another way
+        return [*losses, *shown, *([inner.grad] if inner.grad is not None else [])]
 
     def product(self, choices: random.Random, x: Any) -> Any:
         matrices = [p for p in self.parameters if p.dim() == 2 and p.shape[1] == self.width]

@@ -1,0 +1,113 @@
+"""Random training programs replay bit for bit; and the comparison notices a launch left out, a number changed, a gradient kept back.
+
+``RL_LAB_PROGRAMS=1000 pytest tests/engine/test_random_programs.py`` runs more of them.
+"""
+
+import os
+import struct
+from dataclasses import replace
+
+import pytest
+
+from rl_lab.engine.program import Program
+from tests.engine.random_programs import CALLS, compare
+
+COUNT = int(os.environ.get("RL_LAB_PROGRAMS") or 200)
+PLANTED = [seed for seed in range(20) if compare(seed, calls=3).replays]  # programs in which an error can show after few calls
+
+
+def test_random_programs_replay_bit_for_bit():
+    """Outputs, parameters, gradients, optimiser states and random streams agree after every call, and most calls are replays."""
+    results = [compare(seed) for seed in range(COUNT)]
+    assert [result.difference for result in results if result.difference] == []
+    assert sum(result.replays for result in results) > 0.5 * CALLS * COUNT
+
+
+# --- planted errors --------------------------------------------------------------------------------------------------
+
+
+def plant(monkeypatch, change):
+    """Let ``change(launches)`` return other launches for every program that is built."""
+    build = Program._build
+
+    def spoiled(program):
+        program.launches = change(program.launches)
+        build(program)
+
+    monkeypatch.setattr(Program, "_build", spoiled)
+
+
+def is_found(seed):
+    """Whether the comparison reports a difference. A launch left out may also leave an index in memory that is out of bounds."""
+    try:
+        return compare(seed, calls=4).difference is not None
+    except IndexError:
+        return True
+
+
+def test_without_a_planted_error_nothing_is_found():
+    assert len(PLANTED) > 8
+    assert not any(map(is_found, PLANTED))
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd", "normal", "blend"])
+def test_a_kernel_left_out_is_found(monkeypatch, kind):
+    """In the programs that launch it, apart from a few to which it makes no difference, and in no other."""
+    left_out = []
+
+    def leave_out(launches):
+        kept = [launch for launch in launches if launch.name != kind]
+        left_out.append(len(kept) < len(launches))
+        return kept
+
+    plant(monkeypatch, leave_out)
+    concerned, found = set(), set()
+    for seed in PLANTED:
+        left_out.clear()
+        found |= {seed} if is_found(seed) else set()
+        concerned |= {seed} if any(left_out) else set()
+    assert found <= concerned
+    assert len(found) > 0.7 * len(concerned) > 0
+
+
+def test_a_single_launch_left_out_is_found(monkeypatch):
+    """With a single launch left out many programs differ; the others leave out what nothing depends on, or what stays the same."""
+    place = 0.0
+
+    def leave_out_one(launches):
+        i = int(place * len(launches))
+        return launches[:i] + launches[i + 1 :]
+
+    plant(monkeypatch, leave_out_one)
+    found = []
+    for place in (0.02, 0.3, 0.55, 0.8, 0.98):  # noqa: B007  leave_out_one reads it
+        found += [is_found(seed) for seed in PLANTED]
+    assert sum(found) > 0.4 * len(found)
+
+
+def test_a_changed_number_is_found(monkeypatch):
+    """A discount of Adam's off by one part in a thousand."""
+
+    def change(launch):
+        if launch.name != "adam":
+            return launch
+        place = 8 * (len(launch.primitive.buffers) + 1)  # behind the buffers and the count
+        (beta,) = struct.unpack_from("d", launch.row, place)
+        return replace(launch, row=launch.row[:place] + struct.pack("d", beta * 1.001) + launch.row[place + 8 :])
+
+    plant(monkeypatch, lambda launches: list(map(change, launches)))
+    assert any(map(is_found, PLANTED))
+
+
+def test_a_gradient_kept_back_is_found(monkeypatch):
+    """Replays that leave ``.grad`` as it was, here None."""
+    run = Program.run
+
+    def forgetful(program, *arguments):
+        result = run(program, *arguments)
+        for leaf, _ in program._final_grads:
+            leaf._grad = None
+        return result
+
+    monkeypatch.setattr(Program, "run", forgetful)
+    assert sum(map(is_found, PLANTED)) > 0.3 * len(PLANTED)
