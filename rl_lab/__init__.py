@@ -6,6 +6,7 @@
 from rl_lab import autograd, nn, optim
 from rl_lab.engine import errors
 from rl_lab.engine.compile import compile
+from rl_lab.engine.draw import draw_graph
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import (

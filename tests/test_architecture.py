@@ -35,7 +35,7 @@ ENGINE = [
     ("random",),
     ("passes",),
     ("program",),
-    ("compile",),
+    ("compile", "draw"),
 ]
 BELOW_ITS_PLACE = {
     # compiling a kernel with a product starts threads: the one import that points up, made when it happens
