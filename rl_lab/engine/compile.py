@@ -13,6 +13,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.launch import record_with, recorder, structure, user_line
 from rl_lab.engine.memory import private_pool
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.program import Program, Recorder, copy_bytes, same_layout
 from rl_lab.engine.tensor import TensorCore, empty
@@ -53,7 +54,11 @@ class Compiled:
             self._entries.clear()
             self._structure = structure.version
         tensors: list[Any] = []
-        key = (tape.modes.grad, *[_signature(a, tensors) for a in arguments])
+        if len(arguments) == 1 and type(x := arguments[0]) is Tensor and not x.needs_grad:
+            tensors.append(x)  # the commonest call, a policy's, without the general walk
+            key: Any = (tape.modes.grad, (x.shape, x.strides, x.dtype))
+        else:
+            key = (tape.modes.grad, *[_signature(a, tensors) for a in arguments])
         if keywords:
             key = (key, tuple([(name, _signature(value, tensors)) for name, value in keywords.items()]))
         entries = self._entries.get(key)

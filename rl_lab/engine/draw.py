@@ -28,7 +28,10 @@ def draw_graph(target: Any, path: str | Path | None = None, *, profile: bool = F
 
 def _program(program: Program, profile: bool) -> str:
     times = program.profile() if profile else None
-    lines = ["digraph program {", "rankdir=TB; node [shape=box, style=filled, fillcolor=white, fontname=Helvetica, fontsize=10];"]
+    lines = [
+        "digraph program {",
+        "rankdir=TB; node [shape=box, style=filled, fillcolor=white, fontname=Helvetica, fontsize=10];",
+    ]
     writers: list[tuple[tuple[int, int], int]] = []
     for i, launch in enumerate(program.launches):
         shapes = " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes)

@@ -142,6 +142,9 @@ class Program:
         self._cells = memoryview(self._operands)
         self._input_cells = [self._cells_of_input(tensor) for tensor in self.inputs]
         self._output_cells = [self._cells_of_output(tensor) for tensor in self.outputs]
+        self._output_kinds = [(tensor.shape, tensor.dtype) for tensor in self.outputs]
+        self._copied_outputs = [i for i, places in enumerate(self._output_cells) if places is None]
+        self._status_cells = self._status.words.data
 
     # A replay need not copy: where every use of an input or output is known, the rows are pointed at the caller's memory instead.
 
@@ -157,7 +160,11 @@ class Program:
         Before that launch the same memory may have held something else.
         """
         span = span_of(tensor)
-        if sum(t is tensor for t in self.outputs) > 1 or any(overlap(span, span_of(t)) for t in self.inputs) or span[0] == span[1]:
+        if (
+            sum(t is tensor for t in self.outputs) > 1
+            or any(overlap(span, span_of(t)) for t in self.inputs)
+            or span[0] == span[1]
+        ):
             return None
         kept = [gradient for _, gradient in self._final_grads if gradient is not None]
         outside = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
@@ -185,34 +192,36 @@ class Program:
 
     def fits(self) -> bool:
         """Whether the gradients that the recording depended on are as they were then."""
-        return all(leaf._grad is expected for leaf, expected in self._expected_grads)
+        for leaf, expected in self._expected_grads:  # noqa: SIM110  all() over a generator costs as much as a kernel
+            if leaf._grad is not expected:
+                return False
+        return True
 
     def run(self, sources: Sequence[Any]) -> list[Any]:
         """Replay on these inputs and return the outputs, as fresh tensors. IndexError if an index was out of bounds."""
         cells = self._cells
-        for source, tensor, places in zip(sources, self.inputs, self._input_cells):  # noqa: B905  checked by the caller's key
+        for i, places in enumerate(self._input_cells):
             if places is None:
-                copy_bytes(tensor, source)
+                copy_bytes(self.inputs[i], sources[i])
             else:
+                address = sources[i].address
                 for place in places:
-                    cells[place] = source.address
-        results = []
-        for tensor, places in zip(self.outputs, self._output_cells):  # noqa: B905
-            result = empty(tensor.shape, tensor.dtype)
-            results.append(result)
+                    cells[place] = address
+        results = [empty(shape, dtype) for shape, dtype in self._output_kinds]
+        for i, places in enumerate(self._output_cells):
             if places is not None:
+                address = results[i].address
                 for place in places:
-                    cells[place] = result.address
+                    cells[place] = address
         machine.replay.call(self._row)
         for storage in self._written:
             storage.version += 1
         for leaf, gradient in self._final_grads:
             leaf._grad = gradient
-        if self._status.words[0]:
+        if self._status_cells[0]:
             self._status.check()
-        for result, tensor, places in zip(results, self.outputs, self._output_cells):  # noqa: B905
-            if places is None:
-                copy_bytes(result, tensor)
+        for i in self._copied_outputs:
+            copy_bytes(results[i], self.outputs[i])
         return results
 
     def profile(self, repeats: int = 20) -> list[float]:
