@@ -1,0 +1,775 @@
+"""What `rl.compile` promises: the same bits as eager code, one program for each kind of call, and no memory but its own."""
+
+import copy
+import gc
+import os
+import resource
+import threading
+import weakref
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import rl_lab as rl
+from rl_lab.engine import compile as compiling
+from rl_lab.engine.errors import RecordingError, StateError
+from rl_lab.engine.memory import Block
+
+HERE = __file__
+X = np.random.default_rng(3).normal(size=(8, 6, 3)).astype(np.float32)
+
+
+def bits(tensor):
+    if tensor is None:
+        return None
+    with rl.no_grad():
+        return tensor.shape, tensor.detach().clone().numpy().tobytes()
+
+
+class Model:
+    """A small network with its optimiser and random stream; ``snapshot`` is all that training changes."""
+
+    def __init__(self, kind="Adam", outputs=2, **settings):
+        self.generator = rl.Generator(5)
+        self.net = rl.nn.Sequential(
+            rl.nn.Linear(3, 4, generator=self.generator), rl.nn.Tanh(), rl.nn.Linear(4, outputs, generator=self.generator)
+        )
+        self.optimizer: Any = getattr(rl.optim, kind)(self.net.parameters(), lr=0.1, **settings)
+
+    def loss(self, x):
+        return (self.net(x + rl.randn(*x.shape, generator=self.generator) * 0.1) - 1.0).square().mean()
+
+    def step(self, x):
+        loss = self.loss(x)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def snapshot(self):
+        parameters = list(self.net.parameters())
+        states = self.optimizer.state_dict()["state"].values()
+        slots = [bits(value) for state in states for value in state.values()]
+        return [bits(p) for p in parameters], [bits(p.grad) for p in parameters], slots, bits(self.generator.state)
+
+
+def check_twins(step, models=None, arguments=X, between=None, programs=None):
+    """``step(model, x)``, run eagerly and compiled, leaves two equal models in the same state after every call."""
+    eager, model = models or (Model(), Model())
+    compiled = rl.compile(lambda x: step(model, x))
+    for call, x in enumerate(arguments):
+        expected, actual = step(eager, rl.tensor(x)), compiled(rl.tensor(x))
+        if expected is not None:
+            assert bits(actual) == bits(expected), f"call {call}"
+        assert model.snapshot() == eager.snapshot(), f"call {call}"
+        if between is not None:
+            between(eager, call)
+            between(model, call)
+    if programs is not None:
+        assert len(compiled.programs) == programs
+    return compiled
+
+
+# --- the same bits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("SGD", {}),
+        ("SGD", {"momentum": 0.9, "nesterov": True}),
+        ("Adam", {"weight_decay": 0.1}),
+        ("AdamW", {"maximize": True}),
+    ],
+)
+def test_training_is_bitwise_equal(kind, settings):
+    """Parameters, gradients, optimiser state and random stream."""
+    check_twins(Model.step, (Model(kind, **settings), Model(kind, **settings)), programs=1)
+
+
+def test_gradients_are_left_in_grad():
+    model = Model()
+    step = rl.compile(model.step)
+    for x in X:
+        for p in model.net.parameters():
+            p.grad = None
+        step(rl.tensor(x))
+        assert all(p.grad is not None for p in model.net.parameters())
+
+
+def test_accumulated_gradients():
+    """zero_grad outside, now and then: to None, to zeros, or on a gradient that eager code left."""
+
+    def between(model, call):
+        if call in (1, 4):
+            model.optimizer.zero_grad()
+        if call == 5:
+            model.optimizer.zero_grad(set_to_none=False)
+        if call == 6:
+            model.net[0].weight.square().sum().backward()
+
+    check_twins(lambda model, x: model.loss(x).backward(), between=between)
+
+
+def test_zero_grad_to_zeros_inside():
+    """Also in the sign of zero: zeros plus -0.0 are 0.0, a first gradient of -0.0 stays."""
+    weight = rl.ones(3, requires_grad=True)
+    optimizer = rl.optim.SGD([weight], lr=0.1)
+
+    @rl.compile
+    def step(x):
+        optimizer.zero_grad(set_to_none=False)
+        (weight * x).sum().backward()
+
+    seen = []
+    for _ in range(4):
+        step(rl.tensor([-0.0, 0.0, 1.0]))
+        seen.append(np.signbit(weight.grad.clone().numpy()).tolist())
+    assert seen == [[True, False, False]] + [[False] * 3] * 3
+    assert len(step.programs) == 2
+
+    def zeros_inside(model, x):
+        model.optimizer.zero_grad(set_to_none=False)
+        model.loss(x).backward()
+        model.optimizer.step()
+
+    check_twins(zeros_inside, programs=2)
+
+
+def test_a_branch_on_grad_is_noticed():
+    """Code that asks whether a gradient is there gets a program for each answer."""
+    weight = rl.ones(2, requires_grad=True)
+    ask = rl.compile(lambda x: x * 2.0 if weight.grad is None else x * 3.0)
+    assert ask(rl.ones(1)).item() == 2.0
+    weight.sum().backward()
+    assert [ask(rl.ones(1)).item() for _ in range(2)] == [3.0, 3.0]
+    weight.grad = None
+    assert ask(rl.ones(1)).item() == 2.0
+
+
+def test_gradients_from_outside_do_not_pile_up_programs():
+    weight = rl.ones(3, requires_grad=True)
+    add = rl.compile(lambda x: (weight * x).sum().backward())
+    for _ in range(3 * compiling.KEEP_PROGRAMS):
+        weight.grad = rl.ones(3)
+        add(rl.ones(3))
+        assert weight.grad.tolist() == [2.0] * 3
+    assert len(add.programs) <= compiling.KEEP_PROGRAMS
+
+
+def retained(model, x):
+    loss = model.loss(x)
+    for _ in range(3):
+        loss.backward(retain_graph=True)
+    (loss * 2.0).backward()
+    model.optimizer.step()
+    model.optimizer.zero_grad()
+    return loss
+
+
+def parts_off_the_tape(model, x):
+    with rl.no_grad():
+        target = model.net(x) * 0.9 + 0.1
+    hidden = model.net[0](x)
+    loss = (model.net[2](hidden.detach().tanh()) - target).square().sum() + hidden.square().mean()
+    model.optimizer.zero_grad()
+    loss.backward()
+    model.optimizer.step()
+    return target
+
+
+def penalty(model, x):
+    x = x.detach().requires_grad_()
+    (slope,) = rl.autograd.grad(model.net(x).sum(), x, create_graph=True)
+    loss = (slope.norm(2, 1) - 1.0).square().mean()
+    model.optimizer.zero_grad()
+    loss.backward()
+    model.optimizer.step()
+    return x.grad
+
+
+def clipped(model, x):
+    model.optimizer.zero_grad()
+    model.loss(x).backward()
+    norm = rl.nn.utils.clip_grad_norm_(model.net.parameters(), 0.1)
+    model.optimizer.step()
+    with rl.no_grad():
+        model.net[0].weight.mul_(0.9).add_(rl.rand(4, 3, generator=model.generator))
+    return norm
+
+
+@pytest.mark.parametrize("step", [retained, parts_off_the_tape, penalty, clipped], ids=lambda step: step.__name__)
+def test_whole_autograd_is_recorded(step):
+    """Backward several times over one graph, no_grad and detach, double backward, changes in place."""
+    check_twins(step, programs=1)
+
+
+def test_a_leaf_made_inside_needs_no_new_program():
+    @rl.compile
+    def slope(x):
+        x = x.detach().requires_grad_()
+        (x * x).sum().backward()
+        return x.grad
+
+    for x in X:
+        np.testing.assert_array_equal(slope(x).numpy(), 2.0 * x)
+    assert len(slope.programs) == 1
+
+
+# --- arguments and results -------------------------------------------------------------------------------------------
+
+
+def test_a_program_for_each_kind_of_call():
+    """Shapes, dtypes, static arguments, the grad mode and the form of nested arguments tell programs apart; values do not."""
+    calls = [0]
+
+    @rl.compile
+    def function(x, scale=1.0, **rest):
+        calls[0] += 1
+        return x * scale
+
+    kinds = [
+        lambda v: ((rl.full((3,), v),), {}),
+        lambda v: ((rl.full((1, 3), v),), {}),
+        lambda v: ((rl.tensor([int(v)] * 3),), {}),
+        lambda v: ((rl.full((3,), v), 2.0), {}),
+        lambda v: ((rl.full((3,), v), 2), {}),
+        lambda v: ((rl.full((3,), v),), {"scale": rl.full((), 2.0)}),
+        lambda v: ((rl.full((3,), v),), {"other": ("a", rl.ones(2))}),
+        lambda v: ((rl.full((3,), v),), {"other": ["a", rl.ones(2)]}),
+        lambda v: ((rl.full((3,), v),), {"other": {"a": rl.ones(2)}}),
+    ]
+    for value in (3.0, 4.0, 5.0):
+        for kind in kinds:
+            arguments, keywords = kind(value)
+            scale = arguments[1] if len(arguments) > 1 else keywords.get("scale", 1.0)
+            assert function(*arguments, **keywords).reshape(-1)[0].item() == value * float(scale)
+    assert calls[0] == len(kinds) == len(function.programs)
+    with rl.no_grad():
+        function(rl.ones(3))
+    assert len(function.programs) == len(kinds) + 1
+
+
+def test_static_numbers_are_told_apart_by_their_bits():
+    times = rl.compile(lambda x, number: x * number)
+    assert not np.signbit(times(rl.ones(1), 0.0).item())
+    assert np.signbit(times(rl.ones(1), -0.0).item())
+    for _ in range(3):
+        assert np.isnan(times(rl.ones(1), float("nan")).item())
+    assert len(times.programs) == 3
+
+
+def test_unhashable_and_graded_arguments_are_refused():
+    function = rl.compile(lambda x, static=None: x)
+    with pytest.raises(TypeError, match="unhashable"):
+        function(rl.ones(1), {1, 2})
+    with pytest.raises(RecordingError, match=f"requires grad, at {HERE}"):
+        function(rl.ones(1, requires_grad=True))
+    assert function.programs == []
+
+
+def test_arrays_are_arguments():
+    """In any of NumPy's dtypes and layouts; a later change of the array is not seen by earlier results."""
+    double = rl.compile(lambda x: x * 2)
+    for dtype in (np.float32, np.float64, np.int64, np.int32, bool):
+        for array in (np.arange(6).reshape(2, 3).astype(dtype), np.arange(6).reshape(3, 2).astype(dtype).T):
+            for _ in range(2):
+                np.testing.assert_array_equal(double(array).numpy(), array * 2)
+    array = np.ones(3, np.float32)
+    first = double(array)
+    array[:] = 5.0
+    assert (first.tolist(), double(array).tolist()) == ([2.0] * 3, [10.0] * 3)
+
+
+def test_layouts_of_arguments():
+    """Transposed, sliced and repeated tensors, in the same bits as eagerly."""
+    weight = rl.randn(5, 4, generator=rl.Generator(1))
+    function = rl.compile(lambda x: (x @ weight).tanh())
+    base = rl.randn(10, 10, generator=rl.Generator(2))
+    for _ in range(2):
+        for x in (base[:7, :5], base.t()[2:9, 3:8], base[::2][:, ::2], base[0, :5].expand(7, 5), base.t()[:, :5]):
+            assert bits(function(x)) == bits((x @ weight).tanh())
+
+
+class Pair(NamedTuple):
+    first: Any
+    rest: Any
+
+
+def test_nested_results():
+    """Tuples, lists, dicts in their order, NamedTuples, None and numbers come back as they are, at every call."""
+    nest = rl.compile(lambda x: Pair(x + 1.0, {"b": [x, (x * 2.0, None)], "a": Pair(3, "text")}))
+    for value in (1.0, 5.0):
+        result = nest(rl.full((2,), value))
+        assert type(result) is Pair
+        assert list(result.rest) == ["b", "a"]
+        assert result.rest["a"] == Pair(3, "text")
+        x, (double, nothing) = result.rest["b"]
+        assert (result.first.tolist(), x.tolist(), double.tolist()) == ([value + 1] * 2, [value] * 2, [value * 2] * 2)
+        assert nothing is None
+        assert type(result.rest["b"][1]) is tuple
+
+
+def test_nested_arguments_keep_their_form_and_order():
+    @rl.compile
+    def join(parts, pair, **named):
+        assert type(pair) is Pair
+        return rl.cat([*parts.values(), pair.first, *pair.rest, *named.values()])
+
+    for shift in (0.0, 10.0):
+        a, b, c, d, e, f = [rl.full((1,), i + shift) for i in range(6)]
+        result = join(OrderedDict(z=a, y=b), Pair(c, [d]), q=e, p=f)
+        assert result.tolist() == [i + shift for i in range(6)]
+
+
+def test_results_are_copies():
+    """An old result keeps its values, and writing into one disturbs nothing: also an argument, a parameter or a view returned."""
+    weight = rl.ones(3)
+    function = rl.compile(lambda x: (x * 2.0, x, x[1:], weight, weight.add_(1.0)[:2], x))
+    earlier = []
+    for call in range(5):
+        x = rl.full((3,), float(call))
+        results = function(x)
+        for result, value in zip(results, (2.0 * call, call, call, call + 2, call + 2, call), strict=True):
+            assert result.tolist() == [value] * result.numel()
+        for kept, values in earlier:
+            assert [k.tolist() for k in kept] == values
+        earlier.append((results, [r.tolist() for r in results]))
+        for result in function(x):
+            result.fill_(-7.0)
+        assert x.tolist() == [float(call)] * 3
+        assert weight.tolist() == [call + 3.0] * 3
+        weight.fill_(call + 2.0)
+
+
+def test_a_parameter_written_as_a_whole_and_returned():
+    """The result is a copy, and the parameter has the value too."""
+    weight = rl.zeros(3)
+    function = rl.compile(lambda x: weight.copy_(x))
+    for value in (1.0, 2.0, 3.0):
+        assert function(rl.full((3,), value)).tolist() == weight.tolist() == [value] * 3
+
+
+def test_nested_compiled_functions_are_recorded_into_the_outer_one():
+    inner = rl.compile(lambda x: x * 2.0)
+    outer = rl.compile(lambda x: inner(x) + inner(x + 1.0))
+    assert [outer(rl.full((1,), v)).item() for v in (1.0, 2.0, 3.0)] == [6.0, 10.0, 14.0]
+    assert (len(inner.programs), len(outer.programs)) == (0, 1)
+    assert inner(rl.ones(1)).item() == 2.0
+
+
+def test_methods():
+    model = Model()
+    assert rl.compile(model.step)(X[0]).shape == ()
+    with pytest.raises(TypeError, match="bound method"):
+        type("Agent", (), {"step": rl.compile(lambda self: None)})().step()
+
+
+# --- what changes between replays ------------------------------------------------------------------------------------
+
+
+def test_values_changed_between_replays_are_seen():
+    """load_state_dict of modules and optimisers, changes in place, the stream's position."""
+    saved = Model()
+    saved.step(rl.tensor(X[0]))
+    network, states = copy.deepcopy(saved.net.state_dict()), copy.deepcopy(saved.optimizer.state_dict())
+
+    def between(model, call):
+        if call == 1:
+            model.net.load_state_dict(network)
+        if call == 2:
+            model.optimizer.load_state_dict(states)
+        if call == 3:
+            model.generator.manual_seed(9)
+        if call == 4:
+            with rl.no_grad():
+                model.net[2].bias.fill_(3.0)
+        if call == 5:
+            model.net[0].weight.data.mul_(0.5)
+        if call == 6:
+            model.net[0].bias.detach().numpy()[:] = 1.0
+
+    check_twins(Model.step, between=between)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "programs"),
+    [("lr", 0.01, 1), ("weight_decay", 0.5, 1), ("betas", (0.5, 0.6), 1), ("eps", 0.1, 1), ("maximize", True, 1)],
+)
+def test_settings_changed_through_param_groups_are_seen(key, value, programs):
+    """The learning rate without a new recording, the others with one."""
+    recorded = []
+
+    def step(model, x):
+        recorded.append(model)
+        return model.step(x)
+
+    def between(model, call):
+        if call == 3:
+            model.optimizer.param_groups[0][key] = value
+
+    check_twins(step, between=between, programs=programs)
+    assert len(recorded) == len(X) + (1 if key == "lr" else 2)
+
+
+def replace_parameter(model):
+    model.net[0].weight = rl.nn.Parameter(rl.full((4, 3), 0.5))
+
+
+def replace_by_registering(model):
+    model.net[0].register_parameter("bias", rl.nn.Parameter(rl.full((4,), 0.5)))
+
+
+def assign_data(model):
+    model.net[0].weight.data = rl.full((4, 3), 0.5)
+
+
+def add_layer(model):
+    model.net.append(rl.nn.Tanh())
+
+
+def delete_bias(model):
+    model.net[0].bias = None
+
+
+def freeze(model):
+    model.net[0].weight.requires_grad_(False)
+
+
+def freeze_by_attribute(model):
+    model.net[2].weight.requires_grad = False
+
+
+def freeze_all_but_one(model):
+    model.net.requires_grad_(False)
+    model.net[2].bias.requires_grad_()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replace_parameter,
+        replace_by_registering,
+        assign_data,
+        add_layer,
+        delete_bias,
+        freeze,
+        freeze_by_attribute,
+        freeze_all_but_one,
+    ],
+    ids=lambda change: change.__name__,
+)
+def test_a_changed_structure_is_noticed(change):
+    """Programs never work on what a model no longer has, and train neither more nor less than it says."""
+
+    def between(model, call):
+        if call == 2:
+            change(model)
+            gc.collect()
+        if call == 5 and "freeze" in change.__name__:
+            model.net.requires_grad_()
+
+    check_twins(Model.step, between=between)
+
+
+def test_a_part_made_at_the_first_call_is_not_made_again():
+    class Lazy(rl.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = None
+
+        def forward(self, x):
+            if self.layer is None:
+                self.layer = rl.nn.Linear(3, 2)
+            return self.layer(x)
+
+    function = rl.compile(Lazy())
+    first = bits(function(X[0]))
+    assert [bits(function(X[0])) for _ in range(3)] == [first] * 3
+    assert len(function.programs) == 1
+
+
+def test_version_counters_advance_on_replay():
+    """A graph that saved a parameter which a replay changed refuses its backward."""
+    model = Model()
+    step = rl.compile(model.step)
+    step(X[0])
+    weight = model.net[2].weight
+    loss, version = model.loss(rl.tensor(X[0])), weight._version
+    step(X[1])
+    assert weight._version > version
+    with pytest.raises(StateError, match="inplace operation"):
+        loss.backward()
+    buffer = rl.zeros(3)
+    add = rl.compile(lambda x: (buffer.add_(x), None)[1])
+    versions = []
+    for _ in range(3):
+        add(rl.ones(3))
+        versions.append(buffer._version)
+    assert versions == sorted(set(versions))
+
+
+# --- what cannot be recorded -----------------------------------------------------------------------------------------
+
+READS = {
+    "item": lambda x: x.sum().item(),
+    "float": lambda x: float(x[0]),
+    "int": lambda x: int(x[0]),
+    "bool": lambda x: bool(x[0] > 0),
+    "if": lambda x: 1 if x[0] > 0 else 2,
+    "numpy": lambda x: x.numpy(),
+    "asarray": lambda x: np.asarray(x),
+    "tolist": lambda x: x.tolist(),
+    "format": lambda x: f"{x.sum():.2f}",
+    "mask": lambda x: x[x > 0],
+    "masked_select": lambda x: x.masked_select(x > 0),
+    "tensor of an array": lambda x: x + rl.tensor(np.ones(3)),
+    "tensor of a small array": lambda x: x + rl.tensor(np.ones(1)),
+    "from_numpy": lambda x: x + rl.from_numpy(np.ones(3, np.float32)),
+    "as_tensor": lambda x: x + rl.as_tensor(np.ones(3, np.float32)),
+    "index by an array": lambda x: x[np.array([0, 1])],
+    "write of an array": lambda x: x.clone().__setitem__(slice(0, 2), np.ones(2)),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_reading_a_value_names_the_line(read):
+    """RecordingError with the user's file and line; the function stays usable and no program is left."""
+    function = rl.compile(lambda x: read(x))
+    for _ in range(2):
+        with pytest.raises(RecordingError) as caught:
+            function(rl.ones(3))
+        assert f"{HERE}:{read.__code__.co_firstlineno}" in str(caught.value)
+    assert function.programs == []
+
+
+def test_constants_may_be_made_inside():
+    """Numbers, lists, eye, linspace and ranges are part of the program."""
+
+    @rl.compile
+    def function(x):
+        fixed = rl.tensor([1.0, 2.0, 3.0]) + rl.linspace(0.0, 1.0, 3) + rl.arange(3) + rl.arange(0.0, 1.5, 0.5)
+        return x @ rl.eye(3) + fixed + rl.full((3,), 2.0) + rl.tensor(1.0)
+
+    for value in (0.0, 1.0, 2.0):
+        assert function(rl.full((3,), value)).tolist() == [value + number for number in (4.0, 7.0, 10.0)]
+
+
+def test_an_exception_while_recording_leaves_no_program():
+    model, fail = Model(), [True]
+
+    @rl.compile
+    def step(x):
+        loss = model.loss(x)
+        model.optimizer.zero_grad()
+        loss.backward()
+        if fail[0]:
+            raise KeyError("mine")
+        model.optimizer.step()
+        return loss
+
+    for _ in range(2):
+        with pytest.raises(KeyError, match="mine"):
+            step(X[0])
+    assert step.programs == []
+    rl.tensor([1.0]).item()  # nothing is recorded any more
+    fail[0] = False
+    before = bits(model.net[0].weight)
+    assert np.isfinite([step(x).item() for x in X]).all()
+    assert bits(model.net[0].weight) != before
+    assert len(step.programs) == 1
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        lambda table, i: table.index_select(0, i),
+        lambda table, i: table[i],
+        lambda table, i: table.gather(0, i),
+        lambda table, i: table.scatter_add(0, i, table),
+        lambda table, i: rl.nn.functional.one_hot(i, 5),
+    ],
+)
+def test_an_index_out_of_bounds_raises_at_any_call(pick):
+    """Also in a replay, and in a replay by another thread; the next good call is good."""
+    table = rl.arange(5.0)
+    function = rl.compile(lambda i: pick(table, i))
+    for bad in ([1, 2, 5], [1, 2, 10**9]):
+        with pytest.raises(IndexError, match="out of bounds"):
+            rl.compile(lambda i: pick(table, i))(rl.tensor(bad))
+    expected = function(rl.tensor([1, 2, 4])).tolist()
+    for _ in range(2):
+        with pytest.raises(IndexError, match="index 5 is out of bounds for a dimension of size 5"):
+            function(rl.tensor([1, 2, 5]))
+        assert function(rl.tensor([1, 2, 4])).tolist() == expected
+    with pytest.raises(IndexError, match="index 7"):
+        in_threads(1, lambda _: function(rl.tensor([1, 2, 7])))
+    assert function(rl.tensor([1, 2, 4])).tolist() == expected
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+def in_threads(count, work):
+    """``work(number)`` in several threads at once; their results. An exception in one is raised here."""
+    results, faults, start = [None] * count, [], threading.Barrier(count)
+
+    def run(number):
+        try:
+            start.wait()
+            results[number] = work(number)
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
+    return results
+
+
+def test_one_function_in_several_threads():
+    """Each thread gets the result of its own arguments."""
+    weight = rl.randn(64, 64, generator=rl.Generator(1))
+    function = rl.compile(lambda x: ((x @ weight).tanh() @ weight).tanh())
+    inputs = [rl.full((64, 64), 0.01 * i) for i in range(4)]
+    expected = [bits((x @ weight).tanh().matmul(weight).tanh()) for x in inputs]
+
+    def work(number):
+        return {bits(function(inputs[number])) for _ in range(100)}
+
+    assert in_threads(4, work) == [{value} for value in expected]
+
+
+def test_training_in_several_threads():
+    """Threads that record and train models of their own do what they do alone."""
+    alone = Model()
+    for x in X:
+        alone.step(rl.tensor(x))
+
+    def work(number):
+        model = Model()
+        step = rl.compile(model.step)
+        for x in X:
+            step(x)
+        return model.snapshot()
+
+    assert in_threads(4, work) == [alone.snapshot()] * 4
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_dropped_function_frees_its_memory():
+    """At once, without the garbage collector, though the last gradients still live in `.grad`."""
+    model = Model(outputs=500)
+    gc.collect()
+    gc.disable()
+    try:
+        step = rl.compile(model.step)
+        for _ in range(3):
+            step(rl.ones(2000, 3))
+        (program,) = step.programs
+        assert program.bytes > 2000 * 500 * 4
+        blocks = [weakref.ref(block.array) for free in program._pool.values() for block in free]
+        reference = weakref.ref(program)
+        assert blocks
+        del step, program
+        assert reference() is None
+        assert [array for array in blocks if array() is not None] == []
+    finally:
+        gc.enable()
+    assert np.isfinite(model.net[0].weight.grad.numpy()).all()
+
+
+def resident():
+    """The process' memory now where the system says so, else its highest mark."""
+    if os.path.exists("/proc/self/statm"):
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_compiling_again_and_again_does_not_grow():
+    model = Model(outputs=500)
+
+    def once():
+        step = rl.compile(model.step)
+        for _ in range(2):
+            step(rl.ones(2000, 3))
+
+    for _ in range(5):
+        once()
+    before = resident()
+    for _ in range(40):
+        once()
+    assert resident() - before < 12 * 2**20  # a program has 20 million bytes
+
+
+def test_large_blocks_stay_with_their_program():
+    """What a recording frees is kept whole, however large: the launches go on writing there."""
+    blocks = []
+
+    def function(x):
+        parts = [x * float(i) for i in range(6)]
+        blocks.extend(weakref.ref(part.storage.owner.array) for part in parts if type(part.storage.owner) is Block)
+        return sum(part.sum() for part in parts)
+
+    compiled = rl.compile(function)
+    compiled(rl.ones(3 * 2**20))
+    assert len(blocks) == 6
+    assert all(block() is not None for block in blocks)
+    assert compiled(rl.ones(3 * 2**20)).item() == 15.0 * 3 * 2**20
+
+
+def test_programs_and_eager_tensors_share_no_memory():
+    """Replays leave eager tensors of all sizes as they are, and eager tensors leave the programs as they are."""
+    model, alone = Model(), Model()
+    step = rl.compile(model.step)
+    step(X[0])
+    alone.step(rl.tensor(X[0]))
+    kept = []
+    for number, x in enumerate(X[1:]):
+        kept += [rl.full((size,), float(number)) for size in (1, 2, 4, 6, 12, 16, 18, 24, 30) for _ in range(20)]
+        values = [bits(tensor) for tensor in kept]
+        step(x)
+        assert [bits(tensor) for tensor in kept] == values
+        del kept[::3]
+        alone.step(rl.tensor(x))
+        assert model.snapshot() == alone.snapshot()
+
+
+def test_what_a_function_leaves_behind_stays_its_own():
+    """A tensor that outlives the call is renewed by every replay and by nobody else, also after the function is dropped."""
+    left = {}
+
+    def function(x):
+        left["doubled"] = x * 2.0
+        return (left["doubled"] + 1.0).relu()
+
+    compiled = rl.compile(function)
+    for value in (1.0, 2.0, 3.0):
+        compiled(rl.full((4,), value))
+        assert left["doubled"].tolist() == [2 * value] * 4
+    del compiled
+    eager = [rl.full((4,), -1.0) for _ in range(50)]
+    assert left["doubled"].tolist() == [6.0] * 4
+    left["doubled"].fill_(0.0)
+    assert all(tensor.tolist() == [-1.0] * 4 for tensor in eager)
+
+
+def test_programs_show_themselves():
+    model = Model()
+    step = rl.compile(model.step)
+    step(X[0])
+    (program,) = step.programs
+    table = program.table(profile=True)
+    assert len(table.splitlines()) == len(program.launches)
+    assert HERE in table
+    assert "adam" in table
+    assert str(len(program.launches)) in repr(program)
