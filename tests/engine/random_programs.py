@@ -285,7 +285,8 @@ class Twin:
         numbers = np.random.default_rng([self.seed, call])
         x = numbers.normal(size=(batches[call % len(batches)], self.width)).astype(np.float32)
         more = {"z": rl.tensor(numbers.normal(size=(self.width,))), "a": rl.tensor(numbers.normal(size=x.shape))}
-        x = rl.tensor(x.T.copy()).t() if choices.random() < 0.3 else rl.tensor(x)
+        layouts = [rl.tensor(x), rl.tensor(x.T.copy()).t(), rl.tensor(np.concatenate([x, x], 1))[:, : self.width]]
+        x = choices.choice(layouts)
         return x, more, scales[call % len(scales)]
 
     def between(self, call: int) -> None:
