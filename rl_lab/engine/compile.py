@@ -91,10 +91,11 @@ class Compiled:
         _forget_inner_leaves(recording)
         program = Program(recording, inputs, outputs)
         weakref.finalize(program, recording.pool.clear).atexit = False
+        results = [_copy(output) for output in outputs]  # before another thread can find the program and run it
         entries = self._entries.setdefault(key, [])
         entries.append((program, rebuild))
         del entries[:-KEEP_PROGRAMS]
-        return rebuild([_copy(output) for output in outputs])
+        return rebuild(results)
 
 
 def _signature(argument: Any, tensors: list[Any]) -> Any:
