@@ -10,7 +10,7 @@ from numba import njit, prange
 
 from rl_lab.engine.primitive import In, Int, Out, matrix, primitive
 
-TWO_BLOCKS, FOUR_BLOCKS = 500_000, 16_000_000  # multiply-adds from which a product is cut: below, starting threads costs more
+TWO_BLOCKS, FOUR_BLOCKS = 1_000_000, 16_000_000  # multiply-adds from which a product is cut: below, starting threads costs more
 
 
 def blocks_of(n: int, k: int, m: int) -> int:
