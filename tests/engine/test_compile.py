@@ -668,7 +668,7 @@ def test_training_in_several_threads():
 def test_a_dropped_function_frees_its_memory():
     """At once, without the garbage collector, though the last gradients still live in `.grad`."""
     model = Model(outputs=500)
-    rl.compile(model.step)(rl.ones(2000, 3))  # kernels not in the cache yet are compiled here: numba leaves work to the collector
+    rl.compile(model.step)(rl.ones(2000, 3))  # compiles kernels, which leaves garbage
     gc.collect()
     gc.disable()
     try:
