@@ -125,7 +125,7 @@ class Twin:
                 value.backward(value.detach() * 0.5, retain_graph=True)
         elif how == "grad":
             (gradient,) = rl.autograd.grad(sum(losses), [used], allow_unused=True)
-            used.grad = gradient if choices.random() < 0.5 or gradient is None else gradient.clone()
+            used.grad = None if gradient is None else choices.choice([gradient.contiguous(), gradient.clone()])
         else:
             (gradient,) = rl.autograd.grad(sum(losses), [used], create_graph=True, allow_unused=True)
             if gradient is not None and gradient.requires_grad:
