@@ -11,7 +11,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from rl_lab.engine.primitive import InInt, Int, primitive
+from rl_lab.engine.kernels.cores import cycles, may_share, note_region, region_state
+from rl_lab.engine.primitive import InInt, Int, load_int, primitive
 
 
 @intrinsic
@@ -29,6 +30,30 @@ def replay(kernels: InInt, rows: InInt, count: Int, base: Int):
     """Call the kernels in order; launch i's row begins ``8 * rows[i]`` bytes after the address ``base``."""
     for i in range(count):
         _call(kernels[i], base + 8 * rows[i])
+
+
+@numba.njit(parallel=True, nogil=True, error_model="numpy")
+def _each(table, count, length):
+    for t in numba.prange(count):
+        row = table + 8 * t * length
+        _call(load_int(row, 0), row + 8)
+
+
+@primitive(starts_threads=True)
+def in_parallel(table: Int, count: Int, length: Int, expected: Int):
+    """Independent launches on all cores, of about ``expected`` cycles together.
+
+    At address ``table`` stand ``count`` times a kernel's address and its row, ``length`` cells in all.
+    """
+    state = region_state()
+    if may_share(state):
+        begin = cycles()
+        _each(table, count, length)
+        note_region(state, cycles() - begin, expected)
+    else:
+        for t in range(count):
+            row = table + 8 * t * length
+            _call(load_int(row, 0), row + 8)
 
 
 def start_threads() -> None:

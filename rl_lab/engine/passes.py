@@ -9,6 +9,8 @@ from typing import Any
 from rl_lab.engine.kernels import elementwise
 from rl_lab.engine.primitive import ITEMSIZE
 
+CUT = 65_536  # elements from which an elementwise launch is cut in two: below, waking a second core costs more
+
 _ACTIVATIONS = {elementwise.relu.name: elementwise.add_relu, elementwise.tanh.name: elementwise.add_tanh}
 
 
@@ -43,6 +45,35 @@ def _fused(launches: Sequence[Any], i: int, kept: Sequence[tuple[int, int]]) -> 
     spans = (activation.spans[0], *bias.spans)
     shapes = (activation.shapes[0], *bias.shapes)
     return replace(activation, primitive=kernel, row=row, shapes=shapes, spans=spans)
+
+
+def cut_for_cores(launch: Any) -> Any:
+    """A large elementwise launch in two halves for two cores. No element depends on another, so no bit changes.
+
+    The halves are those of a matrix product's rows: each core goes on with what it has in its own cache.
+    """
+    primitive = launch.primitive
+    if not primitive.elementwise or len(launch.row) != 8 * len(primitive.roles):
+        return launch
+    count = len(primitive.buffers)
+    cells = struct.unpack(f"{len(primitive.roles)}q", launch.row)
+    addresses, (n, m), strides = cells[:count], cells[count : count + 2], cells[count + 2 :]
+    operands = count - len(strides) // 2  # of the buffers, those before these have no strides of their own: the output
+    if n * m < CUT or (n == 1 and m < 2):
+        return launch
+    sizes = [ITEMSIZE[role.dtype] for role in primitive.buffers]
+    parts = []
+    for half in (0, 1):
+        if n == 1:
+            low, high = half * m // 2, (half + 1) * m // 2
+            steps, shape = (1, *strides[1::2]), (1, high - low)
+        else:
+            low, high = half * n // 2, (half + 1) * n // 2
+            steps, shape = (m, *strides[0::2]), (high - low, m)
+        steps = steps if operands == 1 else steps[1:]
+        moved = [address + low * step * size for address, step, size in zip(addresses, steps, sizes, strict=True)]
+        parts.append(struct.pack(f"{len(cells)}q", *moved, *shape, *strides))
+    return replace(launch, parts=tuple(parts))
 
 
 def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:

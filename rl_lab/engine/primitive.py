@@ -185,6 +185,8 @@ class Primitive:
         self.pack = struct.Struct(codes).pack
         self.call: Callable[[bytes], None] = self._compile_and_call
         self._compiled: Any = None
+        self.elementwise = False
+        """Whether the numbers are n, m and two strides for each operand, and no element depends on another."""
 
     @property
     def address(self) -> int:

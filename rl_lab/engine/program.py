@@ -13,7 +13,7 @@ from rl_lab.engine import machine
 from rl_lab.engine.launch import user_line
 from rl_lab.engine.memory import Block, Pool, Storage
 from rl_lab.engine.ops.indexing import IndexStatus
-from rl_lab.engine.passes import fuse_bias_and_activation, overlap
+from rl_lab.engine.passes import cut_for_cores, fuse_bias_and_activation, overlap
 from rl_lab.engine.primitive import ITEMSIZE, Primitive
 from rl_lab.engine.tensor import empty, new
 
@@ -25,7 +25,7 @@ class Launch:
     """One recorded launch: the primitive, its row, and the user's line that caused it.
 
     ``shapes`` are those of its buffers, ``spans`` the bytes from the first to the last that they cover, ``reached`` the bytes that
-    it reads or writes through a table of addresses.
+    it reads or writes through a table of addresses; ``parts``, if any, are rows that do the same work on several cores.
     """
 
     primitive: Primitive
@@ -34,6 +34,7 @@ class Launch:
     spans: tuple[Span, ...]
     reached: tuple[Span, ...]
     line: str
+    parts: tuple[bytes, ...] = ()
 
     @property
     def name(self) -> str:
@@ -127,14 +128,17 @@ class Program:
         self._final_grads = [(leaf, leaf._grad) for leaf in recorder.leaves.values()]
         outside = [(s.address, s.address + s.nbytes) for s in self._outside]
         looked_at = [*inputs, *outputs, *[gradient for _, gradient in self._final_grads if gradient is not None]]
-        self.launches = fuse_bias_and_activation(recorder.launches, [*outside, *map(span_of, looked_at)])
+        fused = fuse_bias_and_activation(recorder.launches, [*outside, *map(span_of, looked_at)])
+        self.launches = [cut_for_cores(launch) for launch in fused]
         self._build()
 
     def _build(self) -> None:
-        lengths = [len(launch.row) // 8 for launch in self.launches]
-        self._kernels = np.array([launch.primitive.address for launch in self.launches], np.int64)
+        self._tables: list[np.ndarray] = []
+        self._executed = [self._executable(launch) for launch in self.launches]
+        lengths = [len(row) // 8 for _, row in self._executed]
+        self._kernels = np.array([primitive.address for primitive, _ in self._executed], np.int64)
         self._rows = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64) if lengths else np.zeros(0, np.int64)
-        self._operands = np.frombuffer(b"".join(launch.row for launch in self.launches), np.int64).copy()
+        self._operands = np.frombuffer(b"".join(row for _, row in self._executed), np.int64).copy()
         addresses = [array.ctypes.data for array in (self._kernels, self._rows)]
         checks = (self._kernels.size, self._rows.size) if machine.replay.row_length > 4 else ()
         self._row = machine.replay.pack(*addresses, self._kernels.size, self._operands.ctypes.data, *checks)
@@ -145,6 +149,16 @@ class Program:
         self._output_kinds = [(tensor.shape, tensor.dtype) for tensor in self.outputs]
         self._copied_outputs = [i for i, places in enumerate(self._output_cells) if places is None]
         self._status_cells = self._status.words.data
+
+    def _executable(self, launch: Launch) -> tuple[Primitive, bytes]:
+        """What is called for a launch: its kernel on its row, or all its parts at once."""
+        if not launch.parts:
+            return launch.primitive, launch.row
+        head = launch.primitive.address.to_bytes(8, "little")
+        table = np.frombuffer(b"".join(head + part for part in launch.parts), np.int64).copy()
+        self._tables.append(table)
+        row = machine.in_parallel.pack(table.ctypes.data, len(launch.parts), len(table) // len(launch.parts), launch.bytes)
+        return machine.in_parallel, row
 
     # A replay need not copy: where every use of an input or output is known, the rows are pointed at the caller's memory instead.
 
@@ -175,13 +189,14 @@ class Program:
             launch = self.launches[i]
             for role, other in zip(launch.primitive.buffers, launch.spans, strict=True):
                 if other == span and role.writes and not role.reads:
-                    return self._cells_from(i, tensor, written=True)
+                    return None if launch.parts else self._cells_from(i, tensor, written=True)
         return None
 
     def _cells_from(self, first: int, tensor: Any, written: bool) -> list[int] | None:
         span, cells = span_of(tensor), []
         for launch, row in zip(self.launches[first:], self._rows[first:], strict=True):
-            if any(overlap(span, other) for other in launch.reached):
+            reached = (*launch.reached, *launch.spans) if launch.parts else launch.reached
+            if any(overlap(span, other) for other in reached):
                 return None
             for column, (role, other) in enumerate(zip(launch.primitive.buffers, launch.spans, strict=True)):
                 if other == span and (written or not role.writes):
@@ -228,9 +243,9 @@ class Program:
         """Median microseconds of each launch over ``repeats`` replays, made one by one."""
         times = np.zeros((repeats, len(self.launches)))
         for repeat in range(repeats):
-            for i, launch in enumerate(self.launches):
+            for i, (primitive, row) in enumerate(self._executed):
                 begin = time.perf_counter()
-                launch.primitive.call(launch.row)
+                primitive.call(row)
                 times[repeat, i] = time.perf_counter() - begin
         return [float(t) for t in np.median(times, 0) * 1e6]
 

@@ -40,9 +40,10 @@ def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Pri
             body += _loop("elif " + " and ".join(conditions), loads, expression)
     body += _loop("else", own | {v: f"p_{v}[p{v} + {v}1 * j]" for v in names}, expression)
     numbers = {"n": Int, "m": Int} | {f"{v}{axis}": Int for v in names for axis in (0, 1)}
-    return primitive_from_source(
-        name, {"out": out, **{f"p_{v}": r for v, r in operands.items()}, **numbers}, body, _NAMESPACE, __file__
-    )
+    parameters = {"out": out, **{f"p_{v}": r for v, r in operands.items()}, **numbers}
+    primitive = primitive_from_source(name, parameters, body, _NAMESPACE, __file__)
+    primitive.elementwise = True
+    return primitive
 
 
 def _unary(name: str, expression: str, x: Role = In, out: Role = Out) -> Primitive:

@@ -8,9 +8,12 @@ block's result can differ in the last bit from the same rows of the whole produc
 import numpy as np
 from numba import njit, prange
 
+from rl_lab.engine.kernels.cores import cycles, may_share, note_region, region_state
 from rl_lab.engine.primitive import In, Int, Out, matrix, primitive
 
 TWO_BLOCKS, FOUR_BLOCKS = 1_000_000, 16_000_000  # multiply-adds from which a product is cut: below, starting threads costs more
+
+CYCLE = 16  # multiply-adds that one core makes in a cycle, about
 
 
 def blocks_of(n: int, k: int, m: int) -> int:
@@ -34,28 +37,62 @@ def _transposed(b, k, m):
     return copy
 
 
+@njit(error_model="numpy")
+def _row_block(t, out, a, b, n, k, m, b_transposed, blocks):
+    low, high = t * n // blocks, (t + 1) * n // blocks
+    if high > low:
+        rows, target = matrix(a, low * k, high - low, k), matrix(out, low * m, high - low, m)
+        if b_transposed:
+            np.dot(rows, matrix(b, 0, m, k).T, target)
+        else:
+            np.dot(rows, matrix(b, 0, k, m), target)
+
+
 @njit(parallel=True, nogil=True, error_model="numpy")
-def _by_rows(out, a, b, n, k, m, b_transposed, blocks):
+def _row_blocks(out, a, b, n, k, m, b_transposed, blocks):
     for t in prange(blocks):
-        low, high = t * n // blocks, (t + 1) * n // blocks
-        if high > low:
-            rows, target = matrix(a, low * k, high - low, k), matrix(out, low * m, high - low, m)
-            if b_transposed:
-                np.dot(rows, matrix(b, 0, m, k).T, target)
-            else:
-                np.dot(rows, matrix(b, 0, k, m), target)
+        _row_block(t, out, a, b, n, k, m, b_transposed, blocks)
+
+
+@njit(error_model="numpy")
+def _by_rows(out, a, b, n, k, m, b_transposed, blocks):
+    state = region_state()
+    if may_share(state):
+        begin = cycles()
+        _row_blocks(out, a, b, n, k, m, b_transposed, blocks)
+        note_region(state, cycles() - begin, n * k * m // CYCLE)
+    else:
+        for t in range(blocks):
+            _row_block(t, out, a, b, n, k, m, b_transposed, blocks)
+
+
+@njit(error_model="numpy")
+def _sum_block(t, out, a, b, spare, n, k, m, blocks):
+    low, high = t * k // blocks, (t + 1) * k // blocks
+    left, right = matrix(a, low * n, high - low, n).T, matrix(b, low * m, high - low, m)
+    if t == 0:
+        np.dot(left, right, matrix(out, 0, n, m))
+    else:
+        np.dot(left, right, matrix(spare, (t - 1) * n * m, n, m))
 
 
 @njit(parallel=True, nogil=True, error_model="numpy")
+def _sum_blocks(out, a, b, spare, n, k, m, blocks):
+    for t in prange(blocks):
+        _sum_block(t, out, a, b, spare, n, k, m, blocks)
+
+
+@njit(error_model="numpy")
 def _by_sum(out, a, b, spare, n, k, m, blocks):
     """Each block takes a part of the sum over k; the parts are added in order."""
-    for t in prange(blocks):
-        low, high = t * k // blocks, (t + 1) * k // blocks
-        left, right = matrix(a, low * n, high - low, n).T, matrix(b, low * m, high - low, m)
-        if t == 0:
-            np.dot(left, right, matrix(out, 0, n, m))
-        else:
-            np.dot(left, right, matrix(spare, (t - 1) * n * m, n, m))
+    state = region_state()
+    if may_share(state):
+        begin = cycles()
+        _sum_blocks(out, a, b, spare, n, k, m, blocks)
+        note_region(state, cycles() - begin, n * k * m // CYCLE)
+    else:
+        for t in range(blocks):
+            _sum_block(t, out, a, b, spare, n, k, m, blocks)
     for t in range(1, blocks):
         part = matrix(spare, (t - 1) * n * m, 1, n * m)[0]
         total = matrix(out, 0, 1, n * m)[0]

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import intrinsic
 
+from rl_lab.engine.kernels.cores import cycles, may_share, note_region, region_state
 from rl_lab.engine.primitive import In, InInt, Int, Out, Real, primitive
 
 F = np.float32
@@ -99,6 +100,7 @@ def adam(
     c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
     keep = F(1) - lr * decay if decoupled else F(1)
     coupled = F(0) if decoupled else decay
+    state = region_state()
     for i in range(count):
         row = COLUMNS * i
         p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
@@ -108,10 +110,12 @@ def adam(
         scale = F(float(lr) / (1.0 - beta1 ** step[0]))
         root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
         constants = (b1, b2, c1, c2, sense, keep, coupled, scale, root, epsilon)
-        if sizes[i] < BLOCK:
+        if sizes[i] < BLOCK or not may_share(state):
             _adam_part(p, g, m, v, 0, sizes[i], constants)
         else:
+            begin = cycles()
             _adam_blocks(p, g, m, v, sizes[i], (sizes[i] + BLOCK - 1) // BLOCK, constants)
+            note_region(state, cycles() - begin, 3 * sizes[i])
 
 
 @primitive

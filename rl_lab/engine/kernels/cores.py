@@ -1,0 +1,55 @@
+"""Whether to share work between cores just now.
+
+A parallel region waits for its slowest thread. Where another process holds a core, that thread may not run for milliseconds, a
+thousand times what a small product takes. So each region times itself; after a stall its work is done on one core for a while,
+the longer the more often it stalls. The blocks are the same either way, and so are the results.
+"""
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+_FIRST_REST, _LONGEST_REST = 64, 8192  # calls
+
+
+@intrinsic
+def region_state(_):
+    """Two int64 that belong to the calling machine code: calls left on one core, and the length of the last such rest."""
+
+    def build(context, builder, signature, args):
+        kind = ir.ArrayType(ir.IntType(64), 2)
+        cells = ir.GlobalVariable(builder.module, kind, builder.module.get_unique_name("region_state"))
+        cells.linkage, cells.initializer = "internal", ir.Constant(kind, None)
+        return builder.bitcast(cells, context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.int64)(), build
+
+
+@intrinsic
+def cycles(_):
+    """The processor's time stamp; 0 where it has none."""
+
+    def build(context, builder, signature, args):
+        kind = ir.FunctionType(ir.IntType(64), [])
+        return builder.call(builder.module.declare_intrinsic("llvm.readcyclecounter", (), kind), [])
+
+    return types.int64(), build
+
+
+@njit(error_model="numpy")
+def may_share(state):
+    """Whether this call may wake the other cores."""
+    if state[0] > 0:
+        state[0] -= 1
+        return False
+    return True
+
+
+@njit(error_model="numpy")
+def note_region(state, taken, expected):
+    """Remember how long a region took; ``expected`` is about what one core alone would need, both in cycles."""
+    if taken > 4 * expected + 200_000:
+        state[1] = min(max(2 * state[1], _FIRST_REST), _LONGEST_REST)
+        state[0] = state[1]
+    elif state[1] > 0:
+        state[1] -= 1
