@@ -6,18 +6,28 @@ Nothing else in the lab touches the memory of a tensor.
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from rl_lab.engine.memory import private_pool
+import numpy as np
+
+from rl_lab.engine import machine
+from rl_lab.engine.memory import Storage, private_pool
 from rl_lab.engine.primitive import CHECKED, Primitive
+
+Part = tuple[tuple[Any, ...], tuple[int, ...], tuple[float, ...]]
+"""Tensors, where in each the part begins (in elements), and the numbers."""
 
 
 class Recorder(Protocol):
     """What writes launches down, and is told what a program depends on besides its launches."""
 
     def record(self, primitive: Primitive, tensors: tuple, row: bytes) -> None:
-        """A launch that has been made."""
+        """A launch."""
+        ...
+
+    def record_parts(self, primitive: Primitive, parts: Sequence[Part], rows: list[bytes], cycles: int) -> None:
+        """A launch in independent parts."""
         ...
 
     def table(self, table: Any, tensors: list[Any]) -> None:
@@ -117,3 +127,33 @@ if CHECKED:
         if recorder() is not None:
             recorder().record(primitive, tensors, row)
         primitive.call(row)
+
+
+def launch_parts(primitive: Primitive, parts: Sequence[Part], cycles: int) -> None:
+    """Run ``primitive`` on independent parts, on several cores if they are free; ``cycles`` is about what one core would need.
+
+    The parts depend on shapes alone and never on the number of threads, so the result does not either.
+    """
+    rows = []
+    for tensors, offsets, numbers in parts:
+        addresses = [t.address + offset * t.dtype.itemsize for t, offset in zip(tensors, offsets, strict=True)]
+        ends = [t.storage.address + t.storage.nbytes for t in tensors] if CHECKED else []
+        lengths = [(end - start) // t.dtype.itemsize for end, start, t in zip(ends, addresses, tensors, strict=False)]
+        rows.append(primitive.pack(*addresses, *numbers, *lengths))
+    if recorder() is not None:
+        recorder().record_parts(primitive, parts, rows, cycles)
+    cells = parts_table(primitive, rows)
+    table = Storage(len(cells))
+    table.bytes()[:] = np.frombuffer(cells, np.uint8)
+    machine.in_parallel.call(parts_row(table.address, rows, cycles))
+
+
+def parts_table(primitive: Primitive, rows: Sequence[bytes]) -> bytes:
+    """What `machine.in_parallel` reads: the kernel's address before each row."""
+    head = primitive.address.to_bytes(8, "little")
+    return b"".join([head + row for row in rows])
+
+
+def parts_row(table: int, rows: Sequence[bytes], cycles: int) -> bytes:
+    """The row of `machine.in_parallel` for a table at this address."""
+    return machine.in_parallel.pack(table, len(rows), 1 + len(rows[0]) // 8, cycles)

@@ -14,21 +14,21 @@ CUT = 65_536  # elements from which an elementwise launch is cut in two: below, 
 _ACTIVATIONS = {elementwise.relu.name: elementwise.add_relu, elementwise.tanh.name: elementwise.add_tanh}
 
 
-def fuse_bias_and_activation(launches: Sequence[Any], kept: Sequence[tuple[int, int]]) -> list[Any]:
+def fuse_bias_and_activation(launches: Sequence[Any], forgotten: Sequence[tuple[int, int]]) -> list[Any]:
     """``z += bias; y = activation(z)`` as one launch where nothing reads z afterwards: one pass over memory instead of two.
 
-    ``kept`` are the byte spans that somebody may look at after the program: inputs, outputs, gradients, memory from outside.
+    ``forgotten`` are the byte spans of the program's memory that no tensor held when the recording ended.
     """
     result: list[Any] = []
     i = 0
     while i < len(launches):
-        fused = _fused(launches, i, kept) if i + 1 < len(launches) else None
+        fused = _fused(launches, i, forgotten) if i + 1 < len(launches) else None
         result.append(launches[i] if fused is None else fused)
         i += 1 if fused is None else 2
     return result
 
 
-def _fused(launches: Sequence[Any], i: int, kept: Sequence[tuple[int, int]]) -> Any:
+def _fused(launches: Sequence[Any], i: int, forgotten: Sequence[tuple[int, int]]) -> Any:
     bias, activation = launches[i], launches[i + 1]
     kernel = _ACTIVATIONS.get(activation.primitive.name)
     if bias.primitive is not elementwise.add_into or kernel is None:
@@ -38,7 +38,7 @@ def _fused(launches: Sequence[Any], i: int, kept: Sequence[tuple[int, int]]) -> 
     if x != z or y == z or rows != 1 or step != 1 or count != n * m or (b0, b1) != (0, 1):
         return None
     span = bias.spans[0]
-    if any(overlap(span, other) for other in kept) or not is_dead(span, launches[i + 2 :]):
+    if not any(low <= span[0] and span[1] <= high for low, high in forgotten) or not is_dead(span, launches[i + 2 :]):
         return None
     lengths = (activation.row[-16:-8], bias.row[-16:-8], bias.row[-8:]) if len(bias.row) > 48 else ()
     row = struct.pack("9q", y, z, b, n, m, m, 1, 0, 1) + b"".join(lengths)
@@ -53,7 +53,7 @@ def cut_for_cores(launch: Any) -> Any:
     The halves are those of a matrix product's rows: each core goes on with what it has in its own cache.
     """
     primitive = launch.primitive
-    if not primitive.elementwise or len(launch.row) != 8 * len(primitive.roles):
+    if not primitive.elementwise or launch.parts or len(launch.row) != 8 * len(primitive.roles):
         return launch
     count = len(primitive.buffers)
     cells = struct.unpack(f"{len(primitive.roles)}q", launch.row)
@@ -73,7 +73,7 @@ def cut_for_cores(launch: Any) -> Any:
         steps = steps if operands == 1 else steps[1:]
         moved = [address + low * step * size for address, step, size in zip(addresses, steps, sizes, strict=True)]
         parts.append(struct.pack(f"{len(cells)}q", *moved, *shape, *strides))
-    return replace(launch, parts=tuple(parts))
+    return replace(launch, parts=tuple(parts), cycles=2 * n * m)
 
 
 def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:

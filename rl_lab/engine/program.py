@@ -4,13 +4,13 @@ import ctypes
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rl_lab.engine import machine
-from rl_lab.engine.launch import user_line
+from rl_lab.engine.launch import Part, parts_row, parts_table, user_line
 from rl_lab.engine.memory import Block, Pool, Storage
 from rl_lab.engine.ops.indexing import IndexStatus
 from rl_lab.engine.passes import cut_for_cores, fuse_bias_and_activation, overlap
@@ -25,7 +25,8 @@ class Launch:
     """One recorded launch: the primitive, its row, and the user's line that caused it.
 
     ``shapes`` are those of its buffers, ``spans`` the bytes from the first to the last that they cover, ``reached`` the bytes that
-    it reads or writes through a table of addresses; ``parts``, if any, are rows that do the same work on several cores.
+    it reads or writes through a table of addresses; ``parts``, if any, are rows that do
+    the same work on several cores, of about ``cycles`` together.
     """
 
     primitive: Primitive
@@ -35,6 +36,7 @@ class Launch:
     reached: tuple[Span, ...]
     line: str
     parts: tuple[bytes, ...] = ()
+    cycles: int = 0
 
     @property
     def name(self) -> str:
@@ -88,6 +90,16 @@ class Recorder:
         shapes, spans = tuple([tensor.shape for tensor in tensors]), tuple([span_of(tensor) for tensor in tensors])
         self.launches.append(Launch(primitive, row, shapes, spans, reached, self._lines.setdefault(line, line)))
 
+    def record_parts(self, primitive: Primitive, parts: Sequence[Part], rows: list[bytes], cycles: int) -> None:
+        self.record(primitive, parts[0][0], rows[0])
+        extra = {id(t): t for tensors, _, _ in parts[1:] for t in tensors}
+        for tensor in extra.values():
+            if not self._is_ours(tensor.storage):
+                self.outside[id(tensor.storage)] = self.written[id(tensor.storage)] = tensor.storage
+        whole = self.launches[-1]
+        reached = sum([self._tables.get(id(t.storage), ()) for t in extra.values()], tuple(map(span_of, extra.values())))
+        self.launches[-1] = replace(whole, parts=tuple(rows), cycles=cycles, reached=whole.reached + reached)
+
     def _is_ours(self, storage: Storage) -> bool:
         owner = storage.owner
         while isinstance(owner, Storage):
@@ -126,9 +138,8 @@ class Program:
         self._status = recorder.status
         self._expected_grads = list(recorder.expected_grads.values())
         self._final_grads = [(leaf, leaf._grad) for leaf in recorder.leaves.values()]
-        outside = [(s.address, s.address + s.nbytes) for s in self._outside]
-        looked_at = [*inputs, *outputs, *[gradient for _, gradient in self._final_grads if gradient is not None]]
-        fused = fuse_bias_and_activation(recorder.launches, [*outside, *map(span_of, looked_at)])
+        forgotten = [(block.address, block.address + block.size) for blocks in self._pool.values() for block in blocks]
+        fused = fuse_bias_and_activation(recorder.launches, forgotten)
         self.launches = [cut_for_cores(launch) for launch in fused]
         self._build()
 
@@ -154,11 +165,9 @@ class Program:
         """What is called for a launch: its kernel on its row, or all its parts at once."""
         if not launch.parts:
             return launch.primitive, launch.row
-        head = launch.primitive.address.to_bytes(8, "little")
-        table = np.frombuffer(b"".join(head + part for part in launch.parts), np.int64).copy()
+        table = np.frombuffer(parts_table(launch.primitive, launch.parts), np.int64).copy()
         self._tables.append(table)
-        row = machine.in_parallel.pack(table.ctypes.data, len(launch.parts), len(table) // len(launch.parts), launch.bytes)
-        return machine.in_parallel, row
+        return machine.in_parallel, parts_row(table.ctypes.data, launch.parts, launch.cycles)
 
     # A replay need not copy: where every use of an input or output is known, the rows are pointed at the caller's memory instead.
 
@@ -187,8 +196,9 @@ class Program:
             return None
         for i in range(len(self.launches) - 1, -1, -1):
             launch = self.launches[i]
-            for role, other in zip(launch.primitive.buffers, launch.spans, strict=True):
-                if other == span and role.writes and not role.reads:
+            for role, other, shape in zip(launch.primitive.buffers, launch.spans, launch.shapes, strict=True):
+                whole = math.prod(shape) == math.prod(tensor.shape)  # not a strided write from end to end
+                if other == span and role.writes and not role.reads and whole:
                     return None if launch.parts else self._cells_from(i, tensor, written=True)
         return None
 
@@ -233,6 +243,8 @@ class Program:
             storage.version += 1
         for leaf, gradient in self._final_grads:
             leaf._grad = gradient
+            if gradient is not None:
+                gradient.storage.version += 1
         if self._status_cells[0]:
             self._status.check()
         for i in self._copied_outputs:

@@ -7,10 +7,15 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import optimizer as kernels
-from rl_lab.engine.launch import launch, recorder, structure, unrecorded
+from rl_lab.engine.launch import launch, launch_parts, recorder, structure, unrecorded
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor, zeros, zeros_like
 from rl_lab.engine.ops.table import address_table
+from rl_lab.engine.primitive import Primitive
+from rl_lab.engine.tensor import view
+
+CUT = 32_768  # elements from which a step is cut for two cores
+CYCLES_AN_ELEMENT = 3
 
 
 def _require(name: str, value: float, low: float, high: float = float("inf")) -> None:
@@ -39,6 +44,22 @@ class Group(dict):
             self[key] = value
 
 
+def _halves(rows: list[tuple], total: int) -> list[list[tuple]]:
+    """The rows in two lists of equally many elements; the row in the middle is cut."""
+    first: list[tuple] = []
+    second: list[tuple] = []
+    before = 0
+    for row in rows:
+        size = row[0].numel()
+        cut = min(max(total // 2 - before, 0), size)
+        for half, low, high in ((first, 0, cut), (second, cut, size)):
+            if high > low:
+                *elements, step = row
+                half.append((*[view(x, (high - low,), None, x.offset + low) for x in elements], step))
+        before += size
+    return [first, second]
+
+
 class Optimizer:
     """Base of the optimisers: parameter groups, each with its settings and state.
 
@@ -47,6 +68,7 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()
     """Names of the state tensors of a parameter, in the order of the kernel's table."""
+    kernel: Primitive
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = defaults
@@ -118,14 +140,28 @@ class Optimizer:
                 padding = [p] * (kernels.COLUMNS - 3 - len(moments))
                 rows.append((p, gradient.contiguous(), *moments, *padding, state["step"]))
             if rows:
-                table, sizes = address_table(rows)
-                self.launch(table, sizes, len(rows), group)
+                self._change(rows, group)
                 for row in rows:
                     row[0].storage.version += 1
         return loss
 
-    def launch(self, table: Any, sizes: Any, count: int, group: Group) -> None:
-        raise TypeError(f"{type(self).__name__} has no launch()")
+    def _change(self, rows: list[tuple], group: Group) -> None:
+        """Launch the kernel over the rows of the table; a step of many elements in two parts for two cores."""
+        table, sizes = address_table(rows)
+        launch(kernels.advance, (table,), (len(rows),))
+        total = sum([row[0].numel() for row in rows])
+        if total < CUT:
+            launch(self.kernel, (table, sizes, group.rate), (len(rows), *self.numbers(group)))
+            return
+        parts: list[Any] = []
+        for half in _halves(rows, total):
+            tensors = (*address_table(half), group.rate)
+            parts.append((tensors, (0, 0, 0), (len(half), *self.numbers(group))))
+        launch_parts(self.kernel, parts, CYCLES_AN_ELEMENT * total)
+
+    def numbers(self, group: Group) -> tuple[float, ...]:
+        """The kernel's settings after the number of parameters."""
+        raise TypeError(f"{type(self).__name__} has no numbers()")
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -162,6 +198,8 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013)."""
 
+    kernel = kernels.sgd
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -183,15 +221,15 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
-    def launch(self, table: Any, sizes: Any, count: int, group: Group) -> None:
-        numbers = (count, group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"])
-        launch(kernels.sgd, (table, sizes, group.rate), numbers)
+    def numbers(self, group: Group) -> tuple[float, ...]:
+        return group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"]
 
 
 class Adam(Optimizer):
     """Adam (Kingma and Ba 2015); weight decay is added to the gradient."""
 
     slots = ("exp_avg", "exp_avg_sq")
+    kernel = kernels.adam
     decoupled = False
 
     def __init__(
@@ -214,9 +252,8 @@ class Adam(Optimizer):
         for i, beta in enumerate(group["betas"]):
             _require(f"betas[{i}]", beta, 0.0, 1.0)
 
-    def launch(self, table: Any, sizes: Any, count: int, group: Group) -> None:
-        settings = (*group["betas"], group["eps"], group["weight_decay"], self.decoupled, group["maximize"])
-        launch(kernels.adam, (table, sizes, group.rate), (count, *settings))
+    def numbers(self, group: Group) -> tuple[float, ...]:
+        return *group["betas"], group["eps"], group["weight_decay"], self.decoupled, group["maximize"]
 
 
 class AdamW(Adam):

@@ -1,20 +1,19 @@
 """Optimiser steps. One launch updates every parameter of a group.
 
 ``table[COLUMNS * i:]`` holds the addresses of parameter i, its gradient, its first and second state buffers and its int64 step
-counter; ``sizes[i]`` is its number of elements. The learning rate stands in a buffer, so that a schedule changes it under a
+counter; ``sizes[i]`` is its number of elements. `advance` goes before a step, which may then be cut into launches for several
+cores. The learning rate stands in a buffer, so that a schedule changes it under a
 recorded program.
 """
 
 import numpy as np
-from numba import njit, prange, types
+from numba import types
 from numba.extending import intrinsic
 
-from rl_lab.engine.kernels.cores import cycles, may_share, note_region, region_state
 from rl_lab.engine.primitive import In, InInt, Int, Out, Real, primitive
 
 F = np.float32
 COLUMNS = 5
-BLOCK = 8192  # elements of a parameter that one core updates at a time; elementwise, so the cut changes no bit
 
 
 def _at(kind):
@@ -50,8 +49,7 @@ def sgd(
         row = COLUMNS * i
         p, g, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
         step = _counter(table[row + 4])
-        first = step[0] == 0
-        step[0] += 1
+        first = step[0] == 1
         if mu == F(0):
             for k in range(sizes[i]):
                 p[k] -= lr * (sense * g[k] + decay * p[k])
@@ -63,26 +61,15 @@ def sgd(
             p[k] -= lr * (d + mu * velocity if nesterov else velocity)
 
 
-@njit(error_model="numpy")
-def _adam_part(p, g, m, v, low, high, constants):
-    b1, b2, c1, c2, sense, keep, coupled, scale, root, epsilon = constants
-    for k in range(low, high):
-        old = p[k]
-        d = sense * g[k] + coupled * old
-        first = b1 * m[k] + c1 * d
-        second = b2 * v[k] + c2 * d * d
-        m[k] = first
-        v[k] = second
-        p[k] = keep * old - scale * first / (np.sqrt(second) * root + epsilon)
+@primitive
+def advance(table: InInt, count: Int):
+    """Add one to every parameter's step counter."""
+    for i in range(count):
+        step = _counter(table[COLUMNS * i + 4])
+        step[0] += 1
 
 
-@njit(parallel=True, nogil=True, error_model="numpy")
-def _adam_blocks(p, g, m, v, size, blocks, constants):
-    for t in prange(blocks):
-        _adam_part(p, g, m, v, t * size // blocks, (t + 1) * size // blocks, constants)
-
-
-@primitive(starts_threads=True)
+@primitive
 def adam(
     table: InInt,
     sizes: InInt,
@@ -100,22 +87,21 @@ def adam(
     c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
     keep = F(1) - lr * decay if decoupled else F(1)
     coupled = F(0) if decoupled else decay
-    state = region_state()
     for i in range(count):
         row = COLUMNS * i
         p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
         step = _counter(table[row + 4])
-        step[0] += 1
         # corrections in float64: 1 - beta2**t loses half its digits in float32 while t is small
         scale = F(float(lr) / (1.0 - beta1 ** step[0]))
         root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
-        constants = (b1, b2, c1, c2, sense, keep, coupled, scale, root, epsilon)
-        if sizes[i] < BLOCK or not may_share(state):
-            _adam_part(p, g, m, v, 0, sizes[i], constants)
-        else:
-            begin = cycles()
-            _adam_blocks(p, g, m, v, sizes[i], (sizes[i] + BLOCK - 1) // BLOCK, constants)
-            note_region(state, cycles() - begin, 3 * sizes[i])
+        for k in range(sizes[i]):
+            old = p[k]
+            d = sense * g[k] + coupled * old
+            first = b1 * m[k] + c1 * d
+            second = b2 * v[k] + c2 * d * d
+            m[k] = first
+            v[k] = second
+            p[k] = keep * old - scale * first / (np.sqrt(second) * root + epsilon)
 
 
 @primitive

@@ -313,15 +313,17 @@ def minimum(a: Any, b: Any) -> "Tensor":
     return attach(binary(kernels.minimum, a, b), _minimum_rule, (a, b), (a, b), (a.shape, b.shape))
 
 
-def _no_zero(b: Any, name: str) -> None:
-    if bool(eq(b, 0).any()):
+def _no_zero(divisor: Any, name: str) -> None:
+    """Integers have no infinity: raise before the launch. A number in the code is checked without reading a tensor."""
+    if divisor == 0 if isinstance(divisor, (int, np.integer)) else bool(eq(divisor, 0).any()):
         raise ZeroDivisionError(f"{name} of integers by zero")
 
 
 def floor_divide(a: Any, b: Any) -> "Tensor":
+    divisor = b
     a, b = promote(a, b)
     if a.dtype is not float32:
-        _no_zero(b, "floor_divide")
+        _no_zero(divisor, "floor_divide")
         return _integer(kernels.floordiv_int, a.to(int64), b.to(int64))
     return floor(div(a, b))
 
@@ -334,9 +336,10 @@ def _remainder_rule(g, node):
 
 def remainder(a: Any, b: Any) -> "Tensor":
     """Python's a % b: the result has the sign of b."""
+    divisor = b
     a, b = promote(a, b)
     if a.dtype is not float32:
-        _no_zero(b, "remainder")
+        _no_zero(divisor, "remainder")
         return _integer(kernels.remainder_int, a.to(int64), b.to(int64))
     saved = (a if b.needs_grad else None, b if b.needs_grad else None)
     return attach(binary(kernels.remainder, a, b), _remainder_rule, (a, b), saved, (a.shape, b.shape))

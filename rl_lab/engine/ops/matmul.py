@@ -8,13 +8,16 @@ from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as kernels
 from rl_lab.engine.kernels.elementwise import add_into
-from rl_lab.engine.launch import launch
+from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.operands import broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import contiguous_strides, empty
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
+
+TWO_BLOCKS, FOUR_BLOCKS = 1_000_000, 16_000_000  # multiply-adds from which a product is cut: below, waking a core costs more
+PRODUCTS_A_CYCLE = 16  # multiply-adds of one core, about
 
 
 def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
@@ -43,10 +46,7 @@ def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
 def _product(a: Any, b: Any) -> Any:
     """The product of tensors of at least two dimensions, off the tape."""
     if a.strides is None and b.strides is None and len(a.shape) == 2 and len(b.shape) == 2 and a.shape[1]:
-        (n, k), m = a.shape, b.shape[1]
-        out = empty((n, m))
-        launch(kernels.matmul, (out, a, b), (1, n, k, m, 0, 0))
-        return out
+        return _multiply(kernels.matmul, a, b, a.shape[0], a.shape[1], b.shape[1])
     n, k, m = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = broadcast_shape(a.shape[:-2], b.shape[:-2]) if len(a.shape) > 2 or len(b.shape) > 2 else ()
     out = empty((*batch, n, m))
@@ -58,21 +58,38 @@ def _product(a: Any, b: Any) -> Any:
     if a_transposed and b_transposed:
         with tape.no_grad():
             a, a_transposed = a.contiguous(), False
-    if a_transposed and not batch:
-        return _plain_transposed(kernels.matmul_tn, a, b, n, k, m)
     kernel = kernels.matmul_tn if a_transposed else kernels.matmul_nt if b_transposed else kernels.matmul
+    if not batch:
+        return _multiply(kernel, a, b, n, k, m)
     launch(kernel, (out, a, b), (math.prod(batch), n, k, m, a_step, b_step))
     return out
 
 
-def _plain_transposed(kernel: Any, a: Any, b: Any, n: int, k: int, m: int) -> Any:
-    """One product of contiguous matrices of which one is read as its transpose."""
+def blocks_of(n: int, k: int, m: int) -> int:
+    """Into how many parts a product is cut: by its size alone, because a part can differ in the last bit from the whole."""
+    size = n * k * m
+    return 1 if size < TWO_BLOCKS else 2 if size < FOUR_BLOCKS else 4
+
+
+def _multiply(kernel: Any, a: Any, b: Any, n: int, k: int, m: int) -> Any:
+    """The product of two matrices whose memory lies as the kernel reads it; large ones in parts for several cores."""
     out = empty((n, m))
-    blocks = kernels.blocks_of(n, k, m)
-    if blocks > 1 and kernel is kernels.matmul_tn:
-        launch(kernels.matmul_tn_blocks, (out, a, b, empty((blocks - 1, n, m))), (n, k, m))
-    else:
+    blocks = blocks_of(n, k, m)
+    if blocks == 1:
         launch(kernel, (out, a, b), (1, n, k, m, 0, 0))
+        return out
+    along_sum = kernel is kernels.matmul_tn  # whose columns are no contiguous part of a
+    cuts = [t * (k if along_sum else n) // blocks for t in range(blocks + 1)]
+    sums = [out] + [empty((n, m)) for _ in range(blocks - 1)] if along_sum else []
+    parts: list[Any] = []
+    for t, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        if along_sum:
+            parts.append(((sums[t], a, b), (0, low * n, low * m), (1, n, high - low, m, 0, 0)))
+        else:
+            parts.append(((out, a, b), (low * m, low * k, 0), (1, high - low, k, m, 0, 0)))
+    launch_parts(kernel, parts, n * k * m // PRODUCTS_A_CYCLE)
+    for part in sums[1:]:
+        elementwise_into(add_into, out, part)
     return out
 
 
@@ -83,12 +100,12 @@ def _matmul_rule(g, node):
     plain = not tape.modes.grad and g.strides is None and len(shape_a) == 2 and len(shape_b) == 2 and 0 not in g.shape
     if node.wants(0):
         if plain and b.strides is None:
-            to_a = _plain_transposed(kernels.matmul_nt, g, b, g.shape[0], g.shape[1], shape_a[1])
+            to_a = _multiply(kernels.matmul_nt, g, b, g.shape[0], g.shape[1], shape_a[1])
         else:
             to_a = fit(_matmul(g, b.transpose(-2, -1)), shape_a)
     if node.wants(1):
         if plain and a.strides is None:
-            to_b = _plain_transposed(kernels.matmul_tn, a, g, shape_b[0], g.shape[0], g.shape[1])
+            to_b = _multiply(kernels.matmul_tn, a, g, shape_b[0], g.shape[0], g.shape[1])
         else:
             to_b = fit(_matmul(a.transpose(-2, -1), g), shape_b)
     return to_a, to_b
@@ -126,7 +143,7 @@ def _linear_rule(g, node):
     if node.wants(1):
         rows, inputs = (g, x) if len(x.shape) == 2 else (g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]))
         if not tape.modes.grad and rows.strides is None and inputs.strides is None and rows.shape[0]:
-            to_weight = _plain_transposed(kernels.matmul_tn, rows, inputs, weight.shape[0], rows.shape[0], weight.shape[1])
+            to_weight = _multiply(kernels.matmul_tn, rows, inputs, weight.shape[0], rows.shape[0], weight.shape[1])
         else:
             to_weight = _matmul(rows.transpose(0, 1), inputs)
     if has_bias and node.wants(2):
@@ -148,9 +165,9 @@ def linear(x: Any, weight: Any, bias: Any = None) -> "Tensor":
     with tape.no_grad():
         rows = x if x.strides is None else x.contiguous()
     features, inputs = weight.shape
-    out = empty((*x.shape[:-1], features))
-    count = out.numel() // features if features else 0
-    launch(kernels.matmul_nt, (out, rows, weight), (1, count, inputs, features, 0, 0))
+    out = _multiply(kernels.matmul_nt, rows, weight, math.prod(x.shape[:-1]), inputs, features)
+    if len(x.shape) > 2:
+        out.shape = (*x.shape[:-1], features)
     if bias is not None:
         elementwise_into(add_into, out, bias)
     if not tape.modes.grad:
