@@ -28,6 +28,21 @@ def fuse_bias_and_activation(launches: Sequence[Any], forgotten: Sequence[tuple[
     return result
 
 
+def remove_dead(launches: Sequence[Any], forgotten: Sequence[tuple[int, int]]) -> list[Any]:
+    """Without launches whose results nobody sees, such as a loss that is differentiated but not returned."""
+    kept: list[Any] = []
+    for launch in reversed(launches):
+        outputs = [span for role, span in zip(launch.primitive.buffers, launch.spans, strict=True) if role.writes]
+        changes_inputs = launch.reached or any(role.reads and role.writes for role in launch.primitive.buffers)
+        if changes_inputs or not all(_inside(span, forgotten) and is_dead(span, kept[::-1]) for span in outputs):
+            kept.append(launch)
+    return kept[::-1]
+
+
+def _inside(span: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
+    return any(low <= span[0] and span[1] <= high for low, high in spans)
+
+
 def _fused(launches: Sequence[Any], i: int, forgotten: Sequence[tuple[int, int]]) -> Any:
     bias, activation = launches[i], launches[i + 1]
     kernel = _ACTIVATIONS.get(activation.primitive.name)
@@ -38,7 +53,7 @@ def _fused(launches: Sequence[Any], i: int, forgotten: Sequence[tuple[int, int]]
     if x != z or y == z or rows != 1 or step != 1 or count != n * m or (b0, b1) != (0, 1):
         return None
     span = bias.spans[0]
-    if not any(low <= span[0] and span[1] <= high for low, high in forgotten) or not is_dead(span, launches[i + 2 :]):
+    if not _inside(span, forgotten) or not is_dead(span, launches[i + 2 :]):
         return None
     lengths = (activation.row[-16:-8], bias.row[-16:-8], bias.row[-8:]) if len(bias.row) > 48 else ()
     row = struct.pack("9q", y, z, b, n, m, m, 1, 0, 1) + b"".join(lengths)

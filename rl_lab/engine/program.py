@@ -13,7 +13,7 @@ from rl_lab.engine import machine
 from rl_lab.engine.launch import Part, parts_row, parts_table, user_line
 from rl_lab.engine.memory import Block, Pool, Storage
 from rl_lab.engine.ops.indexing import IndexStatus
-from rl_lab.engine.passes import cut_for_cores, fuse_bias_and_activation, overlap
+from rl_lab.engine.passes import cut_for_cores, fuse_bias_and_activation, overlap, remove_dead
 from rl_lab.engine.primitive import ITEMSIZE, Primitive
 from rl_lab.engine.tensor import empty, new
 
@@ -139,7 +139,7 @@ class Program:
         self._expected_grads = list(recorder.expected_grads.values())
         self._final_grads = [(leaf, leaf._grad) for leaf in recorder.leaves.values()]
         forgotten = [(block.address, block.address + block.size) for blocks in self._pool.values() for block in blocks]
-        fused = fuse_bias_and_activation(recorder.launches, forgotten)
+        fused = fuse_bias_and_activation(remove_dead(recorder.launches, forgotten), forgotten)
         self.launches = [cut_for_cores(launch) for launch in fused]
         self._build()
 

@@ -1,0 +1,86 @@
+"""The number of threads changes no bit: work is cut by its size alone."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import rl_lab as rl
+from rl_lab.engine import machine
+from rl_lab.engine.kernels import elementwise
+
+SCRIPT = """
+from tests.engine.test_cores import training_digest
+print(training_digest())
+"""
+
+
+def training_digest(steps: int = 3) -> str:
+    """A hash of the parameters after steps large enough for every kind of cut: products, elementwise launches and Adam."""
+    generator = rl.Generator(3)
+    net = rl.nn.Sequential(
+        rl.nn.Linear(40, 300, generator=generator),
+        rl.nn.Tanh(),
+        rl.nn.Linear(300, 300, generator=generator),
+        rl.nn.ReLU(),
+        rl.nn.Linear(300, 5, generator=generator),
+    )
+    optimizer = rl.optim.Adam(net.parameters(), lr=1e-2)
+
+    @rl.compile
+    def step(x):
+        loss = net(x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for _ in range(steps):
+        step(rl.randn(301, 40, generator=generator))
+    assert any(launch.parts for launch in step.programs[0].launches)
+    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in net.parameters())).hexdigest()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_one_two_and_four_threads_agree(threads):
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env={**os.environ, "NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split()[-1] == training_digest()
+
+
+def test_small_work_is_not_shared():
+    step = rl.compile(lambda x: (x @ x).tanh() + 1.0)
+    step(rl.randn(64, 64, generator=rl.Generator(0)))
+    assert not any(launch.parts for launch in step.programs[0].launches)
+
+
+@pytest.mark.parametrize("shape", [(70_001,), (301, 230), (2, 40_000), (1, 70_000)])
+def test_a_cut_launch_equals_the_whole(shape):
+    """Recorded launches are cut, eager ones are not."""
+    rng = np.random.default_rng(1)
+    a, b = rl.tensor(rng.standard_normal(shape)), rl.tensor(rng.standard_normal(shape[-1:]))
+    function = rl.no_grad()(lambda a, b: ((a + b).tanh() * a, rl.where(a > b, a, b), a.clone().mul_(b), b - a))
+    recorded = rl.compile(function)
+    recorded(a, b)
+    assert sum(bool(launch.parts) for launch in recorded.programs[0].launches) >= 5
+    for ours, eager in zip(recorded(a, b), function(a, b), strict=True):
+        assert ours.numpy().tobytes() == eager.numpy().tobytes()
+
+
+def test_parts_run_each_once():
+    """in_parallel over rows of a kernel, with more parts than cores."""
+    x = rl.arange(100).float()
+    out = rl.zeros(100)
+    rows = [elementwise.neg.pack(out.address + 40 * t, x.address + 40 * t, 1, 10, 0, 1) for t in range(10)]
+    table = np.frombuffer(b"".join(elementwise.neg.address.to_bytes(8, "little") + row for row in rows), np.int64).copy()
+    machine.in_parallel.call(machine.in_parallel.pack(table.ctypes.data, 10, len(table) // 10, 1000))
+    assert out.tolist() == [-float(i) for i in range(100)]
