@@ -77,7 +77,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
         check_spaces(agent_class, options.agent, env, probe.single_observation_space, probe.single_action_space)
     finally:
         probe.close()
-    used = ", ".join(f"{key} {value}" for key, value in preset.items())
+    used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
     return Plan(options, agent_class, config, used)
 
 
@@ -154,9 +154,9 @@ class Result:
 
 
 def train(plan: Plan, progress: Progress | None = None) -> Result:
-    """Carry out a plan in a run directory of its own."""
+    """Carry out a plan in a run directory of its own, made when the agent stands."""
     options, total = plan.options, plan.config.total_timesteps
-    run = Run.create(Path(options.run_dir), run_config(plan))
+    envs = make_environments(options.env, options.num_envs)
     progress = progress or make_progress(total)
     announced = False
 
@@ -167,12 +167,16 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             announced = True
 
     previous, primitive.on_compile = primitive.on_compile, compiling
-    envs = make_environments(options.env, options.num_envs)
     begin = time.perf_counter()
+    run = None
     try:
-        logger = Logger(run.path)
         try:
             agent = plan.agent_class(plan.config, envs, options.seed)
+        except MemoryError as error:
+            raise Fault(f"not enough memory for these settings: {error}") from None
+        run = Run.create(Path(options.run_dir), run_config(plan))
+        logger = Logger(run.path)
+        try:
             exit_code = _loop(agent, plan, run, logger, progress.update, total)
             evaluation = None
             if exit_code == 0:
@@ -184,7 +188,8 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
         primitive.on_compile = previous
         progress.close()
         envs.close()
-        run.close()
+        if run is not None:
+            run.close()
     return Result(run, evaluation, agent.timesteps, time.perf_counter() - begin, exit_code)
 
 

@@ -96,6 +96,7 @@ FAULTS = {
     "a value is missing": (["--seed"], "expected one argument"),
     "stray word": (["hello"], "unexpected argument 'hello'"),
     "negative seed": (["--seed", "-3"], "--seed must be at least 0, got -3"),
+    "more memory than there is": (["--buffer-size", "1e12"], "not enough memory for these settings"),
     "no agent": (["--agent"], "expected one argument"),
     "missing config": (["--config", "nowhere.toml"], "cannot read nowhere.toml"),
 }
