@@ -14,6 +14,8 @@ from rl_lab.engine.primitive import In, InInt, Int, Out, Real, primitive
 
 F = np.float32
 COLUMNS = 5
+SMALL = F(1e-36)
+LANES = 16
 
 
 def _at(kind):
@@ -99,6 +101,9 @@ def adam(
             d = sense * g[k] + coupled * old
             first = b1 * m[k] + c1 * d
             second = b2 * v[k] + c2 * d * d
+            # a moment without gradients would end as a denormal number and stay there, at many times the cost
+            first = first if abs(first) > SMALL else F(0)
+            second = second if second > SMALL else F(0)
             m[k] = first
             v[k] = second
             p[k] = keep * old - scale * first / (np.sqrt(second) * root + epsilon)
@@ -108,11 +113,17 @@ def adam(
 def total_norm(out: Out, table: InInt, sizes: InInt, count: Int):
     """The Euclidean norm of all gradients together; only the table's second column is read."""
     total = 0.0
+    lanes = np.empty(LANES, np.float32)
     for i in range(count):
-        g, part = _floats(table[COLUMNS * i + 1]), F(0)
-        for k in range(sizes[i]):
-            part += g[k] * g[k]
-        total += part
+        g, full = _floats(table[COLUMNS * i + 1]), sizes[i] - sizes[i] % LANES
+        lanes[:] = F(0)
+        for k in range(0, full, LANES):
+            for lane in range(LANES):
+                lanes[lane] += g[k + lane] * g[k + lane]
+        for k in range(full, sizes[i]):
+            lanes[k - full] += g[k] * g[k]
+        for lane in range(LANES):
+            total += lanes[lane]
     out[0] = F(np.sqrt(total))
 
 
