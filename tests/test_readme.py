@@ -1,0 +1,35 @@
+"""The README's promises: its quick start has the form it must have, its code runs, its links and names exist."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_quick_start_is_two_commands():
+    language, block = BLOCKS[0]
+    lines = block.strip().splitlines()
+    assert language == "bash"
+    assert lines[0] == "# quick start"
+    assert lines[1:] == [
+        "pip install -e . && python -m rl_lab.train --agent dqn --env CartPole-v1",
+        'pip install -e ".[test]" && pytest',
+    ]
+
+
+def test_the_tour_runs_and_learns(capsys):
+    (tour,) = [block for language, block in BLOCKS if language == "python"]
+    assert len([line for line in tour.splitlines() if line.strip()]) <= 20
+    scope: dict = {}
+    exec(compile(tour, "README.md", "exec"), scope)
+    assert scope["loss"].item() < 0.01
+    assert len(scope["step"].programs) == 1
+    assert "matmul" in capsys.readouterr().out
+
+
+def test_every_file_that_is_named_exists():
+    named = re.findall(r"`((?:rl_lab|agents|envs|benchmarks)/[\w./]*)`", README)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
