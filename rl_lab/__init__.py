@@ -28,6 +28,10 @@ from rl_lab.engine.ops.creation import (
 from rl_lab.engine.ops.elementwise import (
     absolute,
     add,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
     ceil,
     clamp,
     cos,

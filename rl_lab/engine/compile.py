@@ -28,6 +28,9 @@ class Compiled:
     equal. Tensor and array arguments are copied in, tensors in the result are copies; all other arguments are static and must be
     hashable. Everything else that the function touches, such as parameters, optimiser state, random streams and replay storage, is
     worked on in place. Reading a value while recording raises RecordingError.
+
+    What the function does in Python happens when it is recorded and not in a replay: an attribute that it rebinds, a list that it
+    appends to, a hook added later. Keep what changes from call to call in tensors that are written to in place.
     """
 
     def __init__(self, function: Callable):

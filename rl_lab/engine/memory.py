@@ -87,7 +87,8 @@ class Storage:
     def over(cls, array: np.ndarray) -> "Storage":
         """A storage over the memory of a C-contiguous NumPy array, which it keeps alive."""
         storage = object.__new__(cls)
-        storage.owner, storage.address, storage.nbytes, storage.version = array, array.ctypes.data, array.nbytes, 0
+        storage.owner, storage.nbytes, storage.version = array, array.nbytes, 0
+        storage.address = array.__array_interface__["data"][0]  # several times as fast as array.ctypes.data
         return storage
 
     def alias(self) -> "Storage":

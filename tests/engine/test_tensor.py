@@ -91,3 +91,21 @@ def test_only_the_cpu():
         x.to("cuda")
     with pytest.raises(RuntimeError, match="cuda"):
         rl.zeros(2, device="cuda:0")
+
+
+def test_operators_on_bits():
+    """& | ^ ~ are logical for bools and bitwise for integers; floats have no bits to work on."""
+    a, b = np.array([6, -3, 0, 2**40 + 1]), np.array([3, 5, -1, 1])
+    x, y = rl.tensor(a), rl.tensor(b)
+    for ours, theirs in ((x & y, a & b), (x | y, a | b), (x ^ y, a ^ b), (~x, ~a), (x & 4, a & 4)):
+        assert ours.dtype is rl.int64
+        assert ours.tolist() == theirs.tolist()
+    p, q = rl.tensor([True, True, False]), rl.tensor([True, False, False])
+    assert [(p & q).tolist(), (p | q).tolist(), (p ^ q).tolist(), (~p).tolist()] == [
+        [True, False, False],
+        [True, True, False],
+        [False, True, False],
+        [False, False, True],
+    ]
+    with pytest.raises(TypeError, match="bitwise_and takes bool or int64"):
+        rl.tensor([1.0]) & rl.tensor([1.0])

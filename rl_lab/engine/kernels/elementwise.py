@@ -148,6 +148,9 @@ minimum_int = _binary("minimum_int", "min(a, b)", InInt, OutInt)
 # Python's floor division and remainder; a zero divisor is caught before the launch
 floordiv_int = _binary("floordiv_int", "a // b", InInt, OutInt)
 remainder_int = _binary("remainder_int", "a % b", InInt, OutInt)
+and_int = _binary("and_int", "a & b", InInt, OutInt)
+or_int = _binary("or_int", "a | b", InInt, OutInt)
+xor_int = _binary("xor_int", "a ^ b", InInt, OutInt)
 where_int = _elementwise("where_int", "a if c else b", OutInt, c=InBool, a=InInt, b=InInt)
 where_bool = _elementwise("where_bool", "a if c else b", OutBool, c=InBool, a=InBool, b=InBool)
 

@@ -72,7 +72,8 @@ def from_numpy(array: np.ndarray) -> "Tensor":
         raise TypeError(f"from_numpy takes a NumPy array, not {type(array).__name__}")
     _refuse_recording()
     kind = dtype_of_numpy(array.dtype)
-    array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
+    if array.dtype != kind.numpy or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
     return new(Storage.over(array), array.shape, None, 0, kind)
 
 

@@ -417,6 +417,29 @@ def _logical(kernel: Primitive) -> Callable[[Any, Any], Any]:
 logical_and, logical_or, logical_xor = map(_logical, (kernels.logical_and, kernels.logical_or, kernels.logical_xor))
 
 
+def _bitwise(logical: Callable[[Any, Any], Any], integer: Primitive) -> Callable[[Any, Any], Any]:
+    def apply(a: Any, b: Any) -> Any:
+        a, b = promote(a, b)
+        if a.dtype is float32:
+            raise DtypeError(f"{apply.__name__} takes bool or int64 tensors, got float32")
+        return logical(a, b) if a.dtype is bool_ else binary(integer, a, b, int64)
+
+    apply.__name__ = f"bitwise_{integer.name.removesuffix('_int')}"
+    return apply
+
+
+bitwise_and = _bitwise(logical_and, kernels.and_int)
+bitwise_or = _bitwise(logical_or, kernels.or_int)
+bitwise_xor = _bitwise(logical_xor, kernels.xor_int)
+
+
+def bitwise_not(x: Any) -> "Tensor":
+    """Not for bools, all bits changed for integers."""
+    if x.dtype is float32:
+        raise DtypeError("bitwise_not takes bool or int64 tensors, got float32")
+    return logical_not(x) if x.dtype is bool_ else -x - 1
+
+
 def logical_not(x: Any) -> "Tensor":
     return elementwise(kernels.logical_not, (x.to(bool_),), bool_)
 
@@ -560,7 +583,7 @@ class ElementwiseMethods:
         return ne(self, other) if isinstance(other, _OPERANDS) else NotImplemented
 
     __lt__, __le__, __gt__, __ge__ = map(_method, (lt, le, gt, ge))
-    __and__, __or__, __xor__, __invert__ = map(_method, (logical_and, logical_or, logical_xor, logical_not))
+    __and__, __or__, __xor__, __invert__ = map(_method, (bitwise_and, bitwise_or, bitwise_xor, bitwise_not))
 
     add_ = __iadd__ = _in_place(add, kernels.add_into)
     sub_ = __isub__ = _in_place(sub, kernels.sub_into)
