@@ -26,16 +26,18 @@ def products_alone(label: str) -> Callable[[], object]:
     layers = list(zip(sizes, sizes[1:], strict=False))
     weights = [rl.randn(b, a) for a, b in layers]
     values = [rl.randn(batch, size) for size in sizes]
+    results = []  # held here, or the recorded program would leave out what nobody sees
 
     @rl.no_grad()
     def run():
+        results.clear()
         for _ in range(2):  # the target's forward and the network's own
             for weight, x in zip(weights, values, strict=False):
-                x @ weight.T
+                results.append(x @ weight.T)
         for i, weight in reversed(list(enumerate(weights))):
-            values[i + 1].T @ values[i]
+            results.append(values[i + 1].T @ values[i])
             if i:
-                values[i + 1] @ weight
+                results.append(values[i + 1] @ weight)
 
     return rl.compile(run)
 
