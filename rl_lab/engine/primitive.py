@@ -22,6 +22,8 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, overload
 
+from rl_lab.engine.threads import limit_blas_threads, start_threads
+
 # --- roles of a kernel's parameters ----------------------------------------------------------------------------------
 
 
@@ -199,8 +201,6 @@ class Primitive:
             if self._compiled is not None:
                 return
             if self.starts_threads:
-                from rl_lab.engine.machine import limit_blas_threads, start_threads
-
                 start_threads()
             exec(compile(self._source, self._filename, "exec"), self._namespace)
             decorate = numba.cfunc(types.void(types.int64), cache=True, error_model="numpy")
