@@ -64,7 +64,6 @@ def test_a_run_is_repeated_from_its_config(workplace):
 
 def test_the_log_can_be_read_back(workplace):
     run_train(*SHORT)
-    pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event
 
     (events,) = only_run().glob("events.out.tfevents.*")

@@ -1,0 +1,78 @@
+"""Comparisons, logic and bits. Their results carry no gradient."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.errors import DtypeError
+from rl_lab.engine.kernels import elementwise as kernels
+from rl_lab.engine.ops.operands import as_float, binary, elementwise, promote
+from rl_lab.engine.primitive import Primitive
+
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
+
+
+def _comparison(name: str) -> Callable[[Any, Any], Any]:
+    def compare(a: Any, b: Any) -> Any:
+        a, b = promote(a, b)
+        if a.dtype is bool_:
+            a, b = a.to(int64), b.to(int64)
+        kernel = (kernels.compare if a.dtype is float32 else kernels.compare_int)[name]
+        return binary(kernel, a, b, bool_)
+
+    compare.__name__ = name
+    return compare
+
+
+eq, ne, lt, le, gt, ge = (_comparison(name) for name in ("eq", "ne", "lt", "le", "gt", "ge"))
+
+
+def _logical(kernel: Primitive) -> Callable[[Any, Any], Any]:
+    def apply(a: Any, b: Any) -> Any:
+        a, b = promote(a, b)
+        return elementwise(kernel, (a.to(bool_), b.to(bool_)), bool_)
+
+    apply.__name__ = kernel.name
+    return apply
+
+
+logical_and, logical_or, logical_xor = map(_logical, (kernels.logical_and, kernels.logical_or, kernels.logical_xor))
+
+
+def _bitwise(logical: Callable[[Any, Any], Any], integer: Primitive) -> Callable[[Any, Any], Any]:
+    def apply(a: Any, b: Any) -> Any:
+        a, b = promote(a, b)
+        if a.dtype is float32:
+            raise DtypeError(f"{apply.__name__} takes bool or int64 tensors, got float32")
+        return logical(a, b) if a.dtype is bool_ else binary(integer, a, b, int64)
+
+    apply.__name__ = f"bitwise_{integer.name.removesuffix('_int')}"
+    return apply
+
+
+bitwise_and = _bitwise(logical_and, kernels.and_int)
+bitwise_or = _bitwise(logical_or, kernels.or_int)
+bitwise_xor = _bitwise(logical_xor, kernels.xor_int)
+
+
+def bitwise_not(x: Any) -> "Tensor":
+    """Not for bools, all bits changed for integers."""
+    if x.dtype is float32:
+        raise DtypeError("bitwise_not takes bool or int64 tensors, got float32")
+    return logical_not(x) if x.dtype is bool_ else -x - 1
+
+
+def logical_not(x: Any) -> "Tensor":
+    return elementwise(kernels.logical_not, (x.to(bool_),), bool_)
+
+
+def _test(kernel: Primitive) -> Callable[[Any], Any]:
+    def apply(x: Any) -> Any:
+        return elementwise(kernel, (as_float(x),), bool_)
+
+    apply.__name__ = kernel.name
+    return apply
+
+
+isnan, isinf, isfinite = map(_test, (kernels.isnan, kernels.isinf, kernels.isfinite))
