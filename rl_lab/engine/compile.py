@@ -163,6 +163,11 @@ def _outputs(result: Any, found: list[Any]) -> Callable[[list[Any]], Any]:
     if isinstance(result, dict):
         items = {key: _outputs(value, found) for key, value in result.items()}
         return lambda outputs: {key: part(outputs) for key, part in items.items()}
+    if not isinstance(result, (bool, int, float, str, np.generic, type(None))):
+        raise RecordingError(
+            f"a compiled function returned a {type(result).__name__}, at {user_line()}: return tensors, numbers, strings, None, "
+            "or tuples, lists and dicts of them, whose tensors can be copied"
+        )
     return lambda outputs: result
 
 

@@ -68,12 +68,12 @@ def cut_for_cores(launch: Any) -> Any:
     The halves are those of a matrix product's rows: each core goes on with what it has in its own cache.
     """
     primitive = launch.primitive
-    if not primitive.elementwise or launch.parts or len(launch.row) != 8 * len(primitive.roles):
+    if not primitive.elementwise or launch.parts:
         return launch
     count = len(primitive.buffers)
-    cells = struct.unpack(f"{len(primitive.roles)}q", launch.row)
-    addresses, (n, m), strides = cells[:count], cells[count : count + 2], cells[count + 2 :]
-    operands = count - len(strides) // 2  # of the buffers, those before these have no strides of their own: the output
+    cells, width = struct.unpack(f"{len(launch.row) // 8}q", launch.row), len(primitive.roles)
+    addresses, (n, m), strides = cells[:count], cells[count : count + 2], cells[count + 2 : width]
+    lengths = cells[width:]  # of the buffers, where kernels check their indices
     if n * m < CUT or (n == 1 and m < 2):
         return launch
     sizes = [ITEMSIZE[role.dtype] for role in primitive.buffers]
@@ -85,9 +85,9 @@ def cut_for_cores(launch: Any) -> Any:
         else:
             low, high = half * n // 2, (half + 1) * n // 2
             steps, shape = (m, *strides[0::2]), (high - low, m)
-        steps = steps if operands == 1 else steps[1:]
         moved = [address + low * step * size for address, step, size in zip(addresses, steps, sizes, strict=True)]
-        parts.append(struct.pack(f"{len(cells)}q", *moved, *shape, *strides))
+        left = [length - low * step for length, step in zip(lengths, steps, strict=False)]
+        parts.append(struct.pack(f"{len(cells)}q", *moved, *shape, *strides, *left))
     return replace(launch, parts=tuple(parts), cycles=2 * n * m)
 
 

@@ -774,3 +774,14 @@ def test_programs_show_themselves():
     assert HERE in table
     assert "adam" in table
     assert str(len(program.launches)) in repr(program)
+
+
+def test_a_result_that_cannot_be_copied_is_refused():
+    """An object might hold tensors of the program, which the next replay overwrites."""
+
+    class Box:
+        def __init__(self, value):
+            self.value = value
+
+    with pytest.raises(RecordingError, match=r"returned a Box.*test_compile\.py"):
+        rl.compile(lambda x: Box(x + 1.0))(rl.ones(2))

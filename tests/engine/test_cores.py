@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import rl_lab as rl
-from rl_lab.engine import machine
 from rl_lab.engine.kernels import elementwise
+from rl_lab.engine.launch import launch_parts
 
 SCRIPT = """
 from tests.engine.test_cores import training_digest
@@ -77,10 +77,7 @@ def test_a_cut_launch_equals_the_whole(shape):
 
 
 def test_parts_run_each_once():
-    """in_parallel over rows of a kernel, with more parts than cores."""
-    x = rl.arange(100).float()
-    out = rl.zeros(100)
-    rows = [elementwise.neg.pack(out.address + 40 * t, x.address + 40 * t, 1, 10, 0, 1) for t in range(10)]
-    table = np.frombuffer(b"".join(elementwise.neg.address.to_bytes(8, "little") + row for row in rows), np.int64).copy()
-    machine.in_parallel.call(machine.in_parallel.pack(table.ctypes.data, 10, len(table) // 10, 1000))
+    """More parts than cores, each at its own place."""
+    x, out = rl.arange(100).float(), rl.zeros(100)
+    launch_parts(elementwise.neg, [((out, x), (10 * t, 10 * t), (1, 10, 0, 1)) for t in range(10)], cycles=1000)
     assert out.tolist() == [-float(i) for i in range(100)]
