@@ -25,8 +25,8 @@ class Launch:
     """One recorded launch: the primitive, its row, and the user's line that caused it.
 
     ``shapes`` are those of its buffers, ``spans`` the bytes from the first to the last that they cover, ``reached`` the bytes that
-    it reads or writes through a table of addresses; ``parts``, if any, are rows that do
-    the same work on several cores, of about ``cycles`` together.
+    it reads or writes through a table of addresses; ``parts``, if any, are rows that do the same work on several cores, of about
+    ``cycles`` together.
     """
 
     primitive: Primitive
@@ -78,13 +78,17 @@ class Recorder:
         self._lines: dict[str, str] = {}
         self._tables: dict[int, tuple[Span, ...]] = {}
 
-    def record(self, primitive: Primitive, tensors: tuple, row: bytes) -> None:
+    def _note_outside(self, primitive: Primitive, tensors: tuple) -> None:
+        """Keep memory from outside alive, and remember what of it is written to."""
         for tensor, role in zip(tensors, primitive.buffers, strict=True):
             storage = tensor.storage
             if not self._is_ours(storage):
                 self.outside[id(storage)] = storage
                 if role.writes:
                     self.written[id(storage)] = storage
+
+    def record(self, primitive: Primitive, tensors: tuple, row: bytes) -> None:
+        self._note_outside(primitive, tensors)
         line = user_line()
         reached: tuple[Span, ...] = sum([self._tables.get(id(tensor.storage), ()) for tensor in tensors], ())
         shapes, spans = tuple([tensor.shape for tensor in tensors]), tuple([span_of(tensor) for tensor in tensors])
@@ -92,10 +96,9 @@ class Recorder:
 
     def record_parts(self, primitive: Primitive, parts: Sequence[Part], rows: list[bytes], cycles: int) -> None:
         self.record(primitive, parts[0][0], rows[0])
+        for tensors, _, _ in parts[1:]:
+            self._note_outside(primitive, tensors)
         extra = {id(t): t for tensors, _, _ in parts[1:] for t in tensors}
-        for tensor in extra.values():
-            if not self._is_ours(tensor.storage):
-                self.outside[id(tensor.storage)] = self.written[id(tensor.storage)] = tensor.storage
         whole = self.launches[-1]
         reached = sum([self._tables.get(id(t.storage), ()) for t in extra.values()], tuple(map(span_of, extra.values())))
         self.launches[-1] = replace(whole, parts=tuple(rows), cycles=cycles, reached=whole.reached + reached)

@@ -81,3 +81,16 @@ def test_parts_run_each_once():
     x, out = rl.arange(100).float(), rl.zeros(100)
     launch_parts(elementwise.neg, [((out, x), (10 * t, 10 * t), (1, 10, 0, 1)) for t in range(10)], cycles=1000)
     assert out.tolist() == [-float(i) for i in range(100)]
+
+
+def test_a_replay_that_only_reads_a_weight_leaves_its_version():
+    """Also where the product is cut: a graph that saved the weight before can still be differentiated."""
+    weight = rl.randn(256, 256, generator=rl.Generator(1)).requires_grad_()
+    forward = rl.compile(rl.no_grad()(lambda x: x @ weight))
+    x = rl.randn(128, 256, generator=rl.Generator(2))
+    forward(x)
+    assert any(launch.parts for launch in forward.programs[0].launches)
+    saved = (weight * weight).sum()
+    forward(x)
+    saved.backward()
+    assert weight.grad.tolist() == (2.0 * weight).tolist()
