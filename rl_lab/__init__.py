@@ -3,6 +3,7 @@
 ``import rl_lab as rl`` gives PyTorch's names for tensors: ``rl.tensor``, ``rl.no_grad``, ``rl.nn``, ``rl.optim``.
 """
 
+import envs  # registers rl_lab/CartPole-v1 and the others with Gymnasium
 from rl_lab import autograd, nn, optim
 from rl_lab.engine import errors
 from rl_lab.engine.compile import compile

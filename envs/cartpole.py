@@ -1,0 +1,103 @@
+"""CartPole-v1: a twin of Gymnasium's, and one that hides the velocities.
+
+The equations of Barto, Sutton and Anderson 1983, "Neuronlike adaptive elements that can solve difficult learning control problems",
+in Gymnasium's form and order of operations, which decide the last bit.
+"""
+
+import math
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from envs.stream import uniform
+from envs.vector import NativeVectorEnv
+from envs.world import World, kernel
+
+MASS_POLE, HALF_LENGTH = 0.1, 0.5
+TOTAL_MASS, POLE_MASS_LENGTH = MASS_POLE + 1.0, MASS_POLE * HALF_LENGTH
+ANGLE_LIMIT, POSITION_LIMIT = 12 * 2 * math.pi / 360, 2.4
+PARAMETERS = {
+    "gravity": 9.8,
+    "force_mag": 10.0,
+    "tau": 0.02,
+    "sutton_barto_reward": 0.0,
+    "reset_low": -0.05,
+    "reset_high": 0.05,
+}
+GRAVITY, FORCE, TAU, SUTTON_BARTO, LOW, HIGH = range(4, 10)
+
+
+@kernel
+def reset(state, stream):
+    for i in range(4):
+        state[i] = uniform(stream, state[LOW], state[HIGH])
+
+
+@kernel
+def step(state, action, stream):
+    """Position, velocity, angle and angular velocity one Euler step later; +1 a step, or 0 and -1 at the fall (Sutton and Barto)."""
+    x, x_dot, theta, theta_dot = state[0], state[1], state[2], state[3]
+    force = state[FORCE] if action[0] == 1.0 else -state[FORCE]
+    cosine, sine = math.cos(theta), math.sin(theta)
+    pull = (force + POLE_MASS_LENGTH * (theta_dot * theta_dot) * sine) / TOTAL_MASS
+    theta_acceleration = (state[GRAVITY] * sine - cosine * pull) / (
+        HALF_LENGTH * (4.0 / 3.0 - MASS_POLE * (cosine * cosine) / TOTAL_MASS)
+    )
+    x_acceleration = pull - POLE_MASS_LENGTH * theta_acceleration * cosine / TOTAL_MASS
+    tau = state[TAU]
+    x, x_dot = x + tau * x_dot, x_dot + tau * x_acceleration
+    theta, theta_dot = theta + tau * theta_dot, theta_dot + tau * theta_acceleration
+    state[0], state[1], state[2], state[3] = x, x_dot, theta, theta_dot
+    fallen = x < -POSITION_LIMIT or x > POSITION_LIMIT or theta < -ANGLE_LIMIT or theta > ANGLE_LIMIT
+    if state[SUTTON_BARTO] != 0.0:
+        return (-1.0 if fallen else 0.0), fallen
+    return 1.0, fallen
+
+
+@kernel
+def observe(state, observation):
+    for i in range(4):
+        observation[i] = np.float32(state[i])
+
+
+@kernel
+def observe_positions(state, observation):
+    observation[0], observation[1] = np.float32(state[0]), np.float32(state[2])
+
+
+_HIGH = np.array([POSITION_LIMIT * 2, np.inf, ANGLE_LIMIT * 2, np.inf], np.float32)
+_RESET_OPTIONS = {"low": "reset_low", "high": "reset_high"}
+
+
+class CartPoleVectorEnv(NativeVectorEnv):
+    """Twin of CartPole-v1."""
+
+    world = World(
+        name="CartPole",
+        state_size=4,
+        observation_space=Box(-_HIGH, _HIGH, dtype=np.float32),
+        action_space=Discrete(2),
+        reset=reset,
+        step=step,
+        observe=observe,
+        parameters=PARAMETERS,
+        options=_RESET_OPTIONS,
+    )
+    scalar_id = "CartPole-v1"
+
+
+class CartPoleMaskedVectorEnv(NativeVectorEnv):
+    """CartPole that shows the positions of cart and pole and no velocity: the agent has to remember."""
+
+    world = World(
+        name="CartPoleMasked",
+        state_size=4,
+        observation_space=Box(-_HIGH[::2], _HIGH[::2], dtype=np.float32),
+        action_space=Discrete(2),
+        reset=reset,
+        step=step,
+        observe=observe_positions,
+        parameters=PARAMETERS,
+        options=_RESET_OPTIONS,
+    )
+    scalar_id = "CartPole-v1"

@@ -1,0 +1,63 @@
+"""Pendulum-v1: a twin of Gymnasium's."""
+
+import math
+
+import numpy as np
+from gymnasium.spaces import Box
+
+from envs.stream import uniform
+from envs.vector import NativeVectorEnv
+from envs.world import World, kernel
+
+MAX_SPEED, MAX_TORQUE, TIME_STEP = 8.0, 2.0, 0.05
+# Squares are powers with an exponent that the compiler does not know: Gymnasium's scalars go through the C library's pow, which now
+# and then differs from a product in the last bit.
+PARAMETERS = {"g": 10.0, "x_init": math.pi, "y_init": 1.0, "square": 2.0}
+G, X_INIT, Y_INIT, SQUARE = range(2, 6)
+
+
+@kernel
+def reset(state, stream):
+    state[0] = uniform(stream, -state[X_INIT], state[X_INIT])
+    state[1] = uniform(stream, -state[Y_INIT], state[Y_INIT])
+
+
+@kernel
+def step(state, action, stream):
+    """Angle and angular velocity 0.05 s later; the cost of the angle, the speed and the torque, negative."""
+    theta, speed, square = state[0], state[1], state[SQUARE]
+    torque = np.float32(min(max(np.float32(action[0]), np.float32(-MAX_TORQUE)), np.float32(MAX_TORQUE)))
+    angle = ((theta + np.pi) % (2 * np.pi)) - np.pi
+    effort = np.float32(0.001) * np.float32(torque ** np.float32(square))
+    cost = angle**square + 0.1 * speed**square + np.float64(effort)
+    push = np.float64(np.float32(3.0) * torque)
+    speed = speed + (3 * state[G] / 2.0 * math.sin(theta) + push) * TIME_STEP
+    speed = min(max(speed, -MAX_SPEED), MAX_SPEED)
+    state[0], state[1] = theta + speed * TIME_STEP, speed
+    return -cost, False
+
+
+@kernel
+def observe(state, observation):
+    observation[0], observation[1] = np.float32(math.cos(state[0])), np.float32(math.sin(state[0]))
+    observation[2] = np.float32(state[1])
+
+
+_HIGH = np.array([1.0, 1.0, MAX_SPEED], np.float32)
+
+
+class PendulumVectorEnv(NativeVectorEnv):
+    """Twin of Pendulum-v1."""
+
+    world = World(
+        name="Pendulum",
+        state_size=2,
+        observation_space=Box(-_HIGH, _HIGH, dtype=np.float32),
+        action_space=Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32),
+        reset=reset,
+        step=step,
+        observe=observe,
+        parameters=PARAMETERS,
+        options={"x_init": "x_init", "y_init": "y_init"},
+    )
+    scalar_id = "Pendulum-v1"
