@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
-from rl_lab.collect import VectorCollector
+from rl_lab.collect import Collector, Moment
 from rl_lab.data import ReplayBuffer, Transitions
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, mlp
@@ -65,12 +65,13 @@ class DQN:
         self.target_network = copy_of(self.q_network)
         self.optimizer = rl.optim.Adam(self.q_network.parameters(), lr=config.learning_rate)
         self.replay = ReplayBuffer(config.buffer_size, (inputs,), (), np.int64, replay_stream)
+        self.epsilon_now = rl.ones(())
         environment_seed = int(environment_stream.seed_sequence.generate_state(1)[0])
-        self.collector = VectorCollector(envs, environment_seed)
+        self.collector = Collector(envs, self.explore, environment_seed, config.compile)
         self.timesteps = 0
         self.target_age = 0
         record = rl.compile if config.compile else lambda function: function
-        self._update, self._greedy, self._explore = record(self.update), record(self.greedy), record(self.explore)
+        self._update, self._greedy = record(self.update), record(self.greedy)
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
@@ -115,34 +116,34 @@ class DQN:
         """argmax_a Q(s, a) for observations (batch, inputs)."""
         return self.q_network(observations).argmax(1)
 
-    @rl.no_grad()
-    def explore(self, observations: rl.Tensor, epsilon: rl.Tensor) -> rl.Tensor:
+    def explore(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Greedy actions, each replaced by a random one with probability epsilon."""
-        count = len(observations)
-        random = rl.randint(0, self.num_actions, (count,), generator=self.exploration)
-        chosen = rl.rand(count, generator=self.exploration) < epsilon
-        return rl.where(chosen, random, self.greedy(observations))
+        observations = moment.observations.flatten(1)
+        random = rl.randint(0, self.num_actions, (len(observations),), generator=self.exploration)
+        chosen = rl.rand(len(observations), generator=self.exploration) < self.epsilon_now
+        return {"actions": rl.where(chosen, random, self.greedy(observations))}
 
     def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
         """Greedy actions, or epsilon-greedy ones, for observations of shape (batch, ...)."""
         flat = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
-        if deterministic:
-            actions = self._greedy(rl.as_tensor(flat))
-        else:
-            actions = self._explore(rl.as_tensor(flat), rl.as_tensor(np.array(self.epsilon, np.float32)))
-        return actions.numpy() + self.first_action
+        actions = self._greedy(rl.as_tensor(flat)).numpy()
+        if not deterministic:
+            random = rl.randint(0, self.num_actions, (len(flat),), generator=self.exploration)
+            chosen = rl.rand(len(flat), generator=self.exploration) < self.epsilon
+            actions = np.where(chosen.numpy(), random.numpy(), actions)
+        return actions + self.first_action
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, float]:
         """Collect ``train_frequency`` environment steps, then learn."""
-        for _ in range(max(1, self.config.train_frequency // self.num_envs)):
-            made = self.collector.step(self.act(self.collector.observations))
-            observations, following = (x.reshape(len(x), -1) for x in (made.observations, made.next_observations))
-            actions = made.actions - self.first_action
-            self.replay.add(made._replace(observations=observations, actions=actions, next_observations=following))
-            self.timesteps += self.num_envs
-            self.target_age += self.num_envs
+        steps = max(1, self.config.train_frequency // self.num_envs)
+        self.epsilon_now.fill_(self.epsilon)
+        made = self.collector.collect(steps).transitions()
+        observations, following = (x.reshape(len(x), -1) for x in (made.observations, made.next_observations))
+        self.replay.add(made._replace(observations=observations, next_observations=following))
+        self.timesteps += steps * self.num_envs
+        self.target_age += steps * self.num_envs
         metrics = self.collector.episodes()
         if self.timesteps >= self.config.learning_starts and len(self.replay):
             metrics |= self.learn()

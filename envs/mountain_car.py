@@ -78,15 +78,15 @@ def reset_continuous(state, stream):
 
 
 @kernel
-def _drive(position, velocity, force, number):
+def _drive(position, velocity, push, number):
     """One step in the width of ``number``, np.float64 or np.float32."""
     least, most, fastest = number(LEAST_POSITION), number(MOST_POSITION), number(MAX_SPEED)
     # 3 * position is as wide as the position, and the cosine is a Python float
     slope = 0.0025 * math.cos(np.float64(number(3.0) * position))
-    if -1.0 < force < 1.0:
-        change = np.float64(np.float32(np.float32(force) * np.float32(0.0015)) - np.float32(slope))
+    if -1.0 <= push <= 1.0:
+        change = np.float64(np.float32(np.float32(push) * np.float32(0.0015)) - np.float32(slope))
     else:
-        change = force * 0.0015 - slope  # a clipped force is a Python float
+        change = min(max(push, -1.0), 1.0) * 0.0015 - slope  # a clipped force is a Python float
     velocity = number(velocity + number(change))
     velocity = min(max(velocity, -fastest), fastest)
     position = min(max(number(position + velocity), least), most)
@@ -99,12 +99,11 @@ def _drive(position, velocity, force, number):
 def step_continuous(state, action, stream):
     """Position and velocity after a push in [-1, 1]; 100 at the goal, less a tenth of the push squared."""
     push = np.float64(np.float32(action[0]))
-    force = min(max(push, -1.0), 1.0)
     if state[FIRST] != 0.0:
-        position, velocity = _drive(state[0], state[1], force, np.float64)
+        position, velocity = _drive(state[0], state[1], push, np.float64)
         arrived = position >= GOAL_CONTINUOUS and velocity >= state[GOAL_VELOCITY_C]
     else:
-        narrow, slow = _drive(np.float32(state[0]), np.float32(state[1]), force, np.float32)
+        narrow, slow = _drive(np.float32(state[0]), np.float32(state[1]), push, np.float32)
         arrived = narrow >= np.float32(GOAL_CONTINUOUS) and slow >= np.float32(state[GOAL_VELOCITY_C])
         position, velocity = np.float64(narrow), np.float64(slow)
     state[0], state[1], state[FIRST] = np.float64(np.float32(position)), np.float64(np.float32(velocity)), 0.0

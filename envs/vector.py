@@ -71,7 +71,7 @@ class NativeVectorEnv(VectorEnv):
         self.states[:, world.state_size :] = list({**world.parameters, **parameters}.values())
         self.streams = np.zeros((n, 4), np.uint64)
         self._first_action = int(world.action_space.start) if isinstance(world.action_space, Discrete) else 0
-        self.actions = np.zeros((n, world.action_size))
+        self.actions = np.zeros((n, world.action_size), np.float32)
         self.observations = np.zeros((n, *self.single_observation_space.shape), np.float32)
         self.final_observations = np.zeros_like(self.observations)
         self.rewards, self.returns, self.episode_returns = np.zeros(n), np.zeros(n), np.zeros(n)
@@ -156,7 +156,7 @@ class NativeVectorEnv(VectorEnv):
         actions = np.asarray(actions)
         self.actions[:] = actions.reshape(self.actions.shape)
         if self._first_action:
-            self.actions -= self._first_action
+            self.actions -= np.float32(self._first_action)
         self._advance(self._cells_address)
         if self.cells[w.FAULT]:
             self.fault()

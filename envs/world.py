@@ -6,7 +6,7 @@ A world is written once; `envs.vector.NativeVectorEnv` and `envs.scalar.NativeEn
     step(state, action, stream)               change the state; returns the reward and whether the episode terminated
     observe(state, observation)               write what the agent sees
 
-``state`` is float64 (state_size,) followed by the world's parameters, ``action`` float64 (the number of a discrete action, or the
+``state`` is float64 (state_size,) followed by the world's parameters, ``action`` float32 (the number of a discrete action, or the
 components of a continuous one), ``stream`` a random stream (see `envs.stream`), ``observation`` float32, flattened.
 """
 
@@ -42,7 +42,7 @@ kernel = numba.njit(error_model="numpy")
     FAULT,  # set by the loop: 1 + the index of the environment that went wrong, 0 if none
     STATES,  # float64 (count, state size and parameters)
     STREAMS,  # uint64 (count, 4)
-    ACTIONS,  # float64 (count, action size)
+    ACTIONS,  # float32 (count, action size)
     OBSERVATIONS,  # float32 (count, frames, frame size): what the agent sees next
     FINAL,  # float32, the same shape: the same before any reset in this step
     REWARDS,  # float64 (count,)
@@ -93,7 +93,7 @@ def _advance(batch):
     frame_size = OBSERVATION_SIZE + time_aware
     states = carray(_float64(cells[STATES]), (count, STATE_SIZE))
     streams = carray(_uint64(cells[STREAMS]), (count, 4))
-    actions = carray(_float64(cells[ACTIONS]), (count, ACTION_SIZE))
+    actions = carray(_float32(cells[ACTIONS]), (count, ACTION_SIZE))
     observations = carray(_float32(cells[OBSERVATIONS]), (count, frames * frame_size))
     finals = carray(_float32(cells[FINAL]), (count, frames * frame_size))
     rewards, returns = carray(_float64(cells[REWARDS]), (count,)), carray(_float64(cells[RETURNS]), (count,))

@@ -1,57 +1,323 @@
-"""Collectors: a policy and environments in, transitions out."""
+"""The collector: a policy and environments in, arrays of experience out.
+
+A policy is a function of `Moment` that returns ``actions`` and whatever else belongs to them (log-probabilities, values). Its random
+numbers come from streams of its own, so it can be recorded; with native environments a whole rollout is then one native call, in
+which the recorded policy and the environments' loop take turns. Any other vector environment is stepped from Python; where it is a
+twin, the arrays are the same.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.vector import AutoresetMode
 
+import rl_lab as rl
+from envs import world as w
+from envs.vector import NativeFault, NativeVectorEnv
 from rl_lab.data import Transitions
+from rl_lab.engine import machine
+from rl_lab.engine.compile import Compiled
 from rl_lab.engine.errors import EnvironmentFault
 
 
-class VectorCollector:
-    """Steps any Gymnasium vector environment, keeping truncation apart from termination and counting episodes.
+class Moment(NamedTuple):
+    """What a policy sees of ``n`` environments.
 
-    Works with same-step autoreset (the final observation comes in ``info``) and next-step autoreset (the step after an end is a
-    reset, whose transition is left out). ``observations`` are the current ones, one per environment.
+    ``observations`` float32 (n, ...); ``elapsed`` int64 (n,), steps since the episode began, so 0 in its first moment; ``action_mask``
+    bool (n, actions), True for what is allowed, or None where the environment gives none in ``info["action_mask"]``.
     """
 
-    def __init__(self, envs: VectorEnv, seed: int):
-        self.envs, self.num_envs = envs, envs.num_envs
+    observations: Any
+    elapsed: Any
+    action_mask: Any = None
+
+
+Policy = Callable[[Moment], dict[str, Any]]
+"""Returns ``actions`` of a batch and more tensors by name, each with the batch as first dimension.
+
+Discrete actions are counted from 0, whatever the space starts at; continuous ones are clipped to the space before they are taken.
+"""
+
+
+class Rollout(NamedTuple):
+    """``steps`` steps of ``n`` environments. The arrays are the collector's own, valid until it collects again.
+
+    ``next_observations`` are those before a reset. ``valid`` is False for a step that was no step but a reset (next-step autoreset).
+    ``extras`` holds what the policy returned beside the actions.
+    """
+
+    observations: np.ndarray  # float32 (steps, n, ...)
+    actions: np.ndarray  # int64 or float32 (steps, n, ...)
+    rewards: np.ndarray  # float32 (steps, n)
+    terminated: np.ndarray  # bool (steps, n)
+    truncated: np.ndarray  # bool (steps, n)
+    next_observations: np.ndarray  # float32 (steps, n, ...)
+    elapsed: np.ndarray  # int64 (steps, n)
+    valid: np.ndarray  # bool (steps, n)
+    extras: dict[str, np.ndarray]
+    action_masks: np.ndarray | None  # bool (steps, n, actions)
+    next_action_masks: np.ndarray | None
+
+    def transitions(self) -> Transitions:
+        """The valid steps as one batch, in the order in which they happened."""
+        keep = slice(None) if self.valid.all() else self.valid.ravel()
+        size = self.rewards.size
+        parts = (self.observations, self.actions, self.rewards, self.next_observations, self.terminated)
+        return Transitions(*[part.reshape(size, *part.shape[2:])[keep] for part in parts])
+
+
+class _Storage:
+    """The arrays of rollouts of one length, and the native loop's actions for them."""
+
+    def __init__(self, steps: int, collector: "Collector"):
+        n, shape = collector.num_envs, collector.observation_shape
+        self.observations = np.zeros((steps, n, *shape), np.float32)
+        self.next_observations = np.zeros((steps, n, *shape), np.float32)
+        self.rewards, self.episode_returns = np.zeros((steps, n)), np.zeros((steps, n))
+        self.terminated, self.truncated = np.zeros((steps, n), bool), np.zeros((steps, n), bool)
+        self.elapsed, self.episode_lengths = np.zeros((steps, n), np.int64), np.zeros((steps, n), np.int64)
+        self.valid = np.ones((steps, n), bool)
+        mask = collector.action_mask
+        self.masks: Any = None if mask is None else np.zeros((steps, *mask.shape), bool)
+        self.next_masks: Any = None if mask is None else np.zeros((steps, *mask.shape), bool)
+        self.outputs: dict[str, np.ndarray] = {}
+        self.steps = steps
+        self.native: tuple[Any, int, np.ndarray, bytes] | None = None
+
+    def keep(self, t: int, outputs: dict[str, np.ndarray]) -> None:
+        """Store what the policy returned in step ``t``."""
+        for name, values in outputs.items():
+            if name not in self.outputs:
+                self.outputs[name] = np.zeros((self.steps, *values.shape), values.dtype)
+            self.outputs[name][t] = values
+
+
+class Collector:
+    """Lets a policy act in vector environments and keeps what happens.
+
+    ``envs`` is any Gymnasium vector environment that resets itself, best in the step that ends an episode, as
+    `rl_lab.experiment.environments` makes them: then every step is valid. Truncation stays apart from termination, episodes are
+    counted, and an environment that raises or returns a number that is not finite is named in an EnvironmentFault.
+    ``compile=False`` runs the policy eagerly, with the same results bit for bit.
+    """
+
+    def __init__(self, envs: Any, policy: Policy, seed: int, compile: bool = True):
+        self.envs, self.num_envs, self.seed = envs, envs.num_envs, seed
         self.mode = envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         if self.mode == AutoresetMode.DISABLED:
             raise ValueError("the collector needs environments that reset themselves: autoreset is disabled")
-        self.observations, _ = envs.reset(seed=seed)
-        self._returns = np.zeros(self.num_envs)
-        self._lengths = np.zeros(self.num_envs, np.int64)
-        self._resetting = np.zeros(self.num_envs, bool)
+        space = envs.single_observation_space
+        if not isinstance(space, Box):
+            raise ValueError(f"the collector needs Box observations, not {space}: wrap each environment in FlattenObservation")
+        self.observation_shape = space.shape
+        self._policy, self._space = policy, envs.single_action_space
+        if isinstance(self._space, Box):
+            self._low, self._high = (rl.tensor(np.asarray(b, np.float32)) for b in (self._space.low, self._space.high))
+        elif isinstance(self._space, (Discrete, MultiDiscrete)):
+            self._start = rl.tensor(np.asarray(self._space.start, np.int64))
+        else:
+            raise ValueError(f"the collector cannot act in {self._space}: it takes Discrete, MultiDiscrete and Box")
+        self._act: Any = rl.compile(self._acting) if compile else self._acting
+        self._names: tuple[str, ...] = ()
+        self._storages: dict[int, _Storage] = {}
         self._finished: list[tuple[float, int]] = []
+        self.timesteps = 0
+        observations, info = envs.reset(seed=seed)
+        self.observations = np.array(observations, np.float32)
+        self.elapsed = np.zeros(self.num_envs, np.int64)
+        self.action_mask = _mask_of(info)
+        self._returns = np.zeros(self.num_envs)
+        self._resetting = np.zeros(self.num_envs, bool)
+        self._native: Any = envs if isinstance(envs, NativeVectorEnv) and self.mode == AutoresetMode.SAME_STEP else None
+        if self._native is not None:  # what the loop writes is what the policy sees
+            self.observations, self.elapsed, self._returns = envs.observations, envs.elapsed, envs.returns
+            self._tensors = self._moment()
+            self._progress = np.zeros(1, np.int64)
 
-    def step(self, actions: np.ndarray) -> Transitions:
-        """Take one action in every environment and return the transitions that it made."""
-        before = self.observations
-        observations, rewards, terminated, truncated, info = self.envs.step(actions)
-        if not np.isfinite(rewards).all():
-            index = int(np.flatnonzero(~np.isfinite(rewards))[0])
-            raise EnvironmentFault(
-                f"environment {index} of {self.envs.spec and self.envs.spec.id} returned a reward of {rewards[index]}"
-            )
+    # --- the policy --------------------------------------------------------------------------------------------------
+
+    @rl.no_grad()
+    def _acting(self, observations: Any, elapsed: Any, action_mask: Any) -> tuple[Any, ...]:
+        """What the environments get, and after it everything that the policy returned."""
+        outputs = dict(self._policy(Moment(observations, elapsed, action_mask)))
+        self._names = tuple(outputs)
+        actions = outputs["actions"]
+        if isinstance(self._space, Box):
+            taken = rl.minimum(rl.maximum(actions, self._low), self._high)
+        elif self._native is not None:
+            taken = actions.float()  # native environments count from 0, too
+        else:
+            taken = actions + self._start
+        return taken, *outputs.values()
+
+    def _moment(self) -> tuple[Any, Any, Any]:
+        mask = None if self.action_mask is None else rl.from_numpy(self.action_mask)
+        return rl.from_numpy(self.observations), rl.from_numpy(self.elapsed), mask
+
+    # --- collecting --------------------------------------------------------------------------------------------------
+
+    def collect(self, steps: int) -> Rollout:
+        """Take ``steps`` steps in every environment."""
+        storage = self._storages.get(steps)
+        if storage is None:
+            storage = self._storages[steps] = _Storage(steps, self)
+        done = 0
+        while done < steps:
+            if self._native is not None and isinstance(self._act, Compiled) and self._run(storage, done):
+                break
+            self._step(storage, done)
+            done += 1
+        self.timesteps += steps * self.num_envs
+        self._count(storage)
+        outputs = dict(storage.outputs)
+        return Rollout(
+            storage.observations,
+            outputs.pop("actions"),
+            storage.rewards.astype(np.float32),
+            storage.terminated,
+            storage.truncated,
+            storage.next_observations,
+            storage.elapsed,
+            storage.valid,
+            outputs,
+            storage.masks,
+            storage.next_masks,
+        )
+
+    def _step(self, storage: _Storage, t: int) -> None:
+        """One step from Python."""
+        storage.observations[t], storage.elapsed[t], storage.valid[t] = self.observations, self.elapsed, ~self._resetting
+        if storage.masks is not None:
+            storage.masks[t] = self.action_mask
+        taken, *outputs = self._act(*self._moment())
+        storage.keep(t, dict(zip(self._names, [output.numpy() for output in outputs], strict=True)))
+        actions = taken.numpy()
+        if self._native is not None and isinstance(self._space, Discrete):
+            actions = actions + np.float32(self._space.start)
+        observations, rewards, terminated, truncated, info = self._guarded(self.envs.step, actions)
         ended = terminated | truncated
-        following = observations
+        if not np.isfinite(rewards).all():
+            self._fault(int(np.flatnonzero(~np.isfinite(rewards))[0]), rewards, "a reward of")
+        following: Any = np.array(observations, np.float32)
+        if not np.isfinite(following).all():
+            bad = ~np.isfinite(following).reshape(self.num_envs, -1).all(1)
+            self._fault(int(np.flatnonzero(bad)[0]), following, "the observation")
+        mask = _mask_of(info)
+        next_mask: Any = mask
         if ended.any() and self.mode == AutoresetMode.SAME_STEP:
-            following = observations.copy()
-            for i in np.flatnonzero(ended):
+            following = following.copy()
+            for i in map(int, np.flatnonzero(ended)):
                 following[i] = info["final_obs"][i]
+            if mask is not None:
+                next_mask = mask.copy()
+                for i, final in _final_masks(info, ended):
+                    next_mask[i] = final
+        storage.rewards[t], storage.terminated[t], storage.truncated[t] = rewards, terminated, truncated
+        storage.next_observations[t] = following
+        if storage.next_masks is not None:
+            storage.next_masks[t] = next_mask
+        if self._native is not None:
+            storage.episode_returns[t] = self._native.episode_returns
+            storage.episode_lengths[t] = self._native.episode_lengths
+            return
         valid = ~self._resetting
         self._returns[valid] += rewards[valid]
-        self._lengths[valid] += 1
-        for i in np.flatnonzero(ended & valid):
-            self._finished.append((float(self._returns[i]), int(self._lengths[i])))
+        self.elapsed[valid] += 1
+        storage.episode_returns[t], storage.episode_lengths[t] = self._returns, self.elapsed
         self._returns[ended] = 0.0
-        self._lengths[ended] = 0
+        self.elapsed[ended] = 0
         if self.mode == AutoresetMode.NEXT_STEP:
             self._resetting = ended
-        self.observations = observations
-        transitions = Transitions(before, actions, rewards, following, terminated)
-        return transitions if valid.all() else Transitions(*[values[valid] for values in transitions])
+        self.observations = np.array(observations, np.float32)
+        self.action_mask = mask
+
+    def _guarded(self, call: Callable, *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except EnvironmentFault:
+            raise
+        except NativeFault as error:
+            raise EnvironmentFault(f"{error}, {self.timesteps} steps into the run") from error
+        except Exception as error:
+            name = self.envs.spec.id if self.envs.spec else type(self.envs.unwrapped).__name__
+            message = str(error).strip().splitlines()
+            detail = f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
+            raise EnvironmentFault(f"{name} failed at step {self.timesteps} (seed {self.seed}): {detail}") from error
+
+    def _fault(self, index: int, values: np.ndarray, what: str) -> None:
+        name = self.envs.spec.id if self.envs.spec else type(self.envs.unwrapped).__name__
+        raise EnvironmentFault(
+            f"environment {index} of {name} (seed {self.seed + index}) returned {what} {values[index]} "
+            f"at step {int(self.elapsed[index]) + 1} of its episode, {self.timesteps} steps into the run"
+        )
+
+    # --- native ------------------------------------------------------------------------------------------------------
+
+    def _run(self, storage: _Storage, first: int) -> bool:
+        """The steps from ``first`` on in one call; False if there is no program of the policy yet."""
+
+        def row(program: Any) -> bytes:
+            if storage.native is None or storage.native[:2] != (program, first):
+                actions = self._actions(storage, program, first)
+                stop = self._native.cells.ctypes.data + 8 * w.FAULT
+                numbers = (actions.ctypes.data, len(actions), storage.steps - first, stop)
+                checks = (1,) if machine.repeat.row_length > 5 else ()
+                packed = machine.repeat.pack(self._progress.ctypes.data, *numbers, *checks)
+                storage.native = (program, first, actions, packed)
+            return storage.native[3]
+
+        self._progress[0] = 0
+        if not self._act.run_within(machine.repeat, self._tensors, row):
+            return False
+        if self._native.cells[w.FAULT]:
+            self.timesteps += int(self._progress[0]) * self.num_envs
+            self._guarded(self._native.fault)
+        return True
+
+    def _actions(self, storage: _Storage, program: Any, first: int) -> np.ndarray:
+        """What `machine.repeat` does in each step: look, let the policy act, keep what it did, step, keep what came of it."""
+        native, outputs = self._native, storage.outputs
+
+        def keep(source: int, array: np.ndarray) -> tuple[int, int, int, int]:
+            return source, array.ctypes.data + first * array.strides[0], array.strides[0], array.strides[0]
+
+        def look(tensor: Any, array: np.ndarray) -> tuple[int, int, int, int]:
+            return array.ctypes.data, tensor.address, array.nbytes, 0
+
+        taken, *results = program.outputs
+        for name, result in zip(self._names, results, strict=True):
+            if name not in outputs:
+                outputs[name] = np.zeros((storage.steps, *result.shape), result.dtype.numpy)
+        return np.array(
+            [
+                keep(native.observations.ctypes.data, storage.observations),
+                keep(native.elapsed.ctypes.data, storage.elapsed),
+                look(program.inputs[0], native.observations),
+                look(program.inputs[1], native.elapsed),
+                (*program.call, 0, 0),
+                *[keep(result.address, outputs[name]) for name, result in zip(self._names, results, strict=True)],
+                (taken.address, native.actions.ctypes.data, native.actions.nbytes, 0),
+                (native.loop_address, native.cells.ctypes.data, 0, 0),
+                keep(native.rewards.ctypes.data, storage.rewards),
+                keep(native.terminated.ctypes.data, storage.terminated),
+                keep(native.truncated.ctypes.data, storage.truncated),
+                keep(native.final_observations.ctypes.data, storage.next_observations),
+                keep(native.episode_returns.ctypes.data, storage.episode_returns),
+                keep(native.episode_lengths.ctypes.data, storage.episode_lengths),
+            ],
+            np.int64,
+        )
+
+    # --- statistics and state ----------------------------------------------------------------------------------------
+
+    def _count(self, storage: _Storage) -> None:
+        ended = (storage.terminated | storage.truncated) & storage.valid
+        if ended.any():
+            self._finished.extend(
+                zip(storage.episode_returns[ended].tolist(), storage.episode_lengths[ended].tolist(), strict=True)
+            )
 
     def episodes(self) -> dict[str, float]:
         """Means over the episodes that ended since the last call, by log tag; empty if none did."""
@@ -60,3 +326,16 @@ class VectorCollector:
         returns, lengths = zip(*self._finished, strict=True)
         self._finished.clear()
         return {"charts/episodic_return": float(np.mean(returns)), "charts/episodic_length": float(np.mean(lengths))}
+
+
+def _mask_of(info: dict[str, Any]) -> np.ndarray | None:
+    mask = info.get("action_mask")
+    return None if mask is None else np.array(mask, bool)
+
+
+def _final_masks(info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """The masks that came with the final observations, by environment."""
+    final = info.get("final_info", {})
+    if not isinstance(final, dict) or "action_mask" not in final:
+        return []
+    return [(int(i), final["action_mask"][i]) for i in np.flatnonzero(ended)]

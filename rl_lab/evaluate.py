@@ -25,9 +25,10 @@ def body(arguments: Sequence[str]) -> int:
     }
     if numbers["episodes"] is not None and numbers["episodes"] < 1:
         raise Fault(f"--episodes must be at least 1, got {numbers['episodes']}")
-    agent, options = restore(Path(given["run"]))
+    agent, plan = restore(Path(given["run"]))
+    options = plan.options
     seed = EVALUATION_SEED + options.seed if numbers["seed"] is None else numbers["seed"]
-    result = evaluate(agent, options.env, numbers["episodes"] or options.eval_episodes, seed)
+    result = evaluate(agent, plan.setup, numbers["episodes"] or options.eval_episodes, seed)
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
     if given["json"]:
         print(json.dumps(facts))

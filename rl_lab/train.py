@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str]) -> Plan:
 def body(arguments: Sequence[str]) -> int:
     plan = parse(arguments)
     options = plan.options
-    print(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s) by Gymnasium")
+    print(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s): {plan.setup}")
     print(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings", flush=True)
     result = train(plan)
     path = result.run.path

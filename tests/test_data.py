@@ -1,14 +1,10 @@
 """Replay storage and collectors."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode
 
 import rl_lab as rl
-from rl_lab.collect import VectorCollector
 from rl_lab.data import ReplayBuffer, Transitions
-from rl_lab.engine.errors import EnvironmentFault
 
 
 def numbered(first: int, count: int) -> Transitions:
@@ -81,51 +77,3 @@ def test_faults_are_named():
         buffer(8).add(numbered(0, 9))
     with pytest.raises(RuntimeError, match="positive capacity"):
         buffer(0)
-
-
-# --- collectors ------------------------------------------------------------------------------------------------------
-
-
-def collect(
-    mode: AutoresetMode, steps: int, env: str = "CartPole-v1", num_envs: int = 3
-) -> tuple[list[Transitions], VectorCollector]:
-    envs = gym.make_vec(env, num_envs=num_envs, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode})
-    collector = VectorCollector(envs, seed=7)
-    rng = np.random.default_rng(0)
-    return [collector.step(rng.integers(2, size=num_envs)) for _ in range(steps)], collector
-
-
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
-def test_transitions_join_up(mode):
-    """Physics of CartPole: a transition's positions differ by the velocity times 0.02 s, also in the step that ends an episode."""
-    batches, collector = collect(mode, 200)
-    for batch in batches:
-        moved = batch.observations[:, 0] + 0.02 * batch.observations[:, 1]
-        assert batch.next_observations[:, 0] == pytest.approx(moved, abs=1e-5)
-    ended = sum(int(batch.terminated.sum()) for batch in batches)
-    assert ended > 10
-    statistics = collector.episodes()
-    assert statistics["charts/episodic_return"] == statistics["charts/episodic_length"]
-    assert collector.episodes() == {}
-
-
-def test_episode_statistics_count_every_step_once():
-    for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-        batches, collector = collect(mode, 300, num_envs=1)
-        lengths, length = [], 0
-        for batch in batches:
-            length += len(batch.rewards)
-            if batch.terminated.any():
-                lengths.append(length)
-                length = 0
-        assert collector.episodes()["charts/episodic_length"] == pytest.approx(np.mean(lengths))
-
-
-def test_truncation_is_not_termination():
-    batches, _ = collect(AutoresetMode.SAME_STEP, 30, "probe/Endless-v0")
-    assert not any(batch.terminated.any() for batch in batches)
-
-
-def test_a_reward_that_is_no_number_names_the_environment():
-    with pytest.raises(EnvironmentFault, match="environment 0 of probe/ReturnsNan-v0 returned a reward of nan"):
-        collect(AutoresetMode.SAME_STEP, 10, "probe/ReturnsNan-v0")

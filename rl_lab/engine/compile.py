@@ -15,6 +15,7 @@ from rl_lab.engine.launch import record_with, recorder, structure, user_line
 from rl_lab.engine.memory import private_pool
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
+from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.program import Program, Recorder, copy_bytes, same_layout
 from rl_lab.engine.tensor import TensorCore, empty
 
@@ -53,6 +54,29 @@ class Compiled:
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         if recorder() is not None:
             return self._function(*arguments, **keywords)
+        key, tensors, entries = self._entries_for(arguments, keywords)
+        if entries is not None:
+            with self._replaying:
+                for program, rebuild in entries:
+                    if program.fits():
+                        return rebuild(program.run(tensors))
+        return self._record(key, arguments, keywords, tensors)
+
+    def run_within(self, primitive: Primitive, arguments: tuple, row: Callable[[Program], bytes]) -> bool:
+        """Run a primitive that replays the program of a call with these arguments: see `Program.run_within`.
+
+        ``row`` makes the primitive's row for the program. False, and nothing done, if there is no program yet.
+        """
+        _, _, entries = self._entries_for(arguments, {})
+        with self._replaying:
+            for program, _ in entries or ():
+                if program.fits():
+                    program.run_within(primitive, row(program))
+                    return True
+        return False
+
+    def _entries_for(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[Any, list[Any], Any]:
+        """The key of a call, the tensors in it, and its programs if there are any."""
         if self._structure != structure.version:
             self._entries.clear()
             self._structure = structure.version
@@ -64,13 +88,7 @@ class Compiled:
             key = (tape.modes.grad, *[_signature(a, tensors) for a in arguments])
         if keywords:
             key = (key, tuple([(name, _signature(value, tensors)) for name, value in keywords.items()]))
-        entries = self._entries.get(key)
-        if entries is not None:
-            with self._replaying:
-                for program, rebuild in entries:
-                    if program.fits():
-                        return rebuild(program.run(tensors))
-        return self._record(key, arguments, keywords, tensors)
+        return key, tensors, self._entries.get(key)
 
     def _record(self, key: Any, arguments: tuple, keywords: dict[str, Any], tensors: list[Any]) -> Any:
         recording = Recorder()

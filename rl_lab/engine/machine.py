@@ -7,10 +7,11 @@ below, itself a primitive. Eager code calls one kernel at a time through `Primit
 import numba
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rl_lab.engine.kernels.cores import cycles, may_share, note_region, region_state
-from rl_lab.engine.primitive import InInt, Int, load_int, primitive
+from rl_lab.engine.primitive import InInt, InOutInt, Int, load_int, primitive
 
 
 @intrinsic
@@ -28,6 +29,36 @@ def replay(kernels: InInt, rows: InInt, count: Int, base: Int):
     """Call the kernels in order; launch i's row begins ``8 * rows[i]`` bytes after the address ``base``."""
     for i in range(count):
         _call(kernels[i], base + 8 * rows[i])
+
+
+@intrinsic
+def _copy(_, target, source, count):
+    def build(context, builder, signature, args):
+        byte = ir.IntType(8).as_pointer()
+        cgutils.raw_memcpy(builder, builder.inttoptr(args[0], byte), builder.inttoptr(args[1], byte), args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), build
+
+
+@primitive(keeps_lock=False)
+def repeat(progress: InOutInt, actions: Int, count: Int, steps: Int, stop: Int):
+    """Take the same actions in each of ``steps`` steps, until the cell at address ``stop`` is not 0.
+
+    At address ``actions`` stand ``count`` times four cells: a kernel's address, its row, 0, 0; or for a copy the source, the target,
+    the bytes, and how far the target moves in each step. ``progress`` counts the steps.
+    """
+    for t in range(steps):
+        for i in range(count):
+            action = actions + 32 * i
+            first, second, size = load_int(action, 0), load_int(action, 1), load_int(action, 2)
+            if size == 0:
+                _call(first, second)
+            else:
+                _copy(second + t * load_int(action, 3), first, size)
+        progress[0] += 1
+        if load_int(stop, 0) != 0:
+            break
 
 
 @numba.njit(parallel=True, nogil=True, error_model="numpy")

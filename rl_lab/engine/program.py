@@ -158,6 +158,8 @@ class Program:
         self._row = machine.replay.pack(*addresses, self._kernels.size, self._operands.ctypes.data, *checks)
         machine.replay.address  # noqa: B018  compiled or loaded now, not at the first replay
         self._cells = memoryview(self._operands)
+        self._row_cells = np.frombuffer(self._row, np.int64)
+        self._at_home = True  # whether the rows point at the program's own inputs and outputs
         self._input_cells = [self._cells_of_input(tensor) for tensor in self.inputs]
         self._output_cells = [self._cells_of_output(tensor) for tensor in self.outputs]
         self._output_kinds = [(tensor.shape, tensor.dtype) for tensor in self.outputs]
@@ -227,7 +229,7 @@ class Program:
 
     def run(self, sources: Sequence[Any]) -> list[Any]:
         """Replay on these inputs and return the outputs, as fresh tensors. IndexError if an index was out of bounds."""
-        cells = self._cells
+        cells, self._at_home = self._cells, False
         for i, places in enumerate(self._input_cells):
             if places is None:
                 copy_bytes(self.inputs[i], sources[i])
@@ -242,6 +244,13 @@ class Program:
                 for place in places:
                     cells[place] = address
         machine.replay.call(self._row)
+        self._replayed()
+        for i in self._copied_outputs:
+            copy_bytes(results[i], self.outputs[i])
+        return results
+
+    def _replayed(self) -> None:
+        """Leave behind what an eager call would: versions, gradients, and an error for a bad index."""
         for storage in self._written:
             storage.version += 1
         for leaf, gradient in self._final_grads:
@@ -250,9 +259,22 @@ class Program:
                 gradient.storage.version += 1
         if self._status_cells[0]:
             self._status.check()
-        for i in self._copied_outputs:
-            copy_bytes(results[i], self.outputs[i])
-        return results
+
+    @property
+    def call(self) -> tuple[int, int]:
+        """For a native loop: the addresses of the replay kernel and of its row."""
+        return machine.replay.address, self._row_cells.ctypes.data
+
+    def run_within(self, primitive: Primitive, row: bytes) -> None:
+        """Run a primitive that replays the program by `call`, any number of times, on `inputs` and `outputs` themselves."""
+        if not self._at_home:
+            for tensors, places in ((self.inputs, self._input_cells), (self.outputs, self._output_cells)):
+                for tensor, cells in zip(tensors, places, strict=True):
+                    for cell in cells or ():
+                        self._cells[cell] = tensor.address
+            self._at_home = True
+        primitive.call(row)
+        self._replayed()
 
     def profile(self, repeats: int = 20) -> list[float]:
         """Median microseconds of each launch over ``repeats`` replays, made one by one."""

@@ -11,10 +11,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from envs import world
 from rl_lab.engine import primitive
 from rl_lab.experiment.agent import check_spaces, find_agent
 from rl_lab.experiment.config import as_plain, make_config, read_toml, setting
-from rl_lab.experiment.environments import find_environment, make_environments
+from rl_lab.experiment.environments import (
+    BACKENDS,
+    VECTORIZATIONS,
+    Setup,
+    choose_setup,
+    find_environment,
+    make_environments,
+    spaces_of,
+)
 from rl_lab.experiment.evaluation import Evaluation, evaluate
 from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
 from rl_lab.experiment.logger import Logger
@@ -35,6 +44,14 @@ class Options:
     env: str = setting("", "a registered Gymnasium environment")
     seed: int = setting(1, "of all randomness in the run", least=0)
     num_envs: int = setting(1, "environments stepped together", least=1)
+    backend: str = setting(
+        "auto", "of the environments: native twins where there are any, or one insisted on", choices=BACKENDS
+    )
+    vectorization: str = setting(
+        "sync", "of Gymnasium's environments: in this process, or a process each", choices=VECTORIZATIONS
+    )
+    frame_stack: int = setting(1, "observations, the latest last, that make up what the agent sees", least=1)
+    time_aware: bool = setting(False, "append the share of the time limit that is used up to the observation")
     run_dir: str = setting("runs", "where run directories are made")
     eval_episodes: int = setting(100, "greedy episodes of the evaluation at the end", least=1)
     eval_frequency: int = setting(0, "environment steps between short evaluations during training; 0 for none", least=0)
@@ -50,6 +67,7 @@ class Plan:
     """A checked request: nothing has been created yet."""
 
     options: Options
+    setup: Setup
     agent_class: Any
     config: Any
     preset: str
@@ -72,13 +90,10 @@ def make_plan(given: dict[str, Any]) -> Plan:
     own = {field.name for field in fields(Options)}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
     config = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
-    probe = make_environments(env, 1)
-    try:
-        check_spaces(agent_class, options.agent, env, probe.single_observation_space, probe.single_action_space)
-    finally:
-        probe.close()
+    setup = choose_setup(env, options.backend, options.vectorization, options.frame_stack, options.time_aware)
+    check_spaces(agent_class, options.agent, env, *spaces_of(setup))
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
-    return Plan(options, agent_class, config, used)
+    return Plan(options, setup, agent_class, config, used)
 
 
 def run_config(plan: Plan) -> dict[str, Any]:
@@ -115,13 +130,14 @@ class _StopRequest:
             signal.signal(number, handler)
 
 
-def _evaluate_short(agent: Any, options: Options, logger: Logger) -> bool:
+def _evaluate_short(agent: Any, plan: Plan, logger: Logger) -> bool:
     """Log a short evaluation; whether it, and then a full one on seeds of their own, reached ``stop_return``."""
-    result = evaluate(agent, options.env, SHORT_EVALUATION, STOPPING_SEED + options.seed)
+    options = plan.options
+    result = evaluate(agent, plan.setup, SHORT_EVALUATION, STOPPING_SEED + options.seed)
     logger.record({"eval/return_mean": result.return_mean}, agent.timesteps)
     if options.stop_return is None or result.return_mean < options.stop_return:
         return False
-    full = evaluate(agent, options.env, options.eval_episodes, STOPPING_SEED + options.seed)
+    full = evaluate(agent, plan.setup, options.eval_episodes, STOPPING_SEED + options.seed)
     return full.return_mean >= options.stop_return
 
 
@@ -156,7 +172,6 @@ class Result:
 def train(plan: Plan, progress: Progress | None = None) -> Result:
     """Carry out a plan in a run directory of its own, made when the agent stands."""
     options, total = plan.options, plan.config.total_timesteps
-    envs = make_environments(options.env, options.num_envs)
     progress = progress or make_progress(total)
     announced = False
 
@@ -166,10 +181,12 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             progress.say("compiling kernels: this happens once, they are kept for later runs")
             announced = True
 
-    previous, primitive.on_compile = primitive.on_compile, compiling
+    previous = primitive.on_compile
+    primitive.on_compile = world.on_compile = compiling
     begin = time.perf_counter()
-    run = None
+    run = envs = None
     try:
+        envs = make_environments(plan.setup, options.num_envs)
         try:
             agent = plan.agent_class(plan.config, envs, options.seed)
         except MemoryError as error:
@@ -180,14 +197,15 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             exit_code = _loop(agent, plan, run, logger, progress.update, total)
             evaluation = None
             if exit_code == 0:
-                evaluation = evaluate(agent, options.env, options.eval_episodes, EVALUATION_SEED + options.seed)
+                evaluation = evaluate(agent, plan.setup, options.eval_episodes, EVALUATION_SEED + options.seed)
                 logger.record({"eval/return_mean": evaluation.return_mean}, agent.timesteps)
         finally:
             logger.close()
     finally:
-        primitive.on_compile = previous
+        primitive.on_compile = world.on_compile = previous
         progress.close()
-        envs.close()
+        if envs is not None:
+            envs.close()
         if run is not None:
             run.close()
     return Result(run, evaluation, agent.timesteps, time.perf_counter() - begin, exit_code)
@@ -219,7 +237,7 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
                 next_log = now + options.log_frequency
             if options.eval_frequency and now >= next_evaluation + options.eval_frequency:
                 next_evaluation = now
-                if _evaluate_short(agent, options, logger):
+                if _evaluate_short(agent, plan, logger):
                     break
             if options.checkpoint_frequency and now >= next_checkpoint + options.checkpoint_frequency:
                 run.save(agent.state_dict())
@@ -230,18 +248,18 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
         return stop.code
 
 
-def restore(path: Path) -> tuple[Any, Options]:
-    """The agent of a run as its last checkpoint left it, and the run's options. Fault if the files do not hold one."""
+def restore(path: Path) -> tuple[Any, Plan]:
+    """The agent of a run as its last checkpoint left it, and the run's plan. Fault if the files do not hold one."""
     run = Run.open(path)
     state = run.load()
     content = dict(run.config)
     content.pop("versions", None)
     hyperparameters = content.pop("hyperparameters", {})
     plan = make_plan({**content, **hyperparameters})
-    envs = make_environments(plan.options.env, 1)
+    envs = make_environments(plan.setup, 1)
     agent = plan.agent_class(plan.config, envs, plan.options.seed)
     try:
         agent.load_state_dict(state)
     except (KeyError, RuntimeError, TypeError) as error:
         raise Fault(f"the checkpoint of {path} does not fit its config.toml: {error}") from None
-    return agent, plan.options
+    return agent, plan

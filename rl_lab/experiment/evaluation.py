@@ -1,11 +1,11 @@
 """Greedy evaluation over whole episodes."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from rl_lab.experiment.environments import make_environments
+from rl_lab.experiment.environments import Setup, make_environments
 
 MOST_ENVIRONMENTS = 100
 
@@ -25,15 +25,17 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(agent: Any, env_id: str, episodes: int, seed: int) -> Evaluation:
+def evaluate(agent: Any, setup: Setup | str, episodes: int, seed: int) -> Evaluation:
     """Run ``episodes`` greedy episodes side by side from seeds ``seed``, ``seed + 1``, ...
 
     Each environment runs a number of episodes fixed in advance: taking whatever ends first would favour short episodes.
     """
+    if isinstance(setup, Setup):
+        setup = replace(setup, vectorization="sync")
     count = min(episodes, MOST_ENVIRONMENTS)
     quota = np.full(count, episodes // count)
     quota[: episodes % count] += 1
-    envs = make_environments(env_id, count)
+    envs = make_environments(setup, count)
     try:
         observations, _ = envs.reset(seed=seed)
         running, lengths = np.zeros(count), np.zeros(count, np.int64)

@@ -131,7 +131,7 @@ def test_a_damaged_checkpoint_is_named(workplace, capsys):
 def test_a_reward_of_nan_ends_the_run(workplace, capsys):
     code = train.main(["--agent", "dqn", "--env", "probe/ReturnsNan-v0", *SHORT])
     assert code == 3
-    assert "environment 0 of probe/ReturnsNan-v0 returned a reward of nan" in capsys.readouterr().err
+    assert "returned a reward of nan at step 5 of its episode" in capsys.readouterr().err
 
 
 def test_divergence_ends_the_run_with_a_cause(workplace, capsys):
