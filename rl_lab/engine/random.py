@@ -10,9 +10,10 @@ from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import random as kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.creation import as_tensor, tensor
+from rl_lab.engine.ops.indexing import launch_checked
 from rl_lab.engine.ops.layout import shape_argument
-from rl_lab.engine.ops.operands import as_float
-from rl_lab.engine.tensor import empty
+from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant
+from rl_lab.engine.tensor import TensorCore, empty
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -125,17 +126,55 @@ def bernoulli(p: Any, generator: Generator | None = None) -> "Tensor":
     out = empty(p.shape, bool_)
     state = _state(generator)
     launch(kernels.bernoulli, (out, p, state), (out.numel(), 1))
+    state.storage.version += 1
     return out.to(float32)
 
 
 def multinomial(weights: Any, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> "Tensor":
-    """Indices drawn with probability proportional to the weights, from each row. Draws with replacement only, or one draw."""
-    if num_samples > 1 and not replacement:
-        raise ValueError("multinomial draws several samples with replacement=True only")
+    """Indices drawn with probability proportional to the weights (k) or (n, k), from each row.
+
+    NumericalError if a weight is negative, infinite or NaN, or too few of a row are positive.
+    """
     weights = as_float(weights).detach().contiguous()
     if weights.dim() not in (1, 2) or weights.shape[-1] == 0:
         raise ShapeError(f"multinomial takes a vector or a matrix of weights, got shape {list(weights.shape)}")
+    if num_samples < 1 or (num_samples > weights.shape[-1] and not replacement):
+        raise ShapeError(f"multinomial cannot draw {num_samples} of {weights.shape[-1]} classes without replacement")
     out = empty((*weights.shape[:-1], num_samples), int64)
     state = _state(generator)
-    launch(kernels.categorical, (out, weights, state), (math.prod(weights.shape[:-1]), weights.shape[-1], num_samples))
+    kernel = kernels.categorical if replacement or num_samples == 1 else kernels.categorical_distinct
+    launch_checked(kernel, (out, weights, state), (math.prod(weights.shape[:-1]), weights.shape[-1], num_samples))
+    state.storage.version += 1
     return out
+
+
+def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> "Tensor":
+    """Normal deviates with the given mean and deviation: tensors that broadcast, or numbers and a ``size``."""
+    if size is not None:
+        return _fill(empty(shape_argument((size,))), kernels.normal, generator, float(mean), float(std))
+    shape = broadcast_shape(*[value.shape for value in (mean, std) if isinstance(value, TensorCore)])
+    return randn(shape, generator=generator) * std + mean
+
+
+def dropout(
+    input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> "Tensor":
+    """In training each element is zero with probability p and the others are divided by 1 - p (Srivastava et al. 2014)."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"the probability of dropout must be in [0, 1], got {p}")
+    if not training or p == 0.0:
+        return input
+    keep = empty(input.shape, bool_)
+    state = _state(generator)
+    launch(kernels.bernoulli, (keep, constant(1.0 - p), state), (keep.numel(), 0))
+    state.storage.version += 1
+    scaled = input * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
+    result = scaled.where(keep, constant(0.0))
+    return input.copy_(result) if inplace else result
+
+
+def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None) -> "Tensor":
+    """Fill a float32 tensor with exponential deviates of this rate."""
+    if lambd <= 0:
+        raise ValueError(f"the rate must be positive, got {lambd}")
+    return x.copy_(_fill(empty(x.shape), kernels.exponential, generator, float(lambd)))

@@ -4,47 +4,97 @@ from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops.arithmetic import clamp
+from rl_lab.engine.ops.convolution import (
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    conv1d,
+    conv2d,
+    conv_transpose2d,
+    fold,
+    max_pool1d,
+    max_pool2d,
+    unfold,
+)
 from rl_lab.engine.ops.elementwise import (
-    clamp,
+    celu,
+    elu,
     erf,
     gelu,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
     leaky_relu,
     logsigmoid,
+    mish,
     relu,
+    relu6,
+    selu,
     sigmoid,
     silu,
     smooth_l1,
     softplus,
+    softsign,
     tanh,
+    tanhshrink,
 )
 from rl_lab.engine.ops.indexing import one_hot
 from rl_lab.engine.ops.matmul import linear
+from rl_lab.engine.ops.normalization import batch_norm, group_norm, layer_norm, normalize, rms_norm
 from rl_lab.engine.ops.reduction import log_softmax, softmax
+from rl_lab.engine.random import dropout
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "batch_norm",
+    "celu",
     "clamp",
+    "conv1d",
+    "conv2d",
+    "conv_transpose2d",
     "cross_entropy",
+    "dropout",
+    "elu",
     "erf",
+    "fold",
     "gelu",
+    "group_norm",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
     "huber_loss",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
     "logsigmoid",
+    "max_pool1d",
+    "max_pool2d",
+    "mish",
     "mse_loss",
     "nll_loss",
+    "normalize",
     "one_hot",
     "relu",
+    "relu6",
+    "rms_norm",
+    "selu",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
     "softmax",
     "softplus",
+    "softsign",
     "tanh",
+    "tanhshrink",
+    "unfold",
 ]
 
 

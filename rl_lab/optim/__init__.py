@@ -1,5 +1,6 @@
 """Optimisers with torch.optim's names."""
 
-from rl_lab.optim.optimizer import SGD, Adam, AdamW, Optimizer
+from rl_lab.optim import lr_scheduler
+from rl_lab.optim.optimizer import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]

@@ -9,7 +9,7 @@ from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import optimizer as kernels
 from rl_lab.engine.launch import launch, launch_parts, recorder, structure, unrecorded
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.creation import tensor, zeros, zeros_like
+from rl_lab.engine.ops.creation import full_like, tensor, zeros
 from rl_lab.engine.ops.table import address_table
 from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tensor import view
@@ -22,6 +22,13 @@ def _require(name: str, value: float, low: float, high: float = float("inf")) ->
     if not low <= value < high:
         limit = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:g})"
         raise ValueError(f"{name} must be {limit}, got {value}")
+
+
+def _ignore(settings: dict[str, Any]) -> None:
+    """PyTorch's choices among implementations do not change a number and are accepted. TypeError for anything else."""
+    for name in settings:
+        if name not in ("foreach", "fused", "capturable", "differentiable"):
+            raise TypeError(f"unknown setting {name!r} of an optimizer")
 
 
 class Group(dict):
@@ -66,9 +73,11 @@ class Optimizer:
     ``params`` are tensors, or dicts with ``params`` and settings of their own. ``state[parameter]`` holds the state tensors.
     """
 
-    slots: tuple[str, ...] = ()
-    """Names of the state tensors of a parameter, in the order of the kernel's table."""
+    slots: tuple[str | None, ...] = ()
+    """Names of the state tensors of a parameter, in the order of the kernel's table; None for one that is not used."""
     kernel: Primitive
+    first_value = 0.0
+    """What the state tensors start with."""
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = defaults
@@ -111,12 +120,18 @@ class Optimizer:
                     with tape.no_grad():
                         p.grad.zero_()
 
-    def _state_of(self, parameter: Any) -> dict[str, Any]:
-        state = self.state.get(parameter)
-        if state is None:
-            with unrecorded():
-                state = {"step": zeros((1,), dtype=int64)} | {name: zeros_like(parameter) for name in self.slots}
-            self.state[parameter] = state
+    def slots_of(self, group: dict[str, Any]) -> tuple[str | None, ...]:
+        """`slots` under the settings of a group."""
+        return self.slots
+
+    def _state_of(self, parameter: Any, group: Group) -> dict[str, Any]:
+        state = self.state.setdefault(parameter, {})
+        with unrecorded():
+            if not state:
+                state["step"] = zeros((1,), dtype=int64)
+            for name in self.slots_of(group):
+                if name is not None and name not in state:
+                    state[name] = full_like(parameter, self.first_value)
         return state
 
     @tape.no_grad()
@@ -135,8 +150,8 @@ class Optimizer:
                 gradient = p._grad
                 if gradient is None:
                     continue
-                state = self._state_of(p)
-                moments = [state[name] for name in self.slots]
+                state = self._state_of(p, group)
+                moments = [p if name is None else state[name] for name in self.slots_of(group)]
                 padding = [p] * (kernels.COLUMNS - 3 - len(moments))
                 rows.append((p, gradient.contiguous(), *moments, *padding, state["step"]))
             if rows:
@@ -180,16 +195,16 @@ class Optimizer:
         groups = state_dict["param_groups"]
         if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
             raise StateError("the state has parameter groups of other sizes than this optimizer")
-        parameters = [p for g in self.param_groups for p in g["params"]]
+        parameters = [(p, g) for g in self.param_groups for p in g["params"]]
         for group, loaded in zip(self.param_groups, groups, strict=True):
             group.update({k: v for k, v in loaded.items() if k != "params"})
-        for number, parameter in enumerate(parameters):
+        for number, (parameter, group) in enumerate(parameters):
             loaded = state_dict["state"].get(number, state_dict["state"].get(str(number)))
             if loaded is None:
                 self.state.pop(parameter, None)
                 structure.changed()
                 continue
-            own = self._state_of(parameter)
+            own = self._state_of(parameter, group)
             for name, value in own.items():
                 source = loaded[name] if isinstance(loaded[name], Tensor) else tensor(loaded[name])
                 value.copy_(source.reshape(value.shape))
@@ -210,10 +225,14 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        **ignored: Any,
     ):
-        self.slots = ("momentum_buffer",) if momentum else ()
+        _ignore(ignored)
         settings = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
         super().__init__(params, {"lr": lr, **settings, "maximize": maximize})
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str | None, ...]:
+        return ("momentum_buffer",) if group["momentum"] else ()
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
@@ -226,10 +245,8 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015); weight decay is added to the gradient."""
+    """Adam (Kingma and Ba 2015); weight decay is added to the gradient. ``amsgrad`` after Reddi, Kale and Kumar 2018."""
 
-    slots = ("exp_avg", "exp_avg_sq")
-    kernel = kernels.adam
     decoupled = False
 
     def __init__(
@@ -239,18 +256,24 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
         *,
         maximize: bool = False,
+        **ignored: Any,
     ):
-        super().__init__(
-            params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
-        )
+        _ignore(ignored)
+        self.kernel = kernels.adam_largest if amsgrad else kernels.adam
+        self.slots = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if amsgrad else ("exp_avg", "exp_avg_sq")
+        settings = {"betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        super().__init__(params, {"lr": lr, **settings, "maximize": maximize})
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
         _require("eps", group["eps"], 0.0)
         for i, beta in enumerate(group["betas"]):
             _require(f"betas[{i}]", beta, 0.0, 1.0)
+        if group["amsgrad"] is not self.defaults["amsgrad"]:
+            raise ValueError("amsgrad is one setting for all groups of an optimizer")
 
     def numbers(self, group: Group) -> tuple[float, ...]:
         return *group["betas"], group["eps"], group["weight_decay"], self.decoupled, group["maximize"]
@@ -268,7 +291,78 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         *,
         maximize: bool = False,
+        **ignored: Any,
     ):
-        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, **ignored)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Hinton 2012); ``centered`` divides by the deviation of the gradient (Graves 2013)."""
+
+    kernel = kernels.rmsprop
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+        **ignored: Any,
+    ):
+        _ignore(ignored)
+        settings = {"alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum, "centered": centered}
+        super().__init__(params, {"lr": lr, **settings, "maximize": maximize})
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str | None, ...]:
+        velocity = "momentum_buffer" if group["momentum"] else None
+        return "square_avg", velocity, "grad_avg" if group["centered"] else None
+
+    def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
+        for name in ("eps", "momentum", "alpha"):
+            _require(name, group[name], 0.0)
+
+    def numbers(self, group: Group) -> tuple[float, ...]:
+        return (*[group[name] for name in ("alpha", "eps", "weight_decay", "momentum", "centered", "maximize")],)
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi, Hazan and Singer 2011)."""
+
+    kernel = kernels.adagrad
+    slots = ("sum",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+        **ignored: Any,
+    ):
+        _ignore(ignored)
+        self.first_value = initial_accumulator_value
+        settings = {"lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(
+            params, {"lr": lr, **settings, "initial_accumulator_value": initial_accumulator_value, "maximize": maximize}
+        )
+
+    def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
+        for name in ("eps", "lr_decay", "initial_accumulator_value"):
+            _require(name, group[name], 0.0)
+
+    def numbers(self, group: Group) -> tuple[float, ...]:
+        return group["lr_decay"], group["eps"], group["weight_decay"], group["maximize"]

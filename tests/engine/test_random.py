@@ -79,7 +79,7 @@ def test_spawned_streams_are_independent():
 
 
 def test_senseless_arguments_raise():
-    for call in (lambda: rl.Generator(-1), lambda: rl.randint(3, 3, (2,)), lambda: rl.multinomial(rl.ones(3), 2)):
+    for call in (lambda: rl.Generator(-1), lambda: rl.randint(3, 3, (2,))):
         with pytest.raises(ValueError, match=r".+"):
             call()
     with pytest.raises(RuntimeError, match="4"):

@@ -13,7 +13,7 @@ from rl_lab.engine.kernels import scalar
 from rl_lab.engine.primitive import In, InBool, InInt, InOut, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
 
 _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.float32(np.nan), "inf": np.float32(np.inf)} | {
-    name: getattr(scalar, name) for name in ("exp32", "relu32", "sigmoid32", "tanh32", "softplus32", "remainder32")
+    name: getattr(scalar, name) for name in ("exp32", "relu32", "sigmoid32", "tanh32", "softplus32", "remainder32", "expm132")
 }
 _OUTPUT_TYPE = {"float32": "F", "int64": "I", "uint8": "np.uint8"}
 
@@ -91,6 +91,20 @@ erf = _unary("erf", "math.erf(x)")
 floor = _unary("floor", "math.floor(x) if abs(x) < F(8388608) else x")
 ceil = _unary("ceil", "math.ceil(x) if abs(x) < F(8388608) else x")
 rint = _unary("rint", "np.rint(x)")
+trunc = _unary("trunc", "np.trunc(x)")
+tan = _unary("tan", "math.tan(x)")
+asin = _unary("asin", "math.asin(x)")
+acos = _unary("acos", "math.acos(x)")
+atan = _unary("atan", "math.atan(x)")
+sinh = _unary("sinh", "math.sinh(x)")
+cosh = _unary("cosh", "math.cosh(x)")
+sech = _unary("sech", "F(1) / math.cosh(x)")
+silu = _unary("silu", "x * sigmoid32(x)")
+logsigmoid = _unary("logsigmoid", "-softplus32(-x)")
+softsign = _unary("softsign", "x / (F(1) + abs(x)) if abs(x) < inf else F(x > F(0)) - F(x < F(0)) if x == x else x")
+gelu = _unary("gelu", "F(0.5) * x * (F(1) + math.erf(x * F(0.70710678118654752)))")
+elu = _elementwise("elu", "x if x > F(0) else alpha * expm132(x)", Out, x=In, alpha=In)
+hardtanh = _elementwise("hardtanh", "low if x < low else high if x > high else x", Out, x=In, low=In, high=In)
 
 add = _binary("add", "a + b")
 sub = _binary("sub", "a - b")
@@ -100,6 +114,9 @@ power = _binary("power", "a ** b")
 maximum = _binary("maximum", "a if a > b or a != a else b")
 minimum = _binary("minimum", "a if a < b or a != a else b")
 remainder = _binary("remainder", "remainder32(a, b)")
+fmod = _binary("fmod", "np.fmod(a, b)")
+atan2 = _binary("atan2", "np.arctan2(a, b)")
+heaviside = _binary("heaviside", "b if a == F(0) else a if a != a else F(a > F(0))")
 
 add_into = _into("add_into", "a + b")
 sub_into = _into("sub_into", "a - b")
@@ -113,6 +130,19 @@ absolute_backward = _backward("absolute_backward", "g * (F(s > F(0)) - F(s < F(0
 tanh_backward = _backward("tanh_backward", "g * (F(1) - s * s)")
 sigmoid_backward = _backward("sigmoid_backward", "g * (F(1) - s) * s")
 relu_backward = _backward("relu_backward", "g if s > F(0) else (F(0) if s == s else g)")
+square_backward = _backward("square_backward", "g * (s + s)")
+sqrt_backward = _backward("sqrt_backward", "g / (s + s)")
+softplus_backward = _backward("softplus_backward", "g * sigmoid32(s)")
+logsigmoid_backward = _backward("logsigmoid_backward", "g * sigmoid32(-s)")
+sin_backward = _backward("sin_backward", "g * np.cos(s)")
+cos_backward = _backward("cos_backward", "-(g * np.sin(s))")
+silu_backward = _backward("silu_backward", "g * sigmoid32(s) * (F(1) + s * (F(1) - sigmoid32(s)))")
+gelu_backward = _backward(
+    "gelu_backward",
+    "g * (F(0.5) * (F(1) + math.erf(s * F(0.70710678118654752))) + s * F(0.39894228040143268) * exp32(F(-0.5) * s * s))",
+)
+elu_backward = _elementwise("elu_backward", "g if s > F(0) else g * alpha * exp32(s)", Out, g=In, s=In, alpha=In)
+hardtanh_backward = _elementwise("hardtanh_backward", "F(0) if s <= low or s >= high else g", Out, g=In, s=In, low=In, high=In)
 leaky_relu = _elementwise("leaky_relu", "x if x > F(0) else x * slope", Out, x=In, slope=In)
 leaky_relu_backward = _elementwise("leaky_relu_backward", "g if s > F(0) else g * slope", Out, g=In, s=In, slope=In)
 clamp = _elementwise(
@@ -148,6 +178,7 @@ minimum_int = _binary("minimum_int", "min(a, b)", InInt, OutInt)
 # Python's floor division and remainder; a zero divisor is caught before the launch
 floordiv_int = _binary("floordiv_int", "a // b", InInt, OutInt)
 remainder_int = _binary("remainder_int", "a % b", InInt, OutInt)
+fmod_int = _binary("fmod_int", "(abs(a) % abs(b)) * (I(1) if a >= 0 else I(-1))", InInt, OutInt)
 and_int = _binary("and_int", "a & b", InInt, OutInt)
 or_int = _binary("or_int", "a | b", InInt, OutInt)
 xor_int = _binary("xor_int", "a ^ b", InInt, OutInt)

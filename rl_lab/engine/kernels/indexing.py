@@ -101,6 +101,28 @@ def scatter_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: In
 
 
 @njit(error_model="numpy")
+def _scatter(out, values, index, status, n, r, m, count):
+    for i in range(n):
+        for c in range(count):
+            o = (i * count + c) * m
+            for j in range(m):
+                at = _checked(status, index[o + j], r, False)
+                if at >= 0:
+                    out[(i * r + at) * m + j] = values[o + j]
+
+
+@primitive
+def scatter(out: InOut, values: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """out[i, index[i, c, j], j] = values[i, c, j]; of repeated indices the last stays."""
+    _scatter(out, values, index, status, n, r, m, count)
+
+
+@primitive
+def scatter_int(out: InOutInt, values: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    _scatter(out, values, index, status, n, r, m, count)
+
+
+@njit(error_model="numpy")
 def _put(out, values, index, status, n, r, m, count, wrap):
     for c in range(count):
         at = _checked(status, index[c], r, wrap)

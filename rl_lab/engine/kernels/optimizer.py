@@ -1,7 +1,7 @@
 """Optimiser steps. One launch updates every parameter of a group.
 
-``table[COLUMNS * i:]`` holds the addresses of parameter i, its gradient, its first and second state buffers and its int64 step
-counter; ``sizes[i]`` is its number of elements. `advance` goes before a step, which may then be cut into launches for several
+``table[COLUMNS * i:]`` holds the addresses of parameter i, its gradient, its first, second and third state buffers and its int64
+step counter; ``sizes[i]`` is its number of elements. `advance` goes before a step, which may then be cut into launches for several
 cores. The learning rate stands in a buffer, so that a schedule changes it under a
 recorded program.
 """
@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from rl_lab.engine.primitive import In, InInt, Int, Out, Real, primitive
 
 F = np.float32
-COLUMNS = 5
+COLUMNS = 6
 SMALL = F(1e-36)
 LANES = 16
 
@@ -50,7 +50,7 @@ def sgd(
     for i in range(count):
         row = COLUMNS * i
         p, g, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
-        step = _counter(table[row + 4])
+        step = _counter(table[row + 5])
         first = step[0] == 1
         if mu == F(0):
             for k in range(sizes[i]):
@@ -67,7 +67,7 @@ def sgd(
 def advance(table: InInt, count: Int):
     """Add one to every parameter's step counter."""
     for i in range(count):
-        step = _counter(table[COLUMNS * i + 4])
+        step = _counter(table[COLUMNS * i + 5])
         step[0] += 1
 
 
@@ -92,7 +92,7 @@ def adam(
     for i in range(count):
         row = COLUMNS * i
         p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
-        step = _counter(table[row + 4])
+        step = _counter(table[row + 5])
         # corrections in float64: 1 - beta2**t loses half its digits in float32 while t is small
         scale = F(float(lr) / (1.0 - beta1 ** step[0]))
         root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
@@ -107,6 +107,89 @@ def adam(
             m[k] = first
             v[k] = second
             p[k] = keep * old - scale * first / (np.sqrt(second) * root + epsilon)
+
+
+@primitive
+def adam_largest(
+    table: InInt,
+    sizes: InInt,
+    rate: In,
+    count: Int,
+    beta1: Real,
+    beta2: Real,
+    eps: Real,
+    weight_decay: Real,
+    decoupled: Int,
+    maximize: Int,
+):
+    """AMSGrad (Reddi, Kale and Kumar 2018, algorithm 2): Adam with the largest second moment so far, in the third buffer."""
+    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
+    c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
+    keep = F(1) - lr * decay if decoupled else F(1)
+    coupled = F(0) if decoupled else decay
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
+        largest, step = _floats(table[row + 4]), _counter(table[row + 5])
+        scale = F(float(lr) / (1.0 - beta1 ** step[0]))
+        root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
+        for k in range(sizes[i]):
+            old = p[k]
+            d = sense * g[k] + coupled * old
+            m[k] = b1 * m[k] + c1 * d
+            v[k] = b2 * v[k] + c2 * d * d
+            largest[k] = largest[k] if largest[k] > v[k] else v[k]
+            p[k] = keep * old - scale * m[k] / (np.sqrt(largest[k]) * root + epsilon)
+
+
+@primitive
+def rmsprop(
+    table: InInt,
+    sizes: InInt,
+    rate: In,
+    count: Int,
+    alpha: Real,
+    eps: Real,
+    weight_decay: Real,
+    momentum: Real,
+    centered: Int,
+    maximize: Int,
+):
+    """RMSprop (Hinton 2012), centred after Graves 2013: buffers are the mean square, the velocity and the mean gradient."""
+    lr, a, decay, mu, epsilon = rate[0], F(alpha), F(weight_decay), F(momentum), F(eps)
+    c, sense = F(1.0 - alpha), F(-1) if maximize else F(1)
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, s = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
+        velocity, mean = _floats(table[row + 3]), _floats(table[row + 4])
+        for k in range(sizes[i]):
+            d = sense * g[k] + decay * p[k]
+            square = a * s[k] + c * d * d
+            square = square if square > SMALL else F(0)
+            s[k] = square
+            if centered:
+                mean[k] = a * mean[k] + c * d
+                square -= mean[k] * mean[k]
+            d /= np.sqrt(square) + epsilon
+            if mu > F(0):
+                d += mu * velocity[k]
+                velocity[k] = d
+            p[k] -= lr * d
+
+
+@primitive
+def adagrad(table: InInt, sizes: InInt, rate: In, count: Int, lr_decay: Real, eps: Real, weight_decay: Real, maximize: Int):
+    """Adagrad (Duchi, Hazan and Singer 2011)."""
+    decay, epsilon, sense = F(weight_decay), F(eps), F(-1) if maximize else F(1)
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, s = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
+        step = _counter(table[row + 5])
+        lr = F(float(rate[0]) / (1.0 + (step[0] - 1) * lr_decay))
+        for k in range(sizes[i]):
+            d = sense * g[k] + decay * p[k]
+            s[k] += d * d
+            p[k] -= lr * d / (np.sqrt(s[k]) + epsilon)
 
 
 @primitive
@@ -135,6 +218,16 @@ def clip_gradients(table: InInt, sizes: InInt, norm: In, count: Int, max_norm: R
         g = _floats(table[COLUMNS * i + 1])
         for k in range(sizes[i]):
             g[k] *= factor
+
+
+@primitive
+def clip_values(table: InInt, sizes: InInt, count: Int, limit: Real):
+    """Cut every element of the gradients off at -limit and limit; NaN stays."""
+    low, high = F(-limit), F(limit)
+    for i in range(count):
+        g = _floats(table[COLUMNS * i + 1])
+        for k in range(sizes[i]):
+            g[k] = low if g[k] < low else high if g[k] > high else g[k]
 
 
 @primitive

@@ -93,16 +93,31 @@ def bernoulli(out: OutBool, p: In, state: InOutInt, count: Int, stride: Int):
         out[i] = np.uint8(next_unit(state) < p[i * stride])
 
 
+@njit(error_model="numpy")
+def _total(weights, start, k, status, wanted):
+    """The sum of a row of weights; -1 and a report if one is negative or not finite, or fewer than ``wanted`` are positive."""
+    total, positive = 0.0, 0
+    for c in range(start, start + k):
+        w = weights[c]
+        if not (w >= F(0) and w < F(np.inf)):
+            status[0] = 2
+            return -1.0
+        positive += w > F(0)
+        total += w
+    if positive < wanted:
+        status[0] = 3
+        return -1.0
+    return total
+
+
 @primitive
-def categorical(out: OutInt, weights: In, state: InOutInt, n: Int, k: Int, count: Int):
+def categorical(out: OutInt, weights: In, state: InOutInt, status: InOutInt, n: Int, k: Int, count: Int):
     """``count`` draws with replacement from each of n rows of k non-negative weights, which need not sum to 1."""
     for i in range(n):
-        total = 0.0
-        for c in range(k):
-            total += weights[i * k + c]
+        total = _total(weights, i * k, k, status, 1)
         for draw in range(count):
             rest = next_unit(state) * total
-            chosen = -1
+            chosen = 0
             for c in range(k):
                 w = weights[i * k + c]
                 # a class of weight 0 is never drawn, and rounding at the end falls back on the last class that can be
@@ -112,3 +127,34 @@ def categorical(out: OutInt, weights: In, state: InOutInt, n: Int, k: Int, count
                     if rest < 0.0:
                         break
             out[i * count + draw] = chosen
+
+
+@primitive
+def categorical_distinct(out: OutInt, weights: In, state: InOutInt, status: InOutInt, n: Int, k: Int, count: Int):
+    """The same without replacement: the weight of what was drawn no longer counts."""
+    left = np.empty(k, np.float32)
+    for i in range(n):
+        _total(weights, i * k, k, status, count)
+        for c in range(k):
+            left[c] = weights[i * k + c]
+        for draw in range(count):
+            total = 0.0
+            for c in range(k):
+                total += left[c]
+            rest = next_unit(state) * total
+            chosen = 0
+            for c in range(k):
+                if left[c] > F(0):
+                    chosen = c
+                    rest -= left[c]
+                    if rest < 0.0:
+                        break
+            left[chosen] = F(0)
+            out[i * count + draw] = chosen
+
+
+@primitive
+def exponential(out: Out, state: InOutInt, count: Int, rate: Real):
+    """Exponential deviates by inversion, in float64 before rounding."""
+    for i in range(count):
+        out[i] = F(-np.log(1.0 - next_unit(state)) / rate)

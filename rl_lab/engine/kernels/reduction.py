@@ -11,7 +11,7 @@ LANES = 16
 
 
 @njit(error_model="numpy")
-def _row_sum(x, start, r):
+def row_sum(x, start, r):
     """Sixteen partial sums, added pairwise: as fast as vector code and far closer to the true sum than one running sum."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = F(0)
     t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = F(0)
@@ -47,7 +47,7 @@ def sum_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real):
     d = F(divisor)
     if m == 1:
         for i in range(n):
-            out[i] = _row_sum(x, i * r, r) / d
+            out[i] = row_sum(x, i * r, r) / d
         return
     for i in range(n):
         for j in range(m):
@@ -149,6 +149,42 @@ def cumulative_sum_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
                 out[(i * r + k) * m + j] = total
 
 
+@primitive
+def cumulative_product(out: Out, x: In, n: Int, r: Int, m: Int):
+    """Running product along the middle axis."""
+    for i in range(n):
+        for j in range(m):
+            total = F(1)
+            for k in range(r):
+                total *= x[(i * r + k) * m + j]
+                out[(i * r + k) * m + j] = total
+
+
+@primitive
+def cumulative_product_backward(out: Out, g: In, x: In, n: Int, r: Int, m: Int):
+    """Element k meets the product of those before it and, behind it, s[k] = g[k] + x[k + 1] s[k + 1]: right also where x is 0."""
+    for i in range(n):
+        for j in range(m):
+            p, rest = i * r * m + j, F(0)
+            for k in range(r - 1, -1, -1):
+                rest = g[p + k * m] + (x[p + (k + 1) * m] * rest if k + 1 < r else F(0))
+                out[p + k * m] = rest
+            before = F(1)
+            for k in range(r):
+                out[p + k * m] *= before
+                before *= x[p + k * m]
+
+
+@primitive
+def cumulative_product_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    for i in range(n):
+        for j in range(m):
+            total = 1
+            for k in range(r):
+                total *= x[(i * r + k) * m + j]
+                out[(i * r + k) * m + j] = total
+
+
 # --- softmax ---------------------------------------------------------------------------------------------------------
 
 
@@ -161,13 +197,42 @@ def _largest(x, p, r, m):
     return best
 
 
+# Rows are taken in blocks whose exponentials fit the first cache: a flat loop over the block is vector code however short its rows.
+BLOCK = 1024
+
+
+@njit(error_model="numpy")
+def _blocks_of_rows(r):
+    return max(1, BLOCK // max(r, 1))
+
+
 @primitive
 def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    if m == 1 and r > 0:
+        block = _blocks_of_rows(r)
+        work = np.empty(block * r, np.float32)
+        for first in range(0, n, block):
+            rows = min(block, n - first)
+            for i in range(rows):
+                p, q = (first + i) * r, i * r
+                best = _largest(x, p, r, 1)
+                # an infinite maximum is the answer itself, and inf - inf would be NaN
+                shift = F(0) if abs(best) == F(np.inf) else best
+                out[first + i] = shift
+                for k in range(r):
+                    work[q + k] = x[p + k] - shift
+            for k in range(rows * r):
+                work[k] = exp32(work[k])
+            for i in range(rows):
+                total = F(0)
+                for k in range(i * r, i * r + r):
+                    total += work[k]
+                out[first + i] += np.log(total)
+        return
     for i in range(n):
         for j in range(m):
             p = i * r * m + j
             best = _largest(x, p, r, m) if r > 0 else F(-np.inf)
-            # an infinite maximum is the answer itself, and inf - inf would be NaN
             shift = F(0) if abs(best) == F(np.inf) else best
             total = F(0)
             for k in range(r):
@@ -177,6 +242,20 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    if m == 1:
+        for i in range(n):
+            best = _largest(x, i * r, r, 1)
+            for k in range(i * r, i * r + r):
+                out[k] = x[k] - best
+        for k in range(n * r):
+            out[k] = exp32(out[k])
+        for i in range(n):
+            total = F(0)
+            for k in range(i * r, i * r + r):
+                total += out[k]
+            for k in range(i * r, i * r + r):
+                out[k] /= total
+        return
     for i in range(n):
         for j in range(m):
             p = i * r * m + j
@@ -191,6 +270,26 @@ def softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def log_softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    if m == 1:
+        block = _blocks_of_rows(r)
+        work = np.empty(block * r, np.float32)
+        for first in range(0, n, block):
+            begin, rows = first * r, min(block, n - first)
+            for i in range(rows):
+                p = begin + i * r
+                best = _largest(x, p, r, 1)
+                for k in range(p, p + r):
+                    out[k] = x[k] - best
+            for k in range(rows * r):
+                work[k] = exp32(out[begin + k])
+            for i in range(rows):
+                total, p = F(0), begin + i * r
+                for k in range(i * r, i * r + r):
+                    total += work[k]
+                log_total = F(np.log(total))
+                for k in range(p, p + r):
+                    out[k] -= log_total
+        return
     for i in range(n):
         for j in range(m):
             p = i * r * m + j
@@ -217,6 +316,16 @@ def softmax_backward(out: Out, g: In, y: In, n: Int, r: Int, m: Int):
 @primitive
 def log_softmax_backward(out: Out, g: In, y: In, n: Int, r: Int, m: Int):
     """``g - exp(y) * sum(g)`` along the middle axis."""
+    if m == 1:
+        for k in range(n * r):
+            out[k] = exp32(y[k])
+        for i in range(n):
+            total = F(0)
+            for k in range(i * r, i * r + r):
+                total += g[k]
+            for k in range(i * r, i * r + r):
+                out[k] = g[k] - out[k] * total
+        return
     for i in range(n):
         for j in range(m):
             p, total = i * r * m + j, F(0)

@@ -56,6 +56,11 @@ def exp32(x):
 
 
 @njit(error_model="numpy")
+def expm132(x):
+    return F(math.expm1(x))
+
+
+@njit(error_model="numpy")
 def relu32(x):
     return x if not x < _ZERO else _ZERO
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from rl_lab.engine.ops.creation import CreationMethods, legacy_tensor
-from rl_lab.engine.ops.elementwise import ElementwiseMethods
 from rl_lab.engine.ops.indexing import IndexingMethods
 from rl_lab.engine.ops.layout import LayoutMethods
 from rl_lab.engine.ops.matmul import MatmulMethods
+from rl_lab.engine.ops.operators import ElementwiseMethods
 from rl_lab.engine.ops.reduction import ReductionMethods
 from rl_lab.engine.tensor import TensorCore, set_concrete_class
 

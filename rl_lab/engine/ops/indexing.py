@@ -8,14 +8,14 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
-from rl_lab.engine.errors import DtypeError, RecordingError, ShapeError
+from rl_lab.engine.errors import DtypeError, NumericalError, RecordingError, ShapeError
 from rl_lab.engine.kernels import indexing as kernels
 from rl_lab.engine.launch import launch, recorder, user_line
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.ops.creation import tensor
-from rl_lab.engine.ops.elementwise import write_in_place
 from rl_lab.engine.ops.layout import copy_, narrow, select
 from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, operand
+from rl_lab.engine.ops.operators import write_in_place
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import TensorCore, empty, new
 
@@ -23,18 +23,28 @@ if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
 
 
+BAD_WEIGHT, FEW_WEIGHTS = 2, 3
+
+
 class IndexStatus:
-    """Where kernels report an index outside its axis: a flag, the index, the axis' size. Each program has its own."""
+    """Where kernels report an index outside its axis (1, the index, the axis' size) or weights that they cannot draw from.
+
+    Each program has its own.
+    """
 
     def __init__(self) -> None:
         self.words = np.zeros(3, np.int64)
         self.tensor = new(Storage.over(self.words), (3,), None, 0, int64)
 
     def check(self) -> None:
-        """IndexError if a kernel reported one."""
+        """IndexError if a kernel reported one, NumericalError if it could not draw from weights."""
         if self.words[0]:
-            index, size = int(self.words[1]), int(self.words[2])
+            flag, index, size = (int(word) for word in self.words)
             self.words[0] = 0
+            if flag == BAD_WEIGHT:
+                raise NumericalError("multinomial: a weight is negative, infinite or NaN")
+            if flag == FEW_WEIGHTS:
+                raise NumericalError("multinomial: too few weights of a row are positive")
             raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")
 
 
@@ -45,7 +55,7 @@ class _ThreadStatus(threading.local, IndexStatus):
 _status = _ThreadStatus()
 
 
-def _launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
+def launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
     """Launch a kernel that takes an index, with a status after its tensors, and raise if it reported one out of bounds."""
     recording = recorder()
     status = _status if recording is None else recording.status
@@ -69,7 +79,7 @@ def _take(x: Any, dim: int, index: Any, wrap: bool) -> Any:
     out = empty((*x.shape[:dim], count, *x.shape[dim + 1 :]), x.dtype)
     with tape.no_grad():
         source, index = x.contiguous(), index.contiguous()
-    _launch_checked(_TAKE[x.dtype], (out, source, index), (n, r, m, count, int(wrap)))
+    launch_checked(_TAKE[x.dtype], (out, source, index), (n, r, m, count, int(wrap)))
     return attach(out, _take_rule, (x,), (index,), (x.shape, dim, wrap))
 
 
@@ -84,7 +94,7 @@ def _take_add(g: Any, shape: tuple[int, ...], dim: int, index: Any, wrap: bool) 
     with tape.no_grad():
         out.zero_()
         source = g.contiguous()
-    _launch_checked(kernels.take_add, (out, source, index), (n, r, m, index.numel(), int(wrap)))
+    launch_checked(kernels.take_add, (out, source, index), (n, r, m, index.numel(), int(wrap)))
     return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
 
 
@@ -143,7 +153,7 @@ def _gather(x: Any, dim: int, index: Any) -> Any:
     kernel = kernels.gather if x.dtype is float32 else kernels.gather_int
     if x.dtype is bool_:
         source = source.to(int64)
-    _launch_checked(kernel, (out, source, index), (n, r, m, index.shape[dim] if index.shape else 1))
+    launch_checked(kernel, (out, source, index), (n, r, m, index.shape[dim] if index.shape else 1))
     return attach(out.to(x.dtype), _gather_rule, (x,), (index,), (x.shape, dim))
 
 
@@ -164,7 +174,7 @@ def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: A
     n, r, m = _three_parts(out, dim)
     with tape.no_grad():
         values, index = source.contiguous(), index.contiguous()
-    _launch_checked(kernels.scatter_add, (out, values, index), (n, r, m, index.shape[dim] if index.shape else 1))
+    launch_checked(kernels.scatter_add, (out, values, index), (n, r, m, index.shape[dim] if index.shape else 1))
     if x is None:
         return attach(out, _scatter_rule, (source,), (index,), dim)
     return attach(out, _scatter_add_rule, (x, source), (index,), dim)
@@ -176,6 +186,11 @@ def _scatter_rule(g, node):
 
 def _scatter_add_rule(g, node):
     return g if node.wants(0) else None, _gather(g, node.context, node.saved[0]) if node.wants(1) else None
+
+
+def scatter_sum(shape: tuple[int, ...], dim: int, index: Any, source: Any) -> Any:
+    """Zeros of ``shape`` with the source added at the index: the gradient of `gather`."""
+    return _scatter_add(None, shape, dim, index, source)
 
 
 def scatter_add(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
@@ -196,7 +211,7 @@ def one_hot(index: Any, num_classes: int = -1) -> "Tensor":
     _check_index(index, "one_hot")
     classes = int(index.max()) + 1 if num_classes == -1 else num_classes
     out = empty((*index.shape, classes), int64)
-    _launch_checked(kernels.one_hot, (out, index.contiguous()), (index.numel(), classes))
+    launch_checked(kernels.one_hot, (out, index.contiguous()), (index.numel(), classes))
     return out
 
 
@@ -296,7 +311,7 @@ def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[
     for i, (_, index) in enumerate(tensors):
         with tape.no_grad():
             flat = index.expand(shape).contiguous()
-        _launch_checked(kernels.flat_index, (positions, flat), (count, sizes[i], math.prod(sizes[i + 1 :]), int(i == 0)))
+        launch_checked(kernels.flat_index, (positions, flat), (count, sizes[i], math.prod(sizes[i + 1 :]), int(i == 0)))
     merged = x.reshape((*x.shape[:place], math.prod(sizes), *x.shape[place + len(dims) :]))
     return merged, positions, shape, (place,)
 
@@ -320,7 +335,7 @@ def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
         source = values.contiguous()
     n, r, m = _three_parts(out, place)
     kernel = kernels.put if x.dtype is float32 else kernels.put_int
-    _launch_checked(kernel, (out, source, positions), (n, r, m, positions.numel(), 1))
+    launch_checked(kernel, (out, source, positions), (n, r, m, positions.numel(), 1))
     return attach(out, _with_rows_rule, (x, values), (positions,), place)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from rl_lab.engine.kernels import layout as kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.primitive import Primitive
-from rl_lab.engine.tensor import TensorCore, contiguous_strides, empty, new
+from rl_lab.engine.tensor import TensorCore, contiguous_strides, empty, gradients_of, new, view
 
 # --- numbers as operands ---------------------------------------------------------------------------------------------
 
@@ -193,6 +194,29 @@ def elementwise_into(kernel: Primitive, target: Any, other: Any) -> None:
 def fit(gradient: Any, shape: tuple[int, ...]) -> Any:
     """A gradient summed over what broadcasting repeated, back to an operand's shape."""
     return gradient if gradient.shape == shape else gradient.sum_to_size(shape)
+
+
+# --- gradients of gradients ------------------------------------------------------------------------------------------
+
+
+def _same_rule(g, node):
+    return g
+
+
+def differentiate(function: Callable, inputs: Sequence[Any], g: Any) -> list[Any]:
+    """The gradients of ``function(*inputs)``, a composition of differentiable operations, on the tape themselves.
+
+    This is how an operation with a kernel of its own says what its gradient's gradient is: it names the operations that it stands
+    for. Each input enters through a copy of its place on the tape, so that one computed from another keeps its own share.
+    """
+    with tape.enable_grad():
+        places = [
+            tape.attach(view(x, x.shape, x.strides, x.offset), _same_rule, (x,)) if x is not None else None for x in inputs
+        ]
+        value = function(*places)
+        wanted = [x for x in places if x is not None and x.needs_grad]
+        found = iter(gradients_of(value, wanted, g, True, True, True))
+    return [next(found) if x is not None and x.needs_grad else None for x in places]
 
 
 # --- copies ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,255 @@
+"""Convolution and pooling of planes. A convolution unfolds one sample at a time into columns that stay in the cache, and multiplies.
+
+Sizes: x is batch x groups*channels x height x width, weight groups*filters x channels x kh x kw, the result and its gradient g
+batch x groups*filters x oh x ow; ``sh ph dh`` are stride, padding and dilation of the rows, ``sw pw dw`` of the columns. The three
+products below are one trilinear form seen from its three sides, so that each is a gradient of the others.
+"""
+
+import numpy as np
+from numba import njit
+
+from rl_lab.engine.primitive import In, Int, Out, OutInt, matrix, primitive
+
+F = np.float32
+
+
+@njit(error_model="numpy")
+def _inside(offset, step, size, count):
+    """The positions p in 0..count-1 with 0 <= offset + p * step < size: the first, and the one after the last."""
+    low = 0 if offset >= 0 else (-offset + step - 1) // step
+    high = (size - offset + step - 1) // step if size > offset else 0
+    low = min(low, count)
+    return low, max(low, min(high, count))
+
+
+@njit(error_model="numpy")
+def _unfold(columns, at, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
+    """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], zero outside x."""
+    p = at
+    for c in range(channels):
+        for i in range(kh):
+            top, bottom = _inside(i * dh - ph, sh, height, oh)
+            for j in range(kw):
+                left = j * dw - pw
+                low, high = _inside(left, sw, width, ow)
+                for k in range(p, p + top * ow):
+                    columns[k] = F(0)
+                for y in range(top, bottom):
+                    o = p + y * ow
+                    row = start + (c * height + y * sh - ph + i * dh) * width + left
+                    for z in range(low):
+                        columns[o + z] = F(0)
+                    if sw == 1:
+                        for z in range(low, high):
+                            columns[o + z] = x[row + z]
+                    else:
+                        for z in range(low, high):
+                            columns[o + z] = x[row + z * sw]
+                    for z in range(high, ow):
+                        columns[o + z] = F(0)
+                for k in range(p + bottom * ow, p + oh * ow):
+                    columns[k] = F(0)
+                p += oh * ow
+
+
+@njit(error_model="numpy")
+def _fold(x, start, columns, at, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
+    """The transpose of `_unfold`: every column adds to the place in x from which it was taken."""
+    for k in range(start, start + channels * height * width):
+        x[k] = F(0)
+    p = at
+    for c in range(channels):
+        for i in range(kh):
+            top, bottom = _inside(i * dh - ph, sh, height, oh)
+            for j in range(kw):
+                left = j * dw - pw
+                low, high = _inside(left, sw, width, ow)
+                for y in range(top, bottom):
+                    o = p + y * ow
+                    row = start + (c * height + y * sh - ph + i * dh) * width + left
+                    if sw == 1:
+                        for z in range(low, high):
+                            x[row + z] += columns[o + z]
+                    else:
+                        for z in range(low, high):
+                            x[row + z * sw] += columns[o + z]
+                p += oh * ow
+
+
+@primitive
+def unfold(
+    out: Out, x: In, batch: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
+    sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
+):  # fmt: skip
+    """The columns of every sample, channels*kh*kw x oh*ow."""
+    for n in range(batch):
+        at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
+        _unfold(out, at, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
+
+
+@primitive
+def fold(
+    out: Out, columns: In, batch: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
+    sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
+):  # fmt: skip
+    """The sum of the columns at their places in every sample."""
+    for n in range(batch):
+        at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
+        _fold(out, start, columns, at, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
+
+
+@primitive(uses_blas=True)
+def convolve(
+    out: Out, columns: Out, x: In, weight: In, bias: In, has_bias: Int, batch: Int, groups: Int, filters: Int,
+    channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
+    sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
+):  # fmt: skip
+    """out = weight * x + bias."""
+    k, area = channels * kh * kw, oh * ow
+    plain = kh == 1 and kw == 1 and sh == 1 and sw == 1 and ph == 0 and pw == 0
+    for n in range(batch):
+        for group in range(groups):
+            start, o = (n * groups + group) * channels * height * width, (n * groups + group) * filters * area
+            w = matrix(weight, group * filters * k, filters, k)
+            if plain:
+                np.dot(w, matrix(x, start, k, area), matrix(out, o, filters, area))
+            else:
+                _unfold(columns, 0, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
+                np.dot(w, matrix(columns, 0, k, area), matrix(out, o, filters, area))
+            if has_bias:
+                for f in range(filters):
+                    b, row = bias[group * filters + f], o + f * area
+                    for j in range(area):
+                        out[row + j] += b
+
+
+@primitive(uses_blas=True)
+def convolve_to_input(
+    out: Out, columns: Out, g: In, weight: In, batch: Int, groups: Int, filters: Int, channels: Int, height: Int, width: Int,
+    oh: Int, ow: Int, kh: Int, kw: Int, sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
+):  # fmt: skip
+    """The gradient of x: a transposed convolution of g."""
+    k, area = channels * kh * kw, oh * ow
+    plain = kh == 1 and kw == 1 and sh == 1 and sw == 1 and ph == 0 and pw == 0
+    for n in range(batch):
+        for group in range(groups):
+            start, o = (n * groups + group) * channels * height * width, (n * groups + group) * filters * area
+            w = matrix(weight, group * filters * k, filters, k).T
+            if plain:
+                np.dot(w, matrix(g, o, filters, area), matrix(out, start, k, area))
+            else:
+                np.dot(w, matrix(g, o, filters, area), matrix(columns, 0, k, area))
+                _fold(out, start, columns, 0, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
+
+
+@primitive(uses_blas=True)
+def convolve_to_weight(
+    out: Out, columns: Out, part: Out, g: In, x: In, batch: Int, groups: Int, filters: Int, channels: Int, height: Int,
+    width: Int, oh: Int, ow: Int, kh: Int, kw: Int, sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
+):  # fmt: skip
+    """The gradient of weight, summed over the batch."""
+    k, area = channels * kh * kw, oh * ow
+    for n in range(batch):
+        for group in range(groups):
+            start, o = (n * groups + group) * channels * height * width, (n * groups + group) * filters * area
+            at = group * filters * k
+            _unfold(columns, 0, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
+            gradient, unfolded = matrix(g, o, filters, area), matrix(columns, 0, k, area).T
+            if n == 0:
+                np.dot(gradient, unfolded, matrix(out, at, filters, k))
+            else:
+                np.dot(gradient, unfolded, matrix(part, 0, filters, k))
+                for j in range(filters * k):
+                    out[at + j] += part[j]
+
+
+@primitive
+def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
+    """The gradient of the bias: out[f] is the sum of g[n, f, :] over n."""
+    for f in range(filters):
+        out[f] = F(0)
+    for n in range(batch):
+        for f in range(filters):
+            total, row = F(0), (n * filters + f) * area
+            for j in range(area):
+                total += g[row + j]
+            out[f] += total
+
+
+# --- pooling ---------------------------------------------------------------------------------------------------------
+
+
+@primitive
+def max_pool(
+    out: Out, index: OutInt, x: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
+    sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
+):  # fmt: skip
+    """The largest value of each window and the place of its first occurrence in the plane; NaN counts as largest."""
+    for p in range(planes):
+        start = p * height * width
+        for oy in range(oh):
+            top, bottom = _inside(oy * sh - ph, dh, height, kh)
+            for ox in range(ow):
+                left, right = _inside(ox * sw - pw, dw, width, kw)
+                at = (oy * sh - ph + top * dh) * width + ox * sw - pw + left * dw
+                best = x[start + at]
+                for i in range(top, bottom):
+                    for j in range(left, right):
+                        here = (oy * sh - ph + i * dh) * width + ox * sw - pw + j * dw
+                        value = x[start + here]
+                        if value > best or (value != value and best == best):
+                            best, at = value, here
+                o = (p * oh + oy) * ow + ox
+                out[o] = best
+                index[o] = at
+
+
+@njit(error_model="numpy")
+def _divisor(oy, ox, height, width, kh, kw, sh, sw, ph, pw, counts_padding, divisor):
+    """By what a window's sum is divided: its size inside the padded or the bare plane, or a number given."""
+    if divisor:
+        return divisor
+    edge_y, edge_x = (ph, pw) if counts_padding else (0, 0)
+    y, z = oy * sh - ph, ox * sw - pw
+    rows = min(y + kh, height + edge_y) - max(y, -edge_y)
+    columns = min(z + kw, width + edge_x) - max(z, -edge_x)
+    return rows * columns
+
+
+@primitive
+def avg_pool(
+    out: Out, x: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
+    sh: Int, sw: Int, ph: Int, pw: Int, counts_padding: Int, divisor: Int,
+):  # fmt: skip
+    """The mean of each window."""
+    for p in range(planes):
+        for oy in range(oh):
+            top, bottom = max(oy * sh - ph, 0), min(oy * sh - ph + kh, height)
+            for ox in range(ow):
+                left, right = max(ox * sw - pw, 0), min(ox * sw - pw + kw, width)
+                total = F(0)
+                for y in range(top, bottom):
+                    for z in range(left, right):
+                        total += x[(p * height + y) * width + z]
+                count = _divisor(oy, ox, height, width, kh, kw, sh, sw, ph, pw, counts_padding, divisor)
+                out[(p * oh + oy) * ow + ox] = total / F(count)
+
+
+@primitive
+def avg_pool_backward(
+    out: Out, g: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
+    sh: Int, sw: Int, ph: Int, pw: Int, counts_padding: Int, divisor: Int,
+):  # fmt: skip
+    """The gradient of x."""
+    for k in range(planes * height * width):
+        out[k] = F(0)
+    for p in range(planes):
+        for oy in range(oh):
+            top, bottom = max(oy * sh - ph, 0), min(oy * sh - ph + kh, height)
+            for ox in range(ow):
+                left, right = max(ox * sw - pw, 0), min(ox * sw - pw + kw, width)
+                count = _divisor(oy, ox, height, width, kh, kw, sh, sw, ph, pw, counts_padding, divisor)
+                share = g[(p * oh + oy) * ow + ox] / F(count)
+                for y in range(top, bottom):
+                    for z in range(left, right):
+                        out[(p * height + y) * width + z] += share

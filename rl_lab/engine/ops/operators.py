@@ -1,0 +1,258 @@
+"""Writing in place, and the operators and elementwise methods of Tensor."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import float32
+from rl_lab.engine.errors import ShapeError, StateError
+from rl_lab.engine.kernels import elementwise as kernels
+from rl_lab.engine.ops.arithmetic import (
+    add,
+    addcdiv,
+    addcmul,
+    atan2,
+    clamp,
+    div,
+    floor_divide,
+    fmod,
+    heaviside,
+    lerp,
+    logaddexp,
+    masked_fill,
+    maximum,
+    minimum,
+    mul,
+    nan_to_num,
+    power,
+    remainder,
+    sub,
+    where,
+    xlogy,
+)
+from rl_lab.engine.ops.comparison import (
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    eq,
+    ge,
+    gt,
+    isfinite,
+    isinf,
+    isnan,
+    le,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    ne,
+)
+from rl_lab.engine.ops.elementwise import (
+    absolute,
+    acos,
+    asin,
+    atan,
+    ceil,
+    cos,
+    cosh,
+    erf,
+    exp,
+    expm1,
+    floor,
+    frac,
+    log,
+    log1p,
+    log2,
+    neg,
+    reciprocal,
+    relu,
+    round,
+    rsqrt,
+    sech,
+    sigmoid,
+    sign,
+    sin,
+    sinh,
+    sqrt,
+    square,
+    tan,
+    tanh,
+    trunc,
+)
+from rl_lab.engine.ops.operands import elementwise_into, operand
+from rl_lab.engine.primitive import Primitive
+from rl_lab.engine.tape import modes
+from rl_lab.engine.tensor import TensorCore, check_writable
+
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
+
+# --- in place --------------------------------------------------------------------------------------------------------
+
+
+def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive | None = None, operands: tuple = ()) -> Any:
+    """target[...] = compute(target), on the tape if recording is on.
+
+    Without the tape, ``kernel`` over the target and one operand writes straight into a contiguous target of the same shape.
+    """
+    check_writable(target)
+    tracked = modes.grad and (target.requires_grad or any(isinstance(x, TensorCore) and x.needs_grad for x in operands))
+    if not tracked and kernel is not None and target.dtype is float32 and target.strides is None:
+        others = tuple([operand(x, target) for x in operands])
+        if all(
+            x.dtype is float32
+            and (x.shape == target.shape or (x.numel() == 1 and x.dim() <= target.dim()))
+            and (x.storage.address != target.storage.address or (x.address == target.address and x.strides is None))
+            for x in others
+        ):
+            elementwise_into(kernel, target, *others)
+            target.storage.version += 1
+            return target
+    if not tracked:
+        with tape.no_grad():
+            return _store(target, compute(target))
+    return _store(target, compute(target.clone()))
+
+
+def _store(target: Any, value: Any) -> Any:
+    if value.shape != target.shape:
+        raise ShapeError(f"the result of shape {list(value.shape)} does not fit into the tensor of shape {list(target.shape)}")
+    if value.dtype.rank > target.dtype.rank:
+        raise StateError(f"the result is {value.dtype.name} and cannot be stored in a {target.dtype.name} tensor")
+    return target.copy_(value)
+
+
+def _in_place(function: Any, kernel: Primitive | None = None) -> Any:
+    def method(self, *operands, **options):
+        direct = None if options or self.dtype is not float32 else kernel
+        return write_in_place(self, lambda x: function(x, *operands, **options), direct, operands if direct else ())
+
+    method.__name__ = f"{function.__name__}_"
+    method.__doc__ = f"`{function.__name__}`, written into this tensor."
+    return method
+
+
+def _method(function: Any) -> Any:
+    def method(self, *arguments, **options):
+        return function(self, *arguments, **options)
+
+    method.__name__ = function.__name__
+    method.__doc__ = function.__doc__
+    return method
+
+
+class ElementwiseMethods:
+    """The methods and operators of Tensor that work element by element."""
+
+    __slots__ = ()
+
+    neg, sign, exp, expm1, log, log1p, log2 = map(_method, (neg, sign, exp, expm1, log, log1p, log2))
+    sqrt, rsqrt, square, reciprocal, sin, cos = map(_method, (sqrt, rsqrt, square, reciprocal, sin, cos))
+    tan, asin, acos, atan, sinh, cosh, sech = map(_method, (tan, asin, acos, atan, sinh, cosh, sech))
+    tanh, sigmoid, relu, erf = map(_method, (tanh, sigmoid, relu, erf))
+    floor, ceil, round, trunc, frac = map(_method, (floor, ceil, round, trunc, frac))
+    abs = absolute = __abs__ = _method(absolute)
+    fix, negative, arcsin, arccos, arctan = trunc, neg, asin, acos, atan
+    __neg__ = _method(neg)
+    add, sub, mul, div, pow = map(_method, (add, sub, mul, div, power))
+    subtract, multiply, divide, true_divide = sub, mul, div, div
+    atan2, fmod, heaviside, logaddexp, xlogy = map(_method, (atan2, fmod, heaviside, logaddexp, xlogy))
+    addcmul, addcdiv, nan_to_num, masked_fill = map(_method, (addcmul, addcdiv, nan_to_num, masked_fill))
+    maximum, minimum, remainder, floor_divide, lerp = map(_method, (maximum, minimum, remainder, floor_divide, lerp))
+    clamp = clip = _method(clamp)
+    eq, ne, lt, le, gt, ge = map(_method, (eq, ne, lt, le, gt, ge))
+    logical_and, logical_or, logical_xor, logical_not = map(_method, (logical_and, logical_or, logical_xor, logical_not))
+    isnan, isinf, isfinite = map(_method, (isnan, isinf, isfinite))
+
+    def where(self, condition: Any, other: Any) -> "Tensor":
+        """This tensor where the condition holds, ``other`` elsewhere."""
+        return where(condition, self, other)
+
+    def __add__(self, other: Any) -> "Tensor":
+        return add(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __radd__(self, other: Any) -> "Tensor":
+        return add(other, self) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __sub__(self, other: Any) -> "Tensor":
+        return sub(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __rsub__(self, other: Any) -> "Tensor":
+        return sub(other, self) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __mul__(self, other: Any) -> "Tensor":
+        return mul(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __rmul__(self, other: Any) -> "Tensor":
+        return mul(other, self) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __truediv__(self, other: Any) -> "Tensor":
+        return div(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __rtruediv__(self, other: Any) -> "Tensor":
+        return div(other, self) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __floordiv__(self, other: Any) -> "Tensor":
+        return floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> "Tensor":
+        return floor_divide(other, self)
+
+    def __mod__(self, other: Any) -> "Tensor":
+        return remainder(self, other)
+
+    def __rmod__(self, other: Any) -> "Tensor":
+        return remainder(other, self)
+
+    def __pow__(self, other: Any) -> "Tensor":
+        return power(self, other)
+
+    def __rpow__(self, other: Any) -> "Tensor":
+        return power(other, self)
+
+    def __eq__(self, other: object) -> Any:
+        return eq(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return ne(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+    __lt__, __le__, __gt__, __ge__ = map(_method, (lt, le, gt, ge))
+    __and__, __or__, __xor__, __invert__ = map(_method, (bitwise_and, bitwise_or, bitwise_xor, bitwise_not))
+
+    add_ = __iadd__ = _in_place(add, kernels.add_into)
+    sub_ = __isub__ = _in_place(sub, kernels.sub_into)
+    mul_ = __imul__ = _in_place(mul, kernels.mul_into)
+    div_ = __itruediv__ = _in_place(div, kernels.div_into)
+    multiply_, divide_, subtract_ = mul_, div_, sub_
+    pow_, lerp_, clamp_, remainder_, fmod_, atan2_ = map(_in_place, (power, lerp, clamp, remainder, fmod, atan2))
+    __ipow__, __imod__, __ifloordiv__ = pow_, remainder_, _in_place(floor_divide)
+    floor_divide_, addcmul_, addcdiv_, nan_to_num_ = map(_in_place, (floor_divide, addcmul, addcdiv, nan_to_num))
+    neg_, abs_, sign_, exp_, expm1_, log_, log1p_, log2_ = map(_in_place, (neg, absolute, sign, exp, expm1, log, log1p, log2))
+    sqrt_, rsqrt_, square_, reciprocal_, sin_, cos_ = map(_in_place, (sqrt, rsqrt, square, reciprocal, sin, cos))
+    tan_, asin_, acos_, atan_, sinh_, cosh_ = map(_in_place, (tan, asin, acos, atan, sinh, cosh))
+    tanh_, sigmoid_, relu_, erf_ = map(_in_place, (tanh, sigmoid, relu, erf))
+    floor_, ceil_, round_, trunc_, frac_ = map(_in_place, (floor, ceil, round, trunc, frac))
+    clip_ = clamp_
+
+    def clamp_min(self, min: Any) -> "Tensor":
+        return clamp(self, min=min)
+
+    def clamp_max(self, max: Any) -> "Tensor":
+        return clamp(self, max=max)
+
+    def fill_(self, value: float) -> "Tensor":
+        """Every element becomes ``value``."""
+        return self.copy_(operand(value, self))  # type: ignore[attr-defined, arg-type]
+
+    def zero_(self) -> "Tensor":
+        return self.fill_(0.0 if self.dtype is float32 else 0)  # type: ignore[attr-defined]
+
+    def masked_fill_(self, mask: Any, value: float) -> "Tensor":
+        return write_in_place(self, lambda x: x.masked_fill(mask, value))
+
+
+_OPERANDS = (TensorCore, int, float, np.number)

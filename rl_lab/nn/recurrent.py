@@ -1,0 +1,242 @@
+"""Recurrent layers with PyTorch's names, shapes and order of gates."""
+
+import math
+from typing import Any
+
+from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops.creation import zeros
+from rl_lab.engine.ops.layout import cat, stack
+from rl_lab.engine.ops.matmul import linear
+from rl_lab.engine.ops.recurrent import gru_gates, lstm_gates
+from rl_lab.engine.random import Generator, dropout
+from rl_lab.engine.tensor import empty
+from rl_lab.nn import init
+from rl_lab.nn.module import Module, Parameter
+
+
+def _add_weights(module: Module, inputs: int, size: int, gates: int, bias: bool, suffix: str, generator: Any) -> None:
+    """weight_ih, weight_hh, bias_ih, bias_hh, all uniform on +-1/sqrt(size)."""
+    bound = 1.0 / math.sqrt(size)
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates * size, inputs), "weight_hh": (gates * size, size)}
+    if bias:
+        shapes |= {"bias_ih": (gates * size,), "bias_hh": (gates * size,)}
+    for name, shape in shapes.items():
+        parameter = Parameter(empty(shape))
+        init.uniform_(parameter, -bound, bound, generator)
+        setattr(module, name + suffix, parameter)
+    for name in ("bias_ih", "bias_hh"):
+        if not bias:
+            module.register_parameter(name + suffix, None)
+
+
+def _rnn_step(kind: str, from_x: Any, h: Any, weight: Any, bias: Any) -> Any:
+    z = from_x + linear(h, weight, bias)
+    return z.tanh() if kind == "tanh" else z.relu()
+
+
+def _lstm_step(from_x: Any, h: Any, c: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+    new = lstm_gates(from_x + linear(h, weight, bias), c)
+    return new[0], new[1]
+
+
+def _gru_step(from_x: Any, h: Any, weight: Any, bias: Any) -> Any:
+    return gru_gates(from_x, linear(h, weight, bias), h)
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+class _Cell(Module):
+    gates = 1
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, generator: Generator | None = None):
+        super().__init__()
+        if input_size < 1 or hidden_size < 1:
+            raise ShapeError(f"{type(self).__name__} needs positive sizes, got {input_size} and {hidden_size}")
+        self.input_size, self.hidden_size = input_size, hidden_size
+        _add_weights(self, input_size, hidden_size, self.gates, bias, "", generator)
+
+    def _batched(self, input: Any, *states: Any) -> tuple[Any, list[Any]]:
+        """Input and states as matrices; states that are not given are zeros. ShapeError if they do not fit."""
+        if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
+            raise ShapeError(f"{type(self).__name__}: an input of shape {list(input.shape)} does not end in {self.input_size}")
+        x = input if input.dim() == 2 else input.unsqueeze(0)
+        wanted = (x.shape[0], self.hidden_size)
+        result = []
+        for state in states:
+            state = zeros(wanted) if state is None else state if state.dim() == 2 else state.unsqueeze(0)
+            if state.shape != wanted:
+                raise ShapeError(f"{type(self).__name__}: a state of shape {list(state.shape)} is not {list(wanted)}")
+            result.append(state)
+        return linear(x, self.weight_ih, self.bias_ih), result
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}"
+
+
+class RNNCell(_Cell):
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of it."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        *,
+        generator: Generator | None = None,
+    ):
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', not {nonlinearity!r}")
+        super().__init__(input_size, hidden_size, bias, generator=generator)
+        self.nonlinearity = nonlinearity
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        from_x, (h,) = self._batched(input, hx)
+        h = _rnn_step(self.nonlinearity, from_x, h, self.weight_hh, self.bias_hh)
+        return h if input.dim() == 2 else h.squeeze(0)
+
+
+class LSTMCell(_Cell):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997): (h', c') from x and (h, c)."""
+
+    gates = 4
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        from_x, (h, c) = self._batched(input, *((None, None) if hx is None else hx))
+        h, c = _lstm_step(from_x, h, c, self.weight_hh, self.bias_hh)
+        return (h, c) if input.dim() == 2 else (h.squeeze(0), c.squeeze(0))
+
+
+class GRUCell(_Cell):
+    """Gated recurrent unit (Cho et al. 2014): h' from x and h."""
+
+    gates = 3
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        from_x, (h,) = self._batched(input, hx)
+        h = _gru_step(from_x, h, self.weight_hh, self.bias_hh)
+        return h if input.dim() == 2 else h.squeeze(0)
+
+
+# --- sequences -------------------------------------------------------------------------------------------------------
+
+
+class _Recurrent(Module):
+    """Layers of cells over (length, n, features), or (n, length, features) with ``batch_first``; without n for one sequence."""
+
+    gates = 1
+    mode_matters = True  # dropout between the layers
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        generator: Generator | None = None,
+    ):
+        super().__init__()
+        if input_size < 1 or hidden_size < 1 or num_layers < 1:
+            raise ShapeError(f"{type(self).__name__} needs positive sizes, got {input_size}, {hidden_size} and {num_layers}")
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
+        self.directions = ("", "_reverse") if bidirectional else ("",)
+        for layer in range(num_layers):
+            inputs = input_size if layer == 0 else hidden_size * len(self.directions)
+            for direction in self.directions:
+                _add_weights(self, inputs, hidden_size, self.gates, bias, f"_l{layer}{direction}", generator)
+
+    def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
+        raise TypeError(f"{type(self).__name__} has no step")
+
+    def _run(self, input: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+        """The outputs and each state's last values, (layers * directions, n, hidden)."""
+        single = input.dim() == 2
+        if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
+            raise ShapeError(f"{type(self).__name__}: an input of shape {list(input.shape)} does not end in {self.input_size}")
+        x = input.unsqueeze(1) if single else input.transpose(0, 1) if self.batch_first else input
+        length, n = x.shape[:2]
+        if length == 0:
+            raise ShapeError(f"{type(self).__name__}: the sequence is empty")
+        wanted = (self.num_layers * len(self.directions), n, self.hidden_size)
+        first = []
+        for state in states:
+            state = zeros(wanted) if state is None else state.unsqueeze(1) if state.dim() == 2 else state
+            if state.shape != wanted:
+                raise ShapeError(f"{type(self).__name__}: a state of shape {list(state.shape)} is not {list(wanted)}")
+            first.append(state.unbind(0))
+        last: list[list[Any]] = [[] for _ in states]
+        for layer in range(self.num_layers):
+            outputs = []
+            for number, direction in enumerate(self.directions):
+                name = f"_l{layer}{direction}"
+                weight, bias = getattr(self, "weight_hh" + name), getattr(self, "bias_hh" + name)
+                # the products with x of all steps are one product
+                from_x = linear(x, getattr(self, "weight_ih" + name), getattr(self, "bias_ih" + name)).unbind(0)
+                place = layer * len(self.directions) + number
+                state = tuple([values[place] for values in first])
+                steps: list[Any] = [None] * length
+                for t in range(length - 1, -1, -1) if direction else range(length):
+                    state = self._step(from_x[t], state, weight, bias)
+                    steps[t] = state[0]
+                outputs.append(stack(steps))
+                for values, value in zip(last, state, strict=True):
+                    values.append(value)
+            x = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
+            if self.dropout and layer < self.num_layers - 1:
+                x = dropout(x, self.dropout, self.training)
+        ends = [stack(values) for values in last]
+        if single:
+            return x.squeeze(1), [end.squeeze(1) for end in ends]
+        return x.transpose(0, 1) if self.batch_first else x, ends
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, batch_first={self.batch_first}"
+
+
+class RNN(_Recurrent):
+    """Elman's network (1990): outputs and the last hidden states."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", **options: Any):
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', not {nonlinearity!r}")
+        super().__init__(input_size, hidden_size, num_layers, **options)
+        self.nonlinearity = nonlinearity
+
+    def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
+        return (_rnn_step(self.nonlinearity, from_x, states[0], weight, bias),)
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        outputs, (h,) = self._run(input, [hx])
+        return outputs, h
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997): outputs and the last (h, c)."""
+
+    gates = 4
+
+    def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
+        return _lstm_step(from_x, *states, weight, bias)
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, tuple[Any, Any]]:
+        outputs, (h, c) = self._run(input, [None, None] if hx is None else list(hx))
+        return outputs, (h, c)
+
+
+class GRU(_Recurrent):
+    """Gated recurrent units (Cho et al. 2014): outputs and the last hidden states."""
+
+    gates = 3
+
+    def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
+        return (_gru_step(from_x, states[0], weight, bias),)
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        outputs, (h,) = self._run(input, [hx])
+        return outputs, h

@@ -1,0 +1,321 @@
+"""Schedules of the learning rate, with PyTorch's names and numbers.
+
+A schedule sets ``group["lr"]``, which a recorded step reads when it is replayed: call ``step()`` outside the recorded function.
+"""
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rl_lab.engine.errors import RecordingError
+from rl_lab.engine.launch import recorder
+
+
+class LRScheduler:
+    """Base of the schedules. The constructor sets the first rates, each `step` the next; ``last_epoch`` counts the steps.
+
+    With ``last_epoch`` other than -1 a schedule goes on where another stopped; the groups then hold their ``initial_lr``.
+    """
+
+    def __init__(self, optimizer: Any, last_epoch: int = -1):
+        self.optimizer, self.last_epoch = optimizer, last_epoch
+        for group in optimizer.param_groups:
+            if last_epoch == -1:
+                group["initial_lr"] = group["lr"]
+            elif "initial_lr" not in group:
+                raise KeyError("param 'initial_lr' is not specified in a group of the optimizer that is resumed")
+        self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
+        self._last_lr: list[float] = []
+        self.step()
+
+    def get_lr(self) -> list[float]:
+        """The rates of the groups at ``last_epoch``."""
+        raise TypeError(f"{type(self).__name__} has no get_lr()")
+
+    def get_last_lr(self) -> list[float]:
+        """The rates set last."""
+        return self._last_lr
+
+    def step(self, epoch: int | None = None) -> None:
+        """Set the next rates, or those after ``epoch`` steps from the beginning.
+
+        RecordingError inside a recorded function, whose replay would repeat one rate for ever.
+        """
+        if recorder() is not None:
+            raise RecordingError(f"{type(self).__name__}.step() was called in a recorded function: call it after the replay")
+        if epoch is not None:
+            for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+                group["lr"] = base
+        for self.last_epoch in [self.last_epoch + 1] if epoch is None else range(epoch + 1):
+            for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+                group["lr"] = rate
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    @property
+    def _rates(self) -> list[float]:
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the schedule knows besides the optimiser and functions."""
+        return {key: value for key, value in self.__dict__.items() if key != "optimizer" and not key.startswith("lr_lambda")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.__dict__.update(state_dict)
+
+
+_LRScheduler = LRScheduler
+
+
+class LambdaLR(LRScheduler):
+    """The initial rate times a function of the number of steps; one function, or one for each group."""
+
+    def __init__(
+        self, optimizer: Any, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]], last_epoch: int = -1
+    ):
+        count = len(optimizer.param_groups)
+        self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
+        if len(self.lr_lambdas) != count:
+            raise ValueError(f"expected {count} functions, one for each group, got {len(self.lr_lambdas)}")
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        return [base * factor(self.last_epoch) for base, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+
+
+class MultiplicativeLR(LambdaLR):
+    """The rate times a function of the number of steps."""
+
+    def get_lr(self) -> list[float]:
+        if self.last_epoch == 0:
+            return self._rates
+        return [rate * factor(self.last_epoch) for rate, factor in zip(self._rates, self.lr_lambdas, strict=True)]
+
+
+class StepLR(LRScheduler):
+    """The rate times ``gamma`` every ``step_size`` steps."""
+
+    def __init__(self, optimizer: Any, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
+        self.step_size, self.gamma = step_size, gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        change = self.last_epoch != 0 and self.last_epoch % self.step_size == 0
+        return [rate * self.gamma if change else rate for rate in self._rates]
+
+
+class MultiStepLR(LRScheduler):
+    """The rate times ``gamma`` at each milestone."""
+
+    def __init__(self, optimizer: Any, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
+        self.milestones, self.gamma = Counter(milestones), gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        return [rate * self.gamma ** self.milestones[self.last_epoch] for rate in self._rates]
+
+
+class ConstantLR(LRScheduler):
+    """The rate times ``factor`` for the first ``total_iters`` steps."""
+
+    def __init__(self, optimizer: Any, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1):
+        if not 0.0 <= factor <= 1.0:
+            raise ValueError(f"factor must be in [0, 1], got {factor}")
+        self.factor, self.total_iters = factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        if self.last_epoch == 0:
+            return [rate * self.factor for rate in self._rates]
+        return [rate / self.factor if self.last_epoch == self.total_iters else rate for rate in self._rates]
+
+
+class LinearLR(LRScheduler):
+    """The rate times a factor that goes from ``start_factor`` to ``end_factor`` in ``total_iters`` steps."""
+
+    def __init__(
+        self,
+        optimizer: Any,
+        start_factor: float = 1.0 / 3,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+        last_epoch: int = -1,
+    ):
+        if not 0.0 < start_factor <= 1.0 or not 0.0 <= end_factor <= 1.0:
+            raise ValueError(f"start_factor must be in (0, 1] and end_factor in [0, 1], got {start_factor} and {end_factor}")
+        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        if self.last_epoch == 0:
+            return [rate * self.start_factor for rate in self._rates]
+        if self.last_epoch > self.total_iters:
+            return self._rates
+        change = self.end_factor - self.start_factor
+        before = self.total_iters * self.start_factor + (self.last_epoch - 1) * change
+        return [rate * (1.0 + change / before) for rate in self._rates]
+
+
+class PolynomialLR(LRScheduler):
+    """The initial rate times (1 - step / total_iters) ** power."""
+
+    def __init__(self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
+        self.total_iters, self.power = total_iters, power
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        if self.last_epoch == 0 or self.last_epoch > self.total_iters:
+            return self._rates
+        left = (1.0 - self.last_epoch / self.total_iters) / (1.0 - (self.last_epoch - 1) / self.total_iters)
+        return [rate * left**self.power for rate in self._rates]
+
+
+class ExponentialLR(LRScheduler):
+    """The rate times ``gamma`` every step."""
+
+    def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1):
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        return self._rates if self.last_epoch == 0 else [rate * self.gamma for rate in self._rates]
+
+
+class CosineAnnealingLR(LRScheduler):
+    """Half a cosine from the initial rate to ``eta_min`` in ``T_max`` steps (Loshchilov and Hutter 2017), and back up after."""
+
+    def __init__(self, optimizer: Any, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
+        self.T_max, self.eta_min = T_max, eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        step, low = self.last_epoch, self.eta_min
+        if step == 0:
+            return self._rates
+        if (step - 1 - self.T_max) % (2 * self.T_max) == 0:
+            up = (1.0 - math.cos(math.pi / self.T_max)) / 2
+            return [rate + (base - low) * up for base, rate in zip(self.base_lrs, self._rates, strict=True)]
+        ratio = (1.0 + math.cos(math.pi * step / self.T_max)) / (1.0 + math.cos(math.pi * (step - 1) / self.T_max))
+        return [ratio * (rate - low) + low for rate in self._rates]
+
+
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """Cosines that begin anew after T_0 steps, then after ``T_mult`` times as many each time (Loshchilov and Hutter 2017)."""
+
+    def __init__(self, optimizer: Any, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1):
+        if T_0 < 1 or T_mult < 1:
+            raise ValueError(f"T_0 and T_mult must be positive integers, got {T_0} and {T_mult}")
+        self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        step, length = self.last_epoch, self.T_0
+        while step >= length:
+            step, length = step - length, length * self.T_mult
+        low, share = self.eta_min, (1.0 + math.cos(math.pi * step / length)) / 2
+        return [low + (base - low) * share for base in self.base_lrs]
+
+
+class OneCycleLR(LRScheduler):
+    """Up to ``max_lr`` and down again far below in ``total_steps`` (Smith and Topin 2018), the momentum the other way round.
+
+    The momentum (or beta1) is a constant of a recorded step: with ``cycle_momentum`` every step records anew.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        max_lr: float | Sequence[float],
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+        last_epoch: int = -1,
+    ):
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("OneCycleLR needs total_steps, or epochs and steps_per_epoch")
+            total_steps = epochs * steps_per_epoch
+        if total_steps <= 0 or not 0.0 <= pct_start <= 1.0 or anneal_strategy not in ("cos", "linear"):
+            raise ValueError(
+                f"OneCycleLR: total_steps {total_steps}, pct_start {pct_start} or anneal_strategy {anneal_strategy!r} is out of range"
+            )
+        self.total_steps, self.anneal_strategy, self.cycle_momentum = total_steps, anneal_strategy, cycle_momentum
+        rise = float(pct_start * total_steps) - 1
+        if three_phase:
+            ends = [(rise, 0, 1), (2 * rise, 1, 0), (total_steps - 1, 0, 2)]
+        else:
+            ends = [(rise, 0, 1), (total_steps - 1, 1, 2)]
+        self.phases = ends
+        tops = list(max_lr) if isinstance(max_lr, (list, tuple)) else [max_lr] * len(optimizer.param_groups)
+        self.corners = [(top / div_factor, top, top / div_factor / final_div_factor) for top in tops]
+        self.momenta = (max_momentum, base_momentum, max_momentum)
+        if last_epoch == -1:
+            for group, corner in zip(optimizer.param_groups, self.corners, strict=True):
+                group["lr"] = corner[0]
+        super().__init__(optimizer, last_epoch)
+
+    def _between(self, start: float, end: float, share: float) -> float:
+        if self.anneal_strategy == "linear":
+            return (end - start) * share + start
+        return end + (start - end) / 2.0 * (1 + math.cos(math.pi * share))
+
+    def get_lr(self) -> list[float]:
+        step = self.last_epoch
+        if step > self.total_steps:
+            raise ValueError(f"tried to step {step} times: the cycle has {self.total_steps} steps")
+        number = min(sum(step > end for end, _, _ in self.phases), len(self.phases) - 1)
+        end, start_corner, end_corner = self.phases[number]
+        begin = self.phases[number - 1][0] if number else 0.0
+        share = (step - begin) / (end - begin)
+        if self.cycle_momentum:
+            momentum = self._between(self.momenta[start_corner], self.momenta[end_corner], share)
+            for group in self.optimizer.param_groups:
+                if "betas" in group:
+                    group["betas"] = (momentum, *group["betas"][1:])
+                else:
+                    group["momentum"] = momentum
+        return [self._between(corner[start_corner], corner[end_corner], share) for corner in self.corners]
+
+
+class SequentialLR(LRScheduler):
+    """Schedules one after the other; each begins at its milestone."""
+
+    def __init__(self, optimizer: Any, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1):
+        if len(milestones) != len(schedulers) - 1:
+            raise ValueError(f"{len(schedulers)} schedules need {len(schedulers) - 1} milestones, got {len(milestones)}")
+        self.optimizer, self.last_epoch = optimizer, last_epoch + 1
+        self._schedulers, self.milestones = list(schedulers), list(milestones)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        for scheduler in self._schedulers:
+            scheduler.last_epoch -= 1
+        self._schedulers[0].step()
+        self._last_lr = self._schedulers[0].get_last_lr()
+
+    def step(self, epoch: int | None = None) -> None:
+        self.last_epoch += 1
+        number = bisect_right(self.milestones, self.last_epoch)
+        if number > 0 and self.milestones[number - 1] == self.last_epoch:
+            self._schedulers[number].step(0)
+        else:
+            self._schedulers[number].step()
+        self._last_lr = self._schedulers[number].get_last_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {key: value for key, value in self.__dict__.items() if key not in ("optimizer", "_schedulers")}
+        return {**own, "_schedulers": [scheduler.state_dict() for scheduler in self._schedulers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        state = dict(state_dict)
+        for scheduler, part in zip(self._schedulers, state.pop("_schedulers"), strict=True):
+            scheduler.load_state_dict(part)
+        self.__dict__.update(state)
