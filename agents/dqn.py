@@ -1,6 +1,8 @@
 """Deep Q-learning (Mnih et al. 2015, "Human-level control through deep reinforcement learning").
 
-With ``double``, the target of van Hasselt, Guez and Silver 2016 ("Deep reinforcement learning with double Q-learning").
+With ``double`` the target of van Hasselt, Guez and Silver 2016, with ``dueling`` the network of Wang et al. 2016, with
+``prioritized`` the replay of Schaul et al. 2016, with ``n_steps`` returns over several steps and with ``noisy`` the exploration of
+Fortunato et al. 2018: the parts of Rainbow (Hessel et al. 2018) but one, which is in `agents.qrdqn`.
 """
 
 from dataclasses import dataclass
@@ -13,9 +15,12 @@ from gymnasium.vector import VectorEnv
 import rl_lab as rl
 import rl_lab.nn.functional as F
 from rl_lab.collect import Collector, Moment
-from rl_lab.data import ReplayBuffer, Transitions
+from rl_lab.data import Batch, PrioritizedReplayBuffer, ReplayBuffer
+from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, mlp
+from rl_lab.nn import Linear, NoisyLinear
+from rl_lab.nn.networks import ACTIVATIONS, Dueling, copy_of, layer_sizes, make_network, mlp
+from rl_lab.policies import LinearSchedule, as_space, epsilon_greedy, greedy, masked
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,9 @@ class DQNConfig:
     """Hyperparameters of DQN."""
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:64,64", "the Q-network: mlp: and its hidden sizes", check=hidden_sizes)
+    network: str = setting(
+        "mlp:64,64", "the Q-network: mlp: and hidden sizes, or cnn: channels : hidden sizes", check=layer_sizes
+    )
     activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
@@ -33,13 +40,23 @@ class DQNConfig:
     train_frequency: int = setting(4, "environment steps between rounds of updates", least=1)
     gradient_steps: int = setting(1, "updates in a round", least=1)
     gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
-    target_update_interval: int = setting(500, "environment steps between moves of the target network", least=1)
-    tau: float = setting(1.0, "how far the target network moves: 1 copies the network", above=0, most=1)
+    target_update_interval: int = setting(500, "environment steps between copies of the network to the target (tau 1)", least=1)
+    tau: float = setting(1.0, "below 1 the target network moves so far towards the network in every update", above=0, most=1)
     exploration_initial: float = setting(1.0, "share of random actions at the start", least=0, most=1)
     exploration_final: float = setting(0.05, "share of random actions after the exploration phase", least=0, most=1)
     exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
     loss: str = setting("huber", "of the temporal difference", choices=("huber", "mse"))
     double: bool = setting(True, "choose the next action by the network, value it by the target (Double DQN)")
+    dueling: bool = setting(False, "a state value and advantages instead of action values (dueling network)")
+    n_steps: int = setting(1, "rewards in a target before the value takes over", least=1)
+    prioritized: bool = setting(False, "replay in proportion to the temporal difference (prioritised replay)")
+    priority_exponent: float = setting(0.6, "how far priorities count: 0 is uniform replay", least=0, most=1)
+    importance_exponent: float = setting(
+        0.4, "how far the bias of priorities is undone at first; 1 at the end", least=0, most=1
+    )
+    noisy: bool = setting(
+        False, "explore by noise in the weights; then let exploration-initial and -final be 0 (noisy networks)"
+    )
     max_grad_norm: float = setting(10.0, "gradients are scaled down to this norm", above=0)
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
@@ -53,53 +70,87 @@ class DQN:
     def __init__(self, config: DQNConfig, envs: VectorEnv, seed: int):
         self.config, self.num_envs = config, envs.num_envs
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        space: Any = envs.single_action_space
-        self.num_actions, self.first_action = int(space.n), int(space.start)
-        shape = envs.single_observation_space.shape
-        assert shape is not None
-        inputs = int(np.prod(shape))
-
-        self.q_network = mlp(
-            inputs, hidden_sizes(config.network), self.num_actions, config.activation, generator=network_stream
-        )
+        self.space: Any = envs.single_action_space
+        self.shape: Any = envs.single_observation_space.shape
+        self.q_network = self.make_q_network(network_stream)
         self.target_network = copy_of(self.q_network)
+        for module in self.target_network.modules():
+            if isinstance(module, NoisyLinear):
+                module.generator = self.exploration
         self.optimizer = rl.optim.Adam(self.q_network.parameters(), lr=config.learning_rate)
-        self.replay = ReplayBuffer(config.buffer_size, (inputs,), (), np.int64, replay_stream)
         self.epsilon_now = rl.ones(())
-        environment_seed = int(environment_stream.seed_sequence.generate_state(1)[0])
-        self.collector = Collector(envs, self.explore, environment_seed, config.compile)
-        self.timesteps = 0
-        self.target_age = 0
+        self.collector = Collector(envs, self.explore, environment_stream.as_seed(), config.compile)
+        mask = self.collector.action_mask
+        kind = PrioritizedReplayBuffer if config.prioritized else ReplayBuffer
+        self.replay: Any = kind(
+            *(config.buffer_size, self.shape, (), np.int64, replay_stream),
+            gamma=config.gamma,
+            n_steps=config.n_steps,
+            num_envs=self.num_envs,
+            num_masked=0 if mask is None else mask.shape[1],
+            **({"exponent": config.priority_exponent} if config.prioritized else {}),
+        )
+        self.epsilon_schedule = LinearSchedule(
+            config.exploration_initial, config.exploration_final, config.exploration_fraction, config.total_timesteps
+        )
+        self.timesteps = self.target_age = 0
         record = rl.compile if config.compile else lambda function: function
         self._update, self._greedy = record(self.update), record(self.greedy)
 
+    def make_q_network(self, stream: rl.Generator) -> Any:
+        """Observations (batch, ...) to action values (batch, actions)."""
+        c, actions = self.config, int(self.space.n)
+
+        def linear(inputs: int, outputs: int, generator: rl.Generator) -> Any:
+            layer = (NoisyLinear if c.noisy else Linear)(inputs, outputs, generator=generator)
+            if c.noisy:
+                layer.generator = self.exploration
+            return layer
+
+        network = make_network(self.shape, c.network, actions, c.activation, generator=stream, linear=linear)
+        if not c.dueling:
+            return network
+        features = network[-1].in_features
+        heads = [mlp(features, (), outputs, generator=stream, linear=linear) for outputs in (1, actions)]
+        return Dueling(network[:-1], *heads)
+
     # --- losses ------------------------------------------------------------------------------------------------------
 
-    def compute_td_target(self, batch: Transitions) -> rl.Tensor:
+    def compute_td_target(self, batch: Batch) -> rl.Tensor:
         """r + gamma max_a Q'(s', a), and r alone where the episode terminated; shape (batch,)."""
         with rl.no_grad():
-            next_values = self.target_network(batch.next_observations)
+            next_values = masked(self.target_network(batch.next_observations), batch.next_action_masks)
             if self.config.double:
-                best = self.q_network(batch.next_observations).argmax(1, keepdim=True)
+                best = greedy(self.q_network(batch.next_observations), batch.next_action_masks).unsqueeze(1)
                 next_value = next_values.gather(1, best).squeeze(1)
             else:
                 next_value = next_values.amax(1)
-            return batch.rewards + self.config.gamma * (1.0 - batch.terminated) * next_value
+            return batch.rewards + batch.discounts * next_value
 
-    def compute_loss_q(self, batch: Transitions) -> tuple[rl.Tensor, rl.Tensor]:
-        """The temporal-difference loss, and the mean Q-value of the actions taken (for the log)."""
+    def compute_loss_q(self, batch: Batch) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor]:
+        """The temporal-difference loss, the mean Q-value of the actions taken (for the log), and the differences."""
         td_target = self.compute_td_target(batch)
         q = self.q_network(batch.observations).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
-        loss = F.smooth_l1_loss(q, td_target) if self.config.loss == "huber" else F.mse_loss(q, td_target)
-        return loss, q.detach().mean()
+        compute = F.smooth_l1_loss if self.config.loss == "huber" else F.mse_loss
+        if batch.weights is None:
+            loss = compute(q, td_target)
+        else:
+            loss = (batch.weights * compute(q, td_target, reduction="none")).mean()
+        return loss, q.detach().mean(), td_target - q.detach()
 
     def update(self) -> tuple[rl.Tensor, rl.Tensor]:
         """One gradient step on a batch from replay."""
-        loss, q_mean = self.compute_loss_q(self.replay.sample(self.config.batch_size))
+        c = self.config
+        if c.tau < 1:
+            rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.q_network.parameters()), c.tau)
+        batch = self.replay.sample(c.batch_size)
+        loss, q_mean, differences = self.compute_loss_q(batch)
         self.optimizer.zero_grad()
         loss.backward()
-        rl.nn.utils.clip_grad_norm_(self.q_network.parameters(), self.config.max_grad_norm)
+        rl.nn.utils.clip_grad_norm_(self.q_network.parameters(), c.max_grad_norm)
         self.optimizer.step()
+        if c.prioritized:
+            self.replay.update_priorities(batch.indices, differences)
         return loss, q_mean
 
     # --- acting ------------------------------------------------------------------------------------------------------
@@ -107,31 +158,32 @@ class DQN:
     @property
     def epsilon(self) -> float:
         """The share of random actions now."""
-        c = self.config
-        progress = min(1.0, self.timesteps / (c.exploration_fraction * c.total_timesteps))
-        return c.exploration_initial + progress * (c.exploration_final - c.exploration_initial)
+        return self.epsilon_schedule(self.timesteps)
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor) -> rl.Tensor:
-        """argmax_a Q(s, a) for observations (batch, inputs)."""
-        return self.q_network(observations).argmax(1)
+        """argmax_a Q(s, a) for observations (batch, ...)."""
+        self.q_network.eval()  # without noise
+        actions = self.q_network(observations).argmax(1)
+        self.q_network.train()
+        return actions
 
     def explore(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Greedy actions, each replaced by a random one with probability epsilon."""
-        observations = moment.observations.flatten(1)
-        random = rl.randint(0, self.num_actions, (len(observations),), generator=self.exploration)
-        chosen = rl.rand(len(observations), generator=self.exploration) < self.epsilon_now
-        return {"actions": rl.where(chosen, random, self.greedy(observations))}
+        q_values = self.q_network(moment.observations)
+        return {"actions": epsilon_greedy(q_values, self.epsilon_now, self.exploration, moment.action_mask)}
 
-    def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """Greedy actions, or epsilon-greedy ones, for observations of shape (batch, ...)."""
-        flat = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
-        actions = self._greedy(rl.as_tensor(flat)).numpy()
-        if not deterministic:
-            random = rl.randint(0, self.num_actions, (len(flat),), generator=self.exploration)
-            chosen = rl.rand(len(flat), generator=self.exploration) < self.epsilon
-            actions = np.where(chosen.numpy(), random.numpy(), actions)
-        return actions + self.first_action
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        if deterministic and action_mask is None:
+            actions = self._greedy(x)
+        else:
+            mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+            epsilon = rl.full((), 0.0 if deterministic else self.epsilon)
+            with rl.no_grad():
+                actions = epsilon_greedy(self.q_network(x), epsilon, self.exploration, mask)
+        return as_space(actions.numpy(), self.space)
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
 
@@ -139,9 +191,7 @@ class DQN:
         """Collect ``train_frequency`` environment steps, then learn."""
         steps = max(1, self.config.train_frequency // self.num_envs)
         self.epsilon_now.fill_(self.epsilon)
-        made = self.collector.collect(steps).transitions()
-        observations, following = (x.reshape(len(x), -1) for x in (made.observations, made.next_observations))
-        self.replay.add(made._replace(observations=observations, next_observations=following))
+        self.replay.add(self.collector.collect(steps).transitions())
         self.timesteps += steps * self.num_envs
         self.target_age += steps * self.num_envs
         metrics = self.collector.episodes()
@@ -152,13 +202,14 @@ class DQN:
     def learn(self) -> dict[str, float]:
         """A round of updates."""
         c = self.config
-        if self.target_age >= c.target_update_interval:
-            rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.q_network.parameters()), c.tau)
+        if c.tau == 1 and self.target_age >= c.target_update_interval:
+            rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.q_network.parameters()), 1.0)
             self.target_age = 0
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
-        for _ in range(c.gradient_steps):
-            loss, q_mean = self._update()
+        if c.prioritized:
+            self.replay.correction.fill_(c.importance_exponent + progress * (1.0 - c.importance_exponent))
+        loss, q_mean = call_times(self._update, c.gradient_steps)
         return {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
 
     # --- state -------------------------------------------------------------------------------------------------------
@@ -170,6 +221,7 @@ class DQN:
             "optimizer": self.optimizer.state_dict(),
             "replay": self.replay.state_dict(),
             "exploration": self.exploration.get_state(),
+            "collector": self.collector.state_dict(),
             "timesteps": self.timesteps,
             "target_age": self.target_age,
         }
@@ -180,4 +232,5 @@ class DQN:
         self.optimizer.load_state_dict(state["optimizer"])
         self.replay.load_state_dict(state["replay"])
         self.exploration.set_state(state["exploration"])
+        self.collector.load_state_dict(state["collector"])
         self.timesteps, self.target_age = int(state["timesteps"]), int(state["target_age"])

@@ -64,8 +64,16 @@ class Rollout(NamedTuple):
         """The valid steps as one batch, in the order in which they happened."""
         keep = slice(None) if self.valid.all() else self.valid.ravel()
         size = self.rewards.size
-        parts = (self.observations, self.actions, self.rewards, self.next_observations, self.terminated)
-        return Transitions(*[part.reshape(size, *part.shape[2:])[keep] for part in parts])
+        parts: list[Any] = [
+            self.observations,
+            self.actions,
+            self.rewards,
+            self.next_observations,
+            self.terminated,
+            self.truncated,
+        ]
+        parts.append(self.next_action_masks)
+        return Transitions(*[None if part is None else part.reshape(size, *part.shape[2:])[keep] for part in parts])
 
 
 class _Storage:
@@ -262,9 +270,7 @@ class Collector:
             if storage.native is None or storage.native[:2] != (program, first):
                 actions = self._actions(storage, program, first)
                 stop = self._native.cells.ctypes.data + 8 * w.FAULT
-                numbers = (actions.ctypes.data, len(actions), storage.steps - first, stop)
-                checks = (1,) if machine.repeat.row_length > 5 else ()
-                packed = machine.repeat.pack(self._progress.ctypes.data, *numbers, *checks)
+                packed = machine.repeat_row(self._progress, actions, storage.steps - first, stop)
                 storage.native = (program, first, actions, packed)
             return storage.native[3]
 
@@ -326,6 +332,17 @@ class Collector:
         returns, lengths = zip(*self._finished, strict=True)
         self._finished.clear()
         return {"charts/episodic_return": float(np.mean(returns)), "charts/episodic_length": float(np.mean(lengths))}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the environments stand, if they can be saved: native ones can, and continue bitwise."""
+        native = self.envs.get_state() if isinstance(self.envs, NativeVectorEnv) else None
+        return {"timesteps": self.timesteps, "environments": native}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where the environments stood; those that could not be saved begin new episodes."""
+        self.timesteps = int(state["timesteps"])
+        if state["environments"] is not None and isinstance(self.envs, NativeVectorEnv):
+            self.envs.set_state(state["environments"])
 
 
 def _mask_of(info: dict[str, Any]) -> np.ndarray | None:

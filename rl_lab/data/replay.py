@@ -1,4 +1,4 @@
-"""Replay storage: the last transitions, sampled uniformly."""
+"""Replay storage: the last transitions, sampled uniformly or by priority."""
 
 from typing import Any, NamedTuple
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.kernels import experience
 from rl_lab.engine.kernels import random as kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.creation import from_numpy
@@ -14,24 +15,44 @@ from rl_lab.engine.tensor import empty
 
 
 class Transitions(NamedTuple):
-    """A batch of transitions; the first dimension of each tensor is the batch.
+    """Transitions as arrays; the first dimension of each is time, environment by environment within a step.
 
-    ``terminated`` is 1 where the environment ended by its own rules and 0 otherwise: a truncated episode goes on in the mind, and
-    its ``next_observations`` are the ones before the reset.
+    ``terminated`` is true where the environment ended by its own rules, ``truncated`` where something cut it off: such an episode
+    goes on in the mind, and its ``next_observations`` are the ones before the reset.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    next_observations: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    next_action_masks: np.ndarray | None = None
+
+
+class Batch(NamedTuple):
+    """Sampled transitions of one or several steps as tensors; the first dimension of each is the batch.
+
+    ``rewards`` are the discounted rewards of the steps, ``discounts`` what the value of ``next_observations`` counts for: gamma to
+    the number of steps, 0 after a termination. ``indices`` are places in the buffer, ``weights`` the importance of each sample.
     """
 
     observations: Any
     actions: Any
     rewards: Any
     next_observations: Any
-    terminated: Any
+    discounts: Any
+    next_action_masks: Any = None
+    indices: Any = None
+    weights: Any = None
 
 
 class ReplayBuffer:
-    """A ring of ``capacity`` transitions (Lin 1992; Mnih et al. 2015).
+    """A ring of ``capacity`` transitions (Lin 1992; Mnih et al. 2015), sampled as returns over ``n_steps`` (Sutton 1988).
 
     Collectors write through NumPy; learners read tensors over the same memory. Everything that sampling depends on, the number of
-    stored transitions included, lies in tensors, so that a recorded program can sample.
+    stored transitions included, lies in tensors, so that a recorded program can sample. With several environments the capacity is
+    rounded down to a multiple of ``num_envs``, so that each keeps its lane.
     """
 
     def __init__(
@@ -41,49 +62,94 @@ class ReplayBuffer:
         action_shape: tuple[int, ...],
         action_dtype: Any,
         generator: Generator,
+        *,
+        gamma: float = 0.99,
+        n_steps: int = 1,
+        num_envs: int = 1,
+        num_masked: int = 0,
     ):
-        if capacity < 1:
-            raise ShapeError(f"a replay buffer needs a positive capacity, got {capacity}")
-        self.capacity, self.generator = capacity, generator
-        self.position = 0
+        self.capacity = capacity - capacity % num_envs
+        if self.capacity < 1:
+            raise ShapeError(f"a replay buffer needs a positive capacity, and room for each environment, got {capacity}")
+        self.generator, self.gamma, self.n_steps, self.num_envs = generator, gamma, n_steps, num_envs
+        n = self.capacity
         self.arrays = Transitions(
-            np.zeros((capacity, *observation_shape), np.float32),
-            np.zeros((capacity, *action_shape), action_dtype),
-            np.zeros(capacity, np.float32),
-            np.zeros((capacity, *observation_shape), np.float32),
-            np.zeros(capacity, np.float32),
+            np.zeros((n, *observation_shape), np.float32),
+            np.zeros((n, *action_shape), action_dtype),
+            np.zeros(n, np.float32),
+            np.zeros((n, *observation_shape), np.float32),
+            np.zeros(n, np.float32),
+            np.zeros(n, np.float32),
+            np.zeros((n, num_masked), bool) if num_masked else None,
         )
-        self.tensors = Transitions(*[from_numpy(array) for array in self.arrays])
-        self._size = np.zeros(1, np.int64)
-        self._size_tensor = from_numpy(self._size)
+        self.tensors = [None if array is None else from_numpy(array) for array in self.arrays]
+        self._place = np.zeros(2, np.int64)  # how many are stored, where the next one goes
+        self.place = from_numpy(self._place)
 
     def __len__(self) -> int:
-        return int(self._size[0])
+        return int(self._place[0])
+
+    @property
+    def position(self) -> int:
+        """Where the next transition goes."""
+        return int(self._place[1])
 
     def add(self, transitions: Transitions) -> None:
-        """Append a batch of transitions given as arrays; the oldest make room."""
-        count = len(transitions.rewards)
+        """Append transitions; the oldest make room."""
+        count, start = len(transitions.rewards), self.position
         if count > self.capacity:
             raise ShapeError(f"{count} transitions do not fit into a replay buffer of capacity {self.capacity}")
-        first = min(count, self.capacity - self.position)
+        if self.n_steps > 1 and count % self.num_envs:
+            raise ShapeError(
+                f"{count} transitions are not whole steps of {self.num_envs} environments, which n_steps > 1 needs"
+            )
+        first = min(count, self.capacity - start)
         for target, source in zip(self.arrays, transitions, strict=True):
-            target[self.position : self.position + first] = source[:first]
-            if first < count:
-                target[: count - first] = source[first:]
-        self.position = (self.position + count) % self.capacity
-        self._size[0] = min(self._size[0] + count, self.capacity)
+            if target is not None:
+                target[start : start + first] = source[:first]
+                if first < count:
+                    target[: count - first] = source[first:]
+        self._place[1] = (start + count) % self.capacity
+        self._place[0] = min(len(self) + count, self.capacity)
 
-    def sample(self, batch_size: int) -> Transitions:
-        """A batch drawn uniformly with replacement."""
-        if not self._size[0]:
+    def _check(self) -> None:
+        if not len(self):
             raise ShapeError("an empty replay buffer cannot be sampled")
+
+    def sample(self, batch_size: int) -> Batch:
+        """A batch drawn uniformly with replacement."""
+        self._check()
         index = empty((batch_size,), int64)
-        launch(kernels.integers_below, (index, self._size_tensor, self.generator.state), (batch_size,))
-        return Transitions(*[tensor.index_select(0, index) for tensor in self.tensors])
+        launch(kernels.integers_below, (index, self.place, self.generator.state), (batch_size,))
+        return self.gather(index)
+
+    def gather(self, index: Any) -> Batch:
+        """The transitions at these places, each with what follows it for ``n_steps``."""
+        observations, actions, rewards, following, terminated, truncated, masks = self.tensors
+        if self.n_steps == 1:
+            last, total = index, rewards.index_select(0, index)
+            discounts = self.gamma * (1.0 - terminated.index_select(0, index))
+        else:
+            n = index.shape[0]
+            total, discounts, last = empty((n,)), empty((n,)), empty((n,), int64)
+            launch(
+                experience.n_step_returns,
+                (total, discounts, last, index, rewards, terminated, truncated, self.place),
+                (n, self.capacity, self.num_envs, self.n_steps, self.gamma),
+            )
+        return Batch(
+            observations.index_select(0, index),
+            actions.index_select(0, index),
+            total,
+            following.index_select(0, last),
+            discounts,
+            None if masks is None else masks.index_select(0, last),
+            index,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         size = len(self)
-        arrays = {name: array[:size].copy() for name, array in self.arrays._asdict().items()}
+        arrays = {name: array[:size].copy() for name, array in self.arrays._asdict().items() if array is not None}
         return {"arrays": arrays, "position": self.position, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -91,6 +157,48 @@ class ReplayBuffer:
         if size > self.capacity:
             raise ShapeError(f"the saved replay buffer holds {size} transitions, this one has room for {self.capacity}")
         for name, array in self.arrays._asdict().items():
-            array[:size] = state["arrays"][name]
-        self._size[0], self.position = size, int(state["position"])
+            if array is not None:
+                array[:size] = state["arrays"][name]
+        self._place[:] = size, int(state["position"])
         self.generator.set_state(state["generator"])
+
+
+class PrioritizedReplayBuffer(ReplayBuffer):
+    """Sampling in proportion to the error at the last visit (Schaul et al. 2016, "Prioritized experience replay", section 3.3).
+
+    A transition's chance is its priority (|error| + ``least``) ** ``exponent``; `Batch.weights` undo the bias by the power of
+    ``correction``, a tensor that the agent raises to 1.
+    """
+
+    def __init__(self, *arguments: Any, exponent: float = 0.6, least: float = 1e-6, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        self.exponent, self.least = exponent, least
+        self.leaves = 1 << max(0, self.capacity - 1).bit_length()
+        self._tree, self._highest = np.zeros(2 * self.leaves, np.float32), np.ones(1, np.float32)
+        self.tree, self.highest = from_numpy(self._tree), from_numpy(self._highest)
+        self.correction = from_numpy(np.ones(1, np.float32))
+
+    def add(self, transitions: Transitions) -> None:
+        start, count = self.position, len(transitions.rewards)
+        super().add(transitions)
+        launch(experience.insert_priorities, (self.tree, self.highest), (start, count, self.capacity, self.leaves))
+
+    def sample(self, batch_size: int) -> Batch:
+        """A batch drawn by priority, one from each of ``batch_size`` equal slices of the total."""
+        self._check()
+        index, weights = empty((batch_size,), int64), empty((batch_size,))
+        tensors = (index, weights, self.tree, self.place, self.correction, self.generator.state)
+        launch(experience.sample_priorities, tensors, (batch_size, self.leaves))
+        return self.gather(index)._replace(weights=weights)
+
+    def update_priorities(self, indices: Any, errors: Any) -> None:
+        """Set the priorities of sampled transitions to their new temporal-difference errors, shape (batch,)."""
+        numbers = (indices.shape[0], self.leaves, self.exponent, self.least)
+        launch(experience.update_priorities, (self.tree, self.highest, indices, errors.detach().contiguous()), numbers)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "tree": self._tree.copy(), "highest": self._highest.copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._tree[:], self._highest[:] = state["tree"], state["highest"]

@@ -75,6 +75,23 @@ class Compiled:
                     return True
         return False
 
+    def times(self, count: int, *arguments: Any) -> Any:
+        """Call ``count`` times with the same arguments in one native call; returns the last result."""
+        if count < 1:
+            raise ValueError(f"a function is called at least once, not {count} times")
+        result = None
+        while count > 1 and recorder() is None:
+            key, tensors, entries = self._entries_for(arguments, {})
+            with self._replaying:
+                for program, rebuild in entries or ():
+                    if program.fits():
+                        return rebuild(program.run_times(tensors, count))
+            result = self._record(key, arguments, {}, tensors)
+            count -= 1
+        for _ in range(count):
+            result = self(*arguments)
+        return result
+
     def _entries_for(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[Any, list[Any], Any]:
         """The key of a call, the tensors in it, and its programs if there are any."""
         if self._structure != structure.version:
@@ -187,6 +204,15 @@ def _outputs(result: Any, found: list[Any]) -> Callable[[list[Any]], Any]:
             "or tuples, lists and dicts of them, whose tensors can be copied"
         )
     return lambda outputs: result
+
+
+def call_times(function: Callable, count: int, *arguments: Any) -> Any:
+    """Call a function, compiled or not, ``count`` times with the same arguments and return the last result."""
+    if isinstance(function, Compiled):
+        return function.times(count, *arguments)
+    for _ in range(count):
+        result = function(*arguments)
+    return result
 
 
 def compile(function: Callable | None = None) -> Any:

@@ -5,13 +5,14 @@ below, itself a primitive. Eager code calls one kernel at a time through `Primit
 """
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rl_lab.engine.kernels.cores import cycles, may_share, note_region, region_state
-from rl_lab.engine.primitive import InInt, InOutInt, Int, load_int, primitive
+from rl_lab.engine.primitive import CHECKED, InInt, InOutInt, Int, load_int, primitive
 
 
 @intrinsic
@@ -59,6 +60,12 @@ def repeat(progress: InOutInt, actions: Int, count: Int, steps: Int, stop: Int):
         progress[0] += 1
         if load_int(stop, 0) != 0:
             break
+
+
+def repeat_row(progress: np.ndarray, actions: np.ndarray, steps: int, stop: int) -> bytes:
+    """The row of `repeat`; ``progress`` int64 (at least 1), ``actions`` int64 (4 times their count), ``stop`` an address."""
+    checks = (progress.size,) if CHECKED else ()
+    return repeat.pack(progress.ctypes.data, actions.ctypes.data, actions.size // 4, steps, stop, *checks)
 
 
 @numba.njit(parallel=True, nogil=True, error_model="numpy")

@@ -47,6 +47,10 @@ class Generator:
         """``count`` independent streams; spawning again gives others."""
         return [Generator(child) for child in self.seed_sequence.spawn(count)]
 
+    def as_seed(self) -> int:
+        """A whole number from the same seed, for what takes no stream."""
+        return int(self.seed_sequence.generate_state(1)[0])
+
     def get_state(self) -> "Tensor":
         return self.state.clone()
 

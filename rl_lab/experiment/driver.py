@@ -256,7 +256,7 @@ def restore(path: Path) -> tuple[Any, Plan]:
     content.pop("versions", None)
     hyperparameters = content.pop("hyperparameters", {})
     plan = make_plan({**content, **hyperparameters})
-    envs = make_environments(plan.setup, 1)
+    envs = make_environments(plan.setup, plan.options.num_envs)
     agent = plan.agent_class(plan.config, envs, plan.options.seed)
     try:
         agent.load_state_dict(state)

@@ -37,12 +37,14 @@ def evaluate(agent: Any, setup: Setup | str, episodes: int, seed: int) -> Evalua
     quota[: episodes % count] += 1
     envs = make_environments(setup, count)
     try:
-        observations, _ = envs.reset(seed=seed)
+        observations, info = envs.reset(seed=seed)
         running, lengths = np.zeros(count), np.zeros(count, np.int64)
         returns: list[float] = []
         steps = 0
         while quota.any():
-            observations, rewards, terminated, truncated, _ = envs.step(agent.act(observations, deterministic=True))
+            masks = {"action_mask": info["action_mask"]} if "action_mask" in info else {}
+            actions = agent.act(observations, deterministic=True, **masks)
+            observations, rewards, terminated, truncated, info = envs.step(actions)
             running += rewards
             lengths += 1
             for i in np.flatnonzero(terminated | truncated):

@@ -1,23 +1,45 @@
-"""Networks by description: ``mlp:64,64`` is a multilayer perceptron with two hidden layers of 64."""
+"""Networks by description: ``mlp:64,64`` is a perceptron with two hidden layers of 64, ``cnn:16,32:128`` two convolutions and one layer."""
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
+from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.random import Generator
 from rl_lab.nn import init
-from rl_lab.nn.layers import Linear, ReLU, Sequential, Tanh
+from rl_lab.nn.convolution import Conv2d
+from rl_lab.nn.layers import Flatten, Linear, ReLU, Sequential, Sigmoid, SiLU, Tanh
 from rl_lab.nn.module import Module
 
-ACTIVATIONS: dict[str, type[Module]] = {"relu": ReLU, "tanh": Tanh}
+ACTIVATIONS: dict[str, type[Module]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "silu": SiLU}
 
 
 def hidden_sizes(description: str) -> tuple[int, ...]:
-    """The hidden layers that a description names. ValueError if it is not ``mlp:`` and sizes joined by commas."""
+    """The hidden layers of a perceptron's description. ValueError if it is not ``mlp:`` and sizes joined by commas."""
     kind, _, sizes = description.partition(":")
-    parts = [part.strip() for part in sizes.split(",") if part.strip()]
-    if kind != "mlp" or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if kind != "mlp":
         raise ValueError(f"a network is described as mlp:64,64 with positive sizes, not {description!r}")
+    return _numbers(sizes, description)
+
+
+def layer_sizes(description: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The convolutions' channels and the hidden layers that a description names. ValueError if it is neither mlp nor cnn."""
+    kind, _, sizes = description.partition(":")
+    if kind != "cnn":
+        return (), hidden_sizes(description)
+    channels, _, hidden = sizes.partition(":")
+    if not _numbers(channels, description):
+        raise ValueError(
+            f"a convolutional network is described as cnn:16,32:128, channels and hidden sizes, not {description!r}"
+        )
+    return _numbers(channels, description), _numbers(hidden, description)
+
+
+def _numbers(text: str, description: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"a network is described as mlp:64,64 or cnn:16,32:128 with positive sizes, not {description!r}")
     return tuple(map(int, parts))
 
 
@@ -30,24 +52,78 @@ def mlp(
     orthogonal: bool = False,
     output_gain: float = 1.0,
     generator: Generator | None = None,
+    linear: Callable[..., Module] = Linear,
 ) -> Sequential:
     """A perceptron from (batch, inputs) to (batch, outputs).
 
     Weights start as `Linear` starts them or, with ``orthogonal``, orthogonal with the activation's gain and ``output_gain`` in the
-    last layer, and zero biases.
+    last layer, and zero biases. ``linear`` makes the layers.
     """
     sizes = (inputs, *hidden, outputs)
     network = Sequential()
     for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
-        layer = Linear(a, b, generator=generator)
+        layer = linear(a, b, generator=generator)
         last = i == len(sizes) - 2
         if orthogonal:
-            init.orthogonal_(layer.weight, output_gain if last else math.sqrt(2.0), generator)
-            init.zeros_(layer.bias)
+            _orthogonal(layer, output_gain if last else math.sqrt(2.0), generator)
         network.append(layer)
         if not last:
             network.append(ACTIVATIONS[activation]())
     return network
+
+
+def make_network(
+    observation_shape: tuple[int, ...], description: str, outputs: int, activation: str = "relu", **options: Any
+) -> Sequential:
+    """The network of a description from observations (batch, *observation_shape) to (batch, outputs).
+
+    Convolutions are 3x3 with stride 1, need observations of shape (channels, height, width), and are followed by the hidden layers;
+    a perceptron sees any observation flattened. ``options`` are those of `mlp`.
+    """
+    channels, hidden = layer_sizes(description)
+    network = Sequential()
+    if channels:
+        if len(observation_shape) != 3 or min(observation_shape[1:]) <= 2 * len(channels):
+            raise ShapeError(
+                f"network {description!r} needs observations of shape (channels, height, width) with room for {len(channels)} "
+                f"3x3 convolutions, got {observation_shape}"
+            )
+        for a, b in zip((observation_shape[0], *channels), channels, strict=False):
+            layer = Conv2d(a, b, 3, generator=options.get("generator"))
+            if options.get("orthogonal"):
+                _orthogonal(layer, math.sqrt(2.0), options.get("generator"))
+            network.append(layer)
+            network.append(ACTIVATIONS[activation]())
+        lost = 2 * len(channels)
+        observation_shape = (channels[-1], observation_shape[1] - lost, observation_shape[2] - lost)
+    if len(observation_shape) != 1:
+        network.append(Flatten())
+    for layer in mlp(math.prod(observation_shape), hidden, outputs, activation, **options):
+        network.append(layer)
+    return network
+
+
+def _orthogonal(layer: Any, gain: float, generator: Generator | None) -> None:
+    init.orthogonal_(layer.weight, gain, generator)
+    init.zeros_(layer.bias)
+
+
+class Dueling(Module):
+    """Q(s, a) = V(s) + A(s, a) - mean_a A(s, a) over a common body (Wang et al. 2016, equation 9).
+
+    ``value`` gives (batch, atoms) and ``advantage`` (batch, actions * atoms); the result is (batch, actions * atoms).
+    """
+
+    def __init__(self, body: Module, value: Module, advantage: Module, atoms: int = 1):
+        super().__init__()
+        self.body, self.value, self.advantage, self.atoms = body, value, advantage, atoms
+
+    def forward(self, input: Any) -> Any:
+        features = self.body(input)
+        advantage = self.advantage(features)
+        advantage = advantage.view(len(advantage), -1, self.atoms)
+        value = self.value(features).unsqueeze(1)
+        return (value + advantage - advantage.mean(1, keepdim=True)).flatten(1)
 
 
 def copy_of(network: Any) -> Any:

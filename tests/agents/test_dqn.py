@@ -7,7 +7,7 @@ import pytest
 
 import rl_lab as rl
 from agents.dqn import DQN, DQNConfig
-from rl_lab.data import Transitions
+from rl_lab.data import Batch
 from rl_lab.experiment.driver import make_plan, train
 from rl_lab.experiment.environments import make_environments
 
@@ -54,10 +54,35 @@ def test_delayed_reward_is_discounted_once():
     assert q_values(agent, 0.0) == pytest.approx([0.9, 0.9], abs=0.05)
 
 
-@pytest.mark.parametrize("double", [False, True])
-def test_action_reward(double):
-    agent = trained("ActionReward", double=double)
+PARTS = [
+    {"double": False},
+    {"dueling": True},
+    {"n_steps": 3},
+    {"prioritized": True},
+    {"noisy": True, "exploration_initial": 0.0, "exploration_final": 0.0},
+    {"tau": 0.05, "target_update_interval": 1},
+    {"gradient_steps": 3, "train_frequency": 3},
+    {"dueling": True, "n_steps": 2, "prioritized": True, "noisy": True},
+]
+
+
+@pytest.mark.parametrize("part", [{}, *PARTS], ids=str)
+def test_action_reward(part):
+    agent = trained("ActionReward", **part)
+    agent.q_network.eval()
     assert q_values(agent, 0.0) == pytest.approx([-1.0, 1.0], abs=0.1)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=str)
+def test_every_part_is_recorded_bit_for_bit(part):
+    recorded = trained("MatchReward", total_timesteps=200, compile=True, num_envs=2, **part)
+    assert weights(recorded) == weights(trained("MatchReward", total_timesteps=200, compile=False, num_envs=2, **part))
+
+
+def test_two_steps_count_both_rewards():
+    """The first value is the reward after it, discounted once, whatever n_steps is."""
+    agent = trained("DelayedReward", n_steps=2)
+    assert q_values(agent, 0.0) == pytest.approx([0.9, 0.9], abs=0.05)
 
 
 @pytest.mark.parametrize("loss", ["huber", "mse"])
@@ -92,8 +117,8 @@ def two_networks(**changes) -> DQN:
     return agent
 
 
-BATCH = Transitions(
-    rl.tensor([[1.0], [1.0]]), rl.tensor([0, 1]), rl.tensor([0.5, 0.5]), rl.tensor([[1.0], [1.0]]), rl.tensor([0.0, 1.0])
+BATCH = Batch(
+    rl.tensor([[1.0], [1.0]]), rl.tensor([0, 1]), rl.tensor([0.5, 0.5]), rl.tensor([[1.0], [1.0]]), rl.tensor([0.9, 0.0])
 )
 
 
@@ -110,15 +135,16 @@ def test_target_of_double_q_learning():
 def test_the_target_needs_no_gradient_and_the_loss_does():
     agent = two_networks()
     assert not agent.compute_td_target(BATCH).requires_grad
-    loss, q_mean = agent.compute_loss_q(BATCH)
+    loss, q_mean, differences = agent.compute_loss_q(BATCH)
     loss.backward()
     assert q_mean.item() == pytest.approx(1.5)
+    assert differences.tolist() == pytest.approx([8.5, -1.5])
     assert all(p.grad is not None for p in agent.q_network.parameters())
     assert all(p.grad is None for p in agent.target_network.parameters())
 
 
 def test_mse_loss_by_hand():
-    loss, _ = two_networks(double=True, loss="mse").compute_loss_q(BATCH)
+    loss, _, _ = two_networks(double=True, loss="mse").compute_loss_q(BATCH)
     assert loss.item() == pytest.approx(((1.0 - 9.5) ** 2 + (2.0 - 0.5) ** 2) / 2)
 
 

@@ -1,0 +1,128 @@
+"""Loops over experience: advantages, returns over several steps, and a sum tree for prioritised sampling."""
+
+import numpy as np
+from numba import njit
+
+from rl_lab.engine.kernels.random import next_unit
+from rl_lab.engine.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutInt, Real, primitive
+
+F = np.float32
+
+
+@primitive
+def generalized_advantages(
+    out: Out,
+    rewards: In,
+    values: In,
+    next_values: In,
+    terminated: InBool,
+    truncated: InBool,
+    steps: Int,
+    n: Int,
+    gamma: Real,
+    trace: Real,
+):
+    """Backwards in time, ``n`` columns side by side; arrays are [steps, n]. The sums are carried in float64."""
+    for j in range(n):
+        advantage = 0.0
+        for t in range(steps - 1, -1, -1):
+            i = t * n + j
+            following = 0.0 if terminated[i] else np.float64(next_values[i])
+            error = rewards[i] + gamma * following - values[i]
+            if terminated[i] or truncated[i]:
+                advantage = error
+            else:
+                advantage = error + gamma * trace * advantage
+            out[i] = F(advantage)
+
+
+@primitive
+def n_step_returns(
+    returns: Out,
+    discounts: Out,
+    last: OutInt,
+    index: InInt,
+    rewards: In,
+    terminated: In,
+    truncated: In,
+    place: InInt,
+    batch: Int,
+    capacity: Int,
+    stride: Int,
+    steps: Int,
+    gamma: Real,
+):
+    """For each index of a ring buffer, the discounted rewards of up to ``steps`` steps, until the episode or the data ends.
+
+    An environment's transitions lie ``stride`` apart; ``place`` holds the number stored and the position of the next write.
+    ``discounts`` is gamma to the number of steps, or 0 after a termination; ``last`` the index of the last transition.
+    """
+    position = place[1]
+    for b in range(batch):
+        at = index[b]
+        newer = ((position - 1 - at) % capacity) // stride
+        total, factor = 0.0, 1.0
+        for k in range(steps):
+            total += factor * rewards[at]
+            factor *= gamma
+            if terminated[at] != F(0.0) or truncated[at] != F(0.0) or k == steps - 1 or k == newer:
+                break
+            at = (at + stride) % capacity
+        returns[b] = F(total)
+        discounts[b] = F(0.0) if terminated[at] != F(0.0) else F(factor)
+        last[b] = at
+
+
+# --- a sum tree: node i has the children 2i and 2i + 1, the leaves begin at ``leaves``, a power of two -----------------------
+
+
+@njit(error_model="numpy")
+def _set_leaf(tree, leaf, priority):
+    tree[leaf] = priority
+    node = leaf >> 1
+    while node >= 1:
+        tree[node] = tree[2 * node] + tree[2 * node + 1]
+        node >>= 1
+
+
+@primitive
+def insert_priorities(tree: InOut, highest: In, first: Int, count: Int, capacity: Int, leaves: Int):
+    """New transitions get the highest priority so far, so that each is seen."""
+    for i in range(count):
+        _set_leaf(tree, leaves + (first + i) % capacity, highest[0])
+
+
+@primitive
+def update_priorities(
+    tree: InOut, highest: InOut, index: InInt, errors: In, batch: Int, leaves: Int, exponent: Real, least: Real
+):
+    """(|error| + least) to the power of the exponent."""
+    for b in range(batch):
+        priority = F((abs(np.float64(errors[b])) + least) ** exponent)
+        highest[0] = max(highest[0], priority)
+        _set_leaf(tree, leaves + index[b], priority)
+
+
+@primitive
+def sample_priorities(
+    index: OutInt, weights: Out, tree: In, place: InInt, correction: In, state: InOutInt, batch: Int, leaves: Int
+):
+    """One index from each of ``batch`` equal slices of the total, and importance weights with the largest scaled to 1."""
+    total, size = np.float64(tree[1]), place[0]
+    largest = 0.0
+    for b in range(batch):
+        mass = (b + next_unit(state)) / batch * total
+        node = 1
+        while node < leaves:
+            node *= 2
+            left = np.float64(tree[node])
+            if mass >= left and tree[node + 1] > F(0.0):
+                mass -= left
+                node += 1
+        at = min(node - leaves, size - 1)
+        index[b] = at
+        weight = (size * np.float64(tree[leaves + at]) / total) ** -np.float64(correction[0])
+        weights[b] = F(weight)
+        largest = max(largest, weight)
+    for b in range(batch):
+        weights[b] = F(weights[b] / largest)

@@ -1,0 +1,52 @@
+"""Noisy layers, which explore by their weights."""
+
+import math
+from typing import Any
+
+import rl_lab.engine.random as random
+from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.random import Generator
+from rl_lab.engine.tensor import empty
+from rl_lab.nn import functional, init
+from rl_lab.nn.module import Module, Parameter
+
+
+class NoisyLinear(Module):
+    """Linear with factorised Gaussian noise on weights and biases (Fortunato et al. 2018, "Noisy networks for exploration").
+
+    w = mu + sigma * f(e_out) f(e_in)^T with f(x) = sign(x) sqrt(|x|), equations 10 and 11. In training mode every forward pass
+    draws new noise, one for the whole batch, from ``generator``; in evaluation mode the layer is ``mu`` alone. ``sigma`` starts at
+    ``initial / sqrt(in_features)``.
+    """
+
+    mode_matters = True
+
+    def __init__(self, in_features: int, out_features: int, *, initial: float = 0.5, generator: Generator | None = None):
+        super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ShapeError(f"NoisyLinear needs positive sizes, got {in_features} and {out_features}")
+        self.in_features, self.out_features = in_features, out_features
+        self.generator = generator
+        bound = 1.0 / math.sqrt(in_features)
+        self.weight = Parameter(empty((out_features, in_features)))
+        self.bias = Parameter(empty((out_features,)))
+        self.weight_sigma = Parameter(empty((out_features, in_features)))
+        self.bias_sigma = Parameter(empty((out_features,)))
+        for mean, sigma in ((self.weight, self.weight_sigma), (self.bias, self.bias_sigma)):
+            init.uniform_(mean, -bound, bound, generator)
+            init.constant_(sigma, initial * bound)
+
+    def forward(self, input: Any) -> Any:
+        if not self.training:
+            return functional.linear(input, self.weight, self.bias)
+        e_in, e_out = _noise(self.in_features, self.generator), _noise(self.out_features, self.generator)
+        weight = self.weight + self.weight_sigma * e_out.unsqueeze(1) * e_in
+        return functional.linear(input, weight, self.bias + self.bias_sigma * e_out)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def _noise(count: int, generator: Generator | None) -> Any:
+    x = random.randn(count, generator=generator)
+    return x.sign() * x.abs().sqrt()
