@@ -1,11 +1,14 @@
 """From what a network says to actions: what agents of several algorithms share."""
 
+import math
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 import rl_lab as rl
+from rl_lab.distributions import Categorical, Independent, Normal
+from rl_lab.nn import Module
 
 
 def epsilon_greedy(q_values: Any, epsilon: Any, generator: rl.Generator, action_mask: Any = None) -> Any:
@@ -49,3 +52,66 @@ class LinearSchedule:
 
     def __call__(self, step: int) -> float:
         return self.initial + min(1.0, step / self.steps) * (self.final - self.initial)
+
+
+class ActionHead(Module):
+    """A distribution over a space's actions, made of a network's outputs.
+
+    ``outputs`` is how many numbers a network has to give: logits of each choice of a Discrete or MultiDiscrete space, means of a Box
+    and, with ``state_dependent_std``, their log standard deviations. Without it these are parameters of their own.
+    """
+
+    def __init__(self, space: Space, log_std: float = 0.0, state_dependent_std: bool = False):
+        super().__init__()
+        self.free_std = isinstance(space, Box) and not state_dependent_std
+        if isinstance(space, Discrete):
+            self.choices = [int(space.n)]
+        elif isinstance(space, MultiDiscrete):
+            self.choices = [int(n) for n in space.nvec]
+        elif isinstance(space, Box):
+            self.choices = []
+        else:
+            raise TypeError(f"no agent acts in {space}")
+        self.single = isinstance(space, Discrete)
+        self.size = math.prod(space.shape or ()) if isinstance(space, Box) else 0
+        self.outputs = sum(self.choices) or self.size * (1 if self.free_std else 2)
+        self.initial_log_std = log_std
+        if self.free_std:
+            self.log_std = rl.nn.Parameter(rl.full((self.size,), log_std))
+
+    def distribution(self, outputs: Any, action_mask: Any = None) -> Any:
+        """The distribution for outputs (batch, outputs); masked actions have no chance.
+
+        Its ``sample(generator=...)``, ``mode``, ``log_prob(actions)`` and ``entropy()`` are those of `rl_lab.distributions`.
+        """
+        if self.choices:
+            logits = masked(outputs, action_mask)
+            if self.single:
+                return Categorical(logits=logits, validate_args=False)
+            return Factored([Categorical(logits=part, validate_args=False) for part in logits.split(self.choices, 1)])
+        if self.free_std:
+            mean, log_std = outputs, self.log_std.expand_as(outputs)
+        else:
+            mean, log_std = outputs[:, : self.size], outputs[:, self.size :] + self.initial_log_std
+            log_std = log_std.clamp(-20.0, 2.0)
+        return Independent(Normal(mean, log_std.exp(), validate_args=False), 1, validate_args=False)
+
+
+class Factored:
+    """Independent choices side by side: the distribution over a MultiDiscrete space."""
+
+    def __init__(self, parts: list[Any]):
+        self.parts = parts
+
+    def sample(self, generator: rl.Generator | None = None) -> Any:
+        return rl.stack([part.sample(generator=generator) for part in self.parts], 1)
+
+    @property
+    def mode(self) -> Any:
+        return rl.stack([part.mode for part in self.parts], 1)
+
+    def log_prob(self, actions: Any) -> Any:
+        return sum(part.log_prob(actions[:, i]) for i, part in enumerate(self.parts))
+
+    def entropy(self) -> Any:
+        return sum(part.entropy() for part in self.parts)

@@ -15,7 +15,7 @@ from rl_lab.engine.primitive import In, InInt, Int, Out, Real, primitive
 F = np.float32
 COLUMNS = 6
 SMALL = F(1e-36)
-LANES = 16
+LANES = 64  # enough sums side by side to hide an addition's latency
 
 
 def _at(kind):
@@ -214,6 +214,8 @@ def total_norm(out: Out, table: InInt, sizes: InInt, count: Int):
 def clip_gradients(table: InInt, sizes: InInt, norm: In, count: Int, max_norm: Real):
     """Scale all gradients by max_norm / norm where the norm is larger (Pascanu, Mikolov and Bengio 2013)."""
     factor = min(F(max_norm) / (norm[0] + F(1e-6)), F(1))
+    if factor == F(1):
+        return
     for i in range(count):
         g = _floats(table[COLUMNS * i + 1])
         for k in range(sizes[i]):

@@ -1,0 +1,304 @@
+"""Proximal policy optimization (Schulman et al. 2017), with the details of Andrychowicz et al. 2021 and Huang et al. 2022."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+import rl_lab as rl
+from rl_lab.collect import Collector, Moment
+from rl_lab.data import RewardScale, RunningMoments, generalized_advantages
+from rl_lab.engine.compile import call_times
+from rl_lab.experiment.config import setting
+from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
+from rl_lab.nn.utils import clip_grad_norm_
+from rl_lab.policies import ActionHead, as_space
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Hyperparameters of PPO."""
+
+    total_timesteps: int = setting(100_000, "environment steps to train for", least=1)
+    network: str = setting("mlp:64,64", "of actor and critic, one each: mlp: or cnn: and sizes", check=layer_sizes)
+    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
+    learning_rate: float = setting(3e-4, "Adam's step size", above=0)
+    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
+    num_steps: int = setting(128, "steps of each environment in a rollout", least=1)
+    batch_size: int = setting(128, "steps in a minibatch; must divide the rollout", least=1)
+    epochs: int = setting(4, "passes over each rollout", least=1)
+    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
+    gae_lambda: float = setting(0.95, "how far advantages look ahead (generalized advantage estimation)", least=0, most=1)
+    clip_range: float = setting(0.2, "how far the probability ratio counts", above=0)
+    clip_range_final: float = setting(1.0, "share of the clip range left at the end, approached linearly", least=0, most=1)
+    clip_value: float = setting(0.0, "how far a value may move in an update; 0 for any", least=0)
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
+    value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
+    normalize_advantages: bool = setting(True, "to mean 0 and standard deviation 1 in each minibatch")
+    target_kl: float = setting(0.0, "end the passes over a rollout when the policy has moved so far; 0 for never", least=0)
+    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
+    log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
+    state_dependent_std: bool = setting(False, "let the network give the standard deviation of continuous actions")
+    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1")
+    normalize_rewards: bool = setting(False, "by the running standard deviation of the discounted return")
+    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+
+
+class RolloutBatch(NamedTuple):
+    """A rollout's steps in one row; every tensor has (steps * environments, ...)."""
+
+    observations: Any
+    actions: Any
+    log_probs: Any
+    values: Any
+    advantages: Any
+    returns: Any
+    weights: Any  # 0 where a step was only a reset, or None
+    action_masks: Any
+
+
+class PPO:
+    """Actor and critic with the clipped surrogate objective."""
+
+    Config = PPOConfig
+    action_spaces = (Discrete, MultiDiscrete, Box)
+
+    def __init__(self, config: PPOConfig, envs: VectorEnv, seed: int):
+        c, self.config, self.num_envs = config, config, envs.num_envs
+        network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(seed).spawn(4)
+        self.space: Any = envs.single_action_space
+        shape: Any = envs.single_observation_space.shape
+        self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
+        options = {"orthogonal": True, "generator": network_stream}
+        self.actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        self.critic = make_network(shape, c.network, 1, c.activation, output_gain=1.0, **options)
+        self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
+        self.parameters = [*self.actor_parameters, *self.critic.parameters()]
+        self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
+        self.moments = RunningMoments(shape) if c.normalize_observations else None
+        self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
+
+        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
+        self.size = c.num_steps * self.num_envs
+        if self.size % c.batch_size:
+            raise ValueError(
+                f"batch_size {c.batch_size} does not divide a rollout of {c.num_steps} steps x {self.num_envs} environments"
+            )
+        self.batch: Any = None
+        self.order = rl.zeros(self.size, dtype=rl.int64)
+        self.place = rl.zeros(1, dtype=rl.int64)
+        self.within = rl.arange(c.batch_size)
+        self.clip_now = rl.full((), c.clip_range)
+        self.sums = rl.zeros(7)
+        self.timesteps = 0
+        record = rl.compile if c.compile else lambda function: function
+        self._prepare, self._shuffle, self._update = record(self.prepare), record(self.shuffle), record(self.update)
+        self._mode = record(self.mode)
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    def normal(self, observations: rl.Tensor) -> rl.Tensor:
+        """Observations as the networks see them."""
+        return self.moments.normalize(observations) if self.moments is not None else observations
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
+        """Actions drawn from the policy, and their log-probabilities."""
+        policy = self.head.distribution(self.actor(self.normal(moment.observations)), moment.action_mask)
+        actions = policy.sample(generator=self.action_stream)
+        return {"actions": actions, "log_probs": policy.log_prob(actions)}
+
+    @rl.no_grad()
+    def mode(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The most probable actions."""
+        return self.head.distribution(self.actor(self.normal(observations)), action_mask).mode
+
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """The policy's most probable actions, or a sample, for observations (batch, ...)."""
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        if deterministic:
+            actions = self._mode(x, mask)
+        else:
+            with rl.no_grad():
+                actions = self.sample(Moment(x, None, mask))["actions"]
+        return as_space(actions.numpy(), self.space)
+
+    # --- the rollout's advantages ------------------------------------------------------------------------------------
+
+    @rl.no_grad()
+    def prepare(self, rollout: dict[str, rl.Tensor]) -> None:
+        """Values and advantages of a rollout; tensors are (steps, environments, ...)."""
+        observations = self.normal(rollout["observations"].flatten(0, 1))
+        values = self.critic(observations)
+        next_values = self.critic(self.normal(rollout["next_observations"].flatten(0, 1)))
+        shape = rollout["rewards"].shape
+        advantages = generalized_advantages(
+            rollout["rewards"],
+            values.reshape(shape),
+            next_values.reshape(shape),
+            rollout["terminated"],
+            rollout["truncated"],
+            self.config.gamma,
+            self.config.gae_lambda,
+        ).flatten()
+        values = values.flatten()
+        weights, masks = rollout.get("valid"), rollout.get("action_masks")
+        made = RolloutBatch(
+            observations,
+            rollout["actions"].flatten(0, 1),
+            rollout["log_probs"].flatten(),
+            values,
+            advantages,
+            advantages + values,
+            None if weights is None else weights.flatten().float(),
+            None if masks is None else masks.flatten(0, 1),
+        )
+        for target, source in zip(self.batch, made, strict=True):
+            if source is not None:
+                target.copy_(source)
+
+    def _storage(self, rollout: dict[str, np.ndarray]) -> RolloutBatch:
+        """Room for a rollout, made once: the recorded updates read it."""
+        n = self.size
+        weights, masks = rollout.get("valid"), rollout.get("action_masks")
+        actions = rollout["actions"]
+        return RolloutBatch(
+            rl.zeros(n, *rollout["observations"].shape[2:]),
+            rl.zeros(n, *actions.shape[2:], dtype=rl.int64 if actions.dtype == np.int64 else rl.float32),
+            *(rl.zeros(n) for _ in range(4)),
+            None if weights is None else rl.zeros(n),
+            None if masks is None else rl.zeros(n, *masks.shape[2:], dtype=rl.bool),
+        )
+
+    # --- losses ------------------------------------------------------------------------------------------------------
+
+    def compute_loss(self, batch: RolloutBatch) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor, list[rl.Tensor]]:
+        """Policy loss (equation 7), value loss and entropy of a minibatch, and what the log wants to know."""
+
+        def mean(x: rl.Tensor) -> rl.Tensor:
+            return x.mean() if batch.weights is None else (x * batch.weights).sum() / batch.weights.sum()
+
+        c = self.config
+        policy = self.head.distribution(self.actor(batch.observations), batch.action_masks)
+        log_ratio = policy.log_prob(batch.actions) - batch.log_probs
+        ratio = log_ratio.exp()
+        advantages = batch.advantages
+        if c.normalize_advantages and c.batch_size > 1:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        # min(r A, clip(r) A) of equation 7 in its shorter form (Achiam 2018): the bound is A (1 + clip) or A (1 - clip), by A's sign
+        bound = advantages + self.clip_now * advantages.abs()
+        policy_loss = -mean(rl.minimum(ratio * advantages, bound))
+
+        values = self.critic(batch.observations).squeeze(1)
+        errors = (values - batch.returns) ** 2
+        if c.clip_value > 0:
+            moved = batch.values + (values - batch.values).clamp(-c.clip_value, c.clip_value)
+            errors = rl.maximum(errors, (moved - batch.returns) ** 2)
+        value_loss = 0.5 * mean(errors)
+
+        entropy = mean(policy.entropy())
+        with rl.no_grad():
+            approx_kl = mean(ratio - 1.0 - log_ratio)  # Schulman's estimator k3
+            clip_fraction = mean(((ratio - 1.0).abs() > self.clip_now).float())
+        return policy_loss, value_loss, entropy, [approx_kl, clip_fraction]
+
+    @rl.no_grad()
+    def shuffle(self) -> None:
+        """A new order of the rollout's steps."""
+        self.order.copy_(rl.randperm(self.size, generator=self.shuffle_stream))
+        self.place.zero_()
+
+    def update(self) -> None:
+        """One gradient step on the next minibatch of the order."""
+        c = self.config
+        index = self.order.index_select(0, self.within + self.place)
+        self.place.add_(c.batch_size)
+        batch = RolloutBatch(*[None if x is None else x.index_select(0, index) for x in self.batch])
+        policy_loss, value_loss, entropy, more = self.compute_loss(batch)
+        self.optimizer.zero_grad()
+        (policy_loss + c.value_coefficient * value_loss - c.entropy_coefficient * entropy).backward()
+        norms = [clip_grad_norm_(p, float("inf")) for p in (self.actor_parameters, list(self.critic.parameters()))]
+        clip_grad_norm_(self.parameters, c.max_grad_norm)
+        self.optimizer.step()
+        with rl.no_grad():
+            self.sums.add_(rl.stack([policy_loss, value_loss, entropy, *more, *norms]))
+
+    # --- the loop's body ---------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Collect a rollout, then learn from it for some epochs."""
+        c = self.config
+        made = self.collector.collect(c.num_steps)
+        self.timesteps += self.size
+        rewards = made.rewards
+        if self.reward_scale is not None:
+            rewards = self.reward_scale(rewards, made.terminated | made.truncated)
+        rollout = {
+            "observations": made.observations,
+            "actions": made.actions,
+            "rewards": rewards,
+            "terminated": made.terminated,
+            "truncated": made.truncated if self.collector.mode == AutoresetMode.SAME_STEP else made.truncated | ~made.valid,
+            "next_observations": made.next_observations,
+            "log_probs": made.extras["log_probs"],
+        }
+        if self.collector.mode != AutoresetMode.SAME_STEP:
+            rollout["valid"] = made.valid
+        if made.action_masks is not None:
+            rollout["action_masks"] = made.action_masks
+        return self.collector.episodes() | self.learn(rollout)
+
+    def learn(self, rollout: dict[str, np.ndarray]) -> dict[str, float]:
+        """The passes over a rollout."""
+        c = self.config
+        progress = min(1.0, (self.timesteps - self.size) / c.total_timesteps)
+        self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
+        self.clip_now.fill_(c.clip_range * (1.0 + progress * (c.clip_range_final - 1.0)))
+        if self.batch is None:
+            self.batch = self._storage(rollout)
+        self._prepare(rollout)
+        self.sums.zero_()
+        minibatches, taken, moved = self.size // c.batch_size, 0, 0.0
+        for _ in range(c.epochs):
+            self._shuffle()
+            call_times(self._update, minibatches)
+            taken += minibatches
+            if c.target_kl > 0:
+                before, moved = moved, float(self.sums[3])
+                if (moved - before) / minibatches > c.target_kl:
+                    break
+        if self.moments is not None:
+            self.moments.update(rl.from_numpy(rollout["observations"].reshape(self.size, *rollout["observations"].shape[2:])))
+        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac", "policy_grad_norm", "value_grad_norm")
+        means = (self.sums / taken).tolist()
+        return {f"losses/{name}": value for name, value in zip(names, means, strict=True)} | {
+            "charts/learning_rate": self.optimizer.param_groups[0]["lr"],
+            "losses/epochs": taken / minibatches,
+        }
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "actor": self.actor.state_dict(),
+            "head": self.head.state_dict(),
+            "critic": self.critic.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "moments": self.moments.state_dict() if self.moments is not None else None,
+            "reward_scale": self.reward_scale.state_dict() if self.reward_scale is not None else None,
+            "streams": [self.action_stream.get_state(), self.shuffle_stream.get_state()],
+            "collector": self.collector.state_dict(),
+            "timesteps": self.timesteps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for part in ("actor", "head", "critic", "optimizer", "collector"):
+            getattr(self, part).load_state_dict(state[part])
+        for name in ("moments", "reward_scale"):
+            if getattr(self, name) is not None:
+                getattr(self, name).load_state_dict(state[name])
+        for stream, words in zip((self.action_stream, self.shuffle_stream), state["streams"], strict=True):
+            stream.set_state(words)
+        self.timesteps = int(state["timesteps"])
