@@ -132,17 +132,22 @@ class Collector:
         self._storages: dict[int, _Storage] = {}
         self._finished: list[tuple[float, int]] = []
         self.timesteps = 0
-        observations, info = envs.reset(seed=seed)
-        self.observations = np.array(observations, np.float32)
-        self.elapsed = np.zeros(self.num_envs, np.int64)
-        self.action_mask = _mask_of(info)
-        self._returns = np.zeros(self.num_envs)
-        self._resetting = np.zeros(self.num_envs, bool)
         self._native: Any = envs if isinstance(envs, NativeVectorEnv) and self.mode == AutoresetMode.SAME_STEP else None
-        if self._native is not None:  # what the loop writes is what the policy sees
-            self.observations, self.elapsed, self._returns = envs.observations, envs.elapsed, envs.returns
+        self.restart(seed)
+        if self._native is not None:
             self._tensors = self._moment()
             self._progress = np.zeros(1, np.int64)
+
+    def restart(self, seed: int | None = None) -> None:
+        """Begin new episodes everywhere; those that were running are not counted. A seed begins the environments' streams anew."""
+        observations, info = self._guarded(self.envs.reset, seed=seed)
+        self.action_mask = _mask_of(info)
+        self._resetting = np.zeros(self.num_envs, bool)
+        if self._native is not None:  # what the loop writes is what the policy sees
+            self.observations, self.elapsed, self._returns = self.envs.observations, self.envs.elapsed, self.envs.returns
+        else:
+            self.observations = np.array(observations, np.float32)
+            self.elapsed, self._returns = np.zeros(self.num_envs, np.int64), np.zeros(self.num_envs)
 
     # --- the policy --------------------------------------------------------------------------------------------------
 
@@ -241,9 +246,9 @@ class Collector:
         self.observations = np.array(observations, np.float32)
         self.action_mask = mask
 
-    def _guarded(self, call: Callable, *arguments: Any) -> Any:
+    def _guarded(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
         try:
-            return call(*arguments)
+            return call(*arguments, **keywords)
         except EnvironmentFault:
             raise
         except NativeFault as error:

@@ -1,0 +1,217 @@
+"""Advantage actor-critic (Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", the synchronous form).
+
+Actor and critic share a trunk by default, so their two losses meet in it. With ``separate_losses`` each has a backward pass of its
+own over the one graph, and the log shows what each does to the trunk; the sum of the gradients is the gradient of the sum.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+import rl_lab as rl
+from rl_lab.collect import Collector, Moment
+from rl_lab.data import RunningMoments, generalized_advantages
+from rl_lab.experiment.config import setting
+from rl_lab.nn import Identity, Linear, init
+from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
+from rl_lab.nn.utils import clip_grad_norm_
+from rl_lab.policies import ActionHead, as_space
+
+
+@dataclass(frozen=True)
+class A2CConfig:
+    """Hyperparameters of A2C."""
+
+    total_timesteps: int = setting(200_000, "environment steps to train for", least=1)
+    network: str = setting("mlp:64,64", "the trunk, or actor and critic one each: mlp: or cnn: and sizes", check=layer_sizes)
+    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
+    shared: bool = setting(True, "actor and critic share all layers but the last")
+    separate_losses: bool = setting(False, "a backward pass for each loss over one retained graph; the gradients are the same")
+    optimizer: str = setting("rmsprop", "of all parameters", choices=("rmsprop", "adam"))
+    learning_rate: float = setting(7e-4, "the optimizer's step size", above=0)
+    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
+    num_steps: int = setting(5, "steps of each environment in an update", least=1)
+    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
+    gae_lambda: float = setting(1.0, "how far advantages look ahead; 1 is the return over num_steps", least=0, most=1)
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
+    value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
+    normalize_advantages: bool = setting(False, "to mean 0 and standard deviation 1 in each update")
+    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
+    log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
+    state_dependent_std: bool = setting(False, "let the network give the standard deviation of continuous actions")
+    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1")
+    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+
+
+class A2C:
+    """Policy gradient with a learned value as baseline and bootstrap."""
+
+    Config = A2CConfig
+    action_spaces = (Discrete, MultiDiscrete, Box)
+
+    def __init__(self, config: A2CConfig, envs: VectorEnv, seed: int):
+        c, self.config, self.num_envs = config, config, envs.num_envs
+        network_stream, self.action_stream, environment_stream = rl.Generator(seed).spawn(3)
+        self.space: Any = envs.single_action_space
+        shape: Any = envs.single_observation_space.shape
+        self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
+        options = {"orthogonal": True, "generator": network_stream}
+        actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        if c.shared:
+            self.trunk, self.actor = actor[:-1], actor[-1]
+            self.critic: Any = Linear(actor[-1].in_features, 1, generator=network_stream)
+            init.orthogonal_(self.critic.weight, 1.0, network_stream)
+            init.zeros_(self.critic.bias)
+        else:
+            self.trunk, self.actor = Identity(), actor
+            self.critic = make_network(shape, c.network, 1, c.activation, output_gain=1.0, **options)
+        self.parts = rl.nn.ModuleDict({"trunk": self.trunk, "actor": self.actor, "critic": self.critic, "head": self.head})
+        self.parameters = list(self.parts.parameters())
+        kind: Any = rl.optim.RMSprop if c.optimizer == "rmsprop" else rl.optim.Adam
+        self.optimizer = kind(self.parameters, lr=c.learning_rate, eps=1e-5)
+        self.moments = RunningMoments(shape) if c.normalize_observations else None
+        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
+        self.timesteps = 0
+        record = rl.compile if c.compile else lambda function: function
+        self._update, self._mode = record(self.update), record(self.mode)
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    def features(self, observations: rl.Tensor) -> rl.Tensor:
+        """What actor and critic share."""
+        return self.trunk(self.moments.normalize(observations) if self.moments is not None else observations)
+
+    def policy(self, features: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
+        """The distribution of actions."""
+        return self.head.distribution(self.actor(features), action_mask)
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
+        """Actions drawn from the policy."""
+        return {
+            "actions": self.policy(self.features(moment.observations), moment.action_mask).sample(generator=self.action_stream)
+        }
+
+    @rl.no_grad()
+    def mode(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The most probable actions."""
+        return self.policy(self.features(observations), action_mask).mode
+
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """The policy's most probable actions, or a sample, for observations (batch, ...)."""
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        if deterministic:
+            actions = self._mode(x, mask)
+        else:
+            with rl.no_grad():
+                actions = self.sample(Moment(x, None, mask))["actions"]
+        return as_space(actions.numpy(), self.space)
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def compute_losses(self, rollout: dict[str, rl.Tensor]) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor]:
+        """Policy loss (with the entropy bonus), value loss and entropy of a rollout of (steps, environments, ...)."""
+        c, weights = self.config, rollout.get("valid")
+
+        def mean(x: rl.Tensor) -> rl.Tensor:
+            return x.mean() if weights is None else (x * weights.flatten()).sum() / weights.float().sum()
+
+        shape, masks = rollout["rewards"].shape, rollout.get("action_masks")
+        features = self.features(rollout["observations"].flatten(0, 1))
+        values = self.critic(features).squeeze(1)
+        with rl.no_grad():
+            next_values = self.critic(self.features(rollout["next_observations"].flatten(0, 1)))
+        # the values are bootstrapped from, not learned through: detached
+        advantages = generalized_advantages(
+            rollout["rewards"],
+            values.detach().reshape(shape),
+            next_values.reshape(shape),
+            rollout["terminated"],
+            rollout["truncated"],
+            c.gamma,
+            c.gae_lambda,
+        ).flatten()
+        returns = advantages + values.detach()
+        if c.normalize_advantages:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        policy = self.policy(features, None if masks is None else masks.flatten(0, 1))
+        entropy = mean(policy.entropy())
+        log_probs = policy.log_prob(rollout["actions"].flatten(0, 1))
+        policy_loss = -mean(log_probs * advantages) - c.entropy_coefficient * entropy
+        value_loss = 0.5 * mean((values - returns) ** 2)
+        return policy_loss, value_loss, entropy
+
+    def backward(self, policy_loss: rl.Tensor, value_loss: rl.Tensor) -> list[rl.Tensor]:
+        """Leave the gradient of both losses in the parameters; returns each loss's norm, or nothing where they were one pass."""
+        c = self.config
+        self.optimizer.zero_grad()
+        if not c.separate_losses:
+            (policy_loss + c.value_coefficient * value_loss).backward()
+            return []
+        policy_loss.backward(retain_graph=True)
+        policy_norm = clip_grad_norm_(self.parameters, float("inf"))
+        before = {p: p.grad.clone() for p in self.parameters if p.grad is not None}
+        (c.value_coefficient * value_loss).backward()
+        alone = [p.grad - before[p] if p in before else p.grad for p in self.parameters if p.grad is not None]
+        with rl.no_grad():
+            value_norm = rl.stack([(g**2).sum() for g in alone]).sum().sqrt()
+        return [policy_norm, value_norm]
+
+    def update(self, rollout: dict[str, rl.Tensor]) -> list[rl.Tensor]:
+        """One gradient step on a rollout; returns the losses, the entropy and the norms."""
+        policy_loss, value_loss, entropy = self.compute_losses(rollout)
+        norms = self.backward(policy_loss, value_loss)
+        total = clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        self.optimizer.step()
+        return [policy_loss, value_loss, entropy, total, *norms]
+
+    # --- the loop's body ---------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Collect ``num_steps`` steps of each environment and learn from them."""
+        c = self.config
+        made = self.collector.collect(c.num_steps)
+        self.timesteps += c.num_steps * self.num_envs
+        rollout = {
+            "observations": made.observations,
+            "actions": made.actions,
+            "rewards": made.rewards,
+            "terminated": made.terminated,
+            "truncated": made.truncated,
+            "next_observations": made.next_observations,
+        }
+        if self.collector.mode != AutoresetMode.SAME_STEP:
+            rollout |= {"valid": made.valid, "truncated": made.truncated | ~made.valid}
+        if made.action_masks is not None:
+            rollout["action_masks"] = made.action_masks
+        progress = min(1.0, self.timesteps / c.total_timesteps)
+        self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
+        results = self._update(rollout)
+        if self.moments is not None:
+            self.moments.update(rl.from_numpy(made.observations.reshape(-1, *made.observations.shape[2:])))
+        names = ("policy_loss", "value_loss", "entropy", "grad_norm", "policy_grad_norm", "value_grad_norm")
+        metrics = {f"losses/{name}": result.item() for name, result in zip(names, results, strict=False)}
+        return self.collector.episodes() | metrics
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "parts": self.parts.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "moments": self.moments.state_dict() if self.moments is not None else None,
+            "action_stream": self.action_stream.get_state(),
+            "collector": self.collector.state_dict(),
+            "timesteps": self.timesteps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for part in ("parts", "optimizer", "collector"):
+            getattr(self, part).load_state_dict(state[part])
+        if self.moments is not None:
+            self.moments.load_state_dict(state["moments"])
+        self.action_stream.set_state(state["action_stream"])
+        self.timesteps = int(state["timesteps"])

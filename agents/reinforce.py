@@ -1,0 +1,192 @@
+"""REINFORCE (Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning").
+
+An update takes one whole episode of every environment, all from one policy. With ``baseline`` a learned value is subtracted from
+the returns (Williams 1992, section 4), which leaves the expected gradient as it is and takes away most of its variance.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.vector import VectorEnv
+
+import rl_lab as rl
+from rl_lab.collect import Collector, Moment
+from rl_lab.data import RunningMoments, discounted_returns
+from rl_lab.experiment.config import setting
+from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
+from rl_lab.nn.utils import clip_grad_norm_
+from rl_lab.policies import ActionHead, as_space
+
+
+@dataclass(frozen=True)
+class REINFORCEConfig:
+    """Hyperparameters of REINFORCE."""
+
+    total_timesteps: int = setting(200_000, "environment steps to train for", least=1)
+    network: str = setting("mlp:64", "of the policy, and of the baseline: mlp: or cnn: and sizes", check=layer_sizes)
+    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
+    baseline: bool = setting(True, "subtract a learned value from the returns")
+    learning_rate: float = setting(3e-3, "Adam's step size", above=0)
+    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
+    baseline_steps: int = setting(4, "gradient steps of the baseline in an update", least=1)
+    gamma: float = setting(0.99, "discount of the next step's reward", least=0, most=1)
+    normalize_returns: bool = setting(True, "what weighs the log-probabilities, to mean 0 and standard deviation 1")
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
+    max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm", above=0)
+    log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
+    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1")
+    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+
+
+CHUNK = 32
+"""Steps collected at once. Rollouts are filled up to a multiple of it with steps that count for nothing."""
+
+
+class REINFORCE:
+    """The Monte Carlo policy gradient."""
+
+    Config = REINFORCEConfig
+    action_spaces = (Discrete, MultiDiscrete, Box)
+
+    def __init__(self, config: REINFORCEConfig, envs: VectorEnv, seed: int):
+        c, self.config, self.num_envs = config, config, envs.num_envs
+        network_stream, self.action_stream, environment_stream = rl.Generator(seed).spawn(3)
+        self.space: Any = envs.single_action_space
+        shape: Any = envs.single_observation_space.shape
+        self.head = ActionHead(self.space, c.log_std)
+        options = {"orthogonal": True, "generator": network_stream}
+        self.actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        self.value = make_network(shape, c.network, 1, c.activation, **options) if c.baseline else None
+        self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
+        self.optimizer = rl.optim.Adam(self.actor_parameters, lr=c.learning_rate)
+        self.value_optimizer = rl.optim.Adam(self.value.parameters(), lr=c.learning_rate) if self.value is not None else None
+        self.moments = RunningMoments(shape) if c.normalize_observations else None
+        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
+        self.timesteps = 0
+        record = rl.compile if c.compile else lambda function: function
+        self._update, self._mode = record(self.update), record(self.mode)
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    def normal(self, observations: rl.Tensor) -> rl.Tensor:
+        """Observations as the networks see them."""
+        return self.moments.normalize(observations) if self.moments is not None else observations
+
+    def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
+        """The distribution of actions."""
+        return self.head.distribution(self.actor(self.normal(observations)), action_mask)
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
+        """Actions drawn from the policy."""
+        return {"actions": self.policy(moment.observations, moment.action_mask).sample(generator=self.action_stream)}
+
+    @rl.no_grad()
+    def mode(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The most probable actions."""
+        return self.policy(observations, action_mask).mode
+
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """The policy's most probable actions, or a sample, for observations (batch, ...)."""
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        if deterministic:
+            actions = self._mode(x, mask)
+        else:
+            with rl.no_grad():
+                actions = self.sample(Moment(x, None, mask))["actions"]
+        return as_space(actions.numpy(), self.space)
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def update(self, episodes: dict[str, rl.Tensor]) -> list[rl.Tensor]:
+        """One step along sum_t (G_t - b(s_t)) grad log pi(a_t | s_t); tensors are (steps, environments, ...)."""
+        c, counts = self.config, episodes["counts"].flatten()
+        observations, masks = episodes["observations"].flatten(0, 1), episodes.get("action_masks")
+
+        def mean(x: rl.Tensor) -> rl.Tensor:
+            return (x * counts).sum() / counts.sum()
+
+        value_loss = rl.zeros(())
+        if self.value is None:
+            returns = discounted_returns(episodes["rewards"], episodes["terminated"], episodes["truncated"], c.gamma).flatten()
+            weights = returns
+        else:
+            with rl.no_grad():
+                values = self.value(self.normal(observations)).squeeze(1)
+                next_values = self.value(self.normal(episodes["next_observations"].flatten(0, 1)))
+            shape = episodes["rewards"].shape
+            returns = discounted_returns(
+                *(episodes[name] for name in ("rewards", "terminated", "truncated")), c.gamma, next_values.reshape(shape)
+            ).flatten()
+            weights = returns - values
+        if c.normalize_returns:
+            centre = mean(weights)
+            weights = (weights - centre) / (mean((weights - centre) ** 2).sqrt() + 1e-8)
+        policy = self.policy(observations, None if masks is None else masks.flatten(0, 1))
+        entropy = mean(policy.entropy())
+        policy_loss = -mean(policy.log_prob(episodes["actions"].flatten(0, 1)) * weights)
+        self.optimizer.zero_grad()
+        (policy_loss - c.entropy_coefficient * entropy).backward()
+        norm = clip_grad_norm_(self.actor_parameters, c.max_grad_norm)
+        self.optimizer.step()
+        if self.value is not None and self.value_optimizer is not None:
+            for _ in range(c.baseline_steps):
+                value_loss = 0.5 * mean((self.value(self.normal(observations)).squeeze(1) - returns) ** 2)
+                self.value_optimizer.zero_grad()
+                value_loss.backward()
+                clip_grad_norm_(self.value.parameters(), c.max_grad_norm)
+                self.value_optimizer.step()
+        return [policy_loss, value_loss, entropy, norm]
+
+    # --- the loop's body ---------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Run one episode in every environment, and learn from them."""
+        c = self.config
+        self.collector.restart()
+        parts: dict[str, list[np.ndarray]] = {}
+        going = np.ones(self.num_envs, bool)
+        while going.any():
+            made = self.collector.collect(CHUNK)
+            self.timesteps += CHUNK * self.num_envs
+            counts = np.zeros(made.rewards.shape, np.float32)
+            for t in range(CHUNK):
+                counts[t] = going & made.valid[t]
+                going = going & ~(made.terminated[t] | made.truncated[t])
+            for name in ("observations", "actions", "rewards", "terminated", "truncated", "next_observations"):
+                parts.setdefault(name, []).append(getattr(made, name).copy())
+            parts.setdefault("counts", []).append(counts)
+            if made.action_masks is not None:
+                parts.setdefault("action_masks", []).append(made.action_masks.copy())
+        episodes = {name: np.concatenate(chunks) for name, chunks in parts.items()}
+        progress = min(1.0, self.timesteps / c.total_timesteps)
+        for optimizer in (self.optimizer, self.value_optimizer):
+            if optimizer is not None:
+                optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
+        results = self._update(episodes)
+        if self.moments is not None:
+            seen = episodes["observations"][episodes["counts"] > 0]
+            self.moments.update(rl.from_numpy(np.ascontiguousarray(seen)))
+        names = ("policy_loss", "value_loss", "entropy", "policy_grad_norm")
+        metrics = {f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)}
+        return self.collector.episodes() | metrics
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in ("actor", "head", "value", "optimizer", "value_optimizer", "moments")}
+        return {
+            **{name: part.state_dict() for name, part in parts.items() if part is not None},
+            "action_stream": self.action_stream.get_state(),
+            "collector": self.collector.state_dict(),
+            "timesteps": self.timesteps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("actor", "head", "value", "optimizer", "value_optimizer", "moments", "collector"):
+            if getattr(self, name) is not None:
+                getattr(self, name).load_state_dict(state[name])
+        self.action_stream.set_state(state["action_stream"])
+        self.timesteps = int(state["timesteps"])
