@@ -6,7 +6,9 @@ from typing import Any
 
 from rl_lab.engine.random import Generator
 from rl_lab.nn import init
-from rl_lab.nn.layers import Linear, ReLU, Sequential, Tanh
+from rl_lab.nn.activation import ReLU, Tanh
+from rl_lab.nn.containers import Sequential
+from rl_lab.nn.layers import Linear
 from rl_lab.nn.module import Module
 
 ACTIVATIONS: dict[str, type[Module]] = {"relu": ReLU, "tanh": Tanh}
