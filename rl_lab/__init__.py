@@ -33,6 +33,26 @@ from rl_lab.engine.ops.arithmetic import (
     xlogy,
 )
 from rl_lab.engine.ops.arithmetic import power as pow
+from rl_lab.engine.ops.arrangement import (
+    broadcast_tensors,
+    broadcast_to,
+    diag,
+    diag_embed,
+    diagonal,
+    flip,
+    hstack,
+    meshgrid,
+    movedim,
+    repeat_interleave,
+    roll,
+    tensor_split,
+    tile,
+    trace,
+    tril,
+    triu,
+    unflatten,
+    vstack,
+)
 from rl_lab.engine.ops.comparison import (
     bitwise_and,
     bitwise_not,
@@ -102,7 +122,19 @@ from rl_lab.engine.ops.elementwise import (
     tanh,
     trunc,
 )
-from rl_lab.engine.ops.indexing import gather, index_select, masked_select, scatter_add
+from rl_lab.engine.ops.indexing import (
+    gather,
+    index_add,
+    index_copy,
+    index_fill,
+    index_put,
+    index_select,
+    masked_select,
+    nonzero,
+    scatter,
+    scatter_add,
+    take_along_dim,
+)
 from rl_lab.engine.ops.layout import (
     cat,
     chunk,
@@ -118,7 +150,21 @@ from rl_lab.engine.ops.layout import (
     unbind,
     unsqueeze,
 )
-from rl_lab.engine.ops.matmul import bmm, dot, matmul, mm, mv, outer
+from rl_lab.engine.ops.matmul import (
+    addmm,
+    addmv,
+    addr,
+    baddbmm,
+    bmm,
+    dot,
+    einsum,
+    inner,
+    matmul,
+    mm,
+    mv,
+    outer,
+    tensordot,
+)
 from rl_lab.engine.ops.reduction import (
     all,
     amax,
@@ -126,6 +172,8 @@ from rl_lab.engine.ops.reduction import (
     any,
     argmax,
     argmin,
+    count_nonzero,
+    cumprod,
     cumsum,
     log_softmax,
     logsumexp,
@@ -136,14 +184,18 @@ from rl_lab.engine.ops.reduction import (
     prod,
     softmax,
     std,
+    std_mean,
     sum,
     var,
+    var_mean,
 )
+from rl_lab.engine.ops.sorting import argsort, kthvalue, median, sort, topk
 from rl_lab.engine.random import (
     Generator,
     bernoulli,
     manual_seed,
     multinomial,
+    normal,
     rand,
     rand_like,
     randint,
@@ -155,5 +207,7 @@ from rl_lab.engine.tape import enable_grad, is_grad_enabled, no_grad, set_grad_e
 
 __version__ = "0.1.0"
 
-abs, concat, concatenate, clip = absolute, cat, cat, clamp
+abs, concat, concatenate, clip, moveaxis, row_stack = absolute, cat, cat, clamp, movedim, vstack
+subtract, multiply, divide, true_divide, negative, fix = sub, mul, div, div, neg, trunc
+arcsin, arccos, arctan, arctan2 = asin, acos, atan, atan2
 bool, float, long = bool_, float32, int64

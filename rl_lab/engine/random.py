@@ -1,7 +1,7 @@
 """Random streams. A stream's state is a tensor of four words, so it is saved, restored and replayed like any other value."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -9,14 +9,12 @@ from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import random as kernels
 from rl_lab.engine.launch import launch
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, tensor
 from rl_lab.engine.ops.indexing import launch_checked
 from rl_lab.engine.ops.layout import shape_argument
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant
 from rl_lab.engine.tensor import TensorCore, empty
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
 
 
 class Generator:
@@ -182,3 +180,14 @@ def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None)
     if lambd <= 0:
         raise ValueError(f"the rate must be positive, got {lambd}")
     return x.copy_(_fill(empty(x.shape), kernels.exponential, generator, float(lambd)))
+
+
+def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Tensor":
+    """Fill a tensor with 1 with probability p, else 0."""
+    chances = as_float(p).expand(x.shape) if isinstance(p, TensorCore) else constant(float(p)).expand(x.shape)
+    return x.copy_(bernoulli(chances, generator))
+
+
+# drawing needs streams, which stand above the operations: the methods of Tensor that draw are added here
+for _function in (uniform_, normal_, exponential_, bernoulli_, bernoulli, multinomial):
+    setattr(Tensor, _function.__name__, _function)

@@ -1,10 +1,11 @@
 """The functions behind the modules, with PyTorch's names and arguments."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from rl_lab.engine.dtype import float32
-from rl_lab.engine.errors import ShapeError
-from rl_lab.engine.ops.arithmetic import clamp
+from rl_lab.engine.dtype import bool_
+from rl_lab.engine.ops.arithmetic import clamp, where
+from rl_lab.engine.ops.arrangement import pad, tril
 from rl_lab.engine.ops.convolution import (
     adaptive_avg_pool2d,
     avg_pool1d,
@@ -17,6 +18,7 @@ from rl_lab.engine.ops.convolution import (
     max_pool2d,
     unfold,
 )
+from rl_lab.engine.ops.creation import ones, zeros
 from rl_lab.engine.ops.elementwise import (
     celu,
     elu,
@@ -33,17 +35,34 @@ from rl_lab.engine.ops.elementwise import (
     selu,
     sigmoid,
     silu,
-    smooth_l1,
     softplus,
     softsign,
     tanh,
     tanhshrink,
 )
-from rl_lab.engine.ops.indexing import one_hot
-from rl_lab.engine.ops.matmul import linear
+from rl_lab.engine.ops.indexing import embedding, one_hot
+from rl_lab.engine.ops.matmul import linear, matmul
 from rl_lab.engine.ops.normalization import batch_norm, group_norm, layer_norm, normalize, rms_norm
+from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.ops.reduction import log_softmax, softmax
-from rl_lab.engine.random import dropout
+from rl_lab.engine.random import dropout, rand
+from rl_lab.nn.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cosine_similarity,
+    cross_entropy,
+    gaussian_nll_loss,
+    hinge_embedding_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    margin_ranking_loss,
+    mse_loss,
+    nll_loss,
+    poisson_nll_loss,
+    smooth_l1_loss,
+    soft_margin_loss,
+)
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -53,28 +72,39 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "celu",
     "clamp",
     "conv1d",
     "conv2d",
     "conv_transpose2d",
+    "cosine_similarity",
     "cross_entropy",
     "dropout",
     "elu",
+    "embedding",
     "erf",
     "fold",
+    "gaussian_nll_loss",
     "gelu",
+    "glu",
     "group_norm",
+    "gumbel_softmax",
+    "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
     "huber_loss",
+    "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
     "logsigmoid",
+    "margin_ranking_loss",
     "max_pool1d",
     "max_pool2d",
     "mish",
@@ -82,85 +112,85 @@ __all__ = [
     "nll_loss",
     "normalize",
     "one_hot",
+    "pad",
+    "poisson_nll_loss",
+    "prelu",
     "relu",
     "relu6",
     "rms_norm",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
+    "softmin",
     "softplus",
+    "softshrink",
     "softsign",
     "tanh",
     "tanhshrink",
+    "threshold",
     "unfold",
 ]
 
 
-def _reduce(losses: Any, reduction: str) -> "Tensor":
-    if reduction == "mean":
-        return losses.mean()
-    if reduction == "sum":
-        return losses.sum()
-    if reduction == "none":
-        return losses
-    raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
+def threshold(input: Any, threshold: float, value: float) -> "Tensor":
+    """x above the threshold, ``value`` elsewhere."""
+    return where(input > threshold, input, constant(value))
 
 
-def _same_shape(name: str, input: Any, target: Any) -> None:
-    # PyTorch warns and broadcasts: (n, 1) against (n,) then gives n * n differences, a well-known silent mistake
-    if input.shape != target.shape:
-        raise ShapeError(f"{name}: input of shape {list(input.shape)} and target of shape {list(target.shape)} differ")
+def hardshrink(input: Any, lambd: float = 0.5) -> "Tensor":
+    """x outside -lambd..lambd, 0 inside."""
+    return where(input.abs() > lambd, input, constant(0.0))
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> "Tensor":
-    """Squared differences. ShapeError unless the shapes are equal."""
-    _same_shape("mse_loss", input, target)
-    return _reduce((input - target).square(), reduction)
+def softshrink(input: Any, lambd: float = 0.5) -> "Tensor":
+    """x moved towards 0 by lambd, at most to 0."""
+    return input - clamp(input, -lambd, lambd)
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> "Tensor":
-    """Absolute differences. ShapeError unless the shapes are equal."""
-    _same_shape("l1_loss", input, target)
-    return _reduce((input - target).abs(), reduction)
+def prelu(input: Any, weight: Any) -> "Tensor":
+    """x above 0, weight * x below; one weight, or one for each channel (dimension 1)."""
+    if weight.numel() != 1:
+        weight = weight.reshape(-1, *[1] * (input.dim() - 2))
+    return where(input > 0.0, input, weight * input)
 
 
-def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> "Tensor":
-    """Quadratic below beta, linear above, with slope 1 (Girshick 2015). ShapeError unless the shapes are equal."""
-    _same_shape("smooth_l1_loss", input, target)
-    return _reduce(smooth_l1(input - target, beta), reduction)
+def glu(input: Any, dim: int = -1) -> "Tensor":
+    """The first half times the sigmoid of the second (Dauphin et al. 2017)."""
+    first, second = input.chunk(2, dim)
+    return first * sigmoid(second)
 
 
-def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> "Tensor":
-    """Quadratic below delta, linear with slope delta above (Huber 1964). ShapeError unless the shapes are equal."""
-    if delta <= 0:
-        raise ValueError(f"delta must be positive, got {delta}")
-    _same_shape("huber_loss", input, target)
-    return _reduce(smooth_l1(input - target, delta) * delta, reduction)
+def softmin(input: Any, dim: int) -> "Tensor":
+    return softmax(-input, dim)
 
 
-def nll_loss(input: Any, target: Any, reduction: str = "mean") -> "Tensor":
-    """Minus the log-probabilities (n, classes) at the target classes (n,)."""
-    if input.dim() == 1:
-        input, target = input.unsqueeze(0), target.reshape(1)
-    if input.dim() != 2 or target.shape != input.shape[:1]:
-        raise ShapeError(f"nll_loss: input of shape {list(input.shape)} and target of shape {list(target.shape)} do not fit")
-    return _reduce(-input.gather(1, target.unsqueeze(1)).squeeze(1), reduction)
+def gumbel_softmax(logits: Any, tau: float = 1.0, hard: bool = False, dim: int = -1, *, generator: Any = None) -> "Tensor":
+    """Samples of the concrete distribution (Jang, Gu and Poole 2017; Maddison, Mnih and Teh 2017), one-hot forward if ``hard``."""
+    noise = -(-rand(logits.shape, generator=generator).clamp(min=1e-20).log()).clamp(min=1e-20).log()
+    soft = softmax((logits + noise) / tau, dim)
+    if not hard:
+        return soft
+    choice = zeros(logits.shape).scatter(dim, soft.argmax(dim, keepdim=True), 1.0)
+    return choice + (soft - soft.detach())
 
 
-def cross_entropy(input: Any, target: Any, reduction: str = "mean", label_smoothing: float = 0.0) -> "Tensor":
-    """Cross entropy of logits (n, classes) and target classes (n,) or target probabilities (n, classes)."""
-    log_probabilities = log_softmax(input, -1)
-    classes = input.shape[-1]
-    if target.dtype is float32:
-        _same_shape("cross_entropy", input, target)
-        if label_smoothing:
-            target = target * (1.0 - label_smoothing) + label_smoothing / classes
-        losses = -(log_probabilities * target).sum(-1)
-        return _reduce(losses, reduction)
-    if not label_smoothing:
-        return nll_loss(log_probabilities, target, reduction)
-    smooth = -log_probabilities.mean(-1)
-    losses = nll_loss(log_probabilities, target, "none") * (1.0 - label_smoothing) + smooth * label_smoothing
-    return _reduce(losses, reduction)
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> "Tensor":
+    """softmax(query key^T scale + mask) value (Vaswani et al. 2017); a bool mask lets through where it is true."""
+    scores = matmul(query, key.transpose(-2, -1)) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = tril(ones(query.shape[-2], key.shape[-2])).bool()
+    if attn_mask is not None:
+        scores = where(attn_mask, scores, constant(-math.inf)) if attn_mask.dtype is bool_ else scores + attn_mask
+    return matmul(dropout(softmax(scores, -1), dropout_p), value)

@@ -93,3 +93,53 @@ def orthogonal_(parameter: Any, gain: float = 1.0, generator: Generator | None =
     q, r = np.linalg.qr(deviates)
     q = q * np.sign(np.diag(r))
     return parameter.copy_(tensor((q if rows >= columns else q.T) * gain).reshape(parameter.shape))
+
+
+@no_grad()
+def trunc_normal_(
+    parameter: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Generator | None = None
+) -> Any:
+    """Normal, drawn again wherever it falls outside [a, b]."""
+    values = random.randn(parameter.shape, generator=generator).numpy() * np.float32(std) + np.float32(mean)
+    for _ in range(1000):
+        outside = (values < a) | (values > b)
+        count = int(outside.sum())
+        if not count:
+            return parameter.copy_(tensor(values))
+        values[outside] = random.randn(count, generator=generator).numpy() * np.float32(std) + np.float32(mean)
+    raise ValueError(f"almost nothing of a normal distribution of mean {mean} and deviation {std} lies in [{a}, {b}]")
+
+
+@no_grad()
+def eye_(parameter: Any) -> Any:
+    """The identity matrix."""
+    if parameter.dim() != 2:
+        raise ValueError(f"eye_ needs 2 dimensions, got shape {list(parameter.shape)}")
+    return parameter.copy_(tensor(np.eye(*parameter.shape)))
+
+
+@no_grad()
+def dirac_(parameter: Any, groups: int = 1) -> Any:
+    """Weights with which a convolution passes as many channels on as possible."""
+    if parameter.dim() not in (3, 4, 5) or parameter.shape[0] % groups:
+        raise ValueError(f"dirac_ needs 3 to 5 dimensions and whole groups, got shape {list(parameter.shape)}")
+    weight = np.zeros(parameter.shape, np.float32)
+    middle = tuple([size // 2 for size in parameter.shape[2:]])
+    filters = parameter.shape[0] // groups
+    for group in range(groups):
+        for d in range(min(filters, parameter.shape[1])):
+            weight[(group * filters + d, d, *middle)] = 1.0
+    return parameter.copy_(tensor(weight))
+
+
+@no_grad()
+def sparse_(parameter: Any, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Any:
+    """Normal, with a share ``sparsity`` of each column zero (Martens 2010)."""
+    if parameter.dim() != 2:
+        raise ValueError(f"sparse_ needs 2 dimensions, got shape {list(parameter.shape)}")
+    rows, columns = parameter.shape
+    values = random.randn(rows, columns, generator=generator).numpy() * np.float32(std)
+    for column in range(columns):
+        zeroed = random.randperm(rows, generator=generator).numpy()[: math.ceil(sparsity * rows)]
+        values[zeroed, column] = 0.0
+    return parameter.copy_(tensor(values))

@@ -1,12 +1,12 @@
-"""Layers and containers."""
+"""Linear layers, tables and reshaping."""
 
 import math
-from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops.matmul import einsum
 from rl_lab.engine.random import Generator
+from rl_lab.engine.tape import no_grad
 from rl_lab.engine.tensor import empty
 from rl_lab.nn import functional, init
 from rl_lab.nn.module import Module, Parameter
@@ -35,39 +35,63 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-class ReLU(Module):
-    """max(x, 0)."""
-
-    def forward(self, input: Any) -> Any:
-        return functional.relu(input)
-
-
-class Tanh(Module):
-    """The hyperbolic tangent."""
-
-    def forward(self, input: Any) -> Any:
-        return functional.tanh(input)
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
-
-    def forward(self, input: Any) -> Any:
-        return functional.sigmoid(input)
-
-
-class SiLU(Module):
-    """x * sigmoid(x)."""
-
-    def forward(self, input: Any) -> Any:
-        return functional.silu(input)
-
-
 class Identity(Module):
     """x."""
 
     def forward(self, input: Any) -> Any:
         return input
+
+
+class Embedding(Module):
+    """Rows of a table (num_embeddings, embedding_dim) at integers; standard normal at first, row ``padding_idx`` zero and fixed."""
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, generator: Generator | None = None
+    ):
+        super().__init__()
+        self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
+        self.weight = Parameter(empty((num_embeddings, embedding_dim)))
+        init.normal_(self.weight, generator=generator)
+        if padding_idx is not None:
+            with no_grad():
+                self.weight[padding_idx] = 0.0
+
+    def forward(self, input: Any) -> Any:
+        return functional.embedding(input, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+class Bilinear(Module):
+    """y = x1^T A x2 + b with A (out, in1, in2); both start uniform on +-1/sqrt(in1)."""
+
+    def __init__(
+        self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, *, generator: Generator | None = None
+    ):
+        super().__init__()
+        bound = 1.0 / math.sqrt(in1_features)
+        self.weight = Parameter(empty((out_features, in1_features, in2_features)))
+        init.uniform_(self.weight, -bound, bound, generator)
+        self.register_parameter("bias", None)
+        if bias:
+            self.bias = Parameter(empty((out_features,)))
+            init.uniform_(self.bias, -bound, bound, generator)
+
+    def forward(self, input1: Any, input2: Any) -> Any:
+        result = einsum("...i,oij,...j->...o", input1, self.weight, input2)
+        return result if self.bias is None else result + self.bias
+
+
+class Unflatten(Module):
+    """One dimension as several."""
+
+    def __init__(self, dim: int, unflattened_size: Any):
+        super().__init__()
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, input: Any) -> Any:
+        return input.unflatten(self.dim, self.unflattened_size)
 
 
 class Flatten(Module):
@@ -79,37 +103,3 @@ class Flatten(Module):
 
     def forward(self, input: Any) -> Any:
         return input.flatten(self.start_dim, self.end_dim)
-
-
-class Sequential(Module):
-    """Modules one after the other; takes modules or one OrderedDict of them."""
-
-    def __init__(self, *modules: Any):
-        super().__init__()
-        if len(modules) == 1 and isinstance(modules[0], OrderedDict):
-            for name, module in modules[0].items():
-                self.add_module(name, module)
-        else:
-            for position, module in enumerate(modules):
-                self.add_module(str(position), module)
-
-    def forward(self, input: Any) -> Any:
-        for module in self._modules.values():
-            input = module(input)
-        return input
-
-    def append(self, module: Module) -> "Sequential":
-        self.add_module(str(len(self)), module)
-        return self
-
-    def __getitem__(self, position: Any) -> Any:
-        items = list(self._modules.items())
-        if isinstance(position, slice):
-            return Sequential(OrderedDict(items[position]))
-        return items[position][1]
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())

@@ -4,12 +4,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rl_lab.engine.dtype import DType
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.launch import recorder, structure
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.ops.layout import check_device
-from rl_lab.engine.tape import no_grad
+from rl_lab.engine.tape import RemovableHandle, no_grad
 
 
 class Parameter(Tensor):
@@ -47,6 +48,8 @@ class Module:
     """Base of all networks. Assign parameters, buffers (`register_buffer`) and submodules as attributes; write ``forward``."""
 
     training: bool
+    _hooks: tuple[dict, dict] | None
+    _unsaved: set[str]
     mode_matters = False
     """Whether ``forward`` depends on ``training``, as in dropout."""
 
@@ -54,12 +57,40 @@ class Module:
         for table in ("_parameters", "_buffers", "_modules"):
             object.__setattr__(self, table, OrderedDict())
         object.__setattr__(self, "training", True)
+        object.__setattr__(self, "_hooks", None)
+        object.__setattr__(self, "_unsaved", set())
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         raise TypeError(f"{type(self).__name__} has no forward()")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        return self.forward(*inputs, **options)
+        if self._hooks is None:
+            return self.forward(*inputs, **options)
+        for hook in list(self._hooks[0].values()):
+            changed = hook(self, inputs)
+            if changed is not None:
+                inputs = changed if isinstance(changed, tuple) else (changed,)
+        result = self.forward(*inputs, **options)
+        for hook in list(self._hooks[1].values()):
+            changed = hook(self, inputs, result)
+            if changed is not None:
+                result = changed
+        return result
+
+    def register_forward_pre_hook(self, hook: Callable) -> RemovableHandle:
+        """Call ``hook(module, inputs)`` before every forward; what it returns, if not None, replaces the inputs."""
+        return self._add_hook(0, hook)
+
+    def register_forward_hook(self, hook: Callable) -> RemovableHandle:
+        """Call ``hook(module, inputs, output)`` after every forward; what it returns, if not None, replaces the output."""
+        return self._add_hook(1, hook)
+
+    def _add_hook(self, place: int, hook: Callable) -> RemovableHandle:
+        if self._hooks is None:
+            object.__setattr__(self, "_hooks", ({}, {}))
+        structure.changed()  # a recorded program knows nothing of it
+        assert self._hooks is not None
+        return RemovableHandle(self._hooks[place], hook)
 
     # --- attributes --------------------------------------------------------------------------------------------------
 
@@ -105,9 +136,10 @@ class Module:
         self._parameters[name] = parameter
         structure.changed()
 
-    def register_buffer(self, name: str, value: Tensor | None) -> None:
-        """A tensor that belongs to the state but is not trained."""
-        self._buffers[name] = value
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """A tensor that belongs to the module but is not trained; one that is not ``persistent`` is no part of the state."""
+        self._buffers[name] = tensor
+        (self._unsaved.discard if persistent else self._unsaved.add)(name)
         structure.changed()
 
     def add_module(self, name: str, module: "Module | None") -> None:
@@ -161,6 +193,23 @@ class Module:
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         return (buffer for _, buffer in self.named_buffers("", recurse))
 
+    def get_submodule(self, target: str) -> "Module":
+        """The module of this dotted name. AttributeError if there is none."""
+        module: Any = self
+        for part in target.split(".") if target else ():
+            module = module._modules.get(part)
+            if module is None:
+                raise AttributeError(f"{type(self).__name__} has no submodule {target!r}")
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter of this dotted name. AttributeError if there is none."""
+        path, _, name = target.rpartition(".")
+        parameters = self.get_submodule(path)._parameters
+        if parameters.get(name) is None:
+            raise AttributeError(f"{type(self).__name__} has no parameter {target!r}")
+        return parameters[name]
+
     def apply(self, function: Callable[["Module"], None]) -> "Module":
         """Call ``function`` on every module below and on this one, children first."""
         for child in self.children():
@@ -177,7 +226,7 @@ class Module:
             dot = prefix + (f"{name}." if name else "")
             for table in ("_parameters", "_buffers"):
                 for key, value in module.__dict__[table].items():
-                    if value is not None:
+                    if value is not None and key not in module._unsaved:
                         state[dot + key] = value.detach()
         return state
 
@@ -233,9 +282,11 @@ class Module:
                 with no_grad():
                     parameter.grad.zero_()
 
-    def to(self, device: Any = None, dtype: Any = None) -> "Module":
-        """The module itself; a device is accepted if it is the cpu."""
-        check_device(device)
+    def to(self, *targets: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False) -> "Module":
+        """The module itself; a device is accepted if it is the cpu, a dtype if it is a float."""
+        for target in (*targets, device):
+            if target is not None and not isinstance(target, (Tensor, DType)) and target is not float:
+                check_device(target)
         return self
 
     def cpu(self) -> "Module":
@@ -243,6 +294,8 @@ class Module:
 
     def float(self) -> "Module":
         return self
+
+    double = float  # float32 is all there is
 
     def extra_repr(self) -> str:
         return ""

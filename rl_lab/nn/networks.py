@@ -8,8 +8,10 @@ from typing import Any
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.random import Generator
 from rl_lab.nn import init
+from rl_lab.nn.activation import ReLU, Sigmoid, SiLU, Tanh
+from rl_lab.nn.containers import Sequential
 from rl_lab.nn.convolution import Conv2d
-from rl_lab.nn.layers import Flatten, Linear, ReLU, Sequential, Sigmoid, SiLU, Tanh
+from rl_lab.nn.layers import Flatten, Linear
 from rl_lab.nn.module import Module
 
 ACTIVATIONS: dict[str, type[Module]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "silu": SiLU}

@@ -95,8 +95,9 @@ class BatchNorm1d(Module):
                 if momentum is None:
                     momentum = 1.0 / self.num_batches_tracked.float()
         train = self.training or not tracks
-        moments = (self.running_mean, self.running_var) if not self.training or tracks else (None, None)
-        return functional.batch_norm(input, *moments, self.weight, self.bias, train, momentum or 0.0, self.eps)
+        return functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, train, momentum, self.eps
+        )
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.weight is not None}"

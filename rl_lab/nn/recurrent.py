@@ -222,7 +222,7 @@ class LSTM(_Recurrent):
     gates = 4
 
     def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
-        return _lstm_step(from_x, *states, weight, bias)
+        return _lstm_step(from_x, states[0], states[1], weight, bias)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, tuple[Any, Any]]:
         outputs, (h, c) = self._run(input, [None, None] if hx is None else list(hx))

@@ -23,7 +23,7 @@ class LRScheduler:
         self.optimizer, self.last_epoch = optimizer, last_epoch
         for group in optimizer.param_groups:
             if last_epoch == -1:
-                group["initial_lr"] = group["lr"]
+                group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
                 raise KeyError("param 'initial_lr' is not specified in a group of the optimizer that is resumed")
         self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
@@ -48,7 +48,8 @@ class LRScheduler:
         if epoch is not None:
             for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
                 group["lr"] = base
-        for self.last_epoch in [self.last_epoch + 1] if epoch is None else range(epoch + 1):
+        for number in [self.last_epoch + 1] if epoch is None else range(epoch + 1):
+            self.last_epoch = number
             for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
                 group["lr"] = rate
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
@@ -255,7 +256,7 @@ class OneCycleLR(LRScheduler):
         else:
             ends = [(rise, 0, 1), (total_steps - 1, 1, 2)]
         self.phases = ends
-        tops = list(max_lr) if isinstance(max_lr, (list, tuple)) else [max_lr] * len(optimizer.param_groups)
+        tops: list[float] = list(max_lr) if isinstance(max_lr, (list, tuple)) else [max_lr] * len(optimizer.param_groups)
         self.corners = [(top / div_factor, top, top / div_factor / final_div_factor) for top in tops]
         self.momenta = (max_momentum, base_momentum, max_momentum)
         if last_epoch == -1:

@@ -1,4 +1,4 @@
-"""Convolution and pooling of planes. A convolution unfolds one sample at a time into columns that stay in the cache, and multiplies.
+"""Convolution and pooling of planes. A convolution unfolds a few samples at a time into columns that stay in the cache, and multiplies.
 
 Sizes: x is batch x groups*channels x height x width, weight groups*filters x channels x kh x kw, the result and its gradient g
 batch x groups*filters x oh x ow; ``sh ph dh`` are stride, padding and dilation of the rows, ``sw pw dw`` of the columns. The three
@@ -16,15 +16,18 @@ F = np.float32
 @njit(error_model="numpy")
 def _inside(offset, step, size, count):
     """The positions p in 0..count-1 with 0 <= offset + p * step < size: the first, and the one after the last."""
-    low = 0 if offset >= 0 else (-offset + step - 1) // step
-    high = (size - offset + step - 1) // step if size > offset else 0
+    if step == 1:  # a division costs more than a short row
+        low, high = max(-offset, 0), max(size - offset, 0)
+    else:
+        low = 0 if offset >= 0 else (-offset + step - 1) // step
+        high = (size - offset + step - 1) // step if size > offset else 0
     low = min(low, count)
     return low, max(low, min(high, count))
 
 
 @njit(error_model="numpy")
-def _unfold(columns, at, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
-    """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], zero outside x."""
+def _unfold(columns, at, step, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
+    """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], zero outside x. Rows are ``step`` apart, from ``at`` on."""
     p = at
     for c in range(channels):
         for i in range(kh):
@@ -49,11 +52,11 @@ def _unfold(columns, at, x, start, channels, height, width, oh, ow, kh, kw, sh, 
                         columns[o + z] = F(0)
                 for k in range(p + bottom * ow, p + oh * ow):
                     columns[k] = F(0)
-                p += oh * ow
+                p += step
 
 
 @njit(error_model="numpy")
-def _fold(x, start, columns, at, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
+def _fold(x, start, columns, at, step, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
     """The transpose of `_unfold`: every column adds to the place in x from which it was taken."""
     for k in range(start, start + channels * height * width):
         x[k] = F(0)
@@ -73,7 +76,7 @@ def _fold(x, start, columns, at, channels, height, width, oh, ow, kh, kw, sh, sw
                     else:
                         for z in range(low, high):
                             x[row + z * sw] += columns[o + z]
-                p += oh * ow
+                p += step
 
 
 @primitive
@@ -84,7 +87,7 @@ def unfold(
     """The columns of every sample, channels*kh*kw x oh*ow."""
     for n in range(batch):
         at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
-        _unfold(out, at, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
+        _unfold(out, at, oh * ow, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
 
 
 @primitive
@@ -95,67 +98,128 @@ def fold(
     """The sum of the columns at their places in every sample."""
     for n in range(batch):
         at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
-        _fold(out, start, columns, at, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
+        _fold(out, start, columns, at, oh * ow, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
+
+
+@njit(error_model="numpy")
+def _is_plain(kh, kw, sh, sw, ph, pw):
+    """Whether the columns of a sample are the sample itself."""
+    return kh == 1 and kw == 1 and sh == 1 and sw == 1 and ph == 0 and pw == 0
 
 
 @primitive(uses_blas=True)
 def convolve(
-    out: Out, columns: Out, x: In, weight: In, bias: In, has_bias: Int, batch: Int, groups: Int, filters: Int,
-    channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
+    out: Out, columns: Out, products: Out, x: In, weight: In, bias: In, has_bias: Int, together: Int, batch: Int, groups: Int,
+    filters: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """out = weight * x + bias."""
-    k, area = channels * kh * kw, oh * ow
-    plain = kh == 1 and kw == 1 and sh == 1 and sw == 1 and ph == 0 and pw == 0
-    for n in range(batch):
+    """out = weight * x + bias. The columns of ``together`` samples make one product, which is put in place then."""
+    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
+    for first in range(0, batch, together):
+        count = min(together, batch - first)
         for group in range(groups):
-            start, o = (n * groups + group) * channels * height * width, (n * groups + group) * filters * area
             w = matrix(weight, group * filters * k, filters, k)
-            if plain:
-                np.dot(w, matrix(x, start, k, area), matrix(out, o, filters, area))
+            if count == 1 and _is_plain(kh, kw, sh, sw, ph, pw):
+                n = first * groups + group
+                np.dot(w, matrix(x, n * plane, k, area), matrix(out, n * filters * area, filters, area))
             else:
-                _unfold(columns, 0, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
-                np.dot(w, matrix(columns, 0, k, area), matrix(out, o, filters, area))
-            if has_bias:
-                for f in range(filters):
-                    b, row = bias[group * filters + f], o + f * area
-                    for j in range(area):
-                        out[row + j] += b
+                for t in range(count):
+                    start = ((first + t) * groups + group) * plane
+                    _unfold(
+                        columns,
+                        t * area,
+                        count * area,
+                        x,
+                        start,
+                        channels,
+                        height,
+                        width,
+                        oh,
+                        ow,
+                        kh,
+                        kw,
+                        sh,
+                        sw,
+                        ph,
+                        pw,
+                        dh,
+                        dw,
+                    )
+                if count == 1:
+                    o = (first * groups + group) * filters * area
+                    np.dot(w, matrix(columns, 0, k, area), matrix(out, o, filters, area))
+                else:
+                    np.dot(w, matrix(columns, 0, k, count * area), matrix(products, 0, filters, count * area))
+            for f in range(filters):
+                b = bias[group * filters + f] if has_bias else F(0)
+                for t in range(count):
+                    o, p = (((first + t) * groups + group) * filters + f) * area, (f * count + t) * area
+                    if count > 1:
+                        for j in range(area):
+                            out[o + j] = products[p + j] + b
+                    elif has_bias:
+                        for j in range(area):
+                            out[o + j] += b
+
+
+@njit(error_model="numpy")
+def _collect(products, g, first, count, groups, group, filters, area):
+    """products[f, (t, :)] = g[first + t, f, :]."""
+    for t in range(count):
+        for f in range(filters):
+            o, p = (((first + t) * groups + group) * filters + f) * area, (f * count + t) * area
+            for j in range(area):
+                products[p + j] = g[o + j]
 
 
 @primitive(uses_blas=True)
 def convolve_to_input(
-    out: Out, columns: Out, g: In, weight: In, batch: Int, groups: Int, filters: Int, channels: Int, height: Int, width: Int,
-    oh: Int, ow: Int, kh: Int, kw: Int, sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
+    out: Out, columns: Out, products: Out, g: In, weight: In, together: Int, batch: Int, groups: Int, filters: Int,
+    channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
+    sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
     """The gradient of x: a transposed convolution of g."""
-    k, area = channels * kh * kw, oh * ow
-    plain = kh == 1 and kw == 1 and sh == 1 and sw == 1 and ph == 0 and pw == 0
-    for n in range(batch):
+    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
+    for first in range(0, batch, together):
+        count = min(together, batch - first)
         for group in range(groups):
-            start, o = (n * groups + group) * channels * height * width, (n * groups + group) * filters * area
             w = matrix(weight, group * filters * k, filters, k).T
-            if plain:
-                np.dot(w, matrix(g, o, filters, area), matrix(out, start, k, area))
+            n = first * groups + group
+            if count == 1 and _is_plain(kh, kw, sh, sw, ph, pw):
+                np.dot(w, matrix(g, n * filters * area, filters, area), matrix(out, n * plane, k, area))
+                continue
+            if count == 1:
+                np.dot(w, matrix(g, n * filters * area, filters, area), matrix(columns, 0, k, area))
             else:
-                np.dot(w, matrix(g, o, filters, area), matrix(columns, 0, k, area))
-                _fold(out, start, columns, 0, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
+                _collect(products, g, first, count, groups, group, filters, area)
+                np.dot(w, matrix(products, 0, filters, count * area), matrix(columns, 0, k, count * area))
+            for t in range(count):
+                start = ((first + t) * groups + group) * plane
+                _fold(
+                    out, start, columns, t * area, count * area, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw
+                )
 
 
 @primitive(uses_blas=True)
 def convolve_to_weight(
-    out: Out, columns: Out, part: Out, g: In, x: In, batch: Int, groups: Int, filters: Int, channels: Int, height: Int,
-    width: Int, oh: Int, ow: Int, kh: Int, kw: Int, sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
+    out: Out, columns: Out, products: Out, part: Out, g: In, x: In, together: Int, batch: Int, groups: Int, filters: Int,
+    channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
+    sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
     """The gradient of weight, summed over the batch."""
-    k, area = channels * kh * kw, oh * ow
-    for n in range(batch):
+    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
+    for first in range(0, batch, together):
+        count = min(together, batch - first)
         for group in range(groups):
-            start, o = (n * groups + group) * channels * height * width, (n * groups + group) * filters * area
+            for t in range(count):
+                start = ((first + t) * groups + group) * plane
+                _unfold(
+                    columns, t * area, count * area, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw
+                )
+            _collect(products, g, first, count, groups, group, filters, area)
             at = group * filters * k
-            _unfold(columns, 0, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
-            gradient, unfolded = matrix(g, o, filters, area), matrix(columns, 0, k, area).T
-            if n == 0:
+            gradient, unfolded = matrix(products, 0, filters, count * area), matrix(columns, 0, k, count * area).T
+            if first == 0:
                 np.dot(gradient, unfolded, matrix(out, at, filters, k))
             else:
                 np.dot(gradient, unfolded, matrix(part, 0, filters, k))

@@ -165,3 +165,58 @@ def one_hot(out: OutInt, index: InInt, status: InOutInt, count: Int, classes: In
         at = _checked(status, index[c], classes, False)
         for k in range(classes):
             out[c * classes + k] = np.int64(at == k)
+
+
+@primitive
+def picked_loss(
+    out: Out, used: Out, x: In, target: InInt, weight: In, status: InOutInt, n: Int, classes: Int, m: Int,
+    ignored: Int, has_weight: Int, reduction: Int,
+):  # fmt: skip
+    """Minus x[i, target[i, j], j] times the weight of the class, 0 for the class ``ignored``.
+
+    ``reduction`` 0 writes one number for each i and j, 1 their sum, 2 their mean by weight; used[0] is the sum of the weights.
+    """
+    total, weights = 0.0, 0.0
+    for i in range(n):
+        for j in range(m):
+            loss, label = F(0), target[i * m + j]
+            if label != ignored:
+                at = _checked(status, label, classes, False)
+                if at >= 0:
+                    w = weight[at] if has_weight else F(1)
+                    loss = -w * x[(i * classes + at) * m + j]
+                    weights += w
+            if reduction == 0:
+                out[i * m + j] = loss
+            total += loss
+    used[0] = F(weights)
+    if reduction == 1:
+        out[0] = F(total)
+    elif reduction == 2:
+        out[0] = F(total / weights)
+
+
+@primitive
+def picked_loss_backward(
+    out: Out,
+    g: In,
+    used: In,
+    target: InInt,
+    weight: In,
+    n: Int,
+    classes: Int,
+    m: Int,
+    ignored: Int,
+    has_weight: Int,
+    reduction: Int,
+):
+    """The gradient of x."""
+    for k in range(n * classes * m):
+        out[k] = F(0)
+    for i in range(n):
+        for j in range(m):
+            label = target[i * m + j]
+            if label != ignored and label >= 0 and label < classes:
+                w = weight[label] if has_weight else F(1)
+                slope = g[i * m + j] if reduction == 0 else g[0] / used[0] if reduction == 2 else g[0]
+                out[(i * classes + label) * m + j] = -w * slope

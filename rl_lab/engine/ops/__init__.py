@@ -2,16 +2,28 @@
 
 from typing import Any
 
+from rl_lab.engine.ops.arrangement import ArrangementMethods
 from rl_lab.engine.ops.creation import CreationMethods, legacy_tensor
 from rl_lab.engine.ops.indexing import IndexingMethods
 from rl_lab.engine.ops.layout import LayoutMethods
 from rl_lab.engine.ops.matmul import MatmulMethods
 from rl_lab.engine.ops.operators import ElementwiseMethods
 from rl_lab.engine.ops.reduction import ReductionMethods
+from rl_lab.engine.ops.sorting import SortingMethods
 from rl_lab.engine.tensor import TensorCore, set_concrete_class
 
 
-class Tensor(ElementwiseMethods, ReductionMethods, MatmulMethods, IndexingMethods, LayoutMethods, CreationMethods, TensorCore):
+class Tensor(
+    ElementwiseMethods,
+    ReductionMethods,
+    SortingMethods,
+    MatmulMethods,
+    IndexingMethods,
+    ArrangementMethods,
+    LayoutMethods,
+    CreationMethods,
+    TensorCore,
+):
     """An array of float32, int64 or bool with a place on the tape. Make one with `rl_lab.tensor`."""
 
     __slots__ = ()

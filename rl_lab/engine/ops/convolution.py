@@ -18,7 +18,9 @@ from rl_lab.engine.tensor import empty
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
 
-Pair = int | tuple[int, int]
+Pair = Any
+"""One integer for both axes, or two."""
+WIDE, CACHED = 256, 65_536
 
 
 def pair(value: Any, name: str, least: int, count: int = 2) -> tuple[int, ...]:
@@ -45,13 +47,16 @@ class _Plan:
         self.window = (*weight[2:], *stride, *padding, *dilation)
         rows, columns = (window_count(x[2 + i], weight[2 + i], stride[i], padding[i], dilation[i]) for i in (0, 1))
         self.out = (x[0], weight[0], rows, columns)
-        self.columns = weight[1] * weight[2] * weight[3] * rows * columns
-        self.products = self.columns * weight[0] * x[0]
+        inner, area = weight[1] * weight[2] * weight[3], rows * columns
+        self.products = inner * weight[0] * x[0] * area
+        # the columns of so many samples make one product: wide enough for BLAS, small enough for the cache
+        self.together = max(1, min(x[0], WIDE // max(area, 1), CACHED // max(inner * area, 1)))
+        self.columns, self.collected = (self.together * area * size for size in (inner, weight[0] // groups))
 
     def numbers(self, batch: int) -> tuple[int, ...]:
         groups = self.groups
         sizes = (self.weight[0] // groups, self.weight[1], *self.x[2:], *self.out[2:])
-        return (batch, groups, *sizes, *self.window)
+        return (self.together, batch, groups, *sizes, *self.window)
 
     def cuts(self) -> list[tuple[int, int]]:
         """The parts of the batch for several cores, by size alone."""
@@ -61,11 +66,13 @@ class _Plan:
 
 
 def _run(kernel: Any, plan: _Plan, tensors: tuple, steps: tuple[int, ...], flags: tuple[int, ...] = ()) -> None:
-    """Launch over the batch. ``tensors`` has a None where working memory goes; ``steps`` are the elements of one sample in each."""
+    """Launch over the batch. The kernel's first tensor is the result, its next two are working memory; ``steps`` are the elements
+    of one sample in each of the others and the first."""
     parts: list[Any] = []
     for low, high in plan.cuts():
-        filled = tuple([empty((plan.columns,)) if t is None else t for t in tensors])
-        parts.append((filled, tuple([low * step for step in steps]), (*flags, *plan.numbers(high - low))))
+        filled = (tensors[0], empty((plan.columns,)), empty((plan.collected,)), *tensors[1:])
+        offsets = (low * steps[0], 0, 0, *[low * step for step in steps[1:]])
+        parts.append((filled, offsets, (*flags, *plan.numbers(high - low))))
     if len(parts) == 1:
         launch(kernel, parts[0][0], parts[0][2])
     else:
@@ -78,8 +85,8 @@ def _volume(shape: tuple[int, ...]) -> int:
 
 def _forward(x: Any, weight: Any, bias: Any, plan: _Plan) -> Any:
     out = empty(plan.out)
-    tensors = (out, None, x, weight, weight if bias is None else bias)
-    _run(kernels.convolve, plan, tensors, (_volume(plan.out), 0, _volume(plan.x), 0, 0), (int(bias is not None),))
+    tensors = (out, x, weight, weight if bias is None else bias)
+    _run(kernels.convolve, plan, tensors, (_volume(plan.out), _volume(plan.x), 0, 0), (int(bias is not None),))
     return out
 
 
@@ -89,10 +96,10 @@ def _contiguous(*tensors: Any) -> tuple:
 
 
 def _convolve(x: Any, weight: Any, bias: Any, plan: _Plan) -> Any:
-    dense = _contiguous(x, weight, bias)
+    dense_x, dense_weight, dense_bias = _contiguous(x, weight, bias)
     inputs = (x, weight) if bias is None else (x, weight, bias)
     saved = (x if weight.needs_grad else None, weight if x.needs_grad else None)
-    return attach(_forward(*dense, plan), _convolution_rule, inputs, saved, plan)
+    return attach(_forward(dense_x, dense_weight, dense_bias, plan), _convolution_rule, inputs, saved, plan)
 
 
 def _convolution_rule(g, node):
@@ -107,7 +114,7 @@ def _convolution_rule(g, node):
 def _to_input(g: Any, weight: Any, plan: _Plan) -> Any:
     dense, kernel = _contiguous(g, weight)
     out = empty(plan.x)
-    _run(kernels.convolve_to_input, plan, (out, None, dense, kernel), (_volume(plan.x), 0, _volume(plan.out), 0))
+    _run(kernels.convolve_to_input, plan, (out, dense, kernel), (_volume(plan.x), _volume(plan.out), 0))
     return attach(out, _transposed_convolution_rule, (g, weight), (g, weight), plan)
 
 
@@ -125,8 +132,8 @@ def _to_weight(g: Any, x: Any, plan: _Plan) -> Any:
     sums = [empty(plan.weight) for _ in cuts]
     parts: list[Any] = []
     for total, (low, high) in zip(sums, cuts, strict=True):
-        tensors = (total, empty((plan.columns,)), empty(plan.weight), dense, source)
-        parts.append((tensors, (0, 0, 0, low * _volume(plan.out), low * _volume(plan.x)), plan.numbers(high - low)))
+        tensors = (total, empty((plan.columns,)), empty((plan.collected,)), empty(plan.weight), dense, source)
+        parts.append((tensors, (0, 0, 0, 0, low * _volume(plan.out), low * _volume(plan.x)), plan.numbers(high - low)))
     if len(parts) == 1:
         launch(kernels.convolve_to_weight, parts[0][0], parts[0][2])
     else:

@@ -13,8 +13,9 @@ from rl_lab.engine.kernels import indexing as kernels
 from rl_lab.engine.launch import launch, recorder, user_line
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.ops.layout import cat as concatenate
 from rl_lab.engine.ops.layout import copy_, narrow, select
-from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, operand
+from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand
 from rl_lab.engine.ops.operators import write_in_place
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import TensorCore, empty, new
@@ -206,6 +207,101 @@ def scatter_add(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
     return _scatter_add(x, x.shape, dim, index, source)
 
 
+def _scatter_rule_of_values(g, node):
+    (index,), dim = node.saved, node.context
+    to_x = to_source = None
+    if node.wants(0):
+        to_x = _scatter(g, dim, index, constant(0.0).expand(index.shape))
+    if node.wants(1):
+        to_source = _gather(_cut(g, dim, index.shape), dim, index)
+    return to_x, to_source
+
+
+def _scatter(x: Any, dim: int, index: Any, source: Any) -> Any:
+    region = _cut(x, dim, index.shape)
+    with tape.no_grad():
+        kind = int64 if x.dtype is bool_ else x.dtype
+        out = region.to(kind).clone() if region.dtype is kind else region.to(kind)
+        values, places = source.to(kind).contiguous(), index.contiguous()
+    n, r, m = _three_parts(out, dim)
+    kernel = kernels.scatter if kind is float32 else kernels.scatter_int
+    launch_checked(kernel, (out, values, places), (n, r, m, index.shape[dim] if index.shape else 1))
+    out = out.to(x.dtype)
+    if region is not x:
+        with tape.no_grad():
+            whole = x.clone()
+            part = whole
+            for d, size in enumerate(index.shape):
+                part = narrow(part, d, 0, size) if d != dim else part
+            copy_(part, out)
+        out = whole
+    return attach(out, _scatter_rule_of_values, (x, source), (index,), dim)
+
+
+def scatter(x: Any, dim: int, index: Any, src: Any = None, *, value: Any = None) -> "Tensor":
+    """x with ``src`` (a tensor or a number) written where `gather` with the same index would read."""
+    src = value if src is None else src
+    dim = normal_dim(dim, x.dim())
+    _check_gather("scatter", x, dim, index)
+    source = operand(src, x)
+    if source.dtype is not x.dtype:
+        if isinstance(src, TensorCore):
+            raise DtypeError(f"scatter: the source is {source.dtype.name}, the tensor is {x.dtype.name}")
+        source = source.to(x.dtype)
+    if not isinstance(src, TensorCore):
+        source = source.expand(index.shape)
+    for d, size in enumerate(index.shape):
+        source = narrow(source, d, 0, size)
+    return _scatter(x, dim, index, source)
+
+
+def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> "Tensor":
+    """`gather`, with everything but ``dim`` broadcast; of the flattened tensor without ``dim``."""
+    if dim is None:
+        return gather(x.reshape(-1), 0, indices.reshape(-1))
+    dim = normal_dim(dim, x.dim())
+    shape = broadcast_shape(*[(*t.shape[:dim], 1, *t.shape[dim + 1 :]) for t in (x, indices)])
+    sizes = [(*shape[:dim], t.shape[dim], *shape[dim + 1 :]) for t in (x, indices)]
+    return gather(x.expand(sizes[0]), dim, indices.expand(sizes[1]))
+
+
+def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> "Tensor":
+    """x with ``alpha * source`` added at the places of ``index`` along ``dim``; repeated indices add up."""
+    dim = normal_dim(dim, x.dim())
+    _check_index(index, "index_add")
+    if index.dim() > 1 or source.shape != (*x.shape[:dim], index.numel(), *x.shape[dim + 1 :]):
+        raise ShapeError(
+            f"index_add: index of shape {list(index.shape)} and source of shape {list(source.shape)} do not fit {list(x.shape)}"
+        )
+    added = _take_add(source if alpha == 1 else source * alpha, x.shape, dim, index.reshape(-1), wrap=False)
+    return x + added
+
+
+def index_fill(x: Any, dim: int, index: Any, value: Any) -> "Tensor":
+    """x with one value at the places of ``index`` along ``dim``."""
+    dim = normal_dim(dim, x.dim())
+    shape = (*x.shape[:dim], index.numel(), *x.shape[dim + 1 :])
+    return _with_rows(x, dim, index.reshape(-1), operand(value, x).to(x.dtype).expand(shape))
+
+
+def index_copy(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
+    """x with ``source`` at the places of ``index`` along ``dim``."""
+    return _with_rows(x, normal_dim(dim, x.dim()), index.reshape(-1), source)
+
+
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> "Tensor":
+    """Rows of weight (count, size) at integers of any shape; the gradient skips row ``padding_idx``."""
+    _check_index(input, "embedding")
+    if weight.dim() != 2:
+        raise ShapeError(f"embedding takes a matrix of weights, got shape {list(weight.shape)}")
+    if padding_idx is not None:
+        place = padding_idx % weight.shape[0]
+        kept = weight.detach()[place : place + 1]
+        weight = concatenate([weight[:place], kept, weight[place + 1 :]])
+    rows = _take(weight, 0, input.reshape(-1), wrap=False)
+    return rows.reshape((*input.shape, weight.shape[1]))
+
+
 def one_hot(index: Any, num_classes: int = -1) -> "Tensor":
     """1 at the index and 0 elsewhere along a new last dimension, in int64."""
     _check_index(index, "one_hot")
@@ -316,6 +412,16 @@ def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[
     return merged, positions, shape, (place,)
 
 
+def _unflat_rows(rows: Any, old: Any, tensors: list[tuple[int, Any]]) -> Any:
+    """What `_flat_rows` made of ``old``, back in its shape."""
+    dims = [dim for dim, _ in tensors]
+    if dims == list(range(dims[0], dims[-1] + 1)):
+        return rows.reshape(old.shape)
+    order = (*dims, *[d for d in range(old.dim()) if d not in dims])
+    inverse = tuple(sorted(range(len(order)), key=lambda i: order[i]))
+    return rows.reshape(tuple([old.shape[d] for d in order])).permute(inverse)
+
+
 def getitem(x: Any, key: Any) -> "Tensor":
     """x[key]: slices, integers, None and ... give views, index tensors and masks give copies. IndexError out of bounds."""
     if type(key) is int:
@@ -368,14 +474,43 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         full = (*rows.shape[:place], *shape, *rows.shape[place + 1 :])
         flat = (*rows.shape[:place], positions.numel(), *rows.shape[place + 1 :])
         result = _with_rows(rows, place, positions, value.to(x.dtype).expand(full).reshape(flat))
-        dims = [dim for dim, _ in tensors]
-        if dims == list(range(dims[0], dims[-1] + 1)):
-            return result.reshape(old.shape)
-        order = (*dims, *[d for d in range(old.dim()) if d not in dims])
-        inverse = tuple(sorted(range(len(order)), key=lambda i: order[i]))
-        return result.reshape(tuple([old.shape[d] for d in order])).permute(inverse)
+        return _unflat_rows(result, old, tensors)
 
     write_in_place(target, compute, None, (value,))
+
+
+def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> "Tensor":
+    """x with x[indices] = values, or += where repeated indices add up, as a new tensor."""
+    out = x.clone()
+    return index_put_(out, indices, values, accumulate)
+
+
+def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> "Tensor":
+    """`index_put` in place."""
+    key = tuple(indices)
+    if not accumulate:
+        setitem(x, key, values)
+        return x
+    target, tensors = _view_part(x, key)
+    if not tensors:
+        raise IndexError("index_put_ needs at least one index tensor")
+
+    def compute(old: Any) -> Any:
+        rows, positions, shape, (place,) = _flat_rows(old, tensors)
+        full = (*rows.shape[:place], *shape, *rows.shape[place + 1 :])
+        flat = (*rows.shape[:place], positions.numel(), *rows.shape[place + 1 :])
+        added = _take_add(values.expand(full).reshape(flat), rows.shape, place, positions, wrap=True)
+        return _unflat_rows(rows + added, old, tensors)
+
+    return write_in_place(target, compute, None, (values,))
+
+
+def nonzero(x: Any, *, as_tuple: bool = False) -> Any:
+    """The positions of elements that are not zero, one row each, or a vector for each dimension. A data-dependent shape."""
+    vectors = _nonzero_vectors(x.detach())
+    if as_tuple:
+        return tuple(vectors)
+    return concatenate([v.reshape(-1, 1) for v in vectors], 1) if vectors else tensor(np.zeros((int(bool(x)), 0), np.int64))
 
 
 def masked_select(x: Any, mask: Any) -> "Tensor":
@@ -390,6 +525,8 @@ class IndexingMethods:
     __slots__ = ()
 
     gather, scatter_add, index_select, masked_select = gather, scatter_add, index_select, masked_select
+    scatter, take_along_dim, index_add, index_fill, index_copy = scatter, take_along_dim, index_add, index_fill, index_copy
+    index_put, index_put_, nonzero = index_put, index_put_, nonzero
     __getitem__, __setitem__ = getitem, setitem
 
     def __iter__(self):
@@ -399,3 +536,16 @@ class IndexingMethods:
 
     def scatter_add_(self, dim: int, index: Any, source: Any) -> "Tensor":
         return write_in_place(self, lambda x: scatter_add(x, dim, index, source), None, (source,))
+
+    def scatter_(self, dim: int, index: Any, src: Any = None, *, value: Any = None) -> "Tensor":
+        source = value if src is None else src
+        return write_in_place(self, lambda x: scatter(x, dim, index, source), None, (source,))
+
+    def index_add_(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> "Tensor":
+        return write_in_place(self, lambda x: index_add(x, dim, index, source, alpha=alpha), None, (source,))
+
+    def index_fill_(self, dim: int, index: Any, value: Any) -> "Tensor":
+        return write_in_place(self, lambda x: index_fill(x, dim, index, value))
+
+    def index_copy_(self, dim: int, index: Any, source: Any) -> "Tensor":
+        return write_in_place(self, lambda x: index_copy(x, dim, index, source), None, (source,))

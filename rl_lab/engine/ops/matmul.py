@@ -1,6 +1,7 @@
 """Matrix products. Transposed operands are read in place, so the gradients of a product are products without copies."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine import tape
@@ -194,12 +195,139 @@ def outer(a: Any, b: Any) -> "Tensor":
     return a.unsqueeze(1) * b.unsqueeze(0)
 
 
+def inner(a: Any, b: Any) -> "Tensor":
+    """Sums of products over the last dimensions of both."""
+    return a * b if not a.shape or not b.shape else tensordot(a, b, ([-1], [-1]))
+
+
+def tensordot(a: Any, b: Any, dims: Any = 2) -> "Tensor":
+    """Sums of products over ``dims``: the last of a and the first of b, or a list for each."""
+    if isinstance(dims, int):
+        first, second = list(range(a.dim() - dims, a.dim())), list(range(dims))
+    else:
+        first, second = (
+            [d % x.dim() for d in ([one] if isinstance(one, int) else one)] for x, one in zip((a, b), dims, strict=True)
+        )
+    if [a.shape[d] for d in first] != [b.shape[d] for d in second]:
+        raise ShapeError(f"tensordot: shapes {list(a.shape)} and {list(b.shape)} differ over dimensions {first} and {second}")
+    left, right = [d for d in range(a.dim()) if d not in first], [d for d in range(b.dim()) if d not in second]
+    k = math.prod([a.shape[d] for d in first])
+    rows = a.permute((*left, *first)).reshape(math.prod([a.shape[d] for d in left]), k)
+    columns = b.permute((*second, *right)).reshape(k, math.prod([b.shape[d] for d in right]))
+    return matmul(rows, columns).reshape((*[a.shape[d] for d in left], *[b.shape[d] for d in right]))
+
+
+def _plus_product(name: str, product: Any) -> Any:
+    def add_product(input: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+        result = product(a, b)
+        result = result if alpha == 1 else result * alpha
+        return result if beta == 0 else result + (input if beta == 1 else input * beta)
+
+    add_product.__name__ = name
+    add_product.__doc__ = f"beta * input + alpha * `{product.__name__}` of a and b."
+    return add_product
+
+
+addmm, addmv, baddbmm, addr = map(_plus_product, ("addmm", "addmv", "baddbmm", "addr"), (mm, mv, bmm, outer))
+
+
+# --- einsum ----------------------------------------------------------------------------------------------------------
+
+
+def _terms(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], list[str]]:
+    """The labels of each operand and of the result, one for each dimension; those of an ellipsis are numbers."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if len(inputs) != len(operands):
+        raise ValueError(f"einsum: {equation!r} names {len(inputs)} operands, {len(operands)} are given")
+    free = max(
+        [x.dim() - len(term.replace("...", "")) for term, x in zip(inputs, operands, strict=True) if "..." in term], default=0
+    )
+    hidden = [str(k) for k in range(free)]
+
+    def labels(term: str, count: int) -> list[str]:
+        before, dots, after = term.partition("...")
+        return [*before, *(hidden[free - count :] if dots else []), *after]
+
+    result = []
+    for term, x in zip(inputs, operands, strict=True):
+        result.append(labels(term, x.dim() - len(term.replace("...", ""))))
+        if len(result[-1]) != x.dim():
+            raise ShapeError(f"einsum: {term!r} does not fit an operand of shape {list(x.shape)}")
+    every = [label for term in result for label in term]
+    if arrow:
+        output = labels(right, free)
+    else:
+        output = hidden + sorted({label for label in every if label not in hidden and every.count(label) == 1})
+    if len(set(output)) != len(output) or not set(output) <= set(every) or any(not c.isalnum() for c in every):
+        raise ValueError(f"einsum: {equation!r} is not understood")
+    return result, output
+
+
+def _diagonals(x: Any, labels: list[str]) -> tuple[Any, list[str]]:
+    """Every label once: a repeated one means the diagonal."""
+    for label in dict.fromkeys(labels):
+        while labels.count(label) > 1:
+            first = labels.index(label)
+            second = labels.index(label, first + 1)
+            x = x.diagonal(0, first, second)
+            labels = [*labels[:first], *labels[first + 1 : second], *labels[second + 1 :], label]
+    return x, labels
+
+
+def einsum(equation: str, *operands: Any) -> "Tensor":
+    """Einstein's sums, ``ij,jk->ik``: products of the operands summed over the labels that the result does not have.
+
+    Two operands at a time, each as one batch of matrix products. Labels may repeat and ``...`` stands for any further dimensions.
+    """
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    terms, output = _terms(equation, operands)
+    pending = [_diagonals(x, labels) for x, labels in zip(operands, terms, strict=True)]
+    result, labels = pending.pop(0)
+    while True:
+        later = {*output, *[label for _, others in pending for label in others]}
+        unused = [d for d, label in enumerate(labels) if label not in later]
+        if unused:
+            result, labels = result.sum(unused), [label for label in labels if label in later]
+        if not pending:
+            break
+        other, names = pending.pop(0)
+        later = {*output, *[label for _, others in pending for label in others]}
+        result, labels = _pair(result, labels, other, names, later)
+    return result.permute([labels.index(label) for label in output]) if output else result
+
+
+def _pair(a: Any, of_a: list[str], b: Any, of_b: list[str], later: set[str]) -> tuple[Any, list[str]]:
+    alone = [d for d, label in enumerate(of_b) if label not in later and label not in of_a]
+    if alone:
+        b, of_b = b.sum(alone), [label for d, label in enumerate(of_b) if d not in alone]
+    shared = [label for label in of_a if label in of_b]
+    size = {label: max(a.shape[of_a.index(label)], b.shape[of_b.index(label)]) for label in shared}
+    for label in shared:
+        if {a.shape[of_a.index(label)], b.shape[of_b.index(label)]} - {1, size[label]}:
+            raise ShapeError(f"einsum: label {label!r} has sizes {a.shape[of_a.index(label)]} and {b.shape[of_b.index(label)]}")
+    a, b = (
+        x.expand([size.get(label, n) for label, n in zip(names, x.shape, strict=True)]) for x, names in ((a, of_a), (b, of_b))
+    )
+    batch, summed = [x for x in shared if x in later], [x for x in shared if x not in later]
+    rows, columns = [x for x in of_a if x not in shared], [x for x in of_b if x not in shared]
+    sizes = {**dict(zip(of_a, a.shape, strict=True)), **dict(zip(of_b, b.shape, strict=True))}
+    volume = [math.prod([sizes[label] for label in group]) for group in (batch, rows, summed, columns)]
+    left = a.permute([of_a.index(x) for x in (*batch, *rows, *summed)]).reshape(volume[0], volume[1], volume[2])
+    right = b.permute([of_b.index(x) for x in (*batch, *summed, *columns)]).reshape(volume[0], volume[2], volume[3])
+    product = matmul(left, right) if batch else matmul(left.squeeze(0), right.squeeze(0))
+    labels = [*batch, *rows, *columns]
+    return product.reshape([sizes[label] for label in labels]), labels
+
+
 class MatmulMethods:
     """The methods of Tensor that multiply matrices."""
 
     __slots__ = ()
 
-    matmul, mm, bmm, mv, dot, outer = matmul, mm, bmm, mv, dot, outer
+    matmul, mm, bmm, mv, dot, outer, inner = matmul, mm, bmm, mv, dot, outer, inner
+    addmm, addmv, baddbmm, addr = addmm, addmv, baddbmm, addr
 
     def __matmul__(self, other: Any) -> "Tensor":
         return matmul(self, other)

@@ -10,7 +10,7 @@ from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import reduction as kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.layout import cat
-from rl_lab.engine.ops.operands import as_float, constant, normal_dim
+from rl_lab.engine.ops.operands import as_float, constant, differentiate, normal_dim
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import Shape, empty
 
@@ -93,8 +93,10 @@ def sum(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -
     return out
 
 
-def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def mean(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> "Tensor":
     """The mean over the given dimensions; NaN over no elements. DtypeError for integers."""
+    if dtype is not None:
+        x = x.to(as_dtype(dtype))
     if x.dtype is not float32:
         raise DtypeError(f"mean needs float32, got {x.dtype.name}: convert with .float() first")
     return _sum(x, normal_dims(dim, x.dim()), keepdim, mean=True)
@@ -195,6 +197,50 @@ def _cumsum(x: Any, dim: int, reverse: bool) -> Any:
 def _cumsum_rule(g, node):
     dim, reverse = node.context
     return _cumsum(g, dim, not reverse)
+
+
+def cumprod(x: Any, dim: int) -> "Tensor":
+    """The running product along ``dim``."""
+    dim = normal_dim(dim, x.dim())
+    whole = x.dtype is not float32
+    source, n, r, m = _blocks(x.to(int64) if whole else x, (dim,) if x.dim() else ())
+    out = empty(x.shape, int64 if whole else float32)
+    launch(kernels.cumulative_product_int if whole else kernels.cumulative_product, (out, source), (n, r, m))
+    return out if whole else attach(out, _cumprod_rule, (x,), (x,), dim)
+
+
+def _cumprod_rule(g, node):
+    (x,), dim = node.saved, node.context
+    if modes.grad:
+        return differentiate(lambda x: _cumprod_composed(x, dim), (x,), g)[0]
+    source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
+    out = empty(x.shape)
+    launch(kernels.cumulative_product_backward, (out, g.contiguous(), source), (n, r, m))
+    return out
+
+
+def _cumprod_composed(x: Any, dim: int) -> Any:
+    if not x.shape or not x.shape[dim]:
+        return x * 1.0
+    parts = [x.narrow(dim, 0, 1)]
+    for k in range(1, x.shape[dim]):
+        parts.append(parts[-1] * x.narrow(dim, k, 1))
+    return cat(parts, dim)
+
+
+def var_mean(x: Any, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> "tuple[Tensor, Tensor]":
+    """`var` and `mean`."""
+    return var(x, dim, correction, keepdim), mean(x, dim, keepdim)
+
+
+def std_mean(x: Any, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> "tuple[Tensor, Tensor]":
+    """`std` and `mean`."""
+    return std(x, dim, correction, keepdim), mean(x, dim, keepdim)
+
+
+def count_nonzero(x: Any, dim: Dims = None) -> "Tensor":
+    """How many elements are not zero."""
+    return sum(x.to(bool_), dim)
 
 
 # --- extremes --------------------------------------------------------------------------------------------------------
@@ -367,10 +413,10 @@ class ReductionMethods:
 
     sum, mean, sum_to_size, var, std, norm, prod, cumsum = sum, mean, sum_to_size, var, std, norm, prod, cumsum
     max, min, amax, amin, argmax, argmin, any, all = max, min, amax, amin, argmax, argmin, any, all
-    logsumexp = logsumexp
+    logsumexp, cumprod, count_nonzero = logsumexp, cumprod, count_nonzero
 
-    def softmax(self, dim: int) -> "Tensor":
-        return softmax(self, dim)
+    def softmax(self, dim: int, dtype: Any = None) -> "Tensor":
+        return softmax(self, dim, dtype)
 
-    def log_softmax(self, dim: int) -> "Tensor":
-        return log_softmax(self, dim)
+    def log_softmax(self, dim: int, dtype: Any = None) -> "Tensor":
+        return log_softmax(self, dim, dtype)

@@ -1,0 +1,92 @@
+"""Order along a dimension. The values are gathered at their positions, which makes the gradient that of `gather`."""
+
+from typing import TYPE_CHECKING, Any
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.kernels import sorting as kernels
+from rl_lab.engine.launch import launch
+from rl_lab.engine.ops.arithmetic import where
+from rl_lab.engine.ops.comparison import isnan
+from rl_lab.engine.ops.creation import full
+from rl_lab.engine.ops.indexing import gather
+from rl_lab.engine.ops.operands import normal_dim
+from rl_lab.engine.ops.reduction import Extremes
+from rl_lab.engine.tensor import empty
+
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
+
+
+def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> "Tensor":
+    """The positions that put x in order along ``dim``; always stable, NaN counts as largest."""
+    dim = normal_dim(dim, x.dim())
+    with tape.no_grad():
+        source = (x.to(int64) if x.dtype is bool_ else x).contiguous()
+    out = empty(x.shape, int64)
+    n = m = 1
+    for size in x.shape[:dim]:
+        n *= size
+    for size in x.shape[dim + 1 :]:
+        m *= size
+    r = x.shape[dim] if x.shape else 1
+    kernel = kernels.order if source.dtype is float32 else kernels.order_int
+    launch(kernel, (out, empty((max(r, 1),), int64), source), (n, r, m, int(descending)))
+    return out
+
+
+def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Extremes:
+    """(values, indices) in order along ``dim``; always stable, NaN counts as largest."""
+    index = argsort(x, dim, descending)
+    return Extremes((gather(x, dim, index), index) if x.shape else (x * 1, index))
+
+
+def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extremes:
+    """(values, indices) of the k largest, or smallest, along ``dim``, in order."""
+    dim = normal_dim(dim, x.dim())
+    if not 0 <= k <= (x.shape[dim] if x.shape else 1):
+        raise ShapeError(f"topk: {k} elements do not exist along dimension {dim} of shape {list(x.shape)}")
+    index = argsort(x, dim, descending=largest)
+    if not x.shape:
+        return Extremes((x * 1, index))
+    index = index.narrow(dim, 0, k).contiguous()
+    return Extremes((gather(x, dim, index), index))
+
+
+def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> Extremes:
+    """(value, index) of the k-th smallest, counted from 1, along ``dim``."""
+    dim = normal_dim(dim, x.dim())
+    if not x.shape or not 1 <= k <= x.shape[dim]:
+        raise ShapeError(f"kthvalue: there is no element {k} along dimension {dim} of shape {list(x.shape)}")
+    index = argsort(x, dim).narrow(dim, k - 1, 1).contiguous()
+    values = gather(x, dim, index)
+    return Extremes((values, index) if keepdim else (values.squeeze(dim), index.squeeze(dim)))
+
+
+def median(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median of all, or (values, indices) along ``dim``; NaN if there is one."""
+    if dim is None:
+        return median(x.reshape(-1), 0)[0]
+    dim = normal_dim(dim, x.dim())
+    if not x.shape:
+        return Extremes((x * 1, full((), 0)))
+    r = x.shape[dim]
+    if r == 0:
+        raise IndexError(f"median() needs at least one element to reduce over, the shape is {list(x.shape)}")
+    order = argsort(x, dim)
+    place = order.narrow(dim, (r - 1) // 2, 1).contiguous()
+    if x.dtype is float32:
+        with tape.no_grad():
+            last = order.narrow(dim, r - 1, 1).contiguous()
+            place = where(isnan(gather(x, dim, last)), last, place)
+    values = gather(x, dim, place)
+    return Extremes((values, place) if keepdim else (values.squeeze(dim), place.squeeze(dim)))
+
+
+class SortingMethods:
+    """The methods of Tensor that put elements in order."""
+
+    __slots__ = ()
+
+    sort, argsort, topk, kthvalue, median = sort, argsort, topk, kthvalue, median

@@ -1,0 +1,106 @@
+"""Multi-head attention."""
+
+from typing import Any
+
+from rl_lab.engine.dtype import bool_, float32
+from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops.arithmetic import where
+from rl_lab.engine.ops.creation import zeros
+from rl_lab.engine.ops.matmul import linear, matmul
+from rl_lab.engine.ops.operands import constant
+from rl_lab.engine.ops.reduction import softmax
+from rl_lab.engine.random import Generator, dropout
+from rl_lab.engine.tensor import empty
+from rl_lab.nn import init
+from rl_lab.nn.layers import Linear
+from rl_lab.nn.module import Module, Parameter
+
+
+class MultiheadAttention(Module):
+    """Attention of several heads (Vaswani et al. 2017) over (length, n, features), or (n, length, features) with ``batch_first``.
+
+    Returns the outputs and the attention weights: averaged over the heads, or of each with ``average_attn_weights`` False, or
+    None without ``need_weights``.
+    """
+
+    mode_matters = True
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        *,
+        generator: Generator | None = None,
+    ):
+        super().__init__()
+        if num_heads < 1 or embed_dim % num_heads:
+            raise ShapeError(f"{embed_dim} features cannot be divided into {num_heads} heads")
+        self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
+        self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
+        self.together = self.kdim == self.vdim == embed_dim
+        if self.together:
+            self.in_proj_weight = Parameter(empty((3 * embed_dim, embed_dim)))
+            for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
+                self.register_parameter(name, None)
+            init.xavier_uniform_(self.in_proj_weight, generator=generator)
+        else:
+            self.q_proj_weight = Parameter(empty((embed_dim, embed_dim)))
+            self.k_proj_weight = Parameter(empty((embed_dim, self.kdim)))
+            self.v_proj_weight = Parameter(empty((embed_dim, self.vdim)))
+            self.register_parameter("in_proj_weight", None)
+            for weight in (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight):
+                init.xavier_uniform_(weight, generator=generator)
+        self.register_parameter("in_proj_bias", Parameter(zeros(3 * embed_dim)) if bias else None)
+        self.out_proj = Linear(embed_dim, embed_dim, bias, generator=generator)
+        if bias:
+            init.zeros_(self.out_proj.bias)
+
+    def _heads(self, x: Any) -> Any:
+        """(n, length, features) to (n, heads, length, features / heads)."""
+        return x.reshape(x.shape[0], x.shape[1], self.num_heads, self.embed_dim // self.num_heads).transpose(1, 2)
+
+    def forward(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        key_padding_mask: Any = None,
+        need_weights: bool = True,
+        attn_mask: Any = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Any, Any]:
+        single = query.dim() == 2
+        inputs = [x.unsqueeze(0) if single else x if self.batch_first else x.transpose(0, 1) for x in (query, key, value)]
+        weights = (
+            self.in_proj_weight.chunk(3) if self.together else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        )
+        biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        q, k, v = (self._heads(linear(x, w, b)) for x, w, b in zip(inputs, weights, biases, strict=True))
+        scores = matmul(q, k.transpose(-2, -1)) * q.shape[-1] ** -0.5
+        if attn_mask is not None:
+            mask = attn_mask if attn_mask.dim() == 2 else attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[-2:])
+            scores = self._masked(scores, mask)
+        if key_padding_mask is not None:
+            padding = key_padding_mask.unsqueeze(0) if single else key_padding_mask
+            scores = self._masked(scores, padding.reshape(padding.shape[0], 1, 1, padding.shape[1]))
+        attention = dropout(softmax(scores, -1), self.dropout, self.training)
+        mixed = matmul(attention, v).transpose(1, 2)
+        output = self.out_proj(mixed.reshape(*mixed.shape[:2], self.embed_dim))
+        output = output.squeeze(0) if single else output if self.batch_first else output.transpose(0, 1)
+        if not need_weights:
+            return output, None
+        shown = attention.mean(1) if average_attn_weights else attention
+        return output, shown.squeeze(0) if single else shown
+
+    @staticmethod
+    def _masked(scores: Any, mask: Any) -> Any:
+        """True hides a place, as PyTorch has it here; a float mask is added."""
+        if mask.dtype is bool_:
+            return where(mask, constant(-float("inf")), scores)
+        return scores + mask.to(float32)
