@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 import rl_lab as rl
+import rl_lab.nn.functional as F
 from rl_lab.distributions import Categorical, Independent, Normal
 from rl_lab.nn import Module
 
@@ -115,3 +116,28 @@ class Factored:
 
     def entropy(self) -> Any:
         return sum(part.entropy() for part in self.parts)
+
+
+class SquashedGaussian:
+    """tanh of a Gaussian, stretched to a Box (Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", appendix C).
+
+    ``mean`` and ``log_std`` are (batch, size), ``centre`` and ``radius`` of the box (size,).
+    """
+
+    def __init__(self, mean: Any, log_std: Any, centre: Any, radius: Any):
+        self.mean, self.std, self.log_std = mean, log_std.exp(), log_std
+        self.centre, self.radius = centre, radius
+
+    @property
+    def mode(self) -> Any:
+        """The action of the Gaussian's mean."""
+        return self.centre + self.radius * self.mean.tanh()
+
+    def rsample(self, generator: rl.Generator | None = None) -> tuple[Any, Any]:
+        """Actions (batch, size), differentiable, and their log-probabilities (batch,) per unit of the box scaled to [-1, 1]."""
+        noise = rl.randn(*self.mean.shape, generator=generator)
+        u = self.mean + self.std * noise
+        gaussian = -0.5 * noise**2 - self.log_std - 0.5 * math.log(2 * math.pi)
+        # log(1 - tanh(u)^2) without losing the digits of the difference
+        squash = 2.0 * (math.log(2.0) - u - F.softplus(-2.0 * u))
+        return self.centre + self.radius * u.tanh(), (gaussian - squash).sum(1)

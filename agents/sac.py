@@ -1,0 +1,262 @@
+"""Soft actor-critic (Haarnoja et al. 2018, "Soft actor-critic algorithms and applications"), with a learned temperature.
+
+Continuous actions are squashed Gaussians; discrete ones follow Christodoulou 2019, "Soft actor-critic for discrete action settings".
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import VectorEnv
+
+import rl_lab as rl
+import rl_lab.nn.functional as F
+from rl_lab.collect import Collector, Moment
+from rl_lab.data import Batch, ReplayBuffer
+from rl_lab.engine.compile import call_times
+from rl_lab.experiment.config import setting
+from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
+from rl_lab.nn.utils import polyak_
+from rl_lab.policies import ActionHead, SquashedGaussian, as_space
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Hyperparameters of SAC."""
+
+    total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
+    network: str = setting("mlp:256,256", "of the actor and of each critic: mlp: or cnn: and sizes", check=layer_sizes)
+    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
+    learning_rate: float = setting(3e-4, "Adam's step size, of actor, critics and temperature", above=0)
+    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
+    batch_size: int = setting(256, "transitions in an update", least=1)
+    buffer_size: int = setting(100_000, "transitions kept for replay", least=1)
+    learning_starts: int = setting(100, "environment steps, of random actions, before the first update", least=0)
+    train_frequency: int = setting(1, "environment steps between rounds of updates", least=1)
+    gradient_steps: int = setting(1, "updates in a round", least=1)
+    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
+    n_steps: int = setting(1, "rewards in a target before the value takes over", least=1)
+    tau: float = setting(0.005, "how far the target critics move towards the critics in every update", above=0, most=1)
+    temperature: float = setting(1.0, "weight of the entropy at the start", above=0)
+    learn_temperature: bool = setting(True, "keep the entropy at its target by the temperature")
+    target_entropy: float = setting(1.0, "in units of -(dimensions) for continuous actions, of log(actions) for discrete ones")
+    exploration_noise: float = setting(
+        0.0,
+        "share of noise that stays from step to step (colour): 0 is white, towards 1 it wanders, for continuous actions",
+        least=0,
+        most=1,
+    )
+    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+
+
+class SAC:
+    """Twin soft critics, a stochastic actor, a temperature."""
+
+    Config = SACConfig
+    action_spaces = (Box, Discrete)
+
+    def __init__(self, config: SACConfig, envs: VectorEnv, seed: int):
+        c, self.config, self.num_envs = config, config, envs.num_envs
+        network_stream, self.action_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
+        self.space: Any = envs.single_action_space
+        self.shape: Any = envs.single_observation_space.shape
+        self.discrete = isinstance(self.space, Discrete)
+        self.size = int(self.space.n) if self.discrete else math.prod(self.space.shape)
+        if not self.discrete:
+            if not (np.isfinite(self.space.low).all() and np.isfinite(self.space.high).all()):
+                raise ValueError(f"SAC needs bounded actions, got {self.space}")
+            low, high = (rl.tensor(np.asarray(b, np.float32).ravel()) for b in (self.space.low, self.space.high))
+            self.centre, self.radius = (low + high) / 2, (high - low) / 2
+        make = {"activation": c.activation, "generator": network_stream}
+        self.head = ActionHead(self.space, state_dependent_std=True)
+        self.actor = make_network(self.shape, c.network, self.head.outputs, **make)
+        if self.discrete:
+            self.critics = rl.nn.ModuleList([make_network(self.shape, c.network, self.size, **make) for _ in range(2)])
+        else:
+            inputs = math.prod(self.shape) + self.size
+            self.critics = rl.nn.ModuleList([make_network((inputs,), c.network, 1, **make) for _ in range(2)])
+        self.target_critics = copy_of(self.critics)
+        self.log_temperature = rl.nn.Parameter(rl.full((), math.log(c.temperature)))
+        self.target_entropy = c.target_entropy * (math.log(self.size) if self.discrete else -self.size)
+        self.actor_optimizer = rl.optim.Adam(self.actor.parameters(), lr=c.learning_rate)
+        self.critic_optimizer = rl.optim.Adam(self.critics.parameters(), lr=c.learning_rate)
+        self.temperature_optimizer = rl.optim.Adam([self.log_temperature], lr=c.learning_rate)
+        self.optimizers = (self.actor_optimizer, self.critic_optimizer, self.temperature_optimizer)
+        self.random_now = rl.ones((), dtype=rl.bool)
+        self.noise = rl.zeros(self.num_envs, self.size)
+
+        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
+        mask = self.collector.action_mask
+        self.replay = ReplayBuffer(
+            *(c.buffer_size, self.shape, () if self.discrete else (self.size,), np.int64 if self.discrete else np.float32),
+            replay_stream,
+            gamma=c.gamma,
+            n_steps=c.n_steps,
+            num_envs=self.num_envs,
+            num_masked=0 if mask is None else mask.shape[1],
+        )
+        self.timesteps = 0
+        record = rl.compile if c.compile else lambda function: function
+        self._update, self._mode = record(self.update), record(self.mode)
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
+        """The distribution of actions."""
+        outputs = self.actor(observations)
+        if self.discrete:
+            return self.head.distribution(outputs, action_mask)
+        mean, log_std = outputs[:, : self.size], outputs[:, self.size :].clamp(-20.0, 2.0)
+        return SquashedGaussian(mean, log_std, self.centre, self.radius)
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
+        """Actions drawn from the policy, or uniformly before learning begins."""
+        policy, count = self.policy(moment.observations, moment.action_mask), len(moment.observations)
+        if self.discrete:
+            drawn = policy.sample(generator=self.action_stream)
+            random = rl.randint(0, self.size, (count,), generator=self.action_stream)
+            return {"actions": rl.where(self.random_now, random, drawn)}
+        fresh = rl.randn(count, self.size, generator=self.action_stream)
+        if self.config.exploration_noise:
+            # noise with memory, of variance 1, that begins anew with each episode
+            colour = self.config.exploration_noise
+            kept = self.noise * (moment.elapsed > 0).float().unsqueeze(1)
+            fresh = colour * kept + math.sqrt(1.0 - colour**2) * fresh
+            self.noise.copy_(fresh)
+        drawn = self.centre + self.radius * (policy.mean + policy.std * fresh).tanh()
+        uniform = self.centre + self.radius * (2.0 * rl.rand(count, self.size, generator=self.action_stream) - 1.0)
+        return {"actions": rl.where(self.random_now, uniform, drawn)}
+
+    @rl.no_grad()
+    def mode(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The most probable actions, or the mean ones."""
+        return self.policy(observations, action_mask).mode
+
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """The policy's mode, or a sample, for observations (batch, ...)."""
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        if deterministic:
+            actions = self._mode(x, mask)
+        else:
+            with rl.no_grad():
+                policy = self.policy(x, mask)
+                actions = policy.sample(self.action_stream) if self.discrete else policy.rsample(self.action_stream)[0]
+        return as_space(actions.numpy().reshape(len(x), *(self.space.shape or ())), self.space)
+
+    # --- losses ------------------------------------------------------------------------------------------------------
+
+    def q_values(self, critics: Any, observations: rl.Tensor, actions: rl.Tensor | None = None) -> list[rl.Tensor]:
+        """Of both critics: (batch,) for given actions, (batch, actions) for all discrete ones."""
+        if actions is None:
+            return [critic(observations) for critic in critics]
+        inputs = rl.cat([observations.flatten(1), actions], 1)
+        return [critic(inputs).squeeze(1) for critic in critics]
+
+    def compute_target(self, batch: Batch) -> rl.Tensor:
+        """r + gamma (min_i Q'_i(s', a') - alpha log pi(a'|s')) with a' from the policy, in expectation over discrete actions."""
+        with rl.no_grad():
+            alpha = self.log_temperature.exp()
+            if self.discrete:
+                log_probs = F.log_softmax(self._logits(batch.next_observations, batch.next_action_masks), 1)
+                lower = rl.minimum(*self.q_values(self.target_critics, batch.next_observations))
+                next_value = (log_probs.exp() * (lower - alpha * log_probs)).sum(1)
+            else:
+                actions, log_prob = self.policy(batch.next_observations).rsample(self.action_stream)
+                lower = rl.minimum(*self.q_values(self.target_critics, batch.next_observations, actions))
+                next_value = lower - alpha * log_prob
+            return batch.rewards + batch.discounts * next_value
+
+    def _logits(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        return self.policy(observations, action_mask).logits
+
+    def compute_loss_q(self, batch: Batch) -> tuple[rl.Tensor, rl.Tensor]:
+        """Half the squared errors of both critics, and the mean value (for the log)."""
+        target = self.compute_target(batch)
+        if self.discrete:
+            chosen = batch.actions.unsqueeze(1)
+            first, second = (q.gather(1, chosen).squeeze(1) for q in self.q_values(self.critics, batch.observations))
+        else:
+            first, second = self.q_values(self.critics, batch.observations, batch.actions)
+        return 0.5 * (F.mse_loss(first, target) + F.mse_loss(second, target)), first.detach().mean()
+
+    def compute_loss_pi(self, batch: Batch) -> tuple[rl.Tensor, rl.Tensor]:
+        """alpha log pi - min_i Q_i, and the policy's mean log-probability."""
+        alpha = self.log_temperature.detach().exp()
+        if self.discrete:
+            log_probs = self._logits(batch.observations)
+            with rl.no_grad():
+                lower = rl.minimum(*self.q_values(self.critics, batch.observations))
+            probs = log_probs.exp()
+            return (probs * (alpha * log_probs - lower)).sum(1).mean(), (probs * log_probs).sum(1).mean().detach()
+        actions, log_prob = self.policy(batch.observations).rsample(self.action_stream)
+        lower = rl.minimum(*self.q_values(self.critics, batch.observations, actions))
+        return (alpha * log_prob - lower).mean(), log_prob.detach().mean()
+
+    def update(self) -> list[rl.Tensor]:
+        """One gradient step of critics, actor and temperature on a batch from replay."""
+        batch = self.replay.sample(self.config.batch_size)
+        critic_loss, q_mean = self.compute_loss_q(batch)
+        self.critic_optimizer.zero_grad()
+        critic_loss.backward()
+        self.critic_optimizer.step()
+
+        actor_loss, log_prob = self.compute_loss_pi(batch)
+        # the critics carry the gradient to the actor but are not changed by it: only the actor's is asked for
+        parameters = list(self.actor.parameters())
+        for parameter, gradient in zip(parameters, rl.autograd.grad(actor_loss, parameters), strict=True):
+            parameter.grad = gradient
+        self.actor_optimizer.step()
+
+        if self.config.learn_temperature:
+            self.temperature_optimizer.zero_grad()
+            (-self.log_temperature * (log_prob + self.target_entropy)).backward()
+            self.temperature_optimizer.step()
+        polyak_(list(self.target_critics.parameters()), list(self.critics.parameters()), self.config.tau)
+        return [critic_loss, actor_loss, q_mean, -log_prob, self.log_temperature.detach().exp()]
+
+    # --- the loop's body ---------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Collect ``train_frequency`` environment steps, then learn."""
+        c = self.config
+        steps = max(1, c.train_frequency // self.num_envs)
+        self.random_now.fill_(self.timesteps < c.learning_starts)
+        made = self.collector.collect(steps).transitions()
+        if not self.discrete:
+            made = made._replace(actions=np.clip(made.actions, self.space.low.ravel(), self.space.high.ravel()))
+        self.replay.add(made)
+        self.timesteps += steps * self.num_envs
+        metrics = self.collector.episodes()
+        if self.timesteps > c.learning_starts:
+            progress = min(1.0, self.timesteps / c.total_timesteps)
+            for optimizer in self.optimizers:
+                optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
+            results = call_times(self._update, c.gradient_steps)
+            names = ("critic_loss", "actor_loss", "q_values", "entropy", "temperature")
+            metrics |= {f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)}
+        return metrics
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = ("actor", "critics", "target_critics", "actor_optimizer", "critic_optimizer", "temperature_optimizer")
+        return {
+            **{name: getattr(self, name).state_dict() for name in (*parts, "replay", "collector")},
+            "log_temperature": self.log_temperature.detach(),
+            "noise": self.noise,
+            "action_stream": self.action_stream.get_state(),
+            "timesteps": self.timesteps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        parts = ("actor", "critics", "target_critics", "actor_optimizer", "critic_optimizer", "temperature_optimizer")
+        for name in (*parts, "replay", "collector"):
+            getattr(self, name).load_state_dict(state[name])
+        with rl.no_grad():
+            self.log_temperature.copy_(rl.as_tensor(state["log_temperature"]))
+            self.noise.copy_(rl.as_tensor(state["noise"]))
+        self.action_stream.set_state(state["action_stream"])
+        self.timesteps = int(state["timesteps"])
