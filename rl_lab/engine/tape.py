@@ -37,7 +37,7 @@ class Node:
     the walk back needs.
     """
 
-    __slots__ = ("_saved", "context", "hooks", "inputs", "own", "retained", "rule", "sequence", "shape", "versions")
+    __slots__ = ("_saved", "context", "hooks", "inputs", "own", "retained", "rule", "sequence", "shape", "versions", "wanted")
 
     def __init__(self, rule: Rule, inputs: tuple, saved: tuple, context: Any, shape: tuple[int, ...]):
         self.sequence = _sequence()
@@ -47,6 +47,7 @@ class Node:
         self.own = -1  # which saved value is the node's own
         self.hooks: dict[int, Callable] | None = None
         self.retained: Callable | None = None
+        self.wanted: tuple[bool, ...] | None = None  # during a walk to chosen targets: the inputs that lead to one
 
     @property
     def name(self) -> str:
@@ -54,7 +55,7 @@ class Node:
 
     def wants(self, position: int) -> bool:
         """Whether a gradient goes to this input; rules skip what nobody wants."""
-        return self.inputs[position] is not None
+        return self.inputs[position] is not None and (self.wanted is None or self.wanted[position])
 
     @property
     def saved(self) -> tuple:
@@ -254,7 +255,12 @@ def walk(
                 captured[id(node)] = (node, gradient)
                 if useful is not None and not any(_is_useful(edge, useful, targets) for edge in node.inputs):
                     continue
-            results = node.rule(gradient, node)
+            if useful is not None:
+                node.wanted = tuple([_is_useful(edge, useful, targets or set()) for edge in node.inputs])
+            try:
+                results = node.rule(gradient, node)
+            finally:
+                node.wanted = None
             if not retain:
                 node.free()
             if type(results) is not tuple:
