@@ -1,0 +1,187 @@
+"""Quantile regression DQN (Dabney et al. 2018, "Distributional reinforcement learning with quantile regression").
+
+The network gives ``quantiles`` of the return of each action; their mean is the action's value.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Discrete
+from gymnasium.vector import VectorEnv
+
+import rl_lab as rl
+from rl_lab.collect import Collector, Moment
+from rl_lab.data import Batch, ReplayBuffer
+from rl_lab.engine.compile import call_times
+from rl_lab.experiment.config import setting
+from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
+from rl_lab.policies import LinearSchedule, as_space, epsilon_greedy, greedy
+
+
+@dataclass(frozen=True)
+class QRDQNConfig:
+    """Hyperparameters of QR-DQN."""
+
+    total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
+    network: str = setting("mlp:64,64", "mlp: and hidden sizes, or cnn: channels : hidden sizes", check=layer_sizes)
+    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
+    quantiles: int = setting(25, "of the return of each action", least=1)
+    learning_rate: float = setting(1e-3, "Adam's step size", above=0)
+    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
+    batch_size: int = setting(64, "transitions in an update", least=1)
+    buffer_size: int = setting(50_000, "transitions kept for replay", least=1)
+    learning_starts: int = setting(1_000, "environment steps before the first update", least=0)
+    train_frequency: int = setting(4, "environment steps between rounds of updates", least=1)
+    gradient_steps: int = setting(1, "updates in a round", least=1)
+    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
+    n_steps: int = setting(1, "rewards in a target before the value takes over", least=1)
+    target_update_interval: int = setting(500, "environment steps between copies of the network to the target (tau 1)", least=1)
+    tau: float = setting(1.0, "below 1 the target network moves so far towards the network in every update", above=0, most=1)
+    exploration_initial: float = setting(1.0, "share of random actions at the start", least=0, most=1)
+    exploration_final: float = setting(0.05, "share of random actions after the exploration phase", least=0, most=1)
+    exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
+    max_grad_norm: float = setting(10.0, "gradients are scaled down to this norm", above=0)
+    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+
+
+def quantile_huber_loss(quantiles: rl.Tensor, targets: rl.Tensor, kappa: float = 1.0) -> rl.Tensor:
+    """Equation 10: the Huber loss of every pair, weighted by how far the quantile lies on the wrong side.
+
+    ``quantiles`` (batch, n) for the fractions (2 i + 1) / 2 n, ``targets`` (batch, m); summed over quantiles, meant over the rest.
+    """
+    n = quantiles.shape[1]
+    fractions = (rl.arange(n).float() + 0.5) / n
+    differences = targets.unsqueeze(1) - quantiles.unsqueeze(2)  # (batch, n, m)
+    size = differences.abs()
+    huber = rl.where(size <= kappa, 0.5 * differences**2, kappa * (size - 0.5 * kappa))
+    weight = (fractions.unsqueeze(1) - (differences.detach() < 0).float()).abs()
+    return (weight * huber / kappa).mean(2).sum(1).mean()
+
+
+class QRDQN:
+    """Q-learning on the distribution of returns."""
+
+    Config = QRDQNConfig
+    action_spaces = (Discrete,)
+
+    def __init__(self, config: QRDQNConfig, envs: VectorEnv, seed: int):
+        c, self.config, self.num_envs = config, config, envs.num_envs
+        network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
+        self.space: Any = envs.single_action_space
+        self.actions = int(self.space.n)
+        shape: Any = envs.single_observation_space.shape
+        self.network = make_network(shape, c.network, self.actions * c.quantiles, c.activation, generator=network_stream)
+        self.target_network = copy_of(self.network)
+        self.optimizer = rl.optim.Adam(self.network.parameters(), lr=c.learning_rate, eps=0.01 / c.batch_size)
+        self.epsilon_now = rl.ones(())
+        self.collector = Collector(envs, self.explore, environment_stream.as_seed(), c.compile)
+        mask = self.collector.action_mask
+        self.replay = ReplayBuffer(
+            *(c.buffer_size, shape, (), np.int64, replay_stream),
+            gamma=c.gamma,
+            n_steps=c.n_steps,
+            num_envs=self.num_envs,
+            num_masked=0 if mask is None else mask.shape[1],
+        )
+        self.schedule = LinearSchedule(c.exploration_initial, c.exploration_final, c.exploration_fraction, c.total_timesteps)
+        self.timesteps = self.target_age = 0
+        record = rl.compile if c.compile else lambda function: function
+        self._update, self._greedy = record(self.update), record(self.greedy)
+
+    def quantiles(self, network: Any, observations: rl.Tensor) -> rl.Tensor:
+        """Quantiles of the returns, (batch, actions, quantiles)."""
+        return network(observations).view(len(observations), self.actions, self.config.quantiles)
+
+    # --- losses ------------------------------------------------------------------------------------------------------
+
+    def compute_loss(self, batch: Batch) -> tuple[rl.Tensor, rl.Tensor]:
+        """The quantile regression loss, and the mean value of the actions taken (for the log)."""
+        rows = rl.arange(len(batch.rewards))
+        with rl.no_grad():
+            following = self.quantiles(self.target_network, batch.next_observations)
+            best = greedy(following.mean(2), batch.next_action_masks)
+            targets = batch.rewards.unsqueeze(1) + batch.discounts.unsqueeze(1) * following[rows, best]
+        taken = self.quantiles(self.network, batch.observations)[rows, batch.actions]
+        return quantile_huber_loss(taken, targets), taken.detach().mean()
+
+    def update(self) -> tuple[rl.Tensor, rl.Tensor]:
+        """One gradient step on a batch from replay."""
+        c = self.config
+        if c.tau < 1:
+            rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.network.parameters()), c.tau)
+        loss, q_mean = self.compute_loss(self.replay.sample(c.batch_size))
+        self.optimizer.zero_grad()
+        loss.backward()
+        rl.nn.utils.clip_grad_norm_(self.network.parameters(), c.max_grad_norm)
+        self.optimizer.step()
+        return loss, q_mean
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    @property
+    def epsilon(self) -> float:
+        """The share of random actions now."""
+        return self.schedule(self.timesteps)
+
+    @rl.no_grad()
+    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The actions of the highest mean, for observations (batch, ...)."""
+        return greedy(self.quantiles(self.network, observations).mean(2), action_mask)
+
+    def explore(self, moment: Moment) -> dict[str, rl.Tensor]:
+        """Greedy actions, each replaced by a random one with probability epsilon."""
+        q_values = self.quantiles(self.network, moment.observations).mean(2)
+        return {"actions": epsilon_greedy(q_values, self.epsilon_now, self.exploration, moment.action_mask)}
+
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """Greedy actions, or epsilon-greedy ones, for observations of shape (batch, ...)."""
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        if deterministic:
+            actions = self._greedy(x, mask)
+        else:
+            with rl.no_grad():
+                self.epsilon_now.fill_(self.epsilon)
+                actions = self.explore(Moment(x, None, mask))["actions"]
+        return as_space(actions.numpy(), self.space)
+
+    # --- the loop's body ---------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Collect ``train_frequency`` environment steps, then learn."""
+        c = self.config
+        steps = max(1, c.train_frequency // self.num_envs)
+        self.epsilon_now.fill_(self.epsilon)
+        self.replay.add(self.collector.collect(steps).transitions())
+        self.timesteps += steps * self.num_envs
+        self.target_age += steps * self.num_envs
+        metrics = self.collector.episodes()
+        if self.timesteps < c.learning_starts:
+            return metrics
+        if c.tau == 1 and self.target_age >= c.target_update_interval:
+            rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.network.parameters()), 1.0)
+            self.target_age = 0
+        progress = min(1.0, self.timesteps / c.total_timesteps)
+        self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
+        loss, q_mean = call_times(self._update, c.gradient_steps)
+        return metrics | {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **{
+                name: getattr(self, name).state_dict()
+                for name in ("network", "target_network", "optimizer", "replay", "collector")
+            },
+            "exploration": self.exploration.get_state(),
+            "timesteps": self.timesteps,
+            "target_age": self.target_age,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("network", "target_network", "optimizer", "replay", "collector"):
+            getattr(self, name).load_state_dict(state[name])
+        self.exploration.set_state(state["exploration"])
+        self.timesteps, self.target_age = int(state["timesteps"]), int(state["target_age"])

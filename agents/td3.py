@@ -1,0 +1,212 @@
+"""Twin delayed deep deterministic policy gradient (Fujimoto, van Hoof and Meger 2018, "Addressing function approximation error in
+actor-critic methods")."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv
+
+import rl_lab as rl
+import rl_lab.nn.functional as F
+from rl_lab.collect import Collector, Moment
+from rl_lab.data import Batch, ReplayBuffer
+from rl_lab.experiment.config import setting
+from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, make_network
+from rl_lab.nn.utils import polyak_
+from rl_lab.policies import as_space
+
+
+@dataclass(frozen=True)
+class TD3Config:
+    """Hyperparameters of TD3."""
+
+    total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
+    network: str = setting("mlp:256,256", "of the actor and of each critic: mlp: and hidden sizes", check=hidden_sizes)
+    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
+    learning_rate: float = setting(1e-3, "Adam's step size, of actor and critics", above=0)
+    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
+    batch_size: int = setting(256, "transitions in an update", least=1)
+    buffer_size: int = setting(100_000, "transitions kept for replay", least=1)
+    learning_starts: int = setting(100, "environment steps, of random actions, before the first update", least=0)
+    train_frequency: int = setting(1, "environment steps between rounds of updates", least=1)
+    gradient_steps: int = setting(1, "updates in a round", least=1)
+    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
+    n_steps: int = setting(1, "rewards in a target before the value takes over", least=1)
+    tau: float = setting(0.005, "how far the targets move in every update of the actor", above=0, most=1)
+    policy_delay: int = setting(2, "updates of the critics for one of the actor", least=1)
+    exploration_noise: float = setting(
+        0.1, "standard deviation of the noise on actions, in units of the box scaled to [-1, 1]", least=0
+    )
+    target_noise: float = setting(0.2, "standard deviation of the noise on the target's actions, in the same units", least=0)
+    noise_clip: float = setting(0.5, "where the noise on the target's actions is cut off", least=0)
+    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+
+
+class TD3:
+    """Twin critics, a deterministic actor that follows them slowly."""
+
+    Config = TD3Config
+    action_spaces = (Box,)
+
+    def __init__(self, config: TD3Config, envs: VectorEnv, seed: int):
+        c, self.config, self.num_envs = config, config, envs.num_envs
+        network_stream, self.noise_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
+        self.space: Any = envs.single_action_space
+        self.shape: Any = envs.single_observation_space.shape
+        self.size = math.prod(self.space.shape)
+        if not (np.isfinite(self.space.low).all() and np.isfinite(self.space.high).all()):
+            raise ValueError(f"TD3 needs bounded actions, got {self.space}")
+        low, high = (rl.tensor(np.asarray(b, np.float32).ravel()) for b in (self.space.low, self.space.high))
+        self.centre, self.radius = (low + high) / 2, (high - low) / 2
+        make = {"activation": c.activation, "generator": network_stream}
+        self.actor = make_network(self.shape, c.network, self.size, **make)
+        inputs = math.prod(self.shape) + self.size
+        self.critics = rl.nn.ModuleList([make_network((inputs,), c.network, 1, **make) for _ in range(2)])
+        self.target_actor, self.target_critics = copy_of(self.actor), copy_of(self.critics)
+        self.actor_optimizer = rl.optim.Adam(self.actor.parameters(), lr=c.learning_rate)
+        self.critic_optimizer = rl.optim.Adam(self.critics.parameters(), lr=c.learning_rate)
+        self.random_now = rl.ones((), dtype=rl.bool)
+        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
+        self.replay = ReplayBuffer(
+            *(c.buffer_size, self.shape, (self.size,), np.float32, replay_stream),
+            gamma=c.gamma,
+            n_steps=c.n_steps,
+            num_envs=self.num_envs,
+        )
+        self.timesteps = self.updates = 0
+        record = rl.compile if c.compile else lambda function: function
+        self._update, self._mode = record(self.update), record(self.mode)
+
+    # --- acting: actions are in [-1, 1] inside, and in the box outside -------------------------------------------------
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
+        """The actor's actions with Gaussian noise, or uniform ones before learning begins."""
+        count = len(moment.observations)
+        noise = self.config.exploration_noise * rl.randn(count, self.size, generator=self.noise_stream)
+        drawn = (self.actor(moment.observations).tanh() + noise).clamp(-1.0, 1.0)
+        uniform = 2.0 * rl.rand(count, self.size, generator=self.noise_stream) - 1.0
+        actions = rl.where(self.random_now, uniform, drawn)
+        return {"actions": self.centre + self.radius * actions, "inner": actions}
+
+    @rl.no_grad()
+    def mode(self, observations: rl.Tensor) -> rl.Tensor:
+        """The actor's actions."""
+        return self.centre + self.radius * self.actor(observations).tanh()
+
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """The actor's actions, or with exploration noise, for observations (batch, ...)."""
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        actions = self._mode(x)
+        if not deterministic:
+            with rl.no_grad():
+                noise = rl.randn(*actions.shape, generator=self.noise_stream)
+                actions = actions + self.radius * self.config.exploration_noise * noise
+        return as_space(actions.numpy().reshape(len(x), *self.space.shape), self.space)
+
+    # --- losses ------------------------------------------------------------------------------------------------------
+
+    def q_values(self, critics: Any, observations: rl.Tensor, actions: rl.Tensor) -> list[rl.Tensor]:
+        """Of each critic, (batch,)."""
+        inputs = rl.cat([observations.flatten(1), actions], 1)
+        return [critic(inputs).squeeze(1) for critic in critics]
+
+    def compute_target(self, batch: Batch) -> rl.Tensor:
+        """r + gamma min_i Q'_i(s', mu'(s') + clipped noise), algorithm 1."""
+        c = self.config
+        with rl.no_grad():
+            noise = (c.target_noise * rl.randn(*batch.actions.shape, generator=self.noise_stream)).clamp(
+                -c.noise_clip, c.noise_clip
+            )
+            actions = (self.target_actor(batch.next_observations).tanh() + noise).clamp(-1.0, 1.0)
+            lower = rl.minimum(*self.q_values(self.target_critics, batch.next_observations, actions))
+            return batch.rewards + batch.discounts * lower
+
+    def compute_loss_q(self, batch: Batch) -> tuple[rl.Tensor, rl.Tensor]:
+        """The squared errors of both critics, and the mean value (for the log)."""
+        target = self.compute_target(batch)
+        first, second = self.q_values(self.critics, batch.observations, batch.actions)
+        return F.mse_loss(first, target) + F.mse_loss(second, target), first.detach().mean()
+
+    def compute_loss_pi(self, batch: Batch) -> rl.Tensor:
+        """-Q_1(s, mu(s))."""
+        return -self.q_values([self.critics[0]], batch.observations, self.actor(batch.observations).tanh())[0].mean()
+
+    def update(self, with_actor: bool) -> list[rl.Tensor]:
+        """One gradient step of the critics and, ``with_actor``, of the actor and the targets."""
+        batch = self.replay.sample(self.config.batch_size)
+        critic_loss, q_mean = self.compute_loss_q(batch)
+        self.critic_optimizer.zero_grad()
+        critic_loss.backward()
+        self.critic_optimizer.step()
+        if not with_actor:
+            return [critic_loss, q_mean]
+        actor_loss = self.compute_loss_pi(batch)
+        parameters = list(self.actor.parameters())
+        for parameter, gradient in zip(parameters, rl.autograd.grad(actor_loss, parameters), strict=True):
+            parameter.grad = gradient
+        self.actor_optimizer.step()
+        for target, source in ((self.target_actor, self.actor), (self.target_critics, self.critics)):
+            polyak_(list(target.parameters()), list(source.parameters()), self.config.tau)
+        return [critic_loss, q_mean, actor_loss]
+
+    # --- the loop's body ---------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Collect ``train_frequency`` environment steps, then learn."""
+        c = self.config
+        steps = max(1, c.train_frequency // self.num_envs)
+        self.random_now.fill_(self.timesteps < c.learning_starts)
+        made = self.collector.collect(steps)
+        transitions = made.transitions()
+        keep = slice(None) if made.valid.all() else made.valid.ravel()
+        self.replay.add(transitions._replace(actions=made.extras["inner"].reshape(-1, self.size)[keep]))
+        self.timesteps += steps * self.num_envs
+        metrics = self.collector.episodes()
+        if self.timesteps > c.learning_starts:
+            progress = min(1.0, self.timesteps / c.total_timesteps)
+            for optimizer in (self.actor_optimizer, self.critic_optimizer):
+                optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
+            for _ in range(c.gradient_steps):
+                self.updates += 1
+                results = self._update(self.updates % c.policy_delay == 0)
+            names = ("critic_loss", "q_values", "actor_loss")
+            metrics |= {f"losses/{name}": result.item() for name, result in zip(names, results, strict=False)}
+        return metrics
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = (
+            "actor",
+            "critics",
+            "target_actor",
+            "target_critics",
+            "actor_optimizer",
+            "critic_optimizer",
+            "replay",
+            "collector",
+        )
+        return {
+            **{name: getattr(self, name).state_dict() for name in parts},
+            "noise_stream": self.noise_stream.get_state(),
+            "timesteps": self.timesteps,
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in (
+            "actor",
+            "critics",
+            "target_actor",
+            "target_critics",
+            "actor_optimizer",
+            "critic_optimizer",
+            "replay",
+            "collector",
+        ):
+            getattr(self, name).load_state_dict(state[name])
+        self.noise_stream.set_state(state["noise_stream"])
+        self.timesteps, self.updates = int(state["timesteps"]), int(state["updates"])
