@@ -1,36 +1,110 @@
-"""An agent with its preset over several seeds: python -m benchmarks.learning --agent dqn --env CartPole-v1 --seeds 1,2,3,4,5."""
+"""Shipped presets over several seeds: what they reach, after how many steps and seconds.
+
+    python -m benchmarks.learning --only dqn/CartPole-v1,ppo/CartPole-v1 --seeds 10 --workers 2
+
+Each run is a process of its own. The table gives the interquartile mean and the worst seed of the greedy return over 100 episodes,
+the median of the training steps, of the seconds, and of the steps to the first short evaluation that reached the bar.
+"""
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
-from rl_lab.experiment.driver import make_plan, train
+BARS = {
+    ("dqn", "CartPole-v1"): 475,
+    ("ppo", "CartPole-v1"): 475,
+    ("a2c", "CartPole-v1"): 475,
+    ("reinforce", "CartPole-v1"): 475,
+    ("sac", "CartPole-v1"): 475,
+    ("dqn", "Acrobot-v1"): -76,
+    ("ppo", "Acrobot-v1"): -74,
+    ("dqn", "MountainCar-v0"): -101,
+    ("ppo", "MountainCar-v0"): -110,
+    ("sac", "Pendulum-v1"): -150,
+    ("td3", "Pendulum-v1"): -152,
+    ("ppo", "Pendulum-v1"): -165,
+    ("sac", "MountainCarContinuous-v0"): 94.7,
+    ("dqn", "LunarLander-v3"): 266,
+    ("ppo", "LunarLander-v3"): 260,
+}
+"""Agents and environments of the table, and the return that each is held to."""
+
+
+def run(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> dict:
+    """Train in a process of its own and return the facts of its evaluation."""
+    begin = [sys.executable, "-m", "benchmarks.learning", "--one", agent, env, str(seed), folder, *extra]
+    done = subprocess.run(begin, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{agent} on {env}, seed {seed}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def one(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> None:
+    """Train with the shipped preset and print the facts as JSON."""
+    from rl_lab.experiment.driver import make_plan, train
+
+    given = dict(word.split("=", 1) for word in extra)
+    result = train(make_plan({"agent": agent, "env": env, "seed": seed, "run_dir": folder, **given}), progress=_Silent())
+    assert result.evaluation is not None
+    facts = {"agent": agent, "env": env, "seed": seed, "steps": result.timesteps, "seconds": result.seconds}
+    print(json.dumps({**facts, **result.evaluation.as_dict(), "first": first_step(result.run.path, BARS.get((agent, env)))}))
+
+
+def first_step(path: Path, bar: float | None) -> int | None:
+    """The step of the first evaluation in a run's events that reached the bar."""
+    from rl_lab.experiment.analysis import read_events
+
+    events = read_events(path)
+    reached = events[(events.tag == "eval/return_mean") & (events.value >= (np.inf if bar is None else bar))]
+    return int(reached.step.min()) if len(reached) else None
+
+
+def interquartile_mean(values: list[float]) -> float:
+    """The mean without the lowest and the highest quarter."""
+    ordered, cut = np.sort(values), len(values) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--agent", default="dqn")
-    parser.add_argument("--env", default="CartPole-v1")
-    parser.add_argument("--seeds", default="1,2,3,4,5")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="agent/environment pairs, joined by commas; all by default")
+    parser.add_argument("--seeds", type=int, default=10, help="seeds 1 to this")
+    parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--out", default="", help="a file to which the facts of each run are appended, a JSON object a line")
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--set", nargs="*", default=[], help="settings over the preset, as in learning_rate=1e-3")
     arguments = parser.parse_args()
-    print("| seed | greedy mean | min | steps | seconds |\n|---|---|---|---|---|")
-    means = []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in map(int, arguments.seeds.split(",")):
-            plan = make_plan({"agent": arguments.agent, "env": arguments.env, "seed": seed, "run_dir": folder})
-            result = train(plan, progress=_Silent())
-            assert result.evaluation is not None
-            e = result.evaluation
-            means.append(e.return_mean)
+    if arguments.one:
+        agent, env, seed, folder, *extra = arguments.one
+        one(agent, env, int(seed), folder, extra)
+        return
+    pairs = [tuple(word.split("/", 1)) for word in arguments.only.split(",") if word] or list(BARS)
+    print(
+        "| agent | environment | IQM | worst | bar | steps | to the bar | seconds |\n|---|---|---|---|---|---|---|---|",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.workers) as pool:
+        for agent, env in pairs:
+            seeds = range(1, arguments.seeds + 1)
+            facts = list(pool.map(lambda s, a=agent, e=env: run(a, e, s, folder, arguments.set), seeds))
+            if arguments.out:
+                with Path(arguments.out).open("a") as file:
+                    file.writelines(json.dumps(fact) + "\n" for fact in facts)
+            returns = [fact["return_mean"] for fact in facts]
+            firsts = [np.inf if fact["first"] is None else fact["first"] for fact in facts]
+            steps, seconds = (np.median([fact[name] for fact in facts]) for name in ("steps", "seconds"))
+            bar = BARS.get((agent, env), "")
             print(
-                f"| {seed} | {e.return_mean:.1f} | {e.return_min:.0f} | {result.timesteps:,} | {result.seconds:.1f} |",
+                f"| {agent} | {env} | {interquartile_mean(returns):.1f} | {min(returns):.1f} | {bar} | {steps:,.0f} "
+                f"| {np.median(firsts):,.0f} | {seconds:.1f} |  {' '.join(f'{r:.0f}' for r in returns)}",
                 flush=True,
             )
-    ordered = np.sort(means)
-    cut = len(ordered) // 4
-    middle = ordered[cut : len(ordered) - cut]
-    print(f"interquartile mean {middle.mean():.1f}, worst seed {ordered[0]:.1f}")
 
 
 class _Silent:

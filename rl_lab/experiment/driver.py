@@ -33,7 +33,8 @@ from rl_lab.experiment.run import Run
 # Evaluation episodes begin from these plus the run's seed: never the seeds of training, and the reported evaluation is never the one
 # that decided to stop.
 EVALUATION_SEED, STOPPING_SEED = 1_000_000, 2_000_000
-SHORT_EVALUATION = 10  # episodes
+LAST, BEST = "last", "best"
+"""Names of checkpoints: the state at the end, and the one that did best in a short evaluation."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Options:
     run_dir: str = setting("runs", "where run directories are made")
     eval_episodes: int = setting(100, "greedy episodes of the evaluation at the end", least=1)
     eval_frequency: int = setting(0, "environment steps between short evaluations during training; 0 for none", least=0)
+    short_episodes: int = setting(10, "greedy episodes of those short evaluations", least=1)
+    keep_best: bool = setting(False, "end with the state that did best in a short evaluation; needs eval-frequency")
     stop_return: float | None = setting(
         None, "end training once a greedy evaluation (short, then confirmed in full) has this mean return; needs eval-frequency"
     )
@@ -90,6 +93,8 @@ def make_plan(given: dict[str, Any]) -> Plan:
     own = {field.name for field in fields(Options)}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
     config = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
+    if options.keep_best and not options.eval_frequency:
+        raise Fault("--keep-best needs --eval-frequency: without evaluations no state is the best")
     setup = choose_setup(env, options.backend, options.vectorization, options.frame_stack, options.time_aware)
     check_spaces(agent_class, options.agent, env, *spaces_of(setup))
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
@@ -130,15 +135,25 @@ class _StopRequest:
             signal.signal(number, handler)
 
 
-def _evaluate_short(agent: Any, plan: Plan, logger: Logger) -> bool:
-    """Log a short evaluation; whether it, and then a full one on seeds of their own, reached ``stop_return``."""
-    options = plan.options
-    result = evaluate(agent, plan.setup, SHORT_EVALUATION, STOPPING_SEED + options.seed)
-    logger.record({"eval/return_mean": result.return_mean}, agent.timesteps)
-    if options.stop_return is None or result.return_mean < options.stop_return:
-        return False
-    full = evaluate(agent, plan.setup, options.eval_episodes, STOPPING_SEED + options.seed)
-    return full.return_mean >= options.stop_return
+class _ShortEvaluations:
+    """Greedy evaluations during training, which may end it and decide which state is kept."""
+
+    def __init__(self, agent: Any, plan: Plan, run: Run, logger: Logger):
+        self.agent, self.plan, self.run, self.logger = agent, plan, run, logger
+        self.best = -math.inf
+
+    def evaluate(self) -> bool:
+        """Log an evaluation; whether it, and then a full one, both on seeds of their own, reached ``stop_return``."""
+        options = self.plan.options
+        result = evaluate(self.agent, self.plan.setup, options.short_episodes, STOPPING_SEED + options.seed)
+        self.logger.record({"eval/return_mean": result.return_mean}, self.agent.timesteps)
+        if options.keep_best and result.return_mean > self.best:
+            self.best = result.return_mean
+            self.run.save(self.agent.state_dict(), BEST)
+        if options.stop_return is None or result.return_mean < options.stop_return:
+            return False
+        full = evaluate(self.agent, self.plan.setup, options.eval_episodes, STOPPING_SEED + options.seed)
+        return full.return_mean >= options.stop_return
 
 
 class _Means:
@@ -195,10 +210,12 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
         logger = Logger(run.path)
         try:
             exit_code = _loop(agent, plan, run, logger, progress.update, total)
-            evaluation = None
+            evaluation, timesteps = None, agent.timesteps
             if exit_code == 0:
+                if options.keep_best:
+                    agent.load_state_dict(run.load(BEST))
                 evaluation = evaluate(agent, plan.setup, options.eval_episodes, EVALUATION_SEED + options.seed)
-                logger.record({"eval/return_mean": evaluation.return_mean}, agent.timesteps)
+                logger.record({"eval/return_mean": evaluation.return_mean}, timesteps)
         finally:
             logger.close()
     finally:
@@ -208,7 +225,7 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             envs.close()
         if run is not None:
             run.close()
-    return Result(run, evaluation, agent.timesteps, time.perf_counter() - begin, exit_code)
+    return Result(run, evaluation, timesteps, time.perf_counter() - begin, exit_code)
 
 
 def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., None], total: int) -> int:
@@ -217,6 +234,7 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
     begin, first = time.perf_counter(), agent.timesteps
     next_log = next_checkpoint = next_evaluation = agent.timesteps
     latest: float | None = None
+    short = _ShortEvaluations(agent, plan, run, logger)
     with _StopRequest() as stop:
         while agent.timesteps < total and not stop.code:
             metrics = agent.step()
@@ -224,7 +242,7 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
                 if not math.isfinite(value):
                     raise Fault(
                         f"{tag} became {value} at step {agent.timesteps} of {run.path}: lower the learning rate or clip harder; "
-                        "the last checkpoint is intact",
+                        + ("the last checkpoint is intact" if run.holds(LAST) else "no checkpoint had been written yet"),
                         NUMERICAL,
                     )
             means.add(metrics)
@@ -237,13 +255,15 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
                 next_log = now + options.log_frequency
             if options.eval_frequency and now >= next_evaluation + options.eval_frequency:
                 next_evaluation = now
-                if _evaluate_short(agent, plan, logger):
+                if short.evaluate():
                     break
             if options.checkpoint_frequency and now >= next_checkpoint + options.checkpoint_frequency:
                 run.save(agent.state_dict())
                 next_checkpoint = now
         if agent.timesteps > first:
             logger.record({**means.take(), "charts/SPS": rate}, now)
+        if options.keep_best and agent.timesteps > next_evaluation and not stop.code:
+            short.evaluate()
         run.save(agent.state_dict())
         return stop.code
 
@@ -251,7 +271,7 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
 def restore(path: Path) -> tuple[Any, Plan]:
     """The agent of a run as its last checkpoint left it, and the run's plan. Fault if the files do not hold one."""
     run = Run.open(path)
-    state = run.load()
+    state = run.load(BEST if run.holds(BEST) else LAST)
     content = dict(run.config)
     content.pop("versions", None)
     hyperparameters = content.pop("hyperparameters", {})

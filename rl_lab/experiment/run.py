@@ -57,8 +57,12 @@ class Run:
     def save(self, state: dict[str, Any], name: str = "last") -> None:
         save_checkpoint(self.path / "checkpoints" / name, state)
 
+    def holds(self, name: str) -> bool:
+        """Whether there is a checkpoint of this name."""
+        return (self.path / "checkpoints" / name).is_dir()
+
     def load(self, name: str = "last") -> dict[str, Any]:
-        if not (self.path / "checkpoints" / name).is_dir():
+        if not self.holds(name):
             raise Fault(f"{self.path} holds no checkpoint yet")
         return load_checkpoint(self.path / "checkpoints" / name)
 

@@ -1,0 +1,85 @@
+"""Runs as tables, and statistics over seeds (Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical
+precipice"). Needs pandas: pip install 'rl_lab[analysis]'."""
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rl_lab.experiment.faults import Fault
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise Fault("reading runs into tables needs pandas: pip install 'rl_lab[analysis]'") from None
+    return pandas
+
+
+def read_events(path: Path | str) -> Any:
+    """The scalars of a run's TensorBoard events as a DataFrame with the columns tag, step, value and seconds (wall time).
+
+    A file that is still being written is read up to its last whole record.
+    """
+    from tensorboardX.proto.event_pb2 import Event
+
+    rows = []
+    for file in sorted(Path(path).glob("events.out.tfevents.*")):
+        data, at = file.read_bytes(), 0
+        while at + 12 <= len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            if at + 16 + length > len(data):
+                break
+            event = Event()
+            event.ParseFromString(data[at + 12 : at + 12 + length])
+            rows.extend((value.tag, event.step, value.simple_value, event.wall_time) for value in event.summary.value)
+            at += 16 + length
+    return _pandas().DataFrame(rows, columns=["tag", "step", "value", "seconds"])
+
+
+def read_runs(folder: Path | str) -> Any:
+    """All runs below a folder in one DataFrame: the columns of `read_events`, and agent, env, seed and run."""
+    from rl_lab.experiment.config import read_toml
+
+    tables = []
+    for config_file in sorted(Path(folder).rglob("config.toml")):
+        config, table = read_toml(config_file), read_events(config_file.parent)
+        tables.append(table.assign(agent=config["agent"], env=config["env"], seed=config["seed"], run=str(config_file.parent)))
+    if not tables:
+        raise Fault(f"{folder} holds no runs")
+    return _pandas().concat(tables, ignore_index=True)
+
+
+def interquartile_mean(values: Any, axis: int = 0) -> Any:
+    """The mean of the middle half: a quarter of the values is left out at either end."""
+    ordered = np.sort(np.asarray(values, float), axis)
+    count = ordered.shape[axis]
+    cut = count // 4
+    return np.take(ordered, range(cut, count - cut), axis).mean(axis)
+
+
+def bootstrap_interval(
+    values: Any, confidence: float = 0.95, samples: int = 2000, seed: int = 0, axis: int = 0
+) -> tuple[Any, Any]:
+    """Percentile bootstrap interval of the interquartile mean over ``axis`` (the seeds): lower and upper ends."""
+    values = np.moveaxis(np.asarray(values, float), axis, 0)
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(values), (samples, len(values)))
+    means = np.stack([interquartile_mean(values[draw]) for draw in draws])
+    tail = (1.0 - confidence) / 2
+    return np.quantile(means, tail, axis=0), np.quantile(means, 1.0 - tail, axis=0)
+
+
+def on_common_steps(runs: Any, tag: str, steps: Iterable[float]) -> Any:
+    """A tag of each run at the same steps, by interpolation: an array (runs, steps). ``runs`` is a table of `read_runs`."""
+    steps = np.asarray(list(steps), float)
+    rows = []
+    for _, table in runs[runs.tag == tag].groupby("run"):
+        table = table.sort_values("step")
+        rows.append(np.interp(steps, table.step.to_numpy(float), table.value.to_numpy(float)))
+    if not rows:
+        raise Fault(f"no run has the tag {tag!r}")
+    return np.stack(rows)
