@@ -189,7 +189,7 @@ class A2C:
             rollout["action_masks"] = made.action_masks
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
-        results = self._update(rollout)
+        results = self._update({name: rl.from_numpy(array) for name, array in rollout.items()})
         if self.moments is not None:
             self.moments.update(rl.from_numpy(made.observations.reshape(-1, *made.observations.shape[2:])))
         names = ("policy_loss", "value_loss", "entropy", "grad_norm", "policy_grad_norm", "value_grad_norm")

@@ -159,14 +159,14 @@ class PPO:
             if source is not None:
                 target.copy_(source)
 
-    def _storage(self, rollout: dict[str, np.ndarray]) -> RolloutBatch:
+    def _storage(self, rollout: dict[str, rl.Tensor]) -> RolloutBatch:
         """Room for a rollout, made once: the recorded updates read it."""
         n = self.size
         weights, masks = rollout.get("valid"), rollout.get("action_masks")
         actions = rollout["actions"]
         return RolloutBatch(
             rl.zeros(n, *rollout["observations"].shape[2:]),
-            rl.zeros(n, *actions.shape[2:], dtype=rl.int64 if actions.dtype == np.int64 else rl.float32),
+            rl.zeros(n, *actions.shape[2:], dtype=actions.dtype),
             *(rl.zeros(n) for _ in range(4)),
             None if weights is None else rl.zeros(n),
             None if masks is None else rl.zeros(n, *masks.shape[2:], dtype=rl.bool),
@@ -248,9 +248,9 @@ class PPO:
             rollout["valid"] = made.valid
         if made.action_masks is not None:
             rollout["action_masks"] = made.action_masks
-        return self.collector.episodes() | self.learn(rollout)
+        return self.collector.episodes() | self.learn({name: rl.from_numpy(array) for name, array in rollout.items()})
 
-    def learn(self, rollout: dict[str, np.ndarray]) -> dict[str, float]:
+    def learn(self, rollout: dict[str, rl.Tensor]) -> dict[str, float]:
         """The passes over a rollout."""
         c = self.config
         progress = min(1.0, (self.timesteps - self.size) / c.total_timesteps)
@@ -270,7 +270,7 @@ class PPO:
                 if (moved - before) / minibatches > c.target_kl:
                     break
         if self.moments is not None:
-            self.moments.update(rl.from_numpy(rollout["observations"].reshape(self.size, *rollout["observations"].shape[2:])))
+            self.moments.update(rollout["observations"].flatten(0, 1))
         names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac", "policy_grad_norm", "value_grad_norm")
         means = (self.sums / taken).tolist()
         return {f"losses/{name}": value for name, value in zip(names, means, strict=True)} | {

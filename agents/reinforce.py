@@ -165,7 +165,7 @@ class REINFORCE:
         for optimizer in (self.optimizer, self.value_optimizer):
             if optimizer is not None:
                 optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
-        results = self._update(episodes)
+        results = self._update({name: rl.from_numpy(array) for name, array in episodes.items()})
         if self.moments is not None:
             seen = episodes["observations"][episodes["counts"] > 0]
             self.moments.update(rl.from_numpy(np.ascontiguousarray(seen)))

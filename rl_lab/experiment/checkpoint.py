@@ -59,7 +59,7 @@ def _split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, Tensor):
         value = value.detach().numpy()
     if isinstance(value, np.ndarray):
-        arrays[name] = np.ascontiguousarray(value)
+        arrays[name] = np.asarray(value, order="C")  # ascontiguousarray would make a vector of a scalar
         return {"array": name}
     if isinstance(value, dict):
         return {"dict": [[_key(k), _split(v, f"{name}/{k}" if name else str(k), arrays)] for k, v in value.items()]}

@@ -1,0 +1,279 @@
+"""PPO, A2C, REINFORCE, SAC and TD3 on probes with known optima, and their losses by hand."""
+
+import dataclasses
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import rl_lab as rl
+from agents.a2c import A2C, A2CConfig
+from agents.ppo import PPO, PPOConfig, RolloutBatch
+from agents.qrdqn import QRDQN, QRDQNConfig, quantile_huber_loss
+from agents.reinforce import REINFORCE, REINFORCEConfig
+from agents.sac import SAC, SACConfig
+from agents.td3 import TD3, TD3Config
+from rl_lab.data import Batch
+from rl_lab.experiment.environments import make_environments
+
+ON_POLICY = {
+    "ppo": (PPO, PPOConfig(num_steps=32, batch_size=64, learning_rate=1e-2, gamma=0.9, network="mlp:16"), 60),
+    "a2c": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, network="mlp:16"), 600),
+    "a2c-separate": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, separate_losses=True, network="mlp:16"), 600),
+    "a2c-apart": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, shared=False, network="mlp:16"), 600),
+    "reinforce": (REINFORCE, REINFORCEConfig(learning_rate=2e-2, gamma=0.9, network="mlp:16"), 150),
+    "reinforce-plain": (REINFORCE, REINFORCEConfig(learning_rate=2e-2, gamma=0.9, baseline=False, network="mlp:16"), 150),
+}
+SOFT = SACConfig(
+    *(2000, "mlp:16"),
+    learning_rate=1e-2,
+    batch_size=32,
+    learning_starts=50,
+    gamma=0.9,
+    tau=0.1,
+    temperature=0.02,
+    learn_temperature=False,
+)
+TWIN = TD3Config(2000, "mlp:16", learning_rate=1e-2, batch_size=32, learning_starts=50, gamma=0.9, tau=0.1)
+
+
+def trained(name: str, probe: str, **changes):
+    kind, config, steps = ON_POLICY[name]
+    agent = kind(dataclasses.replace(config, **changes), make_environments(f"probe/{probe}-v0", 8), 1)
+    for _ in range(steps):
+        agent.step()
+    return agent
+
+
+def value(agent, *observation: float) -> float:
+    with rl.no_grad():
+        x = rl.tensor([list(observation)])
+        if isinstance(agent, PPO):
+            return agent.critic(x).item()
+        return agent.critic(agent.features(x)).item()
+
+
+def probability(agent, action: int, *observation: float) -> float:
+    with rl.no_grad():
+        x = rl.tensor([list(observation)])
+        outputs = agent.actor(agent.features(x)) if isinstance(agent, A2C) else agent.actor(x)
+        return outputs.softmax(1)[0, action].item()
+
+
+# --- probes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "a2c-separate", "a2c-apart"])
+def test_values(name):
+    assert value(trained(name, "ConstantReward"), 0.0) == pytest.approx(1.0, abs=0.05)
+    agent = trained(name, "ObservedReward")
+    assert (value(agent, 1.0), value(agent, -1.0)) == pytest.approx((1.0, -1.0), abs=0.15)
+    agent = trained(name, "DelayedReward")
+    assert (value(agent, 0.0), value(agent, 1.0)) == pytest.approx((0.9, 1.0), abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c"])
+def test_a_truncated_episode_goes_on(name):
+    """1 / (1 - 0.8) = 5, although episodes are cut off after 5 steps, where the sum would be 3.36."""
+    agent = trained(name, "Endless", gamma=0.8)
+    assert value(agent, 0.0) == pytest.approx(5.0, abs=0.4)
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_policies(name):
+    assert probability(trained(name, "ActionReward"), 1, 0.0) > 0.9
+    agent = trained(name, "MatchReward")
+    assert min(probability(agent, 1, 1.0), probability(agent, 0, -1.0)) > 0.9
+
+
+class Target(gym.Env):
+    """One step; the reward is minus the squared distance of the action from half the observed sign, at most 0."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.sign = float(self.np_random.integers(2) * 2 - 1)
+        return np.array([self.sign], np.float32), {}
+
+    def step(self, action):
+        return np.array([self.sign], np.float32), -float((action[0] - 0.5 * self.sign) ** 2), True, False, {}
+
+
+class Several(Target):
+    """One step; a point for each of two choices that equals its own number: 1 of 2, and 2 of 3."""
+
+    action_space = gym.spaces.MultiDiscrete([2, 3])
+
+    def step(self, action):
+        return np.array([self.sign], np.float32), float(action[0] == 1) + float(action[1] == 2), True, False, {}
+
+
+for probe in (Target, Several):
+    gym.register(f"probe/{probe.__name__}-v0", entry_point=probe)
+
+
+@pytest.mark.parametrize("changes", [{}, {"state_dependent_std": True, "learning_rate": 3e-3, "total_timesteps": 15_360}], ids=str)
+@pytest.mark.parametrize("name", ["ppo", "a2c"])
+def test_continuous_actions(name, changes):
+    agent = trained(name, "Target", log_std=-1.0, learning_rate_final=0.1, **changes)
+    actions = agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True)
+    assert actions.ravel() == pytest.approx([0.5, -0.5], abs=0.15)
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "reinforce"])
+def test_several_choices_at_once(name):
+    agent = trained(name, "Several")
+    assert agent.act(np.zeros((2, 1), np.float32), deterministic=True).tolist() == [[1, 2], [1, 2]]
+
+
+@pytest.mark.parametrize(("kind", "config"), [(SAC, SOFT), (TD3, TWIN)], ids=["sac", "td3"])
+def test_off_policy_actors_find_the_target(kind, config):
+    agent = kind(config, make_environments("probe/Target-v0", 1), 1)
+    while agent.timesteps < config.total_timesteps:
+        agent.step()
+    actions = agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True)
+    assert actions.ravel() == pytest.approx([0.5, -0.5], abs=0.1)
+
+
+def test_soft_actor_critic_with_discrete_actions():
+    agent = SAC(SOFT, make_environments("probe/MatchReward-v0", 1), 1)
+    while agent.timesteps < SOFT.total_timesteps:
+        agent.step()
+    assert agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True).tolist() == [1, 0]
+    with rl.no_grad():
+        q = agent.critics[0](rl.tensor([[1.0], [-1.0]])).numpy()
+    assert q == pytest.approx(np.array([[-1.0, 1.0], [1.0, -1.0]]), abs=0.2)
+
+
+def test_quantiles_of_a_coin():
+    """A reward of 1 or -1, whatever is done. The Huber loss puts the quantile of fraction f < 1/2 at f / (1 - f) - 1."""
+    config = QRDQNConfig(
+        2000, "mlp:16", quantiles=4, learning_rate=1e-2, learning_rate_final=0.1, learning_starts=50, train_frequency=1
+    )
+    agent = QRDQN(config, make_environments("probe/Coin-v0", 1), 1)
+    while agent.timesteps < config.total_timesteps:
+        agent.step()
+    with rl.no_grad():
+        quantiles = np.sort(agent.quantiles(agent.network, rl.tensor([[0.0]])).numpy()[0], 1)
+    low = [f / (1 - f) - 1 for f in (1 / 8, 3 / 8)]
+    assert quantiles == pytest.approx(np.array([[*low, -low[1], -low[0]]] * 2), abs=0.12)
+
+
+class Coin(Target):
+    """One step; the reward is the sign that was not shown."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), self.sign, True, False, {}
+
+
+gym.register("probe/Coin-v0", entry_point=Coin)
+
+
+# --- losses by hand --------------------------------------------------------------------------------------------------
+
+
+def ppo(**changes) -> PPO:
+    config = PPOConfig(network="mlp:", num_steps=2, batch_size=2, compile=False, normalize_advantages=False, **changes)
+    agent = PPO(config, make_environments("probe/ActionReward-v0", 1), 1)
+    agent.actor.load_state_dict({"0.weight": np.zeros((2, 1)), "0.bias": np.log([0.25, 0.75])})
+    agent.critic.load_state_dict({"0.weight": np.zeros((1, 1)), "0.bias": np.ones(1)})
+    return agent
+
+
+def ppo_batch(log_probs: list[float], advantages: list[float]) -> RolloutBatch:
+    zeros = rl.zeros(2, 1)
+    return RolloutBatch(
+        zeros,
+        rl.tensor([1, 0]),
+        rl.tensor(log_probs),
+        rl.tensor([0.5, 3.0]),
+        rl.tensor(advantages),
+        rl.tensor([2.0, 2.0]),
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("advantages", "expected"),
+    [
+        ([2.0, 1.0], -(1.2 * 2.0 + 0.5 * 1.0) / 2),  # a gain is cut off at 1.2, a ratio of 0.5 counts in full
+        ([-2.0, -1.0], -(1.5 * -2.0 + 0.8 * -1.0) / 2),  # a loss counts in full above, and is cut off at 0.8 below
+    ],
+)
+def test_the_clipped_surrogate(advantages, expected):
+    """The old probabilities were 0.5 of both actions: the ratios are 1.5 and 0.5."""
+    loss, _, entropy, (kl, clipped) = ppo().compute_loss(ppo_batch([math.log(0.5)] * 2, advantages))
+    assert loss.item() == pytest.approx(expected)
+    assert entropy.item() == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))
+    assert kl.item() == pytest.approx((0.5 - math.log(1.5) - 0.5 - math.log(0.5)) / 2, abs=1e-6)
+    assert clipped.item() == 1.0
+
+
+def test_value_losses():
+    """Values are 1, returns 2, the old values 0.5 and 3: with a clip of 0.2 they may only be 0.7 and 2.8."""
+    batch = ppo_batch([math.log(0.5)] * 2, [1.0, 1.0])
+    assert ppo().compute_loss(batch)[1].item() == pytest.approx(0.5)
+    assert ppo(clip_value=0.2).compute_loss(batch)[1].item() == pytest.approx(0.5 * (1.3**2 + 1.0) / 2)
+
+
+def test_two_backwards_over_one_graph_equal_the_sum_of_losses():
+    """The lab's reason to be: separate losses leave the gradient of their sum, to the last digits, and the trunk meets both."""
+    gradients = {}
+    for separate in (False, True):
+        agent = A2C(
+            A2CConfig(network="mlp:8,8", separate_losses=separate, compile=False), make_environments("CartPole-v1", 4), 7
+        )
+        made = agent.collector.collect(5)
+        names = ("observations", "actions", "rewards", "terminated", "truncated", "next_observations")
+        rollout = {name: rl.from_numpy(getattr(made, name)) for name in names}
+        policy_loss, value_loss, _ = agent.compute_losses(rollout)
+        norms = agent.backward(policy_loss, value_loss)
+        gradients[separate] = [p.grad.numpy().copy() for p in agent.parameters]
+    for together, apart in zip(gradients[False], gradients[True], strict=True):
+        assert apart == pytest.approx(together, rel=1e-4, abs=1e-7)
+    assert len(norms) == 2
+    assert all(norm.item() > 0 for norm in norms)
+
+
+def test_soft_target_by_hand():
+    """r + discount * (min Q' - alpha log pi), in expectation over the actions."""
+    agent = SAC(
+        dataclasses.replace(SOFT, network="mlp:", temperature=0.5, compile=False),
+        make_environments("probe/ActionReward-v0", 1),
+        1,
+    )
+    agent.actor.load_state_dict({"0.weight": np.zeros((2, 1)), "0.bias": np.log([0.25, 0.75])})
+    for critic, bias in zip(agent.target_critics, ([1.0, 5.0], [2.0, 4.0]), strict=True):
+        critic.load_state_dict({"0.weight": np.zeros((2, 1)), "0.bias": np.array(bias)})
+    batch = Batch(rl.zeros(1, 1), rl.tensor([0]), rl.tensor([3.0]), rl.zeros(1, 1), rl.tensor([0.9]))
+    soft = 0.25 * (1.0 - 0.5 * math.log(0.25)) + 0.75 * (4.0 - 0.5 * math.log(0.75))
+    assert agent.compute_target(batch).item() == pytest.approx(3.0 + 0.9 * soft, rel=1e-5)
+
+
+def test_quantile_loss_by_hand():
+    """Two quantiles (fractions 1/4 and 3/4) and one target: 0.25 |d| above, 0.75 below, half squares within 1."""
+    loss = quantile_huber_loss(rl.tensor([[0.0, 3.0]]), rl.tensor([[2.0]]))
+    assert loss.item() == pytest.approx(0.25 * 1.5 + 0.25 * 0.5)
+
+
+def test_squashed_gaussian_density():
+    """The log-probability of a squashed action against the change of variables in float64."""
+    from rl_lab.policies import SquashedGaussian
+
+    mean, log_std = rl.tensor([[0.3, -2.0]]), rl.tensor([[-0.5, 0.4]])
+    policy = SquashedGaussian(mean, log_std, rl.zeros(2), rl.ones(2))
+    actions, log_prob = policy.rsample(rl.Generator(1))
+    u = np.arctanh(actions.numpy().astype(np.float64))
+    std = np.exp(log_std.numpy().astype(np.float64))
+    gaussian = -0.5 * ((u - mean.numpy()) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    assert log_prob.item() == pytest.approx((gaussian - np.log(1 - actions.numpy().astype(np.float64) ** 2)).sum(), abs=1e-3)
