@@ -1,0 +1,530 @@
+"""Cases as in `cases.py` for networks: convolution, pooling, normalisation, losses; and modules and schedules in either library."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tests.engine.cases import CLASSES, Case, each, log_softmax, loss, nll, sigmoid
+
+VOLUME = [[2, 0], [1, 2]]  # classes of (2, 3, 2) logits
+WEIGHT = [0.5, 2.0, 1.5]
+SIGNS = [[1.0, -1.0, 1.0], [-1.0, -1.0, 1.0]]
+
+
+def conv(x, w, b=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    span = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(x, span, (2, 3))[
+        :, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]
+    ]
+    parts = [
+        np.einsum("nchwij,fcij->nfhw", part, filters)
+        for part, filters in zip(np.split(windows, groups, 1), np.split(w, groups, 0), strict=True)
+    ]
+    out = np.concatenate(parts, 1)
+    return out if b is None else out + b[:, None, None]
+
+
+def conv_transposed(x, w, b, stride, padding, extra, groups=1):
+    n, _, h, width = x.shape
+    kh, kw = w.shape[2:]
+    full = np.zeros((n, w.shape[1] * groups, (h - 1) * stride + kh + extra, (width - 1) * stride + kw + extra))
+    channels, filters = x.shape[1] // groups, w.shape[1]
+    for g in range(groups):
+        part, weights = x[:, g * channels : (g + 1) * channels], w[g * channels : (g + 1) * channels]
+        for i in range(h):
+            for j in range(width):
+                full[:, g * filters : (g + 1) * filters, i * stride : i * stride + kh, j * stride : j * stride + kw] += (
+                    np.einsum("nc,cfij->nfij", part[:, :, i, j], weights)
+                )
+    end = (full.shape[2] - padding, full.shape[3] - padding)
+    return full[:, :, padding : end[0], padding : end[1]] + b[:, None, None]
+
+
+def windows(x, size, step):
+    return np.lib.stride_tricks.sliding_window_view(x, (size, size), (-2, -1))[..., ::step, ::step, :, :]
+
+
+def columns(x, size):
+    view = windows(x, size, 1)
+    n, c, h, w = view.shape[:4]
+    return view.transpose(0, 1, 4, 5, 2, 3).reshape(n, c * size * size, h * w)
+
+
+def cover(rows, width):
+    """In how many 2 x 2 windows each element lies."""
+    return np.outer([1, *[2] * (rows - 2), 1], [1, *[2] * (width - 2), 1])
+
+
+def layer_norm(x, w=1.0, b=0.0, axes=(-1,), eps=1e-5):
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps) * w + b
+
+
+def along(value, x):
+    return value.reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+def batch_norm(x, w, b):
+    axes = tuple(d for d in range(x.ndim) if d != 1)
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5) * along(w, x) + along(b, x)
+
+
+def bce(p, y):
+    return -(y * np.log(p) + (1 - y) * np.log(1 - p))
+
+
+def weighted(losses, weights):
+    return (losses * weights).sum() / weights.sum()
+
+
+NETWORKS: list[Case] = [
+    # convolution
+    *each(
+        "conv2d",
+        lambda t, x, w, b: t.nn.functional.conv2d(x, w, b),
+        conv,
+        [(2, 2, 4, 5), (3, 2, 2, 3), (3,)],
+        [(1, 1, 3, 3), (1, 1, 3, 3), (1,)],
+        [(2, 3, 3, 3), (2, 3, 1, 1), (2,)],
+        [(5, 2, 3, 3), (2, 2, 2, 2), (2,)],
+    ),
+    *each(
+        "conv2d stride padding",
+        lambda t, x, w, b: t.nn.functional.conv2d(x, w, b, stride=2, padding=1),
+        lambda x, w, b: conv(x, w, b, (2, 2), (1, 1)),
+        [(2, 2, 4, 5), (3, 2, 3, 3), (3,)],
+        [(2, 2, 5, 5), (2, 2, 2, 2), (2,)],
+    ),
+    *each(
+        "conv2d dilation",
+        lambda t, x, w: t.nn.functional.conv2d(x, w, None, (2, 1), (1, 2), (1, 2)),
+        lambda x, w: conv(x, w, None, (2, 1), (1, 2), (1, 2)),
+        [(2, 2, 4, 5), (2, 2, 2, 3)],
+    ),
+    *each(
+        "conv2d groups",
+        lambda t, x, w, b: t.nn.functional.conv2d(x, w, b, groups=2),
+        lambda x, w, b: conv(x, w, b, groups=2),
+        [(2, 4, 3, 3), (4, 2, 2, 2), (4,)],
+        [(2, 2, 3, 3), (2, 1, 2, 2), (2,)],
+    ),
+    *each(
+        "conv2d transposed input",
+        lambda t, x, w: t.nn.functional.conv2d(x.transpose(2, 3), w.transpose(0, 1)),
+        lambda x, w: conv(x.swapaxes(2, 3), w.swapaxes(0, 1)),
+        [(2, 2, 4, 3), (2, 3, 2, 2)],
+    ),
+    *each(
+        "conv2d same",
+        lambda t, x, w: t.nn.functional.conv2d(x, w, padding="same"),
+        lambda x, w: conv(np.pad(x, ((0, 0), (0, 0), (0, 1), (1, 1))), w),
+        [(2, 2, 4, 3), (2, 2, 2, 3)],
+    ),
+    *each(
+        "conv2d one sample",
+        lambda t, x, w: t.nn.functional.conv2d(x, w),
+        lambda x, w: conv(x[None], w)[0],
+        [(2, 3, 4), (2, 2, 2, 2)],
+    ),
+    *each(
+        "conv1d",
+        lambda t, x, w, b: t.nn.functional.conv1d(x, w, b, 2, 1),
+        lambda x, w, b: conv(x[:, :, None], w[:, :, None], b, (1, 2), (0, 1))[:, :, 0],
+        [(2, 2, 6), (3, 2, 3), (3,)],
+    ),
+    *each(
+        "conv_transpose2d",
+        lambda t, x, w, b: t.nn.functional.conv_transpose2d(x, w, b, 2, 1, 1),
+        lambda x, w, b: conv_transposed(x, w, b, 2, 1, 1),
+        [(2, 2, 3, 2), (2, 3, 3, 3), (3,)],
+    ),
+    *each(
+        "conv_transpose2d groups",
+        lambda t, x, w, b: t.nn.functional.conv_transpose2d(x, w, b, groups=2),
+        lambda x, w, b: conv_transposed(x, w, b, 1, 0, 0, 2),
+        [(2, 4, 2, 2), (4, 1, 2, 2), (2,)],
+    ),
+    *each("unfold", lambda t, x: t.nn.functional.unfold(x, 2), lambda x: columns(x, 2), (2, 2, 3, 4)),
+    *each(
+        "fold",
+        lambda t, x: t.nn.functional.fold(t.nn.functional.unfold(x, 2) ** 2, (3, 4), 2),
+        lambda x: x**2 * cover(3, 4),
+        (2, 2, 3, 4),
+    ),
+    # pooling
+    *each(
+        "max_pool2d",
+        lambda t, x: t.nn.functional.max_pool2d(x, 2),
+        lambda x: windows(x, 2, 2).max((-1, -2)),
+        (2, 2, 4, 5),
+        (2, 4, 4),
+    ),
+    *each(
+        "max_pool2d padded",
+        lambda t, x: t.nn.functional.max_pool2d(x, 3, 2, 1),
+        lambda x: windows(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-9), 3, 2).max((-1, -2)),
+        (2, 2, 4, 5),
+    ),
+    *each("max_pool1d", lambda t, x: t.nn.functional.max_pool1d(x, 2), lambda x: x.reshape(2, 3, 2, 2).max(-1), (2, 3, 4)),
+    *each("avg_pool2d", lambda t, x: t.nn.functional.avg_pool2d(x, 2), lambda x: windows(x, 2, 2).mean((-1, -2)), (2, 2, 4, 5)),
+    *each(
+        "avg_pool2d padded",
+        lambda t, x: t.nn.functional.avg_pool2d(x, 3, 2, 1),
+        lambda x: windows(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), 3, 2).mean((-1, -2)),
+        (2, 2, 4, 5),
+    ),
+    *each("avg_pool1d", lambda t, x: t.nn.functional.avg_pool1d(x, 2), lambda x: x.reshape(2, 3, 2, 2).mean(-1), (2, 3, 4)),
+    *each(
+        "adaptive_avg_pool2d",
+        lambda t, x: t.nn.functional.adaptive_avg_pool2d(x, (2, 1)),
+        lambda x: x.reshape(2, 2, 2, 2, 3).mean((3, 4))[..., None],
+        (2, 2, 4, 3),
+    ),
+    *each(
+        "adaptive_avg_pool2d uneven",
+        lambda t, x: t.nn.functional.adaptive_avg_pool2d(x, (2, 3)),
+        lambda x: np.stack([x[:, :, :2].mean(2), x[:, :, 1:].mean(2)], 2),
+        (2, 2, 3, 3),
+    ),
+    # normalisation
+    *each(
+        "layer_norm",
+        lambda t, x, w, b: t.nn.functional.layer_norm(x, (4,), w, b),
+        layer_norm,
+        [(3, 4), (4,), (4,)],
+        [(2, 2, 4), (4,), (4,)],
+    ),
+    *each("layer_norm long", lambda t, x: t.nn.functional.layer_norm(x, (37,)), layer_norm, (2, 37)),
+    *each(
+        "layer_norm two",
+        lambda t, x, w: t.nn.functional.layer_norm(x, (2, 3), w, eps=0.1),
+        lambda x, w: layer_norm(x, w, axes=(-2, -1), eps=0.1),
+        [(3, 2, 3), (2, 3)],
+    ),
+    *each(
+        "layer_norm bias",
+        lambda t, x, b: t.nn.functional.layer_norm(x, (3,), None, b),
+        lambda x, b: layer_norm(x, 1, b),
+        [(2, 3), (3,)],
+    ),
+    *each("layer_norm transposed", lambda t, x: t.nn.functional.layer_norm(x.t(), (3,)), lambda x: layer_norm(x.T), (3, 4)),
+    *each(
+        "rms_norm",
+        lambda t, x, w: t.nn.functional.rms_norm(x, (4,), w, eps=1e-5),
+        lambda x, w: x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * w,
+        [(3, 4), (4,)],
+    ),
+    *each(
+        "batch_norm",
+        lambda t, x, w, b: t.nn.functional.batch_norm(x, None, None, w, b, training=True),
+        batch_norm,
+        [(5, 3), (3,), (3,)],
+        [(2, 3, 4), (3,), (3,)],
+        [(2, 2, 2, 3), (2,), (2,)],
+    ),
+    *each(
+        "batch_norm running",
+        lambda t, x, w, b: t.nn.functional.batch_norm(x, t.tensor([0.1, 0.2]), t.tensor([0.5, 2.0]), w, b),
+        lambda x, w, b: (x - [0.1, 0.2]) / np.sqrt(np.array([0.5, 2.0]) + 1e-5) * w + b,
+        [(3, 2), (2,), (2,)],
+    ),
+    *each(
+        "group_norm",
+        lambda t, x, w, b: t.nn.functional.group_norm(x, 2, w, b),
+        lambda x, w, b: layer_norm(x.reshape(2, 2, -1)).reshape(x.shape) * along(w, x) + along(b, x),
+        [(2, 4, 3), (4,), (4,)],
+    ),
+    *each(
+        "normalize",
+        lambda t, x: t.nn.functional.normalize(x, dim=-1),
+        lambda x: x / np.sqrt((x * x).sum(-1, keepdims=True)),
+        (2, 3),
+    ),
+    *each(
+        "attention",
+        lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(q, k, v),
+        lambda q, k, v: np.exp(log_softmax(q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]), -1)) @ v,
+        [(2, 3, 2), (2, 4, 2), (2, 4, 2)],
+    ),
+    *each(
+        "attention causal",
+        lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True),
+        lambda q, k, v: np.exp(log_softmax(q @ k.T / math.sqrt(q.shape[-1]) + np.triu(np.full((3, 3), -1e9), 1), -1)) @ v,
+        [(3, 2), (3, 2), (3, 2)],
+    ),
+    # losses
+    *[
+        case
+        for reduction, reduce in (("mean", np.mean), ("sum", np.sum), ("none", np.array))
+        for case in each(
+            f"soft_margin_loss {reduction}",
+            lambda t, a, r=reduction: t.nn.functional.soft_margin_loss(a, t.tensor(SIGNS), reduction=r),
+            lambda a, f=reduce: f(np.log1p(np.exp(-a * np.array(SIGNS)))),
+            (2, 3),
+        )
+    ],
+    *each(
+        "kl_div",
+        lambda t, a, b: t.nn.functional.kl_div(a, b, reduction="batchmean"),
+        lambda a, b: (b * (np.log(b) - a)).sum() / 2,
+        [(2, 3), (2, 3)],
+        low=0.2,
+        high=1.5,
+    ),
+    *each(
+        "kl_div log",
+        lambda t, a, b: t.nn.functional.kl_div(a, b, reduction="sum", log_target=True),
+        lambda a, b: (np.exp(b) * (b - a)).sum(),
+        [(2, 3), (2, 3)],
+    ),
+    *loss("binary_cross_entropy_with_logits", lambda a, b: bce(sigmoid(a), b), [(2, 3), (2, 3)]),
+    *each(
+        "bce_with_logits weights",
+        lambda t, a, b: t.nn.functional.binary_cross_entropy_with_logits(
+            a, b, t.tensor(WEIGHT), pos_weight=t.tensor([2.0, 0.5, 1.0])
+        ),
+        lambda a, b: (-(np.array([2.0, 0.5, 1.0]) * b * np.log(sigmoid(a)) + (1 - b) * np.log(1 - sigmoid(a))) * WEIGHT).mean(),
+        [(2, 3), (2, 3)],
+    ),
+    *[
+        case
+        for reduction, reduce in (("mean", np.mean), ("sum", np.sum), ("none", np.array))
+        for case in each(
+            f"binary_cross_entropy {reduction}",
+            lambda t, a, r=reduction: t.nn.functional.binary_cross_entropy(
+                a, t.tensor([[0.2, 1.0, 0.0], [0.5, 0.7, 0.1]]), reduction=r
+            ),
+            lambda a, f=reduce: f(bce(a, np.array([[0.2, 1.0, 0.0], [0.5, 0.7, 0.1]]))),
+            (2, 3),
+            low=0.1,
+            high=0.9,
+        )
+    ],
+    *each(
+        "gaussian_nll_loss",
+        lambda t, a, b, v: t.nn.functional.gaussian_nll_loss(a, b, v),
+        lambda a, b, v: ((np.log(v) + (a - b) ** 2 / v) / 2).mean(),
+        [(2, 3)] * 3,
+        low=0.3,
+        high=2,
+    ),
+    *each(
+        "gaussian_nll_loss full",
+        lambda t, a, b, v: t.nn.functional.gaussian_nll_loss(a, b, v, full=True, reduction="sum"),
+        lambda a, b, v: ((np.log(v) + (a - b) ** 2 / v + math.log(2 * math.pi)) / 2).sum(),
+        [(2, 3), (2, 3), (2, 1)],
+        low=0.3,
+        high=2,
+    ),
+    *each(
+        "poisson_nll_loss",
+        lambda t, a: t.nn.functional.poisson_nll_loss(a, t.tensor([[0.0, 1.0, 3.0]]).expand(2, 3)),
+        lambda a: (np.exp(a) - np.array([0, 1, 3]) * a).mean(),
+        (2, 3),
+    ),
+    *each(
+        "hinge_embedding_loss",
+        lambda t, a: t.nn.functional.hinge_embedding_loss(a, t.tensor([[1, -1, 1], [-1, -1, 1]])),
+        lambda a: np.where(np.array([[1, -1, 1], [-1, -1, 1]]) == 1, a, np.maximum(1 - a, 0)).mean(),
+        (2, 3),
+    ),
+    *each(
+        "margin_ranking_loss",
+        lambda t, a, b: t.nn.functional.margin_ranking_loss(a, b, t.tensor(SIGNS), margin=0.3),
+        lambda a, b: np.maximum(0.3 - np.array(SIGNS) * (a - b), 0).mean(),
+        [(2, 3), (2, 3)],
+    ),
+    *each(
+        "nll_loss weight",
+        lambda t, a: t.nn.functional.nll_loss(a, t.tensor(CLASSES), t.tensor(WEIGHT)),
+        lambda a: weighted(nll(a, CLASSES), np.array(WEIGHT)[CLASSES]),
+        (4, 3),
+    ),
+    *each(
+        "nll_loss ignored",
+        lambda t, a: t.nn.functional.nll_loss(a, t.tensor([2, -100, 1, 2])),
+        lambda a: -(a[0, 2] + a[2, 1] + a[3, 2]) / 3,
+        (4, 3),
+    ),
+    *each(
+        "nll_loss planes",
+        lambda t, a: t.nn.functional.nll_loss(a, t.tensor(VOLUME)),
+        lambda a: -np.take_along_axis(a, np.array(VOLUME)[:, None], 1).mean(),
+        (2, 3, 2),
+    ),
+    *each(
+        "nll_loss planes none",
+        lambda t, a: t.nn.functional.nll_loss(a, t.tensor(VOLUME), reduction="none"),
+        lambda a: -np.take_along_axis(a, np.array(VOLUME)[:, None], 1)[:, 0],
+        (2, 3, 2),
+    ),
+    *[
+        case
+        for reduction in ("mean", "sum", "none")
+        for case in each(
+            f"cross_entropy weight {reduction}",
+            lambda t, a, r=reduction: t.nn.functional.cross_entropy(a, t.tensor(CLASSES), t.tensor(WEIGHT), reduction=r),
+            lambda a, r=reduction: {
+                "mean": lambda x: x.sum() / np.array(WEIGHT)[CLASSES].sum(),
+                "sum": np.sum,
+                "none": np.array,
+            }[r](nll(log_softmax(a, 1), CLASSES) * np.array(WEIGHT)[CLASSES]),
+            (4, 3),
+        )
+    ],
+    *each(
+        "cross_entropy weight smoothed",
+        lambda t, a: t.nn.functional.cross_entropy(a, t.tensor(CLASSES), t.tensor(WEIGHT), label_smoothing=0.2),
+        lambda a: (
+            (
+                0.8 * (nll(log_softmax(a, 1), CLASSES) * np.array(WEIGHT)[CLASSES]).sum()
+                - 0.2 / 3 * (log_softmax(a, 1) * WEIGHT).sum()
+            )
+            / np.array(WEIGHT)[CLASSES].sum()
+        ),
+        (4, 3),
+    ),
+    *each(
+        "cross_entropy ignored smoothed",
+        lambda t, a: t.nn.functional.cross_entropy(a, t.tensor([2, 1, 0, 1]), ignore_index=1, label_smoothing=0.2),
+        lambda a: (0.8 * nll(log_softmax(a, 1), [2, 1, 0, 1]) - 0.2 * log_softmax(a, 1).mean(1))[[0, 2]].mean(),
+        (4, 3),
+    ),
+    *each(
+        "cross_entropy planes",
+        lambda t, a: t.nn.functional.cross_entropy(a, t.tensor(VOLUME)),
+        lambda a: -np.take_along_axis(log_softmax(a, 1), np.array(VOLUME)[:, None], 1).mean(),
+        (2, 3, 2),
+    ),
+    *each(
+        "cross_entropy probabilities weight",
+        lambda t, a, b: t.nn.functional.cross_entropy(a, b, t.tensor(WEIGHT), label_smoothing=0.1),
+        lambda a, b: -((0.9 * b + 0.1 / 3) * WEIGHT * log_softmax(a, 1)).sum(1).mean(),
+        [(2, 3), (2, 3)],
+    ),
+]
+
+
+# --- modules ---------------------------------------------------------------------------------------------------------
+
+MODULES: dict[str, tuple[Callable, list[tuple[int, ...]]]] = {
+    "Linear": (lambda nn: nn.Linear(3, 2), [(4, 3)]),
+    "Bilinear": (lambda nn: nn.Bilinear(3, 2, 4), [(5, 3), (5, 2)]),
+    "Conv1d": (lambda nn: nn.Conv1d(2, 3, 3, padding=1), [(2, 2, 6)]),
+    "Conv2d": (lambda nn: nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2), [(3, 2, 5, 6)]),
+    "ConvTranspose2d": (lambda nn: nn.ConvTranspose2d(2, 3, 3, stride=2), [(2, 2, 3, 3)]),
+    "MaxPool2d": (lambda nn: nn.MaxPool2d(3, 2, 1, ceil_mode=True), [(2, 2, 6, 5)]),
+    "AvgPool2d": (lambda nn: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), [(2, 2, 6, 5)]),
+    "MaxPool1d": (lambda nn: nn.MaxPool1d(3, 2), [(2, 2, 7)]),
+    "AvgPool1d": (lambda nn: nn.AvgPool1d(3, 2, 1), [(2, 2, 7)]),
+    "AdaptiveAvgPool2d": (lambda nn: nn.AdaptiveAvgPool2d(1), [(2, 2, 3, 4)]),
+    "LayerNorm": (lambda nn: nn.LayerNorm((2, 5)), [(3, 2, 5)]),
+    "RMSNorm": (lambda nn: nn.RMSNorm(5), [(3, 5)]),
+    "GroupNorm": (lambda nn: nn.GroupNorm(2, 4), [(2, 4, 3)]),
+    "BatchNorm1d": (lambda nn: nn.BatchNorm1d(3), [(6, 3)]),
+    "BatchNorm1d averaged": (lambda nn: nn.BatchNorm1d(3, momentum=None), [(6, 3, 2)]),
+    "BatchNorm1d eval": (lambda nn: nn.BatchNorm1d(3).eval(), [(6, 3)]),
+    "BatchNorm2d": (lambda nn: nn.BatchNorm2d(3, affine=False), [(2, 3, 2, 4)]),
+    "RNNCell": (lambda nn: nn.RNNCell(3, 4), [(2, 3), (2, 4)]),
+    "GRUCell": (lambda nn: nn.GRUCell(3, 4), [(2, 3), (2, 4)]),
+    "GRUCell alone": (lambda nn: nn.GRUCell(3, 4, bias=False), [(3,)]),
+    "LSTMCell": (lambda nn: nn.LSTMCell(3, 4), [(2, 3)]),
+    "RNN": (lambda nn: nn.RNN(3, 4, nonlinearity="relu"), [(5, 2, 3)]),
+    "GRU": (lambda nn: nn.GRU(3, 4, num_layers=2, batch_first=True), [(2, 5, 3)]),
+    "GRU state": (lambda nn: nn.GRU(3, 4), [(5, 2, 3), (1, 2, 4)]),
+    "LSTM": (lambda nn: nn.LSTM(3, 4, num_layers=2, bidirectional=True), [(4, 2, 3)]),
+    "LSTM alone": (lambda nn: nn.LSTM(3, 4), [(4, 3)]),
+    "MultiheadAttention": (lambda nn: nn.MultiheadAttention(4, 2, batch_first=True), [(2, 3, 4), (2, 5, 4), (2, 5, 4)]),
+    "MultiheadAttention sizes": (lambda nn: nn.MultiheadAttention(4, 2, kdim=3, vdim=5, bias=False), [(3, 2, 4), (5, 2, 3), (5, 2, 5)]),
+    "PReLU": (lambda nn: nn.PReLU(3), [(2, 3)]),
+    "Sequential": (lambda nn: nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.LayerNorm(4)), [(2, 2, 3)]),
+    "MSELoss": (lambda nn: nn.MSELoss(reduction="sum"), [(2, 3), (2, 3)]),
+    "L1Loss": (lambda nn: nn.L1Loss(), [(2, 3), (2, 3)]),
+    "SmoothL1Loss": (lambda nn: nn.SmoothL1Loss(beta=0.5), [(2, 3), (2, 3)]),
+    "HuberLoss": (lambda nn: nn.HuberLoss(delta=0.5), [(2, 3), (2, 3)]),
+    "CrossEntropyLoss": (lambda nn: nn.CrossEntropyLoss(label_smoothing=0.1), [(2, 3), (2, 3)]),
+    "BCEWithLogitsLoss": (lambda nn: nn.BCEWithLogitsLoss(), [(2, 3), (2, 3)]),
+    "KLDivLoss": (lambda nn: nn.KLDivLoss(reduction="batchmean", log_target=True), [(2, 3), (2, 3)]),
+    "PoissonNLLLoss": (lambda nn: nn.PoissonNLLLoss(), [(2, 3), (2, 3)]),
+    **{
+        name: (lambda nn, n=name, a=arguments: getattr(nn, n)(*a), [(3, 4)])
+        for name, arguments in {
+            "ReLU": (), "ReLU6": (), "Tanh": (), "Sigmoid": (), "SiLU": (), "Mish": (), "SELU": (), "Softsign": (),
+            "LogSigmoid": (), "Tanhshrink": (), "Hardsigmoid": (), "Hardswish": (), "ELU": (0.5,), "CELU": (0.5,),
+            "GELU": ("tanh",), "LeakyReLU": (0.2,), "Hardtanh": (-0.5, 0.7), "Softplus": (2.0,), "Hardshrink": (0.3,),
+            "Softshrink": (0.3,), "Threshold": (0.1, 0.2), "GLU": (1,), "Softmax": (0,), "Softmin": (1,), "LogSoftmax": (1,),
+            "Identity": (), "Unflatten": (1, (2, 2)),
+        }.items()
+    },
+}  # fmt: skip
+
+
+def tensors_in(value: Any) -> list[Any]:
+    """The tensors of a result that may be a nested tuple."""
+    return [value] if hasattr(value, "shape") else [tensor for part in value for tensor in tensors_in(part)]
+
+
+def prepared(t: Any, name: str) -> tuple[Any, list[Any]]:
+    """A module of library ``t`` with seeded values under every name of its state, and its inputs."""
+    build, shapes = MODULES[name]
+    module = build(t.nn)
+    generator = np.random.default_rng(len(name))
+    values = {}
+    for key, tensor in module.state_dict().items():
+        array = generator.uniform(-1, 1, tuple(tensor.shape)).astype(np.float32)
+        values[key] = t.tensor(abs(array) + 0.5) if key.endswith("running_var") else t.tensor(array)
+        if key.endswith("num_batches_tracked"):
+            values[key] = t.tensor(3)
+    module.load_state_dict(values)
+    return module, [t.tensor(generator.uniform(-1, 1, shape).astype(np.float32), requires_grad=True) for shape in shapes]
+
+
+def of_module(t: Any, name: str) -> list[Any]:
+    """Outputs, gradients of inputs and parameters, and buffers afterwards, as tensors of library ``t``."""
+    module, inputs = prepared(t, name)
+    outputs = tensors_in(module(*inputs))
+    generator = np.random.default_rng(1)
+    total: Any = 0.0
+    for output in outputs:
+        total = total + (output * t.tensor(generator.uniform(0.5, 1.5, tuple(output.shape)).astype(np.float32))).sum()
+    total.backward()
+    return [*outputs, *[x.grad for x in inputs], *[p.grad for p in module.parameters()], *module.buffers()]
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+SCHEDULES: dict[str, Callable] = {
+    "LambdaLR": lambda s, o: s.LambdaLR(o, lambda step: 0.9**step),
+    "MultiplicativeLR": lambda s, o: s.MultiplicativeLR(o, lambda step: 0.95),
+    "LinearLR": lambda s, o: s.LinearLR(o, 0.5, 0.1, 7),
+    "StepLR": lambda s, o: s.StepLR(o, 4, 0.5),
+    "MultiStepLR": lambda s, o: s.MultiStepLR(o, [3, 3, 9], 0.5),
+    "ConstantLR": lambda s, o: s.ConstantLR(o, 0.5, 4),
+    "PolynomialLR": lambda s, o: s.PolynomialLR(o, 9, 2.0),
+    "ExponentialLR": lambda s, o: s.ExponentialLR(o, 0.9),
+    "CosineAnnealingLR": lambda s, o: s.CosineAnnealingLR(o, 7, 0.01),
+    "CosineAnnealingWarmRestarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, 3, 2, 0.01),
+    "OneCycleLR": lambda s, o: s.OneCycleLR(o, 0.3, total_steps=21),
+    "OneCycleLR three": lambda s, o: s.OneCycleLR(
+        o, 0.3, epochs=3, steps_per_epoch=7, three_phase=True, anneal_strategy="linear"
+    ),
+    "SequentialLR": lambda s, o: s.SequentialLR(o, [s.LinearLR(o, 0.1, total_iters=5), s.CosineAnnealingLR(o, 10)], [5]),
+}
+
+
+def scheduled(t: Any, name: str) -> np.ndarray:
+    """After each of 20 steps of SGD with momentum under a schedule: the parameter, the rate, the momentum."""
+    parameter = t.nn.Parameter(t.tensor([1.0, -2.0]))
+    optimizer = t.optim.SGD([parameter], lr=0.1, momentum=0.9)
+    schedule = SCHEDULES[name](t.optim.lr_scheduler, optimizer)
+    rows = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        parameter.square().sum().backward()
+        optimizer.step()
+        schedule.step()
+        group = optimizer.param_groups[0]
+        rows.append([*parameter.tolist(), schedule.get_last_lr()[0], group["momentum"]])
+    return np.array(rows, np.float64)
