@@ -165,6 +165,7 @@ from rl_lab.engine.ops.matmul import (
     outer,
     tensordot,
 )
+from rl_lab.engine.ops.recurrent import gru_cell, lstm_cell
 from rl_lab.engine.ops.reduction import (
     all,
     amax,

@@ -42,6 +42,13 @@ def padded(x, before, after, mode):
     return np.pad(x, list(zip(before, after, strict=True)), mode=mode)
 
 
+def view_written_later(t, a, b):
+    base = a.clone()
+    view = base[1:]
+    base.mul_(b)
+    return view * view * a[1:]
+
+
 FUNCTIONS: list[Case] = [
     # functions of one argument
     *unary("tan", lambda t, a: a.tan(), np.tan, -1.2, 1.2),
@@ -331,6 +338,7 @@ FUNCTIONS: list[Case] = [
         )
         for case in each(name, lambda t, a, n=name: changed(a, n), reference, (2, 3), low=low, high=high)
     ],
+    *each("view of a base written later", view_written_later, lambda a, b: (a * b)[1:] ** 2 * a[1:], [(3, 2), (3, 2)]),
     *each("remainder_", lambda t, a, b: changed(a, "remainder_", b), np.remainder, [(2, 3), (3,)], low=0.61, high=2.73),
     *each("fmod_", lambda t, a: changed(a, "fmod_", 0.7), lambda a: np.fmod(a, 0.7), (2, 3)),
     *each(

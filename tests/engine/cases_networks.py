@@ -71,6 +71,18 @@ def batch_norm(x, w, b):
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5) * along(w, x) + along(b, x)
 
 
+def gru(x, h, w, v, b, c):
+    (ri, zi, ni), (rh, zh, nh) = np.split(x @ w.T + b, 3, -1), np.split(h @ v.T + c, 3, -1)
+    update, new = sigmoid(zi + zh), np.tanh(ni + sigmoid(ri + rh) * nh)
+    return (1 - update) * new + update * h
+
+
+def lstm(x, h, c, w, v, b, d):
+    enter, forget, candidate, leave = np.split(x @ w.T + b + h @ v.T + d, 4, -1)
+    cell = sigmoid(forget) * c + sigmoid(enter) * np.tanh(candidate)
+    return np.concatenate([sigmoid(leave) * np.tanh(cell), cell])
+
+
 def bce(p, y):
     return -(y * np.log(p) + (1 - y) * np.log(1 - p))
 
@@ -253,6 +265,19 @@ NETWORKS: list[Case] = [
         lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True),
         lambda q, k, v: np.exp(log_softmax(q @ k.T / math.sqrt(q.shape[-1]) + np.triu(np.full((3, 3), -1e9), 1), -1)) @ v,
         [(3, 2), (3, 2), (3, 2)],
+    ),
+    # gated cells
+    *each(
+        "gru_cell",
+        lambda t, x, h, w, v, b, c: t.gru_cell(x, h, w, v, b, c),
+        gru,
+        [(2, 3), (2, 2), (6, 3), (6, 2), (6,), (6,)],
+    ),
+    *each(
+        "lstm_cell",
+        lambda t, x, h, c, w, v, b, d: t.cat(t.lstm_cell(x, (h, c), w, v, b, d)),
+        lstm,
+        [(2, 3), (2, 2), (2, 2), (8, 3), (8, 2), (8,), (8,)],
     ),
     # losses
     *[
