@@ -20,8 +20,10 @@ from rl_lab.engine.ops.arithmetic import (
     floor_divide,
     fmod,
     heaviside,
+    hypot,
     lerp,
     logaddexp,
+    logit,
     masked_fill,
     maximum,
     minimum,
@@ -39,10 +41,12 @@ from rl_lab.engine.ops.arrangement import (
     diag,
     diag_embed,
     diagonal,
+    diff,
     flip,
     hstack,
     meshgrid,
     movedim,
+    ravel,
     repeat_interleave,
     roll,
     tensor_split,
@@ -54,13 +58,16 @@ from rl_lab.engine.ops.arrangement import (
     vstack,
 )
 from rl_lab.engine.ops.comparison import (
+    allclose,
     bitwise_and,
     bitwise_not,
     bitwise_or,
     bitwise_xor,
     eq,
+    equal,
     ge,
     gt,
+    isclose,
     isfinite,
     isinf,
     isnan,
@@ -99,12 +106,14 @@ from rl_lab.engine.ops.elementwise import (
     cosh,
     erf,
     exp,
+    exp2,
     expm1,
     floor,
     frac,
     log,
     log1p,
     log2,
+    log10,
     neg,
     reciprocal,
     relu,
@@ -143,6 +152,7 @@ from rl_lab.engine.ops.layout import (
     narrow,
     permute,
     reshape,
+    select,
     split,
     squeeze,
     stack,
@@ -210,5 +220,6 @@ __version__ = "0.1.0"
 
 abs, concat, concatenate, clip, moveaxis, row_stack = absolute, cat, cat, clamp, movedim, vstack
 subtract, multiply, divide, true_divide, negative, fix = sub, mul, div, div, neg, trunc
+swapaxes = swapdims = transpose
 arcsin, arccos, arctan, arctan2 = asin, acos, atan, atan2
 bool, float, long = bool_, float32, int64

@@ -87,7 +87,11 @@ FUNCTIONS: list[Case] = [
         (2, 3),
     ),
     *each("nan_to_num", lambda t, a: t.nan_to_num(a), lambda a: a, (2, 3)),
+    *unary("exp2", lambda t, a: t.exp2(a), np.exp2),
+    *unary("log10", lambda t, a: a.log10(), np.log10, 0.3, 3),
+    *unary("logit", lambda t, a: t.logit(a), lambda a: np.log(a / (1 - a)), 0.1, 0.9),
     # of two
+    *binary("hypot", lambda t, a, b: t.hypot(a, b), np.hypot, 0.3, 2),
     *binary("fmod", lambda t, a, b: t.fmod(a, b), np.fmod, 0.61, 2.73),
     *binary("atan2", lambda t, a, b: t.atan2(a, b), np.arctan2),
     *binary("logaddexp", lambda t, a, b: t.logaddexp(a, b), np.logaddexp),
@@ -193,6 +197,10 @@ FUNCTIONS: list[Case] = [
         lambda a: padded(a, (0, 2), (0, 1), "wrap"),
         (2, 4),
     ),
+    *each("diff", lambda t, a: a.diff(), np.diff, (4,), (2, 3)),
+    *each("diff twice", lambda t, a: t.diff(a, 2, 0), lambda a: np.diff(a, 2, 0), (4, 2)),
+    *each("ravel", lambda t, a: t.ravel(a.t()), lambda a: a.T.ravel(), (2, 3)),
+    *each("swapdims", lambda t, a: a.swapdims(0, 2), lambda a: a.swapaxes(0, 2), (2, 3, 4)),
     # positions
     *each(
         "scatter",
@@ -349,6 +357,15 @@ FUNCTIONS: list[Case] = [
 
 FUNCTIONS_DISCRETE: list[Discrete] = [
     Discrete("heaviside", lambda t, a: t.heaviside(a, t.tensor(0.5)), lambda a: np.heaviside(a, 0.5), (X,)),
+    Discrete("isclose", lambda t, a, b: t.isclose(a, b + 1e-6), lambda a, b: np.isclose(a, b + 1e-6), (X, Y)),
+    Discrete(
+        "isclose special",
+        lambda t, a: t.isclose(a.unsqueeze(0), a.unsqueeze(1), equal_nan=True),
+        lambda a: np.isclose(a[None], a[:, None], equal_nan=True),
+        (SPECIAL,),
+    ),
+    Discrete("allclose", lambda t, a: t.tensor(t.allclose(a, a + 1e-9)), lambda a: np.array(True), (X,)),
+    Discrete("equal", lambda t, a, b: t.tensor([t.equal(a, b), t.equal(a, a)]), lambda a, b: np.array([False, True]), (X, Y)),
     Discrete("trunc of numbers", lambda t, a: a.trunc(), np.trunc, (X,)),
     Discrete("int fmod", lambda t, a, b: t.fmod(a, b), np.fmod, (I, J)),
     Discrete("int cumprod", lambda t, a: a.cumprod(1), lambda a: a.cumprod(1), (I,)),

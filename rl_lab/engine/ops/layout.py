@@ -377,7 +377,7 @@ class LayoutMethods:
 
     shape: Shape
     clone, contiguous, reshape, permute, transpose, expand = clone, contiguous, reshape, permute, transpose, expand
-    swapaxes = transpose
+    swapaxes = swapdims = transpose
     view = view_as_shape
     squeeze, unsqueeze, flatten, narrow, select, unbind, split, chunk = (
         squeeze,
