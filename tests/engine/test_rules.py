@@ -14,6 +14,7 @@ import pytest
 import rl_lab as rl
 from rl_lab.engine import tape
 from rl_lab.engine.ops import elementwise
+from rl_lab.engine.ops.layout import Parts
 from tests.checks import check_gradients, cotangent_for
 from tests.engine.cases import first_and_second
 from tests.engine.every_case import CASES
@@ -43,10 +44,15 @@ def planting(error, wanted):
         def wrong(g, node):
             results = rule(g, node)
             several = type(results) is tuple
-            results = [None if r is None else error(r) for r in (results if several else (results,))]
+            results = [spoilt(r) for r in (results if several else (results,))]
             return tuple(results) if several else results[0]
 
         return wrong
+
+    def spoilt(result):
+        if isinstance(result, Parts):
+            return Parts({number: error(gradient) for number, gradient in result.gradients.items()})
+        return None if result is None else error(result)
 
     return Node
 

@@ -73,8 +73,8 @@ def gru_gates(zi: Any, zh: Any, h: Any) -> "Tensor":
 def lstm_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> "tuple[Tensor, Tensor]":
     """The new (h, c) of a long short-term memory (Hochreiter and Schmidhuber 1997) from x (n, inputs) and hx = (h, c)."""
     h, c = hx
-    new = lstm_gates(linear(input, w_ih, b_ih) + linear(h, w_hh, b_hh), c)
-    return new[0], new[1]
+    h, c = lstm_gates(linear(input, w_ih, b_ih) + linear(h, w_hh, b_hh), c).unbind(0)
+    return h, c
 
 
 def gru_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> "Tensor":
