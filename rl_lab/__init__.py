@@ -131,19 +131,8 @@ from rl_lab.engine.ops.elementwise import (
     tanh,
     trunc,
 )
-from rl_lab.engine.ops.indexing import (
-    gather,
-    index_add,
-    index_copy,
-    index_fill,
-    index_put,
-    index_select,
-    masked_select,
-    nonzero,
-    scatter,
-    scatter_add,
-    take_along_dim,
-)
+from rl_lab.engine.ops.gathering import gather, index_add, index_select, scatter, scatter_add, take_along_dim
+from rl_lab.engine.ops.indexing import index_copy, index_fill, index_put, masked_select, nonzero
 from rl_lab.engine.ops.layout import (
     cat,
     chunk,

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that the script runs by
 
 from tests.checks import cotangent_for
 from tests.engine.cases import OPTIMIZERS, Case, Discrete, first_and_second, trajectory
-from tests.engine.cases_networks import MODULES, SCHEDULES, of_module, prepared, scheduled
 from tests.engine.every_case import CASES, DISCRETE, DRAWS
+from tests.engine.modules import MODULES, SCHEDULES, of_module, prepared, scheduled
 
 
 def flat(case: Case, draw: int) -> np.ndarray:

@@ -9,8 +9,8 @@ import rl_lab as rl
 from rl_lab.engine.errors import RecordingError
 from tests.checks import assert_close, cotangent_for
 from tests.engine.cases import Case
-from tests.engine.cases_networks import MODULES, SCHEDULES, of_module, prepared, scheduled, tensors_in
 from tests.engine.every_case import CASES
+from tests.engine.modules import MODULES, SCHEDULES, of_module, prepared, scheduled, tensors_in
 
 ANSWERS = np.load(Path(__file__).parent / "answers.npz", allow_pickle=False)
 each_module = pytest.mark.parametrize("name", MODULES)

@@ -8,8 +8,8 @@ import pytest
 import rl_lab as rl
 from tests.checks import RELATIVE, assert_close, check_gradients, cotangent_for
 from tests.engine.cases import OPTIMIZERS, Case, first_and_second
-from tests.engine.cases_networks import MODULES, SCHEDULES
 from tests.engine.every_case import CASES, DISCRETE, DRAWS, operations
+from tests.engine.modules import MODULES, SCHEDULES
 
 ANSWERS = np.load(Path(__file__).parent / "answers.npz", allow_pickle=False)
 

@@ -7,7 +7,7 @@ from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import arange, full, full_like, tensor, zeros_like
-from rl_lab.engine.ops.indexing import index_select
+from rl_lab.engine.ops.gathering import index_select
 from rl_lab.engine.ops.layout import cat, embed, expand, narrow, permute, reshape, shape_argument, split, unsqueeze
 from rl_lab.engine.ops.operands import broadcast_shape, normal_dim
 from rl_lab.engine.tape import attach
