@@ -20,8 +20,10 @@ from rl_lab.engine.ops.arithmetic import (
     floor_divide,
     fmod,
     heaviside,
+    hypot,
     lerp,
     logaddexp,
+    logit,
     masked_fill,
     maximum,
     minimum,
@@ -39,10 +41,12 @@ from rl_lab.engine.ops.arrangement import (
     diag,
     diag_embed,
     diagonal,
+    diff,
     flip,
     hstack,
     meshgrid,
     movedim,
+    ravel,
     repeat_interleave,
     roll,
     tensor_split,
@@ -54,13 +58,16 @@ from rl_lab.engine.ops.arrangement import (
     vstack,
 )
 from rl_lab.engine.ops.comparison import (
+    allclose,
     bitwise_and,
     bitwise_not,
     bitwise_or,
     bitwise_xor,
     eq,
+    equal,
     ge,
     gt,
+    isclose,
     isfinite,
     isinf,
     isnan,
@@ -99,12 +106,14 @@ from rl_lab.engine.ops.elementwise import (
     cosh,
     erf,
     exp,
+    exp2,
     expm1,
     floor,
     frac,
     log,
     log1p,
     log2,
+    log10,
     neg,
     reciprocal,
     relu,
@@ -122,19 +131,8 @@ from rl_lab.engine.ops.elementwise import (
     tanh,
     trunc,
 )
-from rl_lab.engine.ops.indexing import (
-    gather,
-    index_add,
-    index_copy,
-    index_fill,
-    index_put,
-    index_select,
-    masked_select,
-    nonzero,
-    scatter,
-    scatter_add,
-    take_along_dim,
-)
+from rl_lab.engine.ops.gathering import gather, index_add, index_select, scatter, scatter_add, take_along_dim
+from rl_lab.engine.ops.indexing import index_copy, index_fill, index_put, masked_select, nonzero
 from rl_lab.engine.ops.layout import (
     cat,
     chunk,
@@ -143,6 +141,7 @@ from rl_lab.engine.ops.layout import (
     narrow,
     permute,
     reshape,
+    select,
     split,
     squeeze,
     stack,
@@ -165,6 +164,7 @@ from rl_lab.engine.ops.matmul import (
     outer,
     tensordot,
 )
+from rl_lab.engine.ops.recurrent import gru_cell, lstm_cell
 from rl_lab.engine.ops.reduction import (
     all,
     amax,
@@ -209,5 +209,6 @@ __version__ = "0.1.0"
 
 abs, concat, concatenate, clip, moveaxis, row_stack = absolute, cat, cat, clamp, movedim, vstack
 subtract, multiply, divide, true_divide, negative, fix = sub, mul, div, div, neg, trunc
+swapaxes = swapdims = transpose
 arcsin, arccos, arctan, arctan2 = asin, acos, atan, atan2
 bool, float, long = bool_, float32, int64

@@ -12,7 +12,7 @@ import numpy as np
 from rl_lab.engine import machine
 from rl_lab.engine.launch import Part, parts_row, parts_table, user_line
 from rl_lab.engine.memory import Block, Pool, Storage
-from rl_lab.engine.ops.indexing import IndexStatus
+from rl_lab.engine.ops.gathering import IndexStatus
 from rl_lab.engine.passes import cut_for_cores, fuse_bias_and_activation, overlap, remove_dead
 from rl_lab.engine.primitive import ITEMSIZE, Primitive
 from rl_lab.engine.tensor import empty, new

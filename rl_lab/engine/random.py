@@ -11,7 +11,7 @@ from rl_lab.engine.kernels import random as kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, tensor
-from rl_lab.engine.ops.indexing import launch_checked
+from rl_lab.engine.ops.gathering import launch_checked
 from rl_lab.engine.ops.layout import shape_argument
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant
 from rl_lab.engine.tensor import TensorCore, empty

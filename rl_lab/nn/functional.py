@@ -40,7 +40,7 @@ from rl_lab.engine.ops.elementwise import (
     tanh,
     tanhshrink,
 )
-from rl_lab.engine.ops.indexing import embedding, one_hot
+from rl_lab.engine.ops.gathering import embedding, one_hot
 from rl_lab.engine.ops.matmul import linear, matmul
 from rl_lab.engine.ops.normalization import batch_norm, group_norm, layer_norm, normalize, rms_norm
 from rl_lab.engine.ops.operands import constant

@@ -128,7 +128,8 @@ def dirac_(parameter: Any, groups: int = 1) -> Any:
     filters = parameter.shape[0] // groups
     for group in range(groups):
         for d in range(min(filters, parameter.shape[1])):
-            weight[(group * filters + d, d, *middle)] = 1.0
+            place = (group * filters + d, d, *middle)
+            weight[place] = 1.0
     return parameter.copy_(tensor(weight))
 
 

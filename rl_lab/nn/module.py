@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from rl_lab.engine.dtype import DType
 from rl_lab.engine.errors import StateError
@@ -42,6 +42,17 @@ class Parameter(Tensor):
         copy = Parameter(super().__deepcopy__(memo), self.needs_grad)
         memo[id(self)] = copy
         return copy
+
+
+class Incompatible(NamedTuple):
+    """What a state and a module do not share."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 class Module:
@@ -231,7 +242,7 @@ class Module:
         return state
 
     @no_grad()
-    def load_state_dict(self, state_dict: Any, strict: bool = True) -> tuple[list[str], list[str]]:
+    def load_state_dict(self, state_dict: Any, strict: bool = True) -> "Incompatible":
         """Copy values into the parameters and buffers in place, after all names and shapes have been checked.
 
         Returns (missing names, unexpected names). StateError lists them if ``strict``, and shapes that differ in any case.
@@ -240,20 +251,23 @@ class Module:
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
         faults = []
-        if strict and missing:
-            faults.append(f"missing: {', '.join(missing)}")
         if strict and unexpected:
-            faults.append(f"unexpected: {', '.join(unexpected)}")
+            faults.append(f"Unexpected key(s) in state_dict: {_quoted(unexpected)}.")
+        if strict and missing:
+            faults.append(f"Missing key(s) in state_dict: {_quoted(missing)}.")
         for name in own:
             if name in state_dict and tuple(state_dict[name].shape) != own[name].shape:
-                faults.append(f"{name} has shape {list(own[name].shape)}, the state has {list(state_dict[name].shape)}")
+                faults.append(
+                    f"size mismatch for {name}: a shape of {list(state_dict[name].shape)} in the state, "
+                    f"{list(own[name].shape)} in the module."
+                )
         if faults:
-            raise StateError(f"cannot load this state into {type(self).__name__}: {'; '.join(faults)}")
+            raise StateError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(faults))
         for name, value in own.items():
             if name in state_dict:
                 source = state_dict[name]
                 value.copy_(source if isinstance(source, Tensor) else tensor(source))
-        return missing, unexpected
+        return Incompatible(missing, unexpected)
 
     # --- modes and conversions ---------------------------------------------------------------------------------------
 

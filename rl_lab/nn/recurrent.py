@@ -35,8 +35,8 @@ def _rnn_step(kind: str, from_x: Any, h: Any, weight: Any, bias: Any) -> Any:
 
 
 def _lstm_step(from_x: Any, h: Any, c: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
-    new = lstm_gates(from_x + linear(h, weight, bias), c)
-    return new[0], new[1]
+    h, c = lstm_gates(from_x + linear(h, weight, bias), c).unbind(0)
+    return h, c
 
 
 def _gru_step(from_x: Any, h: Any, weight: Any, bias: Any) -> Any:

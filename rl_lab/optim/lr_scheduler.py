@@ -227,7 +227,7 @@ class OneCycleLR(LRScheduler):
     def __init__(
         self,
         optimizer: Any,
-        max_lr: float | Sequence[float],
+        max_lr: Any,
         total_steps: int | None = None,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,

@@ -28,13 +28,13 @@ class Case:
     low: float = -2.0
     high: float = 2.0
 
-    def arrays(self) -> list[np.ndarray]:
+    def arrays(self, draw: int = 0) -> list[np.ndarray]:
         """The inputs: evenly spaced values in random order, so that no two are close (ties and kinks have no derivative)."""
-        generator = np.random.default_rng(len(self.name))
+        generator = np.random.default_rng(len(self.name) + 1000 * draw)
         result = []
         for number, shape in enumerate(self.shapes):
             size = math.prod(shape)
-            ranks = (generator.permutation(size) + (0.37 + 0.19 * number) % 1) / max(size, 1)
+            ranks = (generator.permutation(size) + (0.37 + 0.19 * number + 0.07 * draw) % 1) / max(size, 1)
             result.append((self.low + (self.high - self.low) * ranks).reshape(shape).astype(np.float32))
         return result
 
@@ -723,12 +723,12 @@ DISCRETE: list[Discrete] = [
 # --- running a case in either library --------------------------------------------------------------------------------
 
 
-def first_and_second(t: Any, case: Case, cotangent: np.ndarray) -> list[Any]:
+def first_and_second(t: Any, case: Case, cotangent: np.ndarray, draw: int = 0) -> list[Any]:
     """With library ``t``: the value, the gradients, and the gradients of sum(gradients * direction) with respect to inputs and cotangent.
 
     None stands for a gradient that does not exist; the directions are the inputs themselves plus one.
     """
-    inputs = [t.tensor(array, requires_grad=True) for array in case.arrays()]
+    inputs = [t.tensor(array, requires_grad=True) for array in case.arrays(draw)]
     pull = t.tensor(cotangent, requires_grad=True)
     value = case.function(t, *inputs)
     if not value.requires_grad:
@@ -756,6 +756,17 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Adam settings": ("Adam", {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-5, "weight_decay": 0.1}),
     "Adam maximize": ("Adam", {"lr": 0.02, "maximize": True}),
     "AdamW": ("AdamW", {"lr": 0.03}),
+    "Adam amsgrad": ("Adam", {"lr": 0.03, "amsgrad": True}),
+    "AdamW amsgrad": ("AdamW", {"lr": 0.03, "amsgrad": True, "maximize": True}),
+    "RMSprop": ("RMSprop", {"lr": 0.01}),
+    "RMSprop momentum": ("RMSprop", {"lr": 0.01, "alpha": 0.9, "momentum": 0.8, "weight_decay": 0.05}),
+    "RMSprop centered": ("RMSprop", {"lr": 0.01, "eps": 1e-5, "centered": True}),
+    "RMSprop all": ("RMSprop", {"lr": 0.01, "eps": 1e-3, "momentum": 0.5, "centered": True, "maximize": True}),
+    "Adagrad": ("Adagrad", {"lr": 0.1}),
+    "Adagrad settings": (
+        "Adagrad",
+        {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.3, "eps": 1e-6, "maximize": True},
+    ),
     "AdamW settings": ("AdamW", {"lr": 0.02, "betas": (0.7, 0.9), "weight_decay": 0.3}),
 }
 STEPS = 20

@@ -82,6 +82,9 @@ def check_twins(step, models=None, arguments=X, between=None, programs=None):
         ("SGD", {"momentum": 0.9, "nesterov": True}),
         ("Adam", {"weight_decay": 0.1}),
         ("AdamW", {"maximize": True}),
+        ("Adam", {"amsgrad": True}),
+        ("RMSprop", {"momentum": 0.9, "centered": True, "eps": 1e-3}),
+        ("Adagrad", {"lr_decay": 0.1}),
     ],
 )
 def test_training_is_bitwise_equal(kind, settings):

@@ -309,3 +309,195 @@ def test_clip_grad_norm_of_infinities():
         nn.utils.clip_grad_norm_([parameter], 1.0, error_if_nonfinite=True)
     assert parameter.grad.tolist() == [math.inf, 1.0]
     assert nn.utils.clip_grad_norm_([parameter], 1.0).item() == math.inf
+
+
+def test_clip_grad_norm_of_other_norms():
+    for norm_type, expected in ((1.0, 7.0), (math.inf, 4.0)):
+        parameters = parameters_with_gradients([3.0, 0.0], [0.0, 4.0])
+        assert_close(nn.utils.clip_grad_norm_(parameters, 1.0, norm_type), expected)
+        assert_close(parameters[1].grad, [0.0, 4 / expected])
+
+
+def test_clip_grad_value_cuts_every_element():
+    (parameter,) = parameters_with_gradients([3.0, -0.2, -7.0])
+    nn.utils.clip_grad_value_([parameter, nn.Parameter(rl.ones(1))], 0.5)
+    assert_close(parameter.grad, [0.5, -0.2, -0.5])
+
+
+def test_parameters_as_a_vector_and_back():
+    net = nn.Linear(3, 2)
+    vector = nn.utils.parameters_to_vector(net.parameters())
+    assert vector.shape == (8,)
+    nn.utils.vector_to_parameters(rl.arange(8.0), net.parameters())
+    assert net.weight.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert net.bias.tolist() == [6, 7]
+    with pytest.raises(RuntimeError, match="8"):
+        nn.utils.vector_to_parameters(rl.zeros(9), net.parameters())
+
+
+# --- hooks, buffers, containers --------------------------------------------------------------------------------------
+
+
+def test_forward_hooks_see_and_replace():
+    layer, seen = nn.Linear(2, 1), []
+    before = layer.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 2,))
+    after = layer.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0].tolist())))
+    x = rl.ones(1, 2)
+    doubled = layer(x)
+    assert seen == [(layer, [[2.0, 2.0]])]
+    before.remove()
+    plain = layer(x)
+    after.remove()
+    layer(x)
+    assert len(seen) == 2
+    assert_close((doubled - layer.bias).detach(), 2 * (plain - layer.bias).detach().numpy())
+
+
+def test_a_hook_makes_a_recorded_program_out_of_date():
+    layer = nn.Identity()
+    run = rl.compile(layer)
+    assert run(rl.ones(1)).item() == 1
+    handle = layer.register_forward_hook(lambda module, inputs, output: output + 1)
+    assert run(rl.ones(1)).item() == 2
+    handle.remove()
+    layer.register_forward_hook(lambda module, inputs, output: output * 5)
+    assert run(rl.ones(1)).item() == 5
+
+
+def test_a_buffer_that_is_not_persistent_is_not_saved():
+    module = nn.Module()
+    module.register_buffer("kept", rl.ones(1))
+    module.register_buffer("passing", rl.ones(1), persistent=False)
+    assert list(module.state_dict()) == ["kept"]
+    assert [name for name, _ in module.named_buffers()] == ["kept", "passing"]
+
+
+def test_load_state_dict_says_what_differs_as_pytorch_does():
+    with pytest.raises(RuntimeError, match=r'(?s)Linear.*Unexpected key.*"extra".*Missing key.*"weight", "bias"'):
+        nn.Linear(2, 2).load_state_dict({"extra": rl.zeros(1)})
+    with pytest.raises(RuntimeError, match=r"size mismatch for weight.*\[3, 2\].*\[2, 2\]"):
+        nn.Linear(2, 2).load_state_dict({"weight": rl.zeros(3, 2), "bias": rl.zeros(2)})
+    result = nn.Linear(2, 2).load_state_dict({"bias": rl.zeros(2), "extra": rl.zeros(1)}, strict=False)
+    assert result.missing_keys == ["weight"]
+    assert result.unexpected_keys == ["extra"]
+
+
+def test_module_list_and_dict():
+    layers = nn.ModuleList([nn.Linear(1, 1), nn.ReLU()])
+    layers.append(nn.Linear(1, 2))
+    layers.insert(1, nn.Tanh())
+    assert [type(m) for m in layers] == [nn.Linear, nn.Tanh, nn.ReLU, nn.Linear]
+    assert list(layers.state_dict()) == ["0.weight", "0.bias", "3.weight", "3.bias"]
+    assert layers[-1] is layers[3]
+    assert len(layers[1:3]) == 2
+    with pytest.raises(IndexError):
+        layers[4]
+    heads = nn.ModuleDict({"policy": nn.Linear(1, 2)})
+    heads["value"] = nn.Linear(1, 1)
+    assert list(heads) == ["policy", "value"]
+    assert "value" in heads
+    heads.pop("policy")
+    assert list(heads.state_dict()) == ["value.weight", "value.bias"]
+    assert heads.get_submodule("value") is heads["value"]
+    assert heads.get_parameter("value.bias") is heads["value"].bias
+    with pytest.raises(AttributeError, match="nothing"):
+        heads.get_submodule("nothing")
+
+
+def test_parameter_list_and_dict():
+    values = nn.ParameterList([rl.ones(2), nn.Parameter(rl.zeros(1))])
+    assert [p.shape for p in values.parameters()] == [(2,), (1,)]
+    assert all(isinstance(p, nn.Parameter) for p in values)
+    named = nn.ParameterDict({"scale": rl.ones(1)})
+    assert list(named.state_dict()) == ["scale"]
+    assert named["scale"].requires_grad
+
+
+def test_module_to_is_harmless_and_refuses_other_devices():
+    layer = nn.Linear(1, 1)
+    assert layer.to("cpu") is layer.to(rl.float32) is layer.cpu() is layer.float() is layer
+    with pytest.raises(RuntimeError, match="cuda"):
+        layer.to("cuda")
+
+
+def test_embedding_leaves_its_padding_alone():
+    table = nn.Embedding(4, 3, padding_idx=1, generator=rl.Generator(1))
+    assert not table.weight[1].any()
+    table(rl.tensor([[0, 1], [1, 3]])).sum().backward()
+    assert table.weight.grad.sum(1).tolist() == [3, 0, 0, 3]
+    with pytest.raises(IndexError, match="4"):
+        table(rl.tensor([4]))
+
+
+def test_more_initial_values():
+    weight = nn.Parameter(rl.empty(200, 50))
+    array = nn.init.trunc_normal_(weight, std=1.0, a=-1.0, b=2.0, generator=rl.Generator(1)).detach().numpy()
+    assert -1 <= array.min() < -0.99
+    assert 1.9 < array.max() <= 2
+    assert_close(nn.init.eye_(nn.Parameter(rl.empty(2, 3))).detach(), np.eye(2, 3))
+    zeros = (nn.init.sparse_(weight, 0.1, generator=rl.Generator(1)).detach().numpy() == 0).sum(0)
+    assert (zeros == 20).all()
+    kernel = nn.init.dirac_(nn.Parameter(rl.empty(3, 3, 3, 3)))
+    x = rl.randn(1, 3, 5, 5)
+    assert_close(nn.functional.conv2d(x, kernel.detach(), padding=1), x.numpy())
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "Linear", "Conv2d", "Embedding", "MultiheadAttention"])
+def test_a_generator_decides_a_layers_initial_values(name):
+    sizes = {"Conv2d": (2, 4, 3), "MultiheadAttention": (4, 2)}.get(name, (3, 4))
+    first, second = (getattr(nn, name)(*sizes, generator=rl.Generator(7)) for _ in range(2))
+    assert_same(values(first), values(second))
+    assert all(np.isfinite(array).all() for array in values(first).values())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: nn.functional.conv2d(rl.zeros(1, 2, 4, 4), rl.zeros(3, 1, 3, 3)),
+        lambda: nn.functional.conv2d(rl.zeros(1, 2, 2, 2), rl.zeros(3, 2, 3, 3)),
+        lambda: nn.functional.conv2d(rl.zeros(1, 2, 4, 4), rl.zeros(3, 2, 3, 3), rl.zeros(2)),
+        lambda: nn.functional.max_pool2d(rl.zeros(1, 2, 2, 2), 3),
+        lambda: nn.functional.layer_norm(rl.zeros(2, 3), (2,)),
+        lambda: nn.GRUCell(3, 4)(rl.zeros(2, 4)),
+        lambda: nn.LSTM(3, 4)(rl.zeros(5, 2, 3), (rl.zeros(1, 3, 4), rl.zeros(1, 3, 4))),
+        lambda: nn.BatchNorm1d(3)(rl.zeros(4, 2)),
+        lambda: nn.functional.cross_entropy(rl.zeros(4, 3), rl.zeros(3, dtype=rl.long)),
+        lambda: rl.einsum("ij,jk->ik", rl.zeros(2, 3), rl.zeros(2, 3)),
+        lambda: rl.topk(rl.zeros(3), 4),
+        lambda: rl.zeros(2, 3).scatter(1, rl.zeros(3, 1, dtype=rl.long), 1.0),
+        lambda: rl.zeros(3).repeat(),
+        lambda: nn.functional.pad(rl.zeros(3), (1,)),
+    ],
+)
+def test_shapes_that_do_not_fit_raise(call):
+    """Before a kernel sees them."""
+    with pytest.raises(RuntimeError, match=r"\d"):
+        call()
+
+
+def test_a_convolution_without_samples():
+    x, w = rl.zeros(0, 2, 4, 4, requires_grad=True), rl.ones(3, 2, 3, 3, requires_grad=True)
+    y = nn.functional.conv2d(x, w)
+    assert y.shape == (0, 3, 2, 2)
+    y.sum().backward()
+    assert x.grad.shape == x.shape
+    assert not w.grad.any()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64, 130])
+def test_large_convolutions_in_parts(batch):
+    """Work that is cut for several cores, and batches that no group of samples divides."""
+    generator = np.random.default_rng(0)
+    arrays = [generator.normal(size=s).astype(np.float32) for s in ((batch, 8, 12, 12), (16, 8, 3, 3), (16,))]
+    x, w, b = (rl.tensor(a, requires_grad=True) for a in arrays)
+    y = nn.functional.conv2d(x, w, b, padding=1)
+    cotangent = generator.normal(size=y.shape).astype(np.float32)
+    y.backward(rl.tensor(cotangent))
+    wide, weight, bias, g = (a.astype(np.float64) for a in (*arrays, cotangent))
+    padded = np.pad(wide, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    assert_close(y.detach(), np.einsum("nchwij,fcij->nfhw", windows, weight, optimize=True) + bias[:, None, None])
+    assert_close(w.grad, np.einsum("nchwij,nfhw->fcij", windows, g, optimize=True))
+    assert_close(b.grad, g.sum((0, 2, 3)))
+    back = np.lib.stride_tricks.sliding_window_view(np.pad(g, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
+    assert_close(x.grad, np.einsum("nfhwij,fcij->nchw", back, weight[:, :, ::-1, ::-1], optimize=True))

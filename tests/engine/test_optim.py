@@ -146,6 +146,8 @@ def test_step_returns_the_closures_loss():
         ("Adam", {"betas": (1.0, 0.9)}),
         ("Adam", {"betas": (0.9, -0.1)}),
         ("AdamW", {"eps": -1.0}),
+        ("RMSprop", {"alpha": -0.1}),
+        ("Adagrad", {"lr_decay": -0.1}),
     ],
 )
 def test_senseless_settings_raise(kind, settings):
@@ -165,3 +167,20 @@ def test_senseless_parameters_raise():
         rl.optim.SGD([1.0], lr=0.1)
     with pytest.raises((RuntimeError, ValueError)):
         rl.optim.SGD([p], lr=0.1).load_state_dict(rl.optim.SGD([p, rl.nn.Parameter(rl.ones(1))], lr=0.1).state_dict())
+
+
+def test_a_group_may_have_momentum_alone():
+    """State is made by a group's own settings: without, a launch would take the parameter for its velocity."""
+    plain, moving = rl.nn.Parameter(rl.ones(2)), rl.nn.Parameter(rl.ones(2))
+    optimizer = rl.optim.SGD([{"params": [plain]}, {"params": [moving], "momentum": 0.5}], lr=0.1)
+    run(optimizer, lambda: (plain + moving).sum(), 2)
+    assert_close(plain.detach(), [0.8, 0.8])
+    assert_close(moving.detach(), [0.75, 0.75])
+    assert "momentum_buffer" not in optimizer.state[plain]
+
+
+def test_pytorchs_implementation_choices_are_accepted_and_others_are_not():
+    p = rl.nn.Parameter(rl.ones(1))
+    rl.optim.Adam([p], foreach=True, fused=False)
+    with pytest.raises(TypeError, match="learning_rate"):
+        rl.optim.SGD([p], learning_rate=0.1)

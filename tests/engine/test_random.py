@@ -172,3 +172,89 @@ def test_samples_are_leaves():
     assert x.grad.tolist() == [[1.0] * 3] * 2
     assert rl.rand_like(x).shape == rl.randn_like(x).shape == (2, 3)
     assert not rl.rand_like(x).requires_grad
+
+
+# --- draws from weights, noise, masks --------------------------------------------------------------------------------
+
+
+def test_multinomial_without_replacement():
+    """Every row is a set of distinct classes of positive weight, and the first draw has the right frequencies."""
+    weights = rl.tensor([0.1, 0.0, 0.6, 0.3]).expand(20_000, 4)
+    draws = rl.multinomial(weights, 3, generator=rl.Generator(2)).numpy()
+    assert (np.sort(draws, 1) == [0, 2, 3]).all()
+    frequencies = np.bincount(draws[:, 0], minlength=4) / len(draws)
+    np.testing.assert_allclose(frequencies, [0.1, 0, 0.6, 0.3], atol=0.015)
+    # the second after class 2: 0.1 to 0.3
+    second = draws[draws[:, 0] == 2, 1]
+    np.testing.assert_allclose((second == 3).mean(), 0.75, atol=0.02)
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [-1.0, 2.0], [float("nan"), 1.0], [float("inf"), 1.0]])
+def test_multinomial_refuses_weights_that_are_no_distribution(weights):
+    draw = rl.compile(lambda w: rl.multinomial(w, 1))
+    for call in (lambda w: rl.multinomial(w, 1), draw):
+        with pytest.raises(ArithmeticError, match="weight"):
+            call(rl.tensor(weights))
+
+
+def test_a_replay_refuses_them_too():
+    generator = rl.Generator(1)
+    draw = rl.compile(lambda w: rl.multinomial(w, 1, generator=generator))
+    assert draw(rl.tensor([0.0, 1.0])).item() == 1
+    with pytest.raises(ArithmeticError, match="negative"):
+        draw(rl.tensor([-1.0, 1.0]))
+    assert draw(rl.tensor([1.0, 0.0])).item() == 0
+
+
+def test_too_many_distinct_draws_are_refused():
+    with pytest.raises(RuntimeError, match="4"):
+        rl.multinomial(rl.ones(3), 4)
+    with pytest.raises(ArithmeticError, match="few"):
+        rl.multinomial(rl.tensor([1.0, 0.0, 0.0]), 2)
+
+
+def test_normal_of_tensors_and_numbers():
+    mean, std = rl.tensor([0.0, 10.0]).expand(20_000, 2), rl.tensor([1.0, 0.1])
+    values = rl.normal(mean, std, generator=rl.Generator(3)).numpy()
+    np.testing.assert_allclose(values.mean(0), [0, 10], atol=0.03)
+    np.testing.assert_allclose(values.std(0), [1, 0.1], rtol=0.03)
+    assert rl.normal(2.0, 0.5, (3, 4)).shape == (3, 4)
+
+
+def test_methods_that_draw():
+    x = rl.empty(20_000)
+    assert x.uniform_(1.0, 3.0, generator=rl.Generator(1)) is x
+    np.testing.assert_allclose([x.min().item(), x.max().item()], [1, 3], atol=1e-3)
+    np.testing.assert_allclose(x.normal_(1.0, 2.0).numpy().std(), 2.0, rtol=0.05)
+    np.testing.assert_allclose(x.exponential_(2.0).numpy().mean(), 0.5, rtol=0.05)
+    np.testing.assert_allclose(x.bernoulli_(0.3).numpy().mean(), 0.3, atol=0.02)
+
+
+def test_dropout_scales_what_it_keeps():
+    x = rl.ones(100, 100, requires_grad=True)
+    y = rl.nn.functional.dropout(x, 0.3, generator=rl.Generator(1))
+    y.sum().backward()
+    array = y.detach().numpy()
+    assert set(np.unique(array)) == {np.float32(0.0), np.float32(1.0 / 0.7)}
+    np.testing.assert_allclose((array > 0).mean(), 0.7, atol=0.02)
+    np.testing.assert_array_equal(x.grad.numpy(), array)
+    assert rl.nn.functional.dropout(x, 0.3, training=False) is x
+    assert not rl.nn.functional.dropout(x, 1.0).any()
+    with pytest.raises(ValueError, match=r"1\.5"):
+        rl.nn.functional.dropout(x, 1.5)
+
+
+def test_a_recorded_dropout_draws_anew_and_follows_the_mode():
+    layer = rl.nn.Dropout(0.5, generator=rl.Generator(4))
+    run = rl.compile(layer)
+    first, second = run(rl.ones(64)).numpy(), run(rl.ones(64)).numpy()
+    assert (first != second).any()
+    layer.eval()
+    assert (run(rl.ones(64)).numpy() == 1.0).all()
+
+
+def test_gumbel_softmax_samples_the_distribution():
+    logits = rl.tensor([0.1, 0.2, 0.7]).log().expand(20_000, 3)
+    hard = rl.nn.functional.gumbel_softmax(logits, hard=True, generator=rl.Generator(5)).numpy()
+    np.testing.assert_allclose(hard.sum(1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(hard.mean(0), [0.1, 0.2, 0.7], atol=0.015)

@@ -230,6 +230,17 @@ def logaddexp(a: Any, b: Any) -> "Tensor":
     return maximum(a, b) + softplus_plain(-absolute(a - b))
 
 
+def hypot(a: Any, b: Any) -> "Tensor":
+    """sqrt(a^2 + b^2)."""
+    return (a * a + b * b).sqrt()
+
+
+def logit(x: Any, eps: float | None = None) -> "Tensor":
+    """log(x / (1 - x)), of x cut off at eps and 1 - eps if given."""
+    x = x if eps is None else clamp(x, eps, 1.0 - eps)
+    return log(x / (1.0 - x))
+
+
 def xlogy(a: Any, b: Any) -> "Tensor":
     """a * log(b), and 0 where a is 0."""
     a, b = promote(a, b)

@@ -7,7 +7,7 @@ from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import arange, full, full_like, tensor, zeros_like
-from rl_lab.engine.ops.indexing import index_select
+from rl_lab.engine.ops.gathering import index_select
 from rl_lab.engine.ops.layout import cat, embed, expand, narrow, permute, reshape, shape_argument, split, unsqueeze
 from rl_lab.engine.ops.operands import broadcast_shape, normal_dim
 from rl_lab.engine.tape import attach
@@ -149,6 +149,19 @@ def unfold(x: Any, dimension: int, size: int, step: int) -> "Tensor":
     return movedim(reshape(rows, (*x.shape[:dim], count, size, *x.shape[dim + 1 :])), dim + 1, -1)
 
 
+def diff(x: Any, n: int = 1, dim: int = -1) -> "Tensor":
+    """The differences of neighbours along ``dim``, n times."""
+    for _ in range(n):
+        size = x.shape[normal_dim(dim, x.dim())]
+        x = narrow(x, dim, 1, max(size - 1, 0)) - narrow(x, dim, 0, max(size - 1, 0)) if size else x
+    return x
+
+
+def ravel(x: Any) -> "Tensor":
+    """All elements as a vector."""
+    return reshape(x, -1)
+
+
 # --- diagonals and triangles -----------------------------------------------------------------------------------------
 
 
@@ -240,7 +253,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
 
     ``mode`` 'constant' fills with ``value``, 'reflect', 'replicate' and 'circular' repeat elements; negative numbers cut off.
     """
-    amounts = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
+    amounts = list(zip(pad[::2], pad[1::2], strict=False))
     if len(pad) % 2 or len(amounts) > input.dim():
         raise ShapeError(f"pad takes two numbers for each of at most {input.dim()} dimensions, got {list(pad)}")
     if mode not in ("constant", "reflect", "replicate", "circular"):
@@ -280,4 +293,4 @@ class ArrangementMethods:
     repeat, tile, repeat_interleave, flip, roll, movedim = repeat, tile, repeat_interleave, flip, roll, movedim
     moveaxis, unflatten, unfold, tensor_split = movedim, unflatten, unfold, tensor_split
     diagonal, diag, diag_embed, tril, triu, trace = diagonal, diag, diag_embed, tril, triu, trace
-    broadcast_to = broadcast_to
+    broadcast_to, diff, ravel = broadcast_to, diff, ravel

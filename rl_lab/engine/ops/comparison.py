@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as kernels
@@ -76,3 +77,20 @@ def _test(kernel: Primitive) -> Callable[[Any], Any]:
 
 
 isnan, isinf, isfinite = map(_test, (kernels.isnan, kernels.isinf, kernels.isfinite))
+
+
+def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> "Tensor":
+    """Where |a - b| <= atol + rtol * |b|; infinities are close to themselves, NaN to NaN with ``equal_nan``."""
+    with tape.no_grad():
+        close = logical_or(eq(a, b), logical_and(le((a - b).abs(), atol + rtol * b.abs()), isfinite(b)))
+        return logical_or(close, logical_and(isnan(a), isnan(b))) if equal_nan else close
+
+
+def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all elements are close."""
+    return bool(isclose(a, b, rtol, atol, equal_nan).all())
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether shapes and all elements are equal."""
+    return a.shape == b.shape and bool(eq(a, b).all())

@@ -8,7 +8,7 @@ from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import convolution as kernels
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.launch import launch, launch_parts
-from rl_lab.engine.ops.indexing import scatter_sum
+from rl_lab.engine.ops.gathering import scatter_sum
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
 from rl_lab.engine.ops.operands import elementwise_into

@@ -113,6 +113,16 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> "Tensor":
     return softplus_plain(x) if beta == 1.0 else softplus_plain(x * beta) / beta
 
 
+def exp2(x: Any) -> "Tensor":
+    """2 ** x."""
+    return exp(as_float(x) * math.log(2.0))
+
+
+def log10(x: Any) -> "Tensor":
+    """The logarithm to base 10."""
+    return log(x) / math.log(10.0)
+
+
 def mish(x: Any) -> "Tensor":
     """x * tanh(softplus(x)) (Misra 2019)."""
     return x * tanh(softplus_plain(x))

@@ -1,317 +1,37 @@
-"""Indexing with slices, integers, tensors and masks; gather and scatter."""
+"""Indexing with slices, integers, tensors and masks."""
 
 import math
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
-from rl_lab.engine.errors import DtypeError, NumericalError, RecordingError, ShapeError
+from rl_lab.engine.errors import DtypeError, RecordingError
 from rl_lab.engine.kernels import indexing as kernels
-from rl_lab.engine.launch import launch, recorder, user_line
-from rl_lab.engine.memory import Storage
+from rl_lab.engine.launch import recorder, user_line
 from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.ops.gathering import (
+    add_rows,
+    gather,
+    index_add,
+    index_select,
+    launch_checked,
+    scatter,
+    scatter_add,
+    take_along_dim,
+    take_rows,
+    three_parts,
+)
 from rl_lab.engine.ops.layout import cat as concatenate
 from rl_lab.engine.ops.layout import copy_, narrow, select
-from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand
+from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, operand
 from rl_lab.engine.ops.operators import write_in_place
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import TensorCore, empty, new
+from rl_lab.engine.tensor import TensorCore, empty
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
-
-
-BAD_WEIGHT, FEW_WEIGHTS = 2, 3
-
-
-class IndexStatus:
-    """Where kernels report an index outside its axis (1, the index, the axis' size) or weights that they cannot draw from.
-
-    Each program has its own.
-    """
-
-    def __init__(self) -> None:
-        self.words = np.zeros(3, np.int64)
-        self.tensor = new(Storage.over(self.words), (3,), None, 0, int64)
-
-    def check(self) -> None:
-        """IndexError if a kernel reported one, NumericalError if it could not draw from weights."""
-        if self.words[0]:
-            flag, index, size = (int(word) for word in self.words)
-            self.words[0] = 0
-            if flag == BAD_WEIGHT:
-                raise NumericalError("multinomial: a weight is negative, infinite or NaN")
-            if flag == FEW_WEIGHTS:
-                raise NumericalError("multinomial: too few weights of a row are positive")
-            raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")
-
-
-class _ThreadStatus(threading.local, IndexStatus):
-    """Each thread has its own for what it launches itself."""
-
-
-_status = _ThreadStatus()
-
-
-def launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
-    """Launch a kernel that takes an index, with a status after its tensors, and raise if it reported one out of bounds."""
-    recording = recorder()
-    status = _status if recording is None else recording.status
-    launch(primitive, (*tensors, status.tensor), numbers)
-    status.check()
-
-
-def _three_parts(x: Any, dim: int) -> tuple[int, int, int]:
-    return math.prod(x.shape[:dim]), x.shape[dim] if x.shape else 1, math.prod(x.shape[dim + 1 :])
-
-
-# --- rows along one dimension ----------------------------------------------------------------------------------------
-
-_TAKE = {float32: kernels.take, int64: kernels.take_int, bool_: kernels.take_bool}
-
-
-def _take(x: Any, dim: int, index: Any, wrap: bool) -> Any:
-    """out[..., c, ...] = x[..., index[c], ...] for a vector of indices."""
-    n, r, m = _three_parts(x, dim)
-    count = index.numel()
-    out = empty((*x.shape[:dim], count, *x.shape[dim + 1 :]), x.dtype)
-    with tape.no_grad():
-        source, index = x.contiguous(), index.contiguous()
-    launch_checked(_TAKE[x.dtype], (out, source, index), (n, r, m, count, int(wrap)))
-    return attach(out, _take_rule, (x,), (index,), (x.shape, dim, wrap))
-
-
-def _take_rule(g, node):
-    (index,), (shape, dim, wrap) = node.saved, node.context
-    return _take_add(g, shape, dim, index, wrap)
-
-
-def _take_add(g: Any, shape: tuple[int, ...], dim: int, index: Any, wrap: bool) -> Any:
-    out = empty(shape)
-    n, r, m = _three_parts(out, dim)
-    with tape.no_grad():
-        out.zero_()
-        source = g.contiguous()
-    launch_checked(kernels.take_add, (out, source, index), (n, r, m, index.numel(), int(wrap)))
-    return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
-
-
-def _take_add_rule(g, node):
-    (index,), (dim, wrap) = node.saved, node.context
-    return _take(g, dim, index, wrap)
-
-
-def _check_index(index: Any, name: str) -> None:
-    if index.dtype is not int64:
-        raise IndexError(f"{name} expects an int64 index, got {index.dtype.name}")
-
-
-def index_select(x: Any, dim: int, index: Any) -> "Tensor":
-    """The places along ``dim`` that a vector of indices names."""
-    _check_index(index, "index_select")
-    if index.dim() > 1:
-        raise IndexError(f"index_select expects a vector of indices, got shape {list(index.shape)}")
-    return _take(x, normal_dim(dim, x.dim()), index.reshape(-1), wrap=False)
-
-
-# --- gather and scatter ----------------------------------------------------------------------------------------------
-
-
-def _check_gather(name: str, x: Any, dim: int, index: Any) -> None:
-    _check_index(index, name)
-    if index.dim() != x.dim():
-        raise ShapeError(f"{name}: index of shape {list(index.shape)} and tensor of shape {list(x.shape)} differ in rank")
-    for d in range(x.dim()):
-        if d != dim and index.shape[d] > x.shape[d]:
-            raise ShapeError(
-                f"{name}: index of shape {list(index.shape)} exceeds shape {list(x.shape)} apart from dimension {dim}"
-            )
-
-
-def _cut(x: Any, dim: int, shape: tuple[int, ...]) -> Any:
-    """x cut down to the index' sizes except along ``dim``."""
-    for d, size in enumerate(shape):
-        if d != dim and x.shape[d] != size:
-            x = narrow(x, d, 0, size)
-    return x
-
-
-def gather(x: Any, dim: int, index: Any) -> "Tensor":
-    """out[i][j][k] = x[index[i][j][k]][j][k] for dim 0, and so on for the others; negative indices are errors."""
-    dim = normal_dim(dim, x.dim())
-    _check_gather("gather", x, dim, index)
-    return _gather(_cut(x, dim, index.shape), dim, index)
-
-
-def _gather(x: Any, dim: int, index: Any) -> Any:
-    n, r, m = _three_parts(x, dim)
-    out = empty(index.shape, x.dtype if x.dtype is not bool_ else int64)
-    with tape.no_grad():
-        source, index = x.contiguous(), index.contiguous()
-    kernel = kernels.gather if x.dtype is float32 else kernels.gather_int
-    if x.dtype is bool_:
-        source = source.to(int64)
-    launch_checked(kernel, (out, source, index), (n, r, m, index.shape[dim] if index.shape else 1))
-    return attach(out.to(x.dtype), _gather_rule, (x,), (index,), (x.shape, dim))
-
-
-def _gather_rule(g, node):
-    (index,), (shape, dim) = node.saved, node.context
-    return _scatter_add(None, shape, dim, index, g)
-
-
-def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: Any) -> Any:
-    """A copy of x (zeros if None) with the source added at the index."""
-    if x is None:
-        out = empty(shape)
-        with tape.no_grad():
-            out.zero_()
-    else:
-        with tape.no_grad():
-            out = x.clone()
-    n, r, m = _three_parts(out, dim)
-    with tape.no_grad():
-        values, index = source.contiguous(), index.contiguous()
-    launch_checked(kernels.scatter_add, (out, values, index), (n, r, m, index.shape[dim] if index.shape else 1))
-    if x is None:
-        return attach(out, _scatter_rule, (source,), (index,), dim)
-    return attach(out, _scatter_add_rule, (x, source), (index,), dim)
-
-
-def _scatter_rule(g, node):
-    return _gather(g, node.context, node.saved[0])
-
-
-def _scatter_add_rule(g, node):
-    return g if node.wants(0) else None, _gather(g, node.context, node.saved[0]) if node.wants(1) else None
-
-
-def scatter_sum(shape: tuple[int, ...], dim: int, index: Any, source: Any) -> Any:
-    """Zeros of ``shape`` with the source added at the index: the gradient of `gather`."""
-    return _scatter_add(None, shape, dim, index, source)
-
-
-def scatter_add(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
-    """x with ``source`` added where `gather` with the same index would read; repeated indices add up."""
-    dim = normal_dim(dim, x.dim())
-    _check_gather("scatter_add", x, dim, index)
-    if any(d != dim and index.shape[d] != x.shape[d] for d in range(x.dim())):
-        raise ShapeError(
-            f"scatter_add: index of shape {list(index.shape)} must have the sizes of {list(x.shape)} apart from {dim}"
-        )
-    for d, size in enumerate(index.shape):
-        source = narrow(source, d, 0, size)
-    return _scatter_add(x, x.shape, dim, index, source)
-
-
-def _scatter_rule_of_values(g, node):
-    (index,), dim = node.saved, node.context
-    to_x = to_source = None
-    if node.wants(0):
-        to_x = _scatter(g, dim, index, constant(0.0).expand(index.shape))
-    if node.wants(1):
-        to_source = _gather(_cut(g, dim, index.shape), dim, index)
-    return to_x, to_source
-
-
-def _scatter(x: Any, dim: int, index: Any, source: Any) -> Any:
-    region = _cut(x, dim, index.shape)
-    with tape.no_grad():
-        kind = int64 if x.dtype is bool_ else x.dtype
-        out = region.to(kind).clone() if region.dtype is kind else region.to(kind)
-        values, places = source.to(kind).contiguous(), index.contiguous()
-    n, r, m = _three_parts(out, dim)
-    kernel = kernels.scatter if kind is float32 else kernels.scatter_int
-    launch_checked(kernel, (out, values, places), (n, r, m, index.shape[dim] if index.shape else 1))
-    out = out.to(x.dtype)
-    if region is not x:
-        with tape.no_grad():
-            whole = x.clone()
-            part = whole
-            for d, size in enumerate(index.shape):
-                part = narrow(part, d, 0, size) if d != dim else part
-            copy_(part, out)
-        out = whole
-    return attach(out, _scatter_rule_of_values, (x, source), (index,), dim)
-
-
-def scatter(x: Any, dim: int, index: Any, src: Any = None, *, value: Any = None) -> "Tensor":
-    """x with ``src`` (a tensor or a number) written where `gather` with the same index would read."""
-    src = value if src is None else src
-    dim = normal_dim(dim, x.dim())
-    _check_gather("scatter", x, dim, index)
-    source = operand(src, x)
-    if source.dtype is not x.dtype:
-        if isinstance(src, TensorCore):
-            raise DtypeError(f"scatter: the source is {source.dtype.name}, the tensor is {x.dtype.name}")
-        source = source.to(x.dtype)
-    if not isinstance(src, TensorCore):
-        source = source.expand(index.shape)
-    for d, size in enumerate(index.shape):
-        source = narrow(source, d, 0, size)
-    return _scatter(x, dim, index, source)
-
-
-def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> "Tensor":
-    """`gather`, with everything but ``dim`` broadcast; of the flattened tensor without ``dim``."""
-    if dim is None:
-        return gather(x.reshape(-1), 0, indices.reshape(-1))
-    dim = normal_dim(dim, x.dim())
-    shape = broadcast_shape(*[(*t.shape[:dim], 1, *t.shape[dim + 1 :]) for t in (x, indices)])
-    sizes = [(*shape[:dim], t.shape[dim], *shape[dim + 1 :]) for t in (x, indices)]
-    return gather(x.expand(sizes[0]), dim, indices.expand(sizes[1]))
-
-
-def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> "Tensor":
-    """x with ``alpha * source`` added at the places of ``index`` along ``dim``; repeated indices add up."""
-    dim = normal_dim(dim, x.dim())
-    _check_index(index, "index_add")
-    if index.dim() > 1 or source.shape != (*x.shape[:dim], index.numel(), *x.shape[dim + 1 :]):
-        raise ShapeError(
-            f"index_add: index of shape {list(index.shape)} and source of shape {list(source.shape)} do not fit {list(x.shape)}"
-        )
-    added = _take_add(source if alpha == 1 else source * alpha, x.shape, dim, index.reshape(-1), wrap=False)
-    return x + added
-
-
-def index_fill(x: Any, dim: int, index: Any, value: Any) -> "Tensor":
-    """x with one value at the places of ``index`` along ``dim``."""
-    dim = normal_dim(dim, x.dim())
-    shape = (*x.shape[:dim], index.numel(), *x.shape[dim + 1 :])
-    return _with_rows(x, dim, index.reshape(-1), operand(value, x).to(x.dtype).expand(shape))
-
-
-def index_copy(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
-    """x with ``source`` at the places of ``index`` along ``dim``."""
-    return _with_rows(x, normal_dim(dim, x.dim()), index.reshape(-1), source)
-
-
-def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> "Tensor":
-    """Rows of weight (count, size) at integers of any shape; the gradient skips row ``padding_idx``."""
-    _check_index(input, "embedding")
-    if weight.dim() != 2:
-        raise ShapeError(f"embedding takes a matrix of weights, got shape {list(weight.shape)}")
-    if padding_idx is not None:
-        place = padding_idx % weight.shape[0]
-        kept = weight.detach()[place : place + 1]
-        weight = concatenate([weight[:place], kept, weight[place + 1 :]])
-    rows = _take(weight, 0, input.reshape(-1), wrap=False)
-    return rows.reshape((*input.shape, weight.shape[1]))
-
-
-def one_hot(index: Any, num_classes: int = -1) -> "Tensor":
-    """1 at the index and 0 elsewhere along a new last dimension, in int64."""
-    _check_index(index, "one_hot")
-    classes = int(index.max()) + 1 if num_classes == -1 else num_classes
-    out = empty((*index.shape, classes), int64)
-    launch_checked(kernels.one_hot, (out, index.contiguous()), (index.numel(), classes))
-    return out
-
-
-# --- x[...] ----------------------------------------------------------------------------------------------------------
 
 
 def _nonzero_vectors(mask: Any) -> list[Any]:
@@ -430,7 +150,7 @@ def getitem(x: Any, key: Any) -> "Tensor":
     if not tensors:
         return x
     rows, positions, shape, (place,) = _flat_rows(x, tensors)
-    out = _take(rows, place, positions, wrap=True)
+    out = take_rows(rows, place, positions, wrap=True)
     return out.reshape((*out.shape[:place], *shape, *out.shape[place + 1 :]))
 
 
@@ -439,7 +159,7 @@ def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
     with tape.no_grad():
         out = x.clone()
         source = values.contiguous()
-    n, r, m = _three_parts(out, place)
+    n, r, m = three_parts(out, place)
     kernel = kernels.put if x.dtype is float32 else kernels.put_int
     launch_checked(kernel, (out, source, positions), (n, r, m, positions.numel(), 1))
     return attach(out, _with_rows_rule, (x, values), (positions,), place)
@@ -452,7 +172,7 @@ def _with_rows_rule(g, node):
         shape = (*g.shape[:place], positions.numel(), *g.shape[place + 1 :])
         to_x = _with_rows(g, place, positions, tensor(0.0).expand(shape))
     if node.wants(1):
-        to_values = _take(g, place, positions, wrap=True)
+        to_values = take_rows(g, place, positions, wrap=True)
     return to_x, to_values
 
 
@@ -499,7 +219,7 @@ def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> "
         rows, positions, shape, (place,) = _flat_rows(old, tensors)
         full = (*rows.shape[:place], *shape, *rows.shape[place + 1 :])
         flat = (*rows.shape[:place], positions.numel(), *rows.shape[place + 1 :])
-        added = _take_add(values.expand(full).reshape(flat), rows.shape, place, positions, wrap=True)
+        added = add_rows(values.expand(full).reshape(flat), rows.shape, place, positions, wrap=True)
         return _unflat_rows(rows + added, old, tensors)
 
     return write_in_place(target, compute, None, (values,))
@@ -511,6 +231,18 @@ def nonzero(x: Any, *, as_tuple: bool = False) -> Any:
     if as_tuple:
         return tuple(vectors)
     return concatenate([v.reshape(-1, 1) for v in vectors], 1) if vectors else tensor(np.zeros((int(bool(x)), 0), np.int64))
+
+
+def index_fill(x: Any, dim: int, index: Any, value: Any) -> "Tensor":
+    """x with one value at the places of ``index`` along ``dim``."""
+    dim = normal_dim(dim, x.dim())
+    shape = (*x.shape[:dim], index.numel(), *x.shape[dim + 1 :])
+    return _with_rows(x, dim, index.reshape(-1), operand(value, x).to(x.dtype).expand(shape))
+
+
+def index_copy(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
+    """x with ``source`` at the places of ``index`` along ``dim``."""
+    return _with_rows(x, normal_dim(dim, x.dim()), index.reshape(-1), source)
 
 
 def masked_select(x: Any, mask: Any) -> "Tensor":

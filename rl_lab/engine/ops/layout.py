@@ -289,13 +289,69 @@ def select(x: Any, dim: int, index: int) -> "Tensor":
     return squeeze(narrow(x, dim, index % x.shape[dim], 1), dim)
 
 
+class Parts:
+    """Gradients of the parts into which a tensor was divided, by number: added part by part and joined at the end.
+
+    Each as a whole tensor of zeros but for its part would cost the square of their number.
+    """
+
+    __slots__ = ("gradients",)
+
+    def __init__(self, gradients: dict[int, Any]):
+        self.gradients = gradients
+
+    def __add__(self, other: "Parts") -> "Parts":
+        result = dict(self.gradients)
+        for number, gradient in other.gradients.items():
+            result[number] = result[number] + gradient if number in result else gradient
+        return Parts(result)
+
+
+def _part_rule(g, node):
+    return Parts({node.context: g})
+
+
+def _parts_rule(parts, node):
+    shapes, dim = node.context
+    given = parts.gradients
+    return cat([given[k] if k in given else _zeros(shape) for k, shape in enumerate(shapes)], dim)
+
+
+def _zeros(shape: Shape) -> Any:
+    with tape.no_grad():
+        return empty(shape).zero_()  # type: ignore[attr-defined]
+
+
+def _divided(x: Any, sizes: Sequence[int], dim: int) -> list[Any]:
+    """Views of consecutive sizes along ``dim``."""
+    parts, start = [], 0
+    if not (modes.grad and x.requires_grad and len(sizes) > 1):
+        for size in sizes:
+            parts.append(narrow(x, dim, start, size))
+            start += size
+        return parts
+    shapes = [(*x.shape[:dim], size, *x.shape[dim + 1 :]) for size in sizes]
+    whole = attach(view(x, x.shape, x.strides, x.offset), _parts_rule, (x,), context=(shapes, dim))
+    strides = x.stride()
+    for number, shape in enumerate(shapes):
+        part = view(whole, shape, strides, x.offset + start * strides[dim])
+        parts.append(attach(part, _part_rule, (whole,), context=number))
+        start += shape[dim]
+    return parts
+
+
 def unbind(x: Any, dim: int = 0) -> "tuple[Tensor, ...]":
-    return tuple([select(x, dim, i) for i in range(x.shape[normal_dim(dim, x.dim())])])
+    """Views of each place along ``dim``, without that dimension."""
+    dim = normal_dim(dim, x.dim())
+    if not x.shape:
+        raise ShapeError("unbind needs at least 1 dimension")
+    return tuple([squeeze(part, dim) for part in _divided(x, [1] * x.shape[dim], dim)])
 
 
 def split(x: Any, size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...]":
     """Views of ``size`` places each along ``dim`` (the last may be smaller), or of the sizes listed."""
-    total = x.shape[normal_dim(dim, x.dim())]
+    dim = normal_dim(dim, x.dim())
+    total = x.shape[dim]
     if isinstance(size, int):
         if size <= 0:
             raise ValueError(f"split size must be positive, got {size}")
@@ -304,11 +360,7 @@ def split(x: Any, size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...
         sizes = list(size)
         if sum(sizes) != total:
             raise ShapeError(f"split sizes {sizes} do not add up to {total}, the size of dimension {dim}")
-    parts, start = [], 0
-    for length in sizes:
-        parts.append(narrow(x, dim, start, length))
-        start += length
-    return tuple(parts)
+    return tuple(_divided(x, sizes, dim))
 
 
 def chunk(x: Any, chunks: int, dim: int = 0) -> "tuple[Tensor, ...]":
@@ -377,7 +429,7 @@ class LayoutMethods:
 
     shape: Shape
     clone, contiguous, reshape, permute, transpose, expand = clone, contiguous, reshape, permute, transpose, expand
-    swapaxes = transpose
+    swapaxes = swapdims = transpose
     view = view_as_shape
     squeeze, unsqueeze, flatten, narrow, select, unbind, split, chunk = (
         squeeze,

@@ -19,8 +19,10 @@ from rl_lab.engine.ops.arithmetic import (
     floor_divide,
     fmod,
     heaviside,
+    hypot,
     lerp,
     logaddexp,
+    logit,
     masked_fill,
     maximum,
     minimum,
@@ -33,13 +35,16 @@ from rl_lab.engine.ops.arithmetic import (
     xlogy,
 )
 from rl_lab.engine.ops.comparison import (
+    allclose,
     bitwise_and,
     bitwise_not,
     bitwise_or,
     bitwise_xor,
     eq,
+    equal,
     ge,
     gt,
+    isclose,
     isfinite,
     isinf,
     isnan,
@@ -61,12 +66,14 @@ from rl_lab.engine.ops.elementwise import (
     cosh,
     erf,
     exp,
+    exp2,
     expm1,
     floor,
     frac,
     log,
     log1p,
     log2,
+    log10,
     neg,
     reciprocal,
     relu,
@@ -164,6 +171,9 @@ class ElementwiseMethods:
     addcmul, addcdiv, nan_to_num, masked_fill = map(_method, (addcmul, addcdiv, nan_to_num, masked_fill))
     maximum, minimum, remainder, floor_divide, lerp = map(_method, (maximum, minimum, remainder, floor_divide, lerp))
     clamp = clip = _method(clamp)
+    hypot, logit, exp2, log10 = map(_method, (hypot, logit, exp2, log10))
+    isclose, allclose, equal = map(_method, (isclose, allclose, equal))
+    bitwise_and, bitwise_or, bitwise_xor, bitwise_not = map(_method, (bitwise_and, bitwise_or, bitwise_xor, bitwise_not))
     eq, ne, lt, le, gt, ge = map(_method, (eq, ne, lt, le, gt, ge))
     logical_and, logical_or, logical_xor, logical_not = map(_method, (logical_and, logical_or, logical_xor, logical_not))
     isnan, isinf, isfinite = map(_method, (isnan, isinf, isfinite))
@@ -240,6 +250,12 @@ class ElementwiseMethods:
 
     def clamp_min(self, min: Any) -> "Tensor":
         return clamp(self, min=min)
+
+    def clamp_min_(self, min: Any) -> "Tensor":
+        return self.clamp_(min=min)
+
+    def clamp_max_(self, max: Any) -> "Tensor":
+        return self.clamp_(max=max)
 
     def clamp_max(self, max: Any) -> "Tensor":
         return clamp(self, max=max)

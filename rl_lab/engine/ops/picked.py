@@ -8,7 +8,7 @@ from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import indexing as kernels
 from rl_lab.engine.launch import launch
-from rl_lab.engine.ops.indexing import launch_checked
+from rl_lab.engine.ops.gathering import launch_checked
 from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import empty

@@ -6,6 +6,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.kernels import recurrent as kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.layout import stack
+from rl_lab.engine.ops.matmul import linear
 from rl_lab.engine.ops.operands import differentiate
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import empty
@@ -67,3 +68,15 @@ def gru_gates(zi: Any, zh: Any, h: Any) -> "Tensor":
     out, gates = empty(h.shape), empty(zi.shape)
     launch(kernels.gru_cell, (out, gates, from_x, from_h, before), h.shape)
     return attach(out, _gru_rule, (zi, zh, h), (zi, zh, h, gates))
+
+
+def lstm_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> "tuple[Tensor, Tensor]":
+    """The new (h, c) of a long short-term memory (Hochreiter and Schmidhuber 1997) from x (n, inputs) and hx = (h, c)."""
+    h, c = hx
+    h, c = lstm_gates(linear(input, w_ih, b_ih) + linear(h, w_hh, b_hh), c).unbind(0)
+    return h, c
+
+
+def gru_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> "Tensor":
+    """The new h of a gated recurrent unit (Cho et al. 2014) from x (n, inputs) and hx = h."""
+    return gru_gates(linear(input, w_ih, b_ih), linear(hx, w_hh, b_hh), hx)

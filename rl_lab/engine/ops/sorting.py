@@ -10,7 +10,7 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.creation import full
-from rl_lab.engine.ops.indexing import gather
+from rl_lab.engine.ops.gathering import gather
 from rl_lab.engine.ops.operands import normal_dim
 from rl_lab.engine.ops.reduction import Extremes
 from rl_lab.engine.tensor import empty

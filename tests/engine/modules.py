@@ -1,0 +1,128 @@
+"""Modules and schedules, built and run in either library: ``t`` is rl_lab in the tests and torch where the answers are recorded."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+# --- modules ---------------------------------------------------------------------------------------------------------
+
+MODULES: dict[str, tuple[Callable, list[tuple[int, ...]]]] = {
+    "Linear": (lambda nn: nn.Linear(3, 2), [(4, 3)]),
+    "Bilinear": (lambda nn: nn.Bilinear(3, 2, 4), [(5, 3), (5, 2)]),
+    "Conv1d": (lambda nn: nn.Conv1d(2, 3, 3, padding=1), [(2, 2, 6)]),
+    "Conv2d": (lambda nn: nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2), [(3, 2, 5, 6)]),
+    "ConvTranspose2d": (lambda nn: nn.ConvTranspose2d(2, 3, 3, stride=2), [(2, 2, 3, 3)]),
+    "MaxPool2d": (lambda nn: nn.MaxPool2d(3, 2, 1, ceil_mode=True), [(2, 2, 6, 5)]),
+    "AvgPool2d": (lambda nn: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), [(2, 2, 6, 5)]),
+    "MaxPool1d": (lambda nn: nn.MaxPool1d(3, 2), [(2, 2, 7)]),
+    "AvgPool1d": (lambda nn: nn.AvgPool1d(3, 2, 1), [(2, 2, 7)]),
+    "AdaptiveAvgPool2d": (lambda nn: nn.AdaptiveAvgPool2d(1), [(2, 2, 3, 4)]),
+    "LayerNorm": (lambda nn: nn.LayerNorm((2, 5)), [(3, 2, 5)]),
+    "RMSNorm": (lambda nn: nn.RMSNorm(5), [(3, 5)]),
+    "GroupNorm": (lambda nn: nn.GroupNorm(2, 4), [(2, 4, 3)]),
+    "BatchNorm1d": (lambda nn: nn.BatchNorm1d(3), [(6, 3)]),
+    "BatchNorm1d averaged": (lambda nn: nn.BatchNorm1d(3, momentum=None), [(6, 3, 2)]),
+    "BatchNorm1d eval": (lambda nn: nn.BatchNorm1d(3).eval(), [(6, 3)]),
+    "BatchNorm2d": (lambda nn: nn.BatchNorm2d(3, affine=False), [(2, 3, 2, 4)]),
+    "RNNCell": (lambda nn: nn.RNNCell(3, 4), [(2, 3), (2, 4)]),
+    "GRUCell": (lambda nn: nn.GRUCell(3, 4), [(2, 3), (2, 4)]),
+    "GRUCell alone": (lambda nn: nn.GRUCell(3, 4, bias=False), [(3,)]),
+    "LSTMCell": (lambda nn: nn.LSTMCell(3, 4), [(2, 3)]),
+    "RNN": (lambda nn: nn.RNN(3, 4, nonlinearity="relu"), [(5, 2, 3)]),
+    "GRU": (lambda nn: nn.GRU(3, 4, num_layers=2, batch_first=True), [(2, 5, 3)]),
+    "GRU state": (lambda nn: nn.GRU(3, 4), [(5, 2, 3), (1, 2, 4)]),
+    "LSTM": (lambda nn: nn.LSTM(3, 4, num_layers=2, bidirectional=True), [(4, 2, 3)]),
+    "LSTM alone": (lambda nn: nn.LSTM(3, 4), [(4, 3)]),
+    "MultiheadAttention": (lambda nn: nn.MultiheadAttention(4, 2, batch_first=True), [(2, 3, 4), (2, 5, 4), (2, 5, 4)]),
+    "MultiheadAttention sizes": (lambda nn: nn.MultiheadAttention(4, 2, kdim=3, vdim=5, bias=False), [(3, 2, 4), (5, 2, 3), (5, 2, 5)]),
+    "PReLU": (lambda nn: nn.PReLU(3), [(2, 3)]),
+    "Sequential": (lambda nn: nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.LayerNorm(4)), [(2, 2, 3)]),
+    "MSELoss": (lambda nn: nn.MSELoss(reduction="sum"), [(2, 3), (2, 3)]),
+    "L1Loss": (lambda nn: nn.L1Loss(), [(2, 3), (2, 3)]),
+    "SmoothL1Loss": (lambda nn: nn.SmoothL1Loss(beta=0.5), [(2, 3), (2, 3)]),
+    "HuberLoss": (lambda nn: nn.HuberLoss(delta=0.5), [(2, 3), (2, 3)]),
+    "CrossEntropyLoss": (lambda nn: nn.CrossEntropyLoss(label_smoothing=0.1), [(2, 3), (2, 3)]),
+    "BCEWithLogitsLoss": (lambda nn: nn.BCEWithLogitsLoss(), [(2, 3), (2, 3)]),
+    "KLDivLoss": (lambda nn: nn.KLDivLoss(reduction="batchmean", log_target=True), [(2, 3), (2, 3)]),
+    "PoissonNLLLoss": (lambda nn: nn.PoissonNLLLoss(), [(2, 3), (2, 3)]),
+    **{
+        name: (lambda nn, n=name, a=arguments: getattr(nn, n)(*a), [(3, 4)])
+        for name, arguments in {
+            "ReLU": (), "ReLU6": (), "Tanh": (), "Sigmoid": (), "SiLU": (), "Mish": (), "SELU": (), "Softsign": (),
+            "LogSigmoid": (), "Tanhshrink": (), "Hardsigmoid": (), "Hardswish": (), "ELU": (0.5,), "CELU": (0.5,),
+            "GELU": ("tanh",), "LeakyReLU": (0.2,), "Hardtanh": (-0.5, 0.7), "Softplus": (2.0,), "Hardshrink": (0.3,),
+            "Softshrink": (0.3,), "Threshold": (0.1, 0.2), "GLU": (1,), "Softmax": (0,), "Softmin": (1,), "LogSoftmax": (1,),
+            "Identity": (), "Unflatten": (1, (2, 2)),
+        }.items()
+    },
+}  # fmt: skip
+
+
+def tensors_in(value: Any) -> list[Any]:
+    """The tensors of a result that may be a nested tuple."""
+    return [value] if hasattr(value, "shape") else [tensor for part in value for tensor in tensors_in(part)]
+
+
+def prepared(t: Any, name: str) -> tuple[Any, list[Any]]:
+    """A module of library ``t`` with seeded values under every name of its state, and its inputs."""
+    build, shapes = MODULES[name]
+    module = build(t.nn)
+    generator = np.random.default_rng(len(name))
+    values = {}
+    for key, tensor in module.state_dict().items():
+        array = generator.uniform(-1, 1, tuple(tensor.shape)).astype(np.float32)
+        values[key] = t.tensor(abs(array) + 0.5) if key.endswith("running_var") else t.tensor(array)
+        if key.endswith("num_batches_tracked"):
+            values[key] = t.tensor(3)
+    module.load_state_dict(values)
+    return module, [t.tensor(generator.uniform(-1, 1, shape).astype(np.float32), requires_grad=True) for shape in shapes]
+
+
+def of_module(t: Any, name: str) -> list[Any]:
+    """Outputs, gradients of inputs and parameters, and buffers afterwards, as tensors of library ``t``."""
+    module, inputs = prepared(t, name)
+    outputs = tensors_in(module(*inputs))
+    generator = np.random.default_rng(1)
+    total: Any = 0.0
+    for output in outputs:
+        total = total + (output * t.tensor(generator.uniform(0.5, 1.5, tuple(output.shape)).astype(np.float32))).sum()
+    total.backward()
+    return [*outputs, *[x.grad for x in inputs], *[p.grad for p in module.parameters()], *module.buffers()]
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+SCHEDULES: dict[str, Callable] = {
+    "LambdaLR": lambda s, o: s.LambdaLR(o, lambda step: 0.9**step),
+    "MultiplicativeLR": lambda s, o: s.MultiplicativeLR(o, lambda step: 0.95),
+    "LinearLR": lambda s, o: s.LinearLR(o, 0.5, 0.1, 7),
+    "StepLR": lambda s, o: s.StepLR(o, 4, 0.5),
+    "MultiStepLR": lambda s, o: s.MultiStepLR(o, [3, 3, 9], 0.5),
+    "ConstantLR": lambda s, o: s.ConstantLR(o, 0.5, 4),
+    "PolynomialLR": lambda s, o: s.PolynomialLR(o, 9, 2.0),
+    "ExponentialLR": lambda s, o: s.ExponentialLR(o, 0.9),
+    "CosineAnnealingLR": lambda s, o: s.CosineAnnealingLR(o, 7, 0.01),
+    "CosineAnnealingWarmRestarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, 3, 2, 0.01),
+    "OneCycleLR": lambda s, o: s.OneCycleLR(o, 0.3, total_steps=21),
+    "OneCycleLR three": lambda s, o: s.OneCycleLR(
+        o, 0.3, epochs=3, steps_per_epoch=7, three_phase=True, anneal_strategy="linear"
+    ),
+    "SequentialLR": lambda s, o: s.SequentialLR(o, [s.LinearLR(o, 0.1, total_iters=5), s.CosineAnnealingLR(o, 10)], [5]),
+}
+
+
+def scheduled(t: Any, name: str) -> np.ndarray:
+    """After each of 20 steps of SGD with momentum under a schedule: the parameter, the rate, the momentum."""
+    parameter = t.nn.Parameter(t.tensor([1.0, -2.0]))
+    optimizer = t.optim.SGD([parameter], lr=0.1, momentum=0.9)
+    schedule = SCHEDULES[name](t.optim.lr_scheduler, optimizer)
+    rows = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        parameter.square().sum().backward()
+        optimizer.step()
+        schedule.step()
+        group = optimizer.param_groups[0]
+        rows.append([*parameter.tolist(), schedule.get_last_lr()[0], group["momentum"]])
+    return np.array(rows, np.float64)

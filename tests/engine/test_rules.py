@@ -1,0 +1,120 @@
+"""Every gradient rule is planted with errors, and the comparison with PyTorch's answers catches each of them.
+
+A rule that no case reaches, or whose error no case notices, fails here.
+"""
+
+import ast
+import functools
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rl_lab as rl
+from rl_lab.engine import tape
+from rl_lab.engine.ops import elementwise
+from rl_lab.engine.ops.layout import Parts
+from tests.checks import check_gradients, cotangent_for
+from tests.engine.cases import first_and_second
+from tests.engine.every_case import CASES
+from tests.engine.test_ops import compare_with_pytorch
+
+ENGINE = Path(rl.__file__).parent / "engine"
+PLAIN_NODE = tape.Node
+
+
+def key_of(rule):
+    return f"{rule.__module__.rpartition('.')[2]}.{rule.__name__}"
+
+
+def planting(error, wanted):
+    """A class of nodes whose rules are noted in ``seen`` and, where they are ``wanted``, changed by ``error``."""
+
+    class Node(PLAIN_NODE):
+        __slots__ = ()
+        seen: set = set()
+
+        def __init__(self, rule, *rest):
+            Node.seen.add(key_of(rule))
+            super().__init__(changed(rule) if key_of(rule) == wanted else rule, *rest)
+
+    def changed(rule):
+        @functools.wraps(rule)
+        def wrong(g, node):
+            results = rule(g, node)
+            several = type(results) is tuple
+            results = [spoilt(r) for r in (results if several else (results,))]
+            return tuple(results) if several else results[0]
+
+        return wrong
+
+    def spoilt(result):
+        if isinstance(result, Parts):
+            return Parts({number: error(gradient) for number, gradient in result.gradients.items()})
+        return None if result is None else error(result)
+
+    return Node
+
+
+def scaled(gradient):
+    """A thousandth too large, and a thousandth too high: some gradients are zero by right."""
+    return gradient * 1.001 + 0.001
+
+
+def zeroed(gradient):
+    """Forgotten, or invented where there is none."""
+    return gradient * 0.0 + 0.01
+
+
+@pytest.fixture(scope="module")
+def reached() -> dict:
+    """The cases that reach each rule, in first or second derivatives."""
+    cases = defaultdict(list)
+    try:
+        for case in CASES:
+            tape.Node = node = planting(None, None)
+            cotangent = cotangent_for(case.reference(*[a.astype(np.float64) for a in case.arrays()]))
+            first_and_second(rl, case, cotangent)
+            for key in node.seen:
+                cases[key].append(case)
+    finally:
+        tape.Node = PLAIN_NODE
+    return cases
+
+
+def catches(case, error, key, monkeypatch) -> bool:
+    with monkeypatch.context() as patch:
+        patch.setattr(tape, "Node", planting(error, key))
+        try:
+            compare_with_pytorch(case, 0)
+        except AssertionError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("error", [scaled, zeroed], ids=lambda error: error.__name__)
+def test_every_planted_error_is_caught(error, reached, monkeypatch):
+    unnoticed = [key for key, cases in reached.items() if not any(catches(case, error, key, monkeypatch) for case in cases)]
+    print(f"{len(reached) - len(unnoticed)} of {len(reached)} rules: the planted error was caught")
+    assert not unnoticed
+
+
+def test_nothing_is_caught_without_an_error(reached, monkeypatch):
+    for key, cases in reached.items():
+        assert not catches(cases[0], lambda gradient: gradient, key, monkeypatch), key
+
+
+def test_every_rule_is_reached(reached):
+    """The functions of the engine whose names end in _rule, and those that a factory names after its operation."""
+    written = set()
+    for path in [*(ENGINE / "ops").glob("*.py"), ENGINE / "tensor.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.endswith("_rule") and node.name[0] == "_":
+                written.add(f"{path.stem}.{node.name}")
+    written |= {key_of(value.rule) for value in vars(elementwise).values() if isinstance(value, elementwise.Unary)}
+    assert written - set(reached) == {"elementwise.sech_rule"}  # PyTorch has no sech
+
+
+def test_sech():
+    check_gradients(rl.sech, np.linspace(-3, 3, 7, dtype=np.float32), reference=lambda x: 1 / np.cosh(x))
