@@ -139,30 +139,40 @@ def observe_positions(state, observation):
     observation[2] = np.float32(state[4] / 0.52)
 
 
+def _lean(x: float, y: float, angle: float, reach: float) -> tuple[float, float]:
+    """The end of a pole that stands at (x, y)."""
+    return x + reach * math.sin(angle), y - reach * math.cos(angle)
+
+
 def draw(row: np.ndarray) -> np.ndarray:
-    """The cart on its track with both poles, and how far a pole may lean; 600 x 400 pixels, 120 to the metre."""
-    width, height, scale, ground = 600, 400, 120.0, 300.0
-    x = width / 2 + row[0] * scale
-    hinge = ground - 34.0
-    canvas = Canvas(width, height)
-    canvas.box(0, ground, width, 100, PALE)
+    """The cart between its limits with both poles and how far they may lean; the short one once more, large, in the corner.
+
+    600 x 400 pixels, 120 to the metre.
+    """
+    width, ground, scale = 600, 320.0, 120.0
+    x, hinge = width / 2 + row[0] * scale, ground - 44.0
+    canvas = Canvas(width, 400)
+    canvas.box(0, ground, width, 80, PALE)
     canvas.box(width / 2 - POSITION_LIMIT * scale, ground, 2 * POSITION_LIMIT * scale, 4, GREY)
     for metre in np.arange(-2.0, 2.1, 0.5):
         canvas.box(width / 2 + metre * scale - 1, ground + 4, 2, 12 if metre % 1 == 0 else 6, GREY)
+    long, short = 2 * HALF_LENGTH[0] * scale, 2 * HALF_LENGTH[1] * scale
+    large = 5 * short
+    corner = width - 80.0, 90.0
+    canvas.disc(corner[0], corner[1] - large / 2 + 10, 66, PALE)
     for side in (-1, 1):
         canvas.box(width / 2 + side * POSITION_LIMIT * scale - 3, ground - 24, 6, 28, RED, 2)
-        reach = 2 * HALF_LENGTH[0] * scale * 1.15
-        limit = x + side * reach * math.sin(ANGLE_LIMIT), hinge - reach * math.cos(ANGLE_LIMIT)
-        canvas.bar((x, hinge), limit, 1.5, PALE)
-    canvas.box(x - 38, ground - 40, 76, 28, INK, 6)
-    for side in (-1, 1):
+        canvas.bar((x, hinge), _lean(x, hinge, side * ANGLE_LIMIT, long), 1.5, PALE)
+        canvas.bar(corner, _lean(*corner, side * ANGLE_LIMIT, large), 1.5, GREY)
         canvas.disc(x + side * 22, ground - 9, 9, INK)
         canvas.disc(x + side * 22, ground - 9, 4, GREY)
-    for angle, half_length, thickness, colour in ((row[2], HALF_LENGTH[0], 8, ORANGE), (row[4], HALF_LENGTH[1], 6, BLUE)):
-        reach = 2 * half_length * scale
-        canvas.bar((x, hinge), (x + reach * math.sin(angle), hinge - reach * math.cos(angle)), thickness, colour)
-    canvas.disc(x, hinge, 5, INK)
-    canvas.disc(x, hinge, 2, PALE)
+    canvas.box(x - 38, ground - 42, 76, 30, INK, 6)
+    canvas.bar((x, hinge), _lean(x, hinge, row[2], long), 8, ORANGE)
+    canvas.bar((x, hinge), _lean(x, hinge, row[4], short), 5, BLUE)
+    canvas.bar(corner, _lean(*corner, row[4], large), 10, BLUE)
+    for centre in ((x, hinge), corner):
+        canvas.disc(*centre, 5, INK)
+        canvas.disc(*centre, 2, PALE)
     return canvas.pixels()
 
 
