@@ -1,10 +1,10 @@
 """Bricks-v0: a wall, a ball and a paddle, on a grid of 10 x 10 pixels. Rules of our own, after the arcade games.
 
 Rows 1 to 3 hold 30 bricks. The ball moves a row a step, up or down, and a column left, a column right or none; walls and ceiling
-turn it back. A brick in its way breaks for a reward of +1 and turns it back too: the ball stays where it is for that step. So does
-the paddle, three cells of the bottom row that move left, stay or move right before the ball does, and which cell of it is hit decides
-how the ball goes on: to the left, straight up, or to the right. The episode terminates when the ball gets past the paddle, and when
-the last brick is broken.
+turn it back. A brick in its way breaks for a reward of +1 and turns it back too: the ball stays where it is for that step. The paddle
+is three cells of the bottom row that move left, stay or move right before the ball does; the ball stays in the row above it for the
+step in which they meet, and which cell is hit decides how it goes on: to the left, straight up, or to the right. The episode
+terminates when the ball gets past the paddle, and when the last brick is broken.
 
 The best return is 30, and it can be reached (a test does so): the paddle is as fast as the ball, and chooses its direction.
 """
@@ -58,7 +58,7 @@ def step(state, action, stream):
         state[DOWN] = -state[DOWN]
         reward, over = 1.0, state[LEFT] == 0.0
     elif row == SIZE - 1 and abs(offset) <= 1.0:
-        state[DOWN], state[RIGHT] = -1.0, offset
+        state[DOWN], state[RIGHT], state[COLUMN] = -1.0, offset, np.float64(column)
     else:
         state[ROW], state[COLUMN] = np.float64(row), np.float64(column)
         over = row == SIZE - 1
