@@ -170,9 +170,9 @@ def draw(row: np.ndarray) -> np.ndarray:
     canvas.bar((x, hinge), _lean(x, hinge, row[2], long), 8, ORANGE)
     canvas.bar((x, hinge), _lean(x, hinge, row[4], short), 5, BLUE)
     canvas.bar(corner, _lean(*corner, row[4], large), 10, BLUE)
-    for centre in ((x, hinge), corner):
-        canvas.disc(*centre, 5, INK)
-        canvas.disc(*centre, 2, PALE)
+    for across, down in ((x, hinge), corner):
+        canvas.disc(across, down, 5, INK)
+        canvas.disc(across, down, 2, PALE)
     return canvas.pixels()
 
 

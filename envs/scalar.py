@@ -106,8 +106,9 @@ class NativeEnv(gym.Env):
         return self._generator
 
     @_np_random.setter
-    def _np_random(self, generator: np.random.Generator) -> None:
-        self._batch.streams[0] = stream_words(generator)
+    def _np_random(self, generator: np.random.Generator | None) -> None:
+        if generator is not None:
+            self._batch.streams[0] = stream_words(generator)
         self._generator = generator
 
     @property  # type: ignore[misc]
@@ -115,7 +116,7 @@ class NativeEnv(gym.Env):
         return self._batch.seeds[0]
 
     @_np_random_seed.setter
-    def _np_random_seed(self, seed: int) -> None:
+    def _np_random_seed(self, seed: int | None) -> None:
         self._batch.seeds[0] = seed
 
     def _keep_up(self) -> None:
