@@ -12,20 +12,49 @@ TWINS = {
 }
 """Gymnasium's environments that have a native twin; the scalar environment and the rendering stay Gymnasium's."""
 
+WORLDS: dict[str, tuple[str, int | None, float | None]] = {
+    "CartPoleMasked-v0": ("envs.cartpole:CartPoleMasked", 500, 475.0),
+    "DoublePole-v0": ("envs.double_pole:DoublePole", 1000, 1000.0),
+    "DoublePoleNoVelocity-v0": ("envs.double_pole:DoublePoleNoVelocity", 1000, 1000.0),
+    "Catch-v0": ("envs.catch:Catch", 100, 10.0),
+    "Bricks-v0": ("envs.bricks:Bricks", 1000, 30.0),
+}
+"""Our own: class name without Env and VectorEnv, steps after which an episode is truncated, and the return that counts as solved."""
+
+PROBES: dict[str, tuple[int | None, float | None]] = {
+    "ConstantReward": (None, 1.0),
+    "ObservedReward": (None, None),
+    "DelayedReward": (None, 1.0),
+    "ActionReward": (None, 1.0),
+    "MatchReward": (None, 1.0),
+    "Endless": (5, 5.0),
+    "StartsAtOne": (None, 1.0),
+    "Continuous": (None, 0.0),
+    "Memory": (None, 1.0),
+}
+"""Environments of `envs.probes`: time limit and best return."""
+
+
+def _add(name: str, scalar: str, vector: str, limit: int | None, threshold: float | None) -> None:
+    if f"rl_lab/{name}" not in registry:
+        _register(
+            id=f"rl_lab/{name}",
+            entry_point=scalar,
+            vector_entry_point=vector,
+            max_episode_steps=limit,
+            reward_threshold=threshold,
+        )
+
 
 def register() -> None:
     """Register everything; a second call changes nothing."""
-    for name, vector_entry_point in TWINS.items():
-        if f"rl_lab/{name}" in registry:
-            continue
+    for name, vector in TWINS.items():
         original = registry[name]
-        _register(
-            id=f"rl_lab/{name}",
-            entry_point=original.entry_point,
-            vector_entry_point=vector_entry_point,
-            max_episode_steps=original.max_episode_steps,
-            reward_threshold=original.reward_threshold,
-        )
+        _add(name, original.entry_point, vector, original.max_episode_steps, original.reward_threshold)
+    for name, (base, limit, threshold) in WORLDS.items():
+        _add(name, f"{base}Env", f"{base}VectorEnv", limit, threshold)
+    for name, (limit, threshold) in PROBES.items():
+        _add(f"Probe{name}-v0", f"envs.probes:{name}", f"envs.probes:{name}VectorEnv", limit, threshold)
 
 
 register()

@@ -9,6 +9,7 @@ import math
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from envs.picture import gymnasium_picture
 from envs.stream import uniform
 from envs.vector import NativeVectorEnv
 from envs.world import World, kernel
@@ -104,5 +105,5 @@ class AcrobotVectorEnv(NativeVectorEnv):
         observe=observe,
         parameters=PARAMETERS,
         options={"low": "reset_low", "high": "reset_high"},
+        draw=gymnasium_picture("Acrobot-v1"),
     )
-    scalar_id = "Acrobot-v1"

@@ -9,6 +9,8 @@ import math
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from envs.picture import gymnasium_picture
+from envs.scalar import NativeEnv
 from envs.stream import uniform
 from envs.vector import NativeVectorEnv
 from envs.world import World, kernel
@@ -82,22 +84,31 @@ class CartPoleVectorEnv(NativeVectorEnv):
         observe=observe,
         parameters=PARAMETERS,
         options=_RESET_OPTIONS,
+        draw=gymnasium_picture("CartPole-v1"),
     )
-    scalar_id = "CartPole-v1"
+
+
+MASKED = World(
+    name="CartPoleMasked",
+    state_size=4,
+    observation_space=Box(-_HIGH[::2], _HIGH[::2], dtype=np.float32),
+    action_space=Discrete(2),
+    reset=reset,
+    step=step,
+    observe=observe_positions,
+    parameters=PARAMETERS,
+    options=_RESET_OPTIONS,
+    draw=gymnasium_picture("CartPole-v1"),
+)
+
+
+class CartPoleMaskedEnv(NativeEnv):
+    """CartPole that shows the positions of cart and pole and no velocity: the agent has to remember."""
+
+    world = MASKED
 
 
 class CartPoleMaskedVectorEnv(NativeVectorEnv):
     """CartPole that shows the positions of cart and pole and no velocity: the agent has to remember."""
 
-    world = World(
-        name="CartPoleMasked",
-        state_size=4,
-        observation_space=Box(-_HIGH[::2], _HIGH[::2], dtype=np.float32),
-        action_space=Discrete(2),
-        reset=reset,
-        step=step,
-        observe=observe_positions,
-        parameters=PARAMETERS,
-        options=_RESET_OPTIONS,
-    )
-    scalar_id = "CartPole-v1"
+    world = MASKED

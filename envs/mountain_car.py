@@ -8,6 +8,7 @@ import math
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from envs.picture import gymnasium_picture
 from envs.stream import uniform
 from envs.vector import NativeVectorEnv
 from envs.world import World, kernel
@@ -61,8 +62,8 @@ class MountainCarVectorEnv(NativeVectorEnv):
         observe=observe,
         parameters=PARAMETERS,
         options=_RESET_OPTIONS,
+        draw=gymnasium_picture("MountainCar-v0"),
     )
-    scalar_id = "MountainCar-v0"
 
 
 # --- a continuous force ------------------------------------------------------------------------------------------------
@@ -123,5 +124,6 @@ class MountainCarContinuousVectorEnv(NativeVectorEnv):
         observe=observe,
         parameters=PARAMETERS,
         options=_RESET_OPTIONS,
+        clips=True,
+        draw=gymnasium_picture("MountainCarContinuous-v0"),
     )
-    scalar_id = "MountainCarContinuous-v0"

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from gymnasium.spaces import Box
 
+from envs.picture import gymnasium_picture
 from envs.stream import uniform
 from envs.vector import NativeVectorEnv
 from envs.world import World, kernel
@@ -59,5 +60,6 @@ class PendulumVectorEnv(NativeVectorEnv):
         observe=observe,
         parameters=PARAMETERS,
         options={"x_init": "x_init", "y_init": "y_init"},
+        clips=True,
+        draw=gymnasium_picture("Pendulum-v1"),
     )
-    scalar_id = "Pendulum-v1"

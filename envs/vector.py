@@ -35,8 +35,6 @@ class NativeVectorEnv(VectorEnv):
     """
 
     world: ClassVar[w.World]
-    scalar_id: ClassVar[str] = ""
-    """The registered environment that draws this world's states."""
 
     def __init__(
         self,
@@ -54,13 +52,14 @@ class NativeVectorEnv(VectorEnv):
             raise TypeError(f"{world.name} has no parameter {unknown[0]!r}; it has {', '.join(world.parameters) or 'none'}")
         if num_envs < 1 or frame_stack < 1:
             raise ValueError(f"num_envs and frame_stack must be at least 1, not {num_envs} and {frame_stack}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"a native vector environment renders to rgb_array, not {render_mode!r}")
+        modes = [] if world.draw is None else ["rgb_array"]
+        if render_mode is not None and render_mode not in modes:
+            raise ValueError(f"a vector environment of {world.name} renders to {modes or 'nothing'}, not {render_mode!r}")
         if time_aware and not max_episode_steps:
             raise ValueError("time_aware needs max_episode_steps: there is no limit to be aware of")
         self.num_envs, self.max_episode_steps, self.render_mode = num_envs, max_episode_steps, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": ["rgb_array"]}
+        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": modes, "render_fps": world.frames_per_second}
         self.single_observation_space = _observation_space(world.observation_space, frame_stack, time_aware)
         self.single_action_space: Any = world.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -79,7 +78,7 @@ class NativeVectorEnv(VectorEnv):
         self.elapsed, self.episode_lengths = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.seeds: list[int | None] = [None] * n
         self._started = np.zeros(n)
-        self._ready = False
+        self.is_ready = False
 
         self.cells = np.zeros(w.CELLS, np.int64)
         self.cells[: w.STATES] = n, frame_stack, time_aware, max_episode_steps or 0, _MODES[self.autoreset_mode], 0
@@ -97,7 +96,10 @@ class NativeVectorEnv(VectorEnv):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin a new episode everywhere, or where ``options["reset_mask"]`` is True; seeds as in `SyncVectorEnv.reset`."""
+        """Begin a new episode everywhere, or where ``options["reset_mask"]`` is True; seeds as in `SyncVectorEnv.reset`.
+
+        The world's own options hold for this reset: one number for all, or an array (num_envs,).
+        """
         n = self.num_envs
         seeds = [seed + i for i in range(n)] if isinstance(seed, (int, np.integer)) else list(seed or [None] * n)
         if len(seeds) != n:
@@ -120,15 +122,17 @@ class NativeVectorEnv(VectorEnv):
         self.terminated[mask] = self.truncated[mask] = False
         resting = self.ended & ~mask
         self.ended[resting] = False  # what is not asked for stays as it ended
-        self._run(w.RESETTING)
-        self.ended[resting] = True
-        for (column, _), values in zip(columns, kept.T, strict=True):
-            self.states[:, column] = values
+        try:
+            self.run(w.RESETTING)
+        finally:
+            self.ended[resting] = True
+            for (column, _), values in zip(columns, kept.T, strict=True):
+                self.states[:, column] = values
         self._started[mask] = time.perf_counter()
-        self._ready = True
+        self.is_ready = True
         return self.observations.copy(), {}
 
-    def _reset_columns(self, options: dict[str, Any]) -> list[tuple[int, float]]:
+    def _reset_columns(self, options: dict[str, Any]) -> list[tuple[int, np.ndarray]]:
         """The columns of the states that reset options set, and the values. ValueError for an option that the world lacks."""
         columns = []
         for key, value in options.items():
@@ -136,20 +140,23 @@ class NativeVectorEnv(VectorEnv):
                 raise ValueError(
                     f"{self.world.name} has no reset option {key!r}; it has {', '.join(self.world.options) or 'none'}"
                 )
-            columns.append((self._column(self.world.options[key]), float(value)))
+            columns.append((self._column(self.world.options[key]), np.broadcast_to(np.float64(value), self.num_envs)))
         return columns
 
     def _column(self, parameter: str) -> int:
         return self.world.state_size + list(self.world.parameters).index(parameter)
 
-    def _run(self, mode: int) -> None:
+    def run(self, mode: int) -> None:
+        """One native call in this mode of `envs.world`, over the buffers as they stand. NativeFault for what went wrong."""
         self.cells[w.MODE] = mode
         self._advance(self._cells_address)
         self.cells[w.MODE] = _MODES[self.autoreset_mode]
+        if self.cells[w.FAULT]:
+            self.fault()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Actions of shape (num_envs,) or (num_envs, *shape); returns observations, rewards, terminated, truncated and info."""
-        if not self._ready:
+        if not self.is_ready:
             raise gym.error.ResetNeeded("call reset before step")
         if self.autoreset_mode == AutoresetMode.DISABLED and self.ended.any():
             raise gym.error.ResetNeeded("an episode has ended: reset it with options={'reset_mask': ended}")
@@ -157,9 +164,7 @@ class NativeVectorEnv(VectorEnv):
         self.actions[:] = actions.reshape(self.actions.shape)
         if self._first_action:
             self.actions -= np.float32(self._first_action)
-        self._advance(self._cells_address)
-        if self.cells[w.FAULT]:
-            self.fault()
+        self.run(_MODES[self.autoreset_mode])
         ended = self.terminated | self.truncated
         info = self._episode_info(ended) if ended.any() else {}
         return self.observations.copy(), self.rewards.copy(), self.terminated.copy(), self.truncated.copy(), info
@@ -182,30 +187,22 @@ class NativeVectorEnv(VectorEnv):
 
     def fault(self) -> None:
         """Raise for what the loop found, naming the environment."""
-        i = int(self.cells[w.FAULT]) - 1
-        self.cells[w.FAULT] = 0
-        space = self.single_action_space
+        found, self.cells[w.FAULT] = int(self.cells[w.FAULT]), 0
+        i = abs(found) - 1
+        space, step = self.single_action_space, int(self.elapsed[i])
         who = f"environment {i} of {self.world.name} (seed {self.seeds[i]})"
-        if isinstance(space, Discrete) and not 0 <= self.actions[i, 0] < space.n:
-            raise NativeFault(f"{who} got the action {self.actions[i, 0] + space.start:g}, which is not in {space}")
+        if found < 0:
+            action = self.actions[i] + space.start if isinstance(space, Discrete) else self.actions[i]
+            raise NativeFault(f"{who} got the action {action} at step {step + 1} of its episode, which is not in {space}")
         raise NativeFault(
-            f"{who} made a number that is not finite at step {int(self.elapsed[i])} of its episode: "
+            f"{who} made a number that is not finite at step {step} of its episode: "
             f"reward {self.rewards[i]}, observation {self.observations[i].ravel()[:8]}"
         )
 
     def render(self) -> tuple[Any, ...] | None:
-        """A picture (height, width, 3) uint8 of each environment."""
-        if self.render_mode is None:
-            return None
-        painter = gym.make(self.scalar_id, render_mode="rgb_array", disable_env_checker=True)
-        painter.reset(seed=0)
-        inner: Any = painter.unwrapped
-        frames = []
-        for state in self.states:
-            inner.state = state[: self.world.state_size].copy()
-            frames.append(inner.render())
-        painter.close()
-        return tuple(frames)
+        """A picture, uint8 (height, width, 3), of each environment; None without a render mode."""
+        draw = self.world.draw
+        return None if self.render_mode is None or draw is None else tuple(draw(row) for row in self.states)
 
     # --- attributes --------------------------------------------------------------------------------------------------
 
@@ -270,7 +267,7 @@ class NativeVectorEnv(VectorEnv):
             getattr(self, name)[:] = state[name]
         texts = [bytes(row).rstrip(b"\0").decode() for row in np.ascontiguousarray(state["seeds"])]
         self.seeds = [None if text == "None" else int(text) for text in texts]
-        self._ready = True
+        self.is_ready = True
 
 
 _SAVED = (

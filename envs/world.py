@@ -39,7 +39,7 @@ kernel = numba.njit(error_model="numpy")
     TIME_AWARE,  # 1 if a frame ends with the share of the time limit that is used up
     LIMIT,  # steps after which an episode is truncated; 0 for none
     MODE,
-    FAULT,  # set by the loop: 1 + the index of the environment that went wrong, 0 if none
+    FAULT,  # set by the loop: 1 + the index of the environment that went wrong, negative if by its action; 0 if none
     STATES,  # float64 (count, state size and parameters)
     STREAMS,  # uint64 (count, 4)
     ACTIONS,  # float32 (count, action size)
@@ -77,6 +77,7 @@ _float32, _float64 = _pointer(types.float32), _pointer(types.float64)
 
 # Stand-ins for what `_compile` puts in: a world's sizes and kernels.
 STATE_SIZE = OBSERVATION_SIZE = ACTION_SIZE = CHOICES = 0
+ACTION_LOW = ACTION_HIGH = np.zeros(1, np.float32)
 reset: Any = None
 step: Any = None
 observe: Any = None
@@ -114,8 +115,13 @@ def _advance(batch):
             continue
         if not begins:
             if CHOICES > 0 and not 0 <= action[0] < CHOICES:
-                cells[FAULT] = i + 1
+                cells[FAULT] = -(i + 1)
                 return
+            if CHOICES == 0:
+                for j in range(ACTION_SIZE):
+                    if not ACTION_LOW[j] <= action[j] <= ACTION_HIGH[j]:  # nor NaN
+                        cells[FAULT] = -(i + 1)
+                        return
             reward, over = step(state, action, stream)
             age = elapsed[i] + 1
             total = returns[i] + reward
@@ -152,6 +158,12 @@ def _advance(batch):
                 for j in range(frame_size):
                     shown[f * frame_size + j] = shown[newest + j]
             ended[i], elapsed[i], returns[i] = 0, 0, 0.0
+            sound = True
+            for j in range(OBSERVATION_SIZE):
+                sound &= np.isfinite(seen[j])
+            if not sound:
+                cells[FAULT] = i + 1
+                return
 
 
 # --- the world ---------------------------------------------------------------------------------------------------------
@@ -162,7 +174,9 @@ class World:
     """A native environment: its spaces and its kernels.
 
     ``parameters`` are named float64 constants that stand behind the state in every row, and may differ between environments;
-    ``options`` maps keys of Gymnasium's ``reset(options=...)`` to the parameters that they set for one reset.
+    ``options`` maps keys of Gymnasium's ``reset(options=...)`` to the parameters that they set for one reset. A discrete action, and
+    a component of a continuous one unless the world ``clips`` them itself, is a fault outside its space. ``draw`` makes a picture,
+    uint8 (height, width, 3), of a row.
     """
 
     name: str
@@ -174,6 +188,9 @@ class World:
     observe: Callable
     parameters: dict[str, float] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
+    clips: bool = False
+    draw: Callable[[np.ndarray], np.ndarray] | None = None
+    frames_per_second: int = 50
 
     @property
     def action_size(self) -> int:
@@ -218,7 +235,11 @@ def _cache_directory(world: World) -> Path:
 
 def _compile(world: World) -> Any:
     name = f"advance_{world.name}"
+    space, bounds = world.action_space, np.full(world.action_size, np.inf, np.float32)
+    bounded = isinstance(space, Box) and not world.clips
     sizes = {
+        "ACTION_LOW": np.array(space.low.ravel(), np.float32) if bounded else -bounds,
+        "ACTION_HIGH": np.array(space.high.ravel(), np.float32) if bounded else bounds,
         "STATE_SIZE": world.state_size + len(world.parameters),
         "OBSERVATION_SIZE": int(np.prod(world.observation_space.shape)),
         "ACTION_SIZE": world.action_size,
