@@ -172,9 +172,7 @@ class GraphNetwork(Module):
 
     # --- surgery -----------------------------------------------------------------------------------------------------
 
-    def add_node(
-        self, name: str | None = None, activation: str = "tanh", aggregation: str = "sum", bias: float = 0.0
-    ) -> str:
+    def add_node(self, name: str | None = None, activation: str = "tanh", aggregation: str = "sum", bias: float = 0.0) -> str:
         """A node without edges; returns its name, a new one if none is given."""
         name = self._new_name(name)
         self._change({**self._nodes, name: self._node(activation, aggregation)}, self._edges, {}, {name: bias})
@@ -406,9 +404,7 @@ class GraphNetwork(Module):
 
     def extra_repr(self) -> str:
         kind = "recurrent" if self.recurrent else "feed-forward"
-        return (
-            f"{kind}, {len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.hidden)} hidden, {len(self._edges)} edges"
-        )
+        return f"{kind}, {len(self.inputs)} inputs, {len(self.outputs)} outputs, {len(self.hidden)} hidden, {len(self._edges)} edges"
 
 
 def _names(given: int | Sequence[str], kind: str) -> tuple[str, ...]:
@@ -428,7 +424,7 @@ def _check(name: str, known: Sequence[str], kind: str) -> None:
 
 def layers(inputs: Iterable[str], nodes: Iterable[str], edges: Iterable[Edge]) -> dict[str, int]:
     """Each name's longest distance from a name without edges into it. Names on a cycle, or behind one, are left out."""
-    depth = {name: 0 for name in (*inputs, *nodes)}
+    depth = dict.fromkeys((*inputs, *nodes), 0)
     waiting = dict.fromkeys(depth, 0)
     following: dict[str, list[str]] = {name: [] for name in depth}
     for source, target in edges:
@@ -450,5 +446,3 @@ def _topological(inputs: Sequence[str], nodes: Iterable[str], edges: Iterable[Ed
     if left := [name for name in nodes if name not in depth]:
         raise GraphError(f"the edges form a cycle through {', '.join(sorted(left)[:5])}: a cycle needs a recurrent network")
     return tuple(sorted(nodes, key=lambda name: (depth[name], name)))
-
-

@@ -44,7 +44,9 @@ def reference(net, x, weight, bias, state=None, sums=None):
     following = dict(values)
     for i, name in enumerate(net.nodes):
         terms = [
-            weight[..., k, None] * (values if net.recurrent else following)[s] for k, (s, t) in enumerate(net.edges) if t == name
+            weight[..., k, None] * (values if net.recurrent else following)[s]
+            for k, (s, t) in enumerate(net.edges)
+            if t == name
         ]
         product = net.aggregation_of(name) == "product"
         total = math.prod(terms[1:], start=terms[0]) if product and terms else 1.0 if product else sum(terms)
