@@ -155,8 +155,10 @@ class GraphNetwork(Module):
         self._known(name)
         return [source for source, target in self._edge_order if target == name]
 
-    def children(self, name: str) -> list[str]:
-        """The targets of a node's edges."""
+    def children(self, name: str | None = None) -> Any:
+        """The targets of a node's edges. Without a name the submodules, of which there are none, as of any module."""
+        if name is None:
+            return super().children()
         self._known(name)
         return [target for source, target in self._edge_order if source == name]
 

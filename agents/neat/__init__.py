@@ -1,0 +1,12 @@
+"""NEAT: networks whose topology evolves (Stanley and Miikkulainen 2002).
+
+In reading order: `config` (the parameters), `genome` (a population as arrays), `innovation` (historical markings), `kernels` (distance,
+crossover, mutation, phenotypes), `species` (fitness sharing), `networks` (evaluation), `evolve` (the story of a generation).
+"""
+
+from agents.neat.config import NEATConfig
+from agents.neat.evolve import Evolution, Generation, Result, evolve
+from agents.neat.genome import Genome
+from agents.neat.networks import Network, Networks, each
+
+__all__ = ["Evolution", "Generation", "Genome", "NEATConfig", "Network", "Networks", "Result", "each", "evolve"]
