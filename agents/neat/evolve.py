@@ -96,17 +96,16 @@ class Evolution:
             self.best_fitness, self.population_improved = float(fitness[best]), self.generation
             self.champion = genome_at(self.genomes, best, float(fitness[best]))
             self.champion_place = (self.generation, best)
-        sizes = np.bincount(self.assigned, minlength=len(self.species))
-        genomes = self.genomes
-        used = np.arange(genomes.weight.shape[1]) < genomes.connections[:, None]
+        sizes = np.bincount(self.assigned, minlength=len(self.species)).tolist()
+        hidden, connections = kernels.complexity(self.genomes)
         self.evaluations += len(fitness)
         seen = Generation(
             self.generation,
             float(fitness[best]),
             float(fitness.mean()),
-            {s.number: int(size) for s, size in zip(self.species, sizes, strict=True)},
-            float(genomes.nodes.mean() - genomes.outputs[0]),
-            float((genomes.enabled & used).sum() / len(fitness)),
+            {s.number: size for s, size in zip(self.species, sizes, strict=True)},
+            hidden / len(fitness),
+            connections / len(fitness),
         )
         self.history.append(seen)
         return seen

@@ -478,9 +478,10 @@ def decode(genomes, recurrent, structures, numbers):
 
 @inner
 def _forward_one(structure, numbers, x, sequence, out, state):
+    recurrent = structure[3]
     state[: state_size(structure)] = F(0)
     for b in range(len(x)):
-        if not sequence:
+        if recurrent and not sequence:
             state[: state_size(structure)] = F(0)
         activate(structure, numbers, x[b], state, out[b])
 
@@ -514,3 +515,14 @@ def draw(bounds, random):
     for i in range(len(bounds)):
         drawn[i] = next_below(random, bounds[i])
     return drawn
+
+
+@entry
+def complexity(genomes):
+    """How many hidden nodes and how many enabled connections all genomes have together."""
+    hidden = connections = 0
+    for i in range(len(genomes.nodes)):
+        hidden += genomes.nodes[i] - genomes.outputs[0]
+        for k in range(genomes.connections[i]):
+            connections += genomes.enabled[i, k]
+    return hidden, connections

@@ -48,11 +48,11 @@ def stagnant(species: Sequence[Species], generation: int, limit: int, population
     """Which species may not reproduce.
 
     Those that have not improved for ``limit`` generations, but not the one that holds the best fitness; after
-    ``population_limit`` generations without improvement of the whole population, all but the two best.
+    ``population_limit`` generations, if that is not 0, without improvement of the whole population, all but the two best.
     """
     best = np.array([s.best_fitness for s in species])
     order = np.argsort(-best, kind="stable")
-    if generation - population_improved > population_limit:
+    if population_limit and generation - population_improved > population_limit:
         barred = np.ones(len(species), bool)
         barred[order[:2]] = False
         return barred
