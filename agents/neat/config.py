@@ -31,12 +31,16 @@ class NEATConfig:
     compatibility_threshold: float = setting(3.0, "distance below which genomes are of one species", above=0)
     species_target: int = setting(0, "species to aim at by moving the threshold; 0 leaves it", least=0)
     threshold_step: float = setting(0.1, "how far the threshold moves in a generation", least=0)
-    normalize_from: int = setting(20, "genomes with fewer connection genes are compared without dividing by their number", least=1)
+    normalize_from: int = setting(
+        20, "genomes with fewer connection genes are compared without dividing by their number", least=1
+    )
     # reproduction
     survival_threshold: float = setting(0.2, "best share of a species that has offspring", above=0, most=1)
     elitism_from: int = setting(5, "champions of species with more genomes than this are copied unchanged", least=0)
     stagnation: int = setting(15, "generations without improvement after which a species has no offspring", least=1)
-    population_stagnation: int = setting(0, "such generations of all after which only the two best have; 0 for never, the paper's is 20", least=0)
+    population_stagnation: int = setting(
+        0, "such generations of all after which only the two best have; 0 for never, the paper's is 20", least=0
+    )
     mutate_only: float = setting(0.25, "share of offspring without crossover", least=0, most=1)
     mate_only: float = setting(0.2, "share of crossovers without mutation", least=0, most=1)
     interspecies_mating: float = setting(0.001, "chance that a mate comes from another species", least=0, most=1)
@@ -48,7 +52,9 @@ class NEATConfig:
     weight_range: float = setting(4.0, "new weights are uniform within this of 0", least=0)
     weight_limit: float = setting(8.0, "weights stay within this of 0", above=0)
     add_node: float = setting(0.03, "chance of a new node", least=0, most=1)
-    add_connection: float = setting(0.1, "chance of a new connection; the paper has 0.05, and 0.3 for large populations", least=0, most=1)
+    add_connection: float = setting(
+        0.1, "chance of a new connection; the paper has 0.05, and 0.3 for large populations", least=0, most=1
+    )
     toggle_enabled: float = setting(0.0, "chance that a gene is enabled or disabled", least=0, most=1)
     delete_node: float = setting(0.0, "chance that a hidden node is deleted", least=0, most=1)
     delete_connection: float = setting(0.0, "chance that a connection is deleted", least=0, most=1)

@@ -170,7 +170,11 @@ class Evolution:
         """Everything that a continuation with the same results needs, as arrays and plain values."""
         champion = None
         if self.champion is not None:
-            champion = {"fitness": self.champion.fitness, "genes": self.champion.genes._asdict(), "place": list(self.champion_place)}
+            champion = {
+                "fitness": self.champion.fitness,
+                "genes": self.champion.genes._asdict(),
+                "place": list(self.champion_place),
+            }
         return {
             "genomes": self.genomes._asdict(),
             "random": self.random,

@@ -115,7 +115,11 @@ def _copy(source, i, to, c):
         to.node[c, k], to.bias[c, k] = source.node[i, k], source.bias[i, k]
         to.activation[c, k], to.aggregation[c, k] = source.activation[i, k], source.aggregation[i, k]
     for k in range(source.connections[i]):
-        to.innovation[c, k], to.weight[c, k], to.enabled[c, k] = source.innovation[i, k], source.weight[i, k], source.enabled[i, k]
+        to.innovation[c, k], to.weight[c, k], to.enabled[c, k] = (
+            source.innovation[i, k],
+            source.weight[i, k],
+            source.enabled[i, k],
+        )
         to.source[c, k], to.target[c, k] = source.source[i, k], source.target[i, k]
     to.nodes[c], to.connections[c] = source.nodes[i], source.connections[i]
 

@@ -44,7 +44,9 @@ def allot_offspring(shares: np.ndarray, population: int) -> np.ndarray:
     return offspring
 
 
-def stagnant(species: Sequence[Species], generation: int, limit: int, population_improved: int, population_limit: int) -> np.ndarray:
+def stagnant(
+    species: Sequence[Species], generation: int, limit: int, population_improved: int, population_limit: int
+) -> np.ndarray:
     """Which species may not reproduce.
 
     Those that have not improved for ``limit`` generations, but not the one that holds the best fitness; after

@@ -1,6 +1,7 @@
 """GraphNetwork: exact values and gradients, and surgery at any time."""
 
 import copy
+import ctypes
 import math
 
 import numpy as np
@@ -531,6 +532,15 @@ def test_the_kernel_for_one_observation_agrees(recurrent):
             assert ours.tobytes() == net(rl.tensor(row[None])).detach().numpy().tobytes()
             if not recurrent:
                 state[:] = 7.0  # nothing is kept
+
+
+def test_the_kernel_by_its_address():
+    void = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(kernels.compiled_activate().address)
+    net = xor_like()
+    structure, numbers = net.pack()
+    x, state, out = np.array([0.3, -0.7], np.float32), np.zeros(9, np.float32), np.zeros(1, np.float32)
+    void(*[a.ctypes.data for a in (structure, numbers, x, state, out)])
+    assert out[0] == activate(structure, numbers, x)[0] != 0.0
 
 
 # --- shapes and data -------------------------------------------------------------------------------------------------

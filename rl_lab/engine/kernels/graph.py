@@ -11,15 +11,16 @@ the values before the change; else they stand before the node. Two kinds of kern
 one row after the other, and vectorise over it; `activate` takes one observation and is for loops over environments.
 """
 
+import functools
 import math
 
 import numpy as np
-from numba import njit
+from numba import cfunc, njit, types
 
 from rl_lab.engine.kernels import scalar
-from rl_lab.engine.primitive import In, InInt, Int, Out, matrix, primitive
+from rl_lab.engine.primitive import In, InInt, Int, Out, compile_cached, matrix, primitive
 
-F = np.float32
+F, U = np.float32, np.uint64
 HEADER = 4
 SUM, PRODUCT = 0, 1
 AGGREGATIONS = ("sum", "product")
@@ -211,30 +212,31 @@ def graph_backward(
                 to_state[b * nodes + i] = row[b]
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", inline="always")
 def activate(structure, numbers, inputs, state, outputs):
-    """One observation through one network: float32 ``inputs`` in, ``outputs`` filled.
+    """One observation through one network: float32 ``inputs`` in, ``outputs`` filled. Arrays, or pointers.
 
     ``numbers`` holds each node's bias and after it the weights of its edges. ``state`` has `state_size` float32 elements: working
     memory, in which a recurrent network also keeps its nodes' values from call to call, all 0 at the start of an episode.
     """
-    count, nodes, recurrent = structure[0], structure[1], structure[3]
+    # places are unsigned, for a signed one numba looks each time whether it counts from the end
+    count, nodes, recurrent = U(structure[U(0)]), U(structure[U(1)]), structure[U(3)]
     for i in range(count):
         state[i] = inputs[i]
-    own = count + nodes * recurrent
-    place, number = HEADER + structure[2], 0
+    own = count + nodes if recurrent else count
+    place, number = U(HEADER) + U(structure[U(2)]), U(0)
     for i in range(nodes):
-        kind, aggregation, edges = structure[place], structure[place + 1], structure[place + 2]
-        place += 3
+        kind, aggregation, edges = structure[place], structure[place + U(1)], U(structure[place + U(2)])
+        place += U(3)
         total = numbers[number]
-        number += 1
+        number += U(1)
         if aggregation == SUM:
             for e in range(edges):
-                total += numbers[number + e] * state[structure[place + e]]
+                total += numbers[number + e] * state[U(structure[place + e])]
         else:
             product = F(1)
             for e in range(edges):
-                product *= numbers[number + e] * state[structure[place + e]]
+                product *= numbers[number + e] * state[U(structure[place + e])]
             total += product
         state[own + i] = activation(kind, total)
         place += edges
@@ -242,8 +244,23 @@ def activate(structure, numbers, inputs, state, outputs):
     if recurrent:
         for i in range(nodes):
             state[count + i] = state[own + i]
-    for o in range(structure[2]):
-        outputs[o] = state[structure[HEADER + o]]
+    for o in range(U(structure[U(2)])):
+        outputs[o] = state[U(structure[U(HEADER) + o])]
+
+
+def _activate(structure, numbers, inputs, state, outputs):
+    activate(structure, numbers, inputs, state, outputs)
+
+
+@functools.cache
+def compiled_activate():
+    """`activate` as a C function, void(int32 *structure, float *numbers, float *inputs, float *state, float *outputs).
+
+    Its ``address`` is good as long as what is returned here lives, so for the life of the process.
+    """
+    words, reals = types.CPointer(types.int32), types.CPointer(types.float32)
+    signature = types.void(words, reals, reals, reals, reals)
+    return compile_cached(cfunc(signature, cache=True, error_model="numpy"), _activate)
 
 
 @njit(error_model="numpy")
