@@ -39,7 +39,7 @@ class NEATConfig:
     elitism_from: int = setting(5, "champions of species with more genomes than this are copied unchanged", least=0)
     stagnation: int = setting(15, "generations without improvement after which a species has no offspring", least=1)
     population_stagnation: int = setting(
-        0, "such generations of all after which only the two best have; 0 for never, the paper's is 20", least=0
+        0, "such generations of the whole after which only the two best species have; 0 for never, the paper has 20", least=0
     )
     mutate_only: float = setting(0.25, "share of offspring without crossover", least=0, most=1)
     mate_only: float = setting(0.2, "share of crossovers without mutation", least=0, most=1)

@@ -78,12 +78,12 @@ def widened(genomes: Genomes) -> Genomes:
 
 def like(genomes: Genomes) -> Genomes:
     """Empty genomes with the same room."""
-    return Genomes(*[np.zeros_like(array) for array in genomes[:-2]], genomes.inputs, genomes.outputs)
+    return Genomes(*[np.zeros_like(array) for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
 
 
 def select(genomes: Genomes, indices: Any) -> Genomes:
     """A copy of some genomes."""
-    return Genomes(*[array[indices] for array in genomes[:-2]], genomes.inputs, genomes.outputs)
+    return Genomes(*[array[indices] for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
 
 
 class Genome(NamedTuple):

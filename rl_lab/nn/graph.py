@@ -31,6 +31,9 @@ class GrowingParameter(Parameter):
 
     __slots__ = ("followers", "ids")
 
+    followers: Any
+    ids: tuple[int, ...]
+
     def __new__(cls, data: Any, ids: tuple[int, ...] = (), requires_grad: bool = True) -> "GrowingParameter":
         parameter: Any = super().__new__(cls, data, requires_grad)
         parameter.followers, parameter.ids = weakref.WeakSet(), ids
