@@ -37,11 +37,11 @@ def learn(seeds: int) -> None:
     for seed in range(seeds):
         result = neat.evolve(fitness, 2, 1, solved=solved, seed=seed, generations=100)
         champion = result.champion
-        rows.append(
-            (result.solved, result.generations, result.evaluations, champion.hidden, champion.enabled_connections)
-        )
+        rows.append((result.solved, result.generations, result.evaluations, champion.hidden, champion.enabled_connections))
     done, generations, evaluations, hidden, connections = np.array(rows, float).T
-    print("| seeds | solved in 100 generations | generations, mean (worst) | evaluations | hidden nodes | enabled connections |")
+    print(
+        "| seeds | solved in 100 generations | generations, mean (worst) | evaluations | hidden nodes | enabled connections |"
+    )
     print("|---|---|---|---|---|---|")
     print(
         f"| {seeds} | {int(done.sum())} | {generations.mean():.1f} ({generations.max():.0f}) | {evaluations.mean():,.0f} "
