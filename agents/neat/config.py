@@ -13,6 +13,9 @@ def _known_activations(names: tuple[str, ...]) -> None:
             raise ValueError(f"unknown activation {name!r}: choose among {', '.join(ACTIVATIONS)}")
 
 
+SELECTIONS = ("species", "nsga2")
+
+
 @dataclass(frozen=True)
 class NEATConfig:
     """Parameters of NeuroEvolution of Augmenting Topologies."""
@@ -35,6 +38,9 @@ class NEATConfig:
         20, "genomes with fewer connection genes are compared without dividing by their number", least=1
     )
     # reproduction
+    selection: str = setting(
+        "species", "who has offspring: by shared fitness in species, or by fitness and smallness (NSGA-II)", choices=SELECTIONS
+    )
     survival_threshold: float = setting(0.2, "best share of a species that has offspring", above=0, most=1)
     elitism_from: int = setting(5, "champions of species with more genomes than this are copied unchanged", least=0)
     stagnation: int = setting(15, "generations without improvement after which a species has no offspring", least=1)

@@ -8,9 +8,10 @@ import numpy as np
 
 from agents.neat import kernels
 from agents.neat.config import NEATConfig, rates_of
-from agents.neat.genome import Genome, Genomes, genome_at, is_full, like, room_for, widened
+from agents.neat.genome import Genome, Genomes, genome_at, is_full, joined, like, room_for, select, widened
 from agents.neat.innovation import Innovations, make_innovations
 from agents.neat.networks import Networks
+from agents.neat.selection import crowded_order, sizes_of
 from agents.neat.species import Species, allot_offspring, ranking_of, shared_fitness, stagnant
 from rl_lab.engine.errors import NumericalError
 from rl_lab.engine.kernels.graph import ACTIVATIONS
@@ -69,7 +70,12 @@ class Evolution:
         self.champion_place = (0, 0)
         self.history: list[Generation] = []
         self.ancestry: list[np.ndarray] = [np.full((size, 2), -1, np.int64)]
-        self._speciate(np.zeros(0, np.int64))
+        self.kept: tuple[Genomes, np.ndarray] | None = None
+        """With NSGA-II, the genomes that were chosen last, and their fitness."""
+        if self.config.selection == "nsga2":
+            self.species.append(Species(0, 0, 0))
+        else:
+            self._speciate(np.zeros(0, np.int64))
 
     def networks(self) -> Networks:
         """The phenotypes of the present generation."""
@@ -112,6 +118,9 @@ class Evolution:
 
     def _reproduce(self, fitness: np.ndarray) -> None:
         c = self.config
+        if c.selection == "nsga2":
+            self._reproduce_from_fronts(fitness)
+            return
         ranking, starts = ranking_of(self.assigned, len(self.species), fitness)
         for species, best in zip(self.species, fitness[ranking[starts[:-1]]], strict=True):
             if best > species.best_fitness:
@@ -123,10 +132,44 @@ class Evolution:
         offspring[~barred] = allot_offspring(shares[~barred], c.population)
         survivors = np.maximum(1, np.ceil(c.survival_threshold * sizes)).astype(np.int64)
         elites = (sizes > c.elitism_from).astype(np.int64)
+        self._breed(fitness, ranking, starts, survivors, offspring, elites)
+        # a species is represented by a random genome of it from the generation before
+        self._speciate(ranking[starts[:-1] + kernels.draw(sizes, self.random)])
+
+    def _reproduce_from_fronts(self, fitness: np.ndarray) -> None:
+        """One generation of NSGA-II with the objectives fitness and smallness: the best of parents and children have offspring.
+
+        There are no species. A parent from before the last generation counts as unknown in the ancestry.
+        """
+        size = self.config.population
+        everyone, values, rows = self.genomes, fitness, np.arange(size)
+        if self.kept is not None:
+            everyone = joined(self.genomes, self.kept[0])
+            values, rows = np.concatenate([fitness, self.kept[1]]), np.concatenate([rows, np.full(size, -1)])
+        order = crowded_order(np.stack([values, -sizes_of(everyone)], 1).astype(np.float64))[:size]
+        self.genomes = select(everyone, order)
+        self.kept = (self.genomes, values[order])
+        self.previous = like(self.genomes)
+        # binary tournaments fill the mating pool; earlier in the order is better
+        pool = kernels.draw(np.full(2 * size, size), self.random).reshape(size, 2).min(1)
+        whole = np.array([size])
+        self._breed(-np.arange(size, dtype=np.float64), pool, np.array([0, size]), whole, whole, np.array([0]))
+        self.ancestry[-1] = np.where(self.ancestry[-1] >= 0, rows[order][self.ancestry[-1]], -1)
+
+    def _breed(
+        self,
+        fitness: np.ndarray,
+        ranking: np.ndarray,
+        starts: np.ndarray,
+        survivors: np.ndarray,
+        offspring: np.ndarray,
+        elites: np.ndarray,
+    ) -> None:
+        """Let the present generation have children, which take its place."""
         if is_full(self.genomes):
             self.genomes = widened(self.genomes)
             self.previous = like(self.genomes)
-        ancestry = np.full((c.population, 2), -1, np.int64)
+        ancestry = np.full((self.config.population, 2), -1, np.int64)
         kernels.reproduce(
             self.genomes,
             self.previous,
@@ -145,9 +188,6 @@ class Evolution:
         self.ancestry.append(ancestry)
         self.genomes, self.previous = self.previous, self.genomes
         self.generation += 1
-        # a species is represented by a random genome of it from the generation before
-        drawn = kernels.draw(sizes, self.random)
-        self._speciate(ranking[starts[:-1] + drawn])
 
     def _speciate(self, representatives: np.ndarray) -> None:
         """Sort the present generation into species and forget those that died out."""
@@ -188,6 +228,7 @@ class Evolution:
             "best_fitness": self.best_fitness,
             "population_improved": self.population_improved,
             "champion": champion,
+            "kept": None if self.kept is None else {"genes": self.kept[0]._asdict(), "fitness": self.kept[1]},
             "history": [seen._asdict() for seen in self.history],
             "ancestry": np.stack(self.ancestry),
         }
@@ -210,6 +251,10 @@ class Evolution:
             genes = {name: np.array(array) for name, array in state["champion"]["genes"].items()}
             self.champion = Genome(Genomes(**genes), float(state["champion"]["fitness"]))
             self.champion_place = tuple(state["champion"]["place"])
+        self.kept = None
+        if state["kept"] is not None:
+            genes = {name: np.array(array) for name, array in state["kept"]["genes"].items()}
+            self.kept = (Genomes(**genes), np.array(state["kept"]["fitness"]))
         self.history = [
             Generation(**{**seen, "species": {int(k): v for k, v in seen["species"].items()}}) for seen in state["history"]
         ]

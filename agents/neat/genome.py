@@ -86,6 +86,19 @@ def select(genomes: Genomes, indices: Any) -> Genomes:
     return Genomes(*[array[indices] for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
 
 
+def joined(a: Genomes, b: Genomes) -> Genomes:
+    """The genomes of a and after them those of b."""
+    nodes, connections = (max(x.shape[1], y.shape[1]) for x, y in ((a.node, b.node), (a.weight, b.weight)))
+    n = len(a.nodes)
+    both = room_for(n + len(b.nodes), nodes, connections, int(a.inputs[0]), int(a.outputs[0]))
+    for x, y, to in zip(a[:-2], b[:-2], both[:-2], strict=True):
+        if to.ndim == 2:
+            to[:n, : x.shape[1]], to[n:, : y.shape[1]] = x, y
+        else:
+            to[:n], to[n:] = x, y
+    return both
+
+
 class Genome(NamedTuple):
     """One genome, with its genes alone."""
 
