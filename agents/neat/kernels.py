@@ -530,3 +530,11 @@ def complexity(genomes):
         for k in range(genomes.connections[i]):
             connections += genomes.enabled[i, k]
     return hidden, connections
+
+
+@entry
+def forward_each(structures, numbers, chosen, x, states, out):
+    """Row k of x (rows, inputs) through network chosen[k], none if that is negative, with its own states[k]."""
+    for k in range(len(x)):
+        if chosen[k] >= 0:
+            activate(structures[chosen[k]], numbers[chosen[k]], x[k], states[k], out[k])

@@ -13,8 +13,8 @@ from rl_lab.engine.errors import GraphError, ShapeError
 from rl_lab.engine.kernels.graph import ACTIVATIONS, AGGREGATIONS
 from rl_lab.engine.launch import structure as program_structure
 from rl_lab.engine.launch import unrecorded
+from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor, tensor, zeros
-from rl_lab.engine.ops.elementwise import where
 from rl_lab.engine.ops.graph import graph
 from rl_lab.nn.module import Module, Parameter
 
