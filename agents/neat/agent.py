@@ -171,12 +171,13 @@ class NEAT:
         if self.champion is not None:
             champion = {"genes": self.champion.genes._asdict(), "fitness": self.champion.fitness}
         # PCG64's words are longer than a checkpoint's whole numbers
-        words = {name: str(value) for name, value in self._seeds.bit_generator.state["state"].items()}
+        whole: Any = self._seeds.bit_generator.state
+        words = {name: str(whole["state"][name]) for name in ("state", "inc")}
         return {
             "evolution": self.evolution.state_dict(),
             "champion": champion,
             "archive": self.archive.state_dict(),
-            "seeds": words,
+            "seeds": {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]},
             "fixed_seeds": self._fixed_seeds,
             "champion_seeds": self._champion_seeds,
             "timesteps": self.timesteps,
@@ -190,7 +191,8 @@ class NEAT:
             self.champion = Genome(genes, float(state["champion"]["fitness"]))
         self.archive.load_state_dict(state["archive"])
         whole: Any = self._seeds.bit_generator.state
-        whole["state"] = {name: int(value) for name, value in state["seeds"].items()}
-        self._seeds.bit_generator.state = whole
+        words = {name: int(value) for name, value in state["seeds"].items()}
+        whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
+        self._seeds.bit_generator.state = {**whole, **words}
         self._fixed_seeds, self._champion_seeds = np.array(state["fixed_seeds"]), np.array(state["champion_seeds"])
         self.timesteps = int(state["timesteps"])

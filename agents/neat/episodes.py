@@ -81,6 +81,7 @@ def play(envs: VectorEnv, networks: Networks, actions: Actions, genomes: np.ndar
     states = np.zeros((slots, networks.state_size), np.float32)
     outputs = np.zeros((slots, networks.outputs), np.float32)
     free, following = np.ones(slots, bool), 0
+    reset: Any = envs.reset  # Gymnasium's annotation leaves out the list of seeds that its vector environments take
     observations: Any = None
     while True:
         if free.any():
@@ -94,14 +95,14 @@ def play(envs: VectorEnv, networks: Networks, actions: Actions, genomes: np.ndar
             states[begins] = 0.0
             if observations is None:
                 given: list[Any] = [int(seeds[min(k, total - 1)]) for k in range(slots)]
-                observations, _ = envs.reset(seed=given)
+                observations, _ = reset(seed=given)
             elif len(begins):
                 given = [None] * slots
                 for k in begins:
                     given[k] = int(seeds[episode[k]])
                 mask = np.zeros(slots, bool)
                 mask[begins] = True
-                observations, _ = envs.reset(seed=given, options={"reset_mask": mask})
+                observations, _ = reset(seed=given, options={"reset_mask": mask})
         x = np.ascontiguousarray(observations, np.float32).reshape(slots, inputs)
         kernels.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         observations, rewards, terminated, truncated, info = envs.step(actions(outputs))
