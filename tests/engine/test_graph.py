@@ -444,6 +444,15 @@ def test_a_recorded_update_follows_the_graph():
     assert nets[0].describe() == nets[1].describe()
 
 
+def test_a_change_without_new_weights_is_recorded_anew():
+    net = xor_like()
+    recorded = rl.compile(rl.no_grad()(net))
+    x = rl.tensor([[0.3, -0.7]])
+    before = recorded(x).item()
+    net.set_activation("h", "sin")
+    assert recorded(x).item() == net(x).item() != before  # called in the same mode as before
+
+
 def test_a_copy_is_a_network_of_its_own():
     net = xor_like()
     other = copy.deepcopy(net)
