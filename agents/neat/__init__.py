@@ -1,7 +1,8 @@
 """NEAT: networks whose topology evolves (Stanley and Miikkulainen 2002).
 
 In reading order: `config` (the parameters), `genome` (a population as arrays), `innovation` (historical markings), `kernels` (distance,
-crossover, mutation, phenotypes), `species` (fitness sharing), `networks` (evaluation), `evolve` (the story of a generation).
+crossover, mutation), `phenotypes` and `networks` (from genomes to outputs), `species` (fitness sharing), `evolve` (the story of a
+generation). Then `episodes` and `agent` (in environments), `selection` (NSGA-II, novelty), `importing` and `pictures`.
 """
 
 from agents.neat.config import NEATConfig

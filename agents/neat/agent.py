@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from agents.neat import kernels
+from agents.neat import phenotypes
 from agents.neat.config import NEATConfig
 from agents.neat.episodes import Actions, Played, play
 from agents.neat.evolve import Evolution
@@ -126,7 +126,7 @@ class NEAT:
             self._states = np.zeros((count, networks.state_size), np.float32)
         x = np.ascontiguousarray(observations, np.float32).reshape(count, -1)
         outputs = np.zeros((count, networks.outputs), np.float32)
-        kernels.forward_each(networks.structures, networks.numbers, np.zeros(count, np.int64), x, self._states, outputs)
+        phenotypes.forward_each(networks.structures, networks.numbers, np.zeros(count, np.int64), x, self._states, outputs)
         return self.actions(outputs)
 
     def begin_episodes(self, begins: np.ndarray) -> None:

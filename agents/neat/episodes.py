@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
-from agents.neat import kernels
+from agents.neat import phenotypes
 from agents.neat.networks import Networks
 from rl_lab.engine.errors import EnvironmentFault
 
@@ -104,7 +104,7 @@ def play(envs: VectorEnv, networks: Networks, actions: Actions, genomes: np.ndar
                 mask[begins] = True
                 observations, _ = reset(seed=given, options={"reset_mask": mask})
         x = np.ascontiguousarray(observations, np.float32).reshape(slots, inputs)
-        kernels.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
+        phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         observations, rewards, terminated, truncated, info = envs.step(actions(outputs))
         playing = episode >= 0
         if not np.isfinite(rewards[playing]).all():

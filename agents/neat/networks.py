@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.neat import kernels
+from agents.neat import phenotypes
 from agents.neat.genome import Genomes, graph_of
 from rl_lab.engine.kernels.graph import HEADER
 from rl_lab.engine.threads import start_threads
@@ -27,7 +27,7 @@ class Networks:
         self.structures = np.zeros((population, HEADER + self.outputs + 3 * nodes + connections), np.int32)
         self.numbers = np.zeros((population, nodes + connections), np.float32)
         self.state_size = self.inputs + 2 * nodes
-        kernels.decode(genomes, recurrent, self.structures, self.numbers)
+        phenotypes.decode(genomes, recurrent, self.structures, self.numbers)
 
     def __call__(self, x: Any, sequence: bool = False) -> np.ndarray:
         """With ``sequence`` the observations follow each other in time; else recurrent networks begin anew with each."""
@@ -36,7 +36,7 @@ class Networks:
             raise ValueError(f"networks with {self.inputs} inputs take (observations, {self.inputs}), got {list(x.shape)}")
         out = np.empty((len(self), len(x), self.outputs), np.float32)
         start_threads()
-        kernels.forward(self.structures, self.numbers, x, sequence, out)
+        phenotypes.forward(self.structures, self.numbers, x, sequence, out)
         return out
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class Network:
         out = np.empty((1, len(rows), self._networks.outputs), np.float32)
         i = slice(self.number, self.number + 1)
         start_threads()
-        kernels.forward(self._networks.structures[i], self._networks.numbers[i], rows, sequence, out)
+        phenotypes.forward(self._networks.structures[i], self._networks.numbers[i], rows, sequence, out)
         return out[0, 0] if x.ndim == 1 else out[0]
 
     def graph(self) -> GraphNetwork:
