@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from agents.neat import phenotypes
 from agents.neat.config import NEATConfig
 from agents.neat.episodes import Actions, Played, play
-from agents.neat.evolve import Evolution
+from agents.neat.evolution import Evolution
 from agents.neat.genome import Genome, Genomes, genome_at
 from agents.neat.networks import Networks
 from agents.neat.selection import NoveltyArchive

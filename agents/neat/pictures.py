@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.neat.evolve import Evolution, Generation
+from agents.neat.evolution import Evolution, Generation
 
 SHOWN = 60  # generations of ancestry in one picture
 

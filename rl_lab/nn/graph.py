@@ -119,7 +119,7 @@ class GraphNetwork(Module):
         self.inputs = _names(inputs, "input")
         self.outputs = _names(outputs, "output")
         self.recurrent = bool(recurrent)
-        self._ids = itertools.count()
+        self._last_id = -1
         self._nodes: dict[str, _Node] = {}
         self._edges: dict[Edge, int] = {}
         self._states: dict[int, Any] = {}
@@ -189,7 +189,7 @@ class GraphNetwork(Module):
         self._known(target)
         if (source, target) in self._edges:
             raise GraphError(f"there is an edge from {source!r} to {target!r} already")
-        edges = {**self._edges, (source, target): next(self._ids)}
+        edges = {**self._edges, (source, target): self._new_id()}
         self._change(self._nodes, edges, {(source, target): weight}, {})
 
     def split_edge(
@@ -205,7 +205,7 @@ class GraphNetwork(Module):
         name = self._new_name(name)
         weight = float(self.weight.detach().numpy()[self._edge_order.index((source, target))])
         edges = {edge: i for edge, i in self._edges.items() if edge != (source, target)}
-        edges |= {(source, name): next(self._ids), (name, target): number}
+        edges |= {(source, name): self._new_id(), (name, target): number}
         nodes = {**self._nodes, name: self._node(activation, "sum")}
         self._change(nodes, edges, {(source, name): 1.0, (name, target): weight}, {name: bias})
         return name
@@ -230,7 +230,11 @@ class GraphNetwork(Module):
     def _node(self, activation: str, aggregation: str) -> _Node:
         _check(activation, ACTIVATIONS, "activation")
         _check(aggregation, AGGREGATIONS, "aggregation")
-        return _Node(activation, aggregation, next(self._ids))
+        return _Node(activation, aggregation, self._new_id())
+
+    def _new_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
 
     def _known(self, name: str) -> None:
         if name not in self._nodes and name not in self.inputs:
@@ -378,7 +382,7 @@ class GraphNetwork(Module):
                 raise GraphError(f"a graph network of format {description['format']}, this version reads format {FORMAT}")
             network = cls(description["inputs"], description["outputs"], recurrent=description["recurrent"])
             nodes = {n["name"]: network._node(n["activation"], n["aggregation"]) for n in description["nodes"]}
-            edges = {(e["source"], e["target"]): next(network._ids) for e in description["edges"]}
+            edges = {(e["source"], e["target"]): network._new_id() for e in description["edges"]}
             biases = {n["name"]: float(n["bias"]) for n in description["nodes"]}
             weights = {(e["source"], e["target"]): float(e["weight"]) for e in description["edges"]}
         except (KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ import rl_lab as rl
 from agents.neat import NEATConfig
 from agents.neat.agent import NEAT, NEATAgentConfig
 from agents.neat.episodes import Actions, play
-from agents.neat.evolve import Evolution
+from agents.neat.evolution import Evolution
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
