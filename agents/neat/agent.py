@@ -1,6 +1,7 @@
 """NEAT as an agent: a generation is a step."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from agents.neat.config import NEATConfig
 from agents.neat.episodes import Actions, Played, play
 from agents.neat.evolution import Evolution
 from agents.neat.genome import Genome, Genomes, genome_at
+from agents.neat.importing import read_neat_python
 from agents.neat.networks import Networks
 from agents.neat.selection import NoveltyArchive
 from rl_lab.experiment.config import setting
@@ -63,6 +65,13 @@ class NEAT:
         self.timesteps = 0
         self._acting: Networks | None = None
         self._states = np.zeros((0, 0), np.float32)
+
+    @staticmethod
+    def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
+        """Settings from a configuration file of neat-python, and what its owner should know of them."""
+        found = read_neat_python(path)
+        remarks = [f"without effect here: {', '.join(found.unused)}"] if found.unused else []
+        return found.settings, [*found.notes, *remarks]
 
     # --- one generation ----------------------------------------------------------------------------------------------
 

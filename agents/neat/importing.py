@@ -14,6 +14,8 @@ class Imported(NamedTuple):
     """A configuration from elsewhere."""
 
     config: NEATConfig
+    settings: dict[str, Any]
+    """The fields of ``config`` that the file sets."""
     inputs: int | None
     outputs: int | None
     fitness_threshold: float | None
@@ -107,6 +109,7 @@ def read_neat_python(path: str | Path) -> Imported:
     inputs, outputs, threshold = rest.values()
     return Imported(
         config,
+        {name: getattr(config, name) for name in values},
         None if inputs is None else int(inputs),
         None if outputs is None else int(outputs),
         threshold,

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from agents import neat
+from agents.neat.agent import NEAT
 from agents.neat.importing import read_neat_python
 from agents.neat.pictures import ancestors, draw_course, draw_genealogy, draw_species
 from benchmarks.neat import CONFIG
+from rl_lab import train
+from rl_lab.experiment import driver
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn.graph_picture import as_image
 from tests.agents.test_neat import fitness
@@ -81,6 +84,20 @@ def test_faults_name_the_value(tmp_path, old, new, message):
     assert old in CONFIG
     with pytest.raises(Fault, match=message):
         imported(tmp_path, CONFIG.replace(old, new))
+
+
+def test_the_command_reads_such_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "find_agent", lambda name: NEAT)
+    monkeypatch.setattr(driver, "find_agent", lambda name: NEAT)
+    path = tmp_path / "neat.cfg"
+    path.write_text(CONFIG.replace("pop_size = 150", "pop_size = 44"))
+    plan = train.parse(["--agent", "neat", "--env", "CartPole-v1", "--config", str(path), "--add-node", "0.5"])
+    assert plan.config.population == 44
+    assert plan.config.add_node == 0.5  # the command line goes before the file
+    assert plan.config.weight_coefficient == 0.5
+    out = capsys.readouterr().out
+    assert "without effect here: DefaultGenome.activation" not in out
+    assert "DefaultGenome.bias_init_mean" in out
 
 
 def test_a_missing_file():
