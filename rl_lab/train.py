@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rl_lab.experiment.agent import find_agent
 from rl_lab.experiment.arguments import Parser
@@ -19,12 +20,14 @@ def parse(arguments: Sequence[str]) -> Plan:
     for name in ("--agent", "--env", "--config"):
         first.add_argument(name)
     known, rest = first.parse_known_args(arguments)
-    file = read_toml(Path(known.config)) if known.config else {}
+    file = _read_settings(Path(known.config), known.agent) if known.config else {}
     file = {**{k: v for k, v in file.items() if k not in ("hyperparameters", "versions")}, **file.get("hyperparameters", {})}
     agent, env = known.agent or file.get("agent"), known.env or file.get("env")
     asks_help = not {"-h", "--help"}.isdisjoint(rest)
     parser = Parser(prog="python -m rl_lab.train", description="Train an agent in a Gymnasium environment.")
-    parser.add_argument("--config", metavar="FILE", help="settings from a TOML file, such as a run's config.toml")
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings from a TOML file, such as a run's config.toml; neat also reads neat-python's"
+    )
     if asks_help and not agent:
         parser.add_settings(Options, "run")
         parser.epilog = "Name an agent (--agent dqn --help) to see its hyperparameters."
@@ -38,6 +41,17 @@ def parse(arguments: Sequence[str]) -> Plan:
     given = parser.parse(arguments)
     given.pop("config", None)
     return make_plan({**file, **given, "agent": agent, "env": env})
+
+
+def _read_settings(path: Path, agent: str | None) -> dict[str, Any]:
+    """A TOML file, or a file of another kind that the agent's ``read_config`` knows; its remarks are printed."""
+    reader = getattr(find_agent(agent), "read_config", None) if agent and path.suffix != ".toml" else None
+    if reader is None:
+        return read_toml(path)
+    settings, remarks = reader(path)
+    for remark in remarks:
+        print(f"{path}: {remark}")
+    return settings
 
 
 def body(arguments: Sequence[str]) -> int:

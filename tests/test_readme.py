@@ -20,13 +20,21 @@ def test_the_quick_start_is_two_commands():
 
 
 def test_the_tour_runs_and_learns(capsys):
-    (tour,) = [block for language, block in BLOCKS if language == "python"]
+    tour, _ = [block for language, block in BLOCKS if language == "python"]
     assert len([line for line in tour.splitlines() if line.strip()]) <= 20
     scope: dict = {}
     exec(compile(tour, "README.md", "exec"), scope)
     assert scope["loss"].item() < 0.01
     assert len(scope["step"].programs) == 1
     assert "matmul" in capsys.readouterr().out
+
+
+def test_the_evolution_runs_and_solves():
+    _, evolution = [block for language, block in BLOCKS if language == "python"]
+    scope: dict = {}
+    exec(compile(evolution, "README.md", "exec"), scope)
+    assert scope["result"].solved
+    assert len(scope["network"].nodes) == scope["result"].champion.hidden + 2
 
 
 def test_every_file_that_is_named_exists():

@@ -30,3 +30,7 @@ class RecordingError(RuntimeError):
 
 class EnvironmentFault(RuntimeError):
     """An environment that raised or returned something that is not a number; the message names it."""
+
+
+class GraphError(ValueError):
+    """A change that a graph network cannot take: a cycle, a duplicate, an unknown name. The graph is as it was before."""

@@ -259,13 +259,21 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
                     break
             if options.checkpoint_frequency and now >= next_checkpoint + options.checkpoint_frequency:
                 run.save(agent.state_dict())
+                _log_pictures(agent, logger)
                 next_checkpoint = now
         if agent.timesteps > first:
             logger.record({**means.take(), "charts/SPS": rate}, now)
         if options.keep_best and agent.timesteps > next_evaluation and not stop.code:
             short.evaluate()
         run.save(agent.state_dict())
+        _log_pictures(agent, logger)
         return stop.code
+
+
+def _log_pictures(agent: Any, logger: Logger) -> None:
+    """What an agent has to show, if it has: its ``pictures()`` are images by tag."""
+    if hasattr(agent, "pictures"):
+        logger.images(agent.pictures(), agent.timesteps)
 
 
 def restore(path: Path) -> tuple[Any, Plan]:

@@ -38,6 +38,9 @@ def evaluate(agent: Any, setup: Setup | str, episodes: int, seed: int) -> Evalua
     envs = make_environments(setup, count)
     try:
         observations, info = envs.reset(seed=seed)
+        begin_episodes = getattr(agent, "begin_episodes", None)  # of agents that remember
+        if begin_episodes is not None:
+            begin_episodes(np.ones(count, bool))
         running, lengths = np.zeros(count), np.zeros(count, np.int64)
         returns: list[float] = []
         steps = 0
@@ -45,6 +48,8 @@ def evaluate(agent: Any, setup: Setup | str, episodes: int, seed: int) -> Evalua
             masks = {"action_mask": info["action_mask"]} if "action_mask" in info else {}
             actions = agent.act(observations, deterministic=True, **masks)
             observations, rewards, terminated, truncated, info = envs.step(actions)
+            if begin_episodes is not None:
+                begin_episodes(terminated | truncated)
             running += rewards
             lengths += 1
             for i in np.flatnonzero(terminated | truncated):

@@ -17,6 +17,11 @@ class Logger:
         for tag, value in metrics.items():
             self._writer.add_scalar(tag, value, step)
 
+    def images(self, pictures: dict[str, Any], step: int) -> None:
+        """Images (height, width, 3) uint8 by tag."""
+        for tag, image in pictures.items():
+            self._writer.add_image(tag, image, step, dataformats="HWC")
+
     def text(self, tag: str, content: str) -> None:
         self._writer.add_text(tag, content, 0)
 

@@ -49,6 +49,7 @@ from rl_lab.nn.convolution import (
     MaxPool1d,
     MaxPool2d,
 )
+from rl_lab.nn.graph import GraphNetwork
 from rl_lab.nn.layers import (
     Bilinear,
     Embedding,
@@ -118,6 +119,7 @@ __all__ = [
     "GRU",
     "GRUCell",
     "GaussianNLLLoss",
+    "GraphNetwork",
     "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",

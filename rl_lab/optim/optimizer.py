@@ -1,10 +1,12 @@
 """Optimisers: one launch a step for all parameters of a group. Names, defaults and formulas are PyTorch's."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import int64
+from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import optimizer as kernels
 from rl_lab.engine.launch import launch, launch_parts, recorder, structure, unrecorded
@@ -103,6 +105,9 @@ class Optimizer:
         group = {**self.defaults, **group, "params": params}
         self.check(group)
         self.param_groups.append(Group(group))
+        for p in params:
+            if (followers := getattr(p, "followers", None)) is not None:
+                followers.add(self)
         structure.changed()
 
     def check(self, group: dict[str, Any]) -> None:
@@ -179,6 +184,18 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} has no numbers()")
 
     # --- state -------------------------------------------------------------------------------------------------------
+
+    def keep_rows(self, parameter: Any, rows: Sequence[int]) -> None:
+        """A vector changed: its element i was element rows[i] before, or is new where rows[i] is -1. New elements begin without history.
+
+        Called by parameters that grow, such as those of `nn.GraphNetwork`.
+        """
+        state = self.state.get(parameter, {})
+        with unrecorded(), tape.no_grad():
+            for name, value in state.items():
+                if value.dtype is float32:  # all but the step counter
+                    padded = np.append(value.numpy(), np.float32(0))
+                    state[name] = tensor(padded[np.array(rows, np.int64)])
 
     def state_dict(self) -> dict[str, Any]:
         """``state`` by the parameter's number, and ``param_groups`` with numbers in place of parameters, as in PyTorch."""

@@ -1,0 +1,13 @@
+"""NEAT: networks whose topology evolves (Stanley and Miikkulainen 2002).
+
+In reading order: `config` (the parameters), `genome` (a population as arrays), `innovation` (historical markings), `kernels` (distance,
+crossover, mutation), `phenotypes` and `networks` (from genomes to outputs), `species` (fitness sharing), `evolution` (the story of a
+generation). Then `episodes` and `agent` (in environments), `selection` (NSGA-II, novelty), `importing` and `pictures`.
+"""
+
+from agents.neat.config import NEATConfig
+from agents.neat.evolution import Evolution, Generation, Result, evolve
+from agents.neat.genome import Genome
+from agents.neat.networks import Network, Networks, each
+
+__all__ = ["Evolution", "Generation", "Genome", "NEATConfig", "Network", "Networks", "Result", "each", "evolve"]

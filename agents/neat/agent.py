@@ -1,0 +1,207 @@
+"""NEAT as an agent: a generation is a step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from agents.neat import phenotypes
+from agents.neat.config import NEATConfig
+from agents.neat.episodes import Actions, Played, play
+from agents.neat.evolution import Evolution
+from agents.neat.genome import Genome, Genomes, genome_at
+from agents.neat.importing import read_neat_python
+from agents.neat.networks import Networks
+from agents.neat.selection import NoveltyArchive
+from rl_lab.experiment.config import setting
+from rl_lab.nn import GraphNetwork
+
+SEED_RANGE = 2**31
+SCHEDULES = ("generation", "fixed", "genome")
+
+
+@dataclass(frozen=True)
+class NEATAgentConfig(NEATConfig):
+    """Parameters of evolution, and how networks are tried out."""
+
+    total_timesteps: int = setting(1_000_000, "environment steps to evolve for", least=1)
+    episodes: int = setting(1, "episodes whose mean return is a genome's fitness", least=1)
+    episode_seeds: str = setting(
+        "generation",
+        "new for each generation and the same for its genomes, fixed for good, or new for each genome",
+        choices=SCHEDULES,
+    )
+    champion_episodes: int = setting(
+        20, "further episodes by which the best of a generation must beat the champion before it", least=1
+    )
+    novelty: bool = setting(False, "select for new final observations instead of for the return")
+    novelty_threshold: float = setting(1.0, "distance from which a final observation counts as new, at first", above=0)
+
+
+class NEAT:
+    """Networks whose topology evolves, evaluated by whole episodes."""
+
+    Config = NEATAgentConfig
+    action_spaces = (Discrete, MultiDiscrete, Box)
+
+    def __init__(self, config: NEATAgentConfig, envs: VectorEnv, seed: int):
+        self.config, self.envs = config, envs
+        if envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
+            raise ValueError("NEAT needs environments that reset themselves in the step that ends an episode")
+        self.actions = Actions(envs.single_action_space, config.output_activation)
+        shape = envs.single_observation_space.shape
+        assert shape is not None
+        evolution_seed, episode_seed = np.random.SeedSequence(seed).spawn(2)
+        self.evolution = Evolution(int(np.prod(shape)), self.actions.outputs, config, evolution_seed)
+        self._seeds = np.random.default_rng(episode_seed)
+        self._fixed_seeds = self._seeds.integers(SEED_RANGE, size=config.episodes)
+        self._champion_seeds = self._seeds.integers(SEED_RANGE, size=config.champion_episodes)
+        self.archive = NoveltyArchive(threshold=config.novelty_threshold)
+        self.champion: Genome | None = None
+        """The genome with the best mean return over the champion's episodes, which is its ``fitness``."""
+        self.timesteps = 0
+        self._acting: Networks | None = None
+        self._states = np.zeros((0, 0), np.float32)
+
+    @staticmethod
+    def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
+        """Settings from a configuration file of neat-python, and what its owner should know of them."""
+        found = read_neat_python(path)
+        remarks = [f"without effect here: {', '.join(found.unused)}"] if found.unused else []
+        return found.settings, [*found.notes, *remarks]
+
+    # --- one generation ----------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Evaluate a generation and let it reproduce."""
+        c, networks = self.config, self.evolution.networks()
+        genomes = np.repeat(np.arange(c.population), c.episodes)
+        played = self._play(networks, genomes, self._episode_seeds())
+        returns = played.returns.reshape(c.population, c.episodes).mean(1)
+        self._challenge(networks, int(returns.argmax()))
+        fitness = returns
+        if c.novelty:
+            finals = played.final_observations.reshape(c.population, -1)
+            fitness = self.archive.novelty(np.nan_to_num(finals))
+        seen = self.evolution.advance(fitness)
+        assert self.champion is not None
+        return {
+            "charts/episodic_return": float(returns.mean()),
+            "charts/episodic_length": float(played.lengths.mean()),
+            "neat/generation": float(seen.number),
+            "neat/best_return": float(returns.max()),
+            "neat/champion_return": self.champion.fitness,
+            "neat/champion_hidden": float(self.champion.hidden),
+            "neat/champion_connections": float(self.champion.enabled_connections),
+            "neat/best_fitness": seen.best,
+            "neat/mean_fitness": seen.mean,
+            "neat/species": float(len(seen.species)),
+            "neat/largest_species": float(max(seen.species.values())),
+            "neat/threshold": float(self.evolution.threshold),
+            "neat/hidden": seen.hidden,
+            "neat/connections": seen.connections,
+        }
+
+    def _episode_seeds(self) -> np.ndarray:
+        """The seeds of every genome's episodes, one genome after the other."""
+        c = self.config
+        if c.episode_seeds == "genome":
+            return self._seeds.integers(SEED_RANGE, size=c.population * c.episodes)
+        one = self._fixed_seeds if c.episode_seeds == "fixed" else self._seeds.integers(SEED_RANGE, size=c.episodes)
+        return np.tile(one, c.population)
+
+    def _challenge(self, networks: Networks, best: int) -> None:
+        """Let the best of the generation try to beat the champion: one lucky episode does not make one."""
+        played = self._play(networks, np.full(self.config.champion_episodes, best), self._champion_seeds)
+        value = float(played.returns.mean())
+        if self.champion is None or value > self.champion.fitness:
+            self.champion, self._acting = genome_at(self.evolution.genomes, best, value), None
+
+    def _play(self, networks: Networks, genomes: np.ndarray, seeds: np.ndarray) -> Played:
+        # the one place where networks meet environments: a native collector of populations takes the same arguments
+        played = play(self.envs, networks, self.actions, genomes, seeds)
+        self.timesteps += int(played.lengths.sum())
+        return played
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
+        """The champion's actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
+        networks, count = self._champion_networks(), len(observations)
+        if self._states.shape != (count, networks.state_size):
+            self._states = np.zeros((count, networks.state_size), np.float32)
+        x = np.ascontiguousarray(observations, np.float32).reshape(count, -1)
+        outputs = np.zeros((count, networks.outputs), np.float32)
+        phenotypes.forward_each(networks.structures, networks.numbers, np.zeros(count, np.int64), x, self._states, outputs)
+        return self.actions(outputs)
+
+    def begin_episodes(self, begins: np.ndarray) -> None:
+        """Episodes begin in these rows (batch,) of the next observations: recurrent networks forget there."""
+        if len(self._states) == len(begins):
+            self._states[begins] = 0.0
+        else:
+            self._states = np.zeros((0, 0), np.float32)
+
+    def _champion_networks(self) -> Networks:
+        if self._acting is None:
+            # before the first generation any genome does
+            genes = self.evolution.genomes if self.champion is None else self.champion.genes
+            self._acting = Networks(genes, self.config.recurrent)
+        return self._acting
+
+    def network(self) -> GraphNetwork:
+        """The champion as a network that gradients can train."""
+        champion = self.champion or genome_at(self.evolution.genomes, 0)
+        return champion.network(self.config.recurrent)
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Images (height, width, 3) uint8 by log tag; none without matplotlib or before the first generation."""
+        if not self.evolution.history:
+            return {}
+        try:
+            from agents.neat.pictures import draw_course, draw_species
+            from rl_lab.nn.graph_picture import as_image, draw_network
+        except ImportError:
+            return {}
+        history = self.evolution.history
+        return {
+            "neat/champion": as_image(draw_network(self.network())),
+            "neat/species_sizes": as_image(draw_species(history)),
+            "neat/course": as_image(draw_course(history)),
+        }
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        champion = None
+        if self.champion is not None:
+            champion = {"genes": self.champion.genes._asdict(), "fitness": self.champion.fitness}
+        # PCG64's words are longer than a checkpoint's whole numbers
+        whole: Any = self._seeds.bit_generator.state
+        words = {name: str(whole["state"][name]) for name in ("state", "inc")}
+        return {
+            "evolution": self.evolution.state_dict(),
+            "champion": champion,
+            "archive": self.archive.state_dict(),
+            "seeds": {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]},
+            "fixed_seeds": self._fixed_seeds,
+            "champion_seeds": self._champion_seeds,
+            "timesteps": self.timesteps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.evolution.load_state_dict(state["evolution"])
+        self.champion, self._acting = None, None
+        if state["champion"] is not None:
+            genes = Genomes(**{name: np.array(array) for name, array in state["champion"]["genes"].items()})
+            self.champion = Genome(genes, float(state["champion"]["fitness"]))
+        self.archive.load_state_dict(state["archive"])
+        whole: Any = self._seeds.bit_generator.state
+        words = {name: int(value) for name, value in state["seeds"].items()}
+        whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
+        self._seeds.bit_generator.state = {**whole, **words}
+        self._fixed_seeds, self._champion_seeds = np.array(state["fixed_seeds"]), np.array(state["champion_seeds"])
+        self.timesteps = int(state["timesteps"])

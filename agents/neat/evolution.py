@@ -1,0 +1,322 @@
+"""The story of a generation: evaluate, share fitness, reproduce, speciate."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agents.neat import kernels
+from agents.neat.config import NEATConfig, rates_of
+from agents.neat.genome import Genome, Genomes, genome_at, is_full, joined, like, room_for, select, widened
+from agents.neat.innovation import Innovations, make_innovations
+from agents.neat.networks import Networks
+from agents.neat.selection import crowded_order, sizes_of
+from agents.neat.species import Species, allot_offspring, ranking_of, shared_fitness, stagnant
+from rl_lab.engine.errors import NumericalError
+from rl_lab.engine.kernels.graph import ACTIVATIONS
+from rl_lab.experiment.config import check_config
+
+Fitness = Callable[[Networks], Any]
+"""From the networks of a population to a number for each, the higher the better."""
+
+
+class Generation(NamedTuple):
+    """What was seen of one generation."""
+
+    number: int
+    best: float
+    mean: float
+    species: dict[int, int]
+    """Sizes of the species by number."""
+    hidden: float
+    """Mean number of hidden nodes."""
+    connections: float
+    """Mean number of enabled connections."""
+
+
+class Evolution:
+    """A population that evolves (Stanley and Miikkulainen 2002, "Evolving neural networks through augmenting topologies").
+
+    Each generation is ``networks()``, a fitness for each of them from outside, and ``advance(fitness)``. One seed gives one
+    evolution, whatever the number of threads. ``history`` has a `Generation` for each, ``ancestry`` the parents of its genomes
+    as rows of the generation before, ``champion`` the best genome so far.
+    """
+
+    def __init__(self, inputs: int, outputs: int, config: NEATConfig | None = None, seed: int | np.random.SeedSequence = 0):
+        if inputs < 1 or outputs < 1:
+            raise ValueError(f"networks need inputs and outputs, got {inputs} and {outputs}")
+        self.config = config or NEATConfig()
+        check_config(self.config)
+        self.rates = rates_of(self.config)
+        size = self.config.population
+        self._activations = np.array([ACTIVATIONS.index(name) for name in self.config.activation_options], np.int64)
+        sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        self.random = sequence.generate_state(4, np.uint64).view(np.int64)
+        self.genomes = room_for(size, outputs + 8, inputs * outputs + 16, inputs, outputs)
+        self.previous = like(self.genomes)
+        self.innovations: Innovations = make_innovations(size, inputs, outputs)
+        output_activation = ACTIVATIONS.index(self.config.output_activation)
+        kernels.begin(self.genomes, output_activation, self.config.initially_connected, self.rates, self.random)
+        self.generation = 0
+        self.evaluations = 0
+        self.threshold = self.config.compatibility_threshold
+        self.species: list[Species] = []
+        self.species_founded = 0
+        self.assigned = np.zeros(size, np.int64)
+        self._founders = np.zeros(size, np.int64)
+        self.best_fitness, self.population_improved = -np.inf, 0
+        self.champion: Genome | None = None
+        self.champion_place = (0, 0)
+        self.history: list[Generation] = []
+        self.ancestry: list[np.ndarray] = [np.full((size, 2), -1, np.int64)]
+        self.kept: tuple[Genomes, np.ndarray] | None = None
+        """With NSGA-II, the genomes that were chosen last, and their fitness."""
+        if self.config.selection == "nsga2":
+            self.species.append(Species(0, 0, 0))
+        else:
+            self._speciate(np.zeros(0, np.int64))
+
+    def networks(self) -> Networks:
+        """The phenotypes of the present generation."""
+        return Networks(self.genomes, self.config.recurrent)
+
+    # --- one generation ----------------------------------------------------------------------------------------------
+
+    def advance(self, fitness: Any) -> Generation:
+        """Take the fitness (population,) of the present generation and make the next one. NumericalError for NaN or infinity."""
+        seen = self.record(fitness)
+        self._reproduce(np.asarray(fitness, np.float64))
+        return seen
+
+    def record(self, fitness: Any) -> Generation:
+        """Note the fitness of the present generation without making another."""
+        fitness = np.asarray(fitness, np.float64)
+        if fitness.shape != self.assigned.shape:
+            raise ValueError(f"{len(self.assigned)} genomes need as many fitnesses, got shape {list(fitness.shape)}")
+        if not np.isfinite(fitness).all():
+            index = int(np.flatnonzero(~np.isfinite(fitness))[0])
+            raise NumericalError(f"the fitness of genome {index} of generation {self.generation} is {fitness[index]}")
+        best = int(fitness.argmax())
+        if fitness[best] > self.best_fitness:
+            self.best_fitness, self.population_improved = float(fitness[best]), self.generation
+            self.champion = genome_at(self.genomes, best, float(fitness[best]))
+            self.champion_place = (self.generation, best)
+        sizes = np.bincount(self.assigned, minlength=len(self.species)).tolist()
+        hidden, connections = kernels.complexity(self.genomes)
+        self.evaluations += len(fitness)
+        seen = Generation(
+            self.generation,
+            float(fitness[best]),
+            float(fitness.mean()),
+            {s.number: size for s, size in zip(self.species, sizes, strict=True)},
+            hidden / len(fitness),
+            connections / len(fitness),
+        )
+        self.history.append(seen)
+        return seen
+
+    def _reproduce(self, fitness: np.ndarray) -> None:
+        c = self.config
+        if c.selection == "nsga2":
+            self._reproduce_from_fronts(fitness)
+            return
+        ranking, starts = ranking_of(self.assigned, len(self.species), fitness)
+        for species, best in zip(self.species, fitness[ranking[starts[:-1]]], strict=True):
+            if best > species.best_fitness:
+                species.best_fitness, species.improved = float(best), self.generation
+        sizes = np.diff(starts)
+        shares = shared_fitness(fitness, ranking, starts)
+        barred = stagnant(self.species, self.generation, c.stagnation, self.population_improved, c.population_stagnation)
+        offspring = np.zeros(len(sizes), np.int64)
+        offspring[~barred] = allot_offspring(shares[~barred], c.population)
+        survivors = np.maximum(1, np.ceil(c.survival_threshold * sizes)).astype(np.int64)
+        elites = (sizes > c.elitism_from).astype(np.int64)
+        self._breed(fitness, ranking, starts, survivors, offspring, elites)
+        # a species is represented by a random genome of it from the generation before
+        self._speciate(ranking[starts[:-1] + kernels.draw(sizes, self.random)])
+
+    def _reproduce_from_fronts(self, fitness: np.ndarray) -> None:
+        """One generation of NSGA-II with the objectives fitness and smallness: the best of parents and children have offspring.
+
+        There are no species. A parent from before the last generation counts as unknown in the ancestry.
+        """
+        size = self.config.population
+        everyone, values, rows = self.genomes, fitness, np.arange(size)
+        if self.kept is not None:
+            everyone = joined(self.genomes, self.kept[0])
+            values, rows = np.concatenate([fitness, self.kept[1]]), np.concatenate([rows, np.full(size, -1)])
+        order = crowded_order(np.stack([values, -sizes_of(everyone)], 1).astype(np.float64))[:size]
+        self.genomes = select(everyone, order)
+        self.kept = (self.genomes, values[order])
+        self.previous = like(self.genomes)
+        # binary tournaments fill the mating pool; earlier in the order is better
+        pool = kernels.draw(np.full(2 * size, size), self.random).reshape(size, 2).min(1)
+        whole = np.array([size])
+        self._breed(-np.arange(size, dtype=np.float64), pool, np.array([0, size]), whole, whole, np.array([0]))
+        self.ancestry[-1] = np.where(self.ancestry[-1] >= 0, rows[order][self.ancestry[-1]], -1)
+
+    def _breed(
+        self,
+        fitness: np.ndarray,
+        ranking: np.ndarray,
+        starts: np.ndarray,
+        survivors: np.ndarray,
+        offspring: np.ndarray,
+        elites: np.ndarray,
+    ) -> None:
+        """Let the present generation have children, which take its place."""
+        if is_full(self.genomes):
+            self.genomes = widened(self.genomes)
+            self.previous = like(self.genomes)
+        ancestry = np.full((self.config.population, 2), -1, np.int64)
+        kernels.reproduce(
+            self.genomes,
+            self.previous,
+            fitness,
+            ranking,
+            starts,
+            survivors,
+            offspring,
+            elites,
+            self.rates,
+            self._activations,
+            self.innovations,
+            self.random,
+            ancestry,
+        )
+        self.ancestry.append(ancestry)
+        self.genomes, self.previous = self.previous, self.genomes
+        self.generation += 1
+
+    def _speciate(self, representatives: np.ndarray) -> None:
+        """Sort the present generation into species and forget those that died out."""
+        count = kernels.speciate(
+            self.genomes, self.previous, representatives, self.threshold, self.rates, self.assigned, self._founders
+        )
+        for _ in range(len(self.species), count):
+            self.species.append(Species(self.species_founded, self.generation, self.generation))
+            self.species_founded += 1
+        sizes = np.bincount(self.assigned, minlength=count)
+        self.species = [s for s, size in zip(self.species, sizes, strict=True) if size]
+        self.assigned[:] = (np.cumsum(sizes > 0) - 1)[self.assigned]
+        if self.config.species_target:
+            step = self.config.threshold_step * np.sign(len(self.species) - self.config.species_target)
+            self.threshold = max(self.config.threshold_step, self.threshold + float(step))
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a continuation with the same results needs, as arrays and plain values."""
+        champion = None
+        if self.champion is not None:
+            champion = {
+                "fitness": self.champion.fitness,
+                "genes": self.champion.genes._asdict(),
+                "place": list(self.champion_place),
+            }
+        return {
+            "genomes": self.genomes._asdict(),
+            "random": self.random,
+            "counters": self.innovations.counters,
+            "assigned": self.assigned,
+            "species": [dataclasses.asdict(s) for s in self.species],
+            "species_founded": self.species_founded,
+            "threshold": self.threshold,
+            "generation": self.generation,
+            "evaluations": self.evaluations,
+            "best_fitness": self.best_fitness,
+            "population_improved": self.population_improved,
+            "champion": champion,
+            "kept": None if self.kept is None else {"genes": self.kept[0]._asdict(), "fitness": self.kept[1]},
+            "history": [seen._asdict() for seen in self.history],
+            "ancestry": np.stack(self.ancestry),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken. ValueError if it is of another kind of population."""
+        genomes = Genomes(**{name: np.array(array) for name, array in state["genomes"].items()})
+        if len(genomes.nodes) != self.config.population or any(
+            int(a[0]) != int(b[0]) for a, b in zip(genomes[-2:], self.genomes[-2:], strict=True)
+        ):
+            raise ValueError("the state is of a population of another size, or of networks with other inputs and outputs")
+        self.genomes, self.previous = genomes, like(genomes)
+        self.random[:], self.innovations.counters[:] = state["random"], state["counters"]
+        self.assigned[:] = state["assigned"]
+        self.species = [Species(**s) for s in state["species"]]
+        for name in ("species_founded", "threshold", "generation", "evaluations", "best_fitness", "population_improved"):
+            setattr(self, name, state[name])
+        self.champion = None
+        if state["champion"] is not None:
+            genes = {name: np.array(array) for name, array in state["champion"]["genes"].items()}
+            self.champion = Genome(Genomes(**genes), float(state["champion"]["fitness"]))
+            self.champion_place = tuple(state["champion"]["place"])
+        self.kept = None
+        if state["kept"] is not None:
+            genes = {name: np.array(array) for name, array in state["kept"]["genes"].items()}
+            self.kept = (Genomes(**genes), np.array(state["kept"]["fitness"]))
+        self.history = [
+            Generation(**{**seen, "species": {int(k): v for k, v in seen["species"].items()}}) for seen in state["history"]
+        ]
+        self.ancestry = list(np.array(state["ancestry"]))
+
+
+class Result(NamedTuple):
+    """What `evolve` found."""
+
+    champion: Genome
+    """The genome that solved the task, or the best one seen."""
+    solved: bool
+    generations: int
+    evaluations: int
+    evolution: Evolution
+
+    def network(self) -> Any:
+        """The champion as an `nn.GraphNetwork`."""
+        return self.champion.network(self.evolution.config.recurrent)
+
+
+def evolve(
+    fitness: Fitness,
+    inputs: int,
+    outputs: int,
+    *,
+    generations: int = 100,
+    target: float | None = None,
+    solved: Fitness | None = None,
+    seed: int | np.random.SeedSequence = 0,
+    config: NEATConfig | None = None,
+    on_generation: Callable[[Generation], Any] | None = None,
+    **settings: Any,
+) -> Result:
+    """Evolve networks until one solves the task, for at most ``generations`` generations.
+
+    ``fitness(networks)`` returns a number for each network of the population; `each` makes one of a function of one network.
+    A network solves the task when its fitness reaches ``target``, or where ``solved(networks)`` (population,) is true. ``settings``
+    are fields of `NEATConfig`. XOR::
+
+        x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+        result = evolve(lambda networks: (4 - np.abs(networks(x)[..., 0] - y).sum(1)) ** 2, 2, 1, target=15)
+        network = result.network()
+    """
+    config = dataclasses.replace(config or NEATConfig(), **settings)
+    evolution = Evolution(inputs, outputs, config, seed)
+    while True:
+        networks = evolution.networks()
+        values = np.asarray(fitness(networks), np.float64)
+        seen = evolution.record(values)
+        if on_generation is not None:
+            on_generation(seen)
+        done = np.zeros(len(networks), bool)
+        if target is not None:
+            done |= values >= target
+        if solved is not None:
+            done |= np.asarray(solved(networks), bool)
+        if done.any() or evolution.generation + 1 >= generations:
+            champion = evolution.champion
+            if done.any():
+                best = int(np.where(done, values, -np.inf).argmax())
+                champion = genome_at(evolution.genomes, best, float(values[best]))
+            assert champion is not None
+            return Result(champion, bool(done.any()), evolution.generation + 1, evolution.evaluations, evolution)
+        evolution._reproduce(values)

@@ -1,0 +1,175 @@
+"""Genomes: a whole population as padded arrays, one row a genome."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rl_lab.engine.kernels.graph import ACTIVATIONS, AGGREGATIONS
+from rl_lab.nn import GraphNetwork
+
+ROOM = 4  # genes by which one reproduction can lengthen a genome, and one to spare
+
+
+class Genomes(NamedTuple):
+    """Node genes and connection genes of a population.
+
+    Row i of the first four arrays holds genome i's output nodes and after them its hidden nodes, by rising ``node``; inputs have
+    the numbers 0, 1, ... and no gene. Row i of the others holds its connection genes by rising innovation number. A node's bias
+    is what the paper makes a connection from a bias unit, and is mutated like a weight.
+    """
+
+    node: np.ndarray  # int64, number of the node
+    bias: np.ndarray  # float32
+    activation: np.ndarray  # int64, place in ACTIVATIONS
+    aggregation: np.ndarray  # int64, place in AGGREGATIONS
+    innovation: np.ndarray  # int64
+    source: np.ndarray  # int64, number of a node
+    target: np.ndarray  # int64
+    weight: np.ndarray  # float32
+    enabled: np.ndarray  # bool
+    nodes: np.ndarray  # int64 (population,), number of node genes
+    connections: np.ndarray  # int64 (population,), number of connection genes
+    inputs: np.ndarray  # int64 (1,), number of inputs
+    outputs: np.ndarray  # int64 (1,), number of outputs
+
+
+_KINDS = dict(zip(Genomes._fields, (*"ifiiiiif?", *"iiii"), strict=True))
+_DTYPES = {"i": np.int64, "f": np.float32, "?": np.bool_}
+NODE_GENES, CONNECTION_GENES = Genomes._fields[:4], Genomes._fields[4:9]
+
+
+def room_for(population: int, nodes: int, connections: int, inputs: int, outputs: int) -> Genomes:
+    """Empty genomes with room for this many genes."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, kind in _KINDS.items():
+        shape: tuple[int, ...] = (population,)
+        if name in NODE_GENES:
+            shape = (population, nodes)
+        elif name in CONNECTION_GENES:
+            shape = (population, connections)
+        arrays[name] = np.zeros(shape, _DTYPES[kind])
+    arrays["inputs"], arrays["outputs"] = np.array([inputs]), np.array([outputs])
+    return Genomes(**arrays)
+
+
+def is_full(genomes: Genomes) -> bool:
+    """Whether a reproduction could run out of room."""
+    nodes, connections = genomes.node.shape[1], genomes.weight.shape[1]
+    return bool(genomes.nodes.max() + ROOM > nodes or genomes.connections.max() + ROOM > connections)
+
+
+def widened(genomes: Genomes) -> Genomes:
+    """The same genomes with room for twice their genes."""
+    wide = room_for(
+        len(genomes.nodes),
+        2 * int(genomes.nodes.max()) + ROOM,
+        2 * int(genomes.connections.max()) + ROOM,
+        int(genomes.inputs[0]),
+        int(genomes.outputs[0]),
+    )
+    for name, old, new in zip(Genomes._fields, genomes, wide, strict=True):
+        if new.ndim == 2:
+            width = min(old.shape[1], new.shape[1])
+            new[:, :width] = old[:, :width]
+        elif name not in ("inputs", "outputs"):
+            new[:] = old
+    return wide
+
+
+def like(genomes: Genomes) -> Genomes:
+    """Empty genomes with the same room."""
+    return Genomes(*[np.zeros_like(array) for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
+
+
+def select(genomes: Genomes, indices: Any) -> Genomes:
+    """A copy of some genomes."""
+    return Genomes(*[array[indices] for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
+
+
+def joined(a: Genomes, b: Genomes) -> Genomes:
+    """The genomes of a and after them those of b."""
+    nodes, connections = (max(x.shape[1], y.shape[1]) for x, y in ((a.node, b.node), (a.weight, b.weight)))
+    n = len(a.nodes)
+    both = room_for(n + len(b.nodes), nodes, connections, int(a.inputs[0]), int(a.outputs[0]))
+    for x, y, to in zip(a[:-2], b[:-2], both[:-2], strict=True):
+        if to.ndim == 2:
+            to[:n, : x.shape[1]], to[n:, : y.shape[1]] = x, y
+        else:
+            to[:n], to[n:] = x, y
+    return both
+
+
+class Genome(NamedTuple):
+    """One genome, with its genes alone."""
+
+    genes: Genomes
+    fitness: float = float("nan")
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden nodes."""
+        return int(self.genes.nodes[0] - self.genes.outputs[0])
+
+    @property
+    def enabled_connections(self) -> int:
+        return int(self.genes.enabled[0, : self.genes.connections[0]].sum())
+
+    def network(self, recurrent: bool = False) -> GraphNetwork:
+        """The phenotype, trainable by gradients. Disabled genes are left out."""
+        return graph_of(self.genes, 0, recurrent)
+
+
+def genome_at(genomes: Genomes, i: int, fitness: float = float("nan")) -> Genome:
+    return Genome(select(genomes, [i]), fitness)
+
+
+def node_name(genomes: Genomes, number: int) -> str:
+    """The name of a node in a `GraphNetwork`."""
+    inputs, outputs = int(genomes.inputs[0]), int(genomes.outputs[0])
+    if number < inputs:
+        return f"input{number}"
+    return f"output{number - inputs}" if number < inputs + outputs else f"hidden{number - inputs - outputs}"
+
+
+def graph_of(genomes: Genomes, i: int, recurrent: bool) -> GraphNetwork:
+    """Genome i as a GraphNetwork."""
+    nodes = [
+        {
+            "name": node_name(genomes, int(genomes.node[i, k])),
+            "activation": ACTIVATIONS[genomes.activation[i, k]],
+            "aggregation": AGGREGATIONS[genomes.aggregation[i, k]],
+            "bias": float(genomes.bias[i, k]),
+        }
+        for k in range(genomes.nodes[i])
+    ]
+    edges = [
+        {
+            "source": node_name(genomes, int(genomes.source[i, k])),
+            "target": node_name(genomes, int(genomes.target[i, k])),
+            "weight": float(genomes.weight[i, k]),
+        }
+        for k in range(genomes.connections[i])
+        if genomes.enabled[i, k]
+    ]
+    return GraphNetwork.from_description(
+        {
+            "format": 1,
+            "recurrent": recurrent,
+            "inputs": [f"input{k}" for k in range(int(genomes.inputs[0]))],
+            "outputs": [f"output{k}" for k in range(int(genomes.outputs[0]))],
+            "nodes": nodes,
+            "edges": edges,
+        }
+    )
+
+
+def write_back(network: GraphNetwork, genomes: Genomes, i: int) -> None:
+    """Give genome i the weights and biases of its trained network (Lamarckian inheritance)."""
+    weight, bias = network.weight.detach().numpy(), network.bias.detach().numpy()
+    biases, weights = dict(zip(network.nodes, bias, strict=True)), dict(zip(network.edges, weight, strict=True))
+    for k in range(genomes.nodes[i]):
+        genomes.bias[i, k] = biases[node_name(genomes, int(genomes.node[i, k]))]
+    for k in range(genomes.connections[i]):
+        ends = (node_name(genomes, int(genomes.source[i, k])), node_name(genomes, int(genomes.target[i, k])))
+        if genomes.enabled[i, k]:
+            genomes.weight[i, k] = weights[ends]

@@ -1,0 +1,79 @@
+"""Phenotypes: the networks of a population, evaluated together."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from agents.neat import phenotypes
+from agents.neat.genome import Genomes, graph_of
+from rl_lab.engine.kernels.graph import HEADER
+from rl_lab.engine.threads import start_threads
+from rl_lab.nn import GraphNetwork
+
+
+class Networks:
+    """The networks of a population. Called with x (observations, inputs) they return (population, observations, outputs).
+
+    Row i of ``structures`` (int32) and of ``numbers`` (float32) is network i as `engine.kernels.graph.activate` reads it, with
+    ``state_size`` float32 of state: what a native loop over environments needs.
+    """
+
+    def __init__(self, genomes: Genomes, recurrent: bool):
+        self.genomes, self.recurrent = genomes, recurrent
+        self.inputs, self.outputs = int(genomes.inputs[0]), int(genomes.outputs[0])
+        population, nodes = genomes.node.shape
+        connections = genomes.weight.shape[1]
+        self.structures = np.zeros((population, HEADER + self.outputs + 3 * nodes + connections), np.int32)
+        self.numbers = np.zeros((population, nodes + connections), np.float32)
+        self.state_size = self.inputs + 2 * nodes
+        phenotypes.decode(genomes, recurrent, self.structures, self.numbers)
+
+    def __call__(self, x: Any, sequence: bool = False) -> np.ndarray:
+        """With ``sequence`` the observations follow each other in time; else recurrent networks begin anew with each."""
+        x = np.ascontiguousarray(x, np.float32)
+        if x.ndim != 2 or x.shape[1] != self.inputs:
+            raise ValueError(f"networks with {self.inputs} inputs take (observations, {self.inputs}), got {list(x.shape)}")
+        out = np.empty((len(self), len(x), self.outputs), np.float32)
+        start_threads()
+        phenotypes.forward(self.structures, self.numbers, x, sequence, out)
+        return out
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def __getitem__(self, i: int) -> "Network":
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there are {len(self)} networks, not one of number {i}")
+        return Network(self, i % len(self))
+
+    def __iter__(self) -> Iterator["Network"]:
+        return (Network(self, i) for i in range(len(self)))
+
+
+class Network:
+    """One of `Networks`."""
+
+    def __init__(self, networks: Networks, number: int):
+        self._networks, self.number = networks, number
+
+    def __call__(self, x: Any, sequence: bool = False) -> np.ndarray:
+        """(inputs) to (outputs), or (observations, inputs) to (observations, outputs)."""
+        x = np.ascontiguousarray(x, np.float32)
+        rows = np.atleast_2d(x)
+        if rows.ndim != 2 or rows.shape[1] != self._networks.inputs:
+            raise ValueError(f"a network with {self._networks.inputs} inputs got {list(x.shape)}")
+        out = np.empty((1, len(rows), self._networks.outputs), np.float32)
+        i = slice(self.number, self.number + 1)
+        start_threads()
+        phenotypes.forward(self._networks.structures[i], self._networks.numbers[i], rows, sequence, out)
+        return out[0, 0] if x.ndim == 1 else out[0]
+
+    def graph(self) -> GraphNetwork:
+        """The same network with named nodes, trainable by gradients."""
+        return graph_of(self._networks.genomes, self.number, self._networks.recurrent)
+
+
+def each(function: Callable[[Network], float]) -> Callable[[Networks], np.ndarray]:
+    """A fitness of one network at a time as a fitness of all."""
+    return lambda networks: np.array([function(network) for network in networks], np.float64)

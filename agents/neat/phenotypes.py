@@ -1,0 +1,135 @@
+"""From genomes to networks, and networks on observations: kernels over whole populations."""
+
+import numba
+import numpy as np
+from numba import njit
+
+from agents.neat.kernels import entry, inner
+from rl_lab.engine.kernels.cores import cycles, may_share, note_region, region_state
+from rl_lab.engine.kernels.graph import HEADER, activate, state_size
+from rl_lab.engine.primitive import compile_cached
+
+F = np.float32
+SHARED_FROM = 50_000  # edges of all networks and observations together from which a second core is woken
+
+
+@inner
+def _row(genomes, i, number):
+    """The row of a node in its network's values: inputs first, then the node genes in their order."""
+    inputs, outputs = genomes.inputs[0], genomes.outputs[0]
+    if number < inputs + outputs:
+        return number
+    low, high = outputs, genomes.nodes[i]
+    while low < high:
+        middle = (low + high) // 2
+        if genomes.node[i, middle] < number:
+            low = middle + 1
+        else:
+            high = middle
+    return inputs + low
+
+
+@entry
+def decode(genomes, recurrent, structures, numbers):
+    """Every genome's network in the form that `engine.kernels.graph.activate` reads, one a row, without nodes that reach no output."""
+    inputs, outputs, width = genomes.inputs[0], genomes.outputs[0], genomes.node.shape[1]
+    starts, fill = np.empty(width + 1, np.int64), np.empty(width + 1, np.int64)
+    incoming, ends = np.empty(genomes.weight.shape[1], np.int64), np.empty((genomes.weight.shape[1], 2), np.int64)
+    state, place, stack = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
+    order, position = np.empty(width, np.int64), np.empty(inputs + width, np.int64)
+    for i in range(len(genomes.nodes)):
+        nodes, connections = genomes.nodes[i], genomes.connections[i]
+        # connections by target
+        for n in range(nodes + 1):
+            starts[n] = 0
+        for k in range(connections):
+            if genomes.enabled[i, k]:
+                ends[k, 0], ends[k, 1] = _row(genomes, i, genomes.source[i, k]), _row(genomes, i, genomes.target[i, k]) - inputs
+                starts[ends[k, 1] + 1] += 1
+        for n in range(nodes):
+            starts[n + 1] += starts[n]
+            fill[n] = starts[n]
+            state[n] = 0
+        for k in range(connections):
+            if genomes.enabled[i, k]:
+                incoming[fill[ends[k, 1]]] = k
+                fill[ends[k, 1]] += 1
+        # nodes in the order in which a search backwards from the outputs leaves them: every source before its target
+        count = 0
+        for o in range(outputs):
+            if state[o]:
+                continue
+            depth = 1
+            stack[0], state[o], place[o] = o, 1, starts[o]
+            while depth:
+                n = stack[depth - 1]
+                if place[n] < starts[n + 1]:
+                    source = ends[incoming[place[n]], 0] - inputs
+                    place[n] += 1
+                    if source >= 0 and not state[source]:
+                        state[source], place[source] = 1, starts[source]
+                        stack[depth] = source
+                        depth += 1
+                else:
+                    order[count] = n
+                    count += 1
+                    depth -= 1
+        for s in range(inputs):
+            position[s] = s
+        for n in range(count):
+            position[inputs + order[n]] = inputs + n
+        row, values = structures[i], numbers[i]
+        row[0], row[1], row[2], row[3] = inputs, count, outputs, recurrent
+        for o in range(outputs):
+            row[HEADER + o] = position[inputs + o]
+        p, v = HEADER + outputs, 0
+        for m in range(count):
+            n = order[m]
+            row[p], row[p + 1], row[p + 2] = genomes.activation[i, n], genomes.aggregation[i, n], starts[n + 1] - starts[n]
+            values[v] = genomes.bias[i, n]
+            p += 3
+            v += 1
+            for e in range(starts[n], starts[n + 1]):
+                row[p], values[v] = position[ends[incoming[e], 0]], genomes.weight[i, incoming[e]]
+                p += 1
+                v += 1
+
+
+@inner
+def _forward_one(structure, numbers, x, sequence, out, state):
+    recurrent = structure[3]
+    state[: state_size(structure)] = F(0)
+    for b in range(len(x)):
+        if recurrent and not sequence:
+            state[: state_size(structure)] = F(0)
+        activate(structure, numbers, x[b], state, out[b])
+
+
+def _forward(structures, numbers, x, sequence, out):
+    """All networks on all observations x (observations, inputs): out is (networks, observations, outputs).
+
+    With ``sequence`` the observations are one episode, and recurrent networks keep their state from one to the next.
+    """
+    count, width = len(structures), structures.shape[1] * 2
+    expected = 2 * count * len(x) * numbers.shape[1]
+    shared = region_state()
+    if expected >= SHARED_FROM and may_share(shared):
+        begin = cycles()
+        for i in numba.prange(count):
+            _forward_one(structures[i], numbers[i], x, sequence, out[i], np.empty(width, np.float32))
+        note_region(shared, cycles() - begin, 2 * expected)
+    else:
+        state = np.empty(width, np.float32)
+        for i in range(count):
+            _forward_one(structures[i], numbers[i], x, sequence, out[i], state)
+
+
+forward = compile_cached(njit(cache=True, parallel=True, nogil=True, error_model="numpy"), _forward)
+
+
+@entry
+def forward_each(structures, numbers, chosen, x, states, out):
+    """Row k of x (rows, inputs) through network chosen[k], none if that is negative, with its own states[k]."""
+    for k in range(len(x)):
+        if chosen[k] >= 0:
+            activate(structures[chosen[k]], numbers[chosen[k]], x[k], states[k], out[k])

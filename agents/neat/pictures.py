@@ -1,0 +1,113 @@
+"""Pictures of an evolution by matplotlib: species over time, the ancestry of the champion, its course."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agents.neat.evolution import Evolution, Generation
+
+SHOWN = 60  # generations of ancestry in one picture
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _color(species: int) -> Any:
+    """Neighbouring species differ: hues at golden-section steps."""
+    from matplotlib.colors import hsv_to_rgb
+
+    return hsv_to_rgb((species * 0.618034 % 1.0, 0.3 + 0.12 * (species % 3), 0.95 - 0.07 * (species % 2)))
+
+
+def draw_species(history: Sequence[Generation]) -> Any:
+    """Sizes of the species, one band each, stacked from the oldest at the bottom; a figure."""
+    numbers = sorted({number for seen in history for number in seen.species})
+    sizes = np.array([[seen.species.get(number, 0) for seen in history] for number in numbers], float)
+    figure, axes = _figure(8.0, 4.0)
+    generations = [seen.number for seen in history]
+    axes.stackplot(generations, sizes, colors=[_color(n) for n in numbers], edgecolor="white", linewidth=0.3, baseline="zero")
+    for number, row in zip(numbers, sizes, strict=True):
+        widest = int(row.argmax())
+        if row[widest] >= 0.12 * sizes[:, widest].sum():
+            middle = sizes[: numbers.index(number), widest].sum() + row[widest] / 2
+            axes.text(generations[widest], middle, str(number), ha="center" if widest else "left", va="center", fontsize=7)
+    axes.set_xlim(generations[0], max(generations[-1], generations[0] + 1))
+    axes.set_ylim(0, sizes.sum(0).max())
+    axes.set_xlabel("generation")
+    axes.set_ylabel("genomes by species")
+    return figure
+
+
+def draw_course(history: Sequence[Generation]) -> Any:
+    """Best and mean fitness, and beside them the mean complexity; a figure."""
+    figure, axes = _figure(8.0, 3.6)
+    generations = [seen.number for seen in history]
+    axes.plot(generations, [seen.best for seen in history], color="#2b6cb0", label="best fitness")
+    axes.plot(generations, [seen.mean for seen in history], color="#90cdf4", label="mean fitness")
+    other = axes.twinx()
+    other.spines[["top"]].set_visible(False)
+    other.plot(generations, [seen.connections for seen in history], color="#c05621", linewidth=1.0, label="connections, mean")
+    other.plot(generations, [seen.hidden for seen in history], color="#ed8936", linewidth=1.0, ls="--", label="hidden, mean")
+    axes.set_xlabel("generation")
+    axes.set_ylabel("fitness")
+    other.set_ylabel("genes of a genome")
+    lines = [*axes.get_lines(), *other.get_lines()]
+    axes.legend(lines, [line.get_label() for line in lines], fontsize=7, frameon=False, loc="lower right")
+    return figure
+
+
+def ancestors(evolution: Evolution) -> list[set[int]]:
+    """For each generation up to the champion's, the rows of the genomes that it descends from."""
+    generation, row = evolution.champion_place
+    found: list[set[int]] = [{row}]
+    for parents in reversed(evolution.ancestry[1 : generation + 1]):
+        found.append({int(parent) for child in found[-1] for parent in parents[child] if parent >= 0})
+    return found[::-1]
+
+
+def draw_genealogy(evolution: Evolution) -> Any:
+    """The champion's ancestors, a column a generation and a line to each parent; a figure.
+
+    Each generation's ancestors are ordered by their children's heights. Crossovers have two lines, the thinner to the mate.
+    """
+    lineage = ancestors(evolution)
+    first = max(0, len(lineage) - SHOWN)
+    figure, axes = _figure(max(5.0, 0.16 * min(len(lineage), SHOWN) + 3.0), 4.5)
+    height = {evolution.champion_place[1]: 0.0}
+    axes.scatter([len(lineage) - 1], [0.0], s=60, color="#2f855a", zorder=3)
+    for generation in range(len(lineage) - 1, first, -1):
+        parents = evolution.ancestry[generation]
+        wishes: dict[int, list[float]] = {}
+        for child in lineage[generation]:
+            for parent in parents[child]:
+                if parent >= 0:
+                    wishes.setdefault(int(parent), []).append(height[child])
+        order = sorted(wishes, key=lambda row: (np.mean(wishes[row]), row))
+        below = {row: i - (len(order) - 1) / 2 for i, row in enumerate(order)}
+        for child in lineage[generation]:
+            for which, parent in enumerate(parents[child]):
+                if parent >= 0 and not (which and parent == parents[child][0]):
+                    axes.plot(
+                        [generation - 1, generation],
+                        [below[int(parent)], height[child]],
+                        color="#2b6cb0" if which == 0 else "#a0aec0",
+                        linewidth=0.9 if which == 0 else 0.5,
+                        alpha=0.8,
+                        zorder=1,
+                    )
+        axes.scatter([generation - 1] * len(order), list(below.values()), s=7, color="#4a5568", zorder=2)
+        height = below
+    axes.set_xlabel("generation")
+    axes.set_ylabel("ancestors of the champion")
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    return figure

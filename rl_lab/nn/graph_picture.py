@@ -1,0 +1,199 @@
+"""Pictures of a GraphNetwork: SVG and PNG by matplotlib, and Graphviz's DOT as text."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rl_lab.nn.graph import GraphNetwork, layers
+
+POSITIVE, NEGATIVE = "#2b6cb0", "#c05621"
+FILL = {"input": "#edf2f7", "hidden": "#fefcbf", "output": "#c6f6d5"}
+SHORT = {"steepened_sigmoid": "sigm'", "sigmoid": "sigm", "identity": "id", "softplus": "softp", "leaky_relu": "lrelu"}
+SWEEPS = 8
+
+
+def draw_network(network: GraphNetwork, title: str = "") -> Any:
+    """A matplotlib figure: inputs on the left, each node right of its sources, outputs on the right.
+
+    Blue edges have positive weights and orange ones negative; the wider, the larger. Edges that run backwards, in recurrent networks,
+    are dashed. A node shows its activation, and x in front of it if it multiplies.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle, FancyArrowPatch
+
+    places = _places(network)
+    columns = 1 + max(x for x, _ in places.values())
+    rows = max(abs(y) for _, y in places.values()) * 2 + 1
+    figure = Figure(figsize=(max(4.5, 1.9 * columns + 2.2), max(2.4, 0.95 * rows + 0.9)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    step, radius = 2.0, 0.33
+    at = {name: (x * step, -y) for name, (x, y) in places.items()}
+    weights = dict(zip(network.edges, network.weight.detach().tolist(), strict=True))
+    largest = max([abs(w) for w in weights.values()], default=1.0) or 1.0
+    for (source, target), weight in sorted(weights.items(), key=lambda item: abs(item[1])):
+        strength = abs(weight) / largest
+        style: dict[str, Any] = {
+            "color": POSITIVE if weight >= 0 else NEGATIVE,
+            "linewidth": 0.6 + 3.0 * strength,
+            "alpha": 0.45 + 0.5 * strength,
+            "arrowstyle": f"-|>,head_length={3.5 + 2.5 * strength:.2f},head_width={1.6 + 1.4 * strength:.2f}",
+            "shrinkA": 0.0,
+            "shrinkB": 0.0,
+            "zorder": 1,
+        }
+        (x0, y0), (x1, y1) = at[source], at[target]
+        backwards = places[target][0] <= places[source][0]
+        if backwards:
+            style["linestyle"] = (0, (3, 2))
+        if source == target:
+            begin, end, bend = (x0 - 0.16, y0 + 0.29), (x0 + 0.16, y0 + 0.29), -1.9
+        else:
+            bend = _bend(source, target, places, at) if not backwards else 0.3
+            begin, end = _rim(x0, y0, x1, y1, radius, bend), _rim(x1, y1, x0, y0, radius, -bend)
+        axes.add_patch(FancyArrowPatch(begin, end, connectionstyle=f"arc3,rad={bend}", **style))
+    for name, (x, y) in at.items():
+        kind = "input" if name in network.inputs else "output" if name in network.outputs else "hidden"
+        axes.add_patch(Circle((x, y), radius, facecolor=FILL[kind], edgecolor="#4a5568", linewidth=1.0, zorder=2))
+        if kind != "input":
+            label = SHORT.get(network.activation_of(name), network.activation_of(name))
+            label = ("\u00d7 " if network.aggregation_of(name) == "product" else "") + label
+            axes.text(x, y, label, ha="center", va="center", fontsize=7, zorder=3)
+        if kind == "hidden":
+            axes.text(x, y - radius - 0.06, name, ha="center", va="top", fontsize=6, color="#4a5568", zorder=3)
+        else:
+            side = -1 if kind == "input" else 1
+            axes.text(x + side * (radius + 0.1), y, name, ha="right" if side < 0 else "left", va="center", fontsize=8, zorder=3)
+    xs, ys = [x for x, _ in at.values()], [y for _, y in at.values()]
+    longest = max(len(name) for name in (*network.inputs, *network.outputs))
+    axes.set_xlim(min(xs) - 0.6 - 0.13 * longest, max(xs) + 0.6 + 0.13 * longest)
+    axes.set_ylim(min(ys) - 0.75, max(ys) + 0.85)
+    if title:
+        axes.set_title(title, fontsize=10)
+    return figure
+
+
+def save_picture(network: GraphNetwork, path: str | Path, title: str = "") -> None:
+    """Write the drawing to a file ending in .svg or .png, or as DOT text to one ending in .dot."""
+    path = Path(path)
+    if path.suffix == ".dot":
+        path.write_text(to_dot(network), encoding="utf-8")
+    elif path.suffix in (".svg", ".png"):
+        draw_network(network, title).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    else:
+        raise ValueError(f"a picture is a .svg, .png or .dot file, not {path.name!r}")
+
+
+def as_image(figure: Any) -> np.ndarray:
+    """A figure as uint8 (height, width, 3), for a logger."""
+    from matplotlib.image import imread
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    buffer.seek(0)
+    return np.ascontiguousarray((imread(buffer)[:, :, :3] * 255).round().astype(np.uint8))
+
+
+def to_dot(network: GraphNetwork) -> str:
+    """The graph as text for Graphviz."""
+    quote = lambda name: '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'  # noqa: E731
+    lines = ["digraph network {", "  rankdir=LR;"]
+    for group, rank in ((network.inputs, "source"), (network.outputs, "sink")):
+        lines.append(f"  {{ rank={rank}; {' '.join(quote(name) + ';' for name in group)} }}")
+    for name in network.inputs:
+        lines.append(f'  {quote(name)} [shape=box, style=filled, fillcolor="{FILL["input"]}"];')
+    biases = dict(zip(network.nodes, network.bias.detach().tolist(), strict=True))
+    for name in network.nodes:
+        kind = "output" if name in network.outputs else "hidden"
+        label = f"{name}\n{network.activation_of(name)}\nbias {biases[name]:.3g}"
+        if network.aggregation_of(name) == "product":
+            label += "\nproduct"
+        text = quote(label).replace("\n", "\\n")
+        lines.append(f'  {quote(name)} [shape=ellipse, style=filled, fillcolor="{FILL[kind]}", label={text}];')
+    weights = network.weight.detach().tolist()
+    largest = max(map(abs, weights), default=1.0) or 1.0
+    for (source, target), weight in zip(network.edges, weights, strict=True):
+        color, width = POSITIVE if weight >= 0 else NEGATIVE, 0.5 + 3.0 * abs(weight) / largest
+        lines.append(f'  {quote(source)} -> {quote(target)} [color="{color}", penwidth={width:.2f}, tooltip="{weight:.4g}"];')
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _places(network: GraphNetwork) -> dict[str, tuple[int, float]]:
+    """Column and height of each node; heights are centred, one apart, in an order with few crossings."""
+    forward = _without_cycles(network)
+    led_to = {target for _, target in forward}
+    free = [(network.inputs[0], name) for name in network.nodes if name not in led_to]  # right of the inputs, too
+    depth = layers(network.inputs, network.nodes, [*forward, *free])
+    last = max([1, *[depth[name] + 1 for name in network.hidden]])
+    depth |= dict.fromkeys(network.outputs, last)
+    columns: list[list[str]] = [[] for _ in range(last + 1)]
+    for name in (*network.inputs, *network.hidden, *network.outputs):
+        columns[depth[name]].append(name)
+    height = {}
+
+    def settle() -> None:
+        for column in columns:
+            for i, name in enumerate(column):
+                height[name] = i - (len(column) - 1) / 2
+
+    settle()
+    neighbours: dict[str, list[str]] = {name: [] for name in depth}
+    for source, target in forward:
+        neighbours[source].append(target)
+        neighbours[target].append(source)
+    for _ in range(SWEEPS):
+        for column in columns[1:-1]:  # inputs and outputs keep their order
+            column.sort(key=lambda n: np.mean([height[m] for m in neighbours[n]]) if neighbours[n] else 0.0)
+            for i, name in enumerate(column):
+                height[name] = i - (len(column) - 1) / 2
+    return {name: (depth[name], height[name]) for name in depth}
+
+
+def _without_cycles(network: GraphNetwork) -> list[tuple[str, str]]:
+    """The edges without those that close a cycle in a search from the inputs."""
+    if not network.recurrent:
+        return list(network.edges)
+    following: dict[str, list[str]] = {name: [] for name in (*network.inputs, *network.nodes)}
+    for source, target in network.edges:
+        following[source].append(target)
+    state: dict[str, str] = {}
+    kept = []
+    for start in (*network.inputs, *network.nodes):
+        stack = [(start, iter(following[start]))] if start not in state else []
+        state.setdefault(start, "open")
+        while stack:
+            name, rest = stack[-1]
+            for target in rest:
+                if state.get(target) == "open":
+                    continue  # on the way here
+                kept.append((name, target))
+                if target not in state:
+                    state[target] = "open"
+                    stack.append((target, iter(following[target])))
+                    break
+            else:
+                state[name] = "done"
+                stack.pop()
+    return kept
+
+
+def _bend(source: str, target: str, places: dict, at: dict) -> float:
+    """How far an edge bends so that it does not run through other nodes."""
+    (x0, y0), (x1, y1) = at[source], at[target]
+    for other, (x, y) in at.items():
+        if places[source][0] < places[other][0] < places[target][0]:
+            height = y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+            if abs(height - y) < 0.55:
+                return -0.3 if height >= y else 0.3
+    return 0.0
+
+
+def _rim(x0: float, y0: float, x1: float, y1: float, radius: float, bend: float) -> tuple[float, float]:
+    """Where an edge that leaves (x0, y0) for (x1, y1) crosses the circle."""
+    angle = np.arctan2(y1 - y0, x1 - x0) - np.arctan(2.0 * bend)
+    return x0 + radius * float(np.cos(angle)), y0 + radius * float(np.sin(angle))

@@ -1,0 +1,109 @@
+"""NSGA-II and novelty: the papers' definitions by hand, and their effect."""
+
+import numpy as np
+import pytest
+
+from agents import neat
+from agents.neat.selection import (
+    NoveltyArchive,
+    crowded_order,
+    crowding_distances,
+    nondominated_ranks,
+    novelty_of,
+    sizes_of,
+)
+from tests.agents.test_neat import X, digest, fitness, genes, solved
+
+
+def slow_ranks(objectives):
+    left, ranks, front = set(range(len(objectives))), np.zeros(len(objectives), int), 0
+    while left:
+        best = {
+            i
+            for i in left
+            if not any(
+                (objectives[j] >= objectives[i]).all() and ((objectives[j] > objectives[i]).any() or j < i) for j in left
+            )
+        }
+        for i in best:
+            ranks[i] = front
+        left -= best
+        front += 1
+    return ranks
+
+
+def test_fronts():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        objectives = rng.integers(0, 5, (20, 2)).astype(float)
+        assert nondominated_ranks(objectives).tolist() == slow_ranks(objectives).tolist()
+
+
+def test_crowding():
+    objectives = np.array([[0.0, 10.0], [1.0, 6.0], [4.0, 5.0], [10.0, 0.0], [0.0, 0.0]])
+    ranks = nondominated_ranks(objectives)
+    assert ranks.tolist() == [0, 0, 0, 0, 1]
+    distances = crowding_distances(objectives, ranks)
+    assert distances.tolist() == [np.inf, 0.4 + 0.5, 0.9 + 0.6, np.inf, np.inf]
+    assert crowded_order(objectives).tolist() == [0, 3, 2, 1, 4]
+
+
+def test_sizes():
+    evolution = neat.Evolution(2, 1, seed=1)
+    for _ in range(20):
+        evolution.advance(fitness(evolution.networks()))
+    for i, size in enumerate(sizes_of(evolution.genomes)):
+        assert size == sum(gene[4] for gene in genes(evolution.genomes, i)) + evolution.genomes.nodes[i] - 1
+
+
+def test_nsga2_keeps_the_best_of_every_size():
+    config = neat.NEATConfig(selection="nsga2", delete_connection=0.05, population=100)
+    evolution = neat.Evolution(2, 1, config, seed=2)
+    best = {}
+    for _ in range(60):
+        values = fitness(evolution.networks())
+        for size, value in zip(sizes_of(evolution.genomes).tolist(), values, strict=True):
+            best[size] = max(best.get(size, -1.0), value)
+        evolution.advance(values)
+    chosen, values = evolution.kept
+    front = nondominated_ranks(np.stack([values, -sizes_of(chosen)], 1)) == 0
+    for size, value in zip(sizes_of(chosen)[front], values[front], strict=True):
+        assert value == best[size]  # elitism: nothing that was not dominated is lost
+    assert len(set(sizes_of(chosen)[front])) == front.sum() >= 2
+    assert max(values) == evolution.best_fitness
+    other = neat.Evolution(2, 1, config, seed=9)
+    other.load_state_dict(evolution.state_dict())
+    for one in (evolution, other):
+        one.advance(fitness(one.networks()))
+    assert digest(evolution) == digest(other)
+
+
+def test_novelty_is_the_mean_distance_to_the_nearest():
+    archive = NoveltyArchive(neighbours=2, threshold=4.0)
+    assert archive.novelty([[0.0], [1.0], [3.0], [10.0]]).tolist() == [2.0, 1.5, 2.5, 8.0]
+    assert archive.behaviours.tolist() == [[10.0]]
+    # of the second generation 9 has its nearest in the archive
+    np.testing.assert_allclose(archive.novelty([[9.0], [0.0], [0.0]]), [5.0, 4.5, 4.5], atol=1e-6)
+
+
+def test_the_threshold_of_novelty_adapts():
+    archive = NoveltyArchive(neighbours=1, threshold=1.0)
+    archive.novelty(np.arange(10.0)[:, None] * 2)
+    assert archive.threshold == 1.2
+    for _ in range(10):
+        archive.novelty(np.zeros((3, 1)))
+    assert archive.threshold == pytest.approx(1.14)
+    other = NoveltyArchive(neighbours=1)
+    other.load_state_dict(archive.state_dict())
+    probe = np.array([[5.5], [7.0]])
+    assert other.novelty(probe).tolist() == archive.novelty(probe).tolist()
+    for wrong in ([1.0, 2.0], [[1.0]]):
+        with pytest.raises(ValueError, match="population, features"):
+            archive.novelty(wrong)
+
+
+def test_novelty_alone_solves_xor():
+    """Behaviour is what the network answers; no fitness is asked for."""
+    search = novelty_of(lambda networks: networks(X)[..., 0], NoveltyArchive(threshold=0.3))
+    result = neat.evolve(search, 2, 1, solved=solved, seed=1, generations=100)
+    assert result.solved
