@@ -1,5 +1,7 @@
 """Environments of the lab. Importing this package, or rl_lab, registers them with Gymnasium under ``rl_lab/``."""
 
+from typing import Any
+
 from gymnasium.envs.registration import register as _register
 from gymnasium.envs.registration import registry
 
@@ -35,7 +37,7 @@ PROBES: dict[str, tuple[int | None, float | None]] = {
 """Environments of `envs.probes`: time limit and best return."""
 
 
-def _add(name: str, scalar: str, vector: str, limit: int | None, threshold: float | None) -> None:
+def _add(name: str, scalar: Any, vector: str, limit: int | None, threshold: float | None) -> None:
     if f"rl_lab/{name}" not in registry:
         _register(
             id=f"rl_lab/{name}",

@@ -235,11 +235,13 @@ def _cache_directory(world: World) -> Path:
 
 def _compile(world: World) -> Any:
     name = f"advance_{world.name}"
-    space, bounds = world.action_space, np.full(world.action_size, np.inf, np.float32)
-    bounded = isinstance(space, Box) and not world.clips
+    space, high = world.action_space, np.full(world.action_size, np.inf, np.float32)
+    low = -high
+    if isinstance(space, Box) and not world.clips:
+        low, high = (np.array(bound.ravel(), np.float32) for bound in (space.low, space.high))
     sizes = {
-        "ACTION_LOW": np.array(space.low.ravel(), np.float32) if bounded else -bounds,
-        "ACTION_HIGH": np.array(space.high.ravel(), np.float32) if bounded else bounds,
+        "ACTION_LOW": low,
+        "ACTION_HIGH": high,
         "STATE_SIZE": world.state_size + len(world.parameters),
         "OBSERVATION_SIZE": int(np.prod(world.observation_space.shape)),
         "ACTION_SIZE": world.action_size,

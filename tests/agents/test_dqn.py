@@ -27,7 +27,7 @@ QUICK = DQNConfig(
 
 def trained(probe: str, seed: int = 1, num_envs: int = 1, **changes) -> DQN:
     config = dataclasses.replace(QUICK, **changes)
-    agent = DQN(config, make_environments(f"probe/{probe}-v0", num_envs), seed)
+    agent = DQN(config, make_environments(f"rl_lab/Probe{probe}-v0", num_envs), seed)
     while agent.timesteps < config.total_timesteps:
         agent.step()
     return agent
@@ -110,7 +110,9 @@ def test_actions_that_do_not_start_at_zero():
 def two_networks(**changes) -> DQN:
     """An agent whose networks are the given linear maps of one input: no hidden layer."""
     agent = DQN(
-        dataclasses.replace(QUICK, network="mlp:", compile=False, **changes), make_environments("probe/ActionReward-v0", 1), 1
+        dataclasses.replace(QUICK, network="mlp:", compile=False, **changes),
+        make_environments("rl_lab/ProbeActionReward-v0", 1),
+        1,
     )
     for network, weight in ((agent.q_network, [[1.0], [2.0]]), (agent.target_network, [[30.0], [10.0]])):
         network.load_state_dict({"0.weight": np.array(weight), "0.bias": np.zeros(2)})
@@ -176,7 +178,7 @@ def test_recorded_equals_eager_bit_for_bit():
 def test_state_goes_round():
     """A restored agent learns on exactly as the original does, environments apart."""
     agent = trained("ConstantReward", total_timesteps=200)
-    twin = DQN(agent.config, make_environments("probe/ConstantReward-v0", 1), seed=99)
+    twin = DQN(agent.config, make_environments("rl_lab/ProbeConstantReward-v0", 1), seed=99)
     twin.load_state_dict(agent.state_dict())
     for _ in range(20):
         agent.step()
