@@ -18,7 +18,7 @@ from rl_lab.experiment.config import setting
 from rl_lab.nn import Identity, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, as_space
+from rl_lab.policies import ActionHead, as_space, single_spaces
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,9 @@ class A2C:
     def __init__(self, config: A2CConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.action_stream, environment_stream = rl.Generator(seed).spawn(3)
-        self.space: Any = envs.single_action_space
-        shape: Any = envs.single_observation_space.shape
+        shape, self.space = single_spaces(envs)
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
-        options = {"orthogonal": True, "generator": network_stream}
+        options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
         actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
         if c.shared:
             self.trunk, self.actor = actor[:-1], actor[-1]

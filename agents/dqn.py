@@ -20,7 +20,7 @@ from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn import Linear, NoisyLinear
 from rl_lab.nn.networks import ACTIVATIONS, Dueling, copy_of, layer_sizes, make_network, mlp
-from rl_lab.policies import LinearSchedule, as_space, epsilon_greedy, greedy, masked
+from rl_lab.policies import LinearSchedule, as_space, epsilon_greedy, greedy, masked, single_spaces
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ class DQN:
     def __init__(self, config: DQNConfig, envs: VectorEnv, seed: int):
         self.config, self.num_envs = config, envs.num_envs
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.space: Any = envs.single_action_space
-        self.shape: Any = envs.single_observation_space.shape
+        self.shape, self.space = single_spaces(envs)
         self.q_network = self.make_q_network(network_stream)
         self.target_network = copy_of(self.q_network)
         for module in self.target_network.modules():
@@ -81,15 +80,16 @@ class DQN:
         self.epsilon_now = rl.ones(())
         self.collector = Collector(envs, self.explore, environment_stream.as_seed(), config.compile)
         mask = self.collector.action_mask
-        kind = PrioritizedReplayBuffer if config.prioritized else ReplayBuffer
-        self.replay: Any = kind(
-            *(config.buffer_size, self.shape, (), np.int64, replay_stream),
-            gamma=config.gamma,
-            n_steps=config.n_steps,
-            num_envs=self.num_envs,
-            num_masked=0 if mask is None else mask.shape[1],
-            **({"exponent": config.priority_exponent} if config.prioritized else {}),
-        )
+        options = {
+            "gamma": config.gamma,
+            "n_steps": config.n_steps,
+            "num_envs": self.num_envs,
+            "num_masked": 0 if mask is None else mask.shape[1],
+        }
+        kind: Any = ReplayBuffer
+        if config.prioritized:
+            kind, options["exponent"] = PrioritizedReplayBuffer, config.priority_exponent
+        self.replay: Any = kind(config.buffer_size, self.shape, (), np.int64, replay_stream, **options)
         self.epsilon_schedule = LinearSchedule(
             config.exploration_initial, config.exploration_final, config.exploration_fraction, config.total_timesteps
         )
@@ -111,8 +111,8 @@ class DQN:
         if not c.dueling:
             return network
         features = network[-1].in_features
-        heads = [mlp(features, (), outputs, generator=stream, linear=linear) for outputs in (1, actions)]
-        return Dueling(network[:-1], *heads)
+        value, advantage = (mlp(features, (), outputs, generator=stream, linear=linear) for outputs in (1, actions))
+        return Dueling(network[:-1], value, advantage)
 
     # --- losses ------------------------------------------------------------------------------------------------------
 

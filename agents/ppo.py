@@ -14,7 +14,7 @@ from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, as_space
+from rl_lab.policies import ActionHead, as_space, single_spaces
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,9 @@ class PPO:
     def __init__(self, config: PPOConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.space: Any = envs.single_action_space
-        shape: Any = envs.single_observation_space.shape
+        shape, self.space = single_spaces(envs)
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
-        options = {"orthogonal": True, "generator": network_stream}
+        options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
         self.actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
         self.critic = make_network(shape, c.network, 1, c.activation, output_gain=1.0, **options)
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
@@ -167,7 +166,10 @@ class PPO:
         return RolloutBatch(
             rl.zeros(n, *rollout["observations"].shape[2:]),
             rl.zeros(n, *actions.shape[2:], dtype=actions.dtype),
-            *(rl.zeros(n) for _ in range(4)),
+            rl.zeros(n),
+            rl.zeros(n),
+            rl.zeros(n),
+            rl.zeros(n),
             None if weights is None else rl.zeros(n),
             None if masks is None else rl.zeros(n, *masks.shape[2:], dtype=rl.bool),
         )

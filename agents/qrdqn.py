@@ -16,7 +16,7 @@ from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
-from rl_lab.policies import LinearSchedule, as_space, epsilon_greedy, greedy
+from rl_lab.policies import LinearSchedule, as_space, epsilon_greedy, greedy, single_spaces
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,8 @@ class QRDQN:
     def __init__(self, config: QRDQNConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.space: Any = envs.single_action_space
+        shape, self.space = single_spaces(envs)
         self.actions = int(self.space.n)
-        shape: Any = envs.single_observation_space.shape
         self.network = make_network(shape, c.network, self.actions * c.quantiles, c.activation, generator=network_stream)
         self.target_network = copy_of(self.network)
         self.optimizer = rl.optim.Adam(self.network.parameters(), lr=c.learning_rate, eps=0.01 / c.batch_size)
@@ -78,7 +77,11 @@ class QRDQN:
         self.collector = Collector(envs, self.explore, environment_stream.as_seed(), c.compile)
         mask = self.collector.action_mask
         self.replay = ReplayBuffer(
-            *(c.buffer_size, shape, (), np.int64, replay_stream),
+            c.buffer_size,
+            shape,
+            (),
+            np.int64,
+            replay_stream,
             gamma=c.gamma,
             n_steps=c.n_steps,
             num_envs=self.num_envs,

@@ -17,7 +17,7 @@ from rl_lab.data import RunningMoments, discounted_returns
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, as_space
+from rl_lab.policies import ActionHead, as_space, single_spaces
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,9 @@ class REINFORCE:
     def __init__(self, config: REINFORCEConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.action_stream, environment_stream = rl.Generator(seed).spawn(3)
-        self.space: Any = envs.single_action_space
-        shape: Any = envs.single_observation_space.shape
+        shape, self.space = single_spaces(envs)
         self.head = ActionHead(self.space, c.log_std)
-        options = {"orthogonal": True, "generator": network_stream}
+        options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
         self.actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
         self.value = make_network(shape, c.network, 1, c.activation, **options) if c.baseline else None
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
@@ -116,10 +115,9 @@ class REINFORCE:
             with rl.no_grad():
                 values = self.value(self.normal(observations)).squeeze(1)
                 next_values = self.value(self.normal(episodes["next_observations"].flatten(0, 1)))
-            shape = episodes["rewards"].shape
-            returns = discounted_returns(
-                *(episodes[name] for name in ("rewards", "terminated", "truncated")), c.gamma, next_values.reshape(shape)
-            ).flatten()
+            rewards = episodes["rewards"]
+            following = next_values.reshape(rewards.shape)
+            returns = discounted_returns(rewards, episodes["terminated"], episodes["truncated"], c.gamma, following).flatten()
             weights = returns - values
         if c.normalize_returns:
             centre = mean(weights)

@@ -19,7 +19,7 @@ from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
 from rl_lab.nn.utils import polyak_
-from rl_lab.policies import ActionHead, SquashedGaussian, as_space
+from rl_lab.policies import ActionHead, SquashedGaussian, as_space, single_spaces
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ class SAC:
     def __init__(self, config: SACConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.action_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.space: Any = envs.single_action_space
-        self.shape: Any = envs.single_observation_space.shape
+        self.shape, self.space = single_spaces(envs)
         self.discrete = isinstance(self.space, Discrete)
         self.size = int(self.space.n) if self.discrete else math.prod(self.space.shape)
         if not self.discrete:
@@ -69,7 +68,7 @@ class SAC:
                 raise ValueError(f"SAC needs bounded actions, got {self.space}")
             low, high = (rl.tensor(np.asarray(b, np.float32).ravel()) for b in (self.space.low, self.space.high))
             self.centre, self.radius = (low + high) / 2, (high - low) / 2
-        make = {"activation": c.activation, "generator": network_stream}
+        make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
         self.head = ActionHead(self.space, state_dependent_std=True)
         self.actor = make_network(self.shape, c.network, self.head.outputs, **make)
         if self.discrete:
@@ -90,7 +89,10 @@ class SAC:
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
         mask = self.collector.action_mask
         self.replay = ReplayBuffer(
-            *(c.buffer_size, self.shape, () if self.discrete else (self.size,), np.int64 if self.discrete else np.float32),
+            c.buffer_size,
+            self.shape,
+            () if self.discrete else (self.size,),
+            np.int64 if self.discrete else np.float32,
             replay_stream,
             gamma=c.gamma,
             n_steps=c.n_steps,

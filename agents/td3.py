@@ -16,7 +16,7 @@ from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, make_network
 from rl_lab.nn.utils import polyak_
-from rl_lab.policies import as_space
+from rl_lab.policies import as_space, single_spaces
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,13 @@ class TD3:
     def __init__(self, config: TD3Config, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.noise_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.space: Any = envs.single_action_space
-        self.shape: Any = envs.single_observation_space.shape
+        self.shape, self.space = single_spaces(envs)
         self.size = math.prod(self.space.shape)
         if not (np.isfinite(self.space.low).all() and np.isfinite(self.space.high).all()):
             raise ValueError(f"TD3 needs bounded actions, got {self.space}")
         low, high = (rl.tensor(np.asarray(b, np.float32).ravel()) for b in (self.space.low, self.space.high))
         self.centre, self.radius = (low + high) / 2, (high - low) / 2
-        make = {"activation": c.activation, "generator": network_stream}
+        make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
         self.actor = make_network(self.shape, c.network, self.size, **make)
         inputs = math.prod(self.shape) + self.size
         self.critics = rl.nn.ModuleList([make_network((inputs,), c.network, 1, **make) for _ in range(2)])
@@ -71,7 +70,11 @@ class TD3:
         self.random_now = rl.ones((), dtype=rl.bool)
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
-            *(c.buffer_size, self.shape, (self.size,), np.float32, replay_stream),
+            c.buffer_size,
+            self.shape,
+            (self.size,),
+            np.float32,
+            replay_stream,
             gamma=c.gamma,
             n_steps=c.n_steps,
             num_envs=self.num_envs,

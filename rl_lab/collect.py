@@ -63,17 +63,19 @@ class Rollout(NamedTuple):
     def transitions(self) -> Transitions:
         """The valid steps as one batch, in the order in which they happened."""
         keep = slice(None) if self.valid.all() else self.valid.ravel()
-        size = self.rewards.size
-        parts: list[Any] = [
-            self.observations,
-            self.actions,
-            self.rewards,
-            self.next_observations,
-            self.terminated,
-            self.truncated,
-        ]
-        parts.append(self.next_action_masks)
-        return Transitions(*[None if part is None else part.reshape(size, *part.shape[2:])[keep] for part in parts])
+
+        def flat(part: Any) -> Any:
+            return None if part is None else part.reshape(size, *part.shape[2:])[keep]
+
+        return Transitions(
+            flat(self.observations),
+            flat(self.actions),
+            flat(self.rewards),
+            flat(self.next_observations),
+            flat(self.terminated),
+            flat(self.truncated),
+            flat(self.next_action_masks),
+        )
 
 
 class _Storage:

@@ -5,11 +5,20 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
+from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
 from rl_lab.distributions import Categorical, Independent, Normal
 from rl_lab.nn import Module
+
+
+def single_spaces(envs: VectorEnv) -> tuple[tuple[int, ...], Any]:
+    """The shape of one environment's observations, and its action space."""
+    shape = envs.single_observation_space.shape
+    if shape is None:
+        raise ValueError(f"agents need Box observations, not {envs.single_observation_space}")
+    return shape, envs.single_action_space
 
 
 def epsilon_greedy(q_values: Any, epsilon: Any, generator: rl.Generator, action_mask: Any = None) -> Any:

@@ -255,7 +255,9 @@ def test_a_native_environment_names_itself():
         return {"actions": moment.observations[:, :1] * float("nan")}
 
     collector = Collector(envs, policy, 20)
-    with pytest.raises(EnvironmentFault, match=r"environment 0 of Pendulum \(seed 20\) got the action .* at step 1 of its episode"):
+    with pytest.raises(
+        EnvironmentFault, match=r"environment 0 of Pendulum \(seed 20\) got the action .* at step 1 of its episode"
+    ):
         collector.collect(10)
 
 

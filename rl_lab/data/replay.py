@@ -73,7 +73,7 @@ class ReplayBuffer:
             raise ShapeError(f"a replay buffer needs a positive capacity, and room for each environment, got {capacity}")
         self.generator, self.gamma, self.n_steps, self.num_envs = generator, gamma, n_steps, num_envs
         n = self.capacity
-        self.arrays = Transitions(
+        self.arrays: Any = Transitions(
             np.zeros((n, *observation_shape), np.float32),
             np.zeros((n, *action_shape), action_dtype),
             np.zeros(n, np.float32),
@@ -82,7 +82,7 @@ class ReplayBuffer:
             np.zeros(n, np.float32),
             np.zeros((n, num_masked), bool) if num_masked else None,
         )
-        self.tensors = [None if array is None else from_numpy(array) for array in self.arrays]
+        self.tensors: list[Any] = [None if array is None else from_numpy(array) for array in self.arrays]
         self._place = np.zeros(2, np.int64)  # how many are stored, where the next one goes
         self.place = from_numpy(self._place)
 
@@ -105,7 +105,7 @@ class ReplayBuffer:
             )
         first = min(count, self.capacity - start)
         for target, source in zip(self.arrays, transitions, strict=True):
-            if target is not None:
+            if target is not None and source is not None:
                 target[start : start + first] = source[:first]
                 if first < count:
                     target[: count - first] = source[first:]

@@ -26,7 +26,7 @@ def read_events(path: Path | str) -> Any:
     """
     from tensorboardX.proto.event_pb2 import Event
 
-    rows = []
+    rows: list[tuple[str, int, float, float]] = []
     for file in sorted(Path(path).glob("events.out.tfevents.*")):
         data, at = file.read_bytes(), 0
         while at + 12 <= len(data):

@@ -91,10 +91,10 @@ def make_network(
                 f"3x3 convolutions, got {observation_shape}"
             )
         for a, b in zip((observation_shape[0], *channels), channels, strict=False):
-            layer = Conv2d(a, b, 3, generator=options.get("generator"))
+            convolution = Conv2d(a, b, 3, generator=options.get("generator"))
             if options.get("orthogonal"):
-                _orthogonal(layer, math.sqrt(2.0), options.get("generator"))
-            network.append(layer)
+                _orthogonal(convolution, math.sqrt(2.0), options.get("generator"))
+            network.append(convolution)
             network.append(ACTIVATIONS[activation]())
         lost = 2 * len(channels)
         observation_shape = (channels[-1], observation_shape[1] - lost, observation_shape[2] - lost)

@@ -115,7 +115,9 @@ for probe in (Target, Several):
     gym.register(f"probe/{probe.__name__}-v0", entry_point=probe)
 
 
-@pytest.mark.parametrize("changes", [{}, {"state_dependent_std": True, "learning_rate": 3e-3, "total_timesteps": 15_360}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"state_dependent_std": True, "learning_rate": 3e-3, "total_timesteps": 15_360}], ids=str
+)
 @pytest.mark.parametrize("name", ["ppo", "a2c"])
 def test_continuous_actions(name, changes):
     agent = trained(name, "Target", log_std=-1.0, learning_rate_final=0.1, **changes)
