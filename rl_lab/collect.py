@@ -62,7 +62,7 @@ class Rollout(NamedTuple):
 
     def transitions(self) -> Transitions:
         """The valid steps as one batch, in the order in which they happened."""
-        keep = slice(None) if self.valid.all() else self.valid.ravel()
+        keep, size = slice(None) if self.valid.all() else self.valid.ravel(), self.rewards.size
 
         def flat(part: Any) -> Any:
             return None if part is None else part.reshape(size, *part.shape[2:])[keep]

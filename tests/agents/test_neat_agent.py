@@ -115,7 +115,7 @@ def test_environments_must_reset_in_the_same_step():
 
 @pytest.mark.parametrize("probe", ["ActionReward", "MatchReward", "StartsAtOne"])
 def test_probes(probe):
-    agent = agent_on(f"probe/{probe}-v0", episodes=8)
+    agent = agent_on(f"rl_lab/Probe{probe}-v0", episodes=8)
     assert isinstance(agent, Agent)
     for _ in range(10):
         metrics = agent.step()
@@ -123,7 +123,7 @@ def test_probes(probe):
     assert metrics["neat/champion_return"] == 1.0
     assert metrics["charts/episodic_length"] == 1.0
     assert agent.timesteps == 10 * (30 * 8 + 4)
-    assert evaluate(agent, f"probe/{probe}-v0", 20, seed=5).return_mean == 1.0
+    assert evaluate(agent, f"rl_lab/Probe{probe}-v0", 20, seed=5).return_mean == 1.0
 
 
 def test_seeds_of_episodes():

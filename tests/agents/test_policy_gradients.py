@@ -40,7 +40,7 @@ TWIN = TD3Config(2000, "mlp:16", learning_rate=1e-2, batch_size=32, learning_sta
 
 def trained(name: str, probe: str, **changes):
     kind, config, steps = ON_POLICY[name]
-    agent = kind(dataclasses.replace(config, **changes), make_environments(f"probe/{probe}-v0", 8), 1)
+    agent = kind(dataclasses.replace(config, **changes), make_environments(probe if "/" in probe else f"rl_lab/Probe{probe}-v0", 8), 1)
     for _ in range(steps):
         agent.step()
     return agent
@@ -120,14 +120,14 @@ for probe in (Target, Several):
 )
 @pytest.mark.parametrize("name", ["ppo", "a2c"])
 def test_continuous_actions(name, changes):
-    agent = trained(name, "Target", log_std=-1.0, learning_rate_final=0.1, **changes)
+    agent = trained(name, "probe/Target-v0", log_std=-1.0, learning_rate_final=0.1, **changes)
     actions = agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True)
     assert actions.ravel() == pytest.approx([0.5, -0.5], abs=0.15)
 
 
 @pytest.mark.parametrize("name", ["ppo", "a2c", "reinforce"])
 def test_several_choices_at_once(name):
-    agent = trained(name, "Several")
+    agent = trained(name, "probe/Several-v0")
     assert agent.act(np.zeros((2, 1), np.float32), deterministic=True).tolist() == [[1, 2], [1, 2]]
 
 
@@ -141,7 +141,7 @@ def test_off_policy_actors_find_the_target(kind, config):
 
 
 def test_soft_actor_critic_with_discrete_actions():
-    agent = SAC(SOFT, make_environments("probe/MatchReward-v0", 1), 1)
+    agent = SAC(SOFT, make_environments("rl_lab/ProbeMatchReward-v0", 1), 1)
     while agent.timesteps < SOFT.total_timesteps:
         agent.step()
     assert agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True).tolist() == [1, 0]
@@ -185,7 +185,7 @@ gym.register("probe/Coin-v0", entry_point=Coin)
 
 def ppo(**changes) -> PPO:
     config = PPOConfig(network="mlp:", num_steps=2, batch_size=2, compile=False, normalize_advantages=False, **changes)
-    agent = PPO(config, make_environments("probe/ActionReward-v0", 1), 1)
+    agent = PPO(config, make_environments("rl_lab/ProbeActionReward-v0", 1), 1)
     agent.actor.load_state_dict({"0.weight": np.zeros((2, 1)), "0.bias": np.log([0.25, 0.75])})
     agent.critic.load_state_dict({"0.weight": np.zeros((1, 1)), "0.bias": np.ones(1)})
     return agent
@@ -251,7 +251,7 @@ def test_soft_target_by_hand():
     """r + discount * (min Q' - alpha log pi), in expectation over the actions."""
     agent = SAC(
         dataclasses.replace(SOFT, network="mlp:", temperature=0.5, compile=False),
-        make_environments("probe/ActionReward-v0", 1),
+        make_environments("rl_lab/ProbeActionReward-v0", 1),
         1,
     )
     agent.actor.load_state_dict({"0.weight": np.zeros((2, 1)), "0.bias": np.log([0.25, 0.75])})
