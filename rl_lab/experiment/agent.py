@@ -1,5 +1,7 @@
 """What the driver asks of an agent, and how agents are found."""
 
+import importlib
+import sys
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -39,12 +41,32 @@ class Agent(Protocol):
 
 
 def find_agent(name: str) -> type:
-    """The agent registered under this name in the entry point group ``rl_lab.agents``. Fault for an unknown name."""
+    """The agent registered under this name in the entry point group ``rl_lab.agents``, or the class ``module:Class``.
+
+    Fault for an unknown name, or a module or class that is not there.
+    """
+    if ":" in name:
+        return _import_agent(name)
     found = {entry.name: entry for entry in entry_points(group="rl_lab.agents")}
     if name not in found:
         hint = nearest(name, found) if found else ": no agents are registered; run pip install -e ."
         raise Fault(f"unknown agent {name!r}{hint}")
     return found[name].load()
+
+
+def _import_agent(name: str) -> type:
+    module_name, _, class_name = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a module beside the user, as python -m itself would find it
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise Fault(f"agent {name!r} cannot be imported: {error}") from None
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type) or not hasattr(found, "Config"):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type) and hasattr(value, "Config")]
+        raise Fault(f"module {module_name!r} has no agent {class_name!r}{nearest(class_name, classes)}")
+    return found
 
 
 def check_spaces(agent: type, name: str, env_id: str, observation_space: Space, action_space: Space) -> None:

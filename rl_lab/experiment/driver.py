@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +76,9 @@ class Plan:
 
 
 def preset_for(agent_class: type, agent: str, env: str) -> dict[str, Any]:
-    """The settings tuned for this pair, from ``presets.toml`` beside the agent's module; empty if there are none."""
-    package = agent_class.__module__.partition(".")[0]
-    path = Path(str(files(package).joinpath("presets.toml")))
+    """The settings tuned for this pair, from ``presets.toml`` in the agent's package or beside its module; empty if there are none."""
+    package = sys.modules[agent_class.__module__.partition(".")[0]]
+    path = Path(str(package.__file__)).with_name("presets.toml")
     return read_toml(path).get(agent, {}).get(env, {}) if path.is_file() else {}
 
 

@@ -40,7 +40,9 @@ TWIN = TD3Config(2000, "mlp:16", learning_rate=1e-2, batch_size=32, learning_sta
 
 def trained(name: str, probe: str, **changes):
     kind, config, steps = ON_POLICY[name]
-    agent = kind(dataclasses.replace(config, **changes), make_environments(probe if "/" in probe else f"rl_lab/Probe{probe}-v0", 8), 1)
+    agent = kind(
+        dataclasses.replace(config, **changes), make_environments(probe if "/" in probe else f"rl_lab/Probe{probe}-v0", 8), 1
+    )
     for _ in range(steps):
         agent.step()
     return agent

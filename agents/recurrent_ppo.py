@@ -1,0 +1,250 @@
+"""Proximal policy optimization with a memory: a gated recurrent unit (Cho et al. 2014) between the observations and both heads.
+
+The clipped objective of `agents.ppo` over whole sequences: the memory at the start of a rollout is kept, and updates run through it
+again from there (Hausknecht and Stone 2015, with stored state), through the ends of episodes, where the memory is emptied.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+import rl_lab as rl
+from rl_lab.collect import Collector, Moment
+from rl_lab.data import generalized_advantages
+from rl_lab.engine.compile import call_times
+from rl_lab.experiment.config import setting
+from rl_lab.nn import GRUCell, Linear, init
+from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
+from rl_lab.nn.utils import clip_grad_norm_
+from rl_lab.policies import ActionHead, as_space, single_spaces
+
+
+@dataclass(frozen=True)
+class RecurrentPPOConfig:
+    """Hyperparameters of recurrent PPO."""
+
+    total_timesteps: int = setting(300_000, "environment steps to train for", least=1)
+    network: str = setting("mlp:64", "before the memory: mlp: or cnn: and sizes", check=layer_sizes)
+    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
+    memory: int = setting(64, "units of the memory", least=1)
+    learning_rate: float = setting(1e-3, "Adam's step size", above=0)
+    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
+    num_steps: int = setting(64, "steps of each environment in a rollout: the length of a sequence", least=1)
+    batch_envs: int = setting(4, "sequences in a minibatch; must divide the number of environments", least=1)
+    epochs: int = setting(4, "passes over each rollout", least=1)
+    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
+    gae_lambda: float = setting(0.95, "how far advantages look ahead (generalized advantage estimation)", least=0, most=1)
+    clip_range: float = setting(0.2, "how far the probability ratio counts", above=0)
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
+    value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
+    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
+    log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
+    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+
+
+class RecurrentPPO:
+    """Actor and critic on a shared memory."""
+
+    Config = RecurrentPPOConfig
+    action_spaces = (Discrete, MultiDiscrete, Box)
+
+    def __init__(self, config: RecurrentPPOConfig, envs: VectorEnv, seed: int):
+        c, self.config, self.num_envs = config, config, envs.num_envs
+        if self.num_envs % min(c.batch_envs, self.num_envs):
+            raise ValueError(f"batch_envs {c.batch_envs} does not divide {self.num_envs} environments")
+        if envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
+            raise ValueError("recurrent PPO needs environments that reset themselves in the step that ends an episode")
+        self.batch_envs = min(c.batch_envs, self.num_envs)
+        network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(seed).spawn(4)
+        shape, self.space = single_spaces(envs)
+        self.head = ActionHead(self.space, c.log_std)
+        self.encoder = make_network(shape, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
+        self.cell = GRUCell(c.memory, c.memory, generator=network_stream)
+        self.actor = Linear(c.memory, self.head.outputs, generator=network_stream)
+        self.critic = Linear(c.memory, 1, generator=network_stream)
+        for layer, gain in ((self.actor, 0.01), (self.critic, 1.0)):
+            init.orthogonal_(layer.weight, gain, network_stream)
+            init.zeros_(layer.bias)
+        self.parts = rl.nn.ModuleDict(
+            {"encoder": self.encoder, "cell": self.cell, "actor": self.actor, "critic": self.critic, "head": self.head}
+        )
+        self.parameters = list(self.parts.parameters())
+        self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
+        self.memory = rl.zeros(self.num_envs, c.memory)
+        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
+        self.order = rl.zeros(self.num_envs, dtype=rl.int64)
+        self.place = rl.zeros(1, dtype=rl.int64)
+        self.within = rl.arange(self.batch_envs)
+        self.batch: dict[str, Any] = {}
+        self.sums = rl.zeros(4)
+        self.timesteps = 0
+        self._acting = rl.zeros(0, c.memory)
+        record = rl.compile if c.compile else lambda function: function
+        self._prepare, self._shuffle, self._update = record(self.prepare), record(self.shuffle), record(self.update)
+        self._mode = record(self.mode)
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    def remember(self, observations: rl.Tensor, memory: rl.Tensor) -> rl.Tensor:
+        """The memory (batch, units) after an observation."""
+        return self.cell(self.encoder(observations).tanh(), memory)
+
+    def policy(self, memory: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
+        """The distribution of actions."""
+        return self.head.distribution(self.actor(memory), action_mask)
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
+        """Actions drawn from the policy, their log-probabilities, the values, and the memory after the observation."""
+        kept = self.memory * (moment.elapsed > 0).float().unsqueeze(1)
+        memory = self.remember(moment.observations, kept)
+        self.memory.copy_(memory)
+        policy = self.policy(memory, moment.action_mask)
+        actions = policy.sample(generator=self.action_stream)
+        values = self.critic(memory).squeeze(1)
+        return {"actions": actions, "log_probs": policy.log_prob(actions), "values": values, "memory": memory}
+
+    @rl.no_grad()
+    def mode(
+        self, observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
+    ) -> tuple[rl.Tensor, rl.Tensor]:
+        """The most probable actions, and the memory after the observation."""
+        memory = self.remember(observations, memory)
+        return self.policy(memory, action_mask).mode, memory
+
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """Actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        if len(self._acting) != len(x):
+            self._acting = rl.zeros(len(x), self.config.memory)
+        if deterministic:
+            actions, self._acting = self._mode(x, self._acting, mask)
+        else:
+            with rl.no_grad():
+                self._acting = self.remember(x, self._acting)
+                actions = self.policy(self._acting, mask).sample(generator=self.action_stream)
+        return as_space(actions.numpy(), self.space)
+
+    def begin_episodes(self, begins: np.ndarray) -> None:
+        """Episodes begin in these rows (batch,) of the next observations: what was remembered there is forgotten."""
+        if len(self._acting) == len(begins):
+            self._acting = self._acting * rl.from_numpy((~np.asarray(begins, bool)).astype(np.float32)).unsqueeze(1)
+        else:
+            self._acting = rl.zeros(len(begins), self.config.memory)
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    @rl.no_grad()
+    def prepare(self, rollout: dict[str, rl.Tensor]) -> None:
+        """Put the rollout, with its advantages, where the updates read it; tensors are (steps, environments, ...)."""
+        values, shape = rollout["values"], rollout["rewards"].shape
+        following = self.remember(rollout["next_observations"].flatten(0, 1), rollout["memory"].flatten(0, 1))
+        next_values = self.critic(following).reshape(shape)
+        flags = rollout["terminated"], rollout["truncated"]
+        advantages = generalized_advantages(
+            rollout["rewards"], values, next_values, *flags, self.config.gamma, self.config.gae_lambda
+        )
+        made = {
+            "observations": rollout["observations"],
+            "actions": rollout["actions"],
+            "log_probs": rollout["log_probs"],
+            "advantages": advantages,
+            "returns": advantages + values,
+            "goes_on": (rollout["elapsed"] > 0).float(),
+            "first_memory": rollout["first_memory"].unsqueeze(0),
+            "action_masks": rollout.get("action_masks"),
+        }
+        for name, source in made.items():
+            if source is not None:
+                self.batch[name].copy_(source)
+
+    @rl.no_grad()
+    def shuffle(self) -> None:
+        """A new order of the environments."""
+        self.order.copy_(rl.randperm(self.num_envs, generator=self.shuffle_stream))
+        self.place.zero_()
+
+    def compute_loss(self, batch: dict[str, rl.Tensor]) -> list[rl.Tensor]:
+        """Policy loss, value loss, entropy and approximate KL divergence of sequences (steps, environments, ...)."""
+        c, (steps, count) = self.config, batch["log_probs"].shape
+        encoded = self.encoder(batch["observations"].flatten(0, 1)).tanh().reshape(steps, count, c.memory)
+        memory, memories = batch["first_memory"][0], []
+        for t in range(steps):
+            memory = self.cell(encoded[t], memory * batch["goes_on"][t].unsqueeze(1))
+            memories.append(memory)
+        features = rl.cat(memories, 0)
+        masks = batch.get("action_masks")
+        policy = self.policy(features, None if masks is None else masks.flatten(0, 1))
+        log_ratio = policy.log_prob(batch["actions"].flatten(0, 1)) - batch["log_probs"].flatten()
+        ratio, advantages = log_ratio.exp(), batch["advantages"].flatten()
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        policy_loss = -rl.minimum(ratio * advantages, advantages + c.clip_range * advantages.abs()).mean()
+        value_loss = 0.5 * ((self.critic(features).squeeze(1) - batch["returns"].flatten()) ** 2).mean()
+        return [policy_loss, value_loss, policy.entropy().mean(), (ratio - 1.0 - log_ratio).detach().mean()]
+
+    def update(self) -> None:
+        """One gradient step on the next sequences of the order."""
+        c = self.config
+        index = self.order.index_select(0, self.within + self.place)
+        self.place.add_(self.batch_envs)
+        losses = self.compute_loss({name: x.index_select(1, index) for name, x in self.batch.items()})
+        policy_loss, value_loss, entropy, _ = losses
+        self.optimizer.zero_grad()
+        (policy_loss + c.value_coefficient * value_loss - c.entropy_coefficient * entropy).backward()
+        clip_grad_norm_(self.parameters, c.max_grad_norm)
+        self.optimizer.step()
+        with rl.no_grad():
+            self.sums.add_(rl.stack(losses))
+
+    # --- the loop's body ---------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Collect a rollout, then learn from it for some epochs."""
+        c, first_memory = self.config, self.memory.clone()
+        made = self.collector.collect(c.num_steps)
+        self.timesteps += c.num_steps * self.num_envs
+        parts = ("observations", "actions", "rewards", "terminated", "truncated", "next_observations", "elapsed")
+        rollout = {name: rl.from_numpy(getattr(made, name)) for name in parts}
+        rollout |= {name: rl.from_numpy(array) for name, array in made.extras.items()}
+        rollout["first_memory"] = first_memory
+        if made.action_masks is not None:
+            rollout["action_masks"] = rl.from_numpy(made.action_masks)
+        if not self.batch:
+            kept = ("observations", "actions", "log_probs", "action_masks")
+            self.batch = {name: rollout[name].clone() for name in kept if name in rollout}
+            self.batch |= {name: rollout["rewards"].clone() for name in ("advantages", "returns", "goes_on")}
+            self.batch["first_memory"] = first_memory.unsqueeze(0).clone()
+        progress = min(1.0, self.timesteps / c.total_timesteps)
+        self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
+        self._prepare(rollout)
+        self.sums.zero_()
+        minibatches = self.num_envs // self.batch_envs
+        for _ in range(c.epochs):
+            self._shuffle()
+            call_times(self._update, minibatches)
+        means = (self.sums / (c.epochs * minibatches)).tolist()
+        names = ("policy_loss", "value_loss", "entropy", "approx_kl")
+        return self.collector.episodes() | {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "parts": self.parts.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "memory": self.memory.clone(),
+            "streams": [self.action_stream.get_state(), self.shuffle_stream.get_state()],
+            "collector": self.collector.state_dict(),
+            "timesteps": self.timesteps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for part in ("parts", "optimizer", "collector"):
+            getattr(self, part).load_state_dict(state[part])
+        self.memory.copy_(rl.as_tensor(state["memory"]))
+        for stream, words in zip((self.action_stream, self.shuffle_stream), state["streams"], strict=True):
+            stream.set_state(words)
+        self.timesteps = int(state["timesteps"])
