@@ -14,7 +14,7 @@ def test_the_example_is_an_agent(workplace, capsys):
     assert 50 <= len([line for line in code.splitlines() if line.strip()]) <= 62
     Path("my_agent.py").write_text(code, encoding="utf-8")
     given = ["--agent", "my_agent:ActorCritic", "--env", "CartPole-v1", "--num-envs", "8", "--eval-episodes", "20"]
-    assert train.main([*given, "--learning-rate", "3e-3", "--total-timesteps", "60000"]) == 0
+    assert train.main([*given, "--total-timesteps", "60000"]) == 0
     run = next(Path("runs").rglob("config.toml")).parent
     capsys.readouterr()
     assert evaluate.main([str(run), "--json"]) == 0
