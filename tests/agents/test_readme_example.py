@@ -25,7 +25,9 @@ def test_every_agent_is_in_the_table():
     from importlib.metadata import entry_points
 
     table = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.M)
-    assert sorted(table) == sorted(entry.name for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("agents."))
+    assert sorted(table) == sorted(
+        entry.name for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("agents.")
+    )
 
 
 def test_an_agent_that_is_not_there(workplace, capsys):
