@@ -162,6 +162,16 @@ def test_a_rollout_costs_one_call():
     assert calls == 1
 
 
+def test_an_environment_of_another_package():
+    """LunarLander, where Box2D is installed."""
+    pytest.importorskip("Box2D")
+    envs = make_environments("LunarLander-v3", 2)
+    rollout = Collector(envs, random_policy(4), 3).collect(200)
+    assert rollout.terminated.sum() > 1
+    assert np.isfinite(rollout.observations).all()
+    envs.close()
+
+
 @pytest.mark.parametrize("env", ["FrozenLake-v1", "Blackjack-v1", TAXI])
 def test_observations_that_are_no_boxes_are_flattened(env):
     setup = choose_setup(env)

@@ -12,6 +12,7 @@ from typing import Any
 
 from envs import world
 from rl_lab.engine import primitive
+from rl_lab.engine.errors import ShapeError
 from rl_lab.experiment.agent import check_spaces, find_agent
 from rl_lab.experiment.config import as_plain, make_config, read_toml, setting
 from rl_lab.experiment.environments import (
@@ -20,6 +21,7 @@ from rl_lab.experiment.environments import (
     Setup,
     choose_setup,
     find_environment,
+    full_id,
     make_environments,
     spaces_of,
 )
@@ -79,15 +81,16 @@ def preset_for(agent_class: type, agent: str, env: str) -> dict[str, Any]:
     """The settings tuned for this pair, from ``presets.toml`` in the agent's package or beside its module; empty if there are none."""
     package = sys.modules[agent_class.__module__.partition(".")[0]]
     path = Path(str(package.__file__)).with_name("presets.toml")
-    return read_toml(path).get(agent, {}).get(env, {}) if path.is_file() else {}
+    return read_toml(path).get(agent, {}).get(env.removeprefix("rl_lab/"), {}) if path.is_file() else {}
 
 
 def make_plan(given: dict[str, Any]) -> Plan:
     """Options and hyperparameters from what was given, over the preset, over the defaults. Fault for anything wrong."""
     agent_class: Any = find_agent(given.get("agent", ""))
-    env = given.get("env", "")
+    env = full_id(given.get("env", ""))
     find_environment(env)
     preset = preset_for(agent_class, given["agent"], env)
+    given = {**given, "env": env}
     values = {**preset, **given}
     own = {field.name for field in fields(Options)}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
@@ -205,6 +208,8 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             agent = plan.agent_class(plan.config, envs, options.seed)
         except MemoryError as error:
             raise Fault(f"not enough memory for these settings: {error}") from None
+        except (ValueError, ShapeError) as error:
+            raise Fault(str(error)) from error
         run = Run.create(Path(options.run_dir), run_config(plan))
         logger = Logger(run.path)
         try:

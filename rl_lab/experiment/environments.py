@@ -33,12 +33,19 @@ class Setup:
         return how + stack + (", time observed" if self.time_aware else "")
 
 
+def full_id(env_id: str) -> str:
+    """The registered id: the lab's own environments go by their bare names, too."""
+    own = f"rl_lab/{env_id}"
+    return own if env_id not in gym.registry and own in gym.registry else env_id
+
+
 def find_environment(env_id: str) -> Any:
     """The registered specification. Fault, with the nearest name, for an unknown id or missing dependencies."""
     try:
         return gym.spec(env_id)
     except gym.error.Error as error:
-        suggestion = nearest(env_id, [name for name in gym.registry if "/" not in name or "/" in env_id])
+        known = [name for name in gym.registry if "/" not in name or "/" in env_id or name.startswith("rl_lab/")]
+        suggestion = nearest(env_id, known)
         detail = suggestion or f": {str(error).splitlines()[0]}"
         raise Fault(f"unknown environment {env_id!r}{detail}") from None
     except ImportError as error:

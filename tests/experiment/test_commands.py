@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from rl_lab import evaluate, train
@@ -97,6 +100,9 @@ FAULTS = {
     "negative seed": (["--seed", "-3"], "--seed must be at least 0, got -3"),
     "more memory than there is": (["--buffer-size", "1e12"], "not enough memory for these settings"),
     "no agent": (["--agent"], "expected one argument"),
+    "batch that does not fit": (["--agent", "ppo", "--env", "CartPole-v1", "--batch-size", "100"], "does not divide a rollout"),
+    "no native": (["--agent", "ppo", "--env", "FrozenLake-v1", "--backend", "native"], "has no native environment"),
+    "best of nothing": (["--agent", "ppo", "--env", "Blackjack-v1", "--keep-best"], "needs --eval-frequency"),
     "missing config": (["--config", "nowhere.toml"], "cannot read nowhere.toml"),
 }
 
@@ -132,6 +138,42 @@ def test_a_reward_of_nan_ends_the_run(workplace, capsys):
     code = train.main(["--agent", "dqn", "--env", "probe/ReturnsNan-v0", *SHORT])
     assert code == 3
     assert "returned a reward of nan at step 5 of its episode" in capsys.readouterr().err
+
+
+def test_an_environment_that_raises_ends_the_run_with_the_last_checkpoint_intact(workplace, capsys, monkeypatch):
+    """It fails in step 333 of the run, after the checkpoint of step 250."""
+    gym.register("probe/Fails-v0", entry_point=Fails)
+    code = train.main(["--agent", "dqn", "--env", "probe/Fails-v0", *SHORT, "--checkpoint-frequency", "250"])
+    assert code == 3
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert re.search(
+        r"environment 0 of probe/Fails-v0 \(seed \d+\) failed at step 333 of its episode: OSError: the cable is loose", error
+    )
+    monkeypatch.setattr(Fails, "training", False)  # its episodes are over at once
+    assert evaluate.main([str(only_run()), "--episodes", "1", "--json"]) == 0
+    assert 250 <= json.loads(capsys.readouterr().out)["timesteps"] < 333
+
+
+class Fails(gym.Env):
+    """Raises in the 333rd step of its life."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    life = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.life = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.life += 1
+        if self.life == 333:
+            raise OSError("the cable is loose")
+        return np.zeros(1, np.float32), 0.0, False, self.life > 400 or not Fails.training, {}
+
+    training = True
 
 
 def test_divergence_ends_the_run_with_a_cause(workplace, capsys):
