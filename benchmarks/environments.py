@@ -1,0 +1,79 @@
+"""Random steps of native environments against Gymnasium's: python -m benchmarks.environments [--counts 8,1024] [--rounds 7].
+
+Microseconds for one step of one environment. "loop" is the native call alone, one thread, on actions that stand there, as a rollout
+makes it; "step" goes through Gymnasium's interface from Python; "Gymnasium" is its SyncVectorEnv of scalar environments, and
+"Gymnasium vector" its own vector environment where it has one.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import envs
+from benchmarks.measure import alternate
+
+BATCHES = 64  # of random actions, taken in turns
+
+
+def stepper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]:
+    environments.reset(seed=0)
+    turns = cycle(actions)
+    return lambda: environments.step(next(turns))
+
+
+def looper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]:
+    """The native call, with new random actions each time at the price of a copy."""
+    environments.reset(seed=0)
+    turns = cycle([batch.reshape(environments.actions.shape).astype(np.float32) for batch in actions])
+    call, cells, buffer = environments._advance, environments._cells_address, environments.actions
+
+    def run() -> None:
+        buffer[:] = next(turns)
+        call(cells)
+
+    return run
+
+
+def candidates(name: str, count: int) -> dict[str, Callable[[], object]]:
+    native = gym.make_vec(f"rl_lab/{name}", num_envs=count)
+    native.action_space.seed(0)
+    actions = [native.action_space.sample() for _ in range(BATCHES)]
+    found = {"loop": looper(gym.make_vec(f"rl_lab/{name}", num_envs=count), actions), "step": stepper(native, actions)}
+    original = name if name in envs.TWINS else f"rl_lab/{name}"
+    found["Gymnasium"] = stepper(gym.make_vec(original, num_envs=count, vectorization_mode="sync"), actions)
+    if gym.spec(original).vector_entry_point and name in envs.TWINS:
+        found["Gymnasium vector"] = stepper(gym.make_vec(original, num_envs=count), actions)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", default="8,1024")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--names", default=",".join([*envs.TWINS, *envs.WORLDS]))
+    arguments = parser.parse_args()
+    print("| environment | count | loop, us | step, us | Gymnasium, us | its vector, us | Gymnasium / step | vector / step |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in arguments.names.split(","):
+        for count in map(int, arguments.counts.split(",")):
+            times = alternate(candidates(name, count), arguments.rounds)
+            each = {key: statistics.median(values) / count for key, values in times.items()}
+            ratio = {
+                key: f"{statistics.median(p / o for p, o in zip(values, times['step'], strict=True)):.1f}"
+                for key, values in times.items()
+            }
+            vector = f"{each['Gymnasium vector']:.3f}" if "Gymnasium vector" in each else ""
+            print(
+                f"| {name} | {count} | {each['loop']:.4f} | {each['step']:.3f} | {each['Gymnasium']:.2f} | {vector} "
+                f"| {ratio['Gymnasium']} | {ratio.get('Gymnasium vector', '')} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
