@@ -30,10 +30,10 @@ def looper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]
     """The native call, with new random actions each time at the price of a copy."""
     environments.reset(seed=0)
     turns = cycle([batch.reshape(environments.actions.shape).astype(np.float32) for batch in actions])
-    call, cells, buffer = environments._advance, environments._cells_address, environments.actions
+    call, cells = environments._advance, environments._cells_address
 
     def run() -> None:
-        buffer[:] = next(turns)
+        environments.actions[:] = next(turns)
         call(cells)
 
     return run
