@@ -5,14 +5,22 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics
 
 import envs
+from envs.world import World
 
 NAMES = [f"rl_lab/{name}" for name in (*envs.TWINS, *envs.WORLDS, *[f"Probe{probe}-v0" for probe in envs.PROBES])]
 OWN = [name for name in NAMES if name.removeprefix("rl_lab/") not in envs.TWINS]
 MODES = list(AutoresetMode)
+
+
+def world_of(name: str) -> World:
+    """The world of a registered environment; nothing is compiled for it."""
+    entry: Any = gym.spec(name).vector_entry_point
+    return load_env_creator(entry).world  # type: ignore[attr-defined]
 
 
 def make_native(name: str, num_envs: int = 3, mode: AutoresetMode = AutoresetMode.NEXT_STEP, **keywords: Any) -> Any:

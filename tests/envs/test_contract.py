@@ -12,10 +12,10 @@ from gymnasium.wrappers import FrameStackObservation, TimeAwareObservation
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from envs.vector import NativeFault, NativeVectorEnv
-from tests.envs.alike import MODES, NAMES, OWN, assert_alike, assert_observations, make_native, make_scalars
+from tests.envs.alike import MODES, NAMES, OWN, assert_alike, assert_observations, make_native, make_scalars, world_of
 
 DRAWN = [name for name in NAMES if "Probe" not in name]
-VECTORS = [name for name in NAMES if len(gym.spec(name).make(disable_env_checker=True).observation_space.shape) == 1]
+VECTORS = [name for name in NAMES if len(world_of(name).observation_space.shape) == 1]
 # what a reset draws shows in the first observation
 RANDOM = [
     n for n in NAMES if not any(word in n for word in ("DoublePole", "Constant", "Delayed", "Action", "Endless", "Starts"))
