@@ -12,13 +12,13 @@ The best return is 30, and it can be reached (a test does so): the paddle is as 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from envs.grid import CELLS, SIZE, mark
 from envs.picture import BLUE, GREEN, ORANGE, RED, YELLOW, grid_picture
 from envs.scalar import NativeEnv
 from envs.stream import below
 from envs.vector import NativeVectorEnv
 from envs.world import World, kernel
 
-SIZE = 10
 FIRST_ROW, ROWS = 1, 3
 BRICKS = ROWS * SIZE
 PADDLE, ROW, COLUMN, DOWN, RIGHT, LEFT, WALL = range(7)  # the paddle's middle cell; bricks left; from WALL on, 1 for each brick
@@ -69,22 +69,20 @@ def step(state, action, stream):
 @kernel
 def observe(state, observation):
     """Four channels: the paddle, the ball, the cell that it would enter next if it were free, and the bricks."""
-    for i in range(4 * SIZE * SIZE):
+    for i in range(4 * CELLS):
         observation[i] = 0.0
-    row, column, paddle = np.int64(state[ROW]), np.int64(state[COLUMN]), np.int64(state[PADDLE])
-    for cell in range(paddle - 1, paddle + 2):
-        observation[(SIZE - 1) * SIZE + cell] = 1.0
-    observation[SIZE * SIZE + row * SIZE + column] = 1.0
-    if row < SIZE - 1:
-        ahead = (row + np.int64(state[DOWN])) * SIZE + column + np.int64(state[RIGHT])
-        observation[2 * SIZE * SIZE + ahead] = 1.0
+    for side in range(-1, 2):
+        mark(observation, 0, SIZE - 1.0, state[PADDLE] + side)
+    mark(observation, 1, state[ROW], state[COLUMN])
+    if state[ROW] < SIZE - 1:
+        mark(observation, 2, state[ROW] + state[DOWN], state[COLUMN] + state[RIGHT])
     for i in range(BRICKS):
-        observation[3 * SIZE * SIZE + FIRST_ROW * SIZE + i] = np.float32(state[WALL + i])
+        observation[3 * CELLS + FIRST_ROW * SIZE + i] = 1.0 if state[WALL + i] != 0.0 else 0.0
 
 
 def draw(row: np.ndarray) -> np.ndarray:
     """The wall in three colours, the paddle in blue, the ball in yellow, and a ring where it goes next."""
-    seen = np.zeros(4 * SIZE * SIZE, np.float32)
+    seen = np.zeros(4 * CELLS, np.float32)
     observe.py_func(row, seen)
     paddle, ball, ahead, bricks = seen.reshape(4, SIZE, SIZE) > 0
     level = np.arange(SIZE)[:, None] - FIRST_ROW

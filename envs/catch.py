@@ -11,13 +11,13 @@ still or moving at random yields about -8.
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from envs.grid import CELLS, SIZE, mark
 from envs.picture import BLUE, ORANGE, YELLOW, grid_picture
 from envs.scalar import NativeEnv
 from envs.stream import below
 from envs.vector import NativeVectorEnv
 from envs.world import World, kernel
 
-SIZE = 10
 PADDLE, ROW, COLUMN, DRIFT, LEFT, BALLS = range(6)
 
 
@@ -59,18 +59,16 @@ def step(state, action, stream):
 @kernel
 def observe(state, observation):
     """Three channels: the paddle, the ball, and the cell that the ball will fall into."""
-    for i in range(3 * SIZE * SIZE):
+    for i in range(3 * CELLS):
         observation[i] = 0.0
-    row, column = np.int64(state[ROW]), np.int64(state[COLUMN])
-    observation[(SIZE - 1) * SIZE + np.int64(state[PADDLE])] = 1.0
-    observation[SIZE * SIZE + row * SIZE + column] = 1.0
-    if row + 1 < SIZE:
-        observation[2 * SIZE * SIZE + (row + 1) * SIZE + column + np.int64(state[DRIFT])] = 1.0
+    mark(observation, 0, SIZE - 1.0, state[PADDLE])
+    mark(observation, 1, state[ROW], state[COLUMN])
+    mark(observation, 2, state[ROW] + 1.0, state[COLUMN] + state[DRIFT])
 
 
 def draw(row: np.ndarray) -> np.ndarray:
     """The paddle in blue, the ball in yellow, and a ring where it falls next."""
-    seen = np.zeros(3 * SIZE * SIZE, np.float32)
+    seen = np.zeros(3 * CELLS, np.float32)
     observe.py_func(row, seen)
     paddle, ball, ahead = seen.reshape(3, SIZE, SIZE) > 0
     return grid_picture([(paddle, BLUE, "box"), (ahead, ORANGE, "ring"), (ball, YELLOW, "disc")])

@@ -1,6 +1,7 @@
 """A native world as a Gymnasium vector environment."""
 
 import time
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -31,7 +32,7 @@ class NativeVectorEnv(VectorEnv):
     ``frame_stack`` and ``time_aware`` give what the wrappers FrameStackObservation and TimeAwareObservation would.
     ``parameters`` are the world's, such as gravity; unknown ones raise TypeError. At an episode's end ``info["episode"]`` holds its
     return ``r``, length ``l`` and seconds ``t``, with ``info["_episode"]`` saying whose; same-step autoreset adds ``final_obs`` and
-    ``final_info``.
+    ``final_info``. So the wrapper RecordEpisodeStatistics is not needed, and refuses to write over ``episode``.
     """
 
     world: ClassVar[w.World]
@@ -268,6 +269,16 @@ class NativeVectorEnv(VectorEnv):
         texts = [bytes(row).rstrip(b"\0").decode() for row in np.ascontiguousarray(state["seeds"])]
         self.seeds = [None if text == "None" else int(text) for text in texts]
         self.is_ready = True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "NativeVectorEnv":
+        """An independent environment in the same state, for searches that try things out; a copied address would be the original's."""
+        frames, time_aware = int(self.cells[w.FRAMES]), bool(self.cells[w.TIME_AWARE])
+        other = type(self)(
+            self.num_envs, self.max_episode_steps, self.autoreset_mode, frames, time_aware, render_mode=self.render_mode
+        )
+        other.set_state(self.get_state())
+        other.is_ready, other.spec = self.is_ready, deepcopy(self.spec, memo)
+        return other
 
 
 _SAVED = (

@@ -1,5 +1,6 @@
 """What every environment of ours promises, whichever it is: the registry says which there are."""
 
+import copy
 import warnings
 
 import gymnasium as gym
@@ -148,6 +149,27 @@ def test_a_saved_state_goes_on_bit_for_bit(name, mode):
     assert other.np_random_seed == (8, 9, 10)
     with pytest.raises(ValueError, match="has shape"):
         make_native(name, 4, frame_stack=2).set_state(state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_goes_on_by_itself(name):
+    env = make_native(name, max_episode_steps=9, frame_stack=2)
+    env.reset(seed=8)
+    played(env, 12)
+    other = copy.deepcopy(env)
+    expected = played(env, 20, seed=2)
+    np.testing.assert_array_equal(played(other, 20, seed=2), expected)
+    if name in OWN:
+        single = gym.make(name, disable_env_checker=True)
+        single.reset(seed=1)
+        twin = copy.deepcopy(single)
+        action = single.action_space.sample()
+        first = single.step(action)
+        single.reset(seed=5)
+        second = twin.step(action)
+        np.testing.assert_array_equal(first[0], second[0])
+        assert first[1:] == second[1:]
+        assert twin.unwrapped.np_random_seed == 1
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -20,6 +20,7 @@ def differences(name: str, seeds: int, steps: int) -> int:
     else:  # a fifth of them beyond the limits, where the original clips
         actions = rng.uniform(1.25 * space.low, 1.25 * space.high, (steps, seeds, *space.shape)).astype(np.float32)
     course = [native.step(batch) for batch in actions]
+    states = native.get_attr("state")
     observations = np.array([first, *[step[0] for step in course]])
     rewards, terminated, truncated = (np.array([step[k] for step in course]) for k in (1, 2, 3))
     episodes = 0
@@ -38,6 +39,8 @@ def differences(name: str, seeds: int, steps: int) -> int:
             gained[t] = reward, done, cut
             over = done or cut
         assert_observations(name, observations[:, i], np.array(seen), np.array(begins))
+        state = np.array(original.unwrapped.state, np.float64)  # finer than what is seen of it
+        np.testing.assert_array_equal(states[i][: len(state)], state)
         np.testing.assert_array_equal(rewards[:, i], gained[:, 0])
         np.testing.assert_array_equal(terminated[:, i], gained[:, 1] != 0)
         np.testing.assert_array_equal(truncated[:, i], gained[:, 2] != 0)

@@ -307,6 +307,17 @@ def test_rules_of_bricks():
     assert 0 < won.mean() < 30
 
 
+@pytest.mark.parametrize("name", ["Catch", "Bricks"])
+@pytest.mark.parametrize("value", [-3.0, 1e6, 1e300])
+def test_a_state_that_cannot_be_harms_nothing(name, value):
+    env = make_native(f"rl_lab/{name}-v0", 4)
+    env.reset(seed=1)
+    env.set_attr("state", [np.full(env.world.state_size, value)] * 4)
+    observations, *_ = env.step(np.ones(4, np.int64))
+    assert env.observation_space.contains(observations)
+    assert not observations[:, 1].any(), "the ball is nowhere"
+
+
 # --- probes ---------------------------------------------------------------------------------------------------------------
 
 
