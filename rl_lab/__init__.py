@@ -4,7 +4,7 @@
 """
 
 import envs  # registers rl_lab/CartPole-v1 and the others with Gymnasium
-from rl_lab import autograd, nn, optim
+from rl_lab import autograd, distributions, nn, optim
 from rl_lab.engine import errors
 from rl_lab.engine.compile import compile
 from rl_lab.engine.draw import draw_graph
@@ -104,12 +104,14 @@ from rl_lab.engine.ops.elementwise import (
     celu,
     cos,
     cosh,
+    digamma,
     erf,
     exp,
     exp2,
     expm1,
     floor,
     frac,
+    lgamma,
     log,
     log1p,
     log2,

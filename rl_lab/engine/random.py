@@ -191,3 +191,12 @@ def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Ten
 # drawing needs streams, which stand above the operations: the methods of Tensor that draw are added here
 for _function in (uniform_, normal_, exponential_, bernoulli_, bernoulli, multinomial):
     setattr(Tensor, _function.__name__, _function)
+
+
+def standard_gamma(concentration: Any, generator: Generator | None = None) -> "Tensor":
+    """Gamma deviates of scale 1 with these shapes, all positive; not differentiable."""
+    concentration = as_float(concentration).detach().contiguous()
+    out, state = empty(concentration.shape), _state(generator)
+    launch(kernels.gamma, (out, concentration, state), (out.numel(),))
+    state.storage.version += 1
+    return out

@@ -13,7 +13,8 @@ from rl_lab.engine.kernels import scalar
 from rl_lab.engine.primitive import In, InBool, InInt, InOut, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
 
 _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.float32(np.nan), "inf": np.float32(np.inf)} | {
-    name: getattr(scalar, name) for name in ("exp32", "relu32", "sigmoid32", "tanh32", "softplus32", "remainder32", "expm132")
+    name: getattr(scalar, name)
+    for name in ("exp32", "relu32", "sigmoid32", "tanh32", "softplus32", "remainder32", "expm132", "digamma64", "trigamma64")
 }
 _OUTPUT_TYPE = {"float32": "F", "int64": "I", "uint8": "np.uint8"}
 
@@ -88,6 +89,9 @@ sigmoid = _unary("sigmoid", "sigmoid32(x)")
 relu = _unary("relu", "relu32(x)")
 softplus = _unary("softplus", "softplus32(x)")
 erf = _unary("erf", "math.erf(x)")
+lgamma = _unary("lgamma", "math.lgamma(np.float64(x))")
+digamma = _unary("digamma", "digamma64(np.float64(x))")
+trigamma = _unary("trigamma", "trigamma64(np.float64(x))")
 floor = _unary("floor", "math.floor(x) if abs(x) < F(8388608) else x")
 ceil = _unary("ceil", "math.ceil(x) if abs(x) < F(8388608) else x")
 rint = _unary("rint", "np.rint(x)")

@@ -158,3 +158,31 @@ def exponential(out: Out, state: InOutInt, count: Int, rate: Real):
     """Exponential deviates by inversion, in float64 before rounding."""
     for i in range(count):
         out[i] = F(-np.log(1.0 - next_unit(state)) / rate)
+
+
+@njit(error_model="numpy")
+def _standard_normal(state):
+    return np.sqrt(-2.0 * np.log(1.0 - next_unit(state))) * np.cos(2.0 * np.pi * next_unit(state))
+
+
+@primitive
+def gamma(out: Out, shape: In, state: InOutInt, count: Int):
+    """Gamma deviates of scale 1 (Marsaglia and Tsang 2000); shapes below 1 by the power of a uniform number."""
+    for i in range(count):
+        a = np.float64(shape[i])
+        boost = 1.0
+        if a < 1.0:
+            boost = (1.0 - next_unit(state)) ** (1.0 / a)
+            a += 1.0
+        d = a - 1.0 / 3.0
+        c = 1.0 / np.sqrt(9.0 * d)
+        while True:
+            x = _standard_normal(state)
+            v = (1.0 + c * x) ** 3
+            u = 1.0 - next_unit(state)
+            if v > 0.0 and np.log(u) < 0.5 * x * x + d - d * v + d * np.log(v):
+                break
+            if not a > 0.0:  # NaN would never be accepted
+                v = np.nan
+                break
+        out[i] = F(boost * d * v)

@@ -100,3 +100,33 @@ def softplus32(x):
 def remainder32(a, b):
     r = np.fmod(a, b)
     return F(r + b) if r != _ZERO and (r < _ZERO) != (b < _ZERO) else F(r)
+
+
+# Derivatives of the logarithm of the gamma function, in float64: for positive arguments, by the recurrence up to 8 and the asymptotic
+# series from there on (Abramowitz and Stegun 1964, 6.3.18 and 6.4.12).
+
+
+@njit(error_model="numpy")
+def digamma64(x):
+    if not x > 0.0:
+        return np.nan
+    shift = 0.0
+    while x < 8.0:
+        shift -= 1.0 / x
+        x += 1.0
+    s = 1.0 / (x * x)
+    series = s * (1.0 / 12.0 - s * (1.0 / 120.0 - s * (1.0 / 252.0 - s * (1.0 / 240.0 - s / 132.0))))
+    return shift + math.log(x) - 0.5 / x - series
+
+
+@njit(error_model="numpy")
+def trigamma64(x):
+    if not x > 0.0:
+        return np.nan
+    shift = 0.0
+    while x < 8.0:
+        shift += 1.0 / (x * x)
+        x += 1.0
+    s = 1.0 / (x * x)
+    series = s / x * (1.0 / 6.0 - s * (1.0 / 30.0 - s * (1.0 / 42.0 - s * (1.0 / 30.0 - s * 5.0 / 66.0))))
+    return shift + 1.0 / x + 0.5 * s + series

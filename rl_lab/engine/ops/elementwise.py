@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.dtype import float32, int64
+from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import elementwise as kernels
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
 from rl_lab.engine.primitive import Primitive
@@ -57,6 +58,10 @@ def _zero(g: Any, s: Any) -> Any:
     return g * 0.0
 
 
+def _only_once(g: Any, s: Any) -> Any:
+    raise StateError("the third derivative of lgamma is not there: digamma is differentiable once")
+
+
 neg = Unary(kernels.neg, "", lambda g, s: -g, integer=kernels.neg_int)
 absolute = Unary(kernels.absolute, "x", lambda g, x: g * sign(x), kernels.absolute_backward, kernels.absolute_int)
 sign = Unary(kernels.sign, "", _zero, integer=kernels.sign_int)
@@ -92,6 +97,9 @@ gelu_exact = Unary(
 )
 softsign = Unary(kernels.softsign, "x", lambda g, x: g / square(absolute(x) + 1.0))
 erf = Unary(kernels.erf, "x", lambda g, x: g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
+lgamma = Unary(kernels.lgamma, "x", lambda g, x: g * digamma(x))
+digamma = Unary(kernels.digamma, "x", lambda g, x: g * trigamma(x))
+trigamma = Unary(kernels.trigamma, "x", _only_once)
 floor = Unary(kernels.floor, "", _zero)
 ceil = Unary(kernels.ceil, "", _zero)
 round = Unary(kernels.rint, "", _zero)

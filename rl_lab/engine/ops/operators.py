@@ -64,12 +64,14 @@ from rl_lab.engine.ops.elementwise import (
     ceil,
     cos,
     cosh,
+    digamma,
     erf,
     exp,
     exp2,
     expm1,
     floor,
     frac,
+    lgamma,
     log,
     log1p,
     log2,
@@ -157,6 +159,7 @@ class ElementwiseMethods:
 
     __slots__ = ()
 
+    lgamma, digamma = map(_method, (lgamma, digamma))
     neg, sign, exp, expm1, log, log1p, log2 = map(_method, (neg, sign, exp, expm1, log, log1p, log2))
     sqrt, rsqrt, square, reciprocal, sin, cos = map(_method, (sqrt, rsqrt, square, reciprocal, sin, cos))
     tan, asin, acos, atan, sinh, cosh, sech = map(_method, (tan, asin, acos, atan, sinh, cosh, sech))

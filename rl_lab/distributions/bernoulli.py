@@ -1,0 +1,53 @@
+"""Zero or one."""
+
+from typing import Any
+
+import rl_lab.engine.random as random
+from rl_lab.distributions.distribution import Distribution
+from rl_lab.engine.ops.creation import as_tensor
+from rl_lab.nn.functional import binary_cross_entropy_with_logits
+
+
+class Bernoulli(Distribution):
+    """1 with probability ``probs``, or sigmoid(``logits``), else 0."""
+
+    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+        if (probs is None) == (logits is None):
+            raise ValueError("Bernoulli takes either probs or logits")
+        given = as_tensor(probs if logits is None else logits).float()
+        super().__init__(given.shape, (), validate_args)
+        if logits is None:
+            self._check("probs", given, (given >= 0) & (given <= 1), "between 0 and 1")
+            bounded = given.clamp(1.1920929e-07, 1.0 - 1.1920929e-07)
+            self.probs, self.logits = given, bounded.log() - (-bounded).log1p()
+        else:
+            self._check("logits", given, given == given, "numbers")
+            self.probs, self.logits = given.sigmoid(), given
+
+    @property
+    def mean(self) -> Any:
+        return self.probs
+
+    @property
+    def mode(self) -> Any:
+        """NaN where both are equally probable, as in PyTorch."""
+        best = (self.probs >= 0.5).float()
+        return best.masked_fill(self.probs == 0.5, float("nan"))
+
+    @property
+    def variance(self) -> Any:
+        return self.probs * (1.0 - self.probs)
+
+    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+        probabilities = self.probs.detach().expand(self._extended_shape(sample_shape))
+        return random.bernoulli(probabilities.contiguous(), generator=generator)
+
+    def log_prob(self, value: Any) -> Any:
+        value = as_tensor(value).float()
+        logits = self.logits
+        if value.shape != logits.shape:
+            value, logits = value + logits.detach() * 0.0, logits + value * 0.0
+        return -binary_cross_entropy_with_logits(logits, value, reduction="none")
+
+    def entropy(self) -> Any:
+        return binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none")

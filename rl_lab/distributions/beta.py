@@ -1,0 +1,50 @@
+"""The beta distribution."""
+
+from typing import Any
+
+import rl_lab.engine.random as random
+from rl_lab.distributions.distribution import Distribution, broadcast_all
+from rl_lab.engine.ops.elementwise import digamma, lgamma
+from rl_lab.engine.tape import no_grad
+
+
+class Beta(Distribution):
+    """Beta on (0, 1) with these concentrations. Draws are not differentiable: ``rsample`` is not there."""
+
+    def __init__(self, concentration1: Any, concentration0: Any, validate_args: bool | None = None):
+        (self.concentration1, self.concentration0), shape = broadcast_all(concentration1, concentration0)
+        super().__init__(shape, (), validate_args)
+        for name in ("concentration1", "concentration0"):
+            self._check(name, getattr(self, name), getattr(self, name) > 0, "positive")
+
+    @property
+    def mean(self) -> Any:
+        return self.concentration1 / (self.concentration1 + self.concentration0)
+
+    @property
+    def mode(self) -> Any:
+        """Where both concentrations are above 1."""
+        return (self.concentration1 - 1) / (self.concentration1 + self.concentration0 - 2)
+
+    @property
+    def variance(self) -> Any:
+        total = self.concentration1 + self.concentration0
+        return self.concentration1 * self.concentration0 / (total**2 * (total + 1))
+
+    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+        shape = self._extended_shape(sample_shape)
+        with no_grad():
+            first = random.standard_gamma(self.concentration1.expand(shape), generator)
+            second = random.standard_gamma(self.concentration0.expand(shape), generator)
+            return first / (first + second)
+
+    def _log_normalizer(self) -> Any:
+        return lgamma(self.concentration1) + lgamma(self.concentration0) - lgamma(self.concentration1 + self.concentration0)
+
+    def log_prob(self, value: Any) -> Any:
+        density = (self.concentration1 - 1.0) * value.log() + (self.concentration0 - 1.0) * (-value).log1p()
+        return density - self._log_normalizer()
+
+    def entropy(self) -> Any:
+        a, b = self.concentration1, self.concentration0
+        return self._log_normalizer() - (a - 1.0) * digamma(a) - (b - 1.0) * digamma(b) + (a + b - 2.0) * digamma(a + b)

@@ -1,0 +1,44 @@
+"""The normal distribution."""
+
+from typing import Any
+
+import rl_lab.engine.random as random
+from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, broadcast_all
+
+
+class Normal(Distribution):
+    """Normal with mean ``loc`` and standard deviation ``scale``."""
+
+    has_rsample = True
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
+        (self.loc, self.scale), shape = broadcast_all(loc, scale)
+        super().__init__(shape, (), validate_args)
+        self._check("loc", self.loc, self.loc == self.loc, "a number")
+        self._check("scale", self.scale, self.scale > 0, "positive")
+
+    @property
+    def mean(self) -> Any:
+        return self.loc
+
+    mode = mean
+
+    @property
+    def stddev(self) -> Any:
+        return self.scale
+
+    @property
+    def variance(self) -> Any:
+        return self.scale**2
+
+    def rsample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+        return self.loc + self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator)
+
+    def log_prob(self, value: Any) -> Any:
+        return ((value - self.loc) / self.scale) ** 2 * -0.5 - self.scale.log() - HALF_LOG_2PI
+
+    def entropy(self) -> Any:
+        return self.scale.log() + (0.5 + HALF_LOG_2PI)
+
+    def cdf(self, value: Any) -> Any:
+        return 0.5 * (1.0 + ((value - self.loc) / (self.scale * 2**0.5)).erf())

@@ -1,0 +1,113 @@
+"""Invertible functions with the logarithm of their slope."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rl_lab.nn.functional import softplus
+
+
+class Transform:
+    """y = f(x), elementwise unless said otherwise; ``inv`` goes back, ``log_abs_det_jacobian(x, y)`` is log |dy/dx|."""
+
+    event_dim = 0
+
+    def __call__(self, x: Any) -> Any:
+        raise NotImplementedError
+
+    def inv(self, y: Any) -> Any:
+        raise NotImplementedError
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        raise NotImplementedError
+
+
+class TanhTransform(Transform):
+    """y = tanh(x). Going back from +-1 gives an infinite x: keep x where you can."""
+
+    def __init__(self, cache_size: int = 0):
+        pass
+
+    def __call__(self, x: Any) -> Any:
+        return x.tanh()
+
+    def inv(self, y: Any) -> Any:
+        return 0.5 * (y.log1p() - (-y).log1p())
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        # log(1 - tanh(x)^2) without losing the digits of the difference
+        return 2.0 * (math.log(2.0) - x - softplus(-2.0 * x))
+
+
+class AffineTransform(Transform):
+    """y = loc + scale * x."""
+
+    def __init__(self, loc: Any, scale: Any, event_dim: int = 0, cache_size: int = 0):
+        self.loc, self.scale, self.event_dim = loc, scale, event_dim
+
+    def __call__(self, x: Any) -> Any:
+        return self.loc + self.scale * x
+
+    def inv(self, y: Any) -> Any:
+        return (y - self.loc) / self.scale
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        if isinstance(self.scale, (int, float)):
+            slope = x * 0.0 + math.log(abs(self.scale))
+        else:
+            slope = x * 0.0 + self.scale.abs().log()
+        return slope.sum(tuple(range(-self.event_dim, 0))) if self.event_dim else slope
+
+
+class ExpTransform(Transform):
+    """y = exp(x)."""
+
+    def __call__(self, x: Any) -> Any:
+        return x.exp()
+
+    def inv(self, y: Any) -> Any:
+        return y.log()
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        return x
+
+
+class SigmoidTransform(Transform):
+    """y = 1 / (1 + exp(-x))."""
+
+    def __call__(self, x: Any) -> Any:
+        return x.sigmoid()
+
+    def inv(self, y: Any) -> Any:
+        return y.log() - (-y).log1p()
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        return -softplus(-x) - softplus(x)
+
+
+class ComposeTransform(Transform):
+    """One transform after the other."""
+
+    def __init__(self, parts: Sequence[Transform], cache_size: int = 0):
+        self.parts = list(parts)
+        self.event_dim = max((part.event_dim for part in self.parts), default=0)
+
+    def __call__(self, x: Any) -> Any:
+        for part in self.parts:
+            x = part(x)
+        return x
+
+    def inv(self, y: Any) -> Any:
+        for part in reversed(self.parts):
+            y = part.inv(y)
+        return y
+
+    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+        total: Any = 0.0
+        for part in self.parts:
+            following = part(x)
+            slope = part.log_abs_det_jacobian(x, following)
+            missing = self.event_dim - part.event_dim
+            total = total + (slope.sum(tuple(range(-missing, 0))) if missing else slope)
+            x = following
+        return total

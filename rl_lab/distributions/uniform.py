@@ -1,0 +1,43 @@
+"""The uniform distribution."""
+
+from typing import Any
+
+import rl_lab.engine.random as random
+from rl_lab.distributions.distribution import Distribution, broadcast_all
+from rl_lab.engine.ops.arithmetic import where
+from rl_lab.engine.ops.creation import as_tensor
+
+
+class Uniform(Distribution):
+    """Uniform on [``low``, ``high``)."""
+
+    has_rsample = True
+
+    def __init__(self, low: Any, high: Any, validate_args: bool | None = None):
+        (self.low, self.high), shape = broadcast_all(low, high)
+        super().__init__(shape, (), validate_args)
+        self._check("low", self.low, self.low < self.high, "below high")
+
+    @property
+    def mean(self) -> Any:
+        return (self.low + self.high) / 2
+
+    @property
+    def mode(self) -> Any:
+        """NaN: no value is more probable than another."""
+        return self.high * float("nan")
+
+    @property
+    def variance(self) -> Any:
+        return (self.high - self.low) ** 2 / 12
+
+    def rsample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+        return self.low + (self.high - self.low) * random.rand(*self._extended_shape(sample_shape), generator=generator)
+
+    def log_prob(self, value: Any) -> Any:
+        value = as_tensor(value).float()
+        density = -(self.high - self.low).log() + value * 0.0
+        return where((self.low <= value) & (self.high > value), density, density * 0.0 - float("inf"))
+
+    def entropy(self) -> Any:
+        return (self.high - self.low).log()

@@ -1,0 +1,270 @@
+"""Distributions against scipy.stats: densities, entropies, draws, divergences and gradients; recorded as well as eager."""
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+import rl_lab as rl
+import rl_lab.distributions as d
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(4, 3)).astype(np.float32), RNG.uniform(0.3, 2.5, (4, 3)).astype(np.float32)
+C = RNG.uniform(0.5, 4.0, (4, 3)).astype(np.float32)
+P = RNG.uniform(0.05, 0.95, (4, 3)).astype(np.float32)
+LOGITS = RNG.normal(size=(4, 5)).astype(np.float32)
+PROBS = special.softmax(LOGITS.astype(float), 1)
+
+
+def t(x):
+    return rl.tensor(x)
+
+
+SCALAR = {
+    "Normal": (lambda: d.Normal(t(A), t(B)), stats.norm(A, B), lambda x: x),
+    "Uniform": (lambda: d.Uniform(t(A), t(A + B)), stats.uniform(A, B), lambda x: x),
+    "Beta": (lambda: d.Beta(t(B), t(C)), stats.beta(B, C), lambda x: np.clip(x, 1e-3, 1 - 1e-3)),
+    "Bernoulli": (lambda: d.Bernoulli(probs=t(P)), stats.bernoulli(P), lambda x: x),
+    "Bernoulli logits": (lambda: d.Bernoulli(logits=t(A)), stats.bernoulli(special.expit(A)), lambda x: x),
+    "log-normal": (
+        lambda: d.TransformedDistribution(d.Normal(t(A), t(B)), d.ExpTransform()),
+        stats.lognorm(B, scale=np.exp(A)),
+        lambda x: x,
+    ),
+    "affine": (
+        lambda: d.TransformedDistribution(d.Normal(t(A), t(B)), d.AffineTransform(2.0, -3.0)),
+        stats.norm(2.0 - 3.0 * A, 3.0 * B),
+        lambda x: x,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCALAR)
+def test_density_entropy_and_moments(name):
+    make, reference, tidy = SCALAR[name]
+    ours, values = make(), tidy(reference.rvs((7, 4, 3), random_state=1)).astype(np.float32)
+    density = reference.logpmf if "Bernoulli" in name else reference.logpdf
+    assert ours.log_prob(t(values)).numpy() == pytest.approx(density(values), rel=2e-4, abs=2e-5)
+    draws = ours.sample((20_000,), generator=rl.Generator(5)).numpy()
+    assert draws.shape == (20_000, 4, 3)
+    error = 5 * reference.std() / np.sqrt(20_000) + 1e-6
+    if name != "log-normal":  # whose variance is too large for this
+        assert (abs(draws.mean(0) - reference.mean()) < error).all()
+        assert draws.std(0) == pytest.approx(reference.std(), rel=0.06)
+    if not isinstance(ours, d.TransformedDistribution):
+        assert ours.entropy().numpy() == pytest.approx(reference.entropy(), rel=2e-4, abs=2e-5)
+        assert ours.mean.numpy() == pytest.approx(reference.mean(), rel=1e-5, abs=1e-6)
+        assert ours.variance.numpy() == pytest.approx(reference.var(), rel=1e-4)
+        assert ours.stddev.numpy() == pytest.approx(reference.std(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in SCALAR if "Bernoulli" not in name])
+def test_draws_follow_the_distribution(name):
+    """Kolmogorov and Smirnov, for each of the twelve."""
+    make, reference, _ = SCALAR[name]
+    draws = make().sample((3000,), generator=rl.Generator(11)).numpy().reshape(3000, -1)
+    for i in range(12):
+        place = np.unravel_index(i, (4, 3))
+        assert (
+            stats.kstest(
+                draws[:, i], lambda x, place=place: np.asarray(reference.cdf(x[:, None, None]))[(slice(None), *place)]
+            ).pvalue
+            > 1e-4
+        )
+
+
+def test_categorical():
+    for ours in (d.Categorical(logits=t(LOGITS)), d.Categorical(probs=t((3 * PROBS).astype(np.float32)))):
+        values = RNG.integers(0, 5, 4)
+        assert ours.log_prob(t(values)).numpy() == pytest.approx(np.log(PROBS[np.arange(4), values]), abs=1e-5)
+        many = RNG.integers(0, 5, (6, 4))
+        assert ours.log_prob(t(many)).numpy() == pytest.approx(np.log(PROBS[np.arange(4), many]), abs=1e-5)
+        assert ours.entropy().numpy() == pytest.approx(stats.entropy(PROBS, axis=1), rel=1e-5)
+        assert ours.probs.numpy() == pytest.approx(PROBS, rel=1e-5)
+        assert (ours.mode.numpy() == PROBS.argmax(1)).all()
+        draws = ours.sample((40_000,), generator=rl.Generator(2)).numpy()
+        assert draws.shape == (40_000, 4)
+        shares = np.stack([(draws == k).mean(0) for k in range(5)], 1)
+        assert shares == pytest.approx(PROBS, abs=0.013)
+    one = d.Categorical(logits=t(LOGITS[0]))
+    assert one.sample(generator=rl.Generator(1)).shape == ()
+    assert one.sample((3, 2), generator=rl.Generator(1)).shape == (3, 2)
+
+
+def test_events():
+    independent = d.Independent(d.Normal(t(A), t(B)), 1)
+    assert (independent.batch_shape, independent.event_shape) == ((4,), (3,))
+    assert independent.log_prob(t(C)).numpy() == pytest.approx(stats.norm(A, B).logpdf(C).sum(1), rel=1e-5)
+    assert independent.entropy().numpy() == pytest.approx(stats.norm(A, B).entropy().sum(1), rel=1e-5)
+    covariance = np.stack([np.diag(b) for b in B])
+    expected = [stats.multivariate_normal(a, np.diag(b)).logpdf(c) for a, b, c in zip(A, B, C, strict=True)]
+    assert d.MultivariateNormal(t(A), t(covariance)).log_prob(t(C)).numpy() == pytest.approx(expected, rel=1e-5)
+    scale = d.MultivariateNormal(t(A), scale_tril=t(np.sqrt(covariance)))
+    assert scale.log_prob(t(C)).numpy() == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="diagonal covariances only"):
+        d.MultivariateNormal(t(A[0]), t(np.eye(3, dtype=np.float32) + 0.1))
+
+
+def test_squashed_normal():
+    """tanh of a normal, stretched: against the change of variables in float64, also where tanh is flat."""
+    base = d.Normal(t(A), t(B))
+    squashed = d.TransformedDistribution(base, [d.TanhTransform(), d.AffineTransform(1.0, 2.0)])
+    y = squashed.rsample((50,), generator=rl.Generator(3))
+    x = np.arctanh((y.numpy().astype(float) - 1.0) / 2.0)
+    safe = abs(x) < 3.5
+    expected = stats.norm(A, B).logpdf(x) - np.log(2.0) - np.log1p(-(np.tanh(x) ** 2))
+    assert squashed.log_prob(y).numpy()[safe] == pytest.approx(expected[safe], rel=2e-3, abs=2e-3)
+    far = rl.tensor([20.0, -20.0])
+    assert d.TanhTransform().log_abs_det_jacobian(far, far.tanh()).tolist() == pytest.approx([2 * (np.log(2) - 20)] * 2)
+
+
+TRANSFORMS = [d.TanhTransform(), d.AffineTransform(0.5, -2.0), d.ExpTransform(), d.SigmoidTransform()]
+
+
+@pytest.mark.parametrize("transform", [*TRANSFORMS, d.ComposeTransform(TRANSFORMS[:2])], ids=lambda f: type(f).__name__)
+def test_transforms_go_back_and_know_their_slope(transform):
+    x = rl.tensor(np.linspace(-1.5, 1.5, 21).astype(np.float32), requires_grad=True)
+    y = transform(x)
+    assert transform.inv(y).detach().numpy() == pytest.approx(x.detach().numpy(), abs=1e-5)
+    (slope,) = rl.autograd.grad(y.sum(), x)
+    assert transform.log_abs_det_jacobian(x, y).detach().numpy() == pytest.approx(np.log(abs(slope.numpy())), abs=1e-4)
+
+
+PAIRS = {
+    "Normal": (lambda: (d.Normal(t(A), t(B)), d.Normal(t(A * 0.5), t(C)))),
+    "Beta": (lambda: (d.Beta(t(B + 1), t(C)), d.Beta(t(C), t(B + 1)))),
+    "Bernoulli": (lambda: (d.Bernoulli(probs=t(P)), d.Bernoulli(logits=t(A)))),
+    "Categorical": (lambda: (d.Categorical(logits=t(LOGITS)), d.Categorical(logits=t(LOGITS[::-1].copy())))),
+    "Independent": (lambda: (d.Independent(d.Normal(t(A), t(B)), 1), d.Independent(d.Normal(t(A * 0.5), t(C)), 1))),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_divergences_are_means_of_log_ratios(name):
+    p, q = PAIRS[name]()
+    x = p.sample((60_000,), generator=rl.Generator(4))
+    if name == "Beta":
+        x = x.clamp(1e-6, 1 - 1e-6)
+    ratios = (p.log_prob(x) - q.log_prob(x)).numpy().astype(float)
+    divergence = d.kl_divergence(p, q).numpy()
+    error = 5 * ratios.std(0) / np.sqrt(60_000)
+    assert (abs(ratios.mean(0) - divergence) < error + 1e-4).all()
+    assert d.kl_divergence(p, p).numpy() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_divergence_without_a_rule():
+    with pytest.raises(NotImplementedError, match="from Normal to Beta"):
+        d.kl_divergence(d.Normal(0.0, 1.0), d.Beta(1.0, 1.0))
+    apart = d.kl_divergence(d.Uniform(0.0, 2.0), d.Uniform(0.0, 1.0))
+    assert apart.item() == float("inf")
+
+
+@pytest.mark.parametrize("name", ["Normal", "Beta", "Categorical", "Bernoulli"])
+def test_gradients(name):
+    """Of log-probability and entropy, against central differences in float64."""
+    first = LOGITS if name == "Categorical" else (B if name == "Beta" else A)
+    value = {"Normal": C, "Beta": P, "Categorical": np.array([0, 2, 4, 1]), "Bernoulli": (P > 0.5).astype(np.float32)}[name]
+    exact = {
+        "Normal": lambda z: stats.norm(z, B).logpdf(C).sum(),
+        "Beta": lambda z: stats.beta(z, C).logpdf(P).sum() + stats.beta(z, C).entropy().sum(),
+        "Categorical": lambda z: (
+            np.log(special.softmax(z, 1)[np.arange(4), value]).sum() + stats.entropy(special.softmax(z, 1), axis=1).sum()
+        ),
+        "Bernoulli": lambda z: (
+            stats.bernoulli(special.expit(z)).logpmf(value).sum() + stats.bernoulli(special.expit(z)).entropy().sum()
+        ),
+    }[name]
+    z = rl.tensor(first, requires_grad=True)
+    made = {
+        "Normal": lambda: d.Normal(z, t(B)),
+        "Beta": lambda: d.Beta(z, t(C)),
+        "Categorical": lambda: d.Categorical(logits=z),
+        "Bernoulli": lambda: d.Bernoulli(logits=z),
+    }[name]()
+    (made.log_prob(t(value)).sum() + made.entropy().sum()).backward()
+    numeric = np.zeros(first.shape)
+    for place in np.ndindex(first.shape):
+        shift = np.zeros(first.shape)
+        shift[place] = 1e-5
+        numeric[place] = (exact(first.astype(float) + shift) - exact(first.astype(float) - shift)) / 2e-5
+    assert z.grad.numpy() == pytest.approx(numeric, rel=1e-3, abs=1e-3)
+
+
+def test_draws_carry_gradients_where_they_can():
+    loc, scale = rl.tensor(A, requires_grad=True), rl.tensor(B, requires_grad=True)
+    x = d.Normal(loc, scale).rsample(generator=rl.Generator(6))
+    noise = (x.detach() - loc.detach()) / scale.detach()
+    x.sum().backward()
+    assert loc.grad.numpy() == pytest.approx(1.0)
+    assert scale.grad.numpy() == pytest.approx(noise.numpy(), abs=1e-5)
+    assert not d.Normal(loc, scale).sample().requires_grad
+    with pytest.raises(NotImplementedError, match="Beta has no reparametrised draw"):
+        d.Beta(1.0, 1.0).rsample()
+
+
+@pytest.mark.parametrize("name", [*SCALAR, "Categorical"])
+def test_recorded_equals_eager_bit_for_bit(name):
+    make = SCALAR[name][0] if name in SCALAR else lambda: d.Categorical(logits=t(LOGITS))
+    streams = rl.Generator(9), rl.Generator(9)
+    parameters = rl.tensor(A), rl.tensor(B), rl.tensor(C), rl.tensor(P), rl.tensor(LOGITS)
+
+    def draw(a, b, c, p, logits, generator):
+        if name == "Categorical":
+            made = d.Categorical(logits=logits)
+        elif name == "Normal":
+            made = d.Normal(a, b)
+        elif name == "Beta":
+            made = d.Beta(b, c)
+        elif name.startswith("Bernoulli"):
+            made = d.Bernoulli(probs=p) if name == "Bernoulli" else d.Bernoulli(logits=a)
+        elif name == "Uniform":
+            made = d.Uniform(a, a + b)
+        else:
+            made = d.TransformedDistribution(d.Normal(a, b), d.ExpTransform())
+        x = made.sample(generator=generator)
+        return x, made.log_prob(x)
+
+    assert make().batch_shape == ((4,) if name == "Categorical" else (4, 3))
+    recorded = rl.compile(lambda *tensors: draw(*tensors, streams[0]))
+    for _ in range(3):
+        for mine, yours in zip(recorded(*parameters), draw(*parameters, streams[1]), strict=True):
+            assert (mine.numpy() == yours.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: d.Normal(0.0, -1.0), "Normal: scale must be positive"),
+        (lambda: d.Normal(float("nan"), 1.0), "Normal: loc must be a number"),
+        (lambda: d.Uniform(1.0, 1.0), "Uniform: low must be below high"),
+        (lambda: d.Beta(0.0, 1.0), "Beta: concentration1 must be positive"),
+        (lambda: d.Bernoulli(probs=1.5), "Bernoulli: probs must be between 0 and 1"),
+        (lambda: d.Categorical(probs=rl.tensor([-1.0, 2.0])), "Categorical: probs must be non-negative"),
+        (lambda: d.Categorical(), "either probs or logits"),
+        (lambda: d.Independent(d.Normal(0.0, 1.0), 1), "cannot take 1 of the 0 batch dimensions"),
+    ],
+)
+def test_bad_parameters(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_torch_module_paths():
+    from rl_lab.distributions.categorical import Categorical
+    from rl_lab.distributions.kl import kl_divergence
+    from rl_lab.distributions.normal import Normal
+    from rl_lab.distributions.transformed_distribution import TransformedDistribution
+    from rl_lab.distributions.transforms import TanhTransform
+
+    for part in (Categorical, Normal, TransformedDistribution, TanhTransform, kl_divergence):
+        assert getattr(d, part.__name__) is part
+
+
+def test_the_gamma_function():
+    x = np.concatenate([np.linspace(0.02, 3.0, 60), np.linspace(3.0, 40.0, 60)]).astype(np.float32)
+    z = rl.tensor(x, requires_grad=True)
+    y = rl.lgamma(z)
+    assert y.detach().numpy() == pytest.approx(special.gammaln(x), rel=1e-5, abs=1e-6)
+    (slope,) = rl.autograd.grad(y.sum(), z, create_graph=True)
+    assert slope.detach().numpy() == pytest.approx(special.digamma(x), rel=1e-5, abs=1e-5)
+    (bend,) = rl.autograd.grad(slope.sum(), z)
+    assert bend.numpy() == pytest.approx(special.polygamma(1, x), rel=1e-5)
