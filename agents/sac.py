@@ -145,7 +145,9 @@ class SAC:
         else:
             with rl.no_grad():
                 policy = self.policy(x, mask)
-                actions = policy.sample(generator=self.action_stream) if self.discrete else policy.rsample(self.action_stream)[0]
+                actions = (
+                    policy.sample(generator=self.action_stream) if self.discrete else policy.rsample(self.action_stream)[0]
+                )
         return as_space(actions.numpy().reshape(len(x), *(self.space.shape or ())), self.space)
 
     # --- losses ------------------------------------------------------------------------------------------------------

@@ -206,6 +206,7 @@ from rl_lab.engine.random import (
     randperm,
 )
 from rl_lab.engine.tape import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from rl_lab.serialization import load, save
 
 __version__ = "0.1.0"
 

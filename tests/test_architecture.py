@@ -14,6 +14,7 @@ FLOORS = {
     "rl_lab.optim": 1,
     "rl_lab.autograd": 1,
     "rl_lab.distributions": 1,
+    "rl_lab.serialization": 1,
     "rl_lab": 1,  # the names at the top: tensors, nn and optim
     "rl_lab.data": 2,
     "envs": 2,

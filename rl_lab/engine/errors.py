@@ -34,3 +34,7 @@ class EnvironmentFault(RuntimeError):
 
 class GraphError(ValueError):
     """A change that a graph network cannot take: a cycle, a duplicate, an unknown name. The graph is as it was before."""
+
+
+class FileError(RuntimeError):
+    """A file that is missing, damaged, or not of this project."""

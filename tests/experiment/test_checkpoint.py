@@ -51,7 +51,7 @@ def test_a_failure_while_saving_leaves_the_old_one(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoint, "_flush", fail)
+    monkeypatch.setattr(checkpoint, "flush", fail)
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(tmp_path / "last", {"value": 2})
     assert load_checkpoint(tmp_path / "last") == {"value": 1}
