@@ -20,7 +20,7 @@ def test_the_quick_start_is_two_commands():
 
 
 def test_the_tour_runs_and_learns(capsys):
-    tour, _ = [block for language, block in BLOCKS if language == "python"]
+    tour, _, _ = [block for language, block in BLOCKS if language == "python"]
     assert len([line for line in tour.splitlines() if line.strip()]) <= 20
     scope: dict = {}
     exec(compile(tour, "README.md", "exec"), scope)
@@ -30,11 +30,20 @@ def test_the_tour_runs_and_learns(capsys):
 
 
 def test_the_evolution_runs_and_solves():
-    _, evolution = [block for language, block in BLOCKS if language == "python"]
+    _, evolution, _ = [block for language, block in BLOCKS if language == "python"]
     scope: dict = {}
     exec(compile(evolution, "README.md", "exec"), scope)
     assert scope["result"].solved
     assert len(scope["network"].nodes) == scope["result"].champion.hidden + 2
+
+
+def test_the_environments_are_there():
+    *_, environments = [block for language, block in BLOCKS if language == "python"]
+    scope: dict = {}
+    exec(compile(environments, "README.md", "exec"), scope)
+    scope["env"].reset(seed=0)
+    assert scope["env"].render().ndim == 3
+    assert scope["envs"].reset(seed=0)[0].shape == (1024, 4)
 
 
 def test_every_file_that_is_named_exists():
