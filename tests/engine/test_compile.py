@@ -14,6 +14,7 @@ import pytest
 
 import rl_lab as rl
 from rl_lab.engine import compile as compiling
+from rl_lab.engine.compile import call_times
 from rl_lab.engine.errors import RecordingError, StateError
 from rl_lab.engine.memory import Block
 
@@ -788,3 +789,82 @@ def test_a_result_that_cannot_be_copied_is_refused():
 
     with pytest.raises(RecordingError, match=r"returned a Box.*test_compile\.py"):
         rl.compile(lambda x: Box(x + 1.0))(rl.ones(2))
+
+
+# --- many calls at once ----------------------------------------------------------------------------------------------
+
+
+def learner(seed: int):
+    """A step with everything that goes on from call to call: parameters, optimiser, random numbers, a sum."""
+    stream = rl.Generator(seed)
+    net = rl.nn.Sequential(rl.nn.Linear(3, 8, generator=stream), rl.nn.Tanh(), rl.nn.Linear(8, 1, generator=stream))
+    optimizer, total = rl.optim.Adam(net.parameters(), lr=1e-2), rl.zeros(())
+
+    def step(x):
+        noise = rl.randn(4, 3, generator=stream)
+        loss = (net(x + noise) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with rl.no_grad():
+            total.add_(loss)
+        return loss
+
+    return step, net, total
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_times_is_as_many_calls(count):
+    x = rl.ones(4, 3)
+    results = []
+    for many in (True, False):
+        step, net, total = learner(5)
+        compiled = rl.compile(step)
+        for _ in range(3):
+            loss = compiled.times(count, x) if many else [compiled(x) for _ in range(count)][-1]
+        results.append([bits(loss), bits(total), *[bits(p) for p in net.parameters()]])
+    step, net, total = learner(5)
+    for _ in range(3):
+        loss = call_times(step, count, x)
+    results.append([bits(loss), bits(total), *[bits(p) for p in net.parameters()]])
+    assert results[0] == results[1] == results[2]
+
+
+def test_times_between_other_calls():
+    """Rows that point at the caller's memory are brought home before the native loop, and back."""
+    step, _, total = learner(6)
+    compiled, twin = rl.compile(step), learner(6)
+    for i in range(4):
+        x = rl.full((4, 3), float(i))
+        compiled(x)
+        compiled.times(3, x)
+        for _ in range(4):
+            twin[0](x)
+    assert bits(total) == bits(twin[2])
+
+
+def test_times_notices_a_bad_index():
+    x, index = rl.arange(5).float(), rl.tensor([1, 7])
+    pick = rl.compile(lambda i: x.index_select(0, i))
+    pick(rl.tensor([0, 4]))
+    with pytest.raises(IndexError, match="index 7 is out of bounds"):
+        pick.times(3, index)
+    with pytest.raises(ValueError, match="at least once"):
+        pick.times(0, index)
+
+
+def test_a_walk_to_chosen_leaves_computes_nothing_else():
+    """The critic of an actor-critic: no product for its weights' gradients when only the actor's are asked for."""
+    actor, critic = rl.nn.Linear(3, 8), rl.nn.Linear(8, 1)
+    x = rl.randn(16, 3)
+
+    def step():
+        return list(rl.autograd.grad(critic(actor(x).tanh()).mean(), list(actor.parameters())))
+
+    compiled = rl.compile(step)
+    compiled()
+    names = [launch.name for launch in compiled.programs[0].launches]
+    assert names.count("matmul_tn") == 1
+    expected = step()
+    for mine, yours in zip(compiled(), expected, strict=True):
+        assert bits(mine) == bits(yours)
