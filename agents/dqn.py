@@ -70,7 +70,7 @@ class DQN:
     def __init__(self, config: DQNConfig, envs: VectorEnv, seed: int):
         self.config, self.num_envs = config, envs.num_envs
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.shape, self.space = single_spaces(envs)
+        self.shape, self.space = single_spaces(self, envs)
         self.q_network = self.make_q_network(network_stream)
         self.target_network = copy_of(self.q_network)
         for module in self.target_network.modules():

@@ -68,7 +68,7 @@ class PPO:
     def __init__(self, config: PPOConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(seed).spawn(4)
-        shape, self.space = single_spaces(envs)
+        shape, self.space = single_spaces(self, envs)
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
         self.actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)

@@ -68,7 +68,7 @@ class QRDQN:
     def __init__(self, config: QRDQNConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        shape, self.space = single_spaces(envs)
+        shape, self.space = single_spaces(self, envs)
         self.actions = int(self.space.n)
         self.network = make_network(shape, c.network, self.actions * c.quantiles, c.activation, generator=network_stream)
         self.target_network = copy_of(self.network)

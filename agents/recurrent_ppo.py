@@ -59,7 +59,7 @@ class RecurrentPPO:
             raise ValueError("recurrent PPO needs environments that reset themselves in the step that ends an episode")
         self.batch_envs = min(c.batch_envs, self.num_envs)
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(seed).spawn(4)
-        shape, self.space = single_spaces(envs)
+        shape, self.space = single_spaces(self, envs)
         self.head = ActionHead(self.space, c.log_std)
         self.encoder = make_network(shape, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
         self.cell = GRUCell(c.memory, c.memory, generator=network_stream)

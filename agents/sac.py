@@ -60,7 +60,7 @@ class SAC:
     def __init__(self, config: SACConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.action_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.shape, self.space = single_spaces(envs)
+        self.shape, self.space = single_spaces(self, envs)
         self.discrete = isinstance(self.space, Discrete)
         self.size = int(self.space.n) if self.discrete else math.prod(self.space.shape)
         if not self.discrete:

@@ -54,7 +54,7 @@ class TD3:
     def __init__(self, config: TD3Config, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
         network_stream, self.noise_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.shape, self.space = single_spaces(envs)
+        self.shape, self.space = single_spaces(self, envs)
         self.size = math.prod(self.space.shape)
         if not (np.isfinite(self.space.low).all() and np.isfinite(self.space.high).all()):
             raise ValueError(f"TD3 needs bounded actions, got {self.space}")

@@ -13,12 +13,15 @@ from rl_lab.distributions import Categorical, Independent, Normal
 from rl_lab.nn import Module
 
 
-def single_spaces(envs: VectorEnv) -> tuple[tuple[int, ...], Any]:
-    """The shape of one environment's observations, and its action space."""
-    shape = envs.single_observation_space.shape
-    if shape is None:
-        raise ValueError(f"agents need Box observations, not {envs.single_observation_space}")
-    return shape, envs.single_action_space
+def single_spaces(agent: Any, envs: VectorEnv) -> tuple[tuple[int, ...], Any]:
+    """The shape of one environment's observations, and its action space. TypeError if the agent cannot act there."""
+    shape, space = envs.single_observation_space.shape, envs.single_action_space
+    if not isinstance(envs.single_observation_space, Box) or shape is None:
+        raise TypeError(f"{type(agent).__name__} needs Box observations, not {envs.single_observation_space}")
+    if not isinstance(space, agent.action_spaces):
+        kinds = " or ".join(kind.__name__ for kind in agent.action_spaces)
+        raise TypeError(f"{type(agent).__name__} needs {kinds} actions, not {space}")
+    return shape, space
 
 
 def epsilon_greedy(q_values: Any, epsilon: Any, generator: rl.Generator, action_mask: Any = None) -> Any:

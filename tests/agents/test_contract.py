@@ -136,3 +136,24 @@ def test_masks_are_kept(name):
     observations, info = envs.reset(seed=0)
     actions = agent.act(observations, deterministic=True, action_mask=info["action_mask"].astype(bool))
     assert info["action_mask"][np.arange(5), actions].all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_space_that_it_cannot_act_in(name):
+    agent = AGENTS[name]
+    wrong = next((env for kind, env in ENVIRONMENTS.items() if kind not in agent.action_spaces), None)
+    if wrong is not None:
+        with pytest.raises(TypeError, match=f"{agent.__name__} needs .* actions, not"):
+            agent(agent.Config(), make_environments(wrong, 1), 1)
+
+
+@pytest.mark.parametrize("name", ["dqn", "qrdqn", "sac", "ppo", "a2c", "reinforce"])
+def test_environments_that_reset_in_the_next_step(name):
+    """Gymnasium's own default: the step that is only a reset teaches nothing, and the agent learns on."""
+    import gymnasium as gym
+
+    given = SMALL[name] | ({"n_steps": 1} if name == "dqn" else {})
+    agent = AGENTS[name](AGENTS[name].Config(**given), gym.make_vec("CartPole-v1", 3), 1)
+    for _ in range(8):
+        metrics = agent.step()
+    assert all(np.isfinite(value) for value in metrics.values())
