@@ -19,6 +19,7 @@ FLOORS = {
     "rl_lab.data": 2,
     "envs": 2,
     "rl_lab.collect": 3,
+    "rl_lab.population": 3,
     "rl_lab.experiment": 3,
     "agents": 4,
     "rl_lab.train": 5,

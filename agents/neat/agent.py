@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from agents.neat import phenotypes
 from agents.neat.config import NEATConfig
-from agents.neat.episodes import Actions, Played, play
+from agents.neat.episodes import play
 from agents.neat.evolution import Evolution
 from agents.neat.genome import Genome, Genomes, genome_at
 from agents.neat.importing import read_neat_python
@@ -18,6 +18,7 @@ from agents.neat.networks import Networks
 from agents.neat.selection import NoveltyArchive
 from rl_lab.experiment.config import setting
 from rl_lab.nn import GraphNetwork
+from rl_lab.population import Actions, Played, PopulationCollector, is_native
 
 SEED_RANGE = 2**31
 SCHEDULES = ("generation", "fixed", "genome")
@@ -52,6 +53,7 @@ class NEAT:
         if envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
             raise ValueError("NEAT needs environments that reset themselves in the step that ends an episode")
         self.actions = Actions(envs.single_action_space, config.output_activation)
+        self._collector = PopulationCollector(envs, self.actions) if is_native(envs) else None
         shape = envs.single_observation_space.shape
         assert shape is not None
         evolution_seed, episode_seed = np.random.SeedSequence(seed).spawn(2)
@@ -78,8 +80,7 @@ class NEAT:
     def step(self) -> dict[str, float]:
         """Evaluate a generation and let it reproduce."""
         c, networks = self.config, self.evolution.networks()
-        genomes = np.repeat(np.arange(c.population), c.episodes)
-        played = self._play(networks, genomes, self._episode_seeds())
+        played = self._play(networks, np.arange(c.population), self._episode_seeds())
         returns = played.returns.reshape(c.population, c.episodes).mean(1)
         self._challenge(networks, int(returns.argmax()))
         fitness = returns
@@ -106,23 +107,26 @@ class NEAT:
         }
 
     def _episode_seeds(self) -> np.ndarray:
-        """The seeds of every genome's episodes, one genome after the other."""
+        """The seeds of each genome's episodes (population, episodes)."""
         c = self.config
         if c.episode_seeds == "genome":
-            return self._seeds.integers(SEED_RANGE, size=c.population * c.episodes)
+            return self._seeds.integers(SEED_RANGE, size=(c.population, c.episodes))
         one = self._fixed_seeds if c.episode_seeds == "fixed" else self._seeds.integers(SEED_RANGE, size=c.episodes)
-        return np.tile(one, c.population)
+        return np.tile(one, (c.population, 1))
 
     def _challenge(self, networks: Networks, best: int) -> None:
         """Let the best of the generation try to beat the champion: one lucky episode does not make one."""
-        played = self._play(networks, np.full(self.config.champion_episodes, best), self._champion_seeds)
+        played = self._play(networks, np.full(self.config.champion_episodes, best), self._champion_seeds[:, None])
         value = float(played.returns.mean())
         if self.champion is None or value > self.champion.fitness:
             self.champion, self._acting = genome_at(self.evolution.genomes, best, value), None
 
     def _play(self, networks: Networks, genomes: np.ndarray, seeds: np.ndarray) -> Played:
-        # the one place where networks meet environments: a native collector of populations takes the same arguments
-        played = play(self.envs, networks, self.actions, genomes, seeds)
+        """Network ``genomes[k]`` in an episode for each seed of ``seeds[k]``."""
+        if self._collector is not None:
+            played = self._collector.play(networks.structures, networks.numbers, genomes, seeds)
+        else:
+            played = play(self.envs, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel())
         self.timesteps += int(played.lengths.sum())
         return played
 

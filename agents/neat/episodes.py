@@ -1,69 +1,14 @@
-"""Episodes of networks in environments: what a network's outputs mean as actions, and many episodes side by side."""
+"""Episodes of networks in environments of any kind, many side by side; native ones have `rl_lab.population`."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
 from agents.neat import phenotypes
 from agents.neat.networks import Networks
 from rl_lab.engine.errors import EnvironmentFault
-
-# where the outputs of an activation end; the others are clipped to the action space
-_RANGES = {
-    **dict.fromkeys(("sigmoid", "steepened_sigmoid", "step", "gauss", "sech"), (0.0, 1.0)),
-    **dict.fromkeys(("tanh", "sin", "sign", "clamped"), (-1.0, 1.0)),
-}
-
-
-class Actions:
-    """How the outputs of a network become actions.
-
-    Discrete: the largest output. MultiDiscrete: the largest of each group. Box: where the output activation and the space have
-    bounds, one is stretched to the other; else the output is clipped to the space.
-    """
-
-    def __init__(self, space: Any, output_activation: str):
-        self.space = space
-        if isinstance(space, Discrete):
-            self.outputs = int(space.n)
-        elif isinstance(space, MultiDiscrete):
-            self._ends = np.cumsum(space.nvec.ravel())
-            self.outputs = int(self._ends[-1])
-        elif isinstance(space, Box):
-            self.outputs = int(np.prod(space.shape))
-            self._low, self._high = (np.asarray(bound, np.float32).ravel() for bound in (space.low, space.high))
-            first, last = _RANGES.get(output_activation, (0.0, 0.0))
-            self._stretched = np.isfinite(self._low) & np.isfinite(self._high) & (last > first)
-            self._offset = np.where(self._stretched, self._low, 0.0).astype(np.float32)
-            width = np.where(self._stretched, self._high, 0.0) - self._offset
-            self._scale = np.where(self._stretched, width / ((last - first) or 1.0), 1.0).astype(np.float32)
-            self._first = np.where(self._stretched, first, 0.0).astype(np.float32)
-        else:
-            raise ValueError(f"networks cannot act in {space}: they take Discrete, MultiDiscrete and Box")
-
-    def __call__(self, outputs: np.ndarray) -> np.ndarray:
-        """Actions (batch, ...) of outputs (batch, outputs)."""
-        if isinstance(self.space, Discrete):
-            return outputs.argmax(1) + self.space.start
-        if isinstance(self.space, MultiDiscrete):
-            parts = np.split(outputs, self._ends[:-1], axis=1)
-            chosen = np.stack([part.argmax(1) for part in parts], 1).reshape(len(outputs), *self.space.shape)
-            return chosen + self.space.start
-        values = np.clip(self._offset + (outputs - self._first) * self._scale, self._low, self._high)
-        return values.reshape(len(outputs), *self.space.shape)
-
-
-class Played(NamedTuple):
-    """What came of a list of episodes, in its order."""
-
-    returns: np.ndarray
-    """float64 (episodes,), undiscounted."""
-    lengths: np.ndarray
-    """int64 (episodes,)."""
-    final_observations: np.ndarray
-    """float32 (episodes, inputs), flattened: a behaviour for novelty search."""
+from rl_lab.population import Actions, Played
 
 
 def play(envs: VectorEnv, networks: Networks, actions: Actions, genomes: np.ndarray, seeds: np.ndarray) -> Played:

@@ -11,25 +11,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rl_lab.engine.kernels.cores import cycles, may_share, note_region, region_state
+from rl_lab.engine.kernels.cores import call, cycles, may_share, note_region, region_state
 from rl_lab.engine.primitive import CHECKED, InInt, InOutInt, Int, load_int, primitive
-
-
-@intrinsic
-def _call(_, address, row):
-    def build(context, builder, signature, args):
-        kernel = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
-        builder.call(builder.inttoptr(args[0], kernel.as_pointer()), [args[1]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), build
 
 
 @primitive(keeps_lock=False)
 def replay(kernels: InInt, rows: InInt, count: Int, base: Int):
     """Call the kernels in order; launch i's row begins ``8 * rows[i]`` bytes after the address ``base``."""
     for i in range(count):
-        _call(kernels[i], base + 8 * rows[i])
+        call(kernels[i], base + 8 * rows[i])
 
 
 @intrinsic
@@ -54,7 +44,7 @@ def repeat(progress: InOutInt, actions: Int, count: Int, steps: Int, stop: Int):
             action = actions + 32 * i
             first, second, size = load_int(action, 0), load_int(action, 1), load_int(action, 2)
             if size == 0:
-                _call(first, second)
+                call(first, second)
             else:
                 _copy(second + t * load_int(action, 3), first, size)
         progress[0] += 1
@@ -72,7 +62,7 @@ def repeat_row(progress: np.ndarray, actions: np.ndarray, steps: int, stop: int)
 def _each(table, count, length):
     for t in numba.prange(count):
         row = table + 8 * t * length
-        _call(load_int(row, 0), row + 8)
+        call(load_int(row, 0), row + 8)
 
 
 @primitive(starts_threads=True)
@@ -89,4 +79,4 @@ def in_parallel(table: Int, count: Int, length: Int, expected: Int):
     else:
         for t in range(count):
             row = table + 8 * t * length
-            _call(load_int(row, 0), row + 8)
+            call(load_int(row, 0), row + 8)

@@ -9,13 +9,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import rl_lab as rl
 from agents.neat import NEATConfig
 from agents.neat.agent import NEAT, NEATAgentConfig
-from agents.neat.episodes import Actions, play
+from agents.neat.episodes import play
 from agents.neat.evolution import Evolution
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
 from rl_lab.experiment.environments import choose_setup, make_environments
 from rl_lab.experiment.evaluation import evaluate
+from rl_lab.population import Actions
 
 SMALL = {"population": 30, "champion_episodes": 4}
 

@@ -53,3 +53,27 @@ def note_region(state, taken, expected):
         state[0] = state[1]
     elif state[1] > 0:
         state[1] -= 1
+
+
+@intrinsic
+def take(_, counter):
+    """What the int64 at this address was before 1 was added to it; no two threads get the same number."""
+
+    def build(context, builder, signature, args):
+        word = ir.IntType(64)
+        place = builder.inttoptr(args[0], word.as_pointer())
+        return builder.atomic_rmw("add", place, ir.Constant(word, 1), "monotonic")
+
+    return types.int64(types.int64), build
+
+
+@intrinsic
+def call(_, address, argument):
+    """Call the C function void(int64) at this address."""
+
+    def build(context, builder, signature, args):
+        kernel = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        builder.call(builder.inttoptr(args[0], kernel.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), build

@@ -1,0 +1,191 @@
+"""Many small networks in many environments: each thread takes the next network and plays its episodes to their end.
+
+The environments are a loop called by address and the buffers that it works on (`envs.world` has its contract); a thread has its own.
+What comes of an episode depends on its network and its seed alone, so neither on the number of threads nor on who takes what.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from rl_lab.engine.kernels.cores import call, cycles, may_share, note_region, region_state, take
+from rl_lab.engine.kernels.graph import activate, state_size
+from rl_lab.engine.primitive import compile_cached
+
+F, U = np.float32, np.uint64
+CYCLES_A_STEP = 500  # about, of a network and its environment
+RESETTING, STEPPING = range(2)
+"""Rows of a thread's cells: the same batch, to begin its episodes or to step those that have not ended."""
+
+
+class Batches(NamedTuple):
+    """For each thread a batch of environments, with unused rows at the end so that threads share no cache line."""
+
+    loop: int
+    """Address of void(int64 address of cells)."""
+    fault: int
+    """The cell that the loop sets when an environment goes wrong, to its place + 1, negative if by its action."""
+    cells: Any  # int64 (threads, 2, ...)
+    streams: Any  # uint64 (threads, rows, 4)
+    states: Any  # float64 (threads, rows, ...), the parameters behind the state
+    parameters: Any  # float64 (parameters,)
+    actions: Any  # float32 (threads, rows, action size)
+    observations: Any  # float32 (threads, rows, inputs)
+    finals: Any  # float32 (threads, rows, inputs)
+    rewards: Any  # float64 (threads, rows)
+    ended: Any  # bool (threads, rows)
+    elapsed: Any  # int64 (threads, rows)
+    returns: Any  # float64 (threads, rows)
+
+
+class Mapping(NamedTuple):
+    """How outputs become actions: the largest of each group of ``choices``, or ``offset + (output - first) * scale`` clipped."""
+
+    choices: Any  # int64 (groups,), empty for continuous actions
+    start: Any  # float32 (groups,): the number of the first choice
+    offset: Any  # float32 (outputs,), and the same for the others
+    first: Any
+    scale: Any
+    low: Any
+    high: Any
+
+
+class Tasks(NamedTuple):
+    """Network ``networks[k]`` plays the episodes that begin with ``streams[begin[k]]``."""
+
+    networks: Any  # int64 (tasks,)
+    begin: Any  # int64 (tasks, width)
+    streams: Any  # uint64 (distinct episodes, 4)
+    counter: Any  # int64 (1,): the next task
+
+
+class Outcomes(NamedTuple):
+    """Filled in. Of an environment that went wrong: its last reward, its steps and what was observed, and the fault's cell."""
+
+    returns: Any  # float64 (tasks, width)
+    lengths: Any  # int64 (tasks, width)
+    finals: Any  # float32 (tasks, width, inputs)
+    faults: Any  # int64 (tasks,)
+
+
+inner = njit(error_model="numpy")
+
+
+def _pointer(dtype: Any) -> Any:
+    @intrinsic
+    def pointer(_, address):
+        def build(context, builder, signature, args):
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(dtype)(types.int64), build
+
+    return pointer
+
+
+_bool, _int32, _int64, _float32 = (_pointer(dtype) for dtype in (types.uint8, types.int32, types.int64, types.float32))
+
+# Arrays of addresses, places counted by unsigned numbers: arrays that own their memory are counted atomically each time one is handed
+# on, and for signed numbers numba looks each time whether they count from the end. Both cost as much as an environment's step.
+
+
+@inner
+def _largest(outputs, begin, count):
+    """As NumPy's argmax: the first of equals, and the first NaN before all numbers."""
+    best, chosen = outputs[begin], U(0)
+    for k in range(U(1), count):
+        value = outputs[begin + k]
+        if value > best or (value != value and best == best):
+            best, chosen = value, k
+    return chosen
+
+
+@inner
+def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes):
+    """Take tasks until there are none."""
+    begin, step = batches.cells[thread, RESETTING], batches.cells[thread, STEPPING]
+    streams, states = batches.streams[thread], batches.states[thread]
+    begin_cells, step_cells, loop = begin.ctypes.data, step.ctypes.data, batches.loop
+    width, parameters = tasks.begin.shape[1], len(batches.parameters)
+    inputs, components, groups = batches.observations.shape[2], batches.actions.shape[2], U(len(mapping.choices))
+    first_observation, first_memory = batches.observations[thread].ctypes.data, memory[thread].ctypes.data
+    observation_bytes, memory_bytes = 4 * inputs, 4 * memory.shape[2]
+    actions = carray(_float32(batches.actions[thread].ctypes.data), (width, components))
+    ended = carray(_bool(batches.ended[thread].ctypes.data), (width,))
+    choices, start = _int64(mapping.choices.ctypes.data), _float32(mapping.start.ctypes.data)
+    offset, first, scale = (
+        _float32(mapping.offset.ctypes.data),
+        _float32(mapping.first.ctypes.data),
+        _float32(mapping.scale.ctypes.data),
+    )
+    low, high = _float32(mapping.low.ctypes.data), _float32(mapping.high.ctypes.data)
+    scratch = np.empty(structures[0, 2] + 32, np.float32)
+    outputs = _float32(scratch.ctypes.data)
+    while True:
+        k = take(tasks.counter.ctypes.data)
+        if k >= len(tasks.networks):
+            break
+        network = tasks.networks[k]
+        structure, number = _int32(structures[network].ctypes.data), _float32(numbers[network].ctypes.data)
+        for e in range(width):
+            streams[e] = tasks.streams[tasks.begin[k, e]]
+            states[e, states.shape[1] - parameters :] = batches.parameters
+            memory[thread, e, : state_size(structure)] = F(0)
+            ended[e] = 1
+        call(loop, begin_cells)
+        while not begin[batches.fault]:
+            playing = False
+            for e in range(U(width)):
+                if ended[e]:
+                    continue
+                playing = True
+                observation = _float32(first_observation + e * observation_bytes)
+                activate(structure, number, observation, _float32(first_memory + e * memory_bytes), outputs)
+                place = U(0)
+                for j in range(groups):
+                    actions[e, j] = F(_largest(outputs, place, U(choices[j]))) + start[j]
+                    place += U(choices[j])
+                if groups == 0:
+                    for j in range(U(components)):
+                        value = offset[j] + (outputs[j] - first[j]) * scale[j]
+                        if value < low[j]:
+                            value = low[j]
+                        if value > high[j]:
+                            value = high[j]
+                        actions[e, j] = value
+            if not playing:
+                break
+            call(loop, step_cells)
+            if step[batches.fault]:
+                break
+        fault = begin[batches.fault] + step[batches.fault]
+        begin[batches.fault], step[batches.fault] = 0, 0
+        outcomes.faults[k] = fault
+        for e in range(width):
+            outcomes.returns[k, e], outcomes.lengths[k, e] = batches.returns[thread, e], batches.elapsed[thread, e]
+            outcomes.finals[k, e] = batches.finals[thread, e]
+        if fault:
+            e = abs(fault) - 1
+            outcomes.returns[k, e] = batches.rewards[thread, e]
+            outcomes.finals[k, e] = batches.observations[thread, e]
+    scratch[0] = F(0)  # its memory lives until here
+
+
+def _play(batches, mapping, tasks, structures, numbers, memory, outcomes):
+    """All tasks, on as many threads as there are batches.
+
+    The threads share nothing but the counter of tasks, so one whose core is taken by another process holds up one task.
+    """
+    shared = region_state()
+    if len(batches.cells) > 1 and may_share(shared):
+        begin = cycles()
+        for thread in numba.prange(len(batches.cells)):
+            _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes)
+        note_region(shared, cycles() - begin, CYCLES_A_STEP * outcomes.lengths.sum())
+    else:
+        _work(0, batches, mapping, tasks, structures, numbers, memory, outcomes)
+
+
+play = compile_cached(njit(cache=True, parallel=True, nogil=True, error_model="numpy"), _play)

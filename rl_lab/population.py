@@ -1,0 +1,191 @@
+"""The population collector: many evolved networks, each in whole episodes of a native world, in one native call on all cores."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.utils import seeding
+
+from envs import world as w
+from envs.stream import stream_words
+from envs.vector import NativeVectorEnv
+from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.engine.kernels import population as kernels
+from rl_lab.engine.threads import start_threads
+
+# where the outputs of an activation end; the others are clipped to the action space
+_RANGES = {
+    **dict.fromkeys(("sigmoid", "steepened_sigmoid", "step", "gauss", "sech"), (0.0, 1.0)),
+    **dict.fromkeys(("tanh", "sin", "sign", "clamped"), (-1.0, 1.0)),
+}
+
+
+class Actions:
+    """How the outputs of a network become actions.
+
+    Discrete: the largest output. MultiDiscrete: the largest of each group. Box: where the output activation and the space have
+    bounds, one is stretched to the other; else the output is clipped to the space. ``mapping`` tells kernels the same.
+    """
+
+    def __init__(self, space: Any, output_activation: str):
+        self.space = space
+        if not isinstance(space, (Discrete, MultiDiscrete, Box)):
+            raise ValueError(f"networks cannot act in {space}: they take Discrete, MultiDiscrete and Box")
+        low = high = stretched = np.zeros(0, np.float32)
+        choices, start = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        if isinstance(space, Box):
+            self.outputs = math.prod(space.shape)
+            low, high = (np.array(bound, np.float32).ravel() for bound in (space.low, space.high))
+        else:
+            choices = np.array(space.n if isinstance(space, Discrete) else space.nvec, np.int64).reshape(-1)
+            self.outputs, self._ends = int(choices.sum()), np.cumsum(choices)
+            # native worlds count the actions of a Discrete space from 0
+            start = np.array(0 if isinstance(space, Discrete) else space.start, np.float32).reshape(-1)
+        first, last = _RANGES.get(output_activation, (0.0, 0.0))
+        stretched = np.isfinite(low) & np.isfinite(high) & (last > first)
+        offset = np.where(stretched, low, 0.0).astype(np.float32)
+        width = np.where(stretched, high, 0.0) - offset
+        scale = np.where(stretched, width / ((last - first) or 1.0), 1.0).astype(np.float32)
+        self.mapping = kernels.Mapping(
+            choices, start, offset, np.where(stretched, first, 0.0).astype(np.float32), scale, low, high
+        )
+
+    def __call__(self, outputs: np.ndarray) -> np.ndarray:
+        """Actions (batch, ...) of outputs (batch, outputs)."""
+        if isinstance(self.space, Discrete):
+            return outputs.argmax(1) + self.space.start
+        if isinstance(self.space, MultiDiscrete):
+            parts = np.split(outputs, self._ends[:-1], axis=1)
+            chosen = np.stack([part.argmax(1) for part in parts], 1).reshape(len(outputs), *self.space.shape)
+            return chosen + self.space.start
+        m = self.mapping
+        values = np.clip(m.offset + (outputs - m.first) * m.scale, m.low, m.high)
+        return values.reshape(len(outputs), *self.space.shape)
+
+
+class Played(NamedTuple):
+    """What came of a list of episodes, in its order."""
+
+    returns: np.ndarray
+    """float64 (episodes,), undiscounted."""
+    lengths: np.ndarray
+    """int64 (episodes,)."""
+    final_observations: np.ndarray
+    """float32 (episodes, inputs), flattened: a behaviour for novelty search."""
+
+
+@functools.lru_cache(65_536)
+def _first_words(seed: int) -> bytes:
+    """The stream with which an episode of this seed begins. Seeding takes NumPy as long as hundreds of steps."""
+    return stream_words(seeding.np_random(seed)[0]).tobytes()
+
+
+def is_native(envs: Any) -> bool:
+    """Whether a `PopulationCollector` can play in copies of these environments."""
+    return isinstance(envs, NativeVectorEnv)
+
+
+class PopulationCollector:
+    """Plays episodes of networks in copies of a native vector environment, which itself is left as it is.
+
+    The copies have its world, time limit, frames and the parameters of its first environment. ``structures`` (int32) and ``numbers``
+    (float32) hold a network in each row, as `engine.kernels.graph.activate` reads it.
+    """
+
+    def __init__(self, envs: NativeVectorEnv, actions: Actions):
+        self.envs, self.actions = envs, actions
+        self.inputs = math.prod(envs.single_observation_space.shape)
+        self._batches: dict[tuple[int, int], tuple[kernels.Batches, Any]] = {}
+
+    def play(self, structures: np.ndarray, numbers: np.ndarray, genomes: np.ndarray, seeds: np.ndarray) -> Played:
+        """Network ``genomes[k]`` in one episode for each seed of ``seeds[k]``, int64 (tasks, episodes); results are in that order.
+
+        A task is done by one thread, side by side in its environments. EnvironmentFault names the first environment, in the order of
+        the tasks, that went wrong.
+        """
+        genomes, seeds = np.ascontiguousarray(genomes, np.int64), np.ascontiguousarray(seeds, np.int64)
+        self._check(structures, numbers, genomes, seeds)
+        tasks, width = seeds.shape
+        distinct, begin = np.unique(seeds, return_inverse=True)
+        streams = np.frombuffer(b"".join(map(_first_words, distinct.tolist())), np.uint64).reshape(-1, 4)
+        start_threads()
+        batches, _ = self._batch(min(numba.get_num_threads(), tasks), width)
+        batches = batches._replace(parameters=self.envs.states[0, self.envs.world.state_size :].copy())
+        memory = np.zeros((len(batches.cells), width + 1, int((structures[:, 0] + 2 * structures[:, 1]).max()) + 16), np.float32)
+        outcomes = kernels.Outcomes(
+            np.zeros((tasks, width)),
+            np.zeros((tasks, width), np.int64),
+            np.zeros((tasks, width, self.inputs), np.float32),
+            np.zeros(tasks, np.int64),
+        )
+        work = kernels.Tasks(genomes, begin.reshape(seeds.shape), np.array(streams), np.zeros(1, np.int64))
+        kernels.play(batches, self.actions.mapping, work, structures, numbers, memory, outcomes)
+        if outcomes.faults.any():
+            self._fault(outcomes, genomes, seeds)
+        return Played(outcomes.returns.ravel(), outcomes.lengths.ravel(), outcomes.finals.reshape(-1, self.inputs))
+
+    def _check(self, structures: np.ndarray, numbers: np.ndarray, genomes: np.ndarray, seeds: np.ndarray) -> None:
+        """Kernels index unchecked."""
+        if seeds.ndim != 2 or genomes.shape != seeds.shape[:1] or not seeds.size:
+            raise ValueError(f"seeds are (tasks, episodes) and genomes (tasks,), got {seeds.shape} and {genomes.shape}")
+        if genomes.min() < 0 or genomes.max() >= len(structures) or len(structures) != len(numbers):
+            raise ValueError(f"networks {genomes.min()} to {genomes.max()} of {len(structures)} structures and {len(numbers)} rows")
+        if (structures[:, 0] != self.inputs).any() or (structures[:, 2] != self.actions.outputs).any():
+            raise ValueError(
+                f"{self.envs.world.name} needs networks with {self.inputs} inputs and {self.actions.outputs} outputs, "
+                f"not {structures[0, 0]} and {structures[0, 2]}"
+            )
+
+    def _batch(self, threads: int, width: int) -> tuple[kernels.Batches, Any]:
+        """Buffers for this many threads with ``width`` environments each; made once."""
+        if (threads, width) not in self._batches:
+            world, parameters = self.envs.world, len(self.envs.world.parameters)
+
+            def room(dtype: Any, *row: int) -> np.ndarray:
+                bytes_a_row = np.dtype(dtype).itemsize * math.prod(row)
+                return np.zeros((threads, width + math.ceil(128 / bytes_a_row), *row), dtype)
+
+            streams, states = room(np.uint64, 4), room(np.float64, world.state_size + parameters)
+            actions, observations, finals = (
+                room(np.float32, size) for size in (world.action_size, self.inputs, self.inputs)
+            )
+            rewards, returns, episode_returns = (room(np.float64) for _ in range(3))
+            terminated, truncated, ended = (room(np.bool_) for _ in range(3))
+            elapsed, episode_lengths = room(np.int64), room(np.int64)
+            buffers = (
+                *(streams, actions, observations, finals, rewards, terminated, truncated, ended, elapsed),
+                *(returns, episode_returns, episode_lengths),
+            )
+            cells = np.zeros((threads, 2, w.CELLS + 16), np.int64)
+            for thread in range(threads):
+                row = cells[thread]
+                row[:, : w.STATES] = self.envs.cells[: w.STATES]
+                row[:, w.COUNT], row[:, w.FAULT] = width, 0
+                row[kernels.RESETTING, w.MODE], row[kernels.STEPPING, w.MODE] = w.RESETTING, w.DISABLED
+                row[:, w.STATES : w.CELLS] = [buffer[thread].ctypes.data for buffer in (states, *buffers)]
+            made = kernels.Batches(
+                self.envs.loop_address,
+                w.FAULT,
+                *(cells, streams, states, np.zeros(parameters), actions, observations, finals),
+                *(rewards, ended, elapsed, returns),
+            )
+            self._batches[threads, width] = (made, buffers)
+        return self._batches[threads, width]
+
+    def _fault(self, outcomes: kernels.Outcomes, genomes: np.ndarray, seeds: np.ndarray) -> None:
+        k = int(np.flatnonzero(outcomes.faults)[0])
+        fault = int(outcomes.faults[k])
+        e = abs(fault) - 1
+        who = f"environment {e} of {self.envs.world.name} (seed {seeds[k, e]}) with network {genomes[k]}"
+        step = int(outcomes.lengths[k, e])
+        if fault < 0:
+            raise EnvironmentFault(
+                f"{who} got an action at step {step + 1} of its episode which is not in {self.envs.single_action_space}"
+            )
+        raise EnvironmentFault(
+            f"{who} made a number that is not finite at step {step} of its episode: "
+            f"reward {outcomes.returns[k, e]}, observation {outcomes.finals[k, e, :8]}"
+        )
