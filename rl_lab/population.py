@@ -114,7 +114,9 @@ class PopulationCollector:
         start_threads()
         batches, _ = self._batch(min(numba.get_num_threads(), tasks), width)
         batches = batches._replace(parameters=self.envs.states[0, self.envs.world.state_size :].copy())
-        memory = np.zeros((len(batches.cells), width + 1, int((structures[:, 0] + 2 * structures[:, 1]).max()) + 16), np.float32)
+        memory = np.zeros(
+            (len(batches.cells), width + 1, int((structures[:, 0] + 2 * structures[:, 1]).max()) + 16), np.float32
+        )
         outcomes = kernels.Outcomes(
             np.zeros((tasks, width)),
             np.zeros((tasks, width), np.int64),
@@ -132,7 +134,9 @@ class PopulationCollector:
         if seeds.ndim != 2 or genomes.shape != seeds.shape[:1] or not seeds.size:
             raise ValueError(f"seeds are (tasks, episodes) and genomes (tasks,), got {seeds.shape} and {genomes.shape}")
         if genomes.min() < 0 or genomes.max() >= len(structures) or len(structures) != len(numbers):
-            raise ValueError(f"networks {genomes.min()} to {genomes.max()} of {len(structures)} structures and {len(numbers)} rows")
+            raise ValueError(
+                f"networks {genomes.min()} to {genomes.max()} of {len(structures)} structures and {len(numbers)} rows"
+            )
         if (structures[:, 0] != self.inputs).any() or (structures[:, 2] != self.actions.outputs).any():
             raise ValueError(
                 f"{self.envs.world.name} needs networks with {self.inputs} inputs and {self.actions.outputs} outputs, "
@@ -149,9 +153,7 @@ class PopulationCollector:
                 return np.zeros((threads, width + math.ceil(128 / bytes_a_row), *row), dtype)
 
             streams, states = room(np.uint64, 4), room(np.float64, world.state_size + parameters)
-            actions, observations, finals = (
-                room(np.float32, size) for size in (world.action_size, self.inputs, self.inputs)
-            )
+            actions, observations, finals = (room(np.float32, size) for size in (world.action_size, self.inputs, self.inputs))
             rewards, returns, episode_returns = (room(np.float64) for _ in range(3))
             terminated, truncated, ended = (room(np.bool_) for _ in range(3))
             elapsed, episode_lengths = room(np.int64), room(np.int64)
