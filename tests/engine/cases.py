@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 Shape = tuple[int, ...]
 
@@ -191,6 +192,8 @@ CASES: list[Case] = [
     *unary("log", lambda t, a: a.log(), np.log, 0.3, 3),
     *unary("log1p", lambda t, a: t.log1p(a), np.log1p, -0.6, 3),
     *unary("log2", lambda t, a: t.log2(a), np.log2, 0.3, 3),
+    *unary("lgamma", lambda t, a: t.lgamma(a), special.gammaln, 0.3, 6),
+    *unary("digamma", lambda t, a: t.digamma(a), special.digamma, 0.3, 6),
     *unary("sqrt", lambda t, a: a.sqrt(), np.sqrt, 0.3, 3),
     *unary("rsqrt", lambda t, a: t.rsqrt(a), lambda a: a**-0.5, 0.3, 3),
     *unary("square", lambda t, a: t.square(a), np.square),

@@ -14,7 +14,18 @@ from rl_lab.engine.primitive import In, InBool, InInt, InOut, Int, Out, OutBool,
 
 _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.float32(np.nan), "inf": np.float32(np.inf)} | {
     name: getattr(scalar, name)
-    for name in ("exp32", "relu32", "sigmoid32", "tanh32", "softplus32", "remainder32", "expm132", "digamma64", "trigamma64")
+    for name in (
+        "exp32",
+        "relu32",
+        "sigmoid32",
+        "tanh32",
+        "softplus32",
+        "remainder32",
+        "expm132",
+        "digamma64",
+        "trigamma64",
+        "tetragamma64",
+    )
 }
 _OUTPUT_TYPE = {"float32": "F", "int64": "I", "uint8": "np.uint8"}
 
@@ -92,6 +103,7 @@ erf = _unary("erf", "math.erf(x)")
 lgamma = _unary("lgamma", "math.lgamma(np.float64(x))")
 digamma = _unary("digamma", "digamma64(np.float64(x))")
 trigamma = _unary("trigamma", "trigamma64(np.float64(x))")
+tetragamma = _unary("tetragamma", "tetragamma64(np.float64(x))")
 floor = _unary("floor", "math.floor(x) if abs(x) < F(8388608) else x")
 ceil = _unary("ceil", "math.ceil(x) if abs(x) < F(8388608) else x")
 rint = _unary("rint", "np.rint(x)")

@@ -130,3 +130,16 @@ def trigamma64(x):
     s = 1.0 / (x * x)
     series = s / x * (1.0 / 6.0 - s * (1.0 / 30.0 - s * (1.0 / 42.0 - s * (1.0 / 30.0 - s * 5.0 / 66.0))))
     return shift + 1.0 / x + 0.5 * s + series
+
+
+@njit(error_model="numpy")
+def tetragamma64(x):
+    if not x > 0.0:
+        return np.nan
+    shift = 0.0
+    while x < 8.0:
+        shift -= 2.0 / (x * x * x)
+        x += 1.0
+    s = 1.0 / (x * x)
+    series = s * s * (0.5 - s * (1.0 / 6.0 - s * (1.0 / 6.0 - s * (0.3 - s * 5.0 / 6.0))))
+    return shift - s - s / x - series

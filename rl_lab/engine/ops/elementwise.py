@@ -59,7 +59,7 @@ def _zero(g: Any, s: Any) -> Any:
 
 
 def _only_once(g: Any, s: Any) -> Any:
-    raise StateError("the third derivative of lgamma is not there: digamma is differentiable once")
+    raise StateError("the fourth derivative of lgamma is not there: digamma is differentiable twice")
 
 
 neg = Unary(kernels.neg, "", lambda g, s: -g, integer=kernels.neg_int)
@@ -99,7 +99,8 @@ softsign = Unary(kernels.softsign, "x", lambda g, x: g / square(absolute(x) + 1.
 erf = Unary(kernels.erf, "x", lambda g, x: g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
 lgamma = Unary(kernels.lgamma, "x", lambda g, x: g * digamma(x))
 digamma = Unary(kernels.digamma, "x", lambda g, x: g * trigamma(x))
-trigamma = Unary(kernels.trigamma, "x", _only_once)
+trigamma = Unary(kernels.trigamma, "x", lambda g, x: g * tetragamma(x))
+tetragamma = Unary(kernels.tetragamma, "x", _only_once)
 floor = Unary(kernels.floor, "", _zero)
 ceil = Unary(kernels.ceil, "", _zero)
 round = Unary(kernels.rint, "", _zero)
