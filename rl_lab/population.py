@@ -100,10 +100,18 @@ class PopulationCollector:
         self.inputs = math.prod(envs.single_observation_space.shape)
         self._batches: dict[tuple[int, int], tuple[kernels.Batches, Any]] = {}
 
-    def play(self, structures: np.ndarray, numbers: np.ndarray, genomes: np.ndarray, seeds: np.ndarray) -> Played:
+    def play(
+        self,
+        structures: np.ndarray,
+        numbers: np.ndarray,
+        genomes: np.ndarray,
+        seeds: np.ndarray,
+        options: dict[str, Any] | None = None,
+    ) -> Played:
         """Network ``genomes[k]`` in one episode for each seed of ``seeds[k]``, int64 (tasks, episodes); results are in that order.
 
-        A task is done by one thread, side by side in its environments. EnvironmentFault names the first environment, in the order of
+        ``options`` are the world's, as ``reset`` takes them: a number, or an array like the seeds. A task is done by one thread, side
+        by side in its environments. EnvironmentFault names the first environment, in the order of
         the tasks, that went wrong.
         """
         genomes, seeds = np.ascontiguousarray(genomes, np.int64), np.ascontiguousarray(seeds, np.int64)
@@ -111,9 +119,9 @@ class PopulationCollector:
         tasks, width = seeds.shape
         distinct, begin = np.unique(seeds, return_inverse=True)
         streams = np.frombuffer(b"".join(map(_first_words, distinct.tolist())), np.uint64).reshape(-1, 4)
+        parameters = self._parameters(options or {}, seeds.shape)
         start_threads()
         batches, _ = self._batch(min(numba.get_num_threads(), tasks), width)
-        batches = batches._replace(parameters=self.envs.states[0, self.envs.world.state_size :].copy())
         memory = np.zeros(
             (len(batches.cells), width + 1, int((structures[:, 0] + 2 * structures[:, 1]).max()) + 16), np.float32
         )
@@ -123,7 +131,7 @@ class PopulationCollector:
             np.zeros((tasks, width, self.inputs), np.float32),
             np.zeros(tasks, np.int64),
         )
-        work = kernels.Tasks(genomes, begin.reshape(seeds.shape), np.array(streams), np.zeros(1, np.int64))
+        work = kernels.Tasks(genomes, begin.reshape(seeds.shape), np.array(streams), parameters, np.zeros(1, np.int64))
         kernels.play(batches, self.actions.mapping, work, structures, numbers, memory, outcomes)
         if outcomes.faults.any():
             self._fault(outcomes, genomes, seeds)
@@ -142,6 +150,18 @@ class PopulationCollector:
                 f"{self.envs.world.name} needs networks with {self.inputs} inputs and {self.actions.outputs} outputs, "
                 f"not {structures[0, 0]} and {structures[0, 2]}"
             )
+
+    def _parameters(self, options: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
+        """The world's parameters in each episode, or once if they are the same in all."""
+        world = self.envs.world
+        parameters = self.envs.states[:1, None, world.state_size :].copy()
+        if options:
+            parameters = np.repeat(np.repeat(parameters, shape[0], 0), shape[1], 1)
+        for key, value in options.items():
+            if key not in world.options:
+                raise ValueError(f"{world.name} has no reset option {key!r}; it has {', '.join(world.options) or 'none'}")
+            parameters[:, :, list(world.parameters).index(world.options[key])] = value
+        return parameters
 
     def _batch(self, threads: int, width: int) -> tuple[kernels.Batches, Any]:
         """Buffers for this many threads with ``width`` environments each; made once."""
@@ -171,7 +191,7 @@ class PopulationCollector:
             made = kernels.Batches(
                 self.envs.loop_address,
                 w.FAULT,
-                *(cells, streams, states, np.zeros(parameters), actions, observations, finals),
+                *(cells, streams, states, actions, observations, finals),
                 *(rewards, ended, elapsed, returns),
             )
             self._batches[threads, width] = (made, buffers)

@@ -7,7 +7,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode
 
 import rl_lab as rl
-from agents.neat import NEATConfig
+from agents.neat import NEATConfig, phenotypes
 from agents.neat.episodes import play
 from agents.neat.evolution import Evolution
 from agents.neat.genome import genome_at
@@ -121,10 +121,10 @@ def constant_networks(biases):
 def test_groups_of_choices():
     envs = Groups(1, 10, AutoresetMode.SAME_STEP)
     actions = Actions(envs.single_action_space, "steepened_sigmoid")
-    networks = constant_networks(np.array([[1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 1, 1], [0, 0, np.nan, 1, np.nan]]))
+    networks = constant_networks(np.array([[1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, np.nan, 1]]))
     played = PopulationCollector(envs, actions).play(networks.structures, networks.numbers, np.arange(4), np.zeros((4, 1)))
-    assert played.returns.tolist() == [3 * 70.0, 3 * 61.0, 3 * 50.0, 3 * 50.0]
-    chosen = actions(np.array([[1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 1, 1], [0, 0, np.nan, 1, np.nan]], np.float32))
+    assert played.returns.tolist() == [3 * 70.0, 3 * 61.0, 3 * 50.0, 3 * 60.0]
+    chosen = actions(np.array([[1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, np.nan, 1]], np.float32))
     assert (3 * (chosen[:, 0] + 10.0 * chosen[:, 1])).tolist() == played.returns.tolist()
 
 
@@ -211,3 +211,28 @@ def test_damping_fitness_is_the_return():
             return actions(graph(rl.tensor(observations)).detach().numpy())
 
         assert played.returns[i] == pytest.approx(damping_fitness(policy), rel=1e-4)
+
+
+def test_options_set_the_start_of_each_episode():
+    envs = make_environments("rl_lab/DoublePoleNoVelocity-v0", 3)
+    actions = Actions(envs.single_action_space, "steepened_sigmoid")
+    networks, collector = networks_for(envs, actions, recurrent=True), PopulationCollector(envs, actions)
+    angles = np.array([[0.0, 0.1, 0.6], [0.02, -0.3, 0.07]])
+    options = {"angle": angles, "x": 0.5}
+    genomes, seeds = np.array([2, 5]), np.zeros((2, 3))
+    played = collector.play(networks.structures, networks.numbers, genomes, seeds, options)
+    for k in range(2):
+        observations, _ = envs.reset(seed=[0, 0, 0], options={"angle": angles[k], "x": 0.5})
+        states, outputs = np.zeros((3, networks.state_size), np.float32), np.zeros((3, 1), np.float32)
+        lengths = np.zeros(3, int)
+        for t in range(1, 1001):
+            phenotypes.forward_each(
+                networks.structures, networks.numbers, np.full(3, genomes[k]), observations, states, outputs
+            )
+            observations, _, terminated, truncated, _ = envs.step(actions(outputs))
+            lengths[(terminated | truncated) & (lengths == 0)] = t
+            if lengths.all():
+                break
+        assert played.lengths.reshape(2, 3)[k].tolist() == lengths.tolist()
+    with pytest.raises(ValueError, match="no reset option 'length'"):
+        collector.play(networks.structures, networks.numbers, genomes, seeds, {"length": 1.0})

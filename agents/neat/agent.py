@@ -12,11 +12,13 @@ from agents.neat import phenotypes
 from agents.neat.config import NEATConfig
 from agents.neat.episodes import play
 from agents.neat.evolution import Evolution
-from agents.neat.genome import Genome, Genomes, genome_at
+from agents.neat.genome import Genome, Genomes, genome_at, graph_of, write_back
+from agents.neat.gradients import PolicyGradient, actor_of
 from agents.neat.importing import read_neat_python
 from agents.neat.networks import Networks
 from agents.neat.selection import NoveltyArchive
 from rl_lab.experiment.config import setting
+from rl_lab.experiment.faults import Fault
 from rl_lab.nn import GraphNetwork
 from rl_lab.population import Actions, Played, PopulationCollector, is_native
 
@@ -40,6 +42,18 @@ class NEATAgentConfig(NEATConfig):
     )
     novelty: bool = setting(False, "select for new final observations instead of for the return")
     novelty_threshold: float = setting(1.0, "distance from which a final observation counts as new, at first", above=0)
+    # learning within a life
+    lamarck: int = setting(
+        0, "gradient updates of the best genomes of a generation, written back to them (Lamarck); 0 for none", least=0
+    )
+    baldwin: int = setting(0, "gradient updates that count for their fitness only (Baldwin); 0 for none", least=0)
+    trained: int = setting(1, "how many of the best genomes are trained by gradients; 0 for all", least=0)
+    gradient_episodes: int = setting(
+        16, "episodes at least that a genome is trained on, a whole number for each environment", least=1
+    )
+    gradient_learning_rate: float = setting(0.02, "Adam's step size", above=0)
+    gradient_gamma: float = setting(0.99, "discount of the next step's reward in training", least=0, most=1)
+    gradient_noise: float = setting(0.1, "standard deviation of continuous outputs in training", above=0)
 
 
 class NEAT:
@@ -56,11 +70,23 @@ class NEAT:
         self._collector = PopulationCollector(envs, self.actions) if is_native(envs) else None
         shape = envs.single_observation_space.shape
         assert shape is not None
-        evolution_seed, episode_seed = np.random.SeedSequence(seed).spawn(2)
+        evolution_seed, episode_seed, gradient_seed = np.random.SeedSequence(seed).spawn(3)
         self.evolution = Evolution(int(np.prod(shape)), self.actions.outputs, config, evolution_seed)
         self._seeds = np.random.default_rng(episode_seed)
         self._fixed_seeds = self._seeds.integers(SEED_RANGE, size=config.episodes)
         self._champion_seeds = self._seeds.integers(SEED_RANGE, size=config.champion_episodes)
+        if config.lamarck and config.baldwin:
+            raise Fault("--lamarck and --baldwin exclude each other: what is learnt is inherited or it is not")
+        self.gradient = PolicyGradient(
+            envs,
+            self.actions,
+            updates=config.lamarck or config.baldwin,
+            episodes=config.gradient_episodes,
+            learning_rate=config.gradient_learning_rate,
+            gamma=config.gradient_gamma,
+            noise=config.gradient_noise,
+            random=np.random.default_rng(gradient_seed),
+        )
         self.archive = NoveltyArchive(threshold=config.novelty_threshold)
         self.champion: Genome | None = None
         """The genome with the best mean return over the champion's episodes, which is its ``fitness``."""
@@ -80,8 +106,13 @@ class NEAT:
     def step(self) -> dict[str, float]:
         """Evaluate a generation and let it reproduce."""
         c, networks = self.config, self.evolution.networks()
-        played = self._play(networks, np.arange(c.population), self._episode_seeds())
+        seeds = self._episode_seeds()
+        played = self._play(networks, np.arange(c.population), seeds)
         returns = played.returns.reshape(c.population, c.episodes).mean(1)
+        improved = 0.0
+        if self.gradient.updates:
+            improved = self._train(returns, seeds)
+            networks = self.evolution.networks()
         self._challenge(networks, int(returns.argmax()))
         fitness = returns
         if c.novelty:
@@ -104,6 +135,7 @@ class NEAT:
             "neat/threshold": float(self.evolution.threshold),
             "neat/hidden": seen.hidden,
             "neat/connections": seen.connections,
+            **({"neat/trained": improved} if self.gradient.updates else {}),
         }
 
     def _episode_seeds(self) -> np.ndarray:
@@ -113,6 +145,24 @@ class NEAT:
             return self._seeds.integers(SEED_RANGE, size=(c.population, c.episodes))
         one = self._fixed_seeds if c.episode_seeds == "fixed" else self._seeds.integers(SEED_RANGE, size=c.episodes)
         return np.tile(one, (c.population, 1))
+
+    def _train(self, returns: np.ndarray, seeds: np.ndarray) -> float:
+        """Train the best genomes; what does not lower a genome's return counts, the rest is forgotten. The share that counts."""
+        c, genomes = self.config, self.evolution.genomes
+        chosen = np.argsort(-returns, kind="stable")[: c.trained or c.population]
+        counts = 0
+        for i in map(int, chosen):
+            network, steps = self.gradient.train(graph_of(genomes, i, c.recurrent))
+            self.timesteps += steps
+            trial = genome_at(genomes, i).genes
+            write_back(network, trial, 0, c.weight_limit)
+            value = float(self._play(Networks(trial, c.recurrent), np.zeros(1, np.int64), seeds[i : i + 1]).returns.mean())
+            if value >= returns[i]:
+                counts += 1
+                returns[i] = value
+                if c.lamarck:
+                    write_back(network, genomes, i, c.weight_limit)
+        return counts / len(chosen)
 
     def _challenge(self, networks: Networks, best: int) -> None:
         """Let the best of the generation try to beat the champion: one lucky episode does not make one."""
@@ -161,6 +211,10 @@ class NEAT:
         champion = self.champion or genome_at(self.evolution.genomes, 0)
         return champion.network(self.config.recurrent)
 
+    def saved_networks(self) -> dict[str, GraphNetwork]:
+        """What a run's directory keeps: the champion as it evolved, and as `make_network` gives it to gradient agents."""
+        return {"champion": self.network(), "actor": actor_of(self.network(), self.actions)}
+
     def pictures(self) -> dict[str, np.ndarray]:
         """Images (height, width, 3) uint8 by log tag; none without matplotlib or before the first generation."""
         if not self.evolution.history:
@@ -183,14 +237,12 @@ class NEAT:
         champion = None
         if self.champion is not None:
             champion = {"genes": self.champion.genes._asdict(), "fitness": self.champion.fitness}
-        # PCG64's words are longer than a checkpoint's whole numbers
-        whole: Any = self._seeds.bit_generator.state
-        words = {name: str(whole["state"][name]) for name in ("state", "inc")}
         return {
             "evolution": self.evolution.state_dict(),
             "champion": champion,
             "archive": self.archive.state_dict(),
-            "seeds": {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]},
+            "seeds": _state_of(self._seeds),
+            "gradient": _state_of(self.gradient.random),
             "fixed_seeds": self._fixed_seeds,
             "champion_seeds": self._champion_seeds,
             "timesteps": self.timesteps,
@@ -203,9 +255,21 @@ class NEAT:
             genes = Genomes(**{name: np.array(array) for name, array in state["champion"]["genes"].items()})
             self.champion = Genome(genes, float(state["champion"]["fitness"]))
         self.archive.load_state_dict(state["archive"])
-        whole: Any = self._seeds.bit_generator.state
-        words = {name: int(value) for name, value in state["seeds"].items()}
-        whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
-        self._seeds.bit_generator.state = {**whole, **words}
+        _set_state(self._seeds, state["seeds"])
+        _set_state(self.gradient.random, state["gradient"])
         self._fixed_seeds, self._champion_seeds = np.array(state["fixed_seeds"]), np.array(state["champion_seeds"])
         self.timesteps = int(state["timesteps"])
+
+
+def _state_of(random: np.random.Generator) -> dict[str, Any]:
+    """Of a PCG64, whose words are longer than a checkpoint's whole numbers."""
+    whole: Any = random.bit_generator.state
+    words = {name: str(whole["state"][name]) for name in ("state", "inc")}
+    return {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]}
+
+
+def _set_state(random: np.random.Generator, state: dict[str, Any]) -> None:
+    whole: Any = random.bit_generator.state
+    words = {name: int(value) for name, value in state.items()}
+    whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
+    random.bit_generator.state = {**whole, **words}

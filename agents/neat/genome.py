@@ -163,9 +163,9 @@ def graph_of(genomes: Genomes, i: int, recurrent: bool) -> GraphNetwork:
     )
 
 
-def write_back(network: GraphNetwork, genomes: Genomes, i: int) -> None:
-    """Give genome i the weights and biases of its trained network (Lamarckian inheritance)."""
-    weight, bias = network.weight.detach().numpy(), network.bias.detach().numpy()
+def write_back(network: GraphNetwork, genomes: Genomes, i: int, limit: float = np.inf) -> None:
+    """Give genome i the weights and biases of its trained network (Lamarckian inheritance), within ``limit`` of 0."""
+    weight, bias = (np.clip(x.detach().numpy(), -limit, limit) for x in (network.weight, network.bias))
     biases, weights = dict(zip(network.nodes, bias, strict=True)), dict(zip(network.edges, weight, strict=True))
     for k in range(genomes.nodes[i]):
         genomes.bias[i, k] = biases[node_name(genomes, int(genomes.node[i, k]))]

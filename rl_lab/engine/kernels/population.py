@@ -31,7 +31,6 @@ class Batches(NamedTuple):
     cells: Any  # int64 (threads, 2, ...)
     streams: Any  # uint64 (threads, rows, 4)
     states: Any  # float64 (threads, rows, ...), the parameters behind the state
-    parameters: Any  # float64 (parameters,)
     actions: Any  # float32 (threads, rows, action size)
     observations: Any  # float32 (threads, rows, inputs)
     finals: Any  # float32 (threads, rows, inputs)
@@ -59,6 +58,7 @@ class Tasks(NamedTuple):
     networks: Any  # int64 (tasks,)
     begin: Any  # int64 (tasks, width)
     streams: Any  # uint64 (distinct episodes, 4)
+    parameters: Any  # float64 (1 or tasks, 1 or width, parameters): of the world, the same for all where there is one
     counter: Any  # int64 (1,): the next task
 
 
@@ -108,7 +108,7 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
     begin, step = batches.cells[thread, RESETTING], batches.cells[thread, STEPPING]
     streams, states = batches.streams[thread], batches.states[thread]
     begin_cells, step_cells, loop = begin.ctypes.data, step.ctypes.data, batches.loop
-    width, parameters = tasks.begin.shape[1], len(batches.parameters)
+    width, (several, each, parameters) = tasks.begin.shape[1], tasks.parameters.shape
     inputs, components, groups = batches.observations.shape[2], batches.actions.shape[2], U(len(mapping.choices))
     first_observation, first_memory = batches.observations[thread].ctypes.data, memory[thread].ctypes.data
     observation_bytes, memory_bytes = 4 * inputs, 4 * memory.shape[2]
@@ -131,7 +131,7 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
         structure, number = _int32(structures[network].ctypes.data), _float32(numbers[network].ctypes.data)
         for e in range(width):
             streams[e] = tasks.streams[tasks.begin[k, e]]
-            states[e, states.shape[1] - parameters :] = batches.parameters
+            states[e, states.shape[1] - parameters :] = tasks.parameters[k if several > 1 else 0, e if each > 1 else 0]
             memory[thread, e, : state_size(structure)] = F(0)
             ended[e] = 1
         call(loop, begin_cells)
