@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numba
 import numpy as np
@@ -34,7 +34,8 @@ class Actions:
         self.space = space
         if not isinstance(space, (Discrete, MultiDiscrete, Box)):
             raise ValueError(f"networks cannot act in {space}: they take Discrete, MultiDiscrete and Box")
-        low = high = stretched = np.zeros(0, np.float32)
+        low: Any = np.zeros(0, np.float32)
+        high: Any = low
         choices, start = np.zeros(0, np.int64), np.zeros(0, np.float32)
         if isinstance(space, Box):
             self.outputs = math.prod(space.shape)
@@ -83,7 +84,7 @@ def _first_words(seed: int) -> bytes:
     return stream_words(seeding.np_random(seed)[0]).tobytes()
 
 
-def is_native(envs: Any) -> bool:
+def is_native(envs: Any) -> TypeGuard[NativeVectorEnv]:
     """Whether a `PopulationCollector` can play in copies of these environments."""
     return isinstance(envs, NativeVectorEnv)
 
@@ -97,7 +98,7 @@ class PopulationCollector:
 
     def __init__(self, envs: NativeVectorEnv, actions: Actions):
         self.envs, self.actions = envs, actions
-        self.inputs = math.prod(envs.single_observation_space.shape)
+        self.inputs = math.prod(envs.single_observation_space.shape or ())
         self._batches: dict[tuple[int, int], tuple[kernels.Batches, Any]] = {}
 
     def play(
