@@ -12,7 +12,8 @@ from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.kernels import elementwise as kernels
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
 from rl_lab.engine.primitive import Primitive
-from rl_lab.engine.tape import attach, modes
+from rl_lab.engine.tape import attach, modes, no_grad
+from rl_lab.engine.tensor import empty
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -54,7 +55,9 @@ class Unary:
 
 
 def _zero(g: Any, s: Any) -> Any:
-    return g * 0.0
+    """Zeros, also where g is infinite or NaN."""
+    with no_grad():
+        return empty(g.shape).zero_()  # type: ignore[attr-defined]
 
 
 neg = Unary(kernels.neg, "", lambda g, s: -g, integer=kernels.neg_int)
