@@ -76,6 +76,17 @@ class Node:
             saved = (*saved[: self.own], saved[self.own].with_node(self), *saved[self.own + 1 :])
         return saved
 
+    def move_own(self, place: Any) -> None:
+        """The node's own value was written to ``place``: that is what it keeps, and whose later change is an error."""
+        if self._saved:
+            self._saved = (*self._saved[: self.own], place.with_node(None), *self._saved[self.own + 1 :])
+            self.versions = (*self.versions[: self.own], place.storage.version, *self.versions[self.own + 1 :])
+
+    def take_retained(self) -> Callable | None:
+        """Who keeps the gradient of the value: when that is written to in place, it is the new content's that is kept."""
+        retained, self.retained = self.retained, None
+        return retained
+
     def free(self) -> None:
         if self._saved:
             self._saved = None

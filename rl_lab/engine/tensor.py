@@ -87,6 +87,8 @@ class TensorCore:
 
     def accumulate(self, gradient: Any, taken: set[int], create_graph: bool) -> None:
         """Add to ``grad``. The first gradient becomes ``grad`` itself unless its memory (``taken``) already belongs to somebody."""
+        if not self.needs_grad:  # frozen since the graph was built
+            return
         if (recording := recorder()) is not None:
             recording.grad_read(self)
         if self._grad is not None:
@@ -202,9 +204,8 @@ class TensorCore:
         return value
 
     def detach_(self) -> "Tensor":
-        if self.base is not None:
-            raise StateError("a view cannot be detached in place; use detach()")
-        self.node, self.needs_grad = None, False
+        """`detach` in place."""
+        self.base, self.node, self.needs_grad = None, None, False
         return self  # type: ignore[return-value]
 
     @property
@@ -468,14 +469,14 @@ class LeafStateError(StateError):
     """An in-place write that the tape cannot follow."""
 
 
-def check_writable(tensor: TensorCore) -> None:
-    """Raise if an in-place write would break the tape or the memory."""
+def check_writable(tensor: TensorCore, overlap: bool = False) -> None:
+    """Raise if an in-place write would break the tape or, unless ``overlap``, write to one place in memory several times."""
     if tape.modes.grad:
         root = tensor if tensor.base is None else tensor.base
-        if root.needs_grad and root.node is None:
+        if (root.needs_grad and root.node is None) or (tensor.requires_grad and tensor.node is None):
             what = "a leaf tensor that requires grad" if root is tensor else "a view of a leaf tensor that requires grad"
             raise LeafStateError(f"{what} is being written to in place; wrap it in no_grad() or compute a new tensor")
-    if tensor.strides is not None:
+    if tensor.strides is not None and not overlap:
         for size, stride in zip(tensor.shape, tensor.strides, strict=True):
             if stride == 0 and size > 1:
                 raise StateError(

@@ -99,7 +99,7 @@ def div(a: Any, b: Any, *, rounding_mode: str | None = None) -> "Tensor":
 
 
 def _power_rule(g, node):
-    a, b = node.saved
+    a, b, result = node.saved
     shape_a, shape_b = node.context
     to_a = to_b = None
     if node.wants(0):
@@ -108,7 +108,7 @@ def _power_rule(g, node):
     if node.wants(1):
         # at a = 0 the power is flat in b for b >= 0, but log(0) * 0 would be NaN
         flat = logical_and(eq(a, 0.0), ge(b, 0.0))
-        to_b = fit(where(flat, constant(0.0), g * (power(a, b) * log(a))), shape_b)
+        to_b = fit(where(flat, constant(0.0), g * (result * log(a))), shape_b)
     return to_a, to_b
 
 
@@ -120,7 +120,9 @@ def power(a: Any, b: Any) -> "Tensor":
     if a.dtype is not float32:
         return _integer(kernels.power_int, a.to(int64), b.to(int64))
     out = binary(kernels.power, a, b)
-    return attach(out, _power_rule, (a, b), (a, b), (a.shape, b.shape))
+    if modes.grad and (a.needs_grad or b.needs_grad):
+        attach(out, _power_rule, (a, b), (a, b, out if b.needs_grad else None), (a.shape, b.shape))
+    return out
 
 
 def _tied(winner: Callable) -> Callable:
@@ -284,7 +286,7 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> "Tensor":
 
 
 def _where_rule(g, node):
-    condition, shape_a, shape_b = node.context
+    (condition,), (shape_a, shape_b) = node.saved, node.context
     to_a = to_b = None
     if node.wants(0):
         to_a = fit(_keep(kernels.keep_where, g, condition), shape_a)
@@ -310,7 +312,7 @@ def where(condition: Any, a: Any, b: Any) -> "Tensor":
         kernel = kernels.where_int if a.dtype is int64 else kernels.where_bool
         return elementwise(kernel, (condition, a, b), a.dtype)
     out = elementwise(kernels.where, (condition, a, b), float32)
-    return attach(out, _where_rule, (a, b), context=(condition, a.shape, b.shape))
+    return attach(out, _where_rule, (a, b), (condition,), (a.shape, b.shape))
 
 
 def masked_fill(x: Any, mask: Any, value: Any) -> "Tensor":

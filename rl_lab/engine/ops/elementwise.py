@@ -13,7 +13,8 @@ from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import elementwise as kernels
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
 from rl_lab.engine.primitive import Primitive
-from rl_lab.engine.tape import attach, modes
+from rl_lab.engine.tape import attach, modes, no_grad
+from rl_lab.engine.tensor import empty
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -55,7 +56,9 @@ class Unary:
 
 
 def _zero(g: Any, s: Any) -> Any:
-    return g * 0.0
+    """Zeros, also where g is infinite or NaN."""
+    with no_grad():
+        return empty(g.shape).zero_()  # type: ignore[attr-defined]
 
 
 def _only_once(g: Any, s: Any) -> Any:

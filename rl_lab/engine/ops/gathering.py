@@ -195,13 +195,17 @@ def scatter_add(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
     """x with ``source`` added where `gather` with the same index would read; repeated indices add up."""
     dim = normal_dim(dim, x.dim())
     _check_gather("scatter_add", x, dim, index)
-    if any(d != dim and index.shape[d] != x.shape[d] for d in range(x.dim())):
-        raise ShapeError(
-            f"scatter_add: index of shape {list(index.shape)} must have the sizes of {list(x.shape)} apart from {dim}"
-        )
+    if source.dim() != index.dim():
+        raise ShapeError(f"scatter_add: source of shape {list(source.shape)} and index of shape {list(index.shape)} differ in rank")
     for d, size in enumerate(index.shape):
         source = narrow(source, d, 0, size)
-    return _scatter_add(x, x.shape, dim, index, source)
+    region = _cut(x, dim, index.shape)
+    added = _scatter_add(region, region.shape, dim, index, source)
+    if region is x:
+        return added
+    whole = x.clone()
+    copy_(_cut(whole, dim, index.shape), added)
+    return whole
 
 
 def _scatter_rule_of_values(g, node):

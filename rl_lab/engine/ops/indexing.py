@@ -24,7 +24,7 @@ from rl_lab.engine.ops.gathering import (
     three_parts,
 )
 from rl_lab.engine.ops.layout import cat as concatenate
-from rl_lab.engine.ops.layout import copy_, narrow, select
+from rl_lab.engine.ops.layout import copy_, narrow, select, view_as_shape
 from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, operand
 from rl_lab.engine.ops.operators import write_in_place
 from rl_lab.engine.tape import attach
@@ -146,9 +146,10 @@ def getitem(x: Any, key: Any) -> "Tensor":
     """x[key]: slices, integers, None and ... give views, index tensors and masks give copies. IndexError out of bounds."""
     if type(key) is int:
         return select(x, 0, key)
-    x, tensors = _view_part(x, key)
+    part, tensors = _view_part(x, key)
     if not tensors:
-        return x
+        return part if part is not x else view_as_shape(x, x.shape)
+    x = part
     rows, positions, shape, (place,) = _flat_rows(x, tensors)
     out = take_rows(rows, place, positions, wrap=True)
     return out.reshape((*out.shape[:place], *shape, *out.shape[place + 1 :]))

@@ -61,9 +61,13 @@ def _written_rule(g, node):
     return old, new
 
 
-def copy_(target: Any, source: Any) -> "Tensor":
-    """target[...] = source, broadcast and converted. A write through a view reaches the base's gradient."""
-    check_writable(target)
+def copy_(target: Any, source: Any, from_target: bool = False, overlap: bool = False) -> "Tensor":
+    """target[...] = source, broadcast and converted. A write through a view reaches the base's gradient.
+
+    ``from_target`` says that the source was computed from the target: then the old content is on the source's tape already, and
+    needs no gradient of zeros for having been overwritten. ``overlap`` lets several elements of the target share one place.
+    """
+    check_writable(target, overlap)
     tracked = modes.grad and (target.requires_grad or source.requires_grad) and target.dtype is float32
     if source.storage.address == target.storage.address and source is not target:
         source = clone(source)
@@ -73,9 +77,11 @@ def copy_(target: Any, source: Any) -> "Tensor":
         root = target if target.base is None else target.base
         region = (root.shape, contiguous_strides(root.shape), 0) if root is target else region_of(target)
         edges = tuple([(x.grad_node() or x) if x.requires_grad else None for x in (root, source)])
-        if root is target:
-            edges = (None, edges[1])  # all of the old content is gone
+        if root is target and from_target:
+            edges = (None, edges[1])
+        retained = None if root.node is None else root.node.take_retained()
         root.node = tape.Node(_written_rule, edges, (), (region, source.shape), root.shape)
+        root.node.retained = retained
         root.needs_grad = True
         root.epoch += 1
         if root is not target:
@@ -255,6 +261,8 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
     start, end = normal_dim(start_dim, x.dim()), normal_dim(end_dim, x.dim())
     if not x.shape:
         return reshape(x, (1,))
+    if start == end:
+        return x
     return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
 
 
@@ -367,7 +375,8 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> "tuple[Tensor, ...]":
     """At most ``chunks`` views of equal size along ``dim``, the last one smaller if need be."""
     if chunks <= 0:
         raise ValueError(f"chunks must be positive, got {chunks}")
-    return split(x, max(1, -(-x.shape[normal_dim(dim, x.dim())] // chunks)), dim)
+    size = x.shape[normal_dim(dim, x.dim())]
+    return split(x, -(-size // chunks) if size else [0] * chunks, dim)
 
 
 # --- joining ---------------------------------------------------------------------------------------------------------

@@ -92,6 +92,7 @@ from rl_lab.engine.ops.elementwise import (
     tanh,
     trunc,
 )
+from rl_lab.engine.ops.layout import copy_
 from rl_lab.engine.ops.operands import elementwise_into, operand
 from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tape import modes
@@ -109,7 +110,7 @@ def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive
     Without the tape, ``kernel`` over the target and one operand writes straight into a contiguous target of the same shape.
     """
     check_writable(target)
-    tracked = modes.grad and (target.requires_grad or any(isinstance(x, TensorCore) and x.needs_grad for x in operands))
+    tracked = modes.grad and (target.requires_grad or any(isinstance(x, TensorCore) and x.requires_grad for x in operands))
     if not tracked and kernel is not None and target.dtype is float32 and target.strides is None:
         others = tuple([operand(x, target) for x in operands])
         if all(
@@ -132,13 +133,17 @@ def _store(target: Any, value: Any) -> Any:
         raise ShapeError(f"the result of shape {list(value.shape)} does not fit into the tensor of shape {list(target.shape)}")
     if value.dtype.rank > target.dtype.rank:
         raise StateError(f"the result is {value.dtype.name} and cannot be stored in a {target.dtype.name} tensor")
-    return target.copy_(value)
+    copy_(target, value, from_target=True)
+    if value.node is not None and value.node.own >= 0:
+        value.node.move_own(target)
+    return target
 
 
 def _in_place(function: Any, kernel: Primitive | None = None) -> Any:
     def method(self, *operands, **options):
         direct = None if options or self.dtype is not float32 else kernel
-        return write_in_place(self, lambda x: function(x, *operands, **options), direct, operands if direct else ())
+        given = (*operands, *options.values()) if options else operands
+        return write_in_place(self, lambda x: function(x, *operands, **options), direct, given)
 
     method.__name__ = f"{function.__name__}_"
     method.__doc__ = f"`{function.__name__}`, written into this tensor."
@@ -265,7 +270,7 @@ class ElementwiseMethods:
 
     def fill_(self, value: float) -> "Tensor":
         """Every element becomes ``value``."""
-        return self.copy_(operand(value, self))  # type: ignore[attr-defined, arg-type]
+        return copy_(self, operand(value, self), overlap=True)
 
     def zero_(self) -> "Tensor":
         return self.fill_(0.0 if self.dtype is float32 else 0)  # type: ignore[attr-defined]

@@ -130,13 +130,20 @@ def std(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool
     return var(x, dim, correction, keepdim, unbiased=unbiased).sqrt()
 
 
+def _norm_rule(g, node):
+    (x, out), dims = node.saved, node.context
+    shape = _kept(x.shape, dims)
+    out = out.reshape(shape)
+    zero = out.eq(0.0)
+    return x * constant(0.0).where(zero, g.reshape(shape) / constant(1.0).where(zero, out))
+
+
 def norm(x: Any, p: float = 2.0, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     """The p-norm over the given dimensions, as of a vector. The gradient at 0 is 0."""
     if p == 2:
-        squares = sum(x * x, dim, keepdim)
-        zero = squares.eq(0.0)
-        # the slope of the root is infinite at 0: go round it there
-        return constant(0.0).where(zero, constant(1.0).where(zero, squares).sqrt())
+        with tape.no_grad():
+            out = sum(x * x, dim, keepdim).sqrt()
+        return attach(out, _norm_rule, (x,), (x, out), normal_dims(dim, x.dim()))
     if p == 1:
         return sum(x.abs(), dim, keepdim)
     if p == math.inf:
