@@ -4,12 +4,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from rl_lab.engine.device import check_device
 from rl_lab.engine.dtype import DType
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.launch import recorder, structure
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
-from rl_lab.engine.ops.layout import check_device
 from rl_lab.engine.tape import RemovableHandle, no_grad
 
 
@@ -305,6 +305,10 @@ class Module:
 
     def cpu(self) -> "Module":
         return self
+
+    def cuda(self, device: Any = None) -> "Module":
+        """DeviceError: there is no such device."""
+        return self.to("cuda")
 
     def float(self) -> "Module":
         return self

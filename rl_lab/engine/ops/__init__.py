@@ -3,7 +3,8 @@
 from typing import Any
 
 from rl_lab.engine.ops.arrangement import ArrangementMethods
-from rl_lab.engine.ops.creation import CreationMethods, legacy_tensor
+from rl_lab.engine.ops.conversion import ConversionMethods
+from rl_lab.engine.ops.creation import CreationMethods, FloatTensor
 from rl_lab.engine.ops.indexing import IndexingMethods
 from rl_lab.engine.ops.layout import LayoutMethods
 from rl_lab.engine.ops.matmul import MatmulMethods
@@ -21,6 +22,7 @@ class Tensor(
     IndexingMethods,
     ArrangementMethods,
     LayoutMethods,
+    ConversionMethods,
     CreationMethods,
     TensorCore,
 ):
@@ -30,7 +32,7 @@ class Tensor(
     __hash__ = TensorCore.__hash__
 
     def __new__(cls, *data: Any) -> "Tensor":
-        return legacy_tensor(*data)
+        return FloatTensor(*data)
 
 
 set_concrete_class(Tensor)

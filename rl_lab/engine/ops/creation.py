@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType, as_dtype, dtype_of_numpy, float32, int64
-from rl_lab.engine.errors import DtypeError, RecordingError
+from rl_lab.engine.device import check_device
+from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32, int64
+from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as kernels
-from rl_lab.engine.launch import launch, recorder, unrecorded, user_line
-from rl_lab.engine.memory import Storage
-from rl_lab.engine.ops.layout import check_device, shape_argument
-from rl_lab.engine.tensor import TensorCore, new
+from rl_lab.engine.launch import launch, unrecorded
+from rl_lab.engine.ops.layout import shape_argument
+from rl_lab.engine.ops.operands import of_array, refuse_recording
+from rl_lab.engine.tensor import TensorCore
 from rl_lab.engine.tensor import empty as _empty
 
 if TYPE_CHECKING:
@@ -36,13 +37,8 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         array = array.astype(np.float32)
     kind = dtype_of_numpy(array.dtype) if dtype is None else as_dtype(dtype)
     if isinstance(data, np.ndarray):
-        _refuse_recording()
+        refuse_recording()
     return _finish(_copy_of(array, kind), requires_grad)
-
-
-def _refuse_recording() -> None:
-    if recorder() is not None:
-        raise RecordingError(f"an array became a tensor inside a recorded function, at {user_line()}: pass it as an argument")
 
 
 def _copy_of(array: np.ndarray, kind: DType) -> Any:
@@ -70,11 +66,7 @@ def from_numpy(array: np.ndarray) -> "Tensor":
     """A tensor over the array's own memory if its dtype is float32, int64 or bool and it lies row by row; else over a copy."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy takes a NumPy array, not {type(array).__name__}")
-    _refuse_recording()
-    kind = dtype_of_numpy(array.dtype)
-    if array.dtype != kind.numpy or not array.flags.c_contiguous:
-        array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
-    return new(Storage.over(array), array.shape, None, 0, kind)
+    return of_array(array)
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
@@ -114,15 +106,23 @@ def _like(make: Any) -> Any:
 empty_like, full_like, zeros_like, ones_like = map(_like, (empty, full, zeros, ones))
 
 
-def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
     """The identity matrix, n x m."""
+    check_device(device)
     return _finish(_copy_of(np.eye(n, m), as_dtype(dtype or float32)), requires_grad)
 
 
 def arange(
-    start: float, end: float | None = None, step: float = 1, *, dtype: Any = None, requires_grad: bool = False
+    start: float,
+    end: float | None = None,
+    step: float = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> "Tensor":
     """start, start + step, ... below end; int64 for integers, float32 otherwise."""
+    check_device(device)
     if end is None:
         start, end = 0, start
     if step == 0 or (end - start) / step < 0:
@@ -137,8 +137,11 @@ def arange(
     return _finish(_copy_of(np.arange(start, end, step), kind), requires_grad)
 
 
-def linspace(start: float, end: float, steps: int, *, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+def linspace(
+    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> "Tensor":
     """``steps`` values from start to end, both included."""
+    check_device(device)
     return _finish(_copy_of(np.linspace(start, end, steps), as_dtype(dtype or float32)), requires_grad)
 
 
@@ -149,23 +152,34 @@ class CreationMethods:
 
     dtype: DType
 
-    def new_tensor(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
-        return tensor(data, dtype=dtype or self.dtype, requires_grad=requires_grad)
+    def new_tensor(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+        return tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
 
-    def new_zeros(self, *size: Any, dtype: Any = None) -> "Tensor":
-        return zeros(*size, dtype=dtype or self.dtype)
+    def new_empty(self, *size: Any, dtype: Any = None, device: Any = None) -> "Tensor":
+        return empty(*size, dtype=dtype or self.dtype, device=device)
 
-    def new_ones(self, *size: Any, dtype: Any = None) -> "Tensor":
-        return ones(*size, dtype=dtype or self.dtype)
+    def new_zeros(self, *size: Any, dtype: Any = None, device: Any = None) -> "Tensor":
+        return zeros(*size, dtype=dtype or self.dtype, device=device)
 
-    def new_full(self, size: Any, fill_value: float, dtype: Any = None) -> "Tensor":
-        return full(size, fill_value, dtype=dtype or self.dtype)
+    def new_ones(self, *size: Any, dtype: Any = None, device: Any = None) -> "Tensor":
+        return ones(*size, dtype=dtype or self.dtype, device=device)
+
+    def new_full(self, size: Any, fill_value: float, dtype: Any = None, device: Any = None) -> "Tensor":
+        return full(size, fill_value, dtype=dtype or self.dtype, device=device)
 
 
-def legacy_tensor(*arguments: Any) -> "Tensor":
-    """``Tensor(2, 3)``: uninitialised; ``Tensor(data)``: float32."""
-    if all(isinstance(a, int) and not isinstance(a, bool) for a in arguments):
-        return _empty(tuple(arguments) or (0,))
-    if len(arguments) != 1:
-        raise DtypeError("Tensor() takes sizes or one piece of data")
-    return tensor(arguments[0], dtype=float32)
+class LegacyType:
+    """PyTorch's older constructors: ``FloatTensor(2, 3)`` is uninitialised, ``FloatTensor(data)`` holds the data in its dtype."""
+
+    def __init__(self, dtype: DType):
+        self.dtype = dtype
+
+    def __call__(self, *arguments: Any) -> "Tensor":
+        if all(isinstance(a, int) and not isinstance(a, bool) for a in arguments):
+            return _empty(tuple(arguments) or (0,), self.dtype)
+        if len(arguments) != 1:
+            raise DtypeError("a tensor type takes sizes or one piece of data")
+        return tensor(arguments[0], dtype=self.dtype)
+
+
+FloatTensor, LongTensor, BoolTensor = map(LegacyType, (float32, int64, bool_))

@@ -196,7 +196,9 @@ def scatter_add(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
     dim = normal_dim(dim, x.dim())
     _check_gather("scatter_add", x, dim, index)
     if source.dim() != index.dim():
-        raise ShapeError(f"scatter_add: source of shape {list(source.shape)} and index of shape {list(index.shape)} differ in rank")
+        raise ShapeError(
+            f"scatter_add: source of shape {list(source.shape)} and index of shape {list(index.shape)} differ in rank"
+        )
     for d, size in enumerate(index.shape):
         source = narrow(source, d, 0, size)
     region = _cut(x, dim, index.shape)

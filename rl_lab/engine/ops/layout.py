@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType, as_dtype, bool_, float32, int64
-from rl_lab.engine.errors import DeviceError, DtypeError, ShapeError
+from rl_lab.engine.dtype import DType, float32
+from rl_lab.engine.errors import DtypeError, ShapeError
+from rl_lab.engine.ops.conversion import convert
 from rl_lab.engine.ops.operands import collapse, copy_into, expanded_strides, normal_dim
 from rl_lab.engine.tape import attach, modes
-from rl_lab.engine.tensor import Shape, TensorCore, check_writable, contiguous_strides, empty, region_of, view
+from rl_lab.engine.tensor import Shape, check_writable, contiguous_strides, empty, region_of, view
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -39,15 +40,6 @@ def clone(x: Any) -> "Tensor":
 def contiguous(x: Any) -> "Tensor":
     """The tensor itself if its memory is row-major, else a copy that is."""
     return x if x.strides is None else clone(x)
-
-
-def convert(x: Any, dtype: DType) -> "Tensor":
-    """The tensor in another dtype; itself if it has that already. Only float32 carries gradients."""
-    if x.dtype is dtype:
-        return x
-    out = empty(x.shape, dtype)
-    copy_into(out, x)
-    return out
 
 
 def _written_rule(g, node):
@@ -422,17 +414,11 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> "Tensor":
     return cat([unsqueeze(t, dim) for t in tensors], dim)
 
 
-# --- dtype and device ------------------------------------------------------------------------------------------------
-
-
-def check_device(device: Any) -> None:
-    """Accept ``cpu`` in any spelling. DeviceError for anything else."""
-    if device is not None and str(device).split(":")[0] != "cpu":
-        raise DeviceError(f"device {str(device)!r} is not available: rl_lab runs on the cpu")
+# --- methods ---------------------------------------------------------------------------------------------------------
 
 
 class LayoutMethods:
-    """The methods of Tensor that change shape, layout or dtype."""
+    """The methods of Tensor that change shape or layout."""
 
     __slots__ = ()
 
@@ -480,39 +466,3 @@ class LayoutMethods:
     @property
     def mT(self) -> "Tensor":
         return transpose(self, -2, -1)
-
-    def to(
-        self, *targets: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False
-    ) -> "Tensor":
-        """This tensor in another dtype. A device is accepted if it is the cpu."""
-        for target in targets:
-            if isinstance(target, TensorCore):
-                dtype = target.dtype
-            elif isinstance(target, DType) or target in (float, int, bool):
-                dtype = target
-            else:
-                check_device(target)
-        check_device(device)
-        result = self if dtype is None else convert(self, as_dtype(dtype))
-        return clone(result) if copy and result is self else result  # type: ignore[return-value]
-
-    def type_as(self, other: Any) -> "Tensor":
-        return convert(self, other.dtype)
-
-    def float(self) -> "Tensor":
-        return convert(self, float32)
-
-    def double(self) -> "Tensor":
-        """float32: the lab has no float64."""
-        return convert(self, float32)
-
-    def long(self) -> "Tensor":
-        return convert(self, int64)
-
-    int = long
-
-    def bool(self) -> "Tensor":
-        return convert(self, bool_)
-
-    def cpu(self) -> "Tensor":
-        return self  # type: ignore[return-value]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType, bool_, float32, int64
-from rl_lab.engine.errors import DtypeError, ShapeError
+from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64
+from rl_lab.engine.errors import DtypeError, RecordingError, ShapeError
 from rl_lab.engine.kernels import layout as kernels
-from rl_lab.engine.launch import launch
+from rl_lab.engine.launch import launch, recorder, user_line
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tensor import TensorCore, contiguous_strides, empty, gradients_of, new, view
@@ -30,7 +30,7 @@ def constant(value: float, dtype: DType = float32) -> Any:
 
 
 def operand(value: Any, other: TensorCore) -> Any:
-    """A tensor as it is; a Python number in the dtype that PyTorch gives it beside ``other``."""
+    """A tensor as it is, an array as a tensor; a Python number in the dtype that PyTorch gives it beside ``other``."""
     if isinstance(value, TensorCore):
         return value
     if isinstance(value, bool):
@@ -39,7 +39,24 @@ def operand(value: Any, other: TensorCore) -> Any:
         return constant(int(value), int64 if other.dtype is not float32 else float32)
     if isinstance(value, (float, np.floating)):
         return constant(float(value))
+    if isinstance(value, np.ndarray):
+        return of_array(value)
     raise TypeError(f"an operand must be a tensor or a number, not {type(value).__name__}")
+
+
+def refuse_recording() -> None:
+    """RecordingError inside a recorded function: an array's values would become constants of the program."""
+    if recorder() is not None:
+        raise RecordingError(f"an array became a tensor inside a recorded function, at {user_line()}: pass it as an argument")
+
+
+def of_array(array: np.ndarray) -> Any:
+    """A tensor over the array's own memory if its dtype is float32, int64 or bool and it lies row by row; else over a copy."""
+    refuse_recording()
+    kind = dtype_of_numpy(array.dtype)
+    if array.dtype != kind.numpy or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
+    return new(Storage.over(array), array.shape, None, 0, kind)
 
 
 def promote(a: Any, b: Any) -> tuple[Any, Any]:

@@ -279,4 +279,4 @@ class ElementwiseMethods:
         return write_in_place(self, lambda x: x.masked_fill(mask, value))
 
 
-_OPERANDS = (TensorCore, int, float, np.number)
+_OPERANDS = (TensorCore, int, float, np.number, np.ndarray)
