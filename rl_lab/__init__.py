@@ -3,12 +3,42 @@
 ``import rl_lab as rl`` gives PyTorch's names for tensors: ``rl.tensor``, ``rl.no_grad``, ``rl.nn``, ``rl.optim``.
 """
 
+from typing import TYPE_CHECKING
+
 import envs  # registers rl_lab/CartPole-v1 and the others with Gymnasium
-from rl_lab import autograd, distributions, nn, optim
+from rl_lab import autograd, backends, cuda, distributions, nn, optim
+from rl_lab.compatibility import (
+    Size,
+    are_deterministic_algorithms_enabled,
+    broadcast_shapes,
+    detach,
+    e,
+    finfo,
+    get_default_dtype,
+    get_num_threads,
+    get_rng_state,
+    iinfo,
+    inf,
+    is_floating_point,
+    is_tensor,
+    nan,
+    newaxis,
+    numel,
+    pi,
+    set_default_dtype,
+    set_float32_matmul_precision,
+    set_num_interop_threads,
+    set_num_threads,
+    set_rng_state,
+    t,
+    use_deterministic_algorithms,
+)
 from rl_lab.engine import errors
 from rl_lab.engine.compile import compile
+from rl_lab.engine.device import device
 from rl_lab.engine.draw import draw_graph
 from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import (
     add,
@@ -80,6 +110,9 @@ from rl_lab.engine.ops.comparison import (
     ne,
 )
 from rl_lab.engine.ops.creation import (
+    BoolTensor,
+    FloatTensor,
+    LongTensor,
     arange,
     as_tensor,
     empty,
@@ -205,7 +238,26 @@ from rl_lab.engine.random import (
     randn_like,
     randperm,
 )
-from rl_lab.engine.tape import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from rl_lab.engine.tape import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from rl_lab.nn.functional import (
+    avg_pool1d,
+    batch_norm,
+    binary_cross_entropy_with_logits,
+    conv1d,
+    conv2d,
+    conv_transpose2d,
+    cosine_similarity,
+    dropout,
+    embedding,
+    group_norm,
+    kl_div,
+    layer_norm,
+    max_pool1d,
+    max_pool2d,
+    prelu,
+    rms_norm,
+    threshold,
+)
 from rl_lab.serialization import load, save
 
 __version__ = "0.1.0"
@@ -214,4 +266,7 @@ abs, concat, concatenate, clip, moveaxis, row_stack = absolute, cat, cat, clamp,
 subtract, multiply, divide, true_divide, negative, fix = sub, mul, div, div, neg, trunc
 swapaxes = swapdims = transpose
 arcsin, arccos, arctan, arctan2 = asin, acos, atan, atan2
+greater, greater_equal, less, less_equal, not_equal, asarray = gt, ge, lt, le, ne, as_tensor
 bool, float, long = bool_, float32, int64
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())

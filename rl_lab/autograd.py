@@ -1,11 +1,15 @@
 """Gradients by call: `grad` returns them and leaves ``.grad`` alone; `backward` adds them to the leaves."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine import tape
+from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.tensor import gradients_of, root_gradient
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())
 
 __all__ = ["backward", "grad"]
 

@@ -15,6 +15,9 @@ FLOORS = {
     "rl_lab.autograd": 1,
     "rl_lab.distributions": 1,
     "rl_lab.serialization": 1,
+    "rl_lab.compatibility": 1,
+    "rl_lab.cuda": 1,
+    "rl_lab.backends": 1,
     "rl_lab": 1,  # the names at the top: tensors, nn and optim
     "rl_lab.data": 2,
     "envs": 2,
@@ -27,7 +30,7 @@ FLOORS = {
 }
 # Inside the engine, in the order in which a reader meets the rooms; ops/ and kernels/ count as one room each.
 ENGINE = [
-    ("errors", "dtype", "threads"),
+    ("errors", "names", "dtype", "device", "threads"),
     ("primitive", "memory"),
     ("machine", "kernels"),
     ("launch",),

@@ -1,5 +1,7 @@
 """Probability distributions with PyTorch's names; draws take a ``generator``."""
 
+from typing import TYPE_CHECKING
+
 from rl_lab.distributions import transforms
 from rl_lab.distributions.bernoulli import Bernoulli
 from rl_lab.distributions.beta import Beta
@@ -19,6 +21,10 @@ from rl_lab.distributions.transforms import (
     Transform,
 )
 from rl_lab.distributions.uniform import Uniform
+from rl_lab.engine.names import not_covered
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
     "AffineTransform",

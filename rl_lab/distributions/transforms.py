@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rl_lab.engine.names import not_covered
 from rl_lab.nn.functional import softplus
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())
 
 
 class Transform:

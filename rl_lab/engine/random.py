@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.engine.dtype import bool_, float32, int64
-from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.device import check_device
+from rl_lab.engine.device import device as device_type
+from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
+from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import random as kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops import Tensor
@@ -23,7 +25,10 @@ class Generator:
     ``spawn`` makes independent streams from the same seed; ``get_state``/``set_state`` save and restore the position.
     """
 
-    def __init__(self, seed: int | np.random.SeedSequence = 0, device: Any = None):
+    def __init__(self, seed: Any = 0, device: Any = None):
+        if isinstance(seed, (str, device_type)):  # as in PyTorch, whose only argument is the device
+            seed, device = 0, seed
+        check_device(device)
         self.state: Any = None
         self.manual_seed(seed)
 
@@ -64,6 +69,13 @@ class Generator:
 default_generator = Generator(0)
 
 
+def check_float(dtype: Any, device: Any) -> None:
+    """DtypeError or DeviceError unless these are float32, or its alias, and the cpu."""
+    check_device(device)
+    if dtype is not None and as_dtype(dtype) is not float32:
+        raise DtypeError(f"uniform and normal deviates are float32, not {dtype}")
+
+
 def manual_seed(seed: int) -> Generator:
     """Seed the default stream, which random functions use when none is passed."""
     return default_generator.manual_seed(seed)
@@ -80,35 +92,48 @@ def _fill(out: Any, kernel: Any, generator: Generator | None, *numbers: float) -
     return out
 
 
-def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+def rand(
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> "Tensor":
     """Uniform on [0, 1)."""
+    check_float(dtype, device)
     return _fill(empty(shape_argument(size)), kernels.uniform, generator, 0.0, 1.0).requires_grad_(requires_grad)
 
 
-def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False) -> "Tensor":
+def randn(
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> "Tensor":
     """Standard normal deviates."""
+    check_float(dtype, device)
     return _fill(empty(shape_argument(size)), kernels.normal, generator, 0.0, 1.0).requires_grad_(requires_grad)
 
 
-def rand_like(x: Any, generator: Generator | None = None) -> "Tensor":
-    return rand(x.shape, generator=generator)
+def rand_like(x: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
+    """`rand` in another tensor's shape."""
+    return rand(x.shape, generator=generator, **options)
 
 
-def randn_like(x: Any, generator: Generator | None = None) -> "Tensor":
-    return randn(x.shape, generator=generator)
+def randn_like(x: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
+    """`randn` in another tensor's shape."""
+    return randn(x.shape, generator=generator, **options)
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None) -> "Tensor":
-    """int64 from low to high - 1; ``randint(high, size)`` begins at 0."""
+def randint(
+    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
+) -> "Tensor":
+    """From low to high - 1, int64 unless told otherwise; ``randint(high, size)`` begins at 0."""
+    check_device(device)
     if size is None:
         low, high, size = 0, low, high
     if high <= low:
         raise ValueError(f"randint needs low < high, got {low} and {high}")
-    return _fill(empty(shape_argument((size,)), int64), kernels.integers, generator, low, high)
+    numbers = _fill(empty(shape_argument((size,)), int64), kernels.integers, generator, low, high)
+    return numbers if dtype is None else numbers.to(as_dtype(dtype))
 
 
-def randperm(n: int, *, generator: Generator | None = None) -> "Tensor":
+def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> "Tensor":
     """0 to n - 1 in random order."""
+    check_device(device)
     return _fill(empty((n,), int64), kernels.permutation, generator)
 
 
@@ -150,8 +175,9 @@ def multinomial(weights: Any, num_samples: int, replacement: bool = False, gener
     return out
 
 
-def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> "Tensor":
+def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, device: Any = None) -> "Tensor":
     """Normal deviates with the given mean and deviation: tensors that broadcast, or numbers and a ``size``."""
+    check_device(device)
     if size is not None:
         return _fill(empty(shape_argument((size,))), kernels.normal, generator, float(mean), float(std))
     shape = broadcast_shape(*[value.shape for value in (mean, std) if isinstance(value, TensorCore)])

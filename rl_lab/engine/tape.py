@@ -191,6 +191,18 @@ class enable_grad(_GradMode):
         return super().__new__(cls) if function is None else _GradMode(True)(function)
 
 
+class inference_mode(_GradMode):
+    """`no_grad` by PyTorch's newer name; ``inference_mode(False)`` is `enable_grad`."""
+
+    __slots__ = ()
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(not mode)
+
+    def __new__(cls, mode: Any = True):
+        return _GradMode(False)(mode) if callable(mode) else super().__new__(cls)
+
+
 class set_grad_enabled(_GradMode):
     """Set the mode at once; as a context manager, restore it at the end."""
 

@@ -1,5 +1,8 @@
 """Networks: torch.nn's names on the lab's tensors."""
 
+from typing import TYPE_CHECKING
+
+from rl_lab.engine.names import not_covered
 from rl_lab.nn import functional, init, utils
 from rl_lab.nn.activation import (
     CELU,
@@ -95,6 +98,9 @@ from rl_lab.nn.recurrent import (
     LSTMCell,
     RNNCell,
 )
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
     "AdaptiveAvgPool2d",

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.dtype import bool_
+from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops.arithmetic import clamp, where
 from rl_lab.engine.ops.arrangement import pad, tril
 from rl_lab.engine.ops.convolution import (
@@ -63,6 +64,9 @@ from rl_lab.nn.loss import (
     smooth_l1_loss,
     soft_margin_loss,
 )
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor

@@ -1,14 +1,18 @@
 """Initial values of parameters, in place and off the tape. Names and defaults are PyTorch's; each takes a ``generator``."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rl_lab.engine import random
+from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tape import no_grad
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:

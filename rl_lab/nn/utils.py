@@ -1,16 +1,20 @@
 """Helpers over many parameters at once."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.errors import NumericalError, ShapeError
 from rl_lab.engine.kernels import optimizer as kernels
 from rl_lab.engine.launch import launch
+from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.table import address_table, polyak_
 from rl_lab.engine.tape import no_grad
 from rl_lab.engine.tensor import empty
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "polyak_", "vector_to_parameters"]
 

@@ -7,10 +7,14 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.launch import recorder
+from rl_lab.engine.names import not_covered
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())
 
 
 class LRScheduler:

@@ -51,7 +51,7 @@ class Step(NamedTuple):
     quiet: bool = False
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):
     """The program ends here: a backward failed, and what it leaves behind is nobody's promise."""
 
 
@@ -291,7 +291,7 @@ def unary_in_place(m: Machine, s: Step, name: str) -> None:
 def binary_in_place(m: Machine, s: Step, name: str) -> None:
     x = m.register(s.a)
     grows = s.c % 16 == 15
-    y = m.fitting(x, s.b, lambda y: broadcasts(x, y) and (grows or y.dim() <= x.dim() and not larger(y, x)))
+    y = m.fitting(x, s.b, lambda y: broadcasts(x, y) and (grows or (y.dim() <= x.dim() and not larger(y, x))))
     m.describe(f"{{}}.{name}({{}})", x, y)
     getattr(x, name)(y)
 
@@ -549,7 +549,7 @@ def judge(exact: Outcome, others: list[Outcome], actual: Outcome) -> Comparison:
             return Comparison(f"step {number + 1}: rl_lab raises {ours}")
         if (is_done(theirs) or is_done(ours)) and theirs != ours:
             explained = explanation(theirs) or explanation(ours, EXPLAINED_HERE)
-            if explained or exact[1][number] != theirs and is_done(exact[1][number]) == is_done(theirs):
+            if explained or (exact[1][number] != theirs and is_done(exact[1][number]) == is_done(theirs)):
                 return Comparison(None, undecided=not explained, explained=explained)  # what depends on a value is undecided
             return Comparison(f"step {number + 1}: torch {theirs!r}, rl_lab {ours!r}")
     if others[0][0].layouts != actual[0].layouts:

@@ -1,10 +1,11 @@
-"""Dtypes and devices: the tensor in another dtype, and on the one device there is."""
+"""Copies: as it is, in another dtype, and on the one device there is."""
 
 from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.device import CPU, check_device, device
 from rl_lab.engine.dtype import DType, as_dtype, bool_, float32, int64
-from rl_lab.engine.ops.operands import copy_into
+from rl_lab.engine.ops.operands import copy_into, same_rule
+from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import TensorCore, empty
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ def convert(x: Any, dtype: DType) -> "Tensor":
     out = empty(x.shape, dtype)
     copy_into(out, x)
     return out
+
+
+def clone(x: Any) -> "Tensor":
+    """A contiguous copy; gradients pass through."""
+    out = empty(x.shape, x.dtype)
+    copy_into(out, x)
+    return attach(out, same_rule, (x,))
 
 
 class ConversionMethods:
@@ -46,8 +54,10 @@ class ConversionMethods:
             else:
                 check_device(target)
         check_device(device)
-        result: Any = self if dtype is None else convert(self, as_dtype(dtype))
-        return result.clone() if copy and result is self else result
+        result: Any = self
+        if dtype is not None:
+            result = convert(self, as_dtype(dtype))
+        return clone(result) if copy and result is self else result
 
     def type_as(self, other: Any) -> "Tensor":
         return convert(self, other.dtype)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, float32
 from rl_lab.engine.errors import DtypeError, ShapeError
-from rl_lab.engine.ops.conversion import convert
-from rl_lab.engine.ops.operands import collapse, copy_into, expanded_strides, normal_dim
+from rl_lab.engine.ops.conversion import clone, convert
+from rl_lab.engine.ops.operands import collapse, copy_into, expanded_strides, normal_dim, same_rule
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import Shape, check_writable, contiguous_strides, empty, region_of, view
 
@@ -24,17 +24,6 @@ def shape_argument(sizes: tuple) -> Shape:
 
 
 # --- copies ----------------------------------------------------------------------------------------------------------
-
-
-def _same_rule(g, node):
-    return g
-
-
-def clone(x: Any) -> "Tensor":
-    """A contiguous copy; gradients pass through."""
-    out = empty(x.shape, x.dtype)
-    copy_into(out, x)
-    return attach(out, _same_rule, (x,))
 
 
 def contiguous(x: Any) -> "Tensor":
@@ -225,7 +214,7 @@ def expand(x: Any, *sizes: Any) -> "Tensor":
     if any(old not in (1, new) for old, new in zip(x.shape, shape[missing:], strict=True)) or min(shape, default=0) < 0:
         raise ShapeError(f"shape {list(x.shape)} cannot be expanded to {list(shape)}")
     if shape == x.shape:
-        return attach(view(x, shape, x.strides, x.offset), _same_rule, (x,))
+        return attach(view(x, shape, x.strides, x.offset), same_rule, (x,))
     return attach(view(x, shape, expanded_strides(x.shape, x.stride(), shape), x.offset), _expand_rule, (x,), context=x.shape)
 
 

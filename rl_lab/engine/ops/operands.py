@@ -216,7 +216,7 @@ def fit(gradient: Any, shape: tuple[int, ...]) -> Any:
 # --- gradients of gradients ------------------------------------------------------------------------------------------
 
 
-def _same_rule(g, node):
+def same_rule(g, node):
     return g
 
 
@@ -228,7 +228,7 @@ def differentiate(function: Callable, inputs: Sequence[Any], g: Any) -> list[Any
     """
     with tape.enable_grad():
         places = [
-            tape.attach(view(x, x.shape, x.strides, x.offset), _same_rule, (x,)) if x is not None else None for x in inputs
+            tape.attach(view(x, x.shape, x.strides, x.offset), same_rule, (x,)) if x is not None else None for x in inputs
         ]
         value = function(*places)
         wanted = [x for x in places if x is not None and x.needs_grad]

@@ -270,7 +270,7 @@ class ElementwiseMethods:
 
     def fill_(self, value: float) -> "Tensor":
         """Every element becomes ``value``."""
-        return copy_(self, operand(value, self), overlap=True)
+        return copy_(self, operand(value, self), overlap=True)  # type: ignore[arg-type]
 
     def zero_(self) -> "Tensor":
         return self.fill_(0.0 if self.dtype is float32 else 0)  # type: ignore[attr-defined]
