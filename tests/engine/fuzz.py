@@ -125,7 +125,9 @@ def bounded(m: Machine, s: Step, name: str) -> Any:
     return getattr(x, name)()
 
 
-@step(0.4, "exp", "sqrt", "square", "reciprocal", "log", "expm1", "rsqrt", "floor", "erf", "log1p", "tan", "clone", "contiguous")
+@step(
+    0.4, "exp", "sqrt", "square", "reciprocal", "log", "expm1", "rsqrt", "floor", "erf", "log1p", "tan", "clone", "contiguous"
+)
 def unbounded(m: Machine, s: Step, name: str) -> Any:
     return bounded(m, s, name)
 
@@ -271,7 +273,9 @@ VIEWS: dict[str, Callable[[Any, Step], Any]] = {
 def view(m: Machine, s: Step, name: str) -> Any:
     x = m.register(s.a)
     m.describe(f"{{}}: {name} {s.b} {s.c}", x)
-    if s.quiet and x.requires_grad:  # PyTorch 2.13 has such a view require grad, as a leaf of its own; rl_lab has it off the tape
+    if (
+        s.quiet and x.requires_grad
+    ):  # PyTorch 2.13 has such a view require grad, as a leaf of its own; rl_lab has it off the tape
         x = x.detach()
     m.layouts.append(x.is_contiguous() or name not in ("view", "reshape", "reshape back", "flatten"))
     return None if name in ("expand", "unsqueeze") and x.dim() > 3 else VIEWS[name](x, s)
@@ -280,7 +284,22 @@ def view(m: Machine, s: Step, name: str) -> Any:
 # --- writes in place -------------------------------------------------------------------------------------------------
 
 
-@step(0.5, "tanh_", "sigmoid_", "relu_", "sin_", "neg_", "abs_", "exp_", "square_", "sqrt_", "reciprocal_", "zero_", "cos_", "erf_")
+@step(
+    0.5,
+    "tanh_",
+    "sigmoid_",
+    "relu_",
+    "sin_",
+    "neg_",
+    "abs_",
+    "exp_",
+    "square_",
+    "sqrt_",
+    "reciprocal_",
+    "zero_",
+    "cos_",
+    "erf_",
+)
 def unary_in_place(m: Machine, s: Step, name: str) -> None:
     x = m.register(s.a)
     m.describe(f"{{}}.{name}()", x)
@@ -469,7 +488,9 @@ def run(library: Any, dtype: Any, program: Sequence[Step], noise: Any = None) ->
             outcomes.append(f"{type(fault).__name__}: {str(fault).splitlines()[0]}")
         names = ", ".join(f"r{i}" for i in range(before, len(m.registers)))
         mode = "  (no_grad)" if s.quiet else ""
-        m.trace.append(f"{names + ' = ' if names else ''}{m.text}{mode}{'' if is_done(outcomes[-1]) else '  # ' + outcomes[-1]}")
+        m.trace.append(
+            f"{names + ' = ' if names else ''}{m.text}{mode}{'' if is_done(outcomes[-1]) else '  # ' + outcomes[-1]}"
+        )
         if not is_done(outcomes[-1]) and s.kind in ENDING:
             break
     return m, outcomes
