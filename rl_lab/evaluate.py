@@ -8,8 +8,8 @@ from pathlib import Path
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import parse_value
-from rl_lab.experiment.driver import EVALUATION_SEED, restore
-from rl_lab.experiment.evaluation import evaluate
+from rl_lab.experiment.driver import restore
+from rl_lab.experiment.evaluation import evaluate, evaluation_seed
 from rl_lab.experiment.faults import Fault
 
 
@@ -27,7 +27,7 @@ def body(arguments: Sequence[str]) -> int:
         raise Fault(f"--episodes must be at least 1, got {numbers['episodes']}")
     agent, plan = restore(Path(given["run"]))
     options = plan.options
-    seed = EVALUATION_SEED + options.seed if numbers["seed"] is None else numbers["seed"]
+    seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]
     result = evaluate(agent, plan.setup, numbers["episodes"] or options.eval_episodes, seed)
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
     if given["json"]:

@@ -25,15 +25,12 @@ from rl_lab.experiment.environments import (
     make_environments,
     spaces_of,
 )
-from rl_lab.experiment.evaluation import Evaluation, evaluate
+from rl_lab.experiment.evaluation import Evaluation, evaluate, evaluation_seed, validation_seed
 from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
 from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.progress import Progress, make_progress
 from rl_lab.experiment.run import Run
 
-# Evaluation episodes begin from these plus the run's seed: never the seeds of training, and the reported evaluation is never the one
-# that decided to stop.
-EVALUATION_SEED, STOPPING_SEED = 1_000_000, 2_000_000
 LAST, BEST = "last", "best"
 """Names of checkpoints: the state at the end, and the one that did best in a short evaluation."""
 
@@ -147,14 +144,14 @@ class _ShortEvaluations:
     def evaluate(self) -> bool:
         """Log an evaluation; whether it, and then a full one, both on seeds of their own, reached ``stop_return``."""
         options = self.plan.options
-        result = evaluate(self.agent, self.plan.setup, options.short_episodes, STOPPING_SEED + options.seed)
+        result = evaluate(self.agent, self.plan.setup, options.short_episodes, validation_seed(options.seed))
         self.logger.record({"eval/return_mean": result.return_mean}, self.agent.timesteps)
         if options.keep_best and result.return_mean > self.best:
             self.best = result.return_mean
             self.run.save(self.agent.state_dict(), BEST)
         if options.stop_return is None or result.return_mean < options.stop_return:
             return False
-        full = evaluate(self.agent, self.plan.setup, options.eval_episodes, STOPPING_SEED + options.seed)
+        full = evaluate(self.agent, self.plan.setup, options.eval_episodes, validation_seed(options.seed))
         return full.return_mean >= options.stop_return
 
 
@@ -218,7 +215,7 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             if exit_code == 0:
                 if options.keep_best:
                     agent.load_state_dict(run.load(BEST))
-                evaluation = evaluate(agent, plan.setup, options.eval_episodes, EVALUATION_SEED + options.seed)
+                evaluation = evaluate(agent, plan.setup, options.eval_episodes, evaluation_seed(options.seed))
                 logger.record({"eval/return_mean": evaluation.return_mean}, timesteps)
         finally:
             logger.close()

@@ -9,6 +9,20 @@ from rl_lab.experiment.environments import Setup, make_environments
 
 MOST_ENVIRONMENTS = 100
 
+# Episodes of evaluation have seeds that no training, no other run's evaluation and no decision to stop has: a table over seeds is a mean of
+# independent figures.
+_EPISODES = 1_000_000
+
+
+def evaluation_seed(seed: int) -> int:
+    """The seed of the first episode of the evaluation that a run of ``seed`` reports."""
+    return (2 * seed + 1) * _EPISODES
+
+
+def validation_seed(seed: int) -> int:
+    """The seed of the first episode of the evaluations by which a run of ``seed`` stops and keeps its best."""
+    return (2 * seed + 2) * _EPISODES
+
 
 @dataclass(frozen=True)
 class Evaluation:
