@@ -37,6 +37,7 @@ from rl_lab.engine import errors
 from rl_lab.engine.compile import compile
 from rl_lab.engine.device import device
 from rl_lab.engine.draw import draw_graph
+from rl_lab.engine.dtype import DType as dtype
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
@@ -46,6 +47,8 @@ from rl_lab.engine.ops.arithmetic import (
     addcmul,
     atan2,
     clamp,
+    clamp_max,
+    clamp_min,
     div,
     floor_divide,
     fmod,

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine import tape
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tape import enable_grad, inference_mode, no_grad, set_grad_enabled
 from rl_lab.engine.tensor import gradients_of, root_gradient
 
 if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
 
-__all__ = ["backward", "grad"]
+__all__ = ["Variable", "backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled"]
+
+
+def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
+    """What old code wraps tensors in: the values as a leaf, sharing memory."""
+    return data.detach().requires_grad_(requires_grad) if requires_grad else data
 
 
 def grad(

@@ -5,7 +5,6 @@ from typing import Any
 from rl_lab.engine.dtype import bool_, float32
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops.arithmetic import where
-from rl_lab.engine.ops.creation import zeros
 from rl_lab.engine.ops.matmul import linear, matmul
 from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.ops.reduction import softmax
@@ -36,8 +35,11 @@ class MultiheadAttention(Module):
         batch_first: bool = False,
         *,
         generator: Generator | None = None,
+        device: Any = None,
+        dtype: Any = None,
     ):
         super().__init__()
+        self.to(device=device, dtype=dtype)
         if num_heads < 1 or embed_dim % num_heads:
             raise ShapeError(f"{embed_dim} features cannot be divided into {num_heads} heads")
         self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
@@ -47,17 +49,23 @@ class MultiheadAttention(Module):
             self.in_proj_weight = Parameter(empty((3 * embed_dim, embed_dim)))
             for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
                 self.register_parameter(name, None)
-            init.xavier_uniform_(self.in_proj_weight, generator=generator)
         else:
             self.q_proj_weight = Parameter(empty((embed_dim, embed_dim)))
             self.k_proj_weight = Parameter(empty((embed_dim, self.kdim)))
             self.v_proj_weight = Parameter(empty((embed_dim, self.vdim)))
             self.register_parameter("in_proj_weight", None)
-            for weight in (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight):
-                init.xavier_uniform_(weight, generator=generator)
-        self.register_parameter("in_proj_bias", Parameter(zeros(3 * embed_dim)) if bias else None)
+        self.register_parameter("in_proj_bias", Parameter(empty((3 * embed_dim,))) if bias else None)
         self.out_proj = Linear(embed_dim, embed_dim, bias, generator=generator)
-        if bias:
+        self._reset_parameters(generator)
+
+    def _reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the projections anew; the name is PyTorch's."""
+        weights = (self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        for weight in weights:
+            if weight is not None:
+                init.xavier_uniform_(weight, generator=generator)
+        if self.in_proj_bias is not None:
+            init.zeros_(self.in_proj_bias)
             init.zeros_(self.out_proj.bias)
 
     def _heads(self, x: Any) -> Any:

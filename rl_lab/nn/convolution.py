@@ -9,6 +9,7 @@ from rl_lab.engine.ops.convolution import pair
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tensor import empty
 from rl_lab.nn import init
+from rl_lab.nn.layers import reset_uniform
 from rl_lab.nn.module import Module, Parameter
 
 
@@ -30,8 +31,11 @@ class _Convolution(Module):
         bias: bool = True,
         *,
         generator: Generator | None = None,
+        device: Any = None,
+        dtype: Any = None,
     ):
         super().__init__()
+        self.to(device=device, dtype=dtype)
         if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
             raise ShapeError(f"{in_channels} and {out_channels} channels cannot be divided into {groups} groups")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
@@ -40,13 +44,13 @@ class _Convolution(Module):
         self.padding = padding if isinstance(padding, str) else pair(padding, "padding", 0, self.rank)
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (first, second // groups, *self.kernel_size)
-        bound = 1.0 / math.sqrt(math.prod(shape[1:]))
         self.weight = Parameter(empty(shape))
-        init.uniform_(self.weight, -bound, bound, generator)
-        self.register_parameter("bias", None)
-        if bias:
-            self.bias = Parameter(empty((out_channels,)))
-            init.uniform_(self.bias, -bound, bound, generator)
+        self.register_parameter("bias", Parameter(empty((out_channels,))) if bias else None)
+        init.start(self, generator)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw weight and bias anew."""
+        reset_uniform(self, math.prod(self.weight.shape[1:]), generator)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -87,8 +91,22 @@ class ConvTranspose2d(_Convolution):
         dilation: Any = 1,
         *,
         generator: Generator | None = None,
+        device: Any = None,
+        dtype: Any = None,
     ):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, generator=generator)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            generator=generator,
+            device=device,
+            dtype=dtype,
+        )
         self.output_padding = pair(output_padding, "output_padding", 0)
 
     def forward(self, input: Any) -> Any:

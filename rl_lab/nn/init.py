@@ -15,6 +15,14 @@ if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
 
 
+def start(module: Any, generator: Generator | None) -> None:
+    """Call a new layer's ``reset_parameters``, which a subclass may have written as in PyTorch, without a generator."""
+    if generator is None:
+        module.reset_parameters()
+    else:
+        module.reset_parameters(generator)
+
+
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor by which a layer's deviation shrinks in the nonlinearity (He et al. 2015, and PyTorch's table)."""
     gains = {"linear": 1.0, "identity": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "relu": math.sqrt(2.0), "selu": 0.75}

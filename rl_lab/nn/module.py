@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from rl_lab.engine.device import check_device
-from rl_lab.engine.dtype import DType
-from rl_lab.engine.errors import StateError
+from rl_lab.engine.dtype import DType, as_dtype
+from rl_lab.engine.errors import DtypeError, StateError
 from rl_lab.engine.launch import recorder, structure
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
@@ -297,9 +297,12 @@ class Module:
                     parameter.grad.zero_()
 
     def to(self, *targets: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False) -> "Module":
-        """The module itself; a device is accepted if it is the cpu, a dtype if it is a float."""
-        for target in (*targets, device):
-            if target is not None and not isinstance(target, (Tensor, DType)) and target is not float:
+        """The module itself. DeviceError for a device that is not the cpu, DtypeError for a dtype that is not a float."""
+        for target in (*targets, device, dtype):
+            if isinstance(target, (DType, type)):
+                if not as_dtype(target).is_floating_point:
+                    raise DtypeError(f"parameters are float32; {type(self).__name__} cannot be made {target}")
+            elif not isinstance(target, Tensor):
                 check_device(target)
         return self
 

@@ -21,20 +21,35 @@ class NoisyLinear(Module):
 
     mode_matters = True
 
-    def __init__(self, in_features: int, out_features: int, *, initial: float = 0.5, generator: Generator | None = None):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        initial: float = 0.5,
+        generator: Generator | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ):
         super().__init__()
+        self.to(device=device, dtype=dtype)
         if in_features < 1 or out_features < 1:
             raise ShapeError(f"NoisyLinear needs positive sizes, got {in_features} and {out_features}")
         self.in_features, self.out_features = in_features, out_features
         self.generator = generator
-        bound = 1.0 / math.sqrt(in_features)
+        self.initial = initial
         self.weight = Parameter(empty((out_features, in_features)))
         self.bias = Parameter(empty((out_features,)))
         self.weight_sigma = Parameter(empty((out_features, in_features)))
         self.bias_sigma = Parameter(empty((out_features,)))
+        init.start(self, generator)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the means anew and set the deviations to where they start."""
+        bound = 1.0 / math.sqrt(self.in_features)
         for mean, sigma in ((self.weight, self.weight_sigma), (self.bias, self.bias_sigma)):
             init.uniform_(mean, -bound, bound, generator)
-            init.constant_(sigma, initial * bound)
+            init.constant_(sigma, self.initial * bound)
 
     def forward(self, input: Any) -> Any:
         if not self.training:

@@ -14,19 +14,29 @@ from rl_lab.nn import init
 from rl_lab.nn.module import Module, Parameter
 
 
-def _add_weights(module: Module, inputs: int, size: int, gates: int, bias: bool, suffix: str, generator: Any) -> None:
-    """weight_ih, weight_hh, bias_ih, bias_hh, all uniform on +-1/sqrt(size)."""
-    bound = 1.0 / math.sqrt(size)
+def _add_weights(module: Module, inputs: int, size: int, gates: int, bias: bool, suffix: str) -> None:
+    """weight_ih, weight_hh, bias_ih, bias_hh."""
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates * size, inputs), "weight_hh": (gates * size, size)}
     if bias:
         shapes |= {"bias_ih": (gates * size,), "bias_hh": (gates * size,)}
     for name, shape in shapes.items():
-        parameter = Parameter(empty(shape))
-        init.uniform_(parameter, -bound, bound, generator)
-        setattr(module, name + suffix, parameter)
+        setattr(module, name + suffix, Parameter(empty(shape)))
     for name in ("bias_ih", "bias_hh"):
         if not bias:
             module.register_parameter(name + suffix, None)
+
+
+class _Gated(Module):
+    """What cells and sequences share."""
+
+    gates = 1
+    hidden_size: int
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw all weights and biases anew, uniform on +-1/sqrt(hidden_size)."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            init.uniform_(parameter, -bound, bound, generator)
 
 
 def _rnn_step(kind: str, from_x: Any, h: Any, weight: Any, bias: Any) -> Any:
@@ -46,15 +56,24 @@ def _gru_step(from_x: Any, h: Any, weight: Any, bias: Any) -> Any:
 # --- cells -----------------------------------------------------------------------------------------------------------
 
 
-class _Cell(Module):
-    gates = 1
-
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, generator: Generator | None = None):
+class _Cell(_Gated):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        generator: Generator | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ):
         super().__init__()
+        self.to(device=device, dtype=dtype)
         if input_size < 1 or hidden_size < 1:
             raise ShapeError(f"{type(self).__name__} needs positive sizes, got {input_size} and {hidden_size}")
         self.input_size, self.hidden_size = input_size, hidden_size
-        _add_weights(self, input_size, hidden_size, self.gates, bias, "", generator)
+        _add_weights(self, input_size, hidden_size, self.gates, bias, "")
+        init.start(self, generator)
 
     def _batched(self, input: Any, *states: Any) -> tuple[Any, list[Any]]:
         """Input and states as matrices; states that are not given are zeros. ShapeError if they do not fit."""
@@ -85,10 +104,12 @@ class RNNCell(_Cell):
         nonlinearity: str = "tanh",
         *,
         generator: Generator | None = None,
+        device: Any = None,
+        dtype: Any = None,
     ):
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity must be 'tanh' or 'relu', not {nonlinearity!r}")
-        super().__init__(input_size, hidden_size, bias, generator=generator)
+        super().__init__(input_size, hidden_size, bias, generator=generator, device=device, dtype=dtype)
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -122,10 +143,9 @@ class GRUCell(_Cell):
 # --- sequences -------------------------------------------------------------------------------------------------------
 
 
-class _Recurrent(Module):
+class _Recurrent(_Gated):
     """Layers of cells over (length, n, features), or (n, length, features) with ``batch_first``; without n for one sequence."""
 
-    gates = 1
     mode_matters = True  # dropout between the layers
 
     def __init__(
@@ -139,8 +159,11 @@ class _Recurrent(Module):
         bidirectional: bool = False,
         *,
         generator: Generator | None = None,
+        device: Any = None,
+        dtype: Any = None,
     ):
         super().__init__()
+        self.to(device=device, dtype=dtype)
         if input_size < 1 or hidden_size < 1 or num_layers < 1:
             raise ShapeError(f"{type(self).__name__} needs positive sizes, got {input_size}, {hidden_size} and {num_layers}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
@@ -149,7 +172,8 @@ class _Recurrent(Module):
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else hidden_size * len(self.directions)
             for direction in self.directions:
-                _add_weights(self, inputs, hidden_size, self.gates, bias, f"_l{layer}{direction}", generator)
+                _add_weights(self, inputs, hidden_size, self.gates, bias, f"_l{layer}{direction}")
+        init.start(self, generator)
 
     def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
         raise TypeError(f"{type(self).__name__} has no step")

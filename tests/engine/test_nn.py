@@ -9,6 +9,7 @@ import pytest
 
 import rl_lab as rl
 from tests.checks import assert_close
+from tests.engine.modules import MODULES
 
 nn = rl.nn
 
@@ -501,3 +502,50 @@ def test_large_convolutions_in_parts(batch):
     assert_close(b.grad, g.sum((0, 2, 3)))
     back = np.lib.stride_tricks.sliding_window_view(np.pad(g, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
     assert_close(x.grad, np.einsum("nfhwij,fcij->nchw", back, weight[:, :, ::-1, ::-1], optimize=True))
+
+
+STARTING = [
+    "Linear",
+    "Bilinear",
+    "Conv2d",
+    "ConvTranspose2d",
+    "LayerNorm",
+    "GroupNorm",
+    "BatchNorm1d",
+    "RNNCell",
+    "GRU",
+    "LSTM",
+]
+
+
+@pytest.mark.parametrize("name", STARTING)
+def test_reset_parameters_starts_a_layer_again(name):
+    rl.manual_seed(3)
+    first = MODULES[name][0](rl.nn)
+    fresh = {key: value.clone() for key, value in first.state_dict().items()}
+    with rl.no_grad():
+        for value in first.state_dict().values():
+            value.fill_(7)
+    rl.manual_seed(3)
+    first.reset_parameters()
+    for key, value in first.state_dict().items():
+        assert rl.equal(value, fresh[key]), key
+
+
+def test_a_subclass_may_start_its_parameters_without_a_generator():
+    class Zero(rl.nn.Linear):
+        def reset_parameters(self):
+            rl.nn.init.zeros_(self.weight)
+            rl.nn.init.ones_(self.bias)
+
+    assert Zero(2, 3).weight.sum() == 0.0
+    assert Zero(2, 3).bias.sum() == 3.0
+
+
+def test_layers_take_the_cpu_and_floats_only():
+    rl.nn.Linear(2, 3, device="cpu", dtype=rl.float32)
+    rl.nn.LayerNorm(3, device=rl.device("cpu"))
+    with pytest.raises(rl.errors.DeviceError, match="'cuda' is not available"):
+        rl.nn.Linear(2, 3, device="cuda")
+    with pytest.raises(rl.errors.DtypeError, match="Linear cannot be made"):
+        rl.nn.Linear(2, 3, dtype=rl.int64)

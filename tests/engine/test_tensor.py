@@ -110,3 +110,21 @@ def test_operators_on_bits():
     ]
     with pytest.raises(TypeError, match="bitwise_and takes bool or int64"):
         rl.tensor([1.0]) & rl.tensor([1.0])
+
+
+def test_what_is_assigned_may_have_leading_ones():
+    x = rl.zeros(3, 2)
+    x[0] = rl.tensor([[[1.0, 2.0]]])
+    x[rl.tensor([1, 2])] = rl.ones(1, 2, 2)
+    assert x.tolist() == [[1.0, 2.0], [1.0, 1.0], [1.0, 1.0]]
+    with pytest.raises(rl.errors.ShapeError, match=r"\[2, 2\]"):
+        x[0] = rl.ones(2, 2)
+
+
+def test_a_bool_tensor_is_written_at_indices():
+    x = rl.zeros(4, dtype=rl.bool)
+    x[rl.tensor([1, -1])] = True
+    assert x.tolist() == [False, True, False, True]
+    x[rl.tensor([1, 2])] = rl.tensor([False, True])
+    assert x.tolist() == [False, False, True, True]
+    assert x.dtype is rl.bool

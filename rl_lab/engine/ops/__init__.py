@@ -1,7 +1,8 @@
 """The operations by family, and the Tensor that has them all as methods."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops.arrangement import ArrangementMethods
 from rl_lab.engine.ops.conversion import ConversionMethods
 from rl_lab.engine.ops.creation import CreationMethods, FloatTensor
@@ -33,6 +34,14 @@ class Tensor(
 
     def __new__(cls, *data: Any) -> "Tensor":
         return FloatTensor(*data)
+
+    if not TYPE_CHECKING:  # a type checker would take every name for known
+
+        def __getattr__(self, name: str) -> Any:
+            return _not_covered(name)
+
+
+_not_covered = not_covered("rl_lab.Tensor", dict.fromkeys(dir(Tensor)))
 
 
 set_concrete_class(Tensor)

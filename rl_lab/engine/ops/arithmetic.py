@@ -282,6 +282,16 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> "Tensor":
     return clamp_between(x, -math.inf if min is None else min, math.inf if max is None else max)
 
 
+def clamp_min(x: Any, min: Any) -> "Tensor":
+    """`clamp` from below only."""
+    return clamp(x, min, None)
+
+
+def clamp_max(x: Any, max: Any) -> "Tensor":
+    """`clamp` from above only."""
+    return clamp(x, None, max)
+
+
 # --- choice ----------------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
-from rl_lab.engine.errors import DtypeError, RecordingError
+from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.kernels import indexing as kernels
 from rl_lab.engine.launch import recorder, user_line
 from rl_lab.engine.ops.creation import tensor
@@ -177,6 +177,12 @@ def _with_rows_rule(g, node):
     return to_x, to_values
 
 
+def _without_leading_ones(value: Any, dimensions: int) -> Any:
+    """Values to assign may have more dimensions than there is room for, as long as the first are 1: PyTorch allows it here only."""
+    extra = value.dim() - dimensions
+    return value.reshape(value.shape[extra:]) if extra > 0 and all(size == 1 for size in value.shape[:extra]) else value
+
+
 def setitem(x: Any, key: Any, value: Any) -> None:
     """x[key] = value, in place; the value is a number or broadcasts to x[key]."""
     value = operand(value, x) if not isinstance(value, (list, np.ndarray)) else tensor(value)
@@ -185,17 +191,17 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         return
     target, tensors = _view_part(x, key)
     if not tensors:
-        copy_(target, value)
+        copy_(target, _without_leading_ones(value, target.dim()))
         return
-    if x.dtype is bool_:
-        raise DtypeError("writing to a bool tensor with an index tensor is not supported: use where()")
 
     def compute(old: Any) -> Any:
-        rows, positions, shape, (place,) = _flat_rows(old, tensors)
+        counted = old.to(int64) if old.dtype is bool_ else old  # rows are put as floats or as integers
+        rows, positions, shape, (place,) = _flat_rows(counted, tensors)
         full = (*rows.shape[:place], *shape, *rows.shape[place + 1 :])
         flat = (*rows.shape[:place], positions.numel(), *rows.shape[place + 1 :])
-        result = _with_rows(rows, place, positions, value.to(x.dtype).expand(full).reshape(flat))
-        return _unflat_rows(result, old, tensors)
+        put = _without_leading_ones(value.to(x.dtype).to(counted.dtype), len(full))
+        result = _with_rows(rows, place, positions, put.expand(full).reshape(flat))
+        return _unflat_rows(result, counted, tensors).to(x.dtype)
 
     write_in_place(target, compute, None, (value,))
 

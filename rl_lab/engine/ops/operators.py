@@ -15,6 +15,8 @@ from rl_lab.engine.ops.arithmetic import (
     addcmul,
     atan2,
     clamp,
+    clamp_max,
+    clamp_min,
     div,
     floor_divide,
     fmod,
@@ -256,17 +258,13 @@ class ElementwiseMethods:
     floor_, ceil_, round_, trunc_, frac_ = map(_in_place, (floor, ceil, round, trunc, frac))
     clip_ = clamp_
 
-    def clamp_min(self, min: Any) -> "Tensor":
-        return clamp(self, min=min)
+    clamp_min, clamp_max = _method(clamp_min), _method(clamp_max)
 
     def clamp_min_(self, min: Any) -> "Tensor":
         return self.clamp_(min=min)
 
     def clamp_max_(self, max: Any) -> "Tensor":
         return self.clamp_(max=max)
-
-    def clamp_max(self, max: Any) -> "Tensor":
-        return clamp(self, max=max)
 
     def fill_(self, value: float) -> "Tensor":
         """Every element becomes ``value``."""

@@ -1,0 +1,32 @@
+"""The table of what is covered says what is there."""
+
+import pytest
+
+import rl_lab as rl
+from tests import coverage
+
+
+def test_the_table_is_up_to_date():
+    assert coverage.readme() == coverage.README.read_text(encoding="utf-8"), "run python -m tests.coverage"
+
+
+@pytest.mark.parametrize(
+    ("ask", "name"),
+    [
+        (lambda: rl.svd, "torch.svd"),
+        (lambda: rl.ones(2).svd(), "torch.Tensor.svd"),
+        (lambda: rl.nn.Transformer, "torch.nn.Transformer"),
+        (lambda: rl.nn.functional.grid_sample, "torch.nn.functional.grid_sample"),
+        (lambda: rl.optim.LBFGS, "torch.optim.LBFGS"),
+        (lambda: rl.distributions.Dirichlet, "torch.distributions.Dirichlet"),
+        (lambda: rl.cuda.Stream, "torch.cuda.Stream"),
+    ],
+)
+def test_what_is_not_covered_says_so_by_name(ask, name):
+    with pytest.raises(AttributeError, match=rf"does not cover {name} \(rl_lab/README.md lists"):
+        ask()
+
+
+def test_a_near_name_is_offered():
+    with pytest.raises(AttributeError, match="the nearest name is 'LayerNorm'"):
+        _ = rl.nn.LayerNorms
