@@ -12,6 +12,7 @@ probes.register()
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="run slow learning tests at full length")
+    parser.addoption("--programs", type=int, default=2000, help="random programs that are compared with PyTorch")
 
 
 @pytest.fixture

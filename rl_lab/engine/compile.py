@@ -98,7 +98,7 @@ class Compiled:
             self._entries.clear()
             self._structure = structure.version
         tensors: list[Any] = []
-        if len(arguments) == 1 and type(x := arguments[0]) is Tensor and not x.needs_grad:
+        if len(arguments) == 1 and type(x := arguments[0]) is Tensor and not x.requires_grad:
             tensors.append(x)  # the commonest call, a policy's, without the general walk
             key: Any = (tape.modes.grad, (x.shape, x.strides, x.dtype))
         else:
@@ -139,7 +139,7 @@ class Compiled:
 def _signature(argument: Any, tensors: list[Any]) -> Any:
     """What distinguishes an argument's program from others; tensors in it are appended to ``tensors``, without gaps."""
     if isinstance(argument, TensorCore):
-        if argument.needs_grad and tape.modes.grad:
+        if argument.requires_grad and tape.modes.grad:
             raise RecordingError(
                 f"an argument of a compiled function requires grad, at {user_line()}: run backward inside the function, or detach it"
             )

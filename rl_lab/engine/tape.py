@@ -95,6 +95,11 @@ class Node:
         return f"<{self.name} node>"
 
 
+def _edge_of_view(x: Any) -> Any:
+    node = x.grad_node()  # first: it looks at the base
+    return (node or x) if x.needs_grad else None
+
+
 def attach(value: Any, rule: Rule, inputs: tuple, saved: tuple = (), context: Any = None) -> Any:
     """Put ``value`` on the tape as computed from ``inputs``, if recording is on and one of them needs a gradient; return it.
 
@@ -103,11 +108,11 @@ def attach(value: Any, rule: Rule, inputs: tuple, saved: tuple = (), context: An
     """
     if modes.grad:
         for x in inputs:
-            if x.needs_grad:
+            if x.needs_grad or (x.base is not None and x.requires_grad):  # a view's flag is as old as its last look at its base
                 break
         else:
             return value
-        edges = tuple([((x.node if x.base is None else x.grad_node()) or x) if x.needs_grad else None for x in inputs])
+        edges = tuple([(x.node or x if x.needs_grad else None) if x.base is None else _edge_of_view(x) for x in inputs])
         own = -1
         for i, x in enumerate(saved):
             if x is value:

@@ -71,11 +71,13 @@ class TensorCore:
         base = self.base
         if base is not None and base.epoch != self.epoch:
             self.epoch = base.epoch
+            retained = None if self.node is None else self.node.take_retained()
             self.node = None
             self.needs_grad = False
             if base.needs_grad:
                 with tape.enable_grad():
                     tape.attach(self, _region_rule, (base,), context=(base.shape, region_of(self)))
+                self.node.retained = retained  # type: ignore[attr-defined]
         return self.node
 
     def with_node(self, node: tape.Node | None) -> "Tensor":
@@ -126,7 +128,8 @@ class TensorCore:
 
     @property
     def requires_grad(self) -> bool:
-        self.grad_node()
+        if self.base is not None:
+            self.grad_node()
         return self.needs_grad
 
     @requires_grad.setter
@@ -184,7 +187,8 @@ class TensorCore:
             def keep(gradient):
                 tensor = reference()
                 if tensor is not None:
-                    tensor._grad = gradient if tensor._grad is None else tensor._grad + gradient
+                    # a copy: the gradient itself may be somebody's result of autograd.grad
+                    tensor._grad = gradient.clone() if tensor._grad is None else tensor._grad + gradient
 
             node.retained = keep
 

@@ -746,3 +746,79 @@ def test_50_losses_honour_the_incoming_gradient():
     (F.cross_entropy(x, rl.tensor([0, 2])) * -2).backward()
     close(x.grad.sum(1), [0.0, 0.0])
     close(x.grad[0, 0], 2 * (1 - math.exp(-2.4076059644443806)) / 2)
+
+
+def test_a_view_made_before_its_base_joined_the_tape_is_on_it_afterwards():
+    base, x = rl.tensor([2.0]), rl.tensor([3.0], requires_grad=True)
+    part = base.view(1)
+    part.log()  # a look at the part while it was off the tape
+    base.mul_(x)
+    for use in (lambda v: v.exp(), lambda v: v * v, lambda v: v[rl.tensor([0])], lambda v: v.view(1, 1) @ v.view(1, 1)):
+        assert use(part).requires_grad
+    (part * part).sum().backward()
+    assert x.grad.tolist() == [24.0]  # (2 x)^2
+
+
+def test_an_expanded_view_of_a_written_base_adds_up():
+    x = rl.tensor([1.0, 2.0], requires_grad=True)
+    base = x * 3
+    rows = base.expand(4, 2)
+    base.neg_()
+    rows.sum().backward()
+    assert x.grad.tolist() == [-12.0, -12.0]
+
+
+def test_a_retained_gradient_of_a_view_follows_a_write():
+    x = rl.ones(3, requires_grad=True)
+    part = (x * 2)[:2]
+    part.retain_grad()
+    part[0] = 5.0
+    part.sum().backward()
+    assert part.grad.tolist() == [1.0, 1.0]
+    assert x.grad.tolist() == [0.0, 2.0, 0.0]
+
+
+def test_a_retained_gradient_is_nobody_elses_memory():
+    x = rl.ones(2, requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    (given,) = rl.autograd.grad((y * 3).sum(), [y])
+    given.zero_()
+    assert y.grad.tolist() == [3.0, 3.0]
+
+
+def test_a_second_backward_through_a_write_into_a_view_is_refused():
+    x, y = rl.tensor(1.0, requires_grad=True), rl.zeros(3)
+    y[0] = x
+    y.sum().backward()
+    with pytest.raises(rl.errors.StateError, match="second time"):
+        y.sum().backward()
+
+
+def test_nan_in_maximum_and_max():
+    nan = float("nan")
+    a, b = rl.tensor([nan, 1.0, 2.0], requires_grad=True), rl.tensor([1.0, nan, 2.0], requires_grad=True)
+    rl.maximum(a, b).sum().backward()
+    assert a.grad.tolist() == b.grad.tolist() == [1.0, 1.0, 0.5]
+    x = rl.tensor([nan, 1.0, nan], requires_grad=True)
+    x.max().backward()
+    assert x.grad.tolist() == [0.5, 0.0, 0.5]
+    z = rl.tensor([nan, 0.2], requires_grad=True)
+    z.clamp(0, 1).sum().backward()
+    assert z.grad.tolist() == [0.0, 1.0]
+
+
+def test_products_of_nothing_and_interpolation_twice():
+    x = rl.zeros(0, 3, requires_grad=True)
+    x.prod(1).sum().backward()
+    assert x.grad.shape == (0, 3)
+    a, b = rl.ones(2, requires_grad=True), rl.zeros(2, requires_grad=True)
+    y = a.lerp(b, 0.25)
+    y.sum().backward()
+    y.sum().backward()  # nothing was saved
+    assert (a.grad.tolist(), b.grad.tolist()) == ([1.5, 1.5], [0.5, 0.5])
+
+
+def test_tanh_reaches_one():
+    x = rl.tensor([9.2, 12.0, 1e30, -9.2, -12.0, -1e30])
+    assert x.tanh().tolist() == [1.0, 1.0, 1.0, -1.0, -1.0, -1.0]

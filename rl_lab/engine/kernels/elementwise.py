@@ -127,8 +127,8 @@ sub = _binary("sub", "a - b")
 mul = _binary("mul", "a * b")
 div = _binary("div", "a / b")
 power = _binary("power", "a ** b")
-maximum = _binary("maximum", "a if a > b or a != a else b")
-minimum = _binary("minimum", "a if a < b or a != a else b")
+maximum = _binary("maximum", "a if a >= b or a != a else b")
+minimum = _binary("minimum", "a if a <= b or a != a else b")
 remainder = _binary("remainder", "remainder32(a, b)")
 fmod = _binary("fmod", "np.fmod(a, b)")
 atan2 = _binary("atan2", "np.arctan2(a, b)")
@@ -164,9 +164,7 @@ leaky_relu_backward = _elementwise("leaky_relu_backward", "g if s > F(0) else g 
 clamp = _elementwise(
     "clamp", "(high if x > high else x) if not x < low else (low if low < high else high)", Out, x=In, low=In, high=In
 )
-clamp_backward = _elementwise(
-    "clamp_backward", "g if (s >= low and s <= high) or s != s else F(0)", Out, g=In, s=In, low=In, high=In
-)
+clamp_backward = _elementwise("clamp_backward", "g if s >= low and s <= high else F(0)", Out, g=In, s=In, low=In, high=In)
 where = _elementwise("where", "a if c else b", Out, c=InBool, a=In, b=In)
 keep_where = _elementwise("keep_where", "g if c else F(0)", Out, g=In, c=InBool)
 keep_where_not = _elementwise("keep_where_not", "F(0) if c else g", Out, g=In, c=InBool)

@@ -38,6 +38,8 @@ class Tensor(
     if not TYPE_CHECKING:  # a type checker would take every name for known
 
         def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # what Python and its tools ask for
+                raise AttributeError(f"'Tensor' object has no attribute {name!r}")
             return _not_covered(name)
 
 

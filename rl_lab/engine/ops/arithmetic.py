@@ -13,7 +13,7 @@ from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, logical_and, logical
 from rl_lab.engine.ops.elementwise import absolute, clamp_between, floor, log, softplus_plain, square, trunc
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, fit, operand, promote
 from rl_lab.engine.primitive import Primitive
-from rl_lab.engine.tape import attach, modes
+from rl_lab.engine.tape import attach, modes, no_grad
 from rl_lab.engine.tensor import TensorCore
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def mul(a: Any, b: Any) -> "Tensor":
     if a.dtype is not float32:
         return _integer(kernels.mul_int, a, b) if a.dtype is int64 else logical_and(a, b)
     out = binary(kernels.mul, a, b)
-    if modes.grad and (a.needs_grad or b.needs_grad):
-        saved = (a if b.needs_grad else None, b if a.needs_grad else None)
+    if modes.grad and (a.requires_grad or b.requires_grad):
+        saved = (a if b.requires_grad else None, b if a.requires_grad else None)
         attach(out, _mul_rule, (a, b), saved, (a.shape, b.shape))
     return out
 
@@ -93,8 +93,8 @@ def div(a: Any, b: Any, *, rounding_mode: str | None = None) -> "Tensor":
     a, b = promote(a, b)
     a, b = as_float(a), as_float(b)
     out = binary(kernels.div, a, b)
-    if modes.grad and (a.needs_grad or b.needs_grad):
-        attach(out, _div_rule, (a, b), (a if b.needs_grad else None, b), (a.shape, b.shape))
+    if modes.grad and (a.requires_grad or b.requires_grad):
+        attach(out, _div_rule, (a, b), (a if b.requires_grad else None, b), (a.shape, b.shape))
     return out
 
 
@@ -120,8 +120,8 @@ def power(a: Any, b: Any) -> "Tensor":
     if a.dtype is not float32:
         return _integer(kernels.power_int, a.to(int64), b.to(int64))
     out = binary(kernels.power, a, b)
-    if modes.grad and (a.needs_grad or b.needs_grad):
-        attach(out, _power_rule, (a, b), (a, b, out if b.needs_grad else None), (a.shape, b.shape))
+    if modes.grad and (a.requires_grad or b.requires_grad):
+        attach(out, _power_rule, (a, b), (a, b, out if b.requires_grad else None), (a.shape, b.shape))
     return out
 
 
@@ -130,11 +130,10 @@ def _tied(winner: Callable) -> Callable:
         a, b = node.saved
         shape_a, shape_b = node.context
         half = where(eq(a, b), constant(0.5), constant(1.0)) * g
-        from_a = logical_or(winner(a, b), isnan(a))
-        zero = constant(0.0)
+        zero = constant(0.0)  # of the one that loses; with NaN in either there is no loser, and both get g, as in PyTorch
         return (
-            fit(where(logical_or(from_a, eq(a, b)), half, zero), shape_a) if node.wants(0) else None,
-            fit(where(from_a, zero, half), shape_b) if node.wants(1) else None,
+            fit(where(winner(b, a), zero, half), shape_a) if node.wants(0) else None,
+            fit(where(winner(a, b), zero, half), shape_b) if node.wants(1) else None,
         )
 
     return rule
@@ -144,7 +143,7 @@ _maximum_rule, _minimum_rule = _tied(lambda a, b: gt(a, b)), _tied(lambda a, b: 
 
 
 def maximum(a: Any, b: Any) -> "Tensor":
-    """The larger of two; NaN wins, and a tie splits the gradient evenly."""
+    """The larger of two; NaN wins; a tie splits the gradient evenly."""
     a, b = promote(a, b)
     if a.dtype is not float32:
         return _integer(kernels.maximum_int, a.to(int64), b.to(int64)).to(a.dtype)
@@ -187,7 +186,7 @@ def remainder(a: Any, b: Any) -> "Tensor":
     if a.dtype is not float32:
         _no_zero(divisor, "remainder")
         return _integer(kernels.remainder_int, a.to(int64), b.to(int64))
-    saved = (a if b.needs_grad else None, b if b.needs_grad else None)
+    saved = (a if b.requires_grad else None, b if b.requires_grad else None)
     return attach(binary(kernels.remainder, a, b), _remainder_rule, (a, b), saved, (a.shape, b.shape))
 
 
@@ -204,7 +203,7 @@ def fmod(a: Any, b: Any) -> "Tensor":
     if a.dtype is not float32:
         _no_zero(divisor, "fmod")
         return _integer(kernels.fmod_int, a.to(int64), b.to(int64))
-    saved = (a if b.needs_grad else None, b if b.needs_grad else None)
+    saved = (a if b.requires_grad else None, b if b.requires_grad else None)
     return attach(binary(kernels.fmod, a, b), _fmod_rule, (a, b), saved, (a.shape, b.shape))
 
 
@@ -264,9 +263,22 @@ def _integer(kernel: Primitive, a: Any, b: Any) -> "Tensor":
     return binary(kernel, a, b, int64)
 
 
+def _lerp_rule(g, node):
+    weight, shape_start, shape_end = node.context
+    return (
+        fit(g * (1.0 - weight), shape_start) if node.wants(0) else None,
+        fit(g * weight, shape_end) if node.wants(1) else None,
+    )
+
+
 def lerp(start: Any, end: Any, weight: Any) -> "Tensor":
-    """start + weight * (end - start)."""
-    return start + (end - start) * weight
+    """start + weight * (end - start), with a number or a tensor as weight."""
+    if isinstance(weight, TensorCore):
+        return start + (end - start) * weight
+    start, end = promote(start, end)
+    with no_grad():
+        out = start + (end - start) * weight
+    return attach(out, _lerp_rule, (start, end), (), (weight, start.shape, end.shape))
 
 
 def clamp(x: Any, min: Any = None, max: Any = None) -> "Tensor":

@@ -98,7 +98,7 @@ def _contiguous(*tensors: Any) -> tuple:
 def _convolve(x: Any, weight: Any, bias: Any, plan: _Plan) -> Any:
     dense_x, dense_weight, dense_bias = _contiguous(x, weight, bias)
     inputs = (x, weight) if bias is None else (x, weight, bias)
-    saved = (x if weight.needs_grad else None, weight if x.needs_grad else None)
+    saved = (x if weight.requires_grad else None, weight if x.requires_grad else None)
     return attach(_forward(dense_x, dense_weight, dense_bias, plan), _convolution_rule, inputs, saved, plan)
 
 

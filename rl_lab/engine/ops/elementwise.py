@@ -50,7 +50,7 @@ class Unary:
                 return elementwise(self.integer, (x,), int64)
             x = x.to(float32)
         y = unary(self.kernel, x)
-        if modes.grad and x.needs_grad:
+        if modes.grad and x.requires_grad:
             attach(y, self.rule, (x,), (x,) if self.saves == "x" else (y,) if self.saves == "y" else ())
         return y
 

@@ -34,6 +34,7 @@ def contiguous(x: Any) -> "Tensor":
 def _written_rule(g, node):
     """Gradient of a base of which one region was overwritten: none for the old content there, all of it for the new."""
     region, value_shape = node.context
+    _ = node.saved  # nothing, but freed by a backward: a second one through a write into a view is an error in PyTorch
     old = new = None
     if node.wants(0):
         old = g.without_region(region)
@@ -61,7 +62,7 @@ def copy_(target: Any, source: Any, from_target: bool = False, overlap: bool = F
         if root is target and from_target:
             edges = (None, edges[1])
         retained = None if root.node is None else root.node.take_retained()
-        root.node = tape.Node(_written_rule, edges, (), (region, source.shape), root.shape)
+        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (region, source.shape), root.shape)
         root.node.retained = retained
         root.needs_grad = True
         root.epoch += 1
@@ -91,6 +92,10 @@ def _embed_rule(g, node):
 
 def embed(g: Any, shape: Shape, where: tuple[Shape, Shape, int]) -> "Tensor":
     """Zeros of ``shape`` with ``g`` at a region: the gradient of taking that region."""
+    sizes, strides, offset = where
+    if 0 in strides:  # an expanded view's: repetitions add up
+        sizes = tuple([1 if stride == 0 else size for size, stride in zip(sizes, strides, strict=True)])
+        g, where = g.sum_to_size(sizes), (sizes, tuple([stride or 1 for stride in strides]), offset)
     out = empty(shape)
     with tape.no_grad():
         out.zero_()

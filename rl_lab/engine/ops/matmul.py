@@ -113,7 +113,7 @@ def _matmul_rule(g, node):
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    saved = (a if b.needs_grad else None, b if a.needs_grad else None) if tape.modes.grad else ()
+    saved = (a if b.requires_grad else None, b if a.requires_grad else None) if tape.modes.grad else ()
     return attach(_product(a, b), _matmul_rule, (a, b), saved, (a.shape, b.shape))
 
 
@@ -173,7 +173,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> "Tensor":
         elementwise_into(add_into, out, bias)
     if not tape.modes.grad:
         return out
-    saved = (x if weight.needs_grad else None, weight)
+    saved = (x if weight.requires_grad else None, weight)
     return attach(out, _linear_rule, (x, weight) if bias is None else (x, weight, bias), saved, bias is not None)
 
 

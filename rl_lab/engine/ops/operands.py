@@ -231,9 +231,9 @@ def differentiate(function: Callable, inputs: Sequence[Any], g: Any) -> list[Any
             tape.attach(view(x, x.shape, x.strides, x.offset), same_rule, (x,)) if x is not None else None for x in inputs
         ]
         value = function(*places)
-        wanted = [x for x in places if x is not None and x.needs_grad]
+        wanted = [x for x in places if x is not None and x.requires_grad]
         found = iter(gradients_of(value, wanted, g, True, True, True))
-    return [next(found) if x is not None and x.needs_grad else None for x in places]
+    return [next(found) if x is not None and x.requires_grad else None for x in places]
 
 
 # --- copies ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import reduction as kernels
 from rl_lab.engine.launch import launch
+from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.operands import as_float, constant, differentiate, normal_dim
 from rl_lab.engine.tape import attach, modes
@@ -164,13 +165,13 @@ def prod(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
 
 def _prod_rule(g, node):
     (x,), dims = node.saved, node.context
+    if not x.numel():
+        return x * 0.0
     # the product of the others, from the left and from the right: right also where an element is 0
     order = (*[d for d in range(x.dim()) if d not in dims], *dims)
     moved = x.permute(order)
     rows = moved.reshape((*moved.shape[: x.dim() - len(dims)], -1))
     places = rows.shape[-1]
-    if not places:
-        return x * 0.0
     before, others = [rows.narrow(-1, 0, 1) * 0.0 + 1.0], []
     for k in range(places - 1):
         before.append(before[-1] * rows.narrow(-1, k, 1))
@@ -273,14 +274,23 @@ def _squeezed(x: Any, dim: int, keepdim: bool) -> Any:
 
 def _tied_rule(g, node):
     x, y = node.saved
-    dims = node.context
+    dims, to_nan = node.context
     shape = _kept(x.shape, dims)
-    chosen = x.eq(y.reshape(shape)).float()
+    chosen = x.eq(y.reshape(shape))
+    if to_nan:
+        chosen = chosen.logical_or(isnan(x).logical_and(isnan(y)))
+        return constant(0.0).where(chosen.logical_not(), g / sum(chosen.float()))
+    chosen = chosen.float()
     return g.reshape(shape) * (chosen / sum(chosen, dims, keepdim=True) if dims else chosen)
 
 
 def amax(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     """The largest value; ties share the gradient evenly."""
+    return _largest(x, dim, keepdim)
+
+
+def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
+    """`amax`; with ``to_nan`` the gradient of a largest value that is NaN goes to the NaNs, as in PyTorch's max and min of all."""
     dims = normal_dims(dim, x.dim())
     source, n, r, m = _blocks(x if x.dtype is not bool_ else x.to(int64), dims)
     if r == 0:
@@ -288,7 +298,7 @@ def amax(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     out = empty(_result_shape(x.shape, dims, keepdim), source.dtype)
     index = empty(out.shape, int64)
     launch(kernels.max_over if source.dtype is float32 else kernels.max_over_int, (out, index, source), (n, r, m))
-    return attach(out, _tied_rule, (x,), (x, out), context=dims) if x.dtype is float32 else out.to(x.dtype)
+    return attach(out, _tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
 
 
 def amin(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
@@ -313,13 +323,13 @@ class Extremes(tuple):
 def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Without ``dim`` the largest of all; with a tensor the elementwise maximum; else (values, indices of the first largest)."""
     if dim is None:
-        return amax(x)
+        return _largest(x, None, False, to_nan=True)
     if not isinstance(dim, int):
         return x.maximum(dim)
     values, index = _extreme(x, dim, "max")
-    if x.needs_grad and modes.grad and x.dim():
+    if x.requires_grad and modes.grad and x.dim():
         values = x.gather(dim, index)
-    elif x.needs_grad and modes.grad:
+    elif x.requires_grad and modes.grad:
         values = x * 1.0
     return Extremes((_squeezed(values, dim, keepdim), _squeezed(index, dim, keepdim)))
 
@@ -327,11 +337,13 @@ def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """As `max`, for the smallest."""
     if dim is None:
-        return amin(x)
+        return -_largest(-x, None, False, to_nan=True)
     if not isinstance(dim, int):
         return x.minimum(dim)
-    values, indices = max(-x, dim, keepdim)
-    return Extremes((-values, indices))
+    with tape.no_grad():
+        _, index = _extreme(-x, dim, "min")
+    values = x.gather(dim, index) if x.dim() else x * 1.0
+    return Extremes((_squeezed(values, dim, keepdim), _squeezed(index, dim, keepdim)))
 
 
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
