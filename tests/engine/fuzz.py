@@ -67,7 +67,8 @@ def root_of(x: Any) -> Any:
 
 
 def has_views(m: Any, x: Any) -> bool:
-    return any(base_of(y) is x for y in m.views)
+    """Whether another register lies in the same memory, or this one is a view itself."""
+    return any(y is x or root_of(y) is root_of(x) for y in m.views)
 
 
 class Machine:
@@ -388,6 +389,7 @@ def write(m: Machine, s: Step, name: str) -> None:
     y = m.fitting(x, s.b, lambda y: broadcasts(y, part) and y.dim() <= part.dim() and not larger(y, part))
     if y is not None:
         m.describe(f"{{}}: {name} {{}}", x, y)
+        m.overlaps |= root_of(y) is root_of(x)
         x[key] = y
 
 
@@ -412,7 +414,9 @@ def backward(m: Machine, s: Step, name: str) -> None:
 @step(0.6, "grad", "grad and graph")
 def grad(m: Machine, s: Step, name: str) -> Any:
     x = m.fitting(None, s.a, lambda y: y.requires_grad)
-    target = m.fitting(None, s.b, lambda y: y.requires_grad)
+    target = m.fitting(
+        None, s.b, lambda y: y.requires_grad and all(y is not view for view in m.views)
+    )  # a view may be out of date
     if x is None:
         return None
     m.describe(f"{{}}: {name} with respect to {{}}", x, target)
@@ -540,6 +544,7 @@ ERRORS = (RuntimeError, IndexError, TypeError, ValueError)
 EXPLAINED = {
     "refer to a single memory location": "rl_lab copies first when source and target of a write overlap",
     "refers to a single memory location": "rl_lab writes into expanded tensors whose elements do not overlap",
+    "leaf variable has been moved into the graph interior": "PyTorch refuses a gradient for what was a leaf and then written to",
     "ZeroTensors are immutable": "PyTorch adds to zeros that have no memory",
     "has been detached in-place": "rl_lab keeps what it saved when a value is detached in place",
     "Can't detach views in-place": "rl_lab detaches a view in place",
@@ -699,8 +704,10 @@ def agree(exact: np.ndarray, nearby: list[np.ndarray], actual: np.ndarray) -> bo
     distance = max(np.abs(exact[finite] - array[finite]).max(initial=0.0) for array in nearby)
     if distance > UNDECIDED * scale or scale > 1e30:
         return None
-    if actual.shape != exact.shape or not np.array_equal(exact[~finite], actual[~finite], equal_nan=True):
+    if actual.shape != exact.shape or np.isfinite(actual[~finite]).any():
         return False
+    if not np.array_equal(exact[~finite], actual[~finite], equal_nan=True):
+        return None  # which of two zeros a maximum is, nobody says; infinities have its sign, and their sums are NaN or not
     return bool(np.abs(actual[finite] - exact[finite]).max(initial=0.0) <= TOLERANCE * scale + AMPLIFIED * distance)
 
 
