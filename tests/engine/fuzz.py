@@ -419,6 +419,8 @@ def grad(m: Machine, s: Step, name: str) -> Any:
     )  # a view may be out of date
     if x is None:
         return None
+    if target is None:
+        return None
     m.describe(f"{{}}: {name} with respect to {{}}", x, target)
     try:
         graph = name == "grad and graph"
@@ -620,6 +622,10 @@ def compare(program: Sequence[Step]) -> Comparison:
         result = judge(exact, [expected], actual)
         if result.difference and (expected[0].overlaps or actual[0].overlaps):
             return Comparison(None, explained="rl_lab copies first when source and target of a write overlap")
+        if result.difference and "nan" in result.difference and any(s.kind == "prod" for s in program):
+            return Comparison(
+                None, explained="PyTorch divides the product by an element that is NaN, rl_lab multiplies the others"
+            )
         if result.difference and writes_through_data(program):
             return Comparison(
                 None, explained="a write through .data is unseen, and gradients use what was saved, or what is there"

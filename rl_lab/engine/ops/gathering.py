@@ -103,7 +103,7 @@ def _take_add_rule(g, node):
 
 def check_index(index: Any, name: str) -> None:
     if index.dtype is not int64:
-        raise IndexError(f"{name} expects an int64 index, got {index.dtype.name}")
+        raise DtypeError(f"{name} expects an int64 index, got {index.dtype.name}")
 
 
 def index_select(x: Any, dim: int, index: Any) -> "Tensor":
