@@ -61,14 +61,14 @@ def base_of(x: Any) -> Any:
     return x.base if isinstance(x, rl.Tensor) else x._base
 
 
-def root_of(x: Any) -> Any:
-    base = base_of(x)
-    return x if base is None else base
+def memory_of(x: Any) -> int:
+    """The same for all tensors in one memory, detached or not."""
+    return x.storage.address if isinstance(x, rl.Tensor) else x.untyped_storage().data_ptr()
 
 
 def has_views(m: Any, x: Any) -> bool:
     """Whether another register lies in the same memory, or this one is a view itself."""
-    return any(y is x or root_of(y) is root_of(x) for y in m.views)
+    return any(y is x or memory_of(y) == memory_of(x) for y in m.views)
 
 
 class Machine:
@@ -338,7 +338,7 @@ def binary_in_place(m: Machine, s: Step, name: str) -> None:
     grows = s.c % 16 == 15
     y = m.fitting(x, s.b, lambda y: broadcasts(x, y) and (grows or (y.dim() <= x.dim() and not larger(y, x))))
     m.describe(f"{{}}.{name}({{}})", x, y)
-    m.overlaps |= y is not x and root_of(y) is root_of(x)
+    m.overlaps |= y is not x and memory_of(y) == memory_of(x)
     getattr(x, name)(y)
 
 
@@ -389,7 +389,7 @@ def write(m: Machine, s: Step, name: str) -> None:
     y = m.fitting(x, s.b, lambda y: broadcasts(y, part) and y.dim() <= part.dim() and not larger(y, part))
     if y is not None:
         m.describe(f"{{}}: {name} {{}}", x, y)
-        m.overlaps |= root_of(y) is root_of(x)
+        m.overlaps |= memory_of(y) == memory_of(x)
         x[key] = y
 
 
