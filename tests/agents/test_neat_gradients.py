@@ -38,6 +38,15 @@ def networks_for(space, inputs=4, recurrent=False, activation="steepened_sigmoid
 X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 
 
+def columns(chosen, space):
+    """The number chosen in each group of outputs, from 0."""
+    return [chosen - space.start] if isinstance(space, Discrete) else list(chosen.T)
+
+
+def groups(outputs, space):
+    return [outputs] if isinstance(space, Discrete) else np.split(outputs, np.cumsum(space.nvec)[:-1], 1)
+
+
 @pytest.mark.parametrize("space", [Discrete(3, start=2), MultiDiscrete([2, 3]), Box(-2.0, 3.0, (2,), np.float32)])
 @pytest.mark.parametrize("activation", ["steepened_sigmoid", "tanh", "sin"])
 def test_an_actor_acts_as_the_network_it_was_made_of(space, activation):
@@ -49,7 +58,11 @@ def test_an_actor_acts_as_the_network_it_was_made_of(space, activation):
         if isinstance(space, Box):
             np.testing.assert_allclose(np.clip(actor, -2.0, 3.0), actions(outputs), rtol=1e-4, atol=1e-4)
         else:
-            np.testing.assert_array_equal(actions(actor), actions(outputs))
+            for mine, theirs, values in zip(
+                *(columns(part, space) for part in (actions(actor), actions(outputs))), groups(outputs, space), strict=True
+            ):
+                rows = np.arange(len(values))
+                assert (values[rows, mine] >= values[rows, theirs]).all()  # where outputs saturate, several are the largest
             assert len(set(actions(outputs).ravel().tolist())) > 1 or i
 
 
