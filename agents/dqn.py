@@ -18,8 +18,9 @@ from rl_lab.collect import Collector, Moment
 from rl_lab.data import Batch, PrioritizedReplayBuffer, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
+from rl_lab.experiment.faults import Fault
 from rl_lab.nn import Linear, NoisyLinear
-from rl_lab.nn.networks import ACTIVATIONS, Dueling, copy_of, layer_sizes, make_network, mlp
+from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp
 from rl_lab.policies import LinearSchedule, as_space, epsilon_greedy, greedy, masked, single_spaces
 
 
@@ -29,7 +30,9 @@ class DQNConfig:
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
     network: str = setting(
-        "mlp:64,64", "the Q-network: mlp: and hidden sizes, or cnn: channels : hidden sizes", check=layer_sizes
+        "mlp:64,64",
+        "the Q-network: mlp: and hidden sizes, or cnn: channels : hidden sizes, or a run of NEAT",
+        check=check_network,
     )
     activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
@@ -107,6 +110,8 @@ class DQN:
                 layer.generator = self.exploration
             return layer
 
+        if evolved_path(c.network) is not None and (c.dueling or c.noisy):
+            raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
         network = make_network(self.shape, c.network, actions, c.activation, generator=stream, linear=linear)
         if not c.dueling:
             return network

@@ -12,7 +12,7 @@ from rl_lab.collect import Collector, Moment
 from rl_lab.data import RewardScale, RunningMoments, generalized_advantages
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
+from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.policies import ActionHead, as_space, single_spaces
 
@@ -22,7 +22,11 @@ class PPOConfig:
     """Hyperparameters of PPO."""
 
     total_timesteps: int = setting(100_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:64,64", "of actor and critic, one each: mlp: or cnn: and sizes", check=layer_sizes)
+    network: str = setting(
+        "mlp:64,64",
+        "of actor and critic, mlp: or cnn: sizes; or a run of NEAT, for the actor",
+        check=check_network,
+    )
     activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
     learning_rate: float = setting(3e-4, "Adam's step size", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
@@ -72,7 +76,7 @@ class PPO:
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
         self.actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
-        self.critic = make_network(shape, c.network, 1, c.activation, output_gain=1.0, **options)
+        self.critic = make_network(shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
         self.parameters = [*self.actor_parameters, *self.critic.parameters()]
         self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)

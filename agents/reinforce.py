@@ -15,7 +15,7 @@ import rl_lab as rl
 from rl_lab.collect import Collector, Moment
 from rl_lab.data import RunningMoments, discounted_returns
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
+from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.policies import ActionHead, as_space, single_spaces
 
@@ -25,7 +25,11 @@ class REINFORCEConfig:
     """Hyperparameters of REINFORCE."""
 
     total_timesteps: int = setting(200_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:64", "of the policy, and of the baseline: mlp: or cnn: and sizes", check=layer_sizes)
+    network: str = setting(
+        "mlp:64",
+        "of policy and baseline: mlp: or cnn: sizes; or a run of NEAT, for the policy",
+        check=check_network,
+    )
     activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
     baseline: bool = setting(True, "subtract a learned value from the returns")
     learning_rate: float = setting(3e-3, "Adam's step size", above=0)
@@ -57,7 +61,7 @@ class REINFORCE:
         self.head = ActionHead(self.space, c.log_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
         self.actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
-        self.value = make_network(shape, c.network, 1, c.activation, **options) if c.baseline else None
+        self.value = make_network(shape, sizes_beside(c.network), 1, c.activation, **options) if c.baseline else None
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
         self.optimizer = rl.optim.Adam(self.actor_parameters, lr=c.learning_rate)
         self.value_optimizer = rl.optim.Adam(self.value.parameters(), lr=c.learning_rate) if self.value is not None else None

@@ -30,6 +30,7 @@ from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
 from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.progress import Progress, make_progress
 from rl_lab.experiment.run import Run
+from rl_lab.nn.graph_files import save_graph
 
 LAST, BEST = "last", "best"
 """Names of checkpoints: the state at the end, and the one that did best in a short evaluation."""
@@ -261,6 +262,7 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
             if options.checkpoint_frequency and now >= next_checkpoint + options.checkpoint_frequency:
                 run.save(agent.state_dict())
                 _log_pictures(agent, logger)
+                _save_networks(agent, run)
                 next_checkpoint = now
         if agent.timesteps > first:
             logger.record({**means.take(), "charts/SPS": rate}, now)
@@ -268,6 +270,7 @@ def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., 
             short.evaluate()
         run.save(agent.state_dict())
         _log_pictures(agent, logger)
+        _save_networks(agent, run)
         return stop.code
 
 
@@ -275,6 +278,13 @@ def _log_pictures(agent: Any, logger: Logger) -> None:
     """What an agent has to show, if it has: its ``pictures()`` are images by tag."""
     if hasattr(agent, "pictures"):
         logger.images(agent.pictures(), agent.timesteps)
+
+
+def _save_networks(agent: Any, run: Run) -> None:
+    """Networks that are to be read by people and by other agents: an agent's ``saved_networks()`` by name, if it has any."""
+    if hasattr(agent, "saved_networks"):
+        for name, network in agent.saved_networks().items():
+            save_graph(network, run.path / name)
 
 
 def restore(path: Path) -> tuple[Any, Plan]:

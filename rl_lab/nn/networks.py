@@ -1,16 +1,22 @@
-"""Networks by description: ``mlp:64,64`` is a perceptron with two hidden layers of 64, ``cnn:16,32:128`` two convolutions and one layer."""
+"""Networks by description: ``mlp:64,64`` is a perceptron with two hidden layers of 64, ``cnn:16,32:128`` two convolutions and one layer.
+
+Some agents take the path of an evolved network, too: a file that `nn.graph_files.save_graph` wrote, or a run of NEAT.
+"""
 
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.errors import GraphError, ShapeError
 from rl_lab.engine.random import Generator
 from rl_lab.nn import init
 from rl_lab.nn.activation import ReLU, Sigmoid, SiLU, Tanh
 from rl_lab.nn.containers import Sequential
 from rl_lab.nn.convolution import Conv2d
+from rl_lab.nn.graph import GraphNetwork
+from rl_lab.nn.graph_files import load_graph
 from rl_lab.nn.layers import Flatten, Linear
 from rl_lab.nn.module import Module
 
@@ -43,6 +49,47 @@ def _numbers(text: str, description: str) -> tuple[int, ...]:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"a network is described as mlp:64,64 or cnn:16,32:128 with positive sizes, not {description!r}")
     return tuple(map(int, parts))
+
+
+ACTOR = "actor"
+"""Name of the network in a run of NEAT that gradient agents go on from."""
+
+
+def evolved_path(description: str) -> Path | None:
+    """The evolved network that a description names, without suffix: a file, or a run directory's `ACTOR`. None if it is no path."""
+    if description.partition(":")[0] in ("mlp", "cnn"):
+        return None
+    path = Path(description)
+    if path.is_dir():
+        path = path / ACTOR
+    elif path.suffix in (".json", ".safetensors"):
+        path = path.with_suffix("")
+    return path if path.with_name(path.name + ".json").is_file() else None
+
+
+def check_network(description: str) -> None:
+    """ValueError if a description is neither of sizes nor the path of an evolved network."""
+    if evolved_path(description) is not None:
+        return
+    if description.partition(":")[0] not in ("mlp", "cnn") and (Path(description).exists() or "/" in description):
+        raise ValueError(f"{description!r} holds no evolved network: it has no {ACTOR}.json, as a run of NEAT has, and is none")
+    layer_sizes(description)
+
+
+def sizes_beside(description: str) -> str:
+    """For a network without a counterpart in evolution, such as a critic: the same sizes, or ``mlp:64,64`` beside an evolved one."""
+    return description if evolved_path(description) is None else "mlp:64,64"
+
+
+def _evolved(path: Path, inputs: int, outputs: int) -> GraphNetwork:
+    network = load_graph(path)
+    if network.recurrent:
+        raise GraphError(f"{path} is recurrent, and only feed-forward networks can be trained so")
+    if (len(network.inputs), len(network.outputs)) != (inputs, outputs):
+        raise GraphError(
+            f"{path} has {len(network.inputs)} inputs and {len(network.outputs)} outputs, {inputs} and {outputs} are needed"
+        )
+    return network
 
 
 def mlp(
@@ -80,10 +127,16 @@ def make_network(
     """The network of a description from observations (batch, *observation_shape) to (batch, outputs).
 
     Convolutions are 3x3 with stride 1, need observations of shape (channels, height, width), and are followed by the hidden layers;
-    a perceptron sees any observation flattened. ``options`` are those of `mlp`.
+    a perceptron sees any observation flattened. ``options`` are those of `mlp`. An evolved network is taken as it is, weights and all.
+    GraphError if it is recurrent or has other inputs or outputs.
     """
+    network, path = Sequential(), evolved_path(description)
+    if path is not None:
+        if len(observation_shape) != 1:
+            network.append(Flatten())
+        network.append(_evolved(path, math.prod(observation_shape), outputs))
+        return network
     channels, hidden = layer_sizes(description)
-    network = Sequential()
     if channels:
         if len(observation_shape) != 3 or min(observation_shape[1:]) <= 2 * len(channels):
             raise ShapeError(
