@@ -63,6 +63,9 @@ def base_of(x: Any) -> Any:
 
 def memory_of(x: Any) -> int:
     """The same for all tensors in one memory, detached or not."""
+    if not x.numel():  # PyTorch has no memory for nothing
+        base = base_of(x)
+        return -id(x if base is None else base)
     return x.storage.address if isinstance(x, rl.Tensor) else x.untyped_storage().data_ptr()
 
 
