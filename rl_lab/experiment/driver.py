@@ -30,6 +30,7 @@ from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
 from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.progress import Progress, make_progress
 from rl_lab.experiment.run import Run
+from rl_lab.experiment.starting import from_saved_run, take_over
 from rl_lab.nn.graph_files import save_graph
 
 LAST, BEST = "last", "best"
@@ -42,6 +43,7 @@ class Options:
 
     agent: str = setting("", "the algorithm")
     env: str = setting("", "a registered Gymnasium environment")
+    start_from: str = setting("", "a run of the same agent whose networks to begin with; --network RUN is the same")
     seed: int = setting(1, "of all randomness in the run", least=0)
     num_envs: int = setting(1, "environments stepped together", least=1)
     backend: str = setting(
@@ -89,6 +91,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
     find_environment(env)
     preset = preset_for(agent_class, given["agent"], env)
     given = {**given, "env": env}
+    given = from_saved_run(given)
     values = {**preset, **given}
     own = {field.name for field in fields(Options)}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
@@ -208,6 +211,8 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             raise Fault(f"not enough memory for these settings: {error}") from None
         except (ValueError, ShapeError) as error:
             raise Fault(str(error)) from error
+        if options.start_from:
+            take_over(agent, Path(options.start_from))
         run = Run.create(Path(options.run_dir), run_config(plan))
         logger = Logger(run.path)
         try:
@@ -292,7 +297,8 @@ def restore(path: Path) -> tuple[Any, Plan]:
     run = Run.open(path)
     state = run.load(BEST if run.holds(BEST) else LAST)
     content = dict(run.config)
-    content.pop("versions", None)
+    for fact in ("versions", "start_from"):
+        content.pop(fact, None)
     hyperparameters = content.pop("hyperparameters", {})
     plan = make_plan({**content, **hyperparameters})
     envs = make_environments(plan.setup, plan.options.num_envs)

@@ -13,7 +13,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+import rl_lab as rl
 from rl_lab import evaluate, train
+from rl_lab.experiment.driver import restore
 
 SHORT = ["--total-timesteps", "600", "--learning-starts", "100", "--eval-episodes", "5", "--network", "mlp:16"]
 
@@ -195,3 +197,23 @@ def test_a_signal_saves_what_was_learned(workplace, number, code):
     assert "what was learned is saved" in out
     assert "Traceback" not in err
     assert evaluate.main([str(only_run()), "--episodes", "2"]) == 0
+
+
+def test_a_run_starts_from_the_networks_of_another(workplace, capsys):
+    run_train(*SHORT)
+    first = only_run()
+    options = ["--learning-starts", "100", "--eval-episodes", "5", "--network", str(first), "--run-dir", "second"]
+    # so few steps that nothing is learned: what is there comes from the first
+    assert run_train(*options, "--total-timesteps", "50", "--seed", "7") == 0
+    (second,) = Path("second").glob("*/*/*")
+    then, now = (restore(run)[0] for run in (first, second))
+    for name, value in then.q_network.state_dict().items():
+        assert rl.equal(now.q_network.state_dict()[name], value)
+    assert now.timesteps < 100
+    assert "mlp:16" in (second / "config.toml").read_text()
+    capsys.readouterr()
+    assert train.main(["--agent", "ppo", "--env", "CartPole-v1", "--network", str(first)]) == 2
+    assert "is a run of dqn, and ppo cannot start from its networks" in capsys.readouterr().err
+    assert train.main(["--agent", "dqn", "--env", "Acrobot-v1", "--network", str(first), "--run-dir", "third"]) == 2
+    assert "do not fit here" in capsys.readouterr().err
+    assert not Path("third").exists()
