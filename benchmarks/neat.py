@@ -1,8 +1,10 @@
-"""NEAT on XOR: generations, evaluations and complexity over seeds, and the time of a generation, against neat-python.
+"""NEAT over seeds: XOR, two poles, CartPole, and evolution with gradients.
 
-``python -m benchmarks.neat [--seeds 100] [--rounds 5]``. The task, its fitness and when it is solved are those of Stanley and Miikkulainen
-2002, section 4.1; the paper reports 32 generations, 4,755 evaluations, 2.35 hidden nodes and 7.48 connections over 100 runs. neat-python
-gets the same population size, fitness, number of generations and rates of mutation, and takes turns with rl_lab.
+``python -m benchmarks.neat [--parts xor,poles,hidden,cartpole,gradients] [--seeds N] [--rounds 5]`` prints the tables of the parts, all by
+default; XOR takes 100 seeds, two poles with velocities 50, the others 20. XOR's task, its fitness and when it is solved are those of
+Stanley and Miikkulainen 2002, section 4.1; the paper reports 32 generations, 4,755 evaluations, 2.35 hidden nodes and 7.48 connections
+over 100 runs. neat-python gets the same population size, fitness, number of generations and rates of mutation, and takes turns with
+rl_lab.
 """
 
 import argparse
@@ -16,9 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from agents import neat
+from benchmarks import neat_control, neat_gradients, neat_poles
 
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 Y = np.array([0, 1, 1, 0])
+PARTS = {"xor": 100, "poles": 50, "hidden": 20, "cartpole": 20, "gradients": 20}
 TIMED = 30  # generations in a round
 
 
@@ -146,9 +150,7 @@ def measure(rounds: int) -> None:
     """Milliseconds a generation of the first generations, by rounds in turns."""
     runs = {"rl_lab": lambda seed: neat.evolve(fitness, 2, 1, seed=seed, generations=TIMED)}
     with tempfile.TemporaryDirectory() as folder:
-        if importlib.util.find_spec("neat") is None:
-            print('neat-python is not installed: pip install -e ".[bench]"', file=sys.stderr)
-        else:
+        if importlib.util.find_spec("neat") is not None:
             runs["neat-python"] = lambda seed: theirs(seed, Path(folder))
         times: dict[str, list[float]] = {name: [] for name in runs}
         for run in runs.values():
@@ -165,12 +167,28 @@ def measure(rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS), help="which tables, joined by commas")
+    parser.add_argument("--seeds", type=int, default=0, help="instead of each part's own number")
+    parser.add_argument("--rounds", type=int, default=5, help="of timing")
     arguments = parser.parse_args()
-    learn(arguments.seeds)
-    measure(arguments.rounds)
+    peer = importlib.util.find_spec("neat") is not None
+    if not peer:
+        print('neat-python is not installed: pip install -e ".[bench]"', file=sys.stderr)
+    for part in arguments.parts.split(","):
+        if part not in PARTS:
+            parser.error(f"there is no part {part!r}: choose among {', '.join(PARTS)}")
+        seeds = arguments.seeds or PARTS[part]
+        if part == "xor":
+            learn(seeds)
+            measure(arguments.rounds)
+        elif part == "cartpole":
+            neat_control.learned(seeds)
+            neat_control.measure(arguments.rounds, CONFIG if peer else None)
+        elif part == "gradients":
+            neat_gradients.compare(seeds)
+        else:
+            neat_poles.table(seeds, velocities=part == "poles")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""NEAT on CartPole-v1: what evolved networks reach, and the time of a network and an environment step, against neat-python."""
+
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+from agents.neat import Evolution, NEATConfig
+from rl_lab.experiment.driver import make_plan, train
+from rl_lab.experiment.environments import make_environments
+from rl_lab.population import Actions, PopulationCollector
+
+GENERATIONS = 5
+
+
+class Silent:
+    """No progress on the terminal."""
+
+    def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def learned(seeds: int) -> None:
+    """The shipped preset, greedily over 100 episodes."""
+    rows = []
+    for seed in range(1, seeds + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            plan = make_plan({"agent": "neat", "env": "CartPole-v1", "seed": str(seed), "run_dir": folder})
+            result = train(plan, progress=Silent())
+        assert result.evaluation is not None
+        rows.append((result.evaluation.return_mean, result.timesteps, result.seconds))
+    returns, steps, seconds = np.array(rows).T
+    print("\n| CartPole-v1, seeds | greedy return, mean (worst) | environment steps | seconds |\n|---|---|---|---|")
+    print(f"| {seeds} | {returns.mean():.1f} ({returns.min():.1f}) | {np.median(steps):,.0f} | {np.median(seconds):.1f} |")
+
+
+def ours(seed: int) -> tuple[float, int]:
+    """Seconds and steps of `GENERATIONS` generations of episodes."""
+    envs = make_environments("CartPole-v1", 64)
+    actions = Actions(envs.single_action_space, "steepened_sigmoid")
+    collector = PopulationCollector(envs, actions)  # type: ignore[arg-type]
+    evolution = Evolution(4, 2, NEATConfig(), seed)
+    seconds = steps = 0.0
+    for generation in range(GENERATIONS):
+        networks = evolution.networks()
+        begin = time.perf_counter()
+        seeds = np.full((len(networks), 1), generation)
+        played = collector.play(networks.structures, networks.numbers, np.arange(len(networks)), seeds)
+        seconds += time.perf_counter() - begin
+        steps += played.lengths.sum()
+        evolution.advance(played.returns)
+    return seconds, int(steps)
+
+
+def theirs(seed: int, config_file: Path) -> tuple[float, int]:
+    """The same with neat-python and Gymnasium's environment."""
+    import neat as peer
+
+    config = peer.Config(
+        peer.DefaultGenome, peer.DefaultReproduction, peer.DefaultSpeciesSet, peer.DefaultStagnation, str(config_file)
+    )
+    random.seed(seed)
+    env = gym.make("CartPole-v1")
+    seconds, steps = 0.0, 0
+
+    def evaluate(genomes, config):
+        nonlocal seconds, steps
+        networks = [(genome, peer.nn.FeedForwardNetwork.create(genome, config)) for _, genome in genomes]
+        begin = time.perf_counter()
+        for genome, network in networks:
+            observation, _ = env.reset(seed=seed)
+            genome.fitness, over = 0.0, False
+            while not over:
+                outputs = network.activate(observation)
+                observation, reward, terminated, truncated, _ = env.step(int(outputs[1] > outputs[0]))
+                genome.fitness += float(reward)
+                over = terminated or truncated
+                steps += 1
+        seconds += time.perf_counter() - begin
+
+    peer.Population(config).run(evaluate, GENERATIONS)
+    return seconds, steps
+
+
+def measure(rounds: int, config: str | None) -> None:
+    """Microseconds of a network and an environment step, by rounds in turns; ``config`` is neat-python's, None to leave it out."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {"rl_lab": ours}
+        if config is not None:
+            path = Path(folder) / "neat.cfg"
+            path.write_text(config.replace("num_inputs = 2", "num_inputs = 4").replace("num_outputs = 1", "num_outputs = 2"))
+            runs["neat-python and Gymnasium"] = lambda seed: theirs(seed, path)
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        ours(0)
+        for seed in range(1, rounds + 1):
+            for name, run in runs.items():
+                seconds, steps = run(seed)
+                times[name].append(seconds / steps * 1e6)
+    print("\n| CartPole-v1 | microseconds a network and environment step | as many times rl_lab |\n|---|---|---|")
+    for name, taken in times.items():
+        ratio = statistics.median(t / o for t, o in zip(taken, times["rl_lab"], strict=True))
+        print(f"| {name} | {statistics.median(taken):.3f} | {ratio:.0f} |")
