@@ -161,6 +161,18 @@ def soft_margin_loss(input: Any, target: Any, *, reduction: str = "mean") -> "Te
     return _reduce(softplus_plain(-target * input), reduction)
 
 
+def hinge_loss(input: Any, target: Any, margin: float = 1.0, *, reduction: str = "mean") -> "Tensor":
+    """max(0, margin - target * input) for targets of 1 and -1, as of a support vector machine (Cortes and Vapnik 1995)."""
+    _same_shape("hinge_loss", input, target)
+    return _reduce((margin - target * input).clamp(min=0.0), reduction)
+
+
+def perceptron_loss(input: Any, target: Any, *, reduction: str = "mean") -> "Tensor":
+    """max(0, -target * input) for targets of 1 and -1 (Rosenblatt 1958): `hinge_loss` without a margin."""
+    _same_shape("perceptron_loss", input, target)
+    return _reduce((-target * input).clamp(min=0.0), reduction)
+
+
 def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, *, reduction: str = "mean") -> "Tensor":
     """The input where the target is 1, max(0, margin - input) where it is -1."""
     positive = where(target != 1, constant(0.0), input)
@@ -301,6 +313,24 @@ class PoissonNLLLoss(_Loss):
 
     def __init__(self, log_input: bool = True, full: bool = False, *, eps: float = 1e-8, reduction: str = "mean"):
         super().__init__(log_input=log_input, full=full, eps=eps, reduction=reduction)
+
+
+class HingeLoss(_Loss):
+    """`hinge_loss`."""
+
+    function = staticmethod(hinge_loss)
+
+    def __init__(self, margin: float = 1.0, *, reduction: str = "mean"):
+        super().__init__(reduction=reduction, margin=margin)
+
+
+class PerceptronLoss(_Loss):
+    """`perceptron_loss`."""
+
+    function = staticmethod(perceptron_loss)
+
+    def __init__(self, *, reduction: str = "mean"):
+        super().__init__(reduction=reduction)
 
 
 class SoftMarginLoss(_Loss):

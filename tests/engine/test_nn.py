@@ -549,3 +549,15 @@ def test_layers_take_the_cpu_and_floats_only():
         rl.nn.Linear(2, 3, device="cuda")
     with pytest.raises(rl.errors.DtypeError, match="Linear cannot be made"):
         rl.nn.Linear(2, 3, dtype=rl.int64)
+
+
+def test_hinge_and_perceptron_losses():
+    x, y = rl.tensor([2.0, 0.5, -1.0, 0.0], requires_grad=True), rl.tensor([1.0, 1.0, 1.0, -1.0])
+    functional = rl.nn.functional
+    assert functional.hinge_loss(x, y, reduction="none").tolist() == [0.0, 0.5, 2.0, 1.0]
+    assert functional.perceptron_loss(x, y, reduction="none").tolist() == [0.0, 0.0, 1.0, 0.0]
+    assert rl.nn.HingeLoss(margin=3.0)(x, y).item() == (1.0 + 2.5 + 4.0 + 3.0) / 4
+    rl.nn.PerceptronLoss(reduction="sum")(x, y).backward()
+    assert x.grad.tolist()[:3] == [0.0, 0.0, -1.0]
+    with pytest.raises(rl.errors.ShapeError, match="hinge_loss"):
+        functional.hinge_loss(x, y[:2])
