@@ -111,6 +111,32 @@ def _matrix(buffer, start, n, m):
     return lambda buffer, start, n, m: buffer[start : start + n * m].reshape((n, m))
 
 
+@intrinsic
+def _number(_, pointer):
+    def build(context, builder, signature, args):
+        return builder.ptrtoint(args[0], ir.IntType(64))
+
+    return types.int64(pointer), build
+
+
+def address_of(buffer, start, count):
+    """The address of a kernel's buffer from element ``start`` on, where ``count`` elements are used. Works inside kernels only."""
+    raise TypeError("address_of() works inside kernels")
+
+
+@overload(address_of, inline="always")
+def _address_of(buffer, start, count):
+    if isinstance(buffer, types.CPointer):
+        return lambda buffer, start, count: _number(_advance(buffer, start))  # type: ignore[call-arg]
+
+    def checked(buffer, start, count):
+        if start < 0 or start + count > buffer.size:
+            raise IndexError("a kernel would leave its buffer")
+        return buffer.ctypes.data + start * buffer.itemsize
+
+    return checked
+
+
 # --- the cache -------------------------------------------------------------------------------------------------------
 
 

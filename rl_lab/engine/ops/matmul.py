@@ -9,6 +9,8 @@ from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as kernels
 from rl_lab.engine.kernels.elementwise import add_into
+from rl_lab.engine.kernels.matmul import A_TRANSPOSED, B_TRANSPOSED, PLAIN, takes_tiles
+from rl_lab.engine.kernels.tiles import WIDTH
 from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.operands import broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import attach
@@ -47,7 +49,7 @@ def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
 def _product(a: Any, b: Any) -> Any:
     """The product of tensors of at least two dimensions, off the tape."""
     if a.strides is None and b.strides is None and len(a.shape) == 2 and len(b.shape) == 2 and a.shape[1]:
-        return _multiply(kernels.matmul, a, b, a.shape[0], a.shape[1], b.shape[1])
+        return _multiply(PLAIN, a, b, a.shape[0], a.shape[1], b.shape[1])
     n, k, m = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = broadcast_shape(a.shape[:-2], b.shape[:-2]) if len(a.shape) > 2 or len(b.shape) > 2 else ()
     out = empty((*batch, n, m))
@@ -59,38 +61,57 @@ def _product(a: Any, b: Any) -> Any:
     if a_transposed and b_transposed:
         with tape.no_grad():
             a, a_transposed = a.contiguous(), False
-    kernel = kernels.matmul_tn if a_transposed else kernels.matmul_nt if b_transposed else kernels.matmul
+    layout = A_TRANSPOSED if a_transposed else B_TRANSPOSED if b_transposed else PLAIN
     if not batch:
-        return _multiply(kernel, a, b, n, k, m)
-    launch(kernel, (out, a, b), (math.prod(batch), n, k, m, a_step, b_step))
+        return _multiply(layout, a, b, n, k, m)
+    _launch(layout, out, a, b, math.prod(batch), n, k, m, a_step, b_step)
     return out
 
 
+def _launch(
+    layout: int, out: Any, a: Any, b: Any, batch: int, n: int, k: int, m: int, a_step: int = 0, b_step: int = 0
+) -> None:
+    if not takes_tiles(layout, n, k, m):
+        launch(kernels.blas, (out, a, b), (batch, n, k, m, a_step, b_step, layout))
+        return
+    distances = (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m)
+    launch(kernels.multiply, (out, a, b), (batch, n, k, m, a_step, b_step, *distances, layout))
+
+
 def blocks_of(n: int, k: int, m: int) -> int:
-    """Into how many parts a product is cut: by its size alone, because a part can differ in the last bit from the whole."""
+    """Into how many parts a product is cut: by its size alone, because BLAS computes a part otherwise than the whole."""
     size = n * k * m
     return 1 if size < TWO_BLOCKS else 2 if size < FOUR_BLOCKS else 4
 
 
-def _multiply(kernel: Any, a: Any, b: Any, n: int, k: int, m: int) -> Any:
-    """The product of two matrices whose memory lies as the kernel reads it; large ones in parts for several cores."""
+def _cuts(size: int, blocks: int, unit: int) -> list[tuple[int, int]]:
+    """Ranges of about equal length that begin at multiples of ``unit``."""
+    ends = [min(size, -(-t * size // (blocks * unit)) * unit) for t in range(blocks + 1)]
+    return [(low, high) for low, high in zip(ends, ends[1:], strict=False) if low < high]
+
+
+def _multiply(layout: int, a: Any, b: Any, n: int, k: int, m: int) -> Any:
+    """The product of two matrices whose memory lies as the layout says; large ones in parts for several cores."""
     out = empty((n, m))
     blocks = blocks_of(n, k, m)
-    if blocks == 1:
-        launch(kernel, (out, a, b), (1, n, k, m, 0, 0))
+    by_tiles = takes_tiles(layout, n, k, m)
+    if blocks == 1 or (layout == A_TRANSPOSED and not by_tiles):
+        _launch(layout, out, a, b, 1, n, k, m)
         return out
-    along_sum = kernel is kernels.matmul_tn  # whose columns are no contiguous part of a
-    cuts = [t * (k if along_sum else n) // blocks for t in range(blocks + 1)]
-    sums = [out] + [empty((n, m)) for _ in range(blocks - 1)] if along_sum else []
+    lda, ldb = n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m
     parts: list[Any] = []
-    for t, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
-        if along_sum:
-            parts.append(((sums[t], a, b), (0, low * n, low * m), (1, n, high - low, m, 0, 0)))
-        else:
-            parts.append(((out, a, b), (low * m, low * k, 0), (1, high - low, k, m, 0, 0)))
-    launch_parts(kernel, parts, n * k * m // PRODUCTS_A_CYCLE)
-    for part in sums[1:]:
-        elementwise_into(add_into, out, part)
+    if not by_tiles:
+        for low, high in _cuts(n, blocks, 1):
+            parts.append(((out, a, b), (low * m, low * k, 0), (1, high - low, k, m, 0, 0, layout)))
+    elif m >= 64 and (m > n or layout == B_TRANSPOSED):  # a transposed b is copied, so each part copies its own
+        for low, high in _cuts(m, blocks, WIDTH):
+            start = low * k if layout == B_TRANSPOSED else low
+            parts.append(((out, a, b), (low, 0, start), (1, n, k, high - low, 0, 0, lda, ldb, m, layout)))
+    else:
+        for low, high in _cuts(n, blocks, 4):
+            start = low if layout == A_TRANSPOSED else low * k
+            parts.append(((out, a, b), (low * m, start, 0), (1, high - low, k, m, 0, 0, lda, ldb, m, layout)))
+    launch_parts(kernels.multiply if by_tiles else kernels.blas, parts, n * k * m // PRODUCTS_A_CYCLE)
     return out
 
 
@@ -101,12 +122,12 @@ def _matmul_rule(g, node):
     plain = not tape.modes.grad and g.strides is None and len(shape_a) == 2 and len(shape_b) == 2 and 0 not in g.shape
     if node.wants(0):
         if plain and b.strides is None:
-            to_a = _multiply(kernels.matmul_nt, g, b, g.shape[0], g.shape[1], shape_a[1])
+            to_a = _multiply(B_TRANSPOSED, g, b, g.shape[0], g.shape[1], shape_a[1])
         else:
             to_a = fit(_matmul(g, b.transpose(-2, -1)), shape_a)
     if node.wants(1):
         if plain and a.strides is None:
-            to_b = _multiply(kernels.matmul_tn, a, g, shape_b[0], g.shape[0], g.shape[1])
+            to_b = _multiply(A_TRANSPOSED, a, g, shape_b[0], g.shape[0], g.shape[1])
         else:
             to_b = fit(_matmul(a.transpose(-2, -1), g), shape_b)
     return to_a, to_b
@@ -144,7 +165,7 @@ def _linear_rule(g, node):
     if node.wants(1):
         rows, inputs = (g, x) if len(x.shape) == 2 else (g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]))
         if not tape.modes.grad and rows.strides is None and inputs.strides is None and rows.shape[0]:
-            to_weight = _multiply(kernels.matmul_tn, rows, inputs, weight.shape[0], rows.shape[0], weight.shape[1])
+            to_weight = _multiply(A_TRANSPOSED, rows, inputs, weight.shape[0], rows.shape[0], weight.shape[1])
         else:
             to_weight = _matmul(rows.transpose(0, 1), inputs)
     if has_bias and node.wants(2):
@@ -166,7 +187,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> "Tensor":
     with tape.no_grad():
         rows = x if x.strides is None else x.contiguous()
     features, inputs = weight.shape
-    out = _multiply(kernels.matmul_nt, rows, weight, math.prod(x.shape[:-1]), inputs, features)
+    out = _multiply(B_TRANSPOSED, rows, weight, math.prod(x.shape[:-1]), inputs, features)
     if len(x.shape) > 2:
         out.shape = (*x.shape[:-1], features)
     if bias is not None:
