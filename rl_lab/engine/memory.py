@@ -8,8 +8,28 @@ import numpy as np
 ALIGNMENT = 64
 KEEP_PER_SIZE = 32 * 2**20  # bytes of free blocks of each size kept for eager code; the rest goes back to the operating system
 
-Pool = dict[int, list["Block"]]
-"""Free blocks by size."""
+
+class Pool(dict[int, list["Block"]]):
+    """Free blocks by size, and those of a recording that rest for one launch more.
+
+    They rest so that what a launch writes is not what the launch before it read: passes can then make one launch of two.
+    """
+
+    __slots__ = ("resting",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resting: list[Block] = []
+
+    def rested(self) -> None:
+        """Let the resting blocks be used again."""
+        for block in self.resting:
+            self.setdefault(block.size, []).append(block)
+        self.resting.clear()
+
+    def clear(self) -> None:
+        super().clear()
+        self.resting.clear()
 
 
 class Block:
@@ -25,7 +45,7 @@ class Block:
         self.size, self.pool = size, pool
 
 
-_common: Pool = {}
+_common = Pool()
 
 
 class _Private(threading.local):
@@ -113,10 +133,14 @@ class Storage:
     def __del__(self, _block=Block, _keep=KEEP_PER_SIZE, _common=_common):
         owner = self.owner
         if type(owner) is _block:
-            size, pool = owner.size, owner.pool
+            pool = owner.pool
+            if pool is not _common:
+                pool.resting.append(owner)
+                return
+            size = owner.size
             try:
                 blocks = pool[size]
             except KeyError:
                 blocks = pool[size] = []
-            if len(blocks) * size < _keep or pool is not _common:  # launches know a program's blocks
+            if len(blocks) * size < _keep:
                 blocks.append(owner)

@@ -13,7 +13,7 @@ from rl_lab.engine import machine
 from rl_lab.engine.launch import Part, parts_row, parts_table, user_line
 from rl_lab.engine.memory import Block, Pool, Storage
 from rl_lab.engine.ops.gathering import IndexStatus
-from rl_lab.engine.passes import cut_for_cores, fuse_bias_and_activation, overlap, remove_dead
+from rl_lab.engine.passes import cut_for_cores, finish_products, overlap, remove_dead
 from rl_lab.engine.primitive import ITEMSIZE, Primitive
 from rl_lab.engine.tensor import empty, new
 
@@ -69,7 +69,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.launches: list[Launch] = []
-        self.pool: Pool = {}
+        self.pool = Pool()
         self.outside: dict[int, Storage] = {}
         self.written: dict[int, Storage] = {}
         self.expected_grads: dict[int, tuple[Any, Any]] = {}
@@ -88,6 +88,7 @@ class Recorder:
                     self.written[id(storage)] = storage
 
     def record(self, primitive: Primitive, tensors: tuple, row: bytes) -> None:
+        self.pool.rested()
         self._note_outside(primitive, tensors)
         line = user_line()
         reached: tuple[Span, ...] = sum([self._tables.get(id(tensor.storage), ()) for tensor in tensors], ())
@@ -98,7 +99,8 @@ class Recorder:
         self.record(primitive, parts[0][0], rows[0])
         for tensors, _, _ in parts[1:]:
             self._note_outside(primitive, tensors)
-        extra = {id(t): t for tensors, _, _ in parts[1:] for t in tensors}
+        known = set(map(id, parts[0][0]))
+        extra = {id(t): t for tensors, _, _ in parts[1:] for t in tensors if id(t) not in known}
         whole = self.launches[-1]
         reached = sum([self._tables.get(id(t.storage), ()) for t in extra.values()], tuple(map(span_of, extra.values())))
         self.launches[-1] = replace(whole, parts=tuple(rows), cycles=cycles, reached=whole.reached + reached)
@@ -136,14 +138,15 @@ class Program:
     def __init__(self, recorder: Recorder, inputs: list[Any], outputs: list[Any]):
         self.inputs, self.outputs = inputs, outputs
         self._pool = recorder.pool
+        self._pool.rested()
         self._outside = list(recorder.outside.values())
         self._written = list(recorder.written.values())
         self._status = recorder.status
         self._expected_grads = list(recorder.expected_grads.values())
         self._final_grads = [(leaf, leaf._grad) for leaf in recorder.leaves.values()]
         forgotten = [(block.address, block.address + block.size) for blocks in self._pool.values() for block in blocks]
-        fused = fuse_bias_and_activation(remove_dead(recorder.launches, forgotten), forgotten)
-        self.launches = [cut_for_cores(launch) for launch in fused]
+        needed = remove_dead(recorder.launches, forgotten)
+        self.launches = [cut_for_cores(launch) for launch in finish_products(needed, forgotten)]
         self._build()
 
     def _build(self) -> None:
@@ -302,6 +305,7 @@ class Program:
     @property
     def bytes(self) -> int:
         """Memory that belongs to the program."""
+        self._pool.rested()
         storages = {id(t.storage): t.storage for t in (*self.inputs, *self.outputs)}
         free = sum(block.size for blocks in self._pool.values() for block in blocks)
         return free + sum(s.nbytes for s in storages.values())

@@ -138,9 +138,6 @@ add_into = _into("add_into", "a + b")
 sub_into = _into("sub_into", "a - b")
 mul_into = _into("mul_into", "a * b")
 div_into = _into("div_into", "a / b")
-# a bias and an activation in one pass, for recorded programs
-add_relu = _binary("add_relu", "relu32(a + b)")
-add_tanh = _binary("add_tanh", "tanh32(a + b)")
 
 absolute_backward = _backward("absolute_backward", "g * (F(s > F(0)) - F(s < F(0)))")
 tanh_backward = _backward("tanh_backward", "g * (F(1) - s * s)")

@@ -1,17 +1,24 @@
 """Matrix products, for a batch of matrices: most by tiles of our own, some shapes by BLAS. No operand is copied but a transposed b.
 
 Sizes: a is n x k, b is k x m, out is n x m; ``sa`` and ``sb`` are the distances between the batch's matrices (0 repeats one). The
-``layout`` says whose memory holds the transpose. Which kernel multiplies depends on the shape alone, see `takes_tiles`.
+``layout`` says whose memory holds the transpose, ``end`` what becomes of the sums with the help of ``extra`` before they leave the
+cache. Which kernel multiplies depends on the shape alone, see `takes_tiles`.
 """
 
 import numpy as np
 from numba import njit
 
+from rl_lab.engine.kernels.scalar import relu32, tanh32
 from rl_lab.engine.kernels.tiles import HEIGHTS, WIDTH, tile, transpose_block
 from rl_lab.engine.primitive import In, Int, Out, address_of, matrix, primitive
 
 PLAIN, B_TRANSPOSED, A_TRANSPOSED = 0, 1, 2
 """Layouts: a and b row by row; b's memory is m x k; a's memory is k x n."""
+
+NOTHING, ADD, ADD_RELU, ADD_TANH, RELU_BACKWARD, TANH_BACKWARD = range(6)
+"""Ends: extra is a row that is added, and an activation follows; or, shaped as out, the activation's output in a gradient."""
+END_CELL = 11
+"""Where the end stands in both kernels' rows."""
 
 
 def takes_tiles(layout: int, n: int, k: int, m: int) -> bool:
@@ -19,6 +26,9 @@ def takes_tiles(layout: int, n: int, k: int, m: int) -> bool:
     if m < 8 or n * (1 if layout == B_TRANSPOSED else 3) < 12:
         return False
     return layout == A_TRANSPOSED or (k < 1024 and k * m < 500_000)
+
+
+F = np.float32
 
 
 @njit(error_model="numpy")
@@ -39,8 +49,34 @@ def _transposed(b, start, k, m):
 
 
 @njit(error_model="numpy")
-def _tiles(a, b, out, n, k, m, row, step, ldb, ldc):
-    """The product of matrices at three addresses; a's rows are ``row`` numbers apart and its columns ``step``."""
+def _finish(out, first, extra, n, m, ldc, end):
+    """The end of n rows of m sums whose first is ``out[first]``."""
+    for o in range(first, first + n * ldc, ldc):
+        if end == ADD:
+            for j in range(m):
+                out[o + j] = out[o + j] + extra[j]
+        elif end == ADD_RELU:
+            for j in range(m):
+                out[o + j] = relu32(out[o + j] + extra[j])
+        elif end == ADD_TANH:
+            for j in range(m):
+                out[o + j] = tanh32(out[o + j] + extra[j])
+        elif end == RELU_BACKWARD:
+            for j in range(m):
+                s, g = extra[o + j], out[o + j]
+                out[o + j] = g if s > F(0) else (F(0) if s == s else g)
+        else:
+            for j in range(m):
+                s = extra[o + j]
+                out[o + j] = out[o + j] * (F(1) - s * s)
+
+
+@njit(error_model="numpy")
+def _tiles(a, b, out, n, k, m, row, step, ldb, ldc, result, first, extra, end):
+    """The product of matrices at three addresses; a's rows are ``row`` numbers apart and its columns ``step``.
+
+    ``out`` is the address of ``result[first]``.
+    """
     i, at = 0, 0
     while i < n:
         while HEIGHTS[at] > n - i:
@@ -51,29 +87,47 @@ def _tiles(a, b, out, n, k, m, row, step, ldb, ldc):
             width = 2 * WIDTH if m - j >= 2 * WIDTH else min(WIDTH, m - j)
             tile(a + 4 * i * row, b + 4 * j, out + 4 * (i * ldc + j), k, row, step, ldb, ldc, height, width)
             j += width
+        if end != NOTHING:
+            _finish(result, first + i * ldc, extra, height, m, ldc, end)
         i += height
 
 
 @primitive
 def multiply(
-    out: Out, a: In, b: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, sb: Int, lda: Int, ldb: Int, ldc: Int, layout: Int
+    out: Out,
+    a: In,
+    b: In,
+    extra: In,
+    batch: Int,
+    n: Int,
+    k: Int,
+    m: Int,
+    sa: Int,
+    sb: Int,
+    layout: Int,
+    end: Int,
+    lda: Int,
+    ldb: Int,
+    ldc: Int,
 ):
     """By tiles; lda, ldb and ldc are the distances between the rows as they lie in memory. A transposed b has no gaps."""
     for t in range(batch):
-        target = address_of(out, t * n * m, (n - 1) * ldc + m)
+        first = t * n * m
+        target = address_of(out, first, (n - 1) * ldc + m)
         if layout == A_TRANSPOSED:
             left, row, step = address_of(a, t * sa, (k - 1) * lda + n), 1, lda
         else:
             left, row, step = address_of(a, t * sa, (n - 1) * lda + k), lda, 1
         if layout == B_TRANSPOSED:
             copy = _transposed(b, t * sb, k, m)
-            _tiles(left, copy.ctypes.data, target, n, k, m, row, step, m, ldc)
+            _tiles(left, copy.ctypes.data, target, n, k, m, row, step, m, ldc, out, first, extra, end)
         else:
-            _tiles(left, address_of(b, t * sb, (k - 1) * ldb + m), target, n, k, m, row, step, ldb, ldc)
+            right = address_of(b, t * sb, (k - 1) * ldb + m)
+            _tiles(left, right, target, n, k, m, row, step, ldb, ldc, out, first, extra, end)
 
 
 @primitive(uses_blas=True)
-def blas(out: Out, a: In, b: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, sb: Int, layout: Int):
+def blas(out: Out, a: In, b: In, extra: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, sb: Int, layout: Int, end: Int):
     """By BLAS, whose matrices lie without gaps."""
     for t in range(batch):
         target = matrix(out, t * n * m, n, m)
@@ -83,3 +137,5 @@ def blas(out: Out, a: In, b: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, sb
             np.dot(matrix(a, t * sa, k, n).T, matrix(b, t * sb, k, m), target)
         else:
             np.dot(matrix(a, t * sa, n, k), matrix(b, t * sb, m, k).T, target)
+        if end != NOTHING:
+            _finish(out, t * n * m, extra, n, m, m, end)

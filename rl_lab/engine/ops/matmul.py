@@ -9,7 +9,7 @@ from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as kernels
 from rl_lab.engine.kernels.elementwise import add_into
-from rl_lab.engine.kernels.matmul import A_TRANSPOSED, B_TRANSPOSED, PLAIN, takes_tiles
+from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NOTHING, PLAIN, takes_tiles
 from rl_lab.engine.kernels.tiles import WIDTH
 from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.operands import broadcast_shape, elementwise_into, fit
@@ -64,18 +64,19 @@ def _product(a: Any, b: Any) -> Any:
     layout = A_TRANSPOSED if a_transposed else B_TRANSPOSED if b_transposed else PLAIN
     if not batch:
         return _multiply(layout, a, b, n, k, m)
-    _launch(layout, out, a, b, math.prod(batch), n, k, m, a_step, b_step)
+    _launch(layout, out, a, b, None, math.prod(batch), n, k, m, a_step, b_step)
     return out
 
 
 def _launch(
-    layout: int, out: Any, a: Any, b: Any, batch: int, n: int, k: int, m: int, a_step: int = 0, b_step: int = 0
+    layout: int, out: Any, a: Any, b: Any, bias: Any, batch: int, n: int, k: int, m: int, a_step: int = 0, b_step: int = 0
 ) -> None:
+    extra, end = (b, NOTHING) if bias is None else (bias, ADD)
     if not takes_tiles(layout, n, k, m):
-        launch(kernels.blas, (out, a, b), (batch, n, k, m, a_step, b_step, layout))
+        launch(kernels.blas, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end))
         return
     distances = (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m)
-    launch(kernels.multiply, (out, a, b), (batch, n, k, m, a_step, b_step, *distances, layout))
+    launch(kernels.multiply, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end, *distances))
 
 
 def blocks_of(n: int, k: int, m: int) -> int:
@@ -90,27 +91,25 @@ def _cuts(size: int, blocks: int, unit: int) -> list[tuple[int, int]]:
     return [(low, high) for low, high in zip(ends, ends[1:], strict=False) if low < high]
 
 
-def _multiply(layout: int, a: Any, b: Any, n: int, k: int, m: int) -> Any:
-    """The product of two matrices whose memory lies as the layout says; large ones in parts for several cores."""
+def _multiply(layout: int, a: Any, b: Any, n: int, k: int, m: int, bias: Any = None) -> Any:
+    """The product of two matrices whose memory lies as the layout says, plus a bias; large ones in parts for several cores."""
     out = empty((n, m))
     blocks = blocks_of(n, k, m)
     by_tiles = takes_tiles(layout, n, k, m)
     if blocks == 1 or (layout == A_TRANSPOSED and not by_tiles):
-        _launch(layout, out, a, b, 1, n, k, m)
+        _launch(layout, out, a, b, bias, 1, n, k, m)
         return out
-    lda, ldb = n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m
+    extra, end = (b, NOTHING) if bias is None else (bias, ADD)
+    distances = (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m) if by_tiles else ()
     parts: list[Any] = []
-    if not by_tiles:
-        for low, high in _cuts(n, blocks, 1):
-            parts.append(((out, a, b), (low * m, low * k, 0), (1, high - low, k, m, 0, 0, layout)))
-    elif m >= 64 and (m > n or layout == B_TRANSPOSED):  # a transposed b is copied, so each part copies its own
+    if by_tiles and m >= 64 and (m > n or layout == B_TRANSPOSED):  # a transposed b is copied, so each part copies its own
         for low, high in _cuts(m, blocks, WIDTH):
-            start = low * k if layout == B_TRANSPOSED else low
-            parts.append(((out, a, b), (low, 0, start), (1, n, k, high - low, 0, 0, lda, ldb, m, layout)))
+            starts = (low, 0, low * k if layout == B_TRANSPOSED else low, low if end else 0)
+            parts.append(((out, a, b, extra), starts, (1, n, k, high - low, 0, 0, layout, end, *distances)))
     else:
-        for low, high in _cuts(n, blocks, 4):
-            start = low if layout == A_TRANSPOSED else low * k
-            parts.append(((out, a, b), (low * m, start, 0), (1, high - low, k, m, 0, 0, lda, ldb, m, layout)))
+        for low, high in _cuts(n, blocks, 4 if by_tiles else 1):
+            starts = (low * m, low if layout == A_TRANSPOSED else low * k, 0, 0)
+            parts.append(((out, a, b, extra), starts, (1, high - low, k, m, 0, 0, layout, end, *distances)))
     launch_parts(kernels.multiply if by_tiles else kernels.blas, parts, n * k * m // PRODUCTS_A_CYCLE)
     return out
 
@@ -187,10 +186,11 @@ def linear(x: Any, weight: Any, bias: Any = None) -> "Tensor":
     with tape.no_grad():
         rows = x if x.strides is None else x.contiguous()
     features, inputs = weight.shape
-    out = _multiply(B_TRANSPOSED, rows, weight, math.prod(x.shape[:-1]), inputs, features)
+    added = None if bias is None or bias.strides is not None or bias.dtype is not float32 else bias
+    out = _multiply(B_TRANSPOSED, rows, weight, math.prod(x.shape[:-1]), inputs, features, added)
     if len(x.shape) > 2:
         out.shape = (*x.shape[:-1], features)
-    if bias is not None:
+    if bias is not added:
         elementwise_into(add_into, out, bias)
     if not tape.modes.grad:
         return out

@@ -1,0 +1,133 @@
+"""Matrix products of every size and layout, in parts and with ends: exact where mathematics is, bitwise where it is promised."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rl_lab as rl
+from rl_lab.engine.kernels.matmul import A_TRANSPOSED, B_TRANSPOSED, PLAIN, takes_tiles
+from rl_lab.engine.kernels.tiles import HEIGHTS, WIDTH
+
+LAYOUTS = (PLAIN, B_TRANSPOSED, A_TRANSPOSED)
+NEAR_EDGES = st.one_of(
+    st.integers(1, 40),
+    st.builds(
+        lambda tile, times, more: max(1, tile * times + more),
+        st.sampled_from((*HEIGHTS, WIDTH, 2 * WIDTH)),
+        st.integers(1, 4),
+        st.integers(-1, 1),
+    ),
+)
+
+
+def product(layout, a, b):
+    """a @ b through the memory that the layout reads."""
+    left = rl.tensor(np.ascontiguousarray(a.T)).t() if layout == A_TRANSPOSED else rl.tensor(a)
+    right = rl.tensor(np.ascontiguousarray(b.T)).t() if layout == B_TRANSPOSED else rl.tensor(b)
+    return left @ right
+
+
+@settings(max_examples=300, deadline=None)
+@given(NEAR_EDGES, NEAR_EDGES, NEAR_EDGES, st.sampled_from(LAYOUTS), st.integers(0, 2**32 - 1))
+def test_products_of_small_integers_are_exact(n, k, m, layout, seed):
+    rng = np.random.default_rng(seed)
+    a, b = (rng.integers(-9, 10, shape).astype(np.float32) for shape in ((n, k), (k, m)))
+    np.testing.assert_array_equal(product(layout, a, b).numpy(), a.astype(np.float64) @ b.astype(np.float64))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("n", "k", "m"), [(128, 120, 84), (256, 256, 256), (97, 301, 130), (30, 200, 1100), (1030, 64, 64), (64, 1024, 64)]
+)
+def test_an_element_does_not_depend_on_the_parts(layout, n, k, m):
+    """A product in parts has the bits of the same rows multiplied alone; shapes for which BLAS is used on neither side."""
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal((k, m)).astype(np.float32)
+    whole, few = product(layout, a, b).numpy(), product(layout, a[:13], b).numpy()
+    if takes_tiles(layout, n, k, m) and takes_tiles(layout, 13, k, m):
+        assert whole[:13].tobytes() == few.tobytes()
+    np.testing.assert_allclose(whole, a.astype(np.float64) @ b.astype(np.float64), atol=2e-6 * k)
+
+
+def test_both_kernels_are_covered():
+    choices = {takes_tiles(layout, n, 64, m) for layout in LAYOUTS for n in (1, 64) for m in (2, 64)}
+    assert choices == {True, False}
+
+
+# --- ends: what a recorded program does to the sums before they leave the cache --------------------------------------
+
+
+def launches_of(compiled):
+    (program,) = compiled.programs
+    return [launch.name for launch in program.launches]
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(("batch", "hidden"), [(5, 48), (64, 64), (128, 256)])
+def test_activations_and_their_gradients_join_the_products(activation, batch, hidden):
+    """Tiles, BLAS and products in parts; the same bits as eagerly, in fewer launches."""
+    stream = rl.Generator(3)
+    layers = [rl.nn.Linear(a, b, generator=stream) for a, b in ((4, hidden), (hidden, hidden), (hidden, 2))]
+    parameters = [p for layer in layers for p in layer.parameters()]
+
+    def step(x):
+        h = x
+        for layer in layers[:-1]:
+            h = getattr(layer(h), activation)()
+        with rl.no_grad():
+            value = getattr(layers[0](x), activation)().sum()
+        for p in parameters:
+            p.grad = None
+        loss = (layers[-1](h) ** 2).sum() + value
+        loss.backward()
+        return loss
+
+    compiled = rl.compile(step)
+    for i in range(3):
+        x = rl.randn(batch, 4, generator=rl.Generator(10 + i))
+        expected = step(x).item(), [p.grad.numpy().tobytes() for p in parameters]
+        assert (compiled(x).item(), [p.grad.numpy().tobytes() for p in parameters]) == expected
+    names = launches_of(compiled)
+    assert not {activation, f"{activation}_backward", "add_into"} & set(names)
+
+
+@pytest.mark.parametrize("kept", ["returned", "read", "watched"])
+def test_a_sum_that_is_still_needed_stays(kept):
+    """z is returned, read by something else, or an input of the activation's gradient: the activation keeps a launch of its own."""
+    layer = rl.nn.Linear(4, 8, generator=rl.Generator(0))
+
+    @rl.no_grad()
+    def step(x):
+        z = layer(x)
+        y = z.relu()
+        if kept == "returned":
+            return y, z
+        if kept == "read":
+            return y + z, y
+        return y, (z > 0).sum()
+
+    compiled = rl.compile(step)
+    for i in range(2):
+        x = rl.randn(16, 4, generator=rl.Generator(i))
+        for mine, yours in zip(compiled(x), step(x), strict=True):
+            assert mine.numpy().tobytes() == yours.numpy().tobytes()
+    assert "relu" in launches_of(compiled)
+
+
+def test_layers_of_equal_size_without_gradients():
+    """Where each result could take the memory of the one before: the recording must not let it."""
+    stream = rl.Generator(1)
+    layers = [rl.nn.Linear(32, 32, generator=stream) for _ in range(4)]
+
+    @rl.no_grad()
+    def step(x):
+        for layer in layers:
+            x = layer(x).tanh()
+        return x
+
+    compiled = rl.compile(step)
+    for i in range(3):
+        x = rl.randn(32, 32, generator=rl.Generator(i))
+        assert compiled(x).numpy().tobytes() == step(x).numpy().tobytes()
+    assert launches_of(compiled) == ["multiply"] * 4
