@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rl_lab as rl
-from rl_lab.engine.kernels import elementwise
+from rl_lab.engine.kernels import cores, elementwise
 from rl_lab.engine.launch import launch_parts
 
 SCRIPT = """
@@ -94,3 +94,33 @@ def test_a_replay_that_only_reads_a_weight_leaves_its_version():
     forward(x)
     saved.backward()
     assert weight.grad.tolist() == (2.0 * weight).tolist()
+
+
+# --- whether to share --------------------------------------------------------------------------------------------------
+
+
+def regions(stalls, expected=200_000):
+    """How many of the regions were shared, where those in ``stalls`` take as long as a time slice; and the final state."""
+    state, shared = np.zeros(3, np.int64), 0
+    for stalled in stalls:
+        if cores.may_share(state):
+            shared += 1
+            cores.note_region(state, 10_000_000 if stalled else expected // 2, expected)
+    return shared, state
+
+
+def test_rare_stalls_are_paid_by_what_sharing_saves():
+    shared, _ = regions(i % 1_000 == 999 for i in range(20_000))
+    assert shared == 20_000
+
+
+def test_where_another_process_holds_the_core_work_stays_on_one():
+    shared, state = regions(True for _ in range(20_000))
+    assert 5 < shared < 20
+    assert state[0] <= 2048
+
+
+def test_sharing_comes_back_when_the_core_is_free_again():
+    shared, state = regions(i < 1_000 for i in range(20_000))
+    assert shared > 15_000
+    assert state[1] == 0  # the next rest would be short again

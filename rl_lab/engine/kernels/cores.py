@@ -1,23 +1,25 @@
 """Whether to share work between cores just now.
 
 A parallel region waits for its slowest thread. Where another process holds a core, that thread may not run for milliseconds, a
-thousand times what a small product takes. So each region times itself; after a stall its work is done on one core for a while,
-the longer the more often it stalls. The blocks are the same either way, and so are the results.
+thousand times what a small product takes. So each region times itself, and those that do not stall earn credit for those that do:
+a rare stall costs less than a core gains. Without credit the work is done on one core for a while, the longer the more often that
+happens. The blocks are the same either way, and so are the results.
 """
 
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-_FIRST_REST, _LONGEST_REST = 64, 8192  # calls
+_FIRST_REST, _LONGEST_REST = 64, 2048  # calls
+_MOST_CREDIT = 20_000_000  # cycles: what about two stalls cost
 
 
 @intrinsic
 def region_state(_):
-    """Two int64 that belong to the calling machine code: calls left on one core, and the length of the last such rest."""
+    """Three int64 that belong to the calling machine code: calls left on one core, the length of the last such rest, and credit."""
 
     def build(context, builder, signature, args):
-        kind = ir.ArrayType(ir.IntType(64), 2)
+        kind = ir.ArrayType(ir.IntType(64), 3)
         cells = ir.GlobalVariable(builder.module, kind, builder.module.get_unique_name("region_state"))
         cells.linkage, cells.initializer = "internal", ir.Constant(kind, None)
         return builder.bitcast(cells, context.get_value_type(signature.return_type))
@@ -48,11 +50,15 @@ def may_share(state):
 @njit(error_model="numpy")
 def note_region(state, taken, expected):
     """Remember how long a region took; ``expected`` is about what one core alone would need, both in cycles."""
-    if taken > 4 * expected + 200_000:
+    if taken <= 4 * expected + 200_000:
+        state[2] += expected // 4  # of the half that a second core saves
+        if state[2] > _MOST_CREDIT:
+            state[2], state[1] = _MOST_CREDIT, 0
+        return
+    state[2] -= taken
+    if state[2] < 0:
         state[1] = min(max(2 * state[1], _FIRST_REST), _LONGEST_REST)
-        state[0] = state[1]
-    elif state[1] > 0:
-        state[1] -= 1
+        state[0], state[2] = state[1], 0
 
 
 @intrinsic
