@@ -130,4 +130,4 @@ def test_layers_of_equal_size_without_gradients():
     for i in range(3):
         x = rl.randn(32, 32, generator=rl.Generator(i))
         assert compiled(x).numpy().tobytes() == step(x).numpy().tobytes()
-    assert launches_of(compiled) == ["multiply"] * 4
+    assert launches_of(compiled) == ["matmul_tiles"] * 4

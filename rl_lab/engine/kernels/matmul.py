@@ -22,7 +22,7 @@ END_CELL = 11
 
 
 def takes_tiles(layout: int, n: int, k: int, m: int) -> bool:
-    """Whether `multiply` beats BLAS: not for few columns, nor few rows of a large b, nor what exceeds the cache."""
+    """Whether `matmul_tiles` beats BLAS: not for few columns, nor few rows of a large b, nor what exceeds the cache."""
     if m < 8 or n * (1 if layout == B_TRANSPOSED else 3) < 12:
         return False
     return layout == A_TRANSPOSED or (k < 1024 and k * m < 500_000)
@@ -93,7 +93,7 @@ def _tiles(a, b, out, n, k, m, row, step, ldb, ldc, result, first, extra, end):
 
 
 @primitive
-def multiply(
+def matmul_tiles(
     out: Out,
     a: In,
     b: In,
@@ -127,7 +127,7 @@ def multiply(
 
 
 @primitive(uses_blas=True)
-def blas(out: Out, a: In, b: In, extra: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, sb: Int, layout: Int, end: Int):
+def matmul_blas(out: Out, a: In, b: In, extra: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, sb: Int, layout: Int, end: Int):
     """By BLAS, whose matrices lie without gaps."""
     for t in range(batch):
         target = matrix(out, t * n * m, n, m)
