@@ -165,9 +165,21 @@ class Program:
         self._at_home = True  # whether the rows point at the program's own inputs and outputs
         self._input_cells = [self._cells_of_input(tensor) for tensor in self.inputs]
         self._output_cells = [self._cells_of_output(tensor) for tensor in self.outputs]
+        self._copied_inputs, self._input_places = _flattened(self._input_cells)
+        self._copied_outputs, self._output_places = _flattened(self._output_cells)
         self._output_kinds = [(tensor.shape, tensor.dtype) for tensor in self.outputs]
-        self._copied_outputs = [i for i, places in enumerate(self._output_cells) if places is None]
         self._status_cells = self._status.words.data
+        kinds = [launch.primitive.buffers for launch in self.launches]
+        writes_integers = any(
+            role.dtype == "int64" and role.writes for buffers in kinds for role in buffers
+        )  # a status, perhaps
+        self._has_effects = bool(self._written or self._final_grads or writes_integers)
+        self.is_function = len(self.inputs) == len(self.outputs) == 1 and not (
+            self._copied_inputs or self._copied_outputs or self._expected_grads
+        )
+        """Whether it is one tensor to one tensor, with no condition and no copy: what `run_function` can do."""
+        if self.is_function:
+            self._shape, self._dtype = self._output_kinds[0]
 
     def _executable(self, launch: Launch) -> tuple[Primitive, bytes]:
         """What is called for a launch: its kernel on its row, or all its parts at once."""
@@ -233,24 +245,33 @@ class Program:
     def run(self, sources: Sequence[Any]) -> list[Any]:
         """Replay on these inputs and return the outputs, as fresh tensors. IndexError if an index was out of bounds."""
         cells, self._at_home = self._cells, False
-        for i, places in enumerate(self._input_cells):
-            if places is None:
-                copy_bytes(self.inputs[i], sources[i])
-            else:
-                address = sources[i].address
-                for place in places:
-                    cells[place] = address
+        for i in self._copied_inputs:
+            copy_bytes(self.inputs[i], sources[i])
+        for i, place in self._input_places:
+            cells[place] = sources[i].address
         results = [empty(shape, dtype) for shape, dtype in self._output_kinds]
-        for i, places in enumerate(self._output_cells):
-            if places is not None:
-                address = results[i].address
-                for place in places:
-                    cells[place] = address
+        for i, place in self._output_places:
+            cells[place] = results[i].address
         machine.replay.call(self._row)
         self._replayed()
         for i in self._copied_outputs:
             copy_bytes(results[i], self.outputs[i])
         return results
+
+    def run_function(self, source: Any) -> Any:
+        """`run` where `is_function`: a policy that acts on one observation spends most of its time around the replay."""
+        cells, self._at_home = self._cells, False
+        address = source.address
+        for place in self._input_cells[0]:  # type: ignore[union-attr]
+            cells[place] = address
+        result = empty(self._shape, self._dtype)
+        address = result.address
+        for place in self._output_cells[0]:  # type: ignore[union-attr]
+            cells[place] = address
+        machine.replay.call(self._row)
+        if self._has_effects:
+            self._replayed()
+        return result
 
     def _replayed(self) -> None:
         """Leave behind what an eager call would: versions, gradients, and an error for a bad index."""
@@ -322,6 +343,12 @@ class Program:
 
     def __repr__(self) -> str:
         return f"<program of {len(self.launches)} launches, {self.bytes:,} bytes>"
+
+
+def _flattened(cells: list[list[int] | None]) -> tuple[list[int], list[tuple[int, int]]]:
+    """The numbers of those without cells, and each cell of the others behind its number: quicker to walk in every replay."""
+    without = [i for i, places in enumerate(cells) if places is None]
+    return without, [(i, place) for i, places in enumerate(cells) for place in places or ()]
 
 
 def same_layout(tensor: Any) -> Any:

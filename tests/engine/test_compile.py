@@ -868,3 +868,24 @@ def test_a_walk_to_chosen_leaves_computes_nothing_else():
     expected = step()
     for mine, yours in zip(compiled(), expected, strict=True):
         assert bits(mine) == bits(yours)
+
+
+def test_a_function_of_one_tensor_takes_the_short_way_only_where_it_fits():
+    net = rl.nn.Linear(4, 3, generator=rl.Generator(0))
+    compiled = rl.compile(net)
+    x = rl.randn(2, 4, generator=rl.Generator(1))
+    with rl.no_grad():
+        compiled(x)
+        assert compiled.programs[0].is_function
+        for other in (x, x + 1.0, rl.randn(4, 2, generator=rl.Generator(2)).t(), x[:1], x[1:]):
+            assert compiled(other).numpy().tobytes() == net(other).numpy().tobytes()
+        first, second = compiled(x), compiled(x + 1.0)
+        assert first.numpy().tobytes() == net(x).numpy().tobytes(), "a result is not written to by the next call"
+        assert second.numpy().tobytes() == net(x + 1.0).numpy().tobytes()
+        net.weight = rl.nn.Parameter(rl.zeros(3, 4))
+        net.bias.fill_(2.0)
+        assert compiled(x).tolist() == [[2.0] * 3] * 2, "a replaced parameter is noticed"
+        with pytest.raises(IndexError):
+            picked = rl.compile(lambda i: rl.arange(3)[i])
+            picked(rl.tensor([2]))
+            picked(rl.tensor([3]))

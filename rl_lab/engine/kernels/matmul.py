@@ -22,8 +22,8 @@ END_CELL = 11
 
 
 def takes_tiles(layout: int, n: int, k: int, m: int) -> bool:
-    """Whether `matmul_tiles` beats BLAS: not for few columns, nor few rows of a large b, nor what exceeds the cache."""
-    if m < 8 or n * (1 if layout == B_TRANSPOSED else 3) < 12:
+    """Whether `matmul_tiles` beats BLAS: not for columns that fill no vector, nor few rows of a large b, nor what exceeds the cache."""
+    if m < WIDTH or n * (1 if layout == B_TRANSPOSED else 3) < 12:
         return False
     return layout == A_TRANSPOSED or (k < 1024 and k * m < 500_000)
 
@@ -84,7 +84,7 @@ def _tiles(a, b, out, n, k, m, row, step, ldb, ldc, result, first, extra, end):
         height = HEIGHTS[at]
         j = 0
         while j < m:
-            width = 2 * WIDTH if m - j >= 2 * WIDTH else min(WIDTH, m - j)
+            width = min(2 * WIDTH, m - j)
             tile(a + 4 * i * row, b + 4 * j, out + 4 * (i * ldc + j), k, row, step, ldb, ldc, height, width)
             j += width
         if end != NOTHING:

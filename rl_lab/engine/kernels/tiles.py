@@ -10,7 +10,9 @@ from numba import types
 from numba.extending import intrinsic
 
 _FEATURES = {} if numba.config.CPU_NAME else binding.get_host_cpu_features()  # type: ignore[attr-defined]
-_WIDE = _FEATURES.get("avx512f", False) and binding.get_host_cpu_name().startswith("znver")  # others are slower with 512 bits
+_WIDE = _FEATURES.get("avx512f", False) and (
+    binding.get_host_cpu_name().startswith("znver") or _FEATURES.get("avx512fp16", False)
+)  # Intel's before Sapphire Rapids are slower with 512 bits
 _MANY_REGISTERS = _FEATURES.get("avx512vl", False) or _FEATURES.get("neon", False)
 
 WIDTH = 16 if _WIDE else 8 if _FEATURES.get("avx2", False) else 4
@@ -59,9 +61,9 @@ def _mask_of(builder, count):
     )
 
 
-def _tile(builder, height, mask, a, b, out, k, row, step, ldb, ldc):
-    """The code of one tile: two vectors wide or, with a mask, the lanes of one."""
-    vectors = 2 if mask is None else 1
+def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc):
+    """The code of one tile; a mask picks the lanes of its last vector."""
+    masks = [None] * (vectors - 1) + [mask]
     fma = _declared(builder, f"llvm.fmuladd.v{WIDTH}f32", _VECTOR, [_VECTOR] * 3)
     masked = [_VECTOR.as_pointer(), _LANE, _MASK]
     before, loop = builder.block, builder.append_basic_block("sum")
@@ -80,11 +82,14 @@ def _tile(builder, height, mask, a, b, out, k, row, step, ldb, ldc):
     p, at_b = running(_INT, _INT(0)), running(_POINTER, b)
     rows = [running(_POINTER, start) for start in starts]
     sums = [running(_VECTOR, _ZERO) for _ in range(height * vectors)]
-    if mask is None:
-        columns = [_load(builder, _vector_at(builder, at_b, _INT(v * WIDTH))) for v in range(vectors)]
-    else:
-        load = _declared(builder, f"llvm.masked.load.v{WIDTH}f32.p0", _VECTOR, [*masked, _VECTOR])
-        columns = [builder.call(load, [_vector_at(builder, at_b, _INT(0)), _LANE(4), mask, _ZERO])]
+    columns = []
+    for v, lanes in enumerate(masks):
+        place = _vector_at(builder, at_b, _INT(v * WIDTH))
+        if lanes is None:
+            columns.append(_load(builder, place))
+        else:
+            load = _declared(builder, f"llvm.masked.load.v{WIDTH}f32.p0", _VECTOR, [*masked, _VECTOR])
+            columns.append(builder.call(load, [place, _LANE(4), lanes, _ZERO]))
     following = []
     for i in range(height):
         place = rows[i // 3] if i % 3 == 0 else builder.gep(rows[i // 3], [row if i % 3 == 1 else row_twice])
@@ -102,13 +107,13 @@ def _tile(builder, height, mask, a, b, out, k, row, step, ldb, ldc):
     builder.position_at_end(done)
     for i in range(height):
         line = builder.gep(out, [builder.mul(ldc, _INT(i))])
-        for v in range(vectors):
+        for v, lanes in enumerate(masks):
             value, place = following[i * vectors + v], _vector_at(builder, line, _INT(v * WIDTH))
-            if mask is None:
+            if lanes is None:
                 _store(builder, value, place)
             else:
                 store = _declared(builder, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), [_VECTOR, *masked])
-                builder.call(store, [value, place, _LANE(4), mask])
+                builder.call(store, [value, place, _LANE(4), lanes])
 
 
 @intrinsic
@@ -116,24 +121,25 @@ def tile(_, a, b, out, k, row, step, ldb, ldc, height, width):
     """``out[i, j] = sum over p < k of a[i, p] b[p, j]`` for i < height and j < width.
 
     a, b and out are addresses of float32; the distances between numbers are ``row`` and ``step`` in a, ``ldb`` and ``ldc`` between
-    the rows of b and out. height is one of `HEIGHTS`, width either 2 `WIDTH` or at most `WIDTH`, and k at least 1.
+    the rows of b and out. height is one of `HEIGHTS`, width at most 2 `WIDTH`, and k at least 1.
     """
 
     def build(context, builder, signature, args):
         a, b, out = (builder.inttoptr(address, _POINTER) for address in args[:3])
         k, row, step, ldb, ldc, height, width = args[3:]
         end = builder.append_basic_block("end")
-        choice = builder.add(height, builder.select(builder.icmp_signed(">", width, _INT(WIDTH)), _INT(0), _INT(64)))
-        mask = _mask_of(builder, width)
-        blocks = {}
-        for rows in HEIGHTS:
-            for masked in (False, True):
-                blocks[rows, masked] = builder.append_basic_block(f"tile{rows}")
-        switch = builder.switch(choice, end)
-        for (rows, masked), block in blocks.items():
-            switch.add_case(_INT(rows + 64 * masked), block)
+        narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
+        mask = _mask_of(builder, builder.select(narrow, width, builder.sub(width, _INT(WIDTH))))
+        kind = builder.select(
+            builder.icmp_signed("==", width, _INT(2 * WIDTH)), _INT(0), builder.select(narrow, _INT(64), _INT(128))
+        )
+        kinds = {0: (2, None), 64: (1, mask), 128: (2, mask)}
+        blocks = {(rows, k): builder.append_basic_block(f"tile{rows}") for rows in HEIGHTS for k in kinds}
+        switch = builder.switch(builder.add(height, kind), end)
+        for (rows, of), block in blocks.items():
+            switch.add_case(_INT(rows + of), block)
             builder.position_at_end(block)
-            _tile(builder, rows, mask if masked else None, a, b, out, k, row, step, ldb, ldc)
+            _tile(builder, rows, *kinds[of], a, b, out, k, row, step, ldb, ldc)
             builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TWO_BLOCKS, FOUR_BLOCKS = 1_000_000, 16_000_000  # multiply-adds from which a product is cut: below, waking a core costs more
 PRODUCTS_A_CYCLE = 16  # multiply-adds of one core, about
+TRANSFER = 16  # multiply-adds that take as long as a number on its way from core to core
+MANY_ROWS = 64  # from which a product is cut by its rows, so that each core goes on with the rows that it made
 
 
 def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
@@ -82,7 +84,8 @@ def _launch(
 def blocks_of(n: int, k: int, m: int) -> int:
     """Into how many parts a product is cut: by its size alone, because BLAS computes a part otherwise than the whole."""
     size = n * k * m
-    return 1 if size < TWO_BLOCKS else 2 if size < FOUR_BLOCKS else 4
+    rows = TRANSFER * n * (k + m) if n >= MANY_ROWS else 0  # half of them may be in the other core's cache, and are left there
+    return 1 if size + rows < TWO_BLOCKS else 2 if size < FOUR_BLOCKS else 4
 
 
 def _cuts(size: int, blocks: int, unit: int) -> list[tuple[int, int]]:
@@ -102,7 +105,7 @@ def _multiply(layout: int, a: Any, b: Any, n: int, k: int, m: int, bias: Any = N
     extra, end = (b, NOTHING) if bias is None else (bias, ADD)
     distances = (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m) if by_tiles else ()
     parts: list[Any] = []
-    if by_tiles and m >= 64 and (m > n or layout == B_TRANSPOSED):  # a transposed b is copied, so each part copies its own
+    if by_tiles and n < MANY_ROWS and m >= 64:
         for low, high in _cuts(m, blocks, WIDTH):
             starts = (low, 0, low * k if layout == B_TRANSPOSED else low, low if end else 0)
             parts.append(((out, a, b, extra), starts, (1, n, k, high - low, 0, 0, layout, end, *distances)))
