@@ -2,7 +2,8 @@
 
 Microseconds for one step of one environment. "loop" is the native call alone, one thread, on actions that stand there, as a rollout
 makes it; "step" goes through Gymnasium's interface from Python; "Gymnasium" is its SyncVectorEnv of scalar environments, and
-"Gymnasium vector" its own vector environment where it has one.
+"Gymnasium vector" its own vector environment where it has one. The second table is DQN's collector, with a network of 64-64: one
+native call against the same from Python, on the native and on Gymnasium's environments.
 """
 
 import argparse
@@ -15,8 +16,11 @@ import gymnasium as gym
 import numpy as np
 
 import envs
+from agents.dqn import DQN
 from benchmarks.measure import alternate
+from rl_lab.experiment.environments import choose_setup, make_environments
 
+STEPS = 256  # of each environment in a call of the collector
 BATCHES = 64  # of random actions, taken in turns
 
 
@@ -51,8 +55,31 @@ def candidates(name: str, count: int) -> dict[str, Callable[[], object]]:
     return found
 
 
+def collector(backend: str, count: int, compile: bool) -> Callable[[], object]:
+    """DQN's rollouts of `STEPS` steps on CartPole-v1."""
+    environments = make_environments(choose_setup("CartPole-v1", backend), count)
+    agent = DQN(DQN.Config(compile=compile, exploration_initial=0.05), environments, seed=1)
+    agent.collector.collect(STEPS)
+    return lambda: agent.collector.collect(STEPS)
+
+
+def collecting(count: int, rounds: int) -> None:
+    """Microseconds for one step of one environment, with the policy's part."""
+    runs = {
+        "one native call": collector("native", count, True),
+        "native environments, eager policy from Python": collector("native", count, False),
+        "Gymnasium's environments, recorded policy": collector("gymnasium", count, True),
+    }
+    times = alternate(runs, rounds)
+    print(f"\n| DQN's collector, CartPole-v1, {count} environments | us a step | as many times the first |\n|---|---|---|")
+    first = times["one native call"]
+    for name, values in times.items():
+        ratio = statistics.median(v / f for v, f in zip(values, first, strict=True))
+        print(f"| {name} | {statistics.median(values) / (count * STEPS):.3f} | {ratio:.1f} |", flush=True)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", default="8,1024")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--names", default=",".join([*envs.TWINS, *envs.WORLDS]))
@@ -73,6 +100,7 @@ def main() -> None:
                 f"| {ratio['Gymnasium']} | {ratio.get('Gymnasium vector', '')} |",
                 flush=True,
             )
+    collecting(8, arguments.rounds)
 
 
 if __name__ == "__main__":

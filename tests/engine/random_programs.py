@@ -373,9 +373,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--calls", type=int, default=CALLS, help="of each program; the first ones record")
     options = parser.parse_args()
     begin = time.perf_counter()
-    results = [compare(seed) for seed in range(options.first_seed, options.first_seed + options.count)]
+    results = [compare(seed, options.calls) for seed in range(options.first_seed, options.first_seed + options.count)]
     faults = [result.difference for result in results if result.difference]
     print("\n".join(faults[:20]))
     replays = sum(result.replays for result in results)
