@@ -11,6 +11,7 @@ from rl_lab.experiment.config import parse_value
 from rl_lab.experiment.driver import restore
 from rl_lab.experiment.evaluation import evaluate, evaluation_seed
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.video import check_video, film
 
 
 def body(arguments: Sequence[str]) -> int:
@@ -18,6 +19,7 @@ def body(arguments: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--episodes", default=None, help="greedy episodes; as many as at the end of training by default")
     parser.add_argument("--seed", default=None, help="first seed of the episodes; that of the end of training by default")
+    parser.add_argument("--video", action="store_true", help="film the first episode, into the run's videos/")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse(arguments)
     numbers = {
@@ -28,8 +30,12 @@ def body(arguments: Sequence[str]) -> int:
     agent, plan = restore(Path(given["run"]))
     options = plan.options
     seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]
+    if given["video"]:
+        check_video(plan.setup)
     result = evaluate(agent, plan.setup, numbers["episodes"] or options.eval_episodes, seed)
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
+    if given["video"]:
+        facts["video"] = str(film(agent, plan.setup, seed, Path(given["run"]) / "videos"))
     if given["json"]:
         print(json.dumps(facts))
     else:
@@ -37,6 +43,8 @@ def body(arguments: Sequence[str]) -> int:
             f"{options.agent} on {options.env}: greedy return {result.return_mean:.1f} (std {result.return_std:.1f}, "
             f"min {result.return_min:.1f}) over {result.episodes} episodes, trained for {agent.timesteps:,} steps"
         )
+        if given["video"]:
+            print(f"video: {facts['video']}")
     return 0
 
 

@@ -406,6 +406,13 @@ def view(source: TensorCore, shape: Shape, strides: Shape | None, offset: int) -
     return tensor
 
 
+def owned(result: Any, *sources: TensorCore) -> Any:
+    """The result of an operation that shaped fresh memory: nobody's view, unless the memory is that of one of the sources after all."""
+    if result.base is not None and all(result.storage is not source.storage for source in sources):
+        result.base = None
+    return result
+
+
 @functools.lru_cache(maxsize=4096)
 def is_row_major(shape: Shape, strides: Shape) -> bool:
     if 0 in shape:

@@ -100,8 +100,9 @@ class _Named(gym.Wrapper):
         return self._run(self.env.step, action)
 
 
-def _make_one(setup: Setup, index: int) -> gym.Env:
-    env = gym.make(setup.env_id)
+def make_one(setup: Setup, index: int, render_mode: str | None = None) -> gym.Env:
+    """One of Gymnasium's scalar environments, with the wrappers that the setup asks for."""
+    env = gym.make(setup.env_id, **({} if render_mode is None else {"render_mode": render_mode}))
     if not isinstance(env.observation_space, Box):
         env = gym.wrappers.FlattenObservation(env)
     if setup.time_aware:
@@ -158,4 +159,4 @@ class _Maker:
     index: int
 
     def __call__(self) -> gym.Env:
-        return _make_one(self.setup, self.index)
+        return make_one(self.setup, self.index)

@@ -556,6 +556,7 @@ EXPLAINED = {
     "Can't detach views in-place": "rl_lab detaches a view in place",
     "for *: 'NoneType' and 'float'": "PyTorch calls a hook with None, rl_lab does not call it",
     "A view was created in no_grad mode": "rl_lab takes writes into views from under no_grad",
+    "please report a bug to PyTorch": "PyTorch fails at an assertion of its own",
     "Such functions do not allow the output views to be modified inplace": "rl_lab differentiates writes into split, chunk and unbind",
 }
 """What PyTorch refuses and rl_lab does, by a part of PyTorch's message. The comparison ends there."""

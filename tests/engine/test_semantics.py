@@ -822,3 +822,26 @@ def test_products_of_nothing_and_interpolation_twice():
 def test_tanh_reaches_one():
     x = rl.tensor([9.2, 12.0, 1e30, -9.2, -12.0, -1e30])
     assert x.tanh().tolist() == [1.0, 1.0, 1.0, -1.0, -1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x[[0, 0, 1]],
+        lambda x: x[rl.tensor([True, False, True])],
+        lambda x: x.repeat(2),
+        lambda x: rl.stack([x, x]).max(0)[0],
+        lambda x: rl.stack([x, x]) @ x,
+        lambda x: rl.nn.functional.embedding(rl.tensor([0, 0]), x.unsqueeze(1)),
+    ],
+)
+def test_a_result_in_fresh_memory_is_nobodys_view(make):
+    """A write through a view of it reaches its retained gradient, as PyTorch has it."""
+    x = rl.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = make(x)
+    y.retain_grad()
+    view = y.unsqueeze(0)
+    view.zero_()
+    view.sum().backward()
+    assert y.base is None
+    assert y.grad.tolist() == rl.ones(y.shape).tolist()

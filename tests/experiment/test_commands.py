@@ -1,5 +1,6 @@
 """The commands as a user meets them: results, files, and one clear line for everything that is wrong."""
 
+import importlib.util
 import json
 import os
 import re
@@ -217,3 +218,33 @@ def test_a_run_starts_from_the_networks_of_another(workplace, capsys):
     assert train.main(["--agent", "dqn", "--env", "Acrobot-v1", "--network", str(first), "--run-dir", "third"]) == 2
     assert "do not fit here" in capsys.readouterr().err
     assert not Path("third").exists()
+
+
+def test_an_evaluation_can_be_filmed(workplace, capsys):
+    """The filmed episode is the first of the evaluation; the environments' frames are as many as its steps and one before them."""
+    run_train(*SHORT)
+    capsys.readouterr()
+    assert evaluate.main([str(only_run()), "--episodes", "1", "--video", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert Path(facts["video"]).parent == only_run() / "videos"
+    assert Path(facts["video"]).stat().st_size > 1000
+    from moviepy import VideoFileClip
+
+    with VideoFileClip(facts["video"]) as clip:
+        assert clip.n_frames == pytest.approx(facts["return_mean"] + 1, abs=1)
+
+
+def test_what_has_no_pictures_is_not_filmed(workplace, capsys):
+    assert train.main(["--agent", "dqn", "--env", "rl_lab/ProbeConstantReward-v0", *SHORT]) == 0
+    capsys.readouterr()
+    assert evaluate.main([str(only_run()), "--video"]) == 2
+    assert "it renders no pictures" in capsys.readouterr().err
+    assert not (only_run() / "videos").exists()
+
+
+def test_a_missing_package_is_named(workplace, capsys, monkeypatch):
+    run_train(*SHORT)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "moviepy" else found(name, *rest))
+    assert evaluate.main([str(only_run()), "--video"]) == 2
+    assert 'pip install "rl_lab[video]"' in capsys.readouterr().err

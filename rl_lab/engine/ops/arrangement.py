@@ -11,7 +11,7 @@ from rl_lab.engine.ops.gathering import index_select
 from rl_lab.engine.ops.layout import cat, embed, expand, narrow, permute, reshape, shape_argument, split, unsqueeze
 from rl_lab.engine.ops.operands import broadcast_shape, normal_dim
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import TensorCore, contiguous_strides, view
+from rl_lab.engine.tensor import TensorCore, contiguous_strides, owned, view
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -29,7 +29,7 @@ def repeat(x: Any, *sizes: Any) -> "Tensor":
     shape = (1,) * missing + x.shape
     wide = reshape(x, [size for pair in shape for size in (1, pair)])
     wide = expand(wide, [size for pair in zip(counts, shape, strict=True) for size in pair])
-    return reshape(wide, [count * size for count, size in zip(counts, shape, strict=True)])
+    return owned(reshape(wide, [count * size for count, size in zip(counts, shape, strict=True)]), x)
 
 
 def tile(x: Any, *sizes: Any) -> "Tensor":
@@ -54,7 +54,7 @@ def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> "Tensor":
         return index_select(x, dim, tensor([k for k, count in enumerate(counts) for _ in range(count)], dtype=int64))
     shape = x.shape
     wide = expand(unsqueeze(x, dim + 1), (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
-    return reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :]))
+    return owned(reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :])), x)
 
 
 def flip(x: Any, *dims: Any) -> "Tensor":

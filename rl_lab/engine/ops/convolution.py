@@ -13,7 +13,7 @@ from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
 from rl_lab.engine.ops.operands import elementwise_into
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import empty
+from rl_lab.engine.tensor import empty, owned
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -230,7 +230,7 @@ def conv1d(
     stride, dilation = pair(stride, "stride", 1, 1), pair(dilation, "dilation", 1, 1)
     padding = padding if isinstance(padding, str) else (0, *pair(padding, "padding", 0, 1))
     out = conv2d(input.unsqueeze(-2), weight.unsqueeze(-2), bias, (1, *stride), padding, (1, *dilation), groups)
-    return out.squeeze(-2)
+    return owned(out.squeeze(-2))
 
 
 def conv_transpose2d(

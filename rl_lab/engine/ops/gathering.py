@@ -15,7 +15,7 @@ from rl_lab.engine.memory import Storage
 from rl_lab.engine.ops.layout import cat, copy_, narrow
 from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import TensorCore, empty, new
+from rl_lab.engine.tensor import TensorCore, empty, new, owned
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -290,7 +290,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> "Tenso
         kept = weight.detach()[place : place + 1]
         weight = cat([weight[:place], kept, weight[place + 1 :]])
     rows = take_rows(weight, 0, input.reshape(-1), wrap=False)
-    return rows.reshape((*input.shape, weight.shape[1]))
+    return owned(rows.reshape((*input.shape, weight.shape[1])))
 
 
 def one_hot(index: Any, num_classes: int = -1) -> "Tensor":

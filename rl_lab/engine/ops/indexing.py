@@ -28,7 +28,7 @@ from rl_lab.engine.ops.layout import copy_, narrow, select, view_as_shape
 from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, operand
 from rl_lab.engine.ops.operators import write_in_place
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import TensorCore, empty
+from rl_lab.engine.tensor import TensorCore, empty, owned
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -152,7 +152,7 @@ def getitem(x: Any, key: Any) -> "Tensor":
     x = part
     rows, positions, shape, (place,) = _flat_rows(x, tensors)
     out = take_rows(rows, place, positions, wrap=True)
-    return out.reshape((*out.shape[:place], *shape, *out.shape[place + 1 :]))
+    return owned(out.reshape((*out.shape[:place], *shape, *out.shape[place + 1 :])))
 
 
 def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:

@@ -14,7 +14,7 @@ from rl_lab.engine.kernels.tiles import WIDTH
 from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.operands import broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import contiguous_strides, empty
+from rl_lab.engine.tensor import contiguous_strides, empty, owned
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -155,7 +155,7 @@ def matmul(a: Any, b: Any) -> "Tensor":
     out = _matmul(left, right)
     if len(b.shape) == 1:
         out = out.squeeze(-1)
-    return out.squeeze(-1 if len(b.shape) == 1 else -2) if len(a.shape) == 1 else out
+    return owned(out.squeeze(-1 if len(b.shape) == 1 else -2) if len(a.shape) == 1 else out)
 
 
 def _linear_rule(g, node):
@@ -238,7 +238,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> "Tensor":
     k = math.prod([a.shape[d] for d in first])
     rows = a.permute((*left, *first)).reshape(math.prod([a.shape[d] for d in left]), k)
     columns = b.permute((*second, *right)).reshape(k, math.prod([b.shape[d] for d in right]))
-    return matmul(rows, columns).reshape((*[a.shape[d] for d in left], *[b.shape[d] for d in right]))
+    return owned(matmul(rows, columns).reshape((*[a.shape[d] for d in left], *[b.shape[d] for d in right])))
 
 
 def _plus_product(name: str, product: Any) -> Any:
@@ -319,7 +319,7 @@ def einsum(equation: str, *operands: Any) -> "Tensor":
         other, names = pending.pop(0)
         later = {*output, *[label for _, others in pending for label in others]}
         result, labels = _pair(result, labels, other, names, later)
-    return result.permute([labels.index(label) for label in output]) if output else result
+    return owned(result.permute([labels.index(label) for label in output]) if output else result, *operands)
 
 
 def _pair(a: Any, of_a: list[str], b: Any, of_b: list[str], later: set[str]) -> tuple[Any, list[str]]:

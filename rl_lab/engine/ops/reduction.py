@@ -13,7 +13,7 @@ from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.operands import as_float, constant, differentiate, normal_dim
 from rl_lab.engine.tape import attach, modes
-from rl_lab.engine.tensor import Shape, empty
+from rl_lab.engine.tensor import Shape, empty, owned
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -331,7 +331,7 @@ def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
         values = x.gather(dim, index)
     elif x.requires_grad and modes.grad:
         values = x * 1.0
-    return Extremes((_squeezed(values, dim, keepdim), _squeezed(index, dim, keepdim)))
+    return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
 
 
 def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
@@ -343,7 +343,7 @@ def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     with tape.no_grad():
         _, index = _extreme(-x, dim, "min")
     values = x.gather(dim, index) if x.dim() else x * 1.0
-    return Extremes((_squeezed(values, dim, keepdim), _squeezed(index, dim, keepdim)))
+    return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
 
 
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":

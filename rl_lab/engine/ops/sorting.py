@@ -13,7 +13,7 @@ from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.gathering import gather
 from rl_lab.engine.ops.operands import normal_dim
 from rl_lab.engine.ops.reduction import Extremes
-from rl_lab.engine.tensor import empty
+from rl_lab.engine.tensor import empty, owned
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -61,7 +61,7 @@ def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> Extremes:
         raise ShapeError(f"kthvalue: there is no element {k} along dimension {dim} of shape {list(x.shape)}")
     index = argsort(x, dim).narrow(dim, k - 1, 1).contiguous()
     values = gather(x, dim, index)
-    return Extremes((values, index) if keepdim else (values.squeeze(dim), index.squeeze(dim)))
+    return Extremes((values, index) if keepdim else (owned(values.squeeze(dim)), owned(index.squeeze(dim))))
 
 
 def median(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -81,7 +81,7 @@ def median(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
             last = order.narrow(dim, r - 1, 1).contiguous()
             place = where(isnan(gather(x, dim, last)), last, place)
     values = gather(x, dim, place)
-    return Extremes((values, place) if keepdim else (values.squeeze(dim), place.squeeze(dim)))
+    return Extremes((values, place) if keepdim else (owned(values.squeeze(dim)), owned(place.squeeze(dim))))
 
 
 class SortingMethods:
