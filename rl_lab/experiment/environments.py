@@ -102,7 +102,8 @@ class _Named(gym.Wrapper):
 
 def make_one(setup: Setup, index: int, render_mode: str | None = None) -> gym.Env:
     """One of Gymnasium's scalar environments, with the wrappers that the setup asks for."""
-    env = gym.make(setup.env_id, **({} if render_mode is None else {"render_mode": render_mode}))
+    pictures: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    env = gym.make(setup.env_id, **pictures)
     if not isinstance(env.observation_space, Box):
         env = gym.wrappers.FlattenObservation(env)
     if setup.time_aware:
