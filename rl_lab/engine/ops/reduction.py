@@ -136,7 +136,7 @@ def _norm_rule(g, node):
     shape = _kept(x.shape, dims)
     out = out.reshape(shape)
     zero = out.eq(0.0)
-    return x * constant(0.0).where(zero, g.reshape(shape) / constant(1.0).where(zero, out))
+    return g.reshape(shape) * constant(0.0).where(zero, x / constant(1.0).where(zero, out))  # NaN times 0 is NaN, as in PyTorch
 
 
 def norm(x: Any, p: float = 2.0, dim: Dims = None, keepdim: bool = False) -> "Tensor":
