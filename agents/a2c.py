@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 import rl_lab as rl
 from rl_lab.collect import Collector, Moment
-from rl_lab.data import RunningMoments, generalized_advantages
+from rl_lab.data import RewardScale, RunningMoments, generalized_advantages
 from rl_lab.experiment.config import setting
 from rl_lab.nn import Identity, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
@@ -43,6 +43,7 @@ class A2CConfig:
     log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
     state_dependent_std: bool = setting(False, "let the network give the standard deviation of continuous actions")
     normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1")
+    normalize_rewards: bool = setting(False, "by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
 
@@ -72,6 +73,7 @@ class A2C:
         kind: Any = rl.optim.RMSprop if c.optimizer == "rmsprop" else rl.optim.Adam
         self.optimizer = kind(self.parameters, lr=c.learning_rate, eps=1e-5)
         self.moments = RunningMoments(shape) if c.normalize_observations else None
+        self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
         self.timesteps = 0
         record = rl.compile if c.compile else lambda function: function
@@ -174,10 +176,13 @@ class A2C:
         c = self.config
         made = self.collector.collect(c.num_steps)
         self.timesteps += c.num_steps * self.num_envs
+        rewards = made.rewards
+        if self.reward_scale is not None:
+            rewards = self.reward_scale(rewards, made.terminated | made.truncated)
         rollout = {
             "observations": made.observations,
             "actions": made.actions,
-            "rewards": made.rewards,
+            "rewards": rewards,
             "terminated": made.terminated,
             "truncated": made.truncated,
             "next_observations": made.next_observations,
@@ -202,6 +207,7 @@ class A2C:
             "parts": self.parts.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "moments": self.moments.state_dict() if self.moments is not None else None,
+            "reward_scale": self.reward_scale.state_dict() if self.reward_scale is not None else None,
             "action_stream": self.action_stream.get_state(),
             "collector": self.collector.state_dict(),
             "timesteps": self.timesteps,
@@ -210,7 +216,8 @@ class A2C:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for part in ("parts", "optimizer", "collector"):
             getattr(self, part).load_state_dict(state[part])
-        if self.moments is not None:
-            self.moments.load_state_dict(state["moments"])
+        for name in ("moments", "reward_scale"):
+            if getattr(self, name) is not None:
+                getattr(self, name).load_state_dict(state[name])
         self.action_stream.set_state(state["action_stream"])
         self.timesteps = int(state["timesteps"])
