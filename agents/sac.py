@@ -19,7 +19,7 @@ from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
 from rl_lab.nn.utils import polyak_
-from rl_lab.policies import ActionHead, SquashedGaussian, as_space, single_spaces
+from rl_lab.policies import ActionHead, ColoredNoise, SquashedGaussian, as_space, single_spaces
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SAC:
         self.temperature_optimizer = rl.optim.Adam([self.log_temperature], lr=c.learning_rate)
         self.optimizers = (self.actor_optimizer, self.critic_optimizer, self.temperature_optimizer)
         self.random_now = rl.ones((), dtype=rl.bool)
-        self.noise = rl.zeros(self.num_envs, self.size)
+        self.noise = ColoredNoise(self.num_envs, self.size, c.exploration_noise, self.action_stream)
 
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
         mask = self.collector.action_mask
@@ -120,14 +120,7 @@ class SAC:
             drawn = policy.sample(generator=self.action_stream)
             random = rl.randint(0, self.size, (count,), generator=self.action_stream)
             return {"actions": rl.where(self.random_now, random, drawn)}
-        fresh = rl.randn(count, self.size, generator=self.action_stream)
-        if self.config.exploration_noise:
-            # noise with memory, of variance 1, that begins anew with each episode
-            colour = self.config.exploration_noise
-            kept = self.noise * (moment.elapsed > 0).float().unsqueeze(1)
-            fresh = colour * kept + math.sqrt(1.0 - colour**2) * fresh
-            self.noise.copy_(fresh)
-        drawn = self.centre + self.radius * (policy.mean + policy.std * fresh).tanh()
+        drawn = self.centre + self.radius * (policy.mean + policy.std * self.noise(moment.elapsed)).tanh()
         uniform = self.centre + self.radius * (2.0 * rl.rand(count, self.size, generator=self.action_stream) - 1.0)
         return {"actions": rl.where(self.random_now, uniform, drawn)}
 
@@ -250,7 +243,7 @@ class SAC:
         return {
             **{name: getattr(self, name).state_dict() for name in (*parts, "replay", "collector")},
             "log_temperature": self.log_temperature.detach(),
-            "noise": self.noise,
+            "noise": self.noise.state_dict(),
             "action_stream": self.action_stream.get_state(),
             "timesteps": self.timesteps,
         }
@@ -261,6 +254,6 @@ class SAC:
             getattr(self, name).load_state_dict(state[name])
         with rl.no_grad():
             self.log_temperature.copy_(rl.as_tensor(state["log_temperature"]))
-            self.noise.copy_(rl.as_tensor(state["noise"]))
+            self.noise.load_state_dict(state["noise"])
         self.action_stream.set_state(state["action_stream"])
         self.timesteps = int(state["timesteps"])

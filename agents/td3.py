@@ -16,7 +16,7 @@ from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, make_network
 from rl_lab.nn.utils import polyak_
-from rl_lab.policies import as_space, single_spaces
+from rl_lab.policies import ColoredNoise, as_space, single_spaces
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class TD3Config:
     policy_delay: int = setting(2, "updates of the critics for one of the actor", least=1)
     exploration_noise: float = setting(
         0.1, "standard deviation of the noise on actions, in units of the box scaled to [-1, 1]", least=0
+    )
+    noise_colour: float = setting(
+        0.0, "share of that noise that stays from step to step: 0 is white, towards 1 it wanders", least=0, most=1
     )
     target_noise: float = setting(0.2, "standard deviation of the noise on the target's actions, in the same units", least=0)
     noise_clip: float = setting(0.5, "where the noise on the target's actions is cut off", least=0)
@@ -68,6 +71,7 @@ class TD3:
         self.actor_optimizer = rl.optim.Adam(self.actor.parameters(), lr=c.learning_rate)
         self.critic_optimizer = rl.optim.Adam(self.critics.parameters(), lr=c.learning_rate)
         self.random_now = rl.ones((), dtype=rl.bool)
+        self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.noise_stream)
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
             c.buffer_size,
@@ -88,7 +92,7 @@ class TD3:
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """The actor's actions with Gaussian noise, or uniform ones before learning begins."""
         count = len(moment.observations)
-        noise = self.config.exploration_noise * rl.randn(count, self.size, generator=self.noise_stream)
+        noise = self.config.exploration_noise * self.noise(moment.elapsed)
         drawn = (self.actor(moment.observations).tanh() + noise).clamp(-1.0, 1.0)
         uniform = 2.0 * rl.rand(count, self.size, generator=self.noise_stream) - 1.0
         actions = rl.where(self.random_now, uniform, drawn)
@@ -194,6 +198,7 @@ class TD3:
         )
         return {
             **{name: getattr(self, name).state_dict() for name in parts},
+            "noise": self.noise.state_dict(),
             "noise_stream": self.noise_stream.get_state(),
             "timesteps": self.timesteps,
             "updates": self.updates,
@@ -211,5 +216,6 @@ class TD3:
             "collector",
         ):
             getattr(self, name).load_state_dict(state[name])
+        self.noise.load_state_dict(state["noise"])
         self.noise_stream.set_state(state["noise_stream"])
         self.timesteps, self.updates = int(state["timesteps"]), int(state["updates"])

@@ -153,3 +153,31 @@ class SquashedGaussian:
         # log(1 - tanh(u)^2) without losing the digits of the difference
         squash = 2.0 * (math.log(2.0) - u - F.softplus(-2.0 * u))
         return self.centre + self.radius * u.tanh(), (gaussian - squash).sum(1)
+
+
+class ColoredNoise:
+    """Gaussian noise of variance 1, of which the share ``colour`` stays from step to step and which begins anew with each episode.
+
+    That is an Ornstein-Uhlenbeck process at whole steps; colour 0 is white noise. Exploration that wanders reaches what exploration
+    that trembles does not (Lillicrap et al. 2016, "Continuous control with deep reinforcement learning", section 3).
+    """
+
+    def __init__(self, num_envs: int, size: int, colour: float, generator: rl.Generator):
+        self.colour, self.generator = colour, generator
+        self.last = rl.zeros(num_envs, size)
+
+    def __call__(self, elapsed: rl.Tensor) -> rl.Tensor:
+        """The next noise (num_envs, size); ``elapsed`` (num_envs,) is 0 where an episode begins."""
+        fresh = rl.randn(*self.last.shape, generator=self.generator)
+        if self.colour:
+            kept = self.last * (elapsed > 0).float().unsqueeze(1)
+            fresh = self.colour * kept + math.sqrt(1.0 - self.colour**2) * fresh
+            self.last.copy_(fresh)
+        return fresh
+
+    def state_dict(self) -> dict[str, rl.Tensor]:
+        """The last noise; the generator is its owner's."""
+        return {"last": self.last}
+
+    def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
+        self.last.copy_(rl.as_tensor(state["last"]))
