@@ -132,7 +132,7 @@ def cumulative_sum(out: Out, x: In, n: Int, r: Int, m: Int, reverse: Int):
     """Running sum along the middle axis, from its end if ``reverse``."""
     for i in range(n):
         for j in range(m):
-            total = F(-0.0)  # of which nothing is left, not even its sign
+            total = F(0)
             for step in range(r):
                 k = r - 1 - step if reverse else step
                 total += x[(i * r + k) * m + j]

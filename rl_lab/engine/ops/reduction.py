@@ -188,7 +188,7 @@ def cumsum(x: Any, dim: int) -> "Tensor":
     """The running sum along ``dim``."""
     dim = normal_dim(dim, x.dim())
     if x.dtype is float32:
-        return _cumsum(x, dim, False)
+        return _cumsum(x, dim, False) if x.dim() else x.clone()  # a scalar keeps the sign of its zero
     source, n, r, m = _blocks(x.to(int64), (dim,) if x.dim() else ())
     out = empty(x.shape, int64)
     launch(kernels.cumulative_sum_int, (out, source), (n, r, m))
