@@ -333,6 +333,7 @@ def unary_in_place(m: Machine, s: Step, name: str) -> None:
     x = m.register(s.a)
     m.describe(f"{{}}.{name}()", x)
     getattr(x, name)()
+    m.disturb(x)
 
 
 @step(0.7, "add_", "sub_", "mul_", "div_", "copy_")
