@@ -18,6 +18,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # generations
     return figure, axes
 
 
@@ -61,7 +62,8 @@ def draw_course(history: Sequence[Generation]) -> Any:
     axes.set_ylabel("fitness")
     other.set_ylabel("genes of a genome")
     lines = [*axes.get_lines(), *other.get_lines()]
-    axes.legend(lines, [line.get_label() for line in lines], fontsize=7, frameon=False, loc="lower right")
+    labels = [line.get_label() for line in lines]
+    figure.legend(lines, labels, fontsize=7, frameon=False, loc="outside lower center", ncols=len(lines))
     return figure
 
 
