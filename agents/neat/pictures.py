@@ -13,12 +13,13 @@ SHOWN = 60  # generations of ancestry in one picture
 def _figure(width: float, height: float) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.get_major_locator().set_params(integer=True)  # generations
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # generations
     return figure, axes
 
 
