@@ -16,9 +16,9 @@ SMALL = {
     "dqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "prioritized": True, "n_steps": 2},
     "qrdqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "quantiles": 5},
     "sac": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "exploration_noise": 0.5},
-    "td3": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16"},
+    "td3": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "noise_colour": 0.5},
     "ppo": {"num_steps": 32, "batch_size": 32, "network": "mlp:16", "normalize_observations": True, "normalize_rewards": True},
-    "a2c": {"network": "mlp:16", "separate_losses": True, "normalize_observations": True},
+    "a2c": {"network": "mlp:16", "separate_losses": True, "normalize_observations": True, "normalize_rewards": True},
     "reinforce": {"network": "mlp:16"},
 }
 """Settings that make a step short, and switch on what has a state of its own."""

@@ -1,0 +1,36 @@
+"""Exploration noise with a memory."""
+
+import numpy as np
+import pytest
+
+import rl_lab as rl
+from rl_lab.policies import ColoredNoise
+
+STEPS, ROWS = 400, 200
+
+
+def series(colour, elapsed=1):
+    noise = ColoredNoise(ROWS, 1, colour, rl.Generator(3))
+    return np.stack([noise(rl.full((ROWS,), elapsed)).numpy().copy() for _ in range(STEPS)])[STEPS // 4 :, :, 0]
+
+
+@pytest.mark.parametrize("colour", [0.0, 0.5, 0.9])
+def test_its_variance_is_1_and_its_correlation_the_colour(colour):
+    x = series(colour)
+    assert x.var() == pytest.approx(1.0, abs=0.05)
+    assert (x[1:] * x[:-1]).mean() == pytest.approx(colour, abs=0.05)
+
+
+def test_an_episode_begins_without_the_last_ones_noise():
+    """In its first step nothing is left of what was, so the noise is smaller and unrelated."""
+    x = series(0.9, elapsed=0)
+    assert (x[1:] * x[:-1]).mean() == pytest.approx(0.0, abs=0.02)
+
+
+def test_its_state_continues_it():
+    one, two = (ColoredNoise(2, 3, 0.8, rl.Generator(seed)) for seed in (1, 2))
+    elapsed = rl.ones(2, dtype=rl.int64)
+    one(elapsed)
+    two.load_state_dict(one.state_dict())
+    two.generator.set_state(one.generator.get_state())
+    assert one(elapsed).numpy().tobytes() == two(elapsed).numpy().tobytes()
