@@ -40,9 +40,7 @@ class Compiled:
         self._entries: dict[Any, list[tuple[Program, Callable]]] = {}
         self._structure = structure.version
         self._replaying = threading.Lock()
-        self._short: tuple[Any, ...] = (
-            None,
-        ) * 5  # the last program that is a function, and for what: a short way for policies
+        self._short: tuple[Any, ...] = (None,) * 5  # a policy's way: the last program that is a function, and of what
 
     @property
     def programs(self) -> list[Program]:
@@ -148,7 +146,8 @@ class Compiled:
         results = [_copy(output) for output in outputs]  # before another thread can find the program and run it
         entries = self._entries.setdefault(key, [])
         entries.append((program, rebuild))
-        if program.is_function and isinstance(result, TensorCore) and len(arguments) == 1 and arguments[0] is inputs[0]:
+        alone = isinstance(result, TensorCore) and len(arguments) == 1 and arguments[0] is inputs[0]
+        if alone and program.is_function and inputs[0].strides is None:
             self._short = (program.run_function, inputs[0].shape, inputs[0].dtype, tape.modes.grad, version)
         del entries[:-KEEP_PROGRAMS]
         return rebuild(results)

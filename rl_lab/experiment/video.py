@@ -38,7 +38,6 @@ def film(agent: Any, setup: Setup, seed: int, folder: Path) -> Path:
         observation, info = env.reset(seed=seed)
         begin_episodes = getattr(agent, "begin_episodes", None)  # of agents that remember
         if begin_episodes is not None:
-            agent.act(np.asarray(observation)[None], deterministic=True)  # so that it knows of one row
             begin_episodes(np.ones(1, bool))
         over = False
         while not over:
