@@ -13,7 +13,7 @@ from agents.neat.config import NEATConfig
 from agents.neat.episodes import play
 from agents.neat.evolution import Evolution
 from agents.neat.genome import Genome, Genomes, genome_at, graph_of, write_back
-from agents.neat.gradients import PolicyGradient, actor_of
+from agents.neat.gradients import Learning, PolicyGradient, actor_of, set_state, state_of
 from agents.neat.importing import read_neat_python
 from agents.neat.networks import Networks
 from agents.neat.selection import NoveltyArchive
@@ -48,12 +48,17 @@ class NEATAgentConfig(NEATConfig):
     )
     baldwin: int = setting(0, "gradient updates that count for their fitness only (Baldwin); 0 for none", least=0)
     trained: int = setting(1, "how many of the best genomes are trained by gradients; 0 for all", least=0)
-    gradient_episodes: int = setting(
-        16, "episodes at least that a genome is trained on, a whole number for each environment", least=1
-    )
-    gradient_learning_rate: float = setting(0.02, "Adam's step size", above=0)
+    gradient_rollouts: int = setting(10, "rollouts on which a genome is trained, one after the other", least=1)
+    gradient_steps: int = setting(32, "steps of each environment in such a rollout", least=1)
+    gradient_learning_rate: float = setting(0.1, "Adam's step size for the trained genome", above=0)
     gradient_gamma: float = setting(0.99, "discount of the next step's reward in training", least=0, most=1)
+    gradient_lambda: float = setting(0.95, "how far advantages look ahead in training", least=0, most=1)
+    gradient_kl: float = setting(0.1, "how far a rollout may move the policy (KL divergence)", above=0)
+    gradient_greedy: float = setting(
+        0.75, "mean probability of the best action, where actions are discrete, with which training begins", above=0, most=0.999
+    )
     gradient_noise: float = setting(0.1, "standard deviation of continuous outputs in training", above=0)
+    critic_learning_rate: float = setting(5e-3, "Adam's step size for the critic of all that are trained", above=0)
 
 
 class NEAT:
@@ -80,12 +85,19 @@ class NEAT:
         self.gradient = PolicyGradient(
             envs,
             self.actions,
-            updates=config.lamarck or config.baldwin,
-            episodes=config.gradient_episodes,
-            learning_rate=config.gradient_learning_rate,
-            gamma=config.gradient_gamma,
-            noise=config.gradient_noise,
-            random=np.random.default_rng(gradient_seed),
+            Learning(
+                updates=config.lamarck or config.baldwin,
+                rollouts=config.gradient_rollouts,
+                steps=config.gradient_steps,
+                learning_rate=config.gradient_learning_rate,
+                critic_learning_rate=config.critic_learning_rate,
+                gamma=config.gradient_gamma,
+                gae_lambda=config.gradient_lambda,
+                target_kl=config.gradient_kl,
+                greedy=config.gradient_greedy,
+                noise=config.gradient_noise,
+            ),
+            gradient_seed,
         )
         self.archive = NoveltyArchive(threshold=config.novelty_threshold)
         self.champion: Genome | None = None
@@ -110,7 +122,7 @@ class NEAT:
         played = self._play(networks, np.arange(c.population), seeds)
         returns = played.returns.reshape(c.population, c.episodes).mean(1)
         improved = 0.0
-        if self.gradient.updates:
+        if self.gradient.learning.updates:
             improved = self._train(returns, seeds)
             networks = self.evolution.networks()
         self._challenge(networks, int(returns.argmax()))
@@ -135,7 +147,7 @@ class NEAT:
             "neat/threshold": float(self.evolution.threshold),
             "neat/hidden": seen.hidden,
             "neat/connections": seen.connections,
-            **({"neat/trained": improved} if self.gradient.updates else {}),
+            **({"neat/trained": improved} if self.gradient.learning.updates else {}),
         }
 
     def _episode_seeds(self) -> np.ndarray:
@@ -241,8 +253,8 @@ class NEAT:
             "evolution": self.evolution.state_dict(),
             "champion": champion,
             "archive": self.archive.state_dict(),
-            "seeds": _state_of(self._seeds),
-            "gradient": _state_of(self.gradient.random),
+            "seeds": state_of(self._seeds),
+            "gradient": self.gradient.state_dict(),
             "fixed_seeds": self._fixed_seeds,
             "champion_seeds": self._champion_seeds,
             "timesteps": self.timesteps,
@@ -255,21 +267,7 @@ class NEAT:
             genes = Genomes(**{name: np.array(array) for name, array in state["champion"]["genes"].items()})
             self.champion = Genome(genes, float(state["champion"]["fitness"]))
         self.archive.load_state_dict(state["archive"])
-        _set_state(self._seeds, state["seeds"])
-        _set_state(self.gradient.random, state["gradient"])
+        set_state(self._seeds, state["seeds"])
+        self.gradient.load_state_dict(state["gradient"])
         self._fixed_seeds, self._champion_seeds = np.array(state["fixed_seeds"]), np.array(state["champion_seeds"])
         self.timesteps = int(state["timesteps"])
-
-
-def _state_of(random: np.random.Generator) -> dict[str, Any]:
-    """Of a PCG64, whose words are longer than a checkpoint's whole numbers."""
-    whole: Any = random.bit_generator.state
-    words = {name: str(whole["state"][name]) for name in ("state", "inc")}
-    return {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]}
-
-
-def _set_state(random: np.random.Generator, state: dict[str, Any]) -> None:
-    whole: Any = random.bit_generator.state
-    words = {name: int(value) for name, value in state.items()}
-    whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
-    random.bit_generator.state = {**whole, **words}

@@ -26,7 +26,10 @@ class NEATConfig:
     output_activation: str = setting("steepened_sigmoid", "of output nodes", choices=ACTIVATIONS)
     activation_options: tuple[str, ...] = setting((), "what activation mutation chooses among", check=_known_activations)
     aggregation: str = setting("sum", "of new hidden nodes", choices=AGGREGATIONS)
-    initially_connected: float = setting(1.0, "share of the connections from inputs to outputs at the start", least=0, most=1)
+    initial_hidden: int = setting(
+        0, "hidden nodes at the start, between the inputs and the outputs; the paper has none", least=0
+    )
+    initially_connected: float = setting(1.0, "share of the connections that there are at the start", least=0, most=1)
     # compatibility distance, equation 1
     excess_coefficient: float = setting(1.0, "c1, weight of excess genes in the distance", least=0)
     disjoint_coefficient: float = setting(1.0, "c2, weight of disjoint genes in the distance", least=0)

@@ -53,11 +53,12 @@ class Evolution:
         self._activations = np.array([ACTIVATIONS.index(name) for name in self.config.activation_options], np.int64)
         sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
         self.random = sequence.generate_state(4, np.uint64).view(np.int64)
-        self.genomes = room_for(size, outputs + 8, inputs * outputs + 16, inputs, outputs)
+        hidden = self.config.initial_hidden
+        self.innovations: Innovations = make_innovations(size, inputs, outputs, hidden)
+        self.genomes = room_for(size, outputs + hidden + 8, int(self.innovations.counters[0]) + 16, inputs, outputs)
         self.previous = like(self.genomes)
-        self.innovations: Innovations = make_innovations(size, inputs, outputs)
         output_activation = ACTIVATIONS.index(self.config.output_activation)
-        kernels.begin(self.genomes, output_activation, self.config.initially_connected, self.rates, self.random)
+        kernels.begin(self.genomes, hidden, output_activation, self.config.initially_connected, self.rates, self.random)
         self.generation = 0
         self.evaluations = 0
         self.threshold = self.config.compatibility_threshold

@@ -1,11 +1,19 @@
-"""Learning within a life: policy gradient on an evolved network, from episodes of its own.
+"""Learning within a life: policy gradient on an evolved network, from steps of its own.
 
-The batch of episodes is used for several steps of the clipped surrogate objective (Schulman et al. 2017, "Proximal policy optimization
-algorithms", equation 7). What an episode's return is compared with is fitted to the batch by least squares, linear in observations,
-their squares and powers of time (Duan et al. 2016, "Benchmarking deep reinforcement learning for continuous control", section 3).
+A rollout is used for several steps of the clipped surrogate objective (Schulman et al. 2017, "Proximal policy optimization
+algorithms", equation 7), its advantages are generalized ones (Schulman et al. 2016). Three things make this work for evolved networks:
+
+- The critic is nobody's. It outlives generations and learns from every network that is trained, so what an action was worth is not
+  to be found out anew in each life.
+- A network that evolved to act by its largest output has logits of any size: drawn from their softmax its actions may be all
+  noise, or no noise at all. It is scaled first, until the best action has the wished share of probability, and back at the end;
+  its greedy actions stay the same.
+- What a step of the optimiser does to such a network is as hard to foresee, so what a rollout teaches is halved until the policy
+  is near enough to the one that acted.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +21,18 @@ from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from agents.neat import phenotypes
+from rl_lab.data import RunningMoments, generalized_advantages
 from rl_lab.nn import GraphNetwork
+from rl_lab.nn.networks import mlp
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.policies import ActionHead
 from rl_lab.population import Actions
 
-CLIP_RANGE, MAX_GRAD_NORM, RIDGE = 0.2, 1.0, 1e-3
+CLIP_RANGE, MAX_GRAD_NORM = 0.2, 1.0
+CRITIC_SIZES = (64, 64)
+MAX_HALVINGS = 20
+SHARPEST = 9.0
+"""Logits are not multiplied by more than the exponential of this."""
 STEEPNESS = 5.0
 """What outputs that must keep their activation are multiplied by to be logits."""
 _MONOTONE = ("sigmoid", "steepened_sigmoid", "tanh", "softplus", "clamped", "leaky_relu", "elu", "exp", "cube", "relu")
@@ -60,123 +73,296 @@ def actor_of(network: GraphNetwork, actions: Actions) -> GraphNetwork:
     return GraphNetwork.from_description(described)
 
 
-class Batch(NamedTuple):
-    """Episodes side by side, (steps, episodes, ...); ``alive`` is 0 where an episode is over. ``chosen`` is what was drawn: numbers
-    of choices from 0, or outputs with noise."""
+@rl.no_grad()
+def scale_outputs(network: GraphNetwork, scale: float) -> None:
+    """Multiply what its output nodes sum up, in place."""
+    outputs = set(network.outputs)
+    into = rl.tensor([scale if target in outputs else 1.0 for _, target in network.edges])
+    network.weight.mul_(into)
+    network.bias.mul_(rl.tensor([scale if name in outputs else 1.0 for name in network.nodes]))
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How networks are trained: ``rollouts`` times ``updates`` steps of Adam on ``steps`` steps of each environment."""
+
+    updates: int
+    rollouts: int = 10
+    steps: int = 32
+    learning_rate: float = 0.1
+    critic_learning_rate: float = 5e-3
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    target_kl: float = 0.1
+    greedy: float = 0.75
+    """Mean probability of the best discrete action with which training begins."""
+    noise: float = 0.1
+    """Standard deviation of continuous outputs."""
+
+
+class Place(NamedTuple):
+    """Where a rollout begins: observations and those before them (environments, inputs), and the network's state."""
 
     observations: np.ndarray
-    chosen: np.ndarray
-    rewards: np.ndarray
-    alive: np.ndarray
+    before: np.ndarray
+    state: rl.Tensor
+
+
+class Rollout(NamedTuple):
+    """Steps of environments side by side, (steps, environments, ...).
+
+    ``chosen`` is what was drawn: numbers of choices from 0, or outputs with noise. ``seen`` is what the critic is shown, and
+    ``next_seen`` what it would be shown of the next step if no reset came between. ``state`` is the network's before the first step.
+    """
+
+    observations: rl.Tensor
+    chosen: rl.Tensor
+    rewards: rl.Tensor
+    terminated: rl.Tensor
+    truncated: rl.Tensor
+    seen: rl.Tensor
+    next_seen: rl.Tensor
+    state: rl.Tensor
+
+
+class Critic:
+    """V(s) in units of the running root mean square of its targets, learned by gradient steps on whole rollouts.
+
+    It is shown an observation and the one before, of which an evolved network with a memory may know.
+    """
+
+    def __init__(self, inputs: int, learning_rate: float, generator: rl.Generator):
+        self.network = mlp(2 * inputs, CRITIC_SIZES, 1, "tanh", orthogonal=True, generator=generator)
+        self.moments, self.targets = RunningMoments((2 * inputs,)), RunningMoments(())
+        self.optimizer = rl.optim.Adam(self.network.parameters(), lr=learning_rate, eps=1e-5)
+        self._update = rl.compile(self.update)
+
+    def scale(self) -> rl.Tensor:
+        return (self.targets.var + self.targets.mean**2).sqrt()
+
+    def __call__(self, seen: rl.Tensor) -> rl.Tensor:
+        """Values (...) of what is seen (..., 2 * inputs)."""
+        return self.network(self.moments.normalize(seen)).squeeze(-1) * self.scale()
+
+    def update(self, seen: rl.Tensor, targets: rl.Tensor) -> None:
+        """One gradient step towards the targets (steps, environments)."""
+        self.optimizer.zero_grad()
+        (((self(seen) - targets) / self.scale()) ** 2).mean().backward()
+        clip_grad_norm_(list(self.network.parameters()), MAX_GRAD_NORM)
+        self.optimizer.step()
+
+    def learn(self, seen: rl.Tensor, targets: rl.Tensor, updates: int) -> None:
+        """The statistics take in a rollout, then ``updates`` gradient steps are made on it."""
+        self.moments.update(seen.flatten(0, 1))
+        self.targets.update(targets.flatten())
+        for _ in range(updates):
+            self._update(seen, targets)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name).state_dict() for name in ("network", "moments", "targets", "optimizer")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("network", "moments", "targets", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
 
 
 class PolicyGradient:
-    """Trains networks by ``updates`` steps of Adam on one batch of at least ``episodes`` episodes."""
+    """Trains networks by a policy gradient, with one critic for all of them."""
 
-    def __init__(
-        self,
-        envs: VectorEnv,
-        actions: Actions,
-        *,
-        updates: int,
-        episodes: int,
-        learning_rate: float,
-        gamma: float,
-        noise: float,
-        random: np.random.Generator,
-    ):
-        self.envs, self.actions, self.random = envs, actions, random
-        self.updates, self.episodes, self.learning_rate, self.gamma, self.noise = updates, episodes, learning_rate, gamma, noise
+    def __init__(self, envs: VectorEnv, actions: Actions, learning: Learning, seed: np.random.SeedSequence):
+        self.envs, self.actions, self.learning = envs, actions, learning
+        self.random = np.random.default_rng(seed)
         self.continuous = isinstance(actions.space, Box)
         self.head = None if self.continuous else ActionHead(actions.space)
+        inputs = math.prod(envs.single_observation_space.shape or ())
+        self.critic = Critic(inputs, learning.critic_learning_rate, rl.Generator(int(self.random.integers(2**31))))
 
     def train(self, network: GraphNetwork) -> tuple[GraphNetwork, int]:
         """A copy of the network with trained weights and biases, and the environment steps that this took."""
+        c = self.learning
         policy, factor = policy_of(network, self.actions)
-        batch = self._act(policy, factor)
-        self._learn(policy, factor, batch)
+        place, sharpness, rollouts = self._begin(policy), 1.0, c.rollouts
+        if self.head is not None:
+            # greedy steps show how large the logits are where the network gets
+            rollout, place = self._act(policy, math.inf, place)
+            sharpness = self.sharpness(factor * self.outputs(policy, rollout).detach())
+            rollouts += 1
+        if factor == 1.0:
+            scale_outputs(policy, sharpness)
+        life = Life(self, policy, factor if factor == 1.0 else factor * sharpness)
+        for _ in range(c.rollouts):
+            rollout, place = self._act(policy, life.factor, place)
+            advantages, targets = self.estimate(rollout)
+            life.learn(rollout, advantages)
+            self.critic.learn(rollout.seen, targets, c.updates)
+        if factor == 1.0:
+            scale_outputs(policy, 1.0 / sharpness)
         trained = GraphNetwork.from_description(network.describe())
         with rl.no_grad():
-            trained.weight.copy_(policy.weight.detach())
-            trained.bias.copy_(policy.bias.detach())
-        return trained, int(batch.alive.sum())
+            trained.weight.copy_(policy.weight)
+            trained.bias.copy_(policy.bias)
+        return trained, rollouts * c.steps * self.envs.num_envs
 
-    def _act(self, policy: GraphNetwork, factor: float) -> Batch:
-        rounds = [self._round(policy, factor) for _ in range(math.ceil(self.episodes / self.envs.num_envs))]
-        longest = max(len(part.rewards) for part in rounds)
-
-        def joined(parts: list[np.ndarray]) -> np.ndarray:
-            padded = [np.concatenate([p, np.zeros((longest - len(p), *p.shape[1:]), p.dtype)]) for p in parts]
-            return np.concatenate(padded, axis=1)
-
-        return Batch(*[joined(list(parts)) for parts in zip(*rounds, strict=True)])
-
-    def _round(self, policy: GraphNetwork, factor: float) -> Batch:
-        """One episode in each environment."""
+    def _begin(self, policy: GraphNetwork) -> Place:
+        """New episodes in all environments."""
         n = self.envs.num_envs
-        structures, numbers = (part[None] for part in policy.pack())
-        states = np.zeros((n, int(structures[0, 0] + 2 * structures[0, 1])), np.float32)
-        outputs = np.zeros((n, self.actions.outputs), np.float32)
         reset: Any = self.envs.reset
         observations, _ = reset(seed=self.random.integers(2**31, size=n).tolist())
-        alive, steps = np.ones(n, bool), []
-        while alive.any():
-            x = np.array(observations, np.float32).reshape(n, -1)
-            phenotypes.forward_each(structures, numbers, np.where(alive, 0, -1), x, states, outputs)
+        x = np.array(observations, np.float32).reshape(n, -1)
+        return Place(x, np.zeros_like(x), rl.zeros(n, len(policy.nodes)))
+
+    @rl.no_grad()
+    def _act(self, policy: GraphNetwork, factor: float, place: Place) -> tuple[Rollout, Place]:
+        """A rollout of drawn actions, or with an infinite ``factor`` of the best discrete ones."""
+        x, before, state = place
+        n, steps = len(x), []
+        for _ in range(self.learning.steps):
+            if policy.recurrent:
+                out, state = policy(rl.tensor(x), state)
+            else:
+                out = policy(rl.tensor(x))
+            outputs = out.numpy()
             if self.continuous:
-                chosen = outputs + np.float32(self.noise) * self.random.standard_normal(outputs.shape, np.float32)
+                chosen = outputs + np.float32(self.learning.noise) * self.random.standard_normal(outputs.shape, np.float32)
                 taken = self.actions(chosen)
             else:
                 # the largest of logits with Gumbel noise is a draw from their softmax
-                taken = self.actions(np.float32(factor) * outputs + self.random.gumbel(size=outputs.shape))
+                noise = self.random.gumbel(size=outputs.shape) / factor
+                taken = self.actions(outputs + noise.astype(np.float32))
                 chosen = taken - self.actions.space.start
-            observations, rewards, terminated, truncated, _ = self.envs.step(taken)
-            steps.append((x, chosen, np.where(alive, rewards, 0.0).astype(np.float32), alive.astype(np.float32)))
-            alive = alive & ~(terminated | truncated)
-        return Batch(*[np.stack(parts) for parts in zip(*steps, strict=True)])
+            observations, rewards, terminated, truncated, infos = self.envs.step(taken)
+            y = np.array(observations, np.float32).reshape(n, -1)
+            ended = terminated | truncated
+            following = y.copy()
+            for i in np.flatnonzero(ended):
+                following[i] = np.asarray(infos["final_obs"][i], np.float32).ravel()
+            seen, next_seen = np.concatenate([x, before], 1), np.concatenate([following, x], 1)
+            steps.append((x, chosen, rewards.astype(np.float32), terminated.copy(), truncated.copy(), seen, next_seen))
+            x, before = y, np.where(ended[:, None], np.float32(0), x)
+            if policy.recurrent:
+                state = state * rl.tensor(~ended).float().unsqueeze(1)
+        stacked: list[Any] = [rl.tensor(np.stack(parts)) for parts in zip(*steps, strict=True)]
+        return Rollout._make([*stacked, place.state]), Place(x, before, state)
 
-    def advantages(self, batch: Batch) -> np.ndarray:
-        """Discounted returns less what was to be expected, with mean 0 and standard deviation 1 over the batch."""
-        returns = np.zeros(batch.rewards.shape)
-        following = np.zeros(batch.rewards.shape[1])
-        for t in range(len(returns) - 1, -1, -1):
-            returns[t] = following = batch.rewards[t] + self.gamma * following
-        alive = batch.alive > 0
-        time = np.broadcast_to(np.arange(len(returns))[:, None] / 100.0, alive.shape)[alive][:, None]
-        seen = np.clip(batch.observations[alive].astype(np.float64), -10.0, 10.0)
-        features = np.concatenate([seen, seen**2, time, time**2, time**3, np.ones_like(time)], 1)
-        square = features.T @ features + RIDGE * len(features) * np.eye(features.shape[1])
-        rest = returns[alive] - features @ np.linalg.solve(square, features.T @ returns[alive])
-        result = np.zeros(returns.shape, np.float32)
-        result[alive] = (rest - rest.mean()) / (rest.std() + 1e-8)
-        return result
+    def sharpness(self, logits: rl.Tensor) -> float:
+        """What to multiply logits by so that their best choices have the wished mean probability, by bisection."""
+        assert self.head is not None
+        low, high = -SHARPEST, SHARPEST
+        for _ in range(30):
+            middle = (low + high) / 2
+            policy = self.head.distribution(logits * math.exp(middle))
+            if float(policy.log_prob(policy.mode).exp().mean()) < self.learning.greedy:
+                low = middle
+            else:
+                high = middle
+        return math.exp(high)
 
-    def _learn(self, policy: GraphNetwork, factor: float, batch: Batch) -> None:
-        advantages, alive = rl.tensor(self.advantages(batch)).flatten(), rl.tensor(batch.alive).flatten()
-        observations, chosen = rl.tensor(batch.observations), rl.tensor(batch.chosen).flatten(0, 1)
-        count, parameters = alive.sum(), [policy.weight, policy.bias]
-        optimizer = rl.optim.Adam(parameters, lr=self.learning_rate)
-        with rl.no_grad():
-            before = self._log_probs(policy, factor, observations, chosen)
-        for _ in range(self.updates):
-            ratio = (self._log_probs(policy, factor, observations, chosen) - before).exp()
-            clipped = ratio.clamp(1.0 - CLIP_RANGE, 1.0 + CLIP_RANGE)
-            loss = -(rl.minimum(ratio * advantages, clipped * advantages) * alive).sum() / count
-            optimizer.zero_grad()
-            loss.backward()
-            clip_grad_norm_(parameters, MAX_GRAD_NORM)
-            optimizer.step()
+    @rl.no_grad()
+    def estimate(self, rollout: Rollout) -> tuple[rl.Tensor, rl.Tensor]:
+        """Advantages with mean 0 and standard deviation 1, and what the critic is to learn; (steps, environments)."""
+        r, values = rollout, self.critic(rollout.seen)
+        advantages = generalized_advantages(
+            r.rewards,
+            values,
+            self.critic(r.next_seen),
+            r.terminated,
+            r.truncated,
+            self.learning.gamma,
+            self.learning.gae_lambda,
+        )
+        return (advantages - advantages.mean()) / (advantages.std() + 1e-8), advantages + values
 
-    def _log_probs(self, policy: GraphNetwork, factor: float, observations: Any, chosen: Any) -> Any:
-        """Of what was drawn, up to a constant; (steps * episodes,)."""
-        if policy.recurrent:
-            state, parts = rl.zeros(observations.shape[1], len(policy.nodes)), []
-            for t in range(observations.shape[0]):
-                out, state = policy(observations[t], state)
-                parts.append(out)
-            outputs = rl.stack(parts).flatten(0, 1)
-        else:
-            outputs = policy(observations.flatten(0, 1))
+    def outputs(self, policy: GraphNetwork, rollout: Rollout) -> rl.Tensor:
+        """Of a network in the steps of a rollout, (steps * environments, outputs)."""
+        if not policy.recurrent:
+            return policy(rollout.observations.flatten(0, 1))
+        state, parts = rollout.state, []
+        going = (~(rollout.terminated | rollout.truncated)).float().unsqueeze(2)
+        for t in range(len(going)):
+            out, state = policy(rollout.observations[t], state)
+            state = state * going[t]
+            parts.append(out)
+        return rl.stack(parts).flatten(0, 1)
+
+    def log_probs(self, policy: GraphNetwork, factor: float, rollout: Rollout) -> rl.Tensor:
+        """Of what was drawn, up to a constant; (steps * environments,)."""
+        outputs, chosen = self.outputs(policy, rollout), rollout.chosen.flatten(0, 1)
         if self.head is not None:
-            return self.head.distribution(outputs * factor).log_prob(chosen)
-        return -0.5 * (((chosen - outputs) / self.noise) ** 2).sum(1)
+            return self.head.distribution(factor * outputs).log_prob(chosen)
+        return -0.5 * (((chosen - outputs) / self.learning.noise) ** 2).sum(1)
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"critic": self.critic.state_dict(), "random": state_of(self.random)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.critic.load_state_dict(state["critic"])
+        set_state(self.random, state["random"])
+
+
+class Life:
+    """The learning of one network. Its steps are recorded once and replayed, for as long as it lives."""
+
+    def __init__(self, owner: PolicyGradient, policy: GraphNetwork, factor: float):
+        self.owner, self.policy, self.factor, self.learning = owner, policy, factor, owner.learning
+        self.parameters: list[Any] = [policy.weight, policy.bias]
+        self.start = [p.detach().clone() for p in self.parameters]
+        self.optimizer = rl.optim.Adam(self.parameters, lr=self.learning.learning_rate, eps=1e-5)
+        self._update, self._retreat = rl.compile(self.update), rl.compile(self.retreat)
+
+    def learn(self, rollout: Rollout, advantages: rl.Tensor) -> None:
+        """``updates`` steps on a rollout, or fewer where they lead too far from the policy that made it.
+
+        A single step can: what a weight does to the policy depends on the weights after it. Then the way back is halved until the
+        policy is near enough.
+        """
+        limit = self.learning.target_kl
+        with rl.no_grad():
+            before = self.owner.log_probs(self.policy, self.factor, rollout)
+            for start, parameter in zip(self.start, self.parameters, strict=True):
+                start.copy_(parameter)
+        for _ in range(self.learning.updates):
+            if self._update(rollout, advantages, before).item() > limit:
+                break
+        for halvings in range(MAX_HALVINGS):
+            if self._retreat(rollout, before, halvings > 0).item() <= limit:
+                break
+
+    def update(self, rollout: Rollout, advantages: rl.Tensor, before: rl.Tensor) -> rl.Tensor:
+        """One step of the clipped surrogate objective; ``before`` are the log-probabilities with which actions were drawn.
+
+        Returns how far the policy was from the one before, in the mean (Schulman's estimator k3 of the KL divergence).
+        """
+        change, weights = self.owner.log_probs(self.policy, self.factor, rollout) - before, advantages.flatten()
+        ratio = change.exp()
+        bound = weights + CLIP_RANGE * weights.abs()
+        self.optimizer.zero_grad()
+        (-rl.minimum(ratio * weights, bound).mean()).backward()
+        clip_grad_norm_(self.parameters, MAX_GRAD_NORM)
+        self.optimizer.step()
+        return (ratio - 1.0 - change).mean().detach()
+
+    @rl.no_grad()
+    def retreat(self, rollout: Rollout, before: rl.Tensor, halve: bool) -> rl.Tensor:
+        """How far the policy is from the one before, after going half the way back to it if told to."""
+        if halve:
+            for start, parameter in zip(self.start, self.parameters, strict=True):
+                parameter.copy_((start + parameter) / 2)
+        change = self.owner.log_probs(self.policy, self.factor, rollout) - before
+        return (change.exp() - 1.0 - change).mean()
+
+
+def state_of(random: np.random.Generator) -> dict[str, Any]:
+    """Of a PCG64, whose words are longer than a checkpoint's whole numbers."""
+    whole: Any = random.bit_generator.state
+    words = {name: str(whole["state"][name]) for name in ("state", "inc")}
+    return {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]}
+
+
+def set_state(random: np.random.Generator, state: dict[str, Any]) -> None:
+    """Go on as the generator whose `state_of` this is."""
+    whole: Any = random.bit_generator.state
+    words = {name: int(value) for name, value in state.items()}
+    whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
+    random.bit_generator.state = {**whole, **words}

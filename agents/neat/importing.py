@@ -28,6 +28,7 @@ class Imported(NamedTuple):
 # neat-python's key: ours
 _SAME = {
     "pop_size": "population",
+    "num_hidden": "initial_hidden",
     "compatibility_excess_coefficient": "excess_coefficient",
     "compatibility_disjoint_coefficient": "disjoint_coefficient",
     "compatibility_weight_coefficient": "weight_coefficient",

@@ -20,10 +20,10 @@ class Innovations(NamedTuple):
     splits: np.ndarray
 
 
-def make_innovations(population: int, inputs: int, outputs: int) -> Innovations:
-    """The state before the first generation: connection i -> o has number i * outputs + o, hidden nodes follow the outputs.
+def make_innovations(population: int, inputs: int, outputs: int, hidden: int = 0) -> Innovations:
+    """The state before the first generation: every connection of it has a number, and hidden nodes follow the outputs.
 
     One reproduction invents at most one connection and one node a genome.
     """
-    counters = np.array([inputs * outputs, inputs + outputs, 0, 0])
+    counters = np.array([inputs * (outputs + hidden) + hidden * outputs, inputs + outputs + hidden, 0, 0])
     return Innovations(counters, np.zeros((population, 3), np.int64), np.zeros((population, 3), np.int64))

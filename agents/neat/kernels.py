@@ -372,23 +372,29 @@ def reproduce(
 
 
 @entry
-def begin(genomes, activation, share, rates, random):
-    """The first generation: outputs, and connections from the inputs (all, or each with probability ``share``), without hidden nodes.
+def begin(genomes, hidden, activation, share, rates, random):
+    """The first generation: outputs, ``hidden`` nodes, and connections between inputs and outputs, inputs and hidden nodes, hidden
+    nodes and outputs (all of them, or each with probability ``share``).
 
-    Weights are uniform within the range of new ones.
+    Weights are uniform within the range of new ones. Equal genes have equal numbers: `innovation.make_innovations` counts on.
     """
     inputs, outputs = genomes.inputs[0], genomes.outputs[0]
     for i in range(len(genomes.nodes)):
-        genomes.nodes[i], genomes.connections[i] = outputs, 0
-        for o in range(outputs):
-            genomes.node[i, o] = inputs + o
-            genomes.activation[i, o], genomes.aggregation[i, o] = activation, 0
-            genomes.bias[i, o] = F(rates.weight_range * (2.0 * next_unit(random) - 1.0))
-        for s in range(inputs):
-            for o in range(outputs):
+        genomes.nodes[i], genomes.connections[i] = outputs + hidden, 0
+        for k in range(outputs + hidden):
+            is_hidden = k >= outputs
+            genomes.node[i, k] = inputs + k
+            genomes.activation[i, k] = rates.activation if is_hidden else activation
+            genomes.aggregation[i, k] = rates.aggregation if is_hidden else 0
+            genomes.bias[i, k] = F(rates.weight_range * (2.0 * next_unit(random) - 1.0))
+        number = 0
+        for s in range(inputs + hidden):
+            source = s if s < inputs else outputs + s
+            for k in range(outputs + hidden if s < inputs else outputs):
                 if share >= 1.0 or next_unit(random) < share:
                     weight = F(rates.weight_range * (2.0 * next_unit(random) - 1.0))
-                    _add_gene(genomes, i, s * outputs + o, s, inputs + o, weight)
+                    _add_gene(genomes, i, number, source, inputs + k, weight)
+                number += 1
 
 
 @entry

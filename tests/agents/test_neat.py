@@ -299,9 +299,29 @@ def grown(recurrent=False, generations=40, seed=3, **settings):
     return evolution
 
 
+def test_the_first_generation():
+    evolution = neat.Evolution(2, 1, neat.NEATConfig(population=3, initial_hidden=2, activation="tanh", weight_range=0.5), 1)
+    genomes = evolution.genomes
+    for i in range(3):
+        assert genomes.node[i, : genomes.nodes[i]].tolist() == [2, 3, 4]
+        assert genomes.activation[i, 1:3].tolist() == [ACTIVATIONS.index("tanh")] * 2
+        assert [gene[:3] for gene in genes(genomes, i)] == [
+            *((0, 0, 2), (1, 0, 3), (2, 0, 4), (3, 1, 2), (4, 1, 3), (5, 1, 4)),
+            *((6, 3, 2), (7, 4, 2)),
+        ]
+        assert all(gene[4] for gene in genes(genomes, i))
+        weights = np.array([gene[3] for gene in genes(genomes, i)] + genomes.bias[i, :3].tolist())
+        assert len(set(weights.tolist())) == 11
+        assert np.abs(weights).max() <= 0.5
+    assert evolution.innovations.counters[[NEXT_INNOVATION, NEXT_NODE]].tolist() == [8, 5]
+    few = neat.Evolution(10, 2, neat.NEATConfig(population=50, initial_hidden=3, initially_connected=0.25), 1).genomes
+    assert 0.2 < few.connections.mean() / (10 * 5 + 3 * 2) < 0.3
+
+
+@pytest.mark.parametrize("hidden", [0, 3])
 @pytest.mark.parametrize("recurrent", [False, True])
-def test_every_genome_is_sound(recurrent):
-    genomes = grown(recurrent).genomes
+def test_every_genome_is_sound(recurrent, hidden):
+    genomes = grown(recurrent, initial_hidden=hidden).genomes
     known = {}
     for i in range(60):
         nodes = genomes.node[i, : genomes.nodes[i]].tolist()
@@ -316,7 +336,7 @@ def test_every_genome_is_sound(recurrent):
             assert pair[0] in (0, 1, *nodes)
             assert pair[1] in nodes
         graph_of(genomes, i, recurrent)  # raises if there is a cycle
-    assert genomes.nodes.max() > 10
+    assert genomes.nodes.max() > (2 + hidden + 3 if hidden else 10)
 
 
 @pytest.mark.parametrize("recurrent", [False, True])

@@ -19,7 +19,7 @@ USED = {
     *("activation_default", "activation_mutate_rate", "activation_options", "aggregation_default", "enabled_mutate_rate"),
     *("compatibility_disjoint_coefficient", "compatibility_excess_coefficient", "compatibility_weight_coefficient"),
     *("compatibility_threshold", "max_stagnation", "survival_threshold"),
-    *("conn_add_prob", "conn_delete_prob", "node_add_prob", "node_delete_prob"),
+    *("conn_add_prob", "conn_delete_prob", "node_add_prob", "node_delete_prob", "num_hidden"),
     *("weight_init_stdev", "weight_max_value", "weight_min_value"),
     *("weight_mutate_power", "weight_mutate_rate", "weight_replace_rate"),
 }
@@ -59,10 +59,12 @@ def test_known_keys_are_mapped_and_the_others_listed(tmp_path):
 def test_other_values(tmp_path):
     text = CONFIG.replace("feed_forward = True", "feed_forward = False").replace("full_direct", "partial_direct 0.25")
     text = text.replace("activation_default = sigmoid", "activation_default = tanh").replace("elitism = 1", "elitism = 0")
+    text = text.replace("num_hidden = 0", "num_hidden = 3")
     config = imported(tmp_path, text).config
     assert config.recurrent
     assert config.initially_connected == 0.25
     assert config.activation == "tanh"
+    assert config.initial_hidden == 3
     assert config.elitism_from > config.population
 
 

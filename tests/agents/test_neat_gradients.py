@@ -9,7 +9,7 @@ from agents.dqn import DQN, DQNConfig
 from agents.neat import NEATConfig
 from agents.neat.agent import NEAT, NEATAgentConfig
 from agents.neat.evolution import Evolution
-from agents.neat.gradients import Batch, PolicyGradient, actor_of, policy_of
+from agents.neat.gradients import Learning, Life, PolicyGradient, Rollout, actor_of, policy_of, scale_outputs
 from agents.ppo import PPO, PPOConfig
 from agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab import train
@@ -83,47 +83,72 @@ def test_an_output_that_feeds_others_keeps_its_activation():
 def gradient_on(env, num_envs=8, **settings):
     envs = make_environments(env, num_envs)
     actions = Actions(envs.single_action_space, "steepened_sigmoid")
-    options = {"updates": 5, "episodes": num_envs, "learning_rate": 0.05, "gamma": 0.9, "noise": 0.2}
-    return PolicyGradient(envs, actions, **{**options, **settings}, random=np.random.default_rng(1)), actions
+    learning = Learning(**{"updates": 5, "rollouts": 1, "steps": 4, "gamma": 0.9, **settings})
+    return PolicyGradient(envs, actions, learning, np.random.SeedSequence(1)), actions
 
 
-def test_advantages():
-    gradient, _ = gradient_on("CartPole-v1", gamma=0.5)
-    zeros = np.zeros((3, 2, 1), np.float32)
-    batch = Batch(zeros, zeros[..., 0], np.array([[1, 2], [4, 8], [0, 16]], np.float32), np.array([[1, 1], [1, 1], [0, 1]]))
-    found = gradient.advantages(batch)
-    returns = np.array([[3.0, 10.0], [4.0, 16.0], [0.0, 16.0]])
-    time = np.array([[0.0, 0.0], [0.01, 0.01], [0.02, 0.02]])
-    alive = batch.alive > 0
-    features = np.stack([time**k for k in range(4)], -1)[alive]
-    square = features.T @ features + 1e-3 * 5 * np.eye(4)
-    rest = returns[alive] - features @ np.linalg.solve(square, features.T @ returns[alive])
-    np.testing.assert_allclose(found[alive], (rest - rest.mean()) / rest.std(), rtol=1e-3, atol=1e-3)
-    assert found[2, 0] == 0.0
+def gradient_for(space, networks, actions, **settings):
+    """On CartPole's observations with other actions, and a rollout of 4 steps in 3 environments, one of which ends an episode."""
+    gradient, _ = gradient_on("CartPole-v1", **settings)
+    gradient.actions, gradient.continuous = actions, isinstance(space, Box)
+    gradient.head = None if gradient.continuous else ActionHead(space)
+    policy, factor = policy_of(networks[19].graph(), actions)
+    rng = np.random.default_rng(0)
+    chosen = np.stack([np.stack([np.asarray(space.sample()) for _ in range(3)]) for _ in range(4)])
+    ended = np.zeros((4, 3), bool)
+    ended[1, 2] = True
+    observations = rl.tensor(rng.normal(size=(4, 3, 4)).astype(np.float32))
+    rollout = Rollout(
+        observations,
+        rl.tensor(chosen),
+        rl.tensor(rng.normal(size=(4, 3)).astype(np.float32)),
+        rl.tensor(ended),
+        rl.tensor(np.zeros((4, 3), bool)),
+        rl.cat([observations, observations], 2),
+        rl.cat([observations, observations], 2),
+        rl.zeros(3, len(policy.nodes)),
+    )
+    return gradient, policy, factor, rollout
+
+
+@pytest.mark.parametrize("gae_lambda", [0.0, 0.6, 1.0])
+def test_advantages_and_targets(gae_lambda):
+    """By the definition, with values that the critic gives and episodes that end either way."""
+    space = Discrete(2)
+    gradient, _, _, rollout = gradient_for(space, *networks_for(space), gamma=0.5, gae_lambda=gae_lambda)
+    truncated = np.zeros((4, 3), bool)
+    truncated[2, 0] = True
+    next_seen = rl.tensor(np.random.default_rng(1).normal(size=(4, 3, 8)).astype(np.float32))
+    rollout = rollout._replace(truncated=rl.tensor(truncated), next_seen=next_seen)
+    advantages, targets = gradient.estimate(rollout)
+    values, after = (gradient.critic(x).detach().numpy().astype(float) for x in (rollout.seen, rollout.next_seen))
+    rewards, terminated = rollout.rewards.numpy(), rollout.terminated.numpy()
+    expected = np.zeros((4, 3))
+    for n in range(3):
+        following = 0.0
+        for t in reversed(range(4)):
+            if terminated[t, n] or truncated[t, n]:
+                following = 0.0
+            delta = rewards[t, n] + 0.5 * after[t, n] * (not terminated[t, n]) - values[t, n]
+            expected[t, n] = following = delta + 0.5 * gae_lambda * following
+    np.testing.assert_allclose(targets.numpy(), expected + values, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(advantages.numpy(), (expected - expected.mean()) / expected.std(ddof=1), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("space", [Discrete(2), MultiDiscrete([2, 3]), Box(-1.0, 1.0, (2,), np.float32)])
 def test_the_first_update_follows_the_policy_gradient(space, recurrent):
     """With no step taken, the gradient of the objective is that of sum A log pi, by differences."""
-    networks, actions = networks_for(space, recurrent=recurrent)
-    gradient, _ = gradient_on("CartPole-v1")
-    gradient.actions, gradient.continuous = actions, isinstance(space, Box)
-    gradient.head = None if gradient.continuous else ActionHead(space)
-    policy, factor = policy_of(networks[19].graph(), actions)
-    rng = np.random.default_rng(0)
-    observations = rng.normal(size=(4, 3, 4)).astype(np.float32)
-    chosen = np.stack([np.stack([np.asarray(space.sample()) for _ in range(3)]) for _ in range(4)])
+    gradient, policy, factor, rollout = gradient_for(space, *networks_for(space, recurrent=recurrent), noise=0.2)
+    weights = rl.tensor(np.arange(12, dtype=np.float32))
 
     def log_prob(weight):
         with rl.no_grad():
             policy.weight.copy_(rl.tensor(weight))
-            total = gradient._log_probs(policy, factor, rl.tensor(observations), rl.tensor(chosen).flatten(0, 1))
-            return float((total * rl.tensor(np.arange(12, dtype=np.float32))).sum())
+            return float((gradient.log_probs(policy, factor, rollout) * weights).sum())
 
     start = policy.weight.detach().numpy().copy()
-    total = gradient._log_probs(policy, factor, rl.tensor(observations), rl.tensor(chosen).flatten(0, 1))
-    (total * rl.tensor(np.arange(12, dtype=np.float32))).sum().backward()
+    (gradient.log_probs(policy, factor, rollout) * weights).sum().backward()
     found = policy.weight.grad.numpy().copy()
     for k in range(len(start)):
         step = np.zeros_like(start)
@@ -131,23 +156,85 @@ def test_the_first_update_follows_the_policy_gradient(space, recurrent):
         assert found[k] == pytest.approx((log_prob(start + step) - log_prob(start - step)) / 2e-2, rel=0.05, abs=0.5)
 
 
+def test_a_recurrent_network_forgets_between_episodes():
+    space = Discrete(2)
+    gradient, policy, _, rollout = gradient_for(space, *networks_for(space, recurrent=True, generations=25))
+    outputs = gradient.outputs(policy, rollout).detach().numpy().reshape(4, 3, 2)
+    late = rollout._replace(**{name: getattr(rollout, name)[2:] for name in Rollout._fields[:-1]})
+    again = gradient.outputs(policy, late).detach().numpy().reshape(2, 3, 2)
+    np.testing.assert_allclose(again[:, 2], outputs[2:, 2], rtol=1e-5)  # an episode began there
+    assert (again[:, :2] != outputs[2:, :2]).any()
+
+
+@pytest.mark.parametrize("space", [Discrete(3), MultiDiscrete([2, 3])])
+@pytest.mark.parametrize("size", [1e-3, 30.0])
+def test_networks_are_scaled_to_the_wished_share_of_the_best_action(space, size):
+    networks, actions = networks_for(space)
+    gradient, policy, _, _ = gradient_for(space, networks, actions, greedy=0.8)
+    scale_outputs(policy, size)
+    best = gradient.head.distribution(policy(rl.tensor(X))).mode.numpy()
+    scale_outputs(policy, gradient.sharpness(policy(rl.tensor(X)).detach()))
+    distribution = gradient.head.distribution(policy(rl.tensor(X)))
+    np.testing.assert_array_equal(distribution.mode.numpy(), best)
+    assert float(distribution.log_prob(distribution.mode).exp().mean()) == pytest.approx(0.8, abs=1e-3)
+
+
+def test_what_is_not_trained_comes_back_as_it_was():
+    gradient, _ = gradient_on("CartPole-v1", learning_rate=1e-12)
+    networks, _ = networks_for(Discrete(2))
+    network = networks[3].graph()
+    trained, steps = gradient.train(network)
+    assert steps == 2 * 4 * 8  # the greedy steps count
+    for name in ("weight", "bias"):
+        np.testing.assert_allclose(getattr(trained, name).detach(), getattr(network, name).detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("learning_rate", [1e-3, 10.0])
+def test_a_rollout_moves_the_policy_no_further_than_allowed(learning_rate):
+    space = Discrete(2)
+    networks = networks_for(space)
+    gradient, policy, factor, rollout = gradient_for(space, *networks, learning_rate=learning_rate, target_kl=0.01, updates=3)
+    with rl.no_grad():
+        before = gradient.log_probs(policy, factor, rollout)
+    start = policy.weight.detach().numpy().copy()
+    Life(gradient, policy, factor).learn(rollout, rollout.rewards)
+    change = (gradient.log_probs(policy, factor, rollout) - before).detach()
+    assert 0.0 < float((change.exp() - 1.0 - change).mean()) <= 0.01
+    assert (np.abs(policy.weight.detach().numpy() - start).max() > 3.5e-3) == (learning_rate > 1.0)
+
+
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_training_finds_what_pays(recurrent):
-    """Three batches turn a network that knows nothing into one that nearly always does what the observation asks for."""
-    gradient, actions = gradient_on("rl_lab/ProbeMatchReward-v0", 64, updates=40)
+    """A network that knows nothing nearly always does what the observation asks for after three rollouts."""
+    gradient, actions = gradient_on("rl_lab/ProbeMatchReward-v0", 64, updates=40, rollouts=3, steps=1, target_kl=1.0)
     evolution = Evolution(1, 2, NEATConfig(population=2, weight_range=0.1, recurrent=recurrent), seed=1)
     network = evolution.networks()[0].graph()
-    for _ in range(3):
-        trained, steps = gradient.train(network)
-        assert steps == 64
-        assert trained.edges == network.edges
-        network = trained
-    policy, factor = policy_of(network, actions)
-    assert gradient._act(policy, factor).rewards.mean() > 0.8
+    trained, steps = gradient.train(network)
+    assert steps == 4 * 64
+    assert trained.edges == network.edges
+    policy, _ = policy_of(trained, actions)
+    rollout, _ = gradient._act(policy, np.inf, gradient._begin(policy))
+    assert float(rollout.rewards.mean()) > 0.9
+
+
+def test_the_critic_outlives_the_networks():
+    gradient, _ = gradient_on("CartPole-v1", rollouts=4, steps=32, updates=20)
+    networks, _ = networks_for(Discrete(2))
+    for i in range(3):
+        gradient.train(networks[i].graph())
+    policy, factor = policy_of(networks[3].graph(), gradient.actions)
+    rollout, _ = gradient._act(policy, factor, gradient._begin(policy))
+    _, targets = gradient.estimate(rollout)
+    errors = (gradient.critic(rollout.seen) - targets).detach().numpy()
+    assert (errors**2).mean() < 0.5 * targets.numpy().var()  # of a network that it has never met
+    other, _ = gradient_on("CartPole-v1")
+    other.load_state_dict(gradient.state_dict())
+    np.testing.assert_array_equal(other.critic(rollout.seen).detach(), gradient.critic(rollout.seen).detach())
+    assert other.random.random() == gradient.random.random()
 
 
 def agent_on(env="CartPole-v1", seed=1, num_envs=8, backend="auto", **settings):
-    small = {"population": 10, "champion_episodes": 2, "gradient_episodes": 8}
+    small = {"population": 10, "champion_episodes": 2, "gradient_rollouts": 4}
     return NEAT(NEATAgentConfig(**{**small, **settings}), make_environments(choose_setup(env, backend), num_envs), seed)
 
 
@@ -163,7 +250,7 @@ def test_what_is_learnt_is_inherited_or_counts_for_fitness_only(kind, changed):
     returns = agent._play(agent.evolution.networks(), np.arange(10), seeds).returns
     steps, trained = agent.timesteps, returns.copy()
     share = agent._train(trained, seeds)
-    assert agent.timesteps > steps + 10 * 8
+    assert agent.timesteps > steps + 10 * 5 * 32 * 8
     assert (trained >= returns).all()
     assert (trained > returns).any()
     assert 0 < share <= 1
