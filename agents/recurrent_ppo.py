@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 import rl_lab as rl
 from rl_lab.collect import Collector, Moment
-from rl_lab.data import generalized_advantages
+from rl_lab.data import RewardScale, RunningMoments, generalized_advantages
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn import GRUCell, Linear, init
@@ -42,6 +42,8 @@ class RecurrentPPOConfig:
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
     max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
     log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
+    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1")
+    normalize_rewards: bool = setting(False, "by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
 
@@ -73,6 +75,8 @@ class RecurrentPPO:
         )
         self.parameters = list(self.parts.parameters())
         self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
+        self.moments = RunningMoments(shape) if c.normalize_observations else None
+        self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
         self.memory = rl.zeros(self.num_envs, c.memory)
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
         self.order = rl.zeros(self.num_envs, dtype=rl.int64)
@@ -88,9 +92,13 @@ class RecurrentPPO:
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
+    def encode(self, observations: rl.Tensor) -> rl.Tensor:
+        """What the memory is shown of observations."""
+        return self.encoder(self.moments.normalize(observations) if self.moments is not None else observations).tanh()
+
     def remember(self, observations: rl.Tensor, memory: rl.Tensor) -> rl.Tensor:
         """The memory (batch, units) after an observation."""
-        return self.cell(self.encoder(observations).tanh(), memory)
+        return self.cell(self.encode(observations), memory)
 
     def policy(self, memory: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
         """The distribution of actions."""
@@ -170,7 +178,7 @@ class RecurrentPPO:
     def compute_loss(self, batch: dict[str, rl.Tensor]) -> list[rl.Tensor]:
         """Policy loss, value loss, entropy and approximate KL divergence of sequences (steps, environments, ...)."""
         c, (steps, count) = self.config, batch["log_probs"].shape
-        encoded = self.encoder(batch["observations"].flatten(0, 1)).tanh().reshape(steps, count, c.memory)
+        encoded = self.encode(batch["observations"].flatten(0, 1)).reshape(steps, count, c.memory)
         memory, memories = batch["first_memory"][0], []
         for t in range(steps):
             memory = self.cell(encoded[t], memory * batch["goes_on"][t].unsqueeze(1))
@@ -210,6 +218,8 @@ class RecurrentPPO:
         rollout = {name: rl.from_numpy(getattr(made, name)) for name in parts}
         rollout |= {name: rl.from_numpy(array) for name, array in made.extras.items()}
         rollout["first_memory"] = first_memory
+        if self.reward_scale is not None:
+            rollout["rewards"] = rl.from_numpy(self.reward_scale(made.rewards, made.terminated | made.truncated))
         if made.action_masks is not None:
             rollout["action_masks"] = rl.from_numpy(made.action_masks)
         if not self.batch:
@@ -225,6 +235,8 @@ class RecurrentPPO:
         for _ in range(c.epochs):
             self._shuffle()
             call_times(self._update, minibatches)
+        if self.moments is not None:
+            self.moments.update(rollout["observations"].flatten(0, 1))
         means = (self.sums / (c.epochs * minibatches)).tolist()
         names = ("policy_loss", "value_loss", "entropy", "approx_kl")
         return self.collector.episodes() | {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
@@ -235,6 +247,8 @@ class RecurrentPPO:
         return {
             "parts": self.parts.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "moments": self.moments.state_dict() if self.moments is not None else None,
+            "reward_scale": self.reward_scale.state_dict() if self.reward_scale is not None else None,
             "memory": self.memory.clone(),
             "streams": [self.action_stream.get_state(), self.shuffle_stream.get_state()],
             "collector": self.collector.state_dict(),
@@ -244,6 +258,9 @@ class RecurrentPPO:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for part in ("parts", "optimizer", "collector"):
             getattr(self, part).load_state_dict(state[part])
+        for name in ("moments", "reward_scale"):
+            if getattr(self, name) is not None:
+                getattr(self, name).load_state_dict(state[name])
         self.memory.copy_(rl.as_tensor(state["memory"]))
         for stream, words in zip((self.action_stream, self.shuffle_stream), state["streams"], strict=True):
             stream.set_state(words)
