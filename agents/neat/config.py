@@ -50,6 +50,11 @@ class NEATConfig:
     population_stagnation: int = setting(
         0, "such generations of the whole after which only the two best species have; 0 for never, the paper has 20", least=0
     )
+    restart: int = setting(
+        0,
+        "generations without improvement of the whole after which evolution begins anew, with other genomes; 0 for never",
+        least=0,
+    )
     mutate_only: float = setting(0.25, "share of offspring without crossover", least=0, most=1)
     mate_only: float = setting(0.2, "share of crossovers without mutation", least=0, most=1)
     interspecies_mating: float = setting(0.001, "chance that a mate comes from another species", least=0, most=1)

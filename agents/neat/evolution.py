@@ -40,7 +40,7 @@ class Evolution:
 
     Each generation is ``networks()``, a fitness for each of them from outside, and ``advance(fitness)``. One seed gives one
     evolution, whatever the number of threads. ``history`` has a `Generation` for each, ``ancestry`` the parents of its genomes
-    as rows of the generation before, ``champion`` the best genome so far.
+    as rows of the generation before, ``champion`` the best genome so far, restarts or not.
     """
 
     def __init__(self, inputs: int, outputs: int, config: NEATConfig | None = None, seed: int | np.random.SeedSequence = 0):
@@ -53,24 +53,28 @@ class Evolution:
         self._activations = np.array([ACTIVATIONS.index(name) for name in self.config.activation_options], np.int64)
         sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
         self.random = sequence.generate_state(4, np.uint64).view(np.int64)
-        hidden = self.config.initial_hidden
+        self.generation = 0
+        self.evaluations = 0
+        self.species_founded = 0
+        self.assigned = np.zeros(size, np.int64)
+        self._founders = np.zeros(size, np.int64)
+        self.champion: Genome | None = None
+        self.champion_place = (0, 0)
+        self.history: list[Generation] = []
+        self.ancestry: list[np.ndarray] = [np.full((size, 2), -1, np.int64)]
+        self._begin(inputs, outputs)
+
+    def _begin(self, inputs: int, outputs: int) -> None:
+        """A generation of new genomes, and nothing known of them."""
+        size, hidden = self.config.population, self.config.initial_hidden
         self.innovations: Innovations = make_innovations(size, inputs, outputs, hidden)
         self.genomes = room_for(size, outputs + hidden + 8, int(self.innovations.counters[0]) + 16, inputs, outputs)
         self.previous = like(self.genomes)
         output_activation = ACTIVATIONS.index(self.config.output_activation)
         kernels.begin(self.genomes, hidden, output_activation, self.config.initially_connected, self.rates, self.random)
-        self.generation = 0
-        self.evaluations = 0
         self.threshold = self.config.compatibility_threshold
+        self.best_fitness, self.population_improved = -np.inf, self.generation
         self.species: list[Species] = []
-        self.species_founded = 0
-        self.assigned = np.zeros(size, np.int64)
-        self._founders = np.zeros(size, np.int64)
-        self.best_fitness, self.population_improved = -np.inf, 0
-        self.champion: Genome | None = None
-        self.champion_place = (0, 0)
-        self.history: list[Generation] = []
-        self.ancestry: list[np.ndarray] = [np.full((size, 2), -1, np.int64)]
         self.kept: tuple[Genomes, np.ndarray] | None = None
         """With NSGA-II, the genomes that were chosen last, and their fitness."""
         if self.config.selection == "nsga2":
@@ -101,6 +105,7 @@ class Evolution:
         best = int(fitness.argmax())
         if fitness[best] > self.best_fitness:
             self.best_fitness, self.population_improved = float(fitness[best]), self.generation
+        if self.champion is None or fitness[best] > self.champion.fitness:
             self.champion = genome_at(self.genomes, best, float(fitness[best]))
             self.champion_place = (self.generation, best)
         sizes = np.bincount(self.assigned, minlength=len(self.species)).tolist()
@@ -119,6 +124,11 @@ class Evolution:
 
     def _reproduce(self, fitness: np.ndarray) -> None:
         c = self.config
+        if c.restart and self.generation - self.population_improved >= c.restart:
+            self.generation += 1
+            self.ancestry.append(np.full((c.population, 2), -1, np.int64))
+            self._begin(int(self.genomes.inputs[0]), int(self.genomes.outputs[0]))
+            return
         if c.selection == "nsga2":
             self._reproduce_from_fronts(fitness)
             return

@@ -318,6 +318,36 @@ def test_the_first_generation():
     assert 0.2 < few.connections.mean() / (10 * 5 + 3 * 2) < 0.3
 
 
+@pytest.mark.parametrize("selection", ["species", "nsga2"])
+def test_evolution_begins_anew_without_improvement(selection):
+    config = neat.NEATConfig(**{**EVERYTHING, "population": 20, "restart": 4, "selection": selection})
+    evolution = neat.Evolution(2, 2, config, 1)
+    improving = [5.0, 6.0, 7.0, 7.0, 7.0, 7.0]  # the third is the last that is better
+    for best in improving:
+        evolution.advance(np.linspace(0.0, best, 20))
+    champion, grown = evolution.champion, evolution.genomes
+    assert (grown.innovation[:, :4] != [0, 1, 2, 3]).any() or (grown.connections > 4).any()
+    evolution.advance(np.linspace(0.0, 6.5, 20))
+    new = evolution.genomes
+    assert (new.connections == 4).all()
+    assert (new.nodes == 2).all()
+    assert (evolution.ancestry[-1] == -1).all()
+    assert evolution.generation == 7
+    assert evolution.champion is champion
+    assert champion.fitness == 7.0
+    # what comes now counts by itself: worse than the champion, but better than all since
+    evolution.advance(np.linspace(0.0, 3.0, 20))
+    assert evolution.best_fitness == 3.0
+    assert evolution.population_improved == 7
+    assert evolution.champion is champion
+    again = neat.Evolution(2, 2, config, 1)
+    again.load_state_dict(evolution.state_dict())
+    for one in (evolution, again):
+        for _ in range(6):
+            one.advance(np.linspace(0.0, 2.0, 20))
+    np.testing.assert_array_equal(again.genomes.weight, evolution.genomes.weight)
+
+
 @pytest.mark.parametrize("hidden", [0, 3])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_every_genome_is_sound(recurrent, hidden):
