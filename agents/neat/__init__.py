@@ -2,7 +2,8 @@
 
 In reading order: `config` (the parameters), `genome` (a population as arrays), `innovation` (historical markings), `kernels` (distance,
 crossover, mutation), `phenotypes` and `networks` (from genomes to outputs), `species` (fitness sharing), `evolution` (the story of a
-generation). Then `episodes` and `agent` (in environments), `selection` (NSGA-II, novelty), `importing` and `pictures`.
+generation). Then `episodes` and `agent` (in environments), `gradients` (learning within a life),
+`selection` (NSGA-II, novelty), `importing` and `pictures`.
 """
 
 from agents.neat.config import NEATConfig

@@ -138,7 +138,7 @@ class Critic:
         self._update = rl.compile(self.update)
 
     def scale(self) -> rl.Tensor:
-        return (self.targets.var + self.targets.mean**2).sqrt()
+        return (self.targets.var + self.targets.mean**2 + 1e-8).sqrt()
 
     def __call__(self, seen: rl.Tensor) -> rl.Tensor:
         """Values (...) of what is seen (..., 2 * inputs)."""
