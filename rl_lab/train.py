@@ -32,10 +32,10 @@ def parse(arguments: Sequence[str]) -> Plan:
         parser.add_settings(Options, "run")
         parser.epilog = "Name an agent (--agent dqn --help) to see its hyperparameters."
         parser.parse(["--help"])
-    if not agent or not env:
+    if not agent or not (env or asks_help):
         raise Fault("name an agent and an environment, as in: python -m rl_lab.train --agent dqn --env CartPole-v1")
     agent_class = find_agent(agent)
-    preset = preset_for(agent_class, agent, env)
+    preset = preset_for(agent_class, agent, env) if env else {}
     parser.add_settings(Options, "run", preset)
     parser.add_settings(agent_class.Config, f"hyperparameters of {agent}", preset)  # type: ignore[attr-defined]
     given = parser.parse(arguments)

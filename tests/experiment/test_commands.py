@@ -122,6 +122,32 @@ def test_a_fault_is_one_line_and_creates_nothing(workplace, capsys, arguments, m
     assert not list(workplace.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown", "hidden"),
+    [
+        ([], "Name an agent", "--target-update-interval"),
+        (["--agent", "dqn"], "--target-update-interval", "--gae-lambda"),
+        (["--agent", "dqn", "--env", "CartPole-v1"], "steps to train for (default: 50000)", "--gae-lambda"),
+        (["--agent", "dqn", "--env", "Acrobot-v1"], "steps to train for (default: 100000)", "--gae-lambda"),
+        (["--agent", "neat"], "--lamarck", "--target-update-interval"),
+    ],
+    ids=str,
+)
+def test_help_lists_the_settings(workplace, capsys, arguments, shown, hidden):
+    with pytest.raises(SystemExit) as end:
+        train.main([*arguments, "--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert shown in text
+    assert hidden not in text
+    assert not list(workplace.iterdir())
+
+
+def test_an_agent_without_an_environment(workplace, capsys):
+    assert train.main(["--agent", "dqn"]) == 2
+    assert "name an agent and an environment" in capsys.readouterr().err
+
+
 def test_evaluate_needs_a_run(workplace, capsys):
     assert evaluate.main(["nowhere"]) == 2
     assert capsys.readouterr().err == "rl_lab: nowhere is not a run: it has no config.toml\n"
