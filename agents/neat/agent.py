@@ -13,10 +13,11 @@ from agents.neat.config import NEATConfig
 from agents.neat.episodes import play
 from agents.neat.evolution import Evolution
 from agents.neat.genome import Genome, Genomes, genome_at, graph_of, write_back
-from agents.neat.gradients import Learning, PolicyGradient, actor_of, set_state, state_of
+from agents.neat.gradients import Learning, PolicyGradient, actor_of
 from agents.neat.importing import read_neat_python
 from agents.neat.networks import Networks
 from agents.neat.selection import NoveltyArchive
+from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.experiment.config import setting
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn import GraphNetwork
@@ -253,7 +254,7 @@ class NEAT:
             "evolution": self.evolution.state_dict(),
             "champion": champion,
             "archive": self.archive.state_dict(),
-            "seeds": state_of(self._seeds),
+            "seeds": generator_state(self._seeds),
             "gradient": self.gradient.state_dict(),
             "fixed_seeds": self._fixed_seeds,
             "champion_seeds": self._champion_seeds,
@@ -267,7 +268,7 @@ class NEAT:
             genes = Genomes(**{name: np.array(array) for name, array in state["champion"]["genes"].items()})
             self.champion = Genome(genes, float(state["champion"]["fitness"]))
         self.archive.load_state_dict(state["archive"])
-        set_state(self._seeds, state["seeds"])
+        set_generator_state(self._seeds, state["seeds"])
         self.gradient.load_state_dict(state["gradient"])
         self._fixed_seeds, self._champion_seeds = np.array(state["fixed_seeds"]), np.array(state["champion_seeds"])
         self.timesteps = int(state["timesteps"])

@@ -22,6 +22,7 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 from rl_lab.data import RunningMoments, generalized_advantages
+from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import mlp
 from rl_lab.nn.utils import clip_grad_norm_
@@ -138,6 +139,7 @@ class Critic:
         self._update = rl.compile(self.update)
 
     def scale(self) -> rl.Tensor:
+        """The root mean square of the targets so far, ()."""
         return (self.targets.var + self.targets.mean**2 + 1e-8).sqrt()
 
     def __call__(self, seen: rl.Tensor) -> rl.Tensor:
@@ -294,11 +296,11 @@ class PolicyGradient:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        return {"critic": self.critic.state_dict(), "random": state_of(self.random)}
+        return {"critic": self.critic.state_dict(), "random": generator_state(self.random)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.critic.load_state_dict(state["critic"])
-        set_state(self.random, state["random"])
+        set_generator_state(self.random, state["random"])
 
 
 class Life:
@@ -351,18 +353,3 @@ class Life:
                 parameter.copy_((start + parameter) / 2)
         change = self.owner.log_probs(self.policy, self.factor, rollout) - before
         return (change.exp() - 1.0 - change).mean()
-
-
-def state_of(random: np.random.Generator) -> dict[str, Any]:
-    """Of a PCG64, whose words are longer than a checkpoint's whole numbers."""
-    whole: Any = random.bit_generator.state
-    words = {name: str(whole["state"][name]) for name in ("state", "inc")}
-    return {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]}
-
-
-def set_state(random: np.random.Generator, state: dict[str, Any]) -> None:
-    """Go on as the generator whose `state_of` this is."""
-    whole: Any = random.bit_generator.state
-    words = {name: int(value) for name, value in state.items()}
-    whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
-    random.bit_generator.state = {**whole, **words}

@@ -38,7 +38,8 @@ def draw_species(history: Sequence[Generation]) -> Any:
     generations = [seen.number for seen in history]
     axes.stackplot(generations, sizes, colors=[_color(n) for n in numbers], edgecolor="white", linewidth=0.3, baseline="zero")
     for number, row in zip(numbers, sizes, strict=True):
-        widest = int(row.argmax())
+        places = np.flatnonzero(row == row.max())
+        widest = int(places[len(places) // 2])
         if row[widest] >= 0.12 * sizes[:, widest].sum():
             middle = sizes[: numbers.index(number), widest].sum() + row[widest] / 2
             axes.text(generations[widest], middle, str(number), ha="center" if widest else "left", va="center", fontsize=7)
