@@ -2,11 +2,13 @@
 
     python -m benchmarks.agents [--rounds 3] [--skip-peers]
 
-Each row runs ours and Stable-Baselines3 in turns, with the same settings, and counts steps of training after the first updates. The
-last rows start a fresh process for each run and stop it when 100 greedy episodes have a mean of 475 (for ours: the shipped preset).
+Each row runs ours, Stable-Baselines3 (PyTorch) and sbx (the same on JAX) in turns, with the same settings, and counts steps of training
+after the first updates. The last rows start a fresh process for each run and stop it when 100 greedy episodes have a mean of 475 (for
+ours: the shipped preset).
 """
 
 import argparse
+import importlib
 import statistics
 import subprocess
 import sys
@@ -91,11 +93,10 @@ def ours(name: str, env: str, num_envs: int, settings: dict[str, Any]) -> Callab
     return run
 
 
-def stable_baselines(
-    name: str, env: str, num_envs: int, settings: dict[str, Any], policy: dict[str, Any]
+def peer(
+    library: str, name: str, env: str, num_envs: int, settings: dict[str, Any], policy: dict[str, Any]
 ) -> Callable[[float], float]:
-    """The same for Stable-Baselines3."""
-    import stable_baselines3
+    """The same for an algorithm of `stable_baselines3` or `sbx`, which share their interface."""
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
@@ -110,7 +111,7 @@ def stable_baselines(
         def _on_training_start(self) -> None:
             self.begin, self.first = time.perf_counter(), self.model.num_timesteps
 
-    kind = getattr(stable_baselines3, name)
+    kind = getattr(importlib.import_module(library), name)
     model = kind("MlpPolicy", make_vec_env(env, num_envs), device="cpu", policy_kwargs=policy, **settings)
     model.learn(1_500)
 
@@ -157,16 +158,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each turn")
     parser.add_argument("--skip-peers", action="store_true")
     arguments = parser.parse_args()
-    print("| work | target, steps/s | rl_lab | Stable-Baselines3 | ratio |\n|---|---|---|---|---|")
+    peers = [] if arguments.skip_peers else ["stable_baselines3", "sbx"]
+    print("| work | target, steps/s | rl_lab |" + "".join(f" {library} | ratio |" for library in peers))
+    print("|---" * (3 + 2 * len(peers)) + "|")
     for label, row in ROWS.items():
-        mine = ours(*row["agent"])
-        peer = None if arguments.skip_peers else stable_baselines(*row["peer"])
-        rates: list[tuple[float, float]] = []
-        for _ in range(arguments.rounds):
-            rates.append((mine(arguments.seconds), peer(arguments.seconds) if peer else float("nan")))
-        a, b = (statistics.median(column) for column in zip(*rates, strict=True))
-        ratio = statistics.median(x / y for x, y in rates)
-        print(f"| {label} | {row['target']:,} | {a:,.0f} | {b:,.0f} | {ratio:.1f} |", flush=True)
+        contenders = [ours(*row["agent"]), *(peer(library, *row["peer"]) for library in peers)]
+        rates = [[contender(arguments.seconds) for contender in contenders] for _ in range(arguments.rounds)]
+        mine, *others = (statistics.median(column) for column in zip(*rates, strict=True))
+        ratios = [statistics.median(turn[0] / turn[k + 1] for turn in rates) for k in range(len(peers))]
+        cells = "".join(f" {rate:,.0f} | {ratio:.1f} |" for rate, ratio in zip(others, ratios, strict=True))
+        print(f"| {label} | {row['target']:,} | {mine:,.0f} |{cells}", flush=True)
     print("\n| shell to a solved CartPole-v1 | seconds, median of seeds 1 to 5 | target |\n|---|---|---|")
     for agent, target in (("ppo", "3"), ("dqn", "6"), *(() if arguments.skip_peers else (("stable-baselines3 ppo", ""),))):
         times = [solve(agent, seed) for seed in range(1, 6 if not agent.startswith("stable") else 4)]
