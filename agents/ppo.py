@@ -14,7 +14,7 @@ from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, as_space, single_spaces
+from rl_lab.policies import ActionHead, approximate_kl, as_space, clipped_surrogate, single_spaces
 
 
 @dataclass(frozen=True)
@@ -189,13 +189,10 @@ class PPO:
         c = self.config
         policy = self.head.distribution(self.actor(batch.observations), batch.action_masks)
         log_ratio = policy.log_prob(batch.actions) - batch.log_probs
-        ratio = log_ratio.exp()
         advantages = batch.advantages
         if c.normalize_advantages and c.batch_size > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        # min(r A, clip(r) A) of equation 7 in its shorter form (Achiam 2018): the bound is A (1 + clip) or A (1 - clip), by A's sign
-        bound = advantages + self.clip_now * advantages.abs()
-        policy_loss = -mean(rl.minimum(ratio * advantages, bound))
+        policy_loss = -mean(clipped_surrogate(log_ratio, advantages, self.clip_now))
 
         values = self.critic(batch.observations).squeeze(1)
         errors = (values - batch.returns) ** 2
@@ -206,9 +203,8 @@ class PPO:
 
         entropy = mean(policy.entropy())
         with rl.no_grad():
-            approx_kl = mean(ratio - 1.0 - log_ratio)  # Schulman's estimator k3
-            clip_fraction = mean(((ratio - 1.0).abs() > self.clip_now).float())
-        return policy_loss, value_loss, entropy, [approx_kl, clip_fraction]
+            clip_fraction = mean(((log_ratio.exp() - 1.0).abs() > self.clip_now).float())
+        return policy_loss, value_loss, entropy, [mean(approximate_kl(log_ratio)), clip_fraction]
 
     @rl.no_grad()
     def shuffle(self) -> None:

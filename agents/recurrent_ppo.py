@@ -19,7 +19,7 @@ from rl_lab.experiment.config import setting
 from rl_lab.nn import GRUCell, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, as_space, single_spaces
+from rl_lab.policies import ActionHead, approximate_kl, as_space, clipped_surrogate, single_spaces
 
 
 @dataclass(frozen=True)
@@ -187,11 +187,11 @@ class RecurrentPPO:
         masks = batch.get("action_masks")
         policy = self.policy(features, None if masks is None else masks.flatten(0, 1))
         log_ratio = policy.log_prob(batch["actions"].flatten(0, 1)) - batch["log_probs"].flatten()
-        ratio, advantages = log_ratio.exp(), batch["advantages"].flatten()
+        advantages = batch["advantages"].flatten()
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        policy_loss = -rl.minimum(ratio * advantages, advantages + c.clip_range * advantages.abs()).mean()
+        policy_loss = -clipped_surrogate(log_ratio, advantages, c.clip_range).mean()
         value_loss = 0.5 * ((self.critic(features).squeeze(1) - batch["returns"].flatten()) ** 2).mean()
-        return [policy_loss, value_loss, policy.entropy().mean(), (ratio - 1.0 - log_ratio).detach().mean()]
+        return [policy_loss, value_loss, policy.entropy().mean(), approximate_kl(log_ratio).mean()]
 
     def update(self) -> None:
         """One gradient step on the next sequences of the order."""

@@ -57,6 +57,20 @@ def as_space(actions: np.ndarray, space: Space) -> np.ndarray:
     raise TypeError(f"no agent acts in {space}")
 
 
+def clipped_surrogate(log_ratio: Any, advantages: Any, clip_range: Any) -> Any:
+    """min(r A, clip(r, 1 - clip_range, 1 + clip_range) A), elementwise, of log r and A (Schulman et al. 2017, equation 7).
+
+    In its shorter form (Achiam 2018): the bound is A (1 + clip_range) or A (1 - clip_range), by the sign of A.
+    """
+    return rl.minimum(log_ratio.exp() * advantages, advantages + clip_range * advantages.abs())
+
+
+@rl.no_grad()
+def approximate_kl(log_ratio: Any) -> Any:
+    """Schulman's estimator k3 of KL(old || new), elementwise, of log r for actions of the old policy: r - 1 - log r, never negative."""
+    return log_ratio.exp() - 1.0 - log_ratio
+
+
 class LinearSchedule:
     """From ``initial`` to ``final`` over the first ``fraction`` of ``total`` steps, and ``final`` from there on."""
 

@@ -26,7 +26,7 @@ from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import mlp
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead
+from rl_lab.policies import ActionHead, approximate_kl, clipped_surrogate
 from rl_lab.population import Actions
 
 CLIP_RANGE, MAX_GRAD_NORM = 0.2, 1.0
@@ -334,16 +334,14 @@ class Life:
     def update(self, rollout: Rollout, advantages: rl.Tensor, before: rl.Tensor) -> rl.Tensor:
         """One step of the clipped surrogate objective; ``before`` are the log-probabilities with which actions were drawn.
 
-        Returns how far the policy was from the one before, in the mean (Schulman's estimator k3 of the KL divergence).
+        Returns how far the policy was from the one before, in the mean.
         """
-        change, weights = self.owner.log_probs(self.policy, self.factor, rollout) - before, advantages.flatten()
-        ratio = change.exp()
-        bound = weights + CLIP_RANGE * weights.abs()
+        log_ratio = self.owner.log_probs(self.policy, self.factor, rollout) - before
         self.optimizer.zero_grad()
-        (-rl.minimum(ratio * weights, bound).mean()).backward()
+        (-clipped_surrogate(log_ratio, advantages.flatten(), CLIP_RANGE).mean()).backward()
         clip_grad_norm_(self.parameters, MAX_GRAD_NORM)
         self.optimizer.step()
-        return (ratio - 1.0 - change).mean().detach()
+        return approximate_kl(log_ratio).mean()
 
     @rl.no_grad()
     def retreat(self, rollout: Rollout, before: rl.Tensor, halve: bool) -> rl.Tensor:
@@ -351,5 +349,4 @@ class Life:
         if halve:
             for start, parameter in zip(self.start, self.parameters, strict=True):
                 parameter.copy_((start + parameter) / 2)
-        change = self.owner.log_probs(self.policy, self.factor, rollout) - before
-        return (change.exp() - 1.0 - change).mean()
+        return approximate_kl(self.owner.log_probs(self.policy, self.factor, rollout) - before).mean()
