@@ -1,6 +1,7 @@
 """Checkpoints: a nested state of tensors, arrays and plain values as ``state.safetensors`` and ``state.json`` in one folder.
 
-The folder is written under a temporary name, flushed to disk and renamed, so there is always the old checkpoint or the new one.
+The folder is written under a temporary name and flushed to disk, the old one set aside, the new one renamed: at every moment the old
+checkpoint or the new one can be found.
 Nothing that is loaded can execute code, and a checksum tells whether it is what was saved.
 """
 
@@ -20,13 +21,22 @@ from rl_lab.serialization import checksum, flush, join, split
 FORMAT = 2
 
 
+def find_checkpoint(path: Path) -> Path | None:
+    """The checkpoint ``path``, or the one that was set aside if its writer died before the new one took its place; or None."""
+    return next((place for place in (path, *_set_aside(path)) if place.is_dir()), None)
+
+
+def _set_aside(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f".{path.name}.*.old"))
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` to the folder ``path``, replacing an older checkpoint there."""
+    """Write ``state`` to the folder ``path``, replacing an older checkpoint there. One process may write at a time."""
     arrays: dict[str, np.ndarray] = {}
     plain = split(state, "", arrays)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    if temporary.exists():
-        shutil.rmtree(temporary)
+    for unfinished in path.parent.glob(f".{path.name}.*.new"):
+        shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     save_file(arrays, str(temporary / "state.safetensors"))
     content = {"format": FORMAT, "checksum": checksum(arrays, json.dumps(plain)), "state": plain}
@@ -34,17 +44,18 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     for file in (*temporary.iterdir(), temporary):
         flush(file)
     if path.exists():
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(path)
+        for old in _set_aside(path):
+            shutil.rmtree(old)
+        path.rename(path.with_name(f".{path.name}.{os.getpid()}.old"))
+    temporary.rename(path)
     flush(path.parent)
+    for old in _set_aside(path):
+        shutil.rmtree(old)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state in the folder ``path``; tensors come back as NumPy arrays. Fault if a file is missing or damaged."""
+    path = find_checkpoint(path) or path
     try:
         arrays = load_file(str(path / "state.safetensors"))
         content = json.loads((path / "state.json").read_text(encoding="utf-8"))

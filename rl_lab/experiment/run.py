@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
+from rl_lab.experiment.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.faults import Fault
 
@@ -59,7 +59,7 @@ class Run:
 
     def holds(self, name: str) -> bool:
         """Whether there is a checkpoint of this name."""
-        return (self.path / "checkpoints" / name).is_dir()
+        return find_checkpoint(self.path / "checkpoints" / name) is not None
 
     def load(self, name: str = "last") -> dict[str, Any]:
         if not self.holds(name):

@@ -1,6 +1,7 @@
 """Checkpoints: what goes in comes out, bit for bit; the old one or the new one, never half."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,45 @@ def test_a_failure_while_saving_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(tmp_path / "last", {"value": 2})
     assert load_checkpoint(tmp_path / "last") == {"value": 1}
+
+
+def test_a_death_at_any_moment_leaves_the_old_one_or_the_new_one(tmp_path, monkeypatch):
+    class Death(BaseException):
+        pass
+
+    path, left = tmp_path / "last", 0
+
+    def mortal(call):
+        def wrapped(*arguments, **keywords):
+            nonlocal left
+            if left == 0:
+                raise Death
+            left -= 1
+            return call(*arguments, **keywords)
+
+        return wrapped
+
+    places = [(Path, "mkdir"), (Path, "rename"), (Path, "write_text"), (checkpoint.shutil, "rmtree")]
+    for owner, name in [*places, (checkpoint, "save_file"), (checkpoint, "flush")]:
+        monkeypatch.setattr(owner, name, mortal(getattr(owner, name)))
+    left, deaths, outcomes = -1, 0, set()
+    save_checkpoint(path, {"value": 0})
+    for value in range(1, 100):
+        left = deaths
+        try:
+            save_checkpoint(path, {"value": value})
+            break
+        except Death:
+            deaths += 1
+        left = -1
+        found = load_checkpoint(path)["value"]
+        outcomes.add(value - found)
+        save_checkpoint(path, {"value": value})
+    assert deaths > 8
+    assert outcomes == {0, 1}
+    left = -1
+    assert load_checkpoint(path) == {"value": value}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last"]
 
 
 def test_what_cannot_be_saved_is_named(tmp_path):
