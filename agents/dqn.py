@@ -238,4 +238,6 @@ class DQN:
         self.replay.load_state_dict(state["replay"])
         self.exploration.set_state(state["exploration"])
         self.collector.load_state_dict(state["collector"])
+        if not self.collector.continues:
+            self.replay.cut()
         self.timesteps, self.target_age = int(state["timesteps"]), int(state["target_age"])

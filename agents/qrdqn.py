@@ -186,5 +186,7 @@ class QRDQN:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in ("network", "target_network", "optimizer", "replay", "collector"):
             getattr(self, name).load_state_dict(state[name])
+        if not self.collector.continues:
+            self.replay.cut()
         self.exploration.set_state(state["exploration"])
         self.timesteps, self.target_age = int(state["timesteps"]), int(state["target_age"])

@@ -252,6 +252,8 @@ class SAC:
         parts = ("actor", "critics", "target_critics", "actor_optimizer", "critic_optimizer", "temperature_optimizer")
         for name in (*parts, "replay", "collector"):
             getattr(self, name).load_state_dict(state[name])
+        if not self.collector.continues:
+            self.replay.cut()
         with rl.no_grad():
             self.log_temperature.copy_(rl.as_tensor(state["log_temperature"]))
             self.noise.load_state_dict(state["noise"])

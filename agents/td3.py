@@ -216,6 +216,8 @@ class TD3:
             "collector",
         ):
             getattr(self, name).load_state_dict(state[name])
+        if not self.collector.continues:
+            self.replay.cut()
         self.noise.load_state_dict(state["noise"])
         self.noise_stream.set_state(state["noise_stream"])
         self.timesteps, self.updates = int(state["timesteps"]), int(state["updates"])

@@ -134,6 +134,8 @@ class Collector:
         self._storages: dict[int, _Storage] = {}
         self._finished: list[tuple[float, int]] = []
         self.timesteps = 0
+        self.continues = True
+        """Whether the last state that was loaded goes on in the middle of the episodes in which it was saved."""
         self._native: Any = envs if isinstance(envs, NativeVectorEnv) and self.mode == AutoresetMode.SAME_STEP else None
         self.restart(seed)
         if self._native is not None:
@@ -346,10 +348,14 @@ class Collector:
         return {"timesteps": self.timesteps, "environments": native}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where the environments stood; those that could not be saved begin new episodes."""
+        """Continue where the environments stood. Those that could not be saved begin episodes that they have not seen yet."""
         self.timesteps = int(state["timesteps"])
-        if state["environments"] is not None and isinstance(self.envs, NativeVectorEnv):
+        self.continues = state["environments"] is not None and isinstance(self.envs, NativeVectorEnv)
+        if self.continues:
             self.envs.set_state(state["environments"])
+        else:
+            fresh = np.random.SeedSequence([self.seed, self.timesteps])
+            self.restart(int(fresh.generate_state(1)[0] >> 1))
 
 
 def _mask_of(info: dict[str, Any]) -> np.ndarray | None:

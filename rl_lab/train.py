@@ -1,4 +1,4 @@
-"""python -m rl_lab.train --agent dqn --env CartPole-v1: train an agent in a run directory."""
+"""python -m rl_lab.train --agent dqn --env CartPole-v1: train an agent in a run directory, or go on with a run (--resume RUN)."""
 
 import importlib.util
 import sys
@@ -10,16 +10,19 @@ from rl_lab.experiment.agent import find_agent
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import read_toml
-from rl_lab.experiment.driver import Options, Plan, make_plan, preset_for, train
+from rl_lab.experiment.driver import Options, Plan, make_plan, make_resuming_plan, preset_for, train
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.run import Run
 
 
 def parse(arguments: Sequence[str]) -> Plan:
     """A checked plan from the command line."""
     first = Parser(prog="rl_lab.train", add_help=False)
-    for name in ("--agent", "--env", "--config"):
+    for name in ("--agent", "--env", "--config", "--resume"):
         first.add_argument(name)
     known, rest = first.parse_known_args(arguments)
+    if known.resume and {"-h", "--help"}.isdisjoint(rest):
+        return _parse_resume(arguments)
     file = _read_settings(Path(known.config), known.agent) if known.config else {}
     file = {**{k: v for k, v in file.items() if k not in ("hyperparameters", "versions")}, **file.get("hyperparameters", {})}
     agent, env = known.agent or file.get("agent"), known.env or file.get("env")
@@ -27,6 +30,9 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser = Parser(prog="python -m rl_lab.train", description="Train an agent in a Gymnasium environment.")
     parser.add_argument(
         "--config", metavar="FILE", help="settings from a TOML file, such as a run's config.toml; neat also reads neat-python's"
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN", help="go on with a run from its last checkpoint; takes --total-timesteps beside it"
     )
     if asks_help and not agent:
         parser.add_settings(Options, "run")
@@ -39,8 +45,21 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser.add_settings(Options, "run", preset)
     parser.add_settings(agent_class.Config, f"hyperparameters of {agent}", preset)  # type: ignore[attr-defined]
     given = parser.parse(arguments)
-    given.pop("config", None)
+    given = {name: value for name, value in given.items() if name not in ("config", "resume")}
     return make_plan({**file, **given, "agent": agent, "env": env})
+
+
+def _parse_resume(arguments: Sequence[str]) -> Plan:
+    """The plan of a run that goes on: what it is comes from the run's own files."""
+    parser = Parser(prog="python -m rl_lab.train")
+    parser.add_argument("--resume")
+    known, _ = parser.parse_known_args(arguments)
+    path = Path(known.resume)
+    parser.add_settings(Options, "run")
+    parser.add_settings(find_agent(Run.open(path).config.get("agent", "")).Config, "hyperparameters")  # type: ignore[attr-defined]
+    given = parser.parse(arguments)
+    given.pop("resume")
+    return make_resuming_plan(path, given)
 
 
 def _read_settings(path: Path, agent: str | None) -> dict[str, Any]:
@@ -58,12 +77,22 @@ def body(arguments: Sequence[str]) -> int:
     plan = parse(arguments)
     options = plan.options
     print(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s): {plan.setup}")
-    print(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings", flush=True)
+    if plan.resumes is not None:
+        print(f"goes on with {plan.resumes}", flush=True)
+        if plan.setup.native is None:
+            print(
+                "its environments cannot be saved in mid-episode: new episodes begin, so this is not what an unbroken run would do"
+            )
+    else:
+        print(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings", flush=True)
     result = train(plan)
     path = result.run.path
     again = f"python -m rl_lab.evaluate {path}"
     if result.evaluation is None:
-        print(f"stopped at step {result.timesteps:,}; what was learned is saved. Evaluate it: {again}")
+        print(
+            f"stopped at step {result.timesteps:,}; what was learned is saved. Evaluate it: {again}   "
+            f"go on: python -m rl_lab.train --resume {path}"
+        )
         return result.exit_code
     e = result.evaluation
     board = f"tensorboard --logdir {options.run_dir}"

@@ -12,7 +12,7 @@ from agents.neat import phenotypes
 from agents.neat.config import NEATConfig
 from agents.neat.episodes import play
 from agents.neat.evolution import Evolution
-from agents.neat.genome import Genome, Genomes, genome_at, graph_of, write_back
+from agents.neat.genome import Genome, Genomes, as_arrays, genome_at, graph_of, write_back
 from agents.neat.gradients import Learning, PolicyGradient, actor_of
 from agents.neat.importing import read_neat_python
 from agents.neat.networks import Networks
@@ -249,7 +249,7 @@ class NEAT:
     def state_dict(self) -> dict[str, Any]:
         champion = None
         if self.champion is not None:
-            champion = {"genes": self.champion.genes._asdict(), "fitness": self.champion.fitness}
+            champion = {"genes": as_arrays(self.champion.genes), "fitness": self.champion.fitness}
         return {
             "evolution": self.evolution.state_dict(),
             "champion": champion,

@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.neat import kernels
 from agents.neat.config import NEATConfig, rates_of
-from agents.neat.genome import Genome, Genomes, genome_at, is_full, joined, like, room_for, select, widened
+from agents.neat.genome import Genome, Genomes, as_arrays, genome_at, is_full, joined, like, room_for, select, widened
 from agents.neat.innovation import Innovations, make_innovations
 from agents.neat.networks import Networks
 from agents.neat.selection import crowded_order, sizes_of
@@ -223,11 +223,11 @@ class Evolution:
         if self.champion is not None:
             champion = {
                 "fitness": self.champion.fitness,
-                "genes": self.champion.genes._asdict(),
+                "genes": as_arrays(self.champion.genes),
                 "place": list(self.champion_place),
             }
         return {
-            "genomes": self.genomes._asdict(),
+            "genomes": as_arrays(self.genomes),
             "random": self.random,
             "counters": self.innovations.counters,
             "assigned": self.assigned,
@@ -239,7 +239,7 @@ class Evolution:
             "best_fitness": self.best_fitness,
             "population_improved": self.population_improved,
             "champion": champion,
-            "kept": None if self.kept is None else {"genes": self.kept[0]._asdict(), "fitness": self.kept[1]},
+            "kept": None if self.kept is None else {"genes": as_arrays(self.kept[0]), "fitness": self.kept[1]},
             "history": [seen._asdict() for seen in self.history],
             "ancestry": np.stack(self.ancestry),
         }

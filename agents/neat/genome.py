@@ -86,6 +86,15 @@ def select(genomes: Genomes, indices: Any) -> Genomes:
     return Genomes(*[array[indices] for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
 
 
+def as_arrays(genomes: Genomes) -> dict[str, np.ndarray]:
+    """The genomes by the names of their arrays, for a checkpoint: what no gene takes is 0, so that equal genomes have equal bytes."""
+    arrays = {name: array.copy() for name, array in genomes._asdict().items()}
+    for names, counts in ((NODE_GENES, genomes.nodes), (CONNECTION_GENES, genomes.connections)):
+        for name in names:
+            arrays[name][np.arange(arrays[name].shape[1]) >= counts[:, None]] = 0
+    return arrays
+
+
 def joined(a: Genomes, b: Genomes) -> Genomes:
     """The genomes of a and after them those of b."""
     nodes, connections = (max(x.shape[1], y.shape[1]) for x, y in ((a.node, b.node), (a.weight, b.weight)))

@@ -112,6 +112,13 @@ class ReplayBuffer:
         self._place[1] = (start + count) % self.capacity
         self._place[0] = min(len(self) + count, self.capacity)
 
+    def cut(self) -> None:
+        """The episodes that were running do not go on: returns over several steps end at their latest transitions."""
+        for back in range(1, min(self.num_envs, len(self)) + 1):
+            place = (self.position - back) % self.capacity
+            if not self.arrays.terminated[place]:
+                self.arrays.truncated[place] = 1.0
+
     def _check(self) -> None:
         if not len(self):
             raise ShapeError("an empty replay buffer cannot be sampled")

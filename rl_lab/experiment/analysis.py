@@ -22,9 +22,10 @@ def _pandas() -> Any:
 def read_events(path: Path | str) -> Any:
     """The scalars of a run's TensorBoard events as a DataFrame with the columns tag, step, value and seconds (wall time).
 
-    A file that is still being written is read up to its last whole record.
+    A file that is still being written is read up to its last whole record. Where a run was resumed, what it had logged after the
+    checkpoint that it went on from is left out, as TensorBoard does.
     """
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
 
     rows: list[tuple[str, int, float, float]] = []
     for file in sorted(Path(path).glob("events.out.tfevents.*")):
@@ -35,6 +36,8 @@ def read_events(path: Path | str) -> Any:
                 break
             event = Event()
             event.ParseFromString(data[at + 12 : at + 12 + length])
+            if event.HasField("session_log") and event.session_log.status == SessionLog.START:
+                rows = [row for row in rows if row[1] < event.step]
             rows.extend((value.tag, event.step, value.simple_value, event.wall_time) for value in event.summary.value)
             at += 16 + length
     return _pandas().DataFrame(rows, columns=["tag", "step", "value", "seconds"])

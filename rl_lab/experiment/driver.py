@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from envs import world
 from rl_lab.engine import primitive
 from rl_lab.engine.errors import ShapeError
 from rl_lab.experiment.agent import check_spaces, find_agent
-from rl_lab.experiment.config import as_plain, make_config, read_toml, setting
+from rl_lab.experiment.config import as_plain, make_config, option_name, read_toml, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
     VECTORIZATIONS,
@@ -34,7 +34,9 @@ from rl_lab.experiment.starting import from_saved_run, take_over
 from rl_lab.nn.graph_files import save_graph
 
 LAST, BEST = "last", "best"
-"""Names of checkpoints: the state at the end, and the one that did best in a short evaluation."""
+"""Names of checkpoints: the latest state, and the one that did best in a short evaluation."""
+DRIVER = "driver"
+"""Where a checkpoint holds the driver's own state, among the parts of the agent's."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Plan:
     agent_class: Any
     config: Any
     preset: str
+    resumes: Path | None = None
+    """The run whose last checkpoint to go on from, in its own directory; None for a new run."""
 
 
 def preset_for(agent_class: type, agent: str, env: str) -> dict[str, Any]:
@@ -102,6 +106,26 @@ def make_plan(given: dict[str, Any]) -> Plan:
     check_spaces(agent_class, options.agent, env, *spaces_of(setup))
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
     return Plan(options, setup, agent_class, config, used)
+
+
+def recorded_plan(run: Run, **changes: Any) -> Plan:
+    """The plan that a run's config.toml records, with ``changes``."""
+    own = {name: value for name, value in run.config.items() if name not in ("versions", "start_from", "hyperparameters")}
+    return make_plan({**own, **run.config.get("hyperparameters", {}), **changes})
+
+
+def make_resuming_plan(path: Path, changes: dict[str, Any]) -> Plan:
+    """The plan of going on with the run at ``path``. Only the length of the training may change; a schedule then follows the new one.
+
+    Fault if the directory is no run or has no checkpoint, or for other changes.
+    """
+    run = Run.open(path)
+    if not run.holds(LAST):
+        raise Fault(f"{path} holds no checkpoint to go on from: start it again with --config {path / 'config.toml'}")
+    for name in changes:
+        if name != "total_timesteps":
+            raise Fault(f"{option_name(name)} cannot change in a run that goes on: --resume takes --total-timesteps alone")
+    return replace(recorded_plan(run, **changes), resumes=path, preset="")
 
 
 def run_config(plan: Plan) -> dict[str, Any]:
@@ -138,44 +162,6 @@ class _StopRequest:
             signal.signal(number, handler)
 
 
-class _ShortEvaluations:
-    """Greedy evaluations during training, which may end it and decide which state is kept."""
-
-    def __init__(self, agent: Any, plan: Plan, run: Run, logger: Logger):
-        self.agent, self.plan, self.run, self.logger = agent, plan, run, logger
-        self.best = -math.inf
-
-    def evaluate(self) -> bool:
-        """Log an evaluation; whether it, and then a full one, both on seeds of their own, reached ``stop_return``."""
-        options = self.plan.options
-        result = evaluate(self.agent, self.plan.setup, options.short_episodes, validation_seed(options.seed))
-        self.logger.record({"eval/return_mean": result.return_mean}, self.agent.timesteps)
-        if options.keep_best and result.return_mean > self.best:
-            self.best = result.return_mean
-            self.run.save(self.agent.state_dict(), BEST)
-        if options.stop_return is None or result.return_mean < options.stop_return:
-            return False
-        full = evaluate(self.agent, self.plan.setup, options.eval_episodes, validation_seed(options.seed))
-        return full.return_mean >= options.stop_return
-
-
-class _Means:
-    """Means of metrics between two points of the log."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, int]] = {}
-
-    def add(self, metrics: dict[str, float]) -> None:
-        for tag, value in metrics.items():
-            total, count = self._sums.get(tag, (0.0, 0))
-            self._sums[tag] = (total + value, count + 1)
-
-    def take(self) -> dict[str, float]:
-        means = {tag: total / count for tag, (total, count) in self._sums.items()}
-        self._sums.clear()
-        return means
-
-
 @dataclass(frozen=True)
 class Result:
     """How a run ended; ``exit_code`` is 0 unless a signal stopped it."""
@@ -188,7 +174,7 @@ class Result:
 
 
 def train(plan: Plan, progress: Progress | None = None) -> Result:
-    """Carry out a plan in a run directory of its own, made when the agent stands."""
+    """Carry out a plan: in a run directory of its own, made when the agent stands, or in that of the run that it resumes."""
     options, total = plan.options, plan.config.total_timesteps
     progress = progress or make_progress(total)
     announced = False
@@ -213,10 +199,17 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             raise Fault(str(error)) from error
         if options.start_from:
             take_over(agent, Path(options.start_from))
-        run = Run.create(Path(options.run_dir), run_config(plan))
-        logger = Logger(run.path)
+        run = Run.create(Path(options.run_dir), run_config(plan)) if plan.resumes is None else Run.open(plan.resumes)
+        loop = _Loop(agent, plan, run)
+        if plan.resumes is not None:
+            run.lock()
+            loop.resume()
+            if not getattr(getattr(agent, "collector", None), "continues", True):
+                progress.say(f"{options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
+            run.record({**run.config, **run_config(plan), "start_from": run.config.get("start_from", "")})
+        logger = Logger(run.path, None if plan.resumes is None else agent.timesteps + 1)
         try:
-            exit_code = _loop(agent, plan, run, logger, progress.update, total)
+            exit_code = loop(logger, progress.update)
             evaluation, timesteps = None, agent.timesteps
             if exit_code == 0:
                 if options.keep_best:
@@ -235,76 +228,137 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
     return Result(run, evaluation, timesteps, time.perf_counter() - begin, exit_code)
 
 
-def _loop(agent: Any, plan: Plan, run: Run, logger: Logger, show: Callable[..., None], total: int) -> int:
-    """Steps until the total is reached or a signal comes; returns the exit code."""
-    options, means = plan.options, _Means()
-    begin, first = time.perf_counter(), agent.timesteps
-    next_log = next_checkpoint = next_evaluation = agent.timesteps
-    latest: float | None = None
-    short = _ShortEvaluations(agent, plan, run, logger)
-    with _StopRequest() as stop:
-        while agent.timesteps < total and not stop.code:
-            metrics = agent.step()
-            for tag, value in metrics.items():
-                if not math.isfinite(value):
-                    raise Fault(
-                        f"{tag} became {value} at step {agent.timesteps} of {run.path}: lower the learning rate or clip harder; "
-                        + ("the last checkpoint is intact" if run.holds(LAST) else "no checkpoint had been written yet"),
-                        NUMERICAL,
-                    )
-            means.add(metrics)
-            latest = metrics.get("charts/episodic_return", latest)
-            now = agent.timesteps
-            rate = (now - first) / (time.perf_counter() - begin)
-            if now >= next_log:
-                logger.record({**means.take(), "charts/SPS": rate}, now)
-                show(now, rate, latest)
-                next_log = now + options.log_frequency
-            if options.eval_frequency and now >= next_evaluation + options.eval_frequency:
-                next_evaluation = now
-                if short.evaluate():
-                    break
-            if options.checkpoint_frequency and now >= next_checkpoint + options.checkpoint_frequency:
-                run.save(agent.state_dict())
-                _log_pictures(agent, logger)
-                _save_networks(agent, run)
-                next_checkpoint = now
-        if agent.timesteps > first:
-            logger.record({**means.take(), "charts/SPS": rate}, now)
-        if options.keep_best and agent.timesteps > next_evaluation and not stop.code:
-            short.evaluate()
-        run.save(agent.state_dict())
-        _log_pictures(agent, logger)
-        _save_networks(agent, run)
-        return stop.code
+class _Loop:
+    """Steps until the end is reached or a signal comes. What it keeps between steps is saved with the agent."""
+
+    def __init__(self, agent: Any, plan: Plan, run: Run):
+        self.agent, self.plan, self.run = agent, plan, run
+        self.means = _Means()
+        self.next_log = self.last_checkpoint = self.last_evaluation = agent.timesteps
+        self.best = -math.inf  # mean return of a short evaluation
+
+    def __call__(self, logger: Logger, show: Callable[..., None]) -> int:
+        """Returns the exit code. Metrics are logged as means over the steps between two points of the log."""
+        agent, options, total = self.agent, self.plan.options, self.plan.config.total_timesteps
+        begin, first = time.perf_counter(), agent.timesteps
+        rate, latest = 0.0, None
+        with _StopRequest() as stop:
+            while agent.timesteps < total and not stop.code:
+                metrics = agent.step()
+                self._check(metrics)
+                self.means.add(metrics)
+                latest = metrics.get("charts/episodic_return", latest)
+                now = agent.timesteps
+                rate = (now - first) / (time.perf_counter() - begin)
+                if now >= self.next_log:
+                    logger.record({**self.means.take(), "charts/SPS": rate}, now)
+                    show(now, rate, latest)
+                    self.next_log = now + options.log_frequency
+                if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
+                    self.last_evaluation = now
+                    if self._evaluate(logger):
+                        break
+                if options.checkpoint_frequency and now >= self.last_checkpoint + options.checkpoint_frequency:
+                    self.last_checkpoint = now
+                    self._save(logger)
+            if not stop.code:
+                if agent.timesteps > first:
+                    logger.record({**self.means.take(), "charts/SPS": rate}, agent.timesteps)
+                if options.keep_best and agent.timesteps > self.last_evaluation:
+                    self.last_evaluation = agent.timesteps
+                    self._evaluate(logger)
+            self._save(logger)
+            return stop.code
+
+    def _check(self, metrics: dict[str, float]) -> None:
+        for tag, value in metrics.items():
+            if not math.isfinite(value):
+                raise Fault(
+                    f"{tag} became {value} at step {self.agent.timesteps} of {self.run.path}: lower the learning rate or clip harder; "
+                    + ("the last checkpoint is intact" if self.run.holds(LAST) else "no checkpoint had been written yet"),
+                    NUMERICAL,
+                )
+
+    def _evaluate(self, logger: Logger) -> bool:
+        """A short greedy evaluation; whether it, and then a full one, reached ``stop_return``. It may decide which state is kept."""
+        options = self.plan.options
+        result = evaluate(self.agent, self.plan.setup, options.short_episodes, validation_seed(options.seed))
+        logger.record({"eval/return_mean": result.return_mean}, self.agent.timesteps)
+        if options.keep_best and result.return_mean > self.best:
+            self.best = result.return_mean
+            self.run.save(self.agent.state_dict(), BEST)
+        if options.stop_return is None or result.return_mean < options.stop_return:
+            return False
+        full = evaluate(self.agent, self.plan.setup, options.eval_episodes, validation_seed(options.seed))
+        return full.return_mean >= options.stop_return
+
+    def _save(self, logger: Logger) -> None:
+        """A checkpoint, and what an agent has to show beside it, if it has: ``pictures()``, images by tag, and ``saved_networks()``,
+        networks by name, to be read by people and by other agents."""
+        self.run.save({**self.agent.state_dict(), DRIVER: self.state_dict()}, LAST)
+        if hasattr(self.agent, "pictures"):
+            logger.images(self.agent.pictures(), self.agent.timesteps)
+        if hasattr(self.agent, "saved_networks"):
+            for name, network in self.agent.saved_networks().items():
+                save_graph(network, self.run.path / name)
+
+    def resume(self) -> None:
+        """Go on from the run's last checkpoint. Fault if it does not fit."""
+        state = self.run.load(LAST)
+        own = state.pop(DRIVER, None)
+        _load(self.agent, state, self.run.path)
+        if own is None:
+            raise Fault(f"the checkpoint of {self.run.path} was written before runs could be resumed")
+        self.load_state_dict(own)
+
+    def state_dict(self) -> dict[str, Any]:
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        return {**counters, "means": self.means.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+        self.means.load_state_dict(state["means"])
 
 
-def _log_pictures(agent: Any, logger: Logger) -> None:
-    """What an agent has to show, if it has: its ``pictures()`` are images by tag."""
-    if hasattr(agent, "pictures"):
-        logger.images(agent.pictures(), agent.timesteps)
+_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "best")
 
 
-def _save_networks(agent: Any, run: Run) -> None:
-    """Networks that are to be read by people and by other agents: an agent's ``saved_networks()`` by name, if it has any."""
-    if hasattr(agent, "saved_networks"):
-        for name, network in agent.saved_networks().items():
-            save_graph(network, run.path / name)
+class _Means:
+    """Means of metrics between two points of the log."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, metrics: dict[str, float]) -> None:
+        for tag, value in metrics.items():
+            total, count = self._sums.get(tag, (0.0, 0))
+            self._sums[tag] = (total + value, count + 1)
+
+    def take(self) -> dict[str, float]:
+        means = {tag: total / count for tag, (total, count) in self._sums.items()}
+        self._sums.clear()
+        return means
+
+    def state_dict(self) -> dict[str, list[float]]:
+        return {tag: [total, count] for tag, (total, count) in self._sums.items()}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        self._sums = {tag: (total, int(count)) for tag, (total, count) in state.items()}
 
 
 def restore(path: Path) -> tuple[Any, Plan]:
     """The agent of a run as its last checkpoint left it, and the run's plan. Fault if the files do not hold one."""
     run = Run.open(path)
-    state = run.load(BEST if run.holds(BEST) else LAST)
-    content = dict(run.config)
-    for fact in ("versions", "start_from"):
-        content.pop(fact, None)
-    hyperparameters = content.pop("hyperparameters", {})
-    plan = make_plan({**content, **hyperparameters})
-    envs = make_environments(plan.setup, plan.options.num_envs)
-    agent = plan.agent_class(plan.config, envs, plan.options.seed)
+    state, plan = run.load(BEST if run.holds(BEST) else LAST), recorded_plan(run)
+    agent = plan.agent_class(plan.config, make_environments(plan.setup, plan.options.num_envs), plan.options.seed)
+    state.pop(DRIVER, None)
+    _load(agent, state, path)
+    return agent, plan
+
+
+def _load(agent: Any, state: dict[str, Any], path: Path) -> None:
     try:
         agent.load_state_dict(state)
     except (KeyError, RuntimeError, TypeError) as error:
         raise Fault(f"the checkpoint of {path} does not fit its config.toml: {error}") from None
-    return agent, plan

@@ -7,11 +7,14 @@ from typing import Any
 class Logger:
     """Writes TensorBoard events into a run directory. The step axis is environment steps."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, resumed_from: int | None = None):
+        """``resumed_from`` is the first step of a run that goes on: what was logged at it and later does not count any more."""
         # imported here: tensorboardX imports torch wherever that is installed, which takes seconds
         from tensorboardX import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(directory), flush_secs=5)
+        # a file of its own even where two begin in one second, which is all that tensorboardX's names tell
+        suffix = "" if resumed_from is None else f".{resumed_from}"
+        self._writer: Any = SummaryWriter(str(directory), purge_step=resumed_from, flush_secs=5, filename_suffix=suffix)
 
     def record(self, metrics: dict[str, float], step: int) -> None:
         for tag, value in metrics.items():

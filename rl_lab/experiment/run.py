@@ -11,6 +11,7 @@ import tomli_w
 from rl_lab.experiment.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.faults import Fault
+from rl_lab.serialization import flush
 
 
 @dataclass
@@ -35,9 +36,9 @@ class Run:
                 continue
             except OSError as error:
                 raise Fault(f"cannot create the run directory {path}: {error.strerror}") from None
-        (path / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
         run = cls(path, config)
         run.lock()
+        run.record(config)
         return run
 
     @classmethod
@@ -48,11 +49,22 @@ class Run:
         return cls(path, read_toml(path / "config.toml"))
 
     def lock(self) -> None:
-        self._lock = (self.path / "lock").open("w")
+        """Become the one writer until `close`. Fault if another process is."""
+        lock = (self.path / "lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            lock.close()
             raise Fault(f"another process writes to {self.path}") from None
+        self._lock = lock
+
+    def record(self, config: dict[str, Any]) -> None:
+        """Write config.toml anew: the old file or the new one, never half."""
+        temporary = self.path / ".config.toml.new"
+        temporary.write_text(tomli_w.dumps(config), encoding="utf-8")
+        flush(temporary)
+        temporary.replace(self.path / "config.toml")
+        self.config = config
 
     def save(self, state: dict[str, Any], name: str = "last") -> None:
         save_checkpoint(self.path / "checkpoints" / name, state)

@@ -1,0 +1,211 @@
+"""Going on with a run: what a process that died would have done, bit for bit, where environments can be saved; and said where not."""
+
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rl_lab import train
+from rl_lab.data import ReplayBuffer, Transitions
+from rl_lab.engine.random import Generator
+from rl_lab.experiment import driver
+from rl_lab.experiment.analysis import read_events
+from rl_lab.experiment.checkpoint import load_checkpoint
+from rl_lab.experiment.config import read_toml
+from rl_lab.experiment.run import Run
+
+AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents")}
+REPLAY = {"network": "mlp:16", "learning_starts": 50, "batch_size": 16, "total_timesteps": 600}
+SHORT = {
+    "dqn": REPLAY,
+    "qrdqn": REPLAY,
+    "sac": REPLAY,
+    "td3": {**REPLAY, "env": "Pendulum-v1"},
+    "a2c": {"network": "mlp:16", "total_timesteps": 600},
+    "ppo": {"network": "mlp:16", "num_steps": 20, "batch_size": 20, "total_timesteps": 600},
+    "recurrent_ppo": {"network": "mlp:16", "memory": 8, "num_steps": 20, "batch_envs": 1, "total_timesteps": 600},
+    "reinforce": {"network": "mlp:16", "total_timesteps": 1200},
+    "neat": {"population": 20, "total_timesteps": 60_000, "lamarck": 1, "gradient_rollouts": 1},
+}
+
+
+def given(agent: str, **changes) -> dict:
+    common = {"agent": agent, "env": "CartPole-v1", "num_envs": 2, "stop_return": "1e9", "eval_episodes": 5}
+    total = SHORT[agent]["total_timesteps"]
+    every = {"checkpoint_frequency": total // 5, "eval_frequency": total // 4, "keep_best": True, "log_frequency": total // 7}
+    return {**common, **every, **SHORT[agent], **changes}
+
+
+class Death(BaseException):
+    """The end of a process, after which nothing is saved."""
+
+
+def until_death(monkeypatch, agent: str, steps: int, **changes) -> Path:
+    """The directory of a run that died in the middle of training, after so many environment steps."""
+    kind, step = AGENTS[agent], AGENTS[agent].step
+
+    def mortal(self):
+        if self.timesteps >= steps:
+            raise Death
+        return step(self)
+
+    with monkeypatch.context() as context:
+        context.setattr(kind, "step", mortal)
+        with pytest.raises(Death):
+            driver.train(driver.make_plan(given(agent, **changes)))
+    return only_run()
+
+
+def only_run() -> Path:
+    (run,) = Path("runs").glob("*/*/*")
+    return run
+
+
+def resume(path: Path, **changes):
+    return driver.train(driver.make_resuming_plan(path, changes))
+
+
+def log(path: Path) -> list:
+    """What was logged, but for speeds."""
+    events = read_events(path)
+    return events[events.tag != "charts/SPS"][["tag", "step", "value"]].values.tolist()
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(agent, workplace, monkeypatch):
+    total = SHORT[agent]["total_timesteps"]
+    path = until_death(monkeypatch, agent, int(0.7 * total))
+    result = resume(path)
+    assert result.run.path == path
+    unbroken = driver.train(driver.make_plan(given(agent, run_dir="unbroken")))
+    for name in ("last", "best"):
+        for file in ("state.safetensors", "state.json"):
+            mine, other = (run / "checkpoints" / name / file for run in (path, unbroken.run.path))
+            assert mine.read_bytes() == other.read_bytes(), (name, file)
+    assert result.evaluation == unbroken.evaluation
+    assert log(path) == log(unbroken.run.path)
+
+
+def test_a_signal_ends_a_run_where_it_can_go_on(workplace, monkeypatch):
+    import os
+    import signal
+
+    step = AGENTS["dqn"].step
+
+    def signalled(self):
+        if self.timesteps == 304:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self)
+
+    with monkeypatch.context() as context:
+        context.setattr(AGENTS["dqn"], "step", signalled)
+        stopped = driver.train(driver.make_plan(given("dqn")))
+    assert (stopped.exit_code, stopped.timesteps) == (143, 312)
+    resume(stopped.run.path)
+    unbroken = driver.train(driver.make_plan(given("dqn", run_dir="unbroken")))
+    assert log(stopped.run.path) == log(unbroken.run.path)
+
+
+def test_a_finished_run_learns_on(workplace, capsys):
+    plan = driver.make_plan(given("ppo"))
+    path = driver.train(plan).run.path
+    assert train.main(["--resume", str(path), "--total-timesteps", "1000"]) == 0
+    out = capsys.readouterr().out
+    assert f"goes on with {path}" in out
+    assert "after 1,000 steps" in out
+    assert read_toml(path / "config.toml")["hyperparameters"]["total_timesteps"] == 1000
+    steps = read_events(path).step
+    assert steps.max() == 1000
+    assert train.main(["--resume", str(path)]) == 0  # nothing is left to learn: evaluated again
+    assert "after 1,000 steps" in capsys.readouterr().out
+
+
+def test_what_a_dead_process_logged_after_its_checkpoint_does_not_count(workplace, monkeypatch):
+    path = until_death(monkeypatch, "dqn", 470, checkpoint_frequency=200, log_frequency=1)
+    before = read_events(path)
+    assert before.step.max() > 400
+    run = Run.open(path)
+    assert load_checkpoint(path / "checkpoints" / "last")["timesteps"] == 400
+    assert run.holds("last")
+    resume(path)
+    events = read_events(path)
+    losses = events[events.tag == "losses/td_loss"].step.tolist()
+    assert losses == sorted(set(losses))
+    assert len(list(path.glob("events.out.tfevents.*"))) == 2
+
+
+def test_environments_that_cannot_be_saved(workplace, monkeypatch, capsys):
+    """Episodes begin anew, from seeds that were not used yet, and that is said."""
+    path = until_death(monkeypatch, "dqn", 400, backend="gymnasium", n_steps=3)
+    assert train.main(["--resume", str(path)]) == 0
+    assert "CartPole-v1 cannot be saved in mid-episode: new episodes begin" in capsys.readouterr().out
+    firsts = []
+    for timesteps in (0, 7):
+        agent, _ = driver.restore(path)
+        collector = agent.collector
+        collector.load_state_dict({"timesteps": timesteps, "environments": None})
+        firsts.append(collector.observations.tolist())
+        assert not collector.continues
+    assert firsts[0] != firsts[1]
+
+
+def test_returns_over_several_steps_end_where_episodes_were_cut():
+    def replay() -> ReplayBuffer:
+        made = ReplayBuffer(10, (1,), (), np.int64, Generator(1), gamma=0.5, n_steps=3, num_envs=2)
+        step = np.arange(8, dtype=np.float32)
+        flags = np.zeros(8, bool)
+        made.add(Transitions(step[:, None], np.zeros(8, np.int64), np.ones(8, np.float32), step[:, None] + 100, flags, flags))
+        return made
+
+    cut = replay()
+    cut.cut()
+    assert cut.arrays.truncated.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 0, 0]
+    more = np.full(2, 50.0, np.float32)
+    for buffer in (cut, uncut := replay()):
+        buffer.add(Transitions(more[:, None], np.zeros(2, np.int64), more, more[:, None], np.zeros(2, bool), np.zeros(2, bool)))
+    import rl_lab as rl
+
+    index = rl.tensor([6, 4])  # the last and the second last step of the first environment
+    assert cut.gather(index).rewards.tolist() == [1.0, 1.5]
+    assert cut.gather(index).next_observations.flatten().tolist() == [106.0, 106.0]
+    assert uncut.gather(index).rewards.tolist() == [26.0, 14.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--resume", "nowhere"], "nowhere is not a run"),
+        (
+            ["--resume", "RUN", "--seed", "3"],
+            "--seed cannot change in a run that goes on: --resume takes --total-timesteps alone",
+        ),
+        (["--resume", "RUN", "--learning-rate", "1"], "--learning-rate cannot change"),
+        (["--resume", "RUN", "--learnin-rate", "1"], "unknown option '--learnin-rate', did you mean '--learning-rate'?"),
+        (["--resume", "RUN", "--total-timesteps", "x"], "--total-timesteps takes a whole number, not 'x'"),
+        (["--resume", "EMPTY"], "holds no checkpoint to go on from: start it again with --config"),
+    ],
+)
+def test_what_cannot_be_resumed(arguments, words, workplace, monkeypatch, capsys):
+    path = driver.train(driver.make_plan(given("a2c"))).run.path
+    empty = Run.create(Path("empty"), read_toml(path / "config.toml"))
+    empty.close()
+    before = sorted((str(file), file.stat().st_mtime_ns) for file in path.rglob("*"))
+    places = {"RUN": str(path), "EMPTY": str(empty.path)}
+    assert train.main([places.get(word, word) for word in arguments]) == 2
+    error = capsys.readouterr().err
+    assert re.sub(r"\s+", " ", error).count("rl_lab:") == 1
+    assert words in error
+    assert before == sorted((str(file), file.stat().st_mtime_ns) for file in path.rglob("*"))
+
+
+def test_one_writer(workplace, capsys):
+    path = driver.train(driver.make_plan(given("a2c"))).run.path
+    other = Run.open(path)
+    other.lock()
+    assert train.main(["--resume", str(path), "--total-timesteps", "2000"]) == 2
+    assert f"another process writes to {path}" in capsys.readouterr().err
+    assert (path / "lock").exists()
+    other.close()
+    assert train.main(["--resume", str(path), "--total-timesteps", "2000"]) == 0
