@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 from rl_lab.collect import Collector, Moment
-from rl_lab.data import RewardScale, RunningMoments, generalized_advantages
+from rl_lab.data import RewardScale, RunningMoments, generalized_advantages, normalized
 from rl_lab.experiment.config import setting
 from rl_lab.nn import Identity, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, as_space, single_spaces
+from rl_lab.policies import ActionHead, as_space, as_tensors, single_spaces
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,11 @@ class A2CConfig:
     """Hyperparameters of A2C."""
 
     total_timesteps: int = setting(200_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:64,64", "the trunk, or actor and critic one each: mlp: or cnn: and sizes", check=layer_sizes)
-    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
-    shared: bool = setting(True, "actor and critic share all layers but the last")
+    network: str = setting(
+        "mlp:64,64", "the trunk, or actor and critic one each: mlp: or cnn: and sizes", check=layer_sizes, shapes=True
+    )
+    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    shared: bool = setting(True, "actor and critic share all layers but the last", shapes=True)
     separate_losses: bool = setting(False, "a backward pass for each loss over one retained graph; the gradients are the same")
     optimizer: str = setting("rmsprop", "of all parameters", choices=("rmsprop", "adam"))
     learning_rate: float = setting(7e-4, "the optimizer's step size", above=0)
@@ -41,8 +43,8 @@ class A2CConfig:
     normalize_advantages: bool = setting(False, "to mean 0 and standard deviation 1 in each update")
     max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
     log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
-    state_dependent_std: bool = setting(False, "let the network give the standard deviation of continuous actions")
-    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1")
+    state_dependent_std: bool = setting(False, "let the network give the standard deviation of continuous actions", shapes=True)
+    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1", shapes=True)
     normalize_rewards: bool = setting(False, "by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
@@ -102,8 +104,7 @@ class A2C:
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """The policy's most probable actions, or a sample, for observations (batch, ...)."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
-        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        x, mask = as_tensors(observations, action_mask)
         if deterministic:
             actions = self._mode(x, mask)
         else:
@@ -114,7 +115,7 @@ class A2C:
     # --- learning ----------------------------------------------------------------------------------------------------
 
     def compute_losses(self, rollout: dict[str, rl.Tensor]) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor]:
-        """Policy loss (with the entropy bonus), value loss and entropy of a rollout of (steps, environments, ...)."""
+        """Policy loss, value loss and entropy of a rollout of (steps, environments, ...)."""
         c, weights = self.config, rollout.get("valid")
 
         def mean(x: rl.Tensor) -> rl.Tensor:
@@ -137,17 +138,21 @@ class A2C:
         ).flatten()
         returns = advantages + values.detach()
         if c.normalize_advantages:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            advantages = normalized(advantages, weights if weights is None else weights.flatten().float())
         policy = self.policy(features, None if masks is None else masks.flatten(0, 1))
         entropy = mean(policy.entropy())
         log_probs = policy.log_prob(rollout["actions"].flatten(0, 1))
-        policy_loss = -mean(log_probs * advantages) - c.entropy_coefficient * entropy
+        policy_loss = -mean(log_probs * advantages)
         value_loss = 0.5 * mean((values - returns) ** 2)
         return policy_loss, value_loss, entropy
 
-    def backward(self, policy_loss: rl.Tensor, value_loss: rl.Tensor) -> list[rl.Tensor]:
-        """Leave the gradient of both losses in the parameters; returns each loss's norm, or nothing where they were one pass."""
+    def backward(self, policy_loss: rl.Tensor, value_loss: rl.Tensor, entropy: rl.Tensor) -> list[rl.Tensor]:
+        """Leave the gradient of all losses in the parameters, the policy's with the entropy bonus.
+
+        Returns the norms of the policy's and the value's, or nothing where they were one pass.
+        """
         c = self.config
+        policy_loss = policy_loss - c.entropy_coefficient * entropy
         self.optimizer.zero_grad()
         if not c.separate_losses:
             (policy_loss + c.value_coefficient * value_loss).backward()
@@ -164,7 +169,7 @@ class A2C:
     def update(self, rollout: dict[str, rl.Tensor]) -> list[rl.Tensor]:
         """One gradient step on a rollout; returns the losses, the entropy and the norms."""
         policy_loss, value_loss, entropy = self.compute_losses(rollout)
-        norms = self.backward(policy_loss, value_loss)
+        norms = self.backward(policy_loss, value_loss, entropy)
         total = clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         return [policy_loss, value_loss, entropy, total, *norms]
@@ -174,28 +179,13 @@ class A2C:
     def step(self) -> dict[str, float]:
         """Collect ``num_steps`` steps of each environment and learn from them."""
         c = self.config
-        made = self.collector.collect(c.num_steps)
+        rollout = self.collector.tensors(self.collector.collect(c.num_steps), self.reward_scale)
         self.timesteps += c.num_steps * self.num_envs
-        rewards = made.rewards
-        if self.reward_scale is not None:
-            rewards = self.reward_scale(rewards, made.terminated | made.truncated)
-        rollout = {
-            "observations": made.observations,
-            "actions": made.actions,
-            "rewards": rewards,
-            "terminated": made.terminated,
-            "truncated": made.truncated,
-            "next_observations": made.next_observations,
-        }
-        if self.collector.mode != AutoresetMode.SAME_STEP:
-            rollout |= {"valid": made.valid, "truncated": made.truncated | ~made.valid}
-        if made.action_masks is not None:
-            rollout["action_masks"] = made.action_masks
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
-        results = self._update({name: rl.from_numpy(array) for name, array in rollout.items()})
+        results = self._update(rollout)
         if self.moments is not None:
-            self.moments.update(rl.from_numpy(made.observations.reshape(-1, *made.observations.shape[2:])))
+            self.moments.update(rollout["observations"].flatten(0, 1))
         names = ("policy_loss", "value_loss", "entropy", "grad_norm", "policy_grad_norm", "value_grad_norm")
         metrics = {f"losses/{name}": result.item() for name, result in zip(names, results, strict=False)}
         return self.collector.episodes() | metrics

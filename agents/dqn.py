@@ -21,7 +21,7 @@ from rl_lab.experiment.config import setting
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn import Linear, NoisyLinear
 from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp
-from rl_lab.policies import LinearSchedule, as_space, epsilon_greedy, greedy, masked, single_spaces
+from rl_lab.policies import LinearSchedule, as_space, as_tensors, epsilon_greedy, greedy, masked, single_spaces
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class DQNConfig:
         "mlp:64,64",
         "the Q-network: mlp: and hidden sizes, or cnn: channels : hidden sizes, or a run of NEAT",
         check=check_network,
+        shapes=True,
     )
-    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
+    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
     batch_size: int = setting(64, "transitions in an update", least=1)
@@ -50,7 +51,7 @@ class DQNConfig:
     exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
     loss: str = setting("huber", "of the temporal difference", choices=("huber", "mse"))
     double: bool = setting(True, "choose the next action by the network, value it by the target (Double DQN)")
-    dueling: bool = setting(False, "a state value and advantages instead of action values (dueling network)")
+    dueling: bool = setting(False, "a state value and advantages instead of action values (dueling network)", shapes=True)
     n_steps: int = setting(1, "rewards in a target before the value takes over", least=1)
     prioritized: bool = setting(False, "replay in proportion to the temporal difference (prioritised replay)")
     priority_exponent: float = setting(0.6, "how far priorities count: 0 is uniform replay", least=0, most=1)
@@ -58,7 +59,7 @@ class DQNConfig:
         0.4, "how far the bias of priorities is undone at first; 1 at the end", least=0, most=1
     )
     noisy: bool = setting(
-        False, "explore by noise in the weights; then let exploration-initial and -final be 0 (noisy networks)"
+        False, "explore by noise in the weights; then let exploration-initial and -final be 0 (noisy networks)", shapes=True
     )
     max_grad_norm: float = setting(10.0, "gradients are scaled down to this norm", above=0)
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
@@ -166,10 +167,10 @@ class DQN:
         return self.epsilon_schedule(self.timesteps)
 
     @rl.no_grad()
-    def greedy(self, observations: rl.Tensor) -> rl.Tensor:
-        """argmax_a Q(s, a) for observations (batch, ...)."""
+    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """argmax_a Q(s, a) among the allowed actions for observations (batch, ...)."""
         self.q_network.eval()  # without noise
-        actions = self.q_network(observations).argmax(1)
+        actions = greedy(self.q_network(observations), action_mask)
         self.q_network.train()
         return actions
 
@@ -180,14 +181,12 @@ class DQN:
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """Greedy actions, or epsilon-greedy ones, for observations of shape (batch, ...)."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
-        if deterministic and action_mask is None:
-            actions = self._greedy(x)
+        x, mask = as_tensors(observations, action_mask)
+        if deterministic:
+            actions = self._greedy(x, mask)
         else:
-            mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
-            epsilon = rl.full((), 0.0 if deterministic else self.epsilon)
             with rl.no_grad():
-                actions = epsilon_greedy(self.q_network(x), epsilon, self.exploration, mask)
+                actions = epsilon_greedy(self.q_network(x), rl.full((), self.epsilon), self.exploration, mask)
         return as_space(actions.numpy(), self.space)
 
     # --- the loop's body ---------------------------------------------------------------------------------------------

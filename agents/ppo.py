@@ -5,16 +5,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 from rl_lab.collect import Collector, Moment
-from rl_lab.data import RewardScale, RunningMoments, generalized_advantages
+from rl_lab.data import RewardScale, RunningMoments, generalized_advantages, normalized
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, approximate_kl, as_space, clipped_surrogate, single_spaces
+from rl_lab.policies import ActionHead, approximate_kl, as_space, as_tensors, clipped_surrogate, single_spaces
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class PPOConfig:
         "mlp:64,64",
         "of actor and critic, mlp: or cnn: sizes; or a run of NEAT, for the actor",
         check=check_network,
+        shapes=True,
     )
-    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
+    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(3e-4, "Adam's step size", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
     num_steps: int = setting(128, "steps of each environment in a rollout", least=1)
@@ -44,8 +45,8 @@ class PPOConfig:
     target_kl: float = setting(0.0, "end the passes over a rollout when the policy has moved so far; 0 for never", least=0)
     max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
     log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
-    state_dependent_std: bool = setting(False, "let the network give the standard deviation of continuous actions")
-    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1")
+    state_dependent_std: bool = setting(False, "let the network give the standard deviation of continuous actions", shapes=True)
+    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1", shapes=True)
     normalize_rewards: bool = setting(False, "by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
@@ -119,8 +120,7 @@ class PPO:
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """The policy's most probable actions, or a sample, for observations (batch, ...)."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
-        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        x, mask = as_tensors(observations, action_mask)
         if deterministic:
             actions = self._mode(x, mask)
         else:
@@ -191,7 +191,7 @@ class PPO:
         log_ratio = policy.log_prob(batch.actions) - batch.log_probs
         advantages = batch.advantages
         if c.normalize_advantages and c.batch_size > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            advantages = normalized(advantages, batch.weights)
         policy_loss = -mean(clipped_surrogate(log_ratio, advantages, self.clip_now))
 
         values = self.critic(batch.observations).squeeze(1)
@@ -232,25 +232,9 @@ class PPO:
     def step(self) -> dict[str, float]:
         """Collect a rollout, then learn from it for some epochs."""
         c = self.config
-        made = self.collector.collect(c.num_steps)
+        rollout = self.collector.tensors(self.collector.collect(c.num_steps), self.reward_scale)
         self.timesteps += self.size
-        rewards = made.rewards
-        if self.reward_scale is not None:
-            rewards = self.reward_scale(rewards, made.terminated | made.truncated)
-        rollout = {
-            "observations": made.observations,
-            "actions": made.actions,
-            "rewards": rewards,
-            "terminated": made.terminated,
-            "truncated": made.truncated if self.collector.mode == AutoresetMode.SAME_STEP else made.truncated | ~made.valid,
-            "next_observations": made.next_observations,
-            "log_probs": made.extras["log_probs"],
-        }
-        if self.collector.mode != AutoresetMode.SAME_STEP:
-            rollout["valid"] = made.valid
-        if made.action_masks is not None:
-            rollout["action_masks"] = made.action_masks
-        return self.collector.episodes() | self.learn({name: rl.from_numpy(array) for name, array in rollout.items()})
+        return self.collector.episodes() | self.learn(rollout)
 
     def learn(self, rollout: dict[str, rl.Tensor]) -> dict[str, float]:
         """The passes over a rollout."""

@@ -16,7 +16,7 @@ from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
-from rl_lab.policies import LinearSchedule, as_space, epsilon_greedy, greedy, single_spaces
+from rl_lab.policies import LinearSchedule, as_space, as_tensors, epsilon_greedy, greedy, single_spaces
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,11 @@ class QRDQNConfig:
     """Hyperparameters of QR-DQN."""
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:64,64", "mlp: and hidden sizes, or cnn: channels : hidden sizes", check=layer_sizes)
-    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
-    quantiles: int = setting(25, "of the return of each action", least=1)
+    network: str = setting(
+        "mlp:64,64", "mlp: and hidden sizes, or cnn: channels : hidden sizes", check=layer_sizes, shapes=True
+    )
+    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    quantiles: int = setting(25, "of the return of each action", least=1, shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
     batch_size: int = setting(64, "transitions in an update", least=1)
@@ -139,8 +141,7 @@ class QRDQN:
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """Greedy actions, or epsilon-greedy ones, for observations of shape (batch, ...)."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
-        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        x, mask = as_tensors(observations, action_mask)
         if deterministic:
             actions = self._greedy(x, mask)
         else:

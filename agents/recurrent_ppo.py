@@ -13,13 +13,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 import rl_lab as rl
 from rl_lab.collect import Collector, Moment
-from rl_lab.data import RewardScale, RunningMoments, generalized_advantages
+from rl_lab.data import RewardScale, RunningMoments, generalized_advantages, normalized
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn import GRUCell, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, approximate_kl, as_space, clipped_surrogate, single_spaces
+from rl_lab.policies import ActionHead, approximate_kl, as_space, as_tensors, clipped_surrogate, single_spaces
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class RecurrentPPOConfig:
     """Hyperparameters of recurrent PPO."""
 
     total_timesteps: int = setting(300_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:64", "before the memory: mlp: or cnn: and sizes", check=layer_sizes)
-    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
-    memory: int = setting(64, "units of the memory", least=1)
+    network: str = setting("mlp:64", "before the memory: mlp: or cnn: and sizes", check=layer_sizes, shapes=True)
+    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    memory: int = setting(64, "units of the memory", least=1, shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
     num_steps: int = setting(64, "steps of each environment in a rollout: the length of a sequence", least=1)
@@ -42,7 +42,7 @@ class RecurrentPPOConfig:
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
     max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
     log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
-    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1")
+    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1", shapes=True)
     normalize_rewards: bool = setting(False, "by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
@@ -124,8 +124,7 @@ class RecurrentPPO:
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """Actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
-        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        x, mask = as_tensors(observations, action_mask)
         if len(self._acting) != len(x):
             self._acting = rl.zeros(len(x), self.config.memory)
         if deterministic:
@@ -188,7 +187,7 @@ class RecurrentPPO:
         policy = self.policy(features, None if masks is None else masks.flatten(0, 1))
         log_ratio = policy.log_prob(batch["actions"].flatten(0, 1)) - batch["log_probs"].flatten()
         advantages = batch["advantages"].flatten()
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        advantages = normalized(advantages)
         policy_loss = -clipped_surrogate(log_ratio, advantages, c.clip_range).mean()
         value_loss = 0.5 * ((self.critic(features).squeeze(1) - batch["returns"].flatten()) ** 2).mean()
         return [policy_loss, value_loss, policy.entropy().mean(), approximate_kl(log_ratio).mean()]
@@ -212,16 +211,9 @@ class RecurrentPPO:
     def step(self) -> dict[str, float]:
         """Collect a rollout, then learn from it for some epochs."""
         c, first_memory = self.config, self.memory.clone()
-        made = self.collector.collect(c.num_steps)
-        self.timesteps += c.num_steps * self.num_envs
-        parts = ("observations", "actions", "rewards", "terminated", "truncated", "next_observations", "elapsed")
-        rollout = {name: rl.from_numpy(getattr(made, name)) for name in parts}
-        rollout |= {name: rl.from_numpy(array) for name, array in made.extras.items()}
+        rollout = self.collector.tensors(self.collector.collect(c.num_steps), self.reward_scale)
         rollout["first_memory"] = first_memory
-        if self.reward_scale is not None:
-            rollout["rewards"] = rl.from_numpy(self.reward_scale(made.rewards, made.terminated | made.truncated))
-        if made.action_masks is not None:
-            rollout["action_masks"] = rl.from_numpy(made.action_masks)
+        self.timesteps += c.num_steps * self.num_envs
         if not self.batch:
             kept = ("observations", "actions", "log_probs", "action_masks")
             self.batch = {name: rollout[name].clone() for name in kept if name in rollout}

@@ -17,7 +17,7 @@ from rl_lab.data import RunningMoments, discounted_returns
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, as_space, single_spaces
+from rl_lab.policies import ActionHead, as_space, as_tensors, single_spaces
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class REINFORCEConfig:
         "mlp:64",
         "of policy and baseline: mlp: or cnn: sizes; or a run of NEAT, for the policy",
         check=check_network,
+        shapes=True,
     )
-    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS))
-    baseline: bool = setting(True, "subtract a learned value from the returns")
+    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    baseline: bool = setting(True, "subtract a learned value from the returns", shapes=True)
     learning_rate: float = setting(3e-3, "Adam's step size", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
     baseline_steps: int = setting(4, "gradient steps of the baseline in an update", least=1)
@@ -40,7 +41,7 @@ class REINFORCEConfig:
     entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
     max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm", above=0)
     log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
-    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1")
+    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1", shapes=True)
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
 
@@ -92,8 +93,7 @@ class REINFORCE:
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """The policy's most probable actions, or a sample, for observations (batch, ...)."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
-        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        x, mask = as_tensors(observations, action_mask)
         if deterministic:
             actions = self._mode(x, mask)
         else:
@@ -111,7 +111,7 @@ class REINFORCE:
         def mean(x: rl.Tensor) -> rl.Tensor:
             return (x * counts).sum() / counts.sum()
 
-        value_loss = rl.zeros(())
+        value_loss = value_norm = rl.zeros(())
         if self.value is None:
             returns = discounted_returns(episodes["rewards"], episodes["terminated"], episodes["truncated"], c.gamma).flatten()
             weights = returns
@@ -138,9 +138,9 @@ class REINFORCE:
                 value_loss = 0.5 * mean((self.value(self.normal(observations)).squeeze(1) - returns) ** 2)
                 self.value_optimizer.zero_grad()
                 value_loss.backward()
-                clip_grad_norm_(self.value.parameters(), c.max_grad_norm)
+                value_norm = clip_grad_norm_(self.value.parameters(), c.max_grad_norm)
                 self.value_optimizer.step()
-        return [policy_loss, value_loss, entropy, norm]
+        return [policy_loss, value_loss, entropy, norm, value_norm]
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
 
@@ -171,9 +171,14 @@ class REINFORCE:
         if self.moments is not None:
             seen = episodes["observations"][episodes["counts"] > 0]
             self.moments.update(rl.from_numpy(np.ascontiguousarray(seen)))
-        names = ("policy_loss", "value_loss", "entropy", "policy_grad_norm")
-        metrics = {f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)}
-        return self.collector.episodes() | metrics
+        # not the collector's episodes: of those that begin in the steps that count for nothing the short ones end
+        self.collector.episodes()
+        names = ("policy_loss", "value_loss", "entropy", "policy_grad_norm", "value_grad_norm")
+        return {
+            "charts/episodic_return": float((episodes["rewards"] * episodes["counts"]).sum(0).mean()),
+            "charts/episodic_length": float(episodes["counts"].sum(0).mean()),
+            **{f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)},
+        }
 
     # --- state -------------------------------------------------------------------------------------------------------
 

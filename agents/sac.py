@@ -17,9 +17,18 @@ from rl_lab.collect import Collector, Moment
 from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
+from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, layer_sizes, make_network
 from rl_lab.nn.utils import polyak_
-from rl_lab.policies import ActionHead, ColoredNoise, SquashedGaussian, as_space, single_spaces
+from rl_lab.policies import (
+    ActionHead,
+    ColoredNoise,
+    SquashedGaussian,
+    as_space,
+    as_tensors,
+    centre_and_radius,
+    random_actions,
+    single_spaces,
+)
 
 
 @dataclass(frozen=True)
@@ -27,8 +36,10 @@ class SACConfig:
     """Hyperparameters of SAC."""
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:256,256", "of the actor and of each critic: mlp: or cnn: and sizes", check=layer_sizes)
-    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
+    network: str = setting(
+        "mlp:256,256", "of the actor and of each critic: mlp: or cnn: and sizes", check=layer_sizes, shapes=True
+    )
+    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(3e-4, "Adam's step size, of actor, critics and temperature", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
     batch_size: int = setting(256, "transitions in an update", least=1)
@@ -41,10 +52,14 @@ class SACConfig:
     tau: float = setting(0.005, "how far the target critics move towards the critics in every update", above=0, most=1)
     temperature: float = setting(1.0, "weight of the entropy at the start", above=0)
     learn_temperature: bool = setting(True, "keep the entropy at its target by the temperature")
-    target_entropy: float = setting(1.0, "in units of -(dimensions) for continuous actions, of log(actions) for discrete ones")
-    exploration_noise: float = setting(
+    target_entropy: float | None = setting(
+        None,
+        "in units of -(dimensions) for continuous actions, 1 by default; of the uniform policy's for discrete ones, 0.5 by default",
+    )
+    target_entropy_final: float = setting(1.0, "share of the target entropy left at the end, approached linearly", least=0)
+    noise_colour: float = setting(
         0.0,
-        "share of noise that stays from step to step (colour): 0 is white, towards 1 it wanders, for continuous actions",
+        "share of the exploration noise that stays from step to step, for continuous actions: 0 is white, towards 1 it wanders",
         least=0,
         most=1,
     )
@@ -64,10 +79,12 @@ class SAC:
         self.discrete = isinstance(self.space, Discrete)
         self.size = int(self.space.n) if self.discrete else math.prod(self.space.shape)
         if not self.discrete:
-            if not (np.isfinite(self.space.low).all() and np.isfinite(self.space.high).all()):
-                raise ValueError(f"SAC needs bounded actions, got {self.space}")
-            low, high = (rl.tensor(np.asarray(b, np.float32).ravel()) for b in (self.space.low, self.space.high))
-            self.centre, self.radius = (low + high) / 2, (high - low) / 2
+            self.centre, self.radius = centre_and_radius(self.space, "SAC")
+            hidden_sizes(c.network)  # critics of continuous actions see them beside the observation: no convolutions
+        elif c.target_entropy is not None and c.target_entropy >= 1:
+            raise ValueError(
+                f"no policy over discrete actions has more entropy than the uniform one: --target-entropy {c.target_entropy}"
+            )
         make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
         self.head = ActionHead(self.space, state_dependent_std=True)
         self.actor = make_network(self.shape, c.network, self.head.outputs, **make)
@@ -78,13 +95,13 @@ class SAC:
             self.critics = rl.nn.ModuleList([make_network((inputs,), c.network, 1, **make) for _ in range(2)])
         self.target_critics = copy_of(self.critics)
         self.log_temperature = rl.nn.Parameter(rl.full((), math.log(c.temperature)))
-        self.target_entropy = c.target_entropy * (math.log(self.size) if self.discrete else -self.size)
+        self.target_entropy = rl.full((), self.target_entropy_at(0.0))
         self.actor_optimizer = rl.optim.Adam(self.actor.parameters(), lr=c.learning_rate)
         self.critic_optimizer = rl.optim.Adam(self.critics.parameters(), lr=c.learning_rate)
         self.temperature_optimizer = rl.optim.Adam([self.log_temperature], lr=c.learning_rate)
         self.optimizers = (self.actor_optimizer, self.critic_optimizer, self.temperature_optimizer)
         self.random_now = rl.ones((), dtype=rl.bool)
-        self.noise = ColoredNoise(self.num_envs, self.size, c.exploration_noise, self.action_stream)
+        self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.action_stream)
 
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
         mask = self.collector.action_mask
@@ -103,6 +120,12 @@ class SAC:
         record = rl.compile if c.compile else lambda function: function
         self._update, self._mode = record(self.update), record(self.mode)
 
+    def target_entropy_at(self, progress: float) -> float:
+        """In nats, for a share of the training (Xu et al. 2021, "Target entropy annealing for discrete soft actor-critic")."""
+        c, unit = self.config, math.log(self.size) if self.discrete else -self.size
+        scale = (0.5 if self.discrete else 1.0) if c.target_entropy is None else c.target_entropy
+        return scale * (1.0 + progress * (c.target_entropy_final - 1.0)) * unit
+
     # --- acting ------------------------------------------------------------------------------------------------------
 
     def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
@@ -118,7 +141,7 @@ class SAC:
         policy, count = self.policy(moment.observations, moment.action_mask), len(moment.observations)
         if self.discrete:
             drawn = policy.sample(generator=self.action_stream)
-            random = rl.randint(0, self.size, (count,), generator=self.action_stream)
+            random = random_actions(count, self.size, self.action_stream, moment.action_mask)
             return {"actions": rl.where(self.random_now, random, drawn)}
         drawn = self.centre + self.radius * (policy.mean + policy.std * self.noise(moment.elapsed)).tanh()
         uniform = self.centre + self.radius * (2.0 * rl.rand(count, self.size, generator=self.action_stream) - 1.0)
@@ -131,8 +154,7 @@ class SAC:
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """The policy's mode, or a sample, for observations (batch, ...)."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
-        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        x, mask = as_tensors(observations, action_mask)
         if deterministic:
             actions = self._mode(x, mask)
         else:
@@ -141,7 +163,7 @@ class SAC:
                 actions = (
                     policy.sample(generator=self.action_stream) if self.discrete else policy.rsample(self.action_stream)[0]
                 )
-        return as_space(actions.numpy().reshape(len(x), *(self.space.shape or ())), self.space)
+        return as_space(actions.numpy(), self.space)
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
@@ -157,7 +179,7 @@ class SAC:
         with rl.no_grad():
             alpha = self.log_temperature.exp()
             if self.discrete:
-                log_probs = F.log_softmax(self._logits(batch.next_observations, batch.next_action_masks), 1)
+                log_probs = self.log_probs(batch.next_observations, batch.next_action_masks)
                 lower = rl.minimum(*self.q_values(self.target_critics, batch.next_observations))
                 next_value = (log_probs.exp() * (lower - alpha * log_probs)).sum(1)
             else:
@@ -166,7 +188,8 @@ class SAC:
                 next_value = lower - alpha * log_prob
             return batch.rewards + batch.discounts * next_value
 
-    def _logits(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+    def log_probs(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """Of all discrete actions, (batch, actions)."""
         return self.policy(observations, action_mask).logits
 
     def compute_loss_q(self, batch: Batch) -> tuple[rl.Tensor, rl.Tensor]:
@@ -183,7 +206,7 @@ class SAC:
         """alpha log pi - min_i Q_i, and the policy's mean log-probability."""
         alpha = self.log_temperature.detach().exp()
         if self.discrete:
-            log_probs = self._logits(batch.observations)
+            log_probs = self.log_probs(batch.observations, batch.action_masks)
             with rl.no_grad():
                 lower = rl.minimum(*self.q_values(self.critics, batch.observations))
             probs = log_probs.exp()
@@ -231,6 +254,7 @@ class SAC:
             progress = min(1.0, self.timesteps / c.total_timesteps)
             for optimizer in self.optimizers:
                 optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
+            self.target_entropy.fill_(self.target_entropy_at(progress))
             results = call_times(self._update, c.gradient_steps)
             names = ("critic_loss", "actor_loss", "q_values", "entropy", "temperature")
             metrics |= {f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)}

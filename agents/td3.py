@@ -16,7 +16,7 @@ from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, make_network
 from rl_lab.nn.utils import polyak_
-from rl_lab.policies import ColoredNoise, as_space, single_spaces
+from rl_lab.policies import ColoredNoise, as_space, as_tensors, centre_and_radius, single_spaces
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class TD3Config:
     """Hyperparameters of TD3."""
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:256,256", "of the actor and of each critic: mlp: and hidden sizes", check=hidden_sizes)
-    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS))
+    network: str = setting(
+        "mlp:256,256", "of the actor and of each critic: mlp: and hidden sizes", check=hidden_sizes, shapes=True
+    )
+    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size, of actor and critics", above=0)
     learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
     batch_size: int = setting(256, "transitions in an update", least=1)
@@ -59,10 +61,7 @@ class TD3:
         network_stream, self.noise_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
         self.shape, self.space = single_spaces(self, envs)
         self.size = math.prod(self.space.shape)
-        if not (np.isfinite(self.space.low).all() and np.isfinite(self.space.high).all()):
-            raise ValueError(f"TD3 needs bounded actions, got {self.space}")
-        low, high = (rl.tensor(np.asarray(b, np.float32).ravel()) for b in (self.space.low, self.space.high))
-        self.centre, self.radius = (low + high) / 2, (high - low) / 2
+        self.centre, self.radius = centre_and_radius(self.space, "TD3")
         make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
         self.actor = make_network(self.shape, c.network, self.size, **make)
         inputs = math.prod(self.shape) + self.size
@@ -105,13 +104,13 @@ class TD3:
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """The actor's actions, or with exploration noise, for observations (batch, ...)."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        x, _ = as_tensors(observations)
         actions = self._mode(x)
         if not deterministic:
             with rl.no_grad():
                 noise = rl.randn(*actions.shape, generator=self.noise_stream)
                 actions = actions + self.radius * self.config.exploration_noise * noise
-        return as_space(actions.numpy().reshape(len(x), *self.space.shape), self.space)
+        return as_space(actions.numpy(), self.space)
 
     # --- losses ------------------------------------------------------------------------------------------------------
 

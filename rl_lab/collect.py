@@ -74,6 +74,7 @@ class Rollout(NamedTuple):
             flat(self.next_observations),
             flat(self.terminated),
             flat(self.truncated),
+            flat(self.action_masks),
             flat(self.next_action_masks),
         )
 
@@ -161,6 +162,7 @@ class Collector:
         outputs = dict(self._policy(Moment(observations, elapsed, action_mask)))
         self._names = tuple(outputs)
         actions = outputs["actions"]
+        actions = actions.reshape(len(actions), *(self._space.shape or ()))
         if isinstance(self._space, Box):
             taken = rl.minimum(rl.maximum(actions, self._low), self._high)
         elif self._native is not None:
@@ -203,6 +205,23 @@ class Collector:
             storage.next_masks,
         )
 
+    def tensors(self, rollout: Rollout, reward_scale: Any = None) -> dict[str, Any]:
+        """A rollout as learners take it, by name, tensors over its arrays (steps, n, ...); ``reward_scale`` is a `data.RewardScale`.
+
+        Beside the fields of `Rollout` there is what the policy returned. ``action_masks`` are there where environments give masks;
+        ``valid`` where a reset takes a step, which then counts as the end of an episode by truncation.
+        """
+        r, rewards = rollout, rollout.rewards
+        if reward_scale is not None:
+            rewards = reward_scale(rewards, r.terminated | r.truncated)
+        arrays = {"observations": r.observations, "actions": r.actions, "rewards": rewards, "terminated": r.terminated}
+        arrays |= {"truncated": r.truncated, "next_observations": r.next_observations, "elapsed": r.elapsed, **r.extras}
+        if self.mode != AutoresetMode.SAME_STEP:
+            arrays |= {"valid": r.valid, "truncated": r.truncated | ~r.valid}
+        if r.action_masks is not None:
+            arrays["action_masks"] = r.action_masks
+        return {name: rl.from_numpy(array) for name, array in arrays.items()}
+
     def _step(self, storage: _Storage, t: int) -> None:
         """One step from Python."""
         storage.observations[t], storage.elapsed[t], storage.valid[t] = self.observations, self.elapsed, ~self._resetting
@@ -215,12 +234,14 @@ class Collector:
             actions = actions + np.float32(self._space.start)
         observations, rewards, terminated, truncated, info = self._guarded(self.envs.step, actions)
         ended = terminated | truncated
-        if not np.isfinite(rewards).all():
-            self._fault(int(np.flatnonzero(~np.isfinite(rewards))[0]), rewards, "a reward of")
         following: Any = np.array(observations, np.float32)
-        if not np.isfinite(following).all():
-            bad = ~np.isfinite(following).reshape(self.num_envs, -1).all(1)
-            self._fault(int(np.flatnonzero(bad)[0]), following, "the observation")
+        strange = not_finite(following, rewards)
+        if strange is not None:
+            index, what = strange
+            raise EnvironmentFault(
+                f"environment {index} of {name_of(self.envs)} (seed {self.seed + index}) returned {what} "
+                f"at step {int(self.elapsed[index]) + 1} of its episode, {self.timesteps} steps into the run"
+            )
         mask = _mask_of(info)
         next_mask: Any = mask
         if ended.any() and self.mode == AutoresetMode.SAME_STEP:
@@ -251,24 +272,7 @@ class Collector:
         self.action_mask = mask
 
     def _guarded(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
-        try:
-            return call(*arguments, **keywords)
-        except EnvironmentFault:
-            raise
-        except NativeFault as error:
-            raise EnvironmentFault(f"{error}, {self.timesteps} steps into the run") from error
-        except Exception as error:
-            name = self.envs.spec.id if self.envs.spec else type(self.envs.unwrapped).__name__
-            message = str(error).strip().splitlines()
-            detail = f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
-            raise EnvironmentFault(f"{name} failed at step {self.timesteps} (seed {self.seed}): {detail}") from error
-
-    def _fault(self, index: int, values: np.ndarray, what: str) -> None:
-        name = self.envs.spec.id if self.envs.spec else type(self.envs.unwrapped).__name__
-        raise EnvironmentFault(
-            f"environment {index} of {name} (seed {self.seed + index}) returned {what} {values[index]} "
-            f"at step {int(self.elapsed[index]) + 1} of its episode, {self.timesteps} steps into the run"
-        )
+        return guarded(self.envs, f"{self.timesteps} steps into the run (seed {self.seed})", call, *arguments, **keywords)
 
     # --- native ------------------------------------------------------------------------------------------------------
 
@@ -356,6 +360,36 @@ class Collector:
         else:
             fresh = np.random.SeedSequence([self.seed, self.timesteps])
             self.restart(int(fresh.generate_state(1)[0] >> 1))
+
+
+def name_of(envs: Any) -> str:
+    """What an environment is called in messages."""
+    return envs.spec.id if envs.spec else type(envs.unwrapped).__name__
+
+
+def guarded(envs: Any, when: str, call: Callable, *arguments: Any, **keywords: Any) -> Any:
+    """Call environments; whatever they raise becomes an EnvironmentFault that says who it was and ``when``."""
+    try:
+        return call(*arguments, **keywords)
+    except EnvironmentFault:
+        raise
+    except NativeFault as error:
+        raise EnvironmentFault(f"{error}, {when}") from error
+    except Exception as error:
+        message = str(error).strip().splitlines()
+        detail = f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
+        raise EnvironmentFault(f"{name_of(envs)} failed {when}: {detail}") from error
+
+
+def not_finite(observations: np.ndarray, rewards: np.ndarray) -> tuple[int, str] | None:
+    """The first environment that returned a number that is not finite, and what it was; None if all are finite."""
+    if not np.isfinite(rewards).all():
+        index = int(np.flatnonzero(~np.isfinite(rewards))[0])
+        return index, f"a reward of {rewards[index]}"
+    if not np.isfinite(observations).all():
+        index = int(np.flatnonzero(~np.isfinite(observations).reshape(len(rewards), -1).all(1))[0])
+        return index, f"the observation {observations[index]}"
+    return None
 
 
 def _mask_of(info: dict[str, Any]) -> np.ndarray | None:

@@ -30,12 +30,30 @@ def epsilon_greedy(q_values: Any, epsilon: Any, generator: rl.Generator, action_
     ``q_values`` is (batch, actions), ``epsilon`` a tensor, the result int64 (batch,).
     """
     count, actions = q_values.shape
-    if action_mask is None:
-        random = rl.randint(0, actions, (count,), generator=generator)
-    else:
-        random = rl.rand(count, actions, generator=generator).masked_fill(~action_mask, -1.0).argmax(1)
+    random = random_actions(count, actions, generator, action_mask)
     chosen = rl.rand(count, generator=generator) < epsilon
     return rl.where(chosen, random, greedy(q_values, action_mask))
+
+
+def random_actions(count: int, actions: int, generator: rl.Generator, action_mask: Any = None) -> Any:
+    """Uniformly random actions, int64 (count,), among the allowed ones where there is a mask (count, actions)."""
+    if action_mask is None:
+        return rl.randint(0, actions, (count,), generator=generator)
+    return rl.rand(count, actions, generator=generator).masked_fill(~action_mask, -1.0).argmax(1)
+
+
+def as_tensors(observations: np.ndarray, action_mask: np.ndarray | None = None) -> tuple[Any, Any]:
+    """What ``act`` is given, as a policy takes it: float32 observations (batch, ...) and a bool mask (batch, actions) or None."""
+    mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+    return rl.from_numpy(np.ascontiguousarray(observations, np.float32)), mask
+
+
+def centre_and_radius(space: Box, name: str) -> tuple[Any, Any]:
+    """Of a bounded Box, flattened, float32 (size,): actions in [-1, 1] are stretched by them. ValueError if it is not bounded."""
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ValueError(f"{name} needs bounded actions, got {space}")
+    low, high = (rl.tensor(np.asarray(bound, np.float32).ravel()) for bound in (space.low, space.high))
+    return (low + high) / 2, (high - low) / 2
 
 
 def greedy(q_values: Any, action_mask: Any = None) -> Any:
@@ -49,7 +67,8 @@ def masked(q_values: Any, action_mask: Any) -> Any:
 
 
 def as_space(actions: np.ndarray, space: Space) -> np.ndarray:
-    """Actions as an environment takes them: discrete ones counted from the space's start, continuous ones clipped to it."""
+    """A batch of actions as an environment takes them: discrete ones counted from the space's start, continuous ones clipped to it."""
+    actions = actions.reshape(len(actions), *(space.shape or ()))
     if isinstance(space, (Discrete, MultiDiscrete)):
         return actions + space.start
     if isinstance(space, Box):
@@ -94,7 +113,7 @@ class ActionHead(Module):
         if isinstance(space, Discrete):
             self.choices = [int(space.n)]
         elif isinstance(space, MultiDiscrete):
-            self.choices = [int(n) for n in space.nvec]
+            self.choices = [int(n) for n in space.nvec.ravel()]
         elif isinstance(space, Box):
             self.choices = []
         else:
@@ -170,10 +189,11 @@ class SquashedGaussian:
 
 
 class ColoredNoise:
-    """Gaussian noise of variance 1, of which the share ``colour`` stays from step to step and which begins anew with each episode.
+    """Gaussian noise of which the share ``colour`` stays from step to step and which begins with 0 in each episode.
 
-    That is an Ornstein-Uhlenbeck process at whole steps; colour 0 is white noise. Exploration that wanders reaches what exploration
-    that trembles does not (Lillicrap et al. 2016, "Continuous control with deep reinforcement learning", section 3).
+    That is an Ornstein-Uhlenbeck process at whole steps: its variance is 1 - colour ** (2 t) in step t = 1, 2, ... of an episode.
+    Colour 0 is white noise. Exploration that wanders reaches what exploration that trembles does not (Lillicrap et al. 2016,
+    "Continuous control with deep reinforcement learning", section 3).
     """
 
     def __init__(self, num_envs: int, size: int, colour: float, generator: rl.Generator):

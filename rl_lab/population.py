@@ -54,8 +54,10 @@ class Actions:
             choices, start, offset, np.where(stretched, first, 0.0).astype(np.float32), scale, low, high
         )
 
-    def __call__(self, outputs: np.ndarray) -> np.ndarray:
-        """Actions (batch, ...) of outputs (batch, outputs)."""
+    def __call__(self, outputs: np.ndarray, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """Actions (batch, ...) of outputs (batch, outputs); discrete ones among those allowed by a mask (batch, actions)."""
+        if action_mask is not None:
+            outputs = np.where(np.asarray(action_mask, bool), outputs, -np.inf)
         if isinstance(self.space, Discrete):
             return outputs.argmax(1) + self.space.start
         if isinstance(self.space, MultiDiscrete):

@@ -195,7 +195,7 @@ class NEAT:
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
-    def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """The champion's actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
         networks, count = self._champion_networks(), len(observations)
         if self._states.shape != (count, networks.state_size):
@@ -203,7 +203,7 @@ class NEAT:
         x = np.ascontiguousarray(observations, np.float32).reshape(count, -1)
         outputs = np.zeros((count, networks.outputs), np.float32)
         phenotypes.forward_each(networks.structures, networks.numbers, np.zeros(count, np.int64), x, self._states, outputs)
-        return self.actions(outputs)
+        return self.actions(outputs, action_mask)
 
     def begin_episodes(self, begins: np.ndarray) -> None:
         """Episodes begin in these rows (batch,) of the next observations: recurrent networks forget there."""

@@ -7,6 +7,7 @@ from gymnasium.vector import VectorEnv
 
 from agents.neat import phenotypes
 from agents.neat.networks import Networks
+from rl_lab.collect import name_of, not_finite
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.population import Actions, Played
 
@@ -52,11 +53,10 @@ def play(envs: VectorEnv, networks: Networks, actions: Actions, genomes: np.ndar
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         observations, rewards, terminated, truncated, info = envs.step(actions(outputs))
         playing = episode >= 0
-        if not np.isfinite(rewards[playing]).all():
-            bad = int(np.flatnonzero(playing & ~np.isfinite(rewards))[0])
-            raise EnvironmentFault(
-                f"{envs.spec.id if envs.spec else 'an environment'} (seed {seeds[episode[bad]]}) returned a reward of {rewards[bad]}"
-            )
+        strange = not_finite(np.asarray(observations)[playing], rewards[playing])
+        if strange is not None:
+            index, what = strange
+            raise EnvironmentFault(f"{name_of(envs)} (seed {seeds[episode[playing][index]]}) returned {what}")
         returns[episode[playing]] += rewards[playing]
         lengths[episode[playing]] += 1
         ended = terminated | truncated

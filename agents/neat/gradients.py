@@ -21,7 +21,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.data import RunningMoments, generalized_advantages
+from rl_lab.data import RunningMoments, generalized_advantages, normalized
 from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import mlp
@@ -272,7 +272,7 @@ class PolicyGradient:
             self.learning.gamma,
             self.learning.gae_lambda,
         )
-        return (advantages - advantages.mean()) / (advantages.std() + 1e-8), advantages + values
+        return normalized(advantages), advantages + values
 
     def outputs(self, policy: GraphNetwork, rollout: Rollout) -> rl.Tensor:
         """Of a network in the steps of a rollout, (steps * environments, outputs)."""

@@ -2,7 +2,7 @@
 
 from rl_lab.data.normalizers import RewardScale, RunningMoments
 from rl_lab.data.replay import Batch, PrioritizedReplayBuffer, ReplayBuffer, Transitions
-from rl_lab.data.returns import discounted_returns, generalized_advantages
+from rl_lab.data.returns import discounted_returns, generalized_advantages, normalized
 
 __all__ = [
     "Batch",
@@ -13,4 +13,5 @@ __all__ = [
     "Transitions",
     "discounted_returns",
     "generalized_advantages",
+    "normalized",
 ]

@@ -42,7 +42,11 @@ class RunningMoments(Module):
 
 
 class RewardScale:
-    """Divides rewards by the running standard deviation of the discounted return, as Gymnasium's NormalizeReward does."""
+    """Divides rewards by the running standard deviation of the discounted return.
+
+    Engstrom et al. 2020, "Implementation matters in deep policy gradients", appendix A. Unlike Gymnasium's NormalizeReward
+    it begins the return anew after a truncation, too, takes in whole rollouts, and clips.
+    """
 
     def __init__(self, num_envs: int, gamma: float, clip: float = 10.0):
         self.moments, self.gamma = RunningMoments((), clip), gamma

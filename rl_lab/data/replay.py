@@ -27,6 +27,7 @@ class Transitions(NamedTuple):
     next_observations: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
+    action_masks: np.ndarray | None = None
     next_action_masks: np.ndarray | None = None
 
 
@@ -42,6 +43,7 @@ class Batch(NamedTuple):
     rewards: Any
     next_observations: Any
     discounts: Any
+    action_masks: Any = None
     next_action_masks: Any = None
     indices: Any = None
     weights: Any = None
@@ -80,7 +82,7 @@ class ReplayBuffer:
             np.zeros((n, *observation_shape), np.float32),
             np.zeros(n, np.float32),
             np.zeros(n, np.float32),
-            np.zeros((n, num_masked), bool) if num_masked else None,
+            *[np.zeros((n, num_masked), bool) if num_masked else None for _ in range(2)],
         )
         self.tensors: list[Any] = [None if array is None else from_numpy(array) for array in self.arrays]
         self._place = np.zeros(2, np.int64)  # how many are stored, where the next one goes
@@ -132,7 +134,7 @@ class ReplayBuffer:
 
     def gather(self, index: Any) -> Batch:
         """The transitions at these places, each with what follows it for ``n_steps``."""
-        observations, actions, rewards, following, terminated, truncated, masks = self.tensors
+        observations, actions, rewards, following, terminated, truncated, masks, next_masks = self.tensors
         if self.n_steps == 1:
             last, total = index, rewards.index_select(0, index)
             discounts = self.gamma * (1.0 - terminated.index_select(0, index))
@@ -150,7 +152,8 @@ class ReplayBuffer:
             total,
             following.index_select(0, last),
             discounts,
-            None if masks is None else masks.index_select(0, last),
+            None if masks is None else masks.index_select(0, index),
+            None if next_masks is None else next_masks.index_select(0, last),
             index,
         )
 

@@ -37,6 +37,16 @@ def discounted_returns(rewards: Any, terminated: Any, truncated: Any, gamma: flo
     )
 
 
+def normalized(x: Any, weights: Any = None) -> Any:
+    """Values (n,) shifted and scaled to mean 0 and standard deviation 1, over those with weight 1 where there are weights of 0 or 1."""
+    if weights is None:
+        return (x - x.mean()) / (x.std() + 1e-8)
+    count = weights.sum()
+    centred = x - (x * weights).sum() / count.clamp(min=1.0)
+    variance = (centred**2 * weights).sum() / (count - 1.0).clamp(min=1.0)
+    return centred / (variance.sqrt() + 1e-8)
+
+
 def _at_ends(next_values: Any, truncated: Any) -> Any:
     """The values that count: where an episode is cut off, and after the last step; elsewhere the sum goes on by itself."""
     counted = next_values * truncated.float()

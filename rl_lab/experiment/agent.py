@@ -14,7 +14,12 @@ from rl_lab.experiment.faults import Fault, nearest
 
 @runtime_checkable
 class Agent(Protocol):
-    """One algorithm, with its networks, its data and its random streams."""
+    """One algorithm, with its networks, its data and its random streams.
+
+    What an agent may have besides is used where it is there: ``begin_episodes(begins)`` of agents that remember, before the first
+    observations of episodes, (batch,) bool; ``pictures()``, images (height, width, 3) uint8 by log tag; ``saved_networks()``, networks
+    by the name of their file in the run directory; ``read_config(path)``, settings and remarks from another program's file.
+    """
 
     Config: ClassVar[type]
     """Frozen dataclass of the hyperparameters; the command line is derived from it. It has ``total_timesteps``."""
@@ -29,8 +34,8 @@ class Agent(Protocol):
         """A bounded amount of work: collect, learn. Returns metrics by log tag."""
         ...
 
-    def act(self, observations: np.ndarray, deterministic: bool = False) -> np.ndarray:
-        """Actions for a batch of observations."""
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+        """Actions for a batch of observations; ``action_mask`` (batch, actions) where environments give one."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -27,12 +27,14 @@ def setting(
     most: float | None = None,
     choices: tuple = (),
     check: Callable[[Any], Any] | None = None,
+    shapes: bool = False,
 ) -> T:
     """A documented field of a config: its default, a sentence on it, and the values that make sense.
 
-    These are bounds, choices, or a ``check`` that raises ValueError for a value that makes none.
+    These are bounds, choices, or a ``check`` that raises ValueError for a value that makes none. ``shapes`` says that the field
+    decides which parameters there are: it comes with the networks of an earlier run.
     """
-    rules = {"help": help, "above": above, "least": least, "most": most, "choices": choices, "check": check}
+    rules = {"help": help, "above": above, "least": least, "most": most, "choices": choices, "check": check, "shapes": shapes}
     return dataclasses.field(default=default, metadata=rules)  # type: ignore[return-value]
 
 

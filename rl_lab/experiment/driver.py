@@ -30,7 +30,7 @@ from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
 from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.progress import Progress, make_progress
 from rl_lab.experiment.run import Run
-from rl_lab.experiment.starting import from_saved_run, take_over
+from rl_lab.experiment.starting import from_saved_run, hyperparameters_of, keep_network, take_over
 from rl_lab.nn.graph_files import save_graph
 
 LAST, BEST = "last", "best"
@@ -54,8 +54,8 @@ class Options:
     vectorization: str = setting(
         "sync", "of Gymnasium's environments: in this process, or a process each", choices=VECTORIZATIONS
     )
-    frame_stack: int = setting(1, "observations, the latest last, that make up what the agent sees", least=1)
-    time_aware: bool = setting(False, "append the share of the time limit that is used up to the observation")
+    frame_stack: int = setting(1, "observations, the latest last, that make up what the agent sees", least=1, shapes=True)
+    time_aware: bool = setting(False, "append the share of the time limit that is used up to the observation", shapes=True)
     run_dir: str = setting("runs", "where run directories are made")
     eval_episodes: int = setting(100, "greedy episodes of the evaluation at the end", least=1)
     eval_frequency: int = setting(0, "environment steps between short evaluations during training; 0 for none", least=0)
@@ -95,7 +95,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
     find_environment(env)
     preset = preset_for(agent_class, given["agent"], env)
     given = {**given, "env": env}
-    given = from_saved_run(given)
+    given = from_saved_run(given, [*fields(Options), *fields(agent_class.Config)])
     values = {**preset, **given}
     own = {field.name for field in fields(Options)}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
@@ -111,7 +111,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
 def recorded_plan(run: Run, **changes: Any) -> Plan:
     """The plan that a run's config.toml records, with ``changes``."""
     own = {name: value for name, value in run.config.items() if name not in ("versions", "start_from", "hyperparameters")}
-    return make_plan({**own, **run.config.get("hyperparameters", {}), **changes})
+    return make_plan({**own, **hyperparameters_of(run), **changes})
 
 
 def make_resuming_plan(path: Path, changes: dict[str, Any]) -> Plan:
@@ -206,7 +206,10 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             loop.resume()
             if not getattr(getattr(agent, "collector", None), "continues", True):
                 progress.say(f"{options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
-            run.record({**run.config, **run_config(plan), "start_from": run.config.get("start_from", "")})
+            total_now = {**run.config["hyperparameters"], "total_timesteps": total}
+            run.record({**run.config, "hyperparameters": total_now, "versions": run_config(plan)["versions"]})
+        else:
+            keep_network(plan.config, run)
         logger = Logger(run.path, None if plan.resumes is None else agent.timesteps + 1)
         try:
             exit_code = loop(logger, progress.update)
@@ -290,7 +293,10 @@ class _Loop:
         if options.stop_return is None or result.return_mean < options.stop_return:
             return False
         full = evaluate(self.agent, self.plan.setup, options.eval_episodes, validation_seed(options.seed))
-        return full.return_mean >= options.stop_return
+        reached = full.return_mean >= options.stop_return
+        if reached and options.keep_best:
+            self.run.save(self.agent.state_dict(), BEST)
+        return reached
 
     def _save(self, logger: Logger) -> None:
         """A checkpoint, and what an agent has to show beside it, if it has: ``pictures()``, images by tag, and ``saved_networks()``,

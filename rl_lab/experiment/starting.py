@@ -1,43 +1,65 @@
-"""Starting from what an earlier run has learned: ``--network RUN`` with a run of the same agent."""
+"""Starting from what an earlier run has learned: ``--network RUN`` with a run of the same agent, or of NEAT."""
 
+import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rl_lab.engine.errors import ShapeError
+from rl_lab.experiment.config import option_name, parse_value
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.run import Run
-
-SHAPING = (
-    "network",
-    "activation",
-    "shared",
-    "dueling",
-    "noisy",
-    "quantiles",
-    "baseline",
-    "state_dependent_std",
-    "normalize_observations",
-)
-"""Hyperparameters that decide which parameters there are: they come with the run."""
+from rl_lab.nn.graph_files import load_graph, save_graph
+from rl_lab.nn.networks import evolved_path
 
 LEARNED = (
-    *("actor", "critic", "critics", "head", "parts", "value", "q_network", "moments"),
+    *("actor", "critic", "critics", "head", "parts", "value", "q_network", "network", "moments"),
     *("target_network", "target_actor", "target_critics", "log_temperature"),
 )
 """What is taken of a checkpoint; optimisers, replay and streams begin anew."""
 
+NETWORK = "network"
+"""Name of the copy of an evolved network in the directory of a run that began with it."""
 
-def from_saved_run(given: dict[str, Any]) -> dict[str, Any]:
-    """What was asked for, with the settings of the run that it starts from. Fault if that is another agent's or none."""
+
+def from_saved_run(given: dict[str, Any], known: Iterable[dataclasses.Field]) -> dict[str, Any]:
+    """What was asked for, with the settings of the run that it starts from, of those ``known`` that shape networks.
+
+    Fault if that is no run or another agent's, or if something else was asked for.
+    """
     path, asked = Path(str(given.get("network", ""))), dict(given)
     if "network" in given and (path / "config.toml").is_file() and not (path / "actor.json").is_file():
         asked["start_from"] = str(path)
+        del asked["network"]
     if not asked.get("start_from"):
         return given
     run = Run.open(Path(asked["start_from"]))
     if run.config.get("agent") != given["agent"]:
         raise Fault(f"{run.path} is a run of {run.config.get('agent')}, and {given['agent']} cannot start from its networks")
-    return {**asked, **{name: value for name, value in run.config["hyperparameters"].items() if name in SHAPING}}
+    recorded = {**run.config, **hyperparameters_of(run)}
+    for field in known:
+        name = field.name
+        if not field.metadata["shapes"] or name not in recorded:
+            continue
+        value = recorded[name]
+        if name in asked and parse_value(option_name(name), type(value), asked[name]) != value:
+            raise Fault(f"{option_name(name)} comes with the networks of {run.path}, where it is {value}: leave it out")
+        asked[name] = value
+    return asked
+
+
+def hyperparameters_of(run: Run) -> dict[str, Any]:
+    """What config.toml records, but for an evolved network the run's own copy: the run may be moved, and the other one be gone."""
+    recorded = dict(run.config.get("hyperparameters", {}))
+    copy = run.path / f"{NETWORK}.json"
+    return {**recorded, "network": str(copy)} if copy.is_file() else recorded
+
+
+def keep_network(config: Any, run: Run) -> None:
+    """Copy the evolved network with which a run begins into its directory."""
+    path = evolved_path(getattr(config, "network", "mlp:"))
+    if path is not None:
+        save_graph(load_graph(path), run.path / NETWORK)
 
 
 def take_over(agent: Any, path: Path) -> None:

@@ -9,13 +9,19 @@ from safetensors.numpy import load_file, save_file
 
 from rl_lab.engine.errors import GraphError
 from rl_lab.nn.graph import GraphNetwork
+from rl_lab.serialization import flush
 
 
 def save_graph(network: GraphNetwork, path: str | Path) -> None:
-    """Write ``path``.json, the whole network in words and shortest decimal numbers, and ``path``.safetensors, weights and biases."""
+    """Write ``path``.json, the whole network in words and shortest decimal numbers, and ``path``.safetensors, weights and biases.
+
+    At every moment the old network or the new one can be loaded: the JSON says all, and stands alone while the other file is changed.
+    """
     path = Path(path)
+    text, binary = (path.with_name(path.name + suffix) for suffix in (".json", ".safetensors"))
+    new_text, new_binary = (file.with_name(f".{file.name}.new") for file in (text, binary))
     arrays = {"weight": network.weight.detach().numpy(), "bias": network.bias.detach().numpy()}
-    save_file(arrays, str(path.with_name(path.name + ".safetensors")))
+    save_file(arrays, str(new_binary))
     description = network.describe()
     description["nodes"] = [{**node, "bias": _shortest(node["bias"])} for node in description["nodes"]]
     description["edges"] = [{**edge, "weight": _shortest(edge["weight"])} for edge in description["edges"]]
@@ -24,7 +30,13 @@ def save_graph(network: GraphNetwork, path: str | Path) -> None:
     for key in ("nodes", "edges"):
         rows = ",\n".join("  " + json.dumps(row) for row in description[key])
         lines.append(f' "{key}": [\n{rows}\n ]' + ("," if key == "nodes" else ""))
-    path.with_name(path.name + ".json").write_text("{\n" + "\n".join(lines) + "\n}\n", encoding="utf-8")
+    new_text.write_text("{\n" + "\n".join(lines) + "\n}\n", encoding="utf-8")
+    flush(new_text)
+    flush(new_binary)
+    binary.unlink(missing_ok=True)
+    new_text.replace(text)
+    new_binary.replace(binary)
+    flush(path.parent)
 
 
 def load_graph(path: str | Path) -> GraphNetwork:

@@ -15,7 +15,7 @@ AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agent
 SMALL = {
     "dqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "prioritized": True, "n_steps": 2},
     "qrdqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "quantiles": 5},
-    "sac": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "exploration_noise": 0.5},
+    "sac": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "noise_colour": 0.5},
     "td3": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "noise_colour": 0.5},
     "ppo": {"num_steps": 32, "batch_size": 32, "network": "mlp:16", "normalize_observations": True, "normalize_rewards": True},
     "a2c": {"network": "mlp:16", "separate_losses": True, "normalize_observations": True, "normalize_rewards": True},

@@ -60,7 +60,7 @@ PARTS = [
     {"n_steps": 3},
     {"prioritized": True},
     {"noisy": True, "exploration_initial": 0.0, "exploration_final": 0.0},
-    {"tau": 0.05, "target_update_interval": 1},
+    {"tau": 0.05},
     {"gradient_steps": 3, "train_frequency": 3},
     {"dueling": True, "n_steps": 2, "prioritized": True, "noisy": True},
 ]

@@ -240,8 +240,7 @@ def test_two_backwards_over_one_graph_equal_the_sum_of_losses():
         made = agent.collector.collect(5)
         names = ("observations", "actions", "rewards", "terminated", "truncated", "next_observations")
         rollout = {name: rl.from_numpy(getattr(made, name)) for name in names}
-        policy_loss, value_loss, _ = agent.compute_losses(rollout)
-        norms = agent.backward(policy_loss, value_loss)
+        norms = agent.backward(*agent.compute_losses(rollout))
         gradients[separate] = [p.grad.numpy().copy() for p in agent.parameters]
     for together, apart in zip(gradients[False], gradients[True], strict=True):
         assert apart == pytest.approx(together, rel=1e-4, abs=1e-7)
