@@ -28,7 +28,11 @@ def shared_fitness(fitness: np.ndarray, ranking: np.ndarray, starts: np.ndarray)
 
     If some fitness is negative all are raised so that the lowest is 0, as shares of offspring need.
     """
-    raised = fitness - min(0.0, float(fitness.min()))
+    with np.errstate(over="ignore"):
+        raised = fitness - min(0.0, float(fitness.min()))
+        if not np.isfinite(raised.sum()):  # so far apart that sums overflow; only shares count
+            fitness = fitness / np.abs(fitness).max()
+            raised = fitness - min(0.0, float(fitness.min()))
     return np.add.reduceat(raised[ranking], starts[:-1]) / np.diff(starts)
 
 

@@ -399,6 +399,18 @@ def digest(evolution) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
 
+def test_fitness_of_any_size_is_shared():
+    """Penalties as large as numbers get must not overflow into counts of offspring."""
+
+    def fitness(networks):
+        values = np.array(networks(X)[:, 0, 0], float)
+        values[::10] = -np.finfo(float).max
+        return values
+
+    result = neat.evolve(fitness, X.shape[1], 2, generations=5, seed=1)
+    assert np.isfinite(result.champion.fitness)
+
+
 def test_one_seed_one_evolution():
     assert digest(grown()) == digest(grown())
     assert digest(grown()) != digest(grown(seed=4))
