@@ -23,7 +23,7 @@ class PlainProgress:
         if share < self._next_share and now - self._last < self.interval:
             return
         self._next_share, self._last = (int(share * 10) + 1) / 10, now
-        left = (self.total - timesteps) / rate if rate else 0.0
+        left = max(0.0, (self.total - timesteps) / rate) if rate else 0.0
         shown = "" if episodic_return is None else f", return {episodic_return:.1f}"
         self.say(f"step {timesteps:,} of {self.total:,} ({min(share, 1):.0%}), {rate:,.0f} steps/s{shown}, {left:.0f} s left")
 

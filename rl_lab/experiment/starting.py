@@ -39,7 +39,7 @@ def from_saved_run(given: dict[str, Any], known: Iterable[dataclasses.Field]) ->
     recorded = {**run.config, **hyperparameters_of(run)}
     for field in known:
         name = field.name
-        if not field.metadata["shapes"] or name not in recorded:
+        if not field.metadata.get("shapes") or name not in recorded:
             continue
         value = recorded[name]
         if name in asked and parse_value(option_name(name), type(value), asked[name]) != value:
