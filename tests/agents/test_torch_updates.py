@@ -1,0 +1,129 @@
+"""Losses, gradient norms and parameters of three updates of every agent equal PyTorch's, which were recorded."""
+
+import importlib
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+import rl_lab as rl
+from agents.ppo import RolloutBatch
+from rl_lab.data import Batch
+from rl_lab.experiment.environments import make_environments
+from tests.agents.torch_updates import ANSWERS
+from tests.agents.updates import CASES, ENVS, HIGH, INPUTS, LOW, MEMORY, SIZE, STEPS, UPDATES, Case, Noise, numbers, weights
+
+
+class Spaces(gym.Env):
+    """An environment of which only the spaces matter."""
+
+    observation_space = Box(-np.inf, np.inf, (INPUTS,), np.float32)
+
+    def __init__(self, actions: str):
+        self.action_space = {"discrete": Discrete(3), "several": MultiDiscrete([2, 3]), "box": Box(LOW, HIGH)}[actions]
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return np.zeros(INPUTS, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(INPUTS, np.float32), 0.0, False, False, {}
+
+
+for kind in ("discrete", "several", "box"):
+    gym.register(f"probe/Spaces-{kind}-v0", entry_point=Spaces, kwargs={"actions": kind})
+
+PARTS = {
+    "dqn": ("q_network", "target_network"),
+    "qrdqn": ("network", "target_network"),
+    "reinforce": ("actor", "head", "value"),
+    "a2c": ("trunk", "actor", "critic", "head"),
+    "ppo": ("actor", "critic", "head"),
+    "recurrent_ppo": ("encoder", "cell", "actor", "critic", "head"),
+    "sac": ("actor", "critics", "target_critics"),
+    "td3": ("actor", "critics", "target_actor", "target_critics"),
+}
+
+
+def make_agent(case: Case, **more: Any) -> Any:
+    """The case's agent, with the case's weights."""
+    module = importlib.import_module(f"agents.{case.agent}")
+    (kind,) = (x for name, x in vars(module).items() if name.replace("-", "").lower() == case.agent.replace("_", ""))
+    settings = {"network": "mlp:8", "compile": False, **case.settings, **more}
+    if case.agent == "a2c":
+        settings["separate_losses"] = True
+    if case.agent == "ppo":
+        settings |= {"num_steps": STEPS, "batch_size": SIZE}
+    if case.agent == "recurrent_ppo":
+        settings |= {"memory": MEMORY, "num_steps": STEPS, "batch_envs": ENVS}
+    agent = kind(kind.Config(**settings), make_environments(f"probe/Spaces-{case.actions}-v0", ENVS), 1)
+    for part in PARTS[case.agent]:
+        module = getattr(agent, part)
+        if module is not None:
+            module.load_state_dict({n: weights(f"{part}.{n}", tuple(p.shape)) for n, p in module.state_dict().items()})
+    return agent
+
+
+def batch_of(case: Case, x: dict[str, Any]) -> Batch:
+    """Transitions as replay gives them."""
+    actions = x["actions"]
+    if case.agent == "td3":
+        actions = (actions - rl.from_numpy((LOW + HIGH) / 2)) / rl.from_numpy((HIGH - LOW) / 2)
+    masks = (x["masks"], x["next_masks"]) if case.masks else (None, None)
+    rest = (rl.arange(SIZE), x["weights"]) if case.weights else (None, None)
+    return Batch(x["observations"], actions, x["rewards"], x["next_observations"], x["discounts"], *masks, *rest)
+
+
+def one_update(case: Case, agent: Any, update: int) -> list[float]:
+    """What an update of the agent returns or adds to the log."""
+    x: dict[str, Any] = {name: rl.from_numpy(array) for name, array in numbers(case, update).items()}
+    if case.agent in ("dqn", "qrdqn", "sac", "td3"):
+        batch = batch_of(case, x)
+        agent.replay.sample = lambda size: batch
+        if case.weights:
+            agent.replay.update_priorities = lambda indices, differences: None
+        results = agent.update(update == UPDATES - 1) if case.agent == "td3" else agent.update()
+        return [result.item() for result in results] + [0.0] * (3 - len(results) if case.agent == "td3" else 0)
+    if case.agent in ("reinforce", "a2c"):
+        names = ["observations", "next_observations", "actions", "rewards", "terminated", "truncated"]
+        rollout = {name: x[name].reshape(STEPS, ENVS, *x[name].shape[1:]) for name in names}
+        if case.masks:
+            rollout["action_masks"] = x["masks"].reshape(STEPS, ENVS, 3)
+        if case.agent == "reinforce":
+            rollout["counts"] = x["counted"].float().reshape(STEPS, ENVS)
+        elif case.weights:
+            rollout["valid"] = x["counted"].reshape(STEPS, ENVS)
+        return [result.item() for result in agent.update(rollout)]
+    agent.sums.zero_()
+    agent.place.zero_()
+    if case.agent == "ppo":
+        agent.order.copy_(rl.arange(SIZE))
+        names = ["observations", "actions", "log_probs", "values", "advantages", "returns"]
+        agent.batch = RolloutBatch(
+            *(x[name] for name in names), x["counted"].float() if case.weights else None, x["masks"] if case.masks else None
+        )
+    else:
+        agent.order.copy_(rl.arange(ENVS))
+        names = ["observations", "actions", "log_probs", "advantages", "returns"]
+        agent.batch = {name: x[name].reshape(STEPS, ENVS, *x[name].shape[1:]) for name in names}
+        agent.batch["goes_on"] = (x["elapsed"] > 0).float().reshape(STEPS, ENVS)
+        agent.batch["first_memory"] = x["first_memory"].unsqueeze(0)
+    agent.update()
+    return agent.sums.tolist()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_three_updates_equal_those_of_pytorch(name, monkeypatch):
+    case, noise = CASES[name], Noise()
+    monkeypatch.setattr(rl, "randn", lambda *shape, generator: rl.from_numpy(noise(shape)))
+    agent = make_agent(case)
+    with np.load(ANSWERS) as answers:
+        expected = {key.removeprefix(f"{name}/"): answers[key] for key in answers if key.startswith(f"{name}/")}
+    losses = [one_update(case, agent, update) for update in range(UPDATES)]
+    np.testing.assert_allclose(losses, expected.pop("losses"), rtol=1e-4, atol=1e-5)
+    parts = {part: getattr(agent, part) for part in PARTS[case.agent] if getattr(agent, part) is not None}
+    found = {f"{part}.{n}": p.detach().numpy() for part, module in parts.items() for n, p in module.named_parameters()}
+    assert found.keys() == expected.keys()
+    for key, parameter in expected.items():
+        np.testing.assert_allclose(found[key], parameter, rtol=1e-4, atol=1e-4, err_msg=key)

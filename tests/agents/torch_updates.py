@@ -1,0 +1,418 @@
+"""The updates of `tests.agents.updates` in PyTorch, written from the papers: what the agents are compared with.
+
+``python -m tests.agents.torch_updates`` records them (extra ``oracle``); test_torch_updates.py reads the record.
+"""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.agents.updates import (
+    CASES,
+    CHOICES,
+    ENVS,
+    HIGH,
+    INPUTS,
+    LOW,
+    MEMORY,
+    QUANTILES,
+    STEPS,
+    UPDATES,
+    Case,
+    Noise,
+    numbers,
+    weights,
+)
+
+ANSWERS = Path(__file__).with_suffix(".npz")
+GAMMA = 0.99
+
+
+def main() -> None:
+    """Record every case's losses (updates, ...) and last parameters."""
+    np.savez_compressed(ANSWERS, **{f"{name}/{part}": x for name, c in CASES.items() for part, x in recorded(c).items()})
+
+
+def recorded(case: Case) -> dict[str, np.ndarray]:
+    import torch
+    from torch import nn
+
+    F, D = nn.functional, torch.distributions
+    o, noise = case.settings, Noise()
+    choices = CHOICES[case.actions]
+    outputs = sum(choices) or 2
+    lr = o["learning_rate"]
+
+    # --- networks ----------------------------------------------------------------------------------------------------
+
+    def network(inputs: int, outputs: int, activation: Any) -> Any:
+        return nn.Sequential(nn.Linear(inputs, 8), activation(), nn.Linear(8, outputs))
+
+    class Head(nn.Module):
+        """The log standard deviation that is a parameter of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            if not choices and not o.get("state_dependent_std"):
+                self.log_std = nn.Parameter(torch.zeros(2))
+
+    def filled(**parts: Any) -> Any:
+        parts_of_agent = nn.ModuleDict(parts)
+        with torch.no_grad():
+            for name, parameter in parts_of_agent.named_parameters():
+                parameter.copy_(torch.from_numpy(weights(name, tuple(parameter.shape))))
+        return parts_of_agent
+
+    def tensors(update: int) -> dict[str, Any]:
+        made = {name: torch.from_numpy(x) for name, x in numbers(case, update).items()}
+        if not case.masks:
+            made["masks"] = made["next_masks"] = torch.ones_like(made["masks"])
+        return made
+
+    # --- what policy gradients share ---------------------------------------------------------------------------------
+
+    def policy(out: Any, head: Any, masks: Any) -> Any:
+        if len(choices) == 1:
+            return D.Categorical(logits=out.masked_fill(~masks, -1e9))
+        if choices:
+            return [D.Categorical(logits=part) for part in out.split(choices, 1)]
+        if o.get("state_dependent_std"):
+            return D.Independent(D.Normal(out[:, :2], (out[:, 2:] + o.get("log_std", 0.0)).exp()), 1)
+        return D.Independent(D.Normal(out, head.log_std.exp().expand_as(out)), 1)
+
+    def log_prob(pi: Any, actions: Any) -> Any:
+        if isinstance(pi, list):
+            return sum(part.log_prob(actions[:, i]) for i, part in enumerate(pi))
+        return pi.log_prob(actions)
+
+    def entropy(pi: Any) -> Any:
+        return sum(part.entropy() for part in pi) if isinstance(pi, list) else pi.entropy()
+
+    def advantages_of(x: dict[str, Any], values: Any, next_values: Any, gae_lambda: float) -> Any:
+        """Backwards through each environment's steps."""
+        r, v, following, over, cut = (
+            t.reshape(STEPS, ENVS) for t in (x["rewards"], values, next_values, x["terminated"], x["truncated"])
+        )
+        made, last = torch.zeros(STEPS, ENVS), torch.zeros(ENVS)
+        for t in reversed(range(STEPS)):
+            delta = r[t] + GAMMA * following[t] * (~over[t]).float() - v[t]
+            last = delta + GAMMA * gae_lambda * (~(over[t] | cut[t])).float() * last
+            made[t] = last
+        return made.flatten()
+
+    def mean(x: Any, w: Any = None) -> Any:
+        return x.mean() if w is None else (x * w).sum() / w.sum()
+
+    def standardized(x: Any, w: Any = None) -> Any:
+        kept = x if w is None else x[w > 0]
+        return (x - kept.mean()) / (kept.std() + 1e-8)
+
+    def norm(loss: Any, parameters: list[Any]) -> Any:
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        return torch.cat([g.flatten() for g in gradients if g is not None]).norm()
+
+    def gradient_step(optimizer: Any, loss: Any, parameters: list[Any], limit: float | None = None) -> Any:
+        optimizer.zero_grad()
+        loss.backward()
+        total = nn.utils.clip_grad_norm_(parameters, o.get("max_grad_norm", 10.0) if limit is None else limit)
+        optimizer.step()
+        return total
+
+    def towards(target: Any, source: Any) -> None:
+        with torch.no_grad():
+            for a, b in zip(target.parameters(), source.parameters(), strict=True):
+                a.mul_(1 - o["tau"]).add_(o["tau"] * b)
+
+    # --- the agents --------------------------------------------------------------------------------------------------
+
+    def dqn() -> Any:
+        parts = filled(q_network=network(INPUTS, 3, nn.ReLU), target_network=network(INPUTS, 3, nn.ReLU))
+        q, target = parts["q_network"], parts["target_network"]
+        optimizer = torch.optim.Adam(q.parameters(), lr=lr)
+        for update in range(UPDATES):
+            towards(target, q)
+            x = tensors(update)
+            with torch.no_grad():
+                following = target(x["next_observations"]).masked_fill(~x["next_masks"], -1e9)
+                chooser = q(x["next_observations"]).masked_fill(~x["next_masks"], -1e9) if o.get("double", True) else following
+                best = following.gather(1, chooser.argmax(1, keepdim=True)).squeeze(1)
+                wanted = x["rewards"] + x["discounts"] * best
+            taken = q(x["observations"]).gather(1, x["actions"][:, None]).squeeze(1)
+            kind = F.mse_loss if o.get("loss") == "mse" else F.huber_loss
+            errors = kind(taken, wanted, reduction="none")
+            loss = (errors * x["weights"]).mean() if case.weights else errors.mean()
+            gradient_step(optimizer, loss, list(q.parameters()))
+            yield [loss, taken.mean()]
+        yield parts
+
+    def qrdqn() -> Any:
+        size = 3 * QUANTILES
+        parts = filled(network=network(INPUTS, size, nn.ReLU), target_network=network(INPUTS, size, nn.ReLU))
+        optimizer = torch.optim.Adam(parts["network"].parameters(), lr=lr, eps=0.01 / 64)
+        fractions = (2 * torch.arange(QUANTILES) + 1) / (2 * QUANTILES)
+        for update in range(UPDATES):
+            towards(parts["target_network"], parts["network"])
+            x = tensors(update)
+            rows = torch.arange(len(x["rewards"]))
+            with torch.no_grad():
+                following = parts["target_network"](x["next_observations"]).reshape(-1, 3, QUANTILES)
+                best = following.mean(2).masked_fill(~x["next_masks"], -1e9).argmax(1)
+                wanted = x["rewards"][:, None] + x["discounts"][:, None] * following[rows, best]
+            taken = parts["network"](x["observations"]).reshape(-1, 3, QUANTILES)[rows, x["actions"]]
+            loss = torch.zeros(())
+            for i in range(QUANTILES):
+                for j in range(QUANTILES):
+                    u = wanted[:, j] - taken[:, i]
+                    huber = F.huber_loss(taken[:, i], wanted[:, j], reduction="none")
+                    loss = loss + ((fractions[i] - (u < 0).float()).abs() * huber).mean() / QUANTILES
+            gradient_step(optimizer, loss, list(parts["network"].parameters()))
+            yield [loss, taken.mean()]
+        yield parts
+
+    def reinforce() -> Any:
+        parts: dict[str, Any] = {"actor": network(INPUTS, outputs, nn.Tanh), "head": Head()}
+        if o.get("baseline", True):
+            parts["value"] = network(INPUTS, 1, nn.Tanh)
+        parts = filled(**parts)
+        actor = [*parts["actor"].parameters(), *parts["head"].parameters()]
+        optimizer = torch.optim.Adam(actor, lr=lr)
+        if "value" in parts:
+            value_optimizer = torch.optim.Adam(parts["value"].parameters(), lr=lr)
+        for update in range(UPDATES):
+            x = tensors(update)
+            counted = x["counted"].float()
+            values = following = torch.zeros(len(counted))
+            if "value" in parts:
+                with torch.no_grad():
+                    values = parts["value"](x["observations"]).squeeze(1)
+                    following = parts["value"](x["next_observations"]).squeeze(1)
+            ends = torch.zeros(STEPS, ENVS)
+            ends[-1] = 1.0
+            ends = torch.maximum(ends.flatten(), x["truncated"].float())
+            returns = advantages_of(x, torch.zeros(len(counted)), following * ends, 1.0)
+            weight = returns - values
+            if o.get("normalize_returns", True):
+                centre = mean(weight, counted)
+                weight = (weight - centre) / (mean((weight - centre) ** 2, counted).sqrt() + 1e-8)
+            pi = policy(parts["actor"](x["observations"]), parts["head"], x["masks"])
+            loss = -mean(log_prob(pi, x["actions"]) * weight, counted)
+            h = mean(entropy(pi), counted)
+            total = gradient_step(optimizer, loss - o["entropy_coefficient"] * h, actor)
+            value_loss = value_total = torch.zeros(())
+            if "value" in parts:
+                for _ in range(o.get("baseline_steps", 4)):
+                    value_loss = 0.5 * mean((parts["value"](x["observations"]).squeeze(1) - returns) ** 2, counted)
+                    value_total = gradient_step(value_optimizer, value_loss, list(parts["value"].parameters()))
+            yield [loss, value_loss, h, total, value_total]
+        yield parts
+
+    def a2c() -> Any:
+        actor = network(INPUTS, outputs * (2 if o.get("state_dependent_std") else 1), nn.Tanh)
+        if o.get("shared", True):
+            parts = filled(trunk=actor[:2], actor=actor[2], critic=nn.Linear(8, 1), head=Head())
+        else:
+            parts = filled(trunk=nn.Identity(), actor=actor, critic=network(INPUTS, 1, nn.Tanh), head=Head())
+        parameters = list(parts.parameters())
+        if o.get("optimizer") == "adam":
+            optimizer: Any = torch.optim.Adam(parameters, lr=lr, eps=1e-5)
+        else:
+            optimizer = torch.optim.RMSprop(parameters, lr=lr, eps=1e-5)
+        for update in range(UPDATES):
+            x = tensors(update)
+            w = x["counted"].float() if case.weights else None
+            features = parts["trunk"](x["observations"])
+            values = parts["critic"](features).squeeze(1)
+            following = parts["critic"](parts["trunk"](x["next_observations"])).squeeze(1).detach()
+            advantages = advantages_of(x, values.detach(), following, o.get("gae_lambda", 1.0))
+            returns = advantages + values.detach()
+            if o.get("normalize_advantages"):
+                advantages = standardized(advantages, w)
+            pi = policy(parts["actor"](features), parts["head"], x["masks"])
+            policy_loss = -mean(log_prob(pi, x["actions"]) * advantages, w)
+            value_loss = 0.5 * mean((values - returns) ** 2, w)
+            h = mean(entropy(pi), w)
+            norms = [norm(policy_loss - o["entropy_coefficient"] * h, parameters), norm(0.5 * value_loss, parameters)]
+            total = gradient_step(optimizer, policy_loss - o["entropy_coefficient"] * h + 0.5 * value_loss, parameters)
+            yield [policy_loss, value_loss, h, total, *norms]
+        yield parts
+
+    def surrogate(ratio: Any, advantages: Any, w: Any = None) -> Any:
+        clip = o.get("clip_range", 0.2)
+        return -mean(torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages), w)
+
+    def ppo() -> Any:
+        actor = network(INPUTS, outputs * (2 if o.get("state_dependent_std") else 1), nn.Tanh)
+        parts = filled(actor=actor, critic=network(INPUTS, 1, nn.Tanh), head=Head())
+        of_policy = [*parts["actor"].parameters(), *parts["head"].parameters()]
+        parameters = [*of_policy, *parts["critic"].parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=lr, eps=1e-5)
+        for update in range(UPDATES):
+            x = tensors(update)
+            w = x["counted"].float() if case.weights else None
+            pi = policy(parts["actor"](x["observations"]), parts["head"], x["masks"])
+            log_ratio = log_prob(pi, x["actions"]) - x["log_probs"]
+            ratio = log_ratio.exp()
+            advantages = standardized(x["advantages"], w) if o.get("normalize_advantages", True) else x["advantages"]
+            policy_loss = surrogate(ratio, advantages, w)
+            values, old = parts["critic"](x["observations"]).squeeze(1), x["values"]
+            errors = (values - x["returns"]) ** 2
+            if "clip_value" in o:
+                near = torch.minimum(torch.maximum(values, old - o["clip_value"]), old + o["clip_value"])
+                errors = torch.max(errors, (near - x["returns"]) ** 2)
+            value_loss = 0.5 * mean(errors, w)
+            h = mean(entropy(pi), w)
+            kl = mean(ratio - 1 - log_ratio, w)
+            clipped = mean(((ratio - 1).abs() > o.get("clip_range", 0.2)).float(), w)
+            for_policy, for_value = policy_loss - o["entropy_coefficient"] * h, 0.5 * value_loss
+            norms = [norm(for_policy, of_policy), norm(for_value, list(parts["critic"].parameters()))]
+            gradient_step(optimizer, for_policy + for_value, parameters)
+            yield [policy_loss, value_loss, h, kl, clipped, *norms]
+        yield parts
+
+    def recurrent_ppo() -> Any:
+        parts = filled(
+            encoder=network(INPUTS, MEMORY, nn.Tanh),
+            cell=nn.GRUCell(MEMORY, MEMORY),
+            actor=nn.Linear(MEMORY, outputs),
+            critic=nn.Linear(MEMORY, 1),
+            head=Head(),
+        )
+        parameters = list(parts.parameters())
+        optimizer = torch.optim.Adam(parameters, lr=lr, eps=1e-5)
+        for update in range(UPDATES):
+            x = tensors(update)
+            seen = x["observations"].reshape(STEPS, ENVS, INPUTS)
+            memory, memories = x["first_memory"], []
+            for t in range(STEPS):
+                kept = (x["elapsed"].reshape(STEPS, ENVS)[t] > 0).float()[:, None]
+                memory = parts["cell"](parts["encoder"](seen[t]).tanh(), memory * kept)
+                memories.append(memory)
+            features = torch.cat(memories)
+            pi = policy(parts["actor"](features), parts["head"], x["masks"])
+            log_ratio = log_prob(pi, x["actions"]) - x["log_probs"]
+            policy_loss = surrogate(log_ratio.exp(), standardized(x["advantages"]))
+            value_loss = 0.5 * F.mse_loss(parts["critic"](features).squeeze(1), x["returns"])
+            h, kl = mean(entropy(pi)), (log_ratio.exp() - 1 - log_ratio).mean()
+            gradient_step(optimizer, policy_loss + 0.5 * value_loss - o["entropy_coefficient"] * h, parameters)
+            yield [policy_loss, value_loss, h, kl]
+        yield parts
+
+    def sac() -> Any:
+        discrete = bool(choices)
+        centre, radius = torch.from_numpy((LOW + HIGH) / 2), torch.from_numpy((HIGH - LOW) / 2)
+        inputs, values = (INPUTS, 3) if discrete else (INPUTS + 2, 1)
+        parts = filled(
+            actor=network(INPUTS, 3 if discrete else 4, nn.ReLU),
+            critics=nn.ModuleList([network(inputs, values, nn.ReLU) for _ in range(2)]),
+            target_critics=nn.ModuleList([network(inputs, values, nn.ReLU) for _ in range(2)]),
+        )
+        log_alpha = nn.Parameter(torch.tensor(math.log(o["temperature"])))
+        scale = o.get("target_entropy", 0.5 if discrete else 1.0)
+        wanted_entropy = scale * math.log(3) if discrete else -2 * scale
+        of_actor, of_critics, of_alpha = (
+            torch.optim.Adam(p, lr=lr) for p in (parts["actor"].parameters(), parts["critics"].parameters(), [log_alpha])
+        )
+
+        def drawn(observations: Any) -> tuple[Any, Any]:
+            """A squashed Gaussian's sample by torch.distributions, its density per unit of the box scaled to [-1, 1]."""
+            mu, log_std = parts["actor"](observations).chunk(2, 1)
+            base = D.Normal(mu, log_std.clamp(-20, 2).exp())
+            u = mu + base.scale * torch.from_numpy(noise(tuple(mu.shape)))
+            squashed = D.TransformedDistribution(base, [D.TanhTransform(cache_size=1)])
+            y = squashed.transforms[0](u)
+            return centre + radius * y, squashed.log_prob(y).sum(1)
+
+        def lower(critics: Any, observations: Any, actions: Any = None) -> Any:
+            if actions is None:
+                return torch.min(critics[0](observations), critics[1](observations))
+            pair = torch.cat([observations, actions], 1)
+            return torch.min(critics[0](pair), critics[1](pair)).squeeze(1)
+
+        for update in range(UPDATES):
+            x = tensors(update)
+            alpha = log_alpha.detach().exp()
+            with torch.no_grad():
+                if discrete:
+                    pi = policy(parts["actor"](x["next_observations"]), None, x["next_masks"])
+                    soft = lower(parts["target_critics"], x["next_observations"]) - alpha * pi.logits
+                    following = (pi.probs * soft).sum(1)
+                else:
+                    actions, log_pi = drawn(x["next_observations"])
+                    following = lower(parts["target_critics"], x["next_observations"], actions) - alpha * log_pi
+                wanted = x["rewards"] + x["discounts"] * following
+            if discrete:
+                taken = [q(x["observations"]).gather(1, x["actions"][:, None]).squeeze(1) for q in parts["critics"]]
+            else:
+                taken = [q(torch.cat([x["observations"], x["actions"]], 1)).squeeze(1) for q in parts["critics"]]
+            critic_loss = 0.5 * sum(F.mse_loss(q, wanted) for q in taken)
+            of_critics.zero_grad()
+            critic_loss.backward()
+            of_critics.step()
+
+            if discrete:
+                pi = policy(parts["actor"](x["observations"]), None, x["masks"])
+                actor_loss = (
+                    (pi.probs * (alpha * pi.logits - lower(parts["critics"], x["observations"]).detach())).sum(1).mean()
+                )
+                log_pi = (pi.probs * pi.logits).sum(1)
+            else:
+                actions, log_pi = drawn(x["observations"])
+                actor_loss = (alpha * log_pi - lower(parts["critics"], x["observations"], actions)).mean()
+            of_actor.zero_grad()
+            actor_loss.backward()
+            of_actor.step()
+
+            of_alpha.zero_grad()
+            (-log_alpha * (log_pi.mean().detach() + wanted_entropy)).backward()
+            of_alpha.step()
+            towards(parts["target_critics"], parts["critics"])
+            yield [critic_loss, actor_loss, taken[0].mean(), -log_pi.mean(), log_alpha.exp()]
+        yield parts
+
+    def td3() -> Any:
+        parts = filled(
+            actor=network(INPUTS, 2, nn.ReLU),
+            critics=nn.ModuleList([network(INPUTS + 2, 1, nn.ReLU) for _ in range(2)]),
+            target_actor=network(INPUTS, 2, nn.ReLU),
+            target_critics=nn.ModuleList([network(INPUTS + 2, 1, nn.ReLU) for _ in range(2)]),
+        )
+        of_actor = torch.optim.Adam(parts["actor"].parameters(), lr=lr)
+        of_critics = torch.optim.Adam(parts["critics"].parameters(), lr=lr)
+        for update in range(UPDATES):
+            x = tensors(update)
+            inner = (x["actions"] - torch.from_numpy((LOW + HIGH) / 2)) / torch.from_numpy((HIGH - LOW) / 2)
+            with torch.no_grad():
+                shaken = (o["target_noise"] * torch.from_numpy(noise(tuple(inner.shape)))).clamp(
+                    -o["noise_clip"], o["noise_clip"]
+                )
+                actions = (parts["target_actor"](x["next_observations"]).tanh() + shaken).clamp(-1, 1)
+                pair = torch.cat([x["next_observations"], actions], 1)
+                lowest = torch.min(*[q(pair) for q in parts["target_critics"]]).squeeze(1)
+                wanted = x["rewards"] + x["discounts"] * lowest
+            taken = [q(torch.cat([x["observations"], inner], 1)).squeeze(1) for q in parts["critics"]]
+            critic_loss = sum(F.mse_loss(q, wanted) for q in taken)
+            of_critics.zero_grad()
+            critic_loss.backward()
+            of_critics.step()
+            losses = [critic_loss, taken[0].mean(), torch.zeros(())]
+            if update == UPDATES - 1:
+                pair = torch.cat([x["observations"], parts["actor"](x["observations"]).tanh()], 1)
+                losses[2] = -parts["critics"][0](pair).mean()
+                of_actor.zero_grad()
+                losses[2].backward()
+                of_actor.step()
+                towards(parts["target_actor"], parts["actor"])
+                towards(parts["target_critics"], parts["critics"])
+            yield losses
+        yield parts
+
+    *losses, parts = locals()[case.agent]()
+    answer = {"losses": np.array([[value.item() for value in row] for row in losses])}
+    return answer | {name: copy.deepcopy(p.detach().numpy()) for name, p in parts.named_parameters()}
+
+
+if __name__ == "__main__":
+    main()
