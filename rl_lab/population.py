@@ -27,7 +27,8 @@ class Actions:
     """How the outputs of a network become actions.
 
     Discrete: the largest output. MultiDiscrete: the largest of each group. Box: where the output activation and the space have
-    bounds, one is stretched to the other; else the output is clipped to the space. ``mapping`` tells kernels the same.
+    bounds, one is stretched to the other; else the output is clipped to the space. What is no number, as outputs of a recurrent
+    network that explodes, counts as action 0. ``mapping`` tells kernels the same.
     """
 
     def __init__(self, space: Any, output_activation: str):
@@ -50,8 +51,15 @@ class Actions:
         offset = np.where(stretched, low, 0.0).astype(np.float32)
         width = np.where(stretched, high, 0.0) - offset
         scale = np.where(stretched, width / ((last - first) or 1.0), 1.0).astype(np.float32)
+        largest = np.finfo(np.float32).max
         self.mapping = kernels.Mapping(
-            choices, start, offset, np.where(stretched, first, 0.0).astype(np.float32), scale, low, high
+            choices,
+            start,
+            offset,
+            np.where(stretched, first, 0.0).astype(np.float32),
+            scale,
+            np.maximum(low, -largest),
+            np.minimum(high, largest),
         )
 
     def __call__(self, outputs: np.ndarray, action_mask: np.ndarray | None = None) -> np.ndarray:
@@ -65,7 +73,9 @@ class Actions:
             chosen = np.stack([part.argmax(1) for part in parts], 1).reshape(len(outputs), *self.space.shape)
             return chosen + self.space.start
         m = self.mapping
-        values = np.clip(m.offset + (outputs - m.first) * m.scale, m.low, m.high)
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = m.offset + (outputs - m.first) * m.scale
+        values = np.clip(np.where(np.isnan(values), np.float32(0), values), m.low, m.high)
         return values.reshape(len(outputs), *self.space.shape)
 
 

@@ -142,15 +142,32 @@ def test_faults_name_environment_seed_network_and_step():
     assert again.returns.tolist() == [5.0] * 6
 
 
-def test_an_action_that_is_no_number_is_named():
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("number", [np.nan, np.inf, 3e38])
+def test_a_network_that_explodes_only_fares_badly(number, recurrent):
+    """An output that is no number is action 0; what is too large ends at the space's bounds."""
     envs = make_environments("Pendulum-v1", 1)
     actions = Actions(envs.single_action_space, "identity")
-    networks = networks_for(envs, actions, generations=0)
-    networks.numbers[7] = np.nan
-    with pytest.raises(EnvironmentFault, match=r"Pendulum \(seed 7\) with network 7 got an action at step 1 .* not in Box"):
-        PopulationCollector(envs, actions).play(
-            networks.structures, networks.numbers, np.arange(COUNT), np.arange(COUNT)[:, None]
-        )
+    networks = networks_for(envs, actions, recurrent, generations=0)
+    networks.numbers[7] = number
+    seeds = np.arange(COUNT)[:, None]
+    played = PopulationCollector(envs, actions).play(networks.structures, networks.numbers, np.arange(COUNT), seeds)
+    other = play(envs, networks, actions, np.arange(COUNT), seeds.ravel())
+    assert [part.tobytes() for part in played] == [part.tobytes() for part in other]
+    assert np.isfinite(played.returns).all()
+    assert (played.lengths == 200).all()
+    if np.isnan(number):
+        envs.reset(seed=7)
+        total = sum(envs.step(np.zeros((1, 1), np.float32))[1][0] for _ in range(200))
+        assert played.returns[7] == pytest.approx(total)
+
+
+def test_outputs_without_bounds_are_finite_actions():
+    actions = Actions(Box(-np.inf, np.inf, (4,), np.float32), "identity")
+    given = np.array([[np.nan, np.inf, -np.inf, 1.5]], np.float32)
+    taken = actions(given)
+    largest = np.finfo(np.float32).max
+    assert taken.tolist() == [[0.0, largest, -largest, 1.5]]
 
 
 def test_any_number_of_threads():

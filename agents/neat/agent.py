@@ -1,6 +1,6 @@
 """NEAT as an agent: a generation is a step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from agents.neat.gradients import Learning, PolicyGradient, actor_of
 from agents.neat.importing import read_neat_python
 from agents.neat.networks import Networks
 from agents.neat.selection import NoveltyArchive
+from rl_lab.engine.kernels.graph import ACTIVATIONS
 from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.experiment.config import setting
 from rl_lab.experiment.faults import Fault
@@ -25,6 +26,7 @@ from rl_lab.population import Actions, Played, PopulationCollector, is_native
 
 SEED_RANGE = 2**31
 SCHEDULES = ("generation", "fixed", "genome")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,19 @@ class NEATAgentConfig(NEATConfig):
     """Parameters of evolution, and how networks are tried out."""
 
     total_timesteps: int = setting(1_000_000, "environment steps to evolve for", least=1)
+    output_activation: str = setting(
+        AUTO,
+        "of output nodes; auto is the identity where the largest output is the action, and steepened_sigmoid elsewhere",
+        choices=(AUTO, *ACTIVATIONS),
+    )
     episodes: int = setting(1, "episodes whose mean return is a genome's fitness", least=1)
     episode_seeds: str = setting(
         "generation",
         "new for each generation and the same for its genomes, fixed for good, or new for each genome",
         choices=SCHEDULES,
+    )
+    episode_limit: int = setting(
+        10_000, "steps after which an episode is cut off where the environment has no time limit of its own", least=1
     )
     champion_episodes: int = setting(
         20, "further episodes by which the best of a generation must beat the champion before it", least=1
@@ -69,6 +79,9 @@ class NEAT:
     action_spaces = (Discrete, MultiDiscrete, Box)
 
     def __init__(self, config: NEATAgentConfig, envs: VectorEnv, seed: int):
+        if config.output_activation == AUTO:  # of saturated outputs several are largest
+            activation = "steepened_sigmoid" if isinstance(envs.single_action_space, Box) else "identity"
+            config = replace(config, output_activation=activation)
         self.config, self.envs = config, envs
         if envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
             raise ValueError("NEAT needs environments that reset themselves in the step that ends an episode")
@@ -111,8 +124,14 @@ class NEAT:
     def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
         """Settings from a configuration file of neat-python, and what its owner should know of them."""
         found = read_neat_python(path)
-        remarks = [f"without effect here: {', '.join(found.unused)}"] if found.unused else []
-        return found.settings, [*found.notes, *remarks]
+        notes = list(found.notes)
+        if found.inputs is not None or found.outputs is not None:
+            notes.append("num_inputs and num_outputs are the environment's")
+        if found.fitness_threshold is not None:
+            notes.append(f"fitness_threshold is not heeded: a run ends with --stop-return {found.fitness_threshold:g}")
+        if found.unused:
+            notes.append(f"without effect here: {', '.join(found.unused)}")
+        return found.settings, notes
 
     # --- one generation ----------------------------------------------------------------------------------------------
 
@@ -170,7 +189,8 @@ class NEAT:
             trial = genome_at(genomes, i).genes
             write_back(network, trial, 0, c.weight_limit)
             value = float(self._play(Networks(trial, c.recurrent), np.zeros(1, np.int64), seeds[i : i + 1]).returns.mean())
-            if value >= returns[i]:
+            finite = np.isfinite(trial.weight).all() and np.isfinite(trial.bias).all()
+            if finite and value >= returns[i]:
                 counts += 1
                 returns[i] = value
                 if c.lamarck:
@@ -189,7 +209,9 @@ class NEAT:
         if self._collector is not None:
             played = self._collector.play(networks.structures, networks.numbers, genomes, seeds)
         else:
-            played = play(self.envs, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel())
+            own_limit = self.envs.spec is not None and self.envs.spec.max_episode_steps
+            limit = None if own_limit else self.config.episode_limit
+            played = play(self.envs, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), limit)
         self.timesteps += int(played.lengths.sum())
         return played
 

@@ -12,12 +12,19 @@ from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.population import Actions, Played
 
 
-def play(envs: VectorEnv, networks: Networks, actions: Actions, genomes: np.ndarray, seeds: np.ndarray) -> Played:
+def play(
+    envs: VectorEnv,
+    networks: Networks,
+    actions: Actions,
+    genomes: np.ndarray,
+    seeds: np.ndarray,
+    limit: int | None = None,
+) -> Played:
     """Episode k: network genomes[k] in an environment that begins with seeds[k].
 
     The environments take up the next episode as they become free. What comes of an episode depends on its network and its seed
     alone, so neither on how many environments there are nor on the order. They must reset themselves in the step that ends an
-    episode.
+    episode. After ``limit`` steps an episode is cut off.
     """
     total, slots, inputs = len(genomes), envs.num_envs, networks.inputs
     returns, lengths = np.zeros(total), np.zeros(total, np.int64)
@@ -62,6 +69,10 @@ def play(envs: VectorEnv, networks: Networks, actions: Actions, genomes: np.ndar
         ended = terminated | truncated
         for k in np.flatnonzero(ended & playing):
             finals[episode[k]] = np.asarray(info["final_obs"][k], np.float32).ravel()
+        if limit is not None:
+            cut = playing & ~ended & (lengths[episode] >= limit)
+            finals[episode[cut]] = np.asarray(observations, np.float32)[cut].reshape(-1, inputs)
+            ended = ended | cut
         free = ended | ~playing if following < total else ended & playing
         if following >= total:
             episode[free], chosen[free] = -1, -1

@@ -114,7 +114,7 @@ class Evolution:
         seen = Generation(
             self.generation,
             float(fitness[best]),
-            float(fitness.mean()),
+            float((fitness / len(fitness)).sum()),
             {s.number: size for s, size in zip(self.species, sizes, strict=True)},
             hidden / len(fitness),
             connections / len(fitness),

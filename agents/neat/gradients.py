@@ -34,9 +34,21 @@ CRITIC_SIZES = (64, 64)
 MAX_HALVINGS = 20
 SHARPEST = 9.0
 """Logits are not multiplied by more than the exponential of this."""
-STEEPNESS = 5.0
-"""What outputs that must keep their activation are multiplied by to be logits."""
-_MONOTONE = ("sigmoid", "steepened_sigmoid", "tanh", "softplus", "clamped", "leaky_relu", "elu", "exp", "cube", "relu")
+STEEPNESS = 4.0
+"""What outputs that must keep their activation are multiplied by to be logits: by a power of two, so that none that differ become equal."""
+_MONOTONE = (
+    "identity",
+    "sigmoid",
+    "steepened_sigmoid",
+    "tanh",
+    "softplus",
+    "clamped",
+    "leaky_relu",
+    "elu",
+    "exp",
+    "cube",
+    "relu",
+)
 
 
 def policy_of(network: GraphNetwork, actions: Actions) -> tuple[GraphNetwork, float]:
@@ -58,19 +70,21 @@ def policy_of(network: GraphNetwork, actions: Actions) -> tuple[GraphNetwork, fl
 
 
 def actor_of(network: GraphNetwork, actions: Actions) -> GraphNetwork:
-    """The network as gradient agents take it: its outputs are logits (or action values) of discrete actions, or actions of a Box."""
-    policy, factor = policy_of(network, actions)
-    mapping = actions.mapping
-    continuous = isinstance(actions.space, Box)
-    if not continuous and factor == 1.0:
-        return policy
-    described = policy.describe()
-    for k, name in enumerate(policy.outputs):
-        weight = float(mapping.scale[k]) if continuous else factor
+    """The network as gradient agents take it: its outputs are logits (or action values) of discrete actions, or actions of a Box.
+
+    Its largest output is the network's own, so it acts as that does. Not so the sums that `policy_of` trains: where activated outputs
+    are equal, the first of them counts.
+    """
+    described = network.describe()
+    continuous, mapping = isinstance(actions.space, Box), actions.mapping
+    if not continuous and all(network.activation_of(name) == "identity" for name in network.outputs):
+        return GraphNetwork.from_description(described)
+    for k, name in enumerate(network.outputs):
+        weight = float(mapping.scale[k]) if continuous else STEEPNESS
         bias = float(mapping.offset[k] - mapping.first[k] * mapping.scale[k]) if continuous else 0.0
         described["nodes"].append({"name": f"actor{k}", "activation": "identity", "aggregation": "sum", "bias": bias})
         described["edges"].append({"source": name, "target": f"actor{k}", "weight": weight})
-    described["outputs"] = [f"actor{k}" for k in range(len(policy.outputs))]
+    described["outputs"] = [f"actor{k}" for k in range(len(network.outputs))]
     return GraphNetwork.from_description(described)
 
 

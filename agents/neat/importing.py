@@ -1,12 +1,13 @@
 """Configuration files of neat-python: the keys that mean something here, and a list of those that do not."""
 
 import configparser
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.neat.config import NEATConfig
 from rl_lab.engine.kernels.graph import ACTIVATIONS, AGGREGATIONS
-from rl_lab.experiment.config import make_config
+from rl_lab.experiment.config import make_config, option_name
 from rl_lab.experiment.faults import Fault
 
 
@@ -45,6 +46,10 @@ _SAME = {
     "weight_max_value": "weight_limit",
     "target_num_species": "species_target",
 }
+_A_GENE_THERE = {"enabled_mutate_rate": "connection", "activation_mutate_rate": "node"}
+_ELSEWHERE = {"num_inputs", "num_outputs", "fitness_threshold"}
+"""What is no parameter of evolution: an environment says how many inputs and outputs there are, and a run when it ends."""
+_WEIGHTS = {"weight_mutate_rate", "weight_replace_rate", "weight_init_stdev", "weight_mutate_power", "weight_min_value"}
 # Scaled in neat-python: sigmoid(5 z), tanh(2.5 z), sin(5 z), exp(-5 z^2), 0.2 log(1 + exp(5 z)).
 _ACTIVATIONS = {name: name for name in ACTIVATIONS} | {"sigmoid": "steepened_sigmoid", "lelu": "leaky_relu"}
 _SCALED = {"sigmoid": "sigmoid(5 z) is sigmoid(4.9 z)", "tanh": "tanh(2.5 z) is tanh(z)", "sin": "sin(5 z) is sin(z)"} | {
@@ -67,47 +72,45 @@ def read_neat_python(path: str | Path) -> Imported:
         raise Fault(f"{path} is not a neat-python configuration: {first}") from None
     if "NEAT" not in parser:
         raise Fault(f"{path} is not a neat-python configuration: it has no section [NEAT]")
+    given = {key: (section, text) for section in parser.sections() for key, text in parser[section].items()}
     values: dict[str, Any] = {}
     unused: list[str] = []
     notes: list[str] = []
-    given = {key: text for section in parser.sections() for key, text in parser[section].items()}
-    rest: dict[str, Any] = {"num_inputs": None, "num_outputs": None, "fitness_threshold": None}
-    read = {
-        "weight_mutate_rate",
-        "weight_mutate_power",
-        "weight_replace_rate",
-        "weight_init_stdev",
-        "weight_min_value",
-        "activation_options",
-    }
-    for section in parser.sections():
-        for key, text in parser[section].items():
-            if key in _SAME:
-                values[_SAME[key]] = text
-            elif key in rest:
-                rest[key] = _number(path, key, text)
-            elif key == "feed_forward":
-                values["recurrent"] = not _truth(path, key, text)
-            elif key == "activation_default":
-                if text != "random":
-                    values["activation"] = values["output_activation"] = _activation(path, text, notes)
-            elif key == "aggregation_default":
-                if text not in AGGREGATIONS:
-                    raise Fault(f"{path}: aggregation {text!r} is not one of {', '.join(AGGREGATIONS)}")
-                values["aggregation"] = text
-            elif key == "initial_connection":
-                values["initially_connected"] = _initial(path, text)
-            elif key == "elitism":
-                if _number(path, key, text) == 0:
-                    values["elitism_from"] = 10**9
-            elif key not in read:
-                unused.append(f"{section}.{key}")
-    if "activation_options" in given:
-        names = [_activation(path, name, notes) for name in given["activation_options"].split() if name != "random"]
-        values["activation_options"] = tuple(dict.fromkeys(names))
-    _weights(path, given, values, notes)
+    elsewhere: dict[str, float | None] = dict.fromkeys(sorted(_ELSEWHERE))
+    for key, (section, text) in given.items():
+        if key in _SAME:
+            _checked(path, key, {_SAME[key]: text})
+            values[_SAME[key]] = text
+            if key in _A_GENE_THERE and _number(path, key, text):
+                notes.append(f"{key} is the rate of each {_A_GENE_THERE[key]} gene there, here of a genome, in one gene of it")
+        elif key in _ELSEWHERE:
+            elsewhere[key] = _number(path, key, text)
+        elif key == "feed_forward":
+            values["recurrent"] = not _truth(path, key, text)
+        elif key == "activation_default":
+            if text != "random":
+                values["activation"] = values["output_activation"] = _activation(path, text, notes)
+        elif key == "activation_options":
+            names = [_activation(path, name, notes) for name in text.split() if name != "random"]
+            values["activation_options"] = tuple(dict.fromkeys(names))
+        elif key == "aggregation_default":
+            if text not in AGGREGATIONS:
+                raise Fault(f"{path}: aggregation {text!r} is not one of {', '.join(AGGREGATIONS)}")
+            values["aggregation"] = text
+        elif key == "initial_connection":
+            values["initially_connected"] = _initial(path, text, notes)
+        elif key == "elitism":
+            values["elitism_from"] = _elitism(path, text, notes)
+        elif key not in _WEIGHTS:
+            unused.append(f"{section}.{key}")
+    if "compatibility_disjoint_coefficient" in given and "compatibility_excess_coefficient" not in given:
+        values["excess_coefficient"] = values["disjoint_coefficient"]  # that one coefficient is of both there
+    if "compatibility_threshold" in given:
+        values["normalize_from"] = 1
+        notes.append("distances are those of connection genes, there of node genes, too")
+    _weights(path, {key: text for key, (_, text) in given.items()}, values, notes)
     config = make_config(NEATConfig, values, f" in {path}")
-    inputs, outputs, threshold = rest.values()
+    threshold, inputs, outputs = elsewhere.values()
     return Imported(
         config,
         {name: getattr(config, name) for name in values},
@@ -121,19 +124,49 @@ def read_neat_python(path: str | Path) -> Imported:
 
 def _weights(path: Any, given: dict[str, str], values: dict[str, Any], notes: list[str]) -> None:
     """Each weight there is perturbed at one rate and replaced at another; here a genome is mutated, then each of its weights."""
-    if "weight_mutate_rate" in given or "weight_replace_rate" in given:
-        mutate = _number(path, "weight_mutate_rate", given.get("weight_mutate_rate", "0"))
-        replace = _number(path, "weight_replace_rate", given.get("weight_replace_rate", "0"))
+    number = {key: _number(path, key, given[key]) for key in (*_WEIGHTS, "weight_max_value") if key in given}
+    for key in ("weight_mutate_rate", "weight_replace_rate", "weight_init_stdev", "weight_mutate_power"):
+        most = 1.0 if key.endswith("rate") else math.inf
+        if not 0 <= number.get(key, 0.0) <= most:
+            raise Fault(f"{path}: {key} is a number from 0{' to 1' if most == 1 else ' on'}, not {given[key]}")
+    if "weight_mutate_rate" in number or "weight_replace_rate" in number:
+        mutate, replace = number.get("weight_mutate_rate", 0.0), number.get("weight_replace_rate", 0.0)
         values["mutate_weights"] = min(1.0, mutate + replace)
         values["perturb_weight"] = mutate / (mutate + replace) if mutate + replace else 1.0
         notes.append("weight rates are a weight's there, here a genome's: all of its weights change together or none")
-    if "weight_init_stdev" in given:
+    if "weight_init_stdev" in number:
         # uniform on +-sqrt(3) sigma has the same variance
-        values["weight_range"] = 3.0**0.5 * _number(path, "weight_init_stdev", given["weight_init_stdev"])
+        values["weight_range"] = 3.0**0.5 * number["weight_init_stdev"]
         notes.append("new weights are uniform with the variance of the normal ones there")
-    if "weight_mutate_power" in given:
-        values["weight_power"] = 3.0**0.5 * _number(path, "weight_mutate_power", given["weight_mutate_power"])
+    if "weight_mutate_power" in number:
+        values["weight_power"] = 3.0**0.5 * number["weight_mutate_power"]
         notes.append("perturbations are uniform with the variance of the normal ones there")
+    low, high = number.get("weight_min_value"), number.get("weight_max_value")
+    if low is not None:
+        limit = abs(low) if high is None else high
+        values["weight_limit"] = limit
+        if -low != limit:
+            notes.append(f"weight_min_value {low:g}: weights are bounded on both sides alike, here by {limit:g}")
+
+
+def _checked(path: Any, key: str, value: dict[str, Any]) -> None:
+    """Fault that names the file's key if a value is none for its field."""
+    try:
+        make_config(NEATConfig, value)
+    except Fault as fault:
+        (name,) = value
+        raise Fault(f"{path}: {key}{str(fault).removeprefix(option_name(name))}") from None
+    _number(path, key, str(*value.values()))
+
+
+def _elitism(path: Any, text: str, notes: list[str]) -> int:
+    """Genomes of a species there are copied unchanged; here one of each species that is large enough."""
+    count = _number(path, "elitism", text)
+    if count < 0 or count != int(count):
+        raise Fault(f"{path}: elitism is a whole number from 0 on, not {text!r}")
+    if count > 1:
+        notes.append(f"elitism {int(count)}: one champion of each species is copied unchanged here")
+    return 0 if count else 10**9
 
 
 def _activation(path: Any, text: str, notes: list[str]) -> str:
@@ -144,10 +177,15 @@ def _activation(path: Any, text: str, notes: list[str]) -> str:
     return _ACTIVATIONS[text]
 
 
-def _initial(path: Any, text: str) -> float:
+def _initial(path: Any, text: str, notes: list[str]) -> float:
     kind, _, share = text.partition(" ")
+    if kind in ("full", "full_nodirect", "partial", "partial_nodirect"):
+        notes.append(f"initial_connection {kind}: inputs are connected to outputs beside hidden nodes, too, as in full_direct")
     if kind.startswith("partial"):
-        return _number(path, "initial_connection", share or "0.5")
+        number = _number(path, "initial_connection", share or "0.5")
+        if not 0 <= number <= 1:
+            raise Fault(f"{path}: initial_connection {text!r}: the share is a number from 0 to 1")
+        return number
     if kind.startswith("full"):
         return 1.0
     if kind.startswith("unconnected"):
@@ -157,9 +195,12 @@ def _initial(path: Any, text: str) -> float:
 
 def _number(path: Any, key: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise Fault(f"{path}: {key} is a number, not {text!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise Fault(f"{path}: {key} is a number, not {text!r}")
+    return number
 
 
 def _truth(path: Any, key: str, text: str) -> bool:

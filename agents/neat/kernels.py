@@ -106,6 +106,12 @@ def speciate(genomes, previous, representatives, threshold, rates, species, foun
 
 
 @inner
+def _new_weight(rates, random):
+    weight = rates.weight_range * (2.0 * next_unit(random) - 1.0)
+    return F(max(-rates.weight_limit, min(rates.weight_limit, weight)))
+
+
+@inner
 def _copy(source, i, to, c):
     for k in range(source.nodes[i]):
         to.node[c, k], to.bias[c, k] = source.node[i, k], source.bias[i, k]
@@ -265,7 +271,7 @@ def _add_connection(to, c, rates, innovations, random, waiting):
             known = known or (to.source[c, k] == source and to.target[c, k] == target)
         if known or (not rates.recurrent and _leads_to(to, c, target, source, waiting)):
             continue
-        weight = F(rates.weight_range * (2.0 * next_unit(random) - 1.0))
+        weight = _new_weight(rates, random)
         _add_gene(to, c, _connection_number(innovations, source, target), source, target, weight)
         return
 
@@ -291,7 +297,7 @@ def _mutated(weight, rates, random):
     if next_unit(random) < rates.perturb_weight:
         weight += rates.weight_power * (2.0 * next_unit(random) - 1.0)
     else:
-        weight = rates.weight_range * (2.0 * next_unit(random) - 1.0)
+        return _new_weight(rates, random)
     return F(max(-rates.weight_limit, min(rates.weight_limit, weight)))
 
 
@@ -386,13 +392,13 @@ def begin(genomes, hidden, activation, share, rates, random):
             genomes.node[i, k] = inputs + k
             genomes.activation[i, k] = rates.activation if is_hidden else activation
             genomes.aggregation[i, k] = rates.aggregation if is_hidden else 0
-            genomes.bias[i, k] = F(rates.weight_range * (2.0 * next_unit(random) - 1.0))
+            genomes.bias[i, k] = _new_weight(rates, random)
         number = 0
         for s in range(inputs + hidden):
             source = s if s < inputs else outputs + s
             for k in range(outputs + hidden if s < inputs else outputs):
                 if share >= 1.0 or next_unit(random) < share:
-                    weight = F(rates.weight_range * (2.0 * next_unit(random) - 1.0))
+                    weight = _new_weight(rates, random)
                     _add_gene(genomes, i, number, source, inputs + k, weight)
                 number += 1
 

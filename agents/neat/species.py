@@ -58,10 +58,10 @@ def stagnant(
     """
     best = np.array([s.best_fitness for s in species])
     order = np.argsort(-best, kind="stable")
-    if population_limit and generation - population_improved > population_limit:
+    if population_limit and generation - population_improved >= population_limit:
         barred = np.ones(len(species), bool)
         barred[order[:2]] = False
         return barred
-    barred = np.array([generation - s.improved > limit for s in species])
+    barred = np.array([generation - s.improved >= limit for s in species])
     barred[order[0]] = False
     return barred

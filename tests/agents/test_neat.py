@@ -257,9 +257,10 @@ def test_fitness_sharing():
 
 def test_stagnation():
     species = [Species(0, 0, 1, 5.0), Species(1, 0, 1, 3.0), Species(2, 0, 10, 1.0)]
-    assert stagnant(species, 16, 15, 16, 0).tolist() == [False, False, False]
-    assert stagnant(species, 17, 15, 17, 0).tolist() == [False, True, False]
-    assert stagnant(species, 11, 15, 0, 10).tolist() == [False, False, True]
+    assert stagnant(species, 15, 15, 15, 0).tolist() == [False, False, False]
+    assert stagnant(species, 16, 15, 16, 0).tolist() == [False, True, False]
+    assert stagnant(species, 9, 15, 0, 10).tolist() == [False, False, False]
+    assert stagnant(species, 10, 15, 0, 10).tolist() == [False, False, True]
 
 
 def test_speciation_takes_the_first_species_that_is_near():

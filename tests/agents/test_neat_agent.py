@@ -105,6 +105,37 @@ def test_a_reward_that_is_no_number_is_named():
         agent.step()
 
 
+class Endless(gym.Env):
+    """Never over; the reward is the action, the observation how often it was 1."""
+
+    observation_space = gym.spaces.Box(0.0, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.count += int(action)
+        return np.array([self.count], np.float32), float(action), False, False, {}
+
+
+gym.register("probe/NeverOver-v0", entry_point=Endless)
+gym.register("probe/OverAt30-v0", entry_point=Endless, max_episode_steps=30)
+
+
+@pytest.mark.parametrize(("env_id", "length"), [("probe/NeverOver-v0", 12), ("probe/OverAt30-v0", 30)])
+def test_an_episode_without_end_is_cut_off(env_id, length):
+    """Where the environment has no time limit; each that follows begins anew."""
+    agent = agent_on(env_id, num_envs=4, episodes=2, episode_limit=12)
+    played = agent._play(agent.evolution.networks(), np.arange(30), np.zeros((30, 2), np.int64))
+    assert (played.lengths == length).all()
+    assert (played.final_observations[:, 0] == played.returns).all()
+    assert set(played.returns) >= {0.0, float(length)}
+    assert (played.returns.reshape(30, 2)[:, 0] == played.returns.reshape(30, 2)[:, 1]).all()
+
+
 def test_environments_must_reset_in_the_same_step():
     envs = SyncVectorEnv([lambda: gym.make("CartPole-v1")], autoreset_mode=AutoresetMode.NEXT_STEP)
     with pytest.raises(ValueError, match="in the step that ends"):

@@ -71,8 +71,16 @@ def test_other_values(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("pop_size = 150", "pop_size = many", "whole number"),
-        ("node_add_prob = 0.03", "node_add_prob = 3", "at most 1"),
+        ("pop_size = 150", "pop_size = many", r"neat\.cfg: pop_size takes a whole number"),
+        ("node_add_prob = 0.03", "node_add_prob = 3", r"neat\.cfg: node_add_prob must be at most 1"),
+        ("max_stagnation = 15", "max_stagnation = 0", r"neat\.cfg: max_stagnation must be at least 1"),
+        ("weight_mutate_rate = 0.8", "weight_mutate_rate = -0.1", r"neat\.cfg: weight_mutate_rate .* 0 to 1, not -0.1"),
+        ("weight_replace_rate = 0.1", "weight_replace_rate = 1.5", "weight_replace_rate .* not 1.5"),
+        ("weight_init_stdev = 1.0", "weight_init_stdev = inf", "weight_init_stdev is a number, not 'inf'"),
+        ("weight_mutate_power = 0.5", "weight_mutate_power = -1", "weight_mutate_power"),
+        ("compatibility_threshold = 3.0", "compatibility_threshold = inf", "compatibility_threshold is a number, not 'inf'"),
+        ("elitism = 1", "elitism = -1", "elitism"),
+        ("full_direct", "partial 1.5", "share is a number from 0 to 1"),
         ("activation_default = sigmoid", "activation_default = bessel", "bessel"),
         ("aggregation_default = sum", "aggregation_default = median", "median"),
         ("feed_forward = True", "feed_forward = perhaps", "perhaps"),
@@ -88,6 +96,29 @@ def test_faults_name_the_value(tmp_path, old, new, message):
         imported(tmp_path, CONFIG.replace(old, new))
 
 
+def test_what_is_not_quite_the_same_is_said(tmp_path):
+    """Keys that are read and do not mean the same here are named in a note."""
+    text = CONFIG.replace("enabled_mutate_rate = 0.0", "enabled_mutate_rate = 0.1").replace("full_direct", "full_nodirect")
+    text = text.replace("weight_min_value = -8.0", "weight_min_value = -2").replace("elitism = 1", "elitism = 2")
+    found = imported(tmp_path, text.replace("activation_mutate_rate = 0.0", "activation_mutate_rate = 0.1"))
+    for key in ("enabled_mutate_rate", "activation_mutate_rate", "full_nodirect", "weight_min_value -2", "elitism 2"):
+        assert any(key in note for note in found.notes), key
+    plain = imported(tmp_path, CONFIG).notes
+    assert not any("weight_min_value" in note or "elitism" in note or "mutate_rate is" in note for note in plain)
+
+
+def test_one_coefficient_of_disjoint_and_excess_genes(tmp_path):
+    text = CONFIG.replace("compatibility_excess_coefficient = 1.0\n", "").replace(
+        "disjoint_coefficient = 1.0", "disjoint_coefficient = 0.7"
+    )
+    config = imported(tmp_path, text).config
+    assert config.excess_coefficient == config.disjoint_coefficient == 0.7
+    assert (
+        imported(tmp_path, CONFIG.replace("disjoint_coefficient = 1.0", "disjoint_coefficient = 0.7")).config.excess_coefficient
+        == 1
+    )
+
+
 def test_the_command_reads_such_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "find_agent", lambda name: NEAT)
     monkeypatch.setattr(driver, "find_agent", lambda name: NEAT)
@@ -100,6 +131,8 @@ def test_the_command_reads_such_a_file(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "without effect here: DefaultGenome.activation" not in out
     assert "DefaultGenome.bias_init_mean" in out
+    for key in ("num_inputs", "num_outputs", "fitness_threshold"):  # neither mapped nor without a word
+        assert key in out
 
 
 def test_a_missing_file():

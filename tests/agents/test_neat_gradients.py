@@ -14,6 +14,7 @@ from agents.ppo import PPO, PPOConfig
 from agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab import train
 from rl_lab.engine.errors import GraphError
+from rl_lab.engine.kernels.graph import ACTIVATIONS
 from rl_lab.experiment.driver import restore
 from rl_lab.experiment.environments import choose_setup, make_environments
 from rl_lab.experiment.faults import Fault
@@ -38,19 +39,11 @@ def networks_for(space, inputs=4, recurrent=False, activation="steepened_sigmoid
 X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 
 
-def columns(chosen, space):
-    """The number chosen in each group of outputs, from 0."""
-    return [chosen - space.start] if isinstance(space, Discrete) else list(chosen.T)
-
-
-def groups(outputs, space):
-    return [outputs] if isinstance(space, Discrete) else np.split(outputs, np.cumsum(space.nvec)[:-1], 1)
-
-
 @pytest.mark.parametrize("space", [Discrete(3, start=2), MultiDiscrete([2, 3]), Box(-2.0, 3.0, (2,), np.float32)])
-@pytest.mark.parametrize("activation", ["steepened_sigmoid", "tanh", "sin"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_an_actor_acts_as_the_network_it_was_made_of(space, activation):
     networks, actions = networks_for(space, activation=activation)
+    seen = {0.0, 1.0} if isinstance(space, Box) else set()
     for i in range(5):
         network = networks[i].graph()
         outputs = network(rl.tensor(X)).detach().numpy()
@@ -58,12 +51,9 @@ def test_an_actor_acts_as_the_network_it_was_made_of(space, activation):
         if isinstance(space, Box):
             np.testing.assert_allclose(np.clip(actor, -2.0, 3.0), actions(outputs), rtol=1e-4, atol=1e-4)
         else:
-            for mine, theirs, values in zip(
-                *(columns(part, space) for part in (actions(actor), actions(outputs))), groups(outputs, space), strict=True
-            ):
-                rows = np.arange(len(values))
-                assert (values[rows, mine] >= values[rows, theirs]).all()  # where outputs saturate, several are the largest
-            assert len(set(actions(outputs).ravel().tolist())) > 1 or i
+            assert (actions(actor) == actions(outputs)).all()  # also where outputs saturate and several are the largest
+            seen |= set(actions(outputs).ravel().tolist())
+    assert len(seen) > 1
 
 
 def test_an_output_that_feeds_others_keeps_its_activation():
@@ -300,11 +290,9 @@ def run(tmp_path_factory):
 def test_a_run_keeps_its_champion(run):
     agent, _ = restore(run)
     assert load_graph(run / "champion").describe() == agent.network().describe()
-    actor = load_graph(run / "actor")
-    x = rl.tensor(X)
-    np.testing.assert_array_equal(
-        actor(x).detach().numpy().argmax(1), actor_of(agent.network(), agent.actions)(x).argmax(1).numpy()
-    )
+    observations = np.random.default_rng(0).normal(size=(5000, 4)).astype(np.float32)
+    actor = load_graph(run / "actor")(rl.tensor(observations)).argmax(1)
+    assert actor.tolist() == agent.act(observations, deterministic=True).tolist()
 
 
 SMALL = {

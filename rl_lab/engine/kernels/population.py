@@ -41,7 +41,10 @@ class Batches(NamedTuple):
 
 
 class Mapping(NamedTuple):
-    """How outputs become actions: the largest of each group of ``choices``, or ``offset + (output - first) * scale`` clipped."""
+    """How outputs become actions: the largest of each group of ``choices``, or ``offset + (output - first) * scale`` clipped.
+
+    The bounds are finite. A value that is no number counts as 0.
+    """
 
     choices: Any  # int64 (groups,), empty for continuous actions
     start: Any  # float32 (groups,): the number of the first choice
@@ -150,6 +153,8 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
                 if groups == 0:
                     for j in range(U(components)):
                         value = offset[j] + (outputs[j] - first[j]) * scale[j]
+                        if value != value:
+                            value = F(0)
                         if value < low[j]:
                             value = low[j]
                         if value > high[j]:
