@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.neat import kernels
 from agents.neat.config import NEATConfig, rates_of
-from agents.neat.genome import Genome, Genomes, as_arrays, genome_at, is_full, joined, like, room_for, select, widened
+from agents.neat.genome import Genome, Genomes, as_arrays, copied, genome_at, is_full, joined, like, room_for, select, widened
 from agents.neat.innovation import Innovations, make_innovations
 from agents.neat.networks import Networks
 from agents.neat.selection import crowded_order, sizes_of
@@ -83,8 +83,8 @@ class Evolution:
             self._speciate(np.zeros(0, np.int64))
 
     def networks(self) -> Networks:
-        """The phenotypes of the present generation."""
-        return Networks(self.genomes, self.config.recurrent)
+        """The phenotypes of the present generation, which outlive it."""
+        return Networks(copied(self.genomes), self.config.recurrent)
 
     # --- one generation ----------------------------------------------------------------------------------------------
 
@@ -228,9 +228,9 @@ class Evolution:
             }
         return {
             "genomes": as_arrays(self.genomes),
-            "random": self.random,
-            "counters": self.innovations.counters,
-            "assigned": self.assigned,
+            "random": self.random.copy(),
+            "counters": self.innovations.counters.copy(),
+            "assigned": self.assigned.copy(),
             "species": [dataclasses.asdict(s) for s in self.species],
             "species_founded": self.species_founded,
             "threshold": self.threshold,
@@ -239,7 +239,7 @@ class Evolution:
             "best_fitness": self.best_fitness,
             "population_improved": self.population_improved,
             "champion": champion,
-            "kept": None if self.kept is None else {"genes": as_arrays(self.kept[0]), "fitness": self.kept[1]},
+            "kept": None if self.kept is None else {"genes": as_arrays(self.kept[0]), "fitness": self.kept[1].copy()},
             "history": [seen._asdict() for seen in self.history],
             "ancestry": np.stack(self.ancestry),
         }

@@ -81,6 +81,10 @@ def like(genomes: Genomes) -> Genomes:
     return Genomes(*[np.zeros_like(array) for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
 
 
+def copied(genomes: Genomes) -> Genomes:
+    return Genomes(*[array.copy() for array in genomes])
+
+
 def select(genomes: Genomes, indices: Any) -> Genomes:
     """A copy of some genomes."""
     return Genomes(*[array[indices] for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])

@@ -22,7 +22,7 @@ class Modes(threading.local):
 
 
 modes = Modes()
-_sequence = itertools.count(1).__next__
+next_sequence = itertools.count(1).__next__
 _deliver = threading.Lock()  # several threads may add to one leaf
 
 Rule = Callable[[Any, "Node"], Any]
@@ -40,7 +40,7 @@ class Node:
     __slots__ = ("_saved", "context", "hooks", "inputs", "own", "retained", "rule", "sequence", "shape", "versions", "wanted")
 
     def __init__(self, rule: Rule, inputs: tuple, saved: tuple, context: Any, shape: tuple[int, ...]):
-        self.sequence = _sequence()
+        self.sequence = next_sequence()
         self.rule, self.inputs, self.context, self.shape = rule, inputs, context, shape
         self._saved: tuple | None = saved
         self.versions = tuple([value.storage.version if value is not None else 0 for value in saved]) if saved else ()
@@ -254,7 +254,7 @@ def walk(
     useful = None if wanted is None else _leading_to(roots, targets or set())
     heap: list[tuple[int, Node]] = []
 
-    def send(target: Any, gradient: Any) -> None:
+    def send(target: Any, gradient: Any, sender: Node | None = None) -> None:
         if type(target) is Node:
             if useful is not None and target not in useful:
                 return
@@ -264,6 +264,8 @@ def walk(
                 pending[target] = gradient
                 heapq.heappush(heap, (-target.sequence, target))
         elif targets is None or id(target) in targets:
+            if sender is not None and sender.sequence < target.regrown:
+                target.check_sender(sender)
             key = id(target)
             leaves[key] = (target, leaves[key][1] + gradient if key in leaves else gradient)
 
@@ -295,7 +297,7 @@ def walk(
                 results = (results,)
             for edge, result in zip(node.inputs, results, strict=True):
                 if edge is not None and result is not None:
-                    send(edge, result)
+                    send(edge, result, node)
         for key, (leaf, gradient) in leaves.items():
             if leaf.hooks:
                 leaves[key] = (leaf, run_hooks(leaf.hooks, gradient, shown))

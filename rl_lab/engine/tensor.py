@@ -62,6 +62,9 @@ class TensorCore:
     hooks: dict[int, Callable] | None
     _grad: Any
 
+    regrown = 0
+    """When a leaf's elements last came or went, as a sequence number of nodes. The gradients of earlier nodes are of other elements."""
+
     __array_ufunc__ = None  # array + tensor is the tensor's business, not NumPy's
 
     # --- the way onto and off the tape -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
-from rl_lab.engine.errors import GraphError, ShapeError
+from rl_lab.engine.errors import GraphError, ShapeError, StateError
 from rl_lab.engine.kernels.graph import ACTIVATIONS, AGGREGATIONS
 from rl_lab.engine.launch import structure as program_structure
 from rl_lab.engine.launch import unrecorded
@@ -29,14 +29,15 @@ class GrowingParameter(Parameter):
     rows[i] before, or is new where rows[i] is -1.
     """
 
-    __slots__ = ("followers", "ids")
+    __slots__ = ("followers", "ids", "regrown")
 
     followers: Any
     ids: tuple[int, ...]
+    regrown: int
 
     def __new__(cls, data: Any, ids: tuple[int, ...] = (), requires_grad: bool = True) -> "GrowingParameter":
         parameter: Any = super().__new__(cls, data, requires_grad)
-        parameter.followers, parameter.ids = weakref.WeakSet(), ids
+        parameter.followers, parameter.ids, parameter.regrown = weakref.WeakSet(), ids, 0
         return parameter
 
     def __deepcopy__(self, memo: dict) -> "GrowingParameter":
@@ -54,7 +55,15 @@ class GrowingParameter(Parameter):
                 self._grad = kept(gradient, rows)
             for follower in list(self.followers):
                 follower.keep_rows(self, rows)
-        self.ids = ids
+        self.ids, self.regrown = ids, tape.next_sequence()
+
+    def check_sender(self, node: tape.Node) -> None:
+        """StateError for the gradient of what was computed of other elements, unless it finds those that remain."""
+        if node.rule is not _as_it_is_rule:
+            raise StateError(
+                f"elements of this parameter came or went since {node.name} computed with it: "
+                "compute with its as_it_is() what is to outlive a change of the graph"
+            )
 
     def as_it_is(self) -> Any:
         """This vector for one computation. If elements come or go before its gradient arrives, that reaches those that remain."""

@@ -515,3 +515,28 @@ def test_genomes_can_be_taken_out():
     assert genome.hidden == 2
     assert genome.enabled_connections == 7
     assert genome.fitness == 3.0
+
+
+def test_networks_outlive_their_generation():
+    evolution = neat.Evolution(2, 1, neat.NEATConfig(population=20, add_node=0.5, add_connection=0.5), seed=1)
+    evolution.advance(np.arange(20.0))
+    networks = evolution.networks()
+    before = [network.graph().describe() for network in networks]
+    for _ in range(4):
+        evolution.advance(np.arange(20.0))
+    assert [network.graph().describe() for network in networks] == before
+    assert [network.graph().describe() for network in evolution.networks()] != before
+
+
+def test_a_state_in_memory_is_a_snapshot():
+    """What evolves on leaves it as it was."""
+    evolution = neat.Evolution(2, 1, neat.NEATConfig(population=20), seed=1)
+    evolution.advance(np.arange(20.0))
+    state = evolution.state_dict()
+    results = []
+    for _ in range(2):
+        evolution.load_state_dict(state)
+        for _ in range(5):
+            evolution.advance(evolution.networks()(np.ones((1, 2)))[:, 0, 0])
+        results.append([part.tobytes() for part in evolution.networks()(np.eye(2))])
+    assert results[0] == results[1]

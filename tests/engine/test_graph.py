@@ -369,6 +369,29 @@ def test_an_edge_made_anew_is_another_edge():
     assert net.weight.grad[net.edge_index("b", "h")].item() != 0.0
 
 
+def test_what_was_computed_with_the_weights_themselves_before_a_change():
+    """An L2 penalty must not reach other edges: it says so, or, of the weights as they were, reaches those that remain."""
+    net = GraphNetwork(["a", "b"], ["y"])
+    net.add_edge("a", "y", 2.0)
+    net.add_edge("b", "y", 3.0)
+    for penalty in (lambda w: (w**2).sum(), lambda w: w.sum(), lambda w: w.abs().sum()):
+        direct, kept = penalty(net.weight), penalty(net.weight.as_it_is())
+        net.split_edge("a", "y", "h")
+        net.remove_edge("b", "y")  # as many weights as before
+        with pytest.raises(StateError, match="came or went"):
+            direct.backward()
+        assert net.weight.grad is None
+        kept.backward()
+        found = net.weight.grad.tolist()
+        assert found[net.edge_index("h", "y")] > 0
+        assert found[net.edge_index("a", "h")] == 0  # new
+        penalty(net.weight).backward()  # computed after the change
+        net.zero_grad()
+        net.add_edge("b", "y", 3.0)
+        net.remove_node("h")
+        net.add_edge("a", "y", 2.0)
+
+
 def test_a_change_between_two_backwards():
     net = xor_like()
     x = rl.ones(1, 2)
