@@ -36,7 +36,7 @@ class NEATAgentConfig(NEATConfig):
     total_timesteps: int = setting(1_000_000, "environment steps to evolve for", least=1)
     output_activation: str = setting(
         AUTO,
-        "of output nodes; auto is the identity where the largest output is the action, and steepened_sigmoid elsewhere",
+        "of output nodes; auto is the identity in feed-forward networks whose largest output acts, else steepened_sigmoid",
         choices=(AUTO, *ACTIVATIONS),
     )
     episodes: int = setting(1, "episodes whose mean return is a genome's fitness", least=1)
@@ -79,9 +79,11 @@ class NEAT:
     action_spaces = (Discrete, MultiDiscrete, Box)
 
     def __init__(self, config: NEATAgentConfig, envs: VectorEnv, seed: int):
-        if config.output_activation == AUTO:  # of saturated outputs several are largest
-            activation = "steepened_sigmoid" if isinstance(envs.single_action_space, Box) else "identity"
-            config = replace(config, output_activation=activation)
+        if (
+            config.output_activation == AUTO
+        ):  # of saturated outputs several are the largest, but what is fed back should have bounds
+            largest_acts = not isinstance(envs.single_action_space, Box) and not config.recurrent
+            config = replace(config, output_activation="identity" if largest_acts else "steepened_sigmoid")
         self.config, self.envs = config, envs
         if envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
             raise ValueError("NEAT needs environments that reset themselves in the step that ends an episode")

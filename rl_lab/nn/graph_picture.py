@@ -1,6 +1,7 @@
 """Pictures of a GraphNetwork: SVG and PNG by matplotlib, and Graphviz's DOT as text."""
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,38 +9,85 @@ import numpy as np
 
 from rl_lab.nn.graph import GraphNetwork, layers
 
-POSITIVE, NEGATIVE = "#2b6cb0", "#c05621"
+POSITIVE, NEGATIVE, UNKNOWN = "#2b6cb0", "#c05621", "#000000"
 FILL = {"input": "#edf2f7", "hidden": "#fefcbf", "output": "#c6f6d5"}
 SHORT = {"steepened_sigmoid": "sigm'", "sigmoid": "sigm", "identity": "id", "softplus": "softp", "leaky_relu": "lrelu"}
 SWEEPS = 8
+RADIUS = 0.33
+CROWD, CROWD_OF_EDGES = 24, 300
+"""With more rows of nodes, or more edges, there is no room for names and arrows."""
 
 
 def draw_network(network: GraphNetwork, title: str = "") -> Any:
     """A matplotlib figure: inputs on the left, each node right of its sources, outputs on the right.
 
-    Blue edges have positive weights and orange ones negative; the wider, the larger. Edges that run backwards, in recurrent networks,
-    are dashed. A node shows its activation, and x in front of it if it multiplies.
+    Blue edges have positive weights and orange ones negative; the wider, the larger; those of a weight that is no number are black.
+    Edges that run backwards, in recurrent networks, are dashed. A node shows its activation, and x in front of it if it multiplies.
+    Where there are too many nodes to write beside each, they are dots, and edges are straight.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.patches import Circle, FancyArrowPatch
+    from matplotlib.patches import Circle
 
     places = _places(network)
     columns = 1 + max(x for x, _ in places.values())
     rows = max(abs(y) for _, y in places.values()) * 2 + 1
-    figure = Figure(figsize=(max(4.5, 1.9 * columns + 2.2), max(2.4, 0.95 * rows + 0.9)), dpi=120, layout="constrained")
+    crowded = rows > CROWD or len(network.edges) > CROWD_OF_EDGES
+    tall = min(rows, CROWD)
+    figure = Figure(figsize=(max(4.5, 1.9 * columns + 2.2), max(2.4, 0.95 * tall + 0.9)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_axis_off()
-    axes.set_aspect("equal")
-    step, radius = 2.0, 0.33
-    at = {name: (x * step, -y) for name, (x, y) in places.items()}
+    step, row = 2.0, tall / rows
+    at = {name: (x * step, -y * row) for name, (x, y) in places.items()}
     weights = dict(zip(network.edges, network.weight.detach().tolist(), strict=True))
-    largest = max([abs(w) for w in weights.values()], default=1.0) or 1.0
-    for (source, target), weight in sorted(weights.items(), key=lambda item: abs(item[1])):
-        strength = abs(weight) / largest
+    if crowded:
+        low, high = _draw_lines(axes, weights, at)
+    else:
+        low, high = _draw_arrows(axes, weights, places, at)
+    for name, (x, y) in at.items():
+        kind = "input" if name in network.inputs else "output" if name in network.outputs else "hidden"
+        radius = max(0.05, RADIUS * row) if crowded else RADIUS
+        axes.add_patch(Circle((x, y), radius, facecolor=FILL[kind], edgecolor="#4a5568", linewidth=1.0, zorder=2))
+        if kind != "input" and not crowded:
+            label = SHORT.get(network.activation_of(name), network.activation_of(name))
+            label = ("\u00d7 " if network.aggregation_of(name) == "product" else "") + label
+            axes.text(x, y, label, ha="center", va="center", fontsize=7, zorder=3)
+        if kind == "hidden" and not crowded:
+            axes.text(x, y - radius - 0.06, name, ha="center", va="top", fontsize=6, color="#4a5568", zorder=3)
+        elif kind != "hidden" and (row > 0.4 or name in (network.inputs[0], network.inputs[-1])):
+            side = -1 if kind == "input" else 1
+            axes.text(x + side * (radius + 0.1), y, name, ha="right" if side < 0 else "left", va="center", fontsize=8, zorder=3)
+    xs, ys = [x for x, _ in at.values()], [y for _, y in at.values()]
+    longest = max(len(name) for name in (*network.inputs, *network.outputs))
+    axes.set_xlim(min(xs) - 0.6 - 0.13 * longest, max(xs) + 0.6 + 0.13 * longest)
+    axes.set_ylim(min(min(ys) - 0.75, low - 0.1), max(max(ys) + 0.85, high + 0.1))
+    axes.set_aspect("equal")
+    if title:
+        axes.set_title(title, fontsize=10)
+    return figure
+
+
+def _style(weight: float, largest: float) -> tuple[str, float]:
+    """Colour and strength (0 to 1) of an edge."""
+    if math.isnan(weight):
+        return UNKNOWN, 0.0
+    return POSITIVE if weight >= 0 else NEGATIVE, min(1.0, abs(weight) / largest)
+
+
+def _largest(weights: dict[Any, float]) -> float:
+    return max([abs(w) for w in weights.values() if math.isfinite(w)], default=0.0) or 1.0
+
+
+def _draw_arrows(axes: Any, weights: dict, places: dict, at: dict) -> tuple[float, float]:
+    """Edges as arrows that bend around nodes; returns how far down and up they reach."""
+    from matplotlib.patches import FancyArrowPatch
+
+    largest, low, high = _largest(weights), math.inf, -math.inf
+    for (source, target), weight in sorted(weights.items(), key=lambda item: _style(item[1], largest)[1]):
+        color, strength = _style(weight, largest)
         style: dict[str, Any] = {
-            "color": POSITIVE if weight >= 0 else NEGATIVE,
+            "color": color,
             "linewidth": 0.6 + 3.0 * strength,
             "alpha": 0.45 + 0.5 * strength,
             "arrowstyle": f"-|>,head_length={3.5 + 2.5 * strength:.2f},head_width={1.6 + 1.4 * strength:.2f}",
@@ -55,27 +103,32 @@ def draw_network(network: GraphNetwork, title: str = "") -> Any:
             begin, end, bend = (x0 - 0.16, y0 + 0.29), (x0 + 0.16, y0 + 0.29), -1.9
         else:
             bend = _bend(source, target, places, at) if not backwards else 0.3
-            begin, end = _rim(x0, y0, x1, y1, radius, bend), _rim(x1, y1, x0, y0, radius, -bend)
+            begin, end = _rim(x0, y0, x1, y1, RADIUS, bend), _rim(x1, y1, x0, y0, RADIUS, -bend)
         axes.add_patch(FancyArrowPatch(begin, end, connectionstyle=f"arc3,rad={bend}", **style))
-    for name, (x, y) in at.items():
-        kind = "input" if name in network.inputs else "output" if name in network.outputs else "hidden"
-        axes.add_patch(Circle((x, y), radius, facecolor=FILL[kind], edgecolor="#4a5568", linewidth=1.0, zorder=2))
-        if kind != "input":
-            label = SHORT.get(network.activation_of(name), network.activation_of(name))
-            label = ("\u00d7 " if network.aggregation_of(name) == "product" else "") + label
-            axes.text(x, y, label, ha="center", va="center", fontsize=7, zorder=3)
-        if kind == "hidden":
-            axes.text(x, y - radius - 0.06, name, ha="center", va="top", fontsize=6, color="#4a5568", zorder=3)
-        else:
-            side = -1 if kind == "input" else 1
-            axes.text(x + side * (radius + 0.1), y, name, ha="right" if side < 0 else "left", va="center", fontsize=8, zorder=3)
-    xs, ys = [x for x, _ in at.values()], [y for _, y in at.values()]
-    longest = max(len(name) for name in (*network.inputs, *network.outputs))
-    axes.set_xlim(min(xs) - 0.6 - 0.13 * longest, max(xs) + 0.6 + 0.13 * longest)
-    axes.set_ylim(min(ys) - 0.75, max(ys) + 0.85)
-    if title:
-        axes.set_title(title, fontsize=10)
-    return figure
+        # arc3 is a parabola whose control point lies ``bend`` times the distance beside the middle
+        control = (begin[1] + end[1]) / 2 - bend * (end[0] - begin[0])
+        for t in (0.25, 0.5, 0.75):
+            y = (1 - t) ** 2 * begin[1] + 2 * t * (1 - t) * control + t**2 * end[1]
+            low, high = min(low, y), max(high, y)
+    return low, high
+
+
+def _draw_lines(axes: Any, weights: dict, at: dict) -> tuple[float, float]:
+    """Edges as thin straight lines, all at once; returns how far down and up they reach."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
+
+    largest = _largest(weights)
+    order = sorted(weights.items(), key=lambda item: _style(item[1], largest)[1])
+    styles = [_style(weight, largest) for _, weight in order]
+    lines = LineCollection(
+        [(at[source], at[target]) for (source, target), _ in order],
+        colors=[to_rgba(color, 0.05 + 0.5 * strength) for color, strength in styles],
+        linewidths=[0.3 + 1.2 * strength for _, strength in styles],
+        zorder=1,
+    )
+    axes.add_collection(lines, autolim=False)
+    return math.inf, -math.inf
 
 
 def save_picture(network: GraphNetwork, path: str | Path, title: str = "") -> None:
@@ -116,9 +169,10 @@ def to_dot(network: GraphNetwork) -> str:
         text = quote(label).replace("\n", "\\n")
         lines.append(f'  {quote(name)} [shape=ellipse, style=filled, fillcolor="{FILL[kind]}", label={text}];')
     weights = network.weight.detach().tolist()
-    largest = max(map(abs, weights), default=1.0) or 1.0
+    largest = _largest(dict(zip(network.edges, weights, strict=True)))
     for (source, target), weight in zip(network.edges, weights, strict=True):
-        color, width = POSITIVE if weight >= 0 else NEGATIVE, 0.5 + 3.0 * abs(weight) / largest
+        color, strength = _style(weight, largest)
+        width = 0.5 + 3.0 * strength
         lines.append(f'  {quote(source)} -> {quote(target)} [color="{color}", penwidth={width:.2f}, tooltip="{weight:.4g}"];')
     return "\n".join([*lines, "}"]) + "\n"
 
