@@ -118,6 +118,8 @@ class NEAT:
         self.archive = NoveltyArchive(threshold=config.novelty_threshold)
         self.champion: Genome | None = None
         """The genome with the best mean return over the champion's episodes, which is its ``fitness``."""
+        self.champion_place = (0, 0)
+        """Its generation and its row there."""
         self.timesteps = 0
         self._acting: Networks | None = None
         self._states = np.zeros((0, 0), np.float32)
@@ -205,6 +207,7 @@ class NEAT:
         value = float(played.returns.mean())
         if self.champion is None or value > self.champion.fitness:
             self.champion, self._acting = genome_at(self.evolution.genomes, best, value), None
+            self.champion_place = (self.evolution.generation, best)
 
     def _play(self, networks: Networks, genomes: np.ndarray, seeds: np.ndarray) -> Played:
         """Network ``genomes[k]`` in an episode for each seed of ``seeds[k]``."""
@@ -257,7 +260,7 @@ class NEAT:
         if not self.evolution.history:
             return {}
         try:
-            from agents.neat.pictures import draw_course, draw_species
+            from agents.neat.pictures import draw_course, draw_genealogy, draw_species
             from rl_lab.nn.graph_picture import as_image, draw_network
         except ImportError:
             return {}
@@ -266,6 +269,7 @@ class NEAT:
             "neat/champion": as_image(draw_network(self.network())),
             "neat/species_sizes": as_image(draw_species(history)),
             "neat/course": as_image(draw_course(history)),
+            "neat/genealogy": as_image(draw_genealogy(self.evolution, self.champion_place)),
         }
 
     # --- state -------------------------------------------------------------------------------------------------------
@@ -273,7 +277,11 @@ class NEAT:
     def state_dict(self) -> dict[str, Any]:
         champion = None
         if self.champion is not None:
-            champion = {"genes": as_arrays(self.champion.genes), "fitness": self.champion.fitness}
+            champion = {
+                "genes": as_arrays(self.champion.genes),
+                "fitness": self.champion.fitness,
+                "place": list(self.champion_place),
+            }
         return {
             "evolution": self.evolution.state_dict(),
             "champion": champion,
@@ -291,6 +299,7 @@ class NEAT:
         if state["champion"] is not None:
             genes = Genomes(**{name: np.array(array) for name, array in state["champion"]["genes"].items()})
             self.champion = Genome(genes, float(state["champion"]["fitness"]))
+            self.champion_place = tuple(state["champion"]["place"])
         self.archive.load_state_dict(state["archive"])
         set_generator_state(self._seeds, state["seeds"])
         self.gradient.load_state_dict(state["gradient"])

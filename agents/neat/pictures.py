@@ -31,20 +31,29 @@ def _color(species: int) -> Any:
 
 
 def draw_species(history: Sequence[Generation]) -> Any:
-    """Sizes of the species, one band each, stacked from the oldest at the bottom; a figure."""
+    """Sizes of the species, one band each, stacked from the oldest at the bottom; a figure.
+
+    Large ones have their number where they are widest, unless another number is near.
+    """
     numbers = sorted({number for seen in history for number in seen.species})
     sizes = np.array([[seen.species.get(number, 0) for seen in history] for number in numbers], float)
     figure, axes = _figure(8.0, 4.0)
     generations = [seen.number for seen in history]
-    axes.stackplot(generations, sizes, colors=[_color(n) for n in numbers], edgecolor="white", linewidth=0.3, baseline="zero")
-    for number, row in zip(numbers, sizes, strict=True):
+    edges = np.array([*generations, generations[-1] + 1]) - 0.5  # a generation is as wide as another, the only one too
+    colors = [_color(n) for n in numbers]
+    steps = np.concatenate([sizes, sizes[:, -1:]], 1)
+    axes.stackplot(edges, steps, colors=colors, edgecolor="white", linewidth=0.3, baseline="zero", step="post")
+    total, written = sizes.sum(0).max(), np.zeros((0, 2))
+    for number, row in sorted(zip(numbers, sizes, strict=True), key=lambda item: -item[1].max()):
         places = np.flatnonzero(row == row.max())
         widest = int(places[len(places) // 2])
-        if row[widest] >= 0.12 * sizes[:, widest].sum():
-            middle = sizes[: numbers.index(number), widest].sum() + row[widest] / 2
-            axes.text(generations[widest], middle, str(number), ha="center" if widest else "left", va="center", fontsize=7)
-    axes.set_xlim(generations[0], max(generations[-1], generations[0] + 1))
-    axes.set_ylim(0, sizes.sum(0).max())
+        middle = sizes[: numbers.index(number), widest].sum() + row[widest] / 2
+        at = np.array([widest / len(generations) / 0.04, middle / total / 0.06])  # in units of a number's width and height
+        if row[widest] >= 0.08 * sizes[:, widest].sum() and (np.abs(written - at) >= 1).any(1).all():
+            axes.text(generations[widest], middle, str(number), ha="center", va="center", fontsize=7)
+            written = np.vstack([written, at])
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(0, total)
     axes.set_xlabel("generation")
     axes.set_ylabel("genomes by species")
     return figure
@@ -69,24 +78,24 @@ def draw_course(history: Sequence[Generation]) -> Any:
     return figure
 
 
-def ancestors(evolution: Evolution) -> list[set[int]]:
-    """For each generation up to the champion's, the rows of the genomes that it descends from."""
-    generation, row = evolution.champion_place
+def ancestors(evolution: Evolution, place: tuple[int, int] | None = None) -> list[set[int]]:
+    """For each generation up to a genome's, the rows of those that it descends from; ``place`` is (generation, row), or the champion's."""
+    generation, row = place or evolution.champion_place
     found: list[set[int]] = [{row}]
     for parents in reversed(evolution.ancestry[1 : generation + 1]):
         found.append({int(parent) for child in found[-1] for parent in parents[child] if parent >= 0})
     return found[::-1]
 
 
-def draw_genealogy(evolution: Evolution) -> Any:
-    """The champion's ancestors, a column a generation and a line to each parent; a figure.
+def draw_genealogy(evolution: Evolution, place: tuple[int, int] | None = None) -> Any:
+    """The ancestors of the champion, or of the genome at ``place``, a column a generation and a line to each parent; a figure.
 
     Each generation's ancestors are ordered by their children's heights. Crossovers have two lines, the thinner to the mate.
     """
-    lineage = ancestors(evolution)
+    lineage = ancestors(evolution, place)
     first = max(0, len(lineage) - SHOWN)
     figure, axes = _figure(max(5.0, 0.16 * min(len(lineage), SHOWN) + 3.0), 4.5)
-    height = {evolution.champion_place[1]: 0.0}
+    height = dict.fromkeys(lineage[-1], 0.0)
     axes.scatter([len(lineage) - 1], [0.0], s=60, color="#2f855a", zorder=3)
     for generation in range(len(lineage) - 1, first, -1):
         parents = evolution.ancestry[generation]

@@ -32,6 +32,7 @@ from rl_lab.experiment.progress import Progress, make_progress
 from rl_lab.experiment.run import Run
 from rl_lab.experiment.starting import from_saved_run, hyperparameters_of, keep_network, take_over
 from rl_lab.nn.graph_files import save_graph
+from rl_lab.nn.graph_picture import save_pictures_beside
 
 LAST, BEST = "last", "best"
 """Names of checkpoints: the latest state, and the one that did best in a short evaluation."""
@@ -299,14 +300,15 @@ class _Loop:
         return reached
 
     def _save(self, logger: Logger) -> None:
-        """A checkpoint, and what an agent has to show beside it, if it has: ``pictures()``, images by tag, and ``saved_networks()``,
-        networks by name, to be read by people and by other agents."""
+        """A checkpoint, and what an agent has to show beside it, if it has: ``saved_networks()``, networks by name, to be read by people
+        and by other agents, and ``pictures()``, images by tag."""
         self.run.save({**self.agent.state_dict(), DRIVER: self.state_dict()}, LAST)
-        if hasattr(self.agent, "pictures"):
-            logger.images(self.agent.pictures(), self.agent.timesteps)
         if hasattr(self.agent, "saved_networks"):
             for name, network in self.agent.saved_networks().items():
                 save_graph(network, self.run.path / name)
+                save_pictures_beside(network, self.run.path / name)
+        if hasattr(self.agent, "pictures"):
+            logger.images(self.agent.pictures(), self.agent.timesteps)
 
     def resume(self) -> None:
         """Go on from the run's last checkpoint. Fault if it does not fit."""

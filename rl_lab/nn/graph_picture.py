@@ -1,7 +1,9 @@
 """Pictures of a GraphNetwork: SVG and PNG by matplotlib, and Graphviz's DOT as text."""
 
+import importlib.util
 import io
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ SWEEPS = 8
 RADIUS = 0.33
 CROWD, CROWD_OF_EDGES = 24, 300
 """With more rows of nodes, or more edges, there is no room for names and arrows."""
+HEIGHT_OF_A_CROWD = 10.0
 
 
 def draw_network(network: GraphNetwork, title: str = "") -> Any:
@@ -33,13 +36,14 @@ def draw_network(network: GraphNetwork, title: str = "") -> Any:
     columns = 1 + max(x for x, _ in places.values())
     rows = max(abs(y) for _, y in places.values()) * 2 + 1
     crowded = rows > CROWD or len(network.edges) > CROWD_OF_EDGES
-    tall = min(rows, CROWD)
+    tall = HEIGHT_OF_A_CROWD if crowded else rows
     figure = Figure(figsize=(max(4.5, 1.9 * columns + 2.2), max(2.4, 0.95 * tall + 0.9)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_axis_off()
-    step, row = 2.0, tall / rows
-    at = {name: (x * step, -y * row) for name, (x, y) in places.items()}
+    column_sizes = Counter(x for x, _ in places.values())
+    pitch = {x: min(1.0, tall / size) for x, size in column_sizes.items()}  # of the nodes in a column
+    at = {name: (2.0 * x, -y * pitch[x]) for name, (x, y) in places.items()}
     weights = dict(zip(network.edges, network.weight.detach().tolist(), strict=True))
     if crowded:
         low, high = _draw_lines(axes, weights, at)
@@ -47,15 +51,16 @@ def draw_network(network: GraphNetwork, title: str = "") -> Any:
         low, high = _draw_arrows(axes, weights, places, at)
     for name, (x, y) in at.items():
         kind = "input" if name in network.inputs else "output" if name in network.outputs else "hidden"
-        radius = max(0.05, RADIUS * row) if crowded else RADIUS
+        room = pitch[places[name][0]]
+        radius = max(0.03, RADIUS * room)
         axes.add_patch(Circle((x, y), radius, facecolor=FILL[kind], edgecolor="#4a5568", linewidth=1.0, zorder=2))
-        if kind != "input" and not crowded:
+        if kind != "input" and room == 1.0:
             label = SHORT.get(network.activation_of(name), network.activation_of(name))
             label = ("\u00d7 " if network.aggregation_of(name) == "product" else "") + label
             axes.text(x, y, label, ha="center", va="center", fontsize=7, zorder=3)
         if kind == "hidden" and not crowded:
             axes.text(x, y - radius - 0.06, name, ha="center", va="top", fontsize=6, color="#4a5568", zorder=3)
-        elif kind != "hidden" and (row > 0.4 or name in (network.inputs[0], network.inputs[-1])):
+        elif kind != "hidden" and (room > 0.3 or name in (network.inputs[0], network.inputs[-1])):
             side = -1 if kind == "input" else 1
             axes.text(x + side * (radius + 0.1), y, name, ha="right" if side < 0 else "left", va="center", fontsize=8, zorder=3)
     xs, ys = [x for x, _ in at.values()], [y for _, y in at.values()]
@@ -140,6 +145,14 @@ def save_picture(network: GraphNetwork, path: str | Path, title: str = "") -> No
         draw_network(network, title).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     else:
         raise ValueError(f"a picture is a .svg, .png or .dot file, not {path.name!r}")
+
+
+def save_pictures_beside(network: GraphNetwork, path: str | Path) -> None:
+    """``path``.dot, and where matplotlib is installed ``path``.svg."""
+    path = Path(path)
+    save_picture(network, path.with_name(path.name + ".dot"))
+    if importlib.util.find_spec("matplotlib") is not None:
+        save_picture(network, path.with_name(path.name + ".svg"))
 
 
 def as_image(figure: Any) -> np.ndarray:

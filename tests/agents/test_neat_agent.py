@@ -11,6 +11,7 @@ from agents.neat import NEATConfig
 from agents.neat.agent import NEAT, NEATAgentConfig
 from agents.neat.episodes import play
 from agents.neat.evolution import Evolution
+from agents.neat.pictures import ancestors
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
@@ -210,9 +211,28 @@ def test_an_untrained_agent_acts():
 def test_pictures():
     agent = agent_on("CartPole-v1")
     agent.step()
-    pictures = agent.pictures()
-    assert set(pictures) == {"neat/champion", "neat/species_sizes", "neat/course"}
-    assert all(image.dtype == np.uint8 and image.ndim == 3 for image in pictures.values())
+    for _ in range(2):  # after one generation, and after two
+        pictures = agent.pictures()
+        assert set(pictures) == {"neat/champion", "neat/species_sizes", "neat/course", "neat/genealogy"}
+        for name, image in pictures.items():
+            assert image.dtype == np.uint8
+            assert image.ndim == 3
+            assert len(np.unique(image[40:-40, 60:-10].reshape(-1, 3), axis=0)) > 1, name  # not empty inside its frame
+        agent.step()
+
+
+def test_the_genealogy_is_the_champions():
+    agent = agent_on("CartPole-v1")
+    for _ in range(4):
+        generation, best = agent.evolution.generation, agent.champion_place
+        before = agent.champion
+        agent.step()
+        assert (agent.champion_place == best) == (agent.champion is before and before is not None)
+        if agent.champion is not before:
+            assert agent.champion_place[0] == generation
+    lineage = ancestors(agent.evolution, agent.champion_place)
+    assert len(lineage) == agent.champion_place[0] + 1
+    assert lineage[-1] == {agent.champion_place[1]}
 
 
 def test_cartpole_is_solved():

@@ -1,6 +1,7 @@
 """GraphNetworks on disk and as pictures."""
 
 import json
+import math
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 
 import rl_lab as rl
 from rl_lab.engine.errors import GraphError
+from rl_lab.nn.graph import GraphNetwork
 from rl_lab.nn.graph_files import load_graph, save_graph
-from rl_lab.nn.graph_picture import NEGATIVE, POSITIVE, _places, as_image, draw_network, save_picture, to_dot
+from rl_lab.nn.graph_picture import NEGATIVE, POSITIVE, UNKNOWN, _places, as_image, draw_network, save_picture, to_dot
 from tests.engine.test_graph import random_graph, xor_like
 
 
@@ -112,3 +114,39 @@ def test_dot_names_everything():
     assert r'"a \"quoted\" one"' in text
     assert "product" in text
     assert text.count("->") == 4
+
+
+def test_edges_stay_inside_the_picture():
+    """Long edges bend above and below the nodes: ink touches no border."""
+    net = GraphNetwork(4, 2)
+    for name in ("p", "q", "r"):
+        net.add_node(name)
+    net.add_edge("input0", "p", 1.0)
+    for source, target in (("p", "q"), ("q", "r"), ("r", "output0")):
+        net.add_edge(source, target, 1.0)
+    for source in ("input0", "input1", "input2", "input3"):
+        net.add_edge(source, "output0", 3.0)
+        net.add_edge(source, "output1", -3.0)
+    image = as_image(draw_network(net))
+    border = np.concatenate([image[:3].reshape(-1, 3), image[-3:].reshape(-1, 3)])
+    assert (border == 255).all()
+
+
+def test_a_crowd_is_drawn_in_a_picture_of_ordinary_size():
+    net = GraphNetwork(300, 3)
+    for i in range(300):
+        for k in range(3):
+            net.add_edge(f"input{i}", f"output{k}", (i - 150) / 100)
+    image = as_image(draw_network(net))
+    assert max(image.shape) < 1500
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 100
+
+
+def test_a_weight_that_is_no_number_is_drawn(tmp_path):
+    net = GraphNetwork(1, 2)
+    net.add_edge("input0", "output0", math.nan)
+    net.add_edge("input0", "output1", 1.0)
+    for suffix in ("png", "svg", "dot"):
+        save_picture(net, tmp_path / f"net.{suffix}")
+    assert UNKNOWN in to_dot(net)
+    assert "penwidth=3.50" in to_dot(net)
