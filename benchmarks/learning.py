@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rl_lab.experiment.analysis import interquartile_mean
+
 BARS = {
     ("dqn", "CartPole-v1"): 475,
     ("ppo", "CartPole-v1"): 475,
@@ -48,9 +50,10 @@ def run(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> dict:
 def one(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> None:
     """Train with the shipped preset and print the facts as JSON."""
     from rl_lab.experiment.driver import make_plan, train
+    from rl_lab.experiment.progress import NoProgress
 
     given = dict(word.split("=", 1) for word in extra)
-    result = train(make_plan({"agent": agent, "env": env, "seed": seed, "run_dir": folder, **given}), progress=_Silent())
+    result = train(make_plan({"agent": agent, "env": env, "seed": seed, "run_dir": folder, **given}), progress=NoProgress())
     assert result.evaluation is not None
     facts = {"agent": agent, "env": env, "seed": seed, "steps": result.timesteps, "seconds": result.seconds}
     print(json.dumps({**facts, **result.evaluation.as_dict(), "first": first_step(result.run.path, BARS.get((agent, env)))}))
@@ -63,12 +66,6 @@ def first_step(path: Path, bar: float | None) -> int | None:
     events = read_events(path)
     reached = events[(events.tag == "eval/return_mean") & (events.value >= (np.inf if bar is None else bar))]
     return int(reached.step.min()) if len(reached) else None
-
-
-def interquartile_mean(values: list[float]) -> float:
-    """The mean without the lowest and the highest quarter."""
-    ordered, cut = np.sort(values), len(values) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
 
 
 def main() -> None:
@@ -105,14 +102,6 @@ def main() -> None:
                 f"| {np.median(firsts):,.0f} | {seconds:.1f} |  {' '.join(f'{r:.0f}' for r in returns)}",
                 flush=True,
             )
-
-
-class _Silent:
-    def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None: ...
-
-    def say(self, line: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 if __name__ == "__main__":

@@ -12,19 +12,10 @@ import numpy as np
 from agents.neat import Evolution, NEATConfig
 from rl_lab.experiment.driver import make_plan, train
 from rl_lab.experiment.environments import make_environments
+from rl_lab.experiment.progress import NoProgress
 from rl_lab.population import Actions, PopulationCollector
 
 GENERATIONS = 5
-
-
-class Silent:
-    """No progress on the terminal."""
-
-    def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None: ...
-
-    def say(self, line: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def learned(seeds: int) -> None:
@@ -33,7 +24,7 @@ def learned(seeds: int) -> None:
     for seed in range(1, seeds + 1):
         with tempfile.TemporaryDirectory() as folder:
             plan = make_plan({"agent": "neat", "env": "CartPole-v1", "seed": str(seed), "run_dir": folder})
-            result = train(plan, progress=Silent())
+            result = train(plan, progress=NoProgress())
         assert result.evaluation is not None
         rows.append((result.evaluation.return_mean, result.timesteps, result.seconds))
     returns, steps, seconds = np.array(rows).T

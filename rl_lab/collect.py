@@ -146,7 +146,7 @@ class Collector:
     def restart(self, seed: int | None = None) -> None:
         """Begin new episodes everywhere; those that were running are not counted. A seed begins the environments' streams anew."""
         observations, info = self._guarded(self.envs.reset, seed=seed)
-        self.action_mask = _mask_of(info)
+        self.action_mask = mask_of(info)
         self._resetting = np.zeros(self.num_envs, bool)
         if self._native is not None:  # what the loop writes is what the policy sees
             self.observations, self.elapsed, self._returns = self.envs.observations, self.envs.elapsed, self.envs.returns
@@ -242,7 +242,7 @@ class Collector:
                 f"environment {index} of {name_of(self.envs)} (seed {self.seed + index}) returned {what} "
                 f"at step {int(self.elapsed[index]) + 1} of its episode, {self.timesteps} steps into the run"
             )
-        mask = _mask_of(info)
+        mask = mask_of(info)
         next_mask: Any = mask
         if ended.any() and self.mode == AutoresetMode.SAME_STEP:
             following = following.copy()
@@ -392,9 +392,16 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray) -> tuple[int, str]
     return None
 
 
-def _mask_of(info: dict[str, Any]) -> np.ndarray | None:
+def mask_of(info: dict[str, Any], before: np.ndarray | None = None) -> np.ndarray | None:
+    """The allowed actions (num_envs, actions) that environments tell of, None if they do not.
+
+    With ``before``, the masks until then, those of environments that tell nothing now (which a partial reset left out) stay.
+    """
     mask = info.get("action_mask")
-    return None if mask is None else np.array(mask, bool)
+    if mask is None:
+        return before
+    mask = np.array(mask, bool)
+    return mask if before is None else np.where(np.asarray(info["_action_mask"])[:, None], mask, before)
 
 
 def _final_masks(info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, np.ndarray]]:

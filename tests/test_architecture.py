@@ -22,6 +22,7 @@ FLOORS = {
     "rl_lab.data": 2,
     "envs": 2,
     "rl_lab.collect": 3,
+    "rl_lab.policies": 3,
     "rl_lab.population": 3,
     "rl_lab.experiment": 3,
     "agents": 4,
@@ -99,6 +100,15 @@ def violations(module: str, imported: set[str]) -> list[str]:
 @pytest.mark.parametrize("path", sources(), ids=module_name)
 def test_imports_point_down(path):
     assert not violations(module_name(path), imports_of(path))
+
+
+def test_every_module_has_a_floor():
+    """Not that of ``rl_lab`` itself, which is no room."""
+    for path in sources():
+        module = module_name(path)
+        assert module == "rl_lab" or any(
+            module == room or module.startswith(room + ".") for room in FLOORS if room != "rl_lab"
+        ), module
 
 
 def test_the_engine_is_read_from_top_to_bottom():

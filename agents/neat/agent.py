@@ -98,23 +98,19 @@ class NEAT:
         self._champion_seeds = self._seeds.integers(SEED_RANGE, size=config.champion_episodes)
         if config.lamarck and config.baldwin:
             raise Fault("--lamarck and --baldwin exclude each other: what is learnt is inherited or it is not")
-        self.gradient = PolicyGradient(
-            envs,
-            self.actions,
-            Learning(
-                updates=config.lamarck or config.baldwin,
-                rollouts=config.gradient_rollouts,
-                steps=config.gradient_steps,
-                learning_rate=config.gradient_learning_rate,
-                critic_learning_rate=config.critic_learning_rate,
-                gamma=config.gradient_gamma,
-                gae_lambda=config.gradient_lambda,
-                target_kl=config.gradient_kl,
-                greedy=config.gradient_greedy,
-                noise=config.gradient_noise,
-            ),
-            gradient_seed,
+        learning = Learning(
+            updates=config.lamarck or config.baldwin,
+            rollouts=config.gradient_rollouts,
+            steps=config.gradient_steps,
+            learning_rate=config.gradient_learning_rate,
+            critic_learning_rate=config.critic_learning_rate,
+            gamma=config.gradient_gamma,
+            gae_lambda=config.gradient_lambda,
+            target_kl=config.gradient_kl,
+            greedy=config.gradient_greedy,
+            noise=config.gradient_noise,
         )
+        self.gradient = PolicyGradient(envs, self.actions, learning, gradient_seed) if learning.updates else None
         self.archive = NoveltyArchive(threshold=config.novelty_threshold)
         self.champion: Genome | None = None
         """The genome with the best mean return over the champion's episodes, which is its ``fitness``."""
@@ -146,7 +142,7 @@ class NEAT:
         played = self._play(networks, np.arange(c.population), seeds)
         returns = played.returns.reshape(c.population, c.episodes).mean(1)
         improved = 0.0
-        if self.gradient.learning.updates:
+        if self.gradient is not None:
             improved = self._train(returns, seeds)
             networks = self.evolution.networks()
         self._challenge(networks, int(returns.argmax()))
@@ -171,7 +167,7 @@ class NEAT:
             "neat/threshold": float(self.evolution.threshold),
             "neat/hidden": seen.hidden,
             "neat/connections": seen.connections,
-            **({"neat/trained": improved} if self.gradient.learning.updates else {}),
+            **({"neat/trained": improved} if self.gradient is not None else {}),
         }
 
     def _episode_seeds(self) -> np.ndarray:
@@ -185,6 +181,7 @@ class NEAT:
     def _train(self, returns: np.ndarray, seeds: np.ndarray) -> float:
         """Train the best genomes; what does not lower a genome's return counts, the rest is forgotten. The share that counts."""
         c, genomes = self.config, self.evolution.genomes
+        assert self.gradient is not None
         chosen = np.argsort(-returns, kind="stable")[: c.trained or c.population]
         counts = 0
         for i in map(int, chosen):
@@ -287,7 +284,7 @@ class NEAT:
             "champion": champion,
             "archive": self.archive.state_dict(),
             "seeds": generator_state(self._seeds),
-            "gradient": self.gradient.state_dict(),
+            "gradient": None if self.gradient is None else self.gradient.state_dict(),
             "fixed_seeds": self._fixed_seeds,
             "champion_seeds": self._champion_seeds,
             "timesteps": self.timesteps,
@@ -302,6 +299,7 @@ class NEAT:
             self.champion_place = tuple(state["champion"]["place"])
         self.archive.load_state_dict(state["archive"])
         set_generator_state(self._seeds, state["seeds"])
-        self.gradient.load_state_dict(state["gradient"])
+        if self.gradient is not None and state["gradient"] is not None:
+            self.gradient.load_state_dict(state["gradient"])
         self._fixed_seeds, self._champion_seeds = np.array(state["fixed_seeds"]), np.array(state["champion_seeds"])
         self.timesteps = int(state["timesteps"])

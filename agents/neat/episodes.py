@@ -7,7 +7,7 @@ from gymnasium.vector import VectorEnv
 
 from agents.neat import phenotypes
 from agents.neat.networks import Networks
-from rl_lab.collect import name_of, not_finite
+from rl_lab.collect import mask_of, name_of, not_finite
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.population import Actions, Played
 
@@ -36,6 +36,7 @@ def play(
     free, following = np.ones(slots, bool), 0
     reset: Any = envs.reset  # Gymnasium's annotation leaves out the list of seeds that its vector environments take
     observations: Any = None
+    allowed: np.ndarray | None = None
     while True:
         if free.any():
             begins = np.flatnonzero(free)[: total - following]
@@ -48,17 +49,20 @@ def play(
             states[begins] = 0.0
             if observations is None:
                 given: list[Any] = [int(seeds[min(k, total - 1)]) for k in range(slots)]
-                observations, _ = reset(seed=given)
+                observations, info = reset(seed=given)
+                allowed = mask_of(info)
             elif len(begins):
                 given = [None] * slots
                 for k in begins:
                     given[k] = int(seeds[episode[k]])
                 mask = np.zeros(slots, bool)
                 mask[begins] = True
-                observations, _ = reset(seed=given, options={"reset_mask": mask})
+                observations, info = reset(seed=given, options={"reset_mask": mask})
+                allowed = mask_of(info, allowed)
         x = np.ascontiguousarray(observations, np.float32).reshape(slots, inputs)
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
-        observations, rewards, terminated, truncated, info = envs.step(actions(outputs))
+        observations, rewards, terminated, truncated, info = envs.step(actions(outputs, allowed))
+        allowed = mask_of(info, allowed)
         playing = episode >= 0
         strange = not_finite(np.asarray(observations)[playing], rewards[playing])
         if strange is not None:

@@ -21,6 +21,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
+from rl_lab.collect import mask_of
 from rl_lab.data import RunningMoments, generalized_advantages, normalized
 from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.nn import GraphNetwork
@@ -121,6 +122,8 @@ class Place(NamedTuple):
     observations: np.ndarray
     before: np.ndarray
     state: rl.Tensor
+    allowed: np.ndarray | None
+    """The mask of actions (environments, actions), where there is one."""
 
 
 class Rollout(NamedTuple):
@@ -138,6 +141,7 @@ class Rollout(NamedTuple):
     seen: rl.Tensor
     next_seen: rl.Tensor
     state: rl.Tensor
+    allowed: rl.Tensor | None = None
 
 
 class Critic:
@@ -201,7 +205,7 @@ class PolicyGradient:
         if self.head is not None:
             # greedy steps show how large the logits are where the network gets
             rollout, place = self._act(policy, math.inf, place)
-            sharpness = self.sharpness(factor * self.outputs(policy, rollout).detach())
+            sharpness = self.sharpness(factor * self.outputs(policy, rollout).detach(), rollout.allowed)
             rollouts += 1
         if factor == 1.0:
             scale_outputs(policy, sharpness)
@@ -223,15 +227,16 @@ class PolicyGradient:
         """New episodes in all environments."""
         n = self.envs.num_envs
         reset: Any = self.envs.reset
-        observations, _ = reset(seed=self.random.integers(2**31, size=n).tolist())
+        observations, info = reset(seed=self.random.integers(2**31, size=n).tolist())
         x = np.array(observations, np.float32).reshape(n, -1)
-        return Place(x, np.zeros_like(x), rl.zeros(n, len(policy.nodes)))
+        return Place(x, np.zeros_like(x), rl.zeros(n, len(policy.nodes)), mask_of(info))
 
     @rl.no_grad()
     def _act(self, policy: GraphNetwork, factor: float, place: Place) -> tuple[Rollout, Place]:
         """A rollout of drawn actions, or with an infinite ``factor`` of the best discrete ones."""
-        x, before, state = place
+        x, before, state, allowed = place
         n, steps = len(x), []
+        masks: list[Any] = []
         for _ in range(self.learning.steps):
             if policy.recurrent:
                 out, state = policy(rl.tensor(x), state)
@@ -244,9 +249,11 @@ class PolicyGradient:
             else:
                 # the largest of logits with Gumbel noise is a draw from their softmax
                 noise = self.random.gumbel(size=outputs.shape) / factor
-                taken = self.actions(outputs + noise.astype(np.float32))
+                taken = self.actions(outputs + noise.astype(np.float32), allowed)
                 chosen = taken - self.actions.space.start
+            masks.append(allowed)
             observations, rewards, terminated, truncated, infos = self.envs.step(taken)
+            allowed = mask_of(infos, allowed)
             y = np.array(observations, np.float32).reshape(n, -1)
             ended = terminated | truncated
             following = y.copy()
@@ -258,15 +265,17 @@ class PolicyGradient:
             if policy.recurrent:
                 state = state * rl.tensor(~ended).float().unsqueeze(1)
         stacked: list[Any] = [rl.tensor(np.stack(parts)) for parts in zip(*steps, strict=True)]
-        return Rollout._make([*stacked, place.state]), Place(x, before, state)
+        masked = None if allowed is None else rl.tensor(np.stack(masks))
+        return Rollout._make([*stacked, place.state, masked]), Place(x, before, state, allowed)
 
-    def sharpness(self, logits: rl.Tensor) -> float:
+    def sharpness(self, logits: rl.Tensor, allowed: rl.Tensor | None = None) -> float:
         """What to multiply logits by so that their best choices have the wished mean probability, by bisection."""
         assert self.head is not None
+        mask = None if allowed is None else allowed.flatten(0, 1)
         low, high = -SHARPEST, SHARPEST
         for _ in range(30):
             middle = (low + high) / 2
-            policy = self.head.distribution(logits * math.exp(middle))
+            policy = self.head.distribution(logits * math.exp(middle), mask)
             if float(policy.log_prob(policy.mode).exp().mean()) < self.learning.greedy:
                 low = middle
             else:
@@ -304,7 +313,8 @@ class PolicyGradient:
         """Of what was drawn, up to a constant; (steps * environments,)."""
         outputs, chosen = self.outputs(policy, rollout), rollout.chosen.flatten(0, 1)
         if self.head is not None:
-            return self.head.distribution(factor * outputs).log_prob(chosen)
+            mask = None if rollout.allowed is None else rollout.allowed.flatten(0, 1)
+            return self.head.distribution(factor * outputs, mask).log_prob(chosen)
         return -0.5 * (((chosen - outputs) / self.learning.noise) ** 2).sum(1)
 
     # --- state -------------------------------------------------------------------------------------------------------

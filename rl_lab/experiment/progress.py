@@ -11,6 +11,16 @@ class Progress(Protocol):
     def close(self) -> None: ...
 
 
+class NoProgress:
+    """Nothing, for programs that train many agents."""
+
+    def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class PlainProgress:
     """A line when a tenth of the work is done, and at least every ``interval`` seconds."""
 

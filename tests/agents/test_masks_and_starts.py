@@ -10,8 +10,10 @@ from gymnasium.spaces import Box, Discrete
 
 import rl_lab as rl
 from agents.dqn import DQN, DQNConfig
+from agents.neat.agent import NEAT, NEATAgentConfig
 from agents.sac import SAC, SACConfig
 from rl_lab import evaluate, train
+from rl_lab.collect import mask_of
 from rl_lab.experiment.environments import make_environments
 from tests.agents.test_contract import AGENTS, SMALL
 
@@ -128,3 +130,21 @@ def test_a_run_that_began_with_an_evolved_network_stands_alone(workplace, capsys
     moved = run.rename("moved")
     assert evaluate.main([str(moved), "--episodes", "2"]) == 0
     assert "over 2 episodes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("settings", [{}, {"recurrent": True}, {"lamarck": 3}, {"lamarck": 3, "recurrent": True}], ids=str)
+def test_evolution_keeps_to_the_allowed_actions(settings):
+    """In episodes, in training by gradients and when it acts; the masks of environments that begin anew, too."""
+    config = NEATAgentConfig(population=10, champion_episodes=2, gradient_rollouts=2, gradient_steps=8, **settings)
+    agent = NEAT(config, make_environments("test/Strict-v0", 3), 1)
+    for _ in range(3):
+        metrics = agent.step()
+    assert metrics["charts/episodic_return"] == 7.0
+
+
+def test_masks_of_a_partial_reset():
+    before = np.array([[True, False], [True, False], [False, True]])
+    info = {"action_mask": np.array([[0, 0], [0, 1], [0, 0]], object), "_action_mask": np.array([False, True, False])}
+    assert mask_of(info, before).tolist() == [[True, False], [False, True], [False, True]]
+    assert mask_of({}, before) is before
+    assert mask_of({}) is None
