@@ -8,7 +8,9 @@ from rl_lab.experiment.config import setting
 
 
 def _known_activations(names: tuple[str, ...]) -> None:
-    for name in (names,) if isinstance(names, str) else names:
+    if isinstance(names, str):
+        raise ValueError(f"a tuple of names, not the word {names!r}")
+    for name in names:
         if name not in ACTIVATIONS:
             raise ValueError(f"unknown activation {name!r}: choose among {', '.join(ACTIVATIONS)}")
 

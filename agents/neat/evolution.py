@@ -48,6 +48,8 @@ class Evolution:
             raise ValueError(f"networks need inputs and outputs, got {inputs} and {outputs}")
         self.config = config or NEATConfig()
         check_config(self.config)
+        if self.config.mutate_activation and not self.config.activation_options:
+            raise ValueError("mutate_activation has nothing to choose among: activation_options is empty")
         self.rates = rates_of(self.config)
         size = self.config.population
         self._activations = np.array([ACTIVATIONS.index(name) for name in self.config.activation_options], np.int64)

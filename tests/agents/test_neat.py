@@ -467,6 +467,10 @@ def test_what_cannot_be_is_refused():
         neat.Evolution(2, 1, neat.NEATConfig(add_node=2.0))
     with pytest.raises(Fault):
         neat.Evolution(2, 1, neat.NEATConfig(activation_options=("no such",)))
+    with pytest.raises(Fault, match="a tuple of names"):
+        neat.Evolution(2, 1, neat.NEATConfig(activation_options="tanh"))
+    with pytest.raises(ValueError, match="nothing to choose among"):
+        neat.Evolution(2, 1, neat.NEATConfig(mutate_activation=0.1))
     with pytest.raises(ValueError, match="inputs and outputs"):
         neat.Evolution(0, 1)
     with pytest.raises(ValueError, match="2 inputs"):
