@@ -180,8 +180,8 @@ class A2C:
         """Collect ``num_steps`` steps of each environment and learn from them."""
         c = self.config
         rollout = self.collector.tensors(self.collector.collect(c.num_steps), self.reward_scale)
-        self.timesteps += c.num_steps * self.num_envs
         progress = min(1.0, self.timesteps / c.total_timesteps)
+        self.timesteps += c.num_steps * self.num_envs
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         results = self._update(rollout)
         if self.moments is not None:
@@ -209,5 +209,7 @@ class A2C:
         for name in ("moments", "reward_scale"):
             if getattr(self, name) is not None:
                 getattr(self, name).load_state_dict(state[name])
+        if self.reward_scale is not None and not self.collector.continues:
+            self.reward_scale.begin_episodes()
         self.action_stream.set_state(state["action_stream"])
         self.timesteps = int(state["timesteps"])

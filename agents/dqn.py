@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
-from rl_lab.collect import Collector, Moment
+from rl_lab.collect import Collector, Moment, rounds_due, steps_between_updates
 from rl_lab.data import Batch, PrioritizedReplayBuffer, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
@@ -73,6 +73,7 @@ class DQN:
 
     def __init__(self, config: DQNConfig, envs: VectorEnv, seed: int):
         self.config, self.num_envs = config, envs.num_envs
+        self.steps = steps_between_updates(config.train_frequency, self.num_envs, config.buffer_size)
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
         self.shape, self.space = single_spaces(self, envs)
         self.q_network = self.make_q_network(network_stream)
@@ -193,18 +194,18 @@ class DQN:
 
     def step(self) -> dict[str, float]:
         """Collect ``train_frequency`` environment steps, then learn."""
-        steps = max(1, self.config.train_frequency // self.num_envs)
         self.epsilon_now.fill_(self.epsilon)
-        self.replay.add(self.collector.collect(steps).transitions())
-        self.timesteps += steps * self.num_envs
-        self.target_age += steps * self.num_envs
+        self.replay.add(self.collector.collect(self.steps).transitions())
+        before, self.timesteps = self.timesteps, self.timesteps + self.steps * self.num_envs
+        rounds = rounds_due(before, self.timesteps, self.config.train_frequency)
+        self.target_age += self.steps * self.num_envs
         metrics = self.collector.episodes()
-        if self.timesteps >= self.config.learning_starts and len(self.replay):
-            metrics |= self.learn()
+        if rounds and self.timesteps >= self.config.learning_starts and len(self.replay):
+            metrics |= self.learn(rounds)
         return metrics
 
-    def learn(self) -> dict[str, float]:
-        """A round of updates."""
+    def learn(self, rounds: int) -> dict[str, float]:
+        """Rounds of updates."""
         c = self.config
         if c.tau == 1 and self.target_age >= c.target_update_interval:
             rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.q_network.parameters()), 1.0)
@@ -213,7 +214,7 @@ class DQN:
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         if c.prioritized:
             self.replay.correction.fill_(c.importance_exponent + progress * (1.0 - c.importance_exponent))
-        loss, q_mean = call_times(self._update, c.gradient_steps)
+        loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
         return {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
 
     # --- state -------------------------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ class PPO:
         policy = self.head.distribution(self.actor(batch.observations), batch.action_masks)
         log_ratio = policy.log_prob(batch.actions) - batch.log_probs
         advantages = batch.advantages
-        if c.normalize_advantages and c.batch_size > 1:
+        if c.normalize_advantages:
             advantages = normalized(advantages, batch.weights)
         policy_loss = -mean(clipped_surrogate(log_ratio, advantages, self.clip_now))
 
@@ -285,6 +285,8 @@ class PPO:
         for name in ("moments", "reward_scale"):
             if getattr(self, name) is not None:
                 getattr(self, name).load_state_dict(state[name])
+        if self.reward_scale is not None and not self.collector.continues:
+            self.reward_scale.begin_episodes()
         for stream, words in zip((self.action_stream, self.shuffle_stream), state["streams"], strict=True):
             stream.set_state(words)
         self.timesteps = int(state["timesteps"])

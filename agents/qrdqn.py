@@ -11,7 +11,7 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.collect import Collector, Moment
+from rl_lab.collect import Collector, Moment, rounds_due, steps_between_updates
 from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
@@ -69,6 +69,7 @@ class QRDQN:
 
     def __init__(self, config: QRDQNConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
+        self.steps = steps_between_updates(c.train_frequency, self.num_envs, c.buffer_size)
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
         shape, self.space = single_spaces(self, envs)
         self.actions = int(self.space.n)
@@ -155,20 +156,20 @@ class QRDQN:
     def step(self) -> dict[str, float]:
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
-        steps = max(1, c.train_frequency // self.num_envs)
         self.epsilon_now.fill_(self.epsilon)
-        self.replay.add(self.collector.collect(steps).transitions())
-        self.timesteps += steps * self.num_envs
-        self.target_age += steps * self.num_envs
+        self.replay.add(self.collector.collect(self.steps).transitions())
+        before, self.timesteps = self.timesteps, self.timesteps + self.steps * self.num_envs
+        rounds = rounds_due(before, self.timesteps, c.train_frequency)
+        self.target_age += self.steps * self.num_envs
         metrics = self.collector.episodes()
-        if self.timesteps < c.learning_starts:
+        if not rounds or self.timesteps < c.learning_starts:
             return metrics
         if c.tau == 1 and self.target_age >= c.target_update_interval:
             rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.network.parameters()), 1.0)
             self.target_age = 0
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
-        loss, q_mean = call_times(self._update, c.gradient_steps)
+        loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
         return metrics | {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
 
     # --- state -------------------------------------------------------------------------------------------------------

@@ -219,7 +219,7 @@ class RecurrentPPO:
             self.batch = {name: rollout[name].clone() for name in kept if name in rollout}
             self.batch |= {name: rollout["rewards"].clone() for name in ("advantages", "returns", "goes_on")}
             self.batch["first_memory"] = first_memory.unsqueeze(0).clone()
-        progress = min(1.0, self.timesteps / c.total_timesteps)
+        progress = min(1.0, (self.timesteps - c.num_steps * self.num_envs) / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         self._prepare(rollout)
         self.sums.zero_()
@@ -253,6 +253,8 @@ class RecurrentPPO:
         for name in ("moments", "reward_scale"):
             if getattr(self, name) is not None:
                 getattr(self, name).load_state_dict(state[name])
+        if self.reward_scale is not None and not self.collector.continues:
+            self.reward_scale.begin_episodes()
         self.memory.copy_(rl.as_tensor(state["memory"]))
         for stream, words in zip((self.action_stream, self.shuffle_stream), state["streams"], strict=True):
             stream.set_state(words)

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.collect import Collector, Moment
+from rl_lab.collect import Collector, Moment, longest_episode
 from rl_lab.data import RunningMoments, discounted_returns
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network, sizes_beside
@@ -147,10 +147,11 @@ class REINFORCE:
     def step(self) -> dict[str, float]:
         """Run one episode in every environment, and learn from them."""
         c = self.config
+        progress = min(1.0, self.timesteps / c.total_timesteps)
         self.collector.restart()
         parts: dict[str, list[np.ndarray]] = {}
-        going = np.ones(self.num_envs, bool)
-        while going.any():
+        going, limit = np.ones(self.num_envs, bool), longest_episode(self.collector.envs)
+        while going.any() and (limit is None or len(parts.get("counts", ())) * CHUNK < limit):
             made = self.collector.collect(CHUNK)
             self.timesteps += CHUNK * self.num_envs
             counts = np.zeros(made.rewards.shape, np.float32)
@@ -163,7 +164,6 @@ class REINFORCE:
             if made.action_masks is not None:
                 parts.setdefault("action_masks", []).append(made.action_masks.copy())
         episodes = {name: np.concatenate(chunks) for name, chunks in parts.items()}
-        progress = min(1.0, self.timesteps / c.total_timesteps)
         for optimizer in (self.optimizer, self.value_optimizer):
             if optimizer is not None:
                 optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))

@@ -13,7 +13,7 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
-from rl_lab.collect import Collector, Moment
+from rl_lab.collect import Collector, Moment, rounds_due, steps_between_updates
 from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
@@ -74,6 +74,7 @@ class SAC:
 
     def __init__(self, config: SACConfig, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
+        self.steps = steps_between_updates(c.train_frequency, self.num_envs, c.buffer_size)
         network_stream, self.action_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
         self.shape, self.space = single_spaces(self, envs)
         self.discrete = isinstance(self.space, Discrete)
@@ -242,20 +243,20 @@ class SAC:
     def step(self) -> dict[str, float]:
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
-        steps = max(1, c.train_frequency // self.num_envs)
         self.random_now.fill_(self.timesteps < c.learning_starts)
-        made = self.collector.collect(steps).transitions()
+        made = self.collector.collect(self.steps).transitions()
         if not self.discrete:
             made = made._replace(actions=np.clip(made.actions, self.space.low.ravel(), self.space.high.ravel()))
         self.replay.add(made)
-        self.timesteps += steps * self.num_envs
+        before, self.timesteps = self.timesteps, self.timesteps + self.steps * self.num_envs
+        rounds = rounds_due(before, self.timesteps, c.train_frequency)
         metrics = self.collector.episodes()
-        if self.timesteps > c.learning_starts:
+        if rounds and self.timesteps > c.learning_starts:
             progress = min(1.0, self.timesteps / c.total_timesteps)
             for optimizer in self.optimizers:
                 optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
             self.target_entropy.fill_(self.target_entropy_at(progress))
-            results = call_times(self._update, c.gradient_steps)
+            results = call_times(self._update, rounds * c.gradient_steps)
             names = ("critic_loss", "actor_loss", "q_values", "entropy", "temperature")
             metrics |= {f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)}
         return metrics

@@ -11,7 +11,7 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
-from rl_lab.collect import Collector, Moment
+from rl_lab.collect import Collector, Moment, rounds_due, steps_between_updates
 from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, make_network
@@ -58,6 +58,7 @@ class TD3:
 
     def __init__(self, config: TD3Config, envs: VectorEnv, seed: int):
         c, self.config, self.num_envs = config, config, envs.num_envs
+        self.steps = steps_between_updates(c.train_frequency, self.num_envs, c.buffer_size)
         network_stream, self.noise_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
         self.shape, self.space = single_spaces(self, envs)
         self.size = math.prod(self.space.shape)
@@ -163,19 +164,19 @@ class TD3:
     def step(self) -> dict[str, float]:
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
-        steps = max(1, c.train_frequency // self.num_envs)
         self.random_now.fill_(self.timesteps < c.learning_starts)
-        made = self.collector.collect(steps)
+        made = self.collector.collect(self.steps)
         transitions = made.transitions()
         keep = slice(None) if made.valid.all() else made.valid.ravel()
         self.replay.add(transitions._replace(actions=made.extras["inner"].reshape(-1, self.size)[keep]))
-        self.timesteps += steps * self.num_envs
+        before, self.timesteps = self.timesteps, self.timesteps + self.steps * self.num_envs
+        rounds = rounds_due(before, self.timesteps, c.train_frequency)
         metrics = self.collector.episodes()
-        if self.timesteps > c.learning_starts:
+        if rounds and self.timesteps > c.learning_starts:
             progress = min(1.0, self.timesteps / c.total_timesteps)
             for optimizer in (self.actor_optimizer, self.critic_optimizer):
                 optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
-            for _ in range(c.gradient_steps):
+            for _ in range(rounds * c.gradient_steps):
                 self.updates += 1
                 results = self._update(self.updates % c.policy_delay == 0)
             names = ("critic_loss", "q_values", "actor_loss")

@@ -21,6 +21,8 @@ from rl_lab.engine import machine
 from rl_lab.engine.compile import Compiled
 from rl_lab.engine.errors import EnvironmentFault
 
+EPISODE_LIMIT = 10_000
+
 
 class Moment(NamedTuple):
     """What a policy sees of ``n`` environments.
@@ -146,7 +148,8 @@ class Collector:
     def restart(self, seed: int | None = None) -> None:
         """Begin new episodes everywhere; those that were running are not counted. A seed begins the environments' streams anew."""
         observations, info = self._guarded(self.envs.reset, seed=seed)
-        self.action_mask = mask_of(info)
+        self.action_mask = mask_of(info, self.envs)
+        self._check(np.asarray(observations), None, "when it was reset")
         self._resetting = np.zeros(self.num_envs, bool)
         if self._native is not None:  # what the loop writes is what the policy sees
             self.observations, self.elapsed, self._returns = self.envs.observations, self.envs.elapsed, self.envs.returns
@@ -232,26 +235,25 @@ class Collector:
         actions = taken.numpy()
         if self._native is not None and isinstance(self._space, Discrete):
             actions = actions + np.float32(self._space.start)
+        elif isinstance(self._space, Box) and self._space.dtype != np.float32:  # whose bounds need not be float32 numbers
+            actions = np.clip(actions.astype(self._space.dtype), self._space.low, self._space.high)
         observations, rewards, terminated, truncated, info = self._guarded(self.envs.step, actions)
         ended = terminated | truncated
         following: Any = np.array(observations, np.float32)
-        strange = not_finite(following, rewards)
-        if strange is not None:
-            index, what = strange
-            raise EnvironmentFault(
-                f"environment {index} of {name_of(self.envs)} (seed {self.seed + index}) returned {what} "
-                f"at step {int(self.elapsed[index]) + 1} of its episode, {self.timesteps} steps into the run"
-            )
-        mask = mask_of(info)
+        self._check(following, rewards)
+        if self.action_mask is None and "action_mask" in info and choices_of(self._space):
+            raise EnvironmentFault(f"{name_of(self.envs)} gives an action mask when it steps and gave none when it was reset")
+        may_be_over = self.mode == AutoresetMode.NEXT_STEP
+        mask = None if self.action_mask is None else mask_of(info, self.envs, np.ones_like(self.action_mask), may_be_over)
         next_mask: Any = mask
         if ended.any() and self.mode == AutoresetMode.SAME_STEP:
             following = following.copy()
             for i in map(int, np.flatnonzero(ended)):
                 following[i] = info["final_obs"][i]
-            if mask is not None:
-                next_mask = mask.copy()
-                for i, final in _final_masks(info, ended):
-                    next_mask[i] = final
+            self._check(following, rewards)
+            if mask is not None:  # in environments that go on the final one is the one that follows
+                final = info.get("final_info", {})
+                next_mask = mask_of(final if isinstance(final, dict) else {}, self.envs, mask, over=True)
         storage.rewards[t], storage.terminated[t], storage.truncated[t] = rewards, terminated, truncated
         storage.next_observations[t] = following
         if storage.next_masks is not None:
@@ -270,6 +272,16 @@ class Collector:
             self._resetting = ended
         self.observations = np.array(observations, np.float32)
         self.action_mask = mask
+
+    def _check(self, observations: np.ndarray, rewards: np.ndarray | None, when: str = "") -> None:
+        """EnvironmentFault for a number that is not finite."""
+        strange = not_finite(observations, np.zeros(self.num_envs) if rewards is None else rewards)
+        if strange is not None:
+            index, what = strange
+            when = when or f"at step {int(self.elapsed[index]) + 1} of its episode, {self.timesteps} steps into the run"
+            raise EnvironmentFault(
+                f"environment {index} of {name_of(self.envs)} (seed {self.seed + index}) returned {what} {when}"
+            )
 
     def _guarded(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
         return guarded(self.envs, f"{self.timesteps} steps into the run (seed {self.seed})", call, *arguments, **keywords)
@@ -392,21 +404,52 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray) -> tuple[int, str]
     return None
 
 
-def mask_of(info: dict[str, Any], before: np.ndarray | None = None) -> np.ndarray | None:
-    """The allowed actions (num_envs, actions) that environments tell of, None if they do not.
+def choices_of(space: Any) -> int:
+    """How many actions a mask tells of: all choices of a Discrete or MultiDiscrete space, none of others."""
+    return int(np.sum(space.n if isinstance(space, Discrete) else getattr(space, "nvec", 0)))
 
-    With ``before``, the masks until then, those of environments that tell nothing now (which a partial reset left out) stay.
+
+def mask_of(info: dict[str, Any], envs: Any, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
+    """The allowed actions (num_envs, actions) that vector environments tell of, None if they do not, or not of such actions.
+
+    Of an environment that tells nothing its row of ``before`` stays, or without ``before`` everything is allowed. EnvironmentFault for
+    a mask of another shape, or one that allows nothing, which only an episode that is ``over`` may have.
     """
-    mask = info.get("action_mask")
-    if mask is None:
+    told, actions = info.get("action_mask"), choices_of(envs.single_action_space)
+    if told is None or not actions:
         return before
-    mask = np.array(mask, bool)
-    return mask if before is None else np.where(np.asarray(info["_action_mask"])[:, None], mask, before)
+    mask = np.ones((envs.num_envs, actions), bool) if before is None else before.copy()
+    for i in np.flatnonzero(info.get("_action_mask", np.ones(envs.num_envs, bool))):
+        row = np.asarray(told[i])
+        if row.shape != (actions,):
+            raise EnvironmentFault(f"{name_of(envs)} gave an action mask of shape {row.shape} for {actions} actions")
+        mask[i] = row
+        if not mask[i].any():
+            if not over:
+                raise EnvironmentFault(f"{name_of(envs)} gave an action mask that allows nothing")
+            mask[i] = True  # no action follows, and values of none count
+    return mask
 
 
-def _final_masks(info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """The masks that came with the final observations, by environment."""
-    final = info.get("final_info", {})
-    if not isinstance(final, dict) or "action_mask" not in final:
-        return []
-    return [(int(i), final["action_mask"][i]) for i in np.flatnonzero(ended)]
+def longest_episode(envs: Any) -> int | None:
+    """Steps after which an episode is cut off: ``EPISODE_LIMIT`` where the environment has no time limit of its own, else None."""
+    own = getattr(envs.spec, "max_episode_steps", None) if envs.spec is not None else None
+    return None if own else EPISODE_LIMIT
+
+
+def steps_between_updates(train_frequency: int, num_envs: int, buffer_size: int) -> int:
+    """Steps that all environments take before updates are due, where ``train_frequency`` counts environment steps.
+
+    ValueError if the buffer has no room for them.
+    """
+    steps = max(1, train_frequency // num_envs)
+    if buffer_size < steps * num_envs:
+        raise ValueError(
+            f"buffer_size {buffer_size} has no room for the {steps * num_envs} steps that are taken between updates"
+        )
+    return steps
+
+
+def rounds_due(before: int, now: int, train_frequency: int) -> int:
+    """Rounds of updates between two numbers of environment steps: one for each ``train_frequency`` of them, however many come at once."""
+    return now // train_frequency - before // train_frequency

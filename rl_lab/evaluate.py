@@ -27,6 +27,8 @@ def body(arguments: Sequence[str]) -> int:
     }
     if numbers["episodes"] is not None and numbers["episodes"] < 1:
         raise Fault(f"--episodes must be at least 1, got {numbers['episodes']}")
+    if numbers["seed"] is not None and numbers["seed"] < 0:
+        raise Fault(f"--seed must be at least 0, got {numbers['seed']}")
     agent, plan = restore(Path(given["run"]))
     options = plan.options
     seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]
@@ -41,7 +43,7 @@ def body(arguments: Sequence[str]) -> int:
     else:
         print(
             f"{options.agent} on {options.env}: greedy return {result.return_mean:.1f} (std {result.return_std:.1f}, "
-            f"min {result.return_min:.1f}) over {result.episodes} episodes, trained for {agent.timesteps:,} steps"
+            f"min {result.return_min:.1f}) over {result.episodes} episodes, trained for {agent.timesteps:,} steps{result.remark()}"
         )
         if given["video"]:
             print(f"video: {facts['video']}")

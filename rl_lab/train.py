@@ -24,7 +24,10 @@ def parse(arguments: Sequence[str]) -> Plan:
     if known.resume and {"-h", "--help"}.isdisjoint(rest):
         return _parse_resume(arguments)
     file = _read_settings(Path(known.config), known.agent) if known.config else {}
-    file = {**{k: v for k, v in file.items() if k not in ("hyperparameters", "versions")}, **file.get("hyperparameters", {})}
+    own = file.pop("hyperparameters", {})
+    if not isinstance(own, dict) or any(not isinstance(file.get(key, ""), str) for key in ("agent", "env")):
+        raise Fault(f"{known.config}: agent and env are words, and [hyperparameters] is a table")
+    file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
     agent, env = known.agent or file.get("agent"), known.env or file.get("env")
     asks_help = not {"-h", "--help"}.isdisjoint(rest)
     parser = Parser(prog="python -m rl_lab.train", description="Train an agent in a Gymnasium environment.")
@@ -79,10 +82,6 @@ def body(arguments: Sequence[str]) -> int:
     print(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s): {plan.setup}")
     if plan.resumes is not None:
         print(f"goes on with {plan.resumes}", flush=True)
-        if plan.setup.native is None:
-            print(
-                "its environments cannot be saved in mid-episode: new episodes begin, so this is not what an unbroken run would do"
-            )
     else:
         print(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings", flush=True)
     result = train(plan)
@@ -100,7 +99,7 @@ def body(arguments: Sequence[str]) -> int:
         board = f"pip install tensorboard && {board}"
     print(
         f"greedy return {e.return_mean:.1f} (std {e.return_std:.1f}, min {e.return_min:.1f}) over {e.episodes} episodes "
-        f"after {result.timesteps:,} steps in {result.seconds:.1f} s"
+        f"after {result.timesteps:,} steps in {result.seconds:.1f} s{e.remark()}"
     )
     print(f"curves: {board}   evaluate again: {again}")
     return 0

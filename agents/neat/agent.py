@@ -17,6 +17,7 @@ from agents.neat.gradients import Learning, PolicyGradient, actor_of
 from agents.neat.importing import read_neat_python
 from agents.neat.networks import Networks
 from agents.neat.selection import NoveltyArchive
+from rl_lab.collect import EPISODE_LIMIT, longest_episode
 from rl_lab.engine.kernels.graph import ACTIVATIONS
 from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.experiment.config import setting
@@ -46,7 +47,7 @@ class NEATAgentConfig(NEATConfig):
         choices=SCHEDULES,
     )
     episode_limit: int = setting(
-        10_000, "steps after which an episode is cut off where the environment has no time limit of its own", least=1
+        EPISODE_LIMIT, "steps after which an episode is cut off where the environment has no time limit of its own", least=1
     )
     champion_episodes: int = setting(
         20, "further episodes by which the best of a generation must beat the champion before it", least=1
@@ -211,8 +212,7 @@ class NEAT:
         if self._collector is not None:
             played = self._collector.play(networks.structures, networks.numbers, genomes, seeds)
         else:
-            own_limit = self.envs.spec is not None and self.envs.spec.max_episode_steps
-            limit = None if own_limit else self.config.episode_limit
+            limit = None if longest_episode(self.envs) is None else self.config.episode_limit
             played = play(self.envs, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), limit)
         self.timesteps += int(played.lengths.sum())
         return played

@@ -50,7 +50,7 @@ def play(
             if observations is None:
                 given: list[Any] = [int(seeds[min(k, total - 1)]) for k in range(slots)]
                 observations, info = reset(seed=given)
-                allowed = mask_of(info)
+                allowed = mask_of(info, envs)
             elif len(begins):
                 given = [None] * slots
                 for k in begins:
@@ -58,11 +58,11 @@ def play(
                 mask = np.zeros(slots, bool)
                 mask[begins] = True
                 observations, info = reset(seed=given, options={"reset_mask": mask})
-                allowed = mask_of(info, allowed)
+                allowed = mask_of(info, envs, allowed)
         x = np.ascontiguousarray(observations, np.float32).reshape(slots, inputs)
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         observations, rewards, terminated, truncated, info = envs.step(actions(outputs, allowed))
-        allowed = mask_of(info, allowed)
+        allowed = None if allowed is None else mask_of(info, envs, np.ones_like(allowed))
         playing = episode >= 0
         strange = not_finite(np.asarray(observations)[playing], rewards[playing])
         if strange is not None:

@@ -229,7 +229,7 @@ class PolicyGradient:
         reset: Any = self.envs.reset
         observations, info = reset(seed=self.random.integers(2**31, size=n).tolist())
         x = np.array(observations, np.float32).reshape(n, -1)
-        return Place(x, np.zeros_like(x), rl.zeros(n, len(policy.nodes)), mask_of(info))
+        return Place(x, np.zeros_like(x), rl.zeros(n, len(policy.nodes)), mask_of(info, self.envs))
 
     @rl.no_grad()
     def _act(self, policy: GraphNetwork, factor: float, place: Place) -> tuple[Rollout, Place]:
@@ -253,7 +253,7 @@ class PolicyGradient:
                 chosen = taken - self.actions.space.start
             masks.append(allowed)
             observations, rewards, terminated, truncated, infos = self.envs.step(taken)
-            allowed = mask_of(infos, allowed)
+            allowed = None if allowed is None else mask_of(infos, self.envs, np.ones_like(allowed))
             y = np.array(observations, np.float32).reshape(n, -1)
             ended = terminated | truncated
             following = y.copy()

@@ -62,6 +62,10 @@ class RewardScale:
         self.moments.update(rl.from_numpy(returns.reshape(-1)))
         return self.moments.scale(rl.from_numpy(np.ascontiguousarray(rewards))).numpy()
 
+    def begin_episodes(self) -> None:
+        """The episodes that were running do not go on."""
+        self._running[:] = 0.0
+
     def state_dict(self) -> dict[str, Any]:
         return {"moments": self.moments.state_dict(), "running": self._running.copy()}
 

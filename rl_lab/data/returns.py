@@ -38,7 +38,12 @@ def discounted_returns(rewards: Any, terminated: Any, truncated: Any, gamma: flo
 
 
 def normalized(x: Any, weights: Any = None) -> Any:
-    """Values (n,) shifted and scaled to mean 0 and standard deviation 1, over those with weight 1 where there are weights of 0 or 1."""
+    """Values (n,) shifted and scaled to mean 0 and standard deviation 1, over those with weight 1 where there are weights of 0 or 1.
+
+    A single value stays as it is.
+    """
+    if x.shape[0] == 1:
+        return x
     if weights is None:
         return (x - x.mean()) / (x.std() + 1e-8)
     count = weights.sum()

@@ -131,7 +131,10 @@ class Storage:
         return owner.array[: self.nbytes] if type(owner) is Block else self.export()
 
     def __del__(self, _block=Block, _keep=KEEP_PER_SIZE, _common=_common):
-        owner = self.owner
+        try:
+            owner = self.owner
+        except AttributeError:  # there was no memory for it
+            return
         if type(owner) is _block:
             pool = owner.pool
             if pool is not _common:

@@ -65,7 +65,7 @@ def _import_agent(name: str) -> type:
         sys.path.insert(0, "")  # a module beside the user, as python -m itself would find it
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise Fault(f"agent {name!r} cannot be imported: {error}") from None
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not hasattr(found, "Config"):

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
-from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, Fault
+from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, USAGE, Fault
 
 
 def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
@@ -23,6 +23,11 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
             raise
         print(f"rl_lab: {fault}", file=sys.stderr)
         return NUMERICAL
+    except MemoryError as error:
+        if debug:
+            raise
+        print(f"rl_lab: not enough memory for these settings: {error}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         print("rl_lab: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -67,8 +67,11 @@ def parse_value(name: str, kind: Any, text: Any) -> Any:
         parts = [p for p in text.split(",") if p] if isinstance(text, str) else list(text)
         return tuple([parse_value(name, typing.get_args(kind)[0], part) for part in parts])
     if kind in (int, float):
+        plain = str(text).replace("_", "")
         try:
-            number = float(str(text).replace("_", ""))
+            if kind is int and plain.lstrip("-+").isdecimal():
+                return int(plain)  # which float would round
+            number = float(plain)
             if kind is float:
                 return number
             if number != int(number):
@@ -82,11 +85,14 @@ def parse_value(name: str, kind: Any, text: Any) -> Any:
 def make_config(config_class: type[T], values: dict[str, Any], source: str = "") -> T:
     """An instance with these values, each of the field's kind and within its bounds. Fault names the first that is not."""
     kinds = field_types(config_class)
+    optional = {field.name for field in dataclasses.fields(config_class) if field.default is None}  # type: ignore[arg-type]
     clean = {}
     for key, value in values.items():
         if key not in kinds:
             raise Fault(f"unknown setting {key!r}{source}{nearest(key, kinds)}")
-        clean[key] = parse_value(option_name(key), kinds[key], value)
+        clean[key] = (
+            None if key in optional and str(value).lower() == "none" else parse_value(option_name(key), kinds[key], value)
+        )
     config = config_class(**clean)
     check_config(config)
     return config

@@ -12,7 +12,7 @@ from typing import Any
 
 from envs import world
 from rl_lab.engine import primitive
-from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.errors import EnvironmentFault, ShapeError
 from rl_lab.experiment.agent import check_spaces, find_agent
 from rl_lab.experiment.config import as_plain, make_config, option_name, read_toml, setting
 from rl_lab.experiment.environments import (
@@ -20,6 +20,7 @@ from rl_lab.experiment.environments import (
     VECTORIZATIONS,
     Setup,
     choose_setup,
+    close_environments,
     find_environment,
     full_id,
     make_environments,
@@ -103,6 +104,10 @@ def make_plan(given: dict[str, Any]) -> Plan:
     config = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
     if options.keep_best and not options.eval_frequency:
         raise Fault("--keep-best needs --eval-frequency: without evaluations no state is the best")
+    if options.stop_return is not None and not options.eval_frequency:
+        if given.get("stop_return") is not None:
+            raise Fault("--stop-return needs --eval-frequency: without evaluations there is no return to stop at")
+        options = replace(options, stop_return=None)  # the preset's
     setup = choose_setup(env, options.backend, options.vectorization, options.frame_stack, options.time_aware)
     check_spaces(agent_class, options.agent, env, *spaces_of(setup))
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
@@ -194,10 +199,12 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
         envs = make_environments(plan.setup, options.num_envs)
         try:
             agent = plan.agent_class(plan.config, envs, options.seed)
-        except MemoryError as error:
-            raise Fault(f"not enough memory for these settings: {error}") from None
         except (ValueError, ShapeError) as error:
             raise Fault(str(error)) from error
+        if getattr(plan.config, "learning_starts", 0) >= total:
+            progress.say(
+                f"nothing will be learned: learning starts after {plan.config.learning_starts} steps, of {total} in all"
+            )
         if options.start_from:
             take_over(agent, Path(options.start_from))
         run = Run.create(Path(options.run_dir), run_config(plan)) if plan.resumes is None else Run.open(plan.resumes)
@@ -207,6 +214,7 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             loop.resume()
             if not getattr(getattr(agent, "collector", None), "continues", True):
                 progress.say(f"{options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
+            loop.finished = loop.finished and total <= run.config["hyperparameters"]["total_timesteps"]
             total_now = {**run.config["hyperparameters"], "total_timesteps": total}
             run.record({**run.config, "hyperparameters": total_now, "versions": run_config(plan)["versions"]})
         else:
@@ -217,7 +225,7 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             evaluation, timesteps = None, agent.timesteps
             if exit_code == 0:
                 if options.keep_best:
-                    agent.load_state_dict(run.load(BEST))
+                    agent.load_state_dict(_agent_part(run.load(BEST)))
                 evaluation = evaluate(agent, plan.setup, options.eval_episodes, evaluation_seed(options.seed))
                 logger.record({"eval/return_mean": evaluation.return_mean}, timesteps)
         finally:
@@ -226,7 +234,7 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
         primitive.on_compile = world.on_compile = previous
         progress.close()
         if envs is not None:
-            envs.close()
+            close_environments(envs)
         if run is not None:
             run.close()
     return Result(run, evaluation, timesteps, time.perf_counter() - begin, exit_code)
@@ -240,6 +248,7 @@ class _Loop:
         self.means = _Means()
         self.next_log = self.last_checkpoint = self.last_evaluation = agent.timesteps
         self.best = -math.inf  # mean return of a short evaluation
+        self.finished = False  # by ``stop_return``
 
     def __call__(self, logger: Logger, show: Callable[..., None]) -> int:
         """Returns the exit code. Metrics are logged as means over the steps between two points of the log."""
@@ -247,8 +256,13 @@ class _Loop:
         begin, first = time.perf_counter(), agent.timesteps
         rate, latest = 0.0, None
         with _StopRequest() as stop:
-            while agent.timesteps < total and not stop.code:
-                metrics = agent.step()
+            while agent.timesteps < total and not stop.code and not self.finished:
+                try:
+                    metrics = agent.step()
+                except EnvironmentFault:
+                    if stop.code:  # the signal reached the environments' processes, too
+                        break
+                    raise
                 self._check(metrics)
                 self.means.add(metrics)
                 latest = metrics.get("charts/episodic_return", latest)
@@ -260,7 +274,8 @@ class _Loop:
                     self.next_log = now + options.log_frequency
                 if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
                     self.last_evaluation = now
-                    if self._evaluate(logger):
+                    self.finished = self._evaluate(logger)
+                    if self.finished:
                         break
                 if options.checkpoint_frequency and now >= self.last_checkpoint + options.checkpoint_frequency:
                     self.last_checkpoint = now
@@ -290,14 +305,17 @@ class _Loop:
         logger.record({"eval/return_mean": result.return_mean}, self.agent.timesteps)
         if options.keep_best and result.return_mean > self.best:
             self.best = result.return_mean
-            self.run.save(self.agent.state_dict(), BEST)
+            self._save_best()
         if options.stop_return is None or result.return_mean < options.stop_return:
             return False
         full = evaluate(self.agent, self.plan.setup, options.eval_episodes, validation_seed(options.seed))
         reached = full.return_mean >= options.stop_return
         if reached and options.keep_best:
-            self.run.save(self.agent.state_dict(), BEST)
+            self._save_best()
         return reached
+
+    def _save_best(self) -> None:
+        self.run.save({**self.agent.state_dict(), DRIVER: {"best": self.best}}, BEST)
 
     def _save(self, logger: Logger) -> None:
         """A checkpoint, and what an agent has to show beside it, if it has: ``saved_networks()``, networks by name, to be read by people
@@ -318,6 +336,8 @@ class _Loop:
         if own is None:
             raise Fault(f"the checkpoint of {self.run.path} was written before runs could be resumed")
         self.load_state_dict(own)
+        if self.run.holds(BEST):  # it may have been written after that checkpoint
+            self.best = max(self.best, self.run.load(BEST).get(DRIVER, {}).get("best", -math.inf))
 
     def state_dict(self) -> dict[str, Any]:
         counters = {name: getattr(self, name) for name in _COUNTERS}
@@ -325,11 +345,11 @@ class _Loop:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in _COUNTERS:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))
         self.means.load_state_dict(state["means"])
 
 
-_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "best")
+_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "best", "finished")
 
 
 class _Means:
@@ -359,10 +379,17 @@ def restore(path: Path) -> tuple[Any, Plan]:
     """The agent of a run as its last checkpoint left it, and the run's plan. Fault if the files do not hold one."""
     run = Run.open(path)
     state, plan = run.load(BEST if run.holds(BEST) else LAST), recorded_plan(run)
-    agent = plan.agent_class(plan.config, make_environments(plan.setup, plan.options.num_envs), plan.options.seed)
-    state.pop(DRIVER, None)
-    _load(agent, state, path)
+    try:
+        agent = plan.agent_class(plan.config, make_environments(plan.setup, plan.options.num_envs), plan.options.seed)
+    except (ValueError, ShapeError) as error:
+        raise Fault(f"{path / 'config.toml'} makes no agent: {error}") from None
+    _load(agent, _agent_part(state), path)
     return agent, plan
+
+
+def _agent_part(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint without what the driver keeps in it."""
+    return {name: part for name, part in state.items() if name != DRIVER}
 
 
 def _load(agent: Any, state: dict[str, Any], path: Path) -> None:

@@ -1,5 +1,7 @@
 """Environments by id: native where there is a native one, Gymnasium's own vector environments otherwise."""
 
+import multiprocessing
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +108,8 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None) -> gym.En
     env = gym.make(setup.env_id, **pictures)
     if not isinstance(env.observation_space, Box):
         env = gym.wrappers.FlattenObservation(env)
+    if env.observation_space.shape == ():
+        env = gym.wrappers.ReshapeObservation(env, (1,))
     if setup.time_aware:
         env = gym.wrappers.TimeAwareObservation(env, flatten=True, normalize_time=True)
     if setup.frame_stack > 1:
@@ -137,8 +141,25 @@ def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
         raise Fault(f"environment {setup.env_id!r} cannot be made: {str(error).splitlines()[0]}") from None
     except ValueError as error:
         raise Fault(f"environment {setup.env_id!r} cannot be made so: {error}") from None
+    except (MemoryError, Fault):
+        raise
+    except Exception as error:  # whatever its own code raises
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise Fault(f"environment {setup.env_id!r} cannot be made: {type(error).__name__}: {first}") from error
     envs.spec = gym.spec(setup.env_id)
     return envs
+
+
+def close_environments(environments: VectorEnv) -> None:
+    """Close vector environments. Where a process of theirs is dead all are killed: Gymnasium would wait for its answer."""
+    processes = getattr(environments, "processes", [])
+    if all(process.is_alive() for process in processes):
+        environments.close()
+        return
+    for process in processes:
+        process.kill()
+        process.join()
+    environments.closed = True
 
 
 def spaces_of(setup: Setup) -> tuple[gym.Space, gym.Space]:
@@ -160,4 +181,6 @@ class _Maker:
     index: int
 
     def __call__(self) -> gym.Env:
+        if multiprocessing.parent_process() is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
         return make_one(self.setup, self.index)

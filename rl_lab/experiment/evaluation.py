@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab.collect import EPISODE_LIMIT, longest_episode, mask_of
 from rl_lab.experiment.environments import Setup, make_environments
 
 MOST_ENVIRONMENTS = 100
@@ -34,6 +35,12 @@ class Evaluation:
     return_max: float
     length_mean: float
     episodes: int
+    cut_off: int = 0
+    """Episodes that were cut off after `EPISODE_LIMIT` steps: the environment has no time limit of its own."""
+
+    def remark(self) -> str:
+        """What else has to be said in a line on it."""
+        return f"; {self.cut_off} episodes were cut off after {EPISODE_LIMIT:,} steps" if self.cut_off else ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -55,18 +62,26 @@ def evaluate(agent: Any, setup: Setup | str, episodes: int, seed: int) -> Evalua
         begin_episodes = getattr(agent, "begin_episodes", None)  # of agents that remember
         if begin_episodes is not None:
             begin_episodes(np.ones(count, bool))
+        mask, limit = mask_of(info, envs), longest_episode(envs)
         running, lengths = np.zeros(count), np.zeros(count, np.int64)
         returns: list[float] = []
-        steps = 0
+        steps = cut_off = 0
         while quota.any():
-            masks = {"action_mask": info["action_mask"]} if "action_mask" in info else {}
+            masks = {} if mask is None else {"action_mask": mask}
             actions = agent.act(observations, deterministic=True, **masks)
             observations, rewards, terminated, truncated, info = envs.step(actions)
-            if begin_episodes is not None:
-                begin_episodes(terminated | truncated)
+            mask = None if mask is None else mask_of(info, envs, np.ones_like(mask))
             running += rewards
             lengths += 1
-            for i in np.flatnonzero(terminated | truncated):
+            ended = terminated | truncated
+            if limit is not None and (cut := ~ended & (lengths >= limit)).any():
+                observations, info = envs.reset(options={"reset_mask": cut})
+                mask = None if mask is None else mask_of(info, envs, mask)
+                cut_off += int((cut & (quota > 0)).sum())
+                ended = ended | cut
+            if begin_episodes is not None:
+                begin_episodes(ended)
+            for i in np.flatnonzero(ended):
                 if quota[i]:
                     quota[i] -= 1
                     returns.append(float(running[i]))
@@ -81,4 +96,5 @@ def evaluate(agent: Any, setup: Setup | str, episodes: int, seed: int) -> Evalua
         float(np.max(returns)),
         steps / len(returns),
         len(returns),
+        cut_off,
     )

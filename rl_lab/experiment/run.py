@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from safetensors import SafetensorError
 
 from rl_lab.experiment.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from rl_lab.experiment.config import read_toml
-from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.faults import NUMERICAL, Fault
 from rl_lab.serialization import flush
 
 
@@ -67,7 +68,11 @@ class Run:
         self.config = config
 
     def save(self, state: dict[str, Any], name: str = "last") -> None:
-        save_checkpoint(self.path / "checkpoints" / name, state)
+        """Write a checkpoint. Fault if that is impossible; the one before stays."""
+        try:
+            save_checkpoint(self.path / "checkpoints" / name, state)
+        except (OSError, SafetensorError) as error:
+            raise Fault(f"cannot write a checkpoint to {self.path}: {error}", NUMERICAL) from None
 
     def holds(self, name: str) -> bool:
         """Whether there is a checkpoint of this name."""

@@ -69,4 +69,5 @@ def take_over(agent: Any, path: Path) -> None:
     try:
         agent.load_state_dict({**own, **{name: state[name] for name in LEARNED if name in own and name in state}})
     except (KeyError, RuntimeError, TypeError, ShapeError) as error:
-        raise Fault(f"the networks of {path} do not fit here: {str(error).splitlines()[0]}") from None
+        lines = [line.strip() for line in str(error).splitlines()]  # the first says of which module the second speaks
+        raise Fault(f"the networks of {path} do not fit here: {' '.join(lines[:2])}") from None

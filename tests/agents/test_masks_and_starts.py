@@ -145,6 +145,8 @@ def test_evolution_keeps_to_the_allowed_actions(settings):
 def test_masks_of_a_partial_reset():
     before = np.array([[True, False], [True, False], [False, True]])
     info = {"action_mask": np.array([[0, 0], [0, 1], [0, 0]], object), "_action_mask": np.array([False, True, False])}
-    assert mask_of(info, before).tolist() == [[True, False], [False, True], [False, True]]
-    assert mask_of({}, before) is before
-    assert mask_of({}) is None
+    envs = make_environments("CartPole-v1", 3)
+    assert mask_of(info, envs, before).tolist() == [[True, False], [False, True], [False, True]]
+    assert mask_of(info, envs).tolist() == [[True, True], [False, True], [True, True]]
+    assert mask_of({}, envs, before) is before
+    assert mask_of({}, envs) is None
