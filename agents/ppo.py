@@ -91,15 +91,11 @@ class PPO:
                 f"batch_size {c.batch_size} does not divide a rollout of {c.num_steps} steps x {self.num_envs} environments"
             )
         self.batch: Any = None
-        self.order = rl.zeros(self.size, dtype=rl.int64)
-        self.place = rl.zeros(1, dtype=rl.int64)
-        self.within = rl.arange(c.batch_size)
         self.clip_now = rl.full((), c.clip_range)
         self.sums = rl.zeros(7)
         self.timesteps = 0
         record = rl.compile if c.compile else lambda function: function
-        self._prepare, self._shuffle, self._update = record(self.prepare), record(self.shuffle), record(self.update)
-        self._mode = record(self.mode)
+        self._prepare, self._epoch, self._mode = record(self.prepare), record(self.epoch), record(self.mode)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -206,17 +202,14 @@ class PPO:
             clip_fraction = mean(((log_ratio.exp() - 1.0).abs() > self.clip_now).float())
         return policy_loss, value_loss, entropy, [mean(approximate_kl(log_ratio)), clip_fraction]
 
-    @rl.no_grad()
-    def shuffle(self) -> None:
-        """A new order of the rollout's steps."""
-        self.order.copy_(rl.randperm(self.size, generator=self.shuffle_stream))
-        self.place.zero_()
+    def epoch(self) -> None:
+        """A pass over the rollout in a new order, a gradient step on each minibatch."""
+        for index in rl.randperm(self.size, generator=self.shuffle_stream).split(self.config.batch_size):
+            self.update(index)
 
-    def update(self) -> None:
-        """One gradient step on the next minibatch of the order."""
+    def update(self, index: rl.Tensor) -> None:
+        """One gradient step on the minibatch of these places (batch_size,) in the rollout."""
         c = self.config
-        index = self.order.index_select(0, self.within + self.place)
-        self.place.add_(c.batch_size)
         batch = RolloutBatch(*[None if x is None else x.index_select(0, index) for x in self.batch])
         policy_loss, value_loss, entropy, more = self.compute_loss(batch)
         self.optimizer.zero_grad()
@@ -247,14 +240,15 @@ class PPO:
         self._prepare(rollout)
         self.sums.zero_()
         minibatches, taken, moved = self.size // c.batch_size, 0, 0.0
-        for _ in range(c.epochs):
-            self._shuffle()
-            call_times(self._update, minibatches)
+        if c.target_kl == 0:
+            call_times(self._epoch, c.epochs)
+            taken = c.epochs * minibatches
+        while taken < c.epochs * minibatches:
+            self._epoch()
             taken += minibatches
-            if c.target_kl > 0:
-                before, moved = moved, float(self.sums[3])
-                if (moved - before) / minibatches > c.target_kl:
-                    break
+            before, moved = moved, float(self.sums[3])
+            if (moved - before) / minibatches > c.target_kl:
+                break
         if self.moments is not None:
             self.moments.update(rollout["observations"].flatten(0, 1))
         names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac", "policy_grad_norm", "value_grad_norm")

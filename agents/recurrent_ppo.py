@@ -79,16 +79,12 @@ class RecurrentPPO:
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
         self.memory = rl.zeros(self.num_envs, c.memory)
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
-        self.order = rl.zeros(self.num_envs, dtype=rl.int64)
-        self.place = rl.zeros(1, dtype=rl.int64)
-        self.within = rl.arange(self.batch_envs)
         self.batch: dict[str, Any] = {}
         self.sums = rl.zeros(4)
         self.timesteps = 0
         self._acting = rl.zeros(0, c.memory)
         record = rl.compile if c.compile else lambda function: function
-        self._prepare, self._shuffle, self._update = record(self.prepare), record(self.shuffle), record(self.update)
-        self._mode = record(self.mode)
+        self._prepare, self._epoch, self._mode = record(self.prepare), record(self.epoch), record(self.mode)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -168,11 +164,10 @@ class RecurrentPPO:
             if source is not None:
                 self.batch[name].copy_(source)
 
-    @rl.no_grad()
-    def shuffle(self) -> None:
-        """A new order of the environments."""
-        self.order.copy_(rl.randperm(self.num_envs, generator=self.shuffle_stream))
-        self.place.zero_()
+    def epoch(self) -> None:
+        """A pass over the rollout's sequences in a new order, a gradient step on each minibatch."""
+        for index in rl.randperm(self.num_envs, generator=self.shuffle_stream).split(self.batch_envs):
+            self.update(index)
 
     def compute_loss(self, batch: dict[str, rl.Tensor]) -> list[rl.Tensor]:
         """Policy loss, value loss, entropy and approximate KL divergence of sequences (steps, environments, ...)."""
@@ -192,11 +187,9 @@ class RecurrentPPO:
         value_loss = 0.5 * ((self.critic(features).squeeze(1) - batch["returns"].flatten()) ** 2).mean()
         return [policy_loss, value_loss, policy.entropy().mean(), approximate_kl(log_ratio).mean()]
 
-    def update(self) -> None:
-        """One gradient step on the next sequences of the order."""
+    def update(self, index: rl.Tensor) -> None:
+        """One gradient step on the sequences of these environments (batch_envs,)."""
         c = self.config
-        index = self.order.index_select(0, self.within + self.place)
-        self.place.add_(self.batch_envs)
         losses = self.compute_loss({name: x.index_select(1, index) for name, x in self.batch.items()})
         policy_loss, value_loss, entropy, _ = losses
         self.optimizer.zero_grad()
@@ -224,9 +217,7 @@ class RecurrentPPO:
         self._prepare(rollout)
         self.sums.zero_()
         minibatches = self.num_envs // self.batch_envs
-        for _ in range(c.epochs):
-            self._shuffle()
-            call_times(self._update, minibatches)
+        call_times(self._epoch, c.epochs)
         if self.moments is not None:
             self.moments.update(rollout["observations"].flatten(0, 1))
         means = (self.sums / (c.epochs * minibatches)).tolist()

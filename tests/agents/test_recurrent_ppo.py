@@ -41,7 +41,7 @@ def first_losses(agent, change=lambda batch: None):
         with rl.no_grad():
             seen.append([loss.item() for loss in agent.compute_loss(agent.batch)])
 
-    agent._update = look
+    agent._epoch = look
     agent.step()
     return agent.batch, seen[0]
 

@@ -96,20 +96,17 @@ def one_update(case: Case, agent: Any, update: int) -> list[float]:
             rollout["valid"] = x["counted"].reshape(STEPS, ENVS)
         return [result.item() for result in agent.update(rollout)]
     agent.sums.zero_()
-    agent.place.zero_()
     if case.agent == "ppo":
-        agent.order.copy_(rl.arange(SIZE))
         names = ["observations", "actions", "log_probs", "values", "advantages", "returns"]
         agent.batch = RolloutBatch(
             *(x[name] for name in names), x["counted"].float() if case.weights else None, x["masks"] if case.masks else None
         )
     else:
-        agent.order.copy_(rl.arange(ENVS))
         names = ["observations", "actions", "log_probs", "advantages", "returns"]
         agent.batch = {name: x[name].reshape(STEPS, ENVS, *x[name].shape[1:]) for name in names}
         agent.batch["goes_on"] = (x["elapsed"] > 0).float().reshape(STEPS, ENVS)
         agent.batch["first_memory"] = x["first_memory"].unsqueeze(0)
-    agent.update()
+    agent.update(rl.arange(SIZE if case.agent == "ppo" else ENVS))
     return agent.sums.tolist()
 
 
