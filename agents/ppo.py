@@ -12,7 +12,7 @@ from rl_lab.collect import Collector, Moment
 from rl_lab.data import RewardScale, RunningMoments, generalized_advantages, normalized
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network, sizes_beside
+from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.policies import ActionHead, approximate_kl, as_space, as_tensors, clipped_surrogate, single_spaces
 
@@ -81,6 +81,7 @@ class PPO:
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
         self.parameters = [*self.actor_parameters, *self.critic.parameters()]
         self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
+        self.evolved = evolved_path(c.network) is not None
         self.moments = RunningMoments(shape) if c.normalize_observations else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
 
@@ -103,16 +104,21 @@ class PPO:
         """Observations as the networks see them."""
         return self.moments.normalize(observations) if self.moments is not None else observations
 
+    def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
+        """The distribution of actions. An evolved network sees observations as it always did."""
+        seen = observations if self.evolved else self.normal(observations)
+        return self.head.distribution(self.actor(seen), action_mask)
+
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy, and their log-probabilities."""
-        policy = self.head.distribution(self.actor(self.normal(moment.observations)), moment.action_mask)
+        policy = self.policy(moment.observations, moment.action_mask)
         actions = policy.sample(generator=self.action_stream)
         return {"actions": actions, "log_probs": policy.log_prob(actions)}
 
     @rl.no_grad()
     def mode(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The most probable actions."""
-        return self.head.distribution(self.actor(self.normal(observations)), action_mask).mode
+        return self.policy(observations, action_mask).mode
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
         """The policy's most probable actions, or a sample, for observations (batch, ...)."""
@@ -129,8 +135,8 @@ class PPO:
     @rl.no_grad()
     def prepare(self, rollout: dict[str, rl.Tensor]) -> None:
         """Values and advantages of a rollout; tensors are (steps, environments, ...)."""
-        observations = self.normal(rollout["observations"].flatten(0, 1))
-        values = self.critic(observations)
+        observations = rollout["observations"].flatten(0, 1)
+        values = self.critic(self.normal(observations))
         next_values = self.critic(self.normal(rollout["next_observations"].flatten(0, 1)))
         shape = rollout["rewards"].shape
         advantages = generalized_advantages(
@@ -183,14 +189,14 @@ class PPO:
             return x.mean() if batch.weights is None else (x * batch.weights).sum() / batch.weights.sum()
 
         c = self.config
-        policy = self.head.distribution(self.actor(batch.observations), batch.action_masks)
+        policy = self.policy(batch.observations, batch.action_masks)
         log_ratio = policy.log_prob(batch.actions) - batch.log_probs
         advantages = batch.advantages
         if c.normalize_advantages:
             advantages = normalized(advantages, batch.weights)
         policy_loss = -mean(clipped_surrogate(log_ratio, advantages, self.clip_now))
 
-        values = self.critic(batch.observations).squeeze(1)
+        values = self.critic(self.normal(batch.observations)).squeeze(1)
         errors = (values - batch.returns) ** 2
         if c.clip_value > 0:
             moved = batch.values + (values - batch.values).clamp(-c.clip_value, c.clip_value)

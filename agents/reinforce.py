@@ -15,7 +15,7 @@ import rl_lab as rl
 from rl_lab.collect import Collector, Moment, longest_episode
 from rl_lab.data import RunningMoments, discounted_returns
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network, sizes_beside
+from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.policies import ActionHead, as_space, as_tensors, single_spaces
 
@@ -66,6 +66,7 @@ class REINFORCE:
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
         self.optimizer = rl.optim.Adam(self.actor_parameters, lr=c.learning_rate)
         self.value_optimizer = rl.optim.Adam(self.value.parameters(), lr=c.learning_rate) if self.value is not None else None
+        self.evolved = evolved_path(c.network) is not None
         self.moments = RunningMoments(shape) if c.normalize_observations else None
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
         self.timesteps = 0
@@ -79,8 +80,9 @@ class REINFORCE:
         return self.moments.normalize(observations) if self.moments is not None else observations
 
     def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
-        """The distribution of actions."""
-        return self.head.distribution(self.actor(self.normal(observations)), action_mask)
+        """The distribution of actions. An evolved network sees observations as it always did."""
+        seen = observations if self.evolved else self.normal(observations)
+        return self.head.distribution(self.actor(seen), action_mask)
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy."""

@@ -92,15 +92,16 @@ TASKS = {
         },
     ),
 }
-UPDATES = 20
+UPDATES_A_ROLLOUT = 20
 
 
 def rivals(task: Task) -> dict[str, dict[str, Any]]:
+    updates = UPDATES_A_ROLLOUT * task.learning.get("gradient_rollouts", 10)
     agent = "PPO" if task.agent["agent"] == "ppo" else "recurrent PPO"
     return {
         "evolution alone": {"agent": "neat", **task.evolution},
-        f"evolution, --lamarck {UPDATES}": {"agent": "neat", "lamarck": UPDATES, **task.learning},
-        f"evolution, --baldwin {UPDATES}": {"agent": "neat", "lamarck": 0, "baldwin": UPDATES, **task.learning},
+        f"evolution, --lamarck {updates}": {"agent": "neat", "lamarck": updates, **task.learning},
+        f"evolution, --baldwin {updates}": {"agent": "neat", "lamarck": 0, "baldwin": updates, **task.learning},
         f"{agent} alone": task.agent,
     }
 

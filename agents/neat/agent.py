@@ -56,11 +56,11 @@ class NEATAgentConfig(NEATConfig):
     novelty_threshold: float = setting(1.0, "distance from which a final observation counts as new, at first", above=0)
     # learning within a life
     lamarck: int = setting(
-        0, "gradient updates of the best genomes of a generation, written back to them (Lamarck); 0 for none", least=0
+        0, "gradient updates of each of the best genomes of a generation, written back to it (Lamarck); 0 for none", least=0
     )
     baldwin: int = setting(0, "gradient updates that count for their fitness only (Baldwin); 0 for none", least=0)
     trained: int = setting(1, "how many of the best genomes are trained by gradients; 0 for all", least=0)
-    gradient_rollouts: int = setting(10, "rollouts on which a genome is trained, one after the other", least=1)
+    gradient_rollouts: int = setting(10, "rollouts over which the updates of a genome are spread", least=1)
     gradient_steps: int = setting(32, "steps of each environment in such a rollout", least=1)
     gradient_learning_rate: float = setting(0.1, "Adam's step size for the trained genome", above=0)
     gradient_gamma: float = setting(0.99, "discount of the next step's reward in training", least=0, most=1)

@@ -100,7 +100,7 @@ def scale_outputs(network: GraphNetwork, scale: float) -> None:
 
 @dataclass(frozen=True)
 class Learning:
-    """How networks are trained: ``rollouts`` times ``updates`` steps of Adam on ``steps`` steps of each environment."""
+    """How networks are trained: ``updates`` steps of Adam, spread over ``rollouts`` rollouts of ``steps`` steps of each environment."""
 
     updates: int
     rollouts: int = 10
@@ -114,6 +114,11 @@ class Learning:
     """Mean probability of the best discrete action with which training begins."""
     noise: float = 0.1
     """Standard deviation of continuous outputs."""
+
+    def shares(self) -> list[int]:
+        """How many of the updates are made on each rollout; no more rollouts than updates."""
+        rollouts = min(self.rollouts, self.updates)
+        return [self.updates * (k + 1) // rollouts - self.updates * k // rollouts for k in range(rollouts)]
 
 
 class Place(NamedTuple):
@@ -201,7 +206,7 @@ class PolicyGradient:
         """A copy of the network with trained weights and biases, and the environment steps that this took."""
         c = self.learning
         policy, factor = policy_of(network, self.actions)
-        place, sharpness, rollouts = self._begin(policy), 1.0, c.rollouts
+        place, sharpness, rollouts = self._begin(policy), 1.0, len(c.shares())
         if self.head is not None:
             # greedy steps show how large the logits are where the network gets
             rollout, place = self._act(policy, math.inf, place)
@@ -210,11 +215,11 @@ class PolicyGradient:
         if factor == 1.0:
             scale_outputs(policy, sharpness)
         life = Life(self, policy, factor if factor == 1.0 else factor * sharpness)
-        for _ in range(c.rollouts):
+        for updates in c.shares():
             rollout, place = self._act(policy, life.factor, place)
             advantages, targets = self.estimate(rollout)
-            life.learn(rollout, advantages)
-            self.critic.learn(rollout.seen, targets, c.updates)
+            life.learn(rollout, advantages, updates)
+            self.critic.learn(rollout.seen, targets, updates)
         if factor == 1.0:
             scale_outputs(policy, 1.0 / sharpness)
         trained = GraphNetwork.from_description(network.describe())
@@ -337,7 +342,7 @@ class Life:
         self.optimizer = rl.optim.Adam(self.parameters, lr=self.learning.learning_rate, eps=1e-5)
         self._update, self._retreat = rl.compile(self.update), rl.compile(self.retreat)
 
-    def learn(self, rollout: Rollout, advantages: rl.Tensor) -> None:
+    def learn(self, rollout: Rollout, advantages: rl.Tensor, updates: int) -> None:
         """``updates`` steps on a rollout, or fewer where they lead too far from the policy that made it.
 
         A single step can: what a weight does to the policy depends on the weights after it. Then the way back is halved until the
@@ -348,7 +353,7 @@ class Life:
             before = self.owner.log_probs(self.policy, self.factor, rollout)
             for start, parameter in zip(self.start, self.parameters, strict=True):
                 start.copy_(parameter)
-        for _ in range(self.learning.updates):
+        for _ in range(updates):
             if self._update(rollout, advantages, before).item() > limit:
                 break
         for halvings in range(MAX_HALVINGS):

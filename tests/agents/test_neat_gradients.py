@@ -187,7 +187,7 @@ def test_a_rollout_moves_the_policy_no_further_than_allowed(learning_rate):
     with rl.no_grad():
         before = gradient.log_probs(policy, factor, rollout)
     start = policy.weight.detach().numpy().copy()
-    Life(gradient, policy, factor).learn(rollout, rollout.rewards)
+    Life(gradient, policy, factor).learn(rollout, rollout.rewards, 3)
     change = (gradient.log_probs(policy, factor, rollout) - before).detach()
     assert 0.0 < float((change.exp() - 1.0 - change).mean()) <= 0.01
     assert (np.abs(policy.weight.detach().numpy() - start).max() > 3.5e-3) == (learning_rate > 1.0)
@@ -196,7 +196,7 @@ def test_a_rollout_moves_the_policy_no_further_than_allowed(learning_rate):
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_training_finds_what_pays(recurrent):
     """A network that knows nothing nearly always does what the observation asks for after three rollouts."""
-    gradient, actions = gradient_on("rl_lab/ProbeMatchReward-v0", 64, updates=40, rollouts=3, steps=1, target_kl=1.0)
+    gradient, actions = gradient_on("rl_lab/ProbeMatchReward-v0", 64, updates=120, rollouts=3, steps=1, target_kl=1.0)
     evolution = Evolution(1, 2, NEATConfig(population=2, weight_range=0.1, recurrent=recurrent), seed=1)
     network = evolution.networks()[0].graph()
     trained, steps = gradient.train(network)
@@ -208,7 +208,7 @@ def test_training_finds_what_pays(recurrent):
 
 
 def test_the_critic_outlives_the_networks():
-    gradient, _ = gradient_on("CartPole-v1", rollouts=4, steps=32, updates=20)
+    gradient, _ = gradient_on("CartPole-v1", rollouts=4, steps=32, updates=80)
     networks, _ = networks_for(Discrete(2))
     for i in range(3):
         gradient.train(networks[i].graph())
@@ -226,6 +226,22 @@ def test_the_critic_outlives_the_networks():
 def agent_on(env="CartPole-v1", seed=1, num_envs=8, backend="auto", **settings):
     small = {"population": 10, "champion_episodes": 2, "gradient_rollouts": 4}
     return NEAT(NEATAgentConfig(**{**small, **settings}), make_environments(choose_setup(env, backend), num_envs), seed)
+
+
+@pytest.mark.parametrize(("updates", "rollouts"), [(1, 4), (3, 4), (4, 4), (30, 4)])
+def test_lamarck_counts_the_updates_of_a_genome(updates, rollouts, monkeypatch):
+    """K gradient updates in all, over as many rollouts as there are, or fewer."""
+    made, rolled = [], []
+    step, act = rl.optim.Adam.step, PolicyGradient._act
+    monkeypatch.setattr(rl.optim.Adam, "step", lambda self: made.append(self) or step(self))
+    monkeypatch.setattr(PolicyGradient, "_act", lambda *given: rolled.append(1) or act(*given))
+    monkeypatch.setattr(rl, "compile", lambda function: function)
+    agent = agent_on(lamarck=updates, gradient_rollouts=rollouts, gradient_kl=1e9)
+    agent.step()
+    critic = agent.gradient.critic.optimizer
+    assert sum(optimizer is not critic for optimizer in made) == updates
+    assert sum(optimizer is critic for optimizer in made) == updates
+    assert len(rolled) == min(updates, rollouts) + 1  # and one to see how large the logits are
 
 
 def weights_of(agent):
@@ -300,6 +316,20 @@ SMALL = {
     "reinforce": (REINFORCE, REINFORCEConfig, {}, "actor"),
     "dqn": (DQN, DQNConfig, {"learning_starts": 32, "batch_size": 32}, "q_network"),
 }
+
+
+@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+def test_an_evolved_network_sees_what_it_saw(name, run):
+    """Normalised observations are the critic's: a policy that hardly learns acts as the champion after rollouts, too."""
+    kind, config, settings, _ = SMALL[name]
+    given = {**settings, "normalize_observations": True, "learning_rate": 1e-12}
+    agent = kind(config(network=str(run), **given), make_environments("CartPole-v1", 4), 1)
+    champion, _ = restore(run)
+    observations = 3.0 * np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
+    for _ in range(3):
+        assert agent.act(observations, deterministic=True).tolist() == champion.act(observations, deterministic=True).tolist()
+        agent.step()
+    assert float(agent.moments.var.mean()) != 1.0
 
 
 @pytest.mark.parametrize("name", list(SMALL))
