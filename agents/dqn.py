@@ -19,8 +19,8 @@ from rl_lab.data import Batch, PrioritizedReplayBuffer, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.experiment.faults import Fault
-from rl_lab.nn import Linear, NoisyLinear
-from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp
+from rl_lab.nn import Identity, Linear, NoisyLinear
+from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp, sizes_beside
 from rl_lab.policies import LinearSchedule, as_space, as_tensors, epsilon_greedy, greedy, masked, single_spaces
 
 
@@ -112,9 +112,12 @@ class DQN:
                 layer.generator = self.exploration
             return layer
 
-        if evolved_path(c.network) is not None and (c.dueling or c.noisy):
-            raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
         network = make_network(self.shape, c.network, actions, c.activation, generator=stream, linear=linear)
+        if evolved_path(c.network) is not None:
+            if c.dueling or c.noisy:
+                raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
+            # what evolved tells actions apart, but knows no values: it becomes the advantages of a dueling network
+            return Dueling(Identity(), make_network(self.shape, sizes_beside(c.network), 1, generator=stream), network)
         if not c.dueling:
             return network
         features = network[-1].in_features

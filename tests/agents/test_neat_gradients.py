@@ -19,7 +19,7 @@ from rl_lab.experiment.driver import restore
 from rl_lab.experiment.environments import choose_setup, make_environments
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn.graph_files import load_graph, save_graph
-from rl_lab.nn.networks import check_network, evolved_path, make_network, sizes_beside
+from rl_lab.nn.networks import Dueling, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.policies import ActionHead
 from rl_lab.population import Actions
 
@@ -336,6 +336,7 @@ def test_an_evolved_network_sees_what_it_saw(name, run):
 def test_agents_begin_as_the_champion_and_train_it(name, run):
     kind, config, settings, part = SMALL[name]
     agent = kind(config(network=str(run), **settings), make_environments("CartPole-v1", 4), 1)
+    assert isinstance(getattr(agent, part), Dueling) == (name == "dqn")  # values are learned beside what evolved
     champion = load_graph(run / "actor")
     network = getattr(agent, part)
     np.testing.assert_array_equal(network(rl.tensor(X)).detach().numpy(), champion(rl.tensor(X)).detach().numpy())
