@@ -16,7 +16,7 @@ from rl_lab.collect import Collector, Moment
 from rl_lab.data import RewardScale, RunningMoments, generalized_advantages, normalized
 from rl_lab.experiment.config import setting
 from rl_lab.nn import Identity, Linear, init
-from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
+from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.policies import ActionHead, as_space, as_tensors, single_spaces
 
@@ -27,7 +27,10 @@ class A2CConfig:
 
     total_timesteps: int = setting(200_000, "environment steps to train for", least=1)
     network: str = setting(
-        "mlp:64,64", "the trunk, or actor and critic one each: mlp: or cnn: and sizes", check=layer_sizes, shapes=True
+        "mlp:64,64",
+        "the trunk, or actor and critic one each: mlp: or cnn: and sizes; or a run of NEAT, for the actor alone",
+        check=check_network,
+        shapes=True,
     )
     activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     shared: bool = setting(True, "actor and critic share all layers but the last", shapes=True)
@@ -62,14 +65,15 @@ class A2C:
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
         actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
-        if c.shared:
+        self.evolved = evolved_path(c.network) is not None
+        if c.shared and not self.evolved:
             self.trunk, self.actor = actor[:-1], actor[-1]
             self.critic: Any = Linear(actor[-1].in_features, 1, generator=network_stream)
             init.orthogonal_(self.critic.weight, 1.0, network_stream)
             init.zeros_(self.critic.bias)
         else:
             self.trunk, self.actor = Identity(), actor
-            self.critic = make_network(shape, c.network, 1, c.activation, output_gain=1.0, **options)
+            self.critic = make_network(shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
         self.parts = rl.nn.ModuleDict({"trunk": self.trunk, "actor": self.actor, "critic": self.critic, "head": self.head})
         self.parameters = list(self.parts.parameters())
         kind: Any = rl.optim.RMSprop if c.optimizer == "rmsprop" else rl.optim.Adam
@@ -83,9 +87,17 @@ class A2C:
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
+    def normal(self, observations: rl.Tensor) -> rl.Tensor:
+        """Observations as the networks see them."""
+        return self.moments.normalize(observations) if self.moments is not None else observations
+
     def features(self, observations: rl.Tensor) -> rl.Tensor:
-        """What actor and critic share."""
-        return self.trunk(self.moments.normalize(observations) if self.moments is not None else observations)
+        """What actor and critic share. An evolved network sees observations as it always did."""
+        return observations if self.evolved else self.trunk(self.normal(observations))
+
+    def value(self, features: rl.Tensor) -> rl.Tensor:
+        """(batch,)."""
+        return self.critic(self.normal(features) if self.evolved else features).squeeze(1)
 
     def policy(self, features: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
         """The distribution of actions."""
@@ -123,9 +135,9 @@ class A2C:
 
         shape, masks = rollout["rewards"].shape, rollout.get("action_masks")
         features = self.features(rollout["observations"].flatten(0, 1))
-        values = self.critic(features).squeeze(1)
+        values = self.value(features)
         with rl.no_grad():
-            next_values = self.critic(self.features(rollout["next_observations"].flatten(0, 1)))
+            next_values = self.value(self.features(rollout["next_observations"].flatten(0, 1)))
         # the values are bootstrapped from, not learned through: detached
         advantages = generalized_advantages(
             rollout["rewards"],

@@ -52,6 +52,8 @@ _ELSEWHERE = {"num_inputs", "num_outputs", "fitness_threshold"}
 _WEIGHTS = {"weight_mutate_rate", "weight_replace_rate", "weight_init_stdev", "weight_mutate_power", "weight_min_value"}
 # Scaled in neat-python: sigmoid(5 z), tanh(2.5 z), sin(5 z), exp(-5 z^2), 0.2 log(1 + exp(5 z)).
 _ACTIVATIONS = {name: name for name in ACTIVATIONS} | {"sigmoid": "steepened_sigmoid", "lelu": "leaky_relu"}
+_ACTIVATIONS_THERE = ("random", *sorted({"hat", "inv", "log", "selu", "square"} - set(ACTIVATIONS)))
+_AGGREGATIONS_THERE = ("random", "max", "min", "maxabs", "mean", "median")
 _SCALED = {"sigmoid": "sigmoid(5 z) is sigmoid(4.9 z)", "tanh": "tanh(2.5 z) is tanh(z)", "sin": "sin(5 z) is sin(z)"} | {
     "gauss": "exp(-5 z^2) is exp(-z^2)",
     "softplus": "log(1 + exp(5 z)) / 5 is log(1 + exp(z))",
@@ -88,15 +90,19 @@ def read_neat_python(path: str | Path) -> Imported:
         elif key == "feed_forward":
             values["recurrent"] = not _truth(path, key, text)
         elif key == "activation_default":
-            if text != "random":
-                values["activation"] = values["output_activation"] = _activation(path, text, notes)
+            name = _activation(path, key, text, notes)
+            if name is not None:
+                values["activation"] = values["output_activation"] = name
         elif key == "activation_options":
-            names = [_activation(path, name, notes) for name in text.split() if name != "random"]
-            values["activation_options"] = tuple(dict.fromkeys(names))
+            names = [_activation(path, key, name, notes) for name in text.split()]
+            values["activation_options"] = tuple(dict.fromkeys(name for name in names if name is not None))
         elif key == "aggregation_default":
-            if text not in AGGREGATIONS:
-                raise Fault(f"{path}: aggregation {text!r} is not one of {', '.join(AGGREGATIONS)}")
-            values["aggregation"] = text
+            if text in AGGREGATIONS:
+                values["aggregation"] = text
+            elif text in _AGGREGATIONS_THERE:
+                notes.append(f"{key} {text}: there is none here, nodes sum up")
+            else:
+                raise Fault(f"{path}: aggregation {text!r} is not one of {', '.join((*AGGREGATIONS, *_AGGREGATIONS_THERE))}")
         elif key == "initial_connection":
             values["initially_connected"] = _initial(path, text, notes)
         elif key == "elitism":
@@ -169,9 +175,13 @@ def _elitism(path: Any, text: str, notes: list[str]) -> int:
     return 0 if count else 10**9
 
 
-def _activation(path: Any, text: str, notes: list[str]) -> str:
+def _activation(path: Any, key: str, text: str, notes: list[str]) -> str | None:
+    """The name here, None where there is none."""
+    if text in _ACTIVATIONS_THERE:
+        notes.append(f"{key} {text}: there is none here, it is left out")
+        return None
     if text not in _ACTIVATIONS:
-        raise Fault(f"{path}: activation {text!r} is not one of {', '.join(_ACTIVATIONS)}")
+        raise Fault(f"{path}: activation {text!r} is not one of {', '.join((*_ACTIVATIONS, *_ACTIVATIONS_THERE))}")
     if text in _SCALED:
         notes.append(f"activation {text}: {_SCALED[text]} here")
     return _ACTIVATIONS[text]
@@ -190,7 +200,10 @@ def _initial(path: Any, text: str, notes: list[str]) -> float:
         return 1.0
     if kind.startswith("unconnected"):
         return 0.0
-    raise Fault(f"{path}: initial_connection {text!r} is unknown here: full, partial or unconnected")
+    if kind.startswith("fs_neat"):
+        notes.append(f"initial_connection {kind}: one input is connected there, here all are")
+        return 1.0
+    raise Fault(f"{path}: initial_connection {text!r} is unknown: unconnected, fs_neat, full or partial")
 
 
 def _number(path: Any, key: str, text: str) -> float:

@@ -26,6 +26,8 @@ ACTIVATIONS: dict[str, type[Module]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": S
 def hidden_sizes(description: str) -> tuple[int, ...]:
     """The hidden layers of a perceptron's description. ValueError if it is not ``mlp:`` and sizes joined by commas."""
     kind, _, sizes = description.partition(":")
+    if evolved_path(description) is not None:
+        raise ValueError(f"{description!r} holds an evolved network, and layers are needed here, as in mlp:64,64")
     if kind != "mlp":
         raise ValueError(f"a network is described as mlp:64,64 with positive sizes, not {description!r}")
     return _numbers(sizes, description)

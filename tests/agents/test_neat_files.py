@@ -82,9 +82,9 @@ def test_other_values(tmp_path):
         ("elitism = 1", "elitism = -1", "elitism"),
         ("full_direct", "partial 1.5", "share is a number from 0 to 1"),
         ("activation_default = sigmoid", "activation_default = bessel", "bessel"),
-        ("aggregation_default = sum", "aggregation_default = median", "median"),
+        ("aggregation_default = sum", "aggregation_default = xor", "xor"),
         ("feed_forward = True", "feed_forward = perhaps", "perhaps"),
-        ("full_direct", "fs_neat", "fs_neat"),
+        ("full_direct", "star", "star"),
         ("weight_mutate_rate = 0.8", "weight_mutate_rate = x", "weight_mutate_rate"),
         ("[NEAT]", "[OTHER]", "no section"),
         ("[NEAT]", "pop", "not a neat-python configuration"),
@@ -105,6 +105,26 @@ def test_what_is_not_quite_the_same_is_said(tmp_path):
         assert any(key in note for note in found.notes), key
     plain = imported(tmp_path, CONFIG).notes
     assert not any("weight_min_value" in note or "elitism" in note or "mutate_rate is" in note for note in plain)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("activation_default = sigmoid", "activation_default = random"),
+        ("activation_default = sigmoid", "activation_default = hat"),
+        ("activation_options = sigmoid", "activation_options = sigmoid random"),
+        ("aggregation_default = sum", "aggregation_default = max"),
+        ("aggregation_default = sum", "aggregation_default = random"),
+        ("full_direct", "fs_neat_nohidden"),
+    ],
+)
+def test_what_there_is_not_here_is_noted(tmp_path, old, new):
+    """Values that neat-python knows do not end a command; they are named."""
+    assert old in CONFIG
+    found = imported(tmp_path, CONFIG.replace(old, new))
+    assert any(new.split()[-1] in note for note in found.notes)
+    assert found.config.aggregation == "sum"
+    assert found.config.activation_options == ("steepened_sigmoid",)
 
 
 def test_one_coefficient_of_disjoint_and_excess_genes(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 import rl_lab as rl
+from agents.a2c import A2C, A2CConfig
 from agents.dqn import DQN, DQNConfig
 from agents.neat import NEATConfig
 from agents.neat.agent import NEAT, NEATAgentConfig
@@ -314,11 +315,12 @@ def test_a_run_keeps_its_champion(run):
 SMALL = {
     "ppo": (PPO, PPOConfig, {"num_steps": 32, "batch_size": 64}, "actor"),
     "reinforce": (REINFORCE, REINFORCEConfig, {}, "actor"),
+    "a2c": (A2C, A2CConfig, {}, "actor"),
     "dqn": (DQN, DQNConfig, {"learning_starts": 32, "batch_size": 32}, "q_network"),
 }
 
 
-@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+@pytest.mark.parametrize("name", ["ppo", "reinforce", "a2c"])
 def test_an_evolved_network_sees_what_it_saw(name, run):
     """Normalised observations are the critic's: a policy that hardly learns acts as the champion after rollouts, too."""
     kind, config, settings, _ = SMALL[name]
@@ -339,7 +341,8 @@ def test_agents_begin_as_the_champion_and_train_it(name, run):
     assert isinstance(getattr(agent, part), Dueling) == (name == "dqn")  # values are learned beside what evolved
     champion = load_graph(run / "actor")
     network = getattr(agent, part)
-    np.testing.assert_array_equal(network(rl.tensor(X)).detach().numpy(), champion(rl.tensor(X)).detach().numpy())
+    evolved = network.advantage if name == "dqn" else network
+    np.testing.assert_array_equal(evolved(rl.tensor(X)).detach().numpy(), champion(rl.tensor(X)).detach().numpy())
     chosen = champion(rl.tensor(X)).detach().numpy().argmax(1)
     np.testing.assert_array_equal(agent.act(X, deterministic=True), chosen)
     before = [p.detach().numpy().copy() for p in network.parameters()]
