@@ -203,6 +203,25 @@ def test_add_connection():
     assert {(5, 4), (3, 3), (3, 4), (4, 4)} <= added
 
 
+def test_a_disabled_connection_can_be_enabled_again_so_it_counts_for_cycles():
+    disabled = [(*gene[:4], gene[4] and gene[1:3] != (4, 5)) for gene in SECOND]
+    children, _, _ = reproduce(
+        genomes_of(disabled), [1.0], (300,), mutate_only=1.0, add_node=0.0, mutate_weights=0.0, add_connection=1.0
+    )
+    added = {gene[1:3] for c in range(300) for gene in genes(children, c) if gene[0] > 10}
+    assert added == {(0, 4), (1, 5), (2, 5)}
+
+
+def test_a_genome_that_meets_itself_is_mutated():
+    """Crossover with itself makes a copy: it would be no offspring at all."""
+    genomes = genomes_of(FIRST, SECOND)
+    children, ancestry, _ = reproduce(genomes, [1.0, 2.0], (400,), add_node=0.0, add_connection=0.0, mutate_weights=1.0)
+    alone = ancestry[:, 0] == ancestry[:, 1]
+    assert 100 < alone.sum() < 300
+    same = np.array([genes(children, c) == genes(genomes, int(ancestry[c, 0])) for c in range(400)])
+    assert not same[alone].any()
+
+
 def test_weights_are_perturbed_or_replaced():
     row = [(k, 0, 3, 8.0, True) for k in range(20)]
     options = {"mutate_only": 1.0, "add_node": 0.0, "add_connection": 0.0, "weight_limit": 8.5}
@@ -261,6 +280,22 @@ def test_stagnation():
     assert stagnant(species, 16, 15, 16, 0).tolist() == [False, True, False]
     assert stagnant(species, 9, 15, 0, 10).tolist() == [False, False, False]
     assert stagnant(species, 10, 15, 0, 10).tolist() == [False, False, True]
+
+
+def test_a_species_that_stagnates_has_no_offspring():
+    """At constant fitness no species improves after it was founded; after the limit only the first of the oldest has offspring."""
+    evolution = neat.Evolution(2, 1, neat.NEATConfig(population=60, stagnation=6, compatibility_threshold=1.0), seed=1)
+    founded = {s.number: s.founded for s in evolution.species}
+    assert len(founded) > 3
+    for generation in range(9):
+        numbers = np.array([s.number for s in evolution.species])[evolution.assigned]
+        founded |= {s.number: s.founded for s in evolution.species}
+        evolution.advance(np.ones(60))
+        parents = {int(numbers[parent]) for parent in evolution.ancestry[-1][:, 0]}
+        old = {number for number in parents if generation - founded[number] >= 6}
+        assert len(old) <= (generation >= 6)
+        assert all(s.improved == s.founded for s in evolution.species if s.founded <= generation)
+    assert len(old) == 1
 
 
 def test_speciation_takes_the_first_species_that_is_near():

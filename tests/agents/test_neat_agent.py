@@ -159,6 +159,17 @@ def test_probes(probe):
     assert evaluate(agent, f"rl_lab/Probe{probe}-v0", 20, seed=5).return_mean == 1.0
 
 
+def test_novelty_is_what_is_selected_for(monkeypatch):
+    """Of all final observations, in every one of their numbers."""
+    agent = agent_on("CartPole-v1", novelty=True, episodes=2)
+    given, answers = [], []
+    novelty = agent.archive.novelty
+    monkeypatch.setattr(agent.archive, "novelty", lambda x: given.append(x) or answers.append(novelty(x)) or answers[-1])
+    metrics = agent.step()
+    assert given[0].shape == (30, 2 * 4)
+    assert metrics["neat/best_fitness"] == answers[0].max() != metrics["neat/best_return"]
+
+
 def test_seeds_of_episodes():
     for schedule, per_genome, per_generation in (("generation", False, True), ("fixed", False, False), ("genome", True, True)):
         agent = agent_on("CartPole-v1", episodes=3, episode_seeds=schedule)

@@ -23,6 +23,7 @@ from rl_lab.nn.graph_files import load_graph, save_graph
 from rl_lab.nn.networks import Dueling, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.policies import ActionHead
 from rl_lab.population import Actions
+from tests.agents import test_schedules  # noqa: F401  registers probe/Clock-v0
 
 
 def networks_for(space, inputs=4, recurrent=False, activation="steepened_sigmoid", generations=6):
@@ -206,6 +207,29 @@ def test_training_finds_what_pays(recurrent):
     policy, _ = policy_of(trained, actions)
     rollout, _ = gradient._act(policy, np.inf, gradient._begin(policy))
     assert float(rollout.rewards.mean()) > 0.9
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_rollouts_over_the_ends_of_episodes(recurrent):
+    """Each ends after five steps, its observations being 1 to 5 after a 0: what follows is the last one, what was before is forgotten."""
+    gradient, actions = gradient_on("probe/Clock-v0", 2, steps=8)
+    evolution = Evolution(1, 2, NEATConfig(population=2, recurrent=recurrent, add_connection=1.0, add_node=1.0), seed=1)
+    for _ in range(8):
+        evolution.advance(np.ones(2))
+    policy, factor = policy_of(evolution.networks()[0].graph(), actions)
+    rollout, place = gradient._act(policy, factor, gradient._begin(policy))
+    times = np.arange(8) % 5
+    assert rollout.observations[:, 0, 0].tolist() == times.tolist()
+    assert rollout.seen[:, 0].tolist() == [[t, max(0, t - 1)] for t in times]
+    assert rollout.next_seen[:, 0].tolist() == [[t + 1, t] for t in times]
+    assert place.observations[:, 0].tolist() == [3.0, 3.0]
+    if recurrent:
+        _, again = gradient._act(policy, factor, gradient._begin(policy)._replace(state=rl.zeros_like(place.state)))
+        state = rl.zeros(2, len(policy.nodes))
+        with rl.no_grad():
+            for t in range(3):  # the last three steps are the first of an episode
+                _, state = policy(rl.full((2, 1), float(t)), state)
+        np.testing.assert_allclose(again.state.numpy(), state.numpy(), rtol=1e-5)
 
 
 def test_the_critic_outlives_the_networks():

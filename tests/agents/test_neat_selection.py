@@ -48,6 +48,39 @@ def test_crowding():
     assert crowded_order(objectives).tolist() == [0, 3, 2, 1, 4]
 
 
+def test_the_crowded_order_looks_at_every_objective():
+    """One front; by the first objective alone row 1 is the least crowded of the inner ones, by both row 2 is."""
+    objectives = np.array([[0.0, 100.0], [4.0, 99.0], [6.0, 98.0], [7.0, 20.0], [10.0, 0.0]])
+    assert crowded_order(objectives).tolist() == [0, 4, 3, 2, 1]
+    assert crowded_order(np.stack([objectives[:, 0], -np.arange(5.0)], 1)).tolist() != [0, 4, 3, 2, 1]
+
+
+def test_tournaments_prefer_the_earlier_in_the_order(monkeypatch):
+    evolution = neat.Evolution(2, 1, neat.NEATConfig(selection="nsga2", population=200), seed=1)
+    evolution.advance(fitness(evolution.networks()))
+    bred = {}
+    monkeypatch.setattr(evolution, "_breed", lambda *given: bred.update(fitness=given[0], pool=given[1]))
+    evolution._reproduce(fitness(evolution.networks()))
+    assert bred["pool"].mean() == pytest.approx(200 / 3, abs=12)  # the smaller of two
+    assert (np.diff(bred["fitness"]) < 0).all()  # of two parents the earlier is the fitter
+
+
+def test_the_ancestry_of_a_front_is_of_the_generation_before():
+    """Children without mutation are their parents; one from an older generation is unknown."""
+    unchanged = {"mutate_only": 1.0, "mutate_weights": 0.0, "add_node": 0.0, "add_connection": 0.0}
+    evolution = neat.Evolution(2, 1, neat.NEATConfig(selection="nsga2", population=50, **unchanged), seed=1)
+    rng, unknown = np.random.default_rng(0), 0
+    for _ in range(3):
+        before = [genes(evolution.genomes, i) for i in range(50)]
+        evolution.advance(rng.normal(size=50))
+        for child, (parent, _) in enumerate(evolution.ancestry[-1]):
+            if parent >= 0:
+                assert genes(evolution.genomes, child) == before[parent]
+            else:
+                unknown += 1
+    assert unknown > 10
+
+
 def test_sizes():
     evolution = neat.Evolution(2, 1, seed=1)
     for _ in range(20):
@@ -84,6 +117,22 @@ def test_novelty_is_the_mean_distance_to_the_nearest():
     assert archive.behaviours.tolist() == [[10.0]]
     # of the second generation 9 has its nearest in the archive
     np.testing.assert_allclose(archive.novelty([[9.0], [0.0], [0.0]]), [5.0, 4.5, 4.5], atol=1e-6)
+
+
+def test_the_archive_keeps_what_was_new_in_every_generation():
+    archive = NoveltyArchive(neighbours=1, threshold=2.0)
+    archive.novelty([[0.0], [5.0]])
+    archive.novelty([[20.0], [0.5]])
+    archive.novelty([[40.0], [20.5]])
+    assert archive.behaviours.tolist() == [[0.0], [5.0], [20.0], [40.0]]
+
+
+@pytest.mark.parametrize(("count", "threshold"), [(4, 1.0), (5, 1.2)])
+def test_more_than_four_new_behaviours_raise_the_threshold(count, threshold):
+    archive = NoveltyArchive(neighbours=1, threshold=1.0)
+    archive.novelty(np.concatenate([np.arange(count) * 3.0, [100.0, 100.5]])[:, None])
+    assert len(archive.behaviours) == count
+    assert archive.threshold == threshold
 
 
 def test_the_threshold_of_novelty_adapts():

@@ -2,12 +2,18 @@
 
 import math
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 import rl_lab as rl
+from agents import a2c, ppo, recurrent_ppo
+from agents.a2c import A2C, A2CConfig
 from agents.dqn import DQN, DQNConfig
 from agents.ppo import PPO, PPOConfig
+from agents.qrdqn import QRDQN
+from agents.recurrent_ppo import RecurrentPPO
+from agents.reinforce import REINFORCE, REINFORCEConfig
 from agents.sac import SAC, SACConfig
 from agents.td3 import TD3, TD3Config
 from rl_lab.experiment.environments import make_environments
@@ -106,3 +112,177 @@ def test_prioritised_replay_hears_the_differences_of_the_batch_it_gave():
         assert places.tolist() == indices.tolist()
         assert told.tolist() == differences.tolist()
         assert np.ptp(told.numpy()) > 0
+
+
+# --- passes over rollouts --------------------------------------------------------------------------------------------
+
+
+class Clock(gym.Env):
+    """The observation is the number of the step; every episode is cut off after five."""
+
+    observation_space = gym.spaces.Box(0.0, 5.0, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        return np.array([self.time], np.float32), 0.0, False, False, {}
+
+
+gym.register("probe/Clock-v0", entry_point=Clock, max_episode_steps=5)
+
+
+def by_hand(values, following, gamma, gae_lambda):
+    """Advantages of rewards 0, each episode ending in a truncation after five steps; lists over eight steps."""
+    advantages, last = [0.0] * 8, 0.0
+    for t in reversed(range(8)):
+        last = gamma * following[t] - values[t] + (0.0 if t % 5 == 4 else gamma * gae_lambda * last)
+        advantages[t] = last
+    return advantages
+
+
+@pytest.mark.parametrize("kind", [PPO, RecurrentPPO, A2C])
+def test_an_episode_that_is_cut_off_is_worth_its_last_observation_and_ends_the_sum(kind, monkeypatch):
+    more = {"batch_size": 16} if kind is PPO else {"batch_envs": 2} if kind is RecurrentPPO else {"shared": False}
+    config = kind.Config(num_steps=8, network="mlp:4", gamma=0.9, gae_lambda=0.8, compile=False, **more)
+    agent = kind(config, make_environments("probe/Clock-v0", 2), 1)
+    seen = {}
+    if kind is A2C:
+        monkeypatch.setattr(a2c, "generalized_advantages", keep(seen, a2c.generalized_advantages))
+        agent.update = agent.compute_losses
+        agent._update = lambda rollout: [loss.detach() for loss in agent.compute_losses(rollout)]
+    else:
+        agent._epoch = lambda: None
+        module = ppo if kind is PPO else recurrent_ppo
+        monkeypatch.setattr(module, "generalized_advantages", keep(seen, module.generalized_advantages))
+    agent.step()
+    times = np.arange(8) % 5
+    values, following = seen["values"][:, 0], seen["next_values"][:, 0]
+    np.testing.assert_allclose(values[5:], values[:3], rtol=1e-5)  # episodes are alike
+    np.testing.assert_allclose(following[times < 4][:4], values[1:5], rtol=1e-5)
+    assert abs(following[4] - values[0]) > 1e-4  # the last observation was 5, not 0
+    np.testing.assert_allclose(seen["advantages"][:, 0], by_hand(values, following, 0.9, 0.8), rtol=1e-4, atol=1e-6)
+
+
+def keep(seen, function):
+    """The function, noting values and results."""
+
+    def kept(rewards, values, next_values, *rest):
+        made = function(rewards, values, next_values, *rest)
+        seen.update(values=values.numpy(), next_values=next_values.numpy(), advantages=made.numpy())
+        return made
+
+    return kept
+
+
+@pytest.mark.parametrize("kind", [PPO, RecurrentPPO])
+def test_every_pass_takes_everything_once_in_a_new_order(kind):
+    more = {"batch_size": 4} if kind is PPO else {"batch_envs": 2}
+    config = kind.Config(num_steps=4, network="mlp:4", epochs=6, compile=False, **more)
+    agent = kind(config, make_environments("CartPole-v1", 8), 1)
+    taken = []
+    agent.update = lambda index: taken.append(index.tolist())
+    agent.step()
+    size, step = (32, 4) if kind is PPO else (8, 2)
+    assert all(len(index) == step for index in taken)
+    passes = np.array(taken).reshape(-1, size).tolist()
+    assert len(passes) == 6
+    assert all(sorted(order) == list(range(size)) for order in passes)
+    assert len({tuple(order) for order in passes}) == 6
+
+
+def test_the_kl_stop_looks_at_each_pass_alone():
+    """Six tenths of the limit in each of five passes: none is too far."""
+    config = PPOConfig(num_steps=16, batch_size=8, epochs=5, target_kl=0.1, network="mlp:8", compile=False)
+    agent = PPO(config, make_environments("CartPole-v1", 2), 1)
+    agent.update = lambda index: agent.sums.add_(rl.tensor([0, 0, 0, 0.06, 0, 0, 0]))
+    assert agent.step()["losses/epochs"] == 5
+    agent.update = lambda index: agent.sums.add_(rl.tensor([0, 0, 0, 0.11, 0, 0, 0]))
+    assert agent.step()["losses/epochs"] == 1
+
+
+def test_ratios_begin_at_one_with_moving_statistics():
+    """Statistics of observations take in a rollout after it was learned from: until then the policy is the one that acted."""
+    config = PPOConfig(num_steps=16, batch_size=32, epochs=1, normalize_observations=True, network="mlp:8", compile=False)
+    agent = PPO(config, make_environments("CartPole-v1", 2), 1)
+    for _ in range(3):
+        assert agent.step()["losses/approx_kl"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_norms_are_those_of_their_losses():
+    config = A2CConfig(separate_losses=True, value_coefficient=0.0, network="mlp:8")
+    metrics = A2C(config, make_environments("CartPole-v1", 2), 1).step()
+    assert metrics["losses/value_grad_norm"] == 0.0 < metrics["losses/policy_grad_norm"]
+
+
+def test_reinforce_learns_from_whole_episodes():
+    agent = REINFORCE(REINFORCEConfig(network="mlp:8"), make_environments("CartPole-v1", 4), 1)
+    collect, begins = agent.collector.collect, []
+    for _ in range(3):
+        first = []
+
+        def collected(steps, first=first):
+            made = collect(steps)
+            first.append(made.elapsed[0].tolist())
+            return made
+
+        agent.collector.collect = collected
+        agent.step()
+        begins.append(first[0])
+    assert begins == [[0] * 4] * 3
+
+
+@pytest.mark.parametrize("kind", [A2C, RecurrentPPO, REINFORCE])
+def test_the_last_rollout_still_teaches(kind):
+    """A step size that falls to 0 at the end is not 0 in the only rollout there is."""
+    config = kind.Config(total_timesteps=8, learning_rate_final=0.0, network="mlp:8")
+    agent = kind(config, make_environments("CartPole-v1", 8), 1)
+    parts = agent.parts if hasattr(agent, "parts") else agent.actor
+    before = [p.detach().numpy().copy() for p in parts.parameters()]
+    agent.step()
+    assert all((p.detach().numpy() != b).any() for p, b in zip(parts.parameters(), before, strict=True) if p.shape)
+
+
+# --- replay ----------------------------------------------------------------------------------------------------------
+
+
+def test_importance_is_undone_fully_at_the_end():
+    config = DQNConfig(prioritized=True, importance_exponent=0.4, **SMALL)
+    agent = DQN(config, make_environments("CartPole-v1", 1), 1)
+    for timesteps, expected in ((52, 0.4 + 0.6 * 0.52), (100, 1.0)):
+        while agent.timesteps < timesteps:
+            agent.step()
+        assert float(agent.replay.correction) == pytest.approx(expected)
+
+
+def test_noise_comes_back_after_a_greedy_action():
+    agent = DQN(DQNConfig(noisy=True, **SMALL), make_environments("CartPole-v1", 1), 1)
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    agent.act(x, deterministic=True)
+    assert agent.q_network.training
+    with rl.no_grad():
+        first, second = (agent.q_network(rl.from_numpy(x)).numpy().copy() for _ in range(2))
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize(("train_frequency", "num_envs"), [(1, 8), (4, 8), (6, 4), (4, 3), (16, 2)])
+@pytest.mark.parametrize("kind", [DQN, QRDQN, SAC, TD3])
+def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
+    """One for each ``train_frequency`` environment steps, however many environments there are."""
+    env = "Pendulum-v1" if kind is TD3 else "CartPole-v1"
+    given = {**SMALL, "learning_starts": 0, "train_frequency": train_frequency, "compile": False}
+    agent = kind(kind.Config(**given), make_environments(env, num_envs), 1)
+    made, update = [], agent._update
+    agent._update = lambda *given: made.append(1) or update(*given)
+    while agent.timesteps < 96:
+        agent.step()
+    assert len(made) == agent.timesteps // train_frequency
+
+
+def test_a_buffer_without_room_is_refused():
+    with pytest.raises(ValueError, match="no room for the 8 steps"):
+        DQN(DQNConfig(**{**SMALL, "buffer_size": 4, "train_frequency": 8}), make_environments("CartPole-v1", 1), 1)
