@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium import Space
+from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
 from rl_lab.experiment.faults import Fault, nearest
@@ -83,6 +84,8 @@ def check_spaces(agent: type, name: str, env_id: str, observation_space: Space, 
             f"agent {name!r} needs {wanted} actions, {env_id} has {action_space}: "
             f"choose an environment such as {_EXAMPLES.get(kinds[0].__name__, 'CartPole-v1')!r}"
         )
+    if isinstance(action_space, Box) and not np.issubdtype(action_space.dtype, np.floating):
+        raise Fault(f"agent {name!r} gives actions that are no whole numbers, {env_id} takes {action_space}")
     if type(observation_space).__name__ != "Box":
         raise Fault(f"agent {name!r} needs Box observations, {env_id} has {observation_space}")
 
