@@ -175,3 +175,23 @@ def test_environments_that_reset_in_the_next_step(name):
     for _ in range(8):
         metrics = agent.step()
     assert all(np.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize("env", ["rl_lab/Catch-v0", "rl_lab/Bricks-v0"])
+@pytest.mark.parametrize("name", ["dqn", "qrdqn", "ppo", "a2c", "reinforce", "recurrent_ppo", "sac"])
+def test_convolutions_learn_from_pictures(name, env):
+    """Recorded or not, bit for bit; the first convolution is among what is learned."""
+    finals = []
+    for compiled in (True, False):
+        agent = AGENTS[name](
+            AGENTS[name].Config(**SMALL[name] | {"network": "cnn:4:16", "compile": compiled}), make_environments(env, 2), 3
+        )
+        before = content(agent.state_dict())
+        while agent.timesteps < 96:
+            agent.step()
+        finals.append(content(agent.state_dict()))
+    convolutions = [path for path in before if path.endswith("0.weight") and "optimizer" not in path and "target" not in path]
+    assert convolutions
+    assert all(before[path] != finals[0][path] for path in convolutions)
+    learned = [path for path in before if "collector" not in path and "replay" not in path]
+    assert {path: finals[0][path] for path in learned} == {path: finals[1][path] for path in learned}

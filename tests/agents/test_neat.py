@@ -579,3 +579,20 @@ def test_a_state_in_memory_is_a_snapshot():
             evolution.advance(evolution.networks()(np.ones((1, 2)))[:, 0, 0])
         results.append([part.tobytes() for part in evolution.networks()(np.eye(2))])
     assert results[0] == results[1]
+
+
+def test_a_species_is_represented_by_any_of_its_genomes(monkeypatch):
+    """Of the generation before, drawn anew; not always by its best."""
+    evolution = neat.Evolution(2, 1, neat.NEATConfig(population=60), seed=1)
+    rng, given = np.random.default_rng(0), []
+    speciate = evolution._speciate
+    monkeypatch.setattr(evolution, "_speciate", lambda rows: given.append(rows.copy()) or speciate(rows))
+    best = []
+    for _ in range(6):
+        assigned, fitnesses = evolution.assigned.copy(), rng.normal(size=60)
+        best.append([max(np.flatnonzero(assigned == s), key=lambda i: fitnesses[i]) for s in range(assigned.max() + 1)])
+        evolution.advance(fitnesses)
+        assert assigned[given[-1]].tolist() == list(range(assigned.max() + 1))
+    assert sum((rows == np.array(champions)).sum() for rows, champions in zip(given, best, strict=True)) < 0.3 * sum(
+        map(len, given)
+    )
