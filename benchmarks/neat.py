@@ -36,10 +36,10 @@ def solved(networks: neat.Networks) -> np.ndarray:
     return ((networks(X)[..., 0] > 0.5) == Y).all(1)
 
 
-def learn(seeds: int) -> None:
+def learn(seeds: int, selection: str) -> None:
     rows = []
     for seed in range(seeds):
-        result = neat.evolve(fitness, 2, 1, solved=solved, seed=seed, generations=100)
+        result = neat.evolve(fitness, 2, 1, solved=solved, seed=seed, generations=100, selection=selection)
         champion = result.champion
         rows.append((result.solved, result.generations, result.evaluations, champion.hidden, champion.enabled_connections))
     done, generations, evaluations, hidden, connections = np.array(rows, float).T
@@ -170,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS), help="which tables, joined by commas")
     parser.add_argument("--seeds", type=int, default=0, help="instead of each part's own number")
+    parser.add_argument("--selection", default="species", help="of XOR: species or nsga2")
     parser.add_argument("--rounds", type=int, default=5, help="of timing")
     arguments = parser.parse_args()
     peer = importlib.util.find_spec("neat") is not None
@@ -180,7 +181,7 @@ def main() -> None:
             parser.error(f"there is no part {part!r}: choose among {', '.join(PARTS)}")
         seeds = arguments.seeds or PARTS[part]
         if part == "xor":
-            learn(seeds)
+            learn(seeds, arguments.selection)
             measure(arguments.rounds)
         elif part == "cartpole":
             neat_control.learned(seeds)
