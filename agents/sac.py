@@ -23,6 +23,7 @@ from rl_lab.policies import (
     ActionHead,
     ColoredNoise,
     SquashedGaussian,
+    StickyActions,
     as_space,
     as_tensors,
     centre_and_radius,
@@ -59,7 +60,8 @@ class SACConfig:
     target_entropy_final: float = setting(1.0, "share of the target entropy left at the end, approached linearly", least=0)
     noise_colour: float = setting(
         0.0,
-        "share of the exploration noise that stays from step to step, for continuous actions: 0 is white, towards 1 it wanders",
+        "how far exploration stays the same from step to step: the share of the noise on continuous actions that does, the "
+        "probability with which a discrete action is taken again",
         least=0,
         most=1,
     )
@@ -102,7 +104,11 @@ class SAC:
         self.temperature_optimizer = rl.optim.Adam([self.log_temperature], lr=c.learning_rate)
         self.optimizers = (self.actor_optimizer, self.critic_optimizer, self.temperature_optimizer)
         self.random_now = rl.ones((), dtype=rl.bool)
-        self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.action_stream)
+        self.noise: Any
+        if self.discrete:
+            self.noise = StickyActions(self.num_envs, c.noise_colour, self.action_stream)
+        else:
+            self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.action_stream)
 
         self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
         mask = self.collector.action_mask
@@ -143,7 +149,7 @@ class SAC:
         if self.discrete:
             drawn = policy.sample(generator=self.action_stream)
             random = random_actions(count, self.size, self.action_stream, moment.action_mask)
-            return {"actions": rl.where(self.random_now, random, drawn)}
+            return {"actions": self.noise(rl.where(self.random_now, random, drawn), moment.elapsed, moment.action_mask)}
         drawn = self.centre + self.radius * (policy.mean + policy.std * self.noise(moment.elapsed)).tanh()
         uniform = self.centre + self.radius * (2.0 * rl.rand(count, self.size, generator=self.action_stream) - 1.0)
         return {"actions": rl.where(self.random_now, uniform, drawn)}

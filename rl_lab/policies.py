@@ -215,3 +215,32 @@ class ColoredNoise:
 
     def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
         self.last.copy_(rl.as_tensor(state["last"]))
+
+
+class StickyActions:
+    """Discrete actions of which each is, with probability ``colour``, that of the step before: random ones then lead somewhere.
+
+    The simplest of temporally extended explorations (Dabney, Ostrovski and Barreto 2021, "Temporally-extended epsilon-greedy
+    exploration"); an episode begins without an action before.
+    """
+
+    def __init__(self, num_envs: int, colour: float, generator: rl.Generator):
+        self.colour, self.generator = colour, generator
+        self.last = rl.zeros(num_envs, dtype=rl.int64)
+
+    def __call__(self, actions: Any, elapsed: Any, action_mask: Any = None) -> Any:
+        """The actions (num_envs,) that are taken instead; those before only where they are allowed."""
+        if self.colour:
+            stays = (rl.rand(len(actions), generator=self.generator) < self.colour) & (elapsed > 0)
+            if action_mask is not None:
+                stays = stays & action_mask.gather(1, self.last.unsqueeze(1)).squeeze(1)
+            actions = rl.where(stays, self.last, actions)
+            self.last.copy_(actions)
+        return actions
+
+    def state_dict(self) -> dict[str, rl.Tensor]:
+        """The last actions; the generator is its owner's."""
+        return {"last": self.last}
+
+    def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
+        self.last.copy_(rl.as_tensor(state["last"]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rl_lab as rl
-from rl_lab.policies import ColoredNoise
+from rl_lab.policies import ColoredNoise, StickyActions
 
 STEPS, ROWS = 400, 200
 
@@ -34,3 +34,37 @@ def test_its_state_continues_it():
     two.load_state_dict(one.state_dict())
     two.generator.set_state(one.generator.get_state())
     assert one(elapsed).numpy().tobytes() == two(elapsed).numpy().tobytes()
+
+
+# --- actions that stay -----------------------------------------------------------------------------------------------
+
+
+def stuck(colour, elapsed=1, mask=None):
+    """Shares of actions that are those of the step before, where uniformly random ones of four were given."""
+    sticky, rng = StickyActions(ROWS, colour, rl.Generator(3)), np.random.default_rng(0)
+    taken = []
+    for _ in range(STEPS):
+        given = rl.tensor(rng.integers(4, size=ROWS))
+        taken.append(sticky(given, rl.full((ROWS,), elapsed), mask).numpy().copy())
+    return (np.diff(np.stack(taken), axis=0) == 0).mean()
+
+
+@pytest.mark.parametrize("colour", [0.0, 0.5, 0.9])
+def test_actions_stay_with_the_probability_that_was_asked_for(colour):
+    assert stuck(colour) == pytest.approx(colour + (1 - colour) / 4, abs=0.01)
+
+
+def test_actions_stay_neither_over_episodes_nor_where_they_are_forbidden():
+    assert stuck(0.9, elapsed=0) == pytest.approx(0.25, abs=0.01)
+    assert stuck(0.9, mask=rl.zeros(ROWS, 4, dtype=rl.bool)) == pytest.approx(0.25, abs=0.01)
+
+
+def test_actions_stay_over_a_checkpoint():
+    one, two = (StickyActions(8, 0.9, rl.Generator(5)) for _ in range(2))
+    elapsed = rl.ones(8, dtype=rl.int64)
+    one(rl.full((8,), 3), elapsed)
+    two.load_state_dict(one.state_dict())
+    two.generator.set_state(one.generator.get_state())
+    given = rl.zeros(8, dtype=rl.int64)
+    assert one(given, elapsed).tolist() == two(given, elapsed).tolist()
+    assert 3 in one(given, elapsed).tolist()
