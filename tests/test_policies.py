@@ -62,7 +62,7 @@ def test_actions_stay_neither_over_episodes_nor_where_they_are_forbidden():
 def test_actions_stay_over_a_checkpoint():
     one, two = (StickyActions(8, 0.9, rl.Generator(5)) for _ in range(2))
     elapsed = rl.ones(8, dtype=rl.int64)
-    one(rl.full((8,), 3), elapsed)
+    one(rl.full((8,), 3), rl.zeros(8, dtype=rl.int64))
     two.load_state_dict(one.state_dict())
     two.generator.set_state(one.generator.get_state())
     given = rl.zeros(8, dtype=rl.int64)
