@@ -60,12 +60,17 @@ def find_agent(name: str) -> type:
     return found[name].load()
 
 
+def import_beside(module: str) -> Any:
+    """Import a module, which may be a file beside the user, as ``python -m`` itself would find it."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    return importlib.import_module(module)
+
+
 def _import_agent(name: str) -> type:
     module_name, _, class_name = name.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a module beside the user, as python -m itself would find it
     try:
-        module = importlib.import_module(module_name)
+        module = import_beside(module_name)
     except (ImportError, ValueError) as error:
         raise Fault(f"agent {name!r} cannot be imported: {error}") from None
     found = getattr(module, class_name, None)

@@ -87,7 +87,8 @@ def preset_for(agent_class: type, agent: str, env: str) -> dict[str, Any]:
     """The settings tuned for this pair, from ``presets.toml`` in the agent's package or beside its module; empty if there are none."""
     package = sys.modules[agent_class.__module__.partition(".")[0]]
     path = Path(str(package.__file__)).with_name("presets.toml")
-    return read_toml(path).get(agent, {}).get(env.removeprefix("rl_lab/"), {}) if path.is_file() else {}
+    registered = env.rpartition(":")[2].removeprefix("rl_lab/")
+    return read_toml(path).get(agent, {}).get(registered, {}) if path.is_file() else {}
 
 
 def make_plan(given: dict[str, Any]) -> Plan:

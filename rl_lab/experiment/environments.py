@@ -13,6 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 import envs  # noqa: F401  registers the lab's own
 from envs.vector import NativeVectorEnv
 from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.experiment.agent import import_beside
 from rl_lab.experiment.faults import Fault, nearest
 
 BACKENDS = ("auto", "native", "gymnasium")
@@ -36,20 +37,28 @@ class Setup:
 
 
 def full_id(env_id: str) -> str:
-    """The registered id: the lab's own environments go by their bare names, too."""
+    """The registered id: the lab's own environments go by their bare names, too, and ``module:id`` is one that a module registers."""
     own = f"rl_lab/{env_id}"
     return own if env_id not in gym.registry and own in gym.registry else env_id
 
 
 def find_environment(env_id: str) -> Any:
-    """The registered specification. Fault, with the nearest name, for an unknown id or missing dependencies."""
+    """The registered specification. Fault, with the nearest name, for an unknown id, a module that is not there, or missing packages."""
+    module, _, registered = env_id.rpartition(":")
     try:
-        return gym.spec(env_id)
+        if module:
+            import_beside(module)
+        return gym.spec(registered)
     except gym.error.Error as error:
         known = [name for name in gym.registry if "/" not in name or "/" in env_id or name.startswith("rl_lab/")]
         suggestion = nearest(env_id, known)
         detail = suggestion or f": {str(error).splitlines()[0]}"
         raise Fault(f"unknown environment {env_id!r}{detail}") from None
+    except ModuleNotFoundError as error:
+        what = (
+            f"is of a module that cannot be imported: {error}" if module else f"needs a package that is not installed: {error}"
+        )
+        raise Fault(f"environment {env_id!r} {what}") from None
     except ImportError as error:
         raise Fault(f"environment {env_id!r} needs a package that is not installed: {error}") from None
 
@@ -146,7 +155,7 @@ def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
     except Exception as error:  # whatever its own code raises
         first = next(iter(str(error).strip().splitlines()), "")
         raise Fault(f"environment {setup.env_id!r} cannot be made: {type(error).__name__}: {first}") from error
-    envs.spec = gym.spec(setup.env_id)
+    envs.spec = find_environment(setup.env_id)
     return envs
 
 

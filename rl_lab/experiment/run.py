@@ -1,6 +1,7 @@
 """The run directory: ``runs/<env>/<agent>/<time>-s<seed>/`` with config.toml, TensorBoard events and checkpoints/."""
 
 import fcntl
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ class Run:
     @classmethod
     def create(cls, parent: Path, config: dict[str, Any]) -> "Run":
         """A fresh directory with its config.toml, locked for this process."""
-        group = parent / config["env"].replace("/", "-") / config["agent"]
+        group = parent / re.sub("[/:]", "-", config["env"]) / config["agent"]
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-s{config['seed']}"
         for attempt in range(100):
             path = group / (f"{stem}-{attempt}" if attempt else stem)

@@ -124,7 +124,18 @@ def learned(name: str, env: str, changes: tuple) -> dict[str, bytes]:
     while agent.timesteps < STEPS:
         agent.step()
     state = agent.state_dict()
-    left_out = ("optimizer", "replay", "collector", "stream", "noise", "action_stream", "exploration", "timesteps", "updates", "age")
+    left_out = (
+        "optimizer",
+        "replay",
+        "collector",
+        "stream",
+        "noise",
+        "action_stream",
+        "exploration",
+        "timesteps",
+        "updates",
+        "age",
+    )
     return content({key: part for key, part in state.items() if not any(word in key for word in left_out)})
 
 

@@ -397,3 +397,18 @@ def test_the_collector_is_told_of_the_space(monkeypatch):
     env = odd("Several", actions=MultiDiscrete([2, 3]))
     collector = Collector(make_environments(env, 2), lambda moment: {}, 1)
     assert collector.action_mask is None
+
+
+def test_an_environment_of_a_module_beside_the_user(workplace, capsys, monkeypatch):
+    """``module:id`` is found while training, in processes of their own, and again by an evaluation."""
+    monkeypatch.syspath_prepend(str(workplace))
+    (workplace / "my_worlds.py").write_text(
+        "import gymnasium as gym\ngym.register('mine/Cart-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=50)\n"
+    )
+    assert train.main([*QUICK, "--env", "my_worlds:mine/Cart-v0", "--num-envs", "2"]) == 0
+    assert evaluate_command.main([str(only_run())]) == 0
+    assert "dqn on my_worlds:mine/Cart-v0" in capsys.readouterr().out
+    assert train.main([*QUICK, "--env", "no_worlds:mine/Cart-v0"]) == 2
+    assert "cannot be imported" in capsys.readouterr().err
+    assert train.main([*QUICK, "--env", "my_worlds:mine/Card-v0"]) == 2
+    assert "unknown environment" in capsys.readouterr().err
