@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
@@ -256,6 +256,8 @@ class PolicyGradient:
                 noise = self.random.gumbel(size=outputs.shape) / factor
                 taken = self.actions(outputs + noise.astype(np.float32), allowed)
                 chosen = taken - self.actions.space.start
+                if isinstance(self.actions.space, MultiDiscrete):
+                    chosen = chosen.reshape(n, -1)  # a row of choices, whatever the space's shape
             masks.append(allowed)
             observations, rewards, terminated, truncated, infos = self.envs.step(taken)
             allowed = None if allowed is None else mask_of(infos, self.envs, np.ones_like(allowed))

@@ -6,7 +6,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 import rl_lab as rl
 from agents.dqn import DQN, DQNConfig
@@ -58,6 +58,24 @@ class Grid(gym.Env):
         return np.zeros(2, np.float32), float(np.sum(action)), False, self.now == 9, {}
 
 
+class Several(gym.Env):
+    """Choices in two rows; the return is their sum."""
+
+    observation_space = Box(-1, 1, (2,), np.float32)
+    action_space = MultiDiscrete([[2, 3], [4, 5]], start=[[1, 0], [0, 0]])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.now = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(np.asarray(action))
+        self.now += 1
+        return np.zeros(2, np.float32), float(np.sum(action)), False, self.now == 3, {}
+
+
+gym.register("test/Several-v0", Several)
 gym.register("test/Strict-v0", Strict)
 gym.register("test/Grid-v0", Grid)
 
@@ -150,3 +168,12 @@ def test_masks_of_a_partial_reset():
     assert mask_of(info, envs).tolist() == [[True, True], [False, True], [True, True]]
     assert mask_of({}, envs, before) is before
     assert mask_of({}, envs) is None
+
+
+@pytest.mark.parametrize("lamarck", [0, 4])
+def test_evolution_finds_choices_of_several_dimensions(lamarck):
+    config = NEATAgentConfig(population=40, champion_episodes=2, lamarck=lamarck, gradient_rollouts=2, gradient_steps=6)
+    agent = NEAT(config, make_environments("test/Several-v0", 4), 1)
+    for _ in range(20):
+        agent.step()
+    assert agent.act(np.zeros((2, 2), np.float32)).tolist() == [[[2, 2], [3, 4]]] * 2
