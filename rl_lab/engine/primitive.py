@@ -216,6 +216,9 @@ class Primitive:
         self.elementwise = False
         """Whether the numbers are n, m and two strides for each operand, and no element depends on another."""
 
+    def __deepcopy__(self, memo: dict) -> "Primitive":
+        return self  # a copy of its user uses the same
+
     @property
     def address(self) -> int:
         if self._compiled is None:

@@ -1,5 +1,6 @@
 """Optimisers: one launch a step for all parameters of a group. Names, defaults and formulas are PyTorch's."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -184,6 +185,17 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} has no numbers()")
 
     # --- state -------------------------------------------------------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict) -> "Optimizer":
+        """An optimizer of the copies of the parameters, which is what a copy of (network, optimizer) asks for."""
+        other = object.__new__(type(self))
+        memo[id(self)] = other
+        own = {name: value for name, value in vars(self).items() if name not in ("param_groups", "state")}
+        vars(other).update(copy.deepcopy(own, memo), param_groups=[], state={})
+        for group in self.param_groups:
+            other.add_param_group(copy.deepcopy(dict(group), memo))
+        other.state = {copy.deepcopy(p, memo): copy.deepcopy(state, memo) for p, state in self.state.items()}
+        return other
 
     def keep_rows(self, parameter: Any, rows: Sequence[int]) -> None:
         """A vector changed: its element i was element rows[i] before, or is new where rows[i] is -1. New elements begin without history.

@@ -1,5 +1,6 @@
 """Optimisers: twenty steps on PyTorch's path, state that continues bitwise, and what they refuse."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,42 @@ def test_pytorchs_implementation_choices_are_accepted_and_others_are_not():
     rl.optim.Adam([p], foreach=True, fused=False)
     with pytest.raises(TypeError, match="learning_rate"):
         rl.optim.SGD([p], learning_rate=0.1)
+
+
+def test_a_copy_of_network_and_optimizer_goes_on_alone():
+    """As in PyTorch: the copied optimizer changes the copied parameters, with the state and the settings of the other."""
+    net = rl.nn.Linear(3, 2, generator=rl.Generator(1))
+    optimizer = rl.optim.Adam([{"params": [net.weight], "lr": 0.1}, {"params": [net.bias]}], lr=0.01)
+    x = rl.ones(4, 3)
+
+    def step(network, optimizer):
+        optimizer.zero_grad()
+        network(x).pow(2).sum().backward()
+        optimizer.step()
+
+    step(net, optimizer)
+    twin, other = copy.deepcopy((net, optimizer))
+    assert [group["lr"] for group in other.param_groups] == [0.1, 0.01]
+    before = net.weight.detach().clone()
+    step(twin, other)
+    assert net.weight.tolist() == before.tolist()
+    step(net, optimizer)
+    assert twin.weight.tolist() == net.weight.tolist() != before.tolist()
+    other.param_groups[0]["lr"] = 0.5
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_a_copy_of_a_graph_and_its_optimizer_survives_surgery():
+    net = rl.nn.GraphNetwork(2, 1)
+    net.add_edge("input0", "output0", 1.0)
+    optimizer = rl.optim.Adam(net.parameters(), lr=0.1)
+    net(rl.ones(1, 2)).sum().backward()
+    optimizer.step()
+    twin, other = copy.deepcopy((net, optimizer))
+    twin.add_edge("input1", "output0", 2.0)
+    assert len(other.state[twin.weight]["exp_avg"]) == 2
+    assert len(optimizer.state[net.weight]["exp_avg"]) == 1
+    other.zero_grad()
+    twin(rl.ones(1, 2)).sum().backward()
+    other.step()
+    assert net.weight.tolist() != twin.weight.tolist()[:1]
