@@ -117,7 +117,9 @@ class DQN:
             if c.dueling or c.noisy:
                 raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
             # what evolved tells actions apart, but knows no values: it becomes the advantages of a dueling network
-            return Dueling(Identity(), make_network(self.shape, sizes_beside(c.network), 1, generator=stream), network)
+            return Dueling(
+                Identity(), make_network(self.shape, sizes_beside(c.network), 1, c.activation, generator=stream), network
+            )
         if not c.dueling:
             return network
         features = network[-1].in_features

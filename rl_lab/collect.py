@@ -22,6 +22,7 @@ from rl_lab.engine.compile import Compiled
 from rl_lab.engine.errors import EnvironmentFault
 
 EPISODE_LIMIT = 10_000
+"""Steps after which an episode is cut off where the environment has no time limit: it may never end by itself."""
 
 
 class Moment(NamedTuple):
@@ -241,10 +242,7 @@ class Collector:
         ended = terminated | truncated
         following: Any = np.array(observations, np.float32)
         self._check(following, rewards)
-        if self.action_mask is None and "action_mask" in info and choices_of(self._space):
-            raise EnvironmentFault(f"{name_of(self.envs)} gives an action mask when it steps and gave none when it was reset")
-        may_be_over = self.mode == AutoresetMode.NEXT_STEP
-        mask = None if self.action_mask is None else mask_of(info, self.envs, np.ones_like(self.action_mask), may_be_over)
+        mask = mask_after_step(info, self.envs, self.action_mask, over=self.mode == AutoresetMode.NEXT_STEP)
         next_mask: Any = mask
         if ended.any() and self.mode == AutoresetMode.SAME_STEP:
             following = following.copy()
@@ -429,6 +427,18 @@ def mask_of(info: dict[str, Any], envs: Any, before: np.ndarray | None = None, o
                 raise EnvironmentFault(f"{name_of(envs)} gave an action mask that allows nothing")
             mask[i] = True  # no action follows, and values of none count
     return mask
+
+
+def mask_after_step(info: dict[str, Any], envs: Any, before: np.ndarray | None, over: bool = False) -> np.ndarray | None:
+    """`mask_of` what a step of all environments tells, where ``before`` was the mask: of whoever tells nothing now everything is allowed.
+
+    EnvironmentFault besides if there was no mask before: what was collected until then would have none.
+    """
+    if before is not None:
+        return mask_of(info, envs, np.ones_like(before), over)
+    if "action_mask" in info and choices_of(envs.single_action_space):
+        raise EnvironmentFault(f"{name_of(envs)} gives an action mask when it steps and gave none when it was reset")
+    return None
 
 
 def longest_episode(envs: Any) -> int | None:

@@ -188,7 +188,21 @@ class SquashedGaussian:
         return self.centre + self.radius * u.tanh(), (gaussian - squash).sum(1)
 
 
-class ColoredNoise:
+class _Lasting:
+    """Exploration of which something stays from step to step: ``last``, of each environment. The generator is its owner's."""
+
+    def __init__(self, last: Any, colour: float, generator: rl.Generator):
+        self.last, self.colour, self.generator = last, colour, generator
+
+    def state_dict(self) -> dict[str, rl.Tensor]:
+        return {"last": self.last}
+
+    def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
+        if self.colour:  # otherwise nothing stays
+            self.last.copy_(rl.as_tensor(state["last"]))
+
+
+class ColoredNoise(_Lasting):
     """Gaussian noise of which the share ``colour`` stays from step to step and which begins with 0 in each episode.
 
     That is an Ornstein-Uhlenbeck process at whole steps: its variance is 1 - colour ** (2 t) in step t = 1, 2, ... of an episode.
@@ -197,8 +211,7 @@ class ColoredNoise:
     """
 
     def __init__(self, num_envs: int, size: int, colour: float, generator: rl.Generator):
-        self.colour, self.generator = colour, generator
-        self.last = rl.zeros(num_envs, size)
+        super().__init__(rl.zeros(num_envs, size), colour, generator)
 
     def __call__(self, elapsed: rl.Tensor) -> rl.Tensor:
         """The next noise (num_envs, size); ``elapsed`` (num_envs,) is 0 where an episode begins."""
@@ -209,15 +222,8 @@ class ColoredNoise:
             self.last.copy_(fresh)
         return fresh
 
-    def state_dict(self) -> dict[str, rl.Tensor]:
-        """The last noise; the generator is its owner's."""
-        return {"last": self.last}
 
-    def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
-        self.last.copy_(rl.as_tensor(state["last"]))
-
-
-class StickyActions:
+class StickyActions(_Lasting):
     """Discrete actions of which each is, with probability ``colour``, that of the step before: random ones then lead somewhere.
 
     The simplest of temporally extended explorations (Dabney, Ostrovski and Barreto 2021, "Temporally-extended epsilon-greedy
@@ -225,8 +231,7 @@ class StickyActions:
     """
 
     def __init__(self, num_envs: int, colour: float, generator: rl.Generator):
-        self.colour, self.generator = colour, generator
-        self.last = rl.zeros(num_envs, dtype=rl.int64)
+        super().__init__(rl.zeros(num_envs, dtype=rl.int64), colour, generator)
 
     def __call__(self, actions: Any, elapsed: Any, action_mask: Any = None) -> Any:
         """The actions (num_envs,) that are taken instead; those before only where they are allowed."""
@@ -237,10 +242,3 @@ class StickyActions:
             actions = rl.where(stays, self.last, actions)
             self.last.copy_(actions)
         return actions
-
-    def state_dict(self) -> dict[str, rl.Tensor]:
-        """The last actions; the generator is its owner's."""
-        return {"last": self.last}
-
-    def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
-        self.last.copy_(rl.as_tensor(state["last"]))

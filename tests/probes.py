@@ -1,4 +1,4 @@
-"""The probe environment that needs Python; the others, with answers that are known exactly, are in `envs.probes`."""
+"""The probe environments that need Python; the others, with answers that are known exactly, are in `envs.probes`."""
 
 from typing import Any
 
@@ -23,6 +23,28 @@ class ReturnsNan(gym.Env):
         return np.zeros(1, np.float32), float("nan") if self.time == 5 else 1.0, self.time >= 100, False, {}
 
 
+class Counter(gym.Env):
+    """Never over by itself. The observation counts steps or, with ``ones``, actions 1, of which each is worth 1."""
+
+    observation_space = Box(0.0, np.inf, (1,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, ones: bool = False):
+        self.ones = ones
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.count += int(action) if self.ones else 1
+        return np.array([self.count], np.float32), float(action) if self.ones else 0.0, False, False, {}
+
+
 def register() -> None:
     if "probe/ReturnsNan-v0" not in gym.registry:
         gym.register("probe/ReturnsNan-v0", entry_point=ReturnsNan)
+        gym.register("probe/Clock-v0", entry_point=Counter, max_episode_steps=5)
+        gym.register("probe/NeverOver-v0", entry_point=Counter, kwargs={"ones": True})
+        gym.register("probe/OverAt30-v0", entry_point=Counter, kwargs={"ones": True}, max_episode_steps=30)

@@ -80,9 +80,8 @@ class NEAT:
     action_spaces = (Discrete, MultiDiscrete, Box)
 
     def __init__(self, config: NEATAgentConfig, envs: VectorEnv, seed: int):
-        if (
-            config.output_activation == AUTO
-        ):  # of saturated outputs several are the largest, but what is fed back should have bounds
+        if config.output_activation == AUTO:
+            # of saturated outputs several are the largest; but outputs that are fed back should have bounds
             largest_acts = not isinstance(envs.single_action_space, Box) and not config.recurrent
             config = replace(config, output_activation="identity" if largest_acts else "steepened_sigmoid")
         self.config, self.envs = config, envs
@@ -296,7 +295,7 @@ class NEAT:
         if state["champion"] is not None:
             genes = Genomes(**{name: np.array(array) for name, array in state["champion"]["genes"].items()})
             self.champion = Genome(genes, float(state["champion"]["fitness"]))
-            self.champion_place = tuple(state["champion"]["place"])
+            self.champion_place = tuple(state["champion"].get("place", (0, 0)))  # older runs do not know it
         self.archive.load_state_dict(state["archive"])
         set_generator_state(self._seeds, state["seeds"])
         if self.gradient is not None and state["gradient"] is not None:

@@ -7,7 +7,7 @@ from gymnasium.vector import VectorEnv
 
 from agents.neat import phenotypes
 from agents.neat.networks import Networks
-from rl_lab.collect import mask_of, name_of, not_finite
+from rl_lab.collect import mask_after_step, mask_of, name_of, not_finite
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.population import Actions, Played
 
@@ -62,7 +62,7 @@ def play(
         x = np.ascontiguousarray(observations, np.float32).reshape(slots, inputs)
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         observations, rewards, terminated, truncated, info = envs.step(actions(outputs, allowed))
-        allowed = None if allowed is None else mask_of(info, envs, np.ones_like(allowed))
+        allowed = mask_after_step(info, envs, allowed)
         playing = episode >= 0
         strange = not_finite(np.asarray(observations)[playing], rewards[playing])
         if strange is not None:

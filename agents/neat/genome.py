@@ -82,6 +82,7 @@ def like(genomes: Genomes) -> Genomes:
 
 
 def copied(genomes: Genomes) -> Genomes:
+    """The same genomes in memory of their own."""
     return Genomes(*[array.copy() for array in genomes])
 
 

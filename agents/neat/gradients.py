@@ -21,7 +21,7 @@ from gymnasium.spaces import Box, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.collect import mask_of
+from rl_lab.collect import mask_after_step, mask_of
 from rl_lab.data import RunningMoments, generalized_advantages, normalized
 from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.nn import GraphNetwork
@@ -260,7 +260,7 @@ class PolicyGradient:
                     chosen = chosen.reshape(n, -1)  # a row of choices, whatever the space's shape
             masks.append(allowed)
             observations, rewards, terminated, truncated, infos = self.envs.step(taken)
-            allowed = None if allowed is None else mask_of(infos, self.envs, np.ones_like(allowed))
+            allowed = mask_after_step(infos, self.envs, allowed)
             y = np.array(observations, np.float32).reshape(n, -1)
             ended = terminated | truncated
             following = y.copy()

@@ -78,7 +78,7 @@ def read_neat_python(path: str | Path) -> Imported:
     values: dict[str, Any] = {}
     unused: list[str] = []
     notes: list[str] = []
-    elsewhere: dict[str, float | None] = dict.fromkeys(sorted(_ELSEWHERE))
+    elsewhere: dict[str, float] = {}
     for key, (section, text) in given.items():
         if key in _SAME:
             _checked(path, key, {_SAME[key]: text})
@@ -116,13 +116,13 @@ def read_neat_python(path: str | Path) -> Imported:
         notes.append("distances are those of connection genes, there of node genes, too")
     _weights(path, {key: text for key, (_, text) in given.items()}, values, notes)
     config = make_config(NEATConfig, values, f" in {path}")
-    threshold, inputs, outputs = elsewhere.values()
+    inputs, outputs = (int(elsewhere[key]) if key in elsewhere else None for key in ("num_inputs", "num_outputs"))
     return Imported(
         config,
         {name: getattr(config, name) for name in values},
-        None if inputs is None else int(inputs),
-        None if outputs is None else int(outputs),
-        threshold,
+        inputs,
+        outputs,
+        elsewhere.get("fitness_threshold"),
         sorted(unused),
         list(dict.fromkeys(notes)),
     )

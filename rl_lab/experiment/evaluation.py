@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.collect import EPISODE_LIMIT, longest_episode, mask_of
+from rl_lab.collect import EPISODE_LIMIT, longest_episode, mask_after_step, mask_of
 from rl_lab.experiment.environments import Setup, make_environments
 
 MOST_ENVIRONMENTS = 100
@@ -70,13 +70,13 @@ def evaluate(agent: Any, setup: Setup | str, episodes: int, seed: int) -> Evalua
             masks = {} if mask is None else {"action_mask": mask}
             actions = agent.act(observations, deterministic=True, **masks)
             observations, rewards, terminated, truncated, info = envs.step(actions)
-            mask = None if mask is None else mask_of(info, envs, np.ones_like(mask))
+            mask = mask_after_step(info, envs, mask)
             running += rewards
             lengths += 1
             ended = terminated | truncated
             if limit is not None and (cut := ~ended & (lengths >= limit)).any():
                 observations, info = envs.reset(options={"reset_mask": cut})
-                mask = None if mask is None else mask_of(info, envs, mask)
+                mask = mask_of(info, envs, mask)
                 cut_off += int((cut & (quota > 0)).sum())
                 ended = ended | cut
             if begin_episodes is not None:

@@ -106,26 +106,6 @@ def test_a_reward_that_is_no_number_is_named():
         agent.step()
 
 
-class Endless(gym.Env):
-    """Never over; the reward is the action, the observation how often it was 1."""
-
-    observation_space = gym.spaces.Box(0.0, np.inf, (1,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.count = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.count += int(action)
-        return np.array([self.count], np.float32), float(action), False, False, {}
-
-
-gym.register("probe/NeverOver-v0", entry_point=Endless)
-gym.register("probe/OverAt30-v0", entry_point=Endless, max_episode_steps=30)
-
-
 @pytest.mark.parametrize(("env_id", "length"), [("probe/NeverOver-v0", 12), ("probe/OverAt30-v0", 30)])
 def test_an_episode_without_end_is_cut_off(env_id, length):
     """Where the environment has no time limit; each that follows begins anew."""

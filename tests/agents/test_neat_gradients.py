@@ -23,7 +23,6 @@ from rl_lab.nn.graph_files import load_graph, save_graph
 from rl_lab.nn.networks import Dueling, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.policies import ActionHead
 from rl_lab.population import Actions
-from tests.agents import test_schedules  # noqa: F401  registers probe/Clock-v0
 
 
 def networks_for(space, inputs=4, recurrent=False, activation="steepened_sigmoid", generations=6):

@@ -12,7 +12,8 @@ from agents.neat.selection import (
     novelty_of,
     sizes_of,
 )
-from tests.agents.test_neat import X, digest, fitness, genes, solved
+from tests.agents.test_neat import X, fitness, genes, solved
+from tests.agents.test_neat_evolution import digest
 
 
 def slow_ranks(objectives):

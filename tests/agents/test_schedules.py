@@ -2,7 +2,6 @@
 
 import math
 
-import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -115,25 +114,6 @@ def test_prioritised_replay_hears_the_differences_of_the_batch_it_gave():
 
 
 # --- passes over rollouts --------------------------------------------------------------------------------------------
-
-
-class Clock(gym.Env):
-    """The observation is the number of the step; every episode is cut off after five."""
-
-    observation_space = gym.spaces.Box(0.0, 5.0, (1,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.time = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.time += 1
-        return np.array([self.time], np.float32), 0.0, False, False, {}
-
-
-gym.register("probe/Clock-v0", entry_point=Clock, max_episode_steps=5)
 
 
 def by_hand(values, following, gamma, gae_lambda):

@@ -9,7 +9,8 @@ from gymnasium.spaces import Box
 from agents import neat
 from rl_lab.experiment.environments import make_environments
 from tests.agents.test_contract import AGENTS, content
-from tests.agents.test_neat import EVERYTHING, digest, fitness
+from tests.agents.test_neat import EVERYTHING, fitness
+from tests.agents.test_neat_evolution import digest
 
 STEPS = 160
 BASE = {

@@ -17,7 +17,7 @@ from agents.dqn import DQN, DQNConfig
 from agents.ppo import PPO, PPOConfig
 from rl_lab import evaluate as evaluate_command
 from rl_lab import train
-from rl_lab.collect import EPISODE_LIMIT, Collector
+from rl_lab.collect import EPISODE_LIMIT, mask_of
 from rl_lab.data import RewardScale, normalized
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.engine.ops import Tensor
@@ -140,6 +140,7 @@ def test_boxes_of_whole_numbers_are_refused_and_single_numbers_observed(workplac
     assert agent.shape == (1,)
 
 
+@pytest.mark.filterwarnings("ignore:.*is not within the observation space")
 @pytest.mark.parametrize(("nan", "when"), [("reset", "when it was reset"), ("step", "at step 1"), ("end", "at step 6")])
 def test_a_nan_is_seen_where_it_comes_from(nan, when):
     with pytest.raises(EnvironmentFault, match=f"returned the observation .nan nan. {when}"):
@@ -392,11 +393,13 @@ def test_a_dead_environment_ends_the_run(workplace):
     assert "Traceback" not in out
 
 
-def test_the_collector_is_told_of_the_space(monkeypatch):
-    """Multi-discrete masks have a place for each choice."""
-    env = odd("Several", actions=MultiDiscrete([2, 3]))
-    collector = Collector(make_environments(env, 2), lambda moment: {}, 1)
-    assert collector.action_mask is None
+def test_a_mask_has_a_place_for_each_choice():
+    envs = make_environments(odd("Several", actions=MultiDiscrete([2, 3])), 2)
+    told = {"action_mask": [[1, 0, 1, 0, 0], [0, 1, 1, 1, 1]]}
+    assert mask_of(told, envs).tolist() == [[True, False, True, False, False], [False, True, True, True, True]]
+    with pytest.raises(EnvironmentFault, match="for 5 actions"):
+        mask_of({"action_mask": [[1, 0], [0, 1]]}, envs)
+    assert mask_of(told, make_environments("Pendulum-v1", 2)) is None  # continuous actions are not forbidden
 
 
 def test_an_environment_of_a_module_beside_the_user(workplace, capsys, monkeypatch):
