@@ -2,7 +2,7 @@
 
 With ``double`` the target of van Hasselt, Guez and Silver 2016, with ``dueling`` the network of Wang et al. 2016, with
 ``prioritized`` the replay of Schaul et al. 2016, with ``n_steps`` returns over several steps and with ``noisy`` the exploration of
-Fortunato et al. 2018: the parts of Rainbow (Hessel et al. 2018) but one, which is in `agents.qrdqn`.
+Fortunato et al. 2018: the parts of Rainbow (Hessel et al. 2018) but one, which is in `rl_lab.agents.qrdqn`.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
-from rl_lab.collect import Collector, Moment, rounds_due, steps_between_updates
-from rl_lab.data import Batch, PrioritizedReplayBuffer, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn import Identity, Linear, NoisyLinear
 from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp, sizes_beside
-from rl_lab.policies import LinearSchedule, as_space, as_tensors, epsilon_greedy, greedy, masked, single_spaces
+from rl_lab.rollout import Batch, PrioritizedReplayBuffer, ReplayBuffer
+from rl_lab.rollout.collector import Collector, Moment, rounds_due, steps_between_updates
+from rl_lab.rollout.policies import LinearSchedule, as_space, as_tensors, epsilon_greedy, greedy, masked, single_spaces
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.collect import Collector, Moment
-from rl_lab.data import RewardScale, RunningMoments, generalized_advantages, normalized
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, approximate_kl, as_space, as_tensors, clipped_surrogate, single_spaces
+from rl_lab.rollout import RewardScale, RunningMoments, generalized_advantages, normalized
+from rl_lab.rollout.collector import Collector, Moment
+from rl_lab.rollout.policies import ActionHead, approximate_kl, as_space, as_tensors, clipped_surrogate, single_spaces
 
 
 @dataclass(frozen=True)

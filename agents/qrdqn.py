@@ -11,12 +11,12 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.collect import Collector, Moment, rounds_due, steps_between_updates
-from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
-from rl_lab.policies import LinearSchedule, as_space, as_tensors, epsilon_greedy, greedy, single_spaces
+from rl_lab.rollout import Batch, ReplayBuffer
+from rl_lab.rollout.collector import Collector, Moment, rounds_due, steps_between_updates
+from rl_lab.rollout.policies import LinearSchedule, as_space, as_tensors, epsilon_greedy, greedy, single_spaces
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Proximal policy optimization with a memory: a gated recurrent unit (Cho et al. 2014) between the observations and both heads.
 
-The clipped objective of `agents.ppo` over whole sequences: the memory at the start of a rollout is kept, and updates run through it
+The clipped objective of `rl_lab.agents.ppo` over whole sequences: the memory at the start of a rollout is kept, and updates run through it
 again from there (Hausknecht and Stone 2015, with stored state), through the ends of episodes, where the memory is emptied.
 """
 
@@ -12,14 +12,14 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 import rl_lab as rl
-from rl_lab.collect import Collector, Moment
-from rl_lab.data import RewardScale, RunningMoments, generalized_advantages, normalized
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment.config import setting
 from rl_lab.nn import GRUCell, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, approximate_kl, as_space, as_tensors, clipped_surrogate, single_spaces
+from rl_lab.rollout import RewardScale, RunningMoments, generalized_advantages, normalized
+from rl_lab.rollout.collector import Collector, Moment
+from rl_lab.rollout.policies import ActionHead, approximate_kl, as_space, as_tensors, clipped_surrogate, single_spaces
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.collect import Collector, Moment, longest_episode
-from rl_lab.data import RunningMoments, discounted_returns
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, as_space, as_tensors, single_spaces
+from rl_lab.rollout import RunningMoments, discounted_returns
+from rl_lab.rollout.collector import Collector, Moment, longest_episode
+from rl_lab.rollout.policies import ActionHead, as_space, as_tensors, single_spaces
 
 
 @dataclass(frozen=True)

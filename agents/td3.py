@@ -11,12 +11,12 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
-from rl_lab.collect import Collector, Moment, rounds_due, steps_between_updates
-from rl_lab.data import Batch, ReplayBuffer
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, make_network
 from rl_lab.nn.utils import polyak_
-from rl_lab.policies import ColoredNoise, as_space, as_tensors, centre_and_radius, single_spaces
+from rl_lab.rollout import Batch, ReplayBuffer
+from rl_lab.rollout.collector import Collector, Moment, rounds_due, steps_between_updates
+from rl_lab.rollout.policies import ColoredNoise, as_space, as_tensors, centre_and_radius, single_spaces
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from rl_lab.agents import neat
 
-from agents import neat
 from benchmarks import neat_control, neat_gradients, neat_poles
 
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)

@@ -6,20 +6,20 @@ from gymnasium.envs.registration import register as _register
 from gymnasium.envs.registration import registry
 
 TWINS = {
-    "CartPole-v1": "envs.cartpole:CartPoleVectorEnv",
-    "Acrobot-v1": "envs.acrobot:AcrobotVectorEnv",
-    "MountainCar-v0": "envs.mountain_car:MountainCarVectorEnv",
-    "MountainCarContinuous-v0": "envs.mountain_car:MountainCarContinuousVectorEnv",
-    "Pendulum-v1": "envs.pendulum:PendulumVectorEnv",
+    "CartPole-v1": "rl_lab.envs.cartpole:CartPoleVectorEnv",
+    "Acrobot-v1": "rl_lab.envs.acrobot:AcrobotVectorEnv",
+    "MountainCar-v0": "rl_lab.envs.mountain_car:MountainCarVectorEnv",
+    "MountainCarContinuous-v0": "rl_lab.envs.mountain_car:MountainCarContinuousVectorEnv",
+    "Pendulum-v1": "rl_lab.envs.pendulum:PendulumVectorEnv",
 }
 """Gymnasium's environments that have a native twin; the scalar environment and the rendering stay Gymnasium's."""
 
 WORLDS: dict[str, tuple[str, int | None, float | None]] = {
-    "CartPoleMasked-v0": ("envs.cartpole:CartPoleMasked", 500, 475.0),
-    "DoublePole-v0": ("envs.double_pole:DoublePole", 1000, 1000.0),
-    "DoublePoleNoVelocity-v0": ("envs.double_pole:DoublePoleNoVelocity", 1000, 1000.0),
-    "Catch-v0": ("envs.catch:Catch", 100, 10.0),
-    "Bricks-v0": ("envs.bricks:Bricks", 1000, 30.0),
+    "CartPoleMasked-v0": ("rl_lab.envs.cartpole:CartPoleMasked", 500, 475.0),
+    "DoublePole-v0": ("rl_lab.envs.double_pole:DoublePole", 1000, 1000.0),
+    "DoublePoleNoVelocity-v0": ("rl_lab.envs.double_pole:DoublePoleNoVelocity", 1000, 1000.0),
+    "Catch-v0": ("rl_lab.envs.catch:Catch", 100, 10.0),
+    "Bricks-v0": ("rl_lab.envs.bricks:Bricks", 1000, 30.0),
 }
 """Our own: class name without Env and VectorEnv, steps after which an episode is truncated, and the return that counts as solved."""
 
@@ -34,7 +34,7 @@ PROBES: dict[str, tuple[int | None, float | None]] = {
     "Continuous": (None, 0.0),
     "Memory": (None, 1.0),
 }
-"""Environments of `envs.probes`: time limit and best return."""
+"""Environments of `rl_lab.envs.probes`: time limit and best return."""
 
 
 def _add(name: str, scalar: Any, vector: str, limit: int | None, threshold: float | None) -> None:
@@ -56,7 +56,7 @@ def register() -> None:
     for name, (base, limit, threshold) in WORLDS.items():
         _add(name, f"{base}Env", f"{base}VectorEnv", limit, threshold)
     for name, (limit, threshold) in PROBES.items():
-        _add(f"Probe{name}-v0", f"envs.probes:{name}", f"envs.probes:{name}VectorEnv", limit, threshold)
+        _add(f"Probe{name}-v0", f"rl_lab.envs.probes:{name}", f"rl_lab.envs.probes:{name}VectorEnv", limit, threshold)
 
 
 register()

@@ -8,11 +8,10 @@ import math
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-
-from envs.picture import gymnasium_picture
-from envs.stream import uniform
-from envs.vector import NativeVectorEnv
-from envs.world import World, kernel
+from rl_lab.envs.picture import gymnasium_picture
+from rl_lab.envs.stream import uniform
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 TIME_STEP, LENGTH, MASS, CENTRE, INERTIA, GRAVITY = 0.2, 1.0, 1.0, 0.5, 1.0, 9.8
 MAX_SPEED_1, MAX_SPEED_2 = 4 * math.pi, 9 * math.pi

@@ -11,13 +11,12 @@ The best return is 30, and it can be reached (a test does so): the paddle is as 
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-
-from envs.grid import CELLS, SIZE, mark
-from envs.picture import BLUE, GREEN, ORANGE, RED, YELLOW, grid_picture
-from envs.scalar import NativeEnv
-from envs.stream import below
-from envs.vector import NativeVectorEnv
-from envs.world import World, kernel
+from rl_lab.envs.grid import CELLS, SIZE, mark
+from rl_lab.envs.picture import BLUE, GREEN, ORANGE, RED, YELLOW, grid_picture
+from rl_lab.envs.scalar import NativeEnv
+from rl_lab.envs.stream import below
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 FIRST_ROW, ROWS = 1, 3
 BRICKS = ROWS * SIZE
@@ -104,12 +103,12 @@ WORLD = World(
 
 
 class BricksEnv(NativeEnv):
-    """One game of Bricks; the rules are in `envs.bricks`."""
+    """One game of Bricks; the rules are in `rl_lab.envs.bricks`."""
 
     world = WORLD
 
 
 class BricksVectorEnv(NativeVectorEnv):
-    """Many games of Bricks; the rules are in `envs.bricks`."""
+    """Many games of Bricks; the rules are in `rl_lab.envs.bricks`."""
 
     world = WORLD

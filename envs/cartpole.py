@@ -8,12 +8,11 @@ import math
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-
-from envs.picture import gymnasium_picture
-from envs.scalar import NativeEnv
-from envs.stream import uniform
-from envs.vector import NativeVectorEnv
-from envs.world import World, kernel
+from rl_lab.envs.picture import gymnasium_picture
+from rl_lab.envs.scalar import NativeEnv
+from rl_lab.envs.stream import uniform
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 MASS_POLE, HALF_LENGTH = 0.1, 0.5
 TOTAL_MASS, POLE_MASS_LENGTH = MASS_POLE + 1.0, MASS_POLE * HALF_LENGTH

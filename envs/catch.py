@@ -10,13 +10,12 @@ still or moving at random yields about -8.
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-
-from envs.grid import CELLS, SIZE, mark
-from envs.picture import BLUE, ORANGE, YELLOW, grid_picture
-from envs.scalar import NativeEnv
-from envs.stream import below
-from envs.vector import NativeVectorEnv
-from envs.world import World, kernel
+from rl_lab.envs.grid import CELLS, SIZE, mark
+from rl_lab.envs.picture import BLUE, ORANGE, YELLOW, grid_picture
+from rl_lab.envs.scalar import NativeEnv
+from rl_lab.envs.stream import below
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 PADDLE, ROW, COLUMN, DRIFT, LEFT, BALLS = range(6)
 
@@ -90,12 +89,12 @@ WORLD = World(
 
 
 class CatchEnv(NativeEnv):
-    """One game of Catch; the rules are in `envs.catch`."""
+    """One game of Catch; the rules are in `rl_lab.envs.catch`."""
 
     world = WORLD
 
 
 class CatchVectorEnv(NativeVectorEnv):
-    """Many games of Catch; the rules are in `envs.catch`."""
+    """Many games of Catch; the rules are in `rl_lab.envs.catch`."""
 
     world = WORLD

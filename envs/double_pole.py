@@ -15,12 +15,11 @@ from itertools import product
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
-
-from envs.picture import BLUE, GREY, INK, ORANGE, PALE, RED, Canvas
-from envs.scalar import NativeEnv
-from envs.stream import uniform
-from envs.vector import NativeVectorEnv
-from envs.world import World, kernel
+from rl_lab.envs.picture import BLUE, GREY, INK, ORANGE, PALE, RED, Canvas
+from rl_lab.envs.scalar import NativeEnv
+from rl_lab.envs.stream import uniform
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 GRAVITY, MASS_CART, FORCE = -9.8, 1.0, 10.0
 HALF_LENGTH, MASS = (0.5, 0.05), (0.1, 0.01)

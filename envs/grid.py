@@ -1,8 +1,7 @@
 """Boards of 10 x 10 cells, in channels."""
 
 import numpy as np
-
-from envs.world import kernel
+from rl_lab.envs.world import kernel
 
 SIZE = 10
 CELLS = SIZE * SIZE

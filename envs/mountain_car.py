@@ -7,11 +7,10 @@ import math
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-
-from envs.picture import gymnasium_picture
-from envs.stream import uniform
-from envs.vector import NativeVectorEnv
-from envs.world import World, kernel
+from rl_lab.envs.picture import gymnasium_picture
+from rl_lab.envs.stream import uniform
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 LEAST_POSITION, MOST_POSITION, MAX_SPEED = -1.2, 0.6, 0.07
 GOAL, GOAL_CONTINUOUS = 0.5, 0.45

@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 from gymnasium.spaces import Box
-
-from envs.picture import gymnasium_picture
-from envs.stream import uniform
-from envs.vector import NativeVectorEnv
-from envs.world import World, kernel
+from rl_lab.envs.picture import gymnasium_picture
+from rl_lab.envs.stream import uniform
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 MAX_SPEED, MAX_TORQUE, TIME_STEP = 8.0, 2.0, 0.05
 # Squares are powers with an exponent that the compiler does not know: Gymnasium's scalars go through the C library's pow, which now

@@ -5,11 +5,10 @@ All are registered as ``rl_lab/Probe<Name>-v0``. In each but StartsAtOne, Contin
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
-
-from envs.scalar import NativeEnv
-from envs.stream import below
-from envs.vector import NativeVectorEnv
-from envs.world import World, kernel
+from rl_lab.envs.scalar import NativeEnv
+from rl_lab.envs.stream import below
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 SIGN, TIME = 0, 1  # the state: -1 or 1, drawn for each episode, and the steps that it is old
 MEMORY_LENGTH = 4

@@ -8,11 +8,10 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
-
-from envs import world as w
-from envs.picture import Window
-from envs.stream import set_stream, stream_words
-from envs.vector import NativeVectorEnv
+from rl_lab.envs import world as w
+from rl_lab.envs.picture import Window
+from rl_lab.envs.stream import set_stream, stream_words
+from rl_lab.envs.vector import NativeVectorEnv
 
 
 class NativeEnv(gym.Env):

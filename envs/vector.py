@@ -10,9 +10,8 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-
-from envs import world as w
-from envs.stream import set_stream, stream_words
+from rl_lab.envs import world as w
+from rl_lab.envs.stream import set_stream, stream_words
 
 _MODES = {
     AutoresetMode.NEXT_STEP: w.NEXT_STEP,
@@ -148,7 +147,7 @@ class NativeVectorEnv(VectorEnv):
         return self.world.state_size + list(self.world.parameters).index(parameter)
 
     def run(self, mode: int) -> None:
-        """One native call in this mode of `envs.world`, over the buffers as they stand. NativeFault for what went wrong."""
+        """One native call in this mode of `rl_lab.envs.world`, over the buffers as they stand. NativeFault for what went wrong."""
         self.cells[w.MODE] = mode
         self._advance(self._cells_address)
         self.cells[w.MODE] = _MODES[self.autoreset_mode]

@@ -1,13 +1,13 @@
 """What a native environment is: three kernels over a row of float64, and the loop that steps a batch of them.
 
-A world is written once; `envs.vector.NativeVectorEnv` and `envs.scalar.NativeEnv` make Gymnasium environments of it.
+A world is written once; `rl_lab.envs.vector.NativeVectorEnv` and `rl_lab.envs.scalar.NativeEnv` make Gymnasium environments of it.
 
     reset(state, stream)                      set the state to that of a new episode
     step(state, action, stream)               change the state; returns the reward and whether the episode terminated
     observe(state, observation)               write what the agent sees
 
 ``state`` is float64 (state_size,) followed by the world's parameters, ``action`` float32 (the number of a discrete action, or the
-components of a continuous one), ``stream`` a random stream (see `envs.stream`), ``observation`` float32, flattened.
+components of a continuous one), ``stream`` a random stream (see `rl_lab.envs.stream`), ``observation`` float32, flattened.
 """
 
 import hashlib

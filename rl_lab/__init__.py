@@ -5,8 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-import envs  # registers rl_lab/CartPole-v1 and the others with Gymnasium
-from rl_lab import autograd, backends, cuda, distributions, nn, optim
+from rl_lab import autograd, backends, cuda, distributions, envs, nn, optim
 from rl_lab.compatibility import (
     Size,
     are_deterministic_algorithms_enabled,

@@ -1,4 +1,4 @@
-"""The probe environments that need Python; the others, with answers that are known exactly, are in `envs.probes`."""
+"""The probe environments that need Python; the others, with answers that are known exactly, are in `rl_lab.envs.probes`."""
 
 from typing import Any
 

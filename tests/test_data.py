@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import rl_lab as rl
-from rl_lab.data import (
+from rl_lab.rollout import (
     PrioritizedReplayBuffer,
     ReplayBuffer,
     RewardScale,

@@ -5,20 +5,20 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode
+from rl_lab.agents.neat import NEATConfig, phenotypes
+from rl_lab.agents.neat.episodes import play
+from rl_lab.agents.neat.evolution import Evolution
+from rl_lab.agents.neat.genome import genome_at
+from rl_lab.agents.neat.networks import Networks
+from rl_lab.envs.cartpole import CartPoleVectorEnv
+from rl_lab.envs.double_pole import DoublePoleNoVelocityVectorEnv, damping_fitness
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 import rl_lab as rl
-from agents.neat import NEATConfig, phenotypes
-from agents.neat.episodes import play
-from agents.neat.evolution import Evolution
-from agents.neat.genome import genome_at
-from agents.neat.networks import Networks
-from envs.cartpole import CartPoleVectorEnv
-from envs.double_pole import DoublePoleNoVelocityVectorEnv, damping_fitness
-from envs.vector import NativeVectorEnv
-from envs.world import World, kernel
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.environments import make_environments
-from rl_lab.population import Actions, PopulationCollector
+from rl_lab.rollout.population import Actions, PopulationCollector
 
 COUNT = 20
 

@@ -6,9 +6,9 @@ generation). Then `episodes` and `agent` (in environments), `gradients` (learnin
 `selection` (NSGA-II, novelty), `importing` and `pictures`.
 """
 
-from agents.neat.config import NEATConfig
-from agents.neat.evolution import Evolution, Generation, Result, evolve
-from agents.neat.genome import Genome
-from agents.neat.networks import Network, Networks, each
+from rl_lab.agents.neat.config import NEATConfig
+from rl_lab.agents.neat.evolution import Evolution, Generation, Result, evolve
+from rl_lab.agents.neat.genome import Genome
+from rl_lab.agents.neat.networks import Network, Networks, each
 
 __all__ = ["Evolution", "Generation", "Genome", "NEATConfig", "Network", "Networks", "Result", "each", "evolve"]

@@ -7,23 +7,23 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode, VectorEnv
+from rl_lab.agents.neat import phenotypes
+from rl_lab.agents.neat.config import NEATConfig
+from rl_lab.agents.neat.episodes import play
+from rl_lab.agents.neat.evolution import Evolution
+from rl_lab.agents.neat.genome import Genome, Genomes, as_arrays, genome_at, graph_of, write_back
+from rl_lab.agents.neat.gradients import Learning, PolicyGradient, actor_of
+from rl_lab.agents.neat.importing import read_neat_python
+from rl_lab.agents.neat.networks import Networks
+from rl_lab.agents.neat.selection import NoveltyArchive
 
-from agents.neat import phenotypes
-from agents.neat.config import NEATConfig
-from agents.neat.episodes import play
-from agents.neat.evolution import Evolution
-from agents.neat.genome import Genome, Genomes, as_arrays, genome_at, graph_of, write_back
-from agents.neat.gradients import Learning, PolicyGradient, actor_of
-from agents.neat.importing import read_neat_python
-from agents.neat.networks import Networks
-from agents.neat.selection import NoveltyArchive
-from rl_lab.collect import EPISODE_LIMIT, longest_episode
-from rl_lab.engine.kernels.graph import ACTIVATIONS
 from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.experiment.config import setting
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn import GraphNetwork
-from rl_lab.population import Actions, Played, PopulationCollector, is_native
+from rl_lab.nn.graph.kernels import ACTIVATIONS
+from rl_lab.rollout.collector import EPISODE_LIMIT, longest_episode
+from rl_lab.rollout.population import Actions, Played, PopulationCollector, is_native
 
 SEED_RANGE = 2**31
 SCHEDULES = ("generation", "fixed", "genome")
@@ -256,8 +256,9 @@ class NEAT:
         if not self.evolution.history:
             return {}
         try:
-            from agents.neat.pictures import draw_course, draw_genealogy, draw_species
-            from rl_lab.nn.graph_picture import as_image, draw_network
+            from rl_lab.agents.neat.pictures import draw_course, draw_genealogy, draw_species
+
+            from rl_lab.nn.graph.picture import as_image, draw_network
         except ImportError:
             return {}
         history = self.evolution.history

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_type_hints
 
-from rl_lab.engine.kernels.graph import ACTIVATIONS, AGGREGATIONS
 from rl_lab.experiment.config import setting
+from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
 
 
 def _known_activations(names: tuple[str, ...]) -> None:

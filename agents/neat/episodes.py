@@ -1,15 +1,15 @@
-"""Episodes of networks in environments of any kind, many side by side; native ones have `rl_lab.population`."""
+"""Episodes of networks in environments of any kind, many side by side; native ones have `rl_lab.rollout.population`."""
 
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
+from rl_lab.agents.neat import phenotypes
+from rl_lab.agents.neat.networks import Networks
 
-from agents.neat import phenotypes
-from agents.neat.networks import Networks
-from rl_lab.collect import mask_after_step, mask_of, name_of, not_finite
 from rl_lab.engine.errors import EnvironmentFault
-from rl_lab.population import Actions, Played
+from rl_lab.rollout.collector import mask_after_step, mask_of, name_of, not_finite
+from rl_lab.rollout.population import Actions, Played
 
 
 def play(

@@ -5,17 +5,29 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from rl_lab.agents.neat import kernels
+from rl_lab.agents.neat.config import NEATConfig, rates_of
+from rl_lab.agents.neat.genome import (
+    Genome,
+    Genomes,
+    as_arrays,
+    copied,
+    genome_at,
+    is_full,
+    joined,
+    like,
+    room_for,
+    select,
+    widened,
+)
+from rl_lab.agents.neat.innovation import Innovations, make_innovations
+from rl_lab.agents.neat.networks import Networks
+from rl_lab.agents.neat.selection import crowded_order, sizes_of
+from rl_lab.agents.neat.species import Species, allot_offspring, ranking_of, shared_fitness, stagnant
 
-from agents.neat import kernels
-from agents.neat.config import NEATConfig, rates_of
-from agents.neat.genome import Genome, Genomes, as_arrays, copied, genome_at, is_full, joined, like, room_for, select, widened
-from agents.neat.innovation import Innovations, make_innovations
-from agents.neat.networks import Networks
-from agents.neat.selection import crowded_order, sizes_of
-from agents.neat.species import Species, allot_offspring, ranking_of, shared_fitness, stagnant
 from rl_lab.engine.errors import NumericalError
-from rl_lab.engine.kernels.graph import ACTIVATIONS
 from rl_lab.experiment.config import check_config
+from rl_lab.nn.graph.kernels import ACTIVATIONS
 
 Fitness = Callable[[Networks], Any]
 """From the networks of a population to a number for each, the higher the better."""

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rl_lab.engine.kernels.graph import ACTIVATIONS, AGGREGATIONS
 from rl_lab.nn import GraphNetwork
+from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
 
 ROOM = 4  # genes by which one reproduction can lengthen a genome, and one to spare
 

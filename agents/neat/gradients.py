@@ -21,14 +21,14 @@ from gymnasium.spaces import Box, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.collect import mask_after_step, mask_of
-from rl_lab.data import RunningMoments, generalized_advantages, normalized
 from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import mlp
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.policies import ActionHead, approximate_kl, clipped_surrogate
-from rl_lab.population import Actions
+from rl_lab.rollout import RunningMoments, generalized_advantages, normalized
+from rl_lab.rollout.collector import mask_after_step, mask_of
+from rl_lab.rollout.policies import ActionHead, approximate_kl, clipped_surrogate
+from rl_lab.rollout.population import Actions
 
 CLIP_RANGE, MAX_GRAD_NORM = 0.2, 1.0
 CRITIC_SIZES = (64, 64)

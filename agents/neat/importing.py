@@ -5,10 +5,11 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents.neat.config import NEATConfig
-from rl_lab.engine.kernels.graph import ACTIVATIONS, AGGREGATIONS
+from rl_lab.agents.neat.config import NEATConfig
+
 from rl_lab.experiment.config import make_config, option_name
 from rl_lab.experiment.faults import Fault
+from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
 
 
 class Imported(NamedTuple):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from rl_lab.agents.neat.innovation import CONNECTIONS, NEXT_INNOVATION, NEXT_NODE, SPLITS
 
-from agents.neat.innovation import CONNECTIONS, NEXT_INNOVATION, NEXT_NODE, SPLITS
 from rl_lab.engine.kernels.random import next_below, next_unit
-from rl_lab.engine.primitive import compile_cached
+from rl_lab.native.primitive import compile_cached
 
 F = np.float32
 TRIES = 20  # pairs of nodes looked at for a new connection

@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from rl_lab.agents.neat import phenotypes
+from rl_lab.agents.neat.genome import Genomes, graph_of
 
-from agents.neat import phenotypes
-from agents.neat.genome import Genomes, graph_of
-from rl_lab.engine.kernels.graph import HEADER
-from rl_lab.engine.threads import start_threads
+from rl_lab.native.threads import start_threads
 from rl_lab.nn import GraphNetwork
+from rl_lab.nn.graph.kernels import HEADER
 
 
 class Networks:
     """The networks of a population. Called with x (observations, inputs) they return (population, observations, outputs).
 
-    Row i of ``structures`` (int32) and of ``numbers`` (float32) is network i as `engine.kernels.graph.activate` reads it, with
+    Row i of ``structures`` (int32) and of ``numbers`` (float32) is network i as `nn.graph.kernels.activate` reads it, with
     ``state_size`` float32 of state: what a native loop over environments needs.
     """
 

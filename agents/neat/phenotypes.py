@@ -3,11 +3,11 @@
 import numba
 import numpy as np
 from numba import njit
+from rl_lab.agents.neat.kernels import entry, inner
 
-from agents.neat.kernels import entry, inner
-from rl_lab.engine.kernels.cores import cycles, may_share, note_region, region_state
-from rl_lab.engine.kernels.graph import HEADER, activate, state_size
-from rl_lab.engine.primitive import compile_cached
+from rl_lab.native.cores import cycles, may_share, note_region, region_state
+from rl_lab.native.primitive import compile_cached
+from rl_lab.nn.graph.kernels import HEADER, activate, state_size
 
 F = np.float32
 SHARED_FROM = 50_000  # edges of all networks and observations together from which a second core is woken
@@ -31,7 +31,7 @@ def _row(genomes, i, number):
 
 @entry
 def decode(genomes, recurrent, structures, numbers):
-    """Every genome's network in the form that `engine.kernels.graph.activate` reads, one a row, without nodes that reach no output."""
+    """Every genome's network in the form that `nn.graph.kernels.activate` reads, one a row, without nodes that reach no output."""
     inputs, outputs, width = genomes.inputs[0], genomes.outputs[0], genomes.node.shape[1]
     starts, fill = np.empty(width + 1, np.int64), np.empty(width + 1, np.int64)
     incoming, ends = np.empty(genomes.weight.shape[1], np.int64), np.empty((genomes.weight.shape[1], 2), np.int64)

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
-from agents.neat.genome import Genomes
-from agents.neat.networks import Networks
+from rl_lab.agents.neat.genome import Genomes
+from rl_lab.agents.neat.networks import Networks
 
 # --- NSGA-II: Deb, Pratap, Agarwal and Meyarivan 2002, "A fast and elitist multiobjective genetic algorithm" -------------------
 

@@ -15,9 +15,9 @@ from rl_lab.engine.launch import record_with, recorder, structure, user_line
 from rl_lab.engine.memory import private_pool
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
-from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.program import Program, Recorder, copy_bytes, same_layout
 from rl_lab.engine.tensor import TensorCore, empty
+from rl_lab.native.primitive import Primitive
 
 KEEP_PROGRAMS = 8  # of one combination of arguments: where gradients come and go, each state of them needs a program
 

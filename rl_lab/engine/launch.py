@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rl_lab.engine import machine
 from rl_lab.engine.memory import Storage, private_pool
-from rl_lab.engine.primitive import CHECKED, Primitive
+from rl_lab.native import machine
+from rl_lab.native.primitive import CHECKED, Primitive
 
 Part = tuple[tuple[Any, ...], tuple[int, ...], tuple[float, ...]]
 """Tensors, where in each the part begins (in elements), and the numbers."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rl_lab.engine.kernels import elementwise, matmul
-from rl_lab.engine.primitive import ITEMSIZE
+from rl_lab.native.primitive import ITEMSIZE
 
 CUT = 65_536  # elements from which an elementwise launch is cut in two: below, waking a second core costs more
 

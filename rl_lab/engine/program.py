@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.engine import machine
 from rl_lab.engine.launch import Part, parts_row, parts_table, user_line
 from rl_lab.engine.memory import Block, Pool, Storage
 from rl_lab.engine.ops.gathering import IndexStatus
 from rl_lab.engine.passes import cut_for_cores, finish_products, overlap, remove_dead
-from rl_lab.engine.primitive import ITEMSIZE, Primitive
 from rl_lab.engine.tensor import empty, new
+from rl_lab.native import machine
+from rl_lab.native.primitive import ITEMSIZE, Primitive
 
 Span = tuple[int, int]
 

@@ -9,7 +9,7 @@ from rl_lab.engine.device import check_device
 from rl_lab.engine.device import device as device_type
 from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
-from rl_lab.engine.kernels import random as kernels
+from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, tensor
@@ -97,7 +97,7 @@ def rand(
 ) -> "Tensor":
     """Uniform on [0, 1)."""
     check_float(dtype, device)
-    return _fill(empty(shape_argument(size)), kernels.uniform, generator, 0.0, 1.0).requires_grad_(requires_grad)
+    return _fill(empty(shape_argument(size)), random_kernels.uniform, generator, 0.0, 1.0).requires_grad_(requires_grad)
 
 
 def randn(
@@ -105,7 +105,7 @@ def randn(
 ) -> "Tensor":
     """Standard normal deviates."""
     check_float(dtype, device)
-    return _fill(empty(shape_argument(size)), kernels.normal, generator, 0.0, 1.0).requires_grad_(requires_grad)
+    return _fill(empty(shape_argument(size)), random_kernels.normal, generator, 0.0, 1.0).requires_grad_(requires_grad)
 
 
 def rand_like(x: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
@@ -127,24 +127,24 @@ def randint(
         low, high, size = 0, low, high
     if high <= low:
         raise ValueError(f"randint needs low < high, got {low} and {high}")
-    numbers = _fill(empty(shape_argument((size,)), int64), kernels.integers, generator, low, high)
+    numbers = _fill(empty(shape_argument((size,)), int64), random_kernels.integers, generator, low, high)
     return numbers if dtype is None else numbers.to(as_dtype(dtype))
 
 
 def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> "Tensor":
     """0 to n - 1 in random order."""
     check_device(device)
-    return _fill(empty((n,), int64), kernels.permutation, generator)
+    return _fill(empty((n,), int64), random_kernels.permutation, generator)
 
 
 def uniform_(x: Any, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> "Tensor":
     """Fill a float32 tensor with uniform deviates on [low, high)."""
-    return x.copy_(_fill(empty(x.shape), kernels.uniform, generator, low, high))
+    return x.copy_(_fill(empty(x.shape), random_kernels.uniform, generator, low, high))
 
 
 def normal_(x: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> "Tensor":
     """Fill a float32 tensor with normal deviates."""
-    return x.copy_(_fill(empty(x.shape), kernels.normal, generator, mean, std))
+    return x.copy_(_fill(empty(x.shape), random_kernels.normal, generator, mean, std))
 
 
 def bernoulli(p: Any, generator: Generator | None = None) -> "Tensor":
@@ -152,7 +152,7 @@ def bernoulli(p: Any, generator: Generator | None = None) -> "Tensor":
     p = as_float(p).detach().contiguous()
     out = empty(p.shape, bool_)
     state = _state(generator)
-    launch(kernels.bernoulli, (out, p, state), (out.numel(), 1))
+    launch(random_kernels.bernoulli, (out, p, state), (out.numel(), 1))
     state.storage.version += 1
     return out.to(float32)
 
@@ -169,7 +169,7 @@ def multinomial(weights: Any, num_samples: int, replacement: bool = False, gener
         raise ShapeError(f"multinomial cannot draw {num_samples} of {weights.shape[-1]} classes without replacement")
     out = empty((*weights.shape[:-1], num_samples), int64)
     state = _state(generator)
-    kernel = kernels.categorical if replacement or num_samples == 1 else kernels.categorical_distinct
+    kernel = random_kernels.categorical if replacement or num_samples == 1 else random_kernels.categorical_distinct
     launch_checked(kernel, (out, weights, state), (math.prod(weights.shape[:-1]), weights.shape[-1], num_samples))
     state.storage.version += 1
     return out
@@ -179,7 +179,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     """Normal deviates with the given mean and deviation: tensors that broadcast, or numbers and a ``size``."""
     check_device(device)
     if size is not None:
-        return _fill(empty(shape_argument((size,))), kernels.normal, generator, float(mean), float(std))
+        return _fill(empty(shape_argument((size,))), random_kernels.normal, generator, float(mean), float(std))
     shape = broadcast_shape(*[value.shape for value in (mean, std) if isinstance(value, TensorCore)])
     return randn(shape, generator=generator) * std + mean
 
@@ -194,7 +194,7 @@ def dropout(
         return input
     keep = empty(input.shape, bool_)
     state = _state(generator)
-    launch(kernels.bernoulli, (keep, constant(1.0 - p), state), (keep.numel(), 0))
+    launch(random_kernels.bernoulli, (keep, constant(1.0 - p), state), (keep.numel(), 0))
     state.storage.version += 1
     scaled = input * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
     result = scaled.where(keep, constant(0.0))
@@ -205,7 +205,7 @@ def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None)
     """Fill a float32 tensor with exponential deviates of this rate."""
     if lambd <= 0:
         raise ValueError(f"the rate must be positive, got {lambd}")
-    return x.copy_(_fill(empty(x.shape), kernels.exponential, generator, float(lambd)))
+    return x.copy_(_fill(empty(x.shape), random_kernels.exponential, generator, float(lambd)))
 
 
 def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Tensor":
@@ -223,6 +223,6 @@ def standard_gamma(concentration: Any, generator: Generator | None = None) -> "T
     """Gamma deviates of scale 1 with these shapes, all positive; not differentiable."""
     concentration = as_float(concentration).detach().contiguous()
     out, state = empty(concentration.shape), _state(generator)
-    launch(kernels.gamma, (out, concentration, state), (out.numel(),))
+    launch(random_kernels.gamma, (out, concentration, state), (out.numel(),))
     state.storage.version += 1
     return out

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from envs import world
-from rl_lab.engine import primitive
+import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, ShapeError
+from rl_lab.envs import world
 from rl_lab.experiment.agent import check_spaces, find_agent
 from rl_lab.experiment.config import as_plain, make_config, option_name, read_toml, setting
 from rl_lab.experiment.environments import (
@@ -32,8 +32,9 @@ from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.progress import Progress, make_progress
 from rl_lab.experiment.run import Run
 from rl_lab.experiment.starting import from_saved_run, hyperparameters_of, keep_network, take_over
-from rl_lab.nn.graph_files import save_graph
-from rl_lab.nn.graph_picture import save_pictures_beside
+from rl_lab.native import primitive
+from rl_lab.nn.graph.files import save_graph
+from rl_lab.nn.graph.picture import save_pictures_beside
 
 LAST, BEST = "last", "best"
 """Names of checkpoints: the latest state, and the one that did best in a short evaluation."""
@@ -85,10 +86,14 @@ class Plan:
 
 def preset_for(agent_class: type, agent: str, env: str) -> dict[str, Any]:
     """The settings tuned for this pair, from ``presets.toml`` in the agent's package or beside its module; empty if there are none."""
-    package = sys.modules[agent_class.__module__.partition(".")[0]]
-    path = Path(str(package.__file__)).with_name("presets.toml")
     registered = env.rpartition(":")[2].removeprefix("rl_lab/")
-    return read_toml(path).get(agent, {}).get(registered, {}) if path.is_file() else {}
+    name = agent_class.__module__
+    while name:
+        path = Path(str(sys.modules[name].__file__)).with_name("presets.toml")
+        if path.is_file():
+            return read_toml(path).get(agent, {}).get(registered, {})
+        name = name.rpartition(".")[0]
+    return {}
 
 
 def make_plan(given: dict[str, Any]) -> Plan:
@@ -137,11 +142,11 @@ def make_resuming_plan(path: Path, changes: dict[str, Any]) -> Plan:
 
 def run_config(plan: Plan) -> dict[str, Any]:
     """What config.toml records: enough to do the same run again."""
-    libraries = {name: version(name) for name in ("rl_lab", "numpy", "numba", "gymnasium")}
+    libraries = {name: version(name) for name in ("numpy", "numba", "gymnasium")}
     return {
         **as_plain(plan.options),
         "hyperparameters": as_plain(plan.config),
-        "versions": {"python": sys.version.split()[0], **libraries},
+        "versions": {"python": sys.version.split()[0], "rl_lab": rl_lab.__version__, **libraries},
     }
 
 

@@ -10,9 +10,9 @@ import gymnasium as gym
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-import envs  # noqa: F401  registers the lab's own
-from envs.vector import NativeVectorEnv
+import rl_lab.envs  # noqa: F401  registers the lab's own
 from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.agent import import_beside
 from rl_lab.experiment.faults import Fault, nearest
 

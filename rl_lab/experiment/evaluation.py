@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.collect import EPISODE_LIMIT, longest_episode, mask_after_step, mask_of
 from rl_lab.experiment.environments import Setup, make_environments
+from rl_lab.rollout.collector import EPISODE_LIMIT, longest_episode, mask_after_step, mask_of
 
 MOST_ENVIRONMENTS = 100
 

@@ -9,7 +9,7 @@ from rl_lab.engine.errors import ShapeError
 from rl_lab.experiment.config import option_name, parse_value
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.run import Run
-from rl_lab.nn.graph_files import load_graph, save_graph
+from rl_lab.nn.graph.files import load_graph, save_graph
 from rl_lab.nn.networks import evolved_path
 
 LEARNED = (

@@ -1,6 +1,6 @@
 """Networks by description: ``mlp:64,64`` is a perceptron with two hidden layers of 64, ``cnn:16,32:128`` two convolutions and one layer.
 
-Some agents take the path of an evolved network, too: a file that `nn.graph_files.save_graph` wrote, or a run of NEAT.
+Some agents take the path of an evolved network, too: a file that `nn.graph.files.save_graph` wrote, or a run of NEAT.
 """
 
 import copy
@@ -16,7 +16,7 @@ from rl_lab.nn.activation import ReLU, Sigmoid, SiLU, Tanh
 from rl_lab.nn.containers import Sequential
 from rl_lab.nn.convolution import Conv2d
 from rl_lab.nn.graph import GraphNetwork
-from rl_lab.nn.graph_files import load_graph
+from rl_lab.nn.graph.files import load_graph
 from rl_lab.nn.layers import Flatten, Linear
 from rl_lab.nn.module import Module
 

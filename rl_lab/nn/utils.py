@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.errors import NumericalError, ShapeError
-from rl_lab.engine.kernels import optimizer as kernels
+from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
@@ -37,13 +37,13 @@ def clip_grad_norm_(
     table, sizes = address_table([(g, g) for g in gradients])
     if norm_type == 2 or not gradients:
         norm: Any = empty(())
-        launch(kernels.total_norm, (norm, table, sizes), (len(gradients),))
+        launch(optimizer_kernels.total_norm, (norm, table, sizes), (len(gradients),))
     else:
         with no_grad():
             norm = cat([g.detach().norm(norm_type).reshape(1) for g in gradients]).norm(norm_type)
     if error_if_nonfinite and not bool(norm.isfinite()):
         raise NumericalError(f"the norm of the gradients is {norm.item()}")
-    launch(kernels.clip_gradients, (table, sizes, norm), (len(gradients), float(max_norm)))
+    launch(optimizer_kernels.clip_gradients, (table, sizes, norm), (len(gradients), float(max_norm)))
     for g in gradients:
         g.storage.version += 1
     return norm
@@ -58,7 +58,7 @@ def clip_grad_value_(parameters: Any, clip_value: float, foreach: Any = None) ->
     """Cut every element of every gradient off at -clip_value and clip_value."""
     gradients = _gradients(parameters)
     table, sizes = address_table([(g, g) for g in gradients])
-    launch(kernels.clip_values, (table, sizes), (len(gradients), float(clip_value)))
+    launch(optimizer_kernels.clip_values, (table, sizes), (len(gradients), float(clip_value)))
     for g in gradients:
         g.storage.version += 1
 

@@ -9,13 +9,13 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import StateError
-from rl_lab.engine.kernels import optimizer as kernels
+from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import launch, launch_parts, recorder, structure, unrecorded
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import full_like, tensor, zeros
 from rl_lab.engine.ops.table import address_table
-from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tensor import view
+from rl_lab.native.primitive import Primitive
 
 CUT = 32_768  # elements from which a step is cut for two cores
 CYCLES_AN_ELEMENT = 3
@@ -158,7 +158,7 @@ class Optimizer:
                     continue
                 state = self._state_of(p, group)
                 moments = [p if name is None else state[name] for name in self.slots_of(group)]
-                padding = [p] * (kernels.COLUMNS - 3 - len(moments))
+                padding = [p] * (optimizer_kernels.COLUMNS - 3 - len(moments))
                 rows.append((p, gradient.contiguous(), *moments, *padding, state["step"]))
             if rows:
                 self._change(rows, group)
@@ -169,7 +169,7 @@ class Optimizer:
     def _change(self, rows: list[tuple], group: Group) -> None:
         """Launch the kernel over the rows of the table; a step of many elements in two parts for two cores."""
         table, sizes = address_table(rows)
-        launch(kernels.advance, (table,), (len(rows),))
+        launch(optimizer_kernels.advance, (table,), (len(rows),))
         total = sum([row[0].numel() for row in rows])
         if total < CUT:
             launch(self.kernel, (table, sizes, group.rate), (len(rows), *self.numbers(group)))
@@ -242,7 +242,7 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013)."""
 
-    kernel = kernels.sgd
+    kernel = optimizer_kernels.sgd
 
     def __init__(
         self,
@@ -291,7 +291,7 @@ class Adam(Optimizer):
         **ignored: Any,
     ):
         _ignore(ignored)
-        self.kernel = kernels.adam_largest if amsgrad else kernels.adam
+        self.kernel = optimizer_kernels.adam_largest if amsgrad else optimizer_kernels.adam
         self.slots = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if amsgrad else ("exp_avg", "exp_avg_sq")
         settings = {"betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
         super().__init__(params, {"lr": lr, **settings, "maximize": maximize})
@@ -331,7 +331,7 @@ class AdamW(Adam):
 class RMSprop(Optimizer):
     """RMSprop (Hinton 2012); ``centered`` divides by the deviation of the gradient (Graves 2013)."""
 
-    kernel = kernels.rmsprop
+    kernel = optimizer_kernels.rmsprop
 
     def __init__(
         self,
@@ -366,7 +366,7 @@ class RMSprop(Optimizer):
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan and Singer 2011)."""
 
-    kernel = kernels.adagrad
+    kernel = optimizer_kernels.adagrad
     slots = ("sum",)
 
     def __init__(

@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from rl_lab.agents.neat import NEATConfig
+from rl_lab.agents.neat.agent import NEAT, NEATAgentConfig
+from rl_lab.agents.neat.episodes import play
+from rl_lab.agents.neat.evolution import Evolution
+from rl_lab.agents.neat.pictures import ancestors
 
 import rl_lab as rl
-from agents.neat import NEATConfig
-from agents.neat.agent import NEAT, NEATAgentConfig
-from agents.neat.episodes import play
-from agents.neat.evolution import Evolution
-from agents.neat.pictures import ancestors
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
 from rl_lab.experiment.environments import choose_setup, make_environments
 from rl_lab.experiment.evaluation import evaluate
-from rl_lab.population import Actions
+from rl_lab.rollout.population import Actions
 
 SMALL = {"population": 30, "champion_episodes": 4}
 

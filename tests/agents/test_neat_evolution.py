@@ -7,14 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+from rl_lab.agents import neat
+from rl_lab.agents.neat.genome import as_arrays, genome_at, graph_of, select, write_back
+from rl_lab.agents.neat.innovation import NEXT_INNOVATION, NEXT_NODE
 
 import rl_lab as rl
-from agents import neat
-from agents.neat.genome import as_arrays, genome_at, graph_of, select, write_back
-from agents.neat.innovation import NEXT_INNOVATION, NEXT_NODE
 from rl_lab.engine.errors import NumericalError
-from rl_lab.engine.kernels.graph import ACTIVATIONS
 from rl_lab.experiment.faults import Fault
+from rl_lab.nn.graph.kernels import ACTIVATIONS
 from tests.agents.test_neat import EVERYTHING, FIRST, SECOND, X, Y, fitness, genes, genomes_of, solved
 
 

@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
+from rl_lab.agents import neat
+from rl_lab.agents.neat.agent import NEAT
+from rl_lab.agents.neat.importing import read_neat_python
+from rl_lab.agents.neat.pictures import ancestors, draw_course, draw_genealogy, draw_species
 
-from agents import neat
-from agents.neat.agent import NEAT
-from agents.neat.importing import read_neat_python
-from agents.neat.pictures import ancestors, draw_course, draw_genealogy, draw_species
 from benchmarks.neat import CONFIG
 from rl_lab import train
 from rl_lab.experiment import driver
 from rl_lab.experiment.faults import Fault
-from rl_lab.nn.graph_picture import as_image
+from rl_lab.nn.graph.picture import as_image
 from tests.agents.test_neat import fitness
 
 USED = {

@@ -3,26 +3,26 @@
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from rl_lab.agents.a2c import A2C, A2CConfig
+from rl_lab.agents.dqn import DQN, DQNConfig
+from rl_lab.agents.neat import NEATConfig
+from rl_lab.agents.neat.agent import NEAT, NEATAgentConfig
+from rl_lab.agents.neat.evolution import Evolution
+from rl_lab.agents.neat.gradients import Learning, Life, PolicyGradient, Rollout, actor_of, policy_of, scale_outputs
+from rl_lab.agents.ppo import PPO, PPOConfig
+from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
 
 import rl_lab as rl
-from agents.a2c import A2C, A2CConfig
-from agents.dqn import DQN, DQNConfig
-from agents.neat import NEATConfig
-from agents.neat.agent import NEAT, NEATAgentConfig
-from agents.neat.evolution import Evolution
-from agents.neat.gradients import Learning, Life, PolicyGradient, Rollout, actor_of, policy_of, scale_outputs
-from agents.ppo import PPO, PPOConfig
-from agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab import train
 from rl_lab.engine.errors import GraphError
-from rl_lab.engine.kernels.graph import ACTIVATIONS
 from rl_lab.experiment.driver import restore
 from rl_lab.experiment.environments import choose_setup, make_environments
 from rl_lab.experiment.faults import Fault
-from rl_lab.nn.graph_files import load_graph, save_graph
+from rl_lab.nn.graph.files import load_graph, save_graph
+from rl_lab.nn.graph.kernels import ACTIVATIONS
 from rl_lab.nn.networks import Dueling, check_network, evolved_path, make_network, sizes_beside
-from rl_lab.policies import ActionHead
-from rl_lab.population import Actions
+from rl_lab.rollout.policies import ActionHead
+from rl_lab.rollout.population import Actions
 
 
 def networks_for(space, inputs=4, recurrent=False, activation="steepened_sigmoid", generations=6):

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-
-from agents import neat
-from agents.neat.selection import (
+from rl_lab.agents import neat
+from rl_lab.agents.neat.selection import (
     NoveltyArchive,
     crowded_order,
     crowding_distances,
@@ -12,6 +11,7 @@ from agents.neat.selection import (
     novelty_of,
     sizes_of,
 )
+
 from tests.agents.test_neat import X, fitness, genes, solved
 from tests.agents.test_neat_evolution import digest
 

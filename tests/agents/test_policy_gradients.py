@@ -6,16 +6,16 @@ import math
 import gymnasium as gym
 import numpy as np
 import pytest
+from rl_lab.agents.a2c import A2C, A2CConfig
+from rl_lab.agents.ppo import PPO, PPOConfig, RolloutBatch
+from rl_lab.agents.qrdqn import QRDQN, QRDQNConfig, quantile_huber_loss
+from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
+from rl_lab.agents.sac import SAC, SACConfig
+from rl_lab.agents.td3 import TD3, TD3Config
 
 import rl_lab as rl
-from agents.a2c import A2C, A2CConfig
-from agents.ppo import PPO, PPOConfig, RolloutBatch
-from agents.qrdqn import QRDQN, QRDQNConfig, quantile_huber_loss
-from agents.reinforce import REINFORCE, REINFORCEConfig
-from agents.sac import SAC, SACConfig
-from agents.td3 import TD3, TD3Config
-from rl_lab.data import Batch
 from rl_lab.experiment.environments import make_environments
+from rl_lab.rollout import Batch
 
 ON_POLICY = {
     "ppo": (PPO, PPOConfig(num_steps=32, batch_size=64, learning_rate=1e-2, gamma=0.9, network="mlp:16"), 60),
@@ -271,7 +271,7 @@ def test_quantile_loss_by_hand():
 
 def test_squashed_gaussian_density():
     """The log-probability of a squashed action against the change of variables in float64."""
-    from rl_lab.policies import SquashedGaussian
+    from rl_lab.rollout.policies import SquashedGaussian
 
     mean, log_std = rl.tensor([[0.3, -2.0]]), rl.tensor([[-0.5, 0.4]])
     policy = SquashedGaussian(mean, log_std, rl.zeros(2), rl.ones(2))

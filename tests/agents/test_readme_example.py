@@ -26,7 +26,7 @@ def test_every_agent_is_in_the_table():
 
     table = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.M)
     assert sorted(table) == sorted(
-        entry.name for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("agents.")
+        entry.name for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("rl_lab.agents.")
     )
 
 

@@ -4,17 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from rl_lab.agents import a2c, ppo, recurrent_ppo
+from rl_lab.agents.a2c import A2C, A2CConfig
+from rl_lab.agents.dqn import DQN, DQNConfig
+from rl_lab.agents.ppo import PPO, PPOConfig
+from rl_lab.agents.qrdqn import QRDQN
+from rl_lab.agents.recurrent_ppo import RecurrentPPO
+from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
+from rl_lab.agents.sac import SAC, SACConfig
+from rl_lab.agents.td3 import TD3, TD3Config
 
 import rl_lab as rl
-from agents import a2c, ppo, recurrent_ppo
-from agents.a2c import A2C, A2CConfig
-from agents.dqn import DQN, DQNConfig
-from agents.ppo import PPO, PPOConfig
-from agents.qrdqn import QRDQN
-from agents.recurrent_ppo import RecurrentPPO
-from agents.reinforce import REINFORCE, REINFORCEConfig
-from agents.sac import SAC, SACConfig
-from agents.td3 import TD3, TD3Config
 from rl_lab.experiment.environments import make_environments
 
 SMALL = {"network": "mlp:8", "learning_starts": 8, "batch_size": 8, "total_timesteps": 100}

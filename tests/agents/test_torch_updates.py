@@ -7,11 +7,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from rl_lab.agents.ppo import RolloutBatch
 
 import rl_lab as rl
-from agents.ppo import RolloutBatch
-from rl_lab.data import Batch
 from rl_lab.experiment.environments import make_environments
+from rl_lab.rollout import Batch
 from tests.agents.torch_updates import ANSWERS
 from tests.agents.updates import CASES, ENVS, HIGH, INPUTS, LOW, MEMORY, SIZE, STEPS, UPDATES, Case, Noise, numbers, weights
 
@@ -48,7 +48,7 @@ PARTS = {
 
 def make_agent(case: Case, **more: Any) -> Any:
     """The case's agent, with the case's weights."""
-    module = importlib.import_module(f"agents.{case.agent}")
+    module = importlib.import_module(f"rl_lab.agents.{case.agent}")
     (kind,) = (x for name, x in vars(module).items() if name.replace("-", "").lower() == case.agent.replace("_", ""))
     settings = {"network": "mlp:8", "compile": False, **case.settings, **more}
     if case.agent == "a2c":

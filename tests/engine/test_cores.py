@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import rl_lab as rl
-from rl_lab.engine.kernels import cores, elementwise
+from rl_lab.engine.kernels import elementwise
 from rl_lab.engine.launch import launch_parts
+from rl_lab.native import cores
 
 SCRIPT = """
 from tests.engine.test_cores import training_digest

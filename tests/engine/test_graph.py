@@ -9,8 +9,8 @@ import pytest
 
 import rl_lab as rl
 from rl_lab.engine.errors import GraphError, ShapeError, StateError
-from rl_lab.engine.kernels import graph as kernels
 from rl_lab.nn.graph import GraphNetwork
+from rl_lab.nn.graph import kernels as graph_kernels
 from tests.checks import GRADIENT_RELATIVE, RELATIVE, STEP, assert_close, cotangent_for
 
 LEAK = 0.01
@@ -73,7 +73,7 @@ def random_graph(rng, nodes=60, recurrent=False) -> GraphNetwork:
     described = [
         {
             "name": name,
-            "activation": str(rng.choice(kernels.ACTIVATIONS)),
+            "activation": str(rng.choice(graph_kernels.ACTIVATIONS)),
             "aggregation": "product" if rng.random() < 0.15 else "sum",
             "bias": rng.normal() * 0.3,
         }
@@ -185,7 +185,7 @@ def test_the_check_sees_a_wrong_gradient():
         check(net, x)
 
 
-@pytest.mark.parametrize("name", kernels.ACTIVATIONS)
+@pytest.mark.parametrize("name", graph_kernels.ACTIVATIONS)
 def test_each_activation(name):
     net = GraphNetwork(1, 1, output_activation=name)
     net.add_edge("input0", "output0", 1.0)
@@ -206,9 +206,9 @@ def test_product_with_a_zero_factor():
 
 
 def activate(structure, numbers, x, state=None):
-    state = np.zeros(kernels.state_size(structure), np.float32) if state is None else state
+    state = np.zeros(graph_kernels.state_size(structure), np.float32) if state is None else state
     out = np.zeros(structure[2], np.float32)
-    kernels.activate(structure, numbers, x, state, out)
+    graph_kernels.activate(structure, numbers, x, state, out)
     return out
 
 
@@ -221,17 +221,17 @@ def random_surgery(net, rng):
     source, target = rng.choice(names), rng.choice(names)
     match rng.integers(6):
         case 0:
-            net.add_node(activation=str(rng.choice(kernels.ACTIVATIONS[:12])), bias=rng.normal())
+            net.add_node(activation=str(rng.choice(graph_kernels.ACTIVATIONS[:12])), bias=rng.normal())
         case 1 | 2:
             net.add_edge(source, target, rng.normal())
         case 3 if net.edges:
-            net.split_edge(*net.edges[rng.integers(len(net.edges))], activation=str(rng.choice(kernels.ACTIVATIONS[:12])))
+            net.split_edge(*net.edges[rng.integers(len(net.edges))], activation=str(rng.choice(graph_kernels.ACTIVATIONS[:12])))
         case 4 if net.edges:
             net.remove_edge(*net.edges[rng.integers(len(net.edges))])
         case 5 if net.hidden and rng.random() < 0.3:
             net.remove_node(str(rng.choice(net.hidden)))
         case _:
-            net.set_activation(str(rng.choice(net.nodes)), str(rng.choice(kernels.ACTIVATIONS[:12])))
+            net.set_activation(str(rng.choice(net.nodes)), str(rng.choice(graph_kernels.ACTIVATIONS[:12])))
 
 
 def test_a_thousand_surgeries_equal_fresh_graphs():
@@ -558,7 +558,7 @@ def test_the_kernel_for_one_observation_agrees(recurrent):
     for _ in range(50):
         net, x, _ = drawn(rng, recurrent, batch=3)
         structure, numbers = net.pack()
-        state = np.zeros(kernels.state_size(structure), np.float32)
+        state = np.zeros(graph_kernels.state_size(structure), np.float32)
         for row in x:
             ours = activate(structure, numbers, row, state)
             assert ours.tobytes() == net(rl.tensor(row[None])).detach().numpy().tobytes()
@@ -567,7 +567,7 @@ def test_the_kernel_for_one_observation_agrees(recurrent):
 
 
 def test_the_kernel_by_its_address():
-    void = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(kernels.compiled_activate().address)
+    void = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(graph_kernels.compiled_activate().address)
     net = xor_like()
     structure, numbers = net.pack()
     x, state, out = np.array([0.3, -0.7], np.float32), np.zeros(9, np.float32), np.zeros(1, np.float32)

@@ -10,8 +10,8 @@ import pytest
 import rl_lab as rl
 from rl_lab.engine.errors import GraphError
 from rl_lab.nn.graph import GraphNetwork
-from rl_lab.nn.graph_files import load_graph, save_graph
-from rl_lab.nn.graph_picture import NEGATIVE, POSITIVE, UNKNOWN, _places, as_image, draw_network, save_picture, to_dot
+from rl_lab.nn.graph.files import load_graph, save_graph
+from rl_lab.nn.graph.picture import NEGATIVE, POSITIVE, UNKNOWN, _places, as_image, draw_network, save_picture, to_dot
 from tests.engine.test_graph import random_graph, xor_like
 
 

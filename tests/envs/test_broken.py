@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
-
-from envs.scalar import NativeEnv
-from envs.vector import NativeFault, NativeVectorEnv
-from envs.world import World, kernel
+from rl_lab.envs.scalar import NativeEnv
+from rl_lab.envs.vector import NativeFault, NativeVectorEnv
+from rl_lab.envs.world import World, kernel
 
 AGE, REWARD, SEEN, START = range(4)
 

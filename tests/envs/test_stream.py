@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from envs import stream as s
+from rl_lab.envs import stream as s
 
 
 @pytest.mark.parametrize("seed", [0, 1, 12345, 2**63])

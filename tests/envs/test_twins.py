@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import envs
+from rl_lab import envs
 from tests.envs.alike import assert_observations, make_native
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from rl_lab import train
-from rl_lab.data import ReplayBuffer, Transitions
 from rl_lab.engine.random import Generator
 from rl_lab.experiment import driver
 from rl_lab.experiment.analysis import read_events
 from rl_lab.experiment.checkpoint import load_checkpoint
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.run import Run
+from rl_lab.rollout import ReplayBuffer, Transitions
 
 AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents")}
 REPLAY = {"network": "mlp:16", "learning_starts": 50, "batch_size": 16, "total_timesteps": 600}

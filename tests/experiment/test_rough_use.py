@@ -12,19 +12,19 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from rl_lab.agents.dqn import DQN, DQNConfig
+from rl_lab.agents.ppo import PPO, PPOConfig
 
-from agents.dqn import DQN, DQNConfig
-from agents.ppo import PPO, PPOConfig
 from rl_lab import evaluate as evaluate_command
 from rl_lab import train
-from rl_lab.collect import EPISODE_LIMIT, mask_of
-from rl_lab.data import RewardScale, normalized
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.engine.ops import Tensor
 from rl_lab.experiment import driver
 from rl_lab.experiment.checkpoint import load_checkpoint
 from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.evaluation import evaluate
+from rl_lab.rollout import RewardScale, normalized
+from rl_lab.rollout.collector import EPISODE_LIMIT, mask_of
 from tests.agents.test_contract import AGENTS, SMALL
 
 

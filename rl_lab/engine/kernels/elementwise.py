@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from rl_lab.engine.kernels import scalar
-from rl_lab.engine.primitive import In, InBool, InInt, InOut, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
+from rl_lab.native.primitive import In, InBool, InInt, InOut, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
 
 _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.float32(np.nan), "inf": np.float32(np.inf)} | {
     name: getattr(scalar, name)

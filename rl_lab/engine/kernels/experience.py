@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from rl_lab.engine.kernels.random import next_unit
-from rl_lab.engine.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutInt, Real, primitive
+from rl_lab.native.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutInt, Real, primitive
 
 F = np.float32
 

@@ -10,7 +10,7 @@ Unless said otherwise ``x`` is contiguous, ``x[n, r, m]``, and an index picks al
 import numpy as np
 from numba import njit
 
-from rl_lab.engine.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutBool, OutInt, primitive
+from rl_lab.native.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutBool, OutInt, primitive
 
 F = np.float32
 

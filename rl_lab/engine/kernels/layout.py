@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from rl_lab.engine.primitive import In, InBool, InInt, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
+from rl_lab.native.primitive import In, InBool, InInt, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
 
 RANK = 6
 _BODY = """

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from rl_lab.engine.kernels.reduction import row_sum
-from rl_lab.engine.primitive import In, Int, Out, Real, primitive
+from rl_lab.native.primitive import In, Int, Out, Real, primitive
 
 F = np.float32
 

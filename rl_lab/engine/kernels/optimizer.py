@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from rl_lab.engine.primitive import In, InInt, Int, Out, Real, primitive
+from rl_lab.native.primitive import In, InInt, Int, Out, Real, primitive
 
 F = np.float32
 COLUMNS = 6

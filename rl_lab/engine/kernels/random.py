@@ -4,7 +4,7 @@ saved, restored and advanced by a recorded program like any other tensor."""
 import numpy as np
 from numba import njit
 
-from rl_lab.engine.primitive import In, InInt, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
+from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
 U = np.uint64

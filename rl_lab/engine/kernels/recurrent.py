@@ -3,7 +3,7 @@
 import numpy as np
 
 from rl_lab.engine.kernels.scalar import sigmoid32, tanh32
-from rl_lab.engine.primitive import In, Int, Out, primitive
+from rl_lab.native.primitive import In, Int, Out, primitive
 
 F = np.float32
 

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from rl_lab.engine.kernels.scalar import exp32
-from rl_lab.engine.primitive import In, InBool, InInt, Int, Out, OutBool, OutInt, Real, primitive
+from rl_lab.native.primitive import In, InBool, InInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
 LANES = 16

@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from rl_lab.engine.primitive import In, InInt, Int, OutInt, primitive
+from rl_lab.native.primitive import In, InInt, Int, OutInt, primitive
 
 
 @njit(error_model="numpy")

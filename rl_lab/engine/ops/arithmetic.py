@@ -8,13 +8,13 @@ import numpy as np
 
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError
-from rl_lab.engine.kernels import elementwise as kernels
+from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, logical_and, logical_or, lt
 from rl_lab.engine.ops.elementwise import absolute, clamp_between, floor, log, softplus_plain, square, trunc
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, fit, operand, promote
-from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tape import attach, modes, no_grad
 from rl_lab.engine.tensor import TensorCore
+from rl_lab.native.primitive import Primitive
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -33,8 +33,8 @@ def add(a: Any, b: Any, *, alpha: float = 1) -> "Tensor":
         b = mul(b, alpha) if isinstance(b, TensorCore) else b * alpha
     a, b = promote(a, b)
     if a.dtype is not float32:
-        return _integer(kernels.add_int, a, b) if a.dtype is int64 else logical_or(a, b)
-    out = binary(kernels.add, a, b)
+        return _integer(elementwise_kernels.add_int, a, b) if a.dtype is int64 else logical_or(a, b)
+    out = binary(elementwise_kernels.add, a, b)
     return attach(out, _add_rule, (a, b), context=(a.shape, b.shape)) if modes.grad else out
 
 
@@ -51,8 +51,8 @@ def sub(a: Any, b: Any, *, alpha: float = 1) -> "Tensor":
     if a.dtype is not float32:
         if a.dtype is bool_:
             raise DtypeError("subtraction of two bool tensors is not supported: use logical_xor or ~")
-        return _integer(kernels.sub_int, a, b)
-    out = binary(kernels.sub, a, b)
+        return _integer(elementwise_kernels.sub_int, a, b)
+    out = binary(elementwise_kernels.sub, a, b)
     return attach(out, _sub_rule, (a, b), context=(a.shape, b.shape)) if modes.grad else out
 
 
@@ -65,8 +65,8 @@ def _mul_rule(g, node):
 def mul(a: Any, b: Any) -> "Tensor":
     a, b = promote(a, b)
     if a.dtype is not float32:
-        return _integer(kernels.mul_int, a, b) if a.dtype is int64 else logical_and(a, b)
-    out = binary(kernels.mul, a, b)
+        return _integer(elementwise_kernels.mul_int, a, b) if a.dtype is int64 else logical_and(a, b)
+    out = binary(elementwise_kernels.mul, a, b)
     if modes.grad and (a.requires_grad or b.requires_grad):
         saved = (a if b.requires_grad else None, b if a.requires_grad else None)
         attach(out, _mul_rule, (a, b), saved, (a.shape, b.shape))
@@ -92,7 +92,7 @@ def div(a: Any, b: Any, *, rounding_mode: str | None = None) -> "Tensor":
         raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
     a, b = promote(a, b)
     a, b = as_float(a), as_float(b)
-    out = binary(kernels.div, a, b)
+    out = binary(elementwise_kernels.div, a, b)
     if modes.grad and (a.requires_grad or b.requires_grad):
         attach(out, _div_rule, (a, b), (a if b.requires_grad else None, b), (a.shape, b.shape))
     return out
@@ -118,8 +118,8 @@ def power(a: Any, b: Any) -> "Tensor":
         return square(a) if b == 2 else mul(a, 1.0)
     a, b = promote(a, b)
     if a.dtype is not float32:
-        return _integer(kernels.power_int, a.to(int64), b.to(int64))
-    out = binary(kernels.power, a, b)
+        return _integer(elementwise_kernels.power_int, a.to(int64), b.to(int64))
+    out = binary(elementwise_kernels.power, a, b)
     if modes.grad and (a.requires_grad or b.requires_grad):
         attach(out, _power_rule, (a, b), (a, b, out if b.requires_grad else None), (a.shape, b.shape))
     return out
@@ -146,16 +146,16 @@ def maximum(a: Any, b: Any) -> "Tensor":
     """The larger of two; NaN wins; a tie splits the gradient evenly."""
     a, b = promote(a, b)
     if a.dtype is not float32:
-        return _integer(kernels.maximum_int, a.to(int64), b.to(int64)).to(a.dtype)
-    return attach(binary(kernels.maximum, a, b), _maximum_rule, (a, b), (a, b), (a.shape, b.shape))
+        return _integer(elementwise_kernels.maximum_int, a.to(int64), b.to(int64)).to(a.dtype)
+    return attach(binary(elementwise_kernels.maximum, a, b), _maximum_rule, (a, b), (a, b), (a.shape, b.shape))
 
 
 def minimum(a: Any, b: Any) -> "Tensor":
     """The smaller of two; NaN wins, and a tie splits the gradient evenly."""
     a, b = promote(a, b)
     if a.dtype is not float32:
-        return _integer(kernels.minimum_int, a.to(int64), b.to(int64)).to(a.dtype)
-    return attach(binary(kernels.minimum, a, b), _minimum_rule, (a, b), (a, b), (a.shape, b.shape))
+        return _integer(elementwise_kernels.minimum_int, a.to(int64), b.to(int64)).to(a.dtype)
+    return attach(binary(elementwise_kernels.minimum, a, b), _minimum_rule, (a, b), (a, b), (a.shape, b.shape))
 
 
 def _no_zero(divisor: Any, name: str) -> None:
@@ -169,7 +169,7 @@ def floor_divide(a: Any, b: Any) -> "Tensor":
     a, b = promote(a, b)
     if a.dtype is not float32:
         _no_zero(divisor, "floor_divide")
-        return _integer(kernels.floordiv_int, a.to(int64), b.to(int64))
+        return _integer(elementwise_kernels.floordiv_int, a.to(int64), b.to(int64))
     return floor(div(a, b))
 
 
@@ -185,9 +185,9 @@ def remainder(a: Any, b: Any) -> "Tensor":
     a, b = promote(a, b)
     if a.dtype is not float32:
         _no_zero(divisor, "remainder")
-        return _integer(kernels.remainder_int, a.to(int64), b.to(int64))
+        return _integer(elementwise_kernels.remainder_int, a.to(int64), b.to(int64))
     saved = (a if b.requires_grad else None, b if b.requires_grad else None)
-    return attach(binary(kernels.remainder, a, b), _remainder_rule, (a, b), saved, (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.remainder, a, b), _remainder_rule, (a, b), saved, (a.shape, b.shape))
 
 
 def _fmod_rule(g, node):
@@ -202,9 +202,9 @@ def fmod(a: Any, b: Any) -> "Tensor":
     a, b = promote(a, b)
     if a.dtype is not float32:
         _no_zero(divisor, "fmod")
-        return _integer(kernels.fmod_int, a.to(int64), b.to(int64))
+        return _integer(elementwise_kernels.fmod_int, a.to(int64), b.to(int64))
     saved = (a if b.requires_grad else None, b if b.requires_grad else None)
-    return attach(binary(kernels.fmod, a, b), _fmod_rule, (a, b), saved, (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.fmod, a, b), _fmod_rule, (a, b), saved, (a.shape, b.shape))
 
 
 def _atan2_rule(g, node):
@@ -218,12 +218,12 @@ def atan2(a: Any, b: Any) -> "Tensor":
     """The angle of the point (b, a)."""
     a, b = promote(a, b)
     a, b = as_float(a), as_float(b)
-    return attach(binary(kernels.atan2, a, b), _atan2_rule, (a, b), (a, b), (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.atan2, a, b), _atan2_rule, (a, b), (a, b), (a.shape, b.shape))
 
 
 def heaviside(x: Any, values: Any) -> "Tensor":
     """0 below 0, 1 above, ``values`` at 0. No gradient."""
-    return binary(kernels.heaviside, as_float(x), as_float(values))
+    return binary(elementwise_kernels.heaviside, as_float(x), as_float(values))
 
 
 def logaddexp(a: Any, b: Any) -> "Tensor":
@@ -311,9 +311,9 @@ def _where_rule(g, node):
     (condition,), (shape_a, shape_b) = node.saved, node.context
     to_a = to_b = None
     if node.wants(0):
-        to_a = fit(_keep(kernels.keep_where, g, condition), shape_a)
+        to_a = fit(_keep(elementwise_kernels.keep_where, g, condition), shape_a)
     if node.wants(1):
-        to_b = fit(_keep(kernels.keep_where_not, g, condition), shape_b)
+        to_b = fit(_keep(elementwise_kernels.keep_where_not, g, condition), shape_b)
     return to_a, to_b
 
 
@@ -331,9 +331,9 @@ def where(condition: Any, a: Any, b: Any) -> "Tensor":
         a = constant(a, float32 if isinstance(a, float) else int64)
     a, b = promote(a, b)
     if a.dtype is not float32:
-        kernel = kernels.where_int if a.dtype is int64 else kernels.where_bool
+        kernel = elementwise_kernels.where_int if a.dtype is int64 else elementwise_kernels.where_bool
         return elementwise(kernel, (condition, a, b), a.dtype)
-    out = elementwise(kernels.where, (condition, a, b), float32)
+    out = elementwise(elementwise_kernels.where, (condition, a, b), float32)
     return attach(out, _where_rule, (a, b), (condition,), (a.shape, b.shape))
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError
-from rl_lab.engine.kernels import elementwise as kernels
+from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.ops.operands import as_float, binary, elementwise, promote
-from rl_lab.engine.primitive import Primitive
+from rl_lab.native.primitive import Primitive
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -19,7 +19,7 @@ def _comparison(name: str) -> Callable[[Any, Any], Any]:
         a, b = promote(a, b)
         if a.dtype is bool_:
             a, b = a.to(int64), b.to(int64)
-        kernel = (kernels.compare if a.dtype is float32 else kernels.compare_int)[name]
+        kernel = (elementwise_kernels.compare if a.dtype is float32 else elementwise_kernels.compare_int)[name]
         return binary(kernel, a, b, bool_)
 
     compare.__name__ = name
@@ -38,7 +38,9 @@ def _logical(kernel: Primitive) -> Callable[[Any, Any], Any]:
     return apply
 
 
-logical_and, logical_or, logical_xor = map(_logical, (kernels.logical_and, kernels.logical_or, kernels.logical_xor))
+logical_and, logical_or, logical_xor = map(
+    _logical, (elementwise_kernels.logical_and, elementwise_kernels.logical_or, elementwise_kernels.logical_xor)
+)
 
 
 def _bitwise(logical: Callable[[Any, Any], Any], integer: Primitive) -> Callable[[Any, Any], Any]:
@@ -52,9 +54,9 @@ def _bitwise(logical: Callable[[Any, Any], Any], integer: Primitive) -> Callable
     return apply
 
 
-bitwise_and = _bitwise(logical_and, kernels.and_int)
-bitwise_or = _bitwise(logical_or, kernels.or_int)
-bitwise_xor = _bitwise(logical_xor, kernels.xor_int)
+bitwise_and = _bitwise(logical_and, elementwise_kernels.and_int)
+bitwise_or = _bitwise(logical_or, elementwise_kernels.or_int)
+bitwise_xor = _bitwise(logical_xor, elementwise_kernels.xor_int)
 
 
 def bitwise_not(x: Any) -> "Tensor":
@@ -65,7 +67,7 @@ def bitwise_not(x: Any) -> "Tensor":
 
 
 def logical_not(x: Any) -> "Tensor":
-    return elementwise(kernels.logical_not, (x.to(bool_),), bool_)
+    return elementwise(elementwise_kernels.logical_not, (x.to(bool_),), bool_)
 
 
 def _test(kernel: Primitive) -> Callable[[Any], Any]:
@@ -76,7 +78,7 @@ def _test(kernel: Primitive) -> Callable[[Any], Any]:
     return apply
 
 
-isnan, isinf, isfinite = map(_test, (kernels.isnan, kernels.isinf, kernels.isfinite))
+isnan, isinf, isfinite = map(_test, (elementwise_kernels.isnan, elementwise_kernels.isinf, elementwise_kernels.isfinite))
 
 
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> "Tensor":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
-from rl_lab.engine.kernels import convolution as kernels
+from rl_lab.engine.kernels import convolution as convolution_kernels
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.gathering import scatter_sum
@@ -86,7 +86,7 @@ def _volume(shape: tuple[int, ...]) -> int:
 def _forward(x: Any, weight: Any, bias: Any, plan: _Plan) -> Any:
     out = empty(plan.out)
     tensors = (out, x, weight, weight if bias is None else bias)
-    _run(kernels.convolve, plan, tensors, (_volume(plan.out), _volume(plan.x), 0, 0), (int(bias is not None),))
+    _run(convolution_kernels.convolve, plan, tensors, (_volume(plan.out), _volume(plan.x), 0, 0), (int(bias is not None),))
     return out
 
 
@@ -114,7 +114,7 @@ def _convolution_rule(g, node):
 def _to_input(g: Any, weight: Any, plan: _Plan) -> Any:
     dense, kernel = _contiguous(g, weight)
     out = empty(plan.x)
-    _run(kernels.convolve_to_input, plan, (out, dense, kernel), (_volume(plan.x), _volume(plan.out), 0))
+    _run(convolution_kernels.convolve_to_input, plan, (out, dense, kernel), (_volume(plan.x), _volume(plan.out), 0))
     return attach(out, _transposed_convolution_rule, (g, weight), (g, weight), plan)
 
 
@@ -135,9 +135,9 @@ def _to_weight(g: Any, x: Any, plan: _Plan) -> Any:
         tensors = (total, empty((plan.columns,)), empty((plan.collected,)), empty(plan.weight), dense, source)
         parts.append((tensors, (0, 0, 0, 0, low * _volume(plan.out), low * _volume(plan.x)), plan.numbers(high - low)))
     if len(parts) == 1:
-        launch(kernels.convolve_to_weight, parts[0][0], parts[0][2])
+        launch(convolution_kernels.convolve_to_weight, parts[0][0], parts[0][2])
     else:
-        launch_parts(kernels.convolve_to_weight, parts, plan.products // PRODUCTS_A_CYCLE)
+        launch_parts(convolution_kernels.convolve_to_weight, parts, plan.products // PRODUCTS_A_CYCLE)
     for part in sums[1:]:
         elementwise_into(add_into, sums[0], part)
     return attach(sums[0], _weight_gradient_rule, (g, x), (g, x), plan)
@@ -154,7 +154,7 @@ def _to_bias(g: Any, plan: _Plan) -> Any:
         return g.sum((0, 2, 3))
     (dense,) = _contiguous(g)
     out = empty((plan.out[1],))
-    launch(kernels.sum_of_planes, (out, dense), (plan.out[0], plan.out[1], plan.out[2] * plan.out[3]))
+    launch(convolution_kernels.sum_of_planes, (out, dense), (plan.out[0], plan.out[1], plan.out[2] * plan.out[3]))
     return out
 
 
@@ -272,7 +272,7 @@ def _unfold(x: Any, shape: tuple, window: tuple) -> Any:
     (source,) = _contiguous(x)
     rows, columns = (window_count(shape[2 + i], window[i], window[2 + i], window[4 + i], window[6 + i]) for i in (0, 1))
     out = empty((shape[0], shape[1] * window[0] * window[1], rows * columns))
-    launch(kernels.unfold, (out, source), (*shape, rows, columns, *window))
+    launch(convolution_kernels.unfold, (out, source), (*shape, rows, columns, *window))
     return attach(out, _unfold_rule, (x,), context=(shape, window))
 
 
@@ -284,7 +284,7 @@ def _fold(columns: Any, shape: tuple, window: tuple) -> Any:
     (source,) = _contiguous(columns)
     rows, lines = (window_count(shape[2 + i], window[i], window[2 + i], window[4 + i], window[6 + i]) for i in (0, 1))
     out = empty(shape)
-    launch(kernels.fold, (out, source), (*shape, rows, lines, *window))
+    launch(convolution_kernels.fold, (out, source), (*shape, rows, lines, *window))
     return attach(out, _fold_rule, (columns,), context=(shape, window))
 
 
@@ -355,7 +355,7 @@ def max_pool2d(
     for size in lead:
         planes *= size
     out, index = empty((*lead, *counts)), empty((planes, counts[0] * counts[1]), int64)
-    launch(kernels.max_pool, (out, index, source), (planes, *plane, *counts, *window, *step, *edge, *gap))
+    launch(convolution_kernels.max_pool, (out, index, source), (planes, *plane, *counts, *window, *step, *edge, *gap))
     out = attach(out, _max_pool_rule, (input,), (index,), input.shape)
     return (out, index.reshape(out.shape)) if return_indices else out
 
@@ -387,7 +387,7 @@ def _planes(shape: tuple[int, ...]) -> int:
 def _avg_pool(x: Any, shape: tuple, numbers: tuple) -> Any:
     (source,) = _contiguous(x)
     out = empty(shape)
-    launch(kernels.avg_pool, (out, source), (_planes(shape), *numbers))
+    launch(convolution_kernels.avg_pool, (out, source), (_planes(shape), *numbers))
     return attach(out, _avg_pool_rule, (x,), context=(x.shape, numbers))
 
 
@@ -398,7 +398,7 @@ def _avg_pool_rule(g, node):
 def _spread(g: Any, shape: tuple, numbers: tuple) -> Any:
     (source,) = _contiguous(g)
     out = empty(shape)
-    launch(kernels.avg_pool_backward, (out, source), (_planes(shape), *numbers))
+    launch(convolution_kernels.avg_pool_backward, (out, source), (_planes(shape), *numbers))
     return attach(out, _spread_rule, (g,), context=(g.shape, numbers))
 
 

@@ -9,7 +9,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.device import check_device
 from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32, int64
 from rl_lab.engine.errors import DtypeError
-from rl_lab.engine.kernels import indexing as kernels
+from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, unrecorded
 from rl_lab.engine.ops.layout import shape_argument
 from rl_lab.engine.ops.operands import of_array, refuse_recording
@@ -132,7 +132,7 @@ def arange(
     if whole:
         count = max(0, math.ceil((end - start) / step))
         result: Any = _empty((count,), int64)
-        launch(kernels.arange, (result,), (start, step, count))
+        launch(indexing_kernels.arange, (result,), (start, step, count))
         return _finish(result.to(kind), requires_grad)
     return _finish(_copy_of(np.arange(start, end, step), kind), requires_grad)
 

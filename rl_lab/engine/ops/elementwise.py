@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import StateError
-from rl_lab.engine.kernels import elementwise as kernels
+from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
-from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tape import attach, modes, no_grad
 from rl_lab.engine.tensor import empty
+from rl_lab.native.primitive import Primitive
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -65,54 +65,62 @@ def _only_once(g: Any, s: Any) -> Any:
     raise StateError("the fourth derivative of lgamma is not there: digamma is differentiable twice")
 
 
-neg = Unary(kernels.neg, "", lambda g, s: -g, integer=kernels.neg_int)
-absolute = Unary(kernels.absolute, "x", lambda g, x: g * sign(x), kernels.absolute_backward, kernels.absolute_int)
-sign = Unary(kernels.sign, "", _zero, integer=kernels.sign_int)
-exp = Unary(kernels.exp, "y", lambda g, y: g * y)
-expm1 = Unary(kernels.expm1, "y", lambda g, y: g * (y + 1.0))
-log = Unary(kernels.log, "x", lambda g, x: g / x)
-log1p = Unary(kernels.log1p, "x", lambda g, x: g / (x + 1.0))
-log2 = Unary(kernels.log2, "x", lambda g, x: g / (x * math.log(2.0)))
-sqrt = Unary(kernels.sqrt, "y", lambda g, y: g / (y * 2.0), kernels.sqrt_backward)
-rsqrt = Unary(kernels.rsqrt, "y", lambda g, y: g * (y * y * y) * -0.5)
-square = Unary(kernels.square, "x", lambda g, x: g * (x * 2.0), kernels.square_backward)
-reciprocal = Unary(kernels.reciprocal, "y", lambda g, y: -g * (y * y))
-sin = Unary(kernels.sin, "x", lambda g, x: g * cos(x), kernels.sin_backward)
-cos = Unary(kernels.cos, "x", lambda g, x: -g * sin(x), kernels.cos_backward)
-tan = Unary(kernels.tan, "y", lambda g, y: g * (1.0 + y * y))
-asin = Unary(kernels.asin, "x", lambda g, x: g * rsqrt(1.0 - x * x))
-acos = Unary(kernels.acos, "x", lambda g, x: -g * rsqrt(1.0 - x * x))
-atan = Unary(kernels.atan, "x", lambda g, x: g / (1.0 + x * x))
-sinh = Unary(kernels.sinh, "x", lambda g, x: g * cosh(x))
-cosh = Unary(kernels.cosh, "x", lambda g, x: g * sinh(x))
-sech = Unary(kernels.sech, "x", lambda g, x: -g * sech(x) * tanh(x))
-tanh = Unary(kernels.tanh, "y", lambda g, y: g * (1.0 - y * y), kernels.tanh_backward)
-sigmoid = Unary(kernels.sigmoid, "y", lambda g, y: g * (1.0 - y) * y, kernels.sigmoid_backward)
-relu = Unary(kernels.relu, "y", lambda g, y: _relu_slope(g, y), kernels.relu_backward)
-softplus_plain = Unary(kernels.softplus, "x", lambda g, x: g * sigmoid(x), kernels.softplus_backward)
-logsigmoid = Unary(kernels.logsigmoid, "x", lambda g, x: g * sigmoid(-x), kernels.logsigmoid_backward)
-silu = Unary(kernels.silu, "x", lambda g, x: g * sigmoid(x) * (1.0 + x * sigmoid(-x)), kernels.silu_backward)
+neg = Unary(elementwise_kernels.neg, "", lambda g, s: -g, integer=elementwise_kernels.neg_int)
+absolute = Unary(
+    elementwise_kernels.absolute,
+    "x",
+    lambda g, x: g * sign(x),
+    elementwise_kernels.absolute_backward,
+    elementwise_kernels.absolute_int,
+)
+sign = Unary(elementwise_kernels.sign, "", _zero, integer=elementwise_kernels.sign_int)
+exp = Unary(elementwise_kernels.exp, "y", lambda g, y: g * y)
+expm1 = Unary(elementwise_kernels.expm1, "y", lambda g, y: g * (y + 1.0))
+log = Unary(elementwise_kernels.log, "x", lambda g, x: g / x)
+log1p = Unary(elementwise_kernels.log1p, "x", lambda g, x: g / (x + 1.0))
+log2 = Unary(elementwise_kernels.log2, "x", lambda g, x: g / (x * math.log(2.0)))
+sqrt = Unary(elementwise_kernels.sqrt, "y", lambda g, y: g / (y * 2.0), elementwise_kernels.sqrt_backward)
+rsqrt = Unary(elementwise_kernels.rsqrt, "y", lambda g, y: g * (y * y * y) * -0.5)
+square = Unary(elementwise_kernels.square, "x", lambda g, x: g * (x * 2.0), elementwise_kernels.square_backward)
+reciprocal = Unary(elementwise_kernels.reciprocal, "y", lambda g, y: -g * (y * y))
+sin = Unary(elementwise_kernels.sin, "x", lambda g, x: g * cos(x), elementwise_kernels.sin_backward)
+cos = Unary(elementwise_kernels.cos, "x", lambda g, x: -g * sin(x), elementwise_kernels.cos_backward)
+tan = Unary(elementwise_kernels.tan, "y", lambda g, y: g * (1.0 + y * y))
+asin = Unary(elementwise_kernels.asin, "x", lambda g, x: g * rsqrt(1.0 - x * x))
+acos = Unary(elementwise_kernels.acos, "x", lambda g, x: -g * rsqrt(1.0 - x * x))
+atan = Unary(elementwise_kernels.atan, "x", lambda g, x: g / (1.0 + x * x))
+sinh = Unary(elementwise_kernels.sinh, "x", lambda g, x: g * cosh(x))
+cosh = Unary(elementwise_kernels.cosh, "x", lambda g, x: g * sinh(x))
+sech = Unary(elementwise_kernels.sech, "x", lambda g, x: -g * sech(x) * tanh(x))
+tanh = Unary(elementwise_kernels.tanh, "y", lambda g, y: g * (1.0 - y * y), elementwise_kernels.tanh_backward)
+sigmoid = Unary(elementwise_kernels.sigmoid, "y", lambda g, y: g * (1.0 - y) * y, elementwise_kernels.sigmoid_backward)
+relu = Unary(elementwise_kernels.relu, "y", lambda g, y: _relu_slope(g, y), elementwise_kernels.relu_backward)
+softplus_plain = Unary(elementwise_kernels.softplus, "x", lambda g, x: g * sigmoid(x), elementwise_kernels.softplus_backward)
+logsigmoid = Unary(elementwise_kernels.logsigmoid, "x", lambda g, x: g * sigmoid(-x), elementwise_kernels.logsigmoid_backward)
+silu = Unary(
+    elementwise_kernels.silu, "x", lambda g, x: g * sigmoid(x) * (1.0 + x * sigmoid(-x)), elementwise_kernels.silu_backward
+)
 gelu_exact = Unary(
-    kernels.gelu,
+    elementwise_kernels.gelu,
     "x",
     lambda g, x: g * (0.5 * (1.0 + erf(x * math.sqrt(0.5))) + x * exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))),
-    kernels.gelu_backward,
+    elementwise_kernels.gelu_backward,
 )
-softsign = Unary(kernels.softsign, "x", lambda g, x: g / square(absolute(x) + 1.0))
-erf = Unary(kernels.erf, "x", lambda g, x: g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
-lgamma = Unary(kernels.lgamma, "x", lambda g, x: g * digamma(x))
-digamma = Unary(kernels.digamma, "x", lambda g, x: g * trigamma(x))
-trigamma = Unary(kernels.trigamma, "x", lambda g, x: g * tetragamma(x))
-tetragamma = Unary(kernels.tetragamma, "x", _only_once)
-floor = Unary(kernels.floor, "", _zero)
-ceil = Unary(kernels.ceil, "", _zero)
-round = Unary(kernels.rint, "", _zero)
-trunc = Unary(kernels.trunc, "", _zero)
+softsign = Unary(elementwise_kernels.softsign, "x", lambda g, x: g / square(absolute(x) + 1.0))
+erf = Unary(elementwise_kernels.erf, "x", lambda g, x: g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
+lgamma = Unary(elementwise_kernels.lgamma, "x", lambda g, x: g * digamma(x))
+digamma = Unary(elementwise_kernels.digamma, "x", lambda g, x: g * trigamma(x))
+trigamma = Unary(elementwise_kernels.trigamma, "x", lambda g, x: g * tetragamma(x))
+tetragamma = Unary(elementwise_kernels.tetragamma, "x", _only_once)
+floor = Unary(elementwise_kernels.floor, "", _zero)
+ceil = Unary(elementwise_kernels.ceil, "", _zero)
+round = Unary(elementwise_kernels.rint, "", _zero)
+trunc = Unary(elementwise_kernels.trunc, "", _zero)
 
 
 def _relu_slope(g: Any, y: Any) -> Any:
     """g where y > 0; the choice itself has no derivative."""
-    result = binary(kernels.relu_backward, g, y)
+    result = binary(elementwise_kernels.relu_backward, g, y)
 
     def rule(gg, node):
         return _relu_slope(gg, node.context)
@@ -188,12 +196,17 @@ def _elu_slope(x: Any, alpha: Any) -> Any:
     return exp(x * below.float()) * (alpha * below.float() + (~below).float())
 
 
-clamp_between = _with_parameters("clamp", kernels.clamp, kernels.clamp_backward)
-_hardtanh = _with_parameters("hardtanh", kernels.hardtanh, kernels.hardtanh_backward)
-_elu = _with_parameters("elu", kernels.elu, kernels.elu_backward, lambda g, x, alpha: g * _elu_slope(x, alpha))
-_leaky_relu = _with_parameters("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_backward)
+clamp_between = _with_parameters("clamp", elementwise_kernels.clamp, elementwise_kernels.clamp_backward)
+_hardtanh = _with_parameters("hardtanh", elementwise_kernels.hardtanh, elementwise_kernels.hardtanh_backward)
+_elu = _with_parameters(
+    "elu", elementwise_kernels.elu, elementwise_kernels.elu_backward, lambda g, x, alpha: g * _elu_slope(x, alpha)
+)
+_leaky_relu = _with_parameters("leaky_relu", elementwise_kernels.leaky_relu, elementwise_kernels.leaky_relu_backward)
 _smooth_l1 = _with_parameters(
-    "smooth_l1", kernels.smooth_l1, kernels.smooth_l1_backward, lambda g, x, beta: g * clamp_between(x / beta, -1.0, 1.0)
+    "smooth_l1",
+    elementwise_kernels.smooth_l1,
+    elementwise_kernels.smooth_l1_backward,
+    lambda g, x, beta: g * clamp_between(x / beta, -1.0, 1.0),
 )
 
 

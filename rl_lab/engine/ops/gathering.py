@@ -9,7 +9,7 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, NumericalError, ShapeError
-from rl_lab.engine.kernels import indexing as kernels
+from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.ops.layout import cat, copy_, narrow
@@ -67,7 +67,7 @@ def three_parts(x: Any, dim: int) -> tuple[int, int, int]:
 
 # --- rows along one dimension ----------------------------------------------------------------------------------------
 
-_TAKE = {float32: kernels.take, int64: kernels.take_int, bool_: kernels.take_bool}
+_TAKE = {float32: indexing_kernels.take, int64: indexing_kernels.take_int, bool_: indexing_kernels.take_bool}
 
 
 def take_rows(x: Any, dim: int, index: Any, wrap: bool) -> Any:
@@ -92,7 +92,7 @@ def add_rows(g: Any, shape: tuple[int, ...], dim: int, index: Any, wrap: bool) -
     with tape.no_grad():
         out.zero_()
         source = g.contiguous()
-    launch_checked(kernels.take_add, (out, source, index), (n, r, m, index.numel(), int(wrap)))
+    launch_checked(indexing_kernels.take_add, (out, source, index), (n, r, m, index.numel(), int(wrap)))
     return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
 
 
@@ -148,7 +148,7 @@ def _gather(x: Any, dim: int, index: Any) -> Any:
     out = empty(index.shape, x.dtype if x.dtype is not bool_ else int64)
     with tape.no_grad():
         source, index = x.contiguous(), index.contiguous()
-    kernel = kernels.gather if x.dtype is float32 else kernels.gather_int
+    kernel = indexing_kernels.gather if x.dtype is float32 else indexing_kernels.gather_int
     if x.dtype is bool_:
         source = source.to(int64)
     launch_checked(kernel, (out, source, index), (n, r, m, index.shape[dim] if index.shape else 1))
@@ -172,7 +172,7 @@ def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: A
     n, r, m = three_parts(out, dim)
     with tape.no_grad():
         values, index = source.contiguous(), index.contiguous()
-    launch_checked(kernels.scatter_add, (out, values, index), (n, r, m, index.shape[dim] if index.shape else 1))
+    launch_checked(indexing_kernels.scatter_add, (out, values, index), (n, r, m, index.shape[dim] if index.shape else 1))
     if x is None:
         return attach(out, _scatter_rule, (source,), (index,), dim)
     return attach(out, _scatter_add_rule, (x, source), (index,), dim)
@@ -227,7 +227,7 @@ def _scatter(x: Any, dim: int, index: Any, source: Any) -> Any:
         out = region.to(kind).clone() if region.dtype is kind else region.to(kind)
         values, places = source.to(kind).contiguous(), index.contiguous()
     n, r, m = three_parts(out, dim)
-    kernel = kernels.scatter if kind is float32 else kernels.scatter_int
+    kernel = indexing_kernels.scatter if kind is float32 else indexing_kernels.scatter_int
     launch_checked(kernel, (out, values, places), (n, r, m, index.shape[dim] if index.shape else 1))
     out = out.to(x.dtype)
     if region is not x:
@@ -298,5 +298,5 @@ def one_hot(index: Any, num_classes: int = -1) -> "Tensor":
     check_index(index, "one_hot")
     classes = int(index.max()) + 1 if num_classes == -1 else num_classes
     out = empty((*index.shape, classes), int64)
-    launch_checked(kernels.one_hot, (out, index.contiguous()), (index.numel(), classes))
+    launch_checked(indexing_kernels.one_hot, (out, index.contiguous()), (index.numel(), classes))
     return out

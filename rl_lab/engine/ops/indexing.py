@@ -8,7 +8,7 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import RecordingError
-from rl_lab.engine.kernels import indexing as kernels
+from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import recorder, user_line
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.ops.gathering import (
@@ -127,7 +127,9 @@ def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[
     for i, (_, index) in enumerate(tensors):
         with tape.no_grad():
             flat = index.expand(shape).contiguous()
-        launch_checked(kernels.flat_index, (positions, flat), (count, sizes[i], math.prod(sizes[i + 1 :]), int(i == 0)))
+        launch_checked(
+            indexing_kernels.flat_index, (positions, flat), (count, sizes[i], math.prod(sizes[i + 1 :]), int(i == 0))
+        )
     merged = x.reshape((*x.shape[:place], math.prod(sizes), *x.shape[place + len(dims) :]))
     return merged, positions, shape, (place,)
 
@@ -161,7 +163,7 @@ def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
         out = x.clone()
         source = values.contiguous()
     n, r, m = three_parts(out, place)
-    kernel = kernels.put if x.dtype is float32 else kernels.put_int
+    kernel = indexing_kernels.put if x.dtype is float32 else indexing_kernels.put_int
     launch_checked(kernel, (out, source, positions), (n, r, m, positions.numel(), 1))
     return attach(out, _with_rows_rule, (x, values), (positions,), place)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import DtypeError, ShapeError
-from rl_lab.engine.kernels import matmul as kernels
+from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NOTHING, PLAIN, takes_tiles
 from rl_lab.engine.kernels.tiles import WIDTH
@@ -75,10 +75,10 @@ def _launch(
 ) -> None:
     extra, end = (b, NOTHING) if bias is None else (bias, ADD)
     if not takes_tiles(layout, n, k, m):
-        launch(kernels.matmul_blas, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end))
+        launch(matmul_kernels.matmul_blas, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end))
         return
     distances = (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m)
-    launch(kernels.matmul_tiles, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end, *distances))
+    launch(matmul_kernels.matmul_tiles, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end, *distances))
 
 
 def blocks_of(n: int, k: int, m: int) -> int:
@@ -113,7 +113,7 @@ def _multiply(layout: int, a: Any, b: Any, n: int, k: int, m: int, bias: Any = N
         for low, high in _cuts(n, blocks, 4 if by_tiles else 1):
             starts = (low * m, low if layout == A_TRANSPOSED else low * k, 0, 0)
             parts.append(((out, a, b, extra), starts, (1, high - low, k, m, 0, 0, layout, end, *distances)))
-    launch_parts(kernels.matmul_tiles if by_tiles else kernels.matmul_blas, parts, n * k * m // PRODUCTS_A_CYCLE)
+    launch_parts(matmul_kernels.matmul_tiles if by_tiles else matmul_kernels.matmul_blas, parts, n * k * m // PRODUCTS_A_CYCLE)
     return out
 
 

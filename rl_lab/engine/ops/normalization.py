@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import DtypeError, ShapeError
-from rl_lab.engine.kernels import normalization as kernels
+from rl_lab.engine.kernels import normalization as normalization_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.creation import ones, zeros
 from rl_lab.engine.ops.operands import differentiate
@@ -42,7 +42,7 @@ def _layer_norm_rule(g, node):
     with tape.no_grad():
         g, scale = g.contiguous(), (ones(r) if weight is None else weight.contiguous())
     to_x, to_weight, to_bias, work = empty(x.shape), empty(x.shape[-rank:]), empty(x.shape[-rank:]), empty((r,))
-    launch(kernels.layer_norm_backward, (to_x, to_weight, to_bias, work, g, normal, inverse, scale), (n, r))
+    launch(normalization_kernels.layer_norm_backward, (to_x, to_weight, to_bias, work, g, normal, inverse, scale), (n, r))
     gradients = {"weight": to_weight, "bias": to_bias}
     return (to_x, *[gradients[name] for name in names])
 
@@ -69,7 +69,7 @@ def layer_norm(
             zeros(shape) if bias is None else bias.contiguous(),
         )
     out, normal, inverse = empty(x.shape), empty(x.shape), empty((n,))
-    launch(kernels.layer_norm, (out, normal, inverse, x, scale, shift), (n, r, float(eps)))
+    launch(normalization_kernels.layer_norm, (out, normal, inverse, x, scale, shift), (n, r, float(eps)))
     saved = (input, weight, normal, inverse)
     return attach(out, _layer_norm_rule, (input, *given.values()), saved, (len(shape), eps, tuple(given)))
 

@@ -10,11 +10,11 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64
 from rl_lab.engine.errors import DtypeError, RecordingError, ShapeError
-from rl_lab.engine.kernels import layout as kernels
+from rl_lab.engine.kernels import layout as layout_kernels
 from rl_lab.engine.launch import launch, recorder, user_line
 from rl_lab.engine.memory import Storage
-from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tensor import TensorCore, contiguous_strides, empty, gradients_of, new, view
+from rl_lab.native.primitive import Primitive
 
 # --- numbers as operands ---------------------------------------------------------------------------------------------
 
@@ -244,9 +244,11 @@ _KIND = {float32: "float", int64: "int", bool_: "bool"}
 @functools.lru_cache(maxsize=8192)
 def _copy_numbers(shape: tuple[int, ...], out: tuple[int, ...], x: tuple[int, ...]) -> tuple[int, ...]:
     sizes, (out_strides, x_strides) = collapse(shape, out, x)
-    if len(sizes) > kernels.RANK:
-        raise ShapeError(f"a copy between these layouts of shape {list(shape)} needs more than {kernels.RANK} dimensions")
-    missing = kernels.RANK - len(sizes)
+    if len(sizes) > layout_kernels.RANK:
+        raise ShapeError(
+            f"a copy between these layouts of shape {list(shape)} needs more than {layout_kernels.RANK} dimensions"
+        )
+    missing = layout_kernels.RANK - len(sizes)
     last = [1] if not sizes else []  # a single element: say stride 1 to take the contiguous loop
     pad = [0] * (missing - len(last))
     return (*([1] * missing), *sizes, *pad, *last, *out_strides, *pad, *last, *x_strides)
@@ -262,7 +264,7 @@ def copy_into(target: Any, source: Any) -> None:
     if 0 in target.shape:
         return
     numbers = _copy_numbers(target.shape, target.stride(), source_strides)
-    launch(kernels.copy[_KIND[source.dtype], _KIND[target.dtype]], (target, source), numbers)
+    launch(layout_kernels.copy[_KIND[source.dtype], _KIND[target.dtype]], (target, source), numbers)
 
 
 def require(condition: bool, name: str, x: Any, what: str) -> None:

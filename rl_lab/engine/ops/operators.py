@@ -8,7 +8,7 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import ShapeError, StateError
-from rl_lab.engine.kernels import elementwise as kernels
+from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.ops.arithmetic import (
     add,
     addcdiv,
@@ -96,9 +96,9 @@ from rl_lab.engine.ops.elementwise import (
 )
 from rl_lab.engine.ops.layout import copy_
 from rl_lab.engine.ops.operands import elementwise_into, operand
-from rl_lab.engine.primitive import Primitive
 from rl_lab.engine.tape import modes
 from rl_lab.engine.tensor import TensorCore, check_writable
+from rl_lab.native.primitive import Primitive
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -243,10 +243,10 @@ class ElementwiseMethods:
     __lt__, __le__, __gt__, __ge__ = map(_method, (lt, le, gt, ge))
     __and__, __or__, __xor__, __invert__ = map(_method, (bitwise_and, bitwise_or, bitwise_xor, bitwise_not))
 
-    add_ = __iadd__ = _in_place(add, kernels.add_into)
-    sub_ = __isub__ = _in_place(sub, kernels.sub_into)
-    mul_ = __imul__ = _in_place(mul, kernels.mul_into)
-    div_ = __itruediv__ = _in_place(div, kernels.div_into)
+    add_ = __iadd__ = _in_place(add, elementwise_kernels.add_into)
+    sub_ = __isub__ = _in_place(sub, elementwise_kernels.sub_into)
+    mul_ = __imul__ = _in_place(mul, elementwise_kernels.mul_into)
+    div_ = __itruediv__ = _in_place(div, elementwise_kernels.div_into)
     multiply_, divide_, subtract_ = mul_, div_, sub_
     pow_, lerp_, clamp_, remainder_, fmod_, atan2_ = map(_in_place, (power, lerp, clamp, remainder, fmod, atan2))
     __ipow__, __imod__, __ifloordiv__ = pow_, remainder_, _in_place(floor_divide)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
-from rl_lab.engine.kernels import indexing as kernels
+from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.gathering import launch_checked
 from rl_lab.engine.ops.operands import constant
@@ -23,7 +23,7 @@ def _loss(x: Any, target: Any, weight: Any, numbers: tuple, shape: tuple) -> Any
     with tape.no_grad():
         source, labels = x.contiguous(), target.contiguous()
     out, used = empty(shape), empty(())
-    launch_checked(kernels.picked_loss, (out, used, source, labels, weight), numbers)
+    launch_checked(indexing_kernels.picked_loss, (out, used, source, labels, weight), numbers)
     return attach(out, _nll_rule, (x,), (target, weight, used), (numbers, x.shape, shape))
 
 
@@ -36,7 +36,7 @@ def _spread(g: Any, target: Any, weight: Any, used: Any, numbers: tuple, shape: 
     with tape.no_grad():
         source, labels = g.contiguous(), target.contiguous()
     out = empty(shape)
-    launch(kernels.picked_loss_backward, (out, source, used, labels, weight), numbers)
+    launch(indexing_kernels.picked_loss_backward, (out, source, used, labels, weight), numbers)
     return attach(out, _nll_gradient_rule, (g,), (target, weight), (numbers, loss_shape))
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.kernels import recurrent as kernels
+from rl_lab.engine.kernels import recurrent as recurrent_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.layout import stack
 from rl_lab.engine.ops.matmul import linear
@@ -32,7 +32,7 @@ def _lstm_rule(g, node):
         return tuple(differentiate(_lstm_composed, (z, c), g))
     g, before = _dense(g, c)
     to_z, to_c = empty(z.shape), empty(c.shape)
-    launch(kernels.lstm_cell_backward, (to_z, to_c, g, out, gates, before), c.shape)
+    launch(recurrent_kernels.lstm_cell_backward, (to_z, to_c, g, out, gates, before), c.shape)
     return to_z, to_c
 
 
@@ -40,7 +40,7 @@ def lstm_gates(z: Any, c: Any) -> "Tensor":
     """The new hidden state and cell, stacked (2, n, m), from the gates' inputs z (n, 4m), in PyTorch's order, and the cell (n, m)."""
     inputs, before = _dense(z, c)
     out, gates = empty((2, *c.shape)), empty(z.shape)
-    launch(kernels.lstm_cell, (out, gates, inputs, before), c.shape)
+    launch(recurrent_kernels.lstm_cell, (out, gates, inputs, before), c.shape)
     return attach(out, _lstm_rule, (z, c), (z, c, gates, out))
 
 
@@ -58,7 +58,7 @@ def _gru_rule(g, node):
         return tuple(differentiate(_gru_composed, (zi, zh, h), g))
     g, inputs, before = _dense(g, zh, h)
     to_zi, to_zh, to_h = empty(zi.shape), empty(zh.shape), empty(h.shape)
-    launch(kernels.gru_cell_backward, (to_zi, to_zh, to_h, g, gates, inputs, before), h.shape)
+    launch(recurrent_kernels.gru_cell_backward, (to_zi, to_zh, to_h, g, gates, inputs, before), h.shape)
     return to_zi, to_zh, to_h
 
 
@@ -66,7 +66,7 @@ def gru_gates(zi: Any, zh: Any, h: Any) -> "Tensor":
     """The new hidden state (n, m) from the gates' inputs (n, 3m) from x and from h, in PyTorch's order, and h."""
     from_x, from_h, before = _dense(zi, zh, h)
     out, gates = empty(h.shape), empty(zi.shape)
-    launch(kernels.gru_cell, (out, gates, from_x, from_h, before), h.shape)
+    launch(recurrent_kernels.gru_cell, (out, gates, from_x, from_h, before), h.shape)
     return attach(out, _gru_rule, (zi, zh, h), (zi, zh, h, gates))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
-from rl_lab.engine.kernels import reduction as kernels
+from rl_lab.engine.kernels import reduction as reduction_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.layout import cat
@@ -77,7 +77,7 @@ def _sum(x: Any, dims: tuple[int, ...], keepdim: bool, mean: bool) -> Any:
         source, n, r, m = _blocks(x, dims)
     divisor = r if mean else 1
     out = empty(_result_shape(x.shape, dims, keepdim))
-    launch(kernels.sum_over, (out, source), (n, r, m, float(divisor)))
+    launch(reduction_kernels.sum_over, (out, source), (n, r, m, float(divisor)))
     return attach(out, _sum_rule, (x,), context=(x.shape, dims, divisor)) if modes.grad else out
 
 
@@ -90,7 +90,7 @@ def sum(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -
         return _sum(x, dims, keepdim, mean=False)
     source, n, r, m = _blocks(x.to(int64), dims)
     out = empty(_result_shape(x.shape, dims, keepdim), int64)
-    launch(kernels.sum_over_int, (out, source), (n, r, m))
+    launch(reduction_kernels.sum_over_int, (out, source), (n, r, m))
     return out
 
 
@@ -159,7 +159,9 @@ def prod(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
     dims = normal_dims(dim, x.dim())
     source, n, r, m = _blocks(x, dims)
     out = empty(_result_shape(x.shape, dims, keepdim), x.dtype)
-    launch(kernels.product_over if x.dtype is float32 else kernels.product_over_int, (out, source), (n, r, m))
+    launch(
+        reduction_kernels.product_over if x.dtype is float32 else reduction_kernels.product_over_int, (out, source), (n, r, m)
+    )
     return attach(out, _prod_rule, (x,), (x,), context=dims)
 
 
@@ -191,14 +193,14 @@ def cumsum(x: Any, dim: int) -> "Tensor":
         return _cumsum(x, dim, False) if x.dim() else x.clone()  # a scalar keeps the sign of its zero
     source, n, r, m = _blocks(x.to(int64), (dim,) if x.dim() else ())
     out = empty(x.shape, int64)
-    launch(kernels.cumulative_sum_int, (out, source), (n, r, m))
+    launch(reduction_kernels.cumulative_sum_int, (out, source), (n, r, m))
     return out
 
 
 def _cumsum(x: Any, dim: int, reverse: bool) -> Any:
     source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
     out = empty(x.shape)
-    launch(kernels.cumulative_sum, (out, source), (n, r, m, int(reverse)))
+    launch(reduction_kernels.cumulative_sum, (out, source), (n, r, m, int(reverse)))
     return attach(out, _cumsum_rule, (x,), context=(dim, reverse))
 
 
@@ -213,7 +215,9 @@ def cumprod(x: Any, dim: int) -> "Tensor":
     whole = x.dtype is not float32
     source, n, r, m = _blocks(x.to(int64) if whole else x, (dim,) if x.dim() else ())
     out = empty(x.shape, int64 if whole else float32)
-    launch(kernels.cumulative_product_int if whole else kernels.cumulative_product, (out, source), (n, r, m))
+    launch(
+        reduction_kernels.cumulative_product_int if whole else reduction_kernels.cumulative_product, (out, source), (n, r, m)
+    )
     return out if whole else attach(out, _cumprod_rule, (x,), (x,), dim)
 
 
@@ -223,7 +227,7 @@ def _cumprod_rule(g, node):
         return differentiate(lambda x: _cumprod_composed(x, dim), (x,), g)[0]
     source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
     out = empty(x.shape)
-    launch(kernels.cumulative_product_backward, (out, g.contiguous(), source), (n, r, m))
+    launch(reduction_kernels.cumulative_product_backward, (out, g.contiguous(), source), (n, r, m))
     return out
 
 
@@ -264,7 +268,9 @@ def _extreme(x: Any, dim: int | None, name: str) -> tuple[Any, Any]:
         raise IndexError(f"{name}() needs at least one element to reduce over, the shape is {list(x.shape)}")
     shape = _result_shape(x.shape, dims, True)
     values, index = empty(shape, x.dtype), empty(shape, int64)
-    launch(kernels.max_over if x.dtype is float32 else kernels.max_over_int, (values, index, source), (n, r, m))
+    launch(
+        reduction_kernels.max_over if x.dtype is float32 else reduction_kernels.max_over_int, (values, index, source), (n, r, m)
+    )
     return values, index
 
 
@@ -297,7 +303,11 @@ def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
         raise IndexError(f"amax() needs at least one element to reduce over, the shape is {list(x.shape)}")
     out = empty(_result_shape(x.shape, dims, keepdim), source.dtype)
     index = empty(out.shape, int64)
-    launch(kernels.max_over if source.dtype is float32 else kernels.max_over_int, (out, index, source), (n, r, m))
+    launch(
+        reduction_kernels.max_over if source.dtype is float32 else reduction_kernels.max_over_int,
+        (out, index, source),
+        (n, r, m),
+    )
     return attach(out, _tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
 
 
@@ -362,7 +372,7 @@ def any(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     dims = normal_dims(dim, x.dim())
     source, n, r, m = _blocks(x.to(bool_), dims)
     out = empty(_result_shape(x.shape, dims, keepdim), bool_)
-    launch(kernels.any_over, (out, source), (n, r, m))
+    launch(reduction_kernels.any_over, (out, source), (n, r, m))
     return out
 
 
@@ -386,7 +396,7 @@ def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> "Tensor":
     dims = normal_dims(dim, x.dim())
     source, n, r, m = _blocks(x, dims)
     out = empty(_result_shape(x.shape, dims, keepdim))
-    launch(kernels.logsumexp_over, (out, source), (n, r, m))
+    launch(reduction_kernels.logsumexp_over, (out, source), (n, r, m))
     return attach(out, _logsumexp_rule, (x,), (x, out), context=dims)
 
 
@@ -415,11 +425,14 @@ def _softmax_like(forward: Any, backward: Any, differentiable: Callable, name: s
 
 
 softmax = _softmax_like(
-    kernels.softmax_over, kernels.softmax_backward, lambda g, y, dim: y * (g - sum(g * y, dim, keepdim=True)), "softmax"
+    reduction_kernels.softmax_over,
+    reduction_kernels.softmax_backward,
+    lambda g, y, dim: y * (g - sum(g * y, dim, keepdim=True)),
+    "softmax",
 )
 log_softmax = _softmax_like(
-    kernels.log_softmax_over,
-    kernels.log_softmax_backward,
+    reduction_kernels.log_softmax_over,
+    reduction_kernels.log_softmax_backward,
     lambda g, y, dim: g - y.exp() * sum(g, dim, keepdim=True),
     "log_softmax",
 )

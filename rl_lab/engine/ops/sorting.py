@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import ShapeError
-from rl_lab.engine.kernels import sorting as kernels
+from rl_lab.engine.kernels import sorting as sorting_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.comparison import isnan
@@ -31,7 +31,7 @@ def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = Fals
     for size in x.shape[dim + 1 :]:
         m *= size
     r = x.shape[dim] if x.shape else 1
-    kernel = kernels.order if source.dtype is float32 else kernels.order_int
+    kernel = sorting_kernels.order if source.dtype is float32 else sorting_kernels.order_int
     launch(kernel, (out, empty((max(r, 1),), int64), source), (n, r, m, int(descending)))
     return out
 

@@ -10,7 +10,7 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
-from rl_lab.engine.kernels import optimizer as kernels
+from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import launch, recorder, unrecorded
 from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.tensor import empty
@@ -35,7 +35,7 @@ def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
             if x.strides is not None:
                 raise ShapeError(f"a tensor of shape {list(x.shape)} and strides {list(x.strides)} must be contiguous here")
         addresses.extend([x.address for x in row])
-        addresses.extend([row[0].address] * (kernels.COLUMNS - len(row)))
+        addresses.extend([row[0].address] * (optimizer_kernels.COLUMNS - len(row)))
         sizes.append(row[0].numel())
     recording = recorder()
     if recording is None:
@@ -58,6 +58,6 @@ def polyak_(targets: Sequence[Any], sources: Sequence[Any], tau: float = 1.0) ->
             raise ShapeError(f"a target of shape {list(target.shape)} and a source of shape {list(source.shape)} differ")
     table, sizes = address_table(list(zip(targets, sources, strict=True)))
     with tape.no_grad():
-        launch(kernels.blend, (table, sizes), (len(targets), float(tau)))
+        launch(optimizer_kernels.blend, (table, sizes), (len(targets), float(tau)))
     for target in targets:
         target.storage.version += 1

@@ -7,7 +7,7 @@ import numpy as np
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import experience
-from rl_lab.engine.kernels import random as kernels
+from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.random import Generator
@@ -129,7 +129,7 @@ class ReplayBuffer:
         """A batch drawn uniformly with replacement."""
         self._check()
         index = empty((batch_size,), int64)
-        launch(kernels.integers_below, (index, self.place, self.generator.state), (batch_size,))
+        launch(random_kernels.integers_below, (index, self.place, self.generator.state), (batch_size,))
         return self.gather(index)
 
     def gather(self, index: Any) -> Batch:

@@ -14,12 +14,12 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode
 
 import rl_lab as rl
-from envs import world as w
-from envs.vector import NativeFault, NativeVectorEnv
-from rl_lab.data import Transitions
-from rl_lab.engine import machine
 from rl_lab.engine.compile import Compiled
 from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.envs import world as w
+from rl_lab.envs.vector import NativeFault, NativeVectorEnv
+from rl_lab.native import machine
+from rl_lab.rollout import Transitions
 
 EPISODE_LIMIT = 10_000
 """Steps after which an episode is cut off where the environment has no time limit: it may never end by itself."""

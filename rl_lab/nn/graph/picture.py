@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.nn.graph import GraphNetwork, layers
+from rl_lab.nn.graph.network import GraphNetwork, layers
 
 POSITIVE, NEGATIVE, UNKNOWN = "#2b6cb0", "#c05621", "#000000"
 FILL = {"input": "#edf2f7", "hidden": "#fefcbf", "output": "#c6f6d5"}

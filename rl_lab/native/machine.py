@@ -11,8 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rl_lab.engine.kernels.cores import call, cycles, may_share, note_region, region_state
-from rl_lab.engine.primitive import CHECKED, InInt, InOutInt, Int, load_int, primitive
+from rl_lab.native.cores import call, cycles, may_share, note_region, region_state
+from rl_lab.native.primitive import CHECKED, InInt, InOutInt, Int, load_int, primitive
 
 
 @primitive(keeps_lock=False)

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.errors import StateError
-from rl_lab.engine.kernels import graph as kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import empty
+from rl_lab.nn.graph import kernels as graph_kernels
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -27,7 +27,7 @@ def graph(x: Any, state: Any, weight: Any, bias: Any, structure: Any, sizes: tup
         before = source if state is None else state.contiguous()
     rows = inputs + nodes * (1 + recurrent)
     out, sums, values = empty((batch, outputs)), empty((nodes, batch)), empty((rows, batch))
-    launch(kernels.graph_forward, (out, sums, values, source, before, weight, bias, structure), (batch,))
+    launch(graph_kernels.graph_forward, (out, sums, values, source, before, weight, bias, structure), (batch,))
     if not tape.modes.grad:
         return out
     takes_part = (x, weight, bias) if state is None else (x, weight, bias, state)
@@ -43,7 +43,7 @@ def _graph_rule(g, node):
     to_state = empty((batch, nodes)) if recurrent else to_x
     adjoint, g = empty(values.shape), g.contiguous()
     launch(
-        kernels.graph_backward,
+        graph_kernels.graph_backward,
         (to_x, to_state, to_weight, to_bias, adjoint, g, sums, values, weight, structure),
         (batch,),
     )

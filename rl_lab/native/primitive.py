@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, overload
 
-from rl_lab.engine.threads import limit_blas_threads, start_threads
+from rl_lab.native.threads import limit_blas_threads, start_threads
 
 # --- roles of a kernel's parameters ----------------------------------------------------------------------------------
 

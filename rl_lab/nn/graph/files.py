@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from rl_lab.engine.errors import GraphError
-from rl_lab.nn.graph import GraphNetwork
+from rl_lab.nn.graph.network import GraphNetwork
 from rl_lab.serialization import flush
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.utils import seeding
 
-from envs import world as w
-from envs.stream import stream_words
-from envs.vector import NativeVectorEnv
 from rl_lab.engine.errors import EnvironmentFault
-from rl_lab.engine.kernels import population as kernels
-from rl_lab.engine.threads import start_threads
+from rl_lab.envs import world as w
+from rl_lab.envs.stream import stream_words
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.native.threads import start_threads
+from rl_lab.rollout import population_kernels
 
 # where the outputs of an activation end; the others are clipped to the action space
 _RANGES = {
@@ -52,7 +52,7 @@ class Actions:
         width = np.where(stretched, high, 0.0) - offset
         scale = np.where(stretched, width / ((last - first) or 1.0), 1.0).astype(np.float32)
         largest = np.finfo(np.float32).max
-        self.mapping = kernels.Mapping(
+        self.mapping = population_kernels.Mapping(
             choices,
             start,
             offset,
@@ -105,13 +105,13 @@ class PopulationCollector:
     """Plays episodes of networks in copies of a native vector environment, which itself is left as it is.
 
     The copies have its world, time limit, frames and the parameters of its first environment. ``structures`` (int32) and ``numbers``
-    (float32) hold a network in each row, as `engine.kernels.graph.activate` reads it.
+    (float32) hold a network in each row, as `nn.graph.kernels.activate` reads it.
     """
 
     def __init__(self, envs: NativeVectorEnv, actions: Actions):
         self.envs, self.actions = envs, actions
         self.inputs = math.prod(envs.single_observation_space.shape or ())
-        self._batches: dict[tuple[int, int], tuple[kernels.Batches, Any]] = {}
+        self._batches: dict[tuple[int, int], tuple[population_kernels.Batches, Any]] = {}
 
     def play(
         self,
@@ -138,14 +138,16 @@ class PopulationCollector:
         memory = np.zeros(
             (len(batches.cells), width + 1, int((structures[:, 0] + 2 * structures[:, 1]).max()) + 16), np.float32
         )
-        outcomes = kernels.Outcomes(
+        outcomes = population_kernels.Outcomes(
             np.zeros((tasks, width)),
             np.zeros((tasks, width), np.int64),
             np.zeros((tasks, width, self.inputs), np.float32),
             np.zeros(tasks, np.int64),
         )
-        work = kernels.Tasks(genomes, begin.reshape(seeds.shape), np.array(streams), parameters, np.zeros(1, np.int64))
-        kernels.play(batches, self.actions.mapping, work, structures, numbers, memory, outcomes)
+        work = population_kernels.Tasks(
+            genomes, begin.reshape(seeds.shape), np.array(streams), parameters, np.zeros(1, np.int64)
+        )
+        population_kernels.play(batches, self.actions.mapping, work, structures, numbers, memory, outcomes)
         if outcomes.faults.any():
             self._fault(outcomes, genomes, seeds)
         return Played(outcomes.returns.ravel(), outcomes.lengths.ravel(), outcomes.finals.reshape(-1, self.inputs))
@@ -176,7 +178,7 @@ class PopulationCollector:
             parameters[:, :, list(world.parameters).index(world.options[key])] = value
         return parameters
 
-    def _batch(self, threads: int, width: int) -> tuple[kernels.Batches, Any]:
+    def _batch(self, threads: int, width: int) -> tuple[population_kernels.Batches, Any]:
         """Buffers for this many threads with ``width`` environments each; made once."""
         if (threads, width) not in self._batches:
             world, parameters = self.envs.world, len(self.envs.world.parameters)
@@ -199,9 +201,9 @@ class PopulationCollector:
                 row = cells[thread]
                 row[:, : w.STATES] = self.envs.cells[: w.STATES]
                 row[:, w.COUNT], row[:, w.FAULT] = width, 0
-                row[kernels.RESETTING, w.MODE], row[kernels.STEPPING, w.MODE] = w.RESETTING, w.DISABLED
+                row[population_kernels.RESETTING, w.MODE], row[population_kernels.STEPPING, w.MODE] = w.RESETTING, w.DISABLED
                 row[:, w.STATES : w.CELLS] = [buffer[thread].ctypes.data for buffer in (states, *buffers)]
-            made = kernels.Batches(
+            made = population_kernels.Batches(
                 self.envs.loop_address,
                 w.FAULT,
                 *(cells, streams, states, actions, observations, finals),
@@ -210,7 +212,7 @@ class PopulationCollector:
             self._batches[threads, width] = (made, buffers)
         return self._batches[threads, width]
 
-    def _fault(self, outcomes: kernels.Outcomes, genomes: np.ndarray, seeds: np.ndarray) -> None:
+    def _fault(self, outcomes: population_kernels.Outcomes, genomes: np.ndarray, seeds: np.ndarray) -> None:
         k = int(np.flatnonzero(outcomes.faults)[0])
         fault = int(outcomes.faults[k])
         e = abs(fault) - 1

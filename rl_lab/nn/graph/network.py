@@ -10,12 +10,12 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import GraphError, ShapeError, StateError
-from rl_lab.engine.kernels.graph import ACTIVATIONS, AGGREGATIONS
 from rl_lab.engine.launch import structure as program_structure
 from rl_lab.engine.launch import unrecorded
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor, tensor, zeros
-from rl_lab.engine.ops.graph import graph
+from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
+from rl_lab.nn.graph.ops import graph
 from rl_lab.nn.module import Module, Parameter
 
 FORMAT = 1
@@ -305,7 +305,7 @@ class GraphNetwork(Module):
         program_structure.changed()
 
     def _encode(self, emitted: Sequence[str]) -> list[int]:
-        """The structure as kernels read it: see `engine.kernels.graph`."""
+        """The structure as kernels read it: see `nn.graph.kernels`."""
         rows = {name: row for row, name in enumerate((*self.inputs, *self._node_order))}
         sources: dict[str, list[int]] = {name: [] for name in self._node_order}
         for source, target in self._edge_order:
@@ -410,7 +410,7 @@ class GraphNetwork(Module):
         return network
 
     def pack(self) -> tuple[np.ndarray, np.ndarray]:
-        """(structure int32, numbers float32) as `engine.kernels.graph.activate` takes them; a copy of the weights as they are."""
+        """(structure int32, numbers float32) as `nn.graph.kernels.activate` takes them; a copy of the weights as they are."""
         numbers: list[np.ndarray] = []
         bias, weight = self.bias.detach().numpy(), self.weight.detach().numpy()
         start = 0

@@ -1,6 +1,6 @@
 """Many small networks in many environments: each thread takes the next network and plays its episodes to their end.
 
-The environments are a loop called by address and the buffers that it works on (`envs.world` has its contract); a thread has its own.
+The environments are a loop called by address and the buffers that it works on (`rl_lab.envs.world` has its contract); a thread has its own.
 What comes of an episode depends on its network and its seed alone, so neither on the number of threads nor on who takes what.
 """
 
@@ -11,9 +11,9 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from rl_lab.engine.kernels.cores import call, cycles, may_share, note_region, region_state, take
-from rl_lab.engine.kernels.graph import activate, state_size
-from rl_lab.engine.primitive import compile_cached
+from rl_lab.native.cores import call, cycles, may_share, note_region, region_state, take
+from rl_lab.native.primitive import compile_cached
+from rl_lab.nn.graph.kernels import activate, state_size
 
 F, U = np.float32, np.uint64
 CYCLES_A_STEP = 500  # about, of a network and its environment

@@ -18,7 +18,7 @@ import numpy as np
 from numba import cfunc, njit, types
 
 from rl_lab.engine.kernels import scalar
-from rl_lab.engine.primitive import In, InInt, Int, Out, compile_cached, matrix, primitive
+from rl_lab.native.primitive import In, InInt, Int, Out, compile_cached, matrix, primitive
 
 F, U = np.float32, np.uint64
 HEADER = 4
