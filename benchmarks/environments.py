@@ -14,10 +14,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from rl_lab.agents.dqn import DQN
 
 from benchmarks.measure import alternate
 from rl_lab import envs
+from rl_lab.agents.dqn import DQN
 from rl_lab.experiment.environments import choose_setup, make_environments
 
 STEPS = 256  # of each environment in a call of the collector

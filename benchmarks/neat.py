@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rl_lab.agents import neat
 
 from benchmarks import neat_control, neat_gradients, neat_poles
+from rl_lab.agents import neat
 
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 Y = np.array([0, 1, 1, 0])

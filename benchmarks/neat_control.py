@@ -8,8 +8,8 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-from rl_lab.agents.neat import Evolution, NEATConfig
 
+from rl_lab.agents.neat import Evolution, NEATConfig
 from rl_lab.experiment.driver import make_plan, train
 from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.progress import NoProgress

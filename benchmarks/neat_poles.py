@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
+
 from rl_lab.agents.neat import Evolution, NEATConfig, Networks
 from rl_lab.envs.double_pole import GENERALIZATION_STARTS, GRUAU_STEPS, DoublePoleNoVelocityVectorEnv, DoublePoleVectorEnv
-
 from rl_lab.rollout.population import Actions, PopulationCollector
 
 STEPS = 100_000

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+
 from rl_lab.envs.picture import gymnasium_picture
 from rl_lab.envs.stream import uniform
 from rl_lab.envs.vector import NativeVectorEnv

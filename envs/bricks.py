@@ -11,6 +11,7 @@ The best return is 30, and it can be reached (a test does so): the paddle is as 
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+
 from rl_lab.envs.grid import CELLS, SIZE, mark
 from rl_lab.envs.picture import BLUE, GREEN, ORANGE, RED, YELLOW, grid_picture
 from rl_lab.envs.scalar import NativeEnv

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+
 from rl_lab.envs.picture import gymnasium_picture
 from rl_lab.envs.scalar import NativeEnv
 from rl_lab.envs.stream import uniform

@@ -10,6 +10,7 @@ still or moving at random yields about -8.
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+
 from rl_lab.envs.grid import CELLS, SIZE, mark
 from rl_lab.envs.picture import BLUE, ORANGE, YELLOW, grid_picture
 from rl_lab.envs.scalar import NativeEnv

@@ -15,6 +15,7 @@ from itertools import product
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
+
 from rl_lab.envs.picture import BLUE, GREY, INK, ORANGE, PALE, RED, Canvas
 from rl_lab.envs.scalar import NativeEnv
 from rl_lab.envs.stream import uniform

@@ -1,6 +1,7 @@
 """Boards of 10 x 10 cells, in channels."""
 
 import numpy as np
+
 from rl_lab.envs.world import kernel
 
 SIZE = 10

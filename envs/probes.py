@@ -5,6 +5,7 @@ All are registered as ``rl_lab/Probe<Name>-v0``. In each but StartsAtOne, Contin
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
+
 from rl_lab.envs.scalar import NativeEnv
 from rl_lab.envs.stream import below
 from rl_lab.envs.vector import NativeVectorEnv

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
+
 from rl_lab.envs import world as w
 from rl_lab.envs.picture import Window
 from rl_lab.envs.stream import set_stream, stream_words

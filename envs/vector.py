@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+
 from rl_lab.envs import world as w
 from rl_lab.envs.stream import set_stream, stream_words
 

@@ -10,23 +10,19 @@ A world is written once; `rl_lab.envs.vector.NativeVectorEnv` and `rl_lab.envs.s
 components of a continuous one), ``stream`` a random stream (see `rl_lab.envs.stream`), ``observation`` float32, flattened.
 """
 
-import hashlib
-import inspect
-import os
-import sys
 import threading
 import types as python_types
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numba import carray, types
-from numba.extending import intrinsic
+
+from rl_lab.native.cache import compile_c_function
+from rl_lab.native.pointers import float32_at, float64_at, int64_at, uint8_at, uint64_at
 
 kernel = numba.njit(error_model="numpy")
 """Decorates a world's kernels. They are compiled into the world's loop, where the compiler can inline them."""
@@ -60,21 +56,6 @@ NEXT_STEP, SAME_STEP, DISABLED, RESETTING = range(4)
 """What happens at the end of an episode; RESETTING is no step at all but a reset of all environments that have ended."""
 
 
-def _pointer(dtype: Any) -> Any:
-    @intrinsic
-    def pointer(_, address):
-        def build(context, builder, signature, args):
-            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-        return types.CPointer(dtype)(types.int64), build
-
-    return pointer
-
-
-_int64, _uint64, _uint8 = _pointer(types.int64), _pointer(types.uint64), _pointer(types.uint8)
-_float32, _float64 = _pointer(types.float32), _pointer(types.float64)
-
-
 # Stand-ins for what `_compile` puts in: a world's sizes and kernels.
 STATE_SIZE = OBSERVATION_SIZE = ACTION_SIZE = CHOICES = 0
 ACTION_LOW = ACTION_HIGH = np.zeros(1, np.float32)
@@ -89,19 +70,19 @@ def _advance(batch):
     This text is compiled once for each world, with the world's sizes and kernels in place of the stand-ins above: the compiler
     then unrolls the short loops and inlines the kernels, which takes a quarter off a step of CartPole.
     """
-    cells = carray(_int64(batch), (20,))
+    cells = carray(int64_at(batch), (20,))
     count, frames, time_aware, limit, mode = cells[COUNT], cells[FRAMES], cells[TIME_AWARE], cells[LIMIT], cells[MODE]
     frame_size = OBSERVATION_SIZE + time_aware
-    states = carray(_float64(cells[STATES]), (count, STATE_SIZE))
-    streams = carray(_uint64(cells[STREAMS]), (count, 4))
-    actions = carray(_float32(cells[ACTIONS]), (count, ACTION_SIZE))
-    observations = carray(_float32(cells[OBSERVATIONS]), (count, frames * frame_size))
-    finals = carray(_float32(cells[FINAL]), (count, frames * frame_size))
-    rewards, returns = carray(_float64(cells[REWARDS]), (count,)), carray(_float64(cells[RETURNS]), (count,))
-    terminated, truncated = carray(_uint8(cells[TERMINATED]), (count,)), carray(_uint8(cells[TRUNCATED]), (count,))
-    ended, elapsed = carray(_uint8(cells[ENDED]), (count,)), carray(_int64(cells[ELAPSED]), (count,))
-    episode_returns = carray(_float64(cells[EPISODE_RETURNS]), (count,))
-    episode_lengths = carray(_int64(cells[EPISODE_LENGTHS]), (count,))
+    states = carray(float64_at(cells[STATES]), (count, STATE_SIZE))
+    streams = carray(uint64_at(cells[STREAMS]), (count, 4))
+    actions = carray(float32_at(cells[ACTIONS]), (count, ACTION_SIZE))
+    observations = carray(float32_at(cells[OBSERVATIONS]), (count, frames * frame_size))
+    finals = carray(float32_at(cells[FINAL]), (count, frames * frame_size))
+    rewards, returns = carray(float64_at(cells[REWARDS]), (count,)), carray(float64_at(cells[RETURNS]), (count,))
+    terminated, truncated = carray(uint8_at(cells[TERMINATED]), (count,)), carray(uint8_at(cells[TRUNCATED]), (count,))
+    ended, elapsed = carray(uint8_at(cells[ENDED]), (count,)), carray(int64_at(cells[ELAPSED]), (count,))
+    episode_returns = carray(float64_at(cells[EPISODE_RETURNS]), (count,))
+    episode_lengths = carray(int64_at(cells[EPISODE_LENGTHS]), (count,))
     newest = (frames - 1) * frame_size
     for i in range(count):
         state, stream, action = states[i], streams[i], actions[i]
@@ -210,27 +191,6 @@ class World:
 
 _lock = threading.RLock()
 _loops: dict[str, tuple[World, Any]] = {}
-on_compile: Callable[[str], None] | None = None
-"""Called with a world's name when its loop is compiled afresh and not found in the cache."""
-
-
-def _cache_directory(world: World) -> Path:
-    """Private to the user, and named by a hash of all that shapes the machine code: numba itself looks at one file only."""
-    digest = hashlib.sha256()
-    paths = set(Path(__file__).parent.glob("*.py"))
-    for function in (world.reset, world.step, world.observe):
-        paths.add(Path(inspect.getfile(function.py_func)))  # type: ignore[attr-defined]
-    for path in sorted(paths):
-        digest.update(path.read_bytes())
-    for fact in (
-        sys.version,
-        os.environ.get("NUMBA_BOUNDSCHECK", ""),
-        *(version(name) for name in ("numba", "llvmlite", "numpy")),
-    ):
-        digest.update(fact.encode())
-    parent = os.environ.get("RL_LAB_CACHE")
-    base = Path(parent) if parent else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rl_lab"
-    return base / "worlds" / digest.hexdigest()[:16]
 
 
 def _compile(world: World) -> Any:
@@ -249,15 +209,4 @@ def _compile(world: World) -> Any:
     }
     scope = {**globals(), **sizes, "reset": world.reset, "step": world.step, "observe": world.observe}
     function = python_types.FunctionType(_advance.__code__, scope, name)
-    function.__qualname__ = name  # what numba's cache is indexed by
-    function.__module__ = __name__
-    directory = _cache_directory(world)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if on_compile is not None and not any(directory.glob(f"*/*.{name}-*.nbi")):
-        on_compile(world.name)
-    config: Any = numba.config
-    previous, config.CACHE_DIR = config.CACHE_DIR, str(directory)
-    try:
-        return numba.cfunc(types.void(types.int64), cache=True, error_model="numpy")(function)
-    finally:
-        config.CACHE_DIR = previous
+    return compile_c_function(function, types.void(types.int64))

@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode
+
+import rl_lab as rl
 from rl_lab.agents.neat import NEATConfig, phenotypes
 from rl_lab.agents.neat.episodes import play
 from rl_lab.agents.neat.evolution import Evolution
 from rl_lab.agents.neat.genome import genome_at
 from rl_lab.agents.neat.networks import Networks
+from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.cartpole import CartPoleVectorEnv
 from rl_lab.envs.double_pole import DoublePoleNoVelocityVectorEnv, damping_fitness
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.envs.world import World, kernel
-
-import rl_lab as rl
-from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout.population import Actions, PopulationCollector
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode, VectorEnv
+
 from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.config import NEATConfig
 from rl_lab.agents.neat.episodes import play
@@ -16,7 +17,6 @@ from rl_lab.agents.neat.gradients import Learning, PolicyGradient, actor_of
 from rl_lab.agents.neat.importing import read_neat_python
 from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import NoveltyArchive
-
 from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.experiment.config import setting
 from rl_lab.experiment.faults import Fault
@@ -257,7 +257,6 @@ class NEAT:
             return {}
         try:
             from rl_lab.agents.neat.pictures import draw_course, draw_genealogy, draw_species
-
             from rl_lab.nn.graph.picture import as_image, draw_network
         except ImportError:
             return {}

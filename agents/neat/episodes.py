@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
+
 from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.networks import Networks
-
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.rollout.collector import mask_after_step, mask_of, name_of, not_finite
 from rl_lab.rollout.population import Actions, Played

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from rl_lab.agents.neat import kernels
 from rl_lab.agents.neat.config import NEATConfig, rates_of
 from rl_lab.agents.neat.genome import (
@@ -24,7 +25,6 @@ from rl_lab.agents.neat.innovation import Innovations, make_innovations
 from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import crowded_order, sizes_of
 from rl_lab.agents.neat.species import Species, allot_offspring, ranking_of, shared_fitness, stagnant
-
 from rl_lab.engine.errors import NumericalError
 from rl_lab.experiment.config import check_config
 from rl_lab.nn.graph.kernels import ACTIVATIONS

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rl_lab.agents.neat.config import NEATConfig
-
 from rl_lab.experiment.config import make_config, option_name
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS

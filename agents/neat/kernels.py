@@ -3,27 +3,16 @@
 Shapes and what the arrays mean: `genome.Genomes`, `innovation.Innovations`. The callers see to it that rows have room.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numba import njit
-from rl_lab.agents.neat.innovation import CONNECTIONS, NEXT_INNOVATION, NEXT_NODE, SPLITS
 
+from rl_lab.agents.neat.innovation import CONNECTIONS, NEXT_INNOVATION, NEXT_NODE, SPLITS
 from rl_lab.engine.kernels.random import next_below, next_unit
-from rl_lab.native.primitive import compile_cached
+from rl_lab.native.cache import cached_njit
 
 F = np.float32
 TRIES = 20  # pairs of nodes looked at for a new connection
-
-# A cached kernel uses functions of its own file and of the engine only: numba looks for changes in a function's own file, and the
-# name of the cache's directory covers the engine's kernels.
-
-
-def entry(function: Callable) -> Any:
-    """A kernel called from Python, with its machine code in the engine's cache."""
-    return compile_cached(njit(cache=True, error_model="numpy"), function)
-
+entry = cached_njit
 
 inner = njit(error_model="numpy")
 

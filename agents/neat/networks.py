@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
 from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.genome import Genomes, graph_of
-
-from rl_lab.native.threads import start_threads
+from rl_lab.native.threads import sharing, start_threads
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import HEADER
 
@@ -36,7 +36,7 @@ class Networks:
             raise ValueError(f"networks with {self.inputs} inputs take (observations, {self.inputs}), got {list(x.shape)}")
         out = np.empty((len(self), len(x), self.outputs), np.float32)
         start_threads()
-        phenotypes.forward(self.structures, self.numbers, x, sequence, out)
+        phenotypes.forward(self.structures, self.numbers, x, sequence, out, sharing)
         return out
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class Network:
         out = np.empty((1, len(rows), self._networks.outputs), np.float32)
         i = slice(self.number, self.number + 1)
         start_threads()
-        phenotypes.forward(self._networks.structures[i], self._networks.numbers[i], rows, sequence, out)
+        phenotypes.forward(self._networks.structures[i], self._networks.numbers[i], rows, sequence, out, sharing)
         return out[0, 0] if x.ndim == 1 else out[0]
 
     def graph(self) -> GraphNetwork:

@@ -2,11 +2,10 @@
 
 import numba
 import numpy as np
-from numba import njit
-from rl_lab.agents.neat.kernels import entry, inner
 
-from rl_lab.native.cores import cycles, may_share, note_region, region_state
-from rl_lab.native.primitive import compile_cached
+from rl_lab.agents.neat.kernels import entry, inner
+from rl_lab.native.cache import cached_njit
+from rl_lab.native.threads import cycles, may_share, note_region, region_state
 from rl_lab.nn.graph.kernels import HEADER, activate, state_size
 
 F = np.float32
@@ -105,7 +104,7 @@ def _forward_one(structure, numbers, x, sequence, out, state):
         activate(structure, numbers, x[b], state, out[b])
 
 
-def _forward(structures, numbers, x, sequence, out):
+def _forward(structures, numbers, x, sequence, out, sharing):
     """All networks on all observations x (observations, inputs): out is (networks, observations, outputs).
 
     With ``sequence`` the observations are one episode, and recurrent networks keep their state from one to the next.
@@ -113,7 +112,7 @@ def _forward(structures, numbers, x, sequence, out):
     count, width = len(structures), structures.shape[1] * 2
     expected = 2 * count * len(x) * numbers.shape[1]
     shared = region_state()
-    if expected >= SHARED_FROM and may_share(shared):
+    if expected >= SHARED_FROM and may_share(shared, sharing[0]):
         begin = cycles()
         for i in numba.prange(count):
             _forward_one(structures[i], numbers[i], x, sequence, out[i], np.empty(width, np.float32))
@@ -124,7 +123,7 @@ def _forward(structures, numbers, x, sequence, out):
             _forward_one(structures[i], numbers[i], x, sequence, out[i], state)
 
 
-forward = compile_cached(njit(cache=True, parallel=True, nogil=True, error_model="numpy"), _forward)
+forward = cached_njit(_forward, parallel=True, nogil=True)
 
 
 @entry

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from rl_lab.agents.neat.evolution import Evolution, Generation
 
 SHOWN = 60  # generations of ancestry in one picture

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
 from rl_lab.agents.neat.genome import Genomes
 from rl_lab.agents.neat.networks import Networks
 

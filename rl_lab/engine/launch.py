@@ -142,18 +142,7 @@ def launch_parts(primitive: Primitive, parts: Sequence[Part], cycles: int) -> No
         rows.append(primitive.pack(*addresses, *numbers, *lengths))
     if recorder() is not None:
         recorder().record_parts(primitive, parts, rows, cycles)
-    cells = parts_table(primitive, rows)
+    cells = machine.parallel_table(primitive.address, rows)
     table = Storage(len(cells))
     table.bytes()[:] = np.frombuffer(cells, np.uint8)
-    machine.in_parallel.call(parts_row(table.address, rows, cycles))
-
-
-def parts_table(primitive: Primitive, rows: Sequence[bytes]) -> bytes:
-    """What `machine.in_parallel` reads: the kernel's address before each row."""
-    head = primitive.address.to_bytes(8, "little")
-    return b"".join([head + row for row in rows])
-
-
-def parts_row(table: int, rows: Sequence[bytes], cycles: int) -> bytes:
-    """The row of `machine.in_parallel` for a table at this address."""
-    return machine.in_parallel.pack(table, len(rows), 1 + len(rows[0]) // 8, cycles)
+    machine.in_parallel.call(machine.parallel_row(table.address, rows, cycles))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.engine.launch import Part, parts_row, parts_table, user_line
+from rl_lab.engine.launch import Part, user_line
 from rl_lab.engine.memory import Block, Pool, Storage
 from rl_lab.engine.ops.gathering import IndexStatus
 from rl_lab.engine.passes import cut_for_cores, finish_products, overlap, remove_dead
@@ -156,9 +156,7 @@ class Program:
         self._kernels = np.array([primitive.address for primitive, _ in self._executed], np.int64)
         self._rows = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64) if lengths else np.zeros(0, np.int64)
         self._operands = np.frombuffer(b"".join(row for _, row in self._executed), np.int64).copy()
-        addresses = [array.ctypes.data for array in (self._kernels, self._rows)]
-        checks = (self._kernels.size, self._rows.size) if machine.replay.row_length > 4 else ()
-        self._row = machine.replay.pack(*addresses, self._kernels.size, self._operands.ctypes.data, *checks)
+        self._row = machine.replay_row(self._kernels, self._rows, self._operands)
         machine.replay.address  # noqa: B018  compiled or loaded now, not at the first replay
         self._cells = memoryview(self._operands)
         self._row_cells = np.frombuffer(self._row, np.int64)
@@ -185,9 +183,9 @@ class Program:
         """What is called for a launch: its kernel on its row, or all its parts at once."""
         if not launch.parts:
             return launch.primitive, launch.row
-        table = np.frombuffer(parts_table(launch.primitive, launch.parts), np.int64).copy()
+        table = np.frombuffer(machine.parallel_table(launch.primitive.address, launch.parts), np.int64).copy()
         self._tables.append(table)
-        return machine.in_parallel, parts_row(table.ctypes.data, launch.parts, launch.cycles)
+        return machine.in_parallel, machine.parallel_row(table.ctypes.data, launch.parts, launch.cycles)
 
     # A replay need not copy: where every use of an input or output is known, the rows are pointed at the caller's memory instead.
 

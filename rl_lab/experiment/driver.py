@@ -12,7 +12,6 @@ from typing import Any
 
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, ShapeError
-from rl_lab.envs import world
 from rl_lab.experiment.agent import check_spaces, find_agent
 from rl_lab.experiment.config import as_plain, make_config, option_name, read_toml, setting
 from rl_lab.experiment.environments import (
@@ -32,7 +31,7 @@ from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.progress import Progress, make_progress
 from rl_lab.experiment.run import Run
 from rl_lab.experiment.starting import from_saved_run, hyperparameters_of, keep_network, take_over
-from rl_lab.native import primitive
+from rl_lab.native import cache
 from rl_lab.nn.graph.files import save_graph
 from rl_lab.nn.graph.picture import save_pictures_beside
 
@@ -197,8 +196,8 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
             progress.say("compiling kernels: this happens once, they are kept for later runs")
             announced = True
 
-    previous = primitive.on_compile
-    primitive.on_compile = world.on_compile = compiling
+    previous = cache.on_compile
+    cache.on_compile = compiling
     begin = time.perf_counter()
     run = envs = None
     try:
@@ -237,7 +236,7 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
         finally:
             logger.close()
     finally:
-        primitive.on_compile = world.on_compile = previous
+        cache.on_compile = previous
         progress.close()
         if envs is not None:
             close_environments(envs)

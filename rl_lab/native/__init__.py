@@ -1,1 +1,4 @@
-"""Machine code: where it is kept, what a kernel is, and how kernels are called by address. Knows neither tensors nor worlds."""
+"""Machine code: what a kernel is, where its compiled form is kept, and how kernels are called by address.
+
+This floor knows neither tensors nor environments. The engine, the environments, the rollout loop and NEAT all stand on it.
+"""

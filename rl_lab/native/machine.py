@@ -1,18 +1,17 @@
-"""Calls kernels by address.
+"""Calls kernels by address, on one core or several.
 
-A program is three arrays: the kernels' addresses, where each launch's row begins, and the rows. Replaying it is the two-line loop
-below, itself a primitive. Eager code calls one kernel at a time through `Primitive.call`; both run the same machine code.
+A recorded program is three arrays: the kernels' addresses, the position of each launch's row, and the rows. Replaying it is the
+two-line loop below, itself a primitive. Eager code calls one kernel at a time through `Primitive.call`; both run the same machine code.
 """
+
+from collections.abc import Sequence
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from rl_lab.native.cores import call, cycles, may_share, note_region, region_state
-from rl_lab.native.primitive import CHECKED, InInt, InOutInt, Int, load_int, primitive
+from rl_lab.native.pointers import call, copy_bytes, load_int
+from rl_lab.native.primitive import CHECKED, InInt, InOutInt, Int, primitive
+from rl_lab.native.threads import SHARING, cycles, may_share, note_region, region_state
 
 
 @primitive(keeps_lock=False)
@@ -22,40 +21,56 @@ def replay(kernels: InInt, rows: InInt, count: Int, base: Int):
         call(kernels[i], base + 8 * rows[i])
 
 
-@intrinsic
-def _copy(_, target, source, count):
-    def build(context, builder, signature, args):
-        byte = ir.IntType(8).as_pointer()
-        cgutils.raw_memcpy(builder, builder.inttoptr(args[0], byte), builder.inttoptr(args[1], byte), args[2], 1)
-        return context.get_dummy_value()
+def replay_row(kernels: np.ndarray, rows: np.ndarray, operands: np.ndarray) -> bytes:
+    """Pack the row of `replay`: int64 (launches,) addresses and positions, and the int64 cells of all rows. The arrays must stay alive."""
+    checks = (kernels.size, rows.size) if CHECKED else ()
+    return replay.pack(kernels.ctypes.data, rows.ctypes.data, kernels.size, operands.ctypes.data, *checks)
 
-    return types.void(types.int64, types.int64, types.int64), build
+
+# --- a loop of calls and copies ------------------------------------------------------------------------------------------------
+
+Action = tuple[int, int, int, int]
+"""One action of `repeat`: four cells, see `call_action` and `copy_action`."""
+
+
+def call_action(kernel: int, row: int) -> Action:
+    """Call the kernel at address ``kernel`` on the row at address ``row``."""
+    return kernel, row, 0, 0
+
+
+def copy_action(source: int, target: int, count: int, stride: int = 0) -> Action:
+    """Copy ``count`` bytes between two addresses; the target moves on by ``stride`` bytes after each step."""
+    return source, target, count, stride
 
 
 @primitive(keeps_lock=False)
 def repeat(progress: InOutInt, actions: Int, count: Int, steps: Int, stop: Int):
-    """Take the same actions in each of ``steps`` steps, until the cell at address ``stop`` is not 0.
+    """Take the same ``count`` actions in each of ``steps`` steps, until the cell at address ``stop`` is not 0.
 
-    At address ``actions`` stand ``count`` times four cells: a kernel's address, its row, 0, 0; or for a copy the source, the target,
-    the bytes, and how far the target moves in each step. ``progress`` counts the steps.
+    The actions, four cells each, begin at address ``actions``. ``progress[0]`` counts the steps.
     """
     for t in range(steps):
         for i in range(count):
             action = actions + 32 * i
-            first, second, size = load_int(action, 0), load_int(action, 1), load_int(action, 2)
+            first = load_int(action, 0)
+            second = load_int(action, 1)
+            size = load_int(action, 2)
             if size == 0:
                 call(first, second)
             else:
-                _copy(second + t * load_int(action, 3), first, size)
+                copy_bytes(second + t * load_int(action, 3), first, size)
         progress[0] += 1
         if load_int(stop, 0) != 0:
             break
 
 
 def repeat_row(progress: np.ndarray, actions: np.ndarray, steps: int, stop: int) -> bytes:
-    """The row of `repeat`; ``progress`` int64 (at least 1), ``actions`` int64 (4 times their count), ``stop`` an address."""
+    """Pack the row of `repeat`: ``progress`` int64 (at least 1,), ``actions`` int64 (count, 4), ``stop`` an address."""
     checks = (progress.size,) if CHECKED else ()
     return repeat.pack(progress.ctypes.data, actions.ctypes.data, actions.size // 4, steps, stop, *checks)
+
+
+# --- several cores -------------------------------------------------------------------------------------------------------------
 
 
 @numba.njit(parallel=True, nogil=True, error_model="numpy")
@@ -66,13 +81,14 @@ def _each(table, count, length):
 
 
 @primitive(starts_threads=True)
-def in_parallel(table: Int, count: Int, length: Int, expected: Int):
-    """Independent launches on all cores, of about ``expected`` cycles together.
+def in_parallel(table: Int, count: Int, length: Int, expected: Int, sharing: Int):
+    """Run independent launches on all cores; together they take about ``expected`` cycles on one.
 
-    At address ``table`` stand ``count`` times a kernel's address and its row, ``length`` cells in all.
+    At address ``table`` stand ``count`` rows of ``length`` cells, each a kernel's address followed by that kernel's row. The cell at
+    address ``sharing`` is 0 where parallel regions must not be entered.
     """
     state = region_state()
-    if may_share(state):
+    if may_share(state, load_int(sharing, 0)):
         begin = cycles()
         _each(table, count, length)
         note_region(state, cycles() - begin, expected)
@@ -80,3 +96,14 @@ def in_parallel(table: Int, count: Int, length: Int, expected: Int):
         for t in range(count):
             row = table + 8 * t * length
             call(load_int(row, 0), row + 8)
+
+
+def parallel_table(kernel: int, rows: Sequence[bytes]) -> bytes:
+    """Cells of the table that `in_parallel` reads: the kernel's address before each row."""
+    head = kernel.to_bytes(8, "little")
+    return b"".join([head + row for row in rows])
+
+
+def parallel_row(table: int, rows: Sequence[bytes], expected: int) -> bytes:
+    """Pack the row of `in_parallel` for a table at address ``table``."""
+    return in_parallel.pack(table, len(rows), 1 + len(rows[0]) // 8, expected, SHARING)

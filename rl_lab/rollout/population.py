@@ -13,7 +13,7 @@ from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs import world as w
 from rl_lab.envs.stream import stream_words
 from rl_lab.envs.vector import NativeVectorEnv
-from rl_lab.native.threads import start_threads
+from rl_lab.native.threads import sharing, start_threads
 from rl_lab.rollout import population_kernels
 
 # where the outputs of an activation end; the others are clipped to the action space
@@ -147,7 +147,7 @@ class PopulationCollector:
         work = population_kernels.Tasks(
             genomes, begin.reshape(seeds.shape), np.array(streams), parameters, np.zeros(1, np.int64)
         )
-        population_kernels.play(batches, self.actions.mapping, work, structures, numbers, memory, outcomes)
+        population_kernels.play(batches, self.actions.mapping, work, structures, numbers, memory, outcomes, sharing)
         if outcomes.faults.any():
             self._fault(outcomes, genomes, seeds)
         return Played(outcomes.returns.ravel(), outcomes.lengths.ravel(), outcomes.finals.reshape(-1, self.inputs))

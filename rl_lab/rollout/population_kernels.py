@@ -11,8 +11,9 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from rl_lab.native.cores import call, cycles, may_share, note_region, region_state, take
-from rl_lab.native.primitive import compile_cached
+from rl_lab.native.cache import cached_njit
+from rl_lab.native.pointers import call, fetch_and_add
+from rl_lab.native.threads import cycles, may_share, note_region, region_state
 from rl_lab.nn.graph.kernels import activate, state_size
 
 F, U = np.float32, np.uint64
@@ -127,7 +128,7 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
     scratch = np.empty(structures[0, 2] + 32, np.float32)
     outputs = _float32(scratch.ctypes.data)
     while True:
-        k = take(tasks.counter.ctypes.data)
+        k = fetch_and_add(tasks.counter.ctypes.data)
         if k >= len(tasks.networks):
             break
         network = tasks.networks[k]
@@ -178,13 +179,13 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
     scratch[0] = F(0)  # its memory lives until here
 
 
-def _play(batches, mapping, tasks, structures, numbers, memory, outcomes):
+def _play(batches, mapping, tasks, structures, numbers, memory, outcomes, sharing):
     """All tasks, on as many threads as there are batches.
 
     The threads share nothing but the counter of tasks, so one whose core is taken by another process holds up one task.
     """
     shared = region_state()
-    if len(batches.cells) > 1 and may_share(shared):
+    if len(batches.cells) > 1 and may_share(shared, sharing[0]):
         begin = cycles()
         for thread in numba.prange(len(batches.cells)):
             _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes)
@@ -193,4 +194,4 @@ def _play(batches, mapping, tasks, structures, numbers, memory, outcomes):
         _work(0, batches, mapping, tasks, structures, numbers, memory, outcomes)
 
 
-play = compile_cached(njit(cache=True, parallel=True, nogil=True, error_model="numpy"), _play)
+play = cached_njit(_play, parallel=True, nogil=True)

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from rl_lab.agents.dqn import DQN, DQNConfig
 
 import rl_lab as rl
+from rl_lab.agents.dqn import DQN, DQNConfig
 from rl_lab.experiment.driver import make_plan, train
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout import Batch

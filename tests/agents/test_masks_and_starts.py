@@ -7,12 +7,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from rl_lab.agents.dqn import DQN, DQNConfig
-from rl_lab.agents.neat.agent import NEAT, NEATAgentConfig
-from rl_lab.agents.sac import SAC, SACConfig
 
 import rl_lab as rl
 from rl_lab import evaluate, train
+from rl_lab.agents.dqn import DQN, DQNConfig
+from rl_lab.agents.neat.agent import NEAT, NEATAgentConfig
+from rl_lab.agents.sac import SAC, SACConfig
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout.collector import mask_of
 from tests.agents.test_contract import AGENTS, SMALL

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+
 from rl_lab.agents import neat
 from rl_lab.agents.neat import kernels
 from rl_lab.agents.neat.config import rates_of
 from rl_lab.agents.neat.genome import like, room_for
 from rl_lab.agents.neat.innovation import CONNECTIONS, NEXT_INNOVATION, NEXT_NODE, make_innovations
 from rl_lab.agents.neat.species import Species, allot_offspring, ranking_of, shared_fitness, stagnant
-
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 
 X, Y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32), np.array([0, 1, 1, 0])

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+import rl_lab as rl
 from rl_lab.agents.neat import NEATConfig
 from rl_lab.agents.neat.agent import NEAT, NEATAgentConfig
 from rl_lab.agents.neat.episodes import play
 from rl_lab.agents.neat.evolution import Evolution
 from rl_lab.agents.neat.pictures import ancestors
-
-import rl_lab as rl
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint

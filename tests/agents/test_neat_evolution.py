@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+
+import rl_lab as rl
 from rl_lab.agents import neat
 from rl_lab.agents.neat.genome import as_arrays, genome_at, graph_of, select, write_back
 from rl_lab.agents.neat.innovation import NEXT_INNOVATION, NEXT_NODE
-
-import rl_lab as rl
 from rl_lab.engine.errors import NumericalError
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn.graph.kernels import ACTIVATIONS

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+
+from benchmarks.neat import CONFIG
+from rl_lab import train
 from rl_lab.agents import neat
 from rl_lab.agents.neat.agent import NEAT
 from rl_lab.agents.neat.importing import read_neat_python
 from rl_lab.agents.neat.pictures import ancestors, draw_course, draw_genealogy, draw_species
-
-from benchmarks.neat import CONFIG
-from rl_lab import train
 from rl_lab.experiment import driver
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn.graph.picture import as_image

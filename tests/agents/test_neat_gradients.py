@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+import rl_lab as rl
+from rl_lab import train
 from rl_lab.agents.a2c import A2C, A2CConfig
 from rl_lab.agents.dqn import DQN, DQNConfig
 from rl_lab.agents.neat import NEATConfig
@@ -11,9 +14,6 @@ from rl_lab.agents.neat.evolution import Evolution
 from rl_lab.agents.neat.gradients import Learning, Life, PolicyGradient, Rollout, actor_of, policy_of, scale_outputs
 from rl_lab.agents.ppo import PPO, PPOConfig
 from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
-
-import rl_lab as rl
-from rl_lab import train
 from rl_lab.engine.errors import GraphError
 from rl_lab.experiment.driver import restore
 from rl_lab.experiment.environments import choose_setup, make_environments

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from rl_lab.agents import neat
 from rl_lab.agents.neat.selection import (
     NoveltyArchive,
@@ -11,7 +12,6 @@ from rl_lab.agents.neat.selection import (
     novelty_of,
     sizes_of,
 )
-
 from tests.agents.test_neat import X, fitness, genes, solved
 from tests.agents.test_neat_evolution import digest
 

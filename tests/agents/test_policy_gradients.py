@@ -6,14 +6,14 @@ import math
 import gymnasium as gym
 import numpy as np
 import pytest
+
+import rl_lab as rl
 from rl_lab.agents.a2c import A2C, A2CConfig
 from rl_lab.agents.ppo import PPO, PPOConfig, RolloutBatch
 from rl_lab.agents.qrdqn import QRDQN, QRDQNConfig, quantile_huber_loss
 from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab.agents.sac import SAC, SACConfig
 from rl_lab.agents.td3 import TD3, TD3Config
-
-import rl_lab as rl
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout import Batch
 

@@ -3,9 +3,9 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from rl_lab.agents.recurrent_ppo import RecurrentPPO, RecurrentPPOConfig
 
 import rl_lab as rl
+from rl_lab.agents.recurrent_ppo import RecurrentPPO, RecurrentPPOConfig
 from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.evaluation import evaluate
 

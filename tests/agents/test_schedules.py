@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+
+import rl_lab as rl
 from rl_lab.agents import a2c, ppo, recurrent_ppo
 from rl_lab.agents.a2c import A2C, A2CConfig
 from rl_lab.agents.dqn import DQN, DQNConfig
@@ -13,8 +15,6 @@ from rl_lab.agents.recurrent_ppo import RecurrentPPO
 from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab.agents.sac import SAC, SACConfig
 from rl_lab.agents.td3 import TD3, TD3Config
-
-import rl_lab as rl
 from rl_lab.experiment.environments import make_environments
 
 SMALL = {"network": "mlp:8", "learning_starts": 8, "batch_size": 8, "total_timesteps": 100}

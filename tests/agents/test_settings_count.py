@@ -5,8 +5,8 @@ import functools
 
 import pytest
 from gymnasium.spaces import Box
-from rl_lab.agents import neat
 
+from rl_lab.agents import neat
 from rl_lab.experiment.environments import make_environments
 from tests.agents.test_contract import AGENTS, content
 from tests.agents.test_neat import EVERYTHING, fitness

@@ -7,9 +7,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from rl_lab.agents.ppo import RolloutBatch
 
 import rl_lab as rl
+from rl_lab.agents.ppo import RolloutBatch
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout import Batch
 from tests.agents.torch_updates import ANSWERS

@@ -11,7 +11,7 @@ import pytest
 import rl_lab as rl
 from rl_lab.engine.kernels import elementwise
 from rl_lab.engine.launch import launch_parts
-from rl_lab.native import cores
+from rl_lab.native import threads
 
 SCRIPT = """
 from tests.engine.test_cores import training_digest
@@ -104,9 +104,9 @@ def regions(stalls, expected=200_000):
     """How many of the regions were shared, where those in ``stalls`` take as long as a time slice; and the final state."""
     state, shared = np.zeros(3, np.int64), 0
     for stalled in stalls:
-        if cores.may_share(state):
+        if threads.may_share(state, 1):
             shared += 1
-            cores.note_region(state, 10_000_000 if stalled else expected // 2, expected)
+            threads.note_region(state, 10_000_000 if stalled else expected // 2, expected)
     return shared, state
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics
-from rl_lab.envs.world import World
 
 from rl_lab import envs
+from rl_lab.envs.world import World
 
 NAMES = [f"rl_lab/{name}" for name in (*envs.TWINS, *envs.WORLDS, *[f"Probe{probe}-v0" for probe in envs.PROBES])]
 OWN = [name for name in NAMES if name.removeprefix("rl_lab/") not in envs.TWINS]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
+
 from rl_lab.envs.scalar import NativeEnv
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
 from rl_lab.envs.world import World, kernel

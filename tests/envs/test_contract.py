@@ -11,8 +11,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import FrameStackObservation, TimeAwareObservation
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
-from rl_lab.envs.vector import NativeFault, NativeVectorEnv
 
+from rl_lab.envs.vector import NativeFault, NativeVectorEnv
 from tests.envs.alike import MODES, NAMES, OWN, assert_alike, assert_observations, make_native, make_scalars, world_of
 
 DRAWN = [name for name in NAMES if "Probe" not in name]

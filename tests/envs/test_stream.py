@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from rl_lab.envs import stream as s
 
 

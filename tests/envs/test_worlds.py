@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import scipy.linalg
+
 from rl_lab.envs import bricks, double_pole
 from rl_lab.envs.stream import stream_words
-
 from tests.envs.alike import make_native
 
 # --- two poles ------------------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from rl_lab.agents.dqn import DQN, DQNConfig
-from rl_lab.agents.ppo import PPO, PPOConfig
 
 from rl_lab import evaluate as evaluate_command
 from rl_lab import train
+from rl_lab.agents.dqn import DQN, DQNConfig
+from rl_lab.agents.ppo import PPO, PPOConfig
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.engine.ops import Tensor
 from rl_lab.experiment import driver

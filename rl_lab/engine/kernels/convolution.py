@@ -8,7 +8,8 @@ products below are one trilinear form seen from its three sides, so that each is
 import numpy as np
 from numba import njit
 
-from rl_lab.native.primitive import In, Int, Out, OutInt, matrix, primitive
+from rl_lab.native.pointers import matrix
+from rl_lab.native.primitive import In, Int, Out, OutInt, primitive
 
 F = np.float32
 

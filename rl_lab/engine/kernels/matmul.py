@@ -10,7 +10,8 @@ from numba import njit
 
 from rl_lab.engine.kernels.scalar import relu32, tanh32
 from rl_lab.engine.kernels.tiles import HEIGHTS, WIDTH, tile, transpose_block
-from rl_lab.native.primitive import In, Int, Out, address_of, matrix, primitive
+from rl_lab.native.pointers import address_of, matrix
+from rl_lab.native.primitive import In, Int, Out, primitive
 
 PLAIN, B_TRANSPOSED, A_TRANSPOSED = 0, 1, 2
 """Layouts: a and b row by row; b's memory is m x k; a's memory is k x n."""

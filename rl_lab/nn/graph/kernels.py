@@ -15,10 +15,12 @@ import functools
 import math
 
 import numpy as np
-from numba import cfunc, njit, types
+from numba import njit, types
 
 from rl_lab.engine.kernels import scalar
-from rl_lab.native.primitive import In, InInt, Int, Out, compile_cached, matrix, primitive
+from rl_lab.native.cache import compile_c_function
+from rl_lab.native.pointers import matrix
+from rl_lab.native.primitive import In, InInt, Int, Out, primitive
 
 F, U = np.float32, np.uint64
 HEADER = 4
@@ -260,7 +262,7 @@ def compiled_activate():
     """
     words, reals = types.CPointer(types.int32), types.CPointer(types.float32)
     signature = types.void(words, reals, reals, reals, reals)
-    return compile_cached(cfunc(signature, cache=True, error_model="numpy"), _activate)
+    return compile_c_function(_activate, signature)
 
 
 @njit(error_model="numpy")
