@@ -7,18 +7,14 @@ own over the one graph, and the log shows what each does to the trunk; the sum o
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from gymnasium.vector import VectorEnv
-
 import rl_lab as rl
+from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
 from rl_lab.nn import Identity, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.rollout import RewardScale, RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.collector import Collector, Moment
-from rl_lab.rollout.policies import ActionHead, as_space, as_tensors, single_spaces
+from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
+from rl_lab.rollout.policies import ActionHead
 
 
 @dataclass(frozen=True)
@@ -52,38 +48,39 @@ class A2CConfig:
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
 
-class A2C:
+class A2C(Agent):
     """Policy gradient with a learned value as baseline and bootstrap."""
 
     Config = A2CConfig
-    action_spaces = (Discrete, MultiDiscrete, Box)
+    learned = ("parts", "moments")
+    saved = ("optimizer", "reward_scale", "action_stream")
 
-    def __init__(self, config: A2CConfig, envs: VectorEnv, seed: int):
-        c, self.config, self.num_envs = config, config, envs.num_envs
-        network_stream, self.action_stream, environment_stream = rl.Generator(seed).spawn(3)
-        shape, self.space = single_spaces(self, envs)
+    def build(self) -> None:
+        """Networks, optimiser and collector."""
+        c = self.config
+        network_stream, self.action_stream, environment_stream = rl.Generator(self.seed).spawn(3)
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
-        actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        actor = make_network(self.shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
         self.evolved = evolved_path(c.network) is not None
         if c.shared and not self.evolved:
-            self.trunk, self.actor = actor[:-1], actor[-1]
+            self.trunk = actor[:-1]
+            self.actor = actor[-1]
             self.critic: Any = Linear(actor[-1].in_features, 1, generator=network_stream)
             init.orthogonal_(self.critic.weight, 1.0, network_stream)
             init.zeros_(self.critic.bias)
         else:
-            self.trunk, self.actor = Identity(), actor
-            self.critic = make_network(shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
+            self.trunk = Identity()
+            self.actor = actor
+            self.critic = make_network(self.shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
         self.parts = rl.nn.ModuleDict({"trunk": self.trunk, "actor": self.actor, "critic": self.critic, "head": self.head})
         self.parameters = list(self.parts.parameters())
         kind: Any = rl.optim.RMSprop if c.optimizer == "rmsprop" else rl.optim.Adam
         self.optimizer = kind(self.parameters, lr=c.learning_rate, eps=1e-5)
-        self.moments = RunningMoments(shape) if c.normalize_observations else None
+        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
-        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
-        self.timesteps = 0
-        record = rl.compile if c.compile else lambda function: function
-        self._update, self._mode = record(self.update), record(self.mode)
+        self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
+        self._update = self.record(self.update)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -110,19 +107,9 @@ class A2C:
         }
 
     @rl.no_grad()
-    def mode(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The most probable actions."""
         return self.policy(self.features(observations), action_mask).mode
-
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """The policy's most probable actions, or a sample, for observations (batch, ...)."""
-        x, mask = as_tensors(observations, action_mask)
-        if deterministic:
-            actions = self._mode(x, mask)
-        else:
-            with rl.no_grad():
-                actions = self.sample(Moment(x, None, mask))["actions"]
-        return as_space(actions.numpy(), self.space)
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
@@ -191,7 +178,7 @@ class A2C:
     def step(self) -> dict[str, float]:
         """Collect ``num_steps`` steps of each environment and learn from them."""
         c = self.config
-        rollout = self.collector.tensors(self.collector.collect(c.num_steps), self.reward_scale)
+        rollout = self.collector.collect(c.num_steps).tensors(self.reward_scale)
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.timesteps += c.num_steps * self.num_envs
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
@@ -201,27 +188,3 @@ class A2C:
         names = ("policy_loss", "value_loss", "entropy", "grad_norm", "policy_grad_norm", "value_grad_norm")
         metrics = {f"losses/{name}": result.item() for name, result in zip(names, results, strict=False)}
         return self.collector.episodes() | metrics
-
-    # --- state -------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "parts": self.parts.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "moments": self.moments.state_dict() if self.moments is not None else None,
-            "reward_scale": self.reward_scale.state_dict() if self.reward_scale is not None else None,
-            "action_stream": self.action_stream.get_state(),
-            "collector": self.collector.state_dict(),
-            "timesteps": self.timesteps,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for part in ("parts", "optimizer", "collector"):
-            getattr(self, part).load_state_dict(state[part])
-        for name in ("moments", "reward_scale"):
-            if getattr(self, name) is not None:
-                getattr(self, name).load_state_dict(state[name])
-        if self.reward_scale is not None and not self.collector.continues:
-            self.reward_scale.begin_episodes()
-        self.action_stream.set_state(state["action_stream"])
-        self.timesteps = int(state["timesteps"])

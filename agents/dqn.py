@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Discrete
-from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
 from rl_lab.engine.compile import call_times
+from rl_lab.experiment import Agent
+from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import setting
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn import Identity, Linear, NoisyLinear
 from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp, sizes_beside
-from rl_lab.rollout import Batch, PrioritizedReplayBuffer, ReplayBuffer
-from rl_lab.rollout.collector import Collector, Moment, rounds_due, steps_between_updates
-from rl_lab.rollout.policies import LinearSchedule, as_space, as_tensors, epsilon_greedy, greedy, masked, single_spaces
+from rl_lab.rollout import Batch, Collector, Moment, PrioritizedReplayBuffer, ReplayBuffer, rounds_due, steps_between_updates
+from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
+from rl_lab.rollout.policies import greedy, masked
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,19 @@ class DQNConfig:
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
 
-class DQN:
+class DQN(Agent):
     """Q-learning with a replay buffer, a target network and epsilon-greedy exploration."""
 
     Config = DQNConfig
     action_spaces = (Discrete,)
+    learned = ("q_network", "target_network")
+    saved = ("optimizer", "replay", "exploration", "target_age")
 
-    def __init__(self, config: DQNConfig, envs: VectorEnv, seed: int):
-        self.config, self.num_envs = config, envs.num_envs
+    def build(self) -> None:
+        """Networks, replay and collector."""
+        config = self.config
         self.steps = steps_between_updates(config.train_frequency, self.num_envs, config.buffer_size)
-        network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.shape, self.space = single_spaces(self, envs)
+        network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.q_network = self.make_q_network(network_stream)
         self.target_network = copy_of(self.q_network)
         for module in self.target_network.modules():
@@ -83,28 +86,28 @@ class DQN:
                 module.generator = self.exploration
         self.optimizer = rl.optim.Adam(self.q_network.parameters(), lr=config.learning_rate)
         self.epsilon_now = rl.ones(())
-        self.collector = Collector(envs, self.explore, environment_stream.as_seed(), config.compile)
-        mask = self.collector.action_mask
+        self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), config.compile)
         options = {
             "gamma": config.gamma,
             "n_steps": config.n_steps,
             "num_envs": self.num_envs,
-            "num_masked": 0 if mask is None else mask.shape[1],
+            "num_masked": self.collector.num_masked,
         }
         kind: Any = ReplayBuffer
         if config.prioritized:
             kind, options["exponent"] = PrioritizedReplayBuffer, config.priority_exponent
         self.replay: Any = kind(config.buffer_size, self.shape, (), np.int64, replay_stream, **options)
-        self.epsilon_schedule = LinearSchedule(
-            config.exploration_initial, config.exploration_final, config.exploration_fraction, config.total_timesteps
-        )
-        self.timesteps = self.target_age = 0
-        record = rl.compile if config.compile else lambda function: function
-        self._update, self._greedy = record(self.update), record(self.greedy)
+        self.target_age = 0
+        self._update = self.record(self.update)
+
+    def remarks(self) -> list[str]:
+        """Warns if training ends before learning starts."""
+        return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
 
     def make_q_network(self, stream: rl.Generator) -> Any:
         """Observations (batch, ...) to action values (batch, actions)."""
-        c, actions = self.config, int(self.space.n)
+        c = self.config
+        actions = int(self.space.n)
 
         def linear(inputs: int, outputs: int, generator: rl.Generator) -> Any:
             layer = (NoisyLinear if c.noisy else Linear)(inputs, outputs, generator=generator)
@@ -116,7 +119,7 @@ class DQN:
         if evolved_path(c.network) is not None:
             if c.dueling or c.noisy:
                 raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
-            # what evolved tells actions apart, but knows no values: it becomes the advantages of a dueling network
+            # an evolved network ranks actions but does not estimate values: it becomes the advantage head of a dueling network
             return Dueling(
                 Identity(), make_network(self.shape, sizes_beside(c.network), 1, c.activation, generator=stream), network
             )
@@ -169,8 +172,10 @@ class DQN:
 
     @property
     def epsilon(self) -> float:
-        """The share of random actions now."""
-        return self.epsilon_schedule(self.timesteps)
+        """Probability of a random action now."""
+        c = self.config
+        schedule = LinearSchedule(c.exploration_initial, c.exploration_final, c.exploration_fraction, c.total_timesteps)
+        return schedule(self.timesteps)
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
@@ -180,20 +185,15 @@ class DQN:
         self.q_network.train()
         return actions
 
-    def explore(self, moment: Moment) -> dict[str, rl.Tensor]:
+    def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """Epsilon-greedy actions."""
+        self.epsilon_now.fill_(self.epsilon)
+        return super().explore(observations, action_mask)
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Greedy actions, each replaced by a random one with probability epsilon."""
         q_values = self.q_network(moment.observations)
         return {"actions": epsilon_greedy(q_values, self.epsilon_now, self.exploration, moment.action_mask)}
-
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """Greedy actions, or epsilon-greedy ones, for observations of shape (batch, ...)."""
-        x, mask = as_tensors(observations, action_mask)
-        if deterministic:
-            actions = self._greedy(x, mask)
-        else:
-            with rl.no_grad():
-                actions = epsilon_greedy(self.q_network(x), rl.full((), self.epsilon), self.exploration, mask)
-        return as_space(actions.numpy(), self.space)
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
 
@@ -201,7 +201,8 @@ class DQN:
         """Collect ``train_frequency`` environment steps, then learn."""
         self.epsilon_now.fill_(self.epsilon)
         self.replay.add(self.collector.collect(self.steps).transitions())
-        before, self.timesteps = self.timesteps, self.timesteps + self.steps * self.num_envs
+        before = self.timesteps
+        self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, self.config.train_frequency)
         self.target_age += self.steps * self.num_envs
         metrics = self.collector.episodes()
@@ -221,28 +222,3 @@ class DQN:
             self.replay.correction.fill_(c.importance_exponent + progress * (1.0 - c.importance_exponent))
         loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
         return {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
-
-    # --- state -------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "q_network": self.q_network.state_dict(),
-            "target_network": self.target_network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "replay": self.replay.state_dict(),
-            "exploration": self.exploration.get_state(),
-            "collector": self.collector.state_dict(),
-            "timesteps": self.timesteps,
-            "target_age": self.target_age,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.q_network.load_state_dict(state["q_network"])
-        self.target_network.load_state_dict(state["target_network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.replay.load_state_dict(state["replay"])
-        self.exploration.set_state(state["exploration"])
-        self.collector.load_state_dict(state["collector"])
-        if not self.collector.continues:
-            self.replay.cut()
-        self.timesteps, self.target_age = int(state["timesteps"]), int(state["target_age"])

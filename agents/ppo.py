@@ -3,18 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from gymnasium.vector import VectorEnv
-
 import rl_lab as rl
 from rl_lab.engine.compile import call_times
+from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.rollout import RewardScale, RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.collector import Collector, Moment
-from rl_lab.rollout.policies import ActionHead, approximate_kl, as_space, as_tensors, clipped_surrogate, single_spaces
+from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
+from rl_lab.rollout.policies import ActionHead, approximate_kl, clipped_surrogate
 
 
 @dataclass(frozen=True)
@@ -64,28 +60,29 @@ class RolloutBatch(NamedTuple):
     action_masks: Any
 
 
-class PPO:
+class PPO(Agent):
     """Actor and critic with the clipped surrogate objective."""
 
     Config = PPOConfig
-    action_spaces = (Discrete, MultiDiscrete, Box)
+    learned = ("actor", "head", "critic", "moments")
+    saved = ("optimizer", "reward_scale", "action_stream", "shuffle_stream")
 
-    def __init__(self, config: PPOConfig, envs: VectorEnv, seed: int):
-        c, self.config, self.num_envs = config, config, envs.num_envs
-        network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(seed).spawn(4)
-        shape, self.space = single_spaces(self, envs)
+    def build(self) -> None:
+        """Networks, optimiser and collector."""
+        c = self.config
+        network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
-        self.actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
-        self.critic = make_network(shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
+        self.actor = make_network(self.shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        self.critic = make_network(self.shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
         self.parameters = [*self.actor_parameters, *self.critic.parameters()]
         self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
         self.evolved = evolved_path(c.network) is not None
-        self.moments = RunningMoments(shape) if c.normalize_observations else None
+        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
 
-        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
+        self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.size = c.num_steps * self.num_envs
         if self.size % c.batch_size:
             raise ValueError(
@@ -94,9 +91,8 @@ class PPO:
         self.batch: Any = None
         self.clip_now = rl.full((), c.clip_range)
         self.sums = rl.zeros(7)
-        self.timesteps = 0
-        record = rl.compile if c.compile else lambda function: function
-        self._prepare, self._epoch, self._mode = record(self.prepare), record(self.epoch), record(self.mode)
+        self._prepare = self.record(self.prepare)
+        self._epoch = self.record(self.epoch)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -116,19 +112,9 @@ class PPO:
         return {"actions": actions, "log_probs": policy.log_prob(actions)}
 
     @rl.no_grad()
-    def mode(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The most probable actions."""
         return self.policy(observations, action_mask).mode
-
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """The policy's most probable actions, or a sample, for observations (batch, ...)."""
-        x, mask = as_tensors(observations, action_mask)
-        if deterministic:
-            actions = self._mode(x, mask)
-        else:
-            with rl.no_grad():
-                actions = self.sample(Moment(x, None, mask))["actions"]
-        return as_space(actions.numpy(), self.space)
 
     # --- the rollout's advantages ------------------------------------------------------------------------------------
 
@@ -231,7 +217,7 @@ class PPO:
     def step(self) -> dict[str, float]:
         """Collect a rollout, then learn from it for some epochs."""
         c = self.config
-        rollout = self.collector.tensors(self.collector.collect(c.num_steps), self.reward_scale)
+        rollout = self.collector.collect(c.num_steps).tensors(self.reward_scale)
         self.timesteps += self.size
         return self.collector.episodes() | self.learn(rollout)
 
@@ -263,30 +249,3 @@ class PPO:
             "charts/learning_rate": self.optimizer.param_groups[0]["lr"],
             "losses/epochs": taken / minibatches,
         }
-
-    # --- state -------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "actor": self.actor.state_dict(),
-            "head": self.head.state_dict(),
-            "critic": self.critic.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "moments": self.moments.state_dict() if self.moments is not None else None,
-            "reward_scale": self.reward_scale.state_dict() if self.reward_scale is not None else None,
-            "streams": [self.action_stream.get_state(), self.shuffle_stream.get_state()],
-            "collector": self.collector.state_dict(),
-            "timesteps": self.timesteps,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for part in ("actor", "head", "critic", "optimizer", "collector"):
-            getattr(self, part).load_state_dict(state[part])
-        for name in ("moments", "reward_scale"):
-            if getattr(self, name) is not None:
-                getattr(self, name).load_state_dict(state[name])
-        if self.reward_scale is not None and not self.collector.continues:
-            self.reward_scale.begin_episodes()
-        for stream, words in zip((self.action_stream, self.shuffle_stream), state["streams"], strict=True):
-            stream.set_state(words)
-        self.timesteps = int(state["timesteps"])

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Discrete
-from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 from rl_lab.engine.compile import call_times
+from rl_lab.experiment import Agent
+from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
-from rl_lab.rollout import Batch, ReplayBuffer
-from rl_lab.rollout.collector import Collector, Moment, rounds_due, steps_between_updates
-from rl_lab.rollout.policies import LinearSchedule, as_space, as_tensors, epsilon_greedy, greedy, single_spaces
+from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
+from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
+from rl_lab.rollout.policies import greedy
 
 
 @dataclass(frozen=True)
@@ -61,39 +62,42 @@ def quantile_huber_loss(quantiles: rl.Tensor, targets: rl.Tensor, kappa: float =
     return (weight * huber / kappa).mean(2).sum(1).mean()
 
 
-class QRDQN:
+class QRDQN(Agent):
     """Q-learning on the distribution of returns."""
 
     Config = QRDQNConfig
     action_spaces = (Discrete,)
+    learned = ("network", "target_network")
+    saved = ("optimizer", "replay", "exploration", "target_age")
 
-    def __init__(self, config: QRDQNConfig, envs: VectorEnv, seed: int):
-        c, self.config, self.num_envs = config, config, envs.num_envs
+    def build(self) -> None:
+        """Networks, replay and collector."""
+        c = self.config
         self.steps = steps_between_updates(c.train_frequency, self.num_envs, c.buffer_size)
-        network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        shape, self.space = single_spaces(self, envs)
+        network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.actions = int(self.space.n)
-        self.network = make_network(shape, c.network, self.actions * c.quantiles, c.activation, generator=network_stream)
+        self.network = make_network(self.shape, c.network, self.actions * c.quantiles, c.activation, generator=network_stream)
         self.target_network = copy_of(self.network)
         self.optimizer = rl.optim.Adam(self.network.parameters(), lr=c.learning_rate, eps=0.01 / c.batch_size)
         self.epsilon_now = rl.ones(())
-        self.collector = Collector(envs, self.explore, environment_stream.as_seed(), c.compile)
-        mask = self.collector.action_mask
+        self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
             c.buffer_size,
-            shape,
+            self.shape,
             (),
             np.int64,
             replay_stream,
             gamma=c.gamma,
             n_steps=c.n_steps,
             num_envs=self.num_envs,
-            num_masked=0 if mask is None else mask.shape[1],
+            num_masked=self.collector.num_masked,
         )
-        self.schedule = LinearSchedule(c.exploration_initial, c.exploration_final, c.exploration_fraction, c.total_timesteps)
-        self.timesteps = self.target_age = 0
-        record = rl.compile if c.compile else lambda function: function
-        self._update, self._greedy = record(self.update), record(self.greedy)
+        self.target_age = 0
+        self._update = self.record(self.update)
+
+    def remarks(self) -> list[str]:
+        """Warns if training ends before learning starts."""
+        return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
 
     def quantiles(self, network: Any, observations: rl.Tensor) -> rl.Tensor:
         """Quantiles of the returns, (batch, actions, quantiles)."""
@@ -127,29 +131,25 @@ class QRDQN:
 
     @property
     def epsilon(self) -> float:
-        """The share of random actions now."""
-        return self.schedule(self.timesteps)
+        """Probability of a random action now."""
+        c = self.config
+        schedule = LinearSchedule(c.exploration_initial, c.exploration_final, c.exploration_fraction, c.total_timesteps)
+        return schedule(self.timesteps)
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The actions of the highest mean, for observations (batch, ...)."""
         return greedy(self.quantiles(self.network, observations).mean(2), action_mask)
 
-    def explore(self, moment: Moment) -> dict[str, rl.Tensor]:
+    def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """Epsilon-greedy actions."""
+        self.epsilon_now.fill_(self.epsilon)
+        return super().explore(observations, action_mask)
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Greedy actions, each replaced by a random one with probability epsilon."""
         q_values = self.quantiles(self.network, moment.observations).mean(2)
         return {"actions": epsilon_greedy(q_values, self.epsilon_now, self.exploration, moment.action_mask)}
-
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """Greedy actions, or epsilon-greedy ones, for observations of shape (batch, ...)."""
-        x, mask = as_tensors(observations, action_mask)
-        if deterministic:
-            actions = self._greedy(x, mask)
-        else:
-            with rl.no_grad():
-                self.epsilon_now.fill_(self.epsilon)
-                actions = self.explore(Moment(x, None, mask))["actions"]
-        return as_space(actions.numpy(), self.space)
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
 
@@ -158,7 +158,8 @@ class QRDQN:
         c = self.config
         self.epsilon_now.fill_(self.epsilon)
         self.replay.add(self.collector.collect(self.steps).transitions())
-        before, self.timesteps = self.timesteps, self.timesteps + self.steps * self.num_envs
+        before = self.timesteps
+        self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, c.train_frequency)
         self.target_age += self.steps * self.num_envs
         metrics = self.collector.episodes()
@@ -171,24 +172,3 @@ class QRDQN:
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
         return metrics | {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
-
-    # --- state -------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            **{
-                name: getattr(self, name).state_dict()
-                for name in ("network", "target_network", "optimizer", "replay", "collector")
-            },
-            "exploration": self.exploration.get_state(),
-            "timesteps": self.timesteps,
-            "target_age": self.target_age,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("network", "target_network", "optimizer", "replay", "collector"):
-            getattr(self, name).load_state_dict(state[name])
-        if not self.collector.continues:
-            self.replay.cut()
-        self.exploration.set_state(state["exploration"])
-        self.timesteps, self.target_age = int(state["timesteps"]), int(state["target_age"])

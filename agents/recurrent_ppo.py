@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 
 import rl_lab as rl
 from rl_lab.engine.compile import call_times
+from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
 from rl_lab.nn import GRUCell, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.rollout import RewardScale, RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.collector import Collector, Moment
-from rl_lab.rollout.policies import ActionHead, approximate_kl, as_space, as_tensors, clipped_surrogate, single_spaces
+from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
+from rl_lab.rollout.policies import ActionHead, approximate_kl, clipped_surrogate
 
 
 @dataclass(frozen=True)
@@ -47,23 +46,25 @@ class RecurrentPPOConfig:
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
 
-class RecurrentPPO:
+class RecurrentPPO(Agent):
     """Actor and critic on a shared memory."""
 
     Config = RecurrentPPOConfig
-    action_spaces = (Discrete, MultiDiscrete, Box)
+    learned = ("parts", "moments")
+    saved = ("optimizer", "reward_scale", "memory", "action_stream", "shuffle_stream")
+    acting_memory = "_acting"
 
-    def __init__(self, config: RecurrentPPOConfig, envs: VectorEnv, seed: int):
-        c, self.config, self.num_envs = config, config, envs.num_envs
+    def build(self) -> None:
+        """Networks, memory, optimiser and collector."""
+        c = self.config
         if self.num_envs % min(c.batch_envs, self.num_envs):
             raise ValueError(f"batch_envs {c.batch_envs} does not divide {self.num_envs} environments")
-        if envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
+        if self.envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
             raise ValueError("recurrent PPO needs environments that reset themselves in the step that ends an episode")
         self.batch_envs = min(c.batch_envs, self.num_envs)
-        network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(seed).spawn(4)
-        shape, self.space = single_spaces(self, envs)
+        network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std)
-        self.encoder = make_network(shape, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
+        self.encoder = make_network(self.shape, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
         self.cell = GRUCell(c.memory, c.memory, generator=network_stream)
         self.actor = Linear(c.memory, self.head.outputs, generator=network_stream)
         self.critic = Linear(c.memory, 1, generator=network_stream)
@@ -75,16 +76,16 @@ class RecurrentPPO:
         )
         self.parameters = list(self.parts.parameters())
         self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
-        self.moments = RunningMoments(shape) if c.normalize_observations else None
+        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
         self.memory = rl.zeros(self.num_envs, c.memory)
-        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
+        self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.batch: dict[str, Any] = {}
         self.sums = rl.zeros(4)
-        self.timesteps = 0
         self._acting = rl.zeros(0, c.memory)
-        record = rl.compile if c.compile else lambda function: function
-        self._prepare, self._epoch, self._mode = record(self.prepare), record(self.epoch), record(self.mode)
+        self._prepare = self.record(self.prepare)
+        self._epoch = self.record(self.epoch)
+        self._mode = self.record(self.mode)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -118,9 +119,10 @@ class RecurrentPPO:
         memory = self.remember(observations, memory)
         return self.policy(memory, action_mask).mode, memory
 
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
         """Actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
-        x, mask = as_tensors(observations, action_mask)
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
         if len(self._acting) != len(x):
             self._acting = rl.zeros(len(x), self.config.memory)
         if deterministic:
@@ -129,7 +131,7 @@ class RecurrentPPO:
             with rl.no_grad():
                 self._acting = self.remember(x, self._acting)
                 actions = self.policy(self._acting, mask).sample(generator=self.action_stream)
-        return as_space(actions.numpy(), self.space)
+        return self.mapping(actions)
 
     def begin_episodes(self, begins: np.ndarray) -> None:
         """Episodes begin in these rows (batch,) of the next observations: what was remembered there is forgotten."""
@@ -203,8 +205,9 @@ class RecurrentPPO:
 
     def step(self) -> dict[str, float]:
         """Collect a rollout, then learn from it for some epochs."""
-        c, first_memory = self.config, self.memory.clone()
-        rollout = self.collector.tensors(self.collector.collect(c.num_steps), self.reward_scale)
+        c = self.config
+        first_memory = self.memory.clone()
+        rollout = self.collector.collect(c.num_steps).tensors(self.reward_scale)
         rollout["first_memory"] = first_memory
         self.timesteps += c.num_steps * self.num_envs
         if not self.batch:
@@ -223,30 +226,3 @@ class RecurrentPPO:
         means = (self.sums / (c.epochs * minibatches)).tolist()
         names = ("policy_loss", "value_loss", "entropy", "approx_kl")
         return self.collector.episodes() | {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
-
-    # --- state -------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "parts": self.parts.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "moments": self.moments.state_dict() if self.moments is not None else None,
-            "reward_scale": self.reward_scale.state_dict() if self.reward_scale is not None else None,
-            "memory": self.memory.clone(),
-            "streams": [self.action_stream.get_state(), self.shuffle_stream.get_state()],
-            "collector": self.collector.state_dict(),
-            "timesteps": self.timesteps,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for part in ("parts", "optimizer", "collector"):
-            getattr(self, part).load_state_dict(state[part])
-        for name in ("moments", "reward_scale"):
-            if getattr(self, name) is not None:
-                getattr(self, name).load_state_dict(state[name])
-        if self.reward_scale is not None and not self.collector.continues:
-            self.reward_scale.begin_episodes()
-        self.memory.copy_(rl.as_tensor(state["memory"]))
-        for stream, words in zip((self.action_stream, self.shuffle_stream), state["streams"], strict=True):
-            stream.set_state(words)
-        self.timesteps = int(state["timesteps"])

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
+from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.rollout import RunningMoments, discounted_returns
-from rl_lab.rollout.collector import Collector, Moment, longest_episode
-from rl_lab.rollout.policies import ActionHead, as_space, as_tensors, single_spaces
+from rl_lab.rollout import Collector, Moment, RunningMoments, discounted_returns, longest_episode
+from rl_lab.rollout.policies import ActionHead
 
 
 @dataclass(frozen=True)
@@ -49,29 +47,28 @@ CHUNK = 32
 """Steps collected at once. Rollouts are filled up to a multiple of it with steps that count for nothing."""
 
 
-class REINFORCE:
+class REINFORCE(Agent):
     """The Monte Carlo policy gradient."""
 
     Config = REINFORCEConfig
-    action_spaces = (Discrete, MultiDiscrete, Box)
+    learned = ("actor", "head", "value", "moments")
+    saved = ("optimizer", "value_optimizer", "action_stream")
 
-    def __init__(self, config: REINFORCEConfig, envs: VectorEnv, seed: int):
-        c, self.config, self.num_envs = config, config, envs.num_envs
-        network_stream, self.action_stream, environment_stream = rl.Generator(seed).spawn(3)
-        shape, self.space = single_spaces(self, envs)
+    def build(self) -> None:
+        """Networks, optimisers and collector."""
+        c = self.config
+        network_stream, self.action_stream, environment_stream = rl.Generator(self.seed).spawn(3)
         self.head = ActionHead(self.space, c.log_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
-        self.actor = make_network(shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
-        self.value = make_network(shape, sizes_beside(c.network), 1, c.activation, **options) if c.baseline else None
+        self.actor = make_network(self.shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        self.value = make_network(self.shape, sizes_beside(c.network), 1, c.activation, **options) if c.baseline else None
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
         self.optimizer = rl.optim.Adam(self.actor_parameters, lr=c.learning_rate)
         self.value_optimizer = rl.optim.Adam(self.value.parameters(), lr=c.learning_rate) if self.value is not None else None
         self.evolved = evolved_path(c.network) is not None
-        self.moments = RunningMoments(shape) if c.normalize_observations else None
-        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
-        self.timesteps = 0
-        record = rl.compile if c.compile else lambda function: function
-        self._update, self._mode = record(self.update), record(self.mode)
+        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
+        self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
+        self._update = self.record(self.update)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -89,19 +86,9 @@ class REINFORCE:
         return {"actions": self.policy(moment.observations, moment.action_mask).sample(generator=self.action_stream)}
 
     @rl.no_grad()
-    def mode(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The most probable actions."""
         return self.policy(observations, action_mask).mode
-
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """The policy's most probable actions, or a sample, for observations (batch, ...)."""
-        x, mask = as_tensors(observations, action_mask)
-        if deterministic:
-            actions = self._mode(x, mask)
-        else:
-            with rl.no_grad():
-                actions = self.sample(Moment(x, None, mask))["actions"]
-        return as_space(actions.numpy(), self.space)
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
@@ -181,21 +168,3 @@ class REINFORCE:
             "charts/episodic_length": float(episodes["counts"].sum(0).mean()),
             **{f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)},
         }
-
-    # --- state -------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name) for name in ("actor", "head", "value", "optimizer", "value_optimizer", "moments")}
-        return {
-            **{name: part.state_dict() for name, part in parts.items() if part is not None},
-            "action_stream": self.action_stream.get_state(),
-            "collector": self.collector.state_dict(),
-            "timesteps": self.timesteps,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("actor", "head", "value", "optimizer", "value_optimizer", "moments", "collector"):
-            if getattr(self, name) is not None:
-                getattr(self, name).load_state_dict(state[name])
-        self.action_stream.set_state(state["action_stream"])
-        self.timesteps = int(state["timesteps"])

@@ -9,27 +9,18 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
 from rl_lab.engine.compile import call_times
+from rl_lab.experiment import Agent
+from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, layer_sizes, make_network
 from rl_lab.nn.utils import polyak_
-from rl_lab.rollout import Batch, ReplayBuffer
-from rl_lab.rollout.collector import Collector, Moment, rounds_due, steps_between_updates
-from rl_lab.rollout.policies import (
-    ActionHead,
-    ColoredNoise,
-    SquashedGaussian,
-    StickyActions,
-    as_space,
-    as_tensors,
-    centre_and_radius,
-    random_actions,
-    single_spaces,
-)
+from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
+from rl_lab.rollout.exploration import ColoredNoise, StickyActions, random_actions
+from rl_lab.rollout.policies import ActionHead, SquashedGaussian
 
 
 @dataclass(frozen=True)
@@ -68,21 +59,22 @@ class SACConfig:
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
 
-class SAC:
+class SAC(Agent):
     """Twin soft critics, a stochastic actor, a temperature."""
 
     Config = SACConfig
     action_spaces = (Box, Discrete)
+    learned = ("actor", "critics", "target_critics", "log_temperature")
+    saved = ("actor_optimizer", "critic_optimizer", "temperature_optimizer", "replay", "noise", "action_stream")
 
-    def __init__(self, config: SACConfig, envs: VectorEnv, seed: int):
-        c, self.config, self.num_envs = config, config, envs.num_envs
+    def build(self) -> None:
+        """Networks, temperature, replay and collector."""
+        c = self.config
         self.steps = steps_between_updates(c.train_frequency, self.num_envs, c.buffer_size)
-        network_stream, self.action_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.shape, self.space = single_spaces(self, envs)
+        network_stream, self.action_stream, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.discrete = isinstance(self.space, Discrete)
-        self.size = int(self.space.n) if self.discrete else math.prod(self.space.shape)
+        self.size = self.mapping.num_masked if self.discrete else self.mapping.size
         if not self.discrete:
-            self.centre, self.radius = centre_and_radius(self.space, "SAC")
             hidden_sizes(c.network)  # critics of continuous actions see them beside the observation: no convolutions
         elif c.target_entropy is not None and c.target_entropy >= 1:
             raise ValueError(
@@ -110,8 +102,7 @@ class SAC:
         else:
             self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.action_stream)
 
-        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
-        mask = self.collector.action_mask
+        self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
             c.buffer_size,
             self.shape,
@@ -121,11 +112,13 @@ class SAC:
             gamma=c.gamma,
             n_steps=c.n_steps,
             num_envs=self.num_envs,
-            num_masked=0 if mask is None else mask.shape[1],
+            num_masked=self.collector.num_masked,
         )
-        self.timesteps = 0
-        record = rl.compile if c.compile else lambda function: function
-        self._update, self._mode = record(self.update), record(self.mode)
+        self._update = self.record(self.update)
+
+    def remarks(self) -> list[str]:
+        """Warns if training ends before learning starts."""
+        return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
 
     def target_entropy_at(self, progress: float) -> float:
         """In nats, for a share of the training (Xu et al. 2021, "Target entropy annealing for discrete soft actor-critic")."""
@@ -140,37 +133,29 @@ class SAC:
         outputs = self.actor(observations)
         if self.discrete:
             return self.head.distribution(outputs, action_mask)
-        mean, log_std = outputs[:, : self.size], outputs[:, self.size :].clamp(-20.0, 2.0)
-        return SquashedGaussian(mean, log_std, self.centre, self.radius)
+        return SquashedGaussian(outputs[:, : self.size], outputs[:, self.size :].clamp(-20.0, 2.0))
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy, or uniformly before learning begins."""
-        policy, count = self.policy(moment.observations, moment.action_mask), len(moment.observations)
+        policy = self.policy(moment.observations, moment.action_mask)
+        count = len(moment.observations)
         if self.discrete:
             drawn = policy.sample(generator=self.action_stream)
             random = random_actions(count, self.size, self.action_stream, moment.action_mask)
             return {"actions": self.noise(rl.where(self.random_now, random, drawn), moment.elapsed, moment.action_mask)}
-        drawn = self.centre + self.radius * (policy.mean + policy.std * self.noise(moment.elapsed)).tanh()
-        uniform = self.centre + self.radius * (2.0 * rl.rand(count, self.size, generator=self.action_stream) - 1.0)
+        drawn = (policy.mean + policy.std * self.noise(moment.elapsed)).tanh()
+        uniform = 2.0 * rl.rand(count, self.size, generator=self.action_stream) - 1.0
         return {"actions": rl.where(self.random_now, uniform, drawn)}
 
+    def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """Actions drawn from the policy."""
+        policy = self.policy(observations, action_mask)
+        return policy.sample(generator=self.action_stream) if self.discrete else policy.rsample(self.action_stream)[0]
+
     @rl.no_grad()
-    def mode(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The most probable actions, or the mean ones."""
         return self.policy(observations, action_mask).mode
-
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """The policy's mode, or a sample, for observations (batch, ...)."""
-        x, mask = as_tensors(observations, action_mask)
-        if deterministic:
-            actions = self._mode(x, mask)
-        else:
-            with rl.no_grad():
-                policy = self.policy(x, mask)
-                actions = (
-                    policy.sample(generator=self.action_stream) if self.discrete else policy.rsample(self.action_stream)[0]
-                )
-        return as_space(actions.numpy(), self.space)
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
@@ -250,11 +235,9 @@ class SAC:
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
         self.random_now.fill_(self.timesteps < c.learning_starts)
-        made = self.collector.collect(self.steps).transitions()
-        if not self.discrete:
-            made = made._replace(actions=np.clip(made.actions, self.space.low.ravel(), self.space.high.ravel()))
-        self.replay.add(made)
-        before, self.timesteps = self.timesteps, self.timesteps + self.steps * self.num_envs
+        self.replay.add(self.collector.collect(self.steps).transitions())
+        before = self.timesteps
+        self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, c.train_frequency)
         metrics = self.collector.episodes()
         if rounds and self.timesteps > c.learning_starts:
@@ -266,27 +249,3 @@ class SAC:
             names = ("critic_loss", "actor_loss", "q_values", "entropy", "temperature")
             metrics |= {f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)}
         return metrics
-
-    # --- state -------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        parts = ("actor", "critics", "target_critics", "actor_optimizer", "critic_optimizer", "temperature_optimizer")
-        return {
-            **{name: getattr(self, name).state_dict() for name in (*parts, "replay", "collector")},
-            "log_temperature": self.log_temperature.detach(),
-            "noise": self.noise.state_dict(),
-            "action_stream": self.action_stream.get_state(),
-            "timesteps": self.timesteps,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        parts = ("actor", "critics", "target_critics", "actor_optimizer", "critic_optimizer", "temperature_optimizer")
-        for name in (*parts, "replay", "collector"):
-            getattr(self, name).load_state_dict(state[name])
-        if not self.collector.continues:
-            self.replay.cut()
-        with rl.no_grad():
-            self.log_temperature.copy_(rl.as_tensor(state["log_temperature"]))
-            self.noise.load_state_dict(state["noise"])
-        self.action_stream.set_state(state["action_stream"])
-        self.timesteps = int(state["timesteps"])

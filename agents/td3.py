@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
-from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
+from rl_lab.experiment import Agent
+from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, make_network
 from rl_lab.nn.utils import polyak_
-from rl_lab.rollout import Batch, ReplayBuffer
-from rl_lab.rollout.collector import Collector, Moment, rounds_due, steps_between_updates
-from rl_lab.rollout.policies import ColoredNoise, as_space, as_tensors, centre_and_radius, single_spaces
+from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
+from rl_lab.rollout.exploration import ColoredNoise
 
 
 @dataclass(frozen=True)
@@ -50,29 +50,31 @@ class TD3Config:
     compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
 
 
-class TD3:
+class TD3(Agent):
     """Twin critics, a deterministic actor that follows them slowly."""
 
     Config = TD3Config
     action_spaces = (Box,)
+    learned = ("actor", "critics", "target_actor", "target_critics")
+    saved = ("actor_optimizer", "critic_optimizer", "replay", "noise", "noise_stream", "updates")
 
-    def __init__(self, config: TD3Config, envs: VectorEnv, seed: int):
-        c, self.config, self.num_envs = config, config, envs.num_envs
+    def build(self) -> None:
+        """Networks, replay and collector."""
+        c = self.config
         self.steps = steps_between_updates(c.train_frequency, self.num_envs, c.buffer_size)
-        network_stream, self.noise_stream, replay_stream, environment_stream = rl.Generator(seed).spawn(4)
-        self.shape, self.space = single_spaces(self, envs)
-        self.size = math.prod(self.space.shape)
-        self.centre, self.radius = centre_and_radius(self.space, "TD3")
+        network_stream, self.noise_stream, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
+        self.size = self.mapping.size
         make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
         self.actor = make_network(self.shape, c.network, self.size, **make)
         inputs = math.prod(self.shape) + self.size
         self.critics = rl.nn.ModuleList([make_network((inputs,), c.network, 1, **make) for _ in range(2)])
-        self.target_actor, self.target_critics = copy_of(self.actor), copy_of(self.critics)
+        self.target_actor = copy_of(self.actor)
+        self.target_critics = copy_of(self.critics)
         self.actor_optimizer = rl.optim.Adam(self.actor.parameters(), lr=c.learning_rate)
         self.critic_optimizer = rl.optim.Adam(self.critics.parameters(), lr=c.learning_rate)
         self.random_now = rl.ones((), dtype=rl.bool)
         self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.noise_stream)
-        self.collector = Collector(envs, self.sample, environment_stream.as_seed(), c.compile)
+        self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
             c.buffer_size,
             self.shape,
@@ -83,11 +85,14 @@ class TD3:
             n_steps=c.n_steps,
             num_envs=self.num_envs,
         )
-        self.timesteps = self.updates = 0
-        record = rl.compile if c.compile else lambda function: function
-        self._update, self._mode = record(self.update), record(self.mode)
+        self.updates = 0
+        self._update = self.record(self.update)
 
-    # --- acting: actions are in [-1, 1] inside, and in the box outside -------------------------------------------------
+    def remarks(self) -> list[str]:
+        """Warns if training ends before learning starts."""
+        return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
+
+    # --- acting ------------------------------------------------------------------------------------------------------
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """The actor's actions with Gaussian noise, or uniform ones before learning begins."""
@@ -96,22 +101,18 @@ class TD3:
         drawn = (self.actor(moment.observations).tanh() + noise).clamp(-1.0, 1.0)
         uniform = 2.0 * rl.rand(count, self.size, generator=self.noise_stream) - 1.0
         actions = rl.where(self.random_now, uniform, drawn)
-        return {"actions": self.centre + self.radius * actions, "inner": actions}
+        return {"actions": actions}
+
+    def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The actor's actions with Gaussian noise."""
+        actions = self.actor(observations).tanh()
+        noise = self.config.exploration_noise * rl.randn(*actions.shape, generator=self.noise_stream)
+        return (actions + noise).clamp(-1.0, 1.0)
 
     @rl.no_grad()
-    def mode(self, observations: rl.Tensor) -> rl.Tensor:
-        """The actor's actions."""
-        return self.centre + self.radius * self.actor(observations).tanh()
-
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """The actor's actions, or with exploration noise, for observations (batch, ...)."""
-        x, _ = as_tensors(observations)
-        actions = self._mode(x)
-        if not deterministic:
-            with rl.no_grad():
-                noise = rl.randn(*actions.shape, generator=self.noise_stream)
-                actions = actions + self.radius * self.config.exploration_noise * noise
-        return as_space(actions.numpy(), self.space)
+    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The actor's actions, in [-1, 1]."""
+        return self.actor(observations).tanh()
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
@@ -165,11 +166,9 @@ class TD3:
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
         self.random_now.fill_(self.timesteps < c.learning_starts)
-        made = self.collector.collect(self.steps)
-        transitions = made.transitions()
-        keep = slice(None) if made.valid.all() else made.valid.ravel()
-        self.replay.add(transitions._replace(actions=made.extras["inner"].reshape(-1, self.size)[keep]))
-        before, self.timesteps = self.timesteps, self.timesteps + self.steps * self.num_envs
+        self.replay.add(self.collector.collect(self.steps).transitions())
+        before = self.timesteps
+        self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, c.train_frequency)
         metrics = self.collector.episodes()
         if rounds and self.timesteps > c.learning_starts:
@@ -182,42 +181,3 @@ class TD3:
             names = ("critic_loss", "q_values", "actor_loss")
             metrics |= {f"losses/{name}": result.item() for name, result in zip(names, results, strict=False)}
         return metrics
-
-    # --- state -------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        parts = (
-            "actor",
-            "critics",
-            "target_actor",
-            "target_critics",
-            "actor_optimizer",
-            "critic_optimizer",
-            "replay",
-            "collector",
-        )
-        return {
-            **{name: getattr(self, name).state_dict() for name in parts},
-            "noise": self.noise.state_dict(),
-            "noise_stream": self.noise_stream.get_state(),
-            "timesteps": self.timesteps,
-            "updates": self.updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in (
-            "actor",
-            "critics",
-            "target_actor",
-            "target_critics",
-            "actor_optimizer",
-            "critic_optimizer",
-            "replay",
-            "collector",
-        ):
-            getattr(self, name).load_state_dict(state[name])
-        if not self.collector.continues:
-            self.replay.cut()
-        self.noise.load_state_dict(state["noise"])
-        self.noise_stream.set_state(state["noise_stream"])
-        self.timesteps, self.updates = int(state["timesteps"]), int(state["updates"])

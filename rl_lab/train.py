@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_lab.experiment.agent import find_agent
+from rl_lab.experiment.agent import find_agent, preset_for
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import read_toml
-from rl_lab.experiment.driver import Options, Plan, make_plan, make_resuming_plan, preset_for, train
+from rl_lab.experiment.driver import Options, Plan, carry_out, make_plan, make_resuming_plan
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.run import Run
 
@@ -67,10 +67,9 @@ def _parse_resume(arguments: Sequence[str]) -> Plan:
 
 def _read_settings(path: Path, agent: str | None) -> dict[str, Any]:
     """A TOML file, or a file of another kind that the agent's ``read_config`` knows; its remarks are printed."""
-    reader = getattr(find_agent(agent), "read_config", None) if agent and path.suffix != ".toml" else None
-    if reader is None:
+    if not agent or path.suffix == ".toml":
         return read_toml(path)
-    settings, remarks = reader(path)
+    settings, remarks = find_agent(agent).read_config(path)
     for remark in remarks:
         print(f"{path}: {remark}")
     return settings
@@ -84,7 +83,7 @@ def body(arguments: Sequence[str]) -> int:
         print(f"goes on with {plan.resumes}", flush=True)
     else:
         print(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings", flush=True)
-    result = train(plan)
+    result = carry_out(plan)
     path = result.run.path
     again = f"python -m rl_lab.evaluate {path}"
     if result.evaluation is None:

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 
 from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.config import NEATConfig
@@ -17,13 +16,13 @@ from rl_lab.agents.neat.gradients import Learning, PolicyGradient, actor_of
 from rl_lab.agents.neat.importing import read_neat_python
 from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import NoveltyArchive
-from rl_lab.experiment.checkpoint import generator_state, set_generator_state
+from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
-from rl_lab.rollout.collector import EPISODE_LIMIT, longest_episode
-from rl_lab.rollout.population import Actions, Played, PopulationCollector, is_native
+from rl_lab.rollout import EPISODE_LIMIT, OutputMapping, Stepper, longest_episode
+from rl_lab.rollout.population import Played, PopulationCollector, is_native
 
 SEED_RANGE = 2**31
 SCHEDULES = ("generation", "fixed", "genome")
@@ -73,55 +72,56 @@ class NEATAgentConfig(NEATConfig):
     critic_learning_rate: float = setting(5e-3, "Adam's step size for the critic of all that are trained", above=0)
 
 
-class NEAT:
+class NEAT(Agent):
     """Networks whose topology evolves, evaluated by whole episodes."""
 
     Config = NEATAgentConfig
-    action_spaces = (Discrete, MultiDiscrete, Box)
+    learned = ("evolution",)
+    saved = ("archive", "seeds", "gradient", "fixed_seeds", "champion_seeds")
+    acting_memory = "_states"
 
-    def __init__(self, config: NEATAgentConfig, envs: VectorEnv, seed: int):
-        if config.output_activation == AUTO:
-            # of saturated outputs several are the largest; but outputs that are fed back should have bounds
-            largest_acts = not isinstance(envs.single_action_space, Box) and not config.recurrent
-            config = replace(config, output_activation="identity" if largest_acts else "steepened_sigmoid")
-        self.config, self.envs = config, envs
-        if envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
+    def build(self) -> None:
+        """The population, the random streams and, with --lamarck or --baldwin, the gradient learner."""
+        c = self.config
+        if c.output_activation == AUTO:
+            # several saturated outputs may tie for the largest; but outputs that are fed back need bounds
+            largest_acts = not self.mapping.size and not c.recurrent
+            c = replace(c, output_activation="identity" if largest_acts else "steepened_sigmoid")
+            self.config = c
+        if self.envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
             raise ValueError("NEAT needs environments that reset themselves in the step that ends an episode")
-        self.actions = Actions(envs.single_action_space, config.output_activation)
-        self._collector = PopulationCollector(envs, self.actions) if is_native(envs) else None
-        shape = envs.single_observation_space.shape
-        assert shape is not None
-        evolution_seed, episode_seed, gradient_seed = np.random.SeedSequence(seed).spawn(3)
-        self.evolution = Evolution(int(np.prod(shape)), self.actions.outputs, config, evolution_seed)
-        self._seeds = np.random.default_rng(episode_seed)
-        self._fixed_seeds = self._seeds.integers(SEED_RANGE, size=config.episodes)
-        self._champion_seeds = self._seeds.integers(SEED_RANGE, size=config.champion_episodes)
-        if config.lamarck and config.baldwin:
+        self.actions = OutputMapping(self.space, c.output_activation)
+        self._players = PopulationCollector(self.envs, self.actions) if is_native(self.envs) else None
+        evolution_seed, episode_seed, gradient_seed = np.random.SeedSequence(self.seed).spawn(3)
+        self.evolution = Evolution(int(np.prod(self.shape)), self.actions.outputs, c, evolution_seed)
+        self.seeds = np.random.default_rng(episode_seed)
+        self.fixed_seeds = self.seeds.integers(SEED_RANGE, size=c.episodes)
+        self.champion_seeds = self.seeds.integers(SEED_RANGE, size=c.champion_episodes)
+        if c.lamarck and c.baldwin:
             raise Fault("--lamarck and --baldwin exclude each other: what is learnt is inherited or it is not")
         learning = Learning(
-            updates=config.lamarck or config.baldwin,
-            rollouts=config.gradient_rollouts,
-            steps=config.gradient_steps,
-            learning_rate=config.gradient_learning_rate,
-            critic_learning_rate=config.critic_learning_rate,
-            gamma=config.gradient_gamma,
-            gae_lambda=config.gradient_lambda,
-            target_kl=config.gradient_kl,
-            greedy=config.gradient_greedy,
-            noise=config.gradient_noise,
+            updates=c.lamarck or c.baldwin,
+            rollouts=c.gradient_rollouts,
+            steps=c.gradient_steps,
+            learning_rate=c.gradient_learning_rate,
+            critic_learning_rate=c.critic_learning_rate,
+            gamma=c.gradient_gamma,
+            gae_lambda=c.gradient_lambda,
+            target_kl=c.gradient_kl,
+            greedy=c.gradient_greedy,
+            noise=c.gradient_noise,
         )
-        self.gradient = PolicyGradient(envs, self.actions, learning, gradient_seed) if learning.updates else None
-        self.archive = NoveltyArchive(threshold=config.novelty_threshold)
+        self.gradient = PolicyGradient(self.envs, self.actions, learning, gradient_seed) if learning.updates else None
+        self.archive = NoveltyArchive(threshold=c.novelty_threshold)
         self.champion: Genome | None = None
         """The genome with the best mean return over the champion's episodes, which is its ``fitness``."""
         self.champion_place = (0, 0)
         """Its generation and its row there."""
-        self.timesteps = 0
         self._acting: Networks | None = None
         self._states = np.zeros((0, 0), np.float32)
 
-    @staticmethod
-    def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
+    @classmethod
+    def read_config(cls, path: Path) -> tuple[dict[str, Any], list[str]]:
         """Settings from a configuration file of neat-python, and what its owner should know of them."""
         found = read_neat_python(path)
         notes = list(found.notes)
@@ -174,8 +174,8 @@ class NEAT:
         """The seeds of each genome's episodes (population, episodes)."""
         c = self.config
         if c.episode_seeds == "genome":
-            return self._seeds.integers(SEED_RANGE, size=(c.population, c.episodes))
-        one = self._fixed_seeds if c.episode_seeds == "fixed" else self._seeds.integers(SEED_RANGE, size=c.episodes)
+            return self.seeds.integers(SEED_RANGE, size=(c.population, c.episodes))
+        one = self.fixed_seeds if c.episode_seeds == "fixed" else self.seeds.integers(SEED_RANGE, size=c.episodes)
         return np.tile(one, (c.population, 1))
 
     def _train(self, returns: np.ndarray, seeds: np.ndarray) -> float:
@@ -200,7 +200,7 @@ class NEAT:
 
     def _challenge(self, networks: Networks, best: int) -> None:
         """Let the best of the generation try to beat the champion: one lucky episode does not make one."""
-        played = self._play(networks, np.full(self.config.champion_episodes, best), self._champion_seeds[:, None])
+        played = self._play(networks, np.full(self.config.champion_episodes, best), self.champion_seeds[:, None])
         value = float(played.returns.mean())
         if self.champion is None or value > self.champion.fitness:
             self.champion, self._acting = genome_at(self.evolution.genomes, best, value), None
@@ -208,19 +208,21 @@ class NEAT:
 
     def _play(self, networks: Networks, genomes: np.ndarray, seeds: np.ndarray) -> Played:
         """Network ``genomes[k]`` in an episode for each seed of ``seeds[k]``."""
-        if self._collector is not None:
-            played = self._collector.play(networks.structures, networks.numbers, genomes, seeds)
+        if self._players is not None:
+            played = self._players.play(networks.structures, networks.numbers, genomes, seeds)
         else:
             limit = None if longest_episode(self.envs) is None else self.config.episode_limit
-            played = play(self.envs, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), limit)
+            stepper = Stepper(self.envs, limit)
+            played = play(stepper, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel())
         self.timesteps += int(played.lengths.sum())
         return played
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
         """The champion's actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
-        networks, count = self._champion_networks(), len(observations)
+        networks = self._champion_networks()
+        count = len(observations)
         if self._states.shape != (count, networks.state_size):
             self._states = np.zeros((count, networks.state_size), np.float32)
         x = np.ascontiguousarray(observations, np.float32).reshape(count, -1)
@@ -271,6 +273,7 @@ class NEAT:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
+        """The parts, and the champion's genes, fitness and place."""
         champion = None
         if self.champion is not None:
             champion = {
@@ -278,27 +281,22 @@ class NEAT:
                 "fitness": self.champion.fitness,
                 "place": list(self.champion_place),
             }
-        return {
-            "evolution": self.evolution.state_dict(),
-            "champion": champion,
-            "archive": self.archive.state_dict(),
-            "seeds": generator_state(self._seeds),
-            "gradient": None if self.gradient is None else self.gradient.state_dict(),
-            "fixed_seeds": self._fixed_seeds,
-            "champion_seeds": self._champion_seeds,
-            "timesteps": self.timesteps,
-        }
+        return {**super().state_dict(), "champion": champion}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.evolution.load_state_dict(state["evolution"])
-        self.champion, self._acting = None, None
-        if state["champion"] is not None:
-            genes = Genomes(**{name: np.array(array) for name, array in state["champion"]["genes"].items()})
-            self.champion = Genome(genes, float(state["champion"]["fitness"]))
-            self.champion_place = tuple(state["champion"].get("place", (0, 0)))  # older runs do not know it
-        self.archive.load_state_dict(state["archive"])
-        set_generator_state(self._seeds, state["seeds"])
-        if self.gradient is not None and state["gradient"] is not None:
-            self.gradient.load_state_dict(state["gradient"])
-        self._fixed_seeds, self._champion_seeds = np.array(state["fixed_seeds"]), np.array(state["champion_seeds"])
-        self.timesteps = int(state["timesteps"])
+        """Continue from what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._load_champion(state["champion"])
+
+    def load_learned(self, state: dict[str, Any]) -> None:
+        """Continue the evolution of another run from its population and champion."""
+        super().load_learned(state)
+        self._load_champion(state["champion"])
+
+    def _load_champion(self, champion: dict[str, Any] | None) -> None:
+        self.champion = None
+        self._acting = None
+        if champion is not None:
+            genes = Genomes(**{name: np.array(array) for name, array in champion["genes"].items()})
+            self.champion = Genome(genes, float(champion["fitness"]))
+            self.champion_place = tuple(champion.get("place", (0, 0)))  # older runs did not record it

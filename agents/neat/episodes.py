@@ -1,83 +1,62 @@
-"""Episodes of networks in environments of any kind, many side by side; native ones have `rl_lab.rollout.population`."""
+"""Episodes of evolved networks in environments that are not native; native ones have `rl_lab.rollout.population`."""
 
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 
 from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.networks import Networks
-from rl_lab.engine.errors import EnvironmentFault
-from rl_lab.rollout.collector import mask_after_step, mask_of, name_of, not_finite
-from rl_lab.rollout.population import Actions, Played
+from rl_lab.rollout import OutputMapping, Stepper
+from rl_lab.rollout.population import Played
 
 
-def play(
-    envs: VectorEnv,
-    networks: Networks,
-    actions: Actions,
-    genomes: np.ndarray,
-    seeds: np.ndarray,
-    limit: int | None = None,
-) -> Played:
-    """Episode k: network genomes[k] in an environment that begins with seeds[k].
+def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: np.ndarray, seeds: np.ndarray) -> Played:
+    """Play episode k with network ``genomes[k]`` in an environment reset with ``seeds[k]``; both are int64 (episodes,).
 
-    The environments take up the next episode as they become free. What comes of an episode depends on its network and its seed
-    alone, so neither on how many environments there are nor on the order. They must reset themselves in the step that ends an
-    episode. After ``limit`` steps an episode is cut off.
+    The environments take the next episode as they become free. The outcome of an episode depends on its network and its seed alone,
+    neither on the number of environments nor on the order. Raises EnvironmentFault, naming the environment, if one fails.
     """
-    total, slots, inputs = len(genomes), envs.num_envs, networks.inputs
-    returns, lengths = np.zeros(total), np.zeros(total, np.int64)
-    finals = np.zeros((total, inputs), np.float32)
-    episode = np.full(slots, -1)
+    total = len(genomes)
+    slots = stepper.num_envs
+    returns = np.zeros(total)
+    lengths = np.zeros(total, np.int64)
+    finals = np.zeros((total, networks.inputs), np.float32)
+    episode = np.full(slots, -1)  # played in each environment; -1 for none
     chosen = np.full(slots, -1)
     states = np.zeros((slots, networks.state_size), np.float32)
     outputs = np.zeros((slots, networks.outputs), np.float32)
-    free, following = np.ones(slots, bool), 0
-    reset: Any = envs.reset  # Gymnasium's annotation leaves out the list of seeds that its vector environments take
-    observations: Any = None
-    allowed: np.ndarray | None = None
+    following = 0
     while True:
-        if free.any():
-            begins = np.flatnonzero(free)[: total - following]
-            episode[free], chosen[free] = -1, -1
+        free = np.flatnonzero(episode < 0)
+        begins = free[: total - following]
+        if len(begins):
             episode[begins] = np.arange(following, following + len(begins))
-            following += len(begins)
-            if not (episode >= 0).any():
-                return Played(returns, lengths, finals)
             chosen[begins] = genomes[episode[begins]]
             states[begins] = 0.0
-            if observations is None:
-                given: list[Any] = [int(seeds[min(k, total - 1)]) for k in range(slots)]
-                observations, info = reset(seed=given)
-                allowed = mask_of(info, envs)
-            elif len(begins):
-                given = [None] * slots
-                for k in begins:
-                    given[k] = int(seeds[episode[k]])
-                mask = np.zeros(slots, bool)
-                mask[begins] = True
-                observations, info = reset(seed=given, options={"reset_mask": mask})
-                allowed = mask_of(info, envs, allowed)
-        x = np.ascontiguousarray(observations, np.float32).reshape(slots, inputs)
-        phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
-        observations, rewards, terminated, truncated, info = envs.step(actions(outputs, allowed))
-        allowed = mask_after_step(info, envs, allowed)
+            _reset(stepper, seeds[episode[begins]], begins, first=following == 0)
+            following += len(begins)
         playing = episode >= 0
-        strange = not_finite(np.asarray(observations)[playing], rewards[playing])
-        if strange is not None:
-            index, what = strange
-            raise EnvironmentFault(f"{name_of(envs)} (seed {seeds[episode[playing][index]]}) returned {what}")
-        returns[episode[playing]] += rewards[playing]
-        lengths[episode[playing]] += 1
-        ended = terminated | truncated
-        for k in np.flatnonzero(ended & playing):
-            finals[episode[k]] = np.asarray(info["final_obs"][k], np.float32).ravel()
-        if limit is not None:
-            cut = playing & ~ended & (lengths[episode] >= limit)
-            finals[episode[cut]] = np.asarray(observations, np.float32)[cut].reshape(-1, inputs)
-            ended = ended | cut
-        free = ended | ~playing if following < total else ended & playing
-        if following >= total:
-            episode[free], chosen[free] = -1, -1
-            free = np.zeros(slots, bool) if (episode >= 0).any() else np.ones(slots, bool)
+        if not playing.any():
+            return Played(returns, lengths, finals)
+        x = np.ascontiguousarray(stepper.observations).reshape(slots, networks.inputs)
+        phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
+        step = stepper.step(actions(outputs, stepper.action_mask), counted=playing)
+        ended = step.ended & playing
+        returns[episode[ended]] = step.returns[ended]
+        lengths[episode[ended]] = step.lengths[ended]
+        finals[episode[ended]] = step.observations[ended].reshape(-1, networks.inputs)
+        episode[ended] = -1
+        chosen[ended] = -1
+
+
+def _reset(stepper: Stepper, seeds: np.ndarray, begins: np.ndarray, first: bool) -> None:
+    """Begin episodes in the environments ``begins``; the first time all environments begin."""
+    given: list[Any] = [None] * stepper.num_envs
+    for i, seed in zip(begins, seeds, strict=True):
+        given[i] = int(seed)
+    if first:
+        stepper.reset([int(seeds[-1]) if seed is None else seed for seed in given])
+        return
+    mask = np.zeros(stepper.num_envs, bool)
+    mask[begins] = True
+    stepper.reset(given, mask)

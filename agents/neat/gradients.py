@@ -25,10 +25,8 @@ from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import mlp
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.rollout import RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.collector import mask_after_step, mask_of
+from rl_lab.rollout import OutputMapping, RunningMoments, Stepper, generalized_advantages, normalized
 from rl_lab.rollout.policies import ActionHead, approximate_kl, clipped_surrogate
-from rl_lab.rollout.population import Actions
 
 CLIP_RANGE, MAX_GRAD_NORM = 0.2, 1.0
 CRITIC_SIZES = (64, 64)
@@ -52,7 +50,7 @@ _MONOTONE = (
 )
 
 
-def policy_of(network: GraphNetwork, actions: Actions) -> tuple[GraphNetwork, float]:
+def policy_of(network: GraphNetwork, actions: OutputMapping) -> tuple[GraphNetwork, float]:
     """A network with equal weights whose outputs, times a factor, are logits of choices, or what continuous actions are made of.
 
     The largest of activated outputs is the largest of the sums before a rising activation, and sums do not saturate. Where an output
@@ -70,19 +68,23 @@ def policy_of(network: GraphNetwork, actions: Actions) -> tuple[GraphNetwork, fl
     return policy, 1.0
 
 
-def actor_of(network: GraphNetwork, actions: Actions) -> GraphNetwork:
+def actor_of(network: GraphNetwork, actions: OutputMapping) -> GraphNetwork:
     """The network as gradient agents take it: its outputs are logits (or action values) of discrete actions, or actions of a Box.
 
     Its largest output is the network's own, so it acts as that does. Not so the sums that `policy_of` trains: where activated outputs
     are equal, the first of them counts.
     """
     described = network.describe()
-    continuous, mapping = isinstance(actions.space, Box), actions.mapping
+    continuous = isinstance(actions.space, Box)
+    arrays = actions.arrays
+    centre = actions.actions.centre
+    radius = actions.actions.radius
     if not continuous and all(network.activation_of(name) == "identity" for name in network.outputs):
         return GraphNetwork.from_description(described)
     for k, name in enumerate(network.outputs):
-        weight = float(mapping.scale[k]) if continuous else STEEPNESS
-        bias = float(mapping.offset[k] - mapping.first[k] * mapping.scale[k]) if continuous else 0.0
+        # a policy's components are in [-1, 1], and the output mapping gives those of the space
+        weight = float(arrays.scale[k] / radius[k]) if continuous else STEEPNESS
+        bias = float((arrays.offset[k] - arrays.first[k] * arrays.scale[k] - centre[k]) / radius[k]) if continuous else 0.0
         described["nodes"].append({"name": f"actor{k}", "activation": "identity", "aggregation": "sum", "bias": bias})
         described["edges"].append({"source": name, "target": f"actor{k}", "weight": weight})
     described["outputs"] = [f"actor{k}" for k in range(len(network.outputs))]
@@ -122,13 +124,10 @@ class Learning:
 
 
 class Place(NamedTuple):
-    """Where a rollout begins: observations and those before them (environments, inputs), and the network's state."""
+    """Where a rollout begins: the observations before the present ones (environments, inputs), and the network's state."""
 
-    observations: np.ndarray
     before: np.ndarray
     state: rl.Tensor
-    allowed: np.ndarray | None
-    """The mask of actions (environments, actions), where there is one."""
 
 
 class Rollout(NamedTuple):
@@ -194,8 +193,11 @@ class Critic:
 class PolicyGradient:
     """Trains networks by a policy gradient, with one critic for all of them."""
 
-    def __init__(self, envs: VectorEnv, actions: Actions, learning: Learning, seed: np.random.SeedSequence):
-        self.envs, self.actions, self.learning = envs, actions, learning
+    def __init__(self, envs: VectorEnv, actions: OutputMapping, learning: Learning, seed: np.random.SeedSequence):
+        self.envs = envs
+        self.stepper = Stepper(envs)
+        self.actions = actions
+        self.learning = learning
         self.random = np.random.default_rng(seed)
         self.continuous = isinstance(actions.space, Box)
         self.head = None if self.continuous else ActionHead(actions.space)
@@ -230,24 +232,26 @@ class PolicyGradient:
 
     def _begin(self, policy: GraphNetwork) -> Place:
         """New episodes in all environments."""
-        n = self.envs.num_envs
-        reset: Any = self.envs.reset
-        observations, info = reset(seed=self.random.integers(2**31, size=n).tolist())
-        x = np.array(observations, np.float32).reshape(n, -1)
-        return Place(x, np.zeros_like(x), rl.zeros(n, len(policy.nodes)), mask_of(info, self.envs))
+        n = self.stepper.num_envs
+        observations = self.stepper.reset(self.random.integers(2**31, size=n).tolist())
+        return Place(np.zeros_like(observations).reshape(n, -1), rl.zeros(n, len(policy.nodes)))
 
     @rl.no_grad()
     def _act(self, policy: GraphNetwork, factor: float, place: Place) -> tuple[Rollout, Place]:
-        """A rollout of drawn actions, or with an infinite ``factor`` of the best discrete ones."""
-        x, before, state, allowed = place
-        n, steps = len(x), []
+        """A rollout of drawn actions, or with an infinite ``factor`` of the best choices."""
+        stepper = self.stepper
+        before, state = place
+        n = stepper.num_envs
+        steps: list[Any] = []
         masks: list[Any] = []
         for _ in range(self.learning.steps):
+            x = stepper.observations.reshape(n, -1).copy()
             if policy.recurrent:
                 out, state = policy(rl.tensor(x), state)
             else:
                 out = policy(rl.tensor(x))
             outputs = out.numpy()
+            allowed = stepper.action_mask
             if self.continuous:
                 chosen = outputs + np.float32(self.learning.noise) * self.random.standard_normal(outputs.shape, np.float32)
                 taken = self.actions(chosen)
@@ -259,21 +263,18 @@ class PolicyGradient:
                 if isinstance(self.actions.space, MultiDiscrete):
                     chosen = chosen.reshape(n, -1)  # a row of choices, whatever the space's shape
             masks.append(allowed)
-            observations, rewards, terminated, truncated, infos = self.envs.step(taken)
-            allowed = mask_after_step(infos, self.envs, allowed)
-            y = np.array(observations, np.float32).reshape(n, -1)
-            ended = terminated | truncated
-            following = y.copy()
-            for i in np.flatnonzero(ended):
-                following[i] = np.asarray(infos["final_obs"][i], np.float32).ravel()
-            seen, next_seen = np.concatenate([x, before], 1), np.concatenate([following, x], 1)
-            steps.append((x, chosen, rewards.astype(np.float32), terminated.copy(), truncated.copy(), seen, next_seen))
-            x, before = y, np.where(ended[:, None], np.float32(0), x)
+            step = stepper.step(taken)
+            ended = step.ended
+            following = step.observations.reshape(n, -1)
+            seen = np.concatenate([x, before], 1)
+            next_seen = np.concatenate([following, x], 1)
+            steps.append((x, chosen, step.rewards.astype(np.float32), step.terminated, step.truncated, seen, next_seen))
+            before = np.where(ended[:, None], np.float32(0), x)
             if policy.recurrent:
                 state = state * rl.tensor(~ended).float().unsqueeze(1)
         stacked: list[Any] = [rl.tensor(np.stack(parts)) for parts in zip(*steps, strict=True)]
-        masked = None if allowed is None else rl.tensor(np.stack(masks))
-        return Rollout._make([*stacked, place.state, masked]), Place(x, before, state, allowed)
+        masked = None if stepper.action_mask is None else rl.tensor(np.stack(masks))
+        return Rollout._make([*stacked, place.state, masked]), Place(before, state)
 
     def sharpness(self, logits: rl.Tensor, allowed: rl.Tensor | None = None) -> float:
         """What to multiply logits by so that their best choices have the wished mean probability, by bisection."""

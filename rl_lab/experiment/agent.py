@@ -1,70 +1,462 @@
-"""What the driver asks of an agent, and how agents are found."""
+"""The base class of agents: the contract that the driver, the Python API and `rl_lab.testing.check_agent` rely on."""
 
-import importlib
+import copy
+import dataclasses
+import math
 import sys
+import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
 
+import rl_lab as rl
+from rl_lab.engine.errors import NumericalError, ShapeError
+from rl_lab.experiment.config import as_plain, make_config, read_toml
+from rl_lab.experiment.environments import (
+    Setup,
+    absent_environments,
+    describe_space,
+    import_beside,
+    open_environments,
+    rebuild_space,
+)
 from rl_lab.experiment.faults import Fault, nearest
+from rl_lab.experiment.parts import load_part, part_state
+from rl_lab.experiment.progress import NoProgress, make_progress
+from rl_lab.nn import GraphNetwork
+from rl_lab.rollout import ActionMapping, Collector, Moment
+from rl_lab.rollout.actions import ANY_ACTIONS, single
+
+Metrics = dict[str, float]
+"""Numbers by log tag, such as ``losses/td_loss``."""
+Callback = Callable[["Agent", Metrics], Any]
+"""Called after every step of an agent; returns False to stop the training."""
+Self = TypeVar("Self", bound="Agent")
 
 
-@runtime_checkable
-class Agent(Protocol):
-    """One algorithm, with its networks, its data and its random streams.
+class Agent:
+    """One algorithm with its networks, its data and its random streams.
 
-    What an agent may have besides is used where it is there: ``begin_episodes(begins)`` of agents that remember, before the first
-    observations of episodes, (batch,) bool; ``pictures()``, images (height, width, 3) uint8 by log tag; ``saved_networks()``, networks
-    by the name of their file in the run directory; ``read_config(path)``, settings and remarks from another program's file.
+    ``DQN("CartPole-v1", seed=1, learning_rate=1e-3)`` makes an agent for an environment, given as an id, a ``gym.Env``, a function that
+    returns one, or vector environments; settings go by name. The settings that `presets.toml` holds for an id are used unless
+    ``preset=False``; ``num_envs`` copies of the environment are stepped together. Raises Fault, naming the nearest valid choice, for
+    an unknown setting or environment, or spaces that the agent cannot take.
+
+    A subclass declares ``Config``, the spaces that it takes, the names of its parts (``learned`` and ``saved``), and defines `build`,
+    `step`, `greedy` and `sample`. A part is anything with ``state_dict`` and ``load_state_dict``, a tensor, a NumPy array, a random
+    stream, a number, None, or a list or dict of these. `state_dict` and `load_state_dict` follow from the declaration.
     """
 
     Config: ClassVar[type]
-    """Frozen dataclass of the hyperparameters; the command line is derived from it. It has ``total_timesteps``."""
-    action_spaces: ClassVar[tuple[type[Space], ...]]
-    """The kinds of action space that it can act in."""
-    timesteps: int
+    """Frozen dataclass of the hyperparameters, made of `rl_lab.experiment.config.setting`; it has ``total_timesteps``."""
+    action_spaces: ClassVar[tuple[type[Space], ...]] = ANY_ACTIONS
+    """Kinds of action space that the agent can act in."""
+    observation_spaces: ClassVar[tuple[type[Space], ...]] = (Box,)
+    """Kinds of observation space. Others are flattened to a Box before the agent sees them."""
+    learned: ClassVar[tuple[str, ...]] = ()
+    """Names of the parts that make up what was learned: taken by ``--start-from``, export and evaluation."""
+    saved: ClassVar[tuple[str, ...]] = ()
+    """Names of the other parts that a bitwise identical continuation needs, such as optimisers, replay and random streams."""
+    acting_memory: ClassVar[str | None] = None
+    """Name of the attribute that holds what `act` remembers, one row an episode; None for agents without memory."""
+
+    config: Any
+    envs: VectorEnv
+    seed: int
+    num_envs: int
+    shape: tuple[int, ...]
+    """Shape of one environment's observations."""
+    space: Any
+    """Action space of one environment."""
+    mapping: ActionMapping
+    """From the policy's actions to those of `space`."""
+    setup: Setup | None
+    """How the environments can be made again; None for vector environments that were passed in."""
+    collector: Collector | None = None
+    """Collects experience for agents that learn from it step by step."""
+    timesteps: int = 0
     """Environment steps taken so far."""
 
-    def __init__(self, config: Any, envs: VectorEnv, seed: int): ...
+    def __init__(
+        self,
+        env: str | gym.Env | Callable[[], gym.Env] | VectorEnv,
+        *,
+        seed: int = 1,
+        num_envs: int | None = None,
+        preset: bool = True,
+        backend: str = "auto",
+        vectorization: str = "sync",
+        frame_stack: int = 1,
+        time_aware: bool = False,
+        **settings: Any,
+    ):
+        tuned = preset_for(type(self), name_of_agent(type(self)), env) if preset and isinstance(env, str) else {}
+        names = {field.name for field in dataclasses.fields(self.Config)}
+        own = {name: value for name, value in tuned.items() if name in names}
+        config = make_config(self.Config, {**own, **settings})
+        if num_envs is None and not isinstance(env, VectorEnv):
+            num_envs = int(tuned.get("num_envs", 1))
+        envs, setup = open_environments(
+            env,
+            num_envs,
+            backend=backend,
+            vectorization=vectorization,
+            frame_stack=int(tuned.get("frame_stack", frame_stack)) if frame_stack == 1 else frame_stack,
+            time_aware=bool(tuned.get("time_aware", time_aware)) or time_aware,
+        )
+        self.setup = setup
+        try:
+            self._prepare(config, envs, seed)
+        except BaseException:
+            if not isinstance(env, VectorEnv):
+                envs.close()
+            raise
 
-    def step(self) -> dict[str, float]:
-        """A bounded amount of work: collect, learn. Returns metrics by log tag."""
-        ...
+    @classmethod
+    def create(cls: type[Self], config: Any, envs: VectorEnv, seed: int, setup: Setup | None = None) -> Self:
+        """Make an agent from a config and vector environments, as the driver does. Raises Fault for what does not fit."""
+        agent = object.__new__(cls)
+        agent.setup = setup
+        agent._prepare(config, envs, seed)
+        return agent
 
-    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """Actions for a batch of observations; ``action_mask`` (batch, actions) where environments give one."""
-        ...
+    def _prepare(self, config: Any, envs: VectorEnv, seed: int) -> None:
+        name = envs.spec.id if getattr(envs, "spec", None) else "the environment"  # type: ignore[union-attr]
+        self.check_spaces(name, envs.single_observation_space, envs.single_action_space)
+        self.config = config
+        self.envs = envs
+        self.seed = int(seed)
+        self.num_envs = envs.num_envs
+        self.shape = tuple(envs.single_observation_space.shape or ())
+        self.space = envs.single_action_space
+        self.mapping = ActionMapping(self.space)
+        self.timesteps = 0
+        try:
+            self.build()
+        except (ValueError, TypeError, ShapeError) as error:
+            raise error if isinstance(error, Fault) else Fault(str(error)) from error
+        self._greedy = self.record(self.greedy)
+
+    # --- what a subclass defines -------------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Make networks, optimisers, streams and the collector from ``config``, ``envs``, ``seed``, ``shape`` and ``mapping``."""
+        raise NotImplementedError
+
+    def step(self) -> Metrics:
+        """Do a bounded amount of work: collect, learn, advance ``timesteps``. Returns metrics by log tag."""
+        raise NotImplementedError
+
+    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The policy's best actions for observations (batch, ...); see `rl_lab.rollout.actions` for their form."""
+        raise NotImplementedError
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
+        """Actions to explore with, under ``actions``, and what belongs to them, for a `Moment`."""
+        raise NotImplementedError
+
+    def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """Actions to explore with, for any batch of observations; `sample` without what belongs to them."""
+        return self.sample(Moment(observations, rl.zeros(len(observations), dtype=rl.int64), action_mask))["actions"]
+
+    # --- what the driver may call ------------------------------------------------------------------------------------
+
+    def begin_episodes(self, begins: np.ndarray) -> None:
+        """Note where episodes begin, bool (batch,), before their first observations are given to `act`. For agents with memory."""
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Images (height, width, 3) uint8 by log tag."""
+        return {}
+
+    def saved_networks(self) -> dict[str, GraphNetwork]:
+        """Networks by the name of their file in the run directory."""
+        return {}
+
+    @classmethod
+    def read_config(cls, path: Path) -> tuple[dict[str, Any], list[str]]:
+        """Settings and remarks from another program's configuration file. Raises Fault if the agent reads none."""
+        return read_toml(path), []
+
+    def remarks(self) -> list[str]:
+        """Lines to print before training, such as a warning that no update will run."""
+        return []
+
+    @property
+    def continues(self) -> bool:
+        """Whether the state that was loaded last continues in the middle of its episodes."""
+        return self.collector is None or self.collector.continues
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
+        """Actions of the space, greedy or as the agent explores, for a batch of observations (batch, ...).
+
+        ``action_mask`` is bool (batch, options), where the environments give one.
+        """
+        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
+        if deterministic:
+            return self.mapping(self._greedy(x, mask))
+        with rl.no_grad():
+            return self.mapping(self.explore(x, mask))
+
+    def predict(
+        self, observation: Any, state: Any = None, *, deterministic: bool = True, action_mask: np.ndarray | None = None
+    ) -> Any:
+        """The action for one observation, or an array of actions for a batch (batch, ...).
+
+        Observations are those of the environment that the agent was made for, before flattening. An agent with memory returns a pair:
+        the action and the ``state`` to pass with the next observation; None starts an episode. Raises ShapeError for an observation
+        of another shape.
+        """
+        space = self.envs.single_observation_space
+        raw = getattr(self.envs, "raw_observation_space", space)
+        if raw is not space and raw.contains(observation):
+            observation = gym.spaces.flatten(raw, observation)
+        x = np.asarray(observation, np.float32)
+        one = x.shape == self.shape
+        if not one and x.shape[1:] != self.shape:
+            raise ShapeError(
+                f"{type(self).__name__} takes observations of shape {self.shape}, or a batch of them, not {x.shape}"
+            )
+        mask = None if action_mask is None else np.asarray(action_mask, bool).reshape(-1, self.mapping.num_masked)
+        x = x[None] if one else x
+        if self.acting_memory is None:
+            actions = self.act(x, deterministic, mask)
+            return single(actions) if one else actions
+        kept = getattr(self, self.acting_memory)
+        try:
+            if state is None:
+                self.begin_episodes(np.ones(len(x), bool))
+            else:
+                setattr(self, self.acting_memory, state)
+            actions = self.act(x, deterministic, mask)
+            after = copy.deepcopy(getattr(self, self.acting_memory))
+        finally:
+            setattr(self, self.acting_memory, kept)
+        return (single(actions) if one else actions), after
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def learn(self: Self, total_timesteps: int, callback: Callback | None = None, progress: bool = False) -> Self:
+        """Train for at least ``total_timesteps`` further environment steps; returns the agent.
+
+        Schedules reach their end with the last of these steps. ``callback(agent, metrics)`` is called after each step and may return
+        False to stop. Raises NumericalError, before anything else is done with it, if a metric is not finite.
+        """
+        if total_timesteps < 1:
+            raise Fault(f"total_timesteps must be at least 1, got {total_timesteps}")
+        total = self.timesteps + total_timesteps
+        self.config = dataclasses.replace(self.config, total_timesteps=total)
+        shown = make_progress(total) if progress else NoProgress()
+        begin = time.perf_counter()
+        first = self.timesteps
+        try:
+            for line in self.remarks():
+                shown.say(line)
+            while self.timesteps < total:
+                metrics = self.step()
+                require_finite(metrics, self.timesteps)
+                rate = (self.timesteps - first) / (time.perf_counter() - begin)
+                shown.update(self.timesteps, rate, metrics.get("charts/episodic_return"))
+                if callback is not None and callback(self, metrics) is False:
+                    break
+        finally:
+            shown.close()
+        return self
+
+    def record(self, function: Callable[..., Any]) -> Any:
+        """Compile ``function``, unless the config says ``compile=False``; the results are the same bit for bit."""
+        return rl.compile(function) if getattr(self.config, "compile", True) else function
+
+    # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a bitwise identical continuation needs."""
-        ...
+        """Everything that a bitwise identical continuation needs, by the names of the parts."""
+        state = {name: part_state(getattr(self, name)) for name in (*self.learned, *self.saved)}
+        if self.collector is not None:
+            state["collector"] = self.collector.state_dict()
+        return {**state, "timesteps": self.timesteps}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned. Raises KeyError, ShapeError or TypeError if it does not fit."""
+        for name in (*self.learned, *self.saved):
+            setattr(self, name, load_part(getattr(self, name), state[name], name))
+        if self.collector is not None:
+            self.collector.load_state_dict(state["collector"])
+        self.timesteps = int(state["timesteps"])
+        if not self.continues:
+            for name in self.saved:
+                cut = getattr(getattr(self, name), "begin_episodes", None)
+                if cut is not None:
+                    cut()
+
+    def load_learned(self, state: dict[str, Any]) -> None:
+        """Take what another agent of this class learned; the rest stays. Raises as `load_state_dict` does."""
+        for name in self.learned:
+            setattr(self, name, load_part(getattr(self, name), state[name], name))
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        """An independent agent in the same state. Environments that cannot be copied are made again and begin new episodes."""
+        try:
+            envs = copy.deepcopy(self.envs, memo)
+        except Exception as error:
+            if self.setup is None:
+                raise TypeError(f"{type(self).__name__} cannot be copied, because its environments cannot: {error}") from error
+            envs, _ = open_environments(self.setup, self.num_envs)
+        other = type(self).create(self.config, envs, self.seed, self.setup)
+        other.load_state_dict(copy.deepcopy(self.state_dict()))
+        return other
+
+    def save(self, path: str | Path) -> None:
+        """Write the agent to the file ``path``, replacing an older one. `load` reads it; nothing in it is code."""
+        content = {
+            "format": SAVE_FORMAT,
+            "agent": f"{type(self).__module__}:{type(self).__qualname__}",
+            "config": as_plain(self.config),
+            "seed": self.seed,
+            "num_envs": self.num_envs,
+            "masked": self.collector is not None and self.collector.action_mask is not None,
+            "observation_space": describe_space(self.envs.single_observation_space),
+            "action_space": describe_space(self.space),
+            "setup": None if self.setup is None else self.setup.describe(),
+            "state": self.state_dict(),
+        }
+        rl.save(content, path)
+
+    @classmethod
+    def load(cls: type[Self], path: str | Path, env: Any = None) -> Self:
+        """The agent that `save` wrote, in a new environment ``env`` or one made as the first was.
+
+        Where that is not possible, because it was an object, the agent can predict but not learn. Raises FileError for a file that is
+        missing or damaged, Fault for one of another agent or for an environment with other spaces.
+        """
+        content = rl.load(path)
+        named = f"{cls.__module__}:{cls.__qualname__}"
+        if not isinstance(content, dict) or content.get("format") != SAVE_FORMAT:
+            raise Fault(f"{path} does not hold an agent of this version of rl_lab")
+        if content["agent"] != named:
+            raise Fault(f"{path} holds {content['agent']}, not {named}: load it with that class")
+        spaces = rebuild_space(content["observation_space"]), rebuild_space(content["action_space"])
+        setup = None if content["setup"] is None else Setup.from_description(content["setup"])
+        if env is not None:
+            envs, setup = open_environments(env, content["num_envs"])
+        elif setup is not None:
+            envs, setup = open_environments(setup, content["num_envs"])
+        else:
+            envs = absent_environments(*spaces, content["num_envs"], bool(content["masked"]))
+        found = (envs.single_observation_space, envs.single_action_space)
+        if found != spaces:
+            raise Fault(f"{path} was trained with {spaces[0]} and {spaces[1]}, and {env} has {found[0]} and {found[1]}")
+        agent = cls.create(make_config(cls.Config, content["config"]), envs, content["seed"], setup)
+        agent.load_state_dict(content["state"])
+        return agent
+
+    # --- spaces ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check_spaces(cls, env: str, observation_space: Space, action_space: Space) -> None:
+        """Raise Fault unless the agent can act in environments with these spaces of one environment."""
+        name = name_of_agent(cls)
+        kinds = " or ".join(kind.__name__ for kind in cls.action_spaces)
+        if not isinstance(action_space, cls.action_spaces):
+            raise Fault(f"{name} needs {kinds} actions, but {env} has {action_space}: use {_alternatives(action_space)}")
+        integers = isinstance(action_space, Box) and not np.issubdtype(action_space.dtype, np.floating)
+        if integers and cls.action_spaces is not ANY_ACTIONS:
+            raise Fault(f"{name} produces real-valued actions, but {env} expects integers ({action_space}): use ppo or a2c")
+        if not isinstance(observation_space, cls.observation_spaces):
+            wanted = " or ".join(kind.__name__ for kind in cls.observation_spaces)
+            raise Fault(f"{name} needs {wanted} observations, but {env} has {observation_space}")
 
 
-def find_agent(name: str) -> type:
-    """The agent registered under this name in the entry point group ``rl_lab.agents``, or the class ``module:Class``.
+SAVE_FORMAT = "agent 1"
 
-    Fault for an unknown name, or a module or class that is not there.
+
+def _alternatives(space: Space) -> str:
+    """Agents of ours for an action space."""
+    if isinstance(space, Discrete):
+        return "dqn or ppo"
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+        return "sac, td3 or ppo"
+    return "ppo or a2c"
+
+
+def require_finite(metrics: Metrics, timesteps: int) -> None:
+    """Raise NumericalError, naming the metric, if one is not finite."""
+    for tag, value in metrics.items():
+        if not math.isfinite(value):
+            raise NumericalError(f"{tag} became {value} at step {timesteps}: lower the learning rate or clip harder")
+
+
+def updates_never_start(learning_starts: int, total_timesteps: int) -> list[str]:
+    """The `remarks` of an agent that updates only after ``learning_starts`` steps."""
+    if learning_starts < total_timesteps:
+        return []
+    return [f"warning: no update will run: learning_starts ({learning_starts:,}) exceeds total_timesteps ({total_timesteps:,})"]
+
+
+# --- finding agents --------------------------------------------------------------------------------------------------
+
+
+def find_agent(name: str) -> type[Agent]:
+    """The agent registered under ``name`` in the entry point group ``rl_lab.agents``, or the class ``module:Class``.
+
+    A class that is not derived from `Agent` but has its methods is given the base's defaults. Raises Fault, naming the nearest choice,
+    for an unknown name, or a module or class that does not exist.
     """
     if ":" in name:
-        return _import_agent(name)
+        return adopt(_import_agent(name))
     found = {entry.name: entry for entry in entry_points(group="rl_lab.agents")}
-    if name not in found:
-        hint = nearest(name, found) if found else ": no agents are registered; run pip install -e ."
-        raise Fault(f"unknown agent {name!r}{hint}")
-    return found[name].load()
+    if name.lower() in found:
+        return adopt(found[name.lower()].load())
+    hint = nearest(name, found) if found else ": no agents are registered; run pip install -e ."
+    raise Fault(f"unknown agent {name!r}{hint}")
 
 
-def import_beside(module: str) -> Any:
-    """Import a module, which may be a file beside the user, as ``python -m`` itself would find it."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    return importlib.import_module(module)
+def adopt(found: type) -> type[Agent]:
+    """The class itself if it is an `Agent`, else a subclass of it and `Agent` that constructs it from config, environments and seed."""
+    if issubclass(found, Agent):
+        return found
+
+    def build(self: Any) -> None:
+        found.__init__(self, self.config, self.envs, self.seed)  # type: ignore[misc]
+
+    namespace = {"build": build, "__module__": found.__module__, "__qualname__": found.__qualname__}
+    if "greedy" not in vars(found):
+        namespace["greedy"] = Agent.greedy
+    return type(found.__name__, (found, Agent), namespace)
+
+
+def name_of_agent(agent_class: type) -> str:
+    """The name under which a class is registered, or the lower-case name of the class."""
+    value = f"{agent_class.__module__}:{agent_class.__qualname__}"
+    for entry in entry_points(group="rl_lab.agents"):
+        if entry.value == value:
+            return entry.name
+    return agent_class.__name__.lower()
+
+
+def preset_for(agent_class: type, name: str, env: str) -> dict[str, Any]:
+    """The settings tuned for an agent and an environment; empty if there are none.
+
+    They are in ``presets.toml`` beside the agent's module, or in a package that contains it.
+    """
+    registered = env.rpartition(":")[2].removeprefix("rl_lab/")
+    module = agent_class.__module__
+    while module:
+        file = getattr(sys.modules.get(module), "__file__", None)
+        path = Path(file).with_name("presets.toml") if file else None
+        if path is not None and path.is_file():
+            return read_toml(path).get(name, {}).get(registered, {})
+        module = module.rpartition(".")[0]
+    return {}
 
 
 def _import_agent(name: str) -> type:
@@ -80,19 +472,6 @@ def _import_agent(name: str) -> type:
     return found
 
 
-def check_spaces(agent: type, name: str, env_id: str, observation_space: Space, action_space: Space) -> None:
-    """Fault if the agent cannot act in an environment with these (single) spaces."""
-    kinds = agent.action_spaces  # type: ignore[attr-defined]
-    if not isinstance(action_space, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise Fault(
-            f"agent {name!r} needs {wanted} actions, {env_id} has {action_space}: "
-            f"choose an environment such as {_EXAMPLES.get(kinds[0].__name__, 'CartPole-v1')!r}"
-        )
-    if isinstance(action_space, Box) and not np.issubdtype(action_space.dtype, np.floating):
-        raise Fault(f"agent {name!r} gives actions that are no whole numbers, {env_id} takes {action_space}")
-    if type(observation_space).__name__ != "Box":
-        raise Fault(f"agent {name!r} needs Box observations, {env_id} has {observation_space}")
-
-
-_EXAMPLES = {"Discrete": "CartPole-v1", "Box": "Pendulum-v1"}
+def names_of_parts(agent_class: type[Agent]) -> Sequence[str]:
+    """All parts that an agent's checkpoint holds, beside ``collector`` and ``timesteps``."""
+    return (*agent_class.learned, *agent_class.saved)

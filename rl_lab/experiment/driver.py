@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import rl_lab
-from rl_lab.engine.errors import EnvironmentFault, ShapeError
-from rl_lab.experiment.agent import check_spaces, find_agent
-from rl_lab.experiment.config import as_plain, make_config, option_name, read_toml, setting
+from rl_lab.engine.errors import EnvironmentFault, NumericalError
+from rl_lab.experiment.agent import Agent, find_agent, preset_for, require_finite
+from rl_lab.experiment.config import as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
     VECTORIZATIONS,
@@ -28,7 +28,7 @@ from rl_lab.experiment.environments import (
 from rl_lab.experiment.evaluation import Evaluation, evaluate, evaluation_seed, validation_seed
 from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
 from rl_lab.experiment.logger import Logger
-from rl_lab.experiment.progress import Progress, make_progress
+from rl_lab.experiment.progress import NoProgress, Progress, make_progress
 from rl_lab.experiment.run import Run
 from rl_lab.experiment.starting import from_saved_run, hyperparameters_of, keep_network, take_over
 from rl_lab.native import cache
@@ -76,28 +76,16 @@ class Plan:
 
     options: Options
     setup: Setup
-    agent_class: Any
+    agent_class: type[Agent]
     config: Any
     preset: str
     resumes: Path | None = None
     """The run whose last checkpoint to go on from, in its own directory; None for a new run."""
 
 
-def preset_for(agent_class: type, agent: str, env: str) -> dict[str, Any]:
-    """The settings tuned for this pair, from ``presets.toml`` in the agent's package or beside its module; empty if there are none."""
-    registered = env.rpartition(":")[2].removeprefix("rl_lab/")
-    name = agent_class.__module__
-    while name:
-        path = Path(str(sys.modules[name].__file__)).with_name("presets.toml")
-        if path.is_file():
-            return read_toml(path).get(agent, {}).get(registered, {})
-        name = name.rpartition(".")[0]
-    return {}
-
-
 def make_plan(given: dict[str, Any]) -> Plan:
     """Options and hyperparameters from what was given, over the preset, over the defaults. Fault for anything wrong."""
-    agent_class: Any = find_agent(given.get("agent", ""))
+    agent_class = find_agent(given.get("agent", ""))
     env = full_id(given.get("env", ""))
     find_environment(env)
     preset = preset_for(agent_class, given["agent"], env)
@@ -114,7 +102,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
             raise Fault("--stop-return needs --eval-frequency: without evaluations there is no return to stop at")
         options = replace(options, stop_return=None)  # the preset's
     setup = choose_setup(env, options.backend, options.vectorization, options.frame_stack, options.time_aware)
-    check_spaces(agent_class, options.agent, env, *spaces_of(setup))
+    agent_class.check_spaces(env, *spaces_of(setup))
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
     return Plan(options, setup, agent_class, config, used)
 
@@ -184,8 +172,25 @@ class Result:
     exit_code: int = 0
 
 
-def train(plan: Plan, progress: Progress | None = None) -> Result:
-    """Carry out a plan: in a run directory of its own, made when the agent stands, or in that of the run that it resumes."""
+def train(agent: str | type[Agent], env: str, *, progress: bool = False, **settings: Any) -> Run:
+    """Train an agent in a run directory, as ``python -m rl_lab.train`` does, and return the `Run`.
+
+    ``settings`` are the command's options by name: hyperparameters, and ``seed``, ``num_envs``, ``run_dir``, ``eval_frequency`` and
+    so on. Raises Fault, before anything is created, for anything that the command refuses.
+    """
+    name = agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
+    plan = make_plan({**settings, "agent": name, "env": env})
+    shown = make_progress(plan.config.total_timesteps) if progress else NoProgress()
+    return carry_out(plan, shown).run
+
+
+def load_run(path: Path | str) -> Run:
+    """The run in a directory: ``run.agent()``, ``run.config``, ``run.scalars()``. Raises Fault if the directory is not a run."""
+    return Run.open(Path(path))
+
+
+def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
+    """Carry out a plan: in a new run directory, created once the agent stands, or in that of the run that it resumes."""
     options, total = plan.options, plan.config.total_timesteps
     progress = progress or make_progress(total)
     announced = False
@@ -202,14 +207,9 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
     run = envs = None
     try:
         envs = make_environments(plan.setup, options.num_envs)
-        try:
-            agent = plan.agent_class(plan.config, envs, options.seed)
-        except (ValueError, ShapeError) as error:
-            raise Fault(str(error)) from error
-        if getattr(plan.config, "learning_starts", 0) >= total:
-            progress.say(
-                f"nothing will be learned: learning starts after {plan.config.learning_starts} steps, of {total} in all"
-            )
+        agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
+        for line in agent.remarks():
+            progress.say(line)
         if options.start_from:
             take_over(agent, Path(options.start_from))
         run = Run.create(Path(options.run_dir), run_config(plan)) if plan.resumes is None else Run.open(plan.resumes)
@@ -217,7 +217,7 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
         if plan.resumes is not None:
             run.lock()
             loop.resume()
-            if not getattr(getattr(agent, "collector", None), "continues", True):
+            if not agent.continues:
                 progress.say(f"{options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
             loop.finished = loop.finished and total <= run.config["hyperparameters"]["total_timesteps"]
             total_now = {**run.config["hyperparameters"], "total_timesteps": total}
@@ -248,8 +248,10 @@ def train(plan: Plan, progress: Progress | None = None) -> Result:
 class _Loop:
     """Steps until the end is reached or a signal comes. What it keeps between steps is saved with the agent."""
 
-    def __init__(self, agent: Any, plan: Plan, run: Run):
-        self.agent, self.plan, self.run = agent, plan, run
+    def __init__(self, agent: Agent, plan: Plan, run: Run):
+        self.agent = agent
+        self.plan = plan
+        self.run = run
         self.means = _Means()
         self.next_log = self.last_checkpoint = self.last_evaluation = agent.timesteps
         self.best = -math.inf  # mean return of a short evaluation
@@ -295,13 +297,11 @@ class _Loop:
             return stop.code
 
     def _check(self, metrics: dict[str, float]) -> None:
-        for tag, value in metrics.items():
-            if not math.isfinite(value):
-                raise Fault(
-                    f"{tag} became {value} at step {self.agent.timesteps} of {self.run.path}: lower the learning rate or clip harder; "
-                    + ("the last checkpoint is intact" if self.run.holds(LAST) else "no checkpoint had been written yet"),
-                    NUMERICAL,
-                )
+        try:
+            require_finite(metrics, self.agent.timesteps)
+        except NumericalError as error:
+            kept = "the last checkpoint is intact" if self.run.holds(LAST) else "no checkpoint had been written yet"
+            raise Fault(f"{error}; {kept} in {self.run.path}", NUMERICAL) from None
 
     def _evaluate(self, logger: Logger) -> bool:
         """A short greedy evaluation; whether it, and then a full one, reached ``stop_return``. It may decide which state is kept."""
@@ -323,15 +323,12 @@ class _Loop:
         self.run.save({**self.agent.state_dict(), DRIVER: {"best": self.best}}, BEST)
 
     def _save(self, logger: Logger) -> None:
-        """A checkpoint, and what an agent has to show beside it, if it has: ``saved_networks()``, networks by name, to be read by people
-        and by other agents, and ``pictures()``, images by tag."""
+        """Write a checkpoint, and beside it the networks and pictures that the agent has to show."""
         self.run.save({**self.agent.state_dict(), DRIVER: self.state_dict()}, LAST)
-        if hasattr(self.agent, "saved_networks"):
-            for name, network in self.agent.saved_networks().items():
-                save_graph(network, self.run.path / name)
-                save_pictures_beside(network, self.run.path / name)
-        if hasattr(self.agent, "pictures"):
-            logger.images(self.agent.pictures(), self.agent.timesteps)
+        for name, network in self.agent.saved_networks().items():
+            save_graph(network, self.run.path / name)
+            save_pictures_beside(network, self.run.path / name)
+        logger.images(self.agent.pictures(), self.agent.timesteps)
 
     def resume(self) -> None:
         """Go on from the run's last checkpoint. Fault if it does not fit."""
@@ -380,13 +377,14 @@ class _Means:
         self._sums = {tag: (total, int(count)) for tag, (total, count) in state.items()}
 
 
-def restore(path: Path) -> tuple[Any, Plan]:
+def restore(path: Path) -> tuple[Agent, Plan]:
     """The agent of a run as its last checkpoint left it, and the run's plan. Fault if the files do not hold one."""
     run = Run.open(path)
     state, plan = run.load(BEST if run.holds(BEST) else LAST), recorded_plan(run)
+    envs = make_environments(plan.setup, plan.options.num_envs)
     try:
-        agent = plan.agent_class(plan.config, make_environments(plan.setup, plan.options.num_envs), plan.options.seed)
-    except (ValueError, ShapeError) as error:
+        agent = plan.agent_class.create(plan.config, envs, plan.options.seed, plan.setup)
+    except Fault as error:
         raise Fault(f"{path / 'config.toml'} makes no agent: {error}") from None
     _load(agent, _agent_part(state), path)
     return agent, plan
@@ -397,8 +395,8 @@ def _agent_part(state: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in state.items() if name != DRIVER}
 
 
-def _load(agent: Any, state: dict[str, Any], path: Path) -> None:
+def _load(agent: Agent, state: dict[str, Any], path: Path) -> None:
     try:
         agent.load_state_dict(state)
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise Fault(f"the checkpoint of {path} does not fit its config.toml: {error}") from None

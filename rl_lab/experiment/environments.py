@@ -1,49 +1,84 @@
-"""Environments by id: native where there is a native one, Gymnasium's own vector environments otherwise."""
+"""Environments of every kind through one function: ids, environment objects, constructors and vector environments.
 
+Where an id has a native environment it is used, otherwise Gymnasium's own vector environments.
+"""
+
+import copy
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.spaces import Box
+import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import batch_space
 
-import rl_lab.envs  # noqa: F401  registers the lab's own
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeVectorEnv
-from rl_lab.experiment.agent import import_beside
 from rl_lab.experiment.faults import Fault, nearest
+from rl_lab.rollout.stepper import options_of
 
 BACKENDS = ("auto", "native", "gymnasium")
 VECTORIZATIONS = ("sync", "async")
+Maker = Callable[[], gym.Env]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How environments are made. ``native`` is the class of the native environment that is used, or None."""
+    """How environments are made: by id, or by a constructor ``maker``. ``native`` is the class of the native environment, or None."""
 
     env_id: str
     native: type[NativeVectorEnv] | None = None
     vectorization: str = "sync"
     frame_stack: int = 1
     time_aware: bool = False
+    maker: Maker | None = None
+    once: bool = False
+    """Whether ``maker`` returns one and the same object, so that only one environment can exist at a time."""
 
     def __str__(self) -> str:
         how = f"native {self.native.__name__}" if self.native else f"Gymnasium's {self.vectorization} vector environment"
         stack = f", {self.frame_stack} frames stacked" if self.frame_stack > 1 else ""
         return how + stack + (", time observed" if self.time_aware else "")
 
+    def describe(self) -> dict[str, Any] | None:
+        """The setup as plain values, or None if it is made by a constructor, which a file cannot hold."""
+        if self.maker is not None:
+            return None
+        backend = "native" if self.native else "gymnasium"
+        return {
+            "env_id": self.env_id,
+            "backend": backend,
+            "vectorization": self.vectorization,
+            "frame_stack": self.frame_stack,
+            "time_aware": self.time_aware,
+        }
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> "Setup":
+        """The setup that `describe` described. Raises Fault if its environment does not exist here."""
+        return choose_setup(**description)
+
+
+# --- finding environments --------------------------------------------------------------------------------------------
+
 
 def full_id(env_id: str) -> str:
-    """The registered id: the lab's own environments go by their bare names, too, and ``module:id`` is one that a module registers."""
+    """The registered id: environments of the lab go by their bare names, too, and ``module:id`` is one that a module registers."""
     own = f"rl_lab/{env_id}"
     return own if env_id not in gym.registry and own in gym.registry else env_id
 
 
 def find_environment(env_id: str) -> Any:
-    """The registered specification. Fault, with the nearest name, for an unknown id, a module that is not there, or missing packages."""
+    """The registered specification of an id.
+
+    Raises Fault, with the nearest name, for an unknown id, a module that cannot be imported, or missing packages.
+    """
     module, _, registered = env_id.rpartition(":")
     try:
         if module:
@@ -56,15 +91,22 @@ def find_environment(env_id: str) -> Any:
         raise Fault(f"unknown environment {env_id!r}{detail}") from None
     except ModuleNotFoundError as error:
         what = (
-            f"is of a module that cannot be imported: {error}" if module else f"needs a package that is not installed: {error}"
+            f"names a module that cannot be imported: {error}" if module else f"needs a package that is not installed: {error}"
         )
         raise Fault(f"environment {env_id!r} {what}") from None
     except ImportError as error:
         raise Fault(f"environment {env_id!r} needs a package that is not installed: {error}") from None
 
 
+def import_beside(module: str) -> Any:
+    """Import a module, which may be a file in the working directory, as ``python -m`` would find it."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    return import_module(module)
+
+
 def native_class(env_id: str) -> type[NativeVectorEnv] | None:
-    """The native vector environment of an id: the lab's own, or the twin of one of Gymnasium's."""
+    """The native vector environment of an id: the lab's own, or the twin of one of Gymnasium's; None if there is none."""
     spec = gym.registry.get(env_id if env_id.startswith("rl_lab/") else f"rl_lab/{env_id}")
     entry = spec and spec.vector_entry_point
     found = gym.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
@@ -74,7 +116,7 @@ def native_class(env_id: str) -> type[NativeVectorEnv] | None:
 def choose_setup(
     env_id: str, backend: str = "auto", vectorization: str = "sync", frame_stack: int = 1, time_aware: bool = False
 ) -> Setup:
-    """Which environments to make. Fault if ``backend`` is "native" and there is none."""
+    """How to make the environments of an id. Raises Fault if ``backend`` is "native" and there is no native environment."""
     spec = find_environment(env_id)
     native = native_class(env_id) if backend != "gymnasium" else None
     if backend == "native" and native is None:
@@ -84,12 +126,17 @@ def choose_setup(
     return Setup(env_id, native, vectorization, frame_stack, time_aware)
 
 
+# --- making environments ---------------------------------------------------------------------------------------------
+
+
 class _Named(gym.Wrapper):
-    """An environment that says who it is when it fails."""
+    """An environment that names itself when it fails."""
 
     def __init__(self, env: gym.Env, index: int):
         super().__init__(env)
-        self._index, self._seed, self._steps = index, None, 0
+        self._index = index
+        self._seed: int | None = None
+        self._steps = 0
 
     def _run(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
         try:
@@ -103,7 +150,8 @@ class _Named(gym.Wrapper):
             ) from error
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        self._seed, self._steps = self._seed if seed is None else seed, 0  # type: ignore[assignment]
+        self._seed = self._seed if seed is None else seed
+        self._steps = 0
         return self._run(self.env.reset, seed=seed, options=options)
 
     def step(self, action: Any) -> Any:
@@ -112,10 +160,13 @@ class _Named(gym.Wrapper):
 
 
 def make_one(setup: Setup, index: int, render_mode: str | None = None) -> gym.Env:
-    """One of Gymnasium's scalar environments, with the wrappers that the setup asks for."""
-    pictures: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-    env = gym.make(setup.env_id, **pictures)
-    if not isinstance(env.observation_space, Box):
+    """One scalar environment with the wrappers that the setup asks for; its attribute `raw_observation_space` is the unflattened space."""
+    if setup.maker is not None:
+        env = setup.maker()
+    else:
+        pictures: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+        env = gym.make(setup.env_id, **pictures)
+    if not isinstance(env.observation_space, spaces.Box):
         env = gym.wrappers.FlattenObservation(env)
     if env.observation_space.shape == ():
         env = gym.wrappers.ReshapeObservation(env, (1,))
@@ -127,13 +178,14 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None) -> gym.En
 
 
 def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
-    """``num_envs`` copies stepped together, which reset in the step that ends an episode and give its final observation.
+    """``num_envs`` copies stepped together, which reset in the step that ends an episode and return its final observation.
 
-    Observations that are not boxes (numbers, tuples, dictionaries) are flattened by Gymnasium's wrapper.
+    Observations that are not a Box (numbers, tuples, dictionaries) are flattened. Raises Fault if an environment cannot be made.
     """
     if isinstance(setup, str):
         setup = choose_setup(setup)
     mode = AutoresetMode.SAME_STEP
+    envs: Any
     try:
         if setup.native is not None:
             spec = gym.spec(setup.env_id if setup.env_id.startswith("rl_lab/") else f"rl_lab/{setup.env_id}")
@@ -141,9 +193,9 @@ def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
         elif setup.vectorization == "async" and num_envs > 1:
             # forked workers would inherit a thread pool that is dead in them
             makers = [_Maker(setup, index) for index in range(num_envs)]
-            envs = AsyncVectorEnv(makers, context="forkserver", autoreset_mode=mode)  # type: ignore[assignment]
+            envs = AsyncVectorEnv(makers, context="forkserver", autoreset_mode=mode)
         else:
-            envs = SyncVectorEnv([_Maker(setup, index) for index in range(num_envs)], autoreset_mode=mode)  # type: ignore[assignment]
+            envs = SyncVectorEnv([_Maker(setup, index) for index in range(num_envs)], autoreset_mode=mode)
     except gym.error.DependencyNotInstalled as error:
         raise Fault(f"environment {setup.env_id!r} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
@@ -152,15 +204,85 @@ def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
         raise Fault(f"environment {setup.env_id!r} cannot be made so: {error}") from None
     except (MemoryError, Fault):
         raise
-    except Exception as error:  # whatever its own code raises
+    except Exception as error:  # whatever the environment's own code raises
         first = next(iter(str(error).strip().splitlines()), "")
         raise Fault(f"environment {setup.env_id!r} cannot be made: {type(error).__name__}: {first}") from error
-    envs.spec = find_environment(setup.env_id)
+    if setup.maker is None:
+        envs.spec = find_environment(setup.env_id)
+    envs.raw_observation_space = raw_observation_space(envs)
     return envs
 
 
+def raw_observation_space(envs: VectorEnv) -> gym.Space:
+    """The observation space of one environment before it was flattened to a Box."""
+    if isinstance(envs, SyncVectorEnv):
+        env: Any = envs.envs[0]
+        while isinstance(env, gym.Wrapper):
+            if isinstance(env, gym.wrappers.FlattenObservation):
+                return env.env.observation_space
+            env = env.env
+    return envs.single_observation_space
+
+
+def open_environments(
+    what: Setup | str | gym.Env | Maker | VectorEnv,
+    num_envs: int | None = None,
+    *,
+    backend: str = "auto",
+    vectorization: str = "sync",
+    frame_stack: int = 1,
+    time_aware: bool = False,
+) -> tuple[VectorEnv, Setup | None]:
+    """Vector environments from a `Setup`, an id, an environment object, a constructor, or vector environments, which are taken as they are.
+
+    Returns them and how to make them again (None for vector environments). Raises Fault if they cannot be made: an object is one
+    environment, so more of them need a constructor.
+    """
+    if isinstance(what, VectorEnv):
+        if num_envs not in (None, what.num_envs):
+            raise Fault(f"num_envs {num_envs} does not fit {what.num_envs} vector environments: leave it out")
+        return what, None
+    count = 1 if num_envs is None else num_envs
+    if count < 1:
+        raise Fault(f"num_envs must be at least 1, got {count}")
+    if isinstance(what, Setup):
+        return make_environments(what, count), what
+    if isinstance(what, str):
+        setup = choose_setup(full_id(what), backend, vectorization, frame_stack, time_aware)
+        return make_environments(setup, count), setup
+    wrapping = {"vectorization": vectorization, "frame_stack": frame_stack, "time_aware": time_aware}
+    if isinstance(what, gym.Env):
+        if count > 1:
+            raise Fault(f"one environment object cannot be stepped {count} times at once: pass a function that makes one")
+        env = what
+        setup = Setup(_name_of(what), maker=lambda: env, once=True, **wrapping)  # type: ignore[arg-type]
+        return make_environments(setup, 1), setup
+    if callable(what):
+        setup = Setup(getattr(what, "__name__", "the environment"), maker=what, **wrapping)  # type: ignore[arg-type]
+        return make_environments(setup, count), setup
+    raise Fault(
+        f"{what!r} is not an environment: pass an id, a gymnasium.Env, a function that makes one, or vector environments"
+    )
+
+
+def _name_of(env: gym.Env) -> str:
+    return env.spec.id if env.spec else type(env.unwrapped).__name__
+
+
+def copy_for_evaluation(setup: Setup) -> Setup:
+    """A setup whose environments do not disturb those of training. Raises Fault for an environment object that cannot be copied."""
+    setup = replace(setup, vectorization="sync")
+    if not setup.once or setup.maker is None:
+        return setup
+    try:
+        env = copy.deepcopy(setup.maker())
+    except Exception:
+        raise Fault(f"{setup.env_id} cannot be copied for an evaluation: pass a function that makes one") from None
+    return replace(setup, maker=lambda: env)
+
+
 def close_environments(environments: VectorEnv) -> None:
-    """Close vector environments. Where a process of theirs is dead all are killed: Gymnasium would wait for its answer."""
+    """Close vector environments. If one of their processes is dead, kill all: Gymnasium would wait for its answer."""
     processes = getattr(environments, "processes", [])
     if all(process.is_alive() for process in processes):
         environments.close()
@@ -172,7 +294,7 @@ def close_environments(environments: VectorEnv) -> None:
 
 
 def spaces_of(setup: Setup) -> tuple[gym.Space, gym.Space]:
-    """The observation and the action space of one environment; a native one is not compiled for it."""
+    """The observation and the action space of one environment. A native environment is not compiled for it."""
     if setup.native is not None:
         return setup.native.world.observation_space, setup.native.world.action_space
     probe = make_environments(setup, 1)
@@ -193,3 +315,80 @@ class _Maker:
         if multiprocessing.parent_process() is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
         return make_one(self.setup, self.index)
+
+
+# --- spaces without environments ---------------------------------------------------------------------------------------
+
+
+class AbsentEnvironments(VectorEnv):
+    """Spaces of environments that are not there: a loaded agent can predict in them, and an attempt to step them is an error."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, num_envs: int, masked: bool):
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self._masked = masked
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        shape = (self.num_envs, *(self.single_observation_space.shape or ()))
+        options_count = options_of(self.single_action_space) if self._masked else 0
+        info = {"action_mask": np.ones((self.num_envs, options_count), bool)} if self._masked else {}
+        return np.zeros(shape, np.float32), info
+
+    def step(self, actions: Any) -> Any:
+        raise Fault("this agent was loaded without its environment: pass one to load(path, env)")
+
+
+def absent_environments(observation_space: gym.Space, action_space: gym.Space, num_envs: int, masked: bool) -> VectorEnv:
+    """Stand-in for environments that cannot be made again; ``masked`` if they gave action masks."""
+    return AbsentEnvironments(observation_space, action_space, num_envs, masked)
+
+
+def describe_space(space: Any) -> dict[str, Any]:
+    """A space as plain values and arrays, for files."""
+    if isinstance(space, spaces.Box):
+        return {"kind": "Box", "low": np.asarray(space.low), "high": np.asarray(space.high), "dtype": str(space.dtype)}
+    if isinstance(space, spaces.Discrete):
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {
+            "kind": "MultiDiscrete",
+            "nvec": np.asarray(space.nvec),
+            "start": np.asarray(space.start),
+            "dtype": str(space.dtype),
+        }
+    if isinstance(space, spaces.MultiBinary):
+        return {"kind": "MultiBinary", "shape": list(space.shape)}
+    if isinstance(space, spaces.Tuple):
+        return {"kind": "Tuple", "spaces": [describe_space(part) for part in space.spaces]}
+    if isinstance(space, spaces.Dict):
+        return {"kind": "Dict", "spaces": {name: describe_space(part) for name, part in space.spaces.items()}}
+    raise TypeError(f"a space of kind {type(space).__name__} cannot be saved")
+
+
+def rebuild_space(description: dict[str, Any]) -> gym.Space:
+    """The space that `describe_space` described. Raises KeyError or ValueError if it is not such a description."""
+
+    def array(name: str) -> np.ndarray:
+        value = description[name]
+        return value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+
+    kind = description["kind"]
+    if kind == "Box":
+        dtype = np.dtype(description["dtype"])
+        return spaces.Box(array("low").astype(dtype), array("high").astype(dtype), dtype=dtype.type)
+    if kind == "Discrete":
+        return spaces.Discrete(description["n"], start=description["start"])
+    if kind == "MultiDiscrete":
+        dtype = np.dtype(description["dtype"])
+        return spaces.MultiDiscrete(array("nvec"), dtype=dtype.type, start=array("start"))
+    if kind == "MultiBinary":
+        return spaces.MultiBinary(description["shape"])
+    if kind == "Tuple":
+        return spaces.Tuple([rebuild_space(part) for part in description["spaces"]])
+    if kind == "Dict":
+        return spaces.Dict({name: rebuild_space(part) for name, part in description["spaces"].items()})
+    raise ValueError(f"unknown kind of space {kind!r}")

@@ -1,17 +1,27 @@
 """Greedy evaluation over whole episodes."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 
-from rl_lab.experiment.environments import Setup, make_environments
-from rl_lab.rollout.collector import EPISODE_LIMIT, longest_episode, mask_after_step, mask_of
+from rl_lab.experiment.agent import Agent
+from rl_lab.experiment.environments import (
+    Setup,
+    choose_setup,
+    close_environments,
+    copy_for_evaluation,
+    full_id,
+    make_environments,
+)
+from rl_lab.experiment.faults import Fault
+from rl_lab.rollout import EPISODE_LIMIT, Stepper, longest_episode
 
 MOST_ENVIRONMENTS = 100
 
-# Episodes of evaluation have seeds that no training, no other run's evaluation and no decision to stop has: a table over seeds is a mean of
-# independent figures.
+# The seeds of final evaluations differ from those of training, of other runs' evaluations and of decisions to stop, so that a table over
+# seeds is a mean of independent figures.
 _EPISODES = 1_000_000
 
 
@@ -37,64 +47,64 @@ class Evaluation:
     episodes: int
     cut_off: int = 0
     """Episodes that were cut off after `EPISODE_LIMIT` steps: the environment has no time limit of its own."""
+    steps: int = 0
+    """Environment steps taken, in all environments."""
 
     def remark(self) -> str:
-        """What else has to be said in a line on it."""
+        """A remark for the end of the line that shows the evaluation, or an empty text."""
         return f"; {self.cut_off} episodes were cut off after {EPISODE_LIMIT:,} steps" if self.cut_off else ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def evaluate(agent: Any, setup: Setup | str, episodes: int, seed: int) -> Evaluation:
-    """Run ``episodes`` greedy episodes side by side from seeds ``seed``, ``seed + 1``, ...
+def evaluate(agent: Agent, setup: Setup | str | None = None, episodes: int = 100, seed: int | None = None) -> Evaluation:
+    """Play greedy episodes side by side, with seeds ``seed``, ``seed + 1``, ..., in environments of their own.
 
-    Each environment runs a number of episodes fixed in advance: taking whatever ends first would favour short episodes.
+    By default the environments are made like the agent's, and the seeds are those of the evaluation at the end of a run. The number
+    of episodes of each environment is fixed in advance: taking whatever ends first would favour short episodes. Raises Fault if the
+    environments cannot be made again, EnvironmentFault if one fails.
     """
-    if isinstance(setup, Setup):
-        setup = replace(setup, vectorization="sync")
-    count = min(episodes, MOST_ENVIRONMENTS)
-    quota = np.full(count, episodes // count)
-    quota[: episodes % count] += 1
+    setup = agent.setup if setup is None else choose_setup(full_id(setup)) if isinstance(setup, str) else setup
+    if setup is None:
+        raise Fault("the agent was made for vector environments, which cannot be made again: pass an id to evaluate in")
+    seed = evaluation_seed(agent.seed) if seed is None else seed
+    setup = copy_for_evaluation(setup)
+    count = 1 if setup.once else min(episodes, MOST_ENVIRONMENTS)
     envs = make_environments(setup, count)
     try:
-        observations, info = envs.reset(seed=seed)
-        begin_episodes = getattr(agent, "begin_episodes", None)  # of agents that remember
-        if begin_episodes is not None:
-            begin_episodes(np.ones(count, bool))
-        mask, limit = mask_of(info, envs), longest_episode(envs)
-        running, lengths = np.zeros(count), np.zeros(count, np.int64)
-        returns: list[float] = []
-        steps = cut_off = 0
-        while quota.any():
-            masks = {} if mask is None else {"action_mask": mask}
-            actions = agent.act(observations, deterministic=True, **masks)
-            observations, rewards, terminated, truncated, info = envs.step(actions)
-            mask = mask_after_step(info, envs, mask)
-            running += rewards
-            lengths += 1
-            ended = terminated | truncated
-            if limit is not None and (cut := ~ended & (lengths >= limit)).any():
-                observations, info = envs.reset(options={"reset_mask": cut})
-                mask = mask_of(info, envs, mask)
-                cut_off += int((cut & (quota > 0)).sum())
-                ended = ended | cut
-            if begin_episodes is not None:
-                begin_episodes(ended)
-            for i in np.flatnonzero(ended):
-                if quota[i]:
-                    quota[i] -= 1
-                    returns.append(float(running[i]))
-                    steps += int(lengths[i])
-                running[i], lengths[i] = 0.0, 0
+        return play(agent, envs, episodes, seed)
     finally:
-        envs.close()
+        close_environments(envs)
+
+
+def play(agent: Agent, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
+    """Play ``episodes`` greedy episodes in vector environments."""
+    stepper = Stepper(envs, longest_episode(envs))
+    count = envs.num_envs
+    quota = np.full(count, episodes // count)
+    quota[: episodes % count] += 1
+    stepper.reset(seed)
+    agent.begin_episodes(np.ones(count, bool))
+    returns: list[float] = []
+    lengths: list[int] = []
+    cut_off = 0
+    while quota.any():
+        masks = {} if stepper.action_mask is None else {"action_mask": stepper.action_mask}
+        step = stepper.step(agent.act(stepper.observations, deterministic=True, **masks), counted=quota > 0)
+        agent.begin_episodes(step.ended)
+        for i in np.flatnonzero(step.ended & step.valid & (quota > 0)):
+            quota[i] -= 1
+            returns.append(float(step.returns[i]))
+            lengths.append(int(step.lengths[i]))
+            cut_off += int(step.cut[i])
     return Evaluation(
         float(np.mean(returns)),
         float(np.std(returns)),
         float(np.min(returns)),
         float(np.max(returns)),
-        steps / len(returns),
+        sum(lengths) / len(lengths),
         len(returns),
         cut_off,
+        stepper.timesteps,
     )

@@ -5,7 +5,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 from safetensors import SafetensorError
@@ -14,6 +14,11 @@ from rl_lab.experiment.checkpoint import find_checkpoint, load_checkpoint, save_
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.faults import NUMERICAL, Fault
 from rl_lab.serialization import flush
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from rl_lab.experiment.agent import Agent
 
 
 @dataclass
@@ -83,6 +88,18 @@ class Run:
         if not self.holds(name):
             raise Fault(f"{self.path} holds no checkpoint yet")
         return load_checkpoint(self.path / "checkpoints" / name)
+
+    def agent(self) -> "Agent":
+        """The trained agent, in its best state if the run kept one. Raises Fault if the files do not hold one."""
+        from rl_lab.experiment.driver import restore
+
+        return restore(self.path)[0]
+
+    def scalars(self) -> "DataFrame":
+        """What the run logged: a DataFrame with the columns tag, step, value and seconds (wall time). Needs pandas."""
+        from rl_lab.experiment.analysis import read_events
+
+        return read_events(self.path)
 
     def close(self) -> None:
         if self._lock is not None:

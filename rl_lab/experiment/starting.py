@@ -5,18 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rl_lab.engine.errors import ShapeError
+from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.config import option_name, parse_value
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.run import Run
 from rl_lab.nn.graph.files import load_graph, save_graph
 from rl_lab.nn.networks import evolved_path
-
-LEARNED = (
-    *("actor", "critic", "critics", "head", "parts", "value", "q_network", "network", "moments"),
-    *("target_network", "target_actor", "target_critics", "log_temperature"),
-)
-"""What is taken of a checkpoint; optimisers, replay and streams begin anew."""
 
 NETWORK = "network"
 """Name of the copy of an evolved network in the directory of a run that began with it."""
@@ -62,12 +56,14 @@ def keep_network(config: Any, run: Run) -> None:
         save_graph(load_graph(path), run.path / NETWORK)
 
 
-def take_over(agent: Any, path: Path) -> None:
-    """Let an agent that has not begun have what the run at ``path`` learned, its best state if it kept one. Fault if that does not fit."""
+def take_over(agent: Agent, path: Path) -> None:
+    """Give a new agent what the run at ``path`` learned, in its best state if it kept one. Raises Fault if that does not fit."""
+    if not agent.learned:
+        raise Fault(f"{type(agent).__name__} declares no learned parts, so it cannot start from {path}")
     run = Run.open(path)
-    state, own = run.load("best" if run.holds("best") else "last"), agent.state_dict()
+    state = run.load("best" if run.holds("best") else "last")
     try:
-        agent.load_state_dict({**own, **{name: state[name] for name in LEARNED if name in own and name in state}})
-    except (KeyError, RuntimeError, TypeError, ShapeError) as error:
-        lines = [line.strip() for line in str(error).splitlines()]  # the first says of which module the second speaks
+        agent.load_learned(state)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]  # the first names the module that the second is about
         raise Fault(f"the networks of {path} do not fit here: {' '.join(lines[:2])}") from None

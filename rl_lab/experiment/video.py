@@ -1,13 +1,14 @@
 """Videos of greedy episodes, made by Gymnasium's wrapper."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
-from rl_lab.experiment.environments import Setup, make_one
+from rl_lab.experiment.agent import Agent
+from rl_lab.experiment.environments import Setup, make_environments, make_one
+from rl_lab.experiment.evaluation import play
 from rl_lab.experiment.faults import Fault
 
 
@@ -15,7 +16,7 @@ def check_video(setup: Setup) -> None:
     """Fault if an episode cannot be filmed: a package is missing, or the environment has no pictures."""
     for package in ("moviepy", "pygame"):
         if importlib.util.find_spec(package) is None:
-            raise Fault(f'a video needs {package}, which is not installed: pip install "rl_lab[video]"')
+            raise Fault(f"a video needs {package}, which is not installed: pip install {package}")
     env = gym.make(setup.env_id)
     try:
         if "rgb_array" not in env.metadata.get("render_modes", ()):
@@ -24,7 +25,7 @@ def check_video(setup: Setup) -> None:
         env.close()
 
 
-def film(agent: Any, setup: Setup, seed: int, folder: Path) -> Path:
+def film(agent: Agent, setup: Setup, seed: int, folder: Path) -> Path:
     """Play one greedy episode from ``seed`` and return the MP4 file made of it in ``folder``."""
     name = f"step-{agent.timesteps}-seed-{seed}"
     env = gym.wrappers.RecordVideo(
@@ -34,17 +35,10 @@ def film(agent: Any, setup: Setup, seed: int, folder: Path) -> Path:
         name_prefix=name,
         disable_logger=True,
     )
+    setup_of_film = replace(setup, native=None, vectorization="sync", maker=lambda: env, frame_stack=1, time_aware=False)
+    envs = make_environments(setup_of_film, 1)
     try:
-        observation, info = env.reset(seed=seed)
-        begin_episodes = getattr(agent, "begin_episodes", None)  # of agents that remember
-        if begin_episodes is not None:
-            begin_episodes(np.ones(1, bool))
-        over = False
-        while not over:
-            masks = {"action_mask": np.asarray(info["action_mask"], bool)[None]} if "action_mask" in info else {}
-            action = agent.act(np.asarray(observation)[None], deterministic=True, **masks)[0]
-            observation, _, terminated, truncated, info = env.step(action)
-            over = bool(terminated or truncated)
+        play(agent, envs, 1, seed)
     finally:
-        env.close()
+        envs.close()
     return folder / f"{name}-episode-0.mp4"

@@ -25,6 +25,7 @@ def _pointer(dtype: Any) -> Any:
 # --- an address as a typed pointer -------------------------------------------------------------------------------------------
 
 uint8_at = _pointer(types.uint8)
+int32_at = _pointer(types.int32)
 int64_at = _pointer(types.int64)
 uint64_at = _pointer(types.uint64)
 float32_at = _pointer(types.float32)

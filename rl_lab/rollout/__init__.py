@@ -1,17 +1,32 @@
-"""Storage of experience, and what is computed from it."""
+"""From a policy and environments to experience: collecting, storing, and what learners compute from it."""
 
+from rl_lab.rollout.actions import ActionMapping, Moment, OutputMapping
+from rl_lab.rollout.collector import Collector, rounds_due, steps_between_updates
 from rl_lab.rollout.normalizers import RewardScale, RunningMoments
-from rl_lab.rollout.replay import Batch, PrioritizedReplayBuffer, ReplayBuffer, Transitions
+from rl_lab.rollout.replay import Batch, PrioritizedReplayBuffer, ReplayBuffer
 from rl_lab.rollout.returns import discounted_returns, generalized_advantages, normalized
+from rl_lab.rollout.stepper import EPISODE_LIMIT, Step, Stepper, longest_episode
+from rl_lab.rollout.storage import Rollout, Transitions
 
 __all__ = [
+    "EPISODE_LIMIT",
+    "ActionMapping",
     "Batch",
+    "Collector",
+    "Moment",
+    "OutputMapping",
     "PrioritizedReplayBuffer",
     "ReplayBuffer",
     "RewardScale",
+    "Rollout",
     "RunningMoments",
+    "Step",
+    "Stepper",
     "Transitions",
     "discounted_returns",
     "generalized_advantages",
+    "longest_episode",
     "normalized",
+    "rounds_due",
+    "steps_between_updates",
 ]

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numba
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.utils import seeding
 
 from rl_lab.engine.errors import EnvironmentFault
@@ -15,68 +14,7 @@ from rl_lab.envs.stream import stream_words
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.native.threads import sharing, start_threads
 from rl_lab.rollout import population_kernels
-
-# where the outputs of an activation end; the others are clipped to the action space
-_RANGES = {
-    **dict.fromkeys(("sigmoid", "steepened_sigmoid", "step", "gauss", "sech"), (0.0, 1.0)),
-    **dict.fromkeys(("tanh", "sin", "sign", "clamped"), (-1.0, 1.0)),
-}
-
-
-class Actions:
-    """How the outputs of a network become actions.
-
-    Discrete: the largest output. MultiDiscrete: the largest of each group. Box: where the output activation and the space have
-    bounds, one is stretched to the other; else the output is clipped to the space. What is no number, as outputs of a recurrent
-    network that explodes, counts as action 0. ``mapping`` tells kernels the same.
-    """
-
-    def __init__(self, space: Any, output_activation: str):
-        self.space = space
-        if not isinstance(space, (Discrete, MultiDiscrete, Box)):
-            raise ValueError(f"networks cannot act in {space}: they take Discrete, MultiDiscrete and Box")
-        low: Any = np.zeros(0, np.float32)
-        high: Any = low
-        choices, start = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        if isinstance(space, Box):
-            self.outputs = math.prod(space.shape)
-            low, high = (np.array(bound, np.float32).ravel() for bound in (space.low, space.high))
-        else:
-            choices = np.array(space.n if isinstance(space, Discrete) else space.nvec, np.int64).reshape(-1)
-            self.outputs, self._ends = int(choices.sum()), np.cumsum(choices)
-            # native worlds count the actions of a Discrete space from 0
-            start = np.array(0 if isinstance(space, Discrete) else space.start, np.float32).reshape(-1)
-        first, last = _RANGES.get(output_activation, (0.0, 0.0))
-        stretched = np.isfinite(low) & np.isfinite(high) & (last > first)
-        offset = np.where(stretched, low, 0.0).astype(np.float32)
-        width = np.where(stretched, high, 0.0) - offset
-        scale = np.where(stretched, width / ((last - first) or 1.0), 1.0).astype(np.float32)
-        largest = np.finfo(np.float32).max
-        self.mapping = population_kernels.Mapping(
-            choices,
-            start,
-            offset,
-            np.where(stretched, first, 0.0).astype(np.float32),
-            scale,
-            np.maximum(low, -largest),
-            np.minimum(high, largest),
-        )
-
-    def __call__(self, outputs: np.ndarray, action_mask: np.ndarray | None = None) -> np.ndarray:
-        """Actions (batch, ...) of outputs (batch, outputs); discrete ones among those allowed by a mask (batch, actions)."""
-        if action_mask is not None:
-            outputs = np.where(np.asarray(action_mask, bool), outputs, -np.inf)
-        if isinstance(self.space, Discrete):
-            return outputs.argmax(1) + self.space.start
-        if isinstance(self.space, MultiDiscrete):
-            parts = np.split(outputs, self._ends[:-1], axis=1)
-            chosen = np.stack([part.argmax(1) for part in parts], 1).reshape(len(outputs), *self.space.shape)
-            return chosen + self.space.start
-        m = self.mapping
-        with np.errstate(invalid="ignore", over="ignore"):
-            values = m.offset + (outputs - m.first) * m.scale
-        values = np.clip(np.where(np.isnan(values), np.float32(0), values), m.low, m.high)
-        return values.reshape(len(outputs), *self.space.shape)
+from rl_lab.rollout.actions import OutputMapping
 
 
 class Played(NamedTuple):
@@ -108,7 +46,7 @@ class PopulationCollector:
     (float32) hold a network in each row, as `nn.graph.kernels.activate` reads it.
     """
 
-    def __init__(self, envs: NativeVectorEnv, actions: Actions):
+    def __init__(self, envs: NativeVectorEnv, actions: OutputMapping):
         self.envs, self.actions = envs, actions
         self.inputs = math.prod(envs.single_observation_space.shape or ())
         self._batches: dict[tuple[int, int], tuple[population_kernels.Batches, Any]] = {}
@@ -147,7 +85,7 @@ class PopulationCollector:
         work = population_kernels.Tasks(
             genomes, begin.reshape(seeds.shape), np.array(streams), parameters, np.zeros(1, np.int64)
         )
-        population_kernels.play(batches, self.actions.mapping, work, structures, numbers, memory, outcomes, sharing)
+        population_kernels.play(batches, self.actions.arrays, work, structures, numbers, memory, outcomes, sharing)
         if outcomes.faults.any():
             self._fault(outcomes, genomes, seeds)
         return Played(outcomes.returns.ravel(), outcomes.lengths.ravel(), outcomes.finals.reshape(-1, self.inputs))

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import carray, njit, types
-from numba.extending import intrinsic
+from numba import carray, njit
 
 from rl_lab.native.cache import cached_njit
-from rl_lab.native.pointers import call, fetch_and_add
+from rl_lab.native.pointers import call, fetch_and_add, float32_at, int32_at, int64_at, uint8_at
 from rl_lab.native.threads import cycles, may_share, note_region, region_state
 from rl_lab.nn.graph.kernels import activate, state_size
 
@@ -41,21 +40,6 @@ class Batches(NamedTuple):
     returns: Any  # float64 (threads, rows)
 
 
-class Mapping(NamedTuple):
-    """How outputs become actions: the largest of each group of ``choices``, or ``offset + (output - first) * scale`` clipped.
-
-    The bounds are finite. A value that is no number counts as 0.
-    """
-
-    choices: Any  # int64 (groups,), empty for continuous actions
-    start: Any  # float32 (groups,): the number of the first choice
-    offset: Any  # float32 (outputs,), and the same for the others
-    first: Any
-    scale: Any
-    low: Any
-    high: Any
-
-
 class Tasks(NamedTuple):
     """Network ``networks[k]`` plays the episodes that begin with ``streams[begin[k]]``."""
 
@@ -77,19 +61,6 @@ class Outcomes(NamedTuple):
 
 inner = njit(error_model="numpy")
 
-
-def _pointer(dtype: Any) -> Any:
-    @intrinsic
-    def pointer(_, address):
-        def build(context, builder, signature, args):
-            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-        return types.CPointer(dtype)(types.int64), build
-
-    return pointer
-
-
-_bool, _int32, _int64, _float32 = (_pointer(dtype) for dtype in (types.uint8, types.int32, types.int64, types.float32))
 
 # Arrays of addresses, places counted by unsigned numbers: arrays that own their memory are counted atomically each time one is handed
 # on, and for signed numbers numba looks each time whether they count from the end. Both cost as much as an environment's step.
@@ -116,23 +87,23 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
     inputs, components, groups = batches.observations.shape[2], batches.actions.shape[2], U(len(mapping.choices))
     first_observation, first_memory = batches.observations[thread].ctypes.data, memory[thread].ctypes.data
     observation_bytes, memory_bytes = 4 * inputs, 4 * memory.shape[2]
-    actions = carray(_float32(batches.actions[thread].ctypes.data), (width, components))
-    ended = carray(_bool(batches.ended[thread].ctypes.data), (width,))
-    choices, start = _int64(mapping.choices.ctypes.data), _float32(mapping.start.ctypes.data)
+    actions = carray(float32_at(batches.actions[thread].ctypes.data), (width, components))
+    ended = carray(uint8_at(batches.ended[thread].ctypes.data), (width,))
+    choices, start = int64_at(mapping.choices.ctypes.data), float32_at(mapping.start.ctypes.data)
     offset, first, scale = (
-        _float32(mapping.offset.ctypes.data),
-        _float32(mapping.first.ctypes.data),
-        _float32(mapping.scale.ctypes.data),
+        float32_at(mapping.offset.ctypes.data),
+        float32_at(mapping.first.ctypes.data),
+        float32_at(mapping.scale.ctypes.data),
     )
-    low, high = _float32(mapping.low.ctypes.data), _float32(mapping.high.ctypes.data)
+    low, high = float32_at(mapping.low.ctypes.data), float32_at(mapping.high.ctypes.data)
     scratch = np.empty(structures[0, 2] + 32, np.float32)
-    outputs = _float32(scratch.ctypes.data)
+    outputs = float32_at(scratch.ctypes.data)
     while True:
         k = fetch_and_add(tasks.counter.ctypes.data)
         if k >= len(tasks.networks):
             break
         network = tasks.networks[k]
-        structure, number = _int32(structures[network].ctypes.data), _float32(numbers[network].ctypes.data)
+        structure, number = int32_at(structures[network].ctypes.data), float32_at(numbers[network].ctypes.data)
         for e in range(width):
             streams[e] = tasks.streams[tasks.begin[k, e]]
             states[e, states.shape[1] - parameters :] = tasks.parameters[k if several > 1 else 0, e if each > 1 else 0]
@@ -145,8 +116,8 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
                 if ended[e]:
                     continue
                 playing = True
-                observation = _float32(first_observation + e * observation_bytes)
-                activate(structure, number, observation, _float32(first_memory + e * memory_bytes), outputs)
+                observation = float32_at(first_observation + e * observation_bytes)
+                activate(structure, number, observation, float32_at(first_memory + e * memory_bytes), outputs)
                 place = U(0)
                 for j in range(groups):
                     actions[e, j] = F(_largest(outputs, place, U(choices[j]))) + start[j]

@@ -6,29 +6,13 @@ import numpy as np
 
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
-from rl_lab.engine.kernels import experience
 from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tensor import empty
-
-
-class Transitions(NamedTuple):
-    """Transitions as arrays; the first dimension of each is time, environment by environment within a step.
-
-    ``terminated`` is true where the environment ended by its own rules, ``truncated`` where something cut it off: such an episode
-    goes on in the mind, and its ``next_observations`` are the ones before the reset.
-    """
-
-    observations: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    next_observations: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    action_masks: np.ndarray | None = None
-    next_action_masks: np.ndarray | None = None
+from rl_lab.rollout import kernels
+from rl_lab.rollout.storage import Transitions
 
 
 class Batch(NamedTuple):
@@ -114,8 +98,8 @@ class ReplayBuffer:
         self._place[1] = (start + count) % self.capacity
         self._place[0] = min(len(self) + count, self.capacity)
 
-    def cut(self) -> None:
-        """The episodes that were running do not go on: returns over several steps end at their latest transitions."""
+    def begin_episodes(self) -> None:
+        """Note that the running episodes do not continue: returns over several steps end at their latest transitions."""
         for back in range(1, min(self.num_envs, len(self)) + 1):
             place = (self.position - back) % self.capacity
             if not self.arrays.terminated[place]:
@@ -142,7 +126,7 @@ class ReplayBuffer:
             n = index.shape[0]
             total, discounts, last = empty((n,)), empty((n,)), empty((n,), int64)
             launch(
-                experience.n_step_returns,
+                kernels.n_step_returns,
                 (total, discounts, last, index, rewards, terminated, truncated, self.place),
                 (n, self.capacity, self.num_envs, self.n_steps, self.gamma),
             )
@@ -191,20 +175,20 @@ class PrioritizedReplayBuffer(ReplayBuffer):
     def add(self, transitions: Transitions) -> None:
         start, count = self.position, len(transitions.rewards)
         super().add(transitions)
-        launch(experience.insert_priorities, (self.tree, self.highest), (start, count, self.capacity, self.leaves))
+        launch(kernels.insert_priorities, (self.tree, self.highest), (start, count, self.capacity, self.leaves))
 
     def sample(self, batch_size: int) -> Batch:
         """A batch drawn by priority, one from each of ``batch_size`` equal slices of the total."""
         self._check()
         index, weights = empty((batch_size,), int64), empty((batch_size,))
         tensors = (index, weights, self.tree, self.place, self.correction, self.generator.state)
-        launch(experience.sample_priorities, tensors, (batch_size, self.leaves))
+        launch(kernels.sample_priorities, tensors, (batch_size, self.leaves))
         return self.gather(index)._replace(weights=weights)
 
     def update_priorities(self, indices: Any, errors: Any) -> None:
         """Set the priorities of sampled transitions to their new temporal-difference errors, shape (batch,)."""
         numbers = (indices.shape[0], self.leaves, self.exponent, self.least)
-        launch(experience.update_priorities, (self.tree, self.highest, indices, errors.detach().contiguous()), numbers)
+        launch(kernels.update_priorities, (self.tree, self.highest, indices, errors.detach().contiguous()), numbers)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "tree": self._tree.copy(), "highest": self._highest.copy()}

@@ -3,9 +3,9 @@
 from typing import Any
 
 from rl_lab.engine.errors import ShapeError
-from rl_lab.engine.kernels import experience
 from rl_lab.engine.launch import launch
 from rl_lab.engine.tensor import empty
+from rl_lab.rollout import kernels
 
 
 def generalized_advantages(
@@ -22,7 +22,7 @@ def generalized_advantages(
     steps, n = rewards.shape
     out = empty((steps, n))
     tensors = [x.detach().contiguous() for x in (rewards, values, next_values, terminated, truncated)]
-    launch(experience.generalized_advantages, (out, *tensors), (steps, n, gamma, gae_lambda))
+    launch(kernels.generalized_advantages, (out, *tensors), (steps, n, gamma, gae_lambda))
     return out
 
 

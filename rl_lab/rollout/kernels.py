@@ -1,4 +1,4 @@
-"""Loops over experience: advantages, returns over several steps, and a sum tree for prioritised sampling."""
+"""Kernels over experience: advantages, returns over several steps, and a sum tree for prioritised sampling."""
 
 import numpy as np
 from numba import njit

@@ -1,0 +1,76 @@
+"""The state of an agent's parts: from objects to what a checkpoint holds, and back into the same objects."""
+
+from typing import Any
+
+import numpy as np
+
+import rl_lab as rl
+from rl_lab.engine.errors import ShapeError
+from rl_lab.experiment.checkpoint import generator_state, set_generator_state
+
+
+def part_state(part: Any) -> Any:
+    """What a checkpoint holds of a part. Raises TypeError for a part of a kind that cannot be saved."""
+    if part is None or isinstance(part, (bool, int, float, str)):
+        return part
+    if isinstance(part, rl.Generator):
+        return part.get_state()
+    if isinstance(part, rl.Tensor):
+        return part.detach().clone()
+    if isinstance(part, (np.ndarray, np.generic)):
+        return np.array(part)
+    if isinstance(part, np.random.Generator):
+        return generator_state(part)
+    if hasattr(part, "state_dict"):
+        return part.state_dict()
+    if isinstance(part, dict):
+        return {name: part_state(value) for name, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [part_state(value) for value in part]
+    raise TypeError(f"a part of type {type(part).__name__} cannot be saved: give it state_dict and load_state_dict")
+
+
+def load_part(part: Any, state: Any, name: str) -> Any:
+    """Put a saved state into a part; returns the part, or the value to put in its place.
+
+    Raises KeyError, ShapeError or TypeError, naming the part, if the state does not fit.
+    """
+    if isinstance(part, rl.Generator):
+        part.set_state(state)
+    elif isinstance(part, rl.Tensor):
+        given = rl.as_tensor(state)
+        if given.shape != part.shape:
+            raise ShapeError(f"{name} has shape {list(part.shape)}, the saved one {list(given.shape)}")
+        with rl.no_grad():
+            part.copy_(given)
+    elif isinstance(part, np.ndarray):
+        given = np.asarray(_array(state))
+        if given.shape != part.shape:
+            raise ShapeError(f"{name} has shape {list(part.shape)}, the saved one {list(given.shape)}")
+        part[...] = given
+    elif isinstance(part, np.random.Generator):
+        set_generator_state(part, state)
+    elif hasattr(part, "load_state_dict"):
+        if state is None:
+            raise TypeError(f"the saved state has no {name}")
+        part.load_state_dict(state)
+    elif isinstance(part, dict):
+        for key in part:
+            part[key] = load_part(part[key], state[key], f"{name}[{key!r}]")
+    elif isinstance(part, (list, tuple)):
+        if len(part) != len(state):
+            raise ShapeError(f"{name} has {len(part)} entries, the saved one {len(state)}")
+        return type(part)(
+            [load_part(value, given, f"{name}[{i}]") for i, (value, given) in enumerate(zip(part, state, strict=True))]
+        )
+    elif isinstance(part, bool):
+        return bool(state)
+    elif isinstance(part, (int, float)):
+        return type(part)(state)
+    else:  # None or text
+        return state
+    return part
+
+
+def _array(state: Any) -> Any:
+    return state.numpy() if isinstance(state, rl.Tensor) else state

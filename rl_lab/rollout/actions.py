@@ -1,0 +1,237 @@
+"""The one mapping between what a policy gives and what an action space takes.
+
+A policy gives numbers: the index of each choice, counted from 0, and continuous components for which [-1, 1] is the whole range of
+the space. The mapping adds starts, scales to bounds, casts and nests. Masks and probabilities count all choices of a space in a row.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+
+import rl_lab as rl
+
+LARGEST_SCALE = 1e18  # bounds beyond this, such as the largest float32, mean "no bound"; squares of smaller ones are finite
+MOST_CHOICES = 1024  # values of one component of an integer Box that are taken as choices
+
+
+ANY_ACTIONS: tuple[type[Space], ...] = (Discrete, MultiDiscrete, MultiBinary, Box, Tuple, Dict)
+"""Every kind of action space that `ActionMapping` takes."""
+
+
+class _Leaf(NamedTuple):
+    """One space that is not a Tuple or Dict, and where its numbers stand in the flat row of choices or of components."""
+
+    space: Any
+    first: int
+    count: int
+    starts: np.ndarray | None  # int64 (count,), for choices
+
+
+class ActionMapping:
+    """From a policy's actions to those of ``space``: Discrete, MultiDiscrete, MultiBinary, Box, or a Tuple or Dict of these.
+
+    ``choices`` holds the number of options of each choice and ``size`` the number of continuous components. A policy's action has
+    ``shape`` and ``dtype``: int64 () for a Discrete space, int64 (choices,) where all actions are choices, float32 (size,) for a Box,
+    and float32 (choices + size,) for a mixture, choices first. ``low`` and ``high`` are the bounds of the components, ``centre`` and
+    ``radius``, float32 (size,), scale [-1, 1] to them; a component without both bounds is not scaled.
+
+    Raises TypeError for another kind of space.
+    """
+
+    def __init__(self, space: Space):
+        self.space = space
+        choices: list[int] = []
+        bounds: list[np.ndarray] = []
+        self._leaves: list[_Leaf] = []
+        self._collect(space, choices, bounds)
+        self.choices = tuple(choices)
+        self.low, self.high = np.concatenate([np.zeros((2, 0), np.float32), *bounds], 1)
+        self.size = len(self.low)
+        scaled = (np.abs(self.low) < LARGEST_SCALE) & (np.abs(self.high) < LARGEST_SCALE)
+        low, high = (np.where(scaled, bound, np.float32(0)) for bound in (self.low, self.high))
+        self.centre = ((low + high) / 2).astype(np.float32)
+        self.radius = np.where(scaled, (high - low) / 2, 1).astype(np.float32)
+        self.is_scaled = bool(scaled.all()) and self.size > 0
+        self.shape: tuple[int, ...] = () if isinstance(space, Discrete) else (len(self.choices) + self.size,)
+        self.dtype = np.float32 if self.size else np.int64
+        self._tensors = [rl.tensor(values) for values in (self.low, self.high, self.centre, self.radius)]
+
+    def _collect(self, space: Any, choices: list[int], bounds: list[np.ndarray]) -> None:
+        if isinstance(space, Tuple):
+            for part in space.spaces:
+                self._collect(part, choices, bounds)
+            return
+        if isinstance(space, Dict):
+            for part in space.spaces.values():
+                self._collect(part, choices, bounds)
+            return
+        if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+            with np.errstate(over="ignore"):
+                pair = np.stack([np.asarray(b, np.float64).astype(np.float32).ravel() for b in (space.low, space.high)])
+            self._leaves.append(_Leaf(space, sum(b.shape[1] for b in bounds), pair.shape[1], None))
+            bounds.append(pair)
+            return
+        counts, starts = _choices(space)
+        self._leaves.append(_Leaf(space, len(choices), len(counts), starts))
+        choices.extend(counts)
+
+    @property
+    def num_masked(self) -> int:
+        """Entries of an action mask: all options of all choices."""
+        return sum(self.choices)
+
+    def scaled(self, actions: Any) -> Any:
+        """A policy's actions (batch, *shape), a tensor, in units of the space: choices from 0, components within their bounds."""
+        if not self.size:
+            return actions
+        low, high, centre, radius = self._tensors
+        actions = actions.reshape(len(actions), len(self.choices) + self.size)
+        count = len(self.choices)
+        components = rl.minimum(rl.maximum(centre + radius * actions[:, count:], low), high)
+        return rl.cat([actions[:, :count], components], 1) if count else components
+
+    def to_space(self, scaled: np.ndarray) -> Any:
+        """Actions of the space for a batch of `scaled` ones: an array (batch, ...), or a tuple or dict of arrays."""
+        rows = scaled.reshape(len(scaled), len(self.choices) + self.size)
+        return self.assemble(rows[:, : len(self.choices)].astype(np.int64), rows[:, len(self.choices) :])
+
+    def __call__(self, actions: Any) -> Any:
+        """Actions of the space for a batch of a policy's actions, a tensor (batch, *shape)."""
+        return self.to_space(self.scaled(actions).numpy())
+
+    def assemble(self, choices: np.ndarray, components: np.ndarray) -> Any:
+        """Actions of the space from choices counted from 0, int64 (batch, choices), and components in its units (batch, size)."""
+        parts = iter(self._leaves)
+
+        def build(space: Any) -> Any:
+            if isinstance(space, Tuple):
+                return tuple(build(part) for part in space.spaces)
+            if isinstance(space, Dict):
+                return {name: build(part) for name, part in space.spaces.items()}
+            leaf = next(parts)
+            stop = leaf.first + leaf.count
+            if leaf.starts is None:
+                values = components[:, leaf.first : stop].reshape(-1, *space.shape)
+                with np.errstate(over="ignore"):
+                    return np.clip(values.astype(space.dtype), space.low, space.high)  # rounding may leave the bounds
+            indices = (choices[:, leaf.first : stop] + leaf.starts).astype(space.dtype)
+            return indices.reshape(-1, *space.shape)
+
+        return build(self.space)
+
+
+def _choices(space: Any) -> tuple[list[int], np.ndarray]:
+    """Number of options and first value of each choice of a space. Raises TypeError if the space has none."""
+    if isinstance(space, Discrete):
+        return [int(space.n)], np.array([space.start], np.int64)
+    if isinstance(space, MultiDiscrete):
+        return [int(n) for n in space.nvec.ravel()], np.asarray(space.start, np.int64).ravel()
+    if isinstance(space, MultiBinary):
+        count = math.prod(space.shape)
+        return [2] * count, np.zeros(count, np.int64)
+    if isinstance(space, Box):  # of integers
+        low, high = (np.asarray(bound).ravel().astype(object) for bound in (space.low, space.high))
+        counts = [int(b) - int(a) + 1 for a, b in zip(low, high, strict=True)]
+        if max(counts, default=0) > MOST_CHOICES:
+            raise TypeError(
+                f"an integer Box with {max(counts):,} values is too large to choose from (at most {MOST_CHOICES:,})"
+            )
+        return counts, np.array([int(a) for a in low], np.int64)
+    raise TypeError(f"{type(space).__name__} is not an action space that a policy can act in")
+
+
+def single(actions: Any) -> Any:
+    """The action of the first environment of a batch of actions of the space."""
+    if isinstance(actions, tuple):
+        return tuple(single(part) for part in actions)
+    if isinstance(actions, dict):
+        return {name: single(part) for name, part in actions.items()}
+    return actions[0]
+
+
+# --- evolved networks ------------------------------------------------------------------------------------------------
+
+# The range in which the outputs of an activation lie; outputs of the others are clipped to the action space.
+_RANGES = {
+    **dict.fromkeys(("sigmoid", "steepened_sigmoid", "step", "gauss", "sech"), (0.0, 1.0)),
+    **dict.fromkeys(("tanh", "sin", "sign", "clamped"), (-1.0, 1.0)),
+}
+
+
+class OutputArrays(NamedTuple):
+    """An `OutputMapping` as arrays, for kernels."""
+
+    choices: np.ndarray  # int64: options of each choice
+    start: np.ndarray  # float32: the first value of each choice
+    offset: np.ndarray  # float32 (size,): component = offset + (output - first) * scale, clipped to low and high
+    first: np.ndarray
+    scale: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class OutputMapping:
+    """From the outputs of an evolved network to actions of a space.
+
+    A choice is the largest of its group of outputs. A continuous component is its output, stretched to the bounds of the space where
+    the output activation has a range and the space is bounded, else clipped to the space. NaN, which a recurrent network that explodes
+    may give, counts as 0.
+
+    Raises TypeError for a space that `ActionMapping` does not take.
+    """
+
+    def __init__(self, space: Space, output_activation: str):
+        self.space = space
+        self.actions = ActionMapping(space)
+        self.outputs = self.actions.num_masked + self.actions.size
+        low, high = self.actions.low, self.actions.high
+        first, last = _RANGES.get(output_activation, (0.0, 0.0))
+        stretched = np.isfinite(low) & np.isfinite(high) & (last > first)
+        offset = np.where(stretched, low, 0.0).astype(np.float32)
+        width = np.where(stretched, high, 0.0) - offset
+        largest = np.finfo(np.float32).max
+        starts = [leaf.starts for leaf in self.actions._leaves if leaf.starts is not None]
+        # native worlds count the actions of a Discrete space from 0
+        start = np.zeros(1) if isinstance(space, Discrete) else np.concatenate([np.zeros(0), *starts])
+        self.arrays = OutputArrays(
+            np.array(self.actions.choices, np.int64),
+            start.astype(np.float32),
+            offset,
+            np.where(stretched, first, 0.0).astype(np.float32),
+            np.where(stretched, width / ((last - first) or 1.0), 1.0).astype(np.float32),
+            np.maximum(low, -largest),
+            np.minimum(high, largest),
+        )
+
+    def __call__(self, outputs: np.ndarray, action_mask: np.ndarray | None = None) -> Any:
+        """Actions of the space for outputs (batch, outputs); choices are among those that a mask (batch, options) allows."""
+        count = self.actions.num_masked
+        options = outputs[:, :count]
+        if action_mask is not None:
+            options = np.where(np.asarray(action_mask, bool), options, -np.inf)
+        groups = np.split(options, np.cumsum(self.actions.choices)[:-1], axis=1) if self.actions.choices else []
+        chosen = [group.argmax(1) for group in groups]
+        m = self.arrays
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = m.offset + (outputs[:, count:] - m.first) * m.scale
+        values = np.clip(np.where(np.isnan(values), np.float32(0), values), m.low, m.high)
+        return self.actions.assemble(np.stack(chosen, 1) if chosen else np.zeros((len(outputs), 0), np.int64), values)
+
+
+Policy = Callable[["Moment"], dict[str, Any]]
+"""Returns ``actions`` (batch, *shape of `ActionMapping`) and more tensors by name, each with the batch as first dimension."""
+
+
+class Moment(NamedTuple):
+    """What a policy sees of ``n`` environments.
+
+    ``observations`` float32 (n, ...); ``elapsed`` int64 (n,), steps since the episode began, so 0 at its first observation;
+    ``action_mask`` bool (n, options), True for what is allowed, or None where the environment gives none in ``info["action_mask"]``.
+    """
+
+    observations: Any
+    elapsed: Any
+    action_mask: Any = None

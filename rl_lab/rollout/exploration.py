@@ -1,0 +1,98 @@
+"""Exploration: random actions, noise, and the schedules that end them."""
+
+import math
+
+import rl_lab as rl
+from rl_lab.rollout.policies import greedy
+
+
+def epsilon_greedy(
+    q_values: rl.Tensor, epsilon: rl.Tensor, generator: rl.Generator, action_mask: rl.Tensor | None = None
+) -> rl.Tensor:
+    """Epsilon-greedy actions, int64 (batch,), for ``q_values`` (batch, actions).
+
+    Each is argmax_a Q, or a random action with probability ``epsilon`` ().
+
+    With a mask (batch, actions) both are among the allowed actions.
+    """
+    count, actions = q_values.shape
+    random = random_actions(count, actions, generator, action_mask)
+    chosen = rl.rand(count, generator=generator) < epsilon
+    return rl.where(chosen, random, greedy(q_values, action_mask))
+
+
+def random_actions(count: int, actions: int, generator: rl.Generator, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+    """Uniformly random actions, int64 (count,), among those that a mask (count, actions) allows."""
+    if action_mask is None:
+        return rl.randint(0, actions, (count,), generator=generator)
+    return rl.rand(count, actions, generator=generator).masked_fill(~action_mask, -1.0).argmax(1)
+
+
+class LinearSchedule:
+    """Linear interpolation from ``initial`` to ``final`` over the first ``fraction`` of ``total`` steps, then ``final``."""
+
+    def __init__(self, initial: float, final: float, fraction: float, total: int):
+        self.initial = initial
+        self.final = final
+        self.steps = max(1.0, fraction * total)
+
+    def __call__(self, step: int) -> float:
+        return self.initial + min(1.0, step / self.steps) * (self.final - self.initial)
+
+
+class _Lasting:
+    """Exploration that depends on the step before: ``last`` holds it for each environment. The agent saves the generator."""
+
+    def __init__(self, last: rl.Tensor, colour: float, generator: rl.Generator):
+        self.last = last
+        self.colour = colour
+        self.generator = generator
+
+    def state_dict(self) -> dict[str, rl.Tensor]:
+        return {"last": self.last}
+
+    def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
+        if self.colour:  # otherwise nothing is carried over
+            self.last.copy_(rl.as_tensor(state["last"]))
+
+
+class ColoredNoise(_Lasting):
+    """Autocorrelated Gaussian noise: each step keeps the share ``colour`` of the last one; each episode begins at 0.
+
+    This is an Ornstein-Uhlenbeck process sampled once a step, with variance 1 - colour ** (2 t) in step t = 1, 2, ... of an episode.
+    Colour 0 is white noise. Correlated noise explores further (Lillicrap et al. 2016, "Continuous control with deep reinforcement
+    learning", section 3).
+    """
+
+    def __init__(self, num_envs: int, size: int, colour: float, generator: rl.Generator):
+        super().__init__(rl.zeros(num_envs, size), colour, generator)
+
+    def __call__(self, elapsed: rl.Tensor) -> rl.Tensor:
+        """The next noise (num_envs, size); ``elapsed`` (num_envs,) is 0 where an episode begins."""
+        fresh = rl.randn(*self.last.shape, generator=self.generator)
+        if self.colour:
+            kept = self.last * (elapsed > 0).float().unsqueeze(1)
+            fresh = self.colour * kept + math.sqrt(1.0 - self.colour**2) * fresh
+            self.last.copy_(fresh)
+        return fresh
+
+
+class StickyActions(_Lasting):
+    """Repeats the last discrete action with probability ``colour``, so that random actions move the agent.
+
+    The simplest temporally extended exploration (Dabney, Ostrovski and Barreto 2021, "Temporally-extended epsilon-greedy
+    exploration"). The first action of an episode is never a repetition.
+    """
+
+    def __init__(self, num_envs: int, colour: float, generator: rl.Generator):
+        super().__init__(rl.zeros(num_envs, dtype=rl.int64), colour, generator)
+
+    def __call__(self, actions: rl.Tensor, elapsed: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """Actions to take, int64 (num_envs,). A forbidden action is not repeated."""
+        if self.colour:
+            stays = (rl.rand(len(actions), generator=self.generator) < self.colour) & (elapsed > 0)
+            if action_mask is not None:
+                stays = stays & action_mask.gather(1, self.last.unsqueeze(1)).squeeze(1)
+            actions = rl.where(stays, self.last, actions)
+            self.last.copy_(actions)
+        return actions

@@ -1,0 +1,84 @@
+"""The same loop as `rl_lab.rollout.stepper`, as one native call: a recorded policy and a native environment take turns."""
+
+from typing import Any
+
+import numpy as np
+
+from rl_lab.engine.compile import Compiled
+from rl_lab.envs import world
+from rl_lab.native import machine
+from rl_lab.native.machine import Action, call_action, copy_action
+from rl_lab.rollout.stepper import Stepper
+from rl_lab.rollout.storage import RolloutStorage
+
+
+class NativeLoop:
+    """Runs a compiled policy in the native environments of a stepper.
+
+    ``policy`` returns the actions that the environments take, and after them what is stored under `names`.
+    """
+
+    def __init__(self, stepper: Stepper, policy: Compiled, arguments: tuple[Any, ...]):
+        assert stepper.native is not None
+        self.stepper = stepper
+        self.envs = stepper.native
+        self.policy = policy
+        self.arguments = arguments
+        self._progress = np.zeros(1, np.int64)
+        self._rows: dict[int, tuple[RolloutStorage, Any, int, np.ndarray, bytes]] = {}
+
+    def run(self, storage: RolloutStorage, first: int, names: tuple[str, ...]) -> bool:
+        """Take the steps from ``first`` on in one call. Returns False, and does nothing, if the policy has no program yet.
+
+        Raises EnvironmentFault if an environment fails.
+        """
+
+        def row(program: Any) -> bytes:
+            known = self._rows.get(storage.steps)
+            if known is None or known[0] is not storage or known[1] is not program or known[2] != first:
+                actions = np.array(self._actions(storage, program, first, names), np.int64)
+                stop = self.envs.cells.ctypes.data + 8 * world.FAULT
+                packed = machine.repeat_row(self._progress, actions, storage.steps - first, stop)
+                self._rows[storage.steps] = known = (storage, program, first, actions, packed)
+            return known[4]
+
+        self._progress[0] = 0
+        if not self.policy.run_within(machine.repeat, self.arguments, row):
+            return False
+        self.stepper.timesteps += int(self._progress[0]) * self.stepper.num_envs
+        if self.envs.cells[world.FAULT]:
+            self.stepper.guarded(self.envs.fault)
+        return True
+
+    def _actions(self, storage: RolloutStorage, program: Any, first: int, names: tuple[str, ...]) -> list[Action]:
+        """The actions of one step: show the policy what the environments show, call it, store, step the environments, store."""
+        envs = self.envs
+
+        def store(source: int, array: np.ndarray) -> Action:
+            stride = array.strides[0]
+            return copy_action(source, array.ctypes.data + first * stride, stride, stride)
+
+        def show(array: np.ndarray, tensor: Any) -> Action:
+            return copy_action(array.ctypes.data, tensor.address, array.nbytes)
+
+        taken, *results = program.outputs
+        outputs = [
+            store(result.address, storage.output(name, result.shape, result.dtype.numpy))
+            for name, result in zip(names, results, strict=True)
+        ]
+        return [
+            store(envs.observations.ctypes.data, storage.observations),
+            store(envs.elapsed.ctypes.data, storage.elapsed),
+            show(envs.observations, program.inputs[0]),
+            show(envs.elapsed, program.inputs[1]),
+            call_action(*program.call),
+            *outputs,
+            copy_action(taken.address, envs.actions.ctypes.data, envs.actions.nbytes),
+            call_action(envs.loop_address, envs.cells.ctypes.data),
+            store(envs.rewards.ctypes.data, storage.rewards),
+            store(envs.terminated.ctypes.data, storage.terminated),
+            store(envs.truncated.ctypes.data, storage.truncated),
+            store(envs.final_observations.ctypes.data, storage.next_observations),
+            store(envs.episode_returns.ctypes.data, storage.episode_returns),
+            store(envs.episode_lengths.ctypes.data, storage.episode_lengths),
+        ]

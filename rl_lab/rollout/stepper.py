@@ -1,0 +1,238 @@
+"""The one Python loop over vector environments: reset, step, masks, final observations, episode accounting, faults.
+
+Training in environments that are not native, evaluation, video and NEAT all step environments through it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.envs.vector import NativeFault, NativeVectorEnv
+from rl_lab.rollout.actions import ActionMapping
+
+EPISODE_LIMIT = 10_000
+"""Steps after which an episode is cut off where the environment has no time limit: it may never end by itself."""
+
+
+class Step(NamedTuple):
+    """What one step of ``n`` environments gave."""
+
+    observations: np.ndarray  # float32 (n, ...), before any reset
+    rewards: np.ndarray  # float64 (n,)
+    terminated: np.ndarray  # bool (n,)
+    truncated: np.ndarray  # bool (n,)
+    cut: np.ndarray  # bool (n,): truncated by the stepper's own limit
+    valid: np.ndarray  # bool (n,): False for a step that was only a reset
+    returns: np.ndarray  # float64 (n,): rewards of the episode so far, this step included
+    lengths: np.ndarray  # int64 (n,): its steps
+    action_mask: np.ndarray | None  # bool (n, options), for ``observations``
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Where an episode ended, bool (n,)."""
+        return self.terminated | self.truncated
+
+
+class Stepper:
+    """Steps vector environments and keeps account of their episodes.
+
+    ``observations`` float32 (n, ...), ``elapsed`` int64 (n,), ``returns`` float64 (n,) and ``action_mask`` bool (n, options) or None
+    describe what the environments show now. With a ``limit`` an episode is truncated after so many steps.
+
+    Whatever an environment raises, and a number that is not finite, becomes an EnvironmentFault that names the environment. Raises
+    ValueError for environments that do not reset themselves or whose observations are not a Box.
+    """
+
+    def __init__(self, envs: VectorEnv, limit: int | None = None):
+        self.envs = envs
+        self.num_envs: int = envs.num_envs
+        self.mode = envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.limit = limit
+        if self.mode == AutoresetMode.DISABLED:
+            raise ValueError("environments must reset themselves, but their autoreset is disabled")
+        space = envs.single_observation_space
+        if not isinstance(space, Box):
+            raise ValueError(f"observations must be a Box, not {space}: wrap each environment in FlattenObservation")
+        self.observation_shape = space.shape
+        self.mapping = ActionMapping(envs.single_action_space)
+        self.seeds: list[int | None] = [None] * self.num_envs
+        self.timesteps = 0
+        """Environment steps so far, named in faults."""
+        self.action_mask: np.ndarray | None = None
+        native = isinstance(envs, NativeVectorEnv) and self.mode == AutoresetMode.SAME_STEP
+        self.native: NativeVectorEnv | None = envs if native else None  # type: ignore[assignment]
+        """The environments, if the native loop can step them; it keeps the accounts then."""
+        self.observations = np.zeros((self.num_envs, *self.observation_shape), np.float32)
+        self.elapsed = np.zeros(self.num_envs, np.int64)
+        self.returns = np.zeros(self.num_envs)
+        if self.native is not None:
+            self.observations = self.native.observations
+            self.elapsed = self.native.elapsed
+            self.returns = self.native.returns
+        self._resetting = np.zeros(self.num_envs, bool)
+
+    def reset(self, seed: int | Sequence[int | None] | None = None, mask: np.ndarray | None = None) -> np.ndarray:
+        """Begin new episodes, everywhere or where ``mask`` (n,) is True; returns the observations (n, ...).
+
+        Episodes that were running are not counted. Without a seed the streams of the environments continue.
+        """
+        if seed is not None:
+            given = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
+            self.seeds = [old if new is None else new for old, new in zip(self.seeds, given, strict=True)]
+        options = None if mask is None else {"reset_mask": mask}
+        observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
+        self.action_mask = mask_of(info, self.envs, None if mask is None else self.action_mask)
+        everywhere = np.ones(self.num_envs, bool) if mask is None else mask
+        self._resetting &= ~everywhere
+        if self.native is None:
+            self.observations = self._as_float32(observations)
+            self.elapsed[everywhere] = 0
+            self.returns[everywhere] = 0.0
+        self._check(self.observations, np.zeros(self.num_envs), everywhere, "when it was reset")
+        return self.observations
+
+    def step(self, actions: Any, counted: np.ndarray | None = None) -> Step:
+        """Take a batch of actions of the space. ``counted`` (n,) marks the environments whose numbers must be finite; all by default."""
+        observations, rewards, terminated, truncated, info = self.guarded(self.envs.step, actions)
+        valid = ~self._resetting
+        rewards = np.asarray(rewards, np.float64)
+        ended = terminated | truncated
+        following = self._as_float32(observations)
+        checked = np.ones(self.num_envs, bool) if counted is None else counted
+        self._check(following, rewards, checked)
+        mask = mask_after_step(info, self.envs, self.action_mask, over=self.mode == AutoresetMode.NEXT_STEP)
+        final = following
+        final_mask = mask
+        if ended.any() and self.mode == AutoresetMode.SAME_STEP:
+            final = following.copy()
+            for i in map(int, np.flatnonzero(ended)):
+                final[i] = info["final_obs"][i]
+            self._check(final, rewards, checked)
+            if mask is not None:  # the mask of environments that go on is the one that follows
+                told = info.get("final_info", {})
+                final_mask = mask_of(told if isinstance(told, dict) else {}, self.envs, mask, over=True)
+        self.timesteps += self.num_envs
+        self.action_mask = mask
+        if self.native is not None:
+            returns = np.where(ended, self.native.episode_returns, self.returns)
+            lengths = np.where(ended, self.native.episode_lengths, self.elapsed)
+        else:
+            self.returns[valid] += rewards[valid]
+            self.elapsed[valid] += 1
+            returns = self.returns.copy()
+            lengths = self.elapsed.copy()
+            self.returns[ended] = 0.0
+            self.elapsed[ended] = 0
+            self.observations = following
+        if self.mode == AutoresetMode.NEXT_STEP:
+            self._resetting = ended
+        cut = np.zeros(self.num_envs, bool) if self.limit is None else ~ended & (lengths >= self.limit)
+        if cut.any():
+            self.reset(mask=cut)
+        return Step(final, rewards, terminated, truncated | cut, cut, valid, returns, lengths, final_mask)
+
+    def _as_float32(self, observations: Any) -> np.ndarray:
+        """A copy: environments may write into the same array in the next step."""
+        with np.errstate(over="ignore"):  # an infinity is found by the check
+            found = np.array(observations, np.float32)
+        if found.shape != (self.num_envs, *self.observation_shape):
+            raise EnvironmentFault(
+                f"{name_of(self.envs)} returned observations of shape {found.shape[1:]}, its space has {self.observation_shape}"
+            )
+        return found
+
+    def _check(self, observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray, when: str = "") -> None:
+        strange = not_finite(observations, rewards, checked)
+        if strange is None:
+            return
+        index, what = strange
+        when = when or f"at step {int(self.elapsed[index]) + 1} of its episode, {self.timesteps} steps into the run"
+        raise EnvironmentFault(f"environment {index} of {name_of(self.envs)} (seed {self.seeds[index]}) returned {what} {when}")
+
+    def guarded(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
+        """Call the environments. Raises EnvironmentFault for whatever they raise."""
+        when = f"{self.timesteps} steps into the run (seed {self.seeds[0]})"
+        try:
+            return call(*arguments, **keywords)
+        except EnvironmentFault:
+            raise
+        except NativeFault as error:
+            raise EnvironmentFault(f"{error}, {when}") from error
+        except Exception as error:
+            message = str(error).strip().splitlines()
+            detail = f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
+            raise EnvironmentFault(f"{name_of(self.envs)} failed {when}: {detail}") from error
+
+
+def name_of(envs: Any) -> str:
+    """The name of environments in messages: their id, or the name of their class."""
+    return envs.spec.id if getattr(envs, "spec", None) else type(envs.unwrapped).__name__
+
+
+def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray) -> tuple[int, str] | None:
+    """Index of the first environment, of those ``checked``, with a number that is not finite in float32, and what it was; or None."""
+    if np.isfinite(rewards).all() and np.isfinite(observations).all() and np.abs(rewards).max(initial=0.0) < 3e38:
+        return None
+    with np.errstate(over="ignore"):
+        bad_reward = ~np.isfinite(rewards.astype(np.float32)) & checked
+    if bad_reward.any():
+        index = int(np.flatnonzero(bad_reward)[0])
+        return index, f"a reward of {rewards[index]}"
+    bad_observation = ~np.isfinite(observations).reshape(len(rewards), -1).all(1) & checked
+    if bad_observation.any():
+        index = int(np.flatnonzero(bad_observation)[0])
+        return index, f"the observation {observations[index]}"
+    return None
+
+
+# --- action masks ----------------------------------------------------------------------------------------------------
+
+
+def options_of(space: Any) -> int:
+    """Entries of an action mask for a space: all options of all its choices."""
+    return int(space.n) if isinstance(space, Discrete) else ActionMapping(space).num_masked
+
+
+def mask_of(info: dict[str, Any], envs: Any, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
+    """The action mask (num_envs, options) in ``info["action_mask"]``; None if there is none or the actions are no choices.
+
+    An environment that returns no mask keeps its row of ``before``, or is allowed everything if there was no mask before. Raises
+    EnvironmentFault for a mask of another shape, or one that allows nothing, which only an episode that is ``over`` may have.
+    """
+    told = info.get("action_mask")
+    options = 0 if told is None else options_of(envs.single_action_space)
+    if told is None or not options:
+        return before
+    mask = np.ones((envs.num_envs, options), bool) if before is None else before.copy()
+    for i in np.flatnonzero(info.get("_action_mask", np.ones(envs.num_envs, bool))):
+        row = np.asarray(told[i])
+        if row.shape != (options,):
+            raise EnvironmentFault(f"{name_of(envs)} gave an action mask of shape {row.shape} for {options} actions")
+        mask[i] = row
+        if not mask[i].any():
+            if not over:
+                raise EnvironmentFault(f"{name_of(envs)} gave an action mask that allows nothing")
+            mask[i] = True  # no action follows, and its value does not count
+    return mask
+
+
+def mask_after_step(info: dict[str, Any], envs: Any, before: np.ndarray | None, over: bool = False) -> np.ndarray | None:
+    """`mask_of` a step of all environments whose mask was ``before``: an environment that returns none is allowed everything now.
+
+    Raises EnvironmentFault as well if there was no mask before: what was collected until then would lack it.
+    """
+    if before is not None:
+        return mask_of(info, envs, np.ones_like(before), over)
+    if "action_mask" in info and options_of(envs.single_action_space):
+        raise EnvironmentFault(f"{name_of(envs)} gives an action mask when it steps and gave none when it was reset")
+    return None
+
+
+def longest_episode(envs: Any) -> int | None:
+    """The limit that a `Stepper` should have: None if the environment has a time limit of its own, else ``EPISODE_LIMIT``."""
+    spec = getattr(envs, "spec", None)
+    return None if getattr(spec, "max_episode_steps", None) else EPISODE_LIMIT

@@ -1,0 +1,135 @@
+"""What was collected, in one form: arrays of steps by environments, which the Python loop and the native loop both write."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+import rl_lab as rl
+
+if TYPE_CHECKING:
+    from rl_lab.rollout.normalizers import RewardScale
+
+
+class Transitions(NamedTuple):
+    """Transitions as arrays; the first dimension of each is time, environment by environment within a step.
+
+    ``terminated`` is true where the environment ended by its own rules, ``truncated`` where something cut the episode off: its value
+    then continues beyond ``next_observations``, which are those before the reset.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    next_observations: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    action_masks: np.ndarray | None = None
+    next_action_masks: np.ndarray | None = None
+
+
+class Rollout(NamedTuple):
+    """``steps`` steps of ``n`` environments. The arrays belong to the collector and are valid until it collects again.
+
+    ``actions`` are the policy's own, see `rl_lab.rollout.actions`. ``next_observations`` are those before a reset. ``valid`` is False
+    for a step that was only a reset, which happens with next-step autoreset alone. ``extras`` holds what the policy returned beside
+    the actions.
+    """
+
+    observations: np.ndarray  # float32 (steps, n, ...)
+    actions: np.ndarray  # int64 or float32 (steps, n, ...)
+    rewards: np.ndarray  # float32 (steps, n)
+    terminated: np.ndarray  # bool (steps, n)
+    truncated: np.ndarray  # bool (steps, n)
+    next_observations: np.ndarray  # float32 (steps, n, ...)
+    elapsed: np.ndarray  # int64 (steps, n)
+    valid: np.ndarray  # bool (steps, n)
+    extras: dict[str, np.ndarray]
+    action_masks: np.ndarray | None  # bool (steps, n, options)
+    next_action_masks: np.ndarray | None
+    has_reset_steps: bool = False  # whether resets may take a step of their own
+
+    def transitions(self) -> Transitions:
+        """The valid steps as one batch, in the order in which they happened."""
+        keep = slice(None) if self.valid.all() else self.valid.ravel()
+        size = self.rewards.size
+
+        def flat(part: Any) -> Any:
+            return None if part is None else part.reshape(size, *part.shape[2:])[keep]
+
+        return Transitions(
+            flat(self.observations),
+            flat(self.actions),
+            flat(self.rewards),
+            flat(self.next_observations),
+            flat(self.terminated),
+            flat(self.truncated),
+            flat(self.action_masks),
+            flat(self.next_action_masks),
+        )
+
+    def tensors(self, reward_scale: "RewardScale | None" = None) -> dict[str, rl.Tensor]:
+        """The rollout by name as tensors (steps, n, ...) over its arrays, with rewards scaled by ``reward_scale``.
+
+        What the policy returned is among them; ``action_masks`` where environments give masks; ``valid`` where a reset may take a
+        step, which then counts as the end of an episode by truncation.
+        """
+        rewards = self.rewards
+        if reward_scale is not None:
+            rewards = reward_scale(rewards, self.terminated | self.truncated)
+        arrays = {"observations": self.observations, "actions": self.actions, "rewards": rewards, "terminated": self.terminated}
+        arrays |= {"truncated": self.truncated, "next_observations": self.next_observations, "elapsed": self.elapsed}
+        arrays |= self.extras
+        if self.has_reset_steps:
+            arrays |= {"valid": self.valid, "truncated": self.truncated | ~self.valid}
+        if self.action_masks is not None:
+            arrays["action_masks"] = self.action_masks
+        return {name: rl.from_numpy(array) for name, array in arrays.items()}
+
+
+class RolloutStorage:
+    """The arrays of rollouts of ``steps`` steps in ``n`` environments, filled step by step."""
+
+    def __init__(self, steps: int, n: int, observation_shape: tuple[int, ...], num_masked: int, has_reset_steps: bool):
+        self.steps = steps
+        self.has_reset_steps = has_reset_steps
+        self.observations = np.zeros((steps, n, *observation_shape), np.float32)
+        self.next_observations = np.zeros((steps, n, *observation_shape), np.float32)
+        self.rewards = np.zeros((steps, n))
+        self.episode_returns = np.zeros((steps, n))
+        self.terminated = np.zeros((steps, n), bool)
+        self.truncated = np.zeros((steps, n), bool)
+        self.elapsed = np.zeros((steps, n), np.int64)
+        self.episode_lengths = np.zeros((steps, n), np.int64)
+        self.valid = np.ones((steps, n), bool)
+        self.masks = np.zeros((steps, n, num_masked), bool) if num_masked else None
+        self.next_masks = np.zeros((steps, n, num_masked), bool) if num_masked else None
+        self.outputs: dict[str, np.ndarray] = {}
+
+    def output(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """The array (steps, *shape) of what the policy returns under ``name``."""
+        if name not in self.outputs:
+            self.outputs[name] = np.zeros((self.steps, *shape), dtype)
+        return self.outputs[name]
+
+    def finished(self) -> list[tuple[float, int]]:
+        """Return and length of each episode that ended."""
+        ended = (self.terminated | self.truncated) & self.valid
+        return list(zip(self.episode_returns[ended].tolist(), self.episode_lengths[ended].tolist(), strict=True))
+
+    def rollout(self) -> Rollout:
+        """What was collected."""
+        extras = dict(self.outputs)
+        return Rollout(
+            self.observations,
+            extras.pop("actions"),
+            self.rewards.astype(np.float32),
+            self.terminated,
+            self.truncated,
+            self.next_observations,
+            self.elapsed,
+            self.valid,
+            extras,
+            self.masks,
+            self.next_masks,
+            self.has_reset_steps,
+        )
