@@ -80,7 +80,7 @@ ROWS: dict[str, dict[str, Any]] = {
 def ours(name: str, env: str, num_envs: int, settings: dict[str, Any]) -> Callable[[float], float]:
     """A function that trains for about so many seconds and returns steps a second."""
     kind: Any = find_agent(name)
-    agent = kind(kind.Config(total_timesteps=10_000_000, **settings), make_environments(env, num_envs), 1)
+    agent = kind.create(kind.Config(total_timesteps=10_000_000, **settings), make_environments(env, num_envs), 1)
     while agent.timesteps < 3_000:
         agent.step()
 

@@ -49,11 +49,11 @@ def run(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> dict:
 
 def one(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> None:
     """Train with the shipped preset and print the facts as JSON."""
-    from rl_lab.experiment.driver import make_plan, train
+    from rl_lab.experiment.driver import carry_out, make_plan
     from rl_lab.experiment.progress import NoProgress
 
     given = dict(word.split("=", 1) for word in extra)
-    result = train(make_plan({"agent": agent, "env": env, "seed": seed, "run_dir": folder, **given}), progress=NoProgress())
+    result = carry_out(make_plan({"agent": agent, "env": env, "seed": seed, "run_dir": folder, **given}), progress=NoProgress())
     assert result.evaluation is not None
     facts = {"agent": agent, "env": env, "seed": seed, "steps": result.timesteps, "seconds": result.seconds}
     print(json.dumps({**facts, **result.evaluation.as_dict(), "first": first_step(result.run.path, BARS.get((agent, env)))}))

@@ -10,10 +10,11 @@ import gymnasium as gym
 import numpy as np
 
 from rl_lab.agents.neat import Evolution, NEATConfig
-from rl_lab.experiment.driver import make_plan, train
+from rl_lab.experiment.driver import carry_out, make_plan
 from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.progress import NoProgress
-from rl_lab.rollout.population import Actions, PopulationCollector
+from rl_lab.rollout import OutputMapping
+from rl_lab.rollout.population import PopulationCollector
 
 GENERATIONS = 5
 
@@ -24,7 +25,7 @@ def learned(seeds: int) -> None:
     for seed in range(1, seeds + 1):
         with tempfile.TemporaryDirectory() as folder:
             plan = make_plan({"agent": "neat", "env": "CartPole-v1", "seed": str(seed), "run_dir": folder})
-            result = train(plan, progress=NoProgress())
+            result = carry_out(plan, progress=NoProgress())
         assert result.evaluation is not None
         rows.append((result.evaluation.return_mean, result.timesteps, result.seconds))
     returns, steps, seconds = np.array(rows).T
@@ -35,7 +36,7 @@ def learned(seeds: int) -> None:
 def ours(seed: int) -> tuple[float, int]:
     """Seconds and steps of `GENERATIONS` generations of episodes."""
     envs = make_environments("CartPole-v1", 64)
-    actions = Actions(envs.single_action_space, "steepened_sigmoid")
+    actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
     collector = PopulationCollector(envs, actions)  # type: ignore[arg-type]
     evolution = Evolution(4, 2, NEATConfig(), seed)
     seconds = steps = 0.0

@@ -110,7 +110,7 @@ def steps_to_bars(given: dict[str, Any], env: str, bars: tuple[float, ...], limi
     """Environment steps until each of the bars, at most ``limit``."""
     plan = make_plan({name: str(value) for name, value in {**given, "env": env, "seed": seed}.items()})
     envs = make_environments(plan.setup, plan.options.num_envs)
-    agent = plan.agent_class(plan.config, envs, seed)
+    agent = plan.agent_class.create(plan.config, envs, seed)
     reached: list[int] = []
     following = 0
     while agent.timesteps < limit and len(reached) < len(bars):

@@ -14,7 +14,8 @@ from gymnasium.vector import AutoresetMode
 
 from rl_lab.agents.neat import Evolution, NEATConfig, Networks
 from rl_lab.envs.double_pole import GENERALIZATION_STARTS, GRUAU_STEPS, DoublePoleNoVelocityVectorEnv, DoublePoleVectorEnv
-from rl_lab.rollout.population import Actions, PopulationCollector
+from rl_lab.rollout import OutputMapping
+from rl_lab.rollout.population import PopulationCollector
 
 STEPS = 100_000
 STARTS = len(GENERALIZATION_STARTS["x"])
@@ -49,7 +50,7 @@ class Task:
     def __init__(self, kind: Any, steps: int, config: NEATConfig, **parameters: float):
         envs = kind(1, steps, AutoresetMode.SAME_STEP, **parameters)
         self.inputs = int(np.prod(envs.single_observation_space.shape))
-        self._collector = PopulationCollector(envs, Actions(envs.single_action_space, config.output_activation))
+        self._collector = PopulationCollector(envs, OutputMapping(envs.single_action_space, config.output_activation))
 
     def play(self, networks: Networks, which: Any, starts: dict[str, np.ndarray] | None = None) -> Any:
         """One episode of each of the networks, or of one of them from each of the starts. Nothing is random, so seeds do not matter."""

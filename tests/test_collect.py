@@ -9,7 +9,7 @@ import rl_lab as rl
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.environments import choose_setup, make_environments
 from rl_lab.nn.networks import mlp
-from rl_lab.rollout.collector import Collector, Moment, Rollout
+from rl_lab.rollout import Collector, Moment, Rollout
 
 TAXI = max(name for name in gym.registry if name.startswith("Taxi-v"))
 MODES = [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP]

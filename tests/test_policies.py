@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rl_lab as rl
-from rl_lab.rollout.policies import ColoredNoise, StickyActions
+from rl_lab.rollout.exploration import ColoredNoise, StickyActions
 
 STEPS, ROWS = 400, 200
 

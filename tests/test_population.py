@@ -18,7 +18,8 @@ from rl_lab.envs.double_pole import DoublePoleNoVelocityVectorEnv, damping_fitne
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.envs.world import World, kernel
 from rl_lab.experiment.environments import make_environments
-from rl_lab.rollout.population import Actions, PopulationCollector
+from rl_lab.rollout import OutputMapping
+from rl_lab.rollout.population import PopulationCollector
 
 COUNT = 20
 
@@ -33,7 +34,7 @@ def networks_for(envs, actions, recurrent=False, generations=5):
 
 def both(envs, recurrent=False, output_activation="steepened_sigmoid", episodes=3):
     """The same episodes by the native call and by `play`, as bytes, and the former."""
-    actions = Actions(envs.single_action_space, output_activation)
+    actions = OutputMapping(envs.single_action_space, output_activation)
     networks = networks_for(envs, actions, recurrent)
     seeds = np.random.default_rng(3).integers(2**31, size=(COUNT, episodes))
     mine = PopulationCollector(envs, actions).play(networks.structures, networks.numbers, np.arange(COUNT), seeds)
@@ -120,7 +121,7 @@ def constant_networks(biases):
 
 def test_groups_of_choices():
     envs = Groups(1, 10, AutoresetMode.SAME_STEP)
-    actions = Actions(envs.single_action_space, "steepened_sigmoid")
+    actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
     networks = constant_networks(np.array([[1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, np.nan, 1]]))
     played = PopulationCollector(envs, actions).play(networks.structures, networks.numbers, np.arange(4), np.zeros((4, 1)))
     assert played.returns.tolist() == [3 * 70.0, 3 * 61.0, 3 * 50.0, 3 * 60.0]
@@ -130,7 +131,7 @@ def test_groups_of_choices():
 
 def test_faults_name_environment_seed_network_and_step():
     envs = Fails(1, 10, AutoresetMode.SAME_STEP)
-    collector = PopulationCollector(envs, Actions(envs.single_action_space, "sigmoid"))
+    collector = PopulationCollector(envs, OutputMapping(envs.single_action_space, "sigmoid"))
     networks = constant_networks(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
     seeds = np.arange(6).reshape(3, 2)
     played = collector.play(networks.structures, networks.numbers, np.array([0, 0, 0]), seeds)
@@ -147,7 +148,7 @@ def test_faults_name_environment_seed_network_and_step():
 def test_a_network_that_explodes_only_fares_badly(number, recurrent):
     """An output that is no number is action 0; what is too large ends at the space's bounds."""
     envs = make_environments("Pendulum-v1", 1)
-    actions = Actions(envs.single_action_space, "identity")
+    actions = OutputMapping(envs.single_action_space, "identity")
     networks = networks_for(envs, actions, recurrent, generations=0)
     networks.numbers[7] = number
     seeds = np.arange(COUNT)[:, None]
@@ -163,7 +164,7 @@ def test_a_network_that_explodes_only_fares_badly(number, recurrent):
 
 
 def test_outputs_without_bounds_are_finite_actions():
-    actions = Actions(Box(-np.inf, np.inf, (4,), np.float32), "identity")
+    actions = OutputMapping(Box(-np.inf, np.inf, (4,), np.float32), "identity")
     given = np.array([[np.nan, np.inf, -np.inf, 1.5]], np.float32)
     taken = actions(given)
     largest = np.finfo(np.float32).max
@@ -172,7 +173,7 @@ def test_outputs_without_bounds_are_finite_actions():
 
 def test_any_number_of_threads():
     envs = make_environments("rl_lab/CartPoleMasked-v0", 1)
-    actions = Actions(envs.single_action_space, "steepened_sigmoid")
+    actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
     networks = networks_for(envs, actions, recurrent=True)
     seeds = np.arange(COUNT * 5).reshape(COUNT, 5)
     threads, results = numba.get_num_threads(), []
@@ -190,7 +191,7 @@ def test_any_number_of_threads():
 
 def test_tasks_may_be_cut_in_any_way():
     envs = make_environments("CartPole-v1", 1)
-    actions = Actions(envs.single_action_space, "steepened_sigmoid")
+    actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
     networks, collector = networks_for(envs, actions, recurrent=True), PopulationCollector(envs, actions)
     seeds = np.arange(12)
     whole = collector.play(networks.structures, networks.numbers, np.array([3]), seeds[None])
@@ -201,7 +202,7 @@ def test_tasks_may_be_cut_in_any_way():
 
 def test_networks_that_do_not_fit_are_refused():
     envs = make_environments("CartPole-v1", 1)
-    actions = Actions(envs.single_action_space, "sigmoid")
+    actions = OutputMapping(envs.single_action_space, "sigmoid")
     networks, collector = networks_for(envs, actions), PopulationCollector(envs, actions)
     structures, numbers = networks.structures, networks.numbers
     with pytest.raises(ValueError, match="networks 0 to 20"):
@@ -216,7 +217,7 @@ def test_networks_that_do_not_fit_are_refused():
 def test_damping_fitness_is_the_return():
     """Gruau's fitness of a population is the return in the world with ``damping``."""
     envs = DoublePoleNoVelocityVectorEnv(1, 1000, AutoresetMode.SAME_STEP, damping=1.0)
-    actions = Actions(envs.single_action_space, "steepened_sigmoid")
+    actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
     networks = networks_for(envs, actions, recurrent=True)
     played = PopulationCollector(envs, actions).play(
         networks.structures, networks.numbers, np.arange(COUNT), np.zeros((COUNT, 1))
@@ -232,7 +233,7 @@ def test_damping_fitness_is_the_return():
 
 def test_options_set_the_start_of_each_episode():
     envs = make_environments("rl_lab/DoublePoleNoVelocity-v0", 3)
-    actions = Actions(envs.single_action_space, "steepened_sigmoid")
+    actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
     networks, collector = networks_for(envs, actions, recurrent=True), PopulationCollector(envs, actions)
     angles = np.array([[0.0, 0.1, 0.6], [0.02, -0.3, 0.07]])
     options = {"angle": angles, "x": 0.5}

@@ -7,7 +7,7 @@ import pytest
 
 import rl_lab as rl
 from rl_lab.agents.dqn import DQN, DQNConfig
-from rl_lab.experiment.driver import make_plan, train
+from rl_lab.experiment.driver import carry_out, make_plan
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout import Batch
 
@@ -27,7 +27,7 @@ QUICK = DQNConfig(
 
 def trained(probe: str, seed: int = 1, num_envs: int = 1, **changes) -> DQN:
     config = dataclasses.replace(QUICK, **changes)
-    agent = DQN(config, make_environments(f"rl_lab/Probe{probe}-v0", num_envs), seed)
+    agent = DQN.create(config, make_environments(f"rl_lab/Probe{probe}-v0", num_envs), seed)
     while agent.timesteps < config.total_timesteps:
         agent.step()
     return agent
@@ -178,7 +178,7 @@ def test_recorded_equals_eager_bit_for_bit():
 def test_state_goes_round():
     """A restored agent learns on exactly as the original does, environments apart."""
     agent = trained("ConstantReward", total_timesteps=200)
-    twin = DQN(agent.config, make_environments("rl_lab/ProbeConstantReward-v0", 1), seed=99)
+    twin = DQN.create(agent.config, make_environments("rl_lab/ProbeConstantReward-v0", 1), seed=99)
     twin.load_state_dict(agent.state_dict())
     for _ in range(20):
         agent.step()
@@ -193,7 +193,7 @@ def test_state_goes_round():
 def test_cartpole(full, workplace):
     """The shipped preset solves CartPole-v1; the short form is on its way after a fifth of the steps."""
     given = {} if full else {"total_timesteps": 10_000, "eval_frequency": 0}
-    result = train(make_plan({"agent": "dqn", "env": "CartPole-v1", "seed": 3, **given}))
+    result = carry_out(make_plan({"agent": "dqn", "env": "CartPole-v1", "seed": 3, **given}))
     assert result.evaluation is not None
     assert result.evaluation.return_mean >= (475 if full else 100)
     assert result.timesteps <= 50_000

@@ -14,7 +14,7 @@ from rl_lab.agents.dqn import DQN, DQNConfig
 from rl_lab.agents.neat.agent import NEAT, NEATAgentConfig
 from rl_lab.agents.sac import SAC, SACConfig
 from rl_lab.experiment.environments import make_environments
-from rl_lab.rollout.collector import mask_of
+from rl_lab.rollout.stepper import mask_of
 from tests.agents.test_contract import AGENTS, SMALL
 
 
@@ -99,7 +99,7 @@ def test_actions_of_several_dimensions(name):
 
 def test_greedy_actions_of_noisy_networks_have_no_noise_under_a_mask():
     config = DQNConfig(network="mlp:8", noisy=True, exploration_initial=0.0, exploration_final=0.0)
-    agent = DQN(config, make_environments("CartPole-v1", 1), 1)
+    agent = DQN.create(config, make_environments("CartPole-v1", 1), 1)
     observations = np.random.default_rng(1).normal(size=(200, 4)).astype(np.float32)
     before = agent.exploration.get_state()
     plain = agent.act(observations, deterministic=True)
@@ -110,15 +110,15 @@ def test_greedy_actions_of_noisy_networks_have_no_noise_under_a_mask():
 
 def test_target_entropy_of_discrete_actions_can_be_reached_and_falls():
     envs = make_environments("CartPole-v1", 1)
-    agent = SAC(SACConfig(network="mlp:8", target_entropy_final=0.2), envs, 1)
+    agent = SAC.create(SACConfig(network="mlp:8", target_entropy_final=0.2), envs, 1)
     assert agent.target_entropy_at(0.0) == pytest.approx(0.5 * np.log(2))
     assert agent.target_entropy_at(1.0) == pytest.approx(0.1 * np.log(2))
     with pytest.raises(ValueError, match="more entropy than the uniform one"):
-        SAC(SACConfig(target_entropy=1.0), envs, 1)
+        SAC.create(SACConfig(target_entropy=1.0), envs, 1)
 
 
 def test_masked_actions_count_for_nothing_in_the_actor_loss():
-    agent = SAC(SACConfig(network="mlp:", compile=False), make_environments("test/Strict-v0", 1), 1)
+    agent = SAC.create(SACConfig(network="mlp:", compile=False), make_environments("test/Strict-v0", 1), 1)
     agent.step()
     made = agent.replay.gather(rl.tensor([0]))
     assert made.action_masks.tolist() == [[True, False, False]]
@@ -154,7 +154,7 @@ def test_a_run_that_began_with_an_evolved_network_stands_alone(workplace, capsys
 def test_evolution_keeps_to_the_allowed_actions(settings):
     """In episodes, in training by gradients and when it acts; the masks of environments that begin anew, too."""
     config = NEATAgentConfig(population=10, champion_episodes=2, gradient_rollouts=2, gradient_steps=8, **settings)
-    agent = NEAT(config, make_environments("test/Strict-v0", 3), 1)
+    agent = NEAT.create(config, make_environments("test/Strict-v0", 3), 1)
     for _ in range(3):
         metrics = agent.step()
     assert metrics["charts/episodic_return"] == 7.0
@@ -173,7 +173,7 @@ def test_masks_of_a_partial_reset():
 @pytest.mark.parametrize("lamarck", [0, 4])
 def test_evolution_finds_choices_of_several_dimensions(lamarck):
     config = NEATAgentConfig(population=40, champion_episodes=2, lamarck=lamarck, gradient_rollouts=2, gradient_steps=6)
-    agent = NEAT(config, make_environments("test/Several-v0", 4), 1)
+    agent = NEAT.create(config, make_environments("test/Several-v0", 4), 1)
     for _ in range(20):
         agent.step()
     assert agent.act(np.zeros((2, 2), np.float32)).tolist() == [[[2, 2], [3, 4]]] * 2

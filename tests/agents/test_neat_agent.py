@@ -17,49 +17,49 @@ from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
 from rl_lab.experiment.environments import choose_setup, make_environments
 from rl_lab.experiment.evaluation import evaluate
-from rl_lab.rollout.population import Actions
+from rl_lab.rollout import OutputMapping
 
 SMALL = {"population": 30, "champion_episodes": 4}
 
 
 def agent_on(env, seed=1, num_envs=7, **settings):
-    return NEAT(NEATAgentConfig(**{**SMALL, **settings}), make_environments(env, num_envs), seed)
+    return NEAT.create(NEATAgentConfig(**{**SMALL, **settings}), make_environments(env, num_envs), seed)
 
 
 # --- actions ---------------------------------------------------------------------------------------------------------
 
 
 def test_discrete_actions_are_the_largest_output():
-    actions = Actions(Discrete(3, start=5), "tanh")
+    actions = OutputMapping(Discrete(3, start=5), "tanh")
     assert actions.outputs == 3
     assert actions(np.array([[0.1, 0.9, 0.2], [0.5, -1.0, 0.4]])).tolist() == [6, 5]
 
 
 def test_multi_discrete_actions_are_the_largest_of_each_group():
-    actions = Actions(MultiDiscrete([2, 3], start=[0, 10]), "sigmoid")
+    actions = OutputMapping(MultiDiscrete([2, 3], start=[0, 10]), "sigmoid")
     assert actions.outputs == 5
     outputs = np.array([[0.1, 0.9, 0.7, 0.2, 0.1], [0.5, 0.4, 0.0, 0.1, 0.2]], np.float32)
     assert actions(outputs).tolist() == [[1, 10], [0, 12]]
     space = MultiDiscrete([[2, 2], [2, 2]])
-    chosen = Actions(space, "sigmoid")(np.ones((3, 8), np.float32))
+    chosen = OutputMapping(space, "sigmoid")(np.ones((3, 8), np.float32))
     assert all(space.contains(one) for one in chosen)
 
 
 def test_continuous_actions_are_stretched_to_the_space():
     space = Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32))
     outputs = np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]], np.float32)
-    assert Actions(space, "steepened_sigmoid")(outputs).tolist() == [[-2.0, 0.0], [0.0, 5.0], [2.0, 10.0]]
-    assert Actions(space, "tanh")(2 * outputs - 1).tolist() == [[-2.0, 0.0], [0.0, 5.0], [2.0, 10.0]]
+    assert OutputMapping(space, "steepened_sigmoid")(outputs).tolist() == [[-2.0, 0.0], [0.0, 5.0], [2.0, 10.0]]
+    assert OutputMapping(space, "tanh")(2 * outputs - 1).tolist() == [[-2.0, 0.0], [0.0, 5.0], [2.0, 10.0]]
     # without bounds they are clipped
-    assert Actions(space, "identity")(np.array([[-9.0, 11.0]], np.float32)).tolist() == [[-2.0, 10.0]]
+    assert OutputMapping(space, "identity")(np.array([[-9.0, 11.0]], np.float32)).tolist() == [[-2.0, 10.0]]
     open_space = Box(-np.inf, np.inf, (2,), np.float32)
-    assert Actions(open_space, "tanh")(np.array([[-0.5, 0.5]], np.float32)).tolist() == [[-0.5, 0.5]]
-    assert Actions(Box(-1.0, 1.0, (2, 3), np.float32), "tanh")(np.zeros((4, 6), np.float32)).shape == (4, 2, 3)
+    assert OutputMapping(open_space, "tanh")(np.array([[-0.5, 0.5]], np.float32)).tolist() == [[-0.5, 0.5]]
+    assert OutputMapping(Box(-1.0, 1.0, (2, 3), np.float32), "tanh")(np.zeros((4, 6), np.float32)).shape == (4, 2, 3)
 
 
 def test_other_spaces_are_refused():
     with pytest.raises(ValueError, match="MultiBinary"):
-        Actions(MultiBinary(3), "tanh")
+        OutputMapping(MultiBinary(3), "tanh")
 
 
 # --- episodes --------------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def one_by_one(env_id, networks, actions, genome, seed):
 @pytest.mark.parametrize(("env_id", "recurrent"), [("CartPole-v1", False), ("CartPole-v1", True), ("Pendulum-v1", False)])
 def test_episodes_do_not_depend_on_how_they_are_run(env_id, recurrent):
     probe = make_environments(env_id, 1)
-    actions = Actions(probe.single_action_space, "steepened_sigmoid")
+    actions = OutputMapping(probe.single_action_space, "steepened_sigmoid")
     inputs = int(np.prod(probe.single_observation_space.shape))
     evolution = Evolution(inputs, actions.outputs, NEATConfig(population=20, recurrent=recurrent, add_node=0.3), seed=1)
     for _ in range(5):
@@ -120,7 +120,7 @@ def test_an_episode_without_end_is_cut_off(env_id, length):
 def test_environments_must_reset_in_the_same_step():
     envs = SyncVectorEnv([lambda: gym.make("CartPole-v1")], autoreset_mode=AutoresetMode.NEXT_STEP)
     with pytest.raises(ValueError, match="in the step that ends"):
-        NEAT(NEATAgentConfig(), envs, 1)
+        NEAT.create(NEATAgentConfig(), envs, 1)
 
 
 # --- the agent -------------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_the_genealogy_is_the_champions():
 
 
 def test_cartpole_is_solved():
-    agent = NEAT(NEATAgentConfig(), make_environments("CartPole-v1", 64), 4)
+    agent = NEAT.create(NEATAgentConfig(), make_environments("CartPole-v1", 64), 4)
     for _ in range(10):
         agent.step()
     assert evaluate(agent, "CartPole-v1", 100, seed=1_000_000).return_mean >= 475.0

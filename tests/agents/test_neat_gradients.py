@@ -21,13 +21,13 @@ from rl_lab.experiment.faults import Fault
 from rl_lab.nn.graph.files import load_graph, save_graph
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 from rl_lab.nn.networks import Dueling, check_network, evolved_path, make_network, sizes_beside
+from rl_lab.rollout import OutputMapping
 from rl_lab.rollout.policies import ActionHead
-from rl_lab.rollout.population import Actions
 
 
 def networks_for(space, inputs=4, recurrent=False, activation="steepened_sigmoid", generations=6):
     """Evolved networks, small weights, so that outputs do not saturate."""
-    actions = Actions(space, activation)
+    actions = OutputMapping(space, activation)
     config = NEATConfig(
         population=20, add_node=0.4, add_connection=0.5, recurrent=recurrent, weight_range=0.5, output_activation=activation
     )
@@ -73,7 +73,7 @@ def test_an_output_that_feeds_others_keeps_its_activation():
 
 def gradient_on(env, num_envs=8, **settings):
     envs = make_environments(env, num_envs)
-    actions = Actions(envs.single_action_space, "steepened_sigmoid")
+    actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
     learning = Learning(**{"updates": 5, "rollouts": 1, "steps": 4, "gamma": 0.9, **settings})
     return PolicyGradient(envs, actions, learning, np.random.SeedSequence(1)), actions
 
@@ -249,7 +249,7 @@ def test_the_critic_outlives_the_networks():
 
 def agent_on(env="CartPole-v1", seed=1, num_envs=8, backend="auto", **settings):
     small = {"population": 10, "champion_episodes": 2, "gradient_rollouts": 4}
-    return NEAT(NEATAgentConfig(**{**small, **settings}), make_environments(choose_setup(env, backend), num_envs), seed)
+    return NEAT.create(NEATAgentConfig(**{**small, **settings}), make_environments(choose_setup(env, backend), num_envs), seed)
 
 
 @pytest.mark.parametrize(("updates", "rollouts"), [(1, 4), (3, 4), (4, 4), (30, 4)])
@@ -348,7 +348,7 @@ def test_an_evolved_network_sees_what_it_saw(name, run):
     """Normalised observations are the critic's: a policy that hardly learns acts as the champion after rollouts, too."""
     kind, config, settings, _ = SMALL[name]
     given = {**settings, "normalize_observations": True, "learning_rate": 1e-12}
-    agent = kind(config(network=str(run), **given), make_environments("CartPole-v1", 4), 1)
+    agent = kind.create(config(network=str(run), **given), make_environments("CartPole-v1", 4), 1)
     champion, _ = restore(run)
     observations = 3.0 * np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
     for _ in range(3):
@@ -360,7 +360,7 @@ def test_an_evolved_network_sees_what_it_saw(name, run):
 @pytest.mark.parametrize("name", list(SMALL))
 def test_agents_begin_as_the_champion_and_train_it(name, run):
     kind, config, settings, part = SMALL[name]
-    agent = kind(config(network=str(run), **settings), make_environments("CartPole-v1", 4), 1)
+    agent = kind.create(config(network=str(run), **settings), make_environments("CartPole-v1", 4), 1)
     assert isinstance(getattr(agent, part), Dueling) == (name == "dqn")  # values are learned beside what evolved
     champion = load_graph(run / "actor")
     network = getattr(agent, part)
@@ -373,7 +373,7 @@ def test_agents_begin_as_the_champion_and_train_it(name, run):
         metrics = agent.step()
     assert all(np.isfinite(value) for value in metrics.values())
     assert any((p.detach().numpy() != b).any() for p, b in zip(network.parameters(), before, strict=True))
-    other = kind(config(network=str(run / "actor.json"), **settings), make_environments("CartPole-v1", 4), 2)
+    other = kind.create(config(network=str(run / "actor.json"), **settings), make_environments("CartPole-v1", 4), 2)
     other.load_state_dict(agent.state_dict())
     np.testing.assert_array_equal(other.act(X, deterministic=True), agent.act(X, deterministic=True))
 
@@ -402,7 +402,7 @@ def test_networks_that_do_not_fit(run, tmp_path):
     with pytest.raises(GraphError, match="recurrent"):
         make_network((4,), str(tmp_path / "memory"), 2)
     with pytest.raises(Fault, match="dueling"):
-        DQN(DQNConfig(network=str(run), dueling=True), make_environments("CartPole-v1", 1), 1)
+        DQN.create(DQNConfig(network=str(run), dueling=True), make_environments("CartPole-v1", 1), 1)
 
 
 def test_the_command_line_takes_a_run(run, tmp_path, capsys):

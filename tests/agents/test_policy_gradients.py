@@ -135,7 +135,7 @@ def test_several_choices_at_once(name):
 
 @pytest.mark.parametrize(("kind", "config"), [(SAC, SOFT), (TD3, TWIN)], ids=["sac", "td3"])
 def test_off_policy_actors_find_the_target(kind, config):
-    agent = kind(config, make_environments("probe/Target-v0", 1), 1)
+    agent = kind.create(config, make_environments("probe/Target-v0", 1), 1)
     while agent.timesteps < config.total_timesteps:
         agent.step()
     actions = agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True)
@@ -143,7 +143,7 @@ def test_off_policy_actors_find_the_target(kind, config):
 
 
 def test_soft_actor_critic_with_discrete_actions():
-    agent = SAC(SOFT, make_environments("rl_lab/ProbeMatchReward-v0", 1), 1)
+    agent = SAC.create(SOFT, make_environments("rl_lab/ProbeMatchReward-v0", 1), 1)
     while agent.timesteps < SOFT.total_timesteps:
         agent.step()
     assert agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True).tolist() == [1, 0]
@@ -157,7 +157,7 @@ def test_quantiles_of_a_coin():
     config = QRDQNConfig(
         2000, "mlp:16", quantiles=4, learning_rate=1e-2, learning_rate_final=0.1, learning_starts=50, train_frequency=1
     )
-    agent = QRDQN(config, make_environments("probe/Coin-v0", 1), 1)
+    agent = QRDQN.create(config, make_environments("probe/Coin-v0", 1), 1)
     while agent.timesteps < config.total_timesteps:
         agent.step()
     with rl.no_grad():
@@ -187,7 +187,7 @@ gym.register("probe/Coin-v0", entry_point=Coin)
 
 def ppo(**changes) -> PPO:
     config = PPOConfig(network="mlp:", num_steps=2, batch_size=2, compile=False, normalize_advantages=False, **changes)
-    agent = PPO(config, make_environments("rl_lab/ProbeActionReward-v0", 1), 1)
+    agent = PPO.create(config, make_environments("rl_lab/ProbeActionReward-v0", 1), 1)
     agent.actor.load_state_dict({"0.weight": np.zeros((2, 1)), "0.bias": np.log([0.25, 0.75])})
     agent.critic.load_state_dict({"0.weight": np.zeros((1, 1)), "0.bias": np.ones(1)})
     return agent

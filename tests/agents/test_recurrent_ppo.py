@@ -13,7 +13,7 @@ SMALL = {"network": "mlp:16", "memory": 16, "num_steps": 32, "batch_envs": 4, "l
 
 
 def agent_on(env, num_envs=8, seed=1, **settings):
-    return RecurrentPPO(RecurrentPPOConfig(**{**SMALL, **settings}), make_environments(env, num_envs), seed)
+    return RecurrentPPO.create(RecurrentPPOConfig(**{**SMALL, **settings}), make_environments(env, num_envs), seed)
 
 
 @pytest.mark.parametrize("probe", ["ActionReward", "MatchReward"])
@@ -96,4 +96,4 @@ def test_what_cannot_be():
     with pytest.raises(ValueError, match="does not divide 8"):
         agent_on("CartPole-v1", batch_envs=3)
     with pytest.raises(ValueError, match="reset themselves in the step"):
-        RecurrentPPO(RecurrentPPOConfig(), gym.make_vec("CartPole-v1", 4), 1)
+        RecurrentPPO.create(RecurrentPPOConfig(), gym.make_vec("CartPole-v1", 4), 1)

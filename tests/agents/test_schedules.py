@@ -23,7 +23,7 @@ SMALL = {"network": "mlp:8", "learning_starts": 8, "batch_size": 8, "total_times
 @pytest.mark.parametrize(("target_kl", "epochs"), [(0.0, 5), (1e-9, 1), (1e9, 5)])
 def test_the_kl_stop_ends_the_passes(target_kl, epochs):
     config = PPOConfig(num_steps=16, batch_size=16, epochs=5, learning_rate=1e-2, target_kl=target_kl, network="mlp:8")
-    agent = PPO(config, make_environments("CartPole-v1", 2), 1)
+    agent = PPO.create(config, make_environments("CartPole-v1", 2), 1)
     metrics = agent.step()
     assert metrics["losses/epochs"] == epochs
     # Adam's first step has the size of the learning rate: the weights show how many there were
@@ -40,7 +40,7 @@ def test_ppo_anneals_its_step_size_and_its_clip_range():
         clip_range=0.2,
         clip_range_final=0.5,
     )
-    agent = PPO(config, make_environments("CartPole-v1", 2), 1)
+    agent = PPO.create(config, make_environments("CartPole-v1", 2), 1)
     for done in (0, 1 / 3, 2 / 3, 1):
         metrics = agent.step()
         assert metrics["charts/learning_rate"] == pytest.approx(1e-2 * (1 - 0.9 * done))
@@ -49,7 +49,7 @@ def test_ppo_anneals_its_step_size_and_its_clip_range():
 
 def test_td3_updates_its_actor_and_targets_every_third_time():
     config = TD3Config(policy_delay=3, gradient_steps=1, **SMALL)
-    agent = TD3(config, make_environments("Pendulum-v1", 1), 1)
+    agent = TD3.create(config, make_environments("Pendulum-v1", 1), 1)
     while agent.updates == 0:
         agent.step()
 
@@ -67,7 +67,7 @@ def test_td3_updates_its_actor_and_targets_every_third_time():
 
 @pytest.mark.parametrize(("env", "unit"), [("CartPole-v1", 0.5 * math.log(2)), ("Pendulum-v1", -1.0)])
 def test_the_target_entropy_falls(env, unit):
-    agent = SAC(SACConfig(target_entropy_final=0.2, **SMALL), make_environments(env, 1), 1)
+    agent = SAC.create(SACConfig(target_entropy_final=0.2, **SMALL), make_environments(env, 1), 1)
     assert agent.target_entropy.item() == pytest.approx(unit)
     while agent.timesteps < 50:
         agent.step()
@@ -95,7 +95,7 @@ def test_actions_are_random_until_learning_starts(kind):
 
 def test_prioritised_replay_hears_the_differences_of_the_batch_it_gave():
     config = DQNConfig(prioritized=True, tau=0.5, compile=False, **SMALL)
-    agent = DQN(config, make_environments("CartPole-v1", 1), 1)
+    agent = DQN.create(config, make_environments("CartPole-v1", 1), 1)
     sample, given, heard = agent.replay.sample, [], []
 
     def sampled(size):
@@ -129,7 +129,7 @@ def by_hand(values, following, gamma, gae_lambda):
 def test_an_episode_that_is_cut_off_is_worth_its_last_observation_and_ends_the_sum(kind, monkeypatch):
     more = {"batch_size": 16} if kind is PPO else {"batch_envs": 2} if kind is RecurrentPPO else {"shared": False}
     config = kind.Config(num_steps=8, network="mlp:4", gamma=0.9, gae_lambda=0.8, compile=False, **more)
-    agent = kind(config, make_environments("probe/Clock-v0", 2), 1)
+    agent = kind.create(config, make_environments("probe/Clock-v0", 2), 1)
     seen = {}
     if kind is A2C:
         monkeypatch.setattr(a2c, "generalized_advantages", keep(seen, a2c.generalized_advantages))
@@ -163,7 +163,7 @@ def keep(seen, function):
 def test_every_pass_takes_everything_once_in_a_new_order(kind):
     more = {"batch_size": 4} if kind is PPO else {"batch_envs": 2}
     config = kind.Config(num_steps=4, network="mlp:4", epochs=6, compile=False, **more)
-    agent = kind(config, make_environments("CartPole-v1", 8), 1)
+    agent = kind.create(config, make_environments("CartPole-v1", 8), 1)
     taken = []
     agent.update = lambda index: taken.append(index.tolist())
     agent.step()
@@ -178,7 +178,7 @@ def test_every_pass_takes_everything_once_in_a_new_order(kind):
 def test_the_kl_stop_looks_at_each_pass_alone():
     """Six tenths of the limit in each of five passes: none is too far."""
     config = PPOConfig(num_steps=16, batch_size=8, epochs=5, target_kl=0.1, network="mlp:8", compile=False)
-    agent = PPO(config, make_environments("CartPole-v1", 2), 1)
+    agent = PPO.create(config, make_environments("CartPole-v1", 2), 1)
     agent.update = lambda index: agent.sums.add_(rl.tensor([0, 0, 0, 0.06, 0, 0, 0]))
     assert agent.step()["losses/epochs"] == 5
     agent.update = lambda index: agent.sums.add_(rl.tensor([0, 0, 0, 0.11, 0, 0, 0]))
@@ -188,19 +188,19 @@ def test_the_kl_stop_looks_at_each_pass_alone():
 def test_ratios_begin_at_one_with_moving_statistics():
     """Statistics of observations take in a rollout after it was learned from: until then the policy is the one that acted."""
     config = PPOConfig(num_steps=16, batch_size=32, epochs=1, normalize_observations=True, network="mlp:8", compile=False)
-    agent = PPO(config, make_environments("CartPole-v1", 2), 1)
+    agent = PPO.create(config, make_environments("CartPole-v1", 2), 1)
     for _ in range(3):
         assert agent.step()["losses/approx_kl"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_norms_are_those_of_their_losses():
     config = A2CConfig(separate_losses=True, value_coefficient=0.0, network="mlp:8")
-    metrics = A2C(config, make_environments("CartPole-v1", 2), 1).step()
+    metrics = A2C.create(config, make_environments("CartPole-v1", 2), 1).step()
     assert metrics["losses/value_grad_norm"] == 0.0 < metrics["losses/policy_grad_norm"]
 
 
 def test_reinforce_learns_from_whole_episodes():
-    agent = REINFORCE(REINFORCEConfig(network="mlp:8"), make_environments("CartPole-v1", 4), 1)
+    agent = REINFORCE.create(REINFORCEConfig(network="mlp:8"), make_environments("CartPole-v1", 4), 1)
     collect, begins = agent.collector.collect, []
     for _ in range(3):
         first = []
@@ -220,7 +220,7 @@ def test_reinforce_learns_from_whole_episodes():
 def test_the_last_rollout_still_teaches(kind):
     """A step size that falls to 0 at the end is not 0 in the only rollout there is."""
     config = kind.Config(total_timesteps=8, learning_rate_final=0.0, network="mlp:8")
-    agent = kind(config, make_environments("CartPole-v1", 8), 1)
+    agent = kind.create(config, make_environments("CartPole-v1", 8), 1)
     parts = agent.parts if hasattr(agent, "parts") else agent.actor
     before = [p.detach().numpy().copy() for p in parts.parameters()]
     agent.step()
@@ -232,7 +232,7 @@ def test_the_last_rollout_still_teaches(kind):
 
 def test_importance_is_undone_fully_at_the_end():
     config = DQNConfig(prioritized=True, importance_exponent=0.4, **SMALL)
-    agent = DQN(config, make_environments("CartPole-v1", 1), 1)
+    agent = DQN.create(config, make_environments("CartPole-v1", 1), 1)
     for timesteps, expected in ((52, 0.4 + 0.6 * 0.52), (100, 1.0)):
         while agent.timesteps < timesteps:
             agent.step()
@@ -240,7 +240,7 @@ def test_importance_is_undone_fully_at_the_end():
 
 
 def test_noise_comes_back_after_a_greedy_action():
-    agent = DQN(DQNConfig(noisy=True, **SMALL), make_environments("CartPole-v1", 1), 1)
+    agent = DQN.create(DQNConfig(noisy=True, **SMALL), make_environments("CartPole-v1", 1), 1)
     x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     agent.act(x, deterministic=True)
     assert agent.q_network.training
@@ -255,7 +255,7 @@ def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
     """One for each ``train_frequency`` environment steps, however many environments there are."""
     env = "Pendulum-v1" if kind is TD3 else "CartPole-v1"
     given = {**SMALL, "learning_starts": 0, "train_frequency": train_frequency, "compile": False}
-    agent = kind(kind.Config(**given), make_environments(env, num_envs), 1)
+    agent = kind.create(kind.Config(**given), make_environments(env, num_envs), 1)
     made, update = [], agent._update
     agent._update = lambda *given: made.append(1) or update(*given)
     while agent.timesteps < 96:
@@ -265,4 +265,4 @@ def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
 
 def test_a_buffer_without_room_is_refused():
     with pytest.raises(ValueError, match="no room for the 8 steps"):
-        DQN(DQNConfig(**{**SMALL, "buffer_size": 4, "train_frequency": 8}), make_environments("CartPole-v1", 1), 1)
+        DQN.create(DQNConfig(**{**SMALL, "buffer_size": 4, "train_frequency": 8}), make_environments("CartPole-v1", 1), 1)

@@ -121,7 +121,7 @@ def learned(name: str, env: str, changes: tuple) -> dict[str, bytes]:
     agent_class = AGENTS[name]
     fields = {field.name for field in dataclasses.fields(agent_class.Config)}
     given = {key: value for key, value in {**BASE, **OF_AGENT.get(name, {})}.items() if key in fields}
-    agent = agent_class(agent_class.Config(**{**given, **dict(changes)}), make_environments(env, 2), 5)
+    agent = agent_class.create(agent_class.Config(**{**given, **dict(changes)}), make_environments(env, 2), 5)
     while agent.timesteps < STEPS:
         agent.step()
     state = agent.state_dict()

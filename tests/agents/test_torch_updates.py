@@ -57,7 +57,7 @@ def make_agent(case: Case, **more: Any) -> Any:
         settings |= {"num_steps": STEPS, "batch_size": SIZE}
     if case.agent == "recurrent_ppo":
         settings |= {"memory": MEMORY, "num_steps": STEPS, "batch_envs": ENVS}
-    agent = kind(kind.Config(**settings), make_environments(f"probe/Spaces-{case.actions}-v0", ENVS), 1)
+    agent = kind.create(kind.Config(**settings), make_environments(f"probe/Spaces-{case.actions}-v0", ENVS), 1)
     for part in PARTS[case.agent]:
         module = getattr(agent, part)
         if module is not None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rl_lab.experiment.analysis import bootstrap_interval, interquartile_mean, on_common_steps, read_events, read_runs
-from rl_lab.experiment.driver import make_plan, train
+from rl_lab.experiment.driver import carry_out, make_plan
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.logger import Logger
 
@@ -27,7 +27,7 @@ def test_events_are_read_back_as_they_were_written(tmp_path):
 def test_runs_of_a_folder(tmp_path):
     for seed in (1, 2):
         given = {"agent": "ppo", "env": "CartPole-v1", "seed": seed, "run_dir": str(tmp_path), "total_timesteps": 1024}
-        train(make_plan({**given, "eval_episodes": 2, "eval_frequency": 0}))
+        carry_out(make_plan({**given, "eval_episodes": 2, "eval_frequency": 0}))
     runs = read_runs(tmp_path)
     assert set(runs.seed) == {1, 2}
     assert set(runs.agent) == {"ppo"}

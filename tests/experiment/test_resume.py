@@ -54,7 +54,7 @@ def until_death(monkeypatch, agent: str, steps: int, **changes) -> Path:
     with monkeypatch.context() as context:
         context.setattr(kind, "step", mortal)
         with pytest.raises(Death):
-            driver.train(driver.make_plan(given(agent, **changes)))
+            driver.carry_out(driver.make_plan(given(agent, **changes)))
     return only_run()
 
 
@@ -64,7 +64,7 @@ def only_run() -> Path:
 
 
 def resume(path: Path, **changes):
-    return driver.train(driver.make_resuming_plan(path, changes))
+    return driver.carry_out(driver.make_resuming_plan(path, changes))
 
 
 def log(path: Path) -> list:
@@ -79,7 +79,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(agent, workplace, monk
     path = until_death(monkeypatch, agent, int(0.7 * total))
     result = resume(path)
     assert result.run.path == path
-    unbroken = driver.train(driver.make_plan(given(agent, run_dir="unbroken")))
+    unbroken = driver.carry_out(driver.make_plan(given(agent, run_dir="unbroken")))
     for name in ("last", "best"):
         for file in ("state.safetensors", "state.json"):
             mine, other = (run / "checkpoints" / name / file for run in (path, unbroken.run.path))
@@ -101,16 +101,16 @@ def test_a_signal_ends_a_run_where_it_can_go_on(workplace, monkeypatch):
 
     with monkeypatch.context() as context:
         context.setattr(AGENTS["dqn"], "step", signalled)
-        stopped = driver.train(driver.make_plan(given("dqn")))
+        stopped = driver.carry_out(driver.make_plan(given("dqn")))
     assert (stopped.exit_code, stopped.timesteps) == (143, 312)
     resume(stopped.run.path)
-    unbroken = driver.train(driver.make_plan(given("dqn", run_dir="unbroken")))
+    unbroken = driver.carry_out(driver.make_plan(given("dqn", run_dir="unbroken")))
     assert log(stopped.run.path) == log(unbroken.run.path)
 
 
 def test_a_finished_run_learns_on(workplace, capsys):
     plan = driver.make_plan(given("ppo"))
-    path = driver.train(plan).run.path
+    path = driver.carry_out(plan).run.path
     assert train.main(["--resume", str(path), "--total-timesteps", "1000"]) == 0
     out = capsys.readouterr().out
     assert f"goes on with {path}" in out
@@ -188,7 +188,7 @@ def test_returns_over_several_steps_end_where_episodes_were_cut():
     ],
 )
 def test_what_cannot_be_resumed(arguments, words, workplace, monkeypatch, capsys):
-    path = driver.train(driver.make_plan(given("a2c"))).run.path
+    path = driver.carry_out(driver.make_plan(given("a2c"))).run.path
     empty = Run.create(Path("empty"), read_toml(path / "config.toml"))
     empty.close()
     before = sorted((str(file), file.stat().st_mtime_ns) for file in path.rglob("*"))
@@ -201,7 +201,7 @@ def test_what_cannot_be_resumed(arguments, words, workplace, monkeypatch, capsys
 
 
 def test_one_writer(workplace, capsys):
-    path = driver.train(driver.make_plan(given("a2c"))).run.path
+    path = driver.carry_out(driver.make_plan(given("a2c"))).run.path
     other = Run.open(path)
     other.lock()
     assert train.main(["--resume", str(path), "--total-timesteps", "2000"]) == 2

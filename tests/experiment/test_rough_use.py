@@ -24,7 +24,7 @@ from rl_lab.experiment.checkpoint import load_checkpoint
 from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.evaluation import evaluate
 from rl_lab.rollout import RewardScale, normalized
-from rl_lab.rollout.collector import EPISODE_LIMIT, mask_of
+from rl_lab.rollout.stepper import EPISODE_LIMIT, mask_of
 from tests.agents.test_contract import AGENTS, SMALL
 
 
@@ -77,7 +77,7 @@ def odd(name, **arguments):
 
 def dqn_on(env, **changes):
     given = {"learning_starts": 8, "batch_size": 8, "network": "mlp:8", "train_frequency": 2, **changes}
-    return DQN(DQNConfig(**given), make_environments(env, 2), 1)
+    return DQN.create(DQNConfig(**given), make_environments(env, 2), 1)
 
 
 def ten_steps_on(env):
@@ -294,10 +294,10 @@ def test_the_best_state_is_not_lost_to_a_worse_one(workplace, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(AGENTS["a2c"], "step", lambda self: die() if self.timesteps >= 105 else step(self))
         with pytest.raises(Death):
-            driver.train(driver.make_plan(given))
+            driver.carry_out(driver.make_plan(given))
     before = load_checkpoint(only_run() / "checkpoints" / "best")
     assert before["driver"]["best"] == 500.0
-    driver.train(driver.make_resuming_plan(only_run(), {}))
+    driver.carry_out(driver.make_resuming_plan(only_run(), {}))
     assert load_checkpoint(only_run() / "checkpoints" / "best")["timesteps"] == before["timesteps"]
     assert load_checkpoint(only_run() / "checkpoints" / "last")["driver"]["best"] == 500.0
 
@@ -320,7 +320,8 @@ def test_a_run_that_reached_its_goal_only_goes_on_if_it_is_made_longer(workplace
 def test_scaled_rewards_begin_anew_with_new_episodes():
     config = PPOConfig(num_steps=8, batch_size=16, network="mlp:8", normalize_rewards=True)
     agents = [
-        PPO(config, make_environments(driver.choose_setup("CartPole-v1", backend), 2), 1) for backend in ("gymnasium", "native")
+        PPO.create(config, make_environments(driver.choose_setup("CartPole-v1", backend), 2), 1)
+        for backend in ("gymnasium", "native")
     ]
     for agent, goes_on in zip(agents, (False, True), strict=True):
         agent.step()
