@@ -67,28 +67,6 @@ from rl_lab.engine.ops.arithmetic import (
     xlogy,
 )
 from rl_lab.engine.ops.arithmetic import power as pow
-from rl_lab.engine.ops.arrangement import (
-    broadcast_tensors,
-    broadcast_to,
-    diag,
-    diag_embed,
-    diagonal,
-    diff,
-    flip,
-    hstack,
-    meshgrid,
-    movedim,
-    ravel,
-    repeat_interleave,
-    roll,
-    tensor_split,
-    tile,
-    trace,
-    tril,
-    triu,
-    unflatten,
-    vstack,
-)
 from rl_lab.engine.ops.comparison import (
     allclose,
     bitwise_and,
@@ -130,6 +108,7 @@ from rl_lab.engine.ops.creation import (
     zeros,
     zeros_like,
 )
+from rl_lab.engine.ops.diagonals import diag, diag_embed, diagonal, trace, tril, triu
 from rl_lab.engine.ops.elementwise import (
     absolute,
     acos,
@@ -200,6 +179,22 @@ from rl_lab.engine.ops.matmul import (
     mv,
     outer,
     tensordot,
+)
+from rl_lab.engine.ops.rearrange import (
+    broadcast_tensors,
+    broadcast_to,
+    diff,
+    flip,
+    hstack,
+    meshgrid,
+    movedim,
+    ravel,
+    repeat_interleave,
+    roll,
+    tensor_split,
+    tile,
+    unflatten,
+    vstack,
 )
 from rl_lab.engine.ops.recurrent import gru_cell, lstm_cell
 from rl_lab.engine.ops.reduction import (

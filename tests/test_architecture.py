@@ -27,19 +27,46 @@ FLOORS = {
     "rl_lab.train": 6,
     "rl_lab.evaluate": 6,
 }
-# Inside the engine, in the order in which a reader meets the rooms; ops/ and kernels/ count as one room each.
+# Inside the engine, in the order in which a reader meets the rooms; ops/ and kernels/ count as one room each. Imports for type
+# checkers count here as well: a family that names a type of a later one would be read in a circle.
 ENGINE = [
     ("errors", "names", "dtype", "device"),
     ("memory",),
     ("kernels",),
     ("launch",),
     ("tape",),
+    ("operations",),
     ("tensor",),
     ("ops",),
     ("random",),
     ("passes",),
     ("program",),
     ("compile", "draw"),
+]
+# Inside engine/ops: each family imports only those before it.
+OPS = [
+    "operands",
+    "creation",
+    "conversion",
+    "layout",
+    "in_place",
+    "comparison",
+    "elementwise",
+    "arithmetic",
+    "reduction",
+    "matmul",
+    "gathering",
+    "indexing",
+    "rearrange",
+    "diagonals",
+    "sorting",
+    "normalization",
+    "convolution",
+    "recurrent",
+    "nll_loss",
+    "multi_tensor",
+    "methods",
+    "__init__",
 ]
 DIRECTORIES = {"rl_lab": "rl_lab", "agents": "rl_lab.agents", "envs": "rl_lab.envs"}
 """The packages that the directories at the top are installed as."""
@@ -57,11 +84,14 @@ def sources() -> list[Path]:
 MODULES = {module_name(path) for path in sources()}
 
 
-def imports_of(source: str, module: str, is_package: bool = False) -> set[str]:
-    """The modules of this repository that a source imports, in every form of import; those under TYPE_CHECKING are left out."""
+def imports_of(source: str, module: str, is_package: bool = False, for_types: bool = False) -> set[str]:
+    """The modules of this repository that a source imports, in every form of import, also inside functions.
+
+    Imports under TYPE_CHECKING count only ``for_types``.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not for_types:
             node.body = []
     found = set()
     for node in ast.walk(tree):
@@ -83,8 +113,8 @@ def imports_of(source: str, module: str, is_package: bool = False) -> set[str]:
     return {name for name in found if name.split(".")[0] == "rl_lab"}
 
 
-def imports_of_file(path: Path) -> set[str]:
-    return imports_of(path.read_text(encoding="utf-8"), module_name(path), path.name == "__init__.py")
+def imports_of_file(path: Path, for_types: bool = False) -> set[str]:
+    return imports_of(path.read_text(encoding="utf-8"), module_name(path), path.name == "__init__.py", for_types)
 
 
 def floor(module: str) -> int:
@@ -130,11 +160,35 @@ def test_the_engine_is_read_from_top_to_bottom():
         module = module_name(path)
         if module == "rl_lab.engine":
             continue
-        for other in imports_of_file(path):
+        for other in imports_of_file(path, for_types=True):
             if other == "rl_lab.engine" or not other.startswith("rl_lab.engine."):
                 continue
             here, there = order[module.split(".")[2]], order[other.split(".")[2]]
             assert there <= here, f"{module} imports {other}"
+
+
+def late_families(family: str, imported: set[str]) -> list[str]:
+    """The families of operations that this one imports although they come later, or are itself."""
+    package = "rl_lab.engine.ops"
+    later = [package, *[f"{package}.{name}" for name in OPS[OPS.index(family) :]]]
+    return sorted(imported & set(later))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "rl_lab" / "engine" / "ops").glob("*.py")), ids=lambda path: path.stem)
+def test_a_family_of_operations_imports_only_those_before_it(path):
+    assert not late_families(path.stem, imports_of_file(path, for_types=True))
+
+
+def test_the_order_of_families_sees_imports_that_point_forward():
+    for source in (
+        "from rl_lab.engine.ops.reduction import sum",
+        "from rl_lab.engine.ops import reduction",
+        "from .reduction import sum",
+        "def rule(g, node):\n    from rl_lab.engine.ops.gathering import gather",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rl_lab.engine.ops import Tensor",
+    ):
+        assert late_families("layout", imports_of(source, "rl_lab.engine.ops.layout", for_types=True)), source
+    assert not late_families("layout", {"rl_lab.engine.ops.operands", "rl_lab.engine.tensor"})
 
 
 def test_the_check_sees_an_import_that_points_up():

@@ -5,8 +5,8 @@ from typing import Any
 from rl_lab.distributions.independent import Independent
 from rl_lab.distributions.normal import Normal
 from rl_lab.engine.launch import recorder
-from rl_lab.engine.ops.arrangement import diagonal
 from rl_lab.engine.ops.creation import as_tensor
+from rl_lab.engine.ops.diagonals import diagonal
 
 
 class MultivariateNormal(Independent):

@@ -11,11 +11,11 @@ from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
+from rl_lab.engine.operations import Operations
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, tensor
 from rl_lab.engine.ops.gathering import launch_checked
-from rl_lab.engine.ops.layout import shape_argument
-from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant
+from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, shape_argument
 from rl_lab.engine.tensor import TensorCore, empty
 
 
@@ -216,7 +216,7 @@ def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Ten
 
 # drawing needs streams, which stand above the operations: the methods of Tensor that draw are added here
 for _function in (uniform_, normal_, exponential_, bernoulli_, bernoulli, multinomial):
-    setattr(Tensor, _function.__name__, _function)
+    setattr(Operations, _function.__name__, _function)
 
 
 def standard_gamma(concentration: Any, generator: Generator | None = None) -> "Tensor":

@@ -1,10 +1,10 @@
-"""The tensor: memory, shape, strides, dtype, and its place on the tape. The operations are mixed in by `rl_lab.engine.ops`."""
+"""The tensor: memory, shape, strides, dtype, and its place on the tape. The operations are hung on it by `rl_lab.engine.ops`."""
 
 import functools
 import math
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,7 @@ from rl_lab.engine.dtype import DType, float32
 from rl_lab.engine.errors import RecordingError, ShapeError, StateError
 from rl_lab.engine.launch import recorder, structure, user_line
 from rl_lab.engine.memory import Storage
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
+from rl_lab.engine.operations import Operations
 
 Shape = tuple[int, ...]
 
@@ -359,20 +357,19 @@ class TensorCore:
         return copy
 
 
+class Tensor(Operations, TensorCore):
+    """An array of float32, int64 or bool with a place on the tape. Make one with `rl_lab.tensor`."""
+
+    __slots__ = ()
+    __hash__ = TensorCore.__hash__
+
+
 # --- making tensors --------------------------------------------------------------------------------------------------
 
-_concrete: type = TensorCore
 
-
-def set_concrete_class(cls: type) -> None:
-    """Called once by `rl_lab.engine.ops`: the class, complete with its operations, of all tensors made from now on."""
-    global _concrete
-    _concrete = cls
-
-
-def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtype: DType) -> "Tensor":
+def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtype: DType) -> Tensor:
     """A tensor over memory that exists."""
-    tensor: Any = object.__new__(_concrete)
+    tensor: Any = object.__new__(Tensor)
     tensor.storage = storage
     tensor.shape = shape
     tensor.strides = strides
@@ -385,9 +382,9 @@ def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtyp
     return tensor
 
 
-def empty(shape: Shape, dtype: DType = float32) -> "Tensor":
+def empty(shape: Shape, dtype: DType = float32) -> Tensor:
     """A tensor over fresh memory of unknown content."""
-    tensor: Any = object.__new__(_concrete)  # as `new`, without a second call: every operation comes through here
+    tensor: Any = object.__new__(Tensor)  # as `new`, without a second call: every operation comes through here
     tensor.storage = storage = Storage(math.prod(shape) * dtype.itemsize)
     tensor.address = storage.address
     tensor.shape = shape
@@ -398,7 +395,7 @@ def empty(shape: Shape, dtype: DType = float32) -> "Tensor":
     return tensor
 
 
-def view(source: TensorCore, shape: Shape, strides: Shape | None, offset: int) -> "Tensor":
+def view(source: TensorCore, shape: Shape, strides: Shape | None, offset: int) -> Tensor:
     """A view of ``source``'s memory; ``strides`` that say contiguous become None. The caller puts it on the tape."""
     if strides is not None and is_row_major(shape, strides):
         strides = None
@@ -437,7 +434,7 @@ def region_of(tensor: TensorCore) -> tuple[Shape, Shape, int]:
 
 def _region_rule(g: Any, node: tape.Node) -> Any:
     shape, region = node.context
-    return g.embed(shape, region)
+    return g._embed(shape, region)  # a method: the layouts stand above
 
 
 # --- gradients by call -----------------------------------------------------------------------------------------------
@@ -461,7 +458,7 @@ def root_gradient(root: TensorCore, gradient: Any) -> Any:
 
 def gradients_of(
     outputs: Any, inputs: Any, gradients: Any, retain_graph: bool | None, create_graph: bool, allow_unused: bool
-) -> list["Tensor | None"]:
+) -> list[Tensor | None]:
     """The gradients of the outputs with respect to each input, added over the outputs; ``grad`` of no leaf changes."""
     outputs = [outputs] if isinstance(outputs, TensorCore) else list(outputs)
     inputs = [inputs] if isinstance(inputs, TensorCore) else list(inputs)

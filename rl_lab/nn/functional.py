@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine.dtype import bool_
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops.arithmetic import clamp, where
-from rl_lab.engine.ops.arrangement import pad, tril
 from rl_lab.engine.ops.convolution import (
     adaptive_avg_pool2d,
     avg_pool1d,
@@ -20,6 +19,7 @@ from rl_lab.engine.ops.convolution import (
     unfold,
 )
 from rl_lab.engine.ops.creation import ones, zeros
+from rl_lab.engine.ops.diagonals import tril
 from rl_lab.engine.ops.elementwise import (
     celu,
     elu,
@@ -45,6 +45,7 @@ from rl_lab.engine.ops.gathering import embedding, one_hot
 from rl_lab.engine.ops.matmul import linear, matmul
 from rl_lab.engine.ops.normalization import batch_norm, group_norm, layer_norm, normalize, rms_norm
 from rl_lab.engine.ops.operands import constant
+from rl_lab.engine.ops.rearrange import pad
 from rl_lab.engine.ops.reduction import log_softmax, softmax
 from rl_lab.engine.random import dropout, rand
 from rl_lab.nn.loss import (

@@ -8,8 +8,8 @@ from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops.arithmetic import maximum, where, xlogy
 from rl_lab.engine.ops.elementwise import absolute, exp, log, softplus_plain, square
 from rl_lab.engine.ops.elementwise import smooth_l1 as smooth
+from rl_lab.engine.ops.nll_loss import nll_loss
 from rl_lab.engine.ops.operands import constant
-from rl_lab.engine.ops.picked import nll_loss
 from rl_lab.engine.ops.reduction import log_softmax
 from rl_lab.nn.module import Module
 

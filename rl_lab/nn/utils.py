@@ -9,7 +9,7 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.layout import cat
-from rl_lab.engine.ops.table import address_table, polyak_
+from rl_lab.engine.ops.multi_tensor import address_table, polyak_
 from rl_lab.engine.tape import no_grad
 from rl_lab.engine.tensor import empty
 

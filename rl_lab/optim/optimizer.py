@@ -13,7 +13,7 @@ from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import launch, launch_parts, recorder, structure, unrecorded
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import full_like, tensor, zeros
-from rl_lab.engine.ops.table import address_table
+from rl_lab.engine.ops.multi_tensor import address_table
 from rl_lab.engine.tensor import view
 from rl_lab.native.primitive import Primitive
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import rl_lab as rl
 import rl_lab.nn.functional as F
-from rl_lab.engine.ops.table import polyak_
+from rl_lab.engine.ops.multi_tensor import polyak_
 
 CALLS = 10
 OPTIMIZERS: list[Callable] = [

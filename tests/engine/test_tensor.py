@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import rl_lab as rl
+from rl_lab import nn
+from tests.engine import declarations
 
 
 def test_data_is_copied_or_shared_as_promised():
@@ -128,3 +130,40 @@ def test_a_bool_tensor_is_written_at_indices():
     x[rl.tensor([1, 2])] = rl.tensor([False, True])
     assert x.tolist() == [False, False, True, True]
     assert x.dtype is rl.bool
+
+
+# --- the methods -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x,
+        lambda x: x + 1,
+        lambda x: x @ x.T,
+        lambda x: x.view(-1),
+        lambda x: x.grad,
+        lambda x: x.detach(),
+        lambda x: nn.Parameter(x.detach()),
+        lambda x: x.clone().normal_(),
+    ],
+)
+def test_tab_completion_lists_the_methods_of_every_tensor(make):
+    import rlcompleter
+
+    x = rl.ones(2, 2, requires_grad=True)
+    x.sum().backward()
+    value = make(x)
+    names = set(dir(value))
+    assert {"relu", "sum", "reshape", "gather", "sort", "normal_", "add_", "backward", "grad", "T", "__add__"} <= names
+    for name in names:
+        if not (name == "mT" and value.dim() < 2):
+            getattr(value, name)
+    assert [m.rstrip("()") for m in rlcompleter.Completer({"value": value}).attr_matches("value.resh")] == [
+        "value.reshape",
+        "value.reshape_as",
+    ]
+
+
+def test_the_declared_methods_are_those_that_there_are():
+    assert declarations.PATH.read_text(encoding="utf-8") == declarations.declarations()

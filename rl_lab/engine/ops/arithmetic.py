@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,8 @@ from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, logical_and, logical
 from rl_lab.engine.ops.elementwise import absolute, clamp_between, floor, log, softplus_plain, square, trunc
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, fit, operand, promote
 from rl_lab.engine.tape import attach, modes, no_grad
-from rl_lab.engine.tensor import TensorCore
+from rl_lab.engine.tensor import Tensor, TensorCore
 from rl_lab.native.primitive import Primitive
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
 
 # --- functions of two arguments --------------------------------------------------------------------------------------
 
@@ -27,7 +24,7 @@ def _add_rule(g, node):
     return fit(g, a) if node.wants(0) else None, fit(g, b) if node.wants(1) else None
 
 
-def add(a: Any, b: Any, *, alpha: float = 1) -> "Tensor":
+def add(a: Any, b: Any, *, alpha: float = 1) -> Tensor:
     """a + alpha * b."""
     if alpha != 1:
         b = mul(b, alpha) if isinstance(b, TensorCore) else b * alpha
@@ -43,7 +40,7 @@ def _sub_rule(g, node):
     return fit(g, a) if node.wants(0) else None, fit(-g, b) if node.wants(1) else None
 
 
-def sub(a: Any, b: Any, *, alpha: float = 1) -> "Tensor":
+def sub(a: Any, b: Any, *, alpha: float = 1) -> Tensor:
     """a - alpha * b."""
     if alpha != 1:
         b = mul(b, alpha) if isinstance(b, TensorCore) else b * alpha
@@ -62,7 +59,7 @@ def _mul_rule(g, node):
     return fit(g * b, shape_a) if node.wants(0) else None, fit(g * a, shape_b) if node.wants(1) else None
 
 
-def mul(a: Any, b: Any) -> "Tensor":
+def mul(a: Any, b: Any) -> Tensor:
     a, b = promote(a, b)
     if a.dtype is not float32:
         return _integer(elementwise_kernels.mul_int, a, b) if a.dtype is int64 else logical_and(a, b)
@@ -82,7 +79,7 @@ def _div_rule(g, node):
     )
 
 
-def div(a: Any, b: Any, *, rounding_mode: str | None = None) -> "Tensor":
+def div(a: Any, b: Any, *, rounding_mode: str | None = None) -> Tensor:
     """a / b in float32; ``rounding_mode`` 'floor' or 'trunc' rounds the quotient."""
     if rounding_mode is not None:
         if rounding_mode == "floor":
@@ -112,7 +109,7 @@ def _power_rule(g, node):
     return to_a, to_b
 
 
-def power(a: Any, b: Any) -> "Tensor":
+def power(a: Any, b: Any) -> Tensor:
     """a ** b."""
     if type(b) in (int, float) and b in (1, 2) and isinstance(a, TensorCore) and a.dtype is float32:
         return square(a) if b == 2 else mul(a, 1.0)
@@ -142,7 +139,7 @@ def _tied(winner: Callable) -> Callable:
 _maximum_rule, _minimum_rule = _tied(lambda a, b: gt(a, b)), _tied(lambda a, b: lt(a, b))
 
 
-def maximum(a: Any, b: Any) -> "Tensor":
+def maximum(a: Any, b: Any) -> Tensor:
     """The larger of two; NaN wins; a tie splits the gradient evenly."""
     a, b = promote(a, b)
     if a.dtype is not float32:
@@ -150,7 +147,7 @@ def maximum(a: Any, b: Any) -> "Tensor":
     return attach(binary(elementwise_kernels.maximum, a, b), _maximum_rule, (a, b), (a, b), (a.shape, b.shape))
 
 
-def minimum(a: Any, b: Any) -> "Tensor":
+def minimum(a: Any, b: Any) -> Tensor:
     """The smaller of two; NaN wins, and a tie splits the gradient evenly."""
     a, b = promote(a, b)
     if a.dtype is not float32:
@@ -164,7 +161,7 @@ def _no_zero(divisor: Any, name: str) -> None:
         raise ZeroDivisionError(f"{name} of integers by zero")
 
 
-def floor_divide(a: Any, b: Any) -> "Tensor":
+def floor_divide(a: Any, b: Any) -> Tensor:
     divisor = b
     a, b = promote(a, b)
     if a.dtype is not float32:
@@ -179,7 +176,7 @@ def _remainder_rule(g, node):
     return fit(g, shape_a) if node.wants(0) else None, fit(-g * floor(a / b), shape_b) if node.wants(1) else None
 
 
-def remainder(a: Any, b: Any) -> "Tensor":
+def remainder(a: Any, b: Any) -> Tensor:
     """Python's a % b: the result has the sign of b."""
     divisor = b
     a, b = promote(a, b)
@@ -196,7 +193,7 @@ def _fmod_rule(g, node):
     return fit(g, shape_a) if node.wants(0) else None, fit(-g * trunc(a / b), shape_b) if node.wants(1) else None
 
 
-def fmod(a: Any, b: Any) -> "Tensor":
+def fmod(a: Any, b: Any) -> Tensor:
     """C's remainder: the result has the sign of a."""
     divisor = b
     a, b = promote(a, b)
@@ -214,52 +211,52 @@ def _atan2_rule(g, node):
     return fit(scaled * b, shape_a) if node.wants(0) else None, fit(-scaled * a, shape_b) if node.wants(1) else None
 
 
-def atan2(a: Any, b: Any) -> "Tensor":
+def atan2(a: Any, b: Any) -> Tensor:
     """The angle of the point (b, a)."""
     a, b = promote(a, b)
     a, b = as_float(a), as_float(b)
     return attach(binary(elementwise_kernels.atan2, a, b), _atan2_rule, (a, b), (a, b), (a.shape, b.shape))
 
 
-def heaviside(x: Any, values: Any) -> "Tensor":
+def heaviside(x: Any, values: Any) -> Tensor:
     """0 below 0, 1 above, ``values`` at 0. No gradient."""
     return binary(elementwise_kernels.heaviside, as_float(x), as_float(values))
 
 
-def logaddexp(a: Any, b: Any) -> "Tensor":
+def logaddexp(a: Any, b: Any) -> Tensor:
     """log(exp(a) + exp(b)) without overflow, for finite numbers."""
     return maximum(a, b) + softplus_plain(-absolute(a - b))
 
 
-def hypot(a: Any, b: Any) -> "Tensor":
+def hypot(a: Any, b: Any) -> Tensor:
     """sqrt(a^2 + b^2)."""
     return (a * a + b * b).sqrt()
 
 
-def logit(x: Any, eps: float | None = None) -> "Tensor":
+def logit(x: Any, eps: float | None = None) -> Tensor:
     """log(x / (1 - x)), of x cut off at eps and 1 - eps if given."""
     x = x if eps is None else clamp(x, eps, 1.0 - eps)
     return log(x / (1.0 - x))
 
 
-def xlogy(a: Any, b: Any) -> "Tensor":
+def xlogy(a: Any, b: Any) -> Tensor:
     """a * log(b), and 0 where a is 0."""
     a, b = promote(a, b)
     zero = eq(a, 0.0)
     return where(zero, constant(0.0), a * log(where(zero, constant(1.0), b)))
 
 
-def addcmul(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> "Tensor":
+def addcmul(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
     """x + value * tensor1 * tensor2."""
     return x + tensor1 * tensor2 * value if value != 1 else x + tensor1 * tensor2
 
 
-def addcdiv(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> "Tensor":
+def addcdiv(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
     """x + value * tensor1 / tensor2."""
     return x + tensor1 / tensor2 * value if value != 1 else x + tensor1 / tensor2
 
 
-def _integer(kernel: Primitive, a: Any, b: Any) -> "Tensor":
+def _integer(kernel: Primitive, a: Any, b: Any) -> Tensor:
     return binary(kernel, a, b, int64)
 
 
@@ -271,7 +268,7 @@ def _lerp_rule(g, node):
     )
 
 
-def lerp(start: Any, end: Any, weight: Any) -> "Tensor":
+def lerp(start: Any, end: Any, weight: Any) -> Tensor:
     """start + weight * (end - start), with a number or a tensor as weight."""
     if isinstance(weight, TensorCore):
         return start + (end - start) * weight
@@ -281,7 +278,7 @@ def lerp(start: Any, end: Any, weight: Any) -> "Tensor":
     return attach(out, _lerp_rule, (start, end), (), (weight, start.shape, end.shape))
 
 
-def clamp(x: Any, min: Any = None, max: Any = None) -> "Tensor":
+def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
     """Values cut off at the bounds, which are numbers or tensors; NaN stays, and the gradient at a bound is 1."""
     if min is None and max is None:
         raise ValueError("clamp needs min or max")
@@ -294,12 +291,12 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> "Tensor":
     return clamp_between(x, -math.inf if min is None else min, math.inf if max is None else max)
 
 
-def clamp_min(x: Any, min: Any) -> "Tensor":
+def clamp_min(x: Any, min: Any) -> Tensor:
     """`clamp` from below only."""
     return clamp(x, min, None)
 
 
-def clamp_max(x: Any, max: Any) -> "Tensor":
+def clamp_max(x: Any, max: Any) -> Tensor:
     """`clamp` from above only."""
     return clamp(x, None, max)
 
@@ -323,7 +320,7 @@ def _keep(kernel: Primitive, g: Any, condition: Any) -> Any:
     return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.shape)
 
 
-def where(condition: Any, a: Any, b: Any) -> "Tensor":
+def where(condition: Any, a: Any, b: Any) -> Tensor:
     """``a`` where the condition holds, ``b`` elsewhere; all three broadcast."""
     if condition.dtype is not bool_:
         raise DtypeError(f"where takes a bool condition, got {condition.dtype.name}")
@@ -337,12 +334,12 @@ def where(condition: Any, a: Any, b: Any) -> "Tensor":
     return attach(out, _where_rule, (a, b), (condition,), (a.shape, b.shape))
 
 
-def masked_fill(x: Any, mask: Any, value: Any) -> "Tensor":
+def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
     """``value`` where the mask is true."""
     return where(mask, operand(value, x), x)
 
 
-def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> "Tensor":
+def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """Numbers in place of NaN and the infinities (by default the largest and smallest of float32)."""
     largest = float(np.finfo(np.float32).max)
     low, high = -largest if neginf is None else neginf, largest if posinf is None else posinf

@@ -1,17 +1,15 @@
 """Comparisons, logic and bits. Their results carry no gradient."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.ops.operands import as_float, binary, elementwise, promote
+from rl_lab.engine.tensor import Tensor
 from rl_lab.native.primitive import Primitive
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
 
 
 def _comparison(name: str) -> Callable[[Any, Any], Any]:
@@ -59,14 +57,14 @@ bitwise_or = _bitwise(logical_or, elementwise_kernels.or_int)
 bitwise_xor = _bitwise(logical_xor, elementwise_kernels.xor_int)
 
 
-def bitwise_not(x: Any) -> "Tensor":
+def bitwise_not(x: Any) -> Tensor:
     """Not for bools, all bits changed for integers."""
     if x.dtype is float32:
         raise DtypeError("bitwise_not takes bool or int64 tensors, got float32")
     return logical_not(x) if x.dtype is bool_ else -x - 1
 
 
-def logical_not(x: Any) -> "Tensor":
+def logical_not(x: Any) -> Tensor:
     return elementwise(elementwise_kernels.logical_not, (x.to(bool_),), bool_)
 
 
@@ -81,7 +79,7 @@ def _test(kernel: Primitive) -> Callable[[Any], Any]:
 isnan, isinf, isfinite = map(_test, (elementwise_kernels.isnan, elementwise_kernels.isinf, elementwise_kernels.isfinite))
 
 
-def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> "Tensor":
+def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Where |a - b| <= atol + rtol * |b|; infinities are close to themselves, NaN to NaN with ``equal_nan``."""
     with tape.no_grad():
         close = logical_or(eq(a, b), logical_and(le((a - b).abs(), atol + rtol * b.abs()), isfinite(b)))

@@ -1,6 +1,6 @@
 """Convolution and pooling. The three products of a convolution are one trilinear form, so each one's gradients are the other two."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32, int64
@@ -9,14 +9,11 @@ from rl_lab.engine.kernels import convolution as convolution_kernels
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.gathering import scatter_sum
-from rl_lab.engine.ops.layout import cat
+from rl_lab.engine.ops.layout import cat, embed
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
 from rl_lab.engine.ops.operands import elementwise_into
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import empty, owned
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tensor import Tensor, empty, owned
 
 Pair = Any
 """One integer for both axes, or two."""
@@ -185,7 +182,7 @@ def _same_padding(weight: Any, stride: tuple, dilation: tuple) -> tuple[list[int
 
 def conv2d(
     input: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Pair | str = 0, dilation: Pair = 1, groups: int = 1
-) -> "Tensor":
+) -> Tensor:
     """The cross-correlation of (n, channels, h, w) with weight (filters, channels / groups, kh, kw), plus bias (filters,).
 
     ``padding`` counts zeros on each side, or is 'valid' or 'same'. An input without the batch dimension gives one without.
@@ -218,13 +215,13 @@ def _padded(x: Any, before: list[int], after: list[int]) -> Any:
         dim = len(shape) - rank + axis
         size = (*out.shape[:dim], shape[dim], *out.shape[dim + 1 :])
         steps = empty(size).stride()
-        out = out.embed(size, (out.shape, steps, before[axis] * steps[dim]))
+        out = embed(out, size, (out.shape, steps, before[axis] * steps[dim]))
     return out
 
 
 def conv1d(
     input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> "Tensor":
+) -> Tensor:
     """`conv2d` of (n, channels, l) with weight (filters, channels / groups, k)."""
     _check("conv1d", 1, input, weight, bias, groups)
     stride, dilation = pair(stride, "stride", 1, 1), pair(dilation, "dilation", 1, 1)
@@ -242,7 +239,7 @@ def conv_transpose2d(
     output_padding: Pair = 0,
     groups: int = 1,
     dilation: Pair = 1,
-) -> "Tensor":
+) -> Tensor:
     """The gradient of `conv2d` with respect to its input as a layer; weight is (channels, filters / groups, kh, kw)."""
     _check("conv_transpose2d", 2, input, weight, bias, groups, transposed=True)
     stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
@@ -293,14 +290,14 @@ def _window(kernel_size: Pair, dilation: Pair, padding: Pair, stride: Pair) -> t
     return (*sizes, *steps, *pair(padding, "padding", 0), *pair(dilation, "dilation", 1))
 
 
-def unfold(input: Any, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> "Tensor":
+def unfold(input: Any, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
     """The windows of (n, channels, h, w) as columns: (n, channels * kh * kw, windows)."""
     if len(input.shape) != 4:
         raise ShapeError(f"unfold takes 4 dimensions, got shape {list(input.shape)}")
     return _unfold(input, input.shape, _window(kernel_size, dilation, padding, stride))
 
 
-def fold(input: Any, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> "Tensor":
+def fold(input: Any, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
     """The sum of the columns of `unfold` at their places: (n, channels, *output_size)."""
     window, size = _window(kernel_size, dilation, padding, stride), pair(output_size, "output_size", 1)
     rows, columns = (window_count(size[i], window[i], window[2 + i], window[4 + i], window[6 + i]) for i in (0, 1))
@@ -373,7 +370,7 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> "Tensor":
+) -> Tensor:
     """The mean of each window of (n, channels, h, w); padding counts as zeros unless ``count_include_pad`` is False."""
     window, step, edge, _, counts = _pool_sizes("avg_pool2d", input, kernel_size, stride, padding, 1, ceil_mode)
     numbers = (*input.shape[-2:], *counts, *window, *step, *edge, int(count_include_pad), divisor_override or 0)
@@ -423,7 +420,7 @@ def _of_one_axis(pool: Any) -> Any:
 max_pool1d, avg_pool1d = _of_one_axis(max_pool2d), _of_one_axis(avg_pool2d)
 
 
-def adaptive_avg_pool2d(input: Any, output_size: Any) -> "Tensor":
+def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
     """Means over windows that divide (n, channels, h, w) into ``output_size`` parts; None keeps a size."""
     wanted = (output_size,) * 2 if output_size is None or isinstance(output_size, int) else tuple(output_size)
     sizes = [old if new is None else new for old, new in zip(input.shape[-2:], wanted, strict=True)]

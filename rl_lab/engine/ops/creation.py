@@ -1,7 +1,7 @@
 """Tensors from data, and tensors filled with a pattern."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,20 +11,16 @@ from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32,
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, unrecorded
-from rl_lab.engine.ops.layout import shape_argument
-from rl_lab.engine.ops.operands import of_array, refuse_recording
-from rl_lab.engine.tensor import TensorCore
+from rl_lab.engine.ops.operands import of_array, refuse_recording, shape_argument
+from rl_lab.engine.tensor import Tensor, TensorCore
 from rl_lab.engine.tensor import empty as _empty
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
 
 
 def _finish(tensor: Any, requires_grad: bool) -> Any:
     return tensor.requires_grad_() if requires_grad else tensor
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with a copy of ``data``: a number, nested lists, a NumPy array. Floats become float32, integers int64."""
     check_device(device)
     if isinstance(data, TensorCore):
@@ -51,7 +47,7 @@ def _copy_of(array: np.ndarray, kind: DType) -> Any:
     return result
 
 
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> "Tensor":
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`tensor` without a copy where the data is a tensor, or an array of one of the three dtypes."""
     check_device(device)
     if isinstance(data, TensorCore):
@@ -62,20 +58,20 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> "Tensor":
     return tensor(data, dtype=dtype)
 
 
-def from_numpy(array: np.ndarray) -> "Tensor":
+def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor over the array's own memory if its dtype is float32, int64 or bool and it lies row by row; else over a copy."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy takes a NumPy array, not {type(array).__name__}")
     return of_array(array)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of unknown content."""
     check_device(device)
     return _finish(_empty(shape_argument(size), float32 if dtype is None else as_dtype(dtype)), requires_grad)
 
 
-def full(size: Any, fill_value: float, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+def full(size: Any, fill_value: float, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with one value, whose Python type decides the dtype."""
     check_device(device)
     kind = as_dtype(type(fill_value)) if dtype is None else as_dtype(dtype)
@@ -86,11 +82,11 @@ def full(size: Any, fill_value: float, *, dtype: Any = None, device: Any = None,
     return _finish(result, requires_grad)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     return full(shape_argument(size), 0.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     return full(shape_argument(size), 1.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
 
 
@@ -106,7 +102,7 @@ def _like(make: Any) -> Any:
 empty_like, full_like, zeros_like, ones_like = map(_like, (empty, full, zeros, ones))
 
 
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The identity matrix, n x m."""
     check_device(device)
     return _finish(_copy_of(np.eye(n, m), as_dtype(dtype or float32)), requires_grad)
@@ -120,7 +116,7 @@ def arange(
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
-) -> "Tensor":
+) -> Tensor:
     """start, start + step, ... below end; int64 for integers, float32 otherwise."""
     check_device(device)
     if end is None:
@@ -139,33 +135,10 @@ def arange(
 
 def linspace(
     start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> "Tensor":
+) -> Tensor:
     """``steps`` values from start to end, both included."""
     check_device(device)
     return _finish(_copy_of(np.linspace(start, end, steps), as_dtype(dtype or float32)), requires_grad)
-
-
-class CreationMethods:
-    """The methods of Tensor that make new tensors in its likeness."""
-
-    __slots__ = ()
-
-    dtype: DType
-
-    def new_tensor(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> "Tensor":
-        return tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
-
-    def new_empty(self, *size: Any, dtype: Any = None, device: Any = None) -> "Tensor":
-        return empty(*size, dtype=dtype or self.dtype, device=device)
-
-    def new_zeros(self, *size: Any, dtype: Any = None, device: Any = None) -> "Tensor":
-        return zeros(*size, dtype=dtype or self.dtype, device=device)
-
-    def new_ones(self, *size: Any, dtype: Any = None, device: Any = None) -> "Tensor":
-        return ones(*size, dtype=dtype or self.dtype, device=device)
-
-    def new_full(self, size: Any, fill_value: float, dtype: Any = None, device: Any = None) -> "Tensor":
-        return full(size, fill_value, dtype=dtype or self.dtype, device=device)
 
 
 class LegacyType:
@@ -174,7 +147,7 @@ class LegacyType:
     def __init__(self, dtype: DType):
         self.dtype = dtype
 
-    def __call__(self, *arguments: Any) -> "Tensor":
+    def __call__(self, *arguments: Any) -> Tensor:
         if all(isinstance(a, int) and not isinstance(a, bool) for a in arguments):
             return _empty(tuple(arguments) or (0,), self.dtype)
         if len(arguments) != 1:

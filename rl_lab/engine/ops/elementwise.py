@@ -6,18 +6,15 @@ gradient in one launch, the plain backward uses that.
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
 from rl_lab.engine.tape import attach, modes, no_grad
-from rl_lab.engine.tensor import empty
+from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.native.primitive import Primitive
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
 
 # --- functions of one argument ---------------------------------------------------------------------------------------
 
@@ -44,7 +41,7 @@ class Unary:
         gradient_rule.__name__ = f"{kernel.name}_rule"
         self.rule = gradient_rule
 
-    def __call__(self, x: Any) -> "Tensor":
+    def __call__(self, x: Any) -> Tensor:
         if x.dtype is not float32:
             if self.integer is not None and x.dtype is int64:
                 return elementwise(self.integer, (x,), int64)
@@ -128,32 +125,32 @@ def _relu_slope(g: Any, y: Any) -> Any:
     return attach(result, rule, (g,), context=y.detach())
 
 
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> "Tensor":
+def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta, exact for large x: ``threshold`` is PyTorch's, which the exact function does not need."""
     return softplus_plain(x) if beta == 1.0 else softplus_plain(x * beta) / beta
 
 
-def exp2(x: Any) -> "Tensor":
+def exp2(x: Any) -> Tensor:
     """2 ** x."""
     return exp(as_float(x) * math.log(2.0))
 
 
-def log10(x: Any) -> "Tensor":
+def log10(x: Any) -> Tensor:
     """The logarithm to base 10."""
     return log(x) / math.log(10.0)
 
 
-def mish(x: Any) -> "Tensor":
+def mish(x: Any) -> Tensor:
     """x * tanh(softplus(x)) (Misra 2019)."""
     return x * tanh(softplus_plain(x))
 
 
-def frac(x: Any) -> "Tensor":
+def frac(x: Any) -> Tensor:
     """What is left of the number towards zero."""
     return x - trunc(x)
 
 
-def gelu(x: Any, approximate: str = "none") -> "Tensor":
+def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x times the normal distribution function at x (Hendrycks and Gimpel 2016); ``approximate`` 'none' or 'tanh'."""
     if approximate == "tanh":
         return x * 0.5 * (tanh((x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0)
@@ -210,27 +207,27 @@ _smooth_l1 = _with_parameters(
 )
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> "Tensor":
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     return _leaky_relu(x, negative_slope)
 
 
-def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> "Tensor":
+def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """Values cut off at the bounds, where the gradient is 0, as PyTorch has it (`clamp` passes it on there)."""
     if min_val >= max_val:
         raise ValueError(f"hardtanh needs min_val < max_val, got {min_val} and {max_val}")
     return _hardtanh(x, min_val, max_val)
 
 
-def relu6(x: Any) -> "Tensor":
+def relu6(x: Any) -> Tensor:
     return _hardtanh(x, 0.0, 6.0)
 
 
-def elu(x: Any, alpha: float = 1.0) -> "Tensor":
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x above 0, alpha * (exp(x) - 1) below (Clevert, Unterthiner and Hochreiter 2016)."""
     return _elu(x, alpha)
 
 
-def celu(x: Any, alpha: float = 1.0) -> "Tensor":
+def celu(x: Any, alpha: float = 1.0) -> Tensor:
     """max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0) (Barron 2017)."""
     return _elu(x / alpha, 1.0) * alpha
 
@@ -238,26 +235,26 @@ def celu(x: Any, alpha: float = 1.0) -> "Tensor":
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
-def selu(x: Any) -> "Tensor":
+def selu(x: Any) -> Tensor:
     """The exponential linear unit that keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
     return _elu(x, SELU_ALPHA) * SELU_SCALE
 
 
-def hardsigmoid(x: Any) -> "Tensor":
+def hardsigmoid(x: Any) -> Tensor:
     """clamp(x + 3, 0, 6) / 6."""
     return _hardtanh(x + 3.0, 0.0, 6.0) / 6.0
 
 
-def hardswish(x: Any) -> "Tensor":
+def hardswish(x: Any) -> Tensor:
     """x * hardsigmoid(x) (Howard et al. 2019)."""
     return x * hardsigmoid(x)
 
 
-def tanhshrink(x: Any) -> "Tensor":
+def tanhshrink(x: Any) -> Tensor:
     return x - tanh(x)
 
 
-def smooth_l1(difference: Any, beta: float = 1.0) -> "Tensor":
+def smooth_l1(difference: Any, beta: float = 1.0) -> Tensor:
     """Huber's loss of a difference divided by beta: x^2 / (2 beta) below beta, |x| - beta / 2 above (Girshick 2015)."""
     if beta < 0:
         raise ValueError(f"beta must not be negative, got {beta}")

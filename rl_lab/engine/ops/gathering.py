@@ -2,7 +2,7 @@
 
 import math
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +15,7 @@ from rl_lab.engine.memory import Storage
 from rl_lab.engine.ops.layout import cat, copy_, narrow
 from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import TensorCore, empty, new, owned
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
-
+from rl_lab.engine.tensor import Tensor, TensorCore, empty, new, owned
 
 BAD_WEIGHT, FEW_WEIGHTS = 2, 3
 
@@ -106,7 +102,7 @@ def check_index(index: Any, name: str) -> None:
         raise DtypeError(f"{name} expects an int64 index, got {index.dtype.name}")
 
 
-def index_select(x: Any, dim: int, index: Any) -> "Tensor":
+def index_select(x: Any, dim: int, index: Any) -> Tensor:
     """The places along ``dim`` that a vector of indices names."""
     check_index(index, "index_select")
     if index.dim() > 1:
@@ -136,7 +132,7 @@ def _cut(x: Any, dim: int, shape: tuple[int, ...]) -> Any:
     return x
 
 
-def gather(x: Any, dim: int, index: Any) -> "Tensor":
+def gather(x: Any, dim: int, index: Any) -> Tensor:
     """out[i][j][k] = x[index[i][j][k]][j][k] for dim 0, and so on for the others; negative indices are errors."""
     dim = normal_dim(dim, x.dim())
     _check_gather("gather", x, dim, index)
@@ -191,7 +187,7 @@ def scatter_sum(shape: tuple[int, ...], dim: int, index: Any, source: Any) -> An
     return _scatter_add(None, shape, dim, index, source)
 
 
-def scatter_add(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
+def scatter_add(x: Any, dim: int, index: Any, source: Any) -> Tensor:
     """x with ``source`` added where `gather` with the same index would read; repeated indices add up."""
     dim = normal_dim(dim, x.dim())
     _check_gather("scatter_add", x, dim, index)
@@ -241,7 +237,7 @@ def _scatter(x: Any, dim: int, index: Any, source: Any) -> Any:
     return attach(out, _scatter_rule_of_values, (x, source), (index,), dim)
 
 
-def scatter(x: Any, dim: int, index: Any, src: Any = None, *, value: Any = None) -> "Tensor":
+def scatter(x: Any, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
     """x with ``src`` (a tensor or a number) written where `gather` with the same index would read."""
     src = value if src is None else src
     dim = normal_dim(dim, x.dim())
@@ -258,7 +254,7 @@ def scatter(x: Any, dim: int, index: Any, src: Any = None, *, value: Any = None)
     return _scatter(x, dim, index, source)
 
 
-def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> "Tensor":
+def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
     """`gather`, with everything but ``dim`` broadcast; of the flattened tensor without ``dim``."""
     if dim is None:
         return gather(x.reshape(-1), 0, indices.reshape(-1))
@@ -268,7 +264,7 @@ def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> "Tensor":
     return gather(x.expand(sizes[0]), dim, indices.expand(sizes[1]))
 
 
-def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> "Tensor":
+def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
     """x with ``alpha * source`` added at the places of ``index`` along ``dim``; repeated indices add up."""
     dim = normal_dim(dim, x.dim())
     check_index(index, "index_add")
@@ -280,7 +276,7 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) ->
     return x + added
 
 
-def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> "Tensor":
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
     """Rows of weight (count, size) at integers of any shape; the gradient skips row ``padding_idx``."""
     check_index(input, "embedding")
     if weight.dim() != 2:
@@ -293,7 +289,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> "Tenso
     return owned(rows.reshape((*input.shape, weight.shape[1])))
 
 
-def one_hot(index: Any, num_classes: int = -1) -> "Tensor":
+def one_hot(index: Any, num_classes: int = -1) -> Tensor:
     """1 at the index and 0 elsewhere along a new last dimension, in int64."""
     check_index(index, "one_hot")
     classes = int(index.max()) + 1 if num_classes == -1 else num_classes

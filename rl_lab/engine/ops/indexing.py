@@ -1,7 +1,7 @@
 """Indexing with slices, integers, tensors and masks."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,25 +13,16 @@ from rl_lab.engine.launch import recorder, user_line
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.ops.gathering import (
     add_rows,
-    gather,
-    index_add,
-    index_select,
     launch_checked,
-    scatter,
-    scatter_add,
-    take_along_dim,
     take_rows,
     three_parts,
 )
+from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.layout import cat as concatenate
 from rl_lab.engine.ops.layout import copy_, narrow, select, view_as_shape
 from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, operand
-from rl_lab.engine.ops.operators import write_in_place
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import TensorCore, empty, owned
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tensor import Tensor, TensorCore, empty, owned
 
 
 def _nonzero_vectors(mask: Any) -> list[Any]:
@@ -144,7 +135,7 @@ def _unflat_rows(rows: Any, old: Any, tensors: list[tuple[int, Any]]) -> Any:
     return rows.reshape(tuple([old.shape[d] for d in order])).permute(inverse)
 
 
-def getitem(x: Any, key: Any) -> "Tensor":
+def getitem(x: Any, key: Any) -> Tensor:
     """x[key]: slices, integers, None and ... give views, index tensors and masks give copies. IndexError out of bounds."""
     if type(key) is int:
         return select(x, 0, key)
@@ -208,13 +199,13 @@ def setitem(x: Any, key: Any, value: Any) -> None:
     write_in_place(target, compute, None, (value,))
 
 
-def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> "Tensor":
+def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """x with x[indices] = values, or += where repeated indices add up, as a new tensor."""
     out = x.clone()
     return index_put_(out, indices, values, accumulate)
 
 
-def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> "Tensor":
+def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """`index_put` in place."""
     key = tuple(indices)
     if not accumulate:
@@ -242,51 +233,19 @@ def nonzero(x: Any, *, as_tuple: bool = False) -> Any:
     return concatenate([v.reshape(-1, 1) for v in vectors], 1) if vectors else tensor(np.zeros((int(bool(x)), 0), np.int64))
 
 
-def index_fill(x: Any, dim: int, index: Any, value: Any) -> "Tensor":
+def index_fill(x: Any, dim: int, index: Any, value: Any) -> Tensor:
     """x with one value at the places of ``index`` along ``dim``."""
     dim = normal_dim(dim, x.dim())
     shape = (*x.shape[:dim], index.numel(), *x.shape[dim + 1 :])
     return _with_rows(x, dim, index.reshape(-1), operand(value, x).to(x.dtype).expand(shape))
 
 
-def index_copy(x: Any, dim: int, index: Any, source: Any) -> "Tensor":
+def index_copy(x: Any, dim: int, index: Any, source: Any) -> Tensor:
     """x with ``source`` at the places of ``index`` along ``dim``."""
     return _with_rows(x, normal_dim(dim, x.dim()), index.reshape(-1), source)
 
 
-def masked_select(x: Any, mask: Any) -> "Tensor":
+def masked_select(x: Any, mask: Any) -> Tensor:
     """The elements where the mask is true, as a vector."""
     shape = broadcast_shape(x.shape, mask.shape)
     return getitem(x.expand(shape), mask.expand(shape))
-
-
-class IndexingMethods:
-    """The methods of Tensor that read and write at positions."""
-
-    __slots__ = ()
-
-    gather, scatter_add, index_select, masked_select = gather, scatter_add, index_select, masked_select
-    scatter, take_along_dim, index_add, index_fill, index_copy = scatter, take_along_dim, index_add, index_fill, index_copy
-    index_put, index_put_, nonzero = index_put, index_put_, nonzero
-    __getitem__, __setitem__ = getitem, setitem
-
-    def __iter__(self):
-        if not self.shape:  # type: ignore[attr-defined]
-            raise TypeError("iteration over a 0-d tensor")
-        return iter([select(self, 0, i) for i in range(len(self))])  # type: ignore[arg-type]
-
-    def scatter_add_(self, dim: int, index: Any, source: Any) -> "Tensor":
-        return write_in_place(self, lambda x: scatter_add(x, dim, index, source), None, (source,))
-
-    def scatter_(self, dim: int, index: Any, src: Any = None, *, value: Any = None) -> "Tensor":
-        source = value if src is None else src
-        return write_in_place(self, lambda x: scatter(x, dim, index, source), None, (source,))
-
-    def index_add_(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> "Tensor":
-        return write_in_place(self, lambda x: index_add(x, dim, index, source, alpha=alpha), None, (source,))
-
-    def index_fill_(self, dim: int, index: Any, value: Any) -> "Tensor":
-        return write_in_place(self, lambda x: index_fill(x, dim, index, value))
-
-    def index_copy_(self, dim: int, index: Any, source: Any) -> "Tensor":
-        return write_in_place(self, lambda x: index_copy(x, dim, index, source), None, (source,))

@@ -2,48 +2,37 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, float32
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.ops.conversion import clone, convert
-from rl_lab.engine.ops.operands import collapse, copy_into, expanded_strides, normal_dim, same_rule
+from rl_lab.engine.ops.operands import collapse, copy_into, expanded_strides, normal_dim, same_rule, shape_argument
 from rl_lab.engine.tape import attach, modes
-from rl_lab.engine.tensor import Shape, check_writable, contiguous_strides, empty, region_of, view
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
-
-
-def shape_argument(sizes: tuple) -> Shape:
-    """f(2, 3), f((2, 3)) and f([2, 3]) alike."""
-    if len(sizes) == 1 and not isinstance(sizes[0], int) and isinstance(sizes[0], (tuple, list)):
-        sizes = tuple(sizes[0])
-    return tuple([int(size) for size in sizes])
-
+from rl_lab.engine.tensor import Shape, Tensor, check_writable, contiguous_strides, empty, region_of, view
 
 # --- copies ----------------------------------------------------------------------------------------------------------
 
 
-def contiguous(x: Any) -> "Tensor":
+def contiguous(x: Any) -> Tensor:
     """The tensor itself if its memory is row-major, else a copy that is."""
     return x if x.strides is None else clone(x)
 
 
 def _written_rule(g, node):
     """Gradient of a base of which one region was overwritten: none for the old content there, all of it for the new."""
-    region, value_shape = node.context
+    where, value_shape = node.context
     _ = node.saved  # nothing, but freed by a backward: a second one through a write into a view is an error in PyTorch
     old = new = None
     if node.wants(0):
-        old = g.without_region(region)
+        old = without_region(g, where)
     if node.wants(1):
-        new = g.region(region).sum_to_size(value_shape)
+        new = region(g, where).sum_to_size(value_shape)
     return old, new
 
 
-def copy_(target: Any, source: Any, from_target: bool = False, overlap: bool = False) -> "Tensor":
+def copy_(target: Any, source: Any, from_target: bool = False, overlap: bool = False) -> Tensor:
     """target[...] = source, broadcast and converted. A write through a view reaches the base's gradient.
 
     ``from_target`` says that the source was computed from the target: then the old content is on the source's tape already, and
@@ -57,12 +46,12 @@ def copy_(target: Any, source: Any, from_target: bool = False, overlap: bool = F
     target.storage.version += 1
     if tracked:
         root = target if target.base is None else target.base
-        region = (root.shape, contiguous_strides(root.shape), 0) if root is target else region_of(target)
+        where = (root.shape, contiguous_strides(root.shape), 0) if root is target else region_of(target)
         edges = tuple([(x.grad_node() or x) if x.requires_grad else None for x in (root, source)])
         if root is target and from_target:
             edges = (None, edges[1])
         retained = None if root.node is None else root.node.take_retained()
-        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (region, source.shape), root.shape)
+        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (where, source.shape), root.shape)
         root.node.retained = retained
         root.needs_grad = True
         root.epoch += 1
@@ -75,11 +64,10 @@ def copy_(target: Any, source: Any, from_target: bool = False, overlap: bool = F
 
 
 def _region_rule(g, node):
-    shape, region = node.context
-    return embed(g, shape, region)
+    return embed(g, *node.context)
 
 
-def region(x: Any, where: tuple[Shape, Shape, int]) -> "Tensor":
+def region(x: Any, where: tuple[Shape, Shape, int]) -> Tensor:
     """The part of a contiguous tensor given by shape, strides and offset, as a view."""
     x = contiguous(x)
     shape, strides, offset = where
@@ -90,7 +78,7 @@ def _embed_rule(g, node):
     return region(g, node.context)
 
 
-def embed(g: Any, shape: Shape, where: tuple[Shape, Shape, int]) -> "Tensor":
+def embed(g: Any, shape: Shape, where: tuple[Shape, Shape, int]) -> Tensor:
     """Zeros of ``shape`` with ``g`` at a region: the gradient of taking that region."""
     sizes, strides, offset = where
     if 0 in strides:  # an expanded view's: repetitions add up
@@ -107,7 +95,7 @@ def _without_region_rule(g, node):
     return without_region(g, node.context)
 
 
-def without_region(g: Any, where: tuple[Shape, Shape, int]) -> "Tensor":
+def without_region(g: Any, where: tuple[Shape, Shape, int]) -> Tensor:
     """A copy of ``g`` with zeros at a region."""
     with tape.no_grad():
         out = clone(g)
@@ -120,7 +108,7 @@ def _reshape_rule(g, node):
     return reshape(g, node.context)
 
 
-def reshape(x: Any, *sizes: Any) -> "Tensor":
+def reshape(x: Any, *sizes: Any) -> Tensor:
     """The same elements in another shape; one size may be -1. A view where the layout allows, else a copy."""
     shape = _infer(x, shape_argument(sizes))
     strides = None if x.strides is None else _view_strides(x, shape)
@@ -129,7 +117,7 @@ def reshape(x: Any, *sizes: Any) -> "Tensor":
     return attach(view(x, shape, strides, x.offset), _reshape_rule, (x,), context=x.shape)
 
 
-def view_as_shape(x: Any, *sizes: Any) -> "Tensor":
+def view_as_shape(x: Any, *sizes: Any) -> Tensor:
     """`reshape` that never copies: ShapeError where the layout does not allow a view."""
     if len(sizes) == 1 and isinstance(sizes[0], DType):
         raise DtypeError("view(dtype) is not supported: use to(dtype)")
@@ -183,7 +171,7 @@ def _permute_rule(g, node):
     return permute(g, tuple(inverse))
 
 
-def permute(x: Any, *dims: Any) -> "Tensor":
+def permute(x: Any, *dims: Any) -> Tensor:
     """A view with its dimensions in another order."""
     order = tuple([normal_dim(dim, x.dim()) for dim in shape_argument(dims)])
     if sorted(order) != list(range(x.dim())):
@@ -193,7 +181,7 @@ def permute(x: Any, *dims: Any) -> "Tensor":
     return attach(view(x, shape, steps, x.offset), _permute_rule, (x,), context=order)
 
 
-def transpose(x: Any, dim0: int, dim1: int) -> "Tensor":
+def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions exchanged."""
     order = list(range(x.dim()))
     if len(order) == 2 and x.strides is None and (dim0 - dim1) % 2 == 1 and -2 <= min(dim0, dim1) <= max(dim0, dim1) < 2:
@@ -209,7 +197,7 @@ def _expand_rule(g, node):
     return g.sum_to_size(node.context)
 
 
-def expand(x: Any, *sizes: Any) -> "Tensor":
+def expand(x: Any, *sizes: Any) -> Tensor:
     """A view repeated along dimensions of size 1; -1 keeps a size."""
     shape = shape_argument(sizes)
     missing = len(shape) - x.dim()
@@ -223,7 +211,7 @@ def expand(x: Any, *sizes: Any) -> "Tensor":
     return attach(view(x, shape, expanded_strides(x.shape, x.stride(), shape), x.offset), _expand_rule, (x,), context=x.shape)
 
 
-def squeeze(x: Any, dim: int | Sequence[int] | None = None) -> "Tensor":
+def squeeze(x: Any, dim: int | Sequence[int] | None = None) -> Tensor:
     """A view without the dimensions of size 1, or without the given ones if their size is 1."""
     if dim is None:
         drop = set(range(x.dim()))
@@ -233,7 +221,7 @@ def squeeze(x: Any, dim: int | Sequence[int] | None = None) -> "Tensor":
     return _with_dims(x, tuple([x.shape[i] for i in keep]), tuple([x.stride()[i] for i in keep]))
 
 
-def unsqueeze(x: Any, dim: int) -> "Tensor":
+def unsqueeze(x: Any, dim: int) -> Tensor:
     """A view with a dimension of size 1 at ``dim``."""
     dim = normal_dim(dim, x.dim() + 1)
     return _with_dims(x, (*x.shape[:dim], 1, *x.shape[dim:]), (*x.stride()[:dim], 1, *x.stride()[dim:]))
@@ -243,7 +231,7 @@ def _with_dims(x: Any, shape: Shape, strides: Shape) -> Any:
     return attach(view(x, shape, None if x.strides is None else strides, x.offset), _reshape_rule, (x,), context=x.shape)
 
 
-def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
+def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     start, end = normal_dim(start_dim, x.dim()), normal_dim(end_dim, x.dim())
     if not x.shape:
         return reshape(x, (1,))
@@ -252,7 +240,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
     return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
 
 
-def narrow(x: Any, dim: int, start: int, length: int, step: int = 1) -> "Tensor":
+def narrow(x: Any, dim: int, start: int, length: int, step: int = 1) -> Tensor:
     """A view of ``length`` places along ``dim``, from ``start`` on, every ``step``-th."""
     dim = normal_dim(dim, x.dim())
     size = x.shape[dim]
@@ -273,7 +261,7 @@ def _narrow_rule(g, node):
     return embed(g, shape, (g.shape, (*strides[:dim], strides[dim] * step, *strides[dim + 1 :]), start * strides[dim]))
 
 
-def select(x: Any, dim: int, index: int) -> "Tensor":
+def select(x: Any, dim: int, index: int) -> Tensor:
     """A view of one place along ``dim``, without that dimension. IndexError outside the dimension."""
     dim = normal_dim(dim, x.dim())
     if not x.shape:
@@ -334,7 +322,7 @@ def _divided(x: Any, sizes: Sequence[int], dim: int) -> list[Any]:
     return parts
 
 
-def unbind(x: Any, dim: int = 0) -> "tuple[Tensor, ...]":
+def unbind(x: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of each place along ``dim``, without that dimension."""
     dim = normal_dim(dim, x.dim())
     if not x.shape:
@@ -342,7 +330,7 @@ def unbind(x: Any, dim: int = 0) -> "tuple[Tensor, ...]":
     return tuple([squeeze(part, dim) for part in _divided(x, [1] * x.shape[dim], dim)])
 
 
-def split(x: Any, size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...]":
+def split(x: Any, size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of ``size`` places each along ``dim`` (the last may be smaller), or of the sizes listed."""
     dim = normal_dim(dim, x.dim())
     total = x.shape[dim]
@@ -357,7 +345,7 @@ def split(x: Any, size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...
     return tuple(_divided(x, sizes, dim))
 
 
-def chunk(x: Any, chunks: int, dim: int = 0) -> "tuple[Tensor, ...]":
+def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` views of equal size along ``dim``, the last one smaller if need be."""
     if chunks <= 0:
         raise ValueError(f"chunks must be positive, got {chunks}")
@@ -378,7 +366,7 @@ def _cat_rule(g, node):
     return tuple(parts)
 
 
-def cat(tensors: Sequence[Any], dim: int = 0) -> "Tensor":
+def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension; their other sizes are equal."""
     tensors = tuple(tensors)
     if not tensors:
@@ -399,7 +387,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> "Tensor":
     return attach(out, _cat_rule, tensors, context=(dim, sizes))
 
 
-def stack(tensors: Sequence[Any], dim: int = 0) -> "Tensor":
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
     tensors = list(tensors)
     for t in tensors[1:]:
@@ -409,54 +397,3 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> "Tensor":
 
 
 # --- methods ---------------------------------------------------------------------------------------------------------
-
-
-class LayoutMethods:
-    """The methods of Tensor that change shape or layout."""
-
-    __slots__ = ()
-
-    shape: Shape
-    clone, contiguous, reshape, permute, transpose, expand = clone, contiguous, reshape, permute, transpose, expand
-    swapaxes = swapdims = transpose
-    view = view_as_shape
-    squeeze, unsqueeze, flatten, narrow, select, unbind, split, chunk = (
-        squeeze,
-        unsqueeze,
-        flatten,
-        narrow,
-        select,
-        unbind,
-        split,
-        chunk,
-    )
-    region, embed, without_region = region, embed, without_region
-
-    def copy_(self, source: Any) -> "Tensor":
-        """Write ``source``, broadcast and converted, into this tensor."""
-        return copy_(self, source)
-
-    def view_as(self, other: Any) -> "Tensor":
-        return view_as_shape(self, other.shape)
-
-    def reshape_as(self, other: Any) -> "Tensor":
-        return reshape(self, other.shape)
-
-    def expand_as(self, other: Any) -> "Tensor":
-        return expand(self, other.shape)
-
-    def t(self) -> "Tensor":
-        """A matrix transposed; vectors as they are."""
-        if len(self.shape) > 2:
-            raise ShapeError(f"t() takes at most 2 dimensions, got shape {list(self.shape)}")
-        return transpose(self, 0, 1) if len(self.shape) == 2 else self  # type: ignore[return-value]
-
-    @property
-    def T(self) -> "Tensor":
-        if len(self.shape) == 2:
-            return transpose(self, 0, 1)
-        return permute(self, tuple(range(len(self.shape) - 1, -1, -1)))
-
-    @property
-    def mT(self) -> "Tensor":
-        return transpose(self, -2, -1)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
@@ -14,10 +14,7 @@ from rl_lab.engine.kernels.tiles import WIDTH
 from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.operands import broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import contiguous_strides, empty, owned
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tensor import Tensor, contiguous_strides, empty, owned
 
 TWO_BLOCKS, FOUR_BLOCKS = 1_000_000, 16_000_000  # multiply-adds from which a product is cut: below, waking a core costs more
 PRODUCTS_A_CYCLE = 16  # multiply-adds of one core, about
@@ -140,7 +137,7 @@ def _matmul(a: Any, b: Any) -> Any:
     return attach(_product(a, b), _matmul_rule, (a, b), saved, (a.shape, b.shape))
 
 
-def matmul(a: Any, b: Any) -> "Tensor":
+def matmul(a: Any, b: Any) -> Tensor:
     """The matrix product; vectors count as a row on the left and a column on the right, further dimensions as a batch."""
     if a.dtype is not float32 or b.dtype is not float32:
         raise DtypeError(f"matmul takes float32 tensors, got {a.dtype.name} and {b.dtype.name}")
@@ -175,7 +172,7 @@ def _linear_rule(g, node):
     return (to_x, to_weight, to_bias) if has_bias else (to_x, to_weight)
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> "Tensor":
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """x @ weight.T + bias; weight is (out, in), x (..., in), bias (out,), the result (..., out)."""
     if x.dtype is not float32 or weight.dtype is not float32:
         raise DtypeError(f"linear takes float32 tensors, got {x.dtype.name} and {weight.dtype.name}")
@@ -214,17 +211,17 @@ def _fixed_rank(name: str, rank_a: int, rank_b: int):
 mm, bmm, mv, dot = _fixed_rank("mm", 2, 2), _fixed_rank("bmm", 3, 3), _fixed_rank("mv", 2, 1), _fixed_rank("dot", 1, 1)
 
 
-def outer(a: Any, b: Any) -> "Tensor":
+def outer(a: Any, b: Any) -> Tensor:
     """The products of all pairs of elements of two vectors."""
     return a.unsqueeze(1) * b.unsqueeze(0)
 
 
-def inner(a: Any, b: Any) -> "Tensor":
+def inner(a: Any, b: Any) -> Tensor:
     """Sums of products over the last dimensions of both."""
     return a * b if not a.shape or not b.shape else tensordot(a, b, ([-1], [-1]))
 
 
-def tensordot(a: Any, b: Any, dims: Any = 2) -> "Tensor":
+def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     """Sums of products over ``dims``: the last of a and the first of b, or a list for each."""
     if isinstance(dims, int):
         first, second = list(range(a.dim() - dims, a.dim())), list(range(dims))
@@ -299,7 +296,7 @@ def _diagonals(x: Any, labels: list[str]) -> tuple[Any, list[str]]:
     return x, labels
 
 
-def einsum(equation: str, *operands: Any) -> "Tensor":
+def einsum(equation: str, *operands: Any) -> Tensor:
     """Einstein's sums, ``ij,jk->ik``: products of the operands summed over the labels that the result does not have.
 
     Two operands at a time, each as one batch of matrix products. Labels may repeat and ``...`` stands for any further dimensions.
@@ -343,15 +340,3 @@ def _pair(a: Any, of_a: list[str], b: Any, of_b: list[str], later: set[str]) -> 
     product = matmul(left, right) if batch else matmul(left.squeeze(0), right.squeeze(0))
     labels = [*batch, *rows, *columns]
     return product.reshape([sizes[label] for label in labels]), labels
-
-
-class MatmulMethods:
-    """The methods of Tensor that multiply matrices."""
-
-    __slots__ = ()
-
-    matmul, mm, bmm, mv, dot, outer, inner = matmul, mm, bmm, mv, dot, outer, inner
-    addmm, addmv, baddbmm, addr = addmm, addmv, baddbmm, addr
-
-    def __matmul__(self, other: Any) -> "Tensor":
-        return matmul(self, other)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
@@ -12,10 +12,7 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.creation import ones, zeros
 from rl_lab.engine.ops.operands import differentiate
 from rl_lab.engine.tape import attach, modes
-from rl_lab.engine.tensor import empty
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tensor import Tensor, empty
 
 
 def _composed(rank: int, eps: float, has_weight: bool) -> Any:
@@ -49,7 +46,7 @@ def _layer_norm_rule(g, node):
 
 def layer_norm(
     input: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> "Tensor":
+) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last dimensions (Ba, Kiros and Hinton 2016)."""
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if input.dtype is not float32:
@@ -83,7 +80,7 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> "Tensor":
+) -> Tensor:
     """Normalised over all dimensions but the second (Ioffe and Szegedy 2015): by the batch's own moments in training, which the
     running ones then follow with ``momentum``, else by the running ones."""
     if input.dim() < 2:
@@ -114,7 +111,7 @@ def batch_norm(
     return result if bias is None else result + bias.reshape(along)
 
 
-def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> "Tensor":
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """Normalised over the channels of each group and all places (Wu and He 2018)."""
     if input.dim() < 2 or num_groups < 1 or input.shape[1] % num_groups:
         raise ShapeError(f"group_norm: shape {list(input.shape)} cannot be divided into {num_groups} groups of channels")
@@ -126,7 +123,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     return result if bias is None else result + bias.reshape(along)
 
 
-def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> "Tensor":
+def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimensions (Zhang and Sennrich 2019)."""
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape or input.shape[-len(shape) :] != shape:
@@ -137,6 +134,6 @@ def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = No
     return result if weight is None else result * weight
 
 
-def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> "Tensor":
+def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x divided by its p-norm along ``dim``, which counts as at least ``eps``."""
     return input / input.norm(p, dim, keepdim=True).clamp(min=eps)

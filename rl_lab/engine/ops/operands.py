@@ -13,7 +13,7 @@ from rl_lab.engine.errors import DtypeError, RecordingError, ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
 from rl_lab.engine.launch import launch, recorder, user_line
 from rl_lab.engine.memory import Storage
-from rl_lab.engine.tensor import TensorCore, contiguous_strides, empty, gradients_of, new, view
+from rl_lab.engine.tensor import Shape, TensorCore, contiguous_strides, empty, gradients_of, new, view
 from rl_lab.native.primitive import Primitive
 
 # --- numbers as operands ---------------------------------------------------------------------------------------------
@@ -85,6 +85,13 @@ def normal_dim(dim: int, rank: int) -> int:
     if not low <= dim <= high:
         raise IndexError(f"dimension out of range: expected {low} to {high}, got {dim}")
     return dim + max(rank, 1) if dim < 0 else dim
+
+
+def shape_argument(sizes: tuple) -> Shape:
+    """f(2, 3), f((2, 3)) and f([2, 3]) alike."""
+    if len(sizes) == 1 and not isinstance(sizes[0], int) and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    return tuple([int(size) for size in sizes])
 
 
 # --- broadcasting ----------------------------------------------------------------------------------------------------

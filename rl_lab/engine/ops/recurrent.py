@@ -1,6 +1,6 @@
 """Gated recurrent cells: the products are matrix products, all that follows them is one launch."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.kernels import recurrent as recurrent_kernels
@@ -9,10 +9,7 @@ from rl_lab.engine.ops.layout import stack
 from rl_lab.engine.ops.matmul import linear
 from rl_lab.engine.ops.operands import differentiate
 from rl_lab.engine.tape import attach, modes
-from rl_lab.engine.tensor import empty
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tensor import Tensor, empty
 
 
 def _dense(*tensors: Any) -> tuple:
@@ -36,7 +33,7 @@ def _lstm_rule(g, node):
     return to_z, to_c
 
 
-def lstm_gates(z: Any, c: Any) -> "Tensor":
+def lstm_gates(z: Any, c: Any) -> Tensor:
     """The new hidden state and cell, stacked (2, n, m), from the gates' inputs z (n, 4m), in PyTorch's order, and the cell (n, m)."""
     inputs, before = _dense(z, c)
     out, gates = empty((2, *c.shape)), empty(z.shape)
@@ -62,7 +59,7 @@ def _gru_rule(g, node):
     return to_zi, to_zh, to_h
 
 
-def gru_gates(zi: Any, zh: Any, h: Any) -> "Tensor":
+def gru_gates(zi: Any, zh: Any, h: Any) -> Tensor:
     """The new hidden state (n, m) from the gates' inputs (n, 3m) from x and from h, in PyTorch's order, and h."""
     from_x, from_h, before = _dense(zi, zh, h)
     out, gates = empty(h.shape), empty(zi.shape)
@@ -70,13 +67,13 @@ def gru_gates(zi: Any, zh: Any, h: Any) -> "Tensor":
     return attach(out, _gru_rule, (zi, zh, h), (zi, zh, h, gates))
 
 
-def lstm_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> "tuple[Tensor, Tensor]":
+def lstm_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> tuple[Tensor, Tensor]:
     """The new (h, c) of a long short-term memory (Hochreiter and Schmidhuber 1997) from x (n, inputs) and hx = (h, c)."""
     h, c = hx
     h, c = lstm_gates(linear(input, w_ih, b_ih) + linear(h, w_hh, b_hh), c).unbind(0)
     return h, c
 
 
-def gru_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> "Tensor":
+def gru_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> Tensor:
     """The new h of a gated recurrent unit (Cho et al. 2014) from x (n, inputs) and hx = h."""
     return gru_gates(linear(input, w_ih, b_ih), linear(hx, w_hh, b_hh), hx)

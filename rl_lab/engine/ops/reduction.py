@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
@@ -13,10 +13,7 @@ from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.operands import as_float, constant, differentiate, normal_dim
 from rl_lab.engine.tape import attach, modes
-from rl_lab.engine.tensor import Shape, empty, owned
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tensor import Shape, Tensor, empty, owned
 
 Dims = int | Sequence[int] | None
 
@@ -81,7 +78,7 @@ def _sum(x: Any, dims: tuple[int, ...], keepdim: bool, mean: bool) -> Any:
     return attach(out, _sum_rule, (x,), context=(x.shape, dims, divisor)) if modes.grad else out
 
 
-def sum(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> "Tensor":
+def sum(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over the given dimensions, over all by default. Integers and bools sum to int64."""
     if dtype is not None:
         x = x.to(as_dtype(dtype))
@@ -94,7 +91,7 @@ def sum(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -
     return out
 
 
-def mean(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> "Tensor":
+def mean(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean over the given dimensions; NaN over no elements. DtypeError for integers."""
     if dtype is not None:
         x = x.to(as_dtype(dtype))
@@ -103,7 +100,7 @@ def mean(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) 
     return _sum(x, normal_dims(dim, x.dim()), keepdim, mean=True)
 
 
-def sum_to_size(x: Any, *sizes: Any) -> "Tensor":
+def sum_to_size(x: Any, *sizes: Any) -> Tensor:
     """Summed over what broadcasting from ``sizes`` to this shape would repeat."""
     shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else tuple(sizes)
     if x.shape == shape:
@@ -121,12 +118,12 @@ def _variance(x: Any, dim: Dims, correction: float, keepdim: bool) -> Any:
     return sum(centred * centred, dims, keepdim) / (count - correction if count > correction else 0.0)
 
 
-def var(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> "Tensor":
+def var(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> Tensor:
     """The variance with divisor n - correction (Bessel's 1 by default); NaN for a single element."""
     return _variance(x, dim, float(unbiased) if correction is None else correction, keepdim)
 
 
-def std(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> "Tensor":
+def std(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> Tensor:
     """The square root of `var`."""
     return var(x, dim, correction, keepdim, unbiased=unbiased).sqrt()
 
@@ -139,7 +136,7 @@ def _norm_rule(g, node):
     return g.reshape(shape) * constant(0.0).where(zero, x / constant(1.0).where(zero, out))  # NaN times 0 is NaN, as in PyTorch
 
 
-def norm(x: Any, p: float = 2.0, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def norm(x: Any, p: float = 2.0, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The p-norm over the given dimensions, as of a vector. The gradient at 0 is 0."""
     if p == 2:
         with tape.no_grad():
@@ -152,7 +149,7 @@ def norm(x: Any, p: float = 2.0, dim: Dims = None, keepdim: bool = False) -> "Te
     return sum(x.abs() ** p, dim, keepdim) ** (1.0 / p)
 
 
-def prod(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+def prod(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The product over one dimension, or of all elements."""
     if x.dtype is bool_:
         x = x.to(int64)
@@ -186,7 +183,7 @@ def _prod_rule(g, node):
     return g.reshape(_kept(x.shape, dims)) * product.permute(inverse)
 
 
-def cumsum(x: Any, dim: int) -> "Tensor":
+def cumsum(x: Any, dim: int) -> Tensor:
     """The running sum along ``dim``."""
     dim = normal_dim(dim, x.dim())
     if x.dtype is float32:
@@ -209,7 +206,7 @@ def _cumsum_rule(g, node):
     return _cumsum(g, dim, not reverse)
 
 
-def cumprod(x: Any, dim: int) -> "Tensor":
+def cumprod(x: Any, dim: int) -> Tensor:
     """The running product along ``dim``."""
     dim = normal_dim(dim, x.dim())
     whole = x.dtype is not float32
@@ -240,17 +237,17 @@ def _cumprod_composed(x: Any, dim: int) -> Any:
     return cat(parts, dim)
 
 
-def var_mean(x: Any, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> "tuple[Tensor, Tensor]":
+def var_mean(x: Any, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """`var` and `mean`."""
     return var(x, dim, correction, keepdim), mean(x, dim, keepdim)
 
 
-def std_mean(x: Any, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> "tuple[Tensor, Tensor]":
+def std_mean(x: Any, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """`std` and `mean`."""
     return std(x, dim, correction, keepdim), mean(x, dim, keepdim)
 
 
-def count_nonzero(x: Any, dim: Dims = None) -> "Tensor":
+def count_nonzero(x: Any, dim: Dims = None) -> Tensor:
     """How many elements are not zero."""
     return sum(x.to(bool_), dim)
 
@@ -290,7 +287,7 @@ def _tied_rule(g, node):
     return g.reshape(shape) * (chosen / sum(chosen, dims, keepdim=True) if dims else chosen)
 
 
-def amax(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def amax(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The largest value; ties share the gradient evenly."""
     return _largest(x, dim, keepdim)
 
@@ -311,7 +308,7 @@ def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
     return attach(out, _tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
 
 
-def amin(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def amin(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The smallest value; ties share the gradient evenly."""
     return -amax(-x, dim, keepdim)
 
@@ -322,11 +319,11 @@ class Extremes(tuple):
     __slots__ = ()
 
     @property
-    def values(self) -> "Tensor":
+    def values(self) -> Tensor:
         return self[0]
 
     @property
-    def indices(self) -> "Tensor":
+    def indices(self) -> Tensor:
         return self[1]
 
 
@@ -356,18 +353,18 @@ def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
 
 
-def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the first largest element along ``dim``, or in the flattened tensor."""
     _, index = _extreme(x, dim, "argmax")
     return (index if keepdim else index.reshape(())) if dim is None else _squeezed(index, dim, keepdim)
 
 
-def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     with tape.no_grad():
         return argmax(-x, dim, keepdim)
 
 
-def any(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def any(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether some element is true (not zero)."""
     dims = normal_dims(dim, x.dim())
     source, n, r, m = _blocks(x.to(bool_), dims)
@@ -376,7 +373,7 @@ def any(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     return out
 
 
-def all(x: Any, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def all(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether every element is true (not zero)."""
     return any(x.logical_not(), dim, keepdim).logical_not()
 
@@ -390,7 +387,7 @@ def _logsumexp_rule(g, node):
     return g.reshape(shape) * (x - y.reshape(shape)).exp()
 
 
-def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> "Tensor":
+def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow; -inf over no elements."""
     x = as_float(x)
     dims = normal_dims(dim, x.dim())
@@ -436,19 +433,3 @@ log_softmax = _softmax_like(
     lambda g, y, dim: g - y.exp() * sum(g, dim, keepdim=True),
     "log_softmax",
 )
-
-
-class ReductionMethods:
-    """The methods of Tensor that reduce dimensions."""
-
-    __slots__ = ()
-
-    sum, mean, sum_to_size, var, std, norm, prod, cumsum = sum, mean, sum_to_size, var, std, norm, prod, cumsum
-    max, min, amax, amin, argmax, argmin, any, all = max, min, amax, amin, argmax, argmin, any, all
-    logsumexp, cumprod, count_nonzero = logsumexp, cumprod, count_nonzero
-
-    def softmax(self, dim: int, dtype: Any = None) -> "Tensor":
-        return softmax(self, dim, dtype)
-
-    def log_softmax(self, dim: int, dtype: Any = None) -> "Tensor":
-        return log_softmax(self, dim, dtype)

@@ -1,6 +1,6 @@
 """Order along a dimension. The values are gathered at their positions, which makes the gradient that of `gather`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
@@ -13,13 +13,10 @@ from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.gathering import gather
 from rl_lab.engine.ops.operands import normal_dim
 from rl_lab.engine.ops.reduction import Extremes
-from rl_lab.engine.tensor import empty, owned
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tensor import Tensor, empty, owned
 
 
-def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> "Tensor":
+def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The positions that put x in order along ``dim``; always stable, NaN counts as largest."""
     dim = normal_dim(dim, x.dim())
     with tape.no_grad():
@@ -82,11 +79,3 @@ def median(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
             place = where(isnan(gather(x, dim, last)), last, place)
     values = gather(x, dim, place)
     return Extremes((values, place) if keepdim else (owned(values.squeeze(dim)), owned(place.squeeze(dim))))
-
-
-class SortingMethods:
-    """The methods of Tensor that put elements in order."""
-
-    __slots__ = ()
-
-    sort, argsort, topk, kthvalue, median = sort, argsort, topk, kthvalue, median

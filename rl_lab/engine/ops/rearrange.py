@@ -1,26 +1,20 @@
 """Arrangements of elements made of views, copies and joins: repeated, flipped, rolled, padded, triangles and diagonals."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
-from rl_lab.engine.ops.arithmetic import where
-from rl_lab.engine.ops.creation import arange, full, full_like, tensor, zeros_like
+from rl_lab.engine.ops.creation import arange, full, tensor
 from rl_lab.engine.ops.gathering import index_select
-from rl_lab.engine.ops.layout import cat, embed, expand, narrow, permute, reshape, shape_argument, split, unsqueeze
-from rl_lab.engine.ops.operands import broadcast_shape, normal_dim
-from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import TensorCore, contiguous_strides, owned, view
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
-
+from rl_lab.engine.ops.layout import cat, expand, narrow, permute, reshape, split, unsqueeze
+from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, shape_argument
+from rl_lab.engine.tensor import Tensor, TensorCore, owned
 
 # --- repetition and order --------------------------------------------------------------------------------------------
 
 
-def repeat(x: Any, *sizes: Any) -> "Tensor":
+def repeat(x: Any, *sizes: Any) -> Tensor:
     """Copies of x side by side, so many along each dimension; further numbers stand in front."""
     counts = shape_argument(sizes)
     missing = len(counts) - x.dim()
@@ -32,13 +26,13 @@ def repeat(x: Any, *sizes: Any) -> "Tensor":
     return owned(reshape(wide, [count * size for count, size in zip(counts, shape, strict=True)]), x)
 
 
-def tile(x: Any, *sizes: Any) -> "Tensor":
+def tile(x: Any, *sizes: Any) -> Tensor:
     """`repeat`, where numbers left out in front are 1."""
     counts = shape_argument(sizes)
     return repeat(x, (1,) * (x.dim() - len(counts)) + counts)
 
 
-def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> "Tensor":
+def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> Tensor:
     """Each element ``repeats`` times in a row along ``dim`` (of all, flattened, by default); a tensor gives a number for each.
 
     A tensor of repeats makes a data-dependent shape and is read.
@@ -57,7 +51,7 @@ def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> "Tensor":
     return owned(reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :])), x)
 
 
-def flip(x: Any, *dims: Any) -> "Tensor":
+def flip(x: Any, *dims: Any) -> Tensor:
     """The order reversed along the given dimensions."""
     for dim in shape_argument(dims):
         size = x.shape[normal_dim(dim, x.dim())]
@@ -65,7 +59,7 @@ def flip(x: Any, *dims: Any) -> "Tensor":
     return x
 
 
-def roll(x: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> "Tensor":
+def roll(x: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """Elements moved by ``shifts`` along ``dims``, those that fall out at the end come in at the beginning."""
     if dims is None:
         return reshape(roll(reshape(x, -1), shifts, 0), x.shape)
@@ -78,7 +72,7 @@ def roll(x: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | None =
     return x
 
 
-def movedim(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> "Tensor":
+def movedim(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Dimensions moved to other places, the rest in order."""
     moved = [normal_dim(d, x.dim()) for d in ([source] if isinstance(source, int) else source)]
     places = [normal_dim(d, x.dim()) for d in ([destination] if isinstance(destination, int) else destination)]
@@ -87,17 +81,17 @@ def movedim(x: Any, source: int | Sequence[int], destination: int | Sequence[int
     return permute(x, [order[d] if d in order else next(rest) for d in range(x.dim())])
 
 
-def broadcast_to(x: Any, size: Sequence[int]) -> "Tensor":
+def broadcast_to(x: Any, size: Sequence[int]) -> Tensor:
     return expand(x, size)
 
 
-def broadcast_tensors(*tensors: Any) -> "tuple[Tensor, ...]":
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     """All expanded to their common shape."""
     shape = broadcast_shape(*[x.shape for x in tensors])
     return tuple([expand(x, shape) for x in tensors])
 
 
-def meshgrid(*tensors: Any, indexing: str = "ij") -> "tuple[Tensor, ...]":
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Coordinates of a grid, from those along each axis; ``indexing`` 'ij' or 'xy'."""
     axes = list(tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors)
     if indexing not in ("ij", "xy"):
@@ -111,7 +105,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> "tuple[Tensor, ...]":
     return tuple(grids)
 
 
-def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> "Tensor":
+def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     """One dimension as several."""
     dim = normal_dim(dim, x.dim())
     return reshape(x, (*x.shape[:dim], *_inferred(sizes, x.shape[dim]), *x.shape[dim + 1 :]))
@@ -126,18 +120,18 @@ def _inferred(sizes: Sequence[int], total: int) -> list[int]:
     return [total // known if size == -1 else size for size in sizes]
 
 
-def hstack(tensors: Sequence[Any]) -> "Tensor":
+def hstack(tensors: Sequence[Any]) -> Tensor:
     """Joined along the second dimension, vectors along their only one."""
     tensors = [reshape(x, 1) if not x.shape else x for x in tensors]
     return cat(tensors, 0 if tensors[0].dim() == 1 else 1)
 
 
-def vstack(tensors: Sequence[Any]) -> "Tensor":
+def vstack(tensors: Sequence[Any]) -> Tensor:
     """Joined along the first dimension, vectors as rows."""
     return cat([reshape(x, (1, -1)) if x.dim() < 2 else x for x in tensors], 0)
 
 
-def unfold(x: Any, dimension: int, size: int, step: int) -> "Tensor":
+def unfold(x: Any, dimension: int, size: int, step: int) -> Tensor:
     """Windows of ``size`` along a dimension, every ``step``, as a new last dimension (a copy, where PyTorch has a view)."""
     dim = normal_dim(dimension, x.dim())
     length = x.shape[dim]
@@ -149,7 +143,7 @@ def unfold(x: Any, dimension: int, size: int, step: int) -> "Tensor":
     return movedim(reshape(rows, (*x.shape[:dim], count, size, *x.shape[dim + 1 :])), dim + 1, -1)
 
 
-def diff(x: Any, n: int = 1, dim: int = -1) -> "Tensor":
+def diff(x: Any, n: int = 1, dim: int = -1) -> Tensor:
     """The differences of neighbours along ``dim``, n times."""
     for _ in range(n):
         size = x.shape[normal_dim(dim, x.dim())]
@@ -157,81 +151,9 @@ def diff(x: Any, n: int = 1, dim: int = -1) -> "Tensor":
     return x
 
 
-def ravel(x: Any) -> "Tensor":
+def ravel(x: Any) -> Tensor:
     """All elements as a vector."""
     return reshape(x, -1)
-
-
-# --- diagonals and triangles -----------------------------------------------------------------------------------------
-
-
-def _diagonal_rule(g, node):
-    return embed(g, *node.context)
-
-
-def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> "Tensor":
-    """A view of the elements whose places along the two dimensions differ by ``offset``, as a new last dimension."""
-    first, second = normal_dim(dim1, x.dim()), normal_dim(dim2, x.dim())
-    if first == second or x.dim() < 2:
-        raise ShapeError(f"diagonal needs two dimensions of shape {list(x.shape)}, got {dim1} and {dim2}")
-    rows, columns = x.shape[first], x.shape[second]
-    length = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
-    rest = [d for d in range(x.dim()) if d not in (first, second)]
-    shape = (*[x.shape[d] for d in rest], length)
-
-    def where_in(strides: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-        start = offset * strides[second] if offset >= 0 else -offset * strides[first]
-        return (*[strides[d] for d in rest], strides[first] + strides[second]), start if length else 0
-
-    strides, start = where_in(x.stride())
-    dense, begin = where_in(contiguous_strides(x.shape))
-    out = view(x, shape, strides, x.offset + start)
-    return attach(out, _diagonal_rule, (x,), context=(x.shape, (shape, dense, begin)))
-
-
-_diagonal_of = diagonal
-
-
-def diag(x: Any, diagonal: int = 0) -> "Tensor":
-    """The diagonal of a matrix, or a matrix with this vector on its diagonal."""
-    if x.dim() == 2:
-        return _diagonal_of(x, diagonal)
-    if x.dim() != 1:
-        raise ShapeError(f"diag takes a vector or a matrix, got shape {list(x.shape)}")
-    return diag_embed(x, diagonal)
-
-
-def diag_embed(x: Any, offset: int = 0) -> "Tensor":
-    """Matrices of zeros with the last dimension on their diagonals."""
-    size, length = x.shape[-1] + abs(offset), x.shape[-1]
-    shape = (*x.shape[:-1], size, size)
-    strides = contiguous_strides(shape)
-    start = offset if offset >= 0 else -offset * size
-    return embed(x, shape, ((*x.shape[:-1], length), (*strides[:-2], size + 1), start))
-
-
-def _triangle(x: Any, diagonal: int, lower: bool) -> Any:
-    if x.dim() < 2:
-        raise ShapeError(f"a triangle needs at least 2 dimensions, got shape {list(x.shape)}")
-    above = unsqueeze(arange(x.shape[-2]) + diagonal, 1)
-    columns = arange(x.shape[-1])
-    keep = columns <= above if lower else columns >= above
-    return where(keep, x, zeros_like(x) if x.dtype is not int64 else full_like(x, 0))
-
-
-def tril(x: Any, diagonal: int = 0) -> "Tensor":
-    """The lower triangles, up to a diagonal, of matrices; zeros above."""
-    return _triangle(x, diagonal, True)
-
-
-def triu(x: Any, diagonal: int = 0) -> "Tensor":
-    """The upper triangles, from a diagonal on, of matrices; zeros below."""
-    return _triangle(x, diagonal, False)
-
-
-def trace(x: Any) -> "Tensor":
-    """The sum of a matrix' diagonal."""
-    return diagonal(x).sum()
 
 
 # --- padding ---------------------------------------------------------------------------------------------------------
@@ -248,7 +170,7 @@ def _padding_places(size: int, before: int, after: int, mode: str) -> list[int]:
     return [-k if k < 0 else 2 * (size - 1) - k if k >= size else k for k in places]
 
 
-def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> "Tensor":
+def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """More places at both ends of the last dimensions: (last before, last after, last but one before, ...).
 
     ``mode`` 'constant' fills with ``value``, 'reflect', 'replicate' and 'circular' repeat elements; negative numbers cut off.
@@ -276,21 +198,10 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     return x
 
 
-def tensor_split(x: Any, sections: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...]":
+def tensor_split(x: Any, sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of nearly equal size, or cut at the given places."""
     size = x.shape[normal_dim(dim, x.dim())]
     if isinstance(sections, int):
         return split(x, [size // sections + (k < size % sections) for k in range(sections)], dim)
     edges = [0, *[min(e, size) for e in sections], size]
     return split(x, [max(high - low, 0) for low, high in zip(edges, edges[1:], strict=False)], dim)
-
-
-class ArrangementMethods:
-    """The methods of Tensor that arrange elements."""
-
-    __slots__ = ()
-
-    repeat, tile, repeat_interleave, flip, roll, movedim = repeat, tile, repeat_interleave, flip, roll, movedim
-    moveaxis, unflatten, unfold, tensor_split = movedim, unflatten, unfold, tensor_split
-    diagonal, diag, diag_embed, tril, triu, trace = diagonal, diag, diag_embed, tril, triu, trace
-    broadcast_to, diff, ravel = broadcast_to, diff, ravel

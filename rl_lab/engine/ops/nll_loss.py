@@ -1,7 +1,7 @@
 """The negative log-likelihood: what a loss picks by class, weighs and averages, in one launch each way."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32, int64
@@ -11,10 +11,7 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.gathering import launch_checked
 from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import empty
-
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
+from rl_lab.engine.tensor import Tensor, empty
 
 REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
 
@@ -48,7 +45,7 @@ def _nll_gradient_rule(gg, node):
 def nll_loss(
     input: Any, target: Any, weight: Any = None, size_average: Any = None, ignore_index: int = -100, reduce: Any = None,
     reduction: str = "mean",
-) -> "Tensor":  # fmt: skip
+) -> Tensor:  # fmt: skip
     """Minus the log-probabilities (n, classes, ...) at the target classes (n, ...), times the weight (classes) of each class.
 
     The mean is by weight; targets ``ignore_index`` do not count. IndexError for any other target outside the classes.

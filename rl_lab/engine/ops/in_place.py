@@ -1,0 +1,48 @@
+"""Writing the result of an operation into one of its operands."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rl_lab.engine import tape
+from rl_lab.engine.dtype import float32
+from rl_lab.engine.errors import ShapeError, StateError
+from rl_lab.engine.ops.layout import copy_
+from rl_lab.engine.ops.operands import elementwise_into, operand
+from rl_lab.engine.tape import modes
+from rl_lab.engine.tensor import TensorCore, check_writable
+from rl_lab.native.primitive import Primitive
+
+
+def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive | None = None, operands: tuple = ()) -> Any:
+    """target[...] = compute(target), on the tape if recording is on.
+
+    Without the tape, ``kernel`` over the target and one operand writes straight into a contiguous target of the same shape.
+    """
+    check_writable(target)
+    tracked = modes.grad and (target.requires_grad or any(isinstance(x, TensorCore) and x.requires_grad for x in operands))
+    if not tracked and kernel is not None and target.dtype is float32 and target.strides is None:
+        others = tuple([operand(x, target) for x in operands])
+        if all(
+            x.dtype is float32
+            and (x.shape == target.shape or (x.numel() == 1 and x.dim() <= target.dim()))
+            and (x.storage.address != target.storage.address or (x.address == target.address and x.strides is None))
+            for x in others
+        ):
+            elementwise_into(kernel, target, *others)
+            target.storage.version += 1
+            return target
+    if not tracked:
+        with tape.no_grad():
+            return _store(target, compute(target))
+    return _store(target, compute(target.clone()))
+
+
+def _store(target: Any, value: Any) -> Any:
+    if value.shape != target.shape:
+        raise ShapeError(f"the result of shape {list(value.shape)} does not fit into the tensor of shape {list(target.shape)}")
+    if value.dtype.rank > target.dtype.rank:
+        raise StateError(f"the result is {value.dtype.name} and cannot be stored in a {target.dtype.name} tensor")
+    copy_(target, value, from_target=True)
+    if value.node is not None and value.node.own >= 0:
+        value.node.move_own(target)
+    return target
