@@ -10,6 +10,8 @@ written, costs one warning and time, never a failure.
 """
 
 import atexit
+import enum
+import functools
 import hashlib
 import itertools
 import os
@@ -18,36 +20,53 @@ import re
 import shutil
 import stat
 import sys
+import sysconfig
 import tempfile
 import threading
+import time
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import bytecode, compiler, serialize
+from numba.core import types as numba_types
 from numba.core.ccallback import CFunc
 from numba.core.dispatcher import Dispatcher
 from numba.core.types import Type
-from numba.core.typing.templates import builtin_registry
+from numba.core.typing.templates import Signature, builtin_registry
 from numba.extending import _Intrinsic
 
 _MAGIC = b"rl_lab machine code 1\n"
-_VERSIONED = frozenset(("numba", "llvmlite", "numpy", "scipy", *sys.stdlib_module_names))
-"""Packages whose version stands for their source."""
+_DISTRIBUTIONS = ("numba", "llvmlite", "numpy", "scipy")
+"""Packages whose version stands for their source, as Python's version does for the standard library."""
+
+MOST_BYTES = 500_000_000
+"""Entries that were not used for longest are deleted when all of them together are larger than this."""
 
 on_compile: Callable[[str], None] | None = None
 """Called with a kernel's name when it is compiled, that is, when it was not found in the cache."""
 
 _lock = threading.RLock()
 
-# Numba numbers the functions of a process to make symbols unique. Entries from several processes meet in one, where equal symbols of
-# different code would be taken for each other, so the numbers of each process begin elsewhere.
-bytecode.FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6), "little"))  # type: ignore[attr-defined]
+
+def _number_functions() -> None:
+    """Let numba number this process's functions from a random number on.
+
+    Numba numbers the functions of a process to make symbols unique. Entries from several processes meet in one, where equal symbols of
+    different code would be taken for each other.
+    """
+    bytecode.FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6), "little"))  # type: ignore[attr-defined]
+
+
+_number_functions()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_number_functions)
 
 
 # --- what machine code follows from --------------------------------------------------------------------------------------------
@@ -58,119 +77,211 @@ class _Untraceable(Exception):
 
 
 class _Tracer:
-    """Describes a function, every function that it reaches and every constant that they read."""
+    """Describes functions, every function that they reach and every constant that those read."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
-        self._found: list[Callable] = []
+        self._found: list[Any] = []
 
-    def describe_all(self, function: Callable) -> str:
-        self._reach(function)
+    def reached(self) -> list[str]:
+        """Descriptions of all functions that were reached so far, and of those that they reach."""
         lines = []
-        for reached in self._found:  # grows while it is walked
-            lines.append(self._describe_function(reached))
-        return "\n".join(lines)
+        for function in self._found:  # grows while it is walked
+            lines.append(self._describe_function(function))
+        return lines
 
-    def _reach(self, function: Callable) -> str:
+    def _reach(self, function: Any) -> str:
+        """Refer to a function by its number. Its description follows later, so functions may call each other."""
         if id(function) not in self._numbers:
             self._numbers[id(function)] = len(self._found)
             self._found.append(function)
         return f"function {self._numbers[id(function)]}"
 
     def _describe_function(self, function: Any) -> str:
-        parts = [self._describe_code(function.__code__), self._describe(function.__defaults__)]
-        cells = function.__closure__ or ()
-        for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
-            parts.append(f"{name} = {self._describe(cell.cell_contents)}")
-        for name in _names(function.__code__):
+        code, names = _describe_code(function.__code__)
+        parts = [code, self.describe(function.__defaults__), self.describe(function.__kwdefaults__)]
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                content = cell.cell_contents
+            except ValueError:  # not bound yet
+                raise _Untraceable(name) from None
+            parts.append(f"{name} = {self._describe_variable(content, names)}")
+        for name in names:
             if name in function.__globals__:
-                value = function.__globals__[name]
-                parts.append(f"{name} = {self._describe(value)}")
-                if isinstance(value, types.ModuleType) and not _is_versioned(value.__name__):
-                    parts.extend(
-                        f"{name}.{attribute} = {self._describe(getattr(value, attribute))}"
-                        for attribute in _names(function.__code__)
-                        if hasattr(value, attribute)
-                    )
-        parts.extend(self._reach(body) for body in _overloads(function))
+                parts.append(f"{name} = {self._describe_variable(function.__globals__[name], names)}")
         return "\n".join(parts)
 
-    def _describe_code(self, code: types.CodeType) -> str:
-        constants = [self._describe_code(c) if isinstance(c, types.CodeType) else self._describe(c) for c in code.co_consts]
-        return repr(
-            (code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_argcount, code.co_flags, constants)
-        )
+    def _describe_variable(self, value: Any, names: Sequence[str], inside: tuple[types.ModuleType, ...] = ()) -> str:
+        """Describe a variable's value. Of a module, also describe the attributes that a function with these names may read."""
+        if not isinstance(value, types.ModuleType) or _is_versioned(value.__name__) or value in inside:
+            return self.describe(value)
+        within = (*inside, value)
+        found = [f".{n} = {self._describe_variable(getattr(value, n), names, within)}" for n in names if hasattr(value, n)]
+        return "\n".join((f"module {value.__name__}", *found))
 
-    def _describe(self, value: Any) -> str:
-        if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-            return f"{type(value).__name__} {value!r}"
+    def describe(self, value: Any) -> str:
+        """Describe a value so that two values with one description give the same machine code. Raises _Untraceable."""
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        if value is None or type(value) in (bool, int, float, complex, str, bytes):
+            return f"{kind} {value!r}"
         if isinstance(value, np.generic):
-            return f"{value.dtype} {value.tobytes().hex()}"
+            return f"{kind} {value.dtype.descr} {value.tobytes().hex()}"
         if isinstance(value, np.ndarray):
-            return f"array {value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+            if value.dtype.hasobject:
+                raise _Untraceable(kind)
+            layout = (value.dtype.descr, value.shape, value.flags.c_contiguous, value.flags.f_contiguous, value.flags.writeable)
+            return f"{kind} {layout} {hashlib.sha256(value.tobytes()).hexdigest()}"
+        if isinstance(value, enum.Enum):
+            return f"{self.describe(type(value))} {value.name}"
         if isinstance(value, (tuple, list)):
-            return f"{type(value).__name__} ({', '.join(map(self._describe, value))})"
+            return f"{kind}{getattr(value, '_fields', '')} ({', '.join(map(self.describe, value))})"
         if isinstance(value, (set, frozenset)):
-            return f"set ({', '.join(sorted(map(self._describe, value)))})"
+            return f"{kind} ({', '.join(sorted(map(self.describe, value)))})"
         if isinstance(value, dict):
-            return f"dict ({', '.join(f'{self._describe(k)}: {self._describe(v)}' for k, v in value.items())})"
+            return f"{kind} ({', '.join(f'{self.describe(k)}: {self.describe(v)}' for k, v in value.items())})"
         if isinstance(value, types.ModuleType):
             return f"module {value.__name__}"
+        if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, np.ufunc, _NUMPY_FUNCTION, type)):
+            return self._describe_callable(value)
         if isinstance(value, Dispatcher):
-            return f"{sorted(value.targetoptions.items())} {self._reach(value.py_func)}"
+            fixed = "" if value._can_compile else self.describe(list(value.overloads))
+            return f"{kind} {self.describe(value.targetoptions)} {self.describe(value.locals)} {fixed} {self._reach(value.py_func)}"
         if isinstance(value, _Intrinsic):
-            return f"intrinsic {self._reach(value._defn)}"
-        if isinstance(value, types.FunctionType):
-            return f"{value.__module__}.{value.__qualname__}" if _is_versioned(value.__module__) else self._reach(value)
-        if isinstance(value, type):
-            return f"{value.__module__}.{value.__qualname__} {getattr(value, '_fields', '')}"
+            return f"{kind} {self._reach(value._defn)}"
+        if isinstance(value, CFunc):
+            return f"{kind} {self.describe(value._sig)} {self._reach(value._pyfunc)}"
+        if isinstance(value, Signature):
+            return f"{kind} {self.describe((value.return_type, value.args))}"
         if isinstance(value, Type):
-            return f"type {value!r}"
+            return self._describe_type(value)
         described = repr(value)
-        if " at 0x" in described:
+        known = isinstance(value, (np.dtype, types.EllipsisType, range, slice, ir.Type, ir.Constant))
+        if not known or " at 0x" in described:
             raise _Untraceable(described)
-        return f"{type(value).__module__}.{type(value).__qualname__} {described}"
+        return f"{kind} {described}"
+
+    def _describe_callable(self, value: Any) -> str:
+        """Describe a function or a class: by its name where a version stands for it, and by everything that it reaches elsewhere."""
+        module = getattr(value, "__module__", None) or ""
+        parts = [f"{module}.{getattr(value, '__qualname__', value.__name__)}"]
+        parts.extend(self._reach(body) for body in _overloads(value))
+        if isinstance(value, types.FunctionType) and not _is_versioned(module):
+            parts.append(self._reach(value))
+        elif isinstance(value, enum.EnumMeta):
+            members: Any = value.__members__
+            parts.append(self.describe({name: member.value for name, member in members.items()}))
+        elif isinstance(value, type) and issubclass(value, tuple):
+            parts.append(f"{getattr(value, '_fields', '')} {self.describe(getattr(value, '_field_defaults', None))}")
+        elif isinstance(value, type) and hasattr(value, "class_type"):
+            raise _Untraceable(f"{value} is a jitclass")
+        return " ".join(parts)
+
+    def _describe_type(self, value: Type) -> str:
+        """Describe a numba type. Types of functions, classes and named tuples have more to them than their names say."""
+        parts = [f"{type(value).__qualname__} {value!r}"]
+        if isinstance(value, numba_types.Dispatcher):
+            return self.describe(value.dispatcher)
+        if isinstance(value, numba_types.BaseTuple):
+            parts.append(self.describe(tuple(value)))
+        for attribute in ("instance_class", "literal_value"):
+            if hasattr(value, attribute):
+                parts.append(self.describe(getattr(value, attribute)))
+        if isinstance(value, numba_types.Literal):
+            return " ".join(parts[1:])
+        if " at 0x" in parts[0] or isinstance(value, numba_types.ClassInstanceType):
+            raise _Untraceable(parts[0])
+        return " ".join(parts)
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    """Names that a function and the functions inside it look up."""
-    yield from code.co_names
+_NUMPY_FUNCTION = type(np.dot)
+
+_codes: dict[int, tuple[types.CodeType, str, tuple[str, ...]]] = {}
+"""Descriptions of code objects by their ids; the objects are held, so that no other gets the same id."""
+
+
+def _describe_code(code: types.CodeType) -> tuple[str, tuple[str, ...]]:
+    """Describe bytecode, without its place in a file, and list the names that it and the functions inside it look up."""
+    known = _codes.get(id(code))
+    if known is not None:
+        return known[1:]
+    names = dict.fromkeys(code.co_names)
+    constants = []
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+            described, inner = _describe_code(constant)
+            names.update(dict.fromkeys(inner))
+        else:
+            described = _Tracer().describe(constant)
+        constants.append(described)
+    variables = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    whole = repr((code.co_code, getattr(code, "co_exceptiontable", b""), variables, counts, constants))
+    digest = hashlib.sha256(whole.encode("utf-8", "backslashreplace")).hexdigest()
+    _codes[id(code)] = code, digest, tuple(names)
+    return digest, tuple(names)
 
 
-def _is_versioned(module: str | None) -> bool:
-    return (module or "").partition(".")[0] in _VERSIONED
+@functools.cache
+def _is_versioned(module: str) -> bool:
+    """Whether a version stands for the source of a module. A user's file named like a module of Python's library is not covered."""
+    root = module.partition(".")[0]
+    if root in _DISTRIBUTIONS:
+        return True
+    if root not in sys.stdlib_module_names:
+        return False
+    file = getattr(sys.modules.get(root), "__file__", None)
+    return file is None or any(Path(file).is_relative_to(place) for place in _library_places())
 
 
-def _overloads(function: Callable) -> Iterator[Callable]:
-    """Bodies that ``numba.extending.overload`` registered for a function."""
-    for value, kind in builtin_registry.globals:
-        if value is function:
-            for template in kind.templates:
-                if hasattr(template, "_overload_func"):
-                    yield template._overload_func
+@functools.cache
+def _library_places() -> frozenset[str]:
+    return frozenset((*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")), os.path.dirname(os.__file__)))
 
 
-def _facts() -> tuple[str, ...]:
-    versions = [version(name) for name in ("numba", "llvmlite", "numpy", "scipy")]
-    names = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "CPU_NAME", "CPU_FEATURES")
-    flags = [f"{name}={getattr(numba.config, name, '')}" for name in names]
-    return (sys.version, *versions, *flags)
+_overload_index: dict[int, list[Any]] = {}
+_indexed = 0
 
 
-def describe(function: Callable) -> str | None:
-    """Everything that the machine code of ``function`` follows from, beside its signature and options; None if that is unknown."""
+def _overloads(function: Any) -> list[Any]:
+    """Bodies that ``numba.extending.overload`` registered for a function, outside of numba itself."""
+    global _indexed
+    registered = builtin_registry.globals
+    for value, kind in registered[_indexed:]:
+        for template in getattr(kind, "templates", ()):
+            body = getattr(template, "_overload_func", None)
+            if body is not None and not _is_versioned(body.__module__ or ""):
+                _overload_index.setdefault(id(value), []).append(body)
+    _indexed = len(registered)
+    return _overload_index.get(id(function), [])
+
+
+@functools.cache
+def _versions() -> str:
+    return repr((sys.version, [version(name) for name in _DISTRIBUTIONS]))
+
+
+_FLAGS = (
+    *("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "CPU_NAME", "CPU_FEATURES", "USING_SVML"),
+    *("DEBUGINFO_DEFAULT", "DEBUG_NRT", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS", "USE_LEGACY_TYPE_SYSTEM"),
+)
+"""Settings of numba, mostly from environment variables, that change the machine code that it makes."""
+
+
+def describe(*values: Any) -> str | None:
+    """Everything that machine code follows from which is compiled from these functions and values; None if that is unknown."""
+    tracer = _Tracer()
     try:
-        return "\n".join((*_facts(), _Tracer().describe_all(function)))
-    except _Untraceable:
+        head = [tracer.describe(value) for value in values]
+        flags = [f"{name}={getattr(numba.config, name, '')}" for name in _FLAGS]
+        return "\n".join((_versions(), *flags, *head, *tracer.reached()))
+    except (_Untraceable, RecursionError):
         return None
 
 
 # --- the directory -------------------------------------------------------------------------------------------------------------
 
 _directory: Path | None = None
+_looked = False
 _warned = False
 
 
@@ -182,7 +293,7 @@ def _warn(reason: object) -> None:
 
 
 def base_directory() -> Path:
-    """``RL_LAB_CACHE``, or ``rl_lab`` in the user's cache directory."""
+    """``RL_LAB_CACHE``, or ``rl_lab`` in the user's cache directory. Raises RuntimeError if there is no home directory."""
     given = os.environ.get("RL_LAB_CACHE")
     if given:
         return Path(given).expanduser()
@@ -190,24 +301,43 @@ def base_directory() -> Path:
     return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "rl_lab"
 
 
-def directory() -> Path:
-    """The directory of the entries, made private. Where that is impossible: one warning and a temporary directory."""
-    global _directory
+def directory() -> Path | None:
+    """The directory of the entries, made private. Where that is impossible: one warning and a temporary directory, or None."""
+    global _directory, _looked
     with _lock:
-        if _directory is None:
+        if not _looked:
+            _looked = True
             try:
-                base = base_directory()
-                base.mkdir(parents=True, exist_ok=True, mode=0o700)
-                _require_private(base)
-                place = base / "machine-code"
-                place.mkdir(exist_ok=True, mode=0o700)
-                _require_private(place)
-                _directory = place
-            except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+                _directory = _private_directory()
+            except (OSError, RuntimeError, ValueError) as error:
                 _warn(error)
-                _directory = Path(tempfile.mkdtemp(prefix="rl_lab-"))
-                atexit.register(shutil.rmtree, _directory, ignore_errors=True)
+                _directory = _temporary_directory()
         return _directory
+
+
+def _private_directory() -> Path:
+    base = Path(os.path.realpath(base_directory()))  # a link that the user made leads to the directory that must be private
+    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _require_private(base)
+    place = base / "machine-code"
+    place.mkdir(exist_ok=True, mode=0o700)
+    _require_private(place)
+    return place
+
+
+def _temporary_directory() -> Path | None:
+    try:
+        place = Path(tempfile.mkdtemp(prefix="rl_lab-"))
+    except OSError:
+        return None
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # a forked child leaves it to its parent
+            shutil.rmtree(place, ignore_errors=True)
+
+    atexit.register(remove)
+    return place
 
 
 def _require_private(path: Path) -> None:
@@ -215,10 +345,13 @@ def _require_private(path: Path) -> None:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise PermissionError(f"{path} is not a directory")
-    if hasattr(os, "getuid") and found.st_uid != os.getuid():
-        raise PermissionError(f"{path} belongs to another user")
-    if os.name == "posix" and found.st_mode & 0o022:
-        raise PermissionError(f"other users can write to {path} (chmod go-w {path})")
+    if not _is_private(found):
+        raise PermissionError(f"other users can write to {path} (chmod go-w {path}), or it belongs to one of them")
+
+
+def _is_private(found: os.stat_result) -> bool:
+    """Whether a file or directory belongs to this user and nobody else can write to it."""
+    return os.name != "posix" or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
 
 
 # --- entries -------------------------------------------------------------------------------------------------------------------
@@ -227,58 +360,72 @@ def _require_private(path: Path) -> None:
 class Cache:
     """The entries of one function, one for each signature. Has the interface of numba's own cache classes."""
 
-    cache_path = property(lambda self: str(directory()))
+    cache_path = property(lambda self: str(directory() or ""))
 
     def __init__(self, function: Callable, options: dict[str, Any], name: str | None = None):
         self._function = function
-        self._options = repr(sorted(options.items()))
+        self._options = options
         self._name = re.sub(r"\W", "_", name or function.__name__)
-        self._description: str | None = None
+        self._compiling: dict[Any, bytes] = {}
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled function for ``signature``, or None if there is no sound entry."""
         target_context.refresh()
-        path, key = self._entry(signature, target_context)
-        content = None if path is None else _read(path, key)
+        key = self._key(signature, target_context)
+        content = _read(self._path(key), key) if key else None
         if content is not None:
             try:
                 return compiler.CompileResult._rebuild(target_context, *pickle.loads(content))
             except Exception as error:  # numba raises whatever it meets; the entry is made again
-                _warn(error)
+                _warn(f"the entry of {self._name} cannot be loaded: {error}")
         if on_compile is not None:
             on_compile(self._name)
+        self._compiling[signature] = key
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep a compiled function, unless its code holds addresses of this process."""
+        """Keep a compiled function, unless its code holds addresses of this process or what it follows from changed meanwhile."""
+        before = self._compiling.pop(signature, None)
         if result.library.has_dynamic_globals or any(not lifted.can_cache for lifted in result.lifted):
             return
-        path, key = self._entry(signature, result.target_context)
-        if path is not None:
-            _write(path, key, serialize.dumps(result._reduce()))
+        key = self._key(signature, result.target_context)
+        if key and key == before:
+            _write(self._path(key), key, serialize.dumps(result._reduce()))
 
-    def _entry(self, signature: Any, target_context: Any) -> tuple[Path | None, bytes]:
-        """The entry's file and its key of 32 bytes; None if the code cannot be kept."""
-        if self._description is None:
-            self._description = describe(self._function) or ""
-        if not self._description:
-            return None, b""
-        facts = (self._description, self._options, self._name, repr(signature), repr(target_context.codegen().magic_tuple()))
-        key = hashlib.sha256("\n".join(facts).encode("utf-8", "backslashreplace")).digest()
-        return directory() / f"{self._name[:60]}-{key.hex()[:24]}", key
+    def _key(self, signature: Any, target_context: Any) -> bytes:
+        """The entry's key of 32 bytes; empty if the code cannot be kept. Computed anew each time: a global may have changed."""
+        description = describe(self._function, self._options, signature)
+        if description is None:
+            return b""
+        facts = (self._name, repr(target_context.codegen().magic_tuple()), description)
+        return hashlib.sha256("\n".join(facts).encode("utf-8", "backslashreplace")).digest()
+
+    def _path(self, key: bytes) -> Path | None:
+        place = directory()
+        return None if place is None else place / f"{self._name[:60]}-{key.hex()[:24]}"
 
 
-def _read(path: Path, key: bytes) -> bytes | None:
+_ENTRY = re.compile(r"\w{1,60}-[0-9a-f]{24}")
+_UNFINISHED = re.compile(r"\.\w{1,60}-[0-9a-f]{24}\.[0-9a-f]{16}")
+_DAY = 86_400.0  # seconds
+_WRITES_BETWEEN_LOOKS = 100
+
+_writes = 0
+
+
+def _read(path: Path | None, key: bytes) -> bytes | None:
     """The content of an entry; None unless it is a private file of this user that is whole and belongs to the key."""
+    if path is None:
+        return None
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         with open(os.open(path, flags), "rb") as file:
             found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or (os.name == "posix" and found.st_mode & 0o022):
-                return None
-            if hasattr(os, "getuid") and found.st_uid != os.getuid():
+            if not stat.S_ISREG(found.st_mode) or not _is_private(found):
                 return None
             data = file.read()
+        if time.time() - found.st_mtime > _DAY:
+            _note_use(path)
     except OSError:
         return None
     head = len(_MAGIC) + 32
@@ -287,8 +434,19 @@ def _read(path: Path, key: bytes) -> bytes | None:
     return content if sound else None
 
 
-def _write(path: Path, key: bytes, content: bytes) -> None:
+def _note_use(path: Path) -> None:
+    """Let a file's time tell that it was used today: those that were not used for longest go first."""
+    try:
+        os.utime(path, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        pass  # a directory that cannot be written
+
+
+def _write(path: Path | None, key: bytes, content: bytes) -> None:
     """Write an entry under a temporary name and rename it. A full or read-only disk costs one warning."""
+    global _writes
+    if path is None:
+        return
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -296,11 +454,40 @@ def _write(path: Path, key: bytes, content: bytes) -> None:
             file.write(_MAGIC + hashlib.sha256(key + content).digest() + content)
         os.replace(temporary, path)
     except OSError as error:
-        _warn(error)
         try:
             temporary.unlink(missing_ok=True)
         except OSError:
             pass
+        _warn(error)
+        return
+    if _writes % _WRITES_BETWEEN_LOOKS == 0:
+        make_room(path.parent)
+    _writes += 1
+
+
+def make_room(place: Path) -> None:
+    """Delete the entries that were not used for longest until a fifth of `MOST_BYTES` is free, and what a killed process left."""
+    entries = []
+    try:
+        with os.scandir(place) as listed:
+            for entry in listed:
+                found = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(found.st_mode):
+                    continue
+                if _ENTRY.fullmatch(entry.name):
+                    entries.append((found.st_mtime, found.st_size, entry.path))
+                elif _UNFINISHED.fullmatch(entry.name) and time.time() - found.st_mtime > _DAY:
+                    os.unlink(entry.path)
+        total = sum(size for _, size, _ in entries)
+        if total <= MOST_BYTES:
+            return
+        for _, size, path in sorted(entries):
+            if total <= 0.8 * MOST_BYTES:
+                break
+            os.unlink(path)
+            total -= size
+    except OSError:
+        pass  # another process makes room, too, or the directory cannot be written
 
 
 # --- compiling -----------------------------------------------------------------------------------------------------------------
