@@ -34,10 +34,12 @@ class device:
         pass
 
 
-def check_device(name: Any) -> None:
+def check_device(name: object) -> None:
     """Accept ``cpu`` in any spelling. DeviceError for anything else."""
     if name is not None and str(name).split(":")[0] != "cpu":
         raise DeviceError(f"device {str(name)!r} is not available: rl_lab runs on the cpu")
 
 
 CPU = device()
+DeviceLike = device | str | int | None
+"""Values accepted by every ``device`` argument; None means the cpu."""

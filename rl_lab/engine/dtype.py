@@ -27,6 +27,9 @@ int64 = DType("int64", np.int64, 1)
 bool_ = DType("bool", np.bool_, 0)
 DTYPES = (float32, int64, bool_)
 
+DTypeLike = DType | type | None
+"""Values accepted by every ``dtype`` argument: a dtype, Python's float, int or bool, or None for the default."""
+
 _PYTHON = {builtins.float: float32, builtins.int: int64, builtins.bool: bool_}
 
 

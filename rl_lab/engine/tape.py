@@ -10,9 +10,11 @@ import inspect
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from rl_lab.engine.errors import StateError
+
+Function = TypeVar("Function", bound=Callable)
 
 
 class Modes(threading.local):
@@ -143,7 +145,7 @@ class _GradMode:
     def __exit__(self, *exception: object) -> None:
         modes.grad = self._previous.pop()
 
-    def __call__(self, function: Callable) -> Callable:
+    def __call__(self, function: Function) -> Function:
         mode = self.mode
         if inspect.isgeneratorfunction(function):
 
@@ -162,14 +164,14 @@ class _GradMode:
                 finally:
                     generator.close()
 
-            return resume
+            return resume  # type: ignore[return-value]
 
         @functools.wraps(function)
         def run(*args, **kwargs):
             with _GradMode(mode):
                 return function(*args, **kwargs)
 
-        return run
+        return run  # type: ignore[return-value]
 
 
 class no_grad(_GradMode):
@@ -221,7 +223,7 @@ class set_grad_enabled(_GradMode):
     def __enter__(self) -> None:
         modes.grad = self.mode
 
-    def __call__(self, function: Callable) -> Callable:
+    def __call__(self, function: Function) -> Function:
         modes.grad = self._previous.pop()
         return super().__call__(function)
 

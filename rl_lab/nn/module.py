@@ -1,51 +1,69 @@
 """Module: parameters, buffers and submodules by name, and their state."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
-from rl_lab.engine.device import check_device
-from rl_lab.engine.dtype import DType, as_dtype
+import numpy as np
+
+from rl_lab.engine.device import DeviceLike, check_device
+from rl_lab.engine.dtype import DType, DTypeLike, as_dtype
 from rl_lab.engine.errors import DtypeError, StateError
 from rl_lab.engine.launch import recorder, structure
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.tape import RemovableHandle, no_grad
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Inputs = ParamSpec("Inputs")
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+Hook = Callable[..., Any]
+
 
 class Parameter(Tensor):
-    """A tensor that a module owns and an optimiser changes; it requires grad unless told otherwise."""
+    """A tensor that a module owns and an optimiser changes.
+
+    ``data`` is a tensor, whose memory the parameter shares, or anything that `rl_lab.tensor` accepts. ``requires_grad`` is True
+    unless given.
+    """
 
     __slots__ = ()
 
-    def __new__(cls, data: Any = None, requires_grad: bool = True) -> "Parameter":
+    def __new__(cls, data: Any = None, requires_grad: bool = True) -> "Self":
         source = data if isinstance(data, Tensor) else tensor([] if data is None else data)
         value = source.detach()
         parameter = object.__new__(cls)
         for slot in ("storage", "shape", "strides", "offset", "dtype", "address", "epoch"):
             setattr(parameter, slot, getattr(value, slot))
-        parameter.node = parameter._grad = parameter.base = parameter.hooks = None
+        parameter.node = None
+        parameter._grad = None
+        parameter.base = None
+        parameter.hooks = None
         parameter.needs_grad = False
         Tensor.requires_grad_(parameter, requires_grad)
         return parameter
 
-    def requires_grad_(self, requires_grad: bool = True) -> "Parameter":
+    def requires_grad_(self, requires_grad: bool = True) -> "Self":
+        """Freeze this parameter (False) or make it trainable (True), and return it."""
         if requires_grad and not self.needs_grad and recorder() is None:
-            structure.changed()  # programs recorded while it was frozen do not train it
+            structure.changed()  # programs recorded while this parameter was frozen do not train it
         super().requires_grad_(requires_grad)
         return self
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 
-    def __deepcopy__(self, memo: dict) -> "Parameter":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Parameter":
         copy = Parameter(super().__deepcopy__(memo), self.needs_grad)
         memo[id(self)] = copy
         return copy
 
 
 class Incompatible(NamedTuple):
-    """What a state and a module do not share."""
+    """Names found only in a module (missing keys) or only in a state (unexpected keys)."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -55,11 +73,30 @@ def _quoted(names: list[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
+class _HasForward(Protocol[Inputs, Result_co]):
+    def forward(self, *inputs: Inputs.args, **options: Inputs.kwargs) -> Result_co: ...
+
+
+class _CallsForward:
+    """For type checkers only: ``module(x)`` has the parameters and the result type of ``module.forward(x)``."""
+
+    if TYPE_CHECKING:
+
+        def __get__(self, module: _HasForward[Inputs, Result], owner: type) -> Callable[Inputs, Result]: ...
+
+
 class Module:
-    """Base of all networks. Assign parameters, buffers (`register_buffer`) and submodules as attributes; write ``forward``."""
+    """Base class of all networks.
+
+    A subclass calls ``super().__init__()``, assigns its parameters and submodules as attributes, registers its buffers with
+    `register_buffer`, and defines ``forward``. Calling the module runs ``forward`` and the hooks.
+    """
 
     training: bool
-    _hooks: tuple[dict, dict] | None
+    _parameters: OrderedDict[str, Parameter | None]
+    _buffers: OrderedDict[str, Tensor | None]
+    _modules: "OrderedDict[str, Module | None]"
+    _hooks: tuple[dict[int, Hook], dict[int, Hook]] | None
     _unsaved: set[str]
     mode_matters = False
     """Whether ``forward`` depends on ``training``, as in dropout."""
@@ -72,40 +109,45 @@ class Module:
         object.__setattr__(self, "_unsaved", set())
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
+        """Compute the result of one call; defined by subclasses."""
         raise TypeError(f"{type(self).__name__} has no forward()")
 
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
-        if self._hooks is None:
-            return self.forward(*inputs, **options)
-        for hook in list(self._hooks[0].values()):
-            changed = hook(self, inputs)
-            if changed is not None:
-                inputs = changed if isinstance(changed, tuple) else (changed,)
-        result = self.forward(*inputs, **options)
-        for hook in list(self._hooks[1].values()):
-            changed = hook(self, inputs, result)
-            if changed is not None:
-                result = changed
-        return result
+    if TYPE_CHECKING:
+        __call__ = _CallsForward()
+    else:
 
-    def register_forward_pre_hook(self, hook: Callable) -> RemovableHandle:
-        """Call ``hook(module, inputs)`` before every forward; what it returns, if not None, replaces the inputs."""
+        def __call__(self, *inputs: Any, **options: Any) -> Any:
+            if self._hooks is None:
+                return self.forward(*inputs, **options)
+            for hook in list(self._hooks[0].values()):
+                changed = hook(self, inputs)
+                if changed is not None:
+                    inputs = changed if isinstance(changed, tuple) else (changed,)
+            result = self.forward(*inputs, **options)
+            for hook in list(self._hooks[1].values()):
+                changed = hook(self, inputs, result)
+                if changed is not None:
+                    result = changed
+            return result
+
+    def register_forward_pre_hook(self, hook: Hook) -> RemovableHandle:
+        """Call ``hook(module, inputs)`` before every forward. A result other than None replaces the inputs."""
         return self._add_hook(0, hook)
 
-    def register_forward_hook(self, hook: Callable) -> RemovableHandle:
-        """Call ``hook(module, inputs, output)`` after every forward; what it returns, if not None, replaces the output."""
+    def register_forward_hook(self, hook: Hook) -> RemovableHandle:
+        """Call ``hook(module, inputs, output)`` after every forward. A result other than None replaces the output."""
         return self._add_hook(1, hook)
 
-    def _add_hook(self, place: int, hook: Callable) -> RemovableHandle:
+    def _add_hook(self, place: int, hook: Hook) -> RemovableHandle:
         if self._hooks is None:
             object.__setattr__(self, "_hooks", ({}, {}))
-        structure.changed()  # a recorded program knows nothing of it
+        structure.changed()  # programs recorded so far do not call this hook
         assert self._hooks is not None
         return RemovableHandle(self._hooks[place], hook)
 
     # --- attributes --------------------------------------------------------------------------------------------------
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         tables = self.__dict__
         if "_parameters" not in tables:
             if isinstance(value, (Parameter, Module)):
@@ -144,16 +186,21 @@ class Module:
         object.__delattr__(self, name)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """Add a parameter under ``name``. None marks a parameter that this module does without, such as a bias."""
         self._parameters[name] = parameter
         structure.changed()
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """A tensor that belongs to the module but is not trained; one that is not ``persistent`` is no part of the state."""
+        """Add a tensor that belongs to the module but is not trained.
+
+        `state_dict` leaves out a buffer that is not ``persistent``.
+        """
         self._buffers[name] = tensor
         (self._unsaved.discard if persistent else self._unsaved.add)(name)
         structure.changed()
 
     def add_module(self, name: str, module: "Module | None") -> None:
+        """Add a submodule under ``name``."""
         self._modules[name] = module
         structure.changed()
 
@@ -162,7 +209,7 @@ class Module:
     # --- walking -----------------------------------------------------------------------------------------------------
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
-        """This module and all below it, each once."""
+        """Iterate over (dotted name, module) for this module and all its descendants. Each module appears once."""
         seen: set[int] = set()
         stack: list[tuple[str, Module]] = [(prefix, self)]
         while stack:
@@ -175,12 +222,15 @@ class Module:
             stack.extend((dot + child, m) for child, m in reversed(module._modules.items()) if m is not None)
 
     def modules(self) -> Iterator["Module"]:
+        """Iterate over this module and all its descendants. Each module appears once."""
         return (module for _, module in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """Iterate over (name, module) for the direct submodules."""
         return ((name, module) for name, module in self._modules.items() if module is not None)
 
     def children(self) -> Iterator["Module"]:
+        """Iterate over the direct submodules."""
         return (module for _, module in self.named_children())
 
     def _named(self, table: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
@@ -193,36 +243,41 @@ class Module:
                     yield dot + key, value
 
     def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Iterate over (dotted name, parameter), with ``recurse`` of all descendants too. Each parameter appears once."""
         return self._named("_parameters", prefix, recurse)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Iterate over the parameters, with ``recurse`` of all descendants too. Each parameter appears once."""
         return (parameter for _, parameter in self.named_parameters("", recurse))
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over (dotted name, buffer), with ``recurse`` of all descendants too. Each buffer appears once."""
         return self._named("_buffers", prefix, recurse)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """Iterate over the buffers, with ``recurse`` of all descendants too. Each buffer appears once."""
         return (buffer for _, buffer in self.named_buffers("", recurse))
 
     def get_submodule(self, target: str) -> "Module":
-        """The module of this dotted name. AttributeError if there is none."""
-        module: Any = self
+        """Return the submodule with the dotted name ``target``. Raises AttributeError if there is none."""
+        module: Module = self
         for part in target.split(".") if target else ():
-            module = module._modules.get(part)
-            if module is None:
+            child = module._modules.get(part)
+            if child is None:
                 raise AttributeError(f"{type(self).__name__} has no submodule {target!r}")
+            module = child
         return module
 
     def get_parameter(self, target: str) -> Parameter:
-        """The parameter of this dotted name. AttributeError if there is none."""
+        """Return the parameter with the dotted name ``target``. Raises AttributeError if there is none."""
         path, _, name = target.rpartition(".")
-        parameters = self.get_submodule(path)._parameters
-        if parameters.get(name) is None:
+        parameter = self.get_submodule(path)._parameters.get(name)
+        if parameter is None:
             raise AttributeError(f"{type(self).__name__} has no parameter {target!r}")
-        return parameters[name]
+        return parameter
 
-    def apply(self, function: Callable[["Module"], None]) -> "Module":
-        """Call ``function`` on every module below and on this one, children first."""
+    def apply(self, function: Callable[["Module"], object]) -> "Self":
+        """Call ``function`` on every descendant and then on this module; return this module."""
         for child in self.children():
             child.apply(function)
         function(self)
@@ -231,7 +286,7 @@ class Module:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self, prefix: str = "") -> "OrderedDict[str, Tensor]":
-        """Parameters and buffers by dotted name, sharing their memory."""
+        """Map dotted names to parameters and persistent buffers. The tensors share the module's memory."""
         state: OrderedDict[str, Tensor] = OrderedDict()
         for name, module in self.named_modules():
             dot = prefix + (f"{name}." if name else "")
@@ -242,10 +297,11 @@ class Module:
         return state
 
     @no_grad()
-    def load_state_dict(self, state_dict: Any, strict: bool = True) -> "Incompatible":
-        """Copy values into the parameters and buffers in place, after all names and shapes have been checked.
+    def load_state_dict(self, state_dict: Mapping[str, Tensor | np.ndarray], strict: bool = True) -> Incompatible:
+        """Copy values into the parameters and buffers in place. Every name and shape is checked before anything is written.
 
-        Returns (missing names, unexpected names). StateError lists them if ``strict``, and shapes that differ in any case.
+        Returns (missing names, unexpected names). Raises StateError, listing every fault, if a shape differs or, with ``strict``,
+        if a name is missing or unexpected.
         """
         own = self.state_dict()
         missing = [name for name in own if name not in state_dict]
@@ -258,8 +314,8 @@ class Module:
         for name in own:
             if name in state_dict and tuple(state_dict[name].shape) != own[name].shape:
                 faults.append(
-                    f"size mismatch for {name}: a shape of {list(state_dict[name].shape)} in the state, "
-                    f"{list(own[name].shape)} in the module."
+                    f"size mismatch for {name}: the state has shape {list(state_dict[name].shape)}, "
+                    f"the module has shape {list(own[name].shape)}."
                 )
         if faults:
             raise StateError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(faults))
@@ -271,24 +327,29 @@ class Module:
 
     # --- modes and conversions ---------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> "Module":
-        """Set training mode here and below (dropout and normalisation differ by it)."""
+    def train(self, mode: bool = True) -> "Self":
+        """Put this module and all its descendants into training mode, or evaluation mode if ``mode`` is False.
+
+        Dropout and batch normalisation, for example, depend on the mode. Returns this module.
+        """
         for module in self.modules():
             if module.mode_matters and module.training != mode and recorder() is None:
                 structure.changed()
             object.__setattr__(module, "training", mode)
         return self
 
-    def eval(self) -> "Module":
+    def eval(self) -> "Self":
+        """Put this module and all its descendants into evaluation mode; return this module."""
         return self.train(False)
 
-    def requires_grad_(self, requires_grad: bool = True) -> "Module":
+    def requires_grad_(self, requires_grad: bool = True) -> "Self":
+        """Freeze all parameters (False) or make them trainable (True); return this module."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of all parameters, or set them to zero."""
+        """Set the gradients of all parameters to None, or to zero if ``set_to_none`` is False."""
         for parameter in self.parameters():
             if set_to_none or parameter.grad is None:
                 parameter.grad = None
@@ -296,29 +357,41 @@ class Module:
                 with no_grad():
                     parameter.grad.zero_()
 
-    def to(self, *targets: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False) -> "Module":
-        """The module itself. DeviceError for a device that is not the cpu, DtypeError for a dtype that is not a float."""
+    def to(
+        self,
+        *targets: DeviceLike | DTypeLike | Tensor,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
+        non_blocking: bool = False,
+    ) -> "Self":
+        """Return this module, which is on the cpu in float32 already.
+
+        Raises DeviceError if a device is not the cpu, DtypeError if a dtype is not a float.
+        """
         for target in (*targets, device, dtype):
             if isinstance(target, (DType, type)):
                 if not as_dtype(target).is_floating_point:
-                    raise DtypeError(f"parameters are float32; {type(self).__name__} cannot be made {target}")
+                    raise DtypeError(f"parameters are float32: {type(self).__name__} cannot be converted to {target}")
             elif not isinstance(target, Tensor):
                 check_device(target)
         return self
 
-    def cpu(self) -> "Module":
+    def cpu(self) -> "Self":
+        """Return this module."""
         return self
 
-    def cuda(self, device: Any = None) -> "Module":
-        """DeviceError: there is no such device."""
+    def cuda(self, device: DeviceLike = None) -> "Self":
+        """Raises DeviceError: rl_lab runs on the cpu."""
         return self.to("cuda")
 
-    def float(self) -> "Module":
+    def float(self) -> "Self":
+        """Return this module: its parameters are float32 already."""
         return self
 
-    double = float  # float32 is all there is
+    double = float  # as for tensors, float32 is the only float
 
     def extra_repr(self) -> str:
+        """Settings shown in the module's ``repr``; overridden by subclasses."""
         return ""
 
     def __repr__(self) -> str:

@@ -547,7 +547,7 @@ def test_layers_take_the_cpu_and_floats_only():
     rl.nn.LayerNorm(3, device=rl.device("cpu"))
     with pytest.raises(rl.errors.DeviceError, match="'cuda' is not available"):
         rl.nn.Linear(2, 3, device="cuda")
-    with pytest.raises(rl.errors.DtypeError, match="Linear cannot be made"):
+    with pytest.raises(rl.errors.DtypeError, match="Linear cannot be converted to"):
         rl.nn.Linear(2, 3, dtype=rl.int64)
 
 

@@ -1,9 +1,9 @@
-"""GraphNetwork: named nodes and weighted edges that may change at any time, and whose weights any optimiser trains."""
+"""GraphNetwork: a network of named nodes and weighted edges. Any optimiser trains its weights; its graph can change at any time."""
 
 import itertools
 import weakref
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import GraphError, ShapeError, StateError
 from rl_lab.engine.launch import structure as program_structure
 from rl_lab.engine.launch import unrecorded
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor, tensor, zeros
 from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
@@ -22,69 +23,86 @@ FORMAT = 1
 Edge = tuple[str, str]
 
 
-class GrowingParameter(Parameter):
-    """A vector whose elements come and go. ``ids`` tells them apart for good: an id is never given twice.
+class Follower(Protocol):
+    """An object, such as an optimiser, that keeps one value per element of a `GrowingParameter`."""
 
-    ``followers``, such as optimisers, are told which elements remain: ``keep_rows(parameter, rows)`` says that element i was element
-    rows[i] before, or is new where rows[i] is -1.
+    def keep_rows(self, parameter: "GrowingParameter", rows: list[int]) -> None:
+        """Rearrange the values of ``parameter``: element i was element ``rows[i]`` before, or is new where ``rows[i]`` is -1."""
+
+
+class GrowingParameter(Parameter):
+    """A vector whose elements can be added and removed.
+
+    ``ids`` holds one identifier per element; an identifier is never reused. Each change is announced to the ``followers``.
     """
 
     __slots__ = ("followers", "ids", "regrown")
 
-    followers: Any
+    followers: "weakref.WeakSet[Follower]"
     ids: tuple[int, ...]
     regrown: int
 
     def __new__(cls, data: Any, ids: tuple[int, ...] = (), requires_grad: bool = True) -> "GrowingParameter":
-        parameter: Any = super().__new__(cls, data, requires_grad)
-        parameter.followers, parameter.ids, parameter.regrown = weakref.WeakSet(), ids, 0
+        parameter = super().__new__(cls, data, requires_grad)
+        parameter.followers = weakref.WeakSet()
+        parameter.ids = ids
+        parameter.regrown = 0
         return parameter
 
-    def __deepcopy__(self, memo: dict) -> "GrowingParameter":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "GrowingParameter":
         copy = GrowingParameter(super().__deepcopy__(memo), self.ids, self.needs_grad)
         memo[id(self)] = copy
         return copy
 
     def change(self, values: np.ndarray, ids: tuple[int, ...]) -> None:
-        """Take over new elements; the gradient, and what followers keep, stays with the elements that remain."""
+        """Replace the elements by ``values`` with the identifiers ``ids``.
+
+        Elements whose identifier is kept also keep their gradient and the values that the followers hold for them.
+        """
         rows = rows_of(self.ids, ids)
         with unrecorded(), tape.no_grad():
-            gradient, self._grad = self._grad, None
+            gradient = self._grad
+            self._grad = None
             self.data = tensor(values)
             if gradient is not None:
                 self._grad = kept(gradient, rows)
             for follower in list(self.followers):
                 follower.keep_rows(self, rows)
-        self.ids, self.regrown = ids, tape.next_sequence()
+        self.ids = ids
+        self.regrown = tape.next_sequence()
 
     def check_sender(self, node: tape.Node) -> None:
-        """StateError for the gradient of what was computed of other elements, unless it finds those that remain."""
+        """Raise StateError if ``node`` used this parameter before its elements changed, other than through `as_it_is`."""
         if node.rule is not _as_it_is_rule:
             raise StateError(
-                f"elements of this parameter came or went since {node.name} computed with it: "
-                "compute with its as_it_is() what is to outlive a change of the graph"
+                f"elements of this parameter were added or removed after {node.name} used it: "
+                "use its as_it_is() in computations whose gradient arrives after a change of the graph"
             )
 
-    def as_it_is(self) -> Any:
-        """This vector for one computation. If elements come or go before its gradient arrives, that reaches those that remain."""
+    def as_it_is(self) -> Tensor:
+        """Return this vector for use in one computation.
+
+        If elements are added or removed before its gradient arrives, the remaining elements still receive their gradients.
+        """
         if not (tape.modes.grad and self.needs_grad):
             return self
         return tape.attach(self.detach(), _as_it_is_rule, (self,), (), self.ids)
 
 
 def _as_it_is_rule(g, node):
-    (parameter,), ids = node.inputs, node.context
+    (parameter,) = node.inputs
+    ids = node.context
     return g if parameter.ids is ids else kept(g, rows_of(ids, parameter.ids))
 
 
 def rows_of(before: tuple[int, ...], after: tuple[int, ...]) -> list[int]:
-    """Where each id stood before, -1 for a new one."""
-    places = {number: row for row, number in enumerate(before)}
-    return [places.get(number, -1) for number in after]
+    """Row in ``before`` of each id in ``after``, -1 for a new id."""
+    previous_rows = {number: row for row, number in enumerate(before)}
+    return [previous_rows.get(number, -1) for number in after]
 
 
-def kept(x: Any, rows: Sequence[int]) -> Any:
-    """The rows of a vector that remain, 0 where one is new; a tensor of its own."""
+def kept(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """New tensor with the elements ``rows`` of the last dimension of x, and 0 where a row is -1."""
     with unrecorded(), tape.no_grad():
         return tensor(_kept(x.detach().numpy(), rows))
 
@@ -104,17 +122,29 @@ class _Node(NamedTuple):
 class GraphNetwork(Module):
     """A network of named nodes and weighted edges, from (batch, inputs) to (batch, outputs).
 
-    A node's value is activation(bias + sum, or product, of weight * source over its incoming edges). ``weight`` and ``bias`` are
-    vectors in the order of ``edges`` and ``nodes``. Edges go from inputs and nodes to nodes. Without ``recurrent`` they must
-    not form a cycle. With it all nodes change together, once a call, from the inputs and the nodes' values before the call; these
-    values are kept from call to call, apart for each size of batch, until `reset`.
+    The value of a node is activation(bias + aggregation of weight * source over the incoming edges), where the aggregation is a sum
+    or a product. An edge leads from an input or a node to a node. ``weight`` holds one element per edge in the order of ``edges``;
+    ``bias`` holds one element per node in the order of ``nodes``.
 
-    The graph may be changed at any time, also between a forward and its backward, whose gradient is that of what was computed. A
-    change that makes no sense raises GraphError, a ValueError, and leaves the graph as it was. What an optimiser knows of the
-    weights that remain stays with them.
+    A feed-forward network must not contain a cycle. A ``recurrent`` network may: each call updates all nodes at once, from the inputs
+    and from the values that the nodes had before the call. The network keeps these values between calls, separately for each batch
+    size, until `reset`.
 
-    ``inputs`` and ``outputs`` are names or how many; the network begins without edges.
+    The graph can be changed at any time, even between a forward pass and its backward pass: the backward pass gives the gradient of
+    the graph that the forward pass computed. An invalid change raises GraphError (a ValueError) and leaves the graph unchanged. An
+    optimiser keeps its state for every weight that remains.
+
+    ``inputs`` and ``outputs`` are lists of names, or counts. A new network has no edges.
     """
+
+    weight: GrowingParameter
+    bias: GrowingParameter
+    _nodes: dict[str, _Node]
+    _edges: dict[Edge, int]
+    _node_order: tuple[str, ...]
+    _edge_order: tuple[Edge, ...]
+    _structure: Tensor
+    _output_rows: Tensor
 
     def __init__(
         self,
@@ -129,86 +159,100 @@ class GraphNetwork(Module):
         self.outputs = _names(outputs, "output")
         self.recurrent = bool(recurrent)
         self._last_id = -1
-        self._nodes: dict[str, _Node] = {}
-        self._edges: dict[Edge, int] = {}
-        self._states: dict[int, Any] = {}
+        self._nodes = {}
+        self._edges = {}
+        self._states: dict[int, Tensor] = {}
         self.weight = GrowingParameter(np.zeros(0, np.float32))
         self.bias = GrowingParameter(np.zeros(0, np.float32))
         if len(set(self.inputs + self.outputs)) < len(self.inputs) + len(self.outputs):
-            raise GraphError("names of inputs and outputs must differ from each other")
+            raise GraphError("every input and output needs a name of its own")
         nodes = {name: self._node(output_activation, "sum") for name in self.outputs}
         self._change(nodes, {}, {}, {})
 
-    # --- looking -----------------------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------------------------
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Names of the nodes that are no inputs, in the order in which they are computed and of ``bias``."""
+        """Names of the nodes, inputs not included, in the order of computation. ``bias`` has the same order."""
         return self._node_order
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """(source, target) in the order of ``weight``."""
+        """(source, target) of each edge, in the order of ``weight``."""
         return self._edge_order
 
     @property
     def hidden(self) -> tuple[str, ...]:
-        """The nodes that are no outputs."""
+        """Names of the nodes that are not outputs, in the order of computation."""
         return tuple([name for name in self._node_order if name not in self.outputs])
 
     def activation_of(self, name: str) -> str:
+        """Name of a node's activation. Raises GraphError if there is no such node."""
         return self._known_node(name).activation
 
     def aggregation_of(self, name: str) -> str:
+        """Name of a node's aggregation, ``sum`` or ``product``. Raises GraphError if there is no such node."""
         return self._known_node(name).aggregation
 
     def parents(self, name: str) -> list[str]:
-        """The sources of a node's edges."""
+        """Names of the inputs and nodes with an edge to ``name``. Raises GraphError if there is no such node."""
         self._known(name)
         return [source for source, target in self._edge_order if target == name]
 
-    def children(self, name: str | None = None) -> Any:
-        """The targets of a node's edges. Without a name the submodules, of which there are none, as of any module."""
+    @overload
+    def children(self, name: None = None) -> Iterator[Module]: ...
+
+    @overload
+    def children(self, name: str) -> list[str]: ...
+
+    def children(self, name: str | None = None) -> Iterator[Module] | list[str]:
+        """Names of the nodes to which ``name`` has an edge. Raises GraphError if there is no such node.
+
+        Without a name: the submodules, as for any module. A graph network has none.
+        """
         if name is None:
             return super().children()
         self._known(name)
         return [target for source, target in self._edge_order if source == name]
 
     def edge_index(self, source: str, target: str) -> int:
-        """The place of an edge in ``weight``."""
+        """Index of an edge in ``weight``. Raises GraphError if there is no such edge."""
         self._known_edge(source, target)
         return self._edge_order.index((source, target))
 
     def node_index(self, name: str) -> int:
-        """The place of a node in ``bias``."""
+        """Index of a node in ``bias``. Raises GraphError if there is no such node."""
         self._known_node(name)
         return self._node_order.index(name)
 
     # --- surgery -----------------------------------------------------------------------------------------------------
 
     def add_node(self, name: str | None = None, activation: str = "tanh", aggregation: str = "sum", bias: float = 0.0) -> str:
-        """A node without edges; returns its name, a new one if none is given."""
+        """Add a hidden node without edges and return its name, which is generated if not given. Raises GraphError on a taken name."""
         name = self._new_name(name)
         self._change({**self._nodes, name: self._node(activation, aggregation)}, self._edges, {}, {name: bias})
         return name
 
     def add_edge(self, source: str, target: str, weight: float = 0.0) -> None:
-        """An edge; at weight 0 into a sum it leaves the output as it was."""
+        """Add an edge. With weight 0 into a summing node the outputs stay unchanged.
+
+        Raises GraphError if an end does not exist, if the edge exists already, or if it closes a cycle in a feed-forward network.
+        """
         self._known(source)
         self._known(target)
         if (source, target) in self._edges:
-            raise GraphError(f"there is an edge from {source!r} to {target!r} already")
+            raise GraphError(f"there is already an edge from {source!r} to {target!r}")
         edges = {**self._edges, (source, target): self._new_id()}
         self._change(self._nodes, edges, {(source, target): weight}, {})
 
     def split_edge(
         self, source: str, target: str, name: str | None = None, activation: str = "identity", bias: float = 0.0
     ) -> str:
-        """Put a node in the middle of an edge; returns its name.
+        """Insert a node into an edge and return the name of the node.
 
-        The edge into it has weight 1, the edge out of it is the old one, with its weight (section 3.1 of Stanley and Miikkulainen
-        2002). With the identity the output stays (Net2DeeperNet of Chen, Goodfellow and Shlens 2016), except that in a recurrent
-        network it comes one call later.
+        The edge into the new node has weight 1. The edge out of the new node keeps the weight of the old edge (Stanley and
+        Miikkulainen 2002, section 3.1). With the identity activation the outputs stay unchanged (Net2DeeperNet, Chen, Goodfellow
+        and Shlens 2016), except that a recurrent network delays them by one call. Raises GraphError if there is no such edge.
         """
         number = self._known_edge(source, target)
         name = self._new_name(name)
@@ -220,11 +264,12 @@ class GraphNetwork(Module):
         return name
 
     def remove_edge(self, source: str, target: str) -> None:
+        """Remove an edge. Raises GraphError if there is no such edge."""
         self._known_edge(source, target)
         self._change(self._nodes, {e: i for e, i in self._edges.items() if e != (source, target)}, {}, {})
 
     def remove_node(self, name: str) -> None:
-        """Remove a hidden node and its edges."""
+        """Remove a hidden node and its edges. Raises GraphError if ``name`` is not a hidden node."""
         self._known_node(name)
         if name in self.outputs:
             raise GraphError(f"{name!r} is an output and cannot be removed")
@@ -232,6 +277,7 @@ class GraphNetwork(Module):
         self._change(nodes, {e: i for e, i in self._edges.items() if name not in e}, {}, {})
 
     def set_activation(self, name: str, activation: str) -> None:
+        """Replace a node's activation by one of `kernels.ACTIVATIONS`. Raises GraphError if the node or the activation is unknown."""
         node = self._known_node(name)
         _check(activation, ACTIVATIONS, "activation")
         self._change({**self._nodes, name: node._replace(activation=activation)}, self._edges, {}, {})
@@ -252,7 +298,7 @@ class GraphNetwork(Module):
     def _known_node(self, name: str) -> _Node:
         self._known(name)
         if name not in self._nodes:
-            raise GraphError(f"{name!r} is an input")
+            raise GraphError(f"{name!r} is an input: inputs have no bias, activation or incoming edges")
         return self._nodes[name]
 
     def _known_edge(self, source: str, target: str) -> int:
@@ -266,37 +312,42 @@ class GraphNetwork(Module):
         if name is None:
             return next(n for n in map("hidden{}".format, itertools.count()) if n not in self._nodes and n not in self.inputs)
         if not isinstance(name, str) or not name:
-            raise GraphError(f"a node's name is a word, not {name!r}")
+            raise GraphError(f"the name of a node must be a non-empty string, got {name!r}")
         if name in self._nodes or name in self.inputs:
-            raise GraphError(f"there is a node {name!r} already")
+            raise GraphError(f"there is already a node {name!r}")
         return name
 
     def _change(
         self, nodes: dict[str, _Node], edges: dict[Edge, int], weights: dict[Edge, float], biases: dict[str, float]
     ) -> None:
-        """Become the graph of these nodes and edges. Whatever makes no sense is found before anything has changed."""
+        """Replace the graph by ``nodes`` and ``edges``. Raises GraphError, before anything has changed, if the new graph is invalid."""
         for source, target in edges:
             if target in self.inputs:
-                raise GraphError(f"an edge cannot lead to the input {target!r}")
+                raise GraphError(f"the input {target!r} cannot be the target of an edge")
             if source == target and not self.recurrent:
-                raise GraphError(f"an edge from {source!r} to itself needs a recurrent network")
+                raise GraphError(f"an edge from {source!r} to itself needs a network with recurrent=True")
         node_order = tuple(sorted(nodes)) if self.recurrent else _topological(self.inputs, nodes, edges)
         rows = {name: row for row, name in enumerate((*self.inputs, *node_order))}
-        # the order depends on names alone, not on how the graph came about: equal graphs round equally
+        # the order depends on the names and not on the history of the graph, so equal graphs round equally
         edge_order = tuple(sorted(edges, key=lambda edge: (rows[edge[1]], rows[edge[0]])))
-        bias_ids, weight_ids = tuple(nodes[n].id for n in node_order), tuple(edges[e] for e in edge_order)
-        bias = _kept(self.bias.detach().numpy(), state_rows := rows_of(self.bias.ids, bias_ids))
+        bias_ids = tuple(nodes[n].id for n in node_order)
+        weight_ids = tuple(edges[e] for e in edge_order)
+        state_rows = rows_of(self.bias.ids, bias_ids)
+        bias = _kept(self.bias.detach().numpy(), state_rows)
         weight = _kept(self.weight.detach().numpy(), rows_of(self.weight.ids, weight_ids))
-        for values, order, new in ((bias, node_order, biases), (weight, edge_order, weights)):
-            for key, value in new.items():
-                values[order.index(key)] = value
+        for name, value in biases.items():
+            bias[node_order.index(name)] = value
+        for edge, value in weights.items():
+            weight[edge_order.index(edge)] = value
         if bias_ids != self.bias.ids:
             self.bias.change(bias, bias_ids)
             self._states = {batch: kept(state, state_rows) for batch, state in self._states.items()}
         if weight_ids != self.weight.ids:
             self.weight.change(weight, weight_ids)
-        self._nodes, self._edges = nodes, edges
-        self._node_order, self._edge_order = node_order, edge_order
+        self._nodes = nodes
+        self._edges = edges
+        self._node_order = node_order
+        self._edge_order = edge_order
         emitted = node_order if self.recurrent else self.outputs
         self._sizes = (len(self.inputs), len(node_order), len(emitted), self.recurrent)
         with unrecorded():
@@ -305,24 +356,31 @@ class GraphNetwork(Module):
         program_structure.changed()
 
     def _encode(self, emitted: Sequence[str]) -> list[int]:
-        """The structure as kernels read it: see `nn.graph.kernels`."""
+        """Encode the graph in the format that `nn.graph.kernels` reads. ``emitted`` names the nodes that the kernel returns."""
         rows = {name: row for row, name in enumerate((*self.inputs, *self._node_order))}
         sources: dict[str, list[int]] = {name: [] for name in self._node_order}
         for source, target in self._edge_order:
             sources[target].append(rows[source])
         words = [len(self.inputs), len(self._node_order), len(emitted), int(self.recurrent), *[rows[name] for name in emitted]]
-        for name, places in sources.items():
+        for name, source_rows in sources.items():
             node = self._nodes[name]
-            words += [ACTIVATIONS.index(node.activation), AGGREGATIONS.index(node.aggregation), len(places), *places]
+            words += [ACTIVATIONS.index(node.activation), AGGREGATIONS.index(node.aggregation), len(source_rows), *source_rows]
         return words
 
     # --- computing ---------------------------------------------------------------------------------------------------
 
-    def forward(self, input: Any, state: Any = None) -> Any:
-        """Outputs (..., outputs) for ``input`` (..., inputs).
+    @overload
+    def forward(self, input: Tensor, state: None = None) -> Tensor: ...
 
-        A recurrent network called with a ``state`` (batch, nodes) returns (outputs, next state), through both of which gradients
-        flow. Called without, it goes on from the state that it keeps, where gradients end.
+    @overload
+    def forward(self, input: Tensor, state: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def forward(self, input: Tensor, state: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Outputs (..., outputs) for float32 ``input`` (..., inputs).
+
+        A recurrent network that is called with ``state`` (batch, nodes) returns (outputs, next state); gradients flow through both.
+        Called without ``state``, a recurrent network continues from the state that it keeps; gradients stop at that state.
+        Raises ShapeError if a shape or dtype does not fit, GraphError if a feed-forward network gets a state.
         """
         if input.dtype is not float32 or not input.shape or input.shape[-1] != len(self.inputs):
             raise ShapeError(
@@ -330,7 +388,8 @@ class GraphNetwork(Module):
                 f"got {input.dtype.name} {list(input.shape)}"
             )
         x = input if len(input.shape) == 2 else input.reshape(-1, len(self.inputs))
-        weight, bias = self.weight.as_it_is(), self.bias.as_it_is()
+        weight = self.weight.as_it_is()
+        bias = self.bias.as_it_is()
         if not self.recurrent:
             if state is not None:
                 raise GraphError("a feed-forward network has no state")
@@ -348,27 +407,33 @@ class GraphNetwork(Module):
             before.copy_(after)
         return out
 
-    def _state_for(self, batch: int) -> Any:
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def _state_for(self, batch: int) -> Tensor:
         if batch not in self._states:
             with unrecorded():
                 self._states[batch] = zeros((batch, len(self._node_order)))
         return self._states[batch]
 
-    def reset(self, begins: Any = None) -> None:
-        """Set the state that a recurrent network keeps to 0; ``begins`` (batch,) tells where in the batch an episode begins."""
+    def reset(self, begins: Tensor | np.ndarray | Sequence[bool] | None = None) -> None:
+        """Set the state that a recurrent network keeps to 0.
+
+        With ``begins``, a bool mask (batch,), only the rows in which an episode begins are reset.
+        """
         with tape.no_grad():
             if begins is None:
                 for state in self._states.values():
                     state.zero_()
                 return
-            begins = as_tensor(begins)
-            state = self._state_for(begins.shape[0])
-            state.copy_(where(begins.unsqueeze(1), 0.0, state))
+            mask = as_tensor(begins)
+            state = self._state_for(mask.shape[0])
+            state.copy_(where(mask.unsqueeze(1), 0.0, state))
 
     # --- as data -----------------------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """The network as plain data, which `from_description` makes a network of again, equal bit for bit."""
+        """Dict of plain Python values from which `from_description` rebuilds the network bit for bit."""
         biases = dict(zip(self._node_order, self.bias.detach().tolist(), strict=True))
         weights = dict(zip(self._edge_order, self.weight.detach().tolist(), strict=True))
         return {
@@ -385,17 +450,19 @@ class GraphNetwork(Module):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "GraphNetwork":
-        """The network that `describe` told of. GraphError if it cannot be one."""
+        """Rebuild a network from the dict returned by `describe`. Raises GraphError if the dict is not a valid graph."""
         try:
             if description["format"] != FORMAT:
-                raise GraphError(f"a graph network of format {description['format']}, this version reads format {FORMAT}")
+                raise GraphError(
+                    f"the graph network has format {description['format']}, but this version reads format {FORMAT}"
+                )
             network = cls(description["inputs"], description["outputs"], recurrent=description["recurrent"])
             nodes = {n["name"]: network._node(n["activation"], n["aggregation"]) for n in description["nodes"]}
             edges = {(e["source"], e["target"]): network._new_id() for e in description["edges"]}
             biases = {n["name"]: float(n["bias"]) for n in description["nodes"]}
             weights = {(e["source"], e["target"]): float(e["weight"]) for e in description["edges"]}
         except (KeyError, TypeError) as error:
-            raise GraphError(f"not the description of a graph network: {error!r}") from None
+            raise GraphError(f"this is not the description of a graph network: {error!r}") from None
         if len(nodes) != len(description["nodes"]) or len(edges) != len(description["edges"]):
             raise GraphError("a node or an edge is described twice")
         if missing := [name for name in network.outputs if name not in nodes]:
@@ -410,9 +477,13 @@ class GraphNetwork(Module):
         return network
 
     def pack(self) -> tuple[np.ndarray, np.ndarray]:
-        """(structure int32, numbers float32) as `nn.graph.kernels.activate` takes them; a copy of the weights as they are."""
+        """Return (structure int32, numbers float32), the arguments of `nn.graph.kernels.activate`.
+
+        ``numbers`` is a copy of the weights and biases: later training does not change it.
+        """
         numbers: list[np.ndarray] = []
-        bias, weight = self.bias.detach().numpy(), self.weight.detach().numpy()
+        bias = self.bias.detach().numpy()
+        weight = self.weight.detach().numpy()
         start = 0
         for i, name in enumerate(self._node_order):
             count = sum(target == name for _, target in self._edge_order)
@@ -431,7 +502,7 @@ def _names(given: int | Sequence[str], kind: str) -> tuple[str, ...]:
             raise GraphError(f"a graph network needs at least one {kind}, got {given}")
         return tuple(f"{kind}{i}" for i in range(given))
     if isinstance(given, str) or not given or not all(isinstance(name, str) and name for name in given):
-        raise GraphError(f"{kind}s are a number or a list of names, not {given!r}")
+        raise GraphError(f"{kind}s must be a count or a list of non-empty names, got {given!r}")
     return tuple(given)
 
 
@@ -441,7 +512,10 @@ def _check(name: str, known: Sequence[str], kind: str) -> None:
 
 
 def layers(inputs: Iterable[str], nodes: Iterable[str], edges: Iterable[Edge]) -> dict[str, int]:
-    """Each name's longest distance from a name without edges into it. Names on a cycle, or behind one, are left out."""
+    """Depth of each name: the number of edges on the longest path to it from a name without incoming edges.
+
+    Names on a cycle, and names that can be reached from a cycle, are left out.
+    """
     depth = dict.fromkeys((*inputs, *nodes), 0)
     waiting = dict.fromkeys(depth, 0)
     following: dict[str, list[str]] = {name: [] for name in depth}
@@ -449,7 +523,7 @@ def layers(inputs: Iterable[str], nodes: Iterable[str], edges: Iterable[Edge]) -
         waiting[target] += 1
         following[source].append(target)
     ready = [name for name, count in waiting.items() if not count]
-    for name in ready:  # grows while it is walked
+    for name in ready:  # the list grows during this loop
         for target in following[name]:
             depth[target] = max(depth[target], depth[name] + 1)
             waiting[target] -= 1
@@ -459,7 +533,7 @@ def layers(inputs: Iterable[str], nodes: Iterable[str], edges: Iterable[Edge]) -
 
 
 def _topological(inputs: Sequence[str], nodes: Iterable[str], edges: Iterable[Edge]) -> tuple[str, ...]:
-    nodes, edges = list(nodes), list(edges)
+    nodes = list(nodes)
     depth = layers(inputs, nodes, edges)
     if left := [name for name in nodes if name not in depth]:
         raise GraphError(f"the edges form a cycle through {', '.join(sorted(left)[:5])}: a cycle needs a recurrent network")
