@@ -207,10 +207,10 @@ class DQN(Agent):
         self.target_age += self.steps * self.num_envs
         metrics = self.collector.episodes()
         if rounds and self.timesteps >= self.config.learning_starts and len(self.replay):
-            metrics |= self.learn(rounds)
+            metrics |= self.improve(rounds)
         return metrics
 
-    def learn(self, rounds: int) -> dict[str, float]:
+    def improve(self, rounds: int) -> dict[str, float]:
         """Rounds of updates."""
         c = self.config
         if c.tau == 1 and self.target_age >= c.target_update_interval:

@@ -219,9 +219,9 @@ class PPO(Agent):
         c = self.config
         rollout = self.collector.collect(c.num_steps).tensors(self.reward_scale)
         self.timesteps += self.size
-        return self.collector.episodes() | self.learn(rollout)
+        return self.collector.episodes() | self.improve(rollout)
 
-    def learn(self, rollout: dict[str, rl.Tensor]) -> dict[str, float]:
+    def improve(self, rollout: dict[str, rl.Tensor]) -> dict[str, float]:
         """The passes over a rollout."""
         c = self.config
         progress = min(1.0, (self.timesteps - self.size) / c.total_timesteps)

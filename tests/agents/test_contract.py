@@ -1,150 +1,81 @@
-"""What every agent promises, for all that are registered: determinism, recording, continuing, acting, and one documentation."""
+"""What every agent promises: the checks of `rl_lab.testing`, on all agents that are registered, and what only ours promise."""
 
-import dataclasses
 from importlib.metadata import entry_points
 
+import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Discrete
 
-import rl_lab as rl
-from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
+from rl_lab.experiment import Agent, Fault
 from rl_lab.experiment.environments import make_environments
+from rl_lab.testing import agent_checks, check_agent, content
 
-AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents")}
+AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("rl_lab.")}
 SMALL = {
     "dqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "prioritized": True, "n_steps": 2},
     "qrdqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "quantiles": 5},
     "sac": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "noise_colour": 0.5},
     "td3": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "noise_colour": 0.5},
-    "ppo": {"num_steps": 32, "batch_size": 32, "network": "mlp:16", "normalize_observations": True, "normalize_rewards": True},
+    "ppo": {"num_steps": 16, "batch_size": 8, "network": "mlp:16", "normalize_observations": True, "normalize_rewards": True},
     "a2c": {"network": "mlp:16", "separate_losses": True, "normalize_observations": True, "normalize_rewards": True},
-    "reinforce": {"network": "mlp:16"},
+    "reinforce": {"network": "mlp:16", "normalize_observations": True},
     "recurrent_ppo": {
-        "num_steps": 32,
+        "num_steps": 16,
         "batch_envs": 1,
         "network": "mlp:16",
         "memory": 8,
         "normalize_observations": True,
         "normalize_rewards": True,
     },
+    "neat": {"population": 12, "champion_episodes": 2, "episode_limit": 50},
 }
 """Settings that make a step short, and switch on what has a state of its own."""
-OTHER = {"neat"}  # a step is a generation: test_neat_agent.py
-assert AGENTS.keys() == SMALL.keys() | OTHER
-ENVIRONMENTS = {Discrete: "CartPole-v1", Box: "Pendulum-v1"}
-CASES = [
-    (name, env)
-    for name, agent in AGENTS.items()
-    if name not in OTHER
-    for kind, env in ENVIRONMENTS.items()
-    if kind in agent.action_spaces and (name, env) != ("reinforce", "Pendulum-v1")
-]
+assert AGENTS.keys() == SMALL.keys()
+CHECKS = [(name, check) for name in AGENTS for check in agent_checks(AGENTS[name], **SMALL[name])]
 
 
-def make(name: str, env: str, seed: int = 3, **changes):
-    config = AGENTS[name].Config(**{**SMALL[name], **changes})
-    return AGENTS[name](config, make_environments(env, 2), seed)
+@pytest.mark.parametrize(("name", "check"), CASES := CHECKS, ids=[f"{name}-{check}".replace(" ", "_") for name, check in CASES])
+def test_contract(name, check):
+    check()
 
 
-def begin(agent, count: int):
-    """The agent before the first observations of ``count`` episodes."""
-    if hasattr(agent, "begin_episodes"):
-        agent.begin_episodes(np.ones(count, bool))
-    return agent
+@pytest.mark.parametrize("name", ["ppo", "a2c", "recurrent_ppo", "sac"])
+def test_continuous_agents_continue_bit_for_bit(name, tmp_path):
+    """The contract's checks use one environment for each agent; these agents also act in a Box."""
+    import rl_lab as rl
 
+    def make(seed: int) -> Agent:
+        return AGENTS[name]("Pendulum-v1", seed=seed, num_envs=2, preset=False, **SMALL[name])
 
-def content(state, path="") -> dict[str, bytes]:
-    """A state's arrays and numbers as bytes, by their path."""
-    if isinstance(state, dict):
-        return {k: v for key, part in state.items() for k, v in content(part, f"{path}/{key}").items()}
-    if isinstance(state, (list, tuple)):
-        return {k: v for i, part in enumerate(state) for k, v in content(part, f"{path}/{i}").items()}
-    if isinstance(state, rl.Tensor):
-        state = state.detach().numpy()
-    return {path: np.asarray(state).tobytes() if not isinstance(state, str) else state.encode()}
-
-
-def run(agent, steps: int = 60):
-    for _ in range(steps if not hasattr(agent.config, "num_steps") or agent.config.num_steps < 10 else 4):
+    agent = make(3)
+    twin = make(99)
+    for _ in range(30):
         agent.step()
-        if type(agent).__name__ == "REINFORCE" and agent.timesteps > 1000:
-            break
-    return agent
-
-
-@pytest.mark.parametrize(("name", "env"), CASES)
-def test_one_seed_one_result(name, env):
-    first, second = (content(run(make(name, env)).state_dict()) for _ in range(2))
-    assert first == second
-    assert first != content(run(make(name, env, seed=4)).state_dict())
-
-
-@pytest.mark.parametrize(("name", "env"), CASES)
-def test_recorded_equals_eager_bit_for_bit(name, env):
-    recorded, eager = (content(run(make(name, env, compile=flag)).state_dict()) for flag in (True, False))
-    assert [key for key in recorded if recorded[key] != eager[key]] == []
-
-
-@pytest.mark.parametrize(("name", "env"), CASES)
-def test_a_restored_agent_continues_bit_for_bit(name, env, tmp_path):
-    """With native environments everything is restored: what follows is as if nothing had happened."""
-    agent = run(make(name, env), 30)
-    twin = make(name, env, seed=99)
-    save_checkpoint(tmp_path / "state", agent.state_dict())
-    twin.load_state_dict(load_checkpoint(tmp_path / "state"))
-    run(agent, 30)
-    run(twin, 30)
+    rl.save(agent.state_dict(), tmp_path / "state")
+    twin.load_state_dict(rl.load(tmp_path / "state"))
+    for _ in range(30):
+        agent.step()
+        twin.step()
     mine, yours = content(agent.state_dict()), content(twin.state_dict())
     assert [key for key in mine if mine[key] != yours[key]] == []
 
 
-@pytest.mark.parametrize(("name", "env"), CASES)
-def test_actions_are_of_the_space(name, env):
-    agent, envs = run(make(name, env), 30), make_environments(env, 7)
-    observations, _ = envs.reset(seed=0)
-    for deterministic in (True, False):
-        actions = agent.act(observations, deterministic=deterministic)
-        assert actions.shape == envs.action_space.shape
-        for action in actions:
-            assert envs.single_action_space.contains(action.astype(envs.single_action_space.dtype))
-    first, again = (begin(agent, 7).act(observations, deterministic=True) for _ in range(2))
-    assert (first == again).all()
-    part = begin(agent, 3).act(observations[:3], deterministic=True)
-    assert part == pytest.approx(first[:3], abs=1e-5)
-
-
-@pytest.mark.parametrize(("name", "env"), CASES)
-def test_metrics_are_finite_and_named_by_room(name, env):
-    agent = make(name, env)
-    seen = {}
-    for _ in range(60):
-        seen |= agent.step()
-    assert any(tag.startswith("losses/") for tag in seen)
-    for tag, value in seen.items():
-        assert tag.split("/")[0] in ("charts", "losses", "neat")
-        assert np.isfinite(value), tag
-
-
 @pytest.mark.parametrize("name", AGENTS)
-def test_the_protocol_and_its_documentation(name):
-    agent = AGENTS[name]
-    assert all(hasattr(agent, part) for part in ("step", "act", "state_dict", "load_state_dict"))
-    assert dataclasses.is_dataclass(agent.Config)
-    assert agent.Config.__dataclass_params__.frozen
-    for field in dataclasses.fields(agent.Config):
-        assert field.metadata.get("help"), f"{name}: {field.name} is not documented"
-    assert "total_timesteps" in {field.name for field in dataclasses.fields(agent.Config)}
-    assert set(agent.action_spaces) <= {Discrete, MultiDiscrete, Box}
+def test_metrics_are_named_by_room(name):
+    agent = AGENTS[name]("Pendulum-v1" if name == "td3" else "CartPole-v1", num_envs=2, preset=False, **SMALL[name])
+    seen = {}
+    while agent.timesteps < 64:
+        seen |= agent.step()
+    assert {tag.split("/")[0] for tag in seen} <= {"charts", "losses", "neat"}
+    assert any(tag.startswith(("losses/", "neat/")) for tag in seen)
 
 
 @pytest.mark.parametrize("name", ["dqn", "qrdqn", "ppo", "recurrent_ppo", "a2c", "sac"])
 def test_masks_are_kept(name):
     """Taxi's masks: no forbidden action is taken, in training and greedily."""
-    import gymnasium as gym
-
     taxi = max(env for env in gym.registry if env.startswith("Taxi-v"))
-    agent = AGENTS[name](AGENTS[name].Config(**SMALL[name]), make_environments(taxi, 2), 1)
+    agent = AGENTS[name](taxi, num_envs=2, preset=False, **SMALL[name])
     for _ in range(20):
         agent.step()
     made = agent.collector.collect(50)
@@ -156,22 +87,21 @@ def test_masks_are_kept(name):
     assert info["action_mask"][np.arange(5), actions].all()
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", AGENTS)
 def test_a_space_that_it_cannot_act_in(name):
     agent = AGENTS[name]
-    wrong = next((env for kind, env in ENVIRONMENTS.items() if kind not in agent.action_spaces), None)
-    if wrong is not None:
-        with pytest.raises(TypeError, match=f"{agent.__name__} needs .* actions, not"):
-            agent(agent.Config(), make_environments(wrong, 1), 1)
+    wrong = {Discrete: "CartPole-v1", Box: "Pendulum-v1"}
+    env = next((env for kind, env in wrong.items() if kind not in agent.action_spaces), None)
+    if env is not None:
+        with pytest.raises(Fault, match=f"{name} needs .* actions, but {env} has .*: use "):
+            agent(env)
 
 
 @pytest.mark.parametrize("name", ["dqn", "qrdqn", "sac", "ppo", "a2c", "reinforce"])
 def test_environments_that_reset_in_the_next_step(name):
     """Gymnasium's own default: the step that is only a reset teaches nothing, and the agent learns on."""
-    import gymnasium as gym
-
     given = SMALL[name] | ({"n_steps": 1} if name == "dqn" else {})
-    agent = AGENTS[name](AGENTS[name].Config(**given), gym.make_vec("CartPole-v1", 3), 1)
+    agent = AGENTS[name](gym.make_vec("CartPole-v1", 2), seed=1, **given)
     for _ in range(8):
         metrics = agent.step()
     assert all(np.isfinite(value) for value in metrics.values())
@@ -183,9 +113,8 @@ def test_convolutions_learn_from_pictures(name, env):
     """Recorded or not, bit for bit; the first convolution is among what is learned."""
     finals = []
     for compiled in (True, False):
-        agent = AGENTS[name](
-            AGENTS[name].Config(**SMALL[name] | {"network": "cnn:4:16", "compile": compiled}), make_environments(env, 2), 3
-        )
+        given = SMALL[name] | {"network": "cnn:4:16", "compile": compiled}
+        agent = AGENTS[name](env, seed=3, num_envs=2, preset=False, **given)
         before = content(agent.state_dict())
         while agent.timesteps < 96:
             agent.step()
@@ -195,3 +124,55 @@ def test_convolutions_learn_from_pictures(name, env):
     assert all(before[path] != finals[0][path] for path in convolutions)
     learned = [path for path in before if "collector" not in path and "replay" not in path]
     assert {path: finals[0][path] for path in learned} == {path: finals[1][path] for path in learned}
+
+
+# --- the checker is checked --------------------------------------------------------------------------------------------
+
+DQN = AGENTS["dqn"]
+
+
+class Forgetful(DQN):
+    saved = tuple(name for name in DQN.saved if name != "exploration")
+
+
+class Unlearned(DQN):
+    learned = ("target_network",)
+
+
+class Untimed(DQN):
+    def step(self):
+        metrics = super().step()
+        self.timesteps = 0
+        return metrics
+
+
+class Maskless(DQN):
+    def greedy(self, observations, action_mask=None):
+        return super().greedy(observations)
+
+
+class Global(DQN):
+    def step(self):
+        np.random.random()
+        return {**super().step(), "charts/luck": float("nan")}
+
+
+class Sharing(DQN):
+    def __deepcopy__(self, memo):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        (Forgetful, "resuming"),
+        (Unlearned, "resuming|starting"),
+        (Untimed, "step"),
+        (Maskless, "masks"),
+        (Global, "luck"),
+        (Sharing, "copies"),
+    ],
+)
+def test_a_broken_agent_is_found(broken, named):
+    with pytest.raises(AssertionError, match=named):
+        check_agent(broken, **SMALL["dqn"])

@@ -1,0 +1,327 @@
+"""`check_agent`: hold an agent, ours or your own, against the contract of `rl_lab.experiment.Agent`.
+
+    from rl_lab.testing import check_agent
+    check_agent(MyAgent)
+
+or one test for each check, with pytest:
+
+    @pytest.mark.parametrize("check", agent_checks(MyAgent), ids=str)
+    def test_contract(check):
+        check()
+"""
+
+import copy
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+
+import rl_lab as rl
+from rl_lab.experiment import Agent, Fault
+from rl_lab.experiment.agent import adopt
+from rl_lab.rollout.actions import single
+
+SPACES: dict[str, Space] = {
+    "Discrete": Discrete(3, start=2),
+    "MultiDiscrete": MultiDiscrete([2, 3], start=[0, 5]),
+    "MultiBinary": MultiBinary(3),
+    "Box": Box(np.array([-3.0, 0.0], np.float32), np.array([1.0, 0.5], np.float32)),
+    "Tuple": Tuple((Discrete(2), Box(-1.0, 1.0, (2,)))),
+    "Dict": Dict({"which": Discrete(2), "how far": Box(0.0, 4.0, (1,))}),
+}
+"""An action space of each kind, with starts and bounds that are easily forgotten."""
+
+
+class Probe(gym.Env):
+    """Pays 1 in each of the 7 steps of an episode and insists on actions of its space, allowed by its mask if it is ``masked``."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+
+    def __init__(self, action_space: Space, masked: bool = False):
+        self.observation_space = Box(-1.0, 1.0, (3,), np.float32)
+        self.action_space = action_space
+        self.masked = masked
+        self._step = 0
+
+    def _show(self) -> tuple[np.ndarray, dict[str, Any]]:
+        info: dict[str, Any] = {}
+        if self.masked:
+            self._mask = self.np_random.random(int(self.action_space.n)) < 0.5  # type: ignore[attr-defined]
+            self._mask[self.np_random.integers(len(self._mask))] = True
+            info["action_mask"] = self._mask.copy()
+        return self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32), info
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._step = 0
+        return self._show()
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), f"the agent took {action!r}, which is not in {self.action_space}"
+        if self.masked:
+            allowed = self._mask[int(action) - int(self.action_space.start)]  # type: ignore[attr-defined]
+            assert allowed, f"the agent took {action!r}, which its mask forbids"
+        self._step += 1
+        observation, info = self._show()
+        return observation, 1.0, self._step >= 7, False, info
+
+
+class Check:
+    """One check of one agent: call it. Raises AssertionError, or what the agent raises."""
+
+    def __init__(self, name: str, function: Callable[..., None], agent_class: type[Agent], settings: dict[str, Any]):
+        self.name = name
+        self._function = function
+        self._agent_class = agent_class
+        self._settings = settings
+
+    def __call__(self) -> None:
+        self._function(self._agent_class, self._settings)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def check_agent(agent_class: type, **settings: Any) -> None:
+    """Run all checks of the agent contract.
+
+    ``settings`` are hyperparameters for the checks, such as small networks and rollouts, so that a step is short. Raises
+    AssertionError, naming the check and what was expected, at the first that fails.
+    """
+    for check in agent_checks(agent_class, **settings):
+        try:
+            check()
+        except AssertionError as error:
+            raise AssertionError(f"{agent_class.__name__} fails {check.name}: {error}") from error
+        except Exception as error:
+            raise AssertionError(f"{agent_class.__name__} fails {check.name}: {type(error).__name__}: {error}") from error
+
+
+def agent_checks(agent_class: type, **settings: Any) -> list[Check]:
+    """The checks of the agent contract, one for each property."""
+    adopted = adopt(agent_class)
+    return [Check(name, function, adopted, settings) for name, function in _CHECKS.items()]
+
+
+# --- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def _environment(agent_class: type[Agent]) -> str:
+    """A native environment that the agent can act in."""
+    return "CartPole-v1" if issubclass(Discrete, agent_class.action_spaces) else "Pendulum-v1"
+
+
+def _make(
+    agent_class: type[Agent], settings: dict[str, Any], env: Any = None, num_envs: int | None = 2, seed: int = 3, **more: Any
+) -> Agent:
+    env = _environment(agent_class) if env is None else env
+    return agent_class(env, seed=seed, num_envs=num_envs, preset=False, **{**settings, **more})
+
+
+def _train(agent: Agent, steps: int = 6, least: int = 48) -> Agent:
+    """Let the agent step a few times, and until it has taken ``least`` environment steps."""
+    taken = 0
+    while taken < steps or agent.timesteps < least:
+        agent.step()
+        taken += 1
+        assert taken < 10_000, "10,000 calls of step() took fewer than 48 environment steps: does step() advance timesteps?"
+    return agent
+
+
+def content(state: Any, path: str = "") -> dict[str, bytes]:
+    """A nested state's tensors, arrays, numbers and texts as bytes, by their path."""
+    if isinstance(state, dict):
+        return {k: v for key, part in state.items() for k, v in content(part, f"{path}/{key}").items()}
+    if isinstance(state, (list, tuple)):
+        return {k: v for i, part in enumerate(state) for k, v in content(part, f"{path}/{i}").items()}
+    if isinstance(state, rl.Tensor):
+        state = state.detach().numpy()
+    return {path: state.encode() if isinstance(state, str) else np.asarray(state).tobytes()}
+
+
+def _assert_equal(first: Any, second: Any, what: str) -> None:
+    one, two = content(first), content(second)
+    different = [key for key in {**one, **two} if one.get(key) != two.get(key)]
+    assert not different, f"{what}: {', '.join(different[:5])} differ"
+
+
+def _action(agent: Agent, observations: np.ndarray) -> Any:
+    predicted = agent.predict(observations)
+    return predicted[0] if agent.acting_memory is not None else predicted
+
+
+# --- the checks --------------------------------------------------------------------------------------------------------
+
+
+def _declarations(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    config = agent_class.Config
+    assert dataclasses.is_dataclass(config), "Config must be a dataclass"
+    assert config.__dataclass_params__.frozen, "Config must be a frozen dataclass"  # type: ignore[attr-defined]
+    for field in dataclasses.fields(config):
+        assert field.metadata.get("help"), f"Config.{field.name} has no help: declare it with setting(default, help)"
+    assert "total_timesteps" in {field.name for field in dataclasses.fields(config)}, "Config needs total_timesteps"
+    assert agent_class.learned, "learned names no parts: nothing could be taken by --start-from"
+    agent = _make(agent_class, settings)
+    missing = [name for name in (*agent_class.learned, *agent_class.saved) if not hasattr(agent, name)]
+    assert not missing, f"build() does not make the declared part {missing[0]!r}"
+    doubled = set(agent_class.learned) & set(agent_class.saved)
+    assert not doubled, f"{sorted(doubled)[0]!r} is declared as learned and as saved"
+
+
+def _spaces(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    for name, space in SPACES.items():
+        if isinstance(space, agent_class.action_spaces):
+            agent = _train(_make(agent_class, settings, env=lambda space=space: Probe(space)))
+            action = single(agent.act(np.zeros((1, 3), np.float32)))
+            assert space.contains(action), f"act() gave {action!r}, which is not in {space}"
+            continue
+        try:
+            _make(agent_class, settings, env=lambda space=space: Probe(space))
+        except Fault as error:
+            assert name in str(error), f"the message for {space} does not name it: {error}"
+        else:
+            raise AssertionError(f"{space} is not among action_spaces, and is not refused")
+
+
+def _masks(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    if not issubclass(Discrete, agent_class.action_spaces):
+        return
+    agent = _train(_make(agent_class, settings, env=lambda: Probe(Discrete(4, start=1), masked=True)), least=96)
+    for allowed in range(4):
+        mask = np.zeros((5, 4), bool)
+        mask[:, allowed] = True
+        agent.begin_episodes(np.ones(5, bool))
+        for deterministic in (True, False):
+            actions = agent.act(np.zeros((5, 3), np.float32), deterministic, action_mask=mask)
+            assert (actions == allowed + 1).all(), f"act() took a forbidden action (deterministic={deterministic})"
+
+
+def _several_environments(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    for count in (1, 4):
+        agent = _make(agent_class, settings, num_envs=count)
+        before = agent.timesteps
+        agent.step()
+        taken = agent.timesteps - before
+        assert taken > 0, "step() did not advance timesteps"
+
+
+def _determinism(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    first, second, other = (_train(_make(agent_class, settings, seed=seed)).state_dict() for seed in (3, 3, 4))
+    _assert_equal(first, second, "two agents with the same seed")
+    assert content(first) != content(other), "another seed gives the same result"
+
+
+def _recording(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    if "compile" not in {field.name for field in dataclasses.fields(agent_class.Config)}:
+        return
+    recorded, eager = (_train(_make(agent_class, settings, compile=flag)).state_dict() for flag in (True, False))
+    _assert_equal(recorded, eager, "compile=True and compile=False")
+
+
+def _resuming(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    agent = _train(_make(agent_class, settings))
+    twin = _make(agent_class, settings, seed=99)
+    with tempfile.TemporaryDirectory() as folder:
+        rl.save(agent.state_dict(), Path(folder) / "state")
+        twin.load_state_dict(rl.load(Path(folder) / "state"))
+    _assert_equal(agent.state_dict(), twin.state_dict(), "a state and the state of an agent that loaded it")
+    _assert_equal(_train(agent).state_dict(), _train(twin).state_dict(), "an unbroken training and a resumed one")
+
+
+def _copies(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    agent = _train(_make(agent_class, settings))
+    state = copy.deepcopy(agent.state_dict())
+    twin = copy.deepcopy(agent)
+    _train(twin)
+    _assert_equal(state, agent.state_dict(), "an agent before and after its copy was trained")
+    _train(agent)
+    _assert_equal(agent.state_dict(), twin.state_dict(), "an agent and its copy, trained alike")
+
+
+def _files(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    agent = _train(_make(agent_class, settings))
+    observation = np.asarray(agent.envs.single_observation_space.sample(), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        agent.save(Path(folder) / "agent")
+        twin = agent_class.load(Path(folder) / "agent")
+    assert np.array_equal(_action(agent, observation), _action(twin, observation)), "a loaded agent predicts another action"
+    _assert_equal(
+        _train(agent).state_dict(), _train(twin).state_dict(), "an agent and the one loaded from its file, trained alike"
+    )
+
+
+def _starting(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    agent = _train(_make(agent_class, settings))
+    twin = _make(agent_class, settings, seed=11)
+    twin.load_learned(agent.state_dict())
+    observations = np.stack([agent.envs.single_observation_space.sample() for _ in range(16)]).astype(np.float32)
+    assert np.array_equal(_action(agent, observations), _action(twin, observations)), (
+        "an agent that took what was learned acts differently"
+    )
+
+
+def _predicting(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    agent = _train(_make(agent_class, settings))
+    space = agent.space
+    observations = np.stack([agent.envs.single_observation_space.sample() for _ in range(3)]).astype(np.float32)
+    batch = _action(agent, observations)
+    for i, observation in enumerate(observations):
+        action = _action(agent, observation)
+        assert space.contains(action), f"predict() gave {action!r} for one observation, which is not in {space}"
+        assert np.allclose(action, batch[i], atol=1e-4), "predict() differs for one observation and for a batch that holds it"
+    if agent.acting_memory is not None:
+        _, state = agent.predict(observations[0])
+        following, _ = agent.predict(observations[1], state)
+        assert space.contains(following), f"predict() with a state gave {following!r}"
+    try:
+        agent.predict(np.zeros((2, *(n + 1 for n in agent.shape)), np.float32))
+    except (ValueError, RuntimeError):
+        pass
+    else:
+        raise AssertionError("predict() accepts observations of another shape")
+
+
+def _learning(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    agent = _make(agent_class, settings)
+    seen: list[dict[str, float]] = []
+    returned = agent.learn(40, callback=lambda agent, metrics: seen.append(metrics))
+    assert returned is agent, "learn() does not return the agent"
+    assert agent.timesteps >= 40, f"learn(40) took {agent.timesteps} steps"
+    for metrics in seen:
+        for tag, value in metrics.items():
+            assert "/" in tag, f"the metric {tag!r} has no group, as in losses/{tag}"
+            assert np.isfinite(value), f"the metric {tag!r} is {value}"
+    calls: list[int] = []
+    agent.learn(10_000, callback=lambda agent, metrics: calls.append(1) or False)
+    assert len(calls) == 1, "learn() goes on after its callback returned False"
+
+
+def _settings(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    try:
+        _make(agent_class, settings, total_timestep=10)
+    except Fault as error:
+        assert "total" in str(error), f"the message for a misspelt setting does not suggest the right one: {error}"
+    else:
+        raise AssertionError("a setting that does not exist is accepted")
+
+
+_CHECKS: dict[str, Callable[[type[Agent], dict[str, Any]], None]] = {
+    "declarations": _declarations,
+    "spaces": _spaces,
+    "masks": _masks,
+    "several environments": _several_environments,
+    "determinism": _determinism,
+    "recording": _recording,
+    "resuming": _resuming,
+    "copies": _copies,
+    "files": _files,
+    "starting from another run": _starting,
+    "predicting": _predicting,
+    "learning": _learning,
+    "settings": _settings,
+}
