@@ -24,6 +24,7 @@ FLOORS = {
     "rl_lab.rollout": 3,
     "rl_lab.experiment": 4,
     "rl_lab.agents": 5,
+    "rl_lab.testing": 5,
     "rl_lab.train": 6,
     "rl_lab.evaluate": 6,
 }

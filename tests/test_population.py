@@ -18,7 +18,7 @@ from rl_lab.envs.double_pole import DoublePoleNoVelocityVectorEnv, damping_fitne
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.envs.world import World, kernel
 from rl_lab.experiment.environments import make_environments
-from rl_lab.rollout import OutputMapping
+from rl_lab.rollout import OutputMapping, Stepper
 from rl_lab.rollout.population import PopulationCollector
 
 COUNT = 20
@@ -38,7 +38,7 @@ def both(envs, recurrent=False, output_activation="steepened_sigmoid", episodes=
     networks = networks_for(envs, actions, recurrent)
     seeds = np.random.default_rng(3).integers(2**31, size=(COUNT, episodes))
     mine = PopulationCollector(envs, actions).play(networks.structures, networks.numbers, np.arange(COUNT), seeds)
-    other = play(envs, networks, actions, np.arange(COUNT).repeat(episodes), seeds.ravel())
+    other = play(Stepper(envs), networks, actions, np.arange(COUNT).repeat(episodes), seeds.ravel())
     return [part.tobytes() for part in mine], [part.tobytes() for part in other], mine
 
 
@@ -153,7 +153,7 @@ def test_a_network_that_explodes_only_fares_badly(number, recurrent):
     networks.numbers[7] = number
     seeds = np.arange(COUNT)[:, None]
     played = PopulationCollector(envs, actions).play(networks.structures, networks.numbers, np.arange(COUNT), seeds)
-    other = play(envs, networks, actions, np.arange(COUNT), seeds.ravel())
+    other = play(Stepper(envs), networks, actions, np.arange(COUNT), seeds.ravel())
     assert [part.tobytes() for part in played] == [part.tobytes() for part in other]
     assert np.isfinite(played.returns).all()
     assert (played.lengths == 200).all()

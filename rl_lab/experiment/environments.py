@@ -200,10 +200,10 @@ def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
         raise Fault(f"environment {setup.env_id!r} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
         raise Fault(f"environment {setup.env_id!r} cannot be made: {str(error).splitlines()[0]}") from None
-    except ValueError as error:
-        raise Fault(f"environment {setup.env_id!r} cannot be made so: {error}") from None
     except (MemoryError, Fault):
         raise
+    except ValueError as error:
+        raise Fault(f"environment {setup.env_id!r} cannot be made so: {error}") from None
     except Exception as error:  # whatever the environment's own code raises
         first = next(iter(str(error).strip().splitlines()), "")
         raise Fault(f"environment {setup.env_id!r} cannot be made: {type(error).__name__}: {first}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 USAGE, NUMERICAL, INTERRUPTED, TERMINATED = 2, 3, 130, 143
 
 
-class Fault(Exception):
+class Fault(ValueError):
     """A cause and what to do about it, in one line. ``code`` is the exit code of the command."""
 
     def __init__(self, message: str, code: int = USAGE):

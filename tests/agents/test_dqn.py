@@ -109,7 +109,7 @@ def test_actions_that_do_not_start_at_zero():
 
 def two_networks(**changes) -> DQN:
     """An agent whose networks are the given linear maps of one input: no hidden layer."""
-    agent = DQN(
+    agent = DQN.create(
         dataclasses.replace(QUICK, network="mlp:", compile=False, **changes),
         make_environments("rl_lab/ProbeActionReward-v0", 1),
         1,

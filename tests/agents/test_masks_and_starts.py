@@ -82,7 +82,7 @@ gym.register("test/Grid-v0", Grid)
 
 @pytest.mark.parametrize("name", ["dqn", "qrdqn", "ppo", "recurrent_ppo", "a2c", "sac", "reinforce"])
 def test_no_forbidden_action_is_ever_taken(name):
-    agent = AGENTS[name](AGENTS[name].Config(**SMALL[name]), make_environments("test/Strict-v0", 2), 1)
+    agent = AGENTS[name].create(AGENTS[name].Config(**SMALL[name]), make_environments("test/Strict-v0", 2), 1)
     for _ in range(40):
         agent.step()
     assert agent.timesteps > 60
@@ -90,7 +90,7 @@ def test_no_forbidden_action_is_ever_taken(name):
 
 @pytest.mark.parametrize("name", ["ppo", "recurrent_ppo", "a2c", "sac", "td3", "reinforce"])
 def test_actions_of_several_dimensions(name):
-    agent = AGENTS[name](AGENTS[name].Config(**SMALL[name]), make_environments("test/Grid-v0", 2), 1)
+    agent = AGENTS[name].create(AGENTS[name].Config(**SMALL[name]), make_environments("test/Grid-v0", 2), 1)
     for _ in range(40):
         agent.step()
     for deterministic in (True, False):

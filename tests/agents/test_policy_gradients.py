@@ -40,7 +40,7 @@ TWIN = TD3Config(2000, "mlp:16", learning_rate=1e-2, batch_size=32, learning_sta
 
 def trained(name: str, probe: str, **changes):
     kind, config, steps = ON_POLICY[name]
-    agent = kind(
+    agent = kind.create(
         dataclasses.replace(config, **changes), make_environments(probe if "/" in probe else f"rl_lab/Probe{probe}-v0", 8), 1
     )
     for _ in range(steps):
@@ -234,7 +234,7 @@ def test_two_backwards_over_one_graph_equal_the_sum_of_losses():
     """The lab's reason to be: separate losses leave the gradient of their sum, to the last digits, and the trunk meets both."""
     gradients = {}
     for separate in (False, True):
-        agent = A2C(
+        agent = A2C.create(
             A2CConfig(network="mlp:8,8", separate_losses=separate, compile=False), make_environments("CartPole-v1", 4), 7
         )
         made = agent.collector.collect(5)
@@ -250,7 +250,7 @@ def test_two_backwards_over_one_graph_equal_the_sum_of_losses():
 
 def test_soft_target_by_hand():
     """r + discount * (min Q' - alpha log pi), in expectation over the actions."""
-    agent = SAC(
+    agent = SAC.create(
         dataclasses.replace(SOFT, network="mlp:", temperature=0.5, compile=False),
         make_environments("rl_lab/ProbeActionReward-v0", 1),
         1,
@@ -274,7 +274,7 @@ def test_squashed_gaussian_density():
     from rl_lab.rollout.policies import SquashedGaussian
 
     mean, log_std = rl.tensor([[0.3, -2.0]]), rl.tensor([[-0.5, 0.4]])
-    policy = SquashedGaussian(mean, log_std, rl.zeros(2), rl.ones(2))
+    policy = SquashedGaussian(mean, log_std)
     actions, log_prob = policy.rsample(rl.Generator(1))
     u = np.arctanh(actions.numpy().astype(np.float64))
     std = np.exp(log_std.numpy().astype(np.float64))

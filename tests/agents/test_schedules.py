@@ -77,7 +77,7 @@ def test_the_target_entropy_falls(env, unit):
 @pytest.mark.parametrize("kind", [SAC, TD3])
 def test_actions_are_random_until_learning_starts(kind):
     """An actor that always chooses the largest action is asked only after ``learning_starts``."""
-    agent = kind(
+    agent = kind.create(
         kind.Config(**{**SMALL, "learning_starts": 200, "total_timesteps": 1000}), make_environments("Pendulum-v1", 1), 1
     )
     with rl.no_grad():
@@ -90,7 +90,7 @@ def test_actions_are_random_until_learning_starts(kind):
     assert abs(actions.mean()) < 0.1 * span
     assert actions.std() == pytest.approx(span / math.sqrt(12), rel=0.15)  # uniform
     agent.random_now.fill_(False)
-    assert agent.collector.collect(20).actions.min() > 1.5
+    assert agent.collector.collect(20).actions.min() > 0.75  # of the largest, 1
 
 
 def test_prioritised_replay_hears_the_differences_of_the_batch_it_gave():

@@ -302,7 +302,6 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
 
     def sac() -> Any:
         discrete = bool(choices)
-        centre, radius = torch.from_numpy((LOW + HIGH) / 2), torch.from_numpy((HIGH - LOW) / 2)
         inputs, values = (INPUTS, 3) if discrete else (INPUTS + 2, 1)
         parts = filled(
             actor=network(INPUTS, 3 if discrete else 4, nn.ReLU),
@@ -317,13 +316,13 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
         )
 
         def drawn(observations: Any) -> tuple[Any, Any]:
-            """A squashed Gaussian's sample by torch.distributions, its density per unit of the box scaled to [-1, 1]."""
+            """A squashed Gaussian's sample in [-1, 1] by torch.distributions, and its log density."""
             mu, log_std = parts["actor"](observations).chunk(2, 1)
             base = D.Normal(mu, log_std.clamp(-20, 2).exp())
             u = mu + base.scale * torch.from_numpy(noise(tuple(mu.shape)))
             squashed = D.TransformedDistribution(base, [D.TanhTransform(cache_size=1)])
             y = squashed.transforms[0](u)
-            return centre + radius * y, squashed.log_prob(y).sum(1)
+            return y, squashed.log_prob(y).sum(1)
 
         def lower(critics: Any, observations: Any, actions: Any = None) -> Any:
             if actions is None:

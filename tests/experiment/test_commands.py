@@ -88,7 +88,7 @@ FAULTS = {
         ["--agent", "dqn", "--env", "CartPol-v1"],
         "unknown environment 'CartPol-v1', did you mean 'CartPole-v1'?",
     ),
-    "continuous actions": (["--agent", "dqn", "--env", "Pendulum-v1"], "needs Discrete actions, Pendulum-v1 has Box"),
+    "continuous actions": (["--agent", "dqn", "--env", "Pendulum-v1"], "dqn needs Discrete actions, but Pendulum-v1 has Box"),
     "negative learning rate": (["--learning-rate", "-1"], "--learning-rate must be above 0, got -1"),
     "zero batch": (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
     "text for a number": (["--batch-size", "many"], "--batch-size takes a whole number, not 'many'"),
@@ -273,4 +273,4 @@ def test_a_missing_package_is_named(workplace, capsys, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "moviepy" else found(name, *rest))
     assert evaluate.main([str(only_run()), "--video"]) == 2
-    assert 'pip install "rl_lab[video]"' in capsys.readouterr().err
+    assert "pip install moviepy" in capsys.readouterr().err

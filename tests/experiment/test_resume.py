@@ -146,7 +146,7 @@ def test_environments_that_cannot_be_saved(workplace, monkeypatch, capsys):
         agent, _ = driver.restore(path)
         collector = agent.collector
         collector.load_state_dict({"timesteps": timesteps, "environments": None})
-        firsts.append(collector.observations.tolist())
+        firsts.append(collector.stepper.observations.tolist())
         assert not collector.continues
     assert firsts[0] != firsts[1]
 
@@ -160,7 +160,7 @@ def test_returns_over_several_steps_end_where_episodes_were_cut():
         return made
 
     cut = replay()
-    cut.cut()
+    cut.begin_episodes()
     assert cut.arrays.truncated.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 0, 0]
     more = np.full(2, 50.0, np.float32)
     for buffer in (cut, uncut := replay()):
