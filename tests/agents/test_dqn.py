@@ -38,20 +38,20 @@ def q_values(agent: DQN, *observation: float) -> np.ndarray:
         return agent.q_network(rl.tensor([list(observation)])).numpy()[0]
 
 
-def test_constant_reward():
-    assert q_values(trained("ConstantReward"), 0.0) == pytest.approx([1.0, 1.0], abs=0.05)
+def test_constant_reward(learning_seed, learned):
+    learned(q_values(trained("ConstantReward", learning_seed), 0.0), [1.0, 1.0], within=0.05)
 
 
-def test_observed_reward():
-    agent = trained("ObservedReward")
-    assert q_values(agent, 1.0) == pytest.approx([1.0, 1.0], abs=0.1)
-    assert q_values(agent, -1.0) == pytest.approx([-1.0, -1.0], abs=0.1)
+def test_observed_reward(learning_seed, learned):
+    agent = trained("ObservedReward", learning_seed)
+    learned(q_values(agent, 1.0), [1.0, 1.0], within=0.1, what="after 1")
+    learned(q_values(agent, -1.0), [-1.0, -1.0], within=0.1, what="after -1")
 
 
-def test_delayed_reward_is_discounted_once():
-    agent = trained("DelayedReward")
-    assert q_values(agent, 1.0) == pytest.approx([1.0, 1.0], abs=0.05)
-    assert q_values(agent, 0.0) == pytest.approx([0.9, 0.9], abs=0.05)
+def test_delayed_reward_is_discounted_once(learning_seed, learned):
+    agent = trained("DelayedReward", learning_seed)
+    learned(q_values(agent, 1.0), [1.0, 1.0], within=0.05, what="last")
+    learned(q_values(agent, 0.0), [0.9, 0.9], within=0.05, what="first")
 
 
 PARTS = [
@@ -67,10 +67,10 @@ PARTS = [
 
 
 @pytest.mark.parametrize("part", [{}, *PARTS], ids=str)
-def test_action_reward(part):
-    agent = trained("ActionReward", **part)
+def test_action_reward(part, learning_seed, learned):
+    agent = trained("ActionReward", learning_seed, **part)
     agent.q_network.eval()
-    assert q_values(agent, 0.0) == pytest.approx([-1.0, 1.0], abs=0.1)
+    learned(q_values(agent, 0.0), [-1.0, 1.0], within=0.1)
 
 
 @pytest.mark.parametrize("part", PARTS, ids=str)
@@ -79,28 +79,28 @@ def test_every_part_is_recorded_bit_for_bit(part):
     assert weights(recorded) == weights(trained("MatchReward", total_timesteps=200, compile=False, num_envs=2, **part))
 
 
-def test_two_steps_count_both_rewards():
+def test_two_steps_count_both_rewards(learning_seed, learned):
     """The first value is the reward after it, discounted once, whatever n_steps is."""
-    agent = trained("DelayedReward", n_steps=2)
-    assert q_values(agent, 0.0) == pytest.approx([0.9, 0.9], abs=0.05)
+    agent = trained("DelayedReward", learning_seed, n_steps=2)
+    learned(q_values(agent, 0.0), [0.9, 0.9], within=0.05)
 
 
 @pytest.mark.parametrize("loss", ["huber", "mse"])
-def test_matching_the_observation(loss):
-    agent = trained("MatchReward", loss=loss)
-    assert q_values(agent, 1.0) == pytest.approx([-1.0, 1.0], abs=0.15)
-    assert q_values(agent, -1.0) == pytest.approx([1.0, -1.0], abs=0.15)
+def test_matching_the_observation(loss, learning_seed, learned):
+    agent = trained("MatchReward", learning_seed, loss=loss)
+    learned(q_values(agent, 1.0), [-1.0, 1.0], within=0.15, what="after 1")
+    learned(q_values(agent, -1.0), [1.0, -1.0], within=0.15, what="after -1")
 
 
 @pytest.mark.parametrize("num_envs", [1, 4])
-def test_a_truncated_episode_goes_on(num_envs):
+def test_a_truncated_episode_goes_on(num_envs, learning_seed, learned):
     """The value is 1 / (1 - 0.8) = 5 although every episode is cut off after 5 steps, where it would be 3.36."""
-    agent = trained("Endless", num_envs=num_envs, gamma=0.8, total_timesteps=3000)
-    assert q_values(agent, 0.0) == pytest.approx([5.0, 5.0], abs=0.3)
+    agent = trained("Endless", learning_seed, num_envs=num_envs, gamma=0.8, total_timesteps=3000)
+    learned(q_values(agent, 0.0), [5.0, 5.0], within=0.3)
 
 
-def test_actions_that_do_not_start_at_zero():
-    agent = trained("StartsAtOne", total_timesteps=600)
+def test_actions_that_do_not_start_at_zero(learning_seed):
+    agent = trained("StartsAtOne", learning_seed, total_timesteps=600)
     assert agent.act(np.zeros((3, 1), np.float32), deterministic=True).tolist() == [2, 2, 2]
 
 
@@ -190,10 +190,10 @@ def test_state_goes_round():
 
 
 @pytest.mark.slow
-def test_cartpole(full, workplace):
+def test_cartpole(full, workplace, learning_seed):
     """The shipped preset solves CartPole-v1; the short form is on its way after a fifth of the steps."""
     given = {} if full else {"total_timesteps": 10_000, "eval_frequency": 0}
-    result = carry_out(make_plan({"agent": "dqn", "env": "CartPole-v1", "seed": 3, **given}))
+    result = carry_out(make_plan({"agent": "dqn", "env": "CartPole-v1", "seed": learning_seed, **given}))
     assert result.evaluation is not None
     assert result.evaluation.return_mean >= (475 if full else 100)
     assert result.timesteps <= 50_000

@@ -171,9 +171,9 @@ def test_masks_of_a_partial_reset():
 
 
 @pytest.mark.parametrize("lamarck", [0, 4])
-def test_evolution_finds_choices_of_several_dimensions(lamarck):
+def test_evolution_finds_choices_of_several_dimensions(lamarck, learning_seed):
     config = NEATAgentConfig(population=40, champion_episodes=2, lamarck=lamarck, gradient_rollouts=2, gradient_steps=6)
-    agent = NEAT.create(config, make_environments("test/Several-v0", 4), 1)
+    agent = NEAT.create(config, make_environments("test/Several-v0", 4), learning_seed)
     for _ in range(20):
         agent.step()
     assert agent.act(np.zeros((2, 2), np.float32)).tolist() == [[[2, 2], [3, 4]]] * 2

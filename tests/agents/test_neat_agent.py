@@ -127,8 +127,8 @@ def test_environments_must_reset_in_the_same_step():
 
 
 @pytest.mark.parametrize("probe", ["ActionReward", "MatchReward", "StartsAtOne"])
-def test_probes(probe):
-    agent = agent_on(f"rl_lab/Probe{probe}-v0", episodes=8)
+def test_probes(probe, learning_seed):
+    agent = agent_on(f"rl_lab/Probe{probe}-v0", learning_seed, episodes=8)
     assert isinstance(agent, Agent)
     for _ in range(10):
         metrics = agent.step()
@@ -226,8 +226,8 @@ def test_the_genealogy_is_the_champions():
     assert lineage[-1] == {agent.champion_place[1]}
 
 
-def test_cartpole_is_solved():
-    agent = NEAT.create(NEATAgentConfig(), make_environments("CartPole-v1", 64), 4)
+def test_cartpole_is_solved(learning_seed):
+    agent = NEAT.create(NEATAgentConfig(), make_environments("CartPole-v1", 64), learning_seed)
     for _ in range(10):
         agent.step()
     assert evaluate(agent, "CartPole-v1", 100, seed=1_000_000).return_mean >= 475.0

@@ -90,9 +90,9 @@ def test_sizes():
         assert size == sum(gene[4] for gene in genes(evolution.genomes, i)) + evolution.genomes.nodes[i] - 1
 
 
-def test_nsga2_keeps_the_best_of_every_size():
+def test_nsga2_keeps_the_best_of_every_size(learning_seed):
     config = neat.NEATConfig(selection="nsga2", delete_connection=0.05, population=100)
-    evolution = neat.Evolution(2, 1, config, seed=2)
+    evolution = neat.Evolution(2, 1, config, learning_seed)
     best = {}
     for _ in range(60):
         values = fitness(evolution.networks())
@@ -105,7 +105,7 @@ def test_nsga2_keeps_the_best_of_every_size():
         assert value == best[size]  # elitism: nothing that was not dominated is lost
     assert len(set(sizes_of(chosen)[front])) == front.sum() >= 2
     assert max(values) == evolution.best_fitness
-    other = neat.Evolution(2, 1, config, seed=9)
+    other = neat.Evolution(2, 1, config, seed=99)
     other.load_state_dict(evolution.state_dict())
     for one in (evolution, other):
         one.advance(fitness(one.networks()))
@@ -152,8 +152,8 @@ def test_the_threshold_of_novelty_adapts():
             archive.novelty(wrong)
 
 
-def test_novelty_alone_solves_xor():
+def test_novelty_alone_solves_xor(learning_seed):
     """Behaviour is what the network answers; no fitness is asked for."""
     search = novelty_of(lambda networks: networks(X)[..., 0], NoveltyArchive(threshold=0.3))
-    result = neat.evolve(search, 2, 1, solved=solved, seed=1, generations=100)
+    result = neat.evolve(search, 2, 1, solved=solved, seed=learning_seed, generations=100)
     assert result.solved

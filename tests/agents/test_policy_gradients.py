@@ -38,11 +38,10 @@ SOFT = SACConfig(
 TWIN = TD3Config(2000, "mlp:16", learning_rate=1e-2, batch_size=32, learning_starts=50, gamma=0.9, tau=0.1)
 
 
-def trained(name: str, probe: str, **changes):
+def trained(name: str, probe: str, seed: int, **changes):
     kind, config, steps = ON_POLICY[name]
-    agent = kind.create(
-        dataclasses.replace(config, **changes), make_environments(probe if "/" in probe else f"rl_lab/Probe{probe}-v0", 8), 1
-    )
+    envs = make_environments(probe if "/" in probe else f"rl_lab/Probe{probe}-v0", 8)
+    agent = kind.create(dataclasses.replace(config, **changes), envs, seed)
     for _ in range(steps):
         agent.step()
     return agent
@@ -67,26 +66,26 @@ def probability(agent, action: int, *observation: float) -> float:
 
 
 @pytest.mark.parametrize("name", ["ppo", "a2c", "a2c-separate", "a2c-apart"])
-def test_values(name):
-    assert value(trained(name, "ConstantReward"), 0.0) == pytest.approx(1.0, abs=0.05)
-    agent = trained(name, "ObservedReward")
-    assert (value(agent, 1.0), value(agent, -1.0)) == pytest.approx((1.0, -1.0), abs=0.15)
-    agent = trained(name, "DelayedReward")
-    assert (value(agent, 0.0), value(agent, 1.0)) == pytest.approx((0.9, 1.0), abs=0.1)
+def test_values(name, learning_seed, learned):
+    learned(value(trained(name, "ConstantReward", learning_seed), 0.0), 1.0, within=0.05, what="constant")
+    agent = trained(name, "ObservedReward", learning_seed)
+    learned((value(agent, 1.0), value(agent, -1.0)), (1.0, -1.0), within=0.15, what="observed")
+    agent = trained(name, "DelayedReward", learning_seed)
+    learned((value(agent, 0.0), value(agent, 1.0)), (0.9, 1.0), within=0.1, what="delayed")
 
 
 @pytest.mark.parametrize("name", ["ppo", "a2c"])
-def test_a_truncated_episode_goes_on(name):
+def test_a_truncated_episode_goes_on(name, learning_seed, learned):
     """1 / (1 - 0.8) = 5, although episodes are cut off after 5 steps, where the sum would be 3.36."""
-    agent = trained(name, "Endless", gamma=0.8)
-    assert value(agent, 0.0) == pytest.approx(5.0, abs=0.4)
+    agent = trained(name, "Endless", learning_seed, gamma=0.8)
+    learned(value(agent, 0.0), 5.0, within=0.4)
 
 
 @pytest.mark.parametrize("name", ON_POLICY)
-def test_policies(name):
-    assert probability(trained(name, "ActionReward"), 1, 0.0) > 0.9
-    agent = trained(name, "MatchReward")
-    assert min(probability(agent, 1, 1.0), probability(agent, 0, -1.0)) > 0.9
+def test_policies(name, learning_seed, learned):
+    learned(probability(trained(name, "ActionReward", learning_seed), 1, 0.0), 1.0, within=0.1, what="action")
+    agent = trained(name, "MatchReward", learning_seed)
+    learned((probability(agent, 1, 1.0), probability(agent, 0, -1.0)), (1.0, 1.0), within=0.1, what="match")
 
 
 class Target(gym.Env):
@@ -121,49 +120,49 @@ for probe in (Target, Several):
     "changes", [{}, {"state_dependent_std": True, "learning_rate": 3e-3, "total_timesteps": 15_360}], ids=str
 )
 @pytest.mark.parametrize("name", ["ppo", "a2c"])
-def test_continuous_actions(name, changes):
-    agent = trained(name, "probe/Target-v0", log_std=-1.0, learning_rate_final=0.1, **changes)
+def test_continuous_actions(name, changes, learning_seed, learned):
+    agent = trained(name, "probe/Target-v0", learning_seed, log_std=-1.0, learning_rate_final=0.1, **changes)
     actions = agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True)
-    assert actions.ravel() == pytest.approx([0.5, -0.5], abs=0.15)
+    learned(actions.ravel(), [0.5, -0.5], within=0.15)
 
 
 @pytest.mark.parametrize("name", ["ppo", "a2c", "reinforce"])
-def test_several_choices_at_once(name):
-    agent = trained(name, "probe/Several-v0")
+def test_several_choices_at_once(name, learning_seed):
+    agent = trained(name, "probe/Several-v0", learning_seed)
     assert agent.act(np.zeros((2, 1), np.float32), deterministic=True).tolist() == [[1, 2], [1, 2]]
 
 
 @pytest.mark.parametrize(("kind", "config"), [(SAC, SOFT), (TD3, TWIN)], ids=["sac", "td3"])
-def test_off_policy_actors_find_the_target(kind, config):
-    agent = kind.create(config, make_environments("probe/Target-v0", 1), 1)
+def test_off_policy_actors_find_the_target(kind, config, learning_seed, learned):
+    agent = kind.create(config, make_environments("probe/Target-v0", 1), learning_seed)
     while agent.timesteps < config.total_timesteps:
         agent.step()
     actions = agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True)
-    assert actions.ravel() == pytest.approx([0.5, -0.5], abs=0.1)
+    learned(actions.ravel(), [0.5, -0.5], within=0.1)
 
 
-def test_soft_actor_critic_with_discrete_actions():
-    agent = SAC.create(SOFT, make_environments("rl_lab/ProbeMatchReward-v0", 1), 1)
+def test_soft_actor_critic_with_discrete_actions(learning_seed, learned):
+    agent = SAC.create(SOFT, make_environments("rl_lab/ProbeMatchReward-v0", 1), learning_seed)
     while agent.timesteps < SOFT.total_timesteps:
         agent.step()
     assert agent.act(np.array([[1.0], [-1.0]], np.float32), deterministic=True).tolist() == [1, 0]
     with rl.no_grad():
         q = agent.critics[0](rl.tensor([[1.0], [-1.0]])).numpy()
-    assert q == pytest.approx(np.array([[-1.0, 1.0], [1.0, -1.0]]), abs=0.2)
+    learned(q, [[-1.0, 1.0], [1.0, -1.0]], within=0.2)
 
 
-def test_quantiles_of_a_coin():
+def test_quantiles_of_a_coin(learning_seed, learned):
     """A reward of 1 or -1, whatever is done. The Huber loss puts the quantile of fraction f < 1/2 at f / (1 - f) - 1."""
     config = QRDQNConfig(
         2000, "mlp:16", quantiles=4, learning_rate=1e-2, learning_rate_final=0.1, learning_starts=50, train_frequency=1
     )
-    agent = QRDQN.create(config, make_environments("probe/Coin-v0", 1), 1)
+    agent = QRDQN.create(config, make_environments("probe/Coin-v0", 1), learning_seed)
     while agent.timesteps < config.total_timesteps:
         agent.step()
     with rl.no_grad():
         quantiles = np.sort(agent.quantiles(agent.network, rl.tensor([[0.0]])).numpy()[0], 1)
     low = [f / (1 - f) - 1 for f in (1 / 8, 3 / 8)]
-    assert quantiles == pytest.approx(np.array([[*low, -low[1], -low[0]]] * 2), abs=0.12)
+    learned(quantiles, [[*low, -low[1], -low[0]]] * 2, within=0.12)
 
 
 class Coin(Target):

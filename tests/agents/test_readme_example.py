@@ -9,12 +9,12 @@ from rl_lab import evaluate, train
 PAGE = Path(__file__).parents[2] / "agents" / "README.md"
 
 
-def test_the_example_is_an_agent(workplace, capsys):
+def test_the_example_is_an_agent(workplace, capsys, learning_seed):
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S).group(1)
     assert 50 <= len([line for line in code.splitlines() if line.strip()]) <= 62
     Path("my_agent.py").write_text(code, encoding="utf-8")
     given = ["--agent", "my_agent:ActorCritic", "--env", "CartPole-v1", "--num-envs", "8", "--eval-episodes", "20"]
-    assert train.main([*given, "--total-timesteps", "60000"]) == 0
+    assert train.main([*given, "--total-timesteps", "60000", "--seed", str(learning_seed)]) == 0
     run = next(Path("runs").rglob("config.toml")).parent
     capsys.readouterr()
     assert evaluate.main([str(run), "--json"]) == 0

@@ -17,16 +17,16 @@ def agent_on(env, num_envs=8, seed=1, **settings):
 
 
 @pytest.mark.parametrize("probe", ["ActionReward", "MatchReward"])
-def test_probes(probe):
-    agent = agent_on(f"rl_lab/Probe{probe}-v0")
+def test_probes(probe, learning_seed):
+    agent = agent_on(f"rl_lab/Probe{probe}-v0", seed=learning_seed)
     for _ in range(30):
         agent.step()
     assert evaluate(agent, f"rl_lab/Probe{probe}-v0", 20, seed=5).return_mean == 1.0
 
 
-def test_a_sign_is_remembered():
+def test_a_sign_is_remembered(learning_seed):
     """Without a memory the mean return is 0."""
-    agent = agent_on("rl_lab/ProbeMemory-v0", 16, learning_rate=1e-2, entropy_coefficient=0.01, epochs=8)
+    agent = agent_on("rl_lab/ProbeMemory-v0", 16, learning_seed, learning_rate=1e-2, entropy_coefficient=0.01, epochs=8)
     for _ in range(60):
         agent.step()
     assert evaluate(agent, "rl_lab/ProbeMemory-v0", 40, seed=5).return_mean == 1.0
