@@ -35,7 +35,9 @@ SOFT = SACConfig(
     temperature=0.02,
     learn_temperature=False,
 )
-TWIN = TD3Config(2000, "mlp:16", learning_rate=1e-2, batch_size=32, learning_starts=50, gamma=0.9, tau=0.1)
+TWIN = TD3Config(
+    3000, "mlp:16", "tanh", learning_rate=1e-2, learning_rate_final=0.1, batch_size=32, learning_starts=50, gamma=0.9, tau=0.1
+)
 
 
 def trained(name: str, probe: str, seed: int, **changes):
