@@ -15,7 +15,7 @@ def check_video(setup: Setup) -> None:
     """Fault if an episode cannot be filmed: a package is missing, or the environment has no pictures."""
     for package in ("moviepy", "pygame"):
         if importlib.util.find_spec(package) is None:
-            raise Fault(f'a video needs {package}, which is not installed: pip install "rl_lab[video]"')
+            raise Fault(f"a video needs {package}, which is not installed: pip install {package}")
     env = gym.make(setup.env_id)
     try:
         if "rgb_array" not in env.metadata.get("render_modes", ()):

@@ -1,4 +1,4 @@
-"""An entry of the cache is the code that was asked for, or that code is compiled again. A place that cannot hold entries costs time alone."""
+"""An entry of the cache is the code that was asked for, or that code is compiled again; a place without room costs time alone."""
 
 import ctypes
 import errno
