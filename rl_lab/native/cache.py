@@ -154,13 +154,14 @@ class _Tracer:
             return f"module {value.__name__}"
         if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, np.ufunc, _NUMPY_FUNCTION, type)):
             return self._describe_callable(value)
+        whole: Any = value  # the stubs of numba leave these attributes out
         if isinstance(value, Dispatcher):
-            fixed = "" if value._can_compile else self.describe([made.signature for made in value.overloads.values()])
-            return f"{kind} {self.describe(value.targetoptions)} {self.describe(value.locals)} {fixed} {self._reach(value.py_func)}"
+            fixed = "" if whole._can_compile else self.describe([made.signature for made in whole.overloads.values()])
+            return f"{kind} {self.describe(whole.targetoptions)} {self.describe(whole.locals)} {fixed} {self._reach(whole.py_func)}"
         if isinstance(value, _Intrinsic):
-            return f"{kind} {self._reach(value._defn)}"
+            return f"{kind} {self._reach(whole._defn)}"
         if isinstance(value, CFunc):
-            return f"{kind} {self.describe(value._sig)} {self._reach(value._pyfunc)}"
+            return f"{kind} {self.describe(whole._sig)} {self._reach(whole._pyfunc)}"
         if isinstance(value, Signature):
             return f"{kind} {self.describe((value.return_type, value.args))}"
         if isinstance(value, Type):
@@ -189,7 +190,7 @@ class _Tracer:
             raise _Untraceable(f"{value} is a jitclass")
         return " ".join(parts)
 
-    def _describe_type(self, value: Type) -> str:
+    def _describe_type(self, value: Any) -> str:
         """Describe a numba type. Types of functions, classes and named tuples have more to them than their names say."""
         parts = [f"{type(value).__qualname__} {value!r}"]
         if isinstance(value, numba_types.Dispatcher):
@@ -551,7 +552,7 @@ def compile_c_function(function: Callable, signature: Any, name: str | None = No
     """Compile a C function with this numba signature, or load it. Its ``address`` is valid while the returned object lives."""
     with _lock:
         options = {**_OPTIONS, "nopython": True}
-        made = CFunc(function, numba.core.sigutils.normalize_signature(signature), {}, options)
+        made: Any = CFunc(function, numba.core.sigutils.normalize_signature(signature), {}, options)
         made._cache = Cache(function, _OPTIONS, name)
         made.compile()
     return made
