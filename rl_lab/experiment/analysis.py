@@ -1,5 +1,5 @@
 """Runs as tables, and statistics over seeds (Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical
-precipice"). Needs pandas: pip install 'rl_lab[analysis]'."""
+precipice"). Needs pandas."""
 
 import struct
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ def _pandas() -> Any:
     try:
         import pandas
     except ImportError:
-        raise Fault("reading runs into tables needs pandas: pip install 'rl_lab[analysis]'") from None
+        raise Fault("reading runs into tables needs pandas: pip install pandas") from None
     return pandas
 
 

@@ -1,7 +1,7 @@
 """Where machine code is kept between processes, keyed by everything that it follows from.
 
 The key of an entry covers the bytecode of its kernel and of every helper that the kernel reaches, in whatever module; the constants
-that they read; the versions of Python, numba, llvmlite, NumPy and SciPy; the processor; and the flags of the compiler. So an edited
+that they read; the versions of Python, numba, llvmlite and NumPy; the processor; and the flags of the compiler. So an edited
 kernel is compiled again together with its callers and nothing else, and an edited helper never leaves stale code behind.
 
 The directory is private to the user. An entry is one file that begins with a checksum over its key and its content: a file that is
@@ -27,22 +27,24 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import address_of_symbol
 from numba.core import bytecode, compiler, serialize
 from numba.core import types as numba_types
 from numba.core.ccallback import CFunc
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import rtsys
 from numba.core.types import Type
 from numba.core.typing.templates import Signature, builtin_registry
 from numba.extending import _Intrinsic
 
-_MAGIC = b"rl_lab machine code 1\n"
+_MAGIC = b"rl_lab machine code 2\n"
 _DISTRIBUTIONS = ("numba", "llvmlite", "numpy", "scipy")
 """Packages whose version stands for their source, as Python's version does for the standard library."""
 
@@ -113,11 +115,20 @@ class _Tracer:
 
     def _describe_variable(self, value: Any, names: Sequence[str], inside: tuple[types.ModuleType, ...] = ()) -> str:
         """Describe a variable's value. Of a module, also describe the attributes that a function with these names may read."""
-        if not isinstance(value, types.ModuleType) or _is_versioned(value.__name__) or value in inside:
+        if not isinstance(value, types.ModuleType) or value in inside:
             return self.describe(value)
         within = (*inside, value)
-        found = [f".{n} = {self._describe_variable(getattr(value, n), names, within)}" for n in names if hasattr(value, n)]
-        return "\n".join((f"module {value.__name__}", *found))
+        versioned = _is_versioned(value.__name__)
+        if versioned and not _versioned_overloads():
+            return self.describe(value)
+        parts = [f"module {value.__name__}"]
+        for name in names:
+            attribute = getattr(value, name, _ABSENT)
+            if attribute is _ABSENT:
+                continue
+            if not versioned or isinstance(attribute, types.ModuleType) or _overloads(attribute):
+                parts.append(f".{name} = {self._describe_variable(attribute, names, within)}")
+        return "\n".join(parts)
 
     def describe(self, value: Any) -> str:
         """Describe a value so that two values with one description give the same machine code. Raises _Untraceable."""
@@ -143,19 +154,20 @@ class _Tracer:
             return f"module {value.__name__}"
         if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, np.ufunc, _NUMPY_FUNCTION, type)):
             return self._describe_callable(value)
+        whole: Any = value  # the stubs of numba leave these attributes out
         if isinstance(value, Dispatcher):
-            fixed = "" if value._can_compile else self.describe(list(value.overloads))
-            return f"{kind} {self.describe(value.targetoptions)} {self.describe(value.locals)} {fixed} {self._reach(value.py_func)}"
+            fixed = "" if whole._can_compile else self.describe([made.signature for made in whole.overloads.values()])
+            return f"{kind} {self.describe(whole.targetoptions)} {self.describe(whole.locals)} {fixed} {self._reach(whole.py_func)}"
         if isinstance(value, _Intrinsic):
-            return f"{kind} {self._reach(value._defn)}"
+            return f"{kind} {self._reach(whole._defn)}"
         if isinstance(value, CFunc):
-            return f"{kind} {self.describe(value._sig)} {self._reach(value._pyfunc)}"
+            return f"{kind} {self.describe(whole._sig)} {self._reach(whole._pyfunc)}"
         if isinstance(value, Signature):
             return f"{kind} {self.describe((value.return_type, value.args))}"
         if isinstance(value, Type):
             return self._describe_type(value)
-        described = repr(value)
         known = isinstance(value, (np.dtype, types.EllipsisType, range, slice, ir.Type, ir.Constant))
+        described = str(value) if known else kind
         if not known or " at 0x" in described:
             raise _Untraceable(described)
         return f"{kind} {described}"
@@ -163,6 +175,8 @@ class _Tracer:
     def _describe_callable(self, value: Any) -> str:
         """Describe a function or a class: by its name where a version stands for it, and by everything that it reaches elsewhere."""
         module = getattr(value, "__module__", None) or ""
+        if not isinstance(getattr(value, "__self__", None), (types.ModuleType, type, types.NoneType)):
+            raise _Untraceable(f"{value} is a method of an object")
         parts = [f"{module}.{getattr(value, '__qualname__', value.__name__)}"]
         parts.extend(self._reach(body) for body in _overloads(value))
         if isinstance(value, types.FunctionType) and not _is_versioned(module):
@@ -176,7 +190,7 @@ class _Tracer:
             raise _Untraceable(f"{value} is a jitclass")
         return " ".join(parts)
 
-    def _describe_type(self, value: Type) -> str:
+    def _describe_type(self, value: Any) -> str:
         """Describe a numba type. Types of functions, classes and named tuples have more to them than their names say."""
         parts = [f"{type(value).__qualname__} {value!r}"]
         if isinstance(value, numba_types.Dispatcher):
@@ -193,6 +207,7 @@ class _Tracer:
         return " ".join(parts)
 
 
+_ABSENT = object()
 _NUMPY_FUNCTION = type(np.dot)
 
 _codes: dict[int, tuple[types.CodeType, str, tuple[str, ...]]] = {}
@@ -230,7 +245,9 @@ def _is_versioned(module: str) -> bool:
     if root not in sys.stdlib_module_names:
         return False
     file = getattr(sys.modules.get(root), "__file__", None)
-    return file is None or any(Path(file).is_relative_to(place) for place in _library_places())
+    if file is None:  # built into the interpreter
+        return True
+    return "-packages" not in file and any(Path(file).is_relative_to(place) for place in _library_places())
 
 
 @functools.cache
@@ -240,24 +257,36 @@ def _library_places() -> frozenset[str]:
 
 _overload_index: dict[int, list[Any]] = {}
 _indexed = 0
+_overloads_of_versioned = 0
 
 
-def _overloads(function: Any) -> list[Any]:
-    """Bodies that ``numba.extending.overload`` registered for a function, outside of numba itself."""
-    global _indexed
+def _index_overloads() -> None:
+    """Note the bodies that ``numba.extending.overload`` registered since the last call, outside of numba itself."""
+    global _indexed, _overloads_of_versioned
     registered = builtin_registry.globals
     for value, kind in registered[_indexed:]:
         for template in getattr(kind, "templates", ()):
             body = getattr(template, "_overload_func", None)
             if body is not None and not _is_versioned(body.__module__ or ""):
                 _overload_index.setdefault(id(value), []).append(body)
+                _overloads_of_versioned += _is_versioned(getattr(value, "__module__", None) or "")
     _indexed = len(registered)
+
+
+def _overloads(function: Any) -> list[Any]:
+    """Bodies of a function's overloads."""
+    _index_overloads()
     return _overload_index.get(id(function), [])
 
 
-@functools.cache
+def _versioned_overloads() -> int:
+    """Number of overloads of functions of Python's library, NumPy and the like, which somebody else registered."""
+    _index_overloads()
+    return _overloads_of_versioned
+
+
 def _versions() -> str:
-    return repr((sys.version, [version(name) for name in _DISTRIBUTIONS]))
+    return repr((sys.version, numba.__version__, llvmlite.__version__, np.__version__))
 
 
 _FLAGS = (
@@ -370,12 +399,13 @@ class Cache:
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled function for ``signature``, or None if there is no sound entry."""
-        target_context.refresh()
         key = self._key(signature, target_context)
         content = _read(self._path(key), key) if key else None
         if content is not None:
             try:
-                return compiler.CompileResult._rebuild(target_context, *pickle.loads(content))
+                symbols, parts = pickle.loads(content)
+                _provide(symbols, target_context)
+                return compiler.CompileResult._rebuild(target_context, *parts)
             except Exception as error:  # numba raises whatever it meets; the entry is made again
                 _warn(f"the entry of {self._name} cannot be loaded: {error}")
         if on_compile is not None:
@@ -389,8 +419,14 @@ class Cache:
         if result.library.has_dynamic_globals or any(not lifted.can_cache for lifted in result.lifted):
             return
         key = self._key(signature, result.target_context)
-        if key and key == before:
-            _write(self._path(key), key, serialize.dumps(result._reduce()))
+        if not key or key != before:
+            return
+        try:
+            content = serialize.dumps((_symbols(result.library), result._reduce()))
+        except Exception as error:  # pickle raises whatever an object that cannot be saved raises
+            _warn(f"{self._name} cannot be saved: {error}")
+            return
+        _write(self._path(key), key, content)
 
     def _key(self, signature: Any, target_context: Any) -> bytes:
         """The entry's key of 32 bytes; empty if the code cannot be kept. Computed anew each time: a global may have changed."""
@@ -403,6 +439,23 @@ class Cache:
     def _path(self, key: bytes) -> Path | None:
         place = directory()
         return None if place is None else place / f"{self._name[:60]}-{key.hex()[:24]}"
+
+
+def _symbols(library: Any) -> list[str]:
+    """Names of the functions and variables that machine code expects from elsewhere."""
+    module = library._final_module
+    expected = (found.name for found in (*module.functions, *module.global_variables) if found.is_declaration)
+    return [name for name in expected if not name.startswith("llvm.")]
+
+
+def _provide(symbols: list[str], target_context: Any) -> None:
+    """Make sure that machine code finds what it expects: LLVM would abort the process.
+
+    Most of it is there without numba's libraries for compiling, which take half a second to import.
+    """
+    rtsys.initialize(target_context)
+    if not all(address_of_symbol(name) for name in symbols):
+        target_context.refresh()
 
 
 _ENTRY = re.compile(r"\w{1,60}-[0-9a-f]{24}")
@@ -499,7 +552,7 @@ def compile_c_function(function: Callable, signature: Any, name: str | None = No
     """Compile a C function with this numba signature, or load it. Its ``address`` is valid while the returned object lives."""
     with _lock:
         options = {**_OPTIONS, "nopython": True}
-        made = CFunc(function, numba.core.sigutils.normalize_signature(signature), {}, options)
+        made: Any = CFunc(function, numba.core.sigutils.normalize_signature(signature), {}, options)
         made._cache = Cache(function, _OPTIONS, name)
         made.compile()
     return made
