@@ -90,7 +90,7 @@ def test_it_holds_one_package(installed):
         f"rl_lab/{path.relative_to(ROOT / folder)}" if folder == "rl_lab" else f"rl_lab/{path.relative_to(ROOT)}"
         for folder in ("rl_lab", "agents", "envs")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".toml")
+        if path.suffix in (".py", ".pyi", ".toml", ".typed")
     }
     assert {name for name in names if not name.startswith("rl_lab_cpu")} == expected
 
@@ -136,12 +136,10 @@ def test_a_script_uses_an_agent(installed):
     (installed.folder / "script.py").write_text(
         textwrap.dedent("""
         import json
-        from rl_lab.agents.dqn import DQN, DQNConfig
-        from rl_lab.experiment.environments import make_environments
+        from rl_lab.agents.dqn import DQN
 
-        agent = DQN(DQNConfig(network="mlp:8", learning_starts=8, batch_size=8), make_environments("CartPole-v1", 2), 1)
-        for _ in range(20):
-            agent.step()
+        agent = DQN("CartPole-v1", seed=1, num_envs=2, network="mlp:8", learning_starts=8, batch_size=8)
+        agent.learn(200)
         print(json.dumps(agent.timesteps))
         """)
     )

@@ -213,6 +213,7 @@ def test_divergence_ends_the_run_with_a_cause(workplace, capsys):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_what_was_learned(workplace, number, code):
     command = [sys.executable, "-m", "rl_lab.train", "--agent", "dqn", "--env", "CartPole-v1", "--total-timesteps", "10000000"]
+    command += ["--eval-frequency", "0"]  # the preset would stop the run at a return
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     deadline = time.monotonic() + 120
     while not list(Path("runs").glob("*/*/*/events*")) and time.monotonic() < deadline:
