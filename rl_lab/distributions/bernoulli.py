@@ -1,9 +1,11 @@
 """Zero or one."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.nn.functional import binary_cross_entropy_with_logits
 
@@ -11,7 +13,7 @@ from rl_lab.nn.functional import binary_cross_entropy_with_logits
 class Bernoulli(Distribution):
     """1 with probability ``probs``, or sigmoid(``logits``), else 0."""
 
-    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+    def __init__(self, probs: Any = None, logits: Tensor | None = None, validate_args: bool | None = None):
         if (probs is None) == (logits is None):
             raise ValueError("Bernoulli takes either probs or logits")
         given = as_tensor(probs if logits is None else logits).float()
@@ -25,29 +27,29 @@ class Bernoulli(Distribution):
             self.probs, self.logits = given.sigmoid(), given
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
         return self.probs
 
     @property
-    def mode(self) -> Any:
+    def mode(self) -> Tensor:
         """NaN where both are equally probable, as in PyTorch."""
         best = (self.probs >= 0.5).float()
         return best.masked_fill(self.probs == 0.5, float("nan"))
 
     @property
-    def variance(self) -> Any:
+    def variance(self) -> Tensor:
         return self.probs * (1.0 - self.probs)
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         probabilities = self.probs.detach().expand(self._extended_shape(sample_shape))
         return random.bernoulli(probabilities.contiguous(), generator=generator)
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         value = as_tensor(value).float()
         logits = self.logits
         if value.shape != logits.shape:
             value, logits = value + logits.detach() * 0.0, logits + value * 0.0
         return -binary_cross_entropy_with_logits(logits, value, reduction="none")
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         return binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none")

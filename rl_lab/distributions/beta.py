@@ -1,9 +1,11 @@
 """The beta distribution."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution, broadcast_all
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.elementwise import digamma, lgamma
 from rl_lab.engine.tape import no_grad
 
@@ -18,33 +20,33 @@ class Beta(Distribution):
             self._check(name, getattr(self, name), getattr(self, name) > 0, "positive")
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
         return self.concentration1 / (self.concentration1 + self.concentration0)
 
     @property
-    def mode(self) -> Any:
+    def mode(self) -> Tensor:
         """Where both concentrations are above 1."""
         return (self.concentration1 - 1) / (self.concentration1 + self.concentration0 - 2)
 
     @property
-    def variance(self) -> Any:
+    def variance(self) -> Tensor:
         total = self.concentration1 + self.concentration0
         return self.concentration1 * self.concentration0 / (total**2 * (total + 1))
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         shape = self._extended_shape(sample_shape)
         with no_grad():
             first = random.standard_gamma(self.concentration1.expand(shape), generator)
             second = random.standard_gamma(self.concentration0.expand(shape), generator)
             return first / (first + second)
 
-    def _log_normalizer(self) -> Any:
+    def _log_normalizer(self) -> Tensor:
         return lgamma(self.concentration1) + lgamma(self.concentration0) - lgamma(self.concentration1 + self.concentration0)
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         density = (self.concentration1 - 1.0) * value.log() + (self.concentration0 - 1.0) * (-value).log1p()
         return density - self._log_normalizer()
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         a, b = self.concentration1, self.concentration0
         return self._log_normalizer() - (a - 1.0) * digamma(a) - (b - 1.0) * digamma(b) + (a + b - 2.0) * digamma(a + b)

@@ -1,10 +1,12 @@
 """One of several classes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.ops.reduction import log_softmax
 
@@ -12,7 +14,7 @@ from rl_lab.engine.ops.reduction import log_softmax
 class Categorical(Distribution):
     """Classes 0, 1, ... by ``probs``, which need not sum to 1, or by ``logits``; the last dimension runs over the classes."""
 
-    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+    def __init__(self, probs: Any = None, logits: Tensor | None = None, validate_args: bool | None = None):
         if (probs is None) == (logits is None):
             raise ValueError("Categorical takes either probs or logits")
         given = as_tensor(probs if logits is None else logits).float()
@@ -30,23 +32,23 @@ class Categorical(Distribution):
             self.logits, self._probs = log_softmax(given, -1), None
 
     @property
-    def probs(self) -> Any:
+    def probs(self) -> Tensor:
         if self._probs is None:
             self._probs = self.logits.exp()
         return self._probs
 
     @property
-    def mode(self) -> Any:
+    def mode(self) -> Tensor:
         return self.logits.argmax(-1)
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
         """NaN: classes are no numbers."""
         return self.logits.detach()[..., 0] * float("nan")
 
     variance = mean
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         sample_shape, classes = tuple(sample_shape), self.logits.shape[-1]
         weights = self.probs.detach().reshape(-1, classes)
         drawn = random.multinomial(weights, math.prod(sample_shape), True, generator=generator)
@@ -54,7 +56,7 @@ class Categorical(Distribution):
             return drawn.reshape(self._batch_shape)
         return drawn.t().reshape(self._extended_shape(sample_shape))
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         value = as_tensor(value).long().unsqueeze(-1)
         logits = self.logits
         if value.shape[:-1] != logits.shape[:-1]:
@@ -62,5 +64,5 @@ class Categorical(Distribution):
             value, logits = value.expand((*rows, 1)), logits.expand((*rows, logits.shape[-1]))
         return logits.gather(-1, value).squeeze(-1)
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         return -(self.logits * self.probs).sum(-1)

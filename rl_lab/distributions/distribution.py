@@ -1,10 +1,12 @@
 """What all distributions share."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import rl_lab.engine.random as random
 from rl_lab.engine.launch import recorder
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.ops.operands import broadcast_shape
 from rl_lab.engine.tape import no_grad
@@ -24,7 +26,7 @@ class Distribution:
         self._batch_shape, self._event_shape = tuple(batch_shape), tuple(event_shape)
         self.validates = validate_args is not False and recorder() is None
 
-    def _check(self, name: str, value: Any, good: Any, wanted: str) -> None:
+    def _check(self, name: str, value: Tensor, good: Any, wanted: str) -> None:
         """ValueError unless ``good``, a bool tensor, is true everywhere."""
         if self.validates and not bool(good.all()):
             shape = tuple(value.shape)
@@ -38,38 +40,38 @@ class Distribution:
     def event_shape(self) -> tuple[int, ...]:
         return self._event_shape
 
-    def _extended_shape(self, sample_shape: Any = ()) -> tuple[int, ...]:
+    def _extended_shape(self, sample_shape: Sequence[int] = ()) -> tuple[int, ...]:
         return (*tuple(sample_shape), *self._batch_shape, *self._event_shape)
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         """A draw that no gradient goes through."""
         with no_grad():
             return self.rsample(sample_shape, generator=generator).detach()
 
-    def rsample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         """A draw as a differentiable function of the parameters."""
         raise NotImplementedError(f"{type(self).__name__} has no reparametrised draw: use sample()")
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no log_prob")
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         raise NotImplementedError(f"the entropy of {type(self).__name__} has no closed form")
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
         raise NotImplementedError(f"the mean of {type(self).__name__} has no closed form")
 
     @property
-    def mode(self) -> Any:
+    def mode(self) -> Tensor:
         raise NotImplementedError(f"the mode of {type(self).__name__} has no closed form")
 
     @property
-    def variance(self) -> Any:
+    def variance(self) -> Tensor:
         raise NotImplementedError(f"the variance of {type(self).__name__} has no closed form")
 
     @property
-    def stddev(self) -> Any:
+    def stddev(self) -> Tensor:
         return self.variance.sqrt()
 
     def __repr__(self) -> str:

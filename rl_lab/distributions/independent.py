@@ -1,9 +1,11 @@
 """Dimensions of a batch taken as one event."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution
+from rl_lab.engine.ops import Tensor
 
 
 class Independent(Distribution):
@@ -23,19 +25,19 @@ class Independent(Distribution):
     variance = property(lambda self: self.base_dist.variance)
     stddev = property(lambda self: self.base_dist.stddev)
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.base_dist.sample(sample_shape, generator=generator)
 
-    def rsample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.base_dist.rsample(sample_shape, generator=generator)
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         return sum_last(self.base_dist.log_prob(value), self.reinterpreted_batch_ndims)
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         return sum_last(self.base_dist.entropy(), self.reinterpreted_batch_ndims)
 
 
-def sum_last(x: Any, count: int) -> Any:
+def sum_last(x: Tensor, count: int) -> Tensor:
     """The sum over the last ``count`` dimensions."""
     return x.sum(tuple(range(-count, 0))) if count else x

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.names import not_covered
+from rl_lab.engine.ops import Tensor
 from rl_lab.nn.functional import softplus
 
 if not TYPE_CHECKING:  # a type checker would take every name for known
@@ -16,13 +17,13 @@ class Transform:
 
     event_dim = 0
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def inv(self, y: Any) -> Any:
+    def inv(self, y: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         raise NotImplementedError
 
 
@@ -32,13 +33,13 @@ class TanhTransform(Transform):
     def __init__(self, cache_size: int = 0):
         pass
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         return x.tanh()
 
-    def inv(self, y: Any) -> Any:
+    def inv(self, y: Tensor) -> Tensor:
         return 0.5 * (y.log1p() - (-y).log1p())
 
-    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         # log(1 - tanh(x)^2) without losing the digits of the difference
         return 2.0 * (math.log(2.0) - x - softplus(-2.0 * x))
 
@@ -49,13 +50,13 @@ class AffineTransform(Transform):
     def __init__(self, loc: Any, scale: Any, event_dim: int = 0, cache_size: int = 0):
         self.loc, self.scale, self.event_dim = loc, scale, event_dim
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         return self.loc + self.scale * x
 
-    def inv(self, y: Any) -> Any:
+    def inv(self, y: Tensor) -> Tensor:
         return (y - self.loc) / self.scale
 
-    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         if isinstance(self.scale, (int, float)):
             slope = x * 0.0 + math.log(abs(self.scale))
         else:
@@ -66,26 +67,26 @@ class AffineTransform(Transform):
 class ExpTransform(Transform):
     """y = exp(x)."""
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         return x.exp()
 
-    def inv(self, y: Any) -> Any:
+    def inv(self, y: Tensor) -> Tensor:
         return y.log()
 
-    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         return x
 
 
 class SigmoidTransform(Transform):
     """y = 1 / (1 + exp(-x))."""
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         return x.sigmoid()
 
-    def inv(self, y: Any) -> Any:
+    def inv(self, y: Tensor) -> Tensor:
         return y.log() - (-y).log1p()
 
-    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         return -softplus(-x) - softplus(x)
 
 
@@ -96,17 +97,17 @@ class ComposeTransform(Transform):
         self.parts = list(parts)
         self.event_dim = max((part.event_dim for part in self.parts), default=0)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         for part in self.parts:
             x = part(x)
         return x
 
-    def inv(self, y: Any) -> Any:
+    def inv(self, y: Tensor) -> Tensor:
         for part in reversed(self.parts):
             y = part.inv(y)
         return y
 
-    def log_abs_det_jacobian(self, x: Any, y: Any) -> Any:
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         total: Any = 0.0
         for part in self.parts:
             following = part(x)

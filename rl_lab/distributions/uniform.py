@@ -1,9 +1,11 @@
 """The uniform distribution."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution, broadcast_all
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor
 
@@ -19,25 +21,25 @@ class Uniform(Distribution):
         self._check("low", self.low, self.low < self.high, "below high")
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
         return (self.low + self.high) / 2
 
     @property
-    def mode(self) -> Any:
+    def mode(self) -> Tensor:
         """NaN: no value is more probable than another."""
         return self.high * float("nan")
 
     @property
-    def variance(self) -> Any:
+    def variance(self) -> Tensor:
         return (self.high - self.low) ** 2 / 12
 
-    def rsample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.low + (self.high - self.low) * random.rand(*self._extended_shape(sample_shape), generator=generator)
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         value = as_tensor(value).float()
         density = -(self.high - self.low).log() + value * 0.0
         return where((self.low <= value) & (self.high > value), density, density * 0.0 - float("inf"))
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         return (self.high - self.low).log()
