@@ -1,19 +1,18 @@
 """The beta distribution."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import rl_lab.engine.random as random
-from rl_lab.distributions.distribution import Distribution, broadcast_all
+from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.elementwise import digamma, lgamma
 from rl_lab.engine.tape import no_grad
 
 
 class Beta(Distribution):
-    """Beta on (0, 1) with these concentrations. Draws are not differentiable: ``rsample`` is not there."""
+    """Beta distribution on (0, 1) with density proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1). Has no `rsample`."""
 
-    def __init__(self, concentration1: Any, concentration0: Any, validate_args: bool | None = None):
+    def __init__(self, concentration1: TensorLike, concentration0: TensorLike, validate_args: bool | None = None):
         (self.concentration1, self.concentration0), shape = broadcast_all(concentration1, concentration0)
         super().__init__(shape, (), validate_args)
         for name in ("concentration1", "concentration0"):
@@ -25,7 +24,7 @@ class Beta(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """Where both concentrations are above 1."""
+        """(concentration1 - 1) / (concentration1 + concentration0 - 2): the mode only where both concentrations are above 1."""
         return (self.concentration1 - 1) / (self.concentration1 + self.concentration0 - 2)
 
     @property
@@ -41,6 +40,7 @@ class Beta(Distribution):
             return first / (first + second)
 
     def _log_normalizer(self) -> Tensor:
+        """Logarithm of the beta function of the concentrations."""
         return lgamma(self.concentration1) + lgamma(self.concentration0) - lgamma(self.concentration1 + self.concentration0)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -48,5 +48,6 @@ class Beta(Distribution):
         return density - self._log_normalizer()
 
     def entropy(self) -> Tensor:
-        a, b = self.concentration1, self.concentration0
+        a = self.concentration1
+        b = self.concentration0
         return self._log_normalizer() - (a - 1.0) * digamma(a) - (b - 1.0) * digamma(b) + (a + b - 2.0) * digamma(a + b)

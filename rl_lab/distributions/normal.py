@@ -1,22 +1,21 @@
 """The normal distribution."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import rl_lab.engine.random as random
-from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, broadcast_all
+from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 
 
 class Normal(Distribution):
-    """Normal with mean ``loc`` and standard deviation ``scale``."""
+    """Normal distribution with mean ``loc`` and standard deviation ``scale``."""
 
     has_rsample = True
 
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
+    def __init__(self, loc: TensorLike, scale: TensorLike, validate_args: bool | None = None):
         (self.loc, self.scale), shape = broadcast_all(loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("loc", self.loc, self.loc == self.loc, "a number")
+        self._check("loc", self.loc, self.loc == self.loc, "a number (not NaN)")
         self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
@@ -43,4 +42,5 @@ class Normal(Distribution):
         return self.scale.log() + (0.5 + HALF_LOG_2PI)
 
     def cdf(self, value: Tensor) -> Tensor:
+        """Probability of a sample of at most ``value``."""
         return 0.5 * (1.0 + ((value - self.loc) / (self.scale * 2**0.5)).erf())

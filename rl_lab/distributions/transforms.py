@@ -1,8 +1,8 @@
-"""Invertible functions with the logarithm of their slope."""
+"""Invertible functions and their log-determinants, for `TransformedDistribution`."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
@@ -13,22 +13,25 @@ if not TYPE_CHECKING:  # a type checker would take every name for known
 
 
 class Transform:
-    """y = f(x), elementwise unless said otherwise; ``inv`` goes back, ``log_abs_det_jacobian(x, y)`` is log |dy/dx|."""
+    """Base class of the transforms y = f(x). ``event_dim`` is the number of dimensions that f treats as one event."""
 
     event_dim = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """f(x)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
     def inv(self, y: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The x with f(x) = y."""
+        raise NotImplementedError(f"{type(self).__name__} does not define inv")
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        raise NotImplementedError
+        """log |det df/dx| at x, where y = f(x)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define log_abs_det_jacobian")
 
 
 class TanhTransform(Transform):
-    """y = tanh(x). Going back from +-1 gives an infinite x: keep x where you can."""
+    """y = tanh(x). The inverse of +-1 is infinite, and tanh rounds large x to +-1: keep x if its log-probability is needed later."""
 
     def __init__(self, cache_size: int = 0):
         pass
@@ -40,15 +43,17 @@ class TanhTransform(Transform):
         return 0.5 * (y.log1p() - (-y).log1p())
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        # log(1 - tanh(x)^2) without losing the digits of the difference
+        # log(1 - tanh(x)^2), rearranged to avoid cancellation for large |x|
         return 2.0 * (math.log(2.0) - x - softplus(-2.0 * x))
 
 
 class AffineTransform(Transform):
-    """y = loc + scale * x."""
+    """y = loc + scale * x. With ``event_dim`` the log-determinant is summed over that many last dimensions."""
 
-    def __init__(self, loc: Any, scale: Any, event_dim: int = 0, cache_size: int = 0):
-        self.loc, self.scale, self.event_dim = loc, scale, event_dim
+    def __init__(self, loc: Tensor | float, scale: Tensor | float, event_dim: int = 0, cache_size: int = 0):
+        self.loc = loc
+        self.scale = scale
+        self.event_dim = event_dim
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.loc + self.scale * x
@@ -91,7 +96,7 @@ class SigmoidTransform(Transform):
 
 
 class ComposeTransform(Transform):
-    """One transform after the other."""
+    """Composition of transforms, applied in the order of ``parts``."""
 
     def __init__(self, parts: Sequence[Transform], cache_size: int = 0):
         self.parts = list(parts)
@@ -108,11 +113,11 @@ class ComposeTransform(Transform):
         return y
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        total: Any = 0.0
+        total: Tensor | float = 0.0
         for part in self.parts:
             following = part(x)
             slope = part.log_abs_det_jacobian(x, following)
             missing = self.event_dim - part.event_dim
             total = total + (slope.sum(tuple(range(-missing, 0))) if missing else slope)
             x = following
-        return total
+        return total  # type: ignore[return-value]

@@ -1,21 +1,20 @@
 """The uniform distribution."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import rl_lab.engine.random as random
-from rl_lab.distributions.distribution import Distribution, broadcast_all
+from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor
 
 
 class Uniform(Distribution):
-    """Uniform on [``low``, ``high``)."""
+    """Uniform distribution on [``low``, ``high``)."""
 
     has_rsample = True
 
-    def __init__(self, low: Any, high: Any, validate_args: bool | None = None):
+    def __init__(self, low: TensorLike, high: TensorLike, validate_args: bool | None = None):
         (self.low, self.high), shape = broadcast_all(low, high)
         super().__init__(shape, (), validate_args)
         self._check("low", self.low, self.low < self.high, "below high")
@@ -26,7 +25,7 @@ class Uniform(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """NaN: no value is more probable than another."""
+        """NaN, as in PyTorch: every value has the same density."""
         return self.high * float("nan")
 
     @property

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from rl_lab.engine.dtype import bool_
 from rl_lab.engine.names import not_covered
-from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import clamp, where
 from rl_lab.engine.ops.convolution import (
     adaptive_avg_pool2d,
@@ -68,6 +67,9 @@ from rl_lab.nn.loss import (
     smooth_l1_loss,
     soft_margin_loss,
 )
+
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
 
 if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
@@ -144,42 +146,42 @@ __all__ = [
 ]
 
 
-def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
+def threshold(input: "Tensor", threshold: float, value: float) -> "Tensor":
     """``input`` where input > threshold, ``value`` elsewhere."""
     return where(input > threshold, input, constant(value))
 
 
-def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+def hardshrink(input: "Tensor", lambd: float = 0.5) -> "Tensor":
     """``input`` where |input| > lambd, 0 elsewhere."""
     return where(input.abs() > lambd, input, constant(0.0))
 
 
-def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+def softshrink(input: "Tensor", lambd: float = 0.5) -> "Tensor":
     """sign(input) * max(|input| - lambd, 0)."""
     return input - clamp(input, -lambd, lambd)
 
 
-def prelu(input: Tensor, weight: Tensor) -> Tensor:
+def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":
     """``input`` above 0, weight * input below. ``weight`` has one element, or one per channel (dimension 1)."""
     if weight.numel() != 1:
         weight = weight.reshape(-1, *[1] * (input.dim() - 2))
     return where(input > 0.0, input, weight * input)
 
 
-def glu(input: Tensor, dim: int = -1) -> Tensor:
+def glu(input: "Tensor", dim: int = -1) -> "Tensor":
     """Gated linear unit: a * sigmoid(b) for the halves a and b of ``input`` along ``dim`` (Dauphin et al. 2017)."""
     first, second = input.chunk(2, dim)
     return first * sigmoid(second)
 
 
-def softmin(input: Tensor, dim: int) -> Tensor:
+def softmin(input: "Tensor", dim: int) -> "Tensor":
     """softmax(-input) along ``dim``."""
     return softmax(-input, dim)
 
 
 def gumbel_softmax(
-    logits: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -1, *, generator: Generator | None = None
-) -> Tensor:
+    logits: "Tensor", tau: float = 1.0, hard: bool = False, dim: int = -1, *, generator: Generator | None = None
+) -> "Tensor":
     """Samples of the Gumbel-softmax distribution at temperature ``tau`` (Jang, Gu and Poole 2017; Maddison, Mnih and Teh 2017).
 
     With ``hard`` the samples are one-hot; their gradient is that of the soft samples.
@@ -193,14 +195,14 @@ def gumbel_softmax(
 
 
 def scaled_dot_product_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    attn_mask: "Tensor | None" = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
-) -> Tensor:
+) -> "Tensor":
     """softmax(scale * query key^T + mask) value (Vaswani et al. 2017, equation 1).
 
     Queries are (..., length, features), keys and values (..., source, features). A bool mask is True where attention is allowed; a

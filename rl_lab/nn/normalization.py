@@ -178,8 +178,8 @@ class BatchNorm1d(_Normalization):
             self.weight,
             self.bias,
             train,
-            momentum,
-            self.eps,  # type: ignore[arg-type]
+            momentum,  # type: ignore[arg-type]
+            self.eps,
         )
 
     def extra_repr(self) -> str:
