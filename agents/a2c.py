@@ -63,6 +63,7 @@ class A2C(Agent):
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
         actor = make_network(self.shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
         self.evolved = evolved_path(c.network) is not None
+        self.trunk: rl.nn.Module
         if c.shared and not self.evolved:
             self.trunk = actor[:-1]
             self.actor = actor[-1]

@@ -1,77 +1,89 @@
-"""What scripts written for PyTorch touch beside the mathematics: facts about tensors and dtypes, settings, and names from elsewhere."""
+"""Further names of the torch namespace: constants, queries about tensors and dtypes, and settings."""
 
 import math
-from typing import Any
 
 import numba
 import numpy as np
 
 from rl_lab.engine import random
-from rl_lab.engine.dtype import DType, as_dtype, float32, int64
+from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, float32, int64
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.operands import broadcast_shape
 
-inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
+inf = math.inf
+nan = math.nan
+pi = math.pi
+e = math.e
+newaxis = None
 
 
 class Size(tuple):
-    """A shape. Tensors give plain tuples, which compare equal."""
+    """A shape: a tuple with `numel`. ``tensor.shape`` is a plain tuple, which compares equal."""
 
     __slots__ = ()
 
     def numel(self) -> int:
+        """Number of elements of a tensor of this shape."""
         return math.prod(self)
 
 
-def is_tensor(value: Any) -> bool:
+def is_tensor(value: object) -> bool:
+    """Whether ``value`` is a tensor."""
     return isinstance(value, Tensor)
 
 
 def is_floating_point(x: Tensor) -> bool:
+    """Whether the dtype of x is float32."""
     return x.dtype.is_floating_point
 
 
-numel, detach, t = Tensor.numel, Tensor.detach, Tensor.t
+numel = Tensor.numel
+detach = Tensor.detach
+t = Tensor.t
 
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that these broadcast to; ShapeError if there is none."""
+    """Shape to which all ``shapes`` broadcast. Raises ShapeError if they do not broadcast."""
     return broadcast_shape(*map(tuple, shapes))
 
 
 # --- dtypes ----------------------------------------------------------------------------------------------------------
 
 
-def finfo(dtype: DType = float32) -> np.finfo:
-    """Limits of float32; DtypeError for another dtype."""
+def finfo(dtype: DTypeLike = float32) -> np.finfo[np.float32]:
+    """Numerical limits of float32. Raises DtypeError for another dtype."""
     if as_dtype(dtype) is not float32:
-        raise DtypeError(f"finfo takes a float dtype, not {dtype}")
+        raise DtypeError(f"finfo needs a float dtype, got {dtype}")
     return np.finfo(np.float32)
 
 
-def iinfo(dtype: DType = int64) -> np.iinfo:
-    """Limits of int64; DtypeError for another dtype."""
+def iinfo(dtype: DTypeLike = int64) -> np.iinfo[np.int64]:
+    """Numerical limits of int64. Raises DtypeError for another dtype."""
     if as_dtype(dtype) is not int64:
-        raise DtypeError(f"iinfo takes an integer dtype, not {dtype}")
+        raise DtypeError(f"iinfo needs an integer dtype, got {dtype}")
     return np.iinfo(np.int64)
 
 
 def get_default_dtype() -> DType:
+    """float32."""
     return float32
 
 
-def set_default_dtype(dtype: DType) -> None:
-    """Accepts float32; DtypeError for anything else."""
+def set_default_dtype(dtype: DTypeLike) -> None:
+    """Accept float32. Raises DtypeError for any other dtype."""
     if as_dtype(dtype) is not float32:
-        raise DtypeError(f"the default dtype is float32 and cannot be {dtype}")
+        raise DtypeError(f"the default dtype is float32 and cannot be changed to {dtype}")
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
 def set_num_threads(count: int) -> None:
-    """How many threads large launches may use, at most the number of cores. Results do not depend on it."""
+    """Set the number of threads for large launches, at most the number of cores. Results do not depend on it.
+
+    Raises ValueError if ``count`` is not positive.
+    """
     if count < 1:
         raise ValueError(f"the number of threads must be positive, got {count}")
     limit = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
@@ -79,33 +91,35 @@ def set_num_threads(count: int) -> None:
 
 
 def get_num_threads() -> int:
+    """Number of threads for large launches."""
     return numba.get_num_threads()
 
 
 def set_num_interop_threads(count: int) -> None:
-    """Nothing: operations run one after the other."""
+    """Do nothing: operations run one after the other."""
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
-    """Nothing: there are no others."""
+    """Do nothing: every algorithm is deterministic."""
 
 
 def are_deterministic_algorithms_enabled() -> bool:
+    """Always True."""
     return True
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Nothing: products are computed in full float32."""
+    """Do nothing: matrix products are computed in full float32."""
 
 
 # --- the default stream ----------------------------------------------------------------------------------------------
 
 
 def get_rng_state() -> Tensor:
-    """The position of the default stream: 4 int64 words."""
+    """State of the default random stream, int64 (4,)."""
     return random.default_generator.get_state()
 
 
-def set_rng_state(state: Any) -> None:
-    """Go to a position that `get_rng_state` returned."""
+def set_rng_state(state: Tensor) -> None:
+    """Restore a state of the default random stream that `get_rng_state` returned."""
     random.default_generator.set_state(state)

@@ -1,8 +1,8 @@
-"""torch.cuda for scripts that look for a GPU: there is none, and seeding or emptying nothing is harmless."""
+"""Functions of torch.cuda that PyTorch scripts call. There is no GPU: queries say so, and seeding or synchronising does nothing."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rl_lab.engine.device import check_device
+from rl_lab.engine.device import DeviceLike, check_device
 from rl_lab.engine.names import not_covered
 
 if not TYPE_CHECKING:  # a type checker would take every name for known
@@ -10,40 +10,43 @@ if not TYPE_CHECKING:  # a type checker would take every name for known
 
 
 def is_available() -> bool:
+    """Always False."""
     return False
 
 
 def is_initialized() -> bool:
+    """Always False."""
     return False
 
 
 def device_count() -> int:
+    """Always 0."""
     return 0
 
 
 def manual_seed(seed: int) -> None:
-    """Nothing: no generator lives on a GPU."""
+    """Do nothing: there are no generators on a GPU."""
 
 
 def manual_seed_all(seed: int) -> None:
-    """Nothing: no generator lives on a GPU."""
+    """Do nothing: there are no generators on a GPU."""
 
 
 def empty_cache() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
-def synchronize(device: Any = None) -> None:
-    """Nothing: every operation has ended when it returns."""
+def synchronize(device: DeviceLike = None) -> None:
+    """Do nothing: every operation is complete when it returns."""
 
 
 def current_device() -> int:
-    """DeviceError: there is none."""
+    """Raises DeviceError: there is no GPU."""
     check_device("cuda")
     return -1
 
 
-def get_device_name(device: Any = None) -> str:
-    """DeviceError: there is none."""
+def get_device_name(device: DeviceLike = None) -> str:
+    """Raises DeviceError: there is no GPU."""
     check_device("cuda")
     return ""

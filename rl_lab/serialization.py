@@ -1,12 +1,13 @@
-"""`save` and `load`: tensors, arrays and plain values in nested dicts, lists and tuples, as one safetensors file.
+"""`save` and `load`: nested dicts, lists and tuples of tensors, arrays and plain values in one safetensors file.
 
-The file is written under a temporary name, flushed to disk and renamed, so there is always the old file or the new one. It carries a
-checksum of everything in it. Reading takes numbers and text and nothing else: no file can make it execute code.
+`save` writes to a temporary name, flushes to disk and renames, so a crash leaves either the old file or the new one. The file carries
+a checksum of its whole content. `load` reads only numbers and text: a file cannot make it execute code.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from rl_lab.engine.device import DeviceLike
 from rl_lab.engine.errors import FileError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
@@ -21,8 +23,12 @@ from rl_lab.engine.ops.creation import tensor
 FORMAT = "1"
 
 
-def save(obj: Any, path: str | os.PathLike) -> None:
-    """Write ``obj`` to the file ``path``, replacing an older one. TypeError names what such a file cannot hold."""
+def save(obj: Any, path: str | os.PathLike[str]) -> None:
+    """Write ``obj`` to the file ``path`` and replace an older file.
+
+    ``obj`` is a tensor, an array, None, a bool, int, float or str, or a dict, list or tuple of these; the keys of a dict are strings or
+    integers. Raises TypeError, naming the entry, for anything else.
+    """
     arrays: dict[str, np.ndarray] = {}
     structure = json.dumps(split(obj, "", arrays))
     target = Path(path)
@@ -36,32 +42,39 @@ def save(obj: Any, path: str | os.PathLike) -> None:
     flush(target.parent)
 
 
-def load(path: str | os.PathLike, map_location: Any = None, weights_only: bool = True) -> Any:
-    """What `save` wrote. FileError if the file is missing, damaged, or not one of these."""
+def load(path: str | os.PathLike[str], map_location: DeviceLike = None, weights_only: bool = True) -> Any:
+    """Read a file written by `save`.
+
+    ``map_location`` and ``weights_only`` are accepted for PyTorch's sake and have no effect. Raises FileError if the file is missing,
+    damaged or not written by `save`.
+    """
     try:
         with safe_open(str(path), framework="numpy") as file:
             facts = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  safe_open cannot be iterated
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise FileError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     if "structure" not in facts or "checksum" not in facts:
-        raise FileError(f"{path} was not written by rl_lab.save")
+        raise FileError(f"{path} was not written by rl_lab.save: it has no structure or no checksum")
     if facts.get("format") != FORMAT:
-        raise FileError(f"{path} has format {facts.get('format')}, this version of rl_lab reads format {FORMAT}")
+        raise FileError(f"{path} has format {facts.get('format')}, but this version of rl_lab reads format {FORMAT}")
     if checksum(arrays, facts["structure"]) != facts["checksum"]:
-        raise FileError(f"{path} is damaged: its content does not fit its checksum")
+        raise FileError(f"{path} is damaged: its content does not match its checksum")
     return join(json.loads(facts["structure"]), arrays)
 
 
 def split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """The plain part of a nested value; tensors and arrays are moved to ``arrays`` and leave their name."""
+    """Return ``value`` as plain JSON values; move its tensors and arrays to ``arrays`` and leave their names in their places.
+
+    ``name`` is the path of ``value`` inside the object that is saved. Raises TypeError for a type that a file cannot hold.
+    """
     if isinstance(value, (Tensor, np.ndarray)):
         kind = "tensor" if isinstance(value, Tensor) else "array"
         array = value.detach().numpy() if isinstance(value, Tensor) else value
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"a file cannot hold {name or 'an array'} of dtype {array.dtype}")
+            raise TypeError(f"{name or 'an array'} of dtype {array.dtype} cannot be saved: convert it to numbers")
         key = name or "value"
-        arrays[key] = np.array(array, order="C")  # ascontiguousarray would make a vector of a scalar
+        arrays[key] = np.array(array, order="C")  # np.ascontiguousarray would turn a 0-d array into a vector
         return {kind: key}
     if isinstance(value, dict):
         return {"dict": [[_key(k), split(v, f"{name}/{k}" if name else str(k), arrays)] for k, v in value.items()]}
@@ -71,21 +84,27 @@ def split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"value": value}
-    raise TypeError(f"a file cannot hold {name or 'a value'} of type {type(value).__name__}")
+    raise TypeError(
+        f"{name or 'a value'} of type {type(value).__name__} cannot be saved: use tensors, arrays, numbers, strings, and dicts, lists "
+        "and tuples of these"
+    )
 
 
-def _each(values: Any, name: str, arrays: dict[str, np.ndarray]) -> list[Any]:
+def _each(values: Iterable[Any], name: str, arrays: dict[str, np.ndarray]) -> list[Any]:
     return [split(v, f"{name}/{i}" if name else str(i), arrays) for i, v in enumerate(values)]
 
 
-def _key(key: Any) -> Any:
+def _key(key: object) -> str | int:
     if not isinstance(key, (str, int)) or isinstance(key, bool):
-        raise TypeError(f"a file's keys are words or whole numbers, not {key!r}")
+        raise TypeError(f"the key {key!r} cannot be saved: use strings or integers")
     return key
 
 
 def join(plain: Any, arrays: dict[str, np.ndarray], tensors: bool = True) -> Any:
-    """The nested value again; without ``tensors`` they come back as arrays. ValueError or KeyError if the parts do not fit."""
+    """Inverse of `split`: rebuild the nested value. With ``tensors`` False, tensors are returned as arrays.
+
+    Raises ValueError or KeyError if ``plain`` and ``arrays`` do not fit together.
+    """
     ((kind, content),) = plain.items()
     if kind == "tensor" and tensors:
         return tensor(arrays[content])
@@ -102,7 +121,7 @@ def join(plain: Any, arrays: dict[str, np.ndarray], tensors: bool = True) -> Any
 
 
 def checksum(arrays: dict[str, np.ndarray], structure: str) -> str:
-    """SHA-256 of the structure and of every array's name, dtype, shape and bytes."""
+    """SHA-256 digest of the structure and of the name, dtype, shape and bytes of every array."""
     digest = hashlib.sha256(structure.encode())
     for name in sorted(arrays):
         array = arrays[name]
@@ -112,7 +131,7 @@ def checksum(arrays: dict[str, np.ndarray], structure: str) -> str:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file's or folder's content is on the disk."""
+    """Wait until the content of a file or directory is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

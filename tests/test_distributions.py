@@ -100,7 +100,7 @@ def test_events():
     assert d.MultivariateNormal(t(A), t(covariance)).log_prob(t(C)).numpy() == pytest.approx(expected, rel=1e-5)
     scale = d.MultivariateNormal(t(A), scale_tril=t(np.sqrt(covariance)))
     assert scale.log_prob(t(C)).numpy() == pytest.approx(expected, rel=1e-5)
-    with pytest.raises(ValueError, match="diagonal covariances only"):
+    with pytest.raises(ValueError, match="needs a diagonal matrix"):
         d.MultivariateNormal(t(A[0]), t(np.eye(3, dtype=np.float32) + 0.1))
 
 
@@ -152,7 +152,7 @@ def test_divergences_are_means_of_log_ratios(name):
 
 
 def test_a_divergence_without_a_rule():
-    with pytest.raises(NotImplementedError, match="from Normal to Beta"):
+    with pytest.raises(NotImplementedError, match="known for Normal and Beta"):
         d.kl_divergence(d.Normal(0.0, 1.0), d.Beta(1.0, 1.0))
     apart = d.kl_divergence(d.Uniform(0.0, 2.0), d.Uniform(0.0, 1.0))
     assert apart.item() == float("inf")
@@ -197,7 +197,7 @@ def test_draws_carry_gradients_where_they_can():
     assert loc.grad.numpy() == pytest.approx(1.0)
     assert scale.grad.numpy() == pytest.approx(noise.numpy(), abs=1e-5)
     assert not d.Normal(loc, scale).sample().requires_grad
-    with pytest.raises(NotImplementedError, match="Beta has no reparametrised draw"):
+    with pytest.raises(NotImplementedError, match="Beta has no reparametrised samples"):
         d.Beta(1.0, 1.0).rsample()
 
 
@@ -240,7 +240,7 @@ def test_recorded_equals_eager_bit_for_bit(name):
         (lambda: d.Bernoulli(probs=1.5), "Bernoulli: probs must be between 0 and 1"),
         (lambda: d.Categorical(probs=rl.tensor([-1.0, 2.0])), "Categorical: probs must be non-negative"),
         (lambda: d.Categorical(), "either probs or logits"),
-        (lambda: d.Independent(d.Normal(0.0, 1.0), 1), "cannot take 1 of the 0 batch dimensions"),
+        (lambda: d.Independent(d.Normal(0.0, 1.0), 1), "has only 0 batch dimensions"),
     ],
 )
 def test_bad_parameters(make, message):

@@ -125,7 +125,7 @@ def test_nothing_is_executed(tmp_path, monkeypatch):
     with pytest.raises(FileError):
         rl.load("evil")
     assert not (tmp_path / "executed").exists()
-    with pytest.raises(TypeError, match=r"cannot hold agent/0 of type Planted"):
+    with pytest.raises(TypeError, match=r"agent/0 of type Planted cannot be saved"):
         rl.save({"agent": [Planted()]}, "state")
     assert not (tmp_path / "state").exists()
 

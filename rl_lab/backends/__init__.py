@@ -1,4 +1,4 @@
-"""Switches of torch.backends that scripts set. Nothing depends on them: the lab is deterministic and knows no accelerator."""
+"""Settings of torch.backends that PyTorch scripts write to. They have no effect: rl_lab is deterministic and runs on the cpu."""
 
 from rl_lab.backends import cudnn, mps
 

@@ -1,4 +1,4 @@
-"""Can be set, and changes nothing."""
+"""Settings of torch.backends.cudnn. They can be set and have no effect."""
 
 enabled = False
 deterministic = True
@@ -7,4 +7,5 @@ allow_tf32 = False
 
 
 def is_available() -> bool:
+    """Always False."""
     return False

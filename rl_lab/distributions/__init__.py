@@ -1,4 +1,4 @@
-"""Probability distributions with PyTorch's names; draws take a ``generator``."""
+"""Probability distributions with PyTorch's names. Samples are drawn from the ``generator`` passed to the call."""
 
 from typing import TYPE_CHECKING
 

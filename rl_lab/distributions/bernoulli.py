@@ -1,53 +1,58 @@
-"""Zero or one."""
+"""The Bernoulli distribution."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import rl_lab.engine.random as random
-from rl_lab.distributions.distribution import Distribution
+from rl_lab.distributions.distribution import Distribution, TensorLike
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.nn.functional import binary_cross_entropy_with_logits
 
 
 class Bernoulli(Distribution):
-    """1 with probability ``probs``, or sigmoid(``logits``), else 0."""
+    """1 with probability ``probs``, or sigmoid(``logits``), and 0 otherwise. Raises ValueError unless exactly one of the two is given."""
 
-    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+    def __init__(self, probs: TensorLike | None = None, logits: TensorLike | None = None, validate_args: bool | None = None):
         if (probs is None) == (logits is None):
-            raise ValueError("Bernoulli takes either probs or logits")
+            raise ValueError("Bernoulli needs either probs or logits, and not both")
         given = as_tensor(probs if logits is None else logits).float()
         super().__init__(given.shape, (), validate_args)
         if logits is None:
             self._check("probs", given, (given >= 0) & (given <= 1), "between 0 and 1")
             bounded = given.clamp(1.1920929e-07, 1.0 - 1.1920929e-07)
-            self.probs, self.logits = given, bounded.log() - (-bounded).log1p()
+            self.probs = given
+            self.logits = bounded.log() - (-bounded).log1p()
         else:
-            self._check("logits", given, given == given, "numbers")
-            self.probs, self.logits = given.sigmoid(), given
+            self._check("logits", given, given == given, "a number (not NaN)")
+            self.probs = given.sigmoid()
+            self.logits = given
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
         return self.probs
 
     @property
-    def mode(self) -> Any:
-        """NaN where both are equally probable, as in PyTorch."""
+    def mode(self) -> Tensor:
+        """The more probable value; NaN, as in PyTorch, where both are equally probable."""
         best = (self.probs >= 0.5).float()
         return best.masked_fill(self.probs == 0.5, float("nan"))
 
     @property
-    def variance(self) -> Any:
+    def variance(self) -> Tensor:
         return self.probs * (1.0 - self.probs)
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         probabilities = self.probs.detach().expand(self._extended_shape(sample_shape))
         return random.bernoulli(probabilities.contiguous(), generator=generator)
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         value = as_tensor(value).float()
         logits = self.logits
         if value.shape != logits.shape:
-            value, logits = value + logits.detach() * 0.0, logits + value * 0.0
+            given = value
+            value = value + logits.detach() * 0.0
+            logits = logits + given * 0.0
         return -binary_cross_entropy_with_logits(logits, value, reduction="none")
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         return binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none")

@@ -1,50 +1,53 @@
 """The beta distribution."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import rl_lab.engine.random as random
-from rl_lab.distributions.distribution import Distribution, broadcast_all
+from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.elementwise import digamma, lgamma
 from rl_lab.engine.tape import no_grad
 
 
 class Beta(Distribution):
-    """Beta on (0, 1) with these concentrations. Draws are not differentiable: ``rsample`` is not there."""
+    """Beta distribution on (0, 1) with density proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1). Has no `rsample`."""
 
-    def __init__(self, concentration1: Any, concentration0: Any, validate_args: bool | None = None):
+    def __init__(self, concentration1: TensorLike, concentration0: TensorLike, validate_args: bool | None = None):
         (self.concentration1, self.concentration0), shape = broadcast_all(concentration1, concentration0)
         super().__init__(shape, (), validate_args)
         for name in ("concentration1", "concentration0"):
             self._check(name, getattr(self, name), getattr(self, name) > 0, "positive")
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
         return self.concentration1 / (self.concentration1 + self.concentration0)
 
     @property
-    def mode(self) -> Any:
-        """Where both concentrations are above 1."""
+    def mode(self) -> Tensor:
+        """(concentration1 - 1) / (concentration1 + concentration0 - 2): the mode only where both concentrations are above 1."""
         return (self.concentration1 - 1) / (self.concentration1 + self.concentration0 - 2)
 
     @property
-    def variance(self) -> Any:
+    def variance(self) -> Tensor:
         total = self.concentration1 + self.concentration0
         return self.concentration1 * self.concentration0 / (total**2 * (total + 1))
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         shape = self._extended_shape(sample_shape)
         with no_grad():
             first = random.standard_gamma(self.concentration1.expand(shape), generator)
             second = random.standard_gamma(self.concentration0.expand(shape), generator)
             return first / (first + second)
 
-    def _log_normalizer(self) -> Any:
+    def _log_normalizer(self) -> Tensor:
+        """Logarithm of the beta function of the concentrations."""
         return lgamma(self.concentration1) + lgamma(self.concentration0) - lgamma(self.concentration1 + self.concentration0)
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         density = (self.concentration1 - 1.0) * value.log() + (self.concentration0 - 1.0) * (-value).log1p()
         return density - self._log_normalizer()
 
-    def entropy(self) -> Any:
-        a, b = self.concentration1, self.concentration0
+    def entropy(self) -> Tensor:
+        a = self.concentration1
+        b = self.concentration0
         return self._log_normalizer() - (a - 1.0) * digamma(a) - (b - 1.0) * digamma(b) + (a + b - 2.0) * digamma(a + b)

@@ -1,66 +1,74 @@
-"""One of several classes."""
+"""The categorical distribution."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import rl_lab.engine.random as random
-from rl_lab.distributions.distribution import Distribution
+from rl_lab.distributions.distribution import Distribution, TensorLike
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.ops.reduction import log_softmax
 
 
 class Categorical(Distribution):
-    """Classes 0, 1, ... by ``probs``, which need not sum to 1, or by ``logits``; the last dimension runs over the classes."""
+    """Distribution over the classes 0, 1, ..., given by ``probs`` (..., classes), which need not sum to 1, or ``logits``.
 
-    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
+    Samples are int64. Raises ValueError unless exactly one of ``probs`` and ``logits`` is given.
+    """
+
+    def __init__(self, probs: TensorLike | None = None, logits: TensorLike | None = None, validate_args: bool | None = None):
         if (probs is None) == (logits is None):
-            raise ValueError("Categorical takes either probs or logits")
+            raise ValueError("Categorical needs either probs or logits, and not both")
         given = as_tensor(probs if logits is None else logits).float()
         if given.dim() < 1:
-            raise ValueError("Categorical needs at least one dimension, over the classes")
+            raise ValueError("Categorical needs parameters of shape (..., classes), got a single number")
         super().__init__(given.shape[:-1], (), validate_args)
         if logits is None:
             self._check("probs", given, (given >= 0) & (given.sum(-1, keepdim=True) > 0), "non-negative with a positive sum")
             probabilities = given / given.sum(-1, keepdim=True)
-            # a class without a chance gets the smallest logit that is still a number, as in PyTorch
+            # probabilities are bounded away from 0, as in PyTorch: the logit of an impossible class stays finite
             self.logits = probabilities.clamp(1.1920929e-07, 1.0 - 1.1920929e-07).log()
-            self._probs: Any = probabilities
+            self._probs: Tensor | None = probabilities
         else:
-            self._check("logits", given, given == given, "numbers")
-            self.logits, self._probs = log_softmax(given, -1), None
+            self._check("logits", given, given == given, "a number (not NaN)")
+            self.logits = log_softmax(given, -1)
+            self._probs = None
 
     @property
-    def probs(self) -> Any:
+    def probs(self) -> Tensor:
+        """Probabilities (..., classes), which sum to 1."""
         if self._probs is None:
             self._probs = self.logits.exp()
         return self._probs
 
     @property
-    def mode(self) -> Any:
+    def mode(self) -> Tensor:
         return self.logits.argmax(-1)
 
     @property
-    def mean(self) -> Any:
-        """NaN: classes are no numbers."""
+    def mean(self) -> Tensor:
+        """NaN, as in PyTorch: the labels of classes have no mean."""
         return self.logits.detach()[..., 0] * float("nan")
 
     variance = mean
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
-        sample_shape, classes = tuple(sample_shape), self.logits.shape[-1]
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        sample_shape = tuple(sample_shape)
+        classes = self.logits.shape[-1]
         weights = self.probs.detach().reshape(-1, classes)
         drawn = random.multinomial(weights, math.prod(sample_shape), True, generator=generator)
         if not sample_shape:
             return drawn.reshape(self._batch_shape)
         return drawn.t().reshape(self._extended_shape(sample_shape))
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         value = as_tensor(value).long().unsqueeze(-1)
         logits = self.logits
         if value.shape[:-1] != logits.shape[:-1]:
             rows = value.shape[:-1] if value.dim() >= logits.dim() else logits.shape[:-1]
-            value, logits = value.expand((*rows, 1)), logits.expand((*rows, logits.shape[-1]))
+            value = value.expand((*rows, 1))
+            logits = logits.expand((*rows, logits.shape[-1]))
         return logits.gather(-1, value).squeeze(-1)
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         return -(self.logits * self.probs).sum(-1)

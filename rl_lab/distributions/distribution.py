@@ -1,83 +1,103 @@
-"""What all distributions share."""
+"""Base class of the distributions."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+
+import numpy as np
 
 import rl_lab.engine.random as random
 from rl_lab.engine.launch import recorder
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.ops.operands import broadcast_shape
 from rl_lab.engine.tape import no_grad
 
+TensorLike = Tensor | np.ndarray | float | Sequence[float]
+"""A parameter of a distribution: a tensor, or anything of which `rl_lab.as_tensor` makes one."""
+
 
 class Distribution:
-    """A batch of independent distributions: ``batch_shape`` of them, each over values of ``event_shape``.
+    """Base class: a batch of independent distributions of shape ``batch_shape``, each over values of shape ``event_shape``.
 
     ``sample`` and ``rsample`` draw values of shape (*sample_shape, *batch_shape, *event_shape) from ``generator``, or from the default
-    stream; gradients go through ``rsample`` only. ``log_prob`` and ``entropy`` are (*batch_shape). With ``validate_args`` parameters are
-    checked when the distribution is made, and ValueError names the bad one; a recorded function does not look at values.
+    stream. ``log_prob`` and ``entropy`` have the shape ``batch_shape``.
+
+    The constructor checks the parameters and raises ValueError, naming the invalid one, unless ``validate_args`` is False. A recorded
+    function cannot read values, so it skips the check.
     """
 
     has_rsample = False
+    """Whether `rsample` is available."""
 
     def __init__(self, batch_shape: tuple[int, ...] = (), event_shape: tuple[int, ...] = (), validate_args: bool | None = None):
-        self._batch_shape, self._event_shape = tuple(batch_shape), tuple(event_shape)
+        self._batch_shape = tuple(batch_shape)
+        self._event_shape = tuple(event_shape)
         self.validates = validate_args is not False and recorder() is None
 
-    def _check(self, name: str, value: Any, good: Any, wanted: str) -> None:
-        """ValueError unless ``good``, a bool tensor, is true everywhere."""
+    def _check(self, name: str, value: Tensor, good: Tensor, wanted: str) -> None:
+        """Raise ValueError, naming the parameter, unless the bool tensor ``good`` is True everywhere."""
         if self.validates and not bool(good.all()):
             shape = tuple(value.shape)
-            raise ValueError(f"{type(self).__name__}: {name} must be {wanted}, got others in a tensor of shape {shape}")
+            raise ValueError(
+                f"{type(self).__name__}: {name} must be {wanted} everywhere, got other values in a tensor of shape {shape}"
+            )
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch of distributions."""
         return self._batch_shape
 
     @property
     def event_shape(self) -> tuple[int, ...]:
+        """Shape of one value of one distribution."""
         return self._event_shape
 
-    def _extended_shape(self, sample_shape: Any = ()) -> tuple[int, ...]:
+    def _extended_shape(self, sample_shape: Sequence[int] = ()) -> tuple[int, ...]:
         return (*tuple(sample_shape), *self._batch_shape, *self._event_shape)
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
-        """A draw that no gradient goes through."""
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        """Draw values without a gradient."""
         with no_grad():
             return self.rsample(sample_shape, generator=generator).detach()
 
-    def rsample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
-        """A draw as a differentiable function of the parameters."""
-        raise NotImplementedError(f"{type(self).__name__} has no reparametrised draw: use sample()")
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        """Draw values that are a differentiable function of the parameters. Raises NotImplementedError unless ``has_rsample``."""
+        raise NotImplementedError(f"{type(self).__name__} has no reparametrised samples: use sample()")
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Logarithm of the probability, or of the probability density, of ``value``."""
         raise NotImplementedError(f"{type(self).__name__} has no log_prob")
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
+        """Entropy in nats."""
         raise NotImplementedError(f"the entropy of {type(self).__name__} has no closed form")
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
+        """Expected value."""
         raise NotImplementedError(f"the mean of {type(self).__name__} has no closed form")
 
     @property
-    def mode(self) -> Any:
+    def mode(self) -> Tensor:
+        """Most probable value."""
         raise NotImplementedError(f"the mode of {type(self).__name__} has no closed form")
 
     @property
-    def variance(self) -> Any:
+    def variance(self) -> Tensor:
+        """Variance of each element of the event."""
         raise NotImplementedError(f"the variance of {type(self).__name__} has no closed form")
 
     @property
-    def stddev(self) -> Any:
+    def stddev(self) -> Tensor:
+        """Standard deviation: the square root of the variance."""
         return self.variance.sqrt()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(batch_shape={self.batch_shape}, event_shape={self.event_shape})"
 
 
-def broadcast_all(*values: Any) -> tuple[list[Any], tuple[int, ...]]:
-    """Parameters as float32 tensors, and the shape that they have together."""
+def broadcast_all(*values: TensorLike) -> tuple[list[Tensor], tuple[int, ...]]:
+    """Convert the parameters to float32 tensors of one shape; return (tensors, shape)."""
     tensors = [as_tensor(value).float() for value in values]
     shape: tuple[int, ...] = ()
     for tensor in tensors:

@@ -1,41 +1,60 @@
-"""Dimensions of a batch taken as one event."""
+"""Independent: batch dimensions reinterpreted as event dimensions."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution
+from rl_lab.engine.ops import Tensor
 
 
 class Independent(Distribution):
-    """The last ``reinterpreted_batch_ndims`` batch dimensions of a distribution as dimensions of its event."""
+    """Reinterpret the last ``reinterpreted_batch_ndims`` batch dimensions of a distribution as event dimensions.
 
-    def __init__(self, base_distribution: Any, reinterpreted_batch_ndims: int, validate_args: bool | None = None):
-        base, count = base_distribution, reinterpreted_batch_ndims
+    ``log_prob`` and ``entropy`` are sums over these dimensions. Raises ValueError if the distribution has fewer batch dimensions.
+    """
+
+    def __init__(self, base_distribution: Distribution, reinterpreted_batch_ndims: int, validate_args: bool | None = None):
+        base = base_distribution
+        count = reinterpreted_batch_ndims
         if count > len(base.batch_shape):
-            raise ValueError(f"Independent cannot take {count} of the {len(base.batch_shape)} batch dimensions of {base}")
+            raise ValueError(
+                f"reinterpreted_batch_ndims is {count}, but {base} has only {len(base.batch_shape)} batch dimensions"
+            )
         cut = len(base.batch_shape) - count
         super().__init__(base.batch_shape[:cut], base.batch_shape[cut:] + base.event_shape, validate_args)
-        self.base_dist, self.reinterpreted_batch_ndims = base, count
+        self.base_dist = base
+        self.reinterpreted_batch_ndims = count
         self.has_rsample = base.has_rsample
 
-    mean = property(lambda self: self.base_dist.mean)
-    mode = property(lambda self: self.base_dist.mode)
-    variance = property(lambda self: self.base_dist.variance)
-    stddev = property(lambda self: self.base_dist.stddev)
+    @property
+    def mean(self) -> Tensor:
+        return self.base_dist.mean
 
-    def sample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    @property
+    def mode(self) -> Tensor:
+        return self.base_dist.mode
+
+    @property
+    def variance(self) -> Tensor:
+        return self.base_dist.variance
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.base_dist.stddev
+
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.base_dist.sample(sample_shape, generator=generator)
 
-    def rsample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.base_dist.rsample(sample_shape, generator=generator)
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         return sum_last(self.base_dist.log_prob(value), self.reinterpreted_batch_ndims)
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         return sum_last(self.base_dist.entropy(), self.reinterpreted_batch_ndims)
 
 
-def sum_last(x: Any, count: int) -> Any:
-    """The sum over the last ``count`` dimensions."""
+def sum_last(x: Tensor, count: int) -> Tensor:
+    """Sum over the last ``count`` dimensions."""
     return x.sum(tuple(range(-count, 0))) if count else x

@@ -1,7 +1,6 @@
 """The multivariate normal distribution with a diagonal covariance."""
 
-from typing import Any
-
+from rl_lab.distributions.distribution import TensorLike
 from rl_lab.distributions.independent import Independent
 from rl_lab.distributions.normal import Normal
 from rl_lab.engine.launch import recorder
@@ -10,26 +9,28 @@ from rl_lab.engine.ops.diagonals import diagonal
 
 
 class MultivariateNormal(Independent):
-    """Normal with mean ``loc`` (..., n) and a diagonal covariance, given as ``covariance_matrix`` or ``scale_tril`` (..., n, n).
+    """Normal distribution with mean ``loc`` (..., n) and a diagonal covariance.
 
-    ValueError for a matrix that is not diagonal: full covariances are not covered. A recorded function cannot look, and takes the
-    diagonal.
+    The covariance is given by ``covariance_matrix``, or by its Cholesky factor ``scale_tril``, either of shape (..., n, n). Full
+    covariances are not supported: raises ValueError if an entry off the diagonal is not 0. A recorded function cannot read values,
+    so it uses the diagonal without the check.
     """
 
     def __init__(
         self,
-        loc: Any,
-        covariance_matrix: Any = None,
-        precision_matrix: Any = None,
-        scale_tril: Any = None,
+        loc: TensorLike,
+        covariance_matrix: TensorLike | None = None,
+        precision_matrix: TensorLike | None = None,
+        scale_tril: TensorLike | None = None,
         validate_args: bool | None = None,
     ):
         if precision_matrix is not None or (covariance_matrix is None) == (scale_tril is None):
-            raise ValueError("MultivariateNormal takes either covariance_matrix or scale_tril")
+            raise ValueError("MultivariateNormal needs either covariance_matrix or scale_tril, and no precision_matrix")
         matrix = as_tensor(covariance_matrix if scale_tril is None else scale_tril).float()
         entries = diagonal(matrix, 0, -2, -1)
         if recorder() is None and bool((matrix.detach() != 0).sum() > (entries.detach() != 0).sum()):
-            raise ValueError("MultivariateNormal covers diagonal covariances only, got a matrix with other entries")
+            raise ValueError("MultivariateNormal needs a diagonal matrix, got entries other than 0 off the diagonal")
         scale = entries if covariance_matrix is None else entries.sqrt()
-        super().__init__(Normal(loc, scale, validate_args), 1, validate_args)
-        self.loc = self.base_dist.loc
+        base = Normal(loc, scale, validate_args)
+        super().__init__(base, 1, validate_args)
+        self.loc = base.loc

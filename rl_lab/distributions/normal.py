@@ -1,44 +1,46 @@
 """The normal distribution."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import rl_lab.engine.random as random
-from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, broadcast_all
+from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, TensorLike, broadcast_all
+from rl_lab.engine.ops import Tensor
 
 
 class Normal(Distribution):
-    """Normal with mean ``loc`` and standard deviation ``scale``."""
+    """Normal distribution with mean ``loc`` and standard deviation ``scale``."""
 
     has_rsample = True
 
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
+    def __init__(self, loc: TensorLike, scale: TensorLike, validate_args: bool | None = None):
         (self.loc, self.scale), shape = broadcast_all(loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("loc", self.loc, self.loc == self.loc, "a number")
+        self._check("loc", self.loc, self.loc == self.loc, "a number (not NaN)")
         self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
         return self.loc
 
     mode = mean
 
     @property
-    def stddev(self) -> Any:
+    def stddev(self) -> Tensor:
         return self.scale
 
     @property
-    def variance(self) -> Any:
+    def variance(self) -> Tensor:
         return self.scale**2
 
-    def rsample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.loc + self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator)
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         return ((value - self.loc) / self.scale) ** 2 * -0.5 - self.scale.log() - HALF_LOG_2PI
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         return self.scale.log() + (0.5 + HALF_LOG_2PI)
 
-    def cdf(self, value: Any) -> Any:
+    def cdf(self, value: Tensor) -> Tensor:
+        """Probability of a sample of at most ``value``."""
         return 0.5 * (1.0 + ((value - self.loc) / (self.scale * 2**0.5)).erf())

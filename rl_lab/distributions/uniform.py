@@ -1,43 +1,44 @@
 """The uniform distribution."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import rl_lab.engine.random as random
-from rl_lab.distributions.distribution import Distribution, broadcast_all
+from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor
 
 
 class Uniform(Distribution):
-    """Uniform on [``low``, ``high``)."""
+    """Uniform distribution on [``low``, ``high``)."""
 
     has_rsample = True
 
-    def __init__(self, low: Any, high: Any, validate_args: bool | None = None):
+    def __init__(self, low: TensorLike, high: TensorLike, validate_args: bool | None = None):
         (self.low, self.high), shape = broadcast_all(low, high)
         super().__init__(shape, (), validate_args)
         self._check("low", self.low, self.low < self.high, "below high")
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Tensor:
         return (self.low + self.high) / 2
 
     @property
-    def mode(self) -> Any:
-        """NaN: no value is more probable than another."""
+    def mode(self) -> Tensor:
+        """NaN, as in PyTorch: every value has the same density."""
         return self.high * float("nan")
 
     @property
-    def variance(self) -> Any:
+    def variance(self) -> Tensor:
         return (self.high - self.low) ** 2 / 12
 
-    def rsample(self, sample_shape: Any = (), *, generator: random.Generator | None = None) -> Any:
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.low + (self.high - self.low) * random.rand(*self._extended_shape(sample_shape), generator=generator)
 
-    def log_prob(self, value: Any) -> Any:
+    def log_prob(self, value: Tensor) -> Tensor:
         value = as_tensor(value).float()
         density = -(self.high - self.low).log() + value * 0.0
         return where((self.low <= value) & (self.high > value), density, density * 0.0 - float("inf"))
 
-    def entropy(self) -> Any:
+    def entropy(self) -> Tensor:
         return (self.high - self.low).log()

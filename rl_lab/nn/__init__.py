@@ -1,4 +1,4 @@
-"""Networks: torch.nn's names on the lab's tensors."""
+"""Modules, losses and initialisation for neural networks, with the names of torch.nn."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,9 @@
 """Multi-head attention."""
 
-from typing import Any
-
-from rl_lab.engine.dtype import bool_, float32
+from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.dtype import DTypeLike, bool_, float32
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.matmul import linear, matmul
 from rl_lab.engine.ops.operands import constant
@@ -16,11 +16,17 @@ from rl_lab.nn.module import Module, Parameter
 
 
 class MultiheadAttention(Module):
-    """Attention of several heads (Vaswani et al. 2017) over (length, n, features), or (n, length, features) with ``batch_first``.
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2).
 
-    Returns the outputs and the attention weights: averaged over the heads, or of each with ``average_attn_weights`` False, or
-    None without ``need_weights``.
+    Queries are (length, n, embed_dim), keys (source, n, kdim) and values (source, n, vdim). With ``batch_first`` the batch dimension
+    n comes first; a single sequence has no batch dimension. Raises ShapeError if ``num_heads`` does not divide ``embed_dim``.
     """
+
+    in_proj_weight: Parameter | None
+    q_proj_weight: Parameter | None
+    k_proj_weight: Parameter | None
+    v_proj_weight: Parameter | None
+    in_proj_bias: Parameter | None
 
     mode_matters = True
 
@@ -35,15 +41,19 @@ class MultiheadAttention(Module):
         batch_first: bool = False,
         *,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
         if num_heads < 1 or embed_dim % num_heads:
-            raise ShapeError(f"{embed_dim} features cannot be divided into {num_heads} heads")
-        self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
-        self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
+            raise ShapeError(f"embed_dim must be a multiple of num_heads, got {embed_dim} features and {num_heads} heads")
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.batch_first = batch_first
+        self.kdim = kdim or embed_dim
+        self.vdim = vdim or embed_dim
         self.together = self.kdim == self.vdim == embed_dim
         if self.together:
             self.in_proj_weight = Parameter(empty((3 * embed_dim, embed_dim)))
@@ -59,7 +69,7 @@ class MultiheadAttention(Module):
         self._reset_parameters(generator)
 
     def _reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw the projections anew; the name is PyTorch's."""
+        """Draw new projections (Glorot and Bengio 2010) and set the biases to 0. The name is PyTorch's."""
         weights = (self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         for weight in weights:
             if weight is not None:
@@ -68,25 +78,34 @@ class MultiheadAttention(Module):
             init.zeros_(self.in_proj_bias)
             init.zeros_(self.out_proj.bias)
 
-    def _heads(self, x: Any) -> Any:
-        """(n, length, features) to (n, heads, length, features / heads)."""
+    def _heads(self, x: Tensor) -> Tensor:
+        """Reshape (n, length, features) to (n, heads, length, features / heads)."""
         return x.reshape(x.shape[0], x.shape[1], self.num_heads, self.embed_dim // self.num_heads).transpose(1, 2)
 
     def forward(
         self,
-        query: Any,
-        key: Any,
-        value: Any,
-        key_padding_mask: Any = None,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
         need_weights: bool = True,
-        attn_mask: Any = None,
+        attn_mask: Tensor | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return (outputs, attention weights).
+
+        The outputs have the shape of the queries. The weights are (n, length, source), the mean over the heads, or
+        (n, heads, length, source) with ``average_attn_weights`` False, or None with ``need_weights`` False. Masks are bool, True
+        where attention is forbidden, or float32, added to the scores: ``key_padding_mask`` (n, source), ``attn_mask``
+        (length, source) or (n * heads, length, source).
+        """
         single = query.dim() == 2
         inputs = [x.unsqueeze(0) if single else x if self.batch_first else x.transpose(0, 1) for x in (query, key, value)]
         weights = (
-            self.in_proj_weight.chunk(3) if self.together else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+            self.in_proj_weight.chunk(3)
+            if self.in_proj_weight is not None
+            else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         )
         biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         q, k, v = (self._heads(linear(x, w, b)) for x, w, b in zip(inputs, weights, biases, strict=True))
@@ -107,8 +126,8 @@ class MultiheadAttention(Module):
         return output, shown.squeeze(0) if single else shown
 
     @staticmethod
-    def _masked(scores: Any, mask: Any) -> Any:
-        """True hides a place, as PyTorch has it here; a float mask is added."""
+    def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+        """Apply a mask to the scores. A bool mask is True where attention is forbidden; a float32 mask is added."""
         if mask.dtype is bool_:
             return where(mask, constant(-float("inf")), scores)
         return scores + mask.to(float32)

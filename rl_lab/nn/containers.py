@@ -1,36 +1,52 @@
 """Containers of modules and parameters."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from rl_lab.engine.launch import structure
+from rl_lab.engine.ops import Tensor
 from rl_lab.nn.module import Module, Parameter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Item = TypeVar("Item")
 
 
 class Sequential(Module):
-    """Modules one after the other; takes modules or one OrderedDict of them."""
+    """A chain of modules: each takes the output of the one before.
 
-    def __init__(self, *modules: Any):
+    The arguments are modules, or one OrderedDict of named modules. Type checkers take the input and the output for tensors.
+    """
+
+    def __init__(self, *modules: "Module | OrderedDict[str, Module]"):
         super().__init__()
         if len(modules) == 1 and isinstance(modules[0], OrderedDict):
             for name, module in modules[0].items():
                 self.add_module(name, module)
         else:
-            for position, module in enumerate(modules):
-                self.add_module(str(position), module)
+            for position, entry in enumerate(modules):
+                self.add_module(str(position), entry)  # type: ignore[arg-type]
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         for module in self._modules.values():
-            input = module(input)
+            input = module(input)  # type: ignore[misc]
         return input
 
-    def append(self, module: Module) -> "Sequential":
+    def append(self, module: Module) -> "Self":
+        """Add a module at the end; return this chain."""
         self.add_module(str(len(self)), module)
         return self
 
-    def __getitem__(self, position: Any) -> Any:
-        items = list(self._modules.items())
+    @overload
+    def __getitem__(self, position: int) -> Module: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> "Sequential": ...
+
+    def __getitem__(self, position: int | slice) -> Module:
+        items: list[Any] = list(self._modules.items())
         if isinstance(position, slice):
             return Sequential(OrderedDict(items[position]))
         return items[position][1]
@@ -39,105 +55,117 @@ class Sequential(Module):
         return len(self._modules)
 
     def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
+        return iter(self._modules.values())  # type: ignore[arg-type]
 
 
-class _List(Module):
-    """What a list of modules and a list of parameters share: numbered names."""
+class _List(Module, Generic[Item]):
+    """Base of the lists of modules and of parameters. Entries are registered under their number."""
 
     table = "_modules"
 
-    def __init__(self, items: Iterable[Any] | None = None):
+    def __init__(self, items: Iterable[Item] | None = None):
         super().__init__()
         self.extend(items or ())
 
-    def _items(self) -> "OrderedDict[str, Any]":
+    def _items(self) -> "OrderedDict[str, Item]":
         return self.__dict__[self.table]
 
-    def _put(self, name: str, item: Any) -> None:
-        self.add_module(name, item)
+    def _put(self, name: str, item: Item) -> None:
+        self.add_module(name, item)  # type: ignore[arg-type]
 
     def _position(self, position: int) -> str:
         if not -len(self) <= position < len(self):
-            raise IndexError(f"index {position} is out of range for {len(self)} entries")
+            raise IndexError(f"index {position} is out of range: the list has {len(self)} entries")
         return str(position % len(self))
 
-    def append(self, item: Any) -> Any:
+    def append(self, item: Item) -> "Self":
+        """Add an entry at the end; return this list."""
         self._put(str(len(self)), item)
         return self
 
-    def extend(self, items: Iterable[Any]) -> Any:
+    def extend(self, items: Iterable[Item]) -> "Self":
+        """Add several entries at the end; return this list."""
         for item in items:
             self.append(item)
         return self
 
-    def __getitem__(self, position: Any) -> Any:
+    @overload
+    def __getitem__(self, position: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> "Self": ...
+
+    def __getitem__(self, position: int | slice) -> "Item | Self":
         if isinstance(position, slice):
             return type(self)(list(self)[position])
         return self._items()[self._position(position)]
 
-    def __setitem__(self, position: int, item: Any) -> None:
+    def __setitem__(self, position: int, item: Item) -> None:
         self._put(self._position(position), item)
 
     def __len__(self) -> int:
         return len(self._items())
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Item]:
         return iter(list(self._items().values()))
 
-    def __contains__(self, item: Any) -> bool:
+    def __contains__(self, item: object) -> bool:
         return any(item is other for other in self)
 
 
-class ModuleList(_List):
-    """Modules by number. It has no forward."""
+class ModuleList(_List[Module]):
+    """A list of modules. It has no ``forward``."""
 
     def insert(self, index: int, module: Module) -> None:
+        """Insert a module before position ``index``; the modules behind it move up by one."""
         items = list(self)
         items.insert(index, module)
         self._modules.clear()
         self.extend(items)
 
 
-class ParameterList(_List):
-    """Parameters by number; tensors become parameters."""
+class ParameterList(_List[Tensor]):
+    """A list of parameters. A tensor that is not a `Parameter` is wrapped in one."""
 
     table = "_parameters"
 
-    def _put(self, name: str, item: Any) -> None:
+    def _put(self, name: str, item: Tensor) -> None:
         self.register_parameter(name, item if isinstance(item, Parameter) else Parameter(item))
 
 
-class _Dict(Module):
-    """What a dictionary of modules and one of parameters share."""
+class _Dict(Module, Generic[Item]):
+    """Base of the dictionaries of modules and of parameters."""
 
     table = "_modules"
 
-    def __init__(self, items: Any = None):
+    def __init__(self, items: Mapping[str, Item] | Iterable[tuple[str, Item]] | None = None):
         super().__init__()
         self.update(items or {})
 
-    def _items(self) -> "OrderedDict[str, Any]":
+    def _items(self) -> "OrderedDict[str, Item]":
         return self.__dict__[self.table]
 
-    def _put(self, name: str, item: Any) -> None:
-        self.add_module(name, item)
+    def _put(self, name: str, item: Item) -> None:
+        self.add_module(name, item)  # type: ignore[arg-type]
 
-    def update(self, items: Any) -> None:
-        for name, item in items.items() if isinstance(items, Mapping) or hasattr(items, "items") else items:
+    def update(self, items: Mapping[str, Item] | Iterable[tuple[str, Item]]) -> None:
+        """Add or replace the entries of a mapping, or of (name, item) pairs."""
+        pairs = items.items() if isinstance(items, Mapping) or hasattr(items, "items") else items
+        for name, item in pairs:
             self._put(name, item)
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Item:
         return self._items()[name]
 
-    def __setitem__(self, name: str, item: Any) -> None:
+    def __setitem__(self, name: str, item: Item) -> None:
         self._put(name, item)
 
     def __delitem__(self, name: str) -> None:
         del self._items()[name]
         structure.changed()
 
-    def pop(self, name: str) -> Any:
+    def pop(self, name: str) -> Item:
+        """Remove and return an entry. Raises KeyError if there is none of this name."""
         item = self[name]
         del self[name]
         return item
@@ -151,24 +179,27 @@ class _Dict(Module):
     def __contains__(self, name: object) -> bool:
         return name in self._items()
 
-    def keys(self) -> Any:
+    def keys(self) -> KeysView[str]:
+        """Names of the entries."""
         return self._items().keys()
 
-    def values(self) -> Any:
+    def values(self) -> ValuesView[Item]:
+        """The entries."""
         return self._items().values()
 
-    def items(self) -> Any:
+    def items(self) -> ItemsView[str, Item]:
+        """(name, entry) pairs."""
         return self._items().items()
 
 
-class ModuleDict(_Dict):
-    """Modules by name. It has no forward."""
+class ModuleDict(_Dict[Module]):
+    """A dictionary of modules. It has no ``forward``."""
 
 
-class ParameterDict(_Dict):
-    """Parameters by name; tensors become parameters."""
+class ParameterDict(_Dict[Tensor]):
+    """A dictionary of parameters. A tensor that is not a `Parameter` is wrapped in one."""
 
     table = "_parameters"
 
-    def _put(self, name: str, item: Any) -> None:
+    def _put(self, name: str, item: Tensor) -> None:
         self.register_parameter(name, item if isinstance(item, Parameter) else Parameter(item))

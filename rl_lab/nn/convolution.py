@@ -1,9 +1,13 @@
 """Convolution and pooling layers."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.dtype import DTypeLike
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops import convolution as functional
 from rl_lab.engine.ops.convolution import pair
 from rl_lab.engine.random import Generator
@@ -12,9 +16,18 @@ from rl_lab.nn import init
 from rl_lab.nn.layers import reset_uniform
 from rl_lab.nn.module import Module, Parameter
 
+Sizes = int | Sequence[int]
+"""One integer for all axes, or one integer per axis."""
+
 
 class _Convolution(Module):
-    """What the convolutions share: weights uniform on +-1/sqrt(fan in), as PyTorch's start."""
+    """Base of the convolutions. Weight and bias start uniform on +-1 / sqrt(fan in), as in PyTorch.
+
+    Raises ShapeError if ``groups`` does not divide both channel counts, ValueError if a size is out of range.
+    """
+
+    bias: Parameter
+    """None if the layer has no bias; PyTorch declares the same type."""
 
     rank = 2
     transposed = False
@@ -23,24 +36,29 @@ class _Convolution(Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes | str = 0,
+        dilation: Sizes = 1,
         groups: int = 1,
         bias: bool = True,
         *,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
         if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
-            raise ShapeError(f"{in_channels} and {out_channels} channels cannot be divided into {groups} groups")
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+            raise ShapeError(
+                f"groups must divide both channel counts, got {groups} groups for {in_channels} and {out_channels} channels"
+            )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.groups = groups
         self.kernel_size = pair(kernel_size, "kernel_size", 1, self.rank)
-        self.stride, self.dilation = pair(stride, "stride", 1, self.rank), pair(dilation, "dilation", 1, self.rank)
+        self.stride = pair(stride, "stride", 1, self.rank)
+        self.dilation = pair(dilation, "dilation", 1, self.rank)
         self.padding = padding if isinstance(padding, str) else pair(padding, "padding", 0, self.rank)
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (first, second // groups, *self.kernel_size)
@@ -49,7 +67,7 @@ class _Convolution(Module):
         init.start(self, generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw weight and bias anew."""
+        """Draw new values for weight and bias."""
         reset_uniform(self, math.prod(self.weight.shape[1:]), generator)
 
     def extra_repr(self) -> str:
@@ -58,23 +76,23 @@ class _Convolution(Module):
 
 
 class Conv2d(_Convolution):
-    """`functional.conv2d` with weight (out_channels, in_channels / groups, kh, kw)."""
+    """2-d convolution of (n, in_channels, h, w), with a weight of shape (out_channels, in_channels / groups, kh, kw)."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class Conv1d(_Convolution):
-    """`functional.conv1d` with weight (out_channels, in_channels / groups, k)."""
+    """1-d convolution of (n, in_channels, length), with a weight of shape (out_channels, in_channels / groups, k)."""
 
     rank = 1
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.conv1d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class ConvTranspose2d(_Convolution):
-    """`functional.conv_transpose2d` with weight (in_channels, out_channels / groups, kh, kw)."""
+    """Transposed 2-d convolution of (n, in_channels, h, w), with a weight of shape (in_channels, out_channels / groups, kh, kw)."""
 
     transposed = True
 
@@ -82,17 +100,17 @@ class ConvTranspose2d(_Convolution):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: Any = 1,
+        dilation: Sizes = 1,
         *,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__(
             in_channels,
@@ -109,15 +127,19 @@ class ConvTranspose2d(_Convolution):
         )
         self.output_padding = pair(output_padding, "output_padding", 0)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
         return functional.conv_transpose2d(input, self.weight, self.bias, *settings)
 
 
 class _Pool(Module):
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, **options: Any):
+    """Base of the pooling layers. ``stride`` is the window's size unless given."""
+
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, **options: Any):
         super().__init__()
-        self.kernel_size, self.stride, self.padding = kernel_size, kernel_size if stride is None else stride, padding
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
         self.options = options
 
     def extra_repr(self) -> str:
@@ -125,67 +147,76 @@ class _Pool(Module):
 
 
 class MaxPool2d(_Pool):
-    """The largest value of each window."""
+    """Maximum of each window of (n, channels, h, w). With ``return_indices``: (maxima, indices), as `functional.max_pool2d`."""
 
     def __init__(
         self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        dilation: Sizes = 1,
         return_indices: bool = False,
         ceil_mode: bool = False,
     ):
         super().__init__(kernel_size, stride, padding, dilation=dilation, return_indices=return_indices, ceil_mode=ceil_mode)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.max_pool2d(input, self.kernel_size, self.stride, self.padding, **self.options)
 
 
 class MaxPool1d(MaxPool2d):
-    """The largest value of each window."""
+    """Maximum of each window of (n, channels, length). With ``return_indices``: (maxima, indices)."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.max_pool1d(input, self.kernel_size, self.stride, self.padding, **self.options)
 
 
 class AvgPool2d(_Pool):
-    """The mean of each window."""
+    """Mean of each window of (n, channels, h, w)."""
 
     def __init__(
         self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ):
-        options = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad, "divisor_override": divisor_override}
+        options: dict[str, Any] = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+        options["divisor_override"] = divisor_override
         super().__init__(kernel_size, stride, padding, **options)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.avg_pool2d(input, self.kernel_size, self.stride, self.padding, **self.options)
 
 
 class AvgPool1d(_Pool):
-    """The mean of each window."""
+    """Mean of each window of (n, channels, length)."""
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+        self,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
     ):
         super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.avg_pool1d(input, self.kernel_size, self.stride, self.padding, **self.options)
 
 
 class AdaptiveAvgPool2d(Module):
-    """Means over as many parts as ``output_size`` says."""
+    """Means of (n, channels, h, w) over windows chosen so that the result is (n, channels, *output_size).
 
-    def __init__(self, output_size: Any):
+    None in place of a size keeps the size of the input.
+    """
+
+    def __init__(self, output_size: int | Sequence[int | None] | None):
         super().__init__()
         self.output_size = output_size
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.adaptive_avg_pool2d(input, self.output_size)

@@ -1,7 +1,7 @@
-"""The functions behind the modules, with PyTorch's names and arguments."""
+"""Neural-network functions with PyTorch's names and arguments; the modules of `rl_lab.nn` call them."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rl_lab.engine.dtype import bool_
 from rl_lab.engine.names import not_covered
@@ -47,7 +47,7 @@ from rl_lab.engine.ops.normalization import batch_norm, group_norm, layer_norm, 
 from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.ops.rearrange import pad
 from rl_lab.engine.ops.reduction import log_softmax, softmax
-from rl_lab.engine.random import dropout, rand
+from rl_lab.engine.random import Generator, dropout, rand
 from rl_lab.nn.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -68,11 +68,12 @@ from rl_lab.nn.loss import (
     soft_margin_loss,
 )
 
+if TYPE_CHECKING:
+    from rl_lab.engine.ops import Tensor
+
 if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
 
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -145,40 +146,46 @@ __all__ = [
 ]
 
 
-def threshold(input: Any, threshold: float, value: float) -> "Tensor":
-    """x above the threshold, ``value`` elsewhere."""
+def threshold(input: "Tensor", threshold: float, value: float) -> "Tensor":
+    """``input`` where input > threshold, ``value`` elsewhere."""
     return where(input > threshold, input, constant(value))
 
 
-def hardshrink(input: Any, lambd: float = 0.5) -> "Tensor":
-    """x outside -lambd..lambd, 0 inside."""
+def hardshrink(input: "Tensor", lambd: float = 0.5) -> "Tensor":
+    """``input`` where |input| > lambd, 0 elsewhere."""
     return where(input.abs() > lambd, input, constant(0.0))
 
 
-def softshrink(input: Any, lambd: float = 0.5) -> "Tensor":
-    """x moved towards 0 by lambd, at most to 0."""
+def softshrink(input: "Tensor", lambd: float = 0.5) -> "Tensor":
+    """sign(input) * max(|input| - lambd, 0)."""
     return input - clamp(input, -lambd, lambd)
 
 
-def prelu(input: Any, weight: Any) -> "Tensor":
-    """x above 0, weight * x below; one weight, or one for each channel (dimension 1)."""
+def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":
+    """``input`` above 0, weight * input below. ``weight`` has one element, or one per channel (dimension 1)."""
     if weight.numel() != 1:
         weight = weight.reshape(-1, *[1] * (input.dim() - 2))
     return where(input > 0.0, input, weight * input)
 
 
-def glu(input: Any, dim: int = -1) -> "Tensor":
-    """The first half times the sigmoid of the second (Dauphin et al. 2017)."""
+def glu(input: "Tensor", dim: int = -1) -> "Tensor":
+    """Gated linear unit: a * sigmoid(b) for the halves a and b of ``input`` along ``dim`` (Dauphin et al. 2017)."""
     first, second = input.chunk(2, dim)
     return first * sigmoid(second)
 
 
-def softmin(input: Any, dim: int) -> "Tensor":
+def softmin(input: "Tensor", dim: int) -> "Tensor":
+    """softmax(-input) along ``dim``."""
     return softmax(-input, dim)
 
 
-def gumbel_softmax(logits: Any, tau: float = 1.0, hard: bool = False, dim: int = -1, *, generator: Any = None) -> "Tensor":
-    """Samples of the concrete distribution (Jang, Gu and Poole 2017; Maddison, Mnih and Teh 2017), one-hot forward if ``hard``."""
+def gumbel_softmax(
+    logits: "Tensor", tau: float = 1.0, hard: bool = False, dim: int = -1, *, generator: Generator | None = None
+) -> "Tensor":
+    """Samples of the Gumbel-softmax distribution at temperature ``tau`` (Jang, Gu and Poole 2017; Maddison, Mnih and Teh 2017).
+
+    With ``hard`` the samples are one-hot; their gradient is that of the soft samples.
+    """
     noise = -(-rand(logits.shape, generator=generator).clamp(min=1e-20).log()).clamp(min=1e-20).log()
     soft = softmax((logits + noise) / tau, dim)
     if not hard:
@@ -188,15 +195,19 @@ def gumbel_softmax(logits: Any, tau: float = 1.0, hard: bool = False, dim: int =
 
 
 def scaled_dot_product_attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    attn_mask: "Tensor | None" = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
 ) -> "Tensor":
-    """softmax(query key^T scale + mask) value (Vaswani et al. 2017); a bool mask lets through where it is true."""
+    """softmax(scale * query key^T + mask) value (Vaswani et al. 2017, equation 1).
+
+    Queries are (..., length, features), keys and values (..., source, features). A bool mask is True where attention is allowed; a
+    float32 mask is added. ``is_causal`` lets position i attend to the positions up to i. ``scale`` is 1 / sqrt(features) unless given.
+    """
     scores = matmul(query, key.transpose(-2, -1)) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
         attn_mask = tril(ones(query.shape[-2], key.shape[-2])).bool()

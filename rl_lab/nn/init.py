@@ -1,12 +1,17 @@
-"""Initial values of parameters, in place and off the tape. Names and defaults are PyTorch's; each takes a ``generator``."""
+"""Initial values of parameters, with PyTorch's names and defaults.
+
+Every function overwrites its parameter in place, records nothing on the tape, and returns the parameter. Random values are drawn from
+``generator``, or from the default stream.
+"""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from rl_lab.engine import random
 from rl_lab.engine.names import not_covered
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tape import no_grad
@@ -15,8 +20,15 @@ if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
 
 
-def start(module: Any, generator: Generator | None) -> None:
-    """Call a new layer's ``reset_parameters``, which a subclass may have written as in PyTorch, without a generator."""
+class _Resettable(Protocol):
+    def reset_parameters(self, generator: Generator | None = None) -> None: ...
+
+
+def start(module: _Resettable, generator: Generator | None) -> None:
+    """Call the ``reset_parameters`` of a new layer.
+
+    Without a generator the call has no argument: a user's subclass may define ``reset_parameters()`` without one, as in PyTorch.
+    """
     if generator is None:
         module.reset_parameters()
     else:
@@ -24,16 +36,20 @@ def start(module: Any, generator: Generator | None) -> None:
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor by which a layer's deviation shrinks in the nonlinearity (He et al. 2015, and PyTorch's table)."""
+    """Recommended gain of a nonlinearity: the factor on the standard deviation of the weights (He et al. 2015; PyTorch's table).
+
+    ``param`` is the slope of ``leaky_relu``. Raises ValueError if the nonlinearity is unknown.
+    """
     gains = {"linear": 1.0, "identity": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "relu": math.sqrt(2.0), "selu": 0.75}
     if nonlinearity == "leaky_relu":
         return math.sqrt(2.0 / (1.0 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in gains:
-        raise ValueError(f"no gain is known for {nonlinearity!r}: use one of {', '.join([*gains, 'leaky_relu'])}")
+        raise ValueError(f"unknown nonlinearity {nonlinearity!r}: use one of {', '.join([*gains, 'leaky_relu'])}")
     return gains[nonlinearity]
 
 
-def _fans(parameter: Any) -> tuple[int, int]:
+def _fans(parameter: Tensor) -> tuple[int, int]:
+    """(fan in, fan out). Raises ValueError if the parameter has less than 2 dimensions."""
     if parameter.dim() < 2:
         raise ValueError(f"fan in and fan out need at least 2 dimensions, got shape {list(parameter.shape)}")
     field = math.prod(parameter.shape[2:])
@@ -41,39 +57,45 @@ def _fans(parameter: Any) -> tuple[int, int]:
 
 
 @no_grad()
-def uniform_(parameter: Any, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Any:
+def uniform_(parameter: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Uniform on [a, b)."""
     return random.uniform_(parameter, a, b, generator)
 
 
 @no_grad()
-def normal_(parameter: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Any:
+def normal_(parameter: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Normal with mean ``mean`` and standard deviation ``std``."""
     return random.normal_(parameter, mean, std, generator)
 
 
 @no_grad()
-def constant_(parameter: Any, val: float) -> Any:
+def constant_(parameter: Tensor, val: float) -> Tensor:
+    """Every element ``val``."""
     return parameter.fill_(val)
 
 
-def zeros_(parameter: Any) -> Any:
+def zeros_(parameter: Tensor) -> Tensor:
+    """Every element 0."""
     return constant_(parameter, 0.0)
 
 
-def ones_(parameter: Any) -> Any:
+def ones_(parameter: Tensor) -> Tensor:
+    """Every element 1."""
     return constant_(parameter, 1.0)
 
 
-def xavier_uniform_(parameter: Any, gain: float = 1.0, generator: Generator | None = None) -> Any:
-    """Uniform with deviation gain * sqrt(2 / (fan in + fan out)) (Glorot and Bengio 2010)."""
+def xavier_uniform_(parameter: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Uniform with standard deviation gain * sqrt(2 / (fan in + fan out)) (Glorot and Bengio 2010, equation 16)."""
     bound = gain * math.sqrt(6.0 / sum(_fans(parameter)))
     return uniform_(parameter, -bound, bound, generator)
 
 
-def xavier_normal_(parameter: Any, gain: float = 1.0, generator: Generator | None = None) -> Any:
+def xavier_normal_(parameter: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Normal with standard deviation gain * sqrt(2 / (fan in + fan out)) (Glorot and Bengio 2010)."""
     return normal_(parameter, 0.0, gain * math.sqrt(2.0 / sum(_fans(parameter))), generator)
 
 
-def _he_deviation(parameter: Any, a: float, mode: str, nonlinearity: str) -> float:
+def _he_deviation(parameter: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"mode must be 'fan_in' or 'fan_out', not {mode!r}")
     fan = _fans(parameter)[0 if mode == "fan_in" else 1]
@@ -81,22 +103,26 @@ def _he_deviation(parameter: Any, a: float, mode: str, nonlinearity: str) -> flo
 
 
 def kaiming_uniform_(
-    parameter: Any, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
-) -> Any:
-    """Uniform with deviation gain / sqrt(fan) (He et al. 2015, equation 14)."""
+    parameter: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
+) -> Tensor:
+    """Uniform with standard deviation gain / sqrt(fan) (He et al. 2015, equations 10 and 14). ``a`` is the slope of a leaky ReLU."""
     bound = math.sqrt(3.0) * _he_deviation(parameter, a, mode, nonlinearity)
     return uniform_(parameter, -bound, bound, generator)
 
 
 def kaiming_normal_(
-    parameter: Any, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
-) -> Any:
+    parameter: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
+) -> Tensor:
+    """Normal with standard deviation gain / sqrt(fan) (He et al. 2015, equations 10 and 14). ``a`` is the slope of a leaky ReLU."""
     return normal_(parameter, 0.0, _he_deviation(parameter, a, mode, nonlinearity), generator)
 
 
 @no_grad()
-def orthogonal_(parameter: Any, gain: float = 1.0, generator: Generator | None = None) -> Any:
-    """Rows or columns orthonormal, times the gain (Saxe, McClelland and Ganguli 2014)."""
+def orthogonal_(parameter: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Orthonormal rows, or columns if there are more rows than columns, times ``gain`` (Saxe, McClelland and Ganguli 2014).
+
+    A parameter with more than 2 dimensions is treated as a matrix (shape[0], the rest). Raises ValueError below 2 dimensions.
+    """
     if parameter.dim() < 2:
         raise ValueError(f"orthogonal_ needs at least 2 dimensions, got shape {list(parameter.shape)}")
     rows = parameter.shape[0]
@@ -109,9 +135,9 @@ def orthogonal_(parameter: Any, gain: float = 1.0, generator: Generator | None =
 
 @no_grad()
 def trunc_normal_(
-    parameter: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Generator | None = None
-) -> Any:
-    """Normal, drawn again wherever it falls outside [a, b]."""
+    parameter: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Generator | None = None
+) -> Tensor:
+    """Normal truncated to [a, b] by drawing again. Raises ValueError if 1,000 rounds of drawing are not enough."""
     values = random.randn(parameter.shape, generator=generator).numpy() * np.float32(std) + np.float32(mean)
     for _ in range(1000):
         outside = (values < a) | (values > b)
@@ -119,35 +145,40 @@ def trunc_normal_(
         if not count:
             return parameter.copy_(tensor(values))
         values[outside] = random.randn(count, generator=generator).numpy() * np.float32(std) + np.float32(mean)
-    raise ValueError(f"almost nothing of a normal distribution of mean {mean} and deviation {std} lies in [{a}, {b}]")
+    raise ValueError(f"a normal distribution with mean {mean} and standard deviation {std} has almost no mass in [{a}, {b}]")
 
 
 @no_grad()
-def eye_(parameter: Any) -> Any:
-    """The identity matrix."""
+def eye_(parameter: Tensor) -> Tensor:
+    """The identity matrix. Raises ValueError unless the parameter has 2 dimensions."""
     if parameter.dim() != 2:
         raise ValueError(f"eye_ needs 2 dimensions, got shape {list(parameter.shape)}")
-    return parameter.copy_(tensor(np.eye(*parameter.shape)))
+    return parameter.copy_(tensor(np.eye(parameter.shape[0], parameter.shape[1])))
 
 
 @no_grad()
-def dirac_(parameter: Any, groups: int = 1) -> Any:
-    """Weights with which a convolution passes as many channels on as possible."""
+def dirac_(parameter: Tensor, groups: int = 1) -> Tensor:
+    """Identity weights of a convolution: each group copies as many input channels as it has outputs.
+
+    Raises ValueError unless the parameter has 3 to 5 dimensions and ``groups`` divides its first dimension.
+    """
     if parameter.dim() not in (3, 4, 5) or parameter.shape[0] % groups:
-        raise ValueError(f"dirac_ needs 3 to 5 dimensions and whole groups, got shape {list(parameter.shape)}")
+        raise ValueError(
+            f"dirac_ needs 3 to 5 dimensions, the first a multiple of {groups} groups, got shape {list(parameter.shape)}"
+        )
     weight = np.zeros(parameter.shape, np.float32)
     middle = tuple([size // 2 for size in parameter.shape[2:]])
     filters = parameter.shape[0] // groups
     for group in range(groups):
         for d in range(min(filters, parameter.shape[1])):
-            place = (group * filters + d, d, *middle)
-            weight[place] = 1.0
+            centre = (group * filters + d, d, *middle)
+            weight[centre] = 1.0
     return parameter.copy_(tensor(weight))
 
 
 @no_grad()
-def sparse_(parameter: Any, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Any:
-    """Normal, with a share ``sparsity`` of each column zero (Martens 2010)."""
+def sparse_(parameter: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """Normal, with the fraction ``sparsity`` of each column set to 0 (Martens 2010). Raises ValueError unless 2-dimensional."""
     if parameter.dim() != 2:
         raise ValueError(f"sparse_ needs 2 dimensions, got shape {list(parameter.shape)}")
     rows, columns = parameter.shape

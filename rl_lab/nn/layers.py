@@ -1,9 +1,13 @@
-"""Linear layers, tables and reshaping."""
+"""Linear layers, embeddings and reshaping layers."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
+from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.dtype import DTypeLike
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.matmul import einsum
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tape import no_grad
@@ -12,8 +16,13 @@ from rl_lab.nn import functional, init
 from rl_lab.nn.module import Module, Parameter
 
 
-def reset_uniform(module: Any, fan_in: int, generator: Generator | None) -> None:
-    """Weight, then bias, uniform on +-1/sqrt(fan_in): where PyTorch's linear and convolutional layers start."""
+class _HasWeightAndBias(Protocol):
+    weight: Parameter
+    bias: Parameter
+
+
+def reset_uniform(module: _HasWeightAndBias, fan_in: int, generator: Generator | None) -> None:
+    """Draw the weight and then the bias uniformly from +-1 / sqrt(fan_in), as PyTorch's linear and convolutional layers do."""
     bound = 1.0 / math.sqrt(fan_in)
     init.uniform_(module.weight, -bound, bound, generator)
     if module.bias is not None:
@@ -21,7 +30,13 @@ def reset_uniform(module: Any, fan_in: int, generator: Generator | None) -> None
 
 
 class Linear(Module):
-    """y = x A^T + b with weight A (out_features, in_features); both start uniform on +-1/sqrt(in_features)."""
+    """y = x A^T + b, from (..., in_features) to (..., out_features), with ``weight`` A (out_features, in_features).
+
+    Weight and bias start uniform on +-1 / sqrt(in_features). Raises ShapeError if a size is not positive.
+    """
+
+    bias: Parameter
+    """None if the layer has no bias; PyTorch declares the same type."""
 
     def __init__(
         self,
@@ -30,23 +45,24 @@ class Linear(Module):
         bias: bool = True,
         *,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
         if in_features < 1 or out_features < 1:
             raise ShapeError(f"Linear needs positive sizes, got {in_features} and {out_features}")
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features = in_features
+        self.out_features = out_features
         self.weight = Parameter(empty((out_features, in_features)))
         self.register_parameter("bias", Parameter(empty((out_features,))) if bias else None)
         init.start(self, generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw weight and bias anew."""
+        """Draw new values for weight and bias."""
         reset_uniform(self, self.in_features, generator)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -54,14 +70,17 @@ class Linear(Module):
 
 
 class Identity(Module):
-    """x."""
+    """Return the input unchanged."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return input
 
 
 class Embedding(Module):
-    """Rows of a table (num_embeddings, embedding_dim) at integers; standard normal at first, row ``padding_idx`` zero and fixed."""
+    """Table lookup: from int64 (...) to the rows (..., embedding_dim) of ``weight`` (num_embeddings, embedding_dim).
+
+    The rows start standard normal. Row ``padding_idx`` starts at 0 and receives no gradient.
+    """
 
     def __init__(
         self,
@@ -70,23 +89,25 @@ class Embedding(Module):
         padding_idx: int | None = None,
         *,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
-        self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.padding_idx = padding_idx
         self.weight = Parameter(empty((num_embeddings, embedding_dim)))
         init.start(self, generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw the table anew."""
+        """Draw a new table."""
         init.normal_(self.weight, generator=generator)
         if self.padding_idx is not None:
             with no_grad():
                 self.weight[self.padding_idx] = 0.0
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.embedding(input, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
@@ -94,7 +115,13 @@ class Embedding(Module):
 
 
 class Bilinear(Module):
-    """y = x1^T A x2 + b with A (out, in1, in2); both start uniform on +-1/sqrt(in1)."""
+    """y = x1^T A x2 + b with ``weight`` A (out_features, in1_features, in2_features).
+
+    Weight and bias start uniform on +-1 / sqrt(in1_features).
+    """
+
+    bias: Parameter
+    """None if the layer has no bias; PyTorch declares the same type."""
 
     def __init__(
         self,
@@ -104,8 +131,8 @@ class Bilinear(Module):
         bias: bool = True,
         *,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
@@ -114,31 +141,33 @@ class Bilinear(Module):
         init.start(self, generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw weight and bias anew."""
+        """Draw new values for weight and bias."""
         reset_uniform(self, self.weight.shape[1], generator)
 
-    def forward(self, input1: Any, input2: Any) -> Any:
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         result = einsum("...i,oij,...j->...o", input1, self.weight, input2)
         return result if self.bias is None else result + self.bias
 
 
 class Unflatten(Module):
-    """One dimension as several."""
+    """Split dimension ``dim`` into dimensions of the sizes ``unflattened_size``."""
 
-    def __init__(self, dim: int, unflattened_size: Any):
+    def __init__(self, dim: int, unflattened_size: Sequence[int]):
         super().__init__()
-        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return input.unflatten(self.dim, self.unflattened_size)
 
 
 class Flatten(Module):
-    """All dimensions from ``start_dim`` to ``end_dim`` as one."""
+    """Merge the dimensions from ``start_dim`` to ``end_dim`` into one."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1):
         super().__init__()
-        self.start_dim, self.end_dim = start_dim, end_dim
+        self.start_dim = start_dim
+        self.end_dim = end_dim
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return input.flatten(self.start_dim, self.end_dim)

@@ -1,10 +1,15 @@
-"""Losses: PyTorch's functions, and the same as modules."""
+"""Loss functions with PyTorch's names, and the same losses as modules.
+
+``reduction`` is "mean", "sum", or "none" for one loss per element. Every function raises ValueError for another reduction.
+"""
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import maximum, where, xlogy
 from rl_lab.engine.ops.elementwise import absolute, exp, log, softplus_plain, square
 from rl_lab.engine.ops.elementwise import smooth_l1 as smooth
@@ -13,11 +18,8 @@ from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.ops.reduction import log_softmax
 from rl_lab.nn.module import Module
 
-if TYPE_CHECKING:
-    from rl_lab.engine.ops import Tensor
 
-
-def _reduce(losses: Any, reduction: str) -> "Tensor":
+def _reduce(losses: Tensor, reduction: str) -> Tensor:
     if reduction == "mean":
         return losses.mean()
     if reduction == "sum":
@@ -27,32 +29,38 @@ def _reduce(losses: Any, reduction: str) -> "Tensor":
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
 
 
-def _same_shape(name: str, input: Any, target: Any) -> None:
-    # PyTorch warns and broadcasts: (n, 1) against (n,) then gives n * n differences, a well-known silent mistake
+def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
+    # PyTorch only warns and broadcasts: (n, 1) against (n,) would give n * n differences, a common silent error
     if input.shape != target.shape:
-        raise ShapeError(f"{name}: input of shape {list(input.shape)} and target of shape {list(target.shape)} differ")
+        raise ShapeError(f"{name}: input and target must have the same shape, got {list(input.shape)} and {list(target.shape)}")
 
 
-def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> "Tensor":
-    """Squared differences. ShapeError unless the shapes are equal."""
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """(input - target)^2. Raises ShapeError if the shapes differ."""
     _same_shape("mse_loss", input, target)
     return _reduce(square(input - target), reduction)
 
 
-def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> "Tensor":
-    """Absolute differences. ShapeError unless the shapes are equal."""
+def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """|input - target|. Raises ShapeError if the shapes differ."""
     _same_shape("l1_loss", input, target)
     return _reduce(absolute(input - target), reduction)
 
 
-def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> "Tensor":
-    """Quadratic below beta, linear above, with slope 1 (Girshick 2015). ShapeError unless the shapes are equal."""
+def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """d^2 / (2 beta) where d = |input - target| is below ``beta``, d - beta / 2 elsewhere (Girshick 2015, equation 3).
+
+    Raises ShapeError if the shapes differ.
+    """
     _same_shape("smooth_l1_loss", input, target)
     return _reduce(smooth(input - target, beta), reduction)
 
 
-def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> "Tensor":
-    """Quadratic below delta, linear with slope delta above (Huber 1964). ShapeError unless the shapes are equal."""
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """d^2 / 2 where d = |input - target| is below ``delta``, delta * (d - delta / 2) elsewhere (Huber 1964).
+
+    Raises ShapeError if the shapes differ, ValueError if ``delta`` is not positive.
+    """
     if delta <= 0:
         raise ValueError(f"delta must be positive, got {delta}")
     _same_shape("huber_loss", input, target)
@@ -60,18 +68,21 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
 
 def cross_entropy(
-    input: Any,
-    target: Any,
-    weight: Any = None,
-    size_average: Any = None,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
     ignore_index: int = -100,
-    reduce: Any = None,
+    reduce: None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> "Tensor":
-    """Cross entropy of logits (n, classes, ...) and target classes (n, ...) or target probabilities (n, classes, ...).
+) -> Tensor:
+    """Cross entropy of logits (n, classes, ...) and targets: int64 classes (n, ...) or float32 probabilities (n, classes, ...).
 
-    ``weight`` is a factor for each class; targets ``ignore_index`` do not count.
+    ``weight`` (classes,) scales the loss of each class. Elements whose target is ``ignore_index`` do not count. With
+    ``label_smoothing`` s the targets are mixed with the uniform distribution in the proportion 1 - s to s (Szegedy et al. 2016,
+    section 7). ``size_average`` and ``reduce`` are accepted for PyTorch's sake and have no effect. Raises ShapeError if target
+    probabilities and logits have different shapes.
     """
     place = 0 if input.dim() == 1 else 1
     log_probabilities = log_softmax(input, place)
@@ -84,7 +95,7 @@ def cross_entropy(
         if weight is not None:
             target = target * weight.reshape(along)
         losses = -(log_probabilities * target).sum(place)
-        # the mean over the batch, not over the weights
+        # PyTorch divides by the number of samples here and not by the sum of the weights
         return losses.sum() / (losses.numel() or math.nan) if reduction == "mean" else _reduce(losses, reduction)
     picked = nll_loss(log_probabilities, target, weight, None, ignore_index, None, reduction)
     if not label_smoothing:
@@ -95,7 +106,7 @@ def cross_entropy(
     if reduction == "mean":
         if weight is None:
             used = counts.sum().float()
-        else:  # the weights of the targets' classes
+        else:  # the sum of the weights of the target classes
             used = nll_loss(constant(-1.0).expand(input.shape), target, weight, None, ignore_index, None, "sum")
         smoothed = smoothed.sum() / used
     else:
@@ -103,8 +114,11 @@ def cross_entropy(
     return picked * (1.0 - label_smoothing) + smoothed * (label_smoothing / classes)
 
 
-def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reduction: str = "mean") -> "Tensor":
-    """Cross entropy of probabilities and targets in [0, 1]; logarithms count as at least -100."""
+def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean") -> Tensor:
+    """-(target log(input) + (1 - target) log(1 - input)) for probabilities and targets in [0, 1].
+
+    Logarithms are bounded below by -100, as in PyTorch. ``weight`` scales each element. Raises ShapeError if the shapes differ.
+    """
     _same_shape("binary_cross_entropy", input, target)
     low = constant(-100.0)
     losses = (target - 1.0) * maximum(log(1.0 - input), low) - target * maximum(log(input), low)
@@ -112,9 +126,12 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reducti
 
 
 def binary_cross_entropy_with_logits(
-    input: Any, target: Any, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
-) -> "Tensor":
-    """`binary_cross_entropy` of sigmoid(input), exact for large logits; ``pos_weight`` is a factor of the positive part."""
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean", pos_weight: Tensor | None = None
+) -> Tensor:
+    """`binary_cross_entropy` of sigmoid(input), accurate for large logits.
+
+    ``weight`` scales each element, ``pos_weight`` the term of the positive class. Raises ShapeError if the shapes differ.
+    """
     _same_shape("binary_cross_entropy_with_logits", input, target)
     if pos_weight is None:
         losses = (1.0 - target) * input + softplus_plain(-input)
@@ -123,8 +140,11 @@ def binary_cross_entropy_with_logits(
     return _reduce(losses if weight is None else losses * weight, reduction)
 
 
-def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> "Tensor":
-    """target * (log(target) - input) for log-probabilities ``input``; reduction 'batchmean' divides the sum by n."""
+def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """target * (log(target) - input), where ``input`` holds log-probabilities.
+
+    With ``log_target`` the target holds log-probabilities, too. The reduction "batchmean" divides the sum by the batch size.
+    """
     losses = exp(target) * (target - input) if log_target else xlogy(target, target) - target * input
     if reduction == "batchmean":
         return losses.sum() / losses.shape[0]
@@ -132,22 +152,30 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
 
 
 def gaussian_nll_loss(
-    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
-) -> "Tensor":
-    """(log(var) + (input - target)^2 / var) / 2, with ``full`` plus log(2 pi) / 2; var counts as at least eps, off the tape."""
-    variance = constant(float(var)).expand(input.shape) if isinstance(var, float) else var
+    input: Tensor, target: Tensor, var: Tensor | float, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Tensor:
+    """(log(var) + (input - target)^2 / var) / 2, plus log(2 pi) / 2 if ``full`` (Nix and Weigend 1994).
+
+    ``var`` is a number, or a tensor of the shape of ``input`` or without its last dimension. Variances below ``eps`` are raised to
+    ``eps``; the gradient ignores this bound.
+    """
+    variance = var if isinstance(var, Tensor) else constant(float(var)).expand(input.shape)
     if variance.dim() == input.dim() - 1 and variance.shape == input.shape[:-1]:
         variance = variance.unsqueeze(-1)
-    # as in PyTorch the cut is not part of the gradient
+    # the bound has no gradient, as in PyTorch
     raised = variance + (variance.detach().clamp(min=eps) - variance.detach())
     losses = (log(raised) + square(input - target) / raised) * 0.5
     return _reduce(losses + 0.5 * math.log(2.0 * math.pi) if full else losses, reduction)
 
 
 def poisson_nll_loss(
-    input: Any, target: Any, log_input: bool = True, *, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
-) -> "Tensor":
-    """exp(input) - target * input, or input - target * log(input + eps); ``full`` adds Stirling's terms for targets above 1."""
+    input: Tensor, target: Tensor, log_input: bool = True, *, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
+) -> Tensor:
+    """Negative log-likelihood of Poisson counts: exp(input) - target * input, where ``input`` is the logarithm of the rate.
+
+    Without ``log_input``, ``input`` is the rate: input - target * log(input + eps). ``full`` adds Stirling's approximation of
+    log(target!) for targets above 1.
+    """
     losses = exp(input) - target * input if log_input else input - target * log(input + eps)
     if full:
         stirling = target * log(target) - target + 0.5 * log(2.0 * math.pi * target)
@@ -155,38 +183,40 @@ def poisson_nll_loss(
     return _reduce(losses, reduction)
 
 
-def soft_margin_loss(input: Any, target: Any, *, reduction: str = "mean") -> "Tensor":
-    """log(1 + exp(-target * input)) for targets of 1 and -1."""
+def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """log(1 + exp(-target * input)) for targets 1 and -1. Raises ShapeError if the shapes differ."""
     _same_shape("soft_margin_loss", input, target)
     return _reduce(softplus_plain(-target * input), reduction)
 
 
-def hinge_loss(input: Any, target: Any, margin: float = 1.0, *, reduction: str = "mean") -> "Tensor":
-    """max(0, margin - target * input) for targets of 1 and -1, as of a support vector machine (Cortes and Vapnik 1995)."""
+def hinge_loss(input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean") -> Tensor:
+    """max(0, margin - target * input) for targets 1 and -1 (Cortes and Vapnik 1995). Raises ShapeError if the shapes differ."""
     _same_shape("hinge_loss", input, target)
     return _reduce((margin - target * input).clamp(min=0.0), reduction)
 
 
-def perceptron_loss(input: Any, target: Any, *, reduction: str = "mean") -> "Tensor":
-    """max(0, -target * input) for targets of 1 and -1 (Rosenblatt 1958): `hinge_loss` without a margin."""
+def perceptron_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """max(0, -target * input) for targets 1 and -1 (Rosenblatt 1958): `hinge_loss` with margin 0. Raises ShapeError if shapes differ."""
     _same_shape("perceptron_loss", input, target)
     return _reduce((-target * input).clamp(min=0.0), reduction)
 
 
-def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, *, reduction: str = "mean") -> "Tensor":
-    """The input where the target is 1, max(0, margin - input) where it is -1."""
+def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean") -> Tensor:
+    """``input`` where the target is 1, max(0, margin - input) where the target is -1 (Hadsell, Chopra and LeCun 2006)."""
     positive = where(target != 1, constant(0.0), input)
     negative = where(target != -1, constant(0.0), (margin - input).clamp(min=0.0))
     return _reduce(positive + negative, reduction)
 
 
-def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean") -> "Tensor":
-    """max(0, -target * (input1 - input2) + margin): the first should rank higher where the target is 1."""
+def margin_ranking_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
+) -> Tensor:
+    """max(0, -target * (input1 - input2) + margin). ``input1`` should be larger where the target is 1, ``input2`` where it is -1."""
     return _reduce((-target * (input1 - input2) + margin).clamp(min=0.0), reduction)
 
 
-def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> "Tensor":
-    """The cosine of the angle between vectors along ``dim``."""
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """Cosine of the angle between the vectors along ``dim``. Norms below ``eps`` are raised to ``eps``."""
     return (x1 * x2).sum(dim) / (x1.norm(2, dim).clamp(min=eps) * x2.norm(2, dim).clamp(min=eps))
 
 
@@ -194,9 +224,12 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> "Ten
 
 
 class _Loss(Module):
-    """A loss function with its settings; tensors among them are buffers."""
+    """Base of the losses: a function of this module with its settings.
 
-    function: Any
+    The settings named in ``tensors`` become buffers.
+    """
+
+    function: Callable[..., Tensor]
     tensors: tuple[str, ...] = ()
 
     def __init__(self, **settings: Any):
@@ -208,12 +241,12 @@ class _Loss(Module):
             else:
                 setattr(self, name, value)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Tensor) -> Tensor:
         return type(self).function(*inputs, **{name: getattr(self, name) for name in self.names})
 
 
 class MSELoss(_Loss):
-    """`mse_loss`."""
+    """`functional.mse_loss` as a module."""
 
     function = staticmethod(mse_loss)
 
@@ -222,7 +255,7 @@ class MSELoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """`l1_loss`."""
+    """`functional.l1_loss` as a module."""
 
     function = staticmethod(l1_loss)
 
@@ -231,7 +264,7 @@ class L1Loss(_Loss):
 
 
 class SmoothL1Loss(_Loss):
-    """`smooth_l1_loss`."""
+    """`functional.smooth_l1_loss` as a module."""
 
     function = staticmethod(smooth_l1_loss)
 
@@ -240,7 +273,7 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """`huber_loss`."""
+    """`functional.huber_loss` as a module."""
 
     function = staticmethod(huber_loss)
 
@@ -249,47 +282,49 @@ class HuberLoss(_Loss):
 
 
 class NLLLoss(_Loss):
-    """`nll_loss`."""
+    """`functional.nll_loss` as a module."""
 
     function = staticmethod(nll_loss)
     tensors = ("weight",)
 
-    def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"):
+    def __init__(self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"):
         super().__init__(weight=weight, ignore_index=ignore_index, reduction=reduction)
 
 
 class CrossEntropyLoss(_Loss):
-    """`cross_entropy`."""
+    """`functional.cross_entropy` as a module."""
 
     function = staticmethod(cross_entropy)
     tensors = ("weight",)
 
-    def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0):
+    def __init__(
+        self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+    ):
         super().__init__(weight=weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing)
 
 
 class BCELoss(_Loss):
-    """`binary_cross_entropy`."""
+    """`functional.binary_cross_entropy` as a module."""
 
     function = staticmethod(binary_cross_entropy)
     tensors = ("weight",)
 
-    def __init__(self, weight: Any = None, *, reduction: str = "mean"):
+    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean"):
         super().__init__(weight=weight, reduction=reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
-    """`binary_cross_entropy_with_logits`."""
+    """`functional.binary_cross_entropy_with_logits` as a module."""
 
     function = staticmethod(binary_cross_entropy_with_logits)
     tensors = ("weight", "pos_weight")
 
-    def __init__(self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None):
+    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean", pos_weight: Tensor | None = None):
         super().__init__(weight=weight, reduction=reduction, pos_weight=pos_weight)
 
 
 class KLDivLoss(_Loss):
-    """`kl_div`."""
+    """`functional.kl_div` as a module."""
 
     function = staticmethod(kl_div)
 
@@ -298,7 +333,7 @@ class KLDivLoss(_Loss):
 
 
 class GaussianNLLLoss(_Loss):
-    """`gaussian_nll_loss`."""
+    """`functional.gaussian_nll_loss` as a module."""
 
     function = staticmethod(gaussian_nll_loss)
 
@@ -307,7 +342,7 @@ class GaussianNLLLoss(_Loss):
 
 
 class PoissonNLLLoss(_Loss):
-    """`poisson_nll_loss`."""
+    """`functional.poisson_nll_loss` as a module."""
 
     function = staticmethod(poisson_nll_loss)
 
@@ -316,7 +351,7 @@ class PoissonNLLLoss(_Loss):
 
 
 class HingeLoss(_Loss):
-    """`hinge_loss`."""
+    """`functional.hinge_loss` as a module."""
 
     function = staticmethod(hinge_loss)
 
@@ -325,7 +360,7 @@ class HingeLoss(_Loss):
 
 
 class PerceptronLoss(_Loss):
-    """`perceptron_loss`."""
+    """`functional.perceptron_loss` as a module."""
 
     function = staticmethod(perceptron_loss)
 
@@ -334,7 +369,7 @@ class PerceptronLoss(_Loss):
 
 
 class SoftMarginLoss(_Loss):
-    """`soft_margin_loss`."""
+    """`functional.soft_margin_loss` as a module."""
 
     function = staticmethod(soft_margin_loss)
 
@@ -343,7 +378,7 @@ class SoftMarginLoss(_Loss):
 
 
 class HingeEmbeddingLoss(_Loss):
-    """`hinge_embedding_loss`."""
+    """`functional.hinge_embedding_loss` as a module."""
 
     function = staticmethod(hinge_embedding_loss)
 
@@ -352,7 +387,7 @@ class HingeEmbeddingLoss(_Loss):
 
 
 class MarginRankingLoss(_Loss):
-    """`margin_ranking_loss`."""
+    """`functional.margin_ranking_loss` as a module."""
 
     function = staticmethod(margin_ranking_loss)
 

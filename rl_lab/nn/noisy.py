@@ -1,10 +1,12 @@
-"""Noisy layers, which explore by their weights."""
+"""NoisyLinear: a layer whose random weights make a policy explore."""
 
 import math
-from typing import Any
 
 import rl_lab.engine.random as random
+from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.dtype import DTypeLike
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tensor import empty
 from rl_lab.nn import functional, init
@@ -12,11 +14,12 @@ from rl_lab.nn.module import Module, Parameter
 
 
 class NoisyLinear(Module):
-    """Linear with factorised Gaussian noise on weights and biases (Fortunato et al. 2018, "Noisy networks for exploration").
+    """Linear layer with factorised Gaussian noise on weights and biases (Fortunato et al. 2018, "Noisy networks for exploration").
 
-    w = mu + sigma * f(e_out) f(e_in)^T with f(x) = sign(x) sqrt(|x|), equations 10 and 11. In training mode every forward pass
-    draws new noise, one for the whole batch, from ``generator``; in evaluation mode the layer is ``mu`` alone. ``sigma`` starts at
-    ``initial / sqrt(in_features)``.
+    w = mu + sigma * f(e_out) f(e_in)^T with f(x) = sign(x) sqrt(|x|) (equations 10 and 11). In training mode every forward pass
+    draws one new noise sample for the whole batch from ``generator``. In evaluation mode the weights are ``mu``. ``weight`` and
+    ``bias`` hold mu and start uniform on +-1 / sqrt(in_features); ``weight_sigma`` and ``bias_sigma`` start at
+    initial / sqrt(in_features). Raises ShapeError if a size is not positive.
     """
 
     mode_matters = True
@@ -28,14 +31,15 @@ class NoisyLinear(Module):
         *,
         initial: float = 0.5,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
         if in_features < 1 or out_features < 1:
             raise ShapeError(f"NoisyLinear needs positive sizes, got {in_features} and {out_features}")
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features = in_features
+        self.out_features = out_features
         self.generator = generator
         self.initial = initial
         self.weight = Parameter(empty((out_features, in_features)))
@@ -45,16 +49,17 @@ class NoisyLinear(Module):
         init.start(self, generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw the means anew and set the deviations to where they start."""
+        """Draw new means and set the standard deviations to their initial value."""
         bound = 1.0 / math.sqrt(self.in_features)
         for mean, sigma in ((self.weight, self.weight_sigma), (self.bias, self.bias_sigma)):
             init.uniform_(mean, -bound, bound, generator)
             init.constant_(sigma, self.initial * bound)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return functional.linear(input, self.weight, self.bias)
-        e_in, e_out = _noise(self.in_features, self.generator), _noise(self.out_features, self.generator)
+        e_in = _noise(self.in_features, self.generator)
+        e_out = _noise(self.out_features, self.generator)
         weight = self.weight + self.weight_sigma * e_out.unsqueeze(1) * e_in
         return functional.linear(input, weight, self.bias + self.bias_sigma * e_out)
 
@@ -62,6 +67,7 @@ class NoisyLinear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
-def _noise(count: int, generator: Generator | None) -> Any:
+def _noise(count: int, generator: Generator | None) -> Tensor:
+    """f(e) for ``count`` standard normal numbers e."""
     x = random.randn(count, generator=generator)
     return x.sign() * x.abs().sqrt()

@@ -1,10 +1,11 @@
-"""Normalisation and dropout."""
+"""Normalisation layers and dropout."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from rl_lab.engine.dtype import int64
+from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.dtype import DTypeLike, int64
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops import normalization as functional
 from rl_lab.engine.ops.creation import ones, tensor, zeros
 from rl_lab.engine.random import Generator, dropout
@@ -14,23 +15,31 @@ from rl_lab.nn.module import Module, Parameter
 
 
 def _add_affine(module: Module, shape: tuple[int, ...], affine: bool, bias: bool | None = True) -> None:
-    """A weight of ones and a bias of zeros, or None in their places; ``bias`` None for layers that have none at all."""
+    """Register a weight of ones and a bias of zeros, each None if switched off. With ``bias`` None, register no bias at all."""
     module.register_parameter("weight", Parameter(ones(shape)) if affine else None)
     if bias is not None:
         module.register_parameter("bias", Parameter(zeros(shape)) if affine and bias else None)
 
 
 class _Normalization(Module):
-    """What normalising layers share."""
+    """Base of the normalisation layers."""
+
+    weight: Parameter
+    """None without an affine part; PyTorch declares the same type."""
+    bias: Parameter
+    """None without an affine part or without a bias."""
 
     def reset_parameters(self) -> None:
-        """The weight to 1, the bias to 0."""
+        """Set the weight to 1 and the bias to 0."""
         for name, parameter in self.named_parameters():
             (init.ones_ if name == "weight" else init.zeros_)(parameter)
 
 
 class LayerNorm(_Normalization):
-    """`functional.layer_norm` over the last dimensions, of shape ``normalized_shape``; weight starts at 1, bias at 0."""
+    """Layer normalisation over the last dimensions, whose sizes are ``normalized_shape`` (Ba, Kiros and Hinton 2016).
+
+    With ``elementwise_affine`` the result is scaled by a weight, at first 1, and shifted by a bias, at first 0.
+    """
 
     def __init__(
         self,
@@ -38,8 +47,8 @@ class LayerNorm(_Normalization):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
@@ -47,7 +56,7 @@ class LayerNorm(_Normalization):
         self.eps = eps
         _add_affine(self, self.normalized_shape, elementwise_affine, bias)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -55,15 +64,15 @@ class LayerNorm(_Normalization):
 
 
 class RMSNorm(_Normalization):
-    """`functional.rms_norm` over the last dimensions."""
+    """Division by the root mean square of the last dimensions, whose sizes are ``normalized_shape`` (Zhang and Sennrich 2019)."""
 
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
         eps: float | None = None,
         elementwise_affine: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
@@ -71,29 +80,47 @@ class RMSNorm(_Normalization):
         self.eps = eps
         _add_affine(self, self.normalized_shape, elementwise_affine, None)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.rms_norm(input, self.normalized_shape, self.weight, self.eps)
 
 
 class GroupNorm(_Normalization):
-    """`functional.group_norm`."""
+    """Normalisation of (n, num_channels, ...) over groups of channels (Wu and He 2018). Raises ValueError if the groups are unequal."""
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device: Any = None, dtype: Any = None
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
         if num_channels % num_groups:
-            raise ValueError(f"{num_channels} channels cannot be divided into {num_groups} groups")
-        self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
+            raise ValueError(f"num_groups must divide num_channels, got {num_groups} groups and {num_channels} channels")
+        self.num_groups = num_groups
+        self.num_channels = num_channels
+        self.eps = eps
         _add_affine(self, (num_channels,), affine)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return functional.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class BatchNorm1d(_Normalization):
-    """`functional.batch_norm` of (n, features) or (n, features, length). ``momentum`` None averages all batches alike."""
+    """Batch normalisation of (n, features) or (n, features, length) (Ioffe and Szegedy 2015, algorithm 1).
+
+    In training mode each feature is normalised by the batch, and the running mean and variance move by ``momentum`` towards those
+    of the batch; with ``momentum`` None they are the averages over all batches. In evaluation mode, unless
+    ``track_running_stats`` is False, each feature is normalised by the running statistics. ``forward`` raises ShapeError if the shape
+    does not fit.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
 
     mode_matters = True
     ranks: tuple[int, ...] = (2, 3)
@@ -105,45 +132,54 @@ class BatchNorm1d(_Normalization):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
         _add_affine(self, (num_features,), affine)
         self.register_buffer("running_mean", zeros(num_features) if track_running_stats else None)
         self.register_buffer("running_var", ones(num_features) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", tensor(0, dtype=int64) if track_running_stats else None)
 
     def reset_running_stats(self) -> None:
-        """The running mean to 0, the running variance to 1, no batches seen."""
-        if self.running_mean is not None:
+        """Set the running mean to 0, the running variance to 1 and the number of batches to 0."""
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.running_mean.zero_()
             self.running_var.fill_(1.0)
             self.num_batches_tracked.zero_()
 
     def reset_parameters(self) -> None:
-        """The weight to 1, the bias to 0, and the running statistics as at first."""
+        """Set the weight to 1 and the bias to 0, and reset the running statistics."""
         self.reset_running_stats()
         super().reset_parameters()
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         if input.dim() not in self.ranks or input.shape[1] != self.num_features:
             raise ShapeError(
                 f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} dimensions with {self.num_features} channels, "
                 f"got shape {list(input.shape)}"
             )
         tracks = self.running_mean is not None
-        momentum: Any = self.momentum
-        if self.training and tracks:
+        momentum: float | Tensor | None = self.momentum
+        if self.training and self.num_batches_tracked is not None:
             with no_grad():
                 self.num_batches_tracked.add_(1)
                 if momentum is None:
                     momentum = 1.0 / self.num_batches_tracked.float()
         train = self.training or not tracks
         return functional.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, train, momentum, self.eps
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            train,
+            momentum,  # type: ignore[arg-type]
+            self.eps,
         )
 
     def extra_repr(self) -> str:
@@ -151,13 +187,16 @@ class BatchNorm1d(_Normalization):
 
 
 class BatchNorm2d(BatchNorm1d):
-    """`functional.batch_norm` of (n, channels, h, w)."""
+    """Batch normalisation of (n, channels, h, w): `BatchNorm1d` over the batch and both spatial dimensions."""
 
     ranks = (4,)
 
 
 class Dropout(Module):
-    """In training each element is zero with probability p, the others are divided by 1 - p (Srivastava et al. 2014)."""
+    """Set each element to 0 with probability p and divide the others by 1 - p, in training mode only (Srivastava et al. 2014).
+
+    ``inplace`` is accepted and has no effect. Raises ValueError unless 0 <= p <= 1.
+    """
 
     mode_matters = True
 
@@ -165,9 +204,10 @@ class Dropout(Module):
         super().__init__()
         if not 0.0 <= p <= 1.0:
             raise ValueError(f"the probability of dropout must be in [0, 1], got {p}")
-        self.p, self.generator = p, generator
+        self.p = p
+        self.generator = generator
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         return dropout(input, self.p, self.training, generator=self.generator)
 
     def extra_repr(self) -> str:

@@ -1,9 +1,13 @@
-"""Recurrent layers with PyTorch's names, shapes and order of gates."""
+"""Recurrent cells and layers with PyTorch's names, shapes and order of gates."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.dtype import DTypeLike
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import zeros
 from rl_lab.engine.ops.layout import cat, stack
 from rl_lab.engine.ops.matmul import linear
@@ -13,9 +17,11 @@ from rl_lab.engine.tensor import empty
 from rl_lab.nn import init
 from rl_lab.nn.module import Module, Parameter
 
+States = tuple[Tensor, ...]
+
 
 def _add_weights(module: Module, inputs: int, size: int, gates: int, bias: bool, suffix: str) -> None:
-    """weight_ih, weight_hh, bias_ih, bias_hh."""
+    """Add the parameters weight_ih, weight_hh, bias_ih and bias_hh, each with the suffix; biases are None if ``bias`` is False."""
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates * size, inputs), "weight_hh": (gates * size, size)}
     if bias:
         shapes |= {"bias_ih": (gates * size,), "bias_hh": (gates * size,)}
@@ -27,29 +33,29 @@ def _add_weights(module: Module, inputs: int, size: int, gates: int, bias: bool,
 
 
 class _Gated(Module):
-    """What cells and sequences share."""
+    """Base of the cells and the layers. ``gates`` is the number of gates computed from one hidden state."""
 
     gates = 1
     hidden_size: int
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw all weights and biases anew, uniform on +-1/sqrt(hidden_size)."""
+        """Draw new weights and biases, uniform on +-1 / sqrt(hidden_size)."""
         bound = 1.0 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             init.uniform_(parameter, -bound, bound, generator)
 
 
-def _rnn_step(kind: str, from_x: Any, h: Any, weight: Any, bias: Any) -> Any:
+def _rnn_step(kind: str, from_x: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     z = from_x + linear(h, weight, bias)
     return z.tanh() if kind == "tanh" else z.relu()
 
 
-def _lstm_step(from_x: Any, h: Any, c: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+def _lstm_step(from_x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     h, c = lstm_gates(from_x + linear(h, weight, bias), c).unbind(0)
     return h, c
 
 
-def _gru_step(from_x: Any, h: Any, weight: Any, bias: Any) -> Any:
+def _gru_step(from_x: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return gru_gates(from_x, linear(h, weight, bias), h)
 
 
@@ -57,6 +63,16 @@ def _gru_step(from_x: Any, h: Any, weight: Any, bias: Any) -> Any:
 
 
 class _Cell(_Gated):
+    """Base of the cells. Inputs are (n, input_size) and states (n, hidden_size), or both without n; a missing state is 0.
+
+    Raises ShapeError if a size is not positive or, in a call, if a shape does not fit.
+    """
+
+    weight_ih: Parameter
+    weight_hh: Parameter
+    bias_ih: Parameter | None
+    bias_hh: Parameter | None
+
     def __init__(
         self,
         input_size: int,
@@ -64,28 +80,29 @@ class _Cell(_Gated):
         bias: bool = True,
         *,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
         if input_size < 1 or hidden_size < 1:
             raise ShapeError(f"{type(self).__name__} needs positive sizes, got {input_size} and {hidden_size}")
-        self.input_size, self.hidden_size = input_size, hidden_size
+        self.input_size = input_size
+        self.hidden_size = hidden_size
         _add_weights(self, input_size, hidden_size, self.gates, bias, "")
         init.start(self, generator)
 
-    def _batched(self, input: Any, *states: Any) -> tuple[Any, list[Any]]:
-        """Input and states as matrices; states that are not given are zeros. ShapeError if they do not fit."""
+    def _batched(self, input: Tensor, *states: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """Return (W_ih x + b_ih, states), all with a batch dimension. Raises ShapeError if a shape does not fit."""
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
-            raise ShapeError(f"{type(self).__name__}: an input of shape {list(input.shape)} does not end in {self.input_size}")
+            raise ShapeError(f"{type(self).__name__} needs an input (..., {self.input_size}), got shape {list(input.shape)}")
         x = input if input.dim() == 2 else input.unsqueeze(0)
         wanted = (x.shape[0], self.hidden_size)
         result = []
         for state in states:
             state = zeros(wanted) if state is None else state if state.dim() == 2 else state.unsqueeze(0)
             if state.shape != wanted:
-                raise ShapeError(f"{type(self).__name__}: a state of shape {list(state.shape)} is not {list(wanted)}")
+                raise ShapeError(f"{type(self).__name__} needs a state of shape {list(wanted)}, got {list(state.shape)}")
             result.append(state)
         return linear(x, self.weight_ih, self.bias_ih), result
 
@@ -94,7 +111,7 @@ class _Cell(_Gated):
 
 
 class RNNCell(_Cell):
-    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of it."""
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu in place of tanh. Returns h' (n, hidden_size)."""
 
     def __init__(
         self,
@@ -104,37 +121,37 @@ class RNNCell(_Cell):
         nonlinearity: str = "tanh",
         *,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity must be 'tanh' or 'relu', not {nonlinearity!r}")
         super().__init__(input_size, hidden_size, bias, generator=generator, device=device, dtype=dtype)
         self.nonlinearity = nonlinearity
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         from_x, (h,) = self._batched(input, hx)
         h = _rnn_step(self.nonlinearity, from_x, h, self.weight_hh, self.bias_hh)
         return h if input.dim() == 2 else h.squeeze(0)
 
 
 class LSTMCell(_Cell):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997): (h', c') from x and (h, c)."""
+    """Long short-term memory (Hochreiter and Schmidhuber 1997). Takes x and (h, c), returns (h', c')."""
 
     gates = 4
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         from_x, (h, c) = self._batched(input, *((None, None) if hx is None else hx))
         h, c = _lstm_step(from_x, h, c, self.weight_hh, self.bias_hh)
         return (h, c) if input.dim() == 2 else (h.squeeze(0), c.squeeze(0))
 
 
 class GRUCell(_Cell):
-    """Gated recurrent unit (Cho et al. 2014): h' from x and h."""
+    """Gated recurrent unit (Cho et al. 2014). Takes x and h, returns h'."""
 
     gates = 3
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         from_x, (h,) = self._batched(input, hx)
         h = _gru_step(from_x, h, self.weight_hh, self.bias_hh)
         return h if input.dim() == 2 else h.squeeze(0)
@@ -144,7 +161,14 @@ class GRUCell(_Cell):
 
 
 class _Recurrent(_Gated):
-    """Layers of cells over (length, n, features), or (n, length, features) with ``batch_first``; without n for one sequence."""
+    """Base of the recurrent layers: ``num_layers`` cells, one above the other, run over a sequence.
+
+    Inputs are (length, n, input_size), or (n, length, input_size) with ``batch_first``, or (length, input_size) for a single
+    sequence. States are (num_layers * directions, n, hidden_size), or without n for a single sequence; a missing state is 0. The
+    output of the last layer is (length, n, directions * hidden_size). ``dropout`` acts between the layers in training mode.
+    ``bidirectional`` adds a second direction, from the end of the sequence to its beginning. Raises ShapeError if a size is not
+    positive or, in a call, if a shape does not fit or the sequence is empty.
+    """
 
     mode_matters = True  # dropout between the layers
 
@@ -159,15 +183,19 @@ class _Recurrent(_Gated):
         bidirectional: bool = False,
         *,
         generator: Generator | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
         if input_size < 1 or hidden_size < 1 or num_layers < 1:
             raise ShapeError(f"{type(self).__name__} needs positive sizes, got {input_size}, {hidden_size} and {num_layers}")
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.batch_first = batch_first
+        self.dropout = dropout
+        self.bidirectional = bidirectional
         self.directions = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else hidden_size * len(self.directions)
@@ -175,41 +203,43 @@ class _Recurrent(_Gated):
                 _add_weights(self, inputs, hidden_size, self.gates, bias, f"_l{layer}{direction}")
         init.start(self, generator)
 
-    def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
+    def _step(self, from_x: Tensor, states: States, weight: Tensor, bias: Tensor | None) -> States:
+        """The next states of one cell; the first is the cell's output."""
         raise TypeError(f"{type(self).__name__} has no step")
 
-    def _run(self, input: Any, states: list[Any]) -> tuple[Any, list[Any]]:
-        """The outputs and each state's last values, (layers * directions, n, hidden)."""
+    def _run(self, input: Tensor, states: Sequence[Tensor | None]) -> tuple[Tensor, list[Tensor]]:
+        """Return the outputs, and the last value (num_layers * directions, n, hidden_size) of each state."""
         single = input.dim() == 2
         if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
-            raise ShapeError(f"{type(self).__name__}: an input of shape {list(input.shape)} does not end in {self.input_size}")
+            raise ShapeError(f"{type(self).__name__} needs an input (..., {self.input_size}), got shape {list(input.shape)}")
         x = input.unsqueeze(1) if single else input.transpose(0, 1) if self.batch_first else input
         length, n = x.shape[:2]
         if length == 0:
-            raise ShapeError(f"{type(self).__name__}: the sequence is empty")
+            raise ShapeError(f"{type(self).__name__} needs a sequence of at least one step, got an empty one")
         wanted = (self.num_layers * len(self.directions), n, self.hidden_size)
         first = []
         for state in states:
             state = zeros(wanted) if state is None else state.unsqueeze(1) if state.dim() == 2 else state
             if state.shape != wanted:
-                raise ShapeError(f"{type(self).__name__}: a state of shape {list(state.shape)} is not {list(wanted)}")
+                raise ShapeError(f"{type(self).__name__} needs a state of shape {list(wanted)}, got {list(state.shape)}")
             first.append(state.unbind(0))
-        last: list[list[Any]] = [[] for _ in states]
+        last: list[list[Tensor]] = [[] for _ in states]
         for layer in range(self.num_layers):
             outputs = []
             for number, direction in enumerate(self.directions):
                 name = f"_l{layer}{direction}"
-                weight, bias = getattr(self, "weight_hh" + name), getattr(self, "bias_hh" + name)
-                # the products with x of all steps are one product
+                weight = getattr(self, "weight_hh" + name)
+                bias = getattr(self, "bias_hh" + name)
+                # W_ih x of all steps in one matrix product
                 from_x = linear(x, getattr(self, "weight_ih" + name), getattr(self, "bias_ih" + name)).unbind(0)
                 place = layer * len(self.directions) + number
-                state = tuple([values[place] for values in first])
-                steps: list[Any] = [None] * length
+                current = tuple([values[place] for values in first])
+                steps: list[Tensor] = [x] * length
                 for t in range(length - 1, -1, -1) if direction else range(length):
-                    state = self._step(from_x[t], state, weight, bias)
-                    steps[t] = state[0]
+                    current = self._step(from_x[t], current, weight, bias)
+                    steps[t] = current[0]
                 outputs.append(stack(steps))
-                for values, value in zip(last, state, strict=True):
+                for values, value in zip(last, current, strict=True):
                     values.append(value)
             x = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
             if self.dropout and layer < self.num_layers - 1:
@@ -224,7 +254,7 @@ class _Recurrent(_Gated):
 
 
 class RNN(_Recurrent):
-    """Elman's network (1990): outputs and the last hidden states."""
+    """Elman network (Elman 1990). Returns (outputs, last hidden states)."""
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", **options: Any):
         if nonlinearity not in ("tanh", "relu"):
@@ -232,35 +262,35 @@ class RNN(_Recurrent):
         super().__init__(input_size, hidden_size, num_layers, **options)
         self.nonlinearity = nonlinearity
 
-    def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
+    def _step(self, from_x: Tensor, states: States, weight: Tensor, bias: Tensor | None) -> States:
         return (_rnn_step(self.nonlinearity, from_x, states[0], weight, bias),)
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         outputs, (h,) = self._run(input, [hx])
         return outputs, h
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997): outputs and the last (h, c)."""
+    """Long short-term memory (Hochreiter and Schmidhuber 1997). Takes (h, c) as its state, returns (outputs, last (h, c))."""
 
     gates = 4
 
-    def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
+    def _step(self, from_x: Tensor, states: States, weight: Tensor, bias: Tensor | None) -> States:
         return _lstm_step(from_x, states[0], states[1], weight, bias)
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, tuple[Any, Any]]:
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         outputs, (h, c) = self._run(input, [None, None] if hx is None else list(hx))
         return outputs, (h, c)
 
 
 class GRU(_Recurrent):
-    """Gated recurrent units (Cho et al. 2014): outputs and the last hidden states."""
+    """Gated recurrent units (Cho et al. 2014). Returns (outputs, last hidden states)."""
 
     gates = 3
 
-    def _step(self, from_x: Any, states: tuple, weight: Any, bias: Any) -> tuple:
+    def _step(self, from_x: Tensor, states: States, weight: Tensor, bias: Tensor | None) -> States:
         return (_gru_step(from_x, states[0], weight, bias),)
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         outputs, (h,) = self._run(input, [hx])
         return outputs, h

@@ -1,7 +1,7 @@
-"""Helpers over many parameters at once."""
+"""Functions on several parameters at once: clipping of gradients, and conversion to and from one vector."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rl_lab.engine.errors import NumericalError, ShapeError
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
@@ -19,43 +19,54 @@ if not TYPE_CHECKING:  # a type checker would take every name for known
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "polyak_", "vector_to_parameters"]
 
 
-def _gradients(parameters: Any) -> list[Any]:
-    """The gradients that there are, contiguous."""
-    listed: Iterable[Any] = [parameters] if isinstance(parameters, Tensor) else parameters
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """Make the existing gradients of ``parameters`` contiguous and return them."""
+    listed: Iterable[Tensor] = [parameters] if isinstance(parameters, Tensor) else parameters
     owners = [p for p in listed if p.grad is not None]
+    gradients = []
     with no_grad():
         for p in owners:
-            p.grad = p.grad.contiguous()
-    return [p.grad for p in owners]
+            gradient = p.grad.contiguous()  # type: ignore[union-attr]
+            p.grad = gradient
+            gradients.append(gradient)
+    return gradients
 
 
 def clip_grad_norm_(
-    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: Any = None
-) -> Any:
-    """Scale all gradients together so that their norm (Euclidean by default) is at most ``max_norm``; return the norm before."""
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scale all gradients by one factor so that their joint norm is at most ``max_norm``; return the norm before scaling.
+
+    ``norm_type`` is the order of the norm. ``foreach`` has no effect. Raises NumericalError, with the gradients unchanged, if
+    ``error_if_nonfinite`` and the norm is not finite.
+    """
     gradients = _gradients(parameters)
     table, sizes = address_table([(g, g) for g in gradients])
     if norm_type == 2 or not gradients:
-        norm: Any = empty(())
+        norm = empty(())
         launch(optimizer_kernels.total_norm, (norm, table, sizes), (len(gradients),))
     else:
         with no_grad():
             norm = cat([g.detach().norm(norm_type).reshape(1) for g in gradients]).norm(norm_type)
     if error_if_nonfinite and not bool(norm.isfinite()):
-        raise NumericalError(f"the norm of the gradients is {norm.item()}")
+        raise NumericalError(f"the norm of the gradients must be finite, got {norm.item()}")
     launch(optimizer_kernels.clip_gradients, (table, sizes, norm), (len(gradients), float(max_norm)))
     for g in gradients:
         g.storage.version += 1
     return norm
 
 
-def parameters_to_vector(parameters: Iterable[Any]) -> Any:
-    """All parameters as one vector."""
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """Concatenate all parameters into one vector."""
     return cat([p.reshape(-1) for p in parameters])
 
 
-def clip_grad_value_(parameters: Any, clip_value: float, foreach: Any = None) -> None:
-    """Cut every element of every gradient off at -clip_value and clip_value."""
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
+    """Clamp every element of every gradient to [-clip_value, clip_value]. ``foreach`` has no effect."""
     gradients = _gradients(parameters)
     table, sizes = address_table([(g, g) for g in gradients])
     launch(optimizer_kernels.clip_values, (table, sizes), (len(gradients), float(clip_value)))
@@ -64,11 +75,16 @@ def clip_grad_value_(parameters: Any, clip_value: float, foreach: Any = None) ->
 
 
 @no_grad()
-def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
-    """The other way round: copy consecutive parts of a vector into the parameters. ShapeError unless they fill them exactly."""
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Copy consecutive parts of a vector into the parameters: the inverse of `parameters_to_vector`.
+
+    Raises ShapeError if the vector does not have exactly as many elements as the parameters.
+    """
     listed = list(parameters)
     if vec.shape != (sum([p.numel() for p in listed]),):
-        raise ShapeError(f"a vector of shape {list(vec.shape)} does not fill {sum(p.numel() for p in listed)} elements")
+        raise ShapeError(
+            f"the parameters need a vector of {sum(p.numel() for p in listed)} elements, got shape {list(vec.shape)}"
+        )
     start = 0
     for p in listed:
         p.copy_(vec[start : start + p.numel()].reshape(p.shape))

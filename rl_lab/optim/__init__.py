@@ -1,4 +1,4 @@
-"""Optimisers with torch.optim's names."""
+"""Optimisers and learning-rate schedules, with the names of torch.optim."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,8 @@
-"""Schedules of the learning rate, with PyTorch's names and numbers.
+"""Learning-rate schedules with PyTorch's names and values.
 
-A schedule sets ``group["lr"]``, which a recorded step reads when it is replayed: call ``step()`` outside the recorded function.
+A schedule sets ``group["lr"]`` of every parameter group. A recorded optimiser step reads the learning rate at every replay, so call
+``scheduler.step()`` outside the recorded function. Below, n is the number of steps so far and "initial rate" is the rate of the group
+when the schedule was created.
 """
 
 import math
@@ -12,43 +14,48 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import not_covered
+from rl_lab.optim.optimizer import Optimizer
 
 if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
 
 
 class LRScheduler:
-    """Base of the schedules. The constructor sets the first rates, each `step` the next; ``last_epoch`` counts the steps.
+    """Base class of the schedules. The constructor sets the first rates and each `step` sets the next ones.
 
-    With ``last_epoch`` other than -1 a schedule goes on where another stopped; the groups then hold their ``initial_lr``.
+    ``last_epoch`` counts the steps. A value other than -1 continues an earlier schedule: raises KeyError unless every group has its
+    ``initial_lr`` then.
     """
 
-    def __init__(self, optimizer: Any, last_epoch: int = -1):
-        self.optimizer, self.last_epoch = optimizer, last_epoch
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
+        self.optimizer = optimizer
+        self.last_epoch = last_epoch
         for group in optimizer.param_groups:
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
-                raise KeyError("param 'initial_lr' is not specified in a group of the optimizer that is resumed")
+                raise KeyError("last_epoch continues a schedule, but a group of the optimizer has no 'initial_lr'")
         self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
         self._last_lr: list[float] = []
         self.step()
 
     def get_lr(self) -> list[float]:
-        """The rates of the groups at ``last_epoch``."""
+        """Learning rate of each group after ``last_epoch`` steps; defined by subclasses."""
         raise TypeError(f"{type(self).__name__} has no get_lr()")
 
     def get_last_lr(self) -> list[float]:
-        """The rates set last."""
+        """Learning rate of each group, as the last step set it."""
         return self._last_lr
 
     def step(self, epoch: int | None = None) -> None:
-        """Set the next rates, or those after ``epoch`` steps from the beginning.
+        """Set the next learning rates, or with ``epoch`` the rates after that many steps from the start.
 
-        RecordingError inside a recorded function, whose replay would repeat one rate for ever.
+        Raises RecordingError inside a recorded function: its replay would not advance the schedule.
         """
         if recorder() is not None:
-            raise RecordingError(f"{type(self).__name__}.step() was called in a recorded function: call it after the replay")
+            raise RecordingError(
+                f"{type(self).__name__}.step() was called inside a compiled function: call it outside, after the function"
+            )
         if epoch is not None:
             for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
                 group["lr"] = base
@@ -63,10 +70,11 @@ class LRScheduler:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the schedule knows besides the optimiser and functions."""
+        """State of the schedule, without the optimiser and the functions."""
         return {key: value for key, value in self.__dict__.items() if key != "optimizer" and not key.startswith("lr_lambda")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the dict returned by `state_dict`."""
         self.__dict__.update(state_dict)
 
 
@@ -74,15 +82,18 @@ _LRScheduler = LRScheduler
 
 
 class LambdaLR(LRScheduler):
-    """The initial rate times a function of the number of steps; one function, or one for each group."""
+    """initial rate * lr_lambda(n). ``lr_lambda`` is one function, or a list with one function per group.
+
+    Raises ValueError if the list has another length.
+    """
 
     def __init__(
-        self, optimizer: Any, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]], last_epoch: int = -1
+        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]], last_epoch: int = -1
     ):
         count = len(optimizer.param_groups)
         self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
         if len(self.lr_lambdas) != count:
-            raise ValueError(f"expected {count} functions, one for each group, got {len(self.lr_lambdas)}")
+            raise ValueError(f"expected {count} functions, one per group, got {len(self.lr_lambdas)}")
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -90,7 +101,7 @@ class LambdaLR(LRScheduler):
 
 
 class MultiplicativeLR(LambdaLR):
-    """The rate times a function of the number of steps."""
+    """Multiply the rate by lr_lambda(n) at every step."""
 
     def get_lr(self) -> list[float]:
         if self.last_epoch == 0:
@@ -99,10 +110,11 @@ class MultiplicativeLR(LambdaLR):
 
 
 class StepLR(LRScheduler):
-    """The rate times ``gamma`` every ``step_size`` steps."""
+    """Multiply the rate by ``gamma`` every ``step_size`` steps."""
 
-    def __init__(self, optimizer: Any, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
-        self.step_size, self.gamma = step_size, gamma
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
+        self.step_size = step_size
+        self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -111,10 +123,11 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """The rate times ``gamma`` at each milestone."""
+    """Multiply the rate by ``gamma`` at each milestone (a number of steps)."""
 
-    def __init__(self, optimizer: Any, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
-        self.milestones, self.gamma = Counter(milestones), gamma
+    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
+        self.milestones = Counter(milestones)
+        self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -122,12 +135,13 @@ class MultiStepLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """The rate times ``factor`` for the first ``total_iters`` steps."""
+    """Multiply the rate by ``factor`` for the first ``total_iters`` steps. Raises ValueError unless 0 <= factor <= 1."""
 
-    def __init__(self, optimizer: Any, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1):
         if not 0.0 <= factor <= 1.0:
             raise ValueError(f"factor must be in [0, 1], got {factor}")
-        self.factor, self.total_iters = factor, total_iters
+        self.factor = factor
+        self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -137,11 +151,14 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """The rate times a factor that goes from ``start_factor`` to ``end_factor`` in ``total_iters`` steps."""
+    """Multiply the rate by a factor that moves linearly from ``start_factor`` to ``end_factor`` in ``total_iters`` steps.
+
+    Raises ValueError unless 0 < start_factor <= 1 and 0 <= end_factor <= 1.
+    """
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         start_factor: float = 1.0 / 3,
         end_factor: float = 1.0,
         total_iters: int = 5,
@@ -149,7 +166,9 @@ class LinearLR(LRScheduler):
     ):
         if not 0.0 < start_factor <= 1.0 or not 0.0 <= end_factor <= 1.0:
             raise ValueError(f"start_factor must be in (0, 1] and end_factor in [0, 1], got {start_factor} and {end_factor}")
-        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+        self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -163,10 +182,11 @@ class LinearLR(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """The initial rate times (1 - step / total_iters) ** power."""
+    """initial rate * (1 - n / total_iters)^power, and 0 after ``total_iters`` steps."""
 
-    def __init__(self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
-        self.total_iters, self.power = total_iters, power
+    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
+        self.total_iters = total_iters
+        self.power = power
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -177,9 +197,9 @@ class PolynomialLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """The rate times ``gamma`` every step."""
+    """Multiply the rate by ``gamma`` at every step."""
 
-    def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1):
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1):
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
@@ -188,14 +208,19 @@ class ExponentialLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """Half a cosine from the initial rate to ``eta_min`` in ``T_max`` steps (Loshchilov and Hutter 2017), and back up after."""
+    """Half a cosine from the initial rate down to ``eta_min`` in ``T_max`` steps (Loshchilov and Hutter 2017, equation 5).
 
-    def __init__(self, optimizer: Any, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
-        self.T_max, self.eta_min = T_max, eta_min
+    After ``T_max`` steps the rate rises again along the cosine.
+    """
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
+        self.T_max = T_max
+        self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        step, low = self.last_epoch, self.eta_min
+        step = self.last_epoch
+        low = self.eta_min
         if step == 0:
             return self._rates
         if (step - 1 - self.T_max) % (2 * self.T_max) == 0:
@@ -206,32 +231,45 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """Cosines that begin anew after T_0 steps, then after ``T_mult`` times as many each time (Loshchilov and Hutter 2017)."""
+    """Cosine annealing that restarts at the initial rate (Loshchilov and Hutter 2017, equation 5).
 
-    def __init__(self, optimizer: Any, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1):
+    The first cosine takes ``T_0`` steps, each further one ``T_mult`` times as many as the one before. Raises ValueError unless both
+    are positive.
+    """
+
+    def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1):
         if T_0 < 1 or T_mult < 1:
             raise ValueError(f"T_0 and T_mult must be positive integers, got {T_0} and {T_mult}")
-        self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
+        self.T_0 = T_0
+        self.T_mult = T_mult
+        self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        step, length = self.last_epoch, self.T_0
+        step = self.last_epoch
+        length = self.T_0
         while step >= length:
-            step, length = step - length, length * self.T_mult
-        low, share = self.eta_min, (1.0 + math.cos(math.pi * step / length)) / 2
+            step -= length
+            length *= self.T_mult
+        low = self.eta_min
+        share = (1.0 + math.cos(math.pi * step / length)) / 2
         return [low + (base - low) * share for base in self.base_lrs]
 
 
 class OneCycleLR(LRScheduler):
-    """Up to ``max_lr`` and down again far below in ``total_steps`` (Smith and Topin 2018), the momentum the other way round.
+    """One-cycle policy (Smith and Topin 2018): the rate rises to ``max_lr``, then falls, while the momentum falls, then rises.
 
-    The momentum (or beta1) is a constant of a recorded step: with ``cycle_momentum`` every step records anew.
+    The rate starts at max_lr / div_factor, reaches ``max_lr`` after the share ``pct_start`` of ``total_steps``, and ends at
+    max_lr / div_factor / final_div_factor. ``three_phase`` adds a symmetric descent before the last phase. ``total_steps`` may be given
+    as ``epochs`` * ``steps_per_epoch``. Raises ValueError if a setting is missing or out of range, or after ``total_steps`` steps.
+
+    The momentum (or beta1) is a constant of a recorded step, so with ``cycle_momentum`` a compiled function records again at every step.
     """
 
     def __init__(
         self,
-        optimizer: Any,
-        max_lr: Any,
+        optimizer: Optimizer,
+        max_lr: float | list[float] | tuple[float, ...],
         total_steps: int | None = None,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
@@ -251,15 +289,18 @@ class OneCycleLR(LRScheduler):
             total_steps = epochs * steps_per_epoch
         if total_steps <= 0 or not 0.0 <= pct_start <= 1.0 or anneal_strategy not in ("cos", "linear"):
             raise ValueError(
-                f"OneCycleLR: total_steps {total_steps}, pct_start {pct_start} or anneal_strategy {anneal_strategy!r} is out of range"
+                "OneCycleLR needs total_steps above 0, pct_start in [0, 1] and anneal_strategy 'cos' or 'linear', got "
+                f"{total_steps}, {pct_start} and {anneal_strategy!r}"
             )
-        self.total_steps, self.anneal_strategy, self.cycle_momentum = total_steps, anneal_strategy, cycle_momentum
+        self.total_steps = total_steps
+        self.anneal_strategy = anneal_strategy
+        self.cycle_momentum = cycle_momentum
         rise = float(pct_start * total_steps) - 1
+        self.phases: list[tuple[float, int, int]]
         if three_phase:
-            ends = [(rise, 0, 1), (2 * rise, 1, 0), (total_steps - 1, 0, 2)]
+            self.phases = [(rise, 0, 1), (2 * rise, 1, 0), (total_steps - 1, 0, 2)]
         else:
-            ends = [(rise, 0, 1), (total_steps - 1, 1, 2)]
-        self.phases = ends
+            self.phases = [(rise, 0, 1), (total_steps - 1, 1, 2)]
         tops: list[float] = list(max_lr) if isinstance(max_lr, (list, tuple)) else [max_lr] * len(optimizer.param_groups)
         self.corners = [(top / div_factor, top, top / div_factor / final_div_factor) for top in tops]
         self.momenta = (max_momentum, base_momentum, max_momentum)
@@ -269,6 +310,7 @@ class OneCycleLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def _between(self, start: float, end: float, share: float) -> float:
+        """Interpolate from ``start`` (share 0) to ``end`` (share 1)."""
         if self.anneal_strategy == "linear":
             return (end - start) * share + start
         return end + (start - end) / 2.0 * (1 + math.cos(math.pi * share))
@@ -276,7 +318,7 @@ class OneCycleLR(LRScheduler):
     def get_lr(self) -> list[float]:
         step = self.last_epoch
         if step > self.total_steps:
-            raise ValueError(f"tried to step {step} times: the cycle has {self.total_steps} steps")
+            raise ValueError(f"step {step} is beyond the cycle of {self.total_steps} steps: give OneCycleLR more total_steps")
         number = min(sum(step > end for end, _, _ in self.phases), len(self.phases) - 1)
         end, start_corner, end_corner = self.phases[number]
         begin = self.phases[number - 1][0] if number else 0.0
@@ -292,13 +334,20 @@ class OneCycleLR(LRScheduler):
 
 
 class SequentialLR(LRScheduler):
-    """Schedules one after the other; each begins at its milestone."""
+    """Run several schedules one after the other; schedule i + 1 starts after ``milestones[i]`` steps.
 
-    def __init__(self, optimizer: Any, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1):
+    Raises ValueError unless there is one milestone less than schedules.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1
+    ):
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(f"{len(schedulers)} schedules need {len(schedulers) - 1} milestones, got {len(milestones)}")
-        self.optimizer, self.last_epoch = optimizer, last_epoch + 1
-        self._schedulers, self.milestones = list(schedulers), list(milestones)
+        self.optimizer = optimizer
+        self.last_epoch = last_epoch + 1
+        self._schedulers = list(schedulers)
+        self.milestones = list(milestones)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
         for scheduler in self._schedulers:

@@ -1,8 +1,8 @@
-"""Optimisers: one launch a step for all parameters of a group. Names, defaults and formulas are PyTorch's."""
+"""Optimisers with PyTorch's names, defaults and formulas. A step is one launch per parameter group."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -17,25 +17,42 @@ from rl_lab.engine.ops.multi_tensor import address_table
 from rl_lab.engine.tensor import view
 from rl_lab.native.primitive import Primitive
 
-CUT = 32_768  # elements from which a step is cut for two cores
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Params = Iterable[Tensor] | Iterable[dict[str, Any]]
+"""What an optimiser updates: tensors, or groups, which are dicts with the key ``params`` and settings of their own."""
+Slots = tuple[str | None, ...]
+Row = tuple[Tensor, ...]
+"""One row of a kernel's table: a parameter, its gradient, its state tensors, and the step counter."""
+
+CUT = 32_768  # number of elements from which a step is split for two cores
 CYCLES_AN_ELEMENT = 3
 
 
 def _require(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Raise ValueError unless low <= value < high."""
     if not low <= value < high:
         limit = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:g})"
         raise ValueError(f"{name} must be {limit}, got {value}")
 
 
 def _ignore(settings: dict[str, Any]) -> None:
-    """PyTorch's choices among implementations do not change a number and are accepted. TypeError for anything else."""
+    """Accept the settings with which PyTorch selects an implementation: they do not change results.
+
+    Raises TypeError for any other setting.
+    """
     for name in settings:
         if name not in ("foreach", "fused", "capturable", "differentiable"):
             raise TypeError(f"unknown setting {name!r} of an optimizer")
 
 
-class Group(dict):
-    """A parameter group. Its learning rate also lives in the tensor ``rate``, so that a recorded step sees the changes of a schedule."""
+class Group(dict[str, Any]):
+    """A parameter group: its parameters (key ``params``) and its settings.
+
+    The learning rate is also kept in the tensor ``rate``, which a recorded step reads at every replay. The other settings are constants
+    of a recorded step, so a change of one of them makes compiled functions record again.
+    """
 
     def __init__(self, settings: dict[str, Any]):
         super().__init__(settings)
@@ -46,18 +63,19 @@ class Group(dict):
             with tape.no_grad():
                 self.rate.fill_(float(value))
         elif key != "lr" and value is not self.get(key) and (key == "params" or value != self.get(key)):
-            structure.changed()  # the other settings are constants of a recorded step
+            structure.changed()
         super().__setitem__(key, value)
 
-    def update(self, settings: Any) -> None:  # type: ignore[override]
+    def update(self, settings: Mapping[str, Any]) -> None:  # type: ignore[override]
+        """Set several settings."""
         for key, value in dict(settings).items():
             self[key] = value
 
 
-def _halves(rows: list[tuple], total: int) -> list[list[tuple]]:
-    """The rows in two lists of equally many elements; the row in the middle is cut."""
-    first: list[tuple] = []
-    second: list[tuple] = []
+def _halves(rows: list[Row], total: int) -> list[list[Row]]:
+    """Split the rows, of ``total`` elements, into two lists with equal numbers of elements. The row in the middle is split, too."""
+    first: list[Row] = []
+    second: list[Row] = []
     before = 0
     for row in rows:
         size = row[0].numel()
@@ -71,36 +89,38 @@ def _halves(rows: list[tuple], total: int) -> list[list[tuple]]:
 
 
 class Optimizer:
-    """Base of the optimisers: parameter groups, each with its settings and state.
+    """Base class of the optimisers.
 
-    ``params`` are tensors, or dicts with ``params`` and settings of their own. ``state[parameter]`` holds the state tensors.
+    ``params`` are leaf tensors, or dicts with the key ``params`` and settings that differ from ``defaults``. ``param_groups`` lists the
+    groups; ``state[parameter]`` maps names to the state tensors of a parameter. Raises ValueError if there are no parameters, if a
+    parameter appears twice or if a setting is out of range, TypeError if a parameter is not a tensor, StateError if it is not a leaf.
     """
 
-    slots: tuple[str | None, ...] = ()
-    """Names of the state tensors of a parameter, in the order of the kernel's table; None for one that is not used."""
+    slots: Slots = ()
+    """Names of a parameter's state tensors, in the order of the kernel's table. None marks a column that is not used."""
     kernel: Primitive
     first_value = 0.0
-    """What the state tensors start with."""
+    """Initial value of the state tensors."""
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+    def __init__(self, params: Params, defaults: dict[str, Any]):
         self.defaults = defaults
         self.param_groups: list[Group] = []
-        self.state: dict[Any, dict[str, Any]] = {}
-        listed = list(params)
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+        listed: list[Any] = list(params)
         if not listed:
             raise ValueError("the optimizer got an empty list of parameters")
         for group in listed if isinstance(listed[0], dict) else [{"params": listed}]:
             self.add_param_group(group)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
-        """Add parameters with settings of their own."""
+        """Add a group: a dict with the key ``params`` and, optionally, settings of its own. Raises as the constructor does."""
         params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         known = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
             if not isinstance(p, Tensor):
-                raise TypeError(f"an optimizer takes tensors, not {type(p).__name__}")
+                raise TypeError(f"an optimizer updates tensors, got a {type(p).__name__}")
             if not p.is_leaf:
-                raise StateError("an optimizer changes leaf tensors only")
+                raise StateError("an optimizer updates leaf tensors only, got the result of an operation")
             if id(p) in known:
                 raise ValueError("a parameter appears in more than one group")
         group = {**self.defaults, **group, "params": params}
@@ -112,12 +132,12 @@ class Optimizer:
         structure.changed()
 
     def check(self, group: dict[str, Any]) -> None:
-        """Raise ValueError for settings that make no sense."""
+        """Raise ValueError if a setting is out of range."""
         _require("lr", group["lr"], 0.0)
         _require("weight_decay", group.get("weight_decay", 0.0), 0.0)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of all parameters, or set them to zero."""
+        """Set the gradients of all parameters to None, or to zero if ``set_to_none`` is False."""
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none or p.grad is None:
@@ -126,11 +146,12 @@ class Optimizer:
                     with tape.no_grad():
                         p.grad.zero_()
 
-    def slots_of(self, group: dict[str, Any]) -> tuple[str | None, ...]:
-        """`slots` under the settings of a group."""
+    def slots_of(self, group: dict[str, Any]) -> Slots:
+        """`slots` of a parameter with the settings of ``group``."""
         return self.slots
 
-    def _state_of(self, parameter: Any, group: Group) -> dict[str, Any]:
+    def _state_of(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
+        """State tensors of a parameter; those that are missing are created."""
         state = self.state.setdefault(parameter, {})
         with unrecorded():
             if not state:
@@ -140,9 +161,18 @@ class Optimizer:
                     state[name] = full_like(parameter, self.first_value)
         return state
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Tensor]) -> Tensor: ...
+
     @tape.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Change every parameter that has a gradient. ``closure`` recomputes the loss first, and is returned."""
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Update every parameter that has a gradient.
+
+        A ``closure`` is called first, with gradients enabled, to recompute the loss and the gradients; its loss is returned.
+        """
         loss = None
         if closure is not None:
             with tape.enable_grad():
@@ -166,8 +196,8 @@ class Optimizer:
                     row[0].storage.version += 1
         return loss
 
-    def _change(self, rows: list[tuple], group: Group) -> None:
-        """Launch the kernel over the rows of the table; a step of many elements in two parts for two cores."""
+    def _change(self, rows: list[Row], group: Group) -> None:
+        """Launch the kernel over the rows of the table. A step of many elements is split into two parts for two cores."""
         table, sizes = address_table(rows)
         launch(optimizer_kernels.advance, (table,), (len(rows),))
         total = sum([row[0].numel() for row in rows])
@@ -181,13 +211,13 @@ class Optimizer:
         launch_parts(self.kernel, parts, CYCLES_AN_ELEMENT * total)
 
     def numbers(self, group: Group) -> tuple[float, ...]:
-        """The kernel's settings after the number of parameters."""
+        """Settings of a group in the order of the kernel's arguments."""
         raise TypeError(f"{type(self).__name__} has no numbers()")
 
     # --- state -------------------------------------------------------------------------------------------------------
 
-    def __deepcopy__(self, memo: dict) -> "Optimizer":
-        """An optimizer of the copies of the parameters, which is what a copy of (network, optimizer) asks for."""
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Self":
+        """Copy the optimiser together with its parameters, so that a copy of (network, optimizer) stays connected."""
         other = object.__new__(type(self))
         memo[id(self)] = other
         own = {name: value for name, value in vars(self).items() if name not in ("param_groups", "state")}
@@ -197,20 +227,23 @@ class Optimizer:
         other.state = {copy.deepcopy(p, memo): copy.deepcopy(state, memo) for p, state in self.state.items()}
         return other
 
-    def keep_rows(self, parameter: Any, rows: Sequence[int]) -> None:
-        """A vector changed: its element i was element rows[i] before, or is new where rows[i] is -1. New elements begin without history.
+    def keep_rows(self, parameter: Tensor, rows: Sequence[int]) -> None:
+        """Rearrange the state of a vector: element i was element ``rows[i]`` before, or is new, with state 0, where ``rows[i]`` is -1.
 
-        Called by parameters that grow, such as those of `nn.GraphNetwork`.
+        Called by parameters whose elements are added and removed, such as those of `nn.GraphNetwork`.
         """
         state = self.state.get(parameter, {})
         with unrecorded(), tape.no_grad():
             for name, value in state.items():
-                if value.dtype is float32:  # all but the step counter
+                if value.dtype is float32:  # every state tensor except the step counter
                     padded = np.append(value.numpy(), np.float32(0))
                     state[name] = tensor(padded[np.array(rows, np.int64)])
 
     def state_dict(self) -> dict[str, Any]:
-        """``state`` by the parameter's number, and ``param_groups`` with numbers in place of parameters, as in PyTorch."""
+        """Return {"state": ..., "param_groups": ...}, with each parameter replaced by its index, as in PyTorch.
+
+        The state tensors share the optimiser's memory.
+        """
         numbers = {p: i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
         groups = []
         for group in self.param_groups:
@@ -220,10 +253,13 @@ class Optimizer:
 
     @tape.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over settings and state, copied. StateError if the groups differ in size."""
+        """Copy settings and state from ``state_dict``. Raises StateError if its groups have other numbers of parameters."""
         groups = state_dict["param_groups"]
         if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
-            raise StateError("the state has parameter groups of other sizes than this optimizer")
+            raise StateError(
+                f"the state has groups of {[len(g['params']) for g in groups]} parameters, "
+                f"this optimizer has groups of {[len(g['params']) for g in self.param_groups]}"
+            )
         parameters = [(p, g) for g in self.param_groups for p in g["params"]]
         for group, loaded in zip(self.param_groups, groups, strict=True):
             group.update({k: v for k, v in loaded.items() if k != "params"})
@@ -240,13 +276,16 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013)."""
+    """Stochastic gradient descent, with momentum (Polyak 1964) or Nesterov momentum (Sutskever et al. 2013).
+
+    v = momentum * v + (1 - dampening) * g, p = p - lr * v, where g is the gradient plus weight_decay * p. ``maximize`` ascends.
+    """
 
     kernel = optimizer_kernels.sgd
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
@@ -260,27 +299,30 @@ class SGD(Optimizer):
         settings = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
         super().__init__(params, {"lr": lr, **settings, "maximize": maximize})
 
-    def slots_of(self, group: dict[str, Any]) -> tuple[str | None, ...]:
+    def slots_of(self, group: dict[str, Any]) -> Slots:
         return ("momentum_buffer",) if group["momentum"] else ()
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
         _require("momentum", group["momentum"], 0.0)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
-            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+            raise ValueError("nesterov=True needs momentum above 0 and dampening 0")
 
     def numbers(self, group: Group) -> tuple[float, ...]:
         return group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"]
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015); weight decay is added to the gradient. ``amsgrad`` after Reddi, Kale and Kumar 2018."""
+    """Adam (Kingma and Ba 2015, algorithm 1), with weight_decay * p added to the gradient.
+
+    ``amsgrad`` divides by the largest second moment so far (Reddi, Kale and Kumar 2018). It is one setting for all groups.
+    """
 
     decoupled = False
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -302,20 +344,20 @@ class Adam(Optimizer):
         for i, beta in enumerate(group["betas"]):
             _require(f"betas[{i}]", beta, 0.0, 1.0)
         if group["amsgrad"] is not self.defaults["amsgrad"]:
-            raise ValueError("amsgrad is one setting for all groups of an optimizer")
+            raise ValueError("amsgrad must be the same in all groups of an optimizer")
 
     def numbers(self, group: Group) -> tuple[float, ...]:
         return *group["betas"], group["eps"], group["weight_decay"], self.decoupled, group["maximize"]
 
 
 class AdamW(Adam):
-    """Adam with weight decay applied to the parameter itself (Loshchilov and Hutter 2019)."""
+    """Adam with decoupled weight decay: each step also subtracts lr * weight_decay * p (Loshchilov and Hutter 2019, algorithm 2)."""
 
     decoupled = True
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -329,13 +371,16 @@ class AdamW(Adam):
 
 
 class RMSprop(Optimizer):
-    """RMSprop (Hinton 2012); ``centered`` divides by the deviation of the gradient (Graves 2013)."""
+    """RMSprop: the gradient divided by the root of its running mean square (Hinton 2012).
+
+    ``alpha`` is the decay of the running mean. ``centered`` divides by the running standard deviation instead (Graves 2013).
+    """
 
     kernel = optimizer_kernels.rmsprop
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
@@ -350,7 +395,7 @@ class RMSprop(Optimizer):
         settings = {"alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum, "centered": centered}
         super().__init__(params, {"lr": lr, **settings, "maximize": maximize})
 
-    def slots_of(self, group: dict[str, Any]) -> tuple[str | None, ...]:
+    def slots_of(self, group: dict[str, Any]) -> Slots:
         velocity = "momentum_buffer" if group["momentum"] else None
         return "square_avg", velocity, "grad_avg" if group["centered"] else None
 
@@ -364,14 +409,14 @@ class RMSprop(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """Adagrad (Duchi, Hazan and Singer 2011)."""
+    """Adagrad: the gradient divided by the root of the sum of its squares (Duchi, Hazan and Singer 2011)."""
 
     kernel = optimizer_kernels.adagrad
     slots = ("sum",)
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 1e-2,
         lr_decay: float = 0.0,
         weight_decay: float = 0.0,

@@ -391,7 +391,7 @@ def test_paths_of_networks(run, tmp_path):
     assert sizes_beside("mlp:8") == "mlp:8"
     for name in ("mlp:64", "cnn:8:16", str(run)):
         check_network(name)
-    with pytest.raises(ValueError, match="holds no evolved network"):
+    with pytest.raises(ValueError, match="neither an evolved network"):
         check_network(str(tmp_path))
     with pytest.raises(ValueError, match="described as"):
         check_network("nonsense")
@@ -414,4 +414,4 @@ def test_the_command_line_takes_a_run(run, tmp_path, capsys):
     arguments = ["--agent", "ppo", "--env", "CartPole-v1", "--run-dir", str(tmp_path), "--total-timesteps", "600"]
     assert train.main([*arguments, "--network", str(run), "--eval-episodes", "3"]) == 0
     assert train.main([*arguments, "--network", str(tmp_path)]) == 2
-    assert "holds no evolved network" in capsys.readouterr().err
+    assert "neither an evolved network" in capsys.readouterr().err

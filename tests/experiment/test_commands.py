@@ -97,7 +97,7 @@ FAULTS = {
     "gamma above 1": (["--gamma", "2"], "--gamma must be at most 1, got 2"),
     "unknown option": (["--batchsize", "3"], "unknown option '--batchsize', did you mean '--batch-size'?"),
     "unknown choice": (["--loss", "hubert"], "--loss 'hubert' is unknown, did you mean 'huber'?"),
-    "bad network": (["--network", "mlp:0"], "a network is described as mlp:64,64"),
+    "bad network": (["--network", "mlp:0"], "the network must be like mlp:64,64"),
     "a value is missing": (["--seed"], "expected one argument"),
     "stray word": (["hello"], "unexpected argument 'hello'"),
     "negative seed": (["--seed", "-3"], "--seed must be at least 0, got -3"),

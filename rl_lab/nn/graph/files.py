@@ -1,4 +1,4 @@
-"""A GraphNetwork on disk: JSON for people beside safetensors for bits."""
+"""Files of a GraphNetwork: JSON that a person can read, and safetensors with the exact weights."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,16 @@ from rl_lab.serialization import flush
 
 
 def save_graph(network: GraphNetwork, path: str | Path) -> None:
-    """Write ``path``.json, the whole network in words and shortest decimal numbers, and ``path``.safetensors, weights and biases.
+    """Write the network to ``path``.json and its weights and biases to ``path``.safetensors.
 
-    At every moment the old network or the new one can be loaded: the JSON says all, and stands alone while the other file is changed.
+    The JSON file holds the whole network, with numbers as the shortest decimals that round to the same float32. A crash at any moment
+    leaves either the old network or the new one: while the safetensors file is replaced, the JSON file stands alone.
     """
     path = Path(path)
-    text, binary = (path.with_name(path.name + suffix) for suffix in (".json", ".safetensors"))
-    new_text, new_binary = (file.with_name(f".{file.name}.new") for file in (text, binary))
+    text = path.with_name(path.name + ".json")
+    binary = path.with_name(path.name + ".safetensors")
+    new_text = text.with_name(f".{text.name}.new")
+    new_binary = binary.with_name(f".{binary.name}.new")
     arrays = {"weight": network.weight.detach().numpy(), "bias": network.bias.detach().numpy()}
     save_file(arrays, str(new_binary))
     description = network.describe()
@@ -40,10 +43,10 @@ def save_graph(network: GraphNetwork, path: str | Path) -> None:
 
 
 def load_graph(path: str | Path) -> GraphNetwork:
-    """The network that `save_graph` wrote, equal bit for bit.
+    """Load a network written by `save_graph`, equal bit for bit.
 
-    GraphError if the files cannot be read or do not belong together. A network may be edited in the JSON if the safetensors file is
-    taken away: then the numbers are read from there, too.
+    Raises GraphError if the files cannot be read or do not belong together. To edit a network, delete the safetensors file and change
+    the JSON file: without the safetensors file the weights are read from the JSON file.
     """
     path = Path(path)
     try:
@@ -56,12 +59,14 @@ def load_graph(path: str | Path) -> GraphNetwork:
     for name, values in arrays.items():
         own = dict(network.named_parameters()).get(name)
         if own is None or values.shape != own.shape or not np.array_equal(values, own.detach().numpy(), equal_nan=True):
-            raise GraphError(f"{path}.json and {path}.safetensors differ in {name}")
+            raise GraphError(
+                f"{path}.json and {path}.safetensors differ in {name}: delete the safetensors file to use the JSON file"
+            )
     if arrays:
         network.load_state_dict(arrays)
     return network
 
 
 def _shortest(value: float) -> float:
-    """The shortest decimal number that rounds to this float32."""
+    """Shortest decimal number that rounds to the float32 ``value``."""
     return float(str(np.float32(value)))

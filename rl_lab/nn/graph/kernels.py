@@ -1,14 +1,14 @@
-"""Networks that are graphs: nodes with an activation and a bias each, joined by weighted edges.
+"""Kernels of the graph network: nodes with an activation and a bias each, connected by weighted edges.
 
-A network's ``structure`` is a list of whole numbers:
+The array ``structure`` (integers) describes the graph:
 
-    inputs, nodes, count of outputs, recurrent (0 or 1),
+    number of inputs, number of nodes, number of outputs, recurrent (0 or 1),
     the row of each output,
-    and for each node, in an order in which it can be computed: activation, aggregation, number of edges, the row of each source.
+    and for each node, in the order of computation: activation, aggregation, number of edges, the row of each source.
 
-Rows 0..inputs-1 are the inputs, row inputs + i is node i. In a recurrent network all nodes change together and sources are
-the values before the change; else they stand before the node. Two kinds of kernel read it: `forward` and `backward` take a batch,
-one row after the other, and vectorise over it; `activate` takes one observation and is for loops over environments.
+Rows 0 to inputs - 1 are the inputs; row inputs + i is node i. In a feed-forward network every source of a node comes before the node.
+In a recurrent network all nodes are updated at once from the values before the update. `graph_forward` and `graph_backward` process a
+batch and vectorise over it. `activate` processes one observation and is called from loops over environments.
 """
 
 import functools
@@ -22,12 +22,15 @@ from rl_lab.native.cache import compile_c_function
 from rl_lab.native.pointers import matrix
 from rl_lab.native.primitive import In, InInt, Int, Out, primitive
 
-F, U = np.float32, np.uint64
+F = np.float32
+U = np.uint64
 HEADER = 4
-SUM, PRODUCT = 0, 1
+SUM = 0
+PRODUCT = 1
 AGGREGATIONS = ("sum", "product")
 
-# The value as a function of the weighted sum z, and the slope as one of z and the value y. Where there is no slope it is 0.
+# For each activation: the value y as an expression of the weighted sum z, and the slope as an expression of z and y. At a point
+# without a derivative the slope is 0.
 _TABLE = {
     "identity": ("z", "F(1)"),
     "tanh": ("tanh32(z)", "F(1) - y * y"),
@@ -50,7 +53,7 @@ _TABLE = {
     "cube": ("z * z * z", "F(3) * z * z"),
 }
 ACTIVATIONS = tuple(_TABLE)
-"""Names of the activations; a structure holds the place in this list."""
+"""Names of the activations. A structure holds indices into this tuple."""
 
 _NAMESPACE = {"F": F, "np": np, "math": math} | {
     name: getattr(scalar, name) for name in ("exp32", "relu32", "sigmoid32", "softplus32", "tanh32")
@@ -58,7 +61,10 @@ _NAMESPACE = {"F": F, "np": np, "math": math} | {
 
 
 def _by_activation(signature: str, line: str, otherwise: str = "") -> object:
-    """A function with one branch for each activation; ``line`` has its ``value`` and ``slope`` put in."""
+    """Compile a function with one branch per activation.
+
+    ``line`` is the body of a branch; ``{value}`` and ``{slope}`` in it are replaced by the expressions of the activation.
+    """
     branches = [f"    if kind == {i}:\n{line.format(value=v, slope=s)}" for i, (v, s) in enumerate(_TABLE.values())]
     scope = dict(_NAMESPACE)
     exec(f"def function({signature}):\n" + "".join(branches) + otherwise, scope)
@@ -71,13 +77,13 @@ _activate_row = _by_activation(
 )
 _times_slope = _by_activation(
     "kind, sums, values, delta, n",
-    "        for b in range(n):\n            z, y = sums[b], values[b]\n            delta[b] = delta[b] * ({slope})\n",
+    "        for b in range(n):\n            z = sums[b]\n            y = values[b]\n            delta[b] = delta[b] * ({slope})\n",
 )
 
 
 @njit(error_model="numpy")
 def _dot(a, b, n):
-    """In eight running sums: one alone would wait for each addition."""
+    """Dot product with eight partial sums, so that the processor need not wait for each addition."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = F(0)
     full = n - n % 8
     for i in range(0, full, 8):
@@ -97,14 +103,19 @@ def _dot(a, b, n):
 
 @primitive
 def graph_forward(out: Out, sums: Out, values: Out, x: In, state: In, weight: In, bias: In, structure: InInt, batch: Int):
-    """A batch through the network.
+    """Forward pass of a batch.
 
-    x is (batch, inputs), state (batch, nodes) is read by recurrent networks only, out is (batch, outputs). Kept for the way back:
-    sums (nodes, batch) before the activations, and values (rows, batch): the inputs, in a recurrent network the state, the nodes.
+    x is (batch, inputs) and out (batch, outputs); a recurrent network also reads state (batch, nodes). The backward pass needs sums
+    (nodes, batch), the values before the activations, and values (rows, batch): the inputs, the state of a recurrent network, and
+    the new values of the nodes.
     """
-    inputs, nodes, outputs, recurrent = structure[0], structure[1], structure[2], structure[3]
+    inputs = structure[0]
+    nodes = structure[1]
+    outputs = structure[2]
+    recurrent = structure[3]
     own = inputs + nodes * recurrent  # the row of the first node's new value
-    z, v = matrix(sums, 0, nodes, batch), matrix(values, 0, own + nodes, batch)
+    z = matrix(sums, 0, nodes, batch)
+    v = matrix(values, 0, own + nodes, batch)
     for i in range(inputs):
         row = v[i]
         for b in range(batch):
@@ -114,20 +125,25 @@ def graph_forward(out: Out, sums: Out, values: Out, x: In, state: In, weight: In
             row = v[inputs + i]
             for b in range(batch):
                 row[b] = state[b * nodes + i]
-    place, edge = HEADER + outputs, 0
+    place = HEADER + outputs
+    edge = 0
     for i in range(nodes):
-        kind, aggregation, count = structure[place], structure[place + 1], structure[place + 2]
+        kind = structure[place]
+        aggregation = structure[place + 1]
+        count = structure[place + 2]
         total = z[i]
         if aggregation == SUM:
             total[:] = bias[i]
             for e in range(count):
-                w, source = weight[edge + e], v[structure[place + 3 + e]]
+                w = weight[edge + e]
+                source = v[structure[place + 3 + e]]
                 for b in range(batch):
                     total[b] += w * source[b]
         else:
             total[:] = F(1)
             for e in range(count):
-                w, source = weight[edge + e], v[structure[place + 3 + e]]
+                w = weight[edge + e]
+                source = v[structure[place + 3 + e]]
                 for b in range(batch):
                     total[b] *= w * source[b]
             for b in range(batch):
@@ -155,13 +171,17 @@ def graph_backward(
     structure: InInt,
     batch: Int,
 ):
-    """The gradients of inputs, state, weights and biases from the gradient g (batch, outputs) of what `graph_forward` returned.
+    """Backward pass: gradients of inputs, state, weights and biases from the gradient g (batch, outputs) of `graph_forward`.
 
-    ``adjoint``, of the shape of ``values``, is working memory.
+    ``adjoint`` is scratch memory of the shape of ``values``.
     """
-    inputs, nodes, outputs, recurrent = structure[0], structure[1], structure[2], structure[3]
+    inputs = structure[0]
+    nodes = structure[1]
+    outputs = structure[2]
+    recurrent = structure[3]
     own = inputs + nodes * recurrent
-    z, v = matrix(sums, 0, nodes, batch), matrix(values, 0, own + nodes, batch)
+    z = matrix(sums, 0, nodes, batch)
+    v = matrix(values, 0, own + nodes, batch)
     a = matrix(adjoint, 0, own + nodes, batch)
     a[:] = F(0)
     place = HEADER + outputs
@@ -171,14 +191,19 @@ def graph_backward(
             row[b] += g[b * outputs + o]
     starts = np.empty(nodes + 1, np.int64)
     first = np.empty(nodes + 1, np.int64)
-    starts[0], first[0] = place, 0
+    starts[0] = place
+    first[0] = 0
     for i in range(nodes):
         count = structure[starts[i] + 2]
-        starts[i + 1], first[i + 1] = starts[i] + 3 + count, first[i] + count
+        starts[i + 1] = starts[i] + 3 + count
+        first[i + 1] = first[i] + count
     others = np.empty(batch, np.float32)
     for i in range(nodes - 1, -1, -1):
-        place, edge = starts[i], first[i]
-        kind, aggregation, count = structure[place], structure[place + 1], structure[place + 2]
+        place = starts[i]
+        edge = first[i]
+        kind = structure[place]
+        aggregation = structure[place + 1]
+        count = structure[place + 2]
         delta = a[own + i]
         _times_slope(kind, z[i], v[own + i], delta, batch)
         total = F(0)
@@ -186,18 +211,21 @@ def graph_backward(
             total += delta[b]
         to_bias[i] = total
         for e in range(count):
-            w, row = weight[edge + e], structure[place + 3 + e]
-            source, target = v[row], a[row]
+            w = weight[edge + e]
+            row = structure[place + 3 + e]
+            source = v[row]
+            target = a[row]
             if aggregation == SUM:
                 to_weight[edge + e] = _dot(delta, source, batch)
                 for b in range(batch):
                     target[b] += w * delta[b]
             else:
-                # the product of the other factors is formed anew: dividing by this one would fail where it is 0
+                # multiply the other factors: dividing the product by this factor would fail where the factor is 0
                 others[:] = delta
                 for k in range(count):
                     if k != e:
-                        factor, other = weight[edge + k], v[structure[place + 3 + k]]
+                        factor = weight[edge + k]
+                        other = v[structure[place + 3 + k]]
                         for b in range(batch):
                             others[b] *= factor * other[b]
                 to_weight[edge + e] = _dot(others, source, batch)
@@ -216,19 +244,24 @@ def graph_backward(
 
 @njit(error_model="numpy", inline="always")
 def activate(structure, numbers, inputs, state, outputs):
-    """One observation through one network: float32 ``inputs`` in, ``outputs`` filled. Arrays, or pointers.
+    """Evaluate one network on one observation: read float32 ``inputs``, write ``outputs``. All arguments are arrays or pointers.
 
-    ``numbers`` holds each node's bias and after it the weights of its edges. ``state`` has `state_size` float32 elements: working
-    memory, in which a recurrent network also keeps its nodes' values from call to call, all 0 at the start of an episode.
+    ``numbers`` holds, for each node, its bias and then the weights of its edges. ``state`` is scratch memory of `state_size` float32
+    elements, in which a recurrent network also keeps the values of its nodes between calls. Zero it at the start of an episode.
     """
-    # places are unsigned, for a signed one numba looks each time whether it counts from the end
-    count, nodes, recurrent = U(structure[U(0)]), U(structure[U(1)]), structure[U(3)]
+    # indices are unsigned: for a signed index numba checks each time whether it is negative
+    count = U(structure[U(0)])
+    nodes = U(structure[U(1)])
+    recurrent = structure[U(3)]
     for i in range(count):
         state[i] = inputs[i]
     own = count + nodes if recurrent else count
-    place, number = U(HEADER) + U(structure[U(2)]), U(0)
+    place = U(HEADER) + U(structure[U(2)])
+    number = U(0)
     for i in range(nodes):
-        kind, aggregation, edges = structure[place], structure[place + U(1)], U(structure[place + U(2)])
+        kind = structure[place]
+        aggregation = structure[place + U(1)]
+        edges = U(structure[place + U(2)])
         place += U(3)
         total = numbers[number]
         number += U(1)
@@ -258,14 +291,15 @@ def _activate(structure, numbers, inputs, state, outputs):
 def compiled_activate():
     """`activate` as a C function, void(int32 *structure, float *numbers, float *inputs, float *state, float *outputs).
 
-    Its ``address`` is good as long as what is returned here lives, so for the life of the process.
+    The result has an ``address``, which stays valid for the life of the process.
     """
-    words, reals = types.CPointer(types.int32), types.CPointer(types.float32)
+    words = types.CPointer(types.int32)
+    reals = types.CPointer(types.float32)
     signature = types.void(words, reals, reals, reals, reals)
     return compile_c_function(_activate, signature)
 
 
 @njit(error_model="numpy")
 def state_size(structure):
-    """How many float32 `activate` needs as ``state``."""
+    """Number of float32 elements that `activate` needs as ``state``."""
     return structure[0] + structure[1] * (1 + structure[3])
