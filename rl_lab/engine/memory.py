@@ -148,6 +148,19 @@ class Storage:
         storage.owner, storage.address, storage.nbytes, storage.version = self, self.address, self.nbytes, 0
         return storage
 
+    def __reduce__(self) -> tuple:
+        """Pickle the bytes, never the address. Storages that share memory still share it after a copy or in another process."""
+        if isinstance(self.owner, Storage):
+            return Storage.alias, (self.owner,)
+        return Storage.of_bytes, (self.bytes().tobytes(),)
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> "Storage":
+        """A storage with a copy of ``data``."""
+        storage = cls(len(data))
+        storage.bytes()[:] = np.frombuffer(data, np.uint8)
+        return storage
+
     def export(self) -> np.ndarray:
         """The bytes as a NumPy array; from now on the memory lives as long as that array or a view of it does."""
         if type(self.owner) is Block:

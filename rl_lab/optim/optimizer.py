@@ -49,6 +49,9 @@ class Group(dict):
             structure.changed()  # the other settings are constants of a recorded step
         super().__setitem__(key, value)
 
+    def __reduce__(self) -> tuple:
+        return Group, (dict(self),)
+
     def update(self, settings: Any) -> None:  # type: ignore[override]
         for key, value in dict(settings).items():
             self[key] = value
@@ -106,10 +109,14 @@ class Optimizer:
         group = {**self.defaults, **group, "params": params}
         self.check(group)
         self.param_groups.append(Group(group))
+        self._follow(params)
+        structure.changed()
+
+    def _follow(self, params: Iterable[Any]) -> None:
+        """Hear when elements of a parameter that can grow come and go."""
         for p in params:
             if (followers := getattr(p, "followers", None)) is not None:
                 followers.add(self)
-        structure.changed()
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ValueError for settings that make no sense."""
@@ -185,6 +192,11 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} has no numbers()")
 
     # --- state -------------------------------------------------------------------------------------------------------
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for group in self.param_groups:
+            self._follow(group["params"])
 
     def __deepcopy__(self, memo: dict) -> "Optimizer":
         """An optimizer of the copies of the parameters, which is what a copy of (network, optimizer) asks for."""
