@@ -6,20 +6,47 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT = 64
-KEEP_PER_SIZE = 32 * 2**20  # bytes of free blocks of each size kept for eager code; the rest goes back to the operating system
+# What eager code keeps of free blocks; the rest goes back to the operating system.
+SMALL = (
+    4096  # bytes; blocks up to this size are kept by their size alone, because counting them would cost as much as their use
+)
+KEEP_PER_SMALL_SIZE = 2 * 2**20  # bytes of free blocks of each small size
+KEEP_RECENT = 128 * 2**20  # bytes of larger free blocks of all sizes; as many again may wait for a second use
+LARGEST_KEPT = 32 * 2**20  # bytes; a larger block is never kept
 
 
 class Pool(dict[int, list["Block"]]):
     """Free blocks by size, and those of a recording that rest for one launch more.
 
     They rest so that what a launch writes is not what the launch before it read: passes can then make one launch of two.
+
+    The pool of eager code is bounded. ``kept`` counts the bytes of its larger blocks; beyond `KEEP_RECENT` all of them become the
+    ``older`` ones, from which a block is still taken, and the older ones until then are dropped: sizes that are not used again
+    leave after two rounds. Threads count without a lock, so ``kept`` may be off by a few blocks until the next round.
     """
 
-    __slots__ = ("resting",)
+    __slots__ = ("kept", "older", "resting")
 
     def __init__(self) -> None:
         super().__init__()
         self.resting: list[Block] = []
+        self.kept = 0
+        self.older: dict[int, list[Block]] = {}
+
+    def make(self, size: int) -> "Block":
+        """A block that is not among the recent ones: one of the older, or a new one."""
+        if size > SMALL:
+            self.kept += size  # the caller counts it as taken
+            try:
+                return self.older[size].pop()
+            except (KeyError, IndexError):
+                pass
+        return Block(size, self)
+
+    def age(self) -> None:
+        """Drop the older large blocks and make the recent ones the older ones."""
+        self.kept = 0
+        self.older = {size: self.pop(size) for size in list(self) if size > SMALL}
 
     def rested(self) -> None:
         """Let the resting blocks be used again."""
@@ -29,6 +56,8 @@ class Pool(dict[int, list["Block"]]):
 
     def clear(self) -> None:
         super().clear()
+        self.older = {}
+        self.kept = 0
         self.resting.clear()
 
 
@@ -90,7 +119,7 @@ class Storage:
 
     owner: Any
 
-    def __init__(self, nbytes: int, _common=_common):
+    def __init__(self, nbytes: int, _common=_common, _small=SMALL):
         size = (nbytes + 63) & -64 or 64
         pool = _common
         if _private_pools and _private.pool is not None:
@@ -98,7 +127,9 @@ class Storage:
         try:
             self.owner = owner = pool[size].pop()
         except (KeyError, IndexError):
-            self.owner = owner = Block(size, pool)
+            self.owner = owner = pool.make(size)
+        if size > _small:
+            pool.kept -= size
         self.address = owner.address
         self.nbytes = nbytes
         self.version = 0
@@ -117,6 +148,19 @@ class Storage:
         storage.owner, storage.address, storage.nbytes, storage.version = self, self.address, self.nbytes, 0
         return storage
 
+    def __reduce__(self) -> tuple:
+        """Pickle the bytes, never the address. Storages that share memory still share it after a copy or in another process."""
+        if isinstance(self.owner, Storage):
+            return Storage.alias, (self.owner,)
+        return Storage.of_bytes, (self.bytes().tobytes(),)
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> "Storage":
+        """A storage with a copy of ``data``."""
+        storage = cls(len(data))
+        storage.bytes()[:] = np.frombuffer(data, np.uint8)
+        return storage
+
     def export(self) -> np.ndarray:
         """The bytes as a NumPy array; from now on the memory lives as long as that array or a view of it does."""
         if type(self.owner) is Block:
@@ -130,7 +174,9 @@ class Storage:
         owner = self.owner
         return owner.array[: self.nbytes] if type(owner) is Block else self.export()
 
-    def __del__(self, _block=Block, _keep=KEEP_PER_SIZE, _common=_common):
+    def __del__(
+        self, _block=Block, _common=_common, _small=SMALL, _keep=KEEP_PER_SMALL_SIZE, _recent=KEEP_RECENT, _largest=LARGEST_KEPT
+    ):  # as defaults: they are found faster, and still there when the interpreter ends
         try:
             owner = self.owner
         except AttributeError:  # there was no memory for it
@@ -145,5 +191,13 @@ class Storage:
                 blocks = pool[size]
             except KeyError:
                 blocks = pool[size] = []
-            if len(blocks) * size < _keep:
+            if size <= _small:
+                if len(blocks) * size < _keep:
+                    blocks.append(owner)
+            elif size <= _largest:
+                pool.kept += size
+                if pool.kept > _recent:
+                    pool.age()
+                    pool.kept = size
+                    blocks = pool[size] = []
                 blocks.append(owner)

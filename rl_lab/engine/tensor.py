@@ -346,15 +346,30 @@ class TensorCore:
         return f"tensor({', '.join(parts)})"
 
     def __deepcopy__(self, memo: dict) -> "Tensor":
+        """A leaf over a copy of the memory, with its gradient. Tensors that share memory share it in one deep copy of them all."""
         if self.grad_node() is not None:
             raise StateError("only leaf tensors can be deep-copied; clone() or detach() first")
-        with tape.no_grad():
-            copy = self.detach().clone()
+        root = self.storage
+        while isinstance(root.owner, Storage):
+            root = root.owner
+        if id(root) not in memo:
+            whole = new(root, (root.nbytes // self.dtype.itemsize,), None, 0, self.dtype)
+            memo[id(root)] = whole.clone().storage
+            memo.setdefault(id(memo), []).append(root)  # as copy.deepcopy does: an id stands for an object that lives
+        copy = new(memo[id(root)], self.shape, self.strides, self.offset, self.dtype)
         copy.needs_grad = self.needs_grad
         if self._grad is not None:
-            copy._grad = self._grad.detach().clone()
+            copy._grad = self._grad.detach().__deepcopy__(memo)
         memo[id(self)] = copy
         return copy
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        """Pickle the memory and the layout: a leaf without gradient and hooks, as in PyTorch. ``copy.copy`` shares the memory."""
+        if recorder() is not None:
+            raise RecordingError(
+                f"a tensor was pickled while a program was recorded, at {user_line()}: a replay cannot follow it"
+            )
+        return unpickled, (self.storage, self.shape, self.strides, self.offset, self.dtype, self.requires_grad)
 
 
 class Tensor(Operations, TensorCore):
@@ -379,6 +394,17 @@ def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtyp
     tensor.node = tensor._grad = tensor.base = tensor.hooks = None
     tensor.needs_grad = False
     tensor.epoch = 0
+    return tensor
+
+
+def unpickled(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtype: DType, requires_grad: bool) -> Tensor:
+    """The tensor that was pickled. ShapeError if its elements do not lie inside the storage."""
+    steps = contiguous_strides(shape) if strides is None else strides
+    last = offset + sum([(size - 1) * step for size, step in zip(shape, steps, strict=True)])
+    if 0 not in shape and not (0 <= offset <= last < storage.nbytes // dtype.itemsize and min(steps, default=0) >= 0):
+        raise ShapeError(f"a pickled tensor of shape {list(shape)} does not fit into its {storage.nbytes} bytes of memory")
+    tensor = new(storage, shape, strides, offset, dtype)
+    tensor.needs_grad = requires_grad
     return tensor
 
 

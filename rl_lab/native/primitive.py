@@ -6,6 +6,7 @@ signature, ``void(int64 address of a row)``: the row holds an address or a numbe
 """
 
 import ctypes
+import importlib
 import inspect
 import os
 import struct
@@ -98,6 +99,9 @@ class Primitive:
     def __deepcopy__(self, memo: dict) -> "Primitive":
         return self  # a copy of its user uses the same
 
+    def __reduce__(self) -> tuple:
+        return _named, (self._namespace["__name__"], self.name)  # another process has it under the same name
+
     @property
     def address(self) -> int:
         """Address of the machine code, which is compiled or loaded if necessary."""
@@ -123,6 +127,10 @@ class Primitive:
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
+
+
+def _named(module: str, name: str) -> Primitive:
+    return getattr(importlib.import_module(module), name)
 
 
 def unpack_source(roles: tuple[Role, ...]) -> list[str]:

@@ -57,9 +57,12 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Parameter":
-        copy = Parameter(super().__deepcopy__(memo), self.needs_grad)
+        copy = Parameter(self.detach().clone(), self.needs_grad)  # without its gradient, as in PyTorch
         memo[id(self)] = copy
         return copy
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        return Parameter, (self.detach(), self.needs_grad)
 
 
 class Incompatible(NamedTuple):

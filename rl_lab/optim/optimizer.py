@@ -66,6 +66,9 @@ class Group(dict[str, Any]):
             structure.changed()
         super().__setitem__(key, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Group, (dict(self),)
+
     def update(self, settings: Mapping[str, Any]) -> None:  # type: ignore[override]
         """Set several settings."""
         for key, value in dict(settings).items():
@@ -126,10 +129,14 @@ class Optimizer:
         group = {**self.defaults, **group, "params": params}
         self.check(group)
         self.param_groups.append(Group(group))
+        self._follow(params)
+        structure.changed()
+
+    def _follow(self, params: Iterable[Any]) -> None:
+        """Hear when elements of a parameter that can grow come and go."""
         for p in params:
             if (followers := getattr(p, "followers", None)) is not None:
                 followers.add(self)
-        structure.changed()
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ValueError if a setting is out of range."""
@@ -215,6 +222,11 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} has no numbers()")
 
     # --- state -------------------------------------------------------------------------------------------------------
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for group in self.param_groups:
+            self._follow(group["params"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Self":
         """Copy the optimiser together with its parameters, so that a copy of (network, optimizer) stays connected."""

@@ -20,7 +20,7 @@ def _comparison(name: str) -> Callable[[Any, Any], Any]:
         kernel = (elementwise_kernels.compare if a.dtype is float32 else elementwise_kernels.compare_int)[name]
         return binary(kernel, a, b, bool_)
 
-    compare.__name__ = name
+    compare.__name__ = compare.__qualname__ = name
     return compare
 
 
@@ -32,7 +32,7 @@ def _logical(kernel: Primitive) -> Callable[[Any, Any], Any]:
         a, b = promote(a, b)
         return elementwise(kernel, (a.to(bool_), b.to(bool_)), bool_)
 
-    apply.__name__ = kernel.name
+    apply.__name__ = apply.__qualname__ = kernel.name
     return apply
 
 
@@ -48,7 +48,7 @@ def _bitwise(logical: Callable[[Any, Any], Any], integer: Primitive) -> Callable
             raise DtypeError(f"{apply.__name__} takes bool or int64 tensors, got float32")
         return logical(a, b) if a.dtype is bool_ else binary(integer, a, b, int64)
 
-    apply.__name__ = f"bitwise_{integer.name.removesuffix('_int')}"
+    apply.__name__ = apply.__qualname__ = f"bitwise_{integer.name.removesuffix('_int')}"
     return apply
 
 
@@ -72,7 +72,7 @@ def _test(kernel: Primitive) -> Callable[[Any], Any]:
     def apply(x: Any) -> Any:
         return elementwise(kernel, (as_float(x),), bool_)
 
-    apply.__name__ = kernel.name
+    apply.__name__ = apply.__qualname__ = kernel.name
     return apply
 
 

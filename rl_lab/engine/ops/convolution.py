@@ -412,7 +412,7 @@ def _of_one_axis(pool: Any) -> Any:
         out = pool(input.unsqueeze(-2), (1, *window), (1, *step), (0, *edge), *rest, **options)
         return tuple([part.squeeze(-2) for part in out]) if isinstance(out, tuple) else out.squeeze(-2)
 
-    pooled.__name__ = pool.__name__.replace("2d", "1d")
+    pooled.__name__ = pooled.__qualname__ = pool.__name__.replace("2d", "1d")
     pooled.__doc__ = f"`{pool.__name__}` of (n, channels, l)."
     return pooled
 

@@ -94,7 +94,7 @@ def _like(make: Any) -> Any:
     def like(x: Any, *arguments: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
         return make(x.shape, *arguments, dtype=dtype or x.dtype, device=device, requires_grad=requires_grad)
 
-    like.__name__ = f"{make.__name__}_like"
+    like.__name__ = like.__qualname__ = f"{make.__name__}_like"
     like.__doc__ = f"`{make.__name__}` with another tensor's shape and dtype."
     return like
 

@@ -41,6 +41,10 @@ class Unary:
         gradient_rule.__name__ = f"{kernel.name}_rule"
         self.rule = gradient_rule
 
+    def __reduce__(self) -> str:
+        """Pickle by name, as a function is."""
+        return next(name for name, value in globals().items() if value is self)
+
     def __call__(self, x: Any) -> Tensor:
         if x.dtype is not float32:
             if self.integer is not None and x.dtype is int64:

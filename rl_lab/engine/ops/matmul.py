@@ -204,7 +204,7 @@ def _fixed_rank(name: str, rank_a: int, rank_b: int):
             raise ShapeError(f"{name} takes {rank_a} and {rank_b} dimensions, got shapes {list(a.shape)} and {list(b.shape)}")
         return matmul(a, b)
 
-    product.__name__ = name
+    product.__name__ = product.__qualname__ = name
     return product
 
 
@@ -244,7 +244,7 @@ def _plus_product(name: str, product: Any) -> Any:
         result = result if alpha == 1 else result * alpha
         return result if beta == 0 else result + (input if beta == 1 else input * beta)
 
-    add_product.__name__ = name
+    add_product.__name__ = add_product.__qualname__ = name
     add_product.__doc__ = f"beta * input + alpha * `{product.__name__}` of a and b."
     return add_product
 

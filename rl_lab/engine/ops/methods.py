@@ -6,7 +6,7 @@ import numpy as np
 
 from rl_lab.engine.device import CPU, check_device, device
 from rl_lab.engine.dtype import DType, as_dtype, bool_, float32, int64
-from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.operations import hang
@@ -234,7 +234,14 @@ class ConversionMethods:
     def cpu(self: Any) -> Tensor:
         return self
 
-    pin_memory = share_memory_ = cpu
+    pin_memory = cpu
+
+    def share_memory_(self: Any) -> Tensor:
+        """StateError: processes do not share the memory of a tensor."""
+        raise StateError(
+            "processes cannot share the memory of a tensor here: share_memory_() is not supported; "
+            "send tensors through a queue or a pipe, which copies them"
+        )
 
     def cuda(self: Any, *arguments: Any, **options: Any) -> Tensor:
         """DeviceError: there is no such device."""

@@ -417,7 +417,7 @@ def _softmax_like(forward: Any, backward: Any, differentiable: Callable, name: s
         launch(forward, (out, source), (n, r, m))
         return attach(out, rule, (x,), (out,), context=dim)
 
-    apply.__name__ = name
+    apply.__name__ = apply.__qualname__ = name
     return apply
 
 

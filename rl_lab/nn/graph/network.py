@@ -54,6 +54,10 @@ class GrowingParameter(Parameter):
         memo[id(self)] = copy
         return copy
 
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        """Pickle without the followers, which are weak references: an optimizer that is unpickled follows again."""
+        return GrowingParameter, (self.detach(), self.ids, self.needs_grad)
+
     def change(self, values: np.ndarray, ids: tuple[int, ...]) -> None:
         """Replace the elements by ``values`` with the identifiers ``ids``.
 
