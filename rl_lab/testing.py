@@ -12,10 +12,11 @@ or one test for each check, with pytest:
 
 import copy
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -39,8 +40,6 @@ SPACES: dict[str, Space] = {
 
 class Probe(gym.Env):
     """Pays 1 in each of the 7 steps of an episode and insists on actions of its space, allowed by its mask if it is ``masked``."""
-
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(self, action_space: Space, masked: bool = False):
         self.observation_space = Box(-1.0, 1.0, (3,), np.float32)
@@ -189,7 +188,7 @@ def _spaces(agent_class: type[Agent], settings: dict[str, Any]) -> None:
             action = single(agent.act(np.zeros((1, 3), np.float32)))
             assert space.contains(action), f"act() gave {action!r}, which is not in {space}"
             continue
-        refusal = _refusal(lambda space=space: _make(agent_class, settings, env=lambda: Probe(space)))
+        refusal = _refusal(functools.partial(_make, agent_class, settings, env=functools.partial(Probe, space)))
         assert refusal is not None, f"{space} is not among action_spaces, and is not refused"
         assert name in refusal, f"the message for {space} does not name it: {refusal}"
 
@@ -298,9 +297,14 @@ def _learning(agent_class: type[Agent], settings: dict[str, Any]) -> None:
         for tag, value in metrics.items():
             assert "/" in tag, f"the metric {tag!r} has no group, as in losses/{tag}"
             assert np.isfinite(value), f"the metric {tag!r} is {value}"
-    calls: list[int] = []
-    agent.learn(10_000, callback=lambda agent, metrics: calls.append(1) or False)
-    assert len(calls) == 1, "learn() goes on after its callback returned False"
+    seen.clear()
+
+    def stop(agent: Agent, metrics: dict[str, float]) -> bool:
+        seen.append(metrics)
+        return False
+
+    agent.learn(10_000, callback=stop)
+    assert len(seen) == 1, "learn() goes on after its callback returned False"
 
 
 def _settings(agent_class: type[Agent], settings: dict[str, Any]) -> None:

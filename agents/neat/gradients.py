@@ -259,7 +259,7 @@ class PolicyGradient:
                 # the largest of logits with Gumbel noise is a draw from their softmax
                 noise = self.random.gumbel(size=outputs.shape) / factor
                 taken = self.actions(outputs + noise.astype(np.float32), allowed)
-                chosen = taken - self.actions.space.start
+                chosen = taken - self.actions.space.start  # type: ignore[attr-defined]
                 if isinstance(self.actions.space, MultiDiscrete):
                     chosen = chosen.reshape(n, -1)  # a row of choices, whatever the space's shape
             masks.append(allowed)

@@ -67,7 +67,7 @@ class Agent:
     acting_memory: ClassVar[str | None] = None
     """Name of the attribute that holds what `act` remembers, one row an episode; None for agents without memory."""
 
-    config: Any
+    config: Any = None
     envs: VectorEnv
     seed: int
     num_envs: int
@@ -79,8 +79,8 @@ class Agent:
     """From the policy's actions to those of `space`."""
     setup: Setup | None
     """How the environments can be made again; None for vector environments that were passed in."""
-    collector: Collector | None = None
-    """Collects experience for agents that learn from it step by step."""
+    collector: Collector = None  # type: ignore[assignment]
+    """Collects experience; None for agents that play whole episodes."""
     timesteps: int = 0
     """Environment steps taken so far."""
 
@@ -100,7 +100,7 @@ class Agent:
         tuned = preset_for(type(self), name_of_agent(type(self)), env) if preset and isinstance(env, str) else {}
         names = {field.name for field in dataclasses.fields(self.Config)}
         own = {name: value for name, value in tuned.items() if name in names}
-        config = make_config(self.Config, {**own, **settings})
+        config: Any = make_config(self.Config, {**own, **settings})
         if num_envs is None and not isinstance(env, VectorEnv):
             num_envs = int(tuned.get("num_envs", 1))
         envs, setup = open_environments(
@@ -113,7 +113,7 @@ class Agent:
         )
         self.setup = setup
         try:
-            self._prepare(config, envs, seed)
+            self._start(config, envs, seed)
         except BaseException:
             if not isinstance(env, VectorEnv):
                 envs.close()
@@ -124,10 +124,10 @@ class Agent:
         """Make an agent from a config and vector environments, as the driver does. Raises Fault for what does not fit."""
         agent = object.__new__(cls)
         agent.setup = setup
-        agent._prepare(config, envs, seed)
+        agent._start(config, envs, seed)
         return agent
 
-    def _prepare(self, config: Any, envs: VectorEnv, seed: int) -> None:
+    def _start(self, config: Any, envs: VectorEnv, seed: int) -> None:
         name = envs.spec.id if getattr(envs, "spec", None) else "the environment"  # type: ignore[union-attr]
         self.check_spaces(name, envs.single_observation_space, envs.single_action_space)
         self.config = config
@@ -426,7 +426,7 @@ def adopt(found: type) -> type[Agent]:
         return found
 
     def build(self: Any) -> None:
-        found.__init__(self, self.config, self.envs, self.seed)  # type: ignore[misc]
+        found.__init__(self, self.config, self.envs, self.seed)  # type: ignore
 
     namespace = {"build": build, "__module__": found.__module__, "__qualname__": found.__qualname__}
     if "greedy" not in vars(found):

@@ -94,7 +94,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
     values = {**preset, **given}
     own = {field.name for field in fields(Options)}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
-    config = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
+    config: Any = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
     if options.keep_best and not options.eval_frequency:
         raise Fault("--keep-best needs --eval-frequency: without evaluations no state is the best")
     if options.stop_return is not None and not options.eval_frequency:

@@ -44,10 +44,10 @@ def load_part(part: Any, state: Any, name: str) -> Any:
         with rl.no_grad():
             part.copy_(given)
     elif isinstance(part, np.ndarray):
-        given = np.asarray(_array(state))
-        if given.shape != part.shape:
-            raise ShapeError(f"{name} has shape {list(part.shape)}, the saved one {list(given.shape)}")
-        part[...] = given
+        array = np.asarray(_array(state))
+        if array.shape != part.shape:
+            raise ShapeError(f"{name} has shape {list(part.shape)}, the saved one {list(array.shape)}")
+        part[...] = array
     elif isinstance(part, np.random.Generator):
         set_generator_state(part, state)
     elif hasattr(part, "load_state_dict"):

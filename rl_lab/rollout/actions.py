@@ -26,7 +26,7 @@ class _Leaf(NamedTuple):
 
     space: Any
     first: int
-    count: int
+    numbers: int
     starts: np.ndarray | None  # int64 (count,), for choices
 
 
@@ -112,7 +112,7 @@ class ActionMapping:
             if isinstance(space, Dict):
                 return {name: build(part) for name, part in space.spaces.items()}
             leaf = next(parts)
-            stop = leaf.first + leaf.count
+            stop = leaf.first + leaf.numbers
             if leaf.starts is None:
                 values = components[:, leaf.first : stop].reshape(-1, *space.shape)
                 with np.errstate(over="ignore"):
