@@ -196,7 +196,7 @@ class _Tracer:
         if isinstance(value, numba_types.Dispatcher):
             return self.describe(value.dispatcher)
         if isinstance(value, numba_types.BaseTuple):
-            parts.append(self.describe(tuple(value))  # type: ignore[arg-type])
+            parts.append(self.describe(tuple(value)))  # type: ignore[arg-type]
         for attribute in ("instance_class", "literal_value"):
             if hasattr(value, attribute):
                 parts.append(self.describe(getattr(value, attribute)))
