@@ -393,12 +393,12 @@ def test_paths_of_networks(run, tmp_path):
         check_network(name)
     with pytest.raises(ValueError, match="neither an evolved network"):
         check_network(str(tmp_path))
-    with pytest.raises(ValueError, match="described as"):
+    with pytest.raises(ValueError, match="the network must be mlp:"):
         check_network("nonsense")
 
 
 def test_networks_that_do_not_fit(run, tmp_path):
-    with pytest.raises(GraphError, match="4 inputs and 2 outputs, 3 and 2"):
+    with pytest.raises(GraphError, match="4 inputs and 2 outputs, but 3 and 2"):
         make_network((3,), str(run), 2)
     with pytest.raises(GraphError, match="4 inputs and 2 outputs, 4 and 3"):
         make_network((4,), str(run), 3)
