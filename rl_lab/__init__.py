@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from rl_lab import autograd, backends, cuda, distributions, envs, nn, optim
+from rl_lab import autograd, backends, cuda, distributions, envs, errors, nn, optim
 from rl_lab.compatibility import (
     Size,
     are_deterministic_algorithms_enabled,
@@ -32,7 +32,6 @@ from rl_lab.compatibility import (
     t,
     use_deterministic_algorithms,
 )
-from rl_lab.engine import errors
 from rl_lab.engine.compile import compile
 from rl_lab.engine.device import device
 from rl_lab.engine.draw import draw_graph

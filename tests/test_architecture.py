@@ -20,6 +20,7 @@ FLOORS = {
     "rl_lab.compatibility": 2,
     "rl_lab.cuda": 2,
     "rl_lab.backends": 2,
+    "rl_lab.errors": 2,
     "rl_lab": 2,  # the names at the top: tensors, nn and optim
     "rl_lab.rollout": 3,
     "rl_lab.experiment": 4,

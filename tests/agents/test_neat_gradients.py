@@ -400,7 +400,7 @@ def test_paths_of_networks(run, tmp_path):
 def test_networks_that_do_not_fit(run, tmp_path):
     with pytest.raises(GraphError, match="4 inputs and 2 outputs, but 3 and 2"):
         make_network((3,), str(run), 2)
-    with pytest.raises(GraphError, match="4 inputs and 2 outputs, 4 and 3"):
+    with pytest.raises(GraphError, match="4 inputs and 2 outputs, but 4 and 3"):
         make_network((4,), str(run), 3)
     networks, _ = networks_for(Discrete(2), recurrent=True)
     save_graph(networks[0].graph(), tmp_path / "memory")

@@ -1,0 +1,25 @@
+"""Classes of errors, as ``rl_lab.errors``; each also is of the built-in class that PyTorch raises in the same place."""
+
+from rl_lab.engine.errors import (
+    DeviceError,
+    DtypeError,
+    EnvironmentFault,
+    FileError,
+    GraphError,
+    NumericalError,
+    RecordingError,
+    ShapeError,
+    StateError,
+)
+
+__all__ = [
+    "DeviceError",
+    "DtypeError",
+    "EnvironmentFault",
+    "FileError",
+    "GraphError",
+    "NumericalError",
+    "RecordingError",
+    "ShapeError",
+    "StateError",
+]
