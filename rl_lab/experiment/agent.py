@@ -142,7 +142,7 @@ class Agent:
             self.build()
         except (ValueError, TypeError, ShapeError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
-        self._greedy = self.record(self.greedy)
+        self._greedy = self.record(rl.no_grad()(self.greedy))
 
     # --- what a subclass defines -------------------------------------------------------------------------------------
 

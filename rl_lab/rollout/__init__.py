@@ -3,6 +3,7 @@
 from rl_lab.rollout.actions import ActionMapping, Moment, OutputMapping
 from rl_lab.rollout.collector import Collector, rounds_due, steps_between_updates
 from rl_lab.rollout.normalizers import RewardScale, RunningMoments
+from rl_lab.rollout.policies import ActionHead
 from rl_lab.rollout.replay import Batch, PrioritizedReplayBuffer, ReplayBuffer
 from rl_lab.rollout.returns import discounted_returns, generalized_advantages, normalized
 from rl_lab.rollout.stepper import EPISODE_LIMIT, Step, Stepper, longest_episode
@@ -10,6 +11,7 @@ from rl_lab.rollout.storage import Rollout, Transitions
 
 __all__ = [
     "EPISODE_LIMIT",
+    "ActionHead",
     "ActionMapping",
     "Batch",
     "Collector",

@@ -57,26 +57,26 @@ class ActionHead(Module):
             self.log_std = rl.nn.Parameter(rl.full((self.size,), log_std))
 
     def distribution(self, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
-        """The distribution for outputs (batch, outputs); options that the mask forbids have probability 0.
+        """The distribution for outputs (..., outputs); options that the mask forbids have probability 0.
 
         It has ``sample(generator=...)``, ``mode``, ``log_prob(actions)`` and ``entropy()``, as in `rl_lab.distributions`.
         """
         if not self.choices:
             return self._gaussian(outputs)
         options = sum(self.choices)
-        logits = masked(outputs[:, :options] if self.size else outputs, action_mask)
+        logits = masked(outputs[..., :options] if self.size else outputs, action_mask)
         if self.single:
             return Categorical(logits=logits, validate_args=False)
-        parts = [Categorical(logits=part, validate_args=False) for part in logits.split(self.choices, 1)]
-        return Factored(parts, self._gaussian(outputs[:, options:]) if self.size else None)
+        parts = [Categorical(logits=part, validate_args=False) for part in logits.split(self.choices, -1)]
+        return Factored(parts, self._gaussian(outputs[..., options:]) if self.size else None)
 
     def _gaussian(self, outputs: rl.Tensor) -> Independent:
         if self.free_std:
             mean = outputs
             log_std = self.log_std.expand_as(outputs)
         else:
-            mean = outputs[:, : self.size]
-            log_std = (outputs[:, self.size :] + self.initial_log_std).clamp(-20.0, 2.0)
+            mean = outputs[..., : self.size]
+            log_std = (outputs[..., self.size :] + self.initial_log_std).clamp(-20.0, 2.0)
         return Independent(Normal(mean, log_std.exp(), validate_args=False), 1, validate_args=False)
 
 
@@ -91,8 +91,8 @@ class Factored:
         self.components = components
 
     def _join(self, chosen: list[rl.Tensor], components: rl.Tensor | None) -> rl.Tensor:
-        choices = rl.stack(chosen, 1)
-        return choices if components is None else rl.cat([choices.float(), components], 1)
+        choices = rl.stack(chosen, -1)
+        return choices if components is None else rl.cat([choices.float(), components], -1)
 
     def sample(self, generator: rl.Generator | None = None) -> rl.Tensor:
         """Draw a batch of actions."""
@@ -107,11 +107,11 @@ class Factored:
     def log_prob(self, actions: rl.Tensor) -> rl.Tensor:
         """Log-probabilities (batch,): sums over the independent parts."""
         count = len(self.parts)
-        choices = actions if self.components is None else actions[:, :count].long()
-        total = self.parts[0].log_prob(choices[:, 0])
+        choices = actions if self.components is None else actions[..., :count].long()
+        total = self.parts[0].log_prob(choices[..., 0])
         for i in range(1, count):
-            total = total + self.parts[i].log_prob(choices[:, i])
-        return total if self.components is None else total + self.components.log_prob(actions[:, count:])
+            total = total + self.parts[i].log_prob(choices[..., i])
+        return total if self.components is None else total + self.components.log_prob(actions[..., count:])
 
     def entropy(self) -> rl.Tensor:
         """Entropies (batch,): sums over the independent parts."""
