@@ -16,6 +16,8 @@ _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.
     name: getattr(scalar, name)
     for name in (
         "exp32",
+        "exp232",
+        "sech32",
         "relu32",
         "sigmoid32",
         "tanh32",
@@ -85,10 +87,12 @@ neg = _unary("neg", "-x")
 absolute = _unary("absolute", "abs(x)")
 sign = _unary("sign", "F(x > F(0)) - F(x < F(0))")
 exp = _unary("exp", "exp32(x)")
+exp2 = _unary("exp2", "exp232(x)")
 expm1 = _unary("expm1", "math.expm1(x)")
 log = _unary("log", "np.log(x)")
 log1p = _unary("log1p", "np.log1p(x)")
 log2 = _unary("log2", "np.log2(x)")
+log10 = _unary("log10", "np.log(x) / F(2.302585092994046)")
 sqrt = _unary("sqrt", "np.sqrt(x)")
 rsqrt = _unary("rsqrt", "F(1) / np.sqrt(x)")
 square = _unary("square", "x * x")
@@ -114,7 +118,7 @@ acos = _unary("acos", "math.acos(x)")
 atan = _unary("atan", "math.atan(x)")
 sinh = _unary("sinh", "math.sinh(x)")
 cosh = _unary("cosh", "math.cosh(x)")
-sech = _unary("sech", "F(1) / math.cosh(x)")
+sech = _unary("sech", "sech32(x)")
 silu = _unary("silu", "x * sigmoid32(x)")
 logsigmoid = _unary("logsigmoid", "-softplus32(-x)")
 softsign = _unary("softsign", "x / (F(1) + abs(x)) if abs(x) < inf else F(x > F(0)) - F(x < F(0)) if x == x else x")

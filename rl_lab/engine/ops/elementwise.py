@@ -72,10 +72,12 @@ absolute = Unary(
 )
 sign = Unary(elementwise_kernels.sign, "", _zero, integer=elementwise_kernels.sign_int)
 exp = Unary(elementwise_kernels.exp, "y", lambda g, y: g * y)
+exp2 = Unary(elementwise_kernels.exp2, "y", lambda g, y: g * (y * math.log(2.0)))
 expm1 = Unary(elementwise_kernels.expm1, "y", lambda g, y: g * (y + 1.0))
 log = Unary(elementwise_kernels.log, "x", lambda g, x: g / x)
 log1p = Unary(elementwise_kernels.log1p, "x", lambda g, x: g / (x + 1.0))
 log2 = Unary(elementwise_kernels.log2, "x", lambda g, x: g / (x * math.log(2.0)))
+log10 = Unary(elementwise_kernels.log10, "x", lambda g, x: g / (x * math.log(10.0)))
 sqrt = Unary(elementwise_kernels.sqrt, "y", lambda g, y: g / (y * 2.0), elementwise_kernels.sqrt_backward)
 rsqrt = Unary(elementwise_kernels.rsqrt, "y", lambda g, y: g * (y * y * y) * -0.5)
 square = Unary(elementwise_kernels.square, "x", lambda g, x: g * (x * 2.0), elementwise_kernels.square_backward)
@@ -128,16 +130,6 @@ def _relu_slope(g: Any, y: Any) -> Any:
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta, exact for large x: ``threshold`` is PyTorch's, which the exact function does not need."""
     return softplus_plain(x) if beta == 1.0 else softplus_plain(x * beta) / beta
-
-
-def exp2(x: Any) -> Tensor:
-    """2 ** x."""
-    return exp(as_float(x) * math.log(2.0))
-
-
-def log10(x: Any) -> Tensor:
-    """The logarithm to base 10."""
-    return log(x) / math.log(10.0)
 
 
 def mish(x: Any) -> Tensor:
