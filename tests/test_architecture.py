@@ -64,6 +64,7 @@ OPS = [
     "convolution",
     "recurrent",
     "nll_loss",
+    "bce_loss",
     "multi_tensor",
     "methods",
     "__init__",

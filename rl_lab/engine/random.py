@@ -14,7 +14,7 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.operations import Operations
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, tensor
-from rl_lab.engine.ops.gathering import launch_checked
+from rl_lab.engine.ops.gathering import check_probabilities, launch_checked
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, shape_argument
 from rl_lab.engine.tensor import TensorCore, empty
 
@@ -148,8 +148,9 @@ def normal_(x: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | 
 
 
 def bernoulli(p: Any, generator: Generator | None = None) -> "Tensor":
-    """1 with probability p, else 0, in p's shape; float32 as in PyTorch."""
+    """1 with probability p, else 0, in p's shape; float32 as in PyTorch. NumericalError if a probability is not in [0, 1]."""
     p = as_float(p).detach().contiguous()
+    check_probabilities(p)
     out = empty(p.shape, bool_)
     state = _state(generator)
     launch(random_kernels.bernoulli, (out, p, state), (out.numel(), 1))

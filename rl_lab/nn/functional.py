@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rl_lab.engine.dtype import bool_
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops.arithmetic import clamp, where
+from rl_lab.engine.ops.arithmetic import prelu as prelu_plain
 from rl_lab.engine.ops.convolution import (
     adaptive_avg_pool2d,
     avg_pool1d,
@@ -25,6 +26,7 @@ from rl_lab.engine.ops.elementwise import (
     elu,
     erf,
     gelu,
+    hardshrink,
     hardsigmoid,
     hardswish,
     hardtanh,
@@ -37,9 +39,11 @@ from rl_lab.engine.ops.elementwise import (
     sigmoid,
     silu,
     softplus,
+    softshrink,
     softsign,
     tanh,
     tanhshrink,
+    threshold,
 )
 from rl_lab.engine.ops.gathering import embedding, one_hot
 from rl_lab.engine.ops.matmul import linear, matmul
@@ -145,26 +149,11 @@ __all__ = [
 ]
 
 
-def threshold(input: Any, threshold: float, value: float) -> "Tensor":
-    """x above the threshold, ``value`` elsewhere."""
-    return where(input > threshold, input, constant(value))
-
-
-def hardshrink(input: Any, lambd: float = 0.5) -> "Tensor":
-    """x outside -lambd..lambd, 0 inside."""
-    return where(input.abs() > lambd, input, constant(0.0))
-
-
-def softshrink(input: Any, lambd: float = 0.5) -> "Tensor":
-    """x moved towards 0 by lambd, at most to 0."""
-    return input - clamp(input, -lambd, lambd)
-
-
 def prelu(input: Any, weight: Any) -> "Tensor":
     """x above 0, weight * x below; one weight, or one for each channel (dimension 1)."""
     if weight.numel() != 1:
         weight = weight.reshape(-1, *[1] * (input.dim() - 2))
-    return where(input > 0.0, input, weight * input)
+    return prelu_plain(input, weight)
 
 
 def glu(input: Any, dim: int = -1) -> "Tensor":

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import ShapeError
-from rl_lab.engine.ops.arithmetic import maximum, where, xlogy
+from rl_lab.engine.ops.arithmetic import where, xlogy
+from rl_lab.engine.ops.bce_loss import bce, bce_with_logits
 from rl_lab.engine.ops.elementwise import absolute, exp, log, softplus_plain, square
 from rl_lab.engine.ops.elementwise import smooth_l1 as smooth
 from rl_lab.engine.ops.nll_loss import nll_loss
@@ -104,10 +105,9 @@ def cross_entropy(
 
 
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reduction: str = "mean") -> "Tensor":
-    """Cross entropy of probabilities and targets in [0, 1]; logarithms count as at least -100."""
+    """Cross entropy of probabilities and targets; logarithms count as at least -100. NumericalError for an input not in [0, 1]."""
     _same_shape("binary_cross_entropy", input, target)
-    low = constant(-100.0)
-    losses = (target - 1.0) * maximum(log(1.0 - input), low) - target * maximum(log(input), low)
+    losses = bce(input, target)
     return _reduce(losses if weight is None else losses * weight, reduction)
 
 
@@ -116,10 +116,7 @@ def binary_cross_entropy_with_logits(
 ) -> "Tensor":
     """`binary_cross_entropy` of sigmoid(input), exact for large logits; ``pos_weight`` is a factor of the positive part."""
     _same_shape("binary_cross_entropy_with_logits", input, target)
-    if pos_weight is None:
-        losses = (1.0 - target) * input + softplus_plain(-input)
-    else:
-        losses = (1.0 - target) * input + ((pos_weight - 1.0) * target + 1.0) * softplus_plain(-input)
+    losses = bce_with_logits(input, target, pos_weight)
     return _reduce(losses if weight is None else losses * weight, reduction)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.engine.cases import CLASSES, Case
+from tests.engine.cases import CLASSES
 from tests.engine.every_case import CASES
 
 INF, NAN, TINY, HUGE = math.inf, math.nan, 1e-40, 3e38
@@ -143,8 +143,25 @@ BINARY: dict[str, Callable] = {
     **{
         name: lambda t, a, b, n=name: getattr(t, n)(a, b)
         for name in (
-            "add", "sub", "mul", "div", "pow", "maximum", "minimum", "fmax", "fmin", "atan2", "hypot", "fmod", "remainder",
-            "floor_divide", "xlogy", "logaddexp", "logaddexp2", "copysign", "heaviside",
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "pow",
+            "maximum",
+            "minimum",
+            "fmax",
+            "fmin",
+            "atan2",
+            "hypot",
+            "fmod",
+            "remainder",
+            "floor_divide",
+            "xlogy",
+            "logaddexp",
+            "logaddexp2",
+            "copysign",
+            "heaviside",
         )
     },
     "div floor": lambda t, a, b: t.div(a, b, rounding_mode="floor"),
@@ -183,7 +200,19 @@ def others() -> Iterator[Point]:
     yield from patterned("normalize 1", lambda t, a: t.nn.functional.normalize(a, p=1.0, dim=1), (2, 3))
     yield from patterned("cosine_similarity", lambda t, a, b: t.nn.functional.cosine_similarity(a, b), (2, 3), (2, 3))
     yield from patterned("pairwise_distance", lambda t, a, b: t.nn.functional.pairwise_distance(a, b), (2, 3), (2, 3))
-    for name in ("softmax", "log_softmax", "logsumexp", "logcumsumexp", "cumsum", "cumprod", "prod", "mean", "sum", "amax", "amin"):
+    for name in (
+        "softmax",
+        "log_softmax",
+        "logsumexp",
+        "logcumsumexp",
+        "cumsum",
+        "cumprod",
+        "prod",
+        "mean",
+        "sum",
+        "amax",
+        "amin",
+    ):
         yield from patterned(name, lambda t, a, n=name: getattr(t, n)(a, 1), (2, 4))
         yield from patterned(f"{name} first", lambda t, a, n=name: getattr(t, n)(a, 0), (4, 2))
     for name in ("max", "min", "median", "sort", "mode", "cummax", "cummin"):
@@ -242,9 +271,7 @@ def others() -> Iterator[Point]:
         lambda t, a: t.nn.functional.cross_entropy(a, t.tensor([-100] * 4)),
         (4, 3),
     )
-    yield from patterned(
-        "nll_loss", lambda t, a: t.nn.functional.nll_loss(a, t.tensor(CLASSES), reduction="sum"), (4, 3)
-    )
+    yield from patterned("nll_loss", lambda t, a: t.nn.functional.nll_loss(a, t.tensor(CLASSES), reduction="sum"), (4, 3))
     yield from patterned(
         "cross_entropy probabilities", lambda t, a: t.nn.functional.cross_entropy(a, t.tensor([[0.0, 1.0, 0.0]] * 4)), (4, 3)
     )
@@ -265,7 +292,12 @@ def others() -> Iterator[Point]:
     yield from patterned("linear", lambda t, a, b: t.nn.functional.linear(a, b), (2, 3), (2, 3))
     yield from patterned("glu", lambda t, a: t.nn.functional.glu(a), (2, 4))
     yield from patterned("softmin", lambda t, a: t.nn.functional.softmin(a, dim=1), (2, 4))
-    for label, logits in (("masked", [0.0, -INF, 1.0]), ("sure", [0.0, -200.0, 0.0]), ("equal", [1.0]), ("all but one", [-INF, 0.0, -INF])):
+    for label, logits in (
+        ("masked", [0.0, -INF, 1.0]),
+        ("sure", [0.0, -200.0, 0.0]),
+        ("equal", [1.0]),
+        ("all but one", [-INF, 0.0, -INF]),
+    ):
         array = filled(((2, 3),), logits)
         for what in ("entropy", "log_prob", "probs"):
             yield Point(f"Categorical {what} {label}", lambda t, a, w=what: _of_categorical(t, a, w), array)
@@ -349,7 +381,9 @@ def answer(t: Any, point: Point) -> dict[str, list[np.ndarray]] | None:
                 results["first"] = arrays(t.autograd.grad(value, inputs, pull, retain_graph=True, allow_unused=True), inputs)
                 slopes = t.autograd.grad(value, inputs, pull, create_graph=True, allow_unused=True)
                 terms = [(g * weights(g.shape)).sum() for g in slopes if g is not None and g.requires_grad]
-                seconds = t.autograd.grad(sum(terms), [*inputs, pull], allow_unused=True) if terms else [None] * (len(inputs) + 1)
+                seconds = (
+                    t.autograd.grad(sum(terms), [*inputs, pull], allow_unused=True) if terms else [None] * (len(inputs) + 1)
+                )
             except RuntimeError:
                 return results  # not differentiable, or once
             results["slopes"] = arrays(slopes, inputs)

@@ -165,45 +165,111 @@ def softplus32(x):
 
 
 @njit(error_model="numpy")
+def fmod32(a, b):
+    return F(np.fmod(a, b)) if b != _ZERO else F(np.nan)  # the processor's own leaves a subnormal number as it is
+
+
+@njit(error_model="numpy")
 def remainder32(a, b):
-    r = np.fmod(a, b)
+    r = fmod32(a, b)
     return F(r + b) if r != _ZERO and (r < _ZERO) != (b < _ZERO) else F(r)
 
 
-# Derivatives of the logarithm of the gamma function, in float64: for positive arguments, by the recurrence up to 8 and the asymptotic
-# series from there on (Abramowitz and Stegun 1964, 6.3.18 and 6.4.12).
+@njit(error_model="numpy")
+def floor_quotient32(a, b):
+    """floor(a / b) by way of the remainder, so that it is never one off; a / 0 as division has it."""
+    if b == _ZERO:
+        return a / b
+    rest = F(np.fmod(a, b))
+    quotient = (a - rest) / b
+    if rest != _ZERO and (b < _ZERO) != (rest < _ZERO):
+        quotient -= _ONE
+    if quotient != quotient or quotient == _ZERO:
+        return F(np.copysign(_ZERO, a / b)) if quotient == _ZERO else quotient
+    whole = F(np.floor(quotient))
+    return whole + _ONE if quotient - whole > _HALF else whole
+
+
+@njit(error_model="numpy")
+def acosh32(x):
+    return F(math.acosh(x)) if x >= _ONE else F(np.nan)
+
+
+@njit(error_model="numpy")
+def erfinv64(y):
+    """The inverse of erf: the central and outer approximations of Giles 2010, then one step of Newton's method."""
+    if not abs(y) < 1.0:
+        return np.inf * y if abs(y) == 1.0 else np.nan
+    w = -math.log((1.0 - y) * (1.0 + y))
+    if w < 5.0:
+        w -= 2.5
+        p = 2.81022636e-08
+        p = 3.43273939e-07 + p * w
+        p = -3.5233877e-06 + p * w
+        p = -4.39150654e-06 + p * w
+        p = 0.00021858087 + p * w
+        p = -0.00125372503 + p * w
+        p = -0.00417768164 + p * w
+        p = 0.246640727 + p * w
+        p = 1.50140941 + p * w
+    else:
+        w = math.sqrt(w) - 3.0
+        p = -0.000200214257
+        p = 0.000100950558 + p * w
+        p = 0.00134934322 + p * w
+        p = -0.00367342844 + p * w
+        p = 0.00573950773 + p * w
+        p = -0.0076224613 + p * w
+        p = 0.00943887047 + p * w
+        p = 1.00167406 + p * w
+        p = 2.83297682 + p * w
+    x = p * y
+    return x - (math.erf(x) - y) / (2.0 / math.sqrt(math.pi) * math.exp(-x * x))
+
+
+# Derivatives of the logarithm of the gamma function: by the recurrence up to 8 and the asymptotic series from there on (Abramowitz and
+# Stegun 1964, 6.3.18 and 6.4.12), and by reflection (6.3.7) below 0. At the poles they are what PyTorch gives.
 
 
 @njit(error_model="numpy")
 def digamma64(x):
-    if not x > 0.0:
+    if x == 0.0:
+        return math.copysign(np.inf, -x)
+    if x == -np.inf or (x < 0.0 and x == np.floor(x)):
         return np.nan
+    reflected = 0.0
+    if x < 0.0:
+        reflected, x = math.pi / math.tan(math.pi * (x - np.trunc(x))), 1.0 - x
+    if x == np.inf:
+        return x
     shift = 0.0
     while x < 8.0:
         shift -= 1.0 / x
         x += 1.0
     s = 1.0 / (x * x)
     series = s * (1.0 / 12.0 - s * (1.0 / 120.0 - s * (1.0 / 252.0 - s * (1.0 / 240.0 - s / 132.0))))
-    return shift + math.log(x) - 0.5 / x - series
+    return shift + math.log(x) - 0.5 / x - series - reflected
 
 
 @njit(error_model="numpy")
-def trigamma64(x):
-    if not x > 0.0:
-        return np.nan
-    shift = 0.0
-    while x < 8.0:
-        shift += 1.0 / (x * x)
-        x += 1.0
-    s = 1.0 / (x * x)
-    series = s / x * (1.0 / 6.0 - s * (1.0 / 30.0 - s * (1.0 / 42.0 - s * (1.0 / 30.0 - s * 5.0 / 66.0))))
-    return shift + 1.0 / x + 0.5 * s + series
+def trigamma32(x):
+    """In float32, so that it is as large as PyTorch's near the poles, where the rounding of pi decides."""
+    sign, total = _ONE, _ZERO
+    if x < _HALF:
+        sign = -_ONE
+        sine = F(np.sin(F(math.pi) * x))
+        total -= F(math.pi) * F(math.pi) / (sine * sine)
+        x = _ONE - x
+    for _ in range(6):
+        total += _ONE / (x * x)
+        x += _ONE
+    s = _ONE / (x * x)
+    total += (_ONE + _ONE / (_TWO * x) + s * (F(1.0 / 6.0) - s * (F(1.0 / 30.0) - s * F(1.0 / 42.0)))) / x
+    return sign * total
 
 
 @njit(error_model="numpy")
-def tetragamma64(x):
-    if not x > 0.0:
-        return np.nan
+def tetragamma64_above(x):
     shift = 0.0
     while x < 8.0:
         shift -= 2.0 / (x * x * x)
@@ -211,3 +277,14 @@ def tetragamma64(x):
     s = 1.0 / (x * x)
     series = s * s * (0.5 - s * (1.0 / 6.0 - s * (1.0 / 6.0 - s * (0.3 - s * 5.0 / 6.0))))
     return shift - s - s / x - series
+
+
+@njit(error_model="numpy")
+def tetragamma64(x):
+    if x <= 0.0:
+        if x == np.floor(x):
+            return -np.inf
+        turn = math.pi * (x - np.rint(x))
+        sine = math.sin(turn)
+        return tetragamma64_above(1.0 - x) - 2.0 * math.pi**3 * math.cos(turn) / (sine * sine * sine)
+    return tetragamma64_above(x)
