@@ -48,13 +48,17 @@ from rl_lab.engine.ops.arithmetic import (
     clamp,
     clamp_max,
     clamp_min,
+    copysign,
     div,
     floor_divide,
+    fmax,
+    fmin,
     fmod,
     heaviside,
     hypot,
     lerp,
     logaddexp,
+    logaddexp2,
     logit,
     masked_fill,
     maximum,
@@ -112,14 +116,19 @@ from rl_lab.engine.ops.diagonals import diag, diag_embed, diagonal, trace, tril,
 from rl_lab.engine.ops.elementwise import (
     absolute,
     acos,
+    acosh,
     asin,
+    asinh,
     atan,
+    atanh,
     ceil,
     celu,
     cos,
     cosh,
     digamma,
     erf,
+    erfc,
+    erfinv,
     exp,
     exp2,
     expm1,
@@ -140,6 +149,7 @@ from rl_lab.engine.ops.elementwise import (
     sigmoid,
     sign,
     sin,
+    sinc,
     sinh,
     sqrt,
     square,
@@ -263,6 +273,7 @@ abs, concat, concatenate, clip, moveaxis, row_stack = absolute, cat, cat, clamp,
 subtract, multiply, divide, true_divide, negative, fix = sub, mul, div, div, neg, trunc
 swapaxes = swapdims = transpose
 arcsin, arccos, arctan, arctan2 = asin, acos, atan, atan2
+arcsinh, arccosh, arctanh, ger = asinh, acosh, atanh, outer
 greater, greater_equal, less, less_equal, not_equal, asarray = gt, ge, lt, le, ne, as_tensor
 bool, float, long = bool_, float32, int64
 if not TYPE_CHECKING:  # a type checker would take every name for known

@@ -27,7 +27,7 @@ def main() -> None:
     columns = {"names": np.array(names), "parts": np.array(parts), "sizes": np.array(sizes), "numbers": np.concatenate(numbers)}
     np.savez_compressed(PATH, **columns)
     print(
-        f"{PATH.name}: {len(names)} points, {sum(map(len, numbers))} numbers of PyTorch {torch.__version__}, {PATH.stat().st_size // 1024} KB"
+        f"{PATH.name}: {len(names)} points of PyTorch {torch.__version__}, {PATH.stat().st_size // 1024} KB"
     )
 
 

@@ -341,7 +341,7 @@ def xlogy(a: Any, b: Any) -> Tensor:
 
 
 def _copysign_rule(g, node):
-    a, b, out = node.saved
+    a, out = node.saved
     shape_a, shape_b = node.context
     to_b = None
     if node.wants(1):
@@ -356,7 +356,7 @@ def copysign(a: Any, b: Any) -> Tensor:
     a, b = promote(a, b)
     a, b = as_float(a), as_float(b)
     out = binary(elementwise_kernels.copysign, a, b)
-    return attach(out, _copysign_rule, (a, b), (a, b, out), (a.shape, b.shape))
+    return attach(out, _copysign_rule, (a, b), (a, out), (a.shape, b.shape))
 
 
 def _choice(kernel: Primitive, keeps: Callable) -> Callable:

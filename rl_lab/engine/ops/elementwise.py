@@ -80,7 +80,13 @@ log2 = Unary(elementwise_kernels.log2, "x", lambda g, x: g / (x * math.log(2.0))
 log10 = Unary(elementwise_kernels.log10, "x", lambda g, x: g / (x * math.log(10.0)))
 sqrt = Unary(elementwise_kernels.sqrt, "y", lambda g, y: g / (y * 2.0), elementwise_kernels.sqrt_backward)
 rsqrt = Unary(elementwise_kernels.rsqrt, "y", lambda g, y: g * (y * y * y) * -0.5)
-square = Unary(elementwise_kernels.square, "x", lambda g, x: g * (x * 2.0), elementwise_kernels.square_backward)
+square = Unary(
+    elementwise_kernels.square,
+    "x",
+    lambda g, x: g * (x * 2.0),
+    elementwise_kernels.square_backward,
+    elementwise_kernels.square_int,
+)
 reciprocal = Unary(elementwise_kernels.reciprocal, "y", lambda g, y: -g * (y * y))
 sin = Unary(elementwise_kernels.sin, "x", lambda g, x: g * cos(x), elementwise_kernels.sin_backward)
 cos = Unary(elementwise_kernels.cos, "x", lambda g, x: -g * sin(x), elementwise_kernels.cos_backward)

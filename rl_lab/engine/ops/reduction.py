@@ -394,6 +394,8 @@ class Extremes(tuple):
 def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Without ``dim`` the largest of all; with a tensor the elementwise maximum; else (values, indices of the first largest)."""
     if dim is None:
+        if x.dtype is bool_:
+            return any(x)
         return _largest(x, None, False, to_nan=True)
     if not isinstance(dim, int):
         return x.maximum(dim)
@@ -408,6 +410,8 @@ def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """As `max`, for the smallest."""
     if dim is None:
+        if x.dtype is bool_:
+            return all(x)
         return -_largest(-x, None, False, to_nan=True)
     if not isinstance(dim, int):
         return x.minimum(dim)
