@@ -20,7 +20,7 @@ class StateError(RuntimeError):
     """A call that does not fit the state of the graph: backward over freed values, a saved value changed in place."""
 
 
-class NumericalError(ArithmeticError, RuntimeError):
+class NumericalError(ArithmeticError):
     """NaN or infinity where a finite number is needed."""
 
 

@@ -148,7 +148,7 @@ def normal_(x: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | 
 
 
 def bernoulli(p: Any, generator: Generator | None = None) -> "Tensor":
-    """1 with probability p, else 0, in p's shape; float32 as in PyTorch. NumericalError if a probability is not in [0, 1]."""
+    """1 with probability p, else 0, in p's shape; float32 as in PyTorch. ValueError if a probability is not in [0, 1]."""
     p = as_float(p).detach().contiguous()
     check_probabilities(p)
     out = empty(p.shape, bool_)

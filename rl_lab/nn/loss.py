@@ -105,7 +105,7 @@ def cross_entropy(
 
 
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reduction: str = "mean") -> "Tensor":
-    """Cross entropy of probabilities and targets; logarithms count as at least -100. NumericalError for an input not in [0, 1]."""
+    """Cross entropy of probabilities and targets; logarithms count as at least -100. ValueError for an input not in [0, 1]."""
     _same_shape("binary_cross_entropy", input, target)
     losses = bce(input, target)
     return _reduce(losses if weight is None else losses * weight, reduction)

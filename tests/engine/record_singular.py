@@ -26,9 +26,7 @@ def main() -> None:
             sizes += [sum(map(len, arrays))] if part in results else []
     columns = {"names": np.array(names), "parts": np.array(parts), "sizes": np.array(sizes), "numbers": np.concatenate(numbers)}
     np.savez_compressed(PATH, **columns)
-    print(
-        f"{PATH.name}: {len(names)} points of PyTorch {torch.__version__}, {PATH.stat().st_size // 1024} KB"
-    )
+    print(f"{PATH.name}: {len(names)} points of PyTorch {torch.__version__}, {PATH.stat().st_size // 1024} KB")
 
 
 if __name__ == "__main__":

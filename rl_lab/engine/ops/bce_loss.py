@@ -39,7 +39,7 @@ def _bce_rule(g, node):
 
 
 def bce(x: Any, target: Any) -> Tensor:
-    """-target log(x) - (1 - target) log(1 - x); a logarithm counts as at least -100. NumericalError if an x is not in [0, 1]."""
+    """-target log(x) - (1 - target) log(1 - x); a logarithm counts as at least -100. ValueError if an x is not in [0, 1]."""
     check_probabilities(x)
     return attach(binary(elementwise_kernels.bce, x, target), _bce_rule, (x, target), (x, target))
 

@@ -31,7 +31,7 @@ class IndexStatus:
         self.tensor = new(Storage.over(self.words), (3,), None, 0, int64)
 
     def check(self) -> None:
-        """IndexError if a kernel reported one, NumericalError if it met weights or probabilities that are none."""
+        """IndexError if a kernel reported one, NumericalError or ValueError for bad weights or probabilities."""
         if self.words[0]:
             flag, index, size = (int(word) for word in self.words)
             self.words[0] = 0
@@ -40,7 +40,7 @@ class IndexStatus:
             if flag == FEW_WEIGHTS:
                 raise NumericalError("multinomial: too few weights of a row are positive")
             if flag == BAD_PROBABILITY:
-                raise NumericalError("a probability is not in [0, 1]: an output of a network needs a sigmoid first")
+                raise ValueError("a probability is not in [0, 1]: an output of a network needs a sigmoid first")
             raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")
 
 
@@ -60,7 +60,7 @@ def launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
 
 
 def check_probabilities(x: Any) -> None:
-    """NumericalError (a RuntimeError) if a number is not in [0, 1]."""
+    """Raise ValueError if a number is not in [0, 1]."""
     with tape.no_grad():
         source = x.contiguous()
     launch_checked(indexing_kernels.check_probabilities, (source,), (source.numel(),))
