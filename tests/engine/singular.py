@@ -228,7 +228,7 @@ def others() -> Iterator[Point]:
     yield from patterned("max_pool2d", lambda t, a: t.nn.functional.max_pool2d(a, 2), (1, 1, 4, 4))
     yield from patterned("max_pool1d", lambda t, a: t.nn.functional.max_pool1d(a, 2), (1, 1, 4))
     yield from patterned("avg_pool2d", lambda t, a: t.nn.functional.avg_pool2d(a, 2), (1, 1, 4, 4))
-    for label, low, high in (("ends", [0.0, 1.0], 2), ("inside", [0.5, 0.0, 1.0, 0.25, TINY], 5), ("NaN", [NAN, 0.5], 2)):
+    for label, low in (("ends", [0.0, 1.0]), ("inside", [0.5, 0.0, 1.0, 0.25, TINY]), ("NaN", [NAN, 0.5])):
         for weight in (False, True):
             for other in ([0.0], [1.0], [0.5], [0.0, 1.0], [0.0, 0.3, 1.0]):
                 target = np.array([other[k % len(other)] for k in range(6)], np.float32)
@@ -352,7 +352,7 @@ PARTS = ("value", "first", "second")
 
 
 def answer(t: Any, point: Point) -> dict[str, list[np.ndarray]] | None:
-    """With library ``t``: "value"; "first" derivatives; "slopes", the same by a walk that is recorded; "second" derivatives of inputs and cotangent.
+    """With library ``t``: "value"; "first" derivatives; "slopes", the same by a recorded walk; "second" derivatives.
 
     "second" is missing where the library has none. None if the call raises an error.
     """
