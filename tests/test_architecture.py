@@ -66,6 +66,7 @@ OPS = [
     "convolution",
     "recurrent",
     "nll_loss",
+    "bce_loss",
     "multi_tensor",
     "methods",
     "__init__",

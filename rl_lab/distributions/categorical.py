@@ -71,4 +71,5 @@ class Categorical(Distribution):
         return logits.gather(-1, value).squeeze(-1)
 
     def entropy(self) -> Tensor:
-        return -(self.logits * self.probs).sum(-1)
+        # log 0 of a masked action counts as the lowest float: 0 times -inf would be NaN
+        return -(self.logits.clamp(min=-3.4028234663852886e38) * self.probs).sum(-1)

@@ -14,8 +14,8 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.operations import Operations
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, tensor
-from rl_lab.engine.ops.gathering import launch_checked
-from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, shape_argument
+from rl_lab.engine.ops.gathering import check_probabilities, launch_checked
+from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, size_argument
 from rl_lab.engine.tensor import TensorCore, empty
 
 
@@ -97,7 +97,7 @@ def rand(
 ) -> "Tensor":
     """Uniform on [0, 1)."""
     check_float(dtype, device)
-    return _fill(empty(shape_argument(size)), random_kernels.uniform, generator, 0.0, 1.0).requires_grad_(requires_grad)
+    return _fill(empty(size_argument(size)), random_kernels.uniform, generator, 0.0, 1.0).requires_grad_(requires_grad)
 
 
 def randn(
@@ -105,7 +105,7 @@ def randn(
 ) -> "Tensor":
     """Standard normal deviates."""
     check_float(dtype, device)
-    return _fill(empty(shape_argument(size)), random_kernels.normal, generator, 0.0, 1.0).requires_grad_(requires_grad)
+    return _fill(empty(size_argument(size)), random_kernels.normal, generator, 0.0, 1.0).requires_grad_(requires_grad)
 
 
 def rand_like(x: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
@@ -127,7 +127,7 @@ def randint(
         low, high, size = 0, low, high
     if high <= low:
         raise ValueError(f"randint needs low < high, got {low} and {high}")
-    numbers = _fill(empty(shape_argument((size,)), int64), random_kernels.integers, generator, low, high)
+    numbers = _fill(empty(size_argument((size,)), int64), random_kernels.integers, generator, low, high)
     return numbers if dtype is None else numbers.to(as_dtype(dtype))
 
 
@@ -148,8 +148,9 @@ def normal_(x: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | 
 
 
 def bernoulli(p: Any, generator: Generator | None = None) -> "Tensor":
-    """1 with probability p, else 0, in p's shape; float32 as in PyTorch."""
+    """1 with probability p, else 0, in p's shape; float32 as in PyTorch. ValueError if a probability is not in [0, 1]."""
     p = as_float(p).detach().contiguous()
+    check_probabilities(p)
     out = empty(p.shape, bool_)
     state = _state(generator)
     launch(random_kernels.bernoulli, (out, p, state), (out.numel(), 1))
@@ -179,7 +180,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     """Normal deviates with the given mean and deviation: tensors that broadcast, or numbers and a ``size``."""
     check_device(device)
     if size is not None:
-        return _fill(empty(shape_argument((size,))), random_kernels.normal, generator, float(mean), float(std))
+        return _fill(empty(size_argument((size,))), random_kernels.normal, generator, float(mean), float(std))
     shape = broadcast_shape(*[value.shape for value in (mean, std) if isinstance(value, TensorCore)])
     return randn(shape, generator=generator) * std + mean
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rl_lab.engine.dtype import bool_
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops.arithmetic import clamp, where
+from rl_lab.engine.ops.arithmetic import prelu as prelu_plain
 from rl_lab.engine.ops.convolution import (
     adaptive_avg_pool2d,
     avg_pool1d,
@@ -25,6 +26,7 @@ from rl_lab.engine.ops.elementwise import (
     elu,
     erf,
     gelu,
+    hardshrink,
     hardsigmoid,
     hardswish,
     hardtanh,
@@ -37,9 +39,11 @@ from rl_lab.engine.ops.elementwise import (
     sigmoid,
     silu,
     softplus,
+    softshrink,
     softsign,
     tanh,
     tanhshrink,
+    threshold,
 )
 from rl_lab.engine.ops.gathering import embedding, one_hot
 from rl_lab.engine.ops.matmul import linear, matmul
@@ -146,26 +150,11 @@ __all__ = [
 ]
 
 
-def threshold(input: "Tensor", threshold: float, value: float) -> "Tensor":
-    """``input`` where input > threshold, ``value`` elsewhere."""
-    return where(input > threshold, input, constant(value))
-
-
-def hardshrink(input: "Tensor", lambd: float = 0.5) -> "Tensor":
-    """``input`` where |input| > lambd, 0 elsewhere."""
-    return where(input.abs() > lambd, input, constant(0.0))
-
-
-def softshrink(input: "Tensor", lambd: float = 0.5) -> "Tensor":
-    """sign(input) * max(|input| - lambd, 0)."""
-    return input - clamp(input, -lambd, lambd)
-
-
 def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":
     """``input`` above 0, weight * input below. ``weight`` has one element, or one per channel (dimension 1)."""
     if weight.numel() != 1:
         weight = weight.reshape(-1, *[1] * (input.dim() - 2))
-    return where(input > 0.0, input, weight * input)
+    return prelu_plain(input, weight)
 
 
 def glu(input: "Tensor", dim: int = -1) -> "Tensor":

@@ -10,7 +10,8 @@ from typing import Any
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.arithmetic import maximum, where, xlogy
+from rl_lab.engine.ops.arithmetic import where, xlogy
+from rl_lab.engine.ops.bce_loss import bce, bce_with_logits
 from rl_lab.engine.ops.elementwise import absolute, exp, log, softplus_plain, square
 from rl_lab.engine.ops.elementwise import smooth_l1 as smooth
 from rl_lab.engine.ops.nll_loss import nll_loss
@@ -117,11 +118,11 @@ def cross_entropy(
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean") -> Tensor:
     """-(target log(input) + (1 - target) log(1 - input)) for probabilities and targets in [0, 1].
 
-    Logarithms are bounded below by -100, as in PyTorch. ``weight`` scales each element. Raises ShapeError if the shapes differ.
+    Logarithms are bounded below by -100, as in PyTorch. ``weight`` scales each element. Raises ShapeError if the shapes differ,
+    ValueError if an input is not in [0, 1].
     """
     _same_shape("binary_cross_entropy", input, target)
-    low = constant(-100.0)
-    losses = (target - 1.0) * maximum(log(1.0 - input), low) - target * maximum(log(input), low)
+    losses = bce(input, target)
     return _reduce(losses if weight is None else losses * weight, reduction)
 
 
@@ -133,10 +134,7 @@ def binary_cross_entropy_with_logits(
     ``weight`` scales each element, ``pos_weight`` the term of the positive class. Raises ShapeError if the shapes differ.
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
-    if pos_weight is None:
-        losses = (1.0 - target) * input + softplus_plain(-input)
-    else:
-        losses = (1.0 - target) * input + ((pos_weight - 1.0) * target + 1.0) * softplus_plain(-input)
+    losses = bce_with_logits(input, target, pos_weight)
     return _reduce(losses if weight is None else losses * weight, reduction)
 
 

@@ -49,6 +49,14 @@ def view_written_later(t, a, b):
     return view * view * a[1:]
 
 
+def erf_inverse(y):
+    """erfinv by Newton's method in float64."""
+    x = 0.0
+    for _ in range(60):
+        x -= (math.erf(x) - y) / (2.0 / math.sqrt(math.pi) * math.exp(-x * x))
+    return x
+
+
 FUNCTIONS: list[Case] = [
     # functions of one argument
     *unary("tan", lambda t, a: a.tan(), np.tan, -1.2, 1.2),
@@ -57,6 +65,12 @@ FUNCTIONS: list[Case] = [
     *unary("atan", lambda t, a: a.atan(), np.arctan, -3, 3),
     *unary("sinh", lambda t, a: t.sinh(a), np.sinh),
     *unary("cosh", lambda t, a: a.cosh(), np.cosh),
+    *unary("asinh", lambda t, a: t.asinh(a), np.arcsinh, -3, 3),
+    *unary("acosh", lambda t, a: t.acosh(a), np.arccosh, 1.3, 4),
+    *unary("atanh", lambda t, a: t.atanh(a), np.arctanh, -0.8, 0.8),
+    *unary("erfc", lambda t, a: t.erfc(a), lambda a: 1.0 - np.vectorize(math.erf, otypes=[float])(a), -2, 2),
+    *unary("erfinv", lambda t, a: t.erfinv(a), lambda a: np.vectorize(erf_inverse, otypes=[float])(a), -0.8, 0.8),
+    *unary("sinc", lambda t, a: t.sinc(a), np.sinc, 0.2, 2.8),
     *unary("trunc", lambda t, a: t.trunc(a), np.trunc),
     *unary("frac", lambda t, a: a.frac(), lambda a: a - np.trunc(a)),
     *unary("softsign", lambda t, a: t.nn.functional.softsign(a), lambda a: a / (1 + abs(a))),
@@ -95,6 +109,10 @@ FUNCTIONS: list[Case] = [
     *binary("fmod", lambda t, a, b: t.fmod(a, b), np.fmod, 0.61, 2.73),
     *binary("atan2", lambda t, a, b: t.atan2(a, b), np.arctan2),
     *binary("logaddexp", lambda t, a, b: t.logaddexp(a, b), np.logaddexp),
+    *binary("logaddexp2", lambda t, a, b: t.logaddexp2(a, b), np.logaddexp2),
+    *binary("copysign", lambda t, a, b: t.copysign(a, b), np.copysign, 0.3, 2),
+    *binary("fmax", lambda t, a, b: t.fmax(a, b), np.fmax),
+    *binary("fmin", lambda t, a, b: t.fmin(a, b), np.fmin),
     *binary("xlogy", lambda t, a, b: t.xlogy(a, b), lambda a, b: a * np.log(b), 0.3, 2),
     *each("fmod number", lambda t, a: a.fmod(0.7), lambda a: np.fmod(a, 0.7), (2, 3)),
     *each("addcmul", lambda t, a, b, c: t.addcmul(a, b, c, value=0.5), lambda a, b, c: a + 0.5 * b * c, [(2, 3), (3,), (2, 1)]),

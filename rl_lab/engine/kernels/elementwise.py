@@ -16,14 +16,20 @@ _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.
     name: getattr(scalar, name)
     for name in (
         "exp32",
+        "exp232",
+        "sech32",
         "relu32",
         "sigmoid32",
         "tanh32",
         "softplus32",
+        "fmod32",
         "remainder32",
         "expm132",
+        "acosh32",
+        "erfinv64",
+        "floor_quotient32",
         "digamma64",
-        "trigamma64",
+        "trigamma32",
         "tetragamma64",
     )
 }
@@ -85,10 +91,12 @@ neg = _unary("neg", "-x")
 absolute = _unary("absolute", "abs(x)")
 sign = _unary("sign", "F(x > F(0)) - F(x < F(0))")
 exp = _unary("exp", "exp32(x)")
+exp2 = _unary("exp2", "exp232(x)")
 expm1 = _unary("expm1", "math.expm1(x)")
 log = _unary("log", "np.log(x)")
 log1p = _unary("log1p", "np.log1p(x)")
 log2 = _unary("log2", "np.log2(x)")
+log10 = _unary("log10", "np.log(x) / F(2.302585092994046)")
 sqrt = _unary("sqrt", "np.sqrt(x)")
 rsqrt = _unary("rsqrt", "F(1) / np.sqrt(x)")
 square = _unary("square", "x * x")
@@ -102,24 +110,42 @@ softplus = _unary("softplus", "softplus32(x)")
 erf = _unary("erf", "math.erf(x)")
 lgamma = _unary("lgamma", "math.lgamma(np.float64(x))")
 digamma = _unary("digamma", "digamma64(np.float64(x))")
-trigamma = _unary("trigamma", "trigamma64(np.float64(x))")
+trigamma = _unary("trigamma", "trigamma32(x)")
 tetragamma = _unary("tetragamma", "tetragamma64(np.float64(x))")
 floor = _unary("floor", "np.floor(x)")
 ceil = _unary("ceil", "np.ceil(x)")
 rint = _unary("rint", "np.rint(x)")
 trunc = _unary("trunc", "np.trunc(x)")
 tan = _unary("tan", "math.tan(x)")
+acosh = _unary("acosh", "acosh32(x)")
+asinh = _unary("asinh", "math.asinh(x)")
+atanh = _unary("atanh", "math.atanh(x)")
+erfc = _unary("erfc", "math.erfc(x)")
+erfinv = _unary("erfinv", "erfinv64(np.float64(x))")
+sinc = _unary("sinc", "F(1) if x == F(0) else np.sin(F(np.pi) * x) / (F(np.pi) * x)")
 asin = _unary("asin", "math.asin(x)")
 acos = _unary("acos", "math.acos(x)")
 atan = _unary("atan", "math.atan(x)")
 sinh = _unary("sinh", "math.sinh(x)")
 cosh = _unary("cosh", "math.cosh(x)")
-sech = _unary("sech", "F(1) / math.cosh(x)")
+sech = _unary("sech", "sech32(x)")
 silu = _unary("silu", "x * sigmoid32(x)")
 logsigmoid = _unary("logsigmoid", "-softplus32(-x)")
+logit = _unary("logit", "np.log(x / (F(1) - x))")
 softsign = _unary("softsign", "x / (F(1) + abs(x)) if abs(x) < inf else F(x > F(0)) - F(x < F(0)) if x == x else x")
 gelu = _unary("gelu", "F(0.5) * x * (F(1) + math.erf(x * F(0.70710678118654752)))")
-elu = _elementwise("elu", "x if x > F(0) else alpha * expm132(x)", Out, x=In, alpha=In)
+softplus_from = _elementwise(  # linear above the threshold, as PyTorch's
+    "softplus_from", "x if x * beta > threshold else softplus32(x * beta) / beta", Out, x=In, beta=In, threshold=In
+)
+# below 0 low * (exp(x * inner) - 1), above high * x; NaN counts as above
+elu = _elementwise("elu", "low * expm132(x * inner) if x <= F(0) else x * high", Out, x=In, low=In, high=In, inner=In)
+threshold = _elementwise("threshold", "value if x <= threshold else x", Out, x=In, threshold=In, value=In)
+hardshrink = _elementwise("hardshrink", "F(0) if abs(x) <= limit else x", Out, x=In, limit=In)
+softshrink = _elementwise(
+    "softshrink", "x - limit if x > limit else x + limit if x < -limit else x * F(0)", Out, x=In, limit=In
+)
+hardsigmoid = _unary("hardsigmoid", "F(0) if x <= F(-3) else F(1) if x >= F(3) else (x + F(3)) / F(6)")
+hardswish = _unary("hardswish", "x * min(max(x + F(3), F(0)), F(6)) / F(6) if x == x else x")
 hardtanh = _elementwise("hardtanh", "low if x < low else high if x > high else x", Out, x=In, low=In, high=In)
 
 add = _binary("add", "a + b")
@@ -130,9 +156,19 @@ power = _binary("power", "a ** b")
 maximum = _binary("maximum", "a if a >= b or a != a else b")
 minimum = _binary("minimum", "a if a <= b or a != a else b")
 remainder = _binary("remainder", "remainder32(a, b)")
-fmod = _binary("fmod", "np.fmod(a, b)")
+fmod = _binary("fmod", "fmod32(a, b)")
 atan2 = _binary("atan2", "np.arctan2(a, b)")
-heaviside = _binary("heaviside", "b if a == F(0) else a if a != a else F(a > F(0))")
+heaviside = _binary("heaviside", "b if a == F(0) else F(a > F(0))")  # 0 of NaN
+hypot = _binary(
+    "hypot", "inf if abs(a) == inf or abs(b) == inf else math.sqrt(np.float64(a) * a + np.float64(b) * b)"
+)  # in float64 nothing overflows
+xlogy = _binary("xlogy", "b if b != b else F(0) if a == F(0) else a * np.log(b)")
+logaddexp = _binary("logaddexp", "a if a == b and abs(a) == inf else max(a, b) + softplus32(-abs(a - b))")
+copysign = _binary("copysign", "np.copysign(a, b)")
+fmax = _binary("fmax", "b if a != a or b > a else a")
+fmin = _binary("fmin", "b if a != a or b < a else a")
+floor_quotient = _binary("floor_quotient", "floor_quotient32(a, b)")
+lerp = _elementwise("lerp", "a + w * (b - a) if abs(w) < F(0.5) else b - (b - a) * (F(1) - w)", Out, a=In, b=In, w=In)
 
 add_into = _into("add_into", "a + b")
 sub_into = _into("sub_into", "a - b")
@@ -154,7 +190,27 @@ gelu_backward = _backward(
     "gelu_backward",
     "g * (F(0.5) * (F(1) + math.erf(s * F(0.70710678118654752))) + s * F(0.39894228040143268) * exp32(F(-0.5) * s * s))",
 )
-elu_backward = _elementwise("elu_backward", "g if s > F(0) else g * alpha * exp32(s)", Out, g=In, s=In, alpha=In)
+softplus_from_backward = _elementwise(
+    "softplus_from_backward", "g if s * beta > threshold else g * sigmoid32(s * beta)", Out, g=In, s=In, beta=In, threshold=In
+)
+elu_backward = _elementwise(
+    "elu_backward", "g * inner * low * exp32(s * inner) if s <= F(0) else g * high", Out, g=In, s=In, low=In, high=In, inner=In
+)
+threshold_backward = _elementwise(
+    "threshold_backward", "F(0) if s <= threshold else g", Out, g=In, s=In, threshold=In, value=In
+)
+hardshrink_backward = _elementwise("hardshrink_backward", "F(0) if abs(s) <= limit else g", Out, g=In, s=In, limit=In)
+hardsigmoid_backward = _backward("hardsigmoid_backward", "g / F(6) if s > F(-3) and s < F(3) else F(0)")
+hardswish_backward = _backward("hardswish_backward", "F(0) if s <= F(-3) else g * (s / F(3) + F(0.5)) if s < F(3) else g")
+logit_backward = _elementwise(
+    "logit_backward",
+    "outside if s < low or s > F(1) - low else g * inf if s == F(0) or s == F(1) else g / (s * (F(1) - s))",
+    Out,
+    g=In,
+    s=In,
+    low=In,
+    outside=In,
+)
 hardtanh_backward = _elementwise("hardtanh_backward", "F(0) if s <= low or s >= high else g", Out, g=In, s=In, low=In, high=In)
 leaky_relu = _elementwise("leaky_relu", "x if x > F(0) else x * slope", Out, x=In, slope=In)
 leaky_relu_backward = _elementwise("leaky_relu_backward", "g if s > F(0) else g * slope", Out, g=In, s=In, slope=In)
@@ -168,8 +224,12 @@ keep_where_not = _elementwise("keep_where_not", "F(0) if c else g", Out, g=In, c
 # smooth L1 (Huber) of a difference, and its slope; beta > 0
 smooth_l1 = _elementwise("smooth_l1", "F(0.5) * x * x / beta if abs(x) < beta else abs(x) - F(0.5) * beta", Out, x=In, beta=In)
 smooth_l1_backward = _elementwise(
-    "smooth_l1_backward", "g * (x / beta if abs(x) < beta else F(x > F(0)) - F(x < F(0)))", Out, g=In, x=In, beta=In
-)
+    "smooth_l1_backward", "g if x >= beta else -g if x <= -beta else g * x / beta", Out, g=In, x=In, beta=In
+)  # NaN stays
+
+# binary cross entropy of probabilities; its slope is cut off near 0 and 1 as PyTorch's is
+bce = _binary("bce", "(b - F(1)) * max(np.log1p(-a), F(-100)) - b * max(np.log(a), F(-100))")
+bce_backward = _elementwise("bce_backward", "g * (a - b) / max((F(1) - a) * a, F(1e-12))", Out, g=In, a=In, b=In)
 
 isnan = _unary("isnan", "x != x", out=OutBool)
 isinf = _unary("isinf", "abs(x) == inf", out=OutBool)
@@ -177,6 +237,7 @@ isfinite = _unary("isfinite", "abs(x) < inf", out=OutBool)
 
 # --- int64 -----------------------------------------------------------------------------------------------------------
 
+square_int = _unary("square_int", "x * x", InInt, OutInt)
 neg_int = _unary("neg_int", "-x", InInt, OutInt)
 absolute_int = _unary("absolute_int", "abs(x)", InInt, OutInt)
 sign_int = _unary("sign_int", "I(x > 0) - I(x < 0)", InInt, OutInt)
@@ -188,6 +249,7 @@ maximum_int = _binary("maximum_int", "max(a, b)", InInt, OutInt)
 minimum_int = _binary("minimum_int", "min(a, b)", InInt, OutInt)
 # Python's floor division and remainder; a zero divisor is caught before the launch
 floordiv_int = _binary("floordiv_int", "a // b", InInt, OutInt)
+truncdiv_int = _binary("truncdiv_int", "a // b if (a < 0) == (b < 0) or a % b == 0 else a // b + 1", InInt, OutInt)
 remainder_int = _binary("remainder_int", "a % b", InInt, OutInt)
 fmod_int = _binary("fmod_int", "(abs(a) % abs(b)) * (I(1) if a >= 0 else I(-1))", InInt, OutInt)
 and_int = _binary("and_int", "a & b", InInt, OutInt)

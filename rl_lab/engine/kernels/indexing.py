@@ -220,3 +220,12 @@ def picked_loss_backward(
                 w = weight[label] if has_weight else F(1)
                 slope = g[i * m + j] if reduction == 0 else g[0] / used[0] if reduction == 2 else g[0]
                 out[(i * classes + label) * m + j] = -w * slope
+
+
+@primitive
+def check_probabilities(x: In, status: InOutInt, count: Int):
+    """Report a number that is not in [0, 1]."""
+    for c in range(count):
+        if not (x[c] >= F(0) and x[c] <= F(1)):
+            status[0] = 4
+            return

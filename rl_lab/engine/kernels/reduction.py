@@ -72,6 +72,32 @@ def sum_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
 
 
 @primitive
+def variance_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real):
+    """Squared distances from the mean, summed and divided, in float64: exactly 0 for equal numbers."""
+    for i in range(n):
+        for j in range(m):
+            p, total = i * r * m + j, 0.0
+            for k in range(r):
+                total += x[p + k * m]
+            mean, squares = total / r, 0.0
+            for k in range(r):
+                distance = x[p + k * m] - mean
+                squares += distance * distance
+            out[i * m + j] = F(squares / divisor)
+
+
+@primitive
+def count_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """How many numbers are not 0."""
+    for i in range(n):
+        for j in range(m):
+            count = 0
+            for k in range(r):
+                count += x[(i * r + k) * m + j] != F(0)
+            out[i * m + j] = F(count)
+
+
+@primitive
 def product_over(out: Out, x: In, n: Int, r: Int, m: Int):
     for i in range(n):
         for j in range(m):

@@ -26,33 +26,81 @@ def from_bits(_, i):
     return types.float32(types.int32), lambda context, builder, signature, args: builder.bitcast(args[0], ir.FloatType())
 
 
+@intrinsic
+def fused(_, a, b, c):
+    """a * b + c, rounded once where the processor has an instruction for it."""
+
+    def build(context, builder, signature, args):
+        kind = ir.FloatType()
+        module = builder.module
+        name = "llvm.fmuladd.f32"
+        function = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind] * 3), name)
+        return builder.call(function, args)
+
+    return types.float32(types.float32, types.float32, types.float32), build
+
+
 _LOG2E = F(1.0 / math.log(2.0))
 _LN2_HIGH = F(0.693359375)  # ln 2 in two parts: the first has few bits, so that n * _LN2_HIGH is exact
 _LN2_LOW = F(math.log(2.0) - 0.693359375)
+_LN2 = F(math.log(2.0))
 _ROUND = F(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer that stands in the lowest bits
-# Taylor's series of exp about 0 to degree 7: on |r| <= ln(2)/2 its remainder is below half a unit in the last place.
-_E2, _E3, _E4, _E5, _E6, _E7 = (F(1.0 / math.factorial(k)) for k in range(2, 8))
+# (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2, fitted for the largest error relative to exp(r) to be least (4e-9)
+_E2, _E3, _E4, _E5, _E6 = (
+    F(c) for c in (0.4999999403953552, 0.1666652113199234, 0.04166838899254799, 0.00836874544620514, 0.0013814540579915047)
+)
 _ONE, _HALF, _TWO, _ZERO = F(1), F(0.5), F(2), F(0)
+_SIGN = I32(-(2**31))
+
+
+@njit(error_model="numpy")
+def _reduced(x, shifted):
+    """The rest r = x - n ln 2, where ``shifted`` is n + _ROUND, and p with exp(r) = 1 + r + p r^2."""
+    n = shifted - _ROUND
+    r = fused(n, -_LN2_LOW, fused(n, -_LN2_HIGH, x))
+    p = fused(_E6, r, _E5)
+    p = fused(p, r, _E4)
+    p = fused(p, r, _E3)
+    return r, fused(p, r, _E2)
+
+
+@njit(error_model="numpy")
+def _exp_parts(x):
+    """exp(x) as (high + low) * scale1 * scale2: n reaches 128 and -151, beyond the exponents of normal numbers, hence two scales."""
+    x = F(89) if x > F(89) else x
+    x = F(-105) if x < F(-105) else x
+    shifted = fused(x, _LOG2E, _ROUND)
+    r, p = _reduced(x, shifted)
+    high = r + _ONE
+    low = fused(p, r * r, r - (high - _ONE))  # with what the sum has cut off
+    exponent = bits(shifted) - bits(_ROUND)
+    half = exponent >> I32(1)
+    scale1, scale2 = from_bits((half + I32(127)) << I32(23)), from_bits((exponent - half + I32(127)) << I32(23))
+    return high, low, scale1, scale2
 
 
 @njit(error_model="numpy")
 def exp32(x):
-    x = F(89) if x > F(89) else x
-    x = F(-105) if x < F(-105) else x
-    shifted = x * _LOG2E + _ROUND
-    n = shifted - _ROUND
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = _E7
-    p = p * r + _E6
-    p = p * r + _E5
-    p = p * r + _E4
-    p = p * r + _E3
-    p = p * r + _E2
-    p = p * (r * r) + r + _ONE
-    # 2**n in two factors: n reaches 128 and -151, beyond the exponents of normal numbers
+    high, low, scale1, scale2 = _exp_parts(x)
+    return (high + low) * scale1 * scale2
+
+
+@njit(error_model="numpy")
+def exp232(x):
+    """2 ** x."""
+    x = F(128.5) if x > F(128.5) else x
+    x = F(-151) if x < F(-151) else x
+    shifted = x + _ROUND
+    r = (x - (shifted - _ROUND)) * _LN2
+    p = fused(_E6, r, _E5)
+    p = fused(p, r, _E4)
+    p = fused(p, r, _E3)
+    p = fused(p, r, _E2)
+    high = r + _ONE
+    low = fused(p, r * r, r - (high - _ONE))
     exponent = bits(shifted) - bits(_ROUND)
     half = exponent >> I32(1)
-    return p * from_bits((half + I32(127)) << I32(23)) * from_bits((exponent - half + I32(127)) << I32(23))
+    return (high + low) * from_bits((half + I32(127)) << I32(23)) * from_bits((exponent - half + I32(127)) << I32(23))
 
 
 @njit(error_model="numpy")
@@ -67,28 +115,48 @@ def relu32(x):
 
 @njit(error_model="numpy")
 def sigmoid32(x):
+    """e / (1 + e) = e - e (e / (1 + e)) for e = exp(-|x|), whose roundings weigh less; 1 minus it above 0."""
+    high, low, scale1, scale2 = _exp_parts(-abs(x))
+    mantissa = high + low
+    e, rest = mantissa * scale1 * scale2, (low - (mantissa - high)) * scale1 * scale2
+    small = e + fused(-e, e / (e + _ONE), rest)
+    return _ONE - small if x >= _ZERO else small
+
+
+@njit(error_model="numpy")
+def sech32(x):
     e = exp32(-abs(x))
-    return (_ONE if x >= _ZERO else e) / (_ONE + e) if x == x else x
+    return (e + e) / fused(e, e, _ONE)
 
 
-# tanh(x) = x P(x^2) / Q(x^2) up to 9.12, where it has become 1 in float32: fitted for the largest relative error to be least (2.3e-8;
-# with the rounding of float32 at most 4e-7)
-_TANH_P = tuple(F(c) for c in (1.0, 0.13374412059783936, 0.003487734356895089, 2.0479881641222164e-05, 1.3175681878863088e-08))
-_TANH_Q = tuple(F(c) for c in (0.46707725524902344, 0.025847099721431732, 0.0003272792382631451, 7.703297342231963e-07))
-_P0, _P1, _P2, _P3, _P4 = _TANH_P
-_Q1, _Q2, _Q3, _Q4 = _TANH_Q
-_TANH_END = F(9.12)  # where this form gives more than 1, too: larger arguments give exactly 1
+_TANH_END = F(9.02)  # tanh is 1 in float32 from 9.011 on
+_TANH_NEAR = F(0.55)
+_TWO_LOG2E, _HALF_LN2 = F(2.0 / math.log(2.0)), F(0.5 * math.log(2.0))
+# 1.5 * 2**23 + 127: the lowest nine bits of a number added to it are the exponent of a float
+_ROUND_BIASED = F(12583039.0)
+_T2, _T3, _T4, _T5, _T6 = (F(2.0 ** (k - 1) * c) for k, c in enumerate((_E2, _E3, _E4, _E5, _E6), 2))
 
 
 @njit(error_model="numpy")
 def tanh32(x):
-    # comparisons are written so that NaN stays
-    y = _TANH_END if x > _TANH_END else -_TANH_END if x < -_TANH_END else x
-    s = y * y
-    p = ((_P4 * s + _P3) * s + _P2) * s + _P1
-    q = ((_Q4 * s + _Q3) * s + _Q2) * s + _Q1
-    r = y * (p * s + _P0) / (q * s + _ONE)
-    return _ONE if r > _ONE else -_ONE if r < -_ONE else r
+    """tanh(y) = h / (h + 1) for h = (exp(2 y) - 1) / 2 and y = |x|.
+
+    Near 0, where y is most of it, y + (h - y (h + 1)) / (h + 1), whose roundings weigh less.
+    """
+    y = abs(x)
+    z = _TANH_END if y > _TANH_END else y  # NaN stays
+    shifted = fused(z, _TWO_LOG2E, _ROUND_BIASED)
+    r = fused(shifted - _ROUND_BIASED, -_HALF_LN2, z)
+    p = fused(_T6, r, _T5)
+    p = fused(p, r, _T4)
+    p = fused(p, r, _T3)
+    p = fused(p, r, _T2)
+    power = from_bits(bits(shifted) << I32(23))
+    h = fused(power, fused(p, r * r, r), fused(power, _HALF, -_HALF))
+    near = y < _TANH_NEAR
+    start = y if near else _ZERO
+    rest = fused(-y, h, h - y) if near else h
+    return from_bits(bits(start + rest / (h + _ONE)) | (bits(x) & _SIGN))
 
 
 @njit(error_model="numpy")
@@ -97,45 +165,111 @@ def softplus32(x):
 
 
 @njit(error_model="numpy")
+def fmod32(a, b):
+    return F(np.fmod(a, b)) if b != _ZERO else F(np.nan)  # the processor's own leaves a subnormal number as it is
+
+
+@njit(error_model="numpy")
 def remainder32(a, b):
-    r = np.fmod(a, b)
+    r = fmod32(a, b)
     return F(r + b) if r != _ZERO and (r < _ZERO) != (b < _ZERO) else F(r)
 
 
-# Derivatives of the logarithm of the gamma function, in float64: for positive arguments, by the recurrence up to 8 and the asymptotic
-# series from there on (Abramowitz and Stegun 1964, 6.3.18 and 6.4.12).
+@njit(error_model="numpy")
+def floor_quotient32(a, b):
+    """floor(a / b) by way of the remainder, so that it is never one off; a / 0 as division has it."""
+    if b == _ZERO:
+        return a / b
+    rest = F(np.fmod(a, b))
+    quotient = (a - rest) / b
+    if rest != _ZERO and (b < _ZERO) != (rest < _ZERO):
+        quotient -= _ONE
+    if quotient != quotient or quotient == _ZERO:
+        return F(np.copysign(_ZERO, a / b)) if quotient == _ZERO else quotient
+    whole = F(np.floor(quotient))
+    return whole + _ONE if quotient - whole > _HALF else whole
+
+
+@njit(error_model="numpy")
+def acosh32(x):
+    return F(math.acosh(x)) if x >= _ONE else F(np.nan)
+
+
+@njit(error_model="numpy")
+def erfinv64(y):
+    """The inverse of erf: the central and outer approximations of Giles 2010, then one step of Newton's method."""
+    if not abs(y) < 1.0:
+        return np.inf * y if abs(y) == 1.0 else np.nan
+    w = -math.log((1.0 - y) * (1.0 + y))
+    if w < 5.0:
+        w -= 2.5
+        p = 2.81022636e-08
+        p = 3.43273939e-07 + p * w
+        p = -3.5233877e-06 + p * w
+        p = -4.39150654e-06 + p * w
+        p = 0.00021858087 + p * w
+        p = -0.00125372503 + p * w
+        p = -0.00417768164 + p * w
+        p = 0.246640727 + p * w
+        p = 1.50140941 + p * w
+    else:
+        w = math.sqrt(w) - 3.0
+        p = -0.000200214257
+        p = 0.000100950558 + p * w
+        p = 0.00134934322 + p * w
+        p = -0.00367342844 + p * w
+        p = 0.00573950773 + p * w
+        p = -0.0076224613 + p * w
+        p = 0.00943887047 + p * w
+        p = 1.00167406 + p * w
+        p = 2.83297682 + p * w
+    x = p * y
+    return x - (math.erf(x) - y) / (2.0 / math.sqrt(math.pi) * math.exp(-x * x))
+
+
+# Derivatives of the logarithm of the gamma function: by the recurrence up to 8 and the asymptotic series from there on (Abramowitz and
+# Stegun 1964, 6.3.18 and 6.4.12), and by reflection (6.3.7) below 0. At the poles they are what PyTorch gives.
 
 
 @njit(error_model="numpy")
 def digamma64(x):
-    if not x > 0.0:
+    if x == 0.0:
+        return math.copysign(np.inf, -x)
+    if x == -np.inf or (x < 0.0 and x == np.floor(x)):
         return np.nan
+    reflected = 0.0
+    if x < 0.0:
+        reflected, x = math.pi / math.tan(math.pi * (x - np.trunc(x))), 1.0 - x
+    if x == np.inf:
+        return x
     shift = 0.0
     while x < 8.0:
         shift -= 1.0 / x
         x += 1.0
     s = 1.0 / (x * x)
     series = s * (1.0 / 12.0 - s * (1.0 / 120.0 - s * (1.0 / 252.0 - s * (1.0 / 240.0 - s / 132.0))))
-    return shift + math.log(x) - 0.5 / x - series
+    return shift + math.log(x) - 0.5 / x - series - reflected
 
 
 @njit(error_model="numpy")
-def trigamma64(x):
-    if not x > 0.0:
-        return np.nan
-    shift = 0.0
-    while x < 8.0:
-        shift += 1.0 / (x * x)
-        x += 1.0
-    s = 1.0 / (x * x)
-    series = s / x * (1.0 / 6.0 - s * (1.0 / 30.0 - s * (1.0 / 42.0 - s * (1.0 / 30.0 - s * 5.0 / 66.0))))
-    return shift + 1.0 / x + 0.5 * s + series
+def trigamma32(x):
+    """In float32, so that it is as large as PyTorch's near the poles, where the rounding of pi decides."""
+    sign, total = _ONE, _ZERO
+    if x < _HALF:
+        sign = -_ONE
+        sine = F(np.sin(F(math.pi) * x))
+        total -= F(math.pi) * F(math.pi) / (sine * sine)
+        x = _ONE - x
+    for _ in range(6):
+        total += _ONE / (x * x)
+        x += _ONE
+    s = _ONE / (x * x)
+    total += (_ONE + _ONE / (_TWO * x) + s * (F(1.0 / 6.0) - s * (F(1.0 / 30.0) - s * F(1.0 / 42.0)))) / x
+    return sign * total
 
 
 @njit(error_model="numpy")
-def tetragamma64(x):
-    if not x > 0.0:
-        return np.nan
+def tetragamma64_above(x):
     shift = 0.0
     while x < 8.0:
         shift -= 2.0 / (x * x * x)
@@ -143,3 +277,14 @@ def tetragamma64(x):
     s = 1.0 / (x * x)
     series = s * s * (0.5 - s * (1.0 / 6.0 - s * (1.0 / 6.0 - s * (0.3 - s * 5.0 / 6.0))))
     return shift - s - s / x - series
+
+
+@njit(error_model="numpy")
+def tetragamma64(x):
+    if x <= 0.0:
+        if x == np.floor(x):
+            return -np.inf
+        turn = math.pi * (x - np.rint(x))
+        sine = math.sin(turn)
+        return tetragamma64_above(1.0 - x) - 2.0 * math.pi**3 * math.cos(turn) / (sine * sine * sine)
+    return tetragamma64_above(x)

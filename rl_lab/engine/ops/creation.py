@@ -11,7 +11,7 @@ from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32,
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, unrecorded
-from rl_lab.engine.ops.operands import of_array, refuse_recording, shape_argument
+from rl_lab.engine.ops.operands import of_array, refuse_recording, size_argument
 from rl_lab.engine.tensor import Tensor, TensorCore
 from rl_lab.engine.tensor import empty as _empty
 
@@ -41,6 +41,8 @@ def _copy_of(array: np.ndarray, kind: DType) -> Any:
     """The array's values in a new tensor; to a recorded program they are constants."""
     with unrecorded():
         result = _empty(array.shape, kind)
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise OverflowError(f"{array.max()} does not fit into int64")
     memory = result.storage.bytes().view(kind.numpy)
     with np.errstate(over="ignore", invalid="ignore"):
         memory[:] = array.astype(kind.numpy, copy=False).reshape(-1)
@@ -68,14 +70,14 @@ def from_numpy(array: np.ndarray) -> Tensor:
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of unknown content."""
     check_device(device)
-    return _finish(_empty(shape_argument(size), float32 if dtype is None else as_dtype(dtype)), requires_grad)
+    return _finish(_empty(size_argument(size), float32 if dtype is None else as_dtype(dtype)), requires_grad)
 
 
 def full(size: Any, fill_value: float, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with one value, whose Python type decides the dtype."""
     check_device(device)
     kind = as_dtype(type(fill_value)) if dtype is None else as_dtype(dtype)
-    result: Any = _empty(shape_argument((size,)), kind)
+    result: Any = _empty(size_argument((size,)), kind)
     with tape.no_grad():
         result.fill_(fill_value)
     result.storage.version = 0
@@ -83,11 +85,11 @@ def full(size: Any, fill_value: float, *, dtype: Any = None, device: Any = None,
 
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return full(shape_argument(size), 0.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
+    return full(size_argument(size), 0.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return full(shape_argument(size), 1.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
+    return full(size_argument(size), 1.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
 
 
 def _like(make: Any) -> Any:

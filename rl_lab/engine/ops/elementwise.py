@@ -76,17 +76,28 @@ absolute = Unary(
 )
 sign = Unary(elementwise_kernels.sign, "", _zero, integer=elementwise_kernels.sign_int)
 exp = Unary(elementwise_kernels.exp, "y", lambda g, y: g * y)
+exp2 = Unary(elementwise_kernels.exp2, "y", lambda g, y: g * (y * math.log(2.0)))
 expm1 = Unary(elementwise_kernels.expm1, "y", lambda g, y: g * (y + 1.0))
 log = Unary(elementwise_kernels.log, "x", lambda g, x: g / x)
 log1p = Unary(elementwise_kernels.log1p, "x", lambda g, x: g / (x + 1.0))
 log2 = Unary(elementwise_kernels.log2, "x", lambda g, x: g / (x * math.log(2.0)))
+log10 = Unary(elementwise_kernels.log10, "x", lambda g, x: g / (x * math.log(10.0)))
 sqrt = Unary(elementwise_kernels.sqrt, "y", lambda g, y: g / (y * 2.0), elementwise_kernels.sqrt_backward)
 rsqrt = Unary(elementwise_kernels.rsqrt, "y", lambda g, y: g * (y * y * y) * -0.5)
-square = Unary(elementwise_kernels.square, "x", lambda g, x: g * (x * 2.0), elementwise_kernels.square_backward)
+square = Unary(
+    elementwise_kernels.square,
+    "x",
+    lambda g, x: g * (x * 2.0),
+    elementwise_kernels.square_backward,
+    elementwise_kernels.square_int,
+)
 reciprocal = Unary(elementwise_kernels.reciprocal, "y", lambda g, y: -g * (y * y))
 sin = Unary(elementwise_kernels.sin, "x", lambda g, x: g * cos(x), elementwise_kernels.sin_backward)
 cos = Unary(elementwise_kernels.cos, "x", lambda g, x: -g * sin(x), elementwise_kernels.cos_backward)
 tan = Unary(elementwise_kernels.tan, "y", lambda g, y: g * (1.0 + y * y))
+acosh = Unary(elementwise_kernels.acosh, "x", lambda g, x: g * rsqrt(square(x) - 1.0))
+asinh = Unary(elementwise_kernels.asinh, "x", lambda g, x: g * rsqrt(square(x) + 1.0))
+atanh = Unary(elementwise_kernels.atanh, "x", lambda g, x: g * reciprocal(1.0 - square(x)))
 asin = Unary(elementwise_kernels.asin, "x", lambda g, x: g * rsqrt(1.0 - x * x))
 acos = Unary(elementwise_kernels.acos, "x", lambda g, x: -g * rsqrt(1.0 - x * x))
 atan = Unary(elementwise_kernels.atan, "x", lambda g, x: g / (1.0 + x * x))
@@ -97,7 +108,9 @@ tanh = Unary(elementwise_kernels.tanh, "y", lambda g, y: g * (1.0 - y * y), elem
 sigmoid = Unary(elementwise_kernels.sigmoid, "y", lambda g, y: g * (1.0 - y) * y, elementwise_kernels.sigmoid_backward)
 relu = Unary(elementwise_kernels.relu, "y", lambda g, y: _relu_slope(g, y), elementwise_kernels.relu_backward)
 softplus_plain = Unary(elementwise_kernels.softplus, "x", lambda g, x: g * sigmoid(x), elementwise_kernels.softplus_backward)
-logsigmoid = Unary(elementwise_kernels.logsigmoid, "x", lambda g, x: g * sigmoid(-x), elementwise_kernels.logsigmoid_backward)
+logsigmoid = Unary(
+    elementwise_kernels.logsigmoid, "x", lambda g, x: _logsigmoid_slope(g, x), elementwise_kernels.logsigmoid_backward
+)
 silu = Unary(
     elementwise_kernels.silu, "x", lambda g, x: g * sigmoid(x) * (1.0 + x * sigmoid(-x)), elementwise_kernels.silu_backward
 )
@@ -108,7 +121,10 @@ gelu_exact = Unary(
     elementwise_kernels.gelu_backward,
 )
 softsign = Unary(elementwise_kernels.softsign, "x", lambda g, x: g / square(absolute(x) + 1.0))
-erf = Unary(elementwise_kernels.erf, "x", lambda g, x: g * exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
+erf = Unary(elementwise_kernels.erf, "x", lambda g, x: g * exp(-square(x)) * (2.0 / math.sqrt(math.pi)))
+erfc = Unary(elementwise_kernels.erfc, "x", lambda g, x: g * exp(-square(x)) * (-2.0 / math.sqrt(math.pi)))
+erfinv = Unary(elementwise_kernels.erfinv, "y", lambda g, y: g * exp(square(y)) * (0.5 * math.sqrt(math.pi)))
+sinc = Unary(elementwise_kernels.sinc, "x", lambda g, x: _sinc_slope(g, x))
 lgamma = Unary(elementwise_kernels.lgamma, "x", lambda g, x: g * digamma(x))
 digamma = Unary(elementwise_kernels.digamma, "x", lambda g, x: g * trigamma(x))
 trigamma = Unary(elementwise_kernels.trigamma, "x", lambda g, x: g * tetragamma(x))
@@ -129,19 +145,29 @@ def _relu_slope(g: Any, y: Any) -> Any:
     return attach(result, rule, (g,), context=y.detach())
 
 
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta * x)) / beta, exact for large x: ``threshold`` is PyTorch's, which the exact function does not need."""
-    return softplus_plain(x) if beta == 1.0 else softplus_plain(x * beta) / beta
+def _logsigmoid_slope(g: Any, x: Any) -> Any:
+    """g * sigmoid(-x); its derivative is that of PyTorch, -s * (1 - s) for s = sigmoid(x), which keeps small numbers below 0."""
+
+    def rule(gg, node):
+        g, x = node.saved
+        y = sigmoid(x)
+        return _logsigmoid_slope(gg, x), gg * g * (y - 1.0) * y
+
+    with no_grad():
+        result = binary(elementwise_kernels.logsigmoid_backward, g, x)
+    return attach(result, rule, (g, x), (g, x))
 
 
-def exp2(x: Any) -> Tensor:
-    """2 ** x."""
-    return exp(as_float(x) * math.log(2.0))
+def _sinc_slope(g: Any, x: Any) -> Any:
+    turn, divisor = x * math.pi, square(x) * math.pi
+    slope = g * ((turn * cos(turn) - sin(turn)) / divisor)
+    return _keep_where(divisor != 0.0, slope)
 
 
-def log10(x: Any) -> Tensor:
-    """The logarithm to base 10."""
-    return log(x) / math.log(10.0)
+def _keep_where(condition: Any, x: Any) -> Any:
+    """x where the condition holds, zeros without a gradient elsewhere."""
+    result = binary(elementwise_kernels.keep_where, x, condition)
+    return attach(result, lambda g, node: _keep_where(condition, g), (x,))
 
 
 def mish(x: Any) -> Tensor:
@@ -166,49 +192,95 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 # --- functions with fixed parameters: the parameters are constants, the gradient goes to x only -----------------------
 
 
-def _with_parameters(name: str, forward: Primitive, backward: Primitive, differentiable: Callable | None = None) -> Callable:
-    """``differentiable(g, x, *parameters)`` is the gradient in differentiable operations, where its slope depends on x."""
+def _with_parameters(forward: Primitive, backward: Primitive, bend: Callable | None = None) -> Callable:
+    """A function of x and numbers; ``backward`` is the kernel of its gradient.
+
+    ``bend(h, x, *numbers)``, in differentiable operations, is h times the derivative of the slope, where that is not 0 everywhere.
+    """
+    name = forward.name
 
     def slope(g: Any, x: Any, parameters: tuple) -> Any:
         result = elementwise(backward, (g, x, *parameters), float32)
-        return attach(result, slope_rule, (g,), context=(x.detach(), parameters))
+        saved = (g, x) if bend is not None and modes.grad else ()
+        return attach(result, slope_rule, (g, x) if bend is not None else (g,), saved, (x.detach(), parameters))
 
     def slope_rule(gg, node):
-        return slope(gg, *node.context)
+        x, parameters = node.context
+        if bend is None:
+            return slope(gg, x, parameters)
+        g, x = node.saved
+        return (
+            slope(gg, x, parameters) if node.wants(0) else None,
+            bend(gg * g, x, *parameters) if node.wants(1) else None,
+        )
 
     def rule(g, node):
         (x,) = node.saved
-        if differentiable is not None and modes.grad:
-            return differentiable(g, x, *node.context)
         return slope(g, x, node.context)
 
-    rule.__name__, slope_rule.__name__ = f"{name}_rule", f"{name}_slope_rule"
+    rule.__name__ = f"{name}_rule"
+    slope_rule.__name__ = f"{name}_slope_rule"
 
     def apply(x: Any, *values: float) -> Any:
         x = as_float(x)
         parameters = tuple([constant(float(v)) for v in values])
         return attach(elementwise(forward, (x, *parameters), float32), rule, (x,), (x,), parameters)
 
+    apply.__name__ = apply.__qualname__ = name
     return apply
 
 
-def _elu_slope(x: Any, alpha: Any) -> Any:
-    below = x <= 0.0
-    return exp(x * below.float()) * (alpha * below.float() + (~below).float())
-
-
-clamp_between = _with_parameters("clamp", elementwise_kernels.clamp, elementwise_kernels.clamp_backward)
-_hardtanh = _with_parameters("hardtanh", elementwise_kernels.hardtanh, elementwise_kernels.hardtanh_backward)
+clamp_between = _with_parameters(elementwise_kernels.clamp, elementwise_kernels.clamp_backward)
+_hardtanh = _with_parameters(elementwise_kernels.hardtanh, elementwise_kernels.hardtanh_backward)
 _elu = _with_parameters(
-    "elu", elementwise_kernels.elu, elementwise_kernels.elu_backward, lambda g, x, alpha: g * _elu_slope(x, alpha)
+    elementwise_kernels.elu,
+    elementwise_kernels.elu_backward,
+    lambda h, x, low, high, inner: _keep_where(x < 0.0, h * exp(_keep_where(x < 0.0, x) * inner) * (inner * inner * low)),
 )
-_leaky_relu = _with_parameters("leaky_relu", elementwise_kernels.leaky_relu, elementwise_kernels.leaky_relu_backward)
+_leaky_relu = _with_parameters(elementwise_kernels.leaky_relu, elementwise_kernels.leaky_relu_backward)
+_softplus = _with_parameters(
+    elementwise_kernels.softplus_from,
+    elementwise_kernels.softplus_from_backward,
+    lambda h, x, beta, threshold: _keep_where(x * beta <= threshold, h * sigmoid(x * beta) * sigmoid(x * -beta) * beta),
+)
 _smooth_l1 = _with_parameters(
-    "smooth_l1",
     elementwise_kernels.smooth_l1,
     elementwise_kernels.smooth_l1_backward,
-    lambda g, x, beta: g * clamp_between(x / beta, -1.0, 1.0),
+    lambda h, x, beta: _keep_where(absolute(x) < beta, h / beta),
 )
+_threshold = _with_parameters(elementwise_kernels.threshold, elementwise_kernels.threshold_backward)
+_hardshrink = _with_parameters(elementwise_kernels.hardshrink, elementwise_kernels.hardshrink_backward)
+_softshrink = _with_parameters(elementwise_kernels.softshrink, elementwise_kernels.hardshrink_backward)
+hardsigmoid = _with_parameters(elementwise_kernels.hardsigmoid, elementwise_kernels.hardsigmoid_backward)
+hardswish = _with_parameters(
+    elementwise_kernels.hardswish,
+    elementwise_kernels.hardswish_backward,
+    lambda h, x: _keep_where(absolute(x) < 3.0, h / 3.0),
+)
+
+
+def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * x)) / beta, and x itself where beta * x exceeds ``threshold``."""
+    if beta == 1.0 and threshold == 20.0:  # the exact function is x there
+        return softplus_plain(x)
+    return _softplus(x, beta, threshold)
+
+
+def threshold(input: Any, threshold: float, value: float) -> Tensor:
+    """x above the threshold, ``value`` elsewhere."""
+    return _threshold(input, threshold, value)
+
+
+def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """x outside -lambd..lambd, 0 inside."""
+    return _hardshrink(input, lambd)
+
+
+def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """x moved towards 0 by lambd, at most to 0. Raises ValueError if lambd is negative."""
+    if lambd < 0:
+        raise ValueError(f"lambd must not be negative, got {lambd}")
+    return _softshrink(input, lambd)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
@@ -228,12 +300,14 @@ def relu6(x: Any) -> Tensor:
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x above 0, alpha * (exp(x) - 1) below (Clevert, Unterthiner and Hochreiter 2016)."""
-    return _elu(x, alpha)
+    return _elu(x, alpha, 1.0, 1.0)
 
 
 def celu(x: Any, alpha: float = 1.0) -> Tensor:
     """max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0) (Barron 2017)."""
-    return _elu(x / alpha, 1.0) * alpha
+    if alpha == 0:
+        raise ZeroDivisionError("celu needs an alpha other than 0")
+    return _elu(x, alpha, 1.0, 1.0 / alpha)
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -241,17 +315,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 def selu(x: Any) -> Tensor:
     """The exponential linear unit that keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
-    return _elu(x, SELU_ALPHA) * SELU_SCALE
-
-
-def hardsigmoid(x: Any) -> Tensor:
-    """clamp(x + 3, 0, 6) / 6."""
-    return _hardtanh(x + 3.0, 0.0, 6.0) / 6.0
-
-
-def hardswish(x: Any) -> Tensor:
-    """x * hardsigmoid(x) (Howard et al. 2019)."""
-    return x * hardsigmoid(x)
+    return _elu(x, SELU_ALPHA * SELU_SCALE, SELU_SCALE, 1.0)
 
 
 def tanhshrink(x: Any) -> Tensor:

@@ -17,7 +17,7 @@ from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, op
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import Tensor, TensorCore, empty, new, owned
 
-BAD_WEIGHT, FEW_WEIGHTS = 2, 3
+BAD_WEIGHT, FEW_WEIGHTS, BAD_PROBABILITY = 2, 3, 4
 
 
 class IndexStatus:
@@ -31,7 +31,7 @@ class IndexStatus:
         self.tensor = new(Storage.over(self.words), (3,), None, 0, int64)
 
     def check(self) -> None:
-        """IndexError if a kernel reported one, NumericalError if it could not draw from weights."""
+        """IndexError if a kernel reported one, NumericalError or ValueError for bad weights or probabilities."""
         if self.words[0]:
             flag, index, size = (int(word) for word in self.words)
             self.words[0] = 0
@@ -39,6 +39,8 @@ class IndexStatus:
                 raise NumericalError("multinomial: a weight is negative, infinite or NaN")
             if flag == FEW_WEIGHTS:
                 raise NumericalError("multinomial: too few weights of a row are positive")
+            if flag == BAD_PROBABILITY:
+                raise ValueError("a probability is not in [0, 1]: an output of a network needs a sigmoid first")
             raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")
 
 
@@ -55,6 +57,13 @@ def launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
     status = _status if recording is None else recording.status
     launch(primitive, (*tensors, status.tensor), numbers)
     status.check()
+
+
+def check_probabilities(x: Any) -> None:
+    """Raise ValueError if a number is not in [0, 1]."""
+    with tape.no_grad():
+        source = x.contiguous()
+    launch_checked(indexing_kernels.check_probabilities, (source,), (source.numel(),))
 
 
 def three_parts(x: Any, dim: int) -> tuple[int, int, int]:

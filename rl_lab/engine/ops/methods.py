@@ -339,7 +339,7 @@ class ElementwiseMethods:
     addcmul, addcdiv, nan_to_num, masked_fill = addcmul, addcdiv, nan_to_num, masked_fill
     maximum, minimum, remainder, floor_divide, lerp = maximum, minimum, remainder, floor_divide, lerp
     clamp = clip = clamp
-    hypot, logit, exp2, log10 = hypot, logit, exp2, log10
+    hypot, logit, exp2, log10 = hypot, logit, _method(exp2), _method(log10)
     isclose, allclose, equal = isclose, allclose, equal
     bitwise_and, bitwise_or, bitwise_xor, bitwise_not = bitwise_and, bitwise_or, bitwise_xor, bitwise_not
     eq, ne, lt, le, gt, ge = eq, ne, lt, le, gt, ge

@@ -89,9 +89,17 @@ def normal_dim(dim: int, rank: int) -> int:
 
 def shape_argument(sizes: tuple) -> Shape:
     """f(2, 3), f((2, 3)) and f([2, 3]) alike."""
-    if len(sizes) == 1 and not isinstance(sizes[0], int) and isinstance(sizes[0], (tuple, list)):
+    if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)) and isinstance(sizes[0], (tuple, list)):
         sizes = tuple(sizes[0])
     return tuple([int(size) for size in sizes])
+
+
+def size_argument(sizes: tuple) -> tuple[int, ...]:
+    """`shape_argument` of a new tensor. ShapeError for a negative size."""
+    shape = shape_argument(sizes)
+    if min(shape, default=0) < 0:
+        raise ShapeError(f"a tensor cannot have the negative size in {list(shape)}")
+    return shape
 
 
 # --- broadcasting ----------------------------------------------------------------------------------------------------

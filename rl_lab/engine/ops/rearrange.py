@@ -52,8 +52,11 @@ def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> Tensor:
 
 
 def flip(x: Any, *dims: Any) -> Tensor:
-    """The order reversed along the given dimensions."""
-    for dim in shape_argument(dims):
+    """The order reversed along the given dimensions. ShapeError if one appears twice."""
+    order = [normal_dim(dim, x.dim()) for dim in shape_argument(dims)]
+    if len(set(order)) != len(order):
+        raise ShapeError(f"flip: a dimension appears twice in {order}")
+    for dim in order:
         size = x.shape[normal_dim(dim, x.dim())]
         x = index_select(x, dim, arange(size - 1, -1, -1) if size else arange(0))
     return x

@@ -1,5 +1,6 @@
 """Reductions over dimensions, and the softmax family."""
 
+import builtins
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -111,42 +112,106 @@ def sum_to_size(x: Any, *sizes: Any) -> Tensor:
     return result.reshape(shape)
 
 
-def _variance(x: Any, dim: Dims, correction: float, keepdim: bool) -> Any:
-    dims = normal_dims(dim, x.dim())
+def _ratio(a: float, b: float) -> float:
+    """a / b as floats are divided."""
+    return a / b if b else math.copysign(math.inf, a) if a else math.nan
+
+
+def _var_rule(g, node):
+    (x,), (dims, correction) = node.saved, node.context
     count = math.prod([x.shape[d] for d in dims])
-    centred = x - mean(x, dims, keepdim=True) if x.dim() else x - x
-    return sum(centred * centred, dims, keepdim) / (count - correction if count > correction else 0.0)
+    return g.reshape(_kept(x.shape, dims)) * _ratio(2.0, count - correction) * (x - mean(x, dims, keepdim=True))
+
+
+def _std_rule(g, node):
+    x, out = node.saved
+    slope = constant(0.0).where(out.eq(0.0), g / (out * 2.0))  # equal numbers: 0
+    count = math.prod([x.shape[d] for d in node.context[0]])
+    factor = _ratio(2.0, count - node.context[1])
+    return slope.reshape(_kept(x.shape, node.context[0])) * factor * (x - mean(x, node.context[0], keepdim=True))
+
+
+def _moment(x: Any, dim: Dims, correction: float | None, keepdim: bool, unbiased: bool, root: bool) -> Any:
+    """The variance, or its root."""
+    if isinstance(dim, bool):  # var(unbiased)
+        unbiased = dim
+        dim = None
+    if isinstance(correction, bool):  # var(dim, unbiased)
+        correction = float(correction)
+    if x.dtype is not float32:
+        raise DtypeError(f"{'std' if root else 'var'} takes float32, got {x.dtype.name}: convert with .float() first")
+    correction = float(unbiased) if correction is None else correction
+    dims = normal_dims(dim, x.dim())
+    source, n, r, m = _blocks(x, dims)
+    out = empty(_result_shape(x.shape, dims, keepdim))
+    launch(reduction_kernels.variance_over, (out, source), (n, r, m, builtins.max(0.0, float(r - correction))))
+    if not root:
+        return attach(out, _var_rule, (x,), (x,), (dims, correction))
+    with tape.no_grad():
+        out = out.sqrt()
+    return attach(out, _std_rule, (x,), (x, out), (dims, correction))
 
 
 def var(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> Tensor:
     """The variance with divisor n - correction (Bessel's 1 by default); NaN for a single element."""
-    return _variance(x, dim, float(unbiased) if correction is None else correction, keepdim)
+    return _moment(x, dim, correction, keepdim, unbiased, root=False)
 
 
 def std(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> Tensor:
-    """The square root of `var`."""
-    return var(x, dim, correction, keepdim, unbiased=unbiased).sqrt()
+    """The square root of `var`. The gradient of equal numbers is 0."""
+    return _moment(x, dim, correction, keepdim, unbiased, root=True)
 
 
 def _norm_rule(g, node):
-    (x, out), dims = node.saved, node.context
+    (x, out), (dims, p) = node.saved, node.context
     shape = _kept(x.shape, dims)
-    out = out.reshape(shape)
+    g, out = g.reshape(shape), out.reshape(shape)
+    if abs(p) == math.inf:
+        largest = x.abs().eq(out).logical_or(isnan(x).logical_and(isnan(out)))
+        count = sum(largest.float(), dims, keepdim=True) if dims else 1.0
+        return x.sign() * (g / count).where(largest, constant(0.0))
     zero = out.eq(0.0)
-    return g.reshape(shape) * constant(0.0).where(zero, x / constant(1.0).where(zero, out))  # NaN times 0 is NaN, as in PyTorch
-
-
-def norm(x: Any, p: float = 2.0, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The p-norm over the given dimensions, as of a vector. The gradient at 0 is 0."""
+    safe = constant(1.0).where(zero, out)
     if p == 2:
-        with tape.no_grad():
+        return x * constant(0.0).where(zero, g / safe)
+    if p < 1:
+        at_zero = x.eq(0.0)
+        return (
+            constant(0.0).where(at_zero, x.sign() * constant(1.0).where(at_zero, x.abs()) ** (p - 1.0)) * g * out ** (1.0 - p)
+        )
+    scaled = x.sign() * x.abs() ** (p - 1.0) if p < 2 else x * x.abs() ** (p - 2.0)
+    return scaled * constant(0.0).where(zero, g / safe ** (p - 1.0))
+
+
+def norm(x: Any, p: float | str | None = 2.0, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The p-norm over the given dimensions, as of a vector ('fro' is 2). The gradient at 0 is 0."""
+    if x.dtype is not float32:
+        raise DtypeError(f"norm takes float32, got {x.dtype.name}: convert with .float() first")
+    order = 2.0 if p in ("fro", None) else float(p)  # type: ignore[arg-type]
+    dims = normal_dims(dim, x.dim())
+    if order == 1:
+        return sum(x.abs(), dims if x.dim() else None, keepdim)
+    with tape.no_grad():
+        if order == 0:
+            source, n, r, m = _blocks(x, dims)
+            out = empty(_result_shape(x.shape, dims, keepdim))
+            launch(reduction_kernels.count_over, (out, source), (n, r, m))
+        elif order == 2:
             out = sum(x * x, dim, keepdim).sqrt()
-        return attach(out, _norm_rule, (x,), (x, out), normal_dims(dim, x.dim()))
-    if p == 1:
-        return sum(x.abs(), dim, keepdim)
-    if p == math.inf:
-        return amax(x.abs(), dim, keepdim)
-    return sum(x.abs() ** p, dim, keepdim) ** (1.0 / p)
+        elif order == math.inf:
+            out = amax(x.abs(), dim, keepdim)
+        elif order == -math.inf:
+            out = amin(x.abs(), dim, keepdim)
+        else:
+            out = sum(x.abs() ** order, dim, keepdim) ** (1.0 / order)
+    if order == 0:
+        return attach(out, _no_slope, (x,), context=x.shape)
+    return attach(out, _norm_rule, (x,), (x, out), (dims, order))
+
+
+def _no_slope(g, node):
+    with tape.no_grad():
+        return constant(0.0).expand(node.context)
 
 
 def prod(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -330,6 +395,8 @@ class Extremes(tuple):
 def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Without ``dim`` the largest of all; with a tensor the elementwise maximum; else (values, indices of the first largest)."""
     if dim is None:
+        if x.dtype is bool_:
+            return any(x)
         return _largest(x, None, False, to_nan=True)
     if not isinstance(dim, int):
         return x.maximum(dim)
@@ -344,6 +411,8 @@ def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """As `max`, for the smallest."""
     if dim is None:
+        if x.dtype is bool_:
+            return all(x)
         return -_largest(-x, None, False, to_nan=True)
     if not isinstance(dim, int):
         return x.minimum(dim)
