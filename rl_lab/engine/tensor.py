@@ -279,13 +279,17 @@ class TensorCore:
 
     # --- out of the tensor -------------------------------------------------------------------------------------------
 
-    def _array(self) -> np.ndarray:
-        """A NumPy view of the memory. Reading while a program is recorded is an error: a replay could not follow."""
+    def _array(self, lasting: bool = True) -> np.ndarray:
+        """A NumPy view of the memory; one that is not ``lasting`` must not outlive the tensor, and leaves its block in the pool.
+
+        Raises RecordingError while a program is recorded: a replay could not follow.
+        """
         if recorder() is not None:
             raise RecordingError(
                 f"a tensor's value was read while a program was recorded, at {user_line()}: a replay cannot follow it"
             )
-        flat = self.storage.export().view(self.dtype.numpy)
+        storage = self.storage
+        flat = (storage.export() if lasting else storage.bytes()).view(self.dtype.numpy)
         if self.strides is None:
             return flat[self.offset : self.offset + self.numel()].reshape(self.shape)
         steps = tuple(s * self.dtype.itemsize for s in self.strides)
@@ -307,10 +311,15 @@ class TensorCore:
         """The value of a tensor of one element as a Python number."""
         if self.numel() != 1:
             raise ShapeError(f"a tensor of shape {self.shape} has {self.numel()} elements, item() needs exactly one")
-        return self._array().item()
+        return self._array(lasting=False).item()
 
     def tolist(self) -> Any:
-        return self._array().tolist()
+        """The values as nested lists of Python numbers."""
+        return self._array(lasting=False).tolist()
+
+    def copy_to(self, array: np.ndarray) -> None:
+        """Write the values into a NumPy array of the same shape."""
+        array[...] = self._array(lasting=False)
 
     def __float__(self) -> float:
         return float(self.item())

@@ -95,6 +95,8 @@ class ActionMapping:
 
     def to_space(self, scaled: np.ndarray) -> Any:
         """Actions of the space for a batch of `scaled` ones: an array (batch, ...), or a tuple or dict of arrays."""
+        if isinstance(self.space, Discrete):
+            return scaled.reshape(-1).astype(np.int64) + self.space.start
         rows = scaled.reshape(len(scaled), len(self.choices) + self.size)
         return self.assemble(rows[:, : len(self.choices)].astype(np.int64), rows[:, len(self.choices) :])
 

@@ -106,8 +106,7 @@ class Collector:
             storage.masks[t] = stepper.action_mask
         scaled, *outputs = self._act(*self._moment())
         for name, output in zip(self._names, outputs, strict=True):
-            values = output.numpy()
-            storage.output(name, values.shape, values.dtype)[t] = values
+            output.copy_to(storage.output(name, output.shape, output.dtype.numpy)[t])
         step = stepper.step(stepper.mapping.to_space(scaled.numpy()))
         storage.rewards[t] = step.rewards
         storage.terminated[t] = step.terminated

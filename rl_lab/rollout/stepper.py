@@ -74,6 +74,8 @@ class Stepper:
             self.elapsed = self.native.elapsed
             self.returns = self.native.returns
         self._resetting = np.zeros(self.num_envs, bool)
+        self._everywhere = np.ones(self.num_envs, bool)
+        self._nowhere = np.zeros(self.num_envs, bool)
 
     def reset(self, seed: int | Sequence[int | None] | None = None, mask: np.ndarray | None = None) -> np.ndarray:
         """Begin new episodes, everywhere or where ``mask`` (n,) is True; returns the observations (n, ...).
@@ -86,28 +88,28 @@ class Stepper:
         options = None if mask is None else {"reset_mask": mask}
         observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
         self.action_mask = mask_of(info, self.envs, None if mask is None else self.action_mask)
-        everywhere = np.ones(self.num_envs, bool) if mask is None else mask
-        self._resetting &= ~everywhere
+        begins = self._everywhere if mask is None else mask
+        self._resetting = self._resetting & ~begins
         if self.native is None:
             self.observations = self._as_float32(observations)
-            self.elapsed[everywhere] = 0
-            self.returns[everywhere] = 0.0
-        self._check(self.observations, np.zeros(self.num_envs), everywhere, "when it was reset")
+            self.elapsed = np.where(begins, 0, self.elapsed)
+            self.returns = np.where(begins, 0.0, self.returns)
+        self._check(self.observations, np.zeros(self.num_envs), begins, "when it was reset")
         return self.observations
 
     def step(self, actions: Any, counted: np.ndarray | None = None) -> Step:
         """Take a batch of actions of the space. ``counted`` (n,) marks the environments whose numbers must be finite; all by default."""
         observations, rewards, terminated, truncated, info = self.guarded(self.envs.step, actions)
-        valid = ~self._resetting
         rewards = np.asarray(rewards, np.float64)
         ended = terminated | truncated
+        any_ended = bool(ended.any())
         following = self._as_float32(observations)
-        checked = np.ones(self.num_envs, bool) if counted is None else counted
+        checked = self._everywhere if counted is None else counted
         self._check(following, rewards, checked)
         mask = mask_after_step(info, self.envs, self.action_mask, over=self.mode == AutoresetMode.NEXT_STEP)
         final = following
         final_mask = mask
-        if ended.any() and self.mode == AutoresetMode.SAME_STEP:
+        if any_ended and self.mode == AutoresetMode.SAME_STEP:
             final = following.copy()
             for i in map(int, np.flatnonzero(ended)):
                 final[i] = info["final_obs"][i]
@@ -121,19 +123,25 @@ class Stepper:
             returns = np.where(ended, self.native.episode_returns, self.returns)
             lengths = np.where(ended, self.native.episode_lengths, self.elapsed)
         else:
-            self.returns[valid] += rewards[valid]
-            self.elapsed[valid] += 1
-            returns = self.returns.copy()
-            lengths = self.elapsed.copy()
-            self.returns[ended] = 0.0
-            self.elapsed[ended] = 0
+            returns = self.returns + rewards
+            lengths = self.elapsed + 1
+            if self.mode == AutoresetMode.NEXT_STEP:
+                returns[self._resetting] = 0.0
+                lengths[self._resetting] = 0
+            self.returns = returns if not any_ended else np.where(ended, 0.0, returns)
+            self.elapsed = lengths if not any_ended else np.where(ended, 0, lengths)
             self.observations = following
+        valid = self._everywhere
         if self.mode == AutoresetMode.NEXT_STEP:
+            valid = ~self._resetting
             self._resetting = ended
-        cut = np.zeros(self.num_envs, bool) if self.limit is None else ~ended & (lengths >= self.limit)
-        if cut.any():
-            self.reset(mask=cut)
-        return Step(final, rewards, terminated, truncated | cut, cut, valid, returns, lengths, final_mask)
+        cut = self._nowhere
+        if self.limit is not None and (lengths >= self.limit).any():
+            cut = ~ended & (lengths >= self.limit)
+            truncated = truncated | cut
+            if cut.any():
+                self.reset(mask=cut)
+        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask)
 
     def _as_float32(self, observations: Any) -> np.ndarray:
         """A copy: environments may write into the same array in the next step."""
@@ -175,7 +183,7 @@ def name_of(envs: Any) -> str:
 
 def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray) -> tuple[int, str] | None:
     """Index of the first environment, of those ``checked``, with a number that is not finite in float32, and what it was; or None."""
-    if np.isfinite(rewards).all() and np.isfinite(observations).all() and np.abs(rewards).max(initial=0.0) < 3e38:
+    if np.abs(rewards).max() < 3e38 and np.isfinite(observations).all():  # false for NaN
         return None
     with np.errstate(over="ignore"):
         bad_reward = ~np.isfinite(rewards.astype(np.float32)) & checked

@@ -107,9 +107,10 @@ class RolloutStorage:
 
     def output(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """The array (steps, *shape) of what the policy returns under ``name``."""
-        if name not in self.outputs:
-            self.outputs[name] = np.zeros((self.steps, *shape), dtype)
-        return self.outputs[name]
+        found = self.outputs.get(name)
+        if found is None:
+            found = self.outputs[name] = np.zeros((self.steps, *shape), dtype)
+        return found
 
     def finished(self) -> list[tuple[float, int]]:
         """Return and length of each episode that ended."""
