@@ -266,7 +266,7 @@ def test_a_native_environment_names_itself():
 
     collector = Collector(envs, policy, 20)
     with pytest.raises(
-        EnvironmentFault, match=r"environment 0 of Pendulum \(seed 20\) got the action .* at step 1 of its episode"
+        EnvironmentFault, match=r"environment 0 of Pendulum \(seed 20\) was given the action .* at step 1 of its episode"
     ):
         collector.collect(10)
 
