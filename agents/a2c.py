@@ -116,12 +116,14 @@ class A2C(Agent):
 
     def compute_losses(self, rollout: dict[str, rl.Tensor]) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor]:
         """Policy loss, value loss and entropy of a rollout of (steps, environments, ...)."""
-        c, weights = self.config, rollout.get("valid")
+        c = self.config
+        weights = rollout.get("valid")
 
         def mean(x: rl.Tensor) -> rl.Tensor:
             return x.mean() if weights is None else (x * weights.flatten()).sum() / weights.float().sum()
 
-        shape, masks = rollout["rewards"].shape, rollout.get("action_masks")
+        shape = rollout["rewards"].shape
+        masks = rollout.get("action_masks")
         features = self.features(rollout["observations"].flatten(0, 1))
         values = self.value(features)
         with rl.no_grad():

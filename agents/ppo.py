@@ -135,7 +135,8 @@ class PPO(Agent):
             self.config.gae_lambda,
         ).flatten()
         values = values.flatten()
-        weights, masks = rollout.get("valid"), rollout.get("action_masks")
+        weights = rollout.get("valid")
+        masks = rollout.get("action_masks")
         made = RolloutBatch(
             observations,
             rollout["actions"].flatten(0, 1),
@@ -153,7 +154,8 @@ class PPO(Agent):
     def _storage(self, rollout: dict[str, rl.Tensor]) -> RolloutBatch:
         """Room for a rollout, made once: the recorded updates read it."""
         n = self.size
-        weights, masks = rollout.get("valid"), rollout.get("action_masks")
+        weights = rollout.get("valid")
+        masks = rollout.get("action_masks")
         actions = rollout["actions"]
         return RolloutBatch(
             rl.zeros(n, *rollout["observations"].shape[2:]),
@@ -231,14 +233,17 @@ class PPO(Agent):
             self.batch = self._storage(rollout)
         self._prepare(rollout)
         self.sums.zero_()
-        minibatches, taken, moved = self.size // c.batch_size, 0, 0.0
+        minibatches = self.size // c.batch_size
+        taken = 0
+        moved = 0.0
         if c.target_kl == 0:
             call_times(self._epoch, c.epochs)
             taken = c.epochs * minibatches
         while taken < c.epochs * minibatches:
             self._epoch()
             taken += minibatches
-            before, moved = moved, float(self.sums[3])
+            before = moved
+            moved = float(self.sums[3])
             if (moved - before) / minibatches > c.target_kl:
                 break
         if self.moments is not None:

@@ -145,7 +145,8 @@ class RecurrentPPO(Agent):
     @rl.no_grad()
     def prepare(self, rollout: dict[str, rl.Tensor]) -> None:
         """Put the rollout, with its advantages, where the updates read it; tensors are (steps, environments, ...)."""
-        values, shape = rollout["values"], rollout["rewards"].shape
+        values = rollout["values"]
+        shape = rollout["rewards"].shape
         following = self.remember(rollout["next_observations"].flatten(0, 1), rollout["memory"].flatten(0, 1))
         next_values = self.critic(following).reshape(shape)
         flags = rollout["terminated"], rollout["truncated"]
@@ -175,7 +176,8 @@ class RecurrentPPO(Agent):
         """Policy loss, value loss, entropy and approximate KL divergence of sequences (steps, environments, ...)."""
         c, (steps, count) = self.config, batch["log_probs"].shape
         encoded = self.encode(batch["observations"].flatten(0, 1)).reshape(steps, count, c.memory)
-        memory, memories = batch["first_memory"][0], []
+        memory = batch["first_memory"][0]
+        memories = []
         for t in range(steps):
             memory = self.cell(encoded[t], memory * batch["goes_on"][t].unsqueeze(1))
             memories.append(memory)

@@ -94,8 +94,10 @@ class REINFORCE(Agent):
 
     def update(self, episodes: dict[str, rl.Tensor]) -> list[rl.Tensor]:
         """One step along sum_t (G_t - b(s_t)) grad log pi(a_t | s_t); tensors are (steps, environments, ...)."""
-        c, counts = self.config, episodes["counts"].flatten()
-        observations, masks = episodes["observations"].flatten(0, 1), episodes.get("action_masks")
+        c = self.config
+        counts = episodes["counts"].flatten()
+        observations = episodes["observations"].flatten(0, 1)
+        masks = episodes.get("action_masks")
 
         def mean(x: rl.Tensor) -> rl.Tensor:
             return (x * counts).sum() / counts.sum()
@@ -139,7 +141,8 @@ class REINFORCE(Agent):
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.collector.restart()
         parts: dict[str, list[np.ndarray]] = {}
-        going, limit = np.ones(self.num_envs, bool), longest_episode(self.collector.envs)
+        going = np.ones(self.num_envs, bool)
+        limit = longest_episode(self.collector.envs)
         while going.any() and (limit is None or len(parts.get("counts", ())) * CHUNK < limit):
             made = self.collector.collect(CHUNK)
             self.timesteps += CHUNK * self.num_envs

@@ -122,7 +122,8 @@ class SAC(Agent):
 
     def target_entropy_at(self, progress: float) -> float:
         """In nats, for a share of the training (Xu et al. 2021, "Target entropy annealing for discrete soft actor-critic")."""
-        c, unit = self.config, math.log(self.size) if self.discrete else -self.size
+        c = self.config
+        unit = math.log(self.size) if self.discrete else -self.size
         scale = (0.5 if self.discrete else 1.0) if c.target_entropy is None else c.target_entropy
         return scale * (1.0 + progress * (c.target_entropy_final - 1.0)) * unit
 

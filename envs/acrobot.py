@@ -75,11 +75,14 @@ def step(state, action, stream):
     c = state[2]
     d = state[3]
     k1c, k1d = _slope(a, b, c, d, torque, square)
-    k2a, k2b = c + half * k1c, d + half * k1d
+    k2a = c + half * k1c
+    k2b = d + half * k1d
     k2c, k2d = _slope(a + half * c, b + half * d, k2a, k2b, torque, square)
-    k3a, k3b = c + half * k2c, d + half * k2d
+    k3a = c + half * k2c
+    k3b = d + half * k2d
     k3c, k3d = _slope(a + half * k2a, b + half * k2b, k3a, k3b, torque, square)
-    k4a, k4b = c + TIME_STEP * k3c, d + TIME_STEP * k3d
+    k4a = c + TIME_STEP * k3c
+    k4b = d + TIME_STEP * k3d
     k4c, k4d = _slope(a + TIME_STEP * k3a, b + TIME_STEP * k3b, k4a, k4b, torque, square)
     sixth = TIME_STEP / 6.0
     theta1 = _wrap(a + sixth * (c + 2 * k2a + 2 * k3a + k4a))

@@ -137,7 +137,8 @@ class NEAT(Agent):
 
     def step(self) -> dict[str, float]:
         """Evaluate a generation and let it reproduce."""
-        c, networks = self.config, self.evolution.networks()
+        c = self.config
+        networks = self.evolution.networks()
         seeds = self._episode_seeds()
         played = self._play(networks, np.arange(c.population), seeds)
         returns = played.returns.reshape(c.population, c.episodes).mean(1)
@@ -180,7 +181,8 @@ class NEAT(Agent):
 
     def _train(self, returns: np.ndarray, seeds: np.ndarray) -> float:
         """Train the best genomes; what does not lower a genome's return counts, the rest is forgotten. The share that counts."""
-        c, genomes = self.config, self.evolution.genomes
+        c = self.config
+        genomes = self.evolution.genomes
         assert self.gradient is not None
         chosen = np.argsort(-returns, kind="stable")[: c.trained or c.population]
         counts = 0
@@ -203,7 +205,8 @@ class NEAT(Agent):
         played = self._play(networks, np.full(self.config.champion_episodes, best), self.champion_seeds[:, None])
         value = float(played.returns.mean())
         if self.champion is None or value > self.champion.fitness:
-            self.champion, self._acting = genome_at(self.evolution.genomes, best, value), None
+            self.champion = genome_at(self.evolution.genomes, best, value)
+            self._acting = None
             self.champion_place = (self.evolution.generation, best)
 
     def _play(self, networks: Networks, genomes: np.ndarray, seeds: np.ndarray) -> Played:

@@ -80,14 +80,16 @@ class Evolution:
 
     def _begin(self, inputs: int, outputs: int) -> None:
         """A generation of new genomes, and nothing known of them."""
-        size, hidden = self.config.population, self.config.initial_hidden
+        size = self.config.population
+        hidden = self.config.initial_hidden
         self.innovations: Innovations = make_innovations(size, inputs, outputs, hidden)
         self.genomes = room_for(size, outputs + hidden + 8, int(self.innovations.counters[0]) + 16, inputs, outputs)
         self.previous = like(self.genomes)
         output_activation = ACTIVATIONS.index(self.config.output_activation)
         kernels.begin(self.genomes, hidden, output_activation, self.config.initially_connected, self.rates, self.random)
         self.threshold = self.config.compatibility_threshold
-        self.best_fitness, self.population_improved = -np.inf, self.generation
+        self.best_fitness = -np.inf
+        self.population_improved = self.generation
         self.species: list[Species] = []
         self.kept: tuple[Genomes, np.ndarray] | None = None
         """With NSGA-II, the genomes that were chosen last, and their fitness."""
@@ -118,7 +120,8 @@ class Evolution:
             raise NumericalError(f"the fitness of genome {index} of generation {self.generation} is {fitness[index]}")
         best = int(fitness.argmax())
         if fitness[best] > self.best_fitness:
-            self.best_fitness, self.population_improved = float(fitness[best]), self.generation
+            self.best_fitness = float(fitness[best])
+            self.population_improved = self.generation
         if self.champion is None or fitness[best] > self.champion.fitness:
             self.champion = genome_at(self.genomes, best, float(fitness[best]))
             self.champion_place = (self.generation, best)
@@ -149,7 +152,8 @@ class Evolution:
         ranking, starts = ranking_of(self.assigned, len(self.species), fitness)
         for species, best in zip(self.species, fitness[ranking[starts[:-1]]], strict=True):
             if best > species.best_fitness:
-                species.best_fitness, species.improved = float(best), self.generation
+                species.best_fitness = float(best)
+                species.improved = self.generation
         sizes = np.diff(starts)
         shares = shared_fitness(fitness, ranking, starts)
         barred = stagnant(self.species, self.generation, c.stagnation, self.population_improved, c.population_stagnation)
@@ -167,10 +171,13 @@ class Evolution:
         There are no species. A parent from before the last generation counts as unknown in the ancestry.
         """
         size = self.config.population
-        everyone, values, rows = self.genomes, fitness, np.arange(size)
+        everyone = self.genomes
+        values = fitness
+        rows = np.arange(size)
         if self.kept is not None:
             everyone = joined(self.genomes, self.kept[0])
-            values, rows = np.concatenate([fitness, self.kept[1]]), np.concatenate([rows, np.full(size, -1)])
+            values = np.concatenate([fitness, self.kept[1]])
+            rows = np.concatenate([rows, np.full(size, -1)])
         order = crowded_order(np.stack([values, -sizes_of(everyone)], 1).astype(np.float64))[:size]
         self.genomes = select(everyone, order)
         self.kept = (self.genomes, values[order])
@@ -265,7 +272,8 @@ class Evolution:
             int(a[0]) != int(b[0]) for a, b in zip(genomes[-2:], self.genomes[-2:], strict=True)
         ):
             raise ValueError("the state is of a population of another size, or of networks with other inputs and outputs")
-        self.genomes, self.previous = genomes, like(genomes)
+        self.genomes = genomes
+        self.previous = like(genomes)
         self.random[:], self.innovations.counters[:] = state["random"], state["counters"]
         self.assigned[:] = state["assigned"]
         self.species = [Species(**s) for s in state["species"]]

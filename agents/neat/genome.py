@@ -35,7 +35,8 @@ class Genomes(NamedTuple):
 
 _KINDS = dict(zip(Genomes._fields, (*"ifiiiiif?", *"iiii"), strict=True))
 _DTYPES = {"i": np.int64, "f": np.float32, "?": np.bool_}
-NODE_GENES, CONNECTION_GENES = Genomes._fields[:4], Genomes._fields[4:9]
+NODE_GENES = Genomes._fields[:4]
+CONNECTION_GENES = Genomes._fields[4:9]
 
 
 def room_for(population: int, nodes: int, connections: int, inputs: int, outputs: int) -> Genomes:
@@ -54,7 +55,8 @@ def room_for(population: int, nodes: int, connections: int, inputs: int, outputs
 
 def is_full(genomes: Genomes) -> bool:
     """Whether a reproduction could run out of room."""
-    nodes, connections = genomes.node.shape[1], genomes.weight.shape[1]
+    nodes = genomes.node.shape[1]
+    connections = genomes.weight.shape[1]
     return bool(genomes.nodes.max() + ROOM > nodes or genomes.connections.max() + ROOM > connections)
 
 
@@ -139,7 +141,8 @@ def genome_at(genomes: Genomes, i: int, fitness: float = float("nan")) -> Genome
 
 def node_name(genomes: Genomes, number: int) -> str:
     """The name of a node in a `GraphNetwork`."""
-    inputs, outputs = int(genomes.inputs[0]), int(genomes.outputs[0])
+    inputs = int(genomes.inputs[0])
+    outputs = int(genomes.outputs[0])
     if number < inputs:
         return f"input{number}"
     return f"output{number - inputs}" if number < inputs + outputs else f"hidden{number - inputs - outputs}"
@@ -180,7 +183,8 @@ def graph_of(genomes: Genomes, i: int, recurrent: bool) -> GraphNetwork:
 def write_back(network: GraphNetwork, genomes: Genomes, i: int, limit: float = np.inf) -> None:
     """Give genome i the weights and biases of its trained network (Lamarckian inheritance), within ``limit`` of 0."""
     weight, bias = (np.clip(x.detach().numpy(), -limit, limit) for x in (network.weight, network.bias))
-    biases, weights = dict(zip(network.nodes, bias, strict=True)), dict(zip(network.edges, weight, strict=True))
+    biases = dict(zip(network.nodes, bias, strict=True))
+    weights = dict(zip(network.edges, weight, strict=True))
     for k in range(genomes.nodes[i]):
         genomes.bias[i, k] = biases[node_name(genomes, int(genomes.node[i, k]))]
     for k in range(genomes.connections[i]):

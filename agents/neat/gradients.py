@@ -28,7 +28,8 @@ from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import OutputMapping, RunningMoments, Stepper, generalized_advantages, normalized
 from rl_lab.rollout.policies import ActionHead, approximate_kl, clipped_surrogate
 
-CLIP_RANGE, MAX_GRAD_NORM = 0.2, 1.0
+CLIP_RANGE = 0.2
+MAX_GRAD_NORM = 1.0
 CRITIC_SIZES = (64, 64)
 MAX_HALVINGS = 20
 SHARPEST = 9.0
@@ -156,7 +157,8 @@ class Critic:
 
     def __init__(self, inputs: int, learning_rate: float, generator: rl.Generator):
         self.network = mlp(2 * inputs, CRITIC_SIZES, 1, "tanh", orthogonal=True, generator=generator)
-        self.moments, self.targets = RunningMoments((2 * inputs,)), RunningMoments(())
+        self.moments = RunningMoments((2 * inputs,))
+        self.targets = RunningMoments(())
         self.optimizer = rl.optim.Adam(self.network.parameters(), lr=learning_rate, eps=1e-5)
         self._update = rl.compile(self.update)
 
@@ -208,7 +210,9 @@ class PolicyGradient:
         """A copy of the network with trained weights and biases, and the environment steps that this took."""
         c = self.learning
         policy, factor = policy_of(network, self.actions)
-        place, sharpness, rollouts = self._begin(policy), 1.0, len(c.shares())
+        place = self._begin(policy)
+        sharpness = 1.0
+        rollouts = len(c.shares())
         if self.head is not None:
             # greedy steps show how large the logits are where the network gets
             rollout, place = self._act(policy, math.inf, place)
@@ -280,7 +284,8 @@ class PolicyGradient:
         """What to multiply logits by so that their best choices have the wished mean probability, by bisection."""
         assert self.head is not None
         mask = None if allowed is None else allowed.flatten(0, 1)
-        low, high = -SHARPEST, SHARPEST
+        low = -SHARPEST
+        high = SHARPEST
         for _ in range(30):
             middle = (low + high) / 2
             policy = self.head.distribution(logits * math.exp(middle), mask)
@@ -293,7 +298,8 @@ class PolicyGradient:
     @rl.no_grad()
     def estimate(self, rollout: Rollout) -> tuple[rl.Tensor, rl.Tensor]:
         """Advantages with mean 0 and standard deviation 1, and what the critic is to learn; (steps, environments)."""
-        r, values = rollout, self.critic(rollout.seen)
+        r = rollout
+        values = self.critic(rollout.seen)
         advantages = generalized_advantages(
             r.rewards,
             values,
@@ -309,7 +315,8 @@ class PolicyGradient:
         """Of a network in the steps of a rollout, (steps * environments, outputs)."""
         if not policy.recurrent:
             return policy(rollout.observations.flatten(0, 1))
-        state, parts = rollout.state, []
+        state = rollout.state
+        parts = []
         going = (~(rollout.terminated | rollout.truncated)).float().unsqueeze(2)
         for t in range(len(going)):
             out, state = policy(rollout.observations[t], state)
@@ -319,7 +326,8 @@ class PolicyGradient:
 
     def log_probs(self, policy: GraphNetwork, factor: float, rollout: Rollout) -> rl.Tensor:
         """Of what was drawn, up to a constant; (steps * environments,)."""
-        outputs, chosen = self.outputs(policy, rollout), rollout.chosen.flatten(0, 1)
+        outputs = self.outputs(policy, rollout)
+        chosen = rollout.chosen.flatten(0, 1)
         if self.head is not None:
             mask = None if rollout.allowed is None else rollout.allowed.flatten(0, 1)
             return self.head.distribution(factor * outputs, mask).log_prob(chosen)
@@ -339,11 +347,15 @@ class Life:
     """The learning of one network. Its steps are recorded once and replayed, for as long as it lives."""
 
     def __init__(self, owner: PolicyGradient, policy: GraphNetwork, factor: float):
-        self.owner, self.policy, self.factor, self.learning = owner, policy, factor, owner.learning
+        self.owner = owner
+        self.policy = policy
+        self.factor = factor
+        self.learning = owner.learning
         self.parameters: list[Any] = [policy.weight, policy.bias]
         self.start = [p.detach().clone() for p in self.parameters]
         self.optimizer = rl.optim.Adam(self.parameters, lr=self.learning.learning_rate, eps=1e-5)
-        self._update, self._retreat = rl.compile(self.update), rl.compile(self.retreat)
+        self._update = rl.compile(self.update)
+        self._retreat = rl.compile(self.retreat)
 
     def learn(self, rollout: Rollout, advantages: rl.Tensor, updates: int) -> None:
         """``updates`` steps on a rollout, or fewer where they lead too far from the policy that made it.

@@ -136,7 +136,8 @@ def _weights(path: Any, given: dict[str, str], values: dict[str, Any], notes: li
         if not 0 <= number.get(key, 0.0) <= most:
             raise Fault(f"{path}: {key} is a number from 0{' to 1' if most == 1 else ' on'}, not {given[key]}")
     if "weight_mutate_rate" in number or "weight_replace_rate" in number:
-        mutate, replace = number.get("weight_mutate_rate", 0.0), number.get("weight_replace_rate", 0.0)
+        mutate = number.get("weight_mutate_rate", 0.0)
+        replace = number.get("weight_replace_rate", 0.0)
         values["mutate_weights"] = min(1.0, mutate + replace)
         values["perturb_weight"] = mutate / (mutate + replace) if mutate + replace else 1.0
         notes.append("weight rates are a weight's there, here a genome's: all of its weights change together or none")
@@ -147,7 +148,8 @@ def _weights(path: Any, given: dict[str, str], values: dict[str, Any], notes: li
     if "weight_mutate_power" in number:
         values["weight_power"] = 3.0**0.5 * number["weight_mutate_power"]
         notes.append("perturbations are uniform with the variance of the normal ones there")
-    low, high = number.get("weight_min_value"), number.get("weight_max_value")
+    low = number.get("weight_min_value")
+    high = number.get("weight_max_value")
     if low is not None:
         limit = abs(low) if high is None else high
         values["weight_limit"] = limit

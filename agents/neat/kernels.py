@@ -26,12 +26,14 @@ def _distance(a, i, b, j, rates):
 
     W is the mean over matching connections and the biases of matching nodes.
     """
-    n, m = a.connections[i], b.connections[j]
+    n = a.connections[i]
+    m = b.connections[j]
     p = q = 0
     disjoint = matching = 0
     difference = 0.0
     while p < n and q < m:
-        x, y = a.innovation[i, p], b.innovation[j, q]
+        x = a.innovation[i, p]
+        y = b.innovation[j, q]
         if x == y:
             difference += abs(a.weight[i, p] - b.weight[j, q])
             matching += 1
@@ -46,7 +48,8 @@ def _distance(a, i, b, j, rates):
     excess = (n - p) + (m - q)
     p = q = 0
     while p < a.nodes[i] and q < b.nodes[j]:
-        x, y = a.node[i, p], b.node[j, q]
+        x = a.node[i, p]
+        y = b.node[j, q]
         if x == y:
             difference += abs(a.bias[i, p] - b.bias[j, q])
             matching += 1
@@ -71,7 +74,8 @@ def speciate(genomes, previous, representatives, threshold, rates, species, foun
     ``representatives`` are rows of ``previous``. Fills ``species`` (population,), numbers from 0 on, those from
     len(representatives) on being new species, whose first genomes stand in ``founders``. Returns the number of all species.
     """
-    old, count = len(representatives), len(representatives)
+    old = len(representatives)
+    count = len(representatives)
     for i in range(len(genomes.nodes)):
         found = -1
         for s in range(old):
@@ -119,7 +123,8 @@ def _copy(source, i, to, c):
 def _crossover(parents, fitter, other, to, c, rates, random):
     """Matching genes come from either parent, disjoint and excess ones from the fitter (figure 4)."""
     _copy(parents, fitter, to, c)
-    q, m = 0, parents.connections[other]
+    q = 0
+    m = parents.connections[other]
     for k in range(to.connections[c]):
         number = to.innovation[c, k]
         while q < m and parents.innovation[other, q] < number:
@@ -212,7 +217,9 @@ def _add_node(to, c, rates, innovations, random):
                 break
             chosen -= 1
     node, innovation = _split_numbers(innovations, to.innovation[c, k])
-    source, target, weight = to.source[c, k], to.target[c, k], to.weight[c, k]
+    source = to.source[c, k]
+    target = to.target[c, k]
+    weight = to.weight[c, k]
     to.enabled[c, k] = False
     end = to.nodes[c]  # new nodes have the highest numbers
     to.node[c, end], to.bias[c, end] = node, F(0)
@@ -227,7 +234,8 @@ def _leads_to(to, c, start, goal, waiting):
     """Whether connections, enabled or not, lead from node ``start`` to node ``goal``."""
     if start == goal:
         return True
-    found, w = 1, 0
+    found = 1
+    w = 0
     waiting[0] = start
     while w < found:
         here = waiting[w]
@@ -249,10 +257,14 @@ def _leads_to(to, c, start, goal, waiting):
 
 @inner
 def _add_connection(to, c, rates, innovations, random, waiting):
-    inputs, outputs, nodes = to.inputs[0], to.outputs[0], to.nodes[c]
+    inputs = to.inputs[0]
+    outputs = to.outputs[0]
+    nodes = to.nodes[c]
     for _ in range(TRIES):
-        s, t = next_below(random, inputs + nodes), next_below(random, nodes)
-        source, target = s if s < inputs else to.node[c, s - inputs], to.node[c, t]
+        s = next_below(random, inputs + nodes)
+        t = next_below(random, nodes)
+        source = s if s < inputs else to.node[c, s - inputs]
+        target = to.node[c, t]
         if not rates.recurrent and (source == target or (source >= inputs and source < inputs + outputs)):
             continue
         known = False
@@ -373,7 +385,8 @@ def begin(genomes, hidden, activation, share, rates, random):
 
     Weights are uniform within the range of new ones. Equal genes have equal numbers: `innovation.make_innovations` counts on.
     """
-    inputs, outputs = genomes.inputs[0], genomes.outputs[0]
+    inputs = genomes.inputs[0]
+    outputs = genomes.outputs[0]
     for i in range(len(genomes.nodes)):
         genomes.nodes[i], genomes.connections[i] = outputs + hidden, 0
         for k in range(outputs + hidden):

@@ -20,8 +20,10 @@ class Networks:
     """
 
     def __init__(self, genomes: Genomes, recurrent: bool):
-        self.genomes, self.recurrent = genomes, recurrent
-        self.inputs, self.outputs = int(genomes.inputs[0]), int(genomes.outputs[0])
+        self.genomes = genomes
+        self.recurrent = recurrent
+        self.inputs = int(genomes.inputs[0])
+        self.outputs = int(genomes.outputs[0])
         population, nodes = genomes.node.shape
         connections = genomes.weight.shape[1]
         self.structures = np.zeros((population, HEADER + self.outputs + 3 * nodes + connections), np.int32)
@@ -55,7 +57,8 @@ class Network:
     """One of `Networks`."""
 
     def __init__(self, networks: Networks, number: int):
-        self._networks, self.number = networks, number
+        self._networks = networks
+        self.number = number
 
     def __call__(self, x: Any, sequence: bool = False) -> np.ndarray:
         """(inputs) to (outputs), or (observations, inputs) to (observations, outputs)."""

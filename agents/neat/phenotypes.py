@@ -15,10 +15,12 @@ SHARED_FROM = 50_000  # edges of all networks and observations together from whi
 @inner
 def _row(genomes, i, number):
     """The row of a node in its network's values: inputs first, then the node genes in their order."""
-    inputs, outputs = genomes.inputs[0], genomes.outputs[0]
+    inputs = genomes.inputs[0]
+    outputs = genomes.outputs[0]
     if number < inputs + outputs:
         return number
-    low, high = outputs, genomes.nodes[i]
+    low = outputs
+    high = genomes.nodes[i]
     while low < high:
         middle = (low + high) // 2
         if genomes.node[i, middle] < number:
@@ -31,13 +33,21 @@ def _row(genomes, i, number):
 @entry
 def decode(genomes, recurrent, structures, numbers):
     """Every genome's network in the form that `nn.graph.kernels.activate` reads, one a row, without nodes that reach no output."""
-    inputs, outputs, width = genomes.inputs[0], genomes.outputs[0], genomes.node.shape[1]
-    starts, fill = np.empty(width + 1, np.int64), np.empty(width + 1, np.int64)
-    incoming, ends = np.empty(genomes.weight.shape[1], np.int64), np.empty((genomes.weight.shape[1], 2), np.int64)
-    state, place, stack = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
-    order, position = np.empty(width, np.int64), np.empty(inputs + width, np.int64)
+    inputs = genomes.inputs[0]
+    outputs = genomes.outputs[0]
+    width = genomes.node.shape[1]
+    starts = np.empty(width + 1, np.int64)
+    fill = np.empty(width + 1, np.int64)
+    incoming = np.empty(genomes.weight.shape[1], np.int64)
+    ends = np.empty((genomes.weight.shape[1], 2), np.int64)
+    state = np.empty(width, np.int64)
+    place = np.empty(width, np.int64)
+    stack = np.empty(width, np.int64)
+    order = np.empty(width, np.int64)
+    position = np.empty(inputs + width, np.int64)
     for i in range(len(genomes.nodes)):
-        nodes, connections = genomes.nodes[i], genomes.connections[i]
+        nodes = genomes.nodes[i]
+        connections = genomes.connections[i]
         # connections by target
         for n in range(nodes + 1):
             starts[n] = 0
@@ -77,11 +87,13 @@ def decode(genomes, recurrent, structures, numbers):
             position[s] = s
         for n in range(count):
             position[inputs + order[n]] = inputs + n
-        row, values = structures[i], numbers[i]
+        row = structures[i]
+        values = numbers[i]
         row[0], row[1], row[2], row[3] = inputs, count, outputs, recurrent
         for o in range(outputs):
             row[HEADER + o] = position[inputs + o]
-        p, v = HEADER + outputs, 0
+        p = HEADER + outputs
+        v = 0
         for m in range(count):
             n = order[m]
             row[p], row[p + 1], row[p + 2] = genomes.activation[i, n], genomes.aggregation[i, n], starts[n + 1] - starts[n]
@@ -109,7 +121,8 @@ def _forward(structures, numbers, x, sequence, out, sharing):
 
     With ``sequence`` the observations are one episode, and recurrent networks keep their state from one to the next.
     """
-    count, width = len(structures), structures.shape[1] * 2
+    count = len(structures)
+    width = structures.shape[1] * 2
     expected = 2 * count * len(x) * numbers.shape[1]
     shared = region_state()
     if expected >= SHARED_FROM and may_share(shared, sharing[0]):

@@ -43,7 +43,8 @@ def draw_species(history: Sequence[Generation]) -> Any:
     colors = [_color(n) for n in numbers]
     steps = np.concatenate([sizes, sizes[:, -1:]], 1)
     axes.stackplot(edges, steps, colors=colors, edgecolor="white", linewidth=0.3, baseline="zero", step="post")
-    total, written = sizes.sum(0).max(), np.zeros((0, 2))
+    total = sizes.sum(0).max()
+    written = np.zeros((0, 2))
     for number, row in sorted(zip(numbers, sizes, strict=True), key=lambda item: -item[1].max()):
         places = np.flatnonzero(row == row.max())
         widest = int(places[len(places) // 2])

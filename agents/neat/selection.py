@@ -38,7 +38,8 @@ def crowding_distances(objectives: np.ndarray, ranks: np.ndarray) -> np.ndarray:
         members = np.flatnonzero(ranks == front)
         for values in objectives[members].T:
             order = np.argsort(values, kind="stable")
-            low, high = values[order[0]], values[order[-1]]
+            low = values[order[0]]
+            high = values[order[-1]]
             distances[members[order[[0, -1]]]] = np.inf
             if high > low:
                 distances[members[order[1:-1]]] += (values[order[2:]] - values[order[:-2]]) / (high - low)
@@ -71,7 +72,8 @@ class NoveltyArchive:
     def __init__(self, neighbours: int = 15, threshold: float = 1.0):
         if neighbours < 1 or not threshold > 0:
             raise ValueError(f"novelty needs neighbours and a positive threshold, got {neighbours} and {threshold}")
-        self.neighbours, self.threshold = neighbours, float(threshold)
+        self.neighbours = neighbours
+        self.threshold = float(threshold)
         self.behaviours: np.ndarray | None = None
         self.quiet = 0
 
@@ -102,7 +104,8 @@ class NoveltyArchive:
         return {"threshold": self.threshold, "quiet": self.quiet, "behaviours": self.behaviours}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.threshold, self.quiet = float(state["threshold"]), int(state["quiet"])
+        self.threshold = float(state["threshold"])
+        self.quiet = int(state["quiet"])
         self.behaviours = None if state["behaviours"] is None else np.array(state["behaviours"], np.float64)
 
 

@@ -189,7 +189,8 @@ class OutputMapping:
         self.space = space
         self.actions = ActionMapping(space)
         self.outputs = self.actions.num_masked + self.actions.size
-        low, high = self.actions.low, self.actions.high
+        low = self.actions.low
+        high = self.actions.high
         first, last = _RANGES.get(output_activation, (0.0, 0.0))
         stretched = np.isfinite(low) & np.isfinite(high) & (last > first)
         offset = np.where(stretched, low, 0.0).astype(np.float32)

@@ -61,7 +61,8 @@ def n_step_returns(
     for b in range(batch):
         at = index[b]
         newer = ((position - 1 - at) % capacity) // stride
-        total, factor = 0.0, 1.0
+        total = 0.0
+        factor = 1.0
         for k in range(steps):
             total += factor * rewards[at]
             factor *= gamma
@@ -108,7 +109,8 @@ def sample_priorities(
     index: OutInt, weights: Out, tree: In, place: InInt, correction: In, state: InOutInt, batch: Int, leaves: Int
 ):
     """One index from each of ``batch`` equal slices of the total, and importance weights with the largest scaled to 1."""
-    total, size = np.float64(tree[1]), place[0]
+    total = np.float64(tree[1])
+    size = place[0]
     largest = 0.0
     for b in range(batch):
         mass = (b + next_unit(state)) / batch * total

@@ -16,7 +16,8 @@ class RunningMoments(Module):
 
     def __init__(self, shape: tuple[int, ...], clip: float = 10.0, epsilon: float = 1e-8):
         super().__init__()
-        self.clip, self.epsilon = clip, epsilon
+        self.clip = clip
+        self.epsilon = epsilon
         self.register_buffer("mean", rl.zeros(shape))
         self.register_buffer("var", rl.ones(shape))
         self.register_buffer("count", rl.full((), 1e-4))
@@ -49,7 +50,8 @@ class RewardScale:
     """
 
     def __init__(self, num_envs: int, gamma: float, clip: float = 10.0):
-        self.moments, self.gamma = RunningMoments((), clip), gamma
+        self.moments = RunningMoments((), clip)
+        self.gamma = gamma
         self._running = np.zeros(num_envs, np.float32)
 
     def __call__(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:

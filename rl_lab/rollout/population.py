@@ -47,7 +47,8 @@ class PopulationCollector:
     """
 
     def __init__(self, envs: NativeVectorEnv, actions: OutputMapping):
-        self.envs, self.actions = envs, actions
+        self.envs = envs
+        self.actions = actions
         self.inputs = math.prod(envs.single_observation_space.shape or ())
         self._batches: dict[tuple[int, int], tuple[population_kernels.Batches, Any]] = {}
 
@@ -65,7 +66,8 @@ class PopulationCollector:
         by side in its environments. EnvironmentFault names the first environment, in the order of
         the tasks, that went wrong.
         """
-        genomes, seeds = np.ascontiguousarray(genomes, np.int64), np.ascontiguousarray(seeds, np.int64)
+        genomes = np.ascontiguousarray(genomes, np.int64)
+        seeds = np.ascontiguousarray(seeds, np.int64)
         self._check(structures, numbers, genomes, seeds)
         tasks, width = seeds.shape
         distinct, begin = np.unique(seeds, return_inverse=True)
@@ -119,17 +121,20 @@ class PopulationCollector:
     def _batch(self, threads: int, width: int) -> tuple[population_kernels.Batches, Any]:
         """Buffers for this many threads with ``width`` environments each; made once."""
         if (threads, width) not in self._batches:
-            world, parameters = self.envs.world, len(self.envs.world.parameters)
+            world = self.envs.world
+            parameters = len(self.envs.world.parameters)
 
             def room(dtype: Any, *row: int) -> np.ndarray:
                 bytes_a_row = np.dtype(dtype).itemsize * math.prod(row)
                 return np.zeros((threads, width + math.ceil(128 / bytes_a_row), *row), dtype)
 
-            streams, states = room(np.uint64, 4), room(np.float64, world.state_size + parameters)
+            streams = room(np.uint64, 4)
+            states = room(np.float64, world.state_size + parameters)
             actions, observations, finals = (room(np.float32, size) for size in (world.action_size, self.inputs, self.inputs))
             rewards, returns, episode_returns = (room(np.float64) for _ in range(3))
             terminated, truncated, ended = (room(np.bool_) for _ in range(3))
-            elapsed, episode_lengths = room(np.int64), room(np.int64)
+            elapsed = room(np.int64)
+            episode_lengths = room(np.int64)
             buffers = (
                 *(streams, actions, observations, finals, rewards, terminated, truncated, ended, elapsed),
                 *(returns, episode_returns, episode_lengths),

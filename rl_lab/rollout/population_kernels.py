@@ -15,7 +15,8 @@ from rl_lab.native.pointers import call, fetch_and_add, float32_at, int32_at, in
 from rl_lab.native.threads import cycles, may_share, note_region, region_state
 from rl_lab.nn.graph.kernels import activate, state_size
 
-F, U = np.float32, np.uint64
+F = np.float32
+U = np.uint64
 CYCLES_A_STEP = 500  # about, of a network and its environment
 RESETTING, STEPPING = range(2)
 """Rows of a thread's cells: the same batch, to begin its episodes or to step those that have not ended."""
@@ -69,33 +70,43 @@ inner = njit(error_model="numpy")
 @inner
 def _largest(outputs, begin, count):
     """As NumPy's argmax: the first of equals, and the first NaN before all numbers."""
-    best, chosen = outputs[begin], U(0)
+    best = outputs[begin]
+    chosen = U(0)
     for k in range(U(1), count):
         value = outputs[begin + k]
         if value > best or (value != value and best == best):
-            best, chosen = value, k
+            best = value
+            chosen = k
     return chosen
 
 
 @inner
 def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes):
     """Take tasks until there are none."""
-    begin, step = batches.cells[thread, RESETTING], batches.cells[thread, STEPPING]
-    streams, states = batches.streams[thread], batches.states[thread]
-    begin_cells, step_cells, loop = begin.ctypes.data, step.ctypes.data, batches.loop
+    begin = batches.cells[thread, RESETTING]
+    step = batches.cells[thread, STEPPING]
+    streams = batches.streams[thread]
+    states = batches.states[thread]
+    begin_cells = begin.ctypes.data
+    step_cells = step.ctypes.data
+    loop = batches.loop
     width, (several, each, parameters) = tasks.begin.shape[1], tasks.parameters.shape
-    inputs, components, groups = batches.observations.shape[2], batches.actions.shape[2], U(len(mapping.choices))
-    first_observation, first_memory = batches.observations[thread].ctypes.data, memory[thread].ctypes.data
-    observation_bytes, memory_bytes = 4 * inputs, 4 * memory.shape[2]
+    inputs = batches.observations.shape[2]
+    components = batches.actions.shape[2]
+    groups = U(len(mapping.choices))
+    first_observation = batches.observations[thread].ctypes.data
+    first_memory = memory[thread].ctypes.data
+    observation_bytes = 4 * inputs
+    memory_bytes = 4 * memory.shape[2]
     actions = carray(float32_at(batches.actions[thread].ctypes.data), (width, components))
     ended = carray(uint8_at(batches.ended[thread].ctypes.data), (width,))
-    choices, start = int64_at(mapping.choices.ctypes.data), float32_at(mapping.start.ctypes.data)
-    offset, first, scale = (
-        float32_at(mapping.offset.ctypes.data),
-        float32_at(mapping.first.ctypes.data),
-        float32_at(mapping.scale.ctypes.data),
-    )
-    low, high = float32_at(mapping.low.ctypes.data), float32_at(mapping.high.ctypes.data)
+    choices = int64_at(mapping.choices.ctypes.data)
+    start = float32_at(mapping.start.ctypes.data)
+    offset = float32_at(mapping.offset.ctypes.data)
+    first = float32_at(mapping.first.ctypes.data)
+    scale = float32_at(mapping.scale.ctypes.data)
+    low = float32_at(mapping.low.ctypes.data)
+    high = float32_at(mapping.high.ctypes.data)
     scratch = np.empty(structures[0, 2] + 32, np.float32)
     outputs = float32_at(scratch.ctypes.data)
     while True:
@@ -103,7 +114,8 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
         if k >= len(tasks.networks):
             break
         network = tasks.networks[k]
-        structure, number = int32_at(structures[network].ctypes.data), float32_at(numbers[network].ctypes.data)
+        structure = int32_at(structures[network].ctypes.data)
+        number = float32_at(numbers[network].ctypes.data)
         for e in range(width):
             streams[e] = tasks.streams[tasks.begin[k, e]]
             states[e, states.shape[1] - parameters :] = tasks.parameters[k if several > 1 else 0, e if each > 1 else 0]

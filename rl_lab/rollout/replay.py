@@ -57,7 +57,10 @@ class ReplayBuffer:
         self.capacity = capacity - capacity % num_envs
         if self.capacity < 1:
             raise ShapeError(f"a replay buffer needs a positive capacity, and room for each environment, got {capacity}")
-        self.generator, self.gamma, self.n_steps, self.num_envs = generator, gamma, n_steps, num_envs
+        self.generator = generator
+        self.gamma = gamma
+        self.n_steps = n_steps
+        self.num_envs = num_envs
         n = self.capacity
         self.arrays: Any = Transitions(
             np.zeros((n, *observation_shape), np.float32),
@@ -82,7 +85,8 @@ class ReplayBuffer:
 
     def add(self, transitions: Transitions) -> None:
         """Append transitions; the oldest make room."""
-        count, start = len(transitions.rewards), self.position
+        count = len(transitions.rewards)
+        start = self.position
         if count > self.capacity:
             raise ShapeError(f"{count} transitions do not fit into a replay buffer of capacity {self.capacity}")
         if self.n_steps > 1 and count % self.num_envs:
@@ -120,11 +124,14 @@ class ReplayBuffer:
         """The transitions at these places, each with what follows it for ``n_steps``."""
         observations, actions, rewards, following, terminated, truncated, masks, next_masks = self.tensors
         if self.n_steps == 1:
-            last, total = index, rewards.index_select(0, index)
+            last = index
+            total = rewards.index_select(0, index)
             discounts = self.gamma * (1.0 - terminated.index_select(0, index))
         else:
             n = index.shape[0]
-            total, discounts, last = empty((n,)), empty((n,)), empty((n,), int64)
+            total = empty((n,))
+            discounts = empty((n,))
+            last = empty((n,), int64)
             launch(
                 kernels.n_step_returns,
                 (total, discounts, last, index, rewards, terminated, truncated, self.place),
@@ -166,21 +173,26 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
     def __init__(self, *arguments: Any, exponent: float = 0.6, least: float = 1e-6, **keywords: Any):
         super().__init__(*arguments, **keywords)
-        self.exponent, self.least = exponent, least
+        self.exponent = exponent
+        self.least = least
         self.leaves = 1 << max(0, self.capacity - 1).bit_length()
-        self._tree, self._highest = np.zeros(2 * self.leaves, np.float32), np.ones(1, np.float32)
-        self.tree, self.highest = from_numpy(self._tree), from_numpy(self._highest)
+        self._tree = np.zeros(2 * self.leaves, np.float32)
+        self._highest = np.ones(1, np.float32)
+        self.tree = from_numpy(self._tree)
+        self.highest = from_numpy(self._highest)
         self.correction = from_numpy(np.ones(1, np.float32))
 
     def add(self, transitions: Transitions) -> None:
-        start, count = self.position, len(transitions.rewards)
+        start = self.position
+        count = len(transitions.rewards)
         super().add(transitions)
         launch(kernels.insert_priorities, (self.tree, self.highest), (start, count, self.capacity, self.leaves))
 
     def sample(self, batch_size: int) -> Batch:
         """A batch drawn by priority, one from each of ``batch_size`` equal slices of the total."""
         self._check()
-        index, weights = empty((batch_size,), int64), empty((batch_size,))
+        index = empty((batch_size,), int64)
+        weights = empty((batch_size,))
         tensors = (index, weights, self.tree, self.place, self.correction, self.generator.state)
         launch(kernels.sample_priorities, tensors, (batch_size, self.leaves))
         return self.gather(index)._replace(weights=weights)
