@@ -254,3 +254,12 @@ class PPO(Agent):
             "charts/learning_rate": self.optimizer.param_groups[0]["lr"],
             "losses/epochs": taken / minibatches,
         }
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned, also from a run of version 0.1, which saved both streams in one list."""
+        if "streams" in state:
+            action_stream, shuffle_stream = state["streams"]
+            state = {**state, "action_stream": action_stream, "shuffle_stream": shuffle_stream}
+        super().load_state_dict(state)

@@ -228,3 +228,12 @@ class RecurrentPPO(Agent):
         means = (self.sums / (c.epochs * minibatches)).tolist()
         names = ("policy_loss", "value_loss", "entropy", "approx_kl")
         return self.collector.episodes() | {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned, also from a run of version 0.1, which saved both streams in one list."""
+        if "streams" in state:
+            action_stream, shuffle_stream = state["streams"]
+            state = {**state, "action_stream": action_stream, "shuffle_stream": shuffle_stream}
+        super().load_state_dict(state)

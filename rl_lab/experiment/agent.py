@@ -288,7 +288,8 @@ class Agent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned. Raises KeyError, ShapeError or TypeError if it does not fit."""
         for name in (*self.learned, *self.saved):
-            setattr(self, name, load_part(getattr(self, name), state[name], name))
+            part = getattr(self, name)
+            setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
         if self.collector is not None:
             self.collector.load_state_dict(state["collector"])
         self.timesteps = int(state["timesteps"])
@@ -301,7 +302,8 @@ class Agent:
     def load_learned(self, state: dict[str, Any]) -> None:
         """Take what another agent of this class learned; the rest stays. Raises as `load_state_dict` does."""
         for name in self.learned:
-            setattr(self, name, load_part(getattr(self, name), state[name], name))
+            part = getattr(self, name)
+            setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         """An independent agent in the same state. Environments that cannot be copied are made again and begin new episodes."""

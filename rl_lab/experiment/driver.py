@@ -30,7 +30,14 @@ from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
 from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.progress import NoProgress, Progress, make_progress
 from rl_lab.experiment.run import Run
-from rl_lab.experiment.starting import from_saved_run, hyperparameters_of, keep_network, take_over
+from rl_lab.experiment.starting import (
+    from_saved_run,
+    hyperparameters_of,
+    keep_network,
+    require_network_units,
+    require_same_units,
+    take_over,
+)
 from rl_lab.native import cache
 from rl_lab.nn.graph.files import save_graph
 from rl_lab.nn.graph.picture import save_pictures_beside
@@ -210,6 +217,7 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
         agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
         for line in agent.remarks():
             progress.say(line)
+        require_network_units(agent)
         if options.start_from:
             take_over(agent, Path(options.start_from))
         run = Run.create(Path(options.run_dir), run_config(plan)) if plan.resumes is None else Run.open(plan.resumes)
@@ -334,6 +342,7 @@ class _Loop:
         """Go on from the run's last checkpoint. Fault if it does not fit."""
         state = self.run.load(LAST)
         own = state.pop(DRIVER, None)
+        require_same_units(self.agent, self.run)
         _load(self.agent, state, self.run.path)
         if own is None:
             raise Fault(f"the checkpoint of {self.run.path} was written before runs could be resumed")
@@ -386,6 +395,7 @@ def restore(path: Path) -> tuple[Agent, Plan]:
         agent = plan.agent_class.create(plan.config, envs, plan.options.seed, plan.setup)
     except Fault as error:
         raise Fault(f"{path / 'config.toml'} makes no agent: {error}") from None
+    require_same_units(agent, run)
     _load(agent, _agent_part(state), path)
     return agent, plan
 
