@@ -3,11 +3,11 @@
 from rl_lab.engine.errors import (
     DeviceError,
     DtypeError,
+    EagerWarning,
     EnvironmentFault,
     FileError,
     GraphError,
     NumericalError,
-    RecordingError,
     ShapeError,
     StateError,
 )
@@ -15,11 +15,11 @@ from rl_lab.engine.errors import (
 __all__ = [
     "DeviceError",
     "DtypeError",
+    "EagerWarning",
     "EnvironmentFault",
     "FileError",
     "GraphError",
     "NumericalError",
-    "RecordingError",
     "ShapeError",
     "StateError",
 ]

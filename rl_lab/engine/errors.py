@@ -24,8 +24,8 @@ class NumericalError(ArithmeticError):
     """NaN or infinity where a finite number is needed."""
 
 
-class RecordingError(RuntimeError):
-    """An action that cannot be recorded into a program, such as reading a value."""
+class EagerWarning(UserWarning):
+    """A compiled function runs eagerly; the message names the line and the reason."""
 
 
 class EnvironmentFault(RuntimeError):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from rl_lab.engine.errors import StateError
+from rl_lab.engine.launch import recorder
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -39,7 +40,19 @@ class Node:
     the walk back needs.
     """
 
-    __slots__ = ("_saved", "context", "hooks", "inputs", "own", "retained", "rule", "sequence", "shape", "versions", "wanted")
+    __slots__ = (
+        "_saved",
+        "context",
+        "hooks",
+        "inputs",
+        "own",
+        "retained",
+        "rule",
+        "sequence",
+        "shape",
+        "versions",
+        "wanted",
+    )
 
     def __init__(self, rule: Rule, inputs: tuple, saved: tuple, context: Any, shape: tuple[int, ...]):
         self.sequence = next_sequence()
@@ -300,6 +313,8 @@ def walk(
             for edge, result in zip(node.inputs, results, strict=True):
                 if edge is not None and result is not None:
                     send(edge, result, node)
+        if (recording := recorder()) is not None:
+            recording.ran_backward = True
         for key, (leaf, gradient) in leaves.items():
             if leaf.hooks:
                 leaves[key] = (leaf, run_hooks(leaf.hooks, gradient, shown))
@@ -356,12 +371,15 @@ class RemovableHandle:
 
     _numbers = itertools.count().__next__
 
-    def __init__(self, hooks: dict[int, Callable], hook: Callable):
-        self._hooks, self._number = hooks, self._numbers()
+    def __init__(self, hooks: dict[int, Callable], hook: Callable, changed: Callable[[], None]):
+        """``changed`` is called after the hook has been added, and after it has been taken away."""
+        self._hooks, self._number, self._changed = hooks, self._numbers(), changed
         hooks[self._number] = hook
+        changed()
 
     def remove(self) -> None:
         self._hooks.pop(self._number, None)
+        self._changed()
 
     def __enter__(self) -> "RemovableHandle":
         return self

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from rl_lab.engine.launch import structure
+from rl_lab.engine.launch import changes
 from rl_lab.engine.ops import Tensor
 from rl_lab.nn.module import Module, Parameter
 
@@ -162,7 +162,7 @@ class _Dict(Module, Generic[Item]):
 
     def __delitem__(self, name: str) -> None:
         del self._items()[name]
-        structure.changed()
+        changes.note(self)
 
     def pop(self, name: str) -> Item:
         """Remove and return an entry. Raises KeyError if there is none of this name."""

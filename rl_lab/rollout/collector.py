@@ -35,7 +35,6 @@ class Collector:
         self.seed = seed
         self._policy = policy
         self._act: Any = rl.compile(self._acting) if compile else self._acting
-        self._names: tuple[str, ...] = ()
         self._storages: dict[int, RolloutStorage] = {}
         self._finished: list[tuple[float, int]] = []
         self.continues = True
@@ -67,16 +66,15 @@ class Collector:
     # --- collecting --------------------------------------------------------------------------------------------------
 
     @rl.no_grad()
-    def _acting(self, observations: Any, elapsed: Any, action_mask: Any) -> tuple[Any, ...]:
-        """The actions in units of the space, then everything that the policy returned."""
-        outputs = dict(self._policy(Moment(observations, elapsed, action_mask)))
-        self._names = tuple(outputs)
+    def _acting(self, observations: Any, elapsed: Any, action_mask: Any) -> tuple[Any, dict[str, Any]]:
+        """The actions in units of the space, and everything that the policy returned."""
+        outputs = self._policy(Moment(observations, elapsed, action_mask))
         mapping = self.stepper.mapping
         actions = outputs["actions"].reshape(len(observations), *mapping.shape)
         scaled = mapping.scaled(actions)
         if self.stepper.native is not None:
             scaled = scaled.float()  # native environments count choices from 0, too
-        return scaled, *outputs.values()
+        return scaled.contiguous(), {name: output.contiguous() for name, output in outputs.items()}
 
     def _moment(self) -> tuple[Any, Any, Any]:
         mask = None if self.action_mask is None else rl.from_numpy(self.action_mask)
@@ -91,7 +89,7 @@ class Collector:
             storage = RolloutStorage(steps, self.num_envs, stepper.observation_shape, self.num_masked, has_reset_steps)
             self._storages[steps] = storage
         for t in range(steps):
-            if self._loop is not None and self._loop.run(storage, t, self._names):
+            if self._loop is not None and self._loop.run(storage, t):
                 break
             self._step(storage, t)
         self._finished.extend(storage.finished())
@@ -104,8 +102,8 @@ class Collector:
         storage.elapsed[t] = stepper.elapsed
         if storage.masks is not None:
             storage.masks[t] = stepper.action_mask
-        scaled, *outputs = self._act(*self._moment())
-        for name, output in zip(self._names, outputs, strict=True):
+        scaled, outputs = self._act(*self._moment())
+        for name, output in outputs.items():
             output.copy_to(storage.output(name, output.shape, output.dtype.numpy)[t])
         step = stepper.step(stepper.mapping.to_space(scaled.numpy()))
         storage.rewards[t] = step.rewards

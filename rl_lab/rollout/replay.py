@@ -74,6 +74,7 @@ class ReplayBuffer:
         self.tensors: list[Any] = [None if array is None else from_numpy(array) for array in self.arrays]
         self._place = np.zeros(2, np.int64)  # how many are stored, where the next one goes
         self.place = from_numpy(self._place)
+        self._is_empty = True  # told apart from the counts in memory, which a recorded program need not look at
 
     def __len__(self) -> int:
         return int(self._place[0])
@@ -101,6 +102,7 @@ class ReplayBuffer:
                     target[: count - first] = source[first:]
         self._place[1] = (start + count) % self.capacity
         self._place[0] = min(len(self) + count, self.capacity)
+        self._is_empty = not len(self)
 
     def begin_episodes(self) -> None:
         """Note that the running episodes do not continue: returns over several steps end at their latest transitions."""
@@ -110,7 +112,7 @@ class ReplayBuffer:
                 self.arrays.truncated[place] = 1.0
 
     def _check(self) -> None:
-        if not len(self):
+        if self._is_empty:
             raise ShapeError("an empty replay buffer cannot be sampled")
 
     def sample(self, batch_size: int) -> Batch:
@@ -161,6 +163,7 @@ class ReplayBuffer:
             if array is not None:
                 array[:size] = state["arrays"][name]
         self._place[:] = size, int(state["position"])
+        self._is_empty = not size
         self.generator.set_state(state["generator"])
 
 

@@ -105,8 +105,8 @@ def test_a_gradient_kept_back_is_found(monkeypatch):
 
     def forgetful(program, *arguments):
         result = run(program, *arguments)
-        for leaf, _ in program._final_grads:
-            leaf._grad = None
+        for gradient in program._gradients:
+            gradient.leaf._grad = None
         return result
 
     monkeypatch.setattr(Program, "run", forgetful)
