@@ -12,7 +12,7 @@ from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.driver import Options, Plan, carry_out, make_plan, make_resuming_plan
 from rl_lab.experiment.faults import Fault
-from rl_lab.experiment.run import Run
+from rl_lab.experiment.run import Run, check_recorded
 
 
 def parse(arguments: Sequence[str]) -> Plan:
@@ -24,9 +24,8 @@ def parse(arguments: Sequence[str]) -> Plan:
     if known.resume and {"-h", "--help"}.isdisjoint(rest):
         return _parse_resume(arguments)
     file = _read_settings(Path(known.config), known.agent) if known.config else {}
+    check_recorded(file, Path(known.config or ""))
     own = file.pop("hyperparameters", {})
-    if not isinstance(own, dict) or any(not isinstance(file.get(key, ""), str) for key in ("agent", "env")):
-        raise Fault(f"{known.config}: agent and env are words, and [hyperparameters] is a table")
     file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
     agent, env = known.agent or file.get("agent"), known.env or file.get("env")
     asks_help = not {"-h", "--help"}.isdisjoint(rest)

@@ -26,8 +26,9 @@ from rl_lab.experiment.environments import (
     spaces_of,
 )
 from rl_lab.experiment.evaluation import Evaluation, evaluate, evaluation_seed, validation_seed
-from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
+from rl_lab.experiment.faults import NUMERICAL, Fault
 from rl_lab.experiment.logger import Logger
+from rl_lab.experiment.memory import within_free_memory
 from rl_lab.experiment.progress import NoProgress, Progress, make_progress
 from rl_lab.experiment.run import Run
 from rl_lab.experiment.starting import from_saved_run, hyperparameters_of, keep_network, take_over
@@ -147,7 +148,7 @@ class _StopRequest:
     def _note(self, number: int, frame: Any) -> None:
         if self.code:
             raise KeyboardInterrupt
-        self.code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+        self.code = 128 + number
 
     def __enter__(self) -> "_StopRequest":
         try:
@@ -206,8 +207,9 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
     begin = time.perf_counter()
     run = envs = None
     try:
-        envs = make_environments(plan.setup, options.num_envs)
-        agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
+        with within_free_memory():
+            envs = make_environments(plan.setup, options.num_envs)
+            agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
         for line in agent.remarks():
             progress.say(line)
         if options.start_from:
@@ -381,9 +383,10 @@ def restore(path: Path) -> tuple[Agent, Plan]:
     """The agent of a run as its last checkpoint left it, and the run's plan. Fault if the files do not hold one."""
     run = Run.open(path)
     state, plan = run.load(BEST if run.holds(BEST) else LAST), recorded_plan(run)
-    envs = make_environments(plan.setup, plan.options.num_envs)
     try:
-        agent = plan.agent_class.create(plan.config, envs, plan.options.seed, plan.setup)
+        with within_free_memory():
+            envs = make_environments(plan.setup, plan.options.num_envs)
+            agent = plan.agent_class.create(plan.config, envs, plan.options.seed, plan.setup)
     except Fault as error:
         raise Fault(f"{path / 'config.toml'} makes no agent: {error}") from None
     _load(agent, _agent_part(state), path)

@@ -20,7 +20,8 @@ from gymnasium.vector.utils import batch_space
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeVectorEnv
-from rl_lab.experiment.faults import Fault, nearest
+from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.suggestions import nearest_environment
 from rl_lab.rollout.stepper import options_of
 
 BACKENDS = ("auto", "native", "gymnasium")
@@ -79,30 +80,35 @@ def find_environment(env_id: str) -> Any:
 
     Raises Fault, with the nearest name, for an unknown id, a module that cannot be imported, or missing packages.
     """
+    if not isinstance(env_id, str) or not env_id:
+        raise Fault(f"an environment is named by its id, such as CartPole-v1, not {env_id!r}")
     module, _, registered = env_id.rpartition(":")
+    if module:
+        import_beside(module, f"environment {env_id!r}")
     try:
-        if module:
-            import_beside(module)
         return gym.spec(registered)
     except gym.error.Error as error:
-        known = [name for name in gym.registry if "/" not in name or "/" in env_id or name.startswith("rl_lab/")]
-        suggestion = nearest(env_id, known)
-        detail = suggestion or f": {str(error).splitlines()[0]}"
+        detail = nearest_environment(env_id, gym.registry) or f": {first_line(error).partition(': ')[2]}"
         raise Fault(f"unknown environment {env_id!r}{detail}") from None
-    except ModuleNotFoundError as error:
-        what = (
-            f"names a module that cannot be imported: {error}" if module else f"needs a package that is not installed: {error}"
-        )
-        raise Fault(f"environment {env_id!r} {what}") from None
     except ImportError as error:
         raise Fault(f"environment {env_id!r} needs a package that is not installed: {error}") from None
 
 
-def import_beside(module: str) -> Any:
-    """Import a module, which may be a file in the working directory, as ``python -m`` would find it."""
+def import_beside(module: str, asked_by: str) -> Any:
+    """Import a module, which may be a file in the working directory, as ``python -m`` would find it.
+
+    Raises Fault, beginning with ``asked_by``, for a module that does not exist, cannot be imported or ends the program.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise Fault(f"{asked_by} cannot be imported: {module!r} is not the name of a module")
     if "" not in sys.path:
         sys.path.insert(0, "")
-    return import_module(module)
+    try:
+        return import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the module's own code raises
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        detail = f"there is no module {module!r} here or among the installed ones" if missing else first_line(error)
+        raise Fault(f"{asked_by} cannot be imported: {detail}") from error
 
 
 def native_class(env_id: str) -> type[NativeVectorEnv] | None:

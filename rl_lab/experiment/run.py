@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from rl_lab.experiment.agent import Agent
 
 
+def check_recorded(config: dict[str, Any], source: Path) -> None:
+    """Raise Fault unless ``agent`` and ``env`` of a configuration file are words, if given, and its hyperparameters a table."""
+    if not isinstance(config.get("hyperparameters", {}), dict):
+        raise Fault(f"{source}: [hyperparameters] is a table, not {config['hyperparameters']!r}")
+    for key in ("agent", "env"):
+        if not isinstance(config.get(key, ""), str):
+            raise Fault(f"{source}: agent and env are words, but {key} is {config[key]!r}")
+
+
 @dataclass
 class Run:
     """One run's directory. One process writes at a time, held by a lock file."""
@@ -53,7 +62,9 @@ class Run:
         """A directory that exists. Fault if it is not a run."""
         if not (path / "config.toml").is_file():
             raise Fault(f"{path} is not a run: it has no config.toml")
-        return cls(path, read_toml(path / "config.toml"))
+        config = read_toml(path / "config.toml", foreign=True)
+        check_recorded(config, path / "config.toml")
+        return cls(path, config)
 
     def lock(self) -> None:
         """Become the one writer until `close`. Fault if another process is."""
