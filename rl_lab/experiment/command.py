@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from rl_lab.engine.errors import EnvironmentFault, FileError, GraphError, NumericalError
 from rl_lab.experiment.faults import NUMERICAL, STORAGE, USAGE, Fault, first_line
+from rl_lab.experiment.progress import mute
 
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE)
 DEFECT = 1
@@ -20,9 +21,9 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
     debug = "--debug" in given
     try:
         return body([word for word in given if word != "--debug"])
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         _say("interrupted")
-        return 128 + signal.SIGINT
+        return getattr(interrupt, "code", 128 + signal.SIGINT)
     except Exception as error:
         if debug:
             raise
@@ -30,6 +31,11 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
         if message:
             _say(message)
         return code
+    finally:
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            mute(sys.stdout)
 
 
 def explain(error: Exception) -> tuple[str, int]:

@@ -16,3 +16,11 @@ def first_line(error: BaseException) -> str:
     """The class of an exception and the first line of its message, for a fault."""
     text = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class Interrupted(KeyboardInterrupt):
+    """A second signal: the program ends at once. ``code`` is its exit code."""
+
+    def __init__(self, code: int):
+        super().__init__(code)
+        self.code = code

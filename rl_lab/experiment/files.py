@@ -1,4 +1,4 @@
-"""Files of run directories: read within bounds and without following links, written so that a crash leaves the old or the new one.
+"""Files of run directories, read within bounds and without following links.
 
 A run directory may come from somebody else. Its links, devices and pipes are refused, and a file is read only up to a size that makes
 sense for it.
@@ -8,6 +8,9 @@ import errno
 import os
 import stat
 from pathlib import Path
+
+from rl_lab.experiment.faults import Fault
+from rl_lab.serialization import require_regular
 
 LARGEST_CONFIG = 1 << 20
 """Bytes of the largest configuration file that is read."""
@@ -29,12 +32,11 @@ def read_file(path: Path, most: int, foreign: bool = True) -> bytes:
     return content
 
 
-def require_regular(path: Path) -> None:
-    """Raise OSError unless ``path`` is a regular file, and not a link to one."""
-    mode = os.lstat(path).st_mode
-    if stat.S_ISLNK(mode):
-        raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path))
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+def require_no_links(folder: Path) -> None:
+    """Raise Fault if a directory holds anything but files and directories: links, devices and pipes lead out of it."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            mode = os.lstat(os.path.join(place, name)).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                what = "a link" if stat.S_ISLNK(mode) else "not a regular file"
+                raise Fault(f"{os.path.join(place, name)} is {what}: a run directory holds files and directories alone")
