@@ -1,5 +1,6 @@
 """NEAT as an agent: a generation is a step."""
 
+import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.config import NEATConfig
 from rl_lab.agents.neat.episodes import play
 from rl_lab.agents.neat.evolution import Evolution
-from rl_lab.agents.neat.genome import Genome, Genomes, as_arrays, genome_at, graph_of, write_back
+from rl_lab.agents.neat.genome import Genome, as_arrays, genome_at, genomes_from, graph_of, write_back
 from rl_lab.agents.neat.gradients import Learning, PolicyGradient, actor_of
 from rl_lab.agents.neat.importing import read_neat_python
 from rl_lab.agents.neat.networks import Networks
@@ -126,12 +127,23 @@ class NEAT(Agent):
         found = read_neat_python(path)
         notes = list(found.notes)
         if found.inputs is not None or found.outputs is not None:
-            notes.append("num_inputs and num_outputs are the environment's")
+            notes.append(
+                f"made for {found.inputs} inputs and {found.outputs} outputs (num_inputs, num_outputs): the networks get those of the "
+                "environment instead"
+            )
         if found.fitness_threshold is not None:
             notes.append(f"fitness_threshold is not heeded: a run ends with --stop-return {found.fitness_threshold:g}")
         if found.unused:
             notes.append(f"without effect here: {', '.join(found.unused)}")
         return found.settings, notes
+
+    def remarks(self) -> list[str]:
+        """A line if pictures are left out."""
+        return (
+            []
+            if has_matplotlib()
+            else ["pictures of the evolution are left out, because they need matplotlib: pip install matplotlib"]
+        )
 
     # --- one generation ----------------------------------------------------------------------------------------------
 
@@ -258,13 +270,11 @@ class NEAT(Agent):
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Images (height, width, 3) uint8 by log tag; none without matplotlib or before the first generation."""
-        if not self.evolution.history:
+        if not self.evolution.history or not has_matplotlib():
             return {}
-        try:
-            from rl_lab.agents.neat.pictures import draw_course, draw_genealogy, draw_species
-            from rl_lab.nn.graph.picture import as_image, draw_network
-        except ImportError:
-            return {}
+        from rl_lab.agents.neat.pictures import draw_course, draw_genealogy, draw_species
+        from rl_lab.nn.graph.picture import as_image, draw_network
+
         history = self.evolution.history
         return {
             "neat/champion": as_image(draw_network(self.network())),
@@ -300,6 +310,11 @@ class NEAT(Agent):
         self.champion = None
         self._acting = None
         if champion is not None:
-            genes = Genomes(**{name: np.array(array) for name, array in champion["genes"].items()})
+            genes = genomes_from(champion["genes"], int(np.prod(self.shape)), self.actions.outputs)
             self.champion = Genome(genes, float(champion["fitness"]))
             self.champion_place = tuple(champion.get("place", (0, 0)))  # older runs did not record it
+
+
+def has_matplotlib() -> bool:
+    """Whether pictures can be drawn."""
+    return importlib.util.find_spec("matplotlib") is not None

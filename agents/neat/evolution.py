@@ -14,6 +14,7 @@ from rl_lab.agents.neat.genome import (
     as_arrays,
     copied,
     genome_at,
+    genomes_from,
     is_full,
     joined,
     like,
@@ -21,7 +22,7 @@ from rl_lab.agents.neat.genome import (
     select,
     widened,
 )
-from rl_lab.agents.neat.innovation import Innovations, make_innovations
+from rl_lab.agents.neat.innovation import NEXT_INNOVATION, NEXT_NODE, Innovations, make_innovations
 from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import crowded_order, sizes_of
 from rl_lab.agents.neat.species import Species, allot_offspring, ranking_of, shared_fitness, stagnant
@@ -267,27 +268,36 @@ class Evolution:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where `state_dict` was taken. ValueError if it is of another kind of population."""
-        genomes = Genomes(**{name: np.array(array) for name, array in state["genomes"].items()})
-        if len(genomes.nodes) != self.config.population or any(
-            int(a[0]) != int(b[0]) for a, b in zip(genomes[-2:], self.genomes[-2:], strict=True)
-        ):
-            raise ValueError("the state is of a population of another size, or of networks with other inputs and outputs")
-        self.genomes = genomes
-        self.previous = like(genomes)
-        self.random[:], self.innovations.counters[:] = state["random"], state["counters"]
-        self.assigned[:] = state["assigned"]
-        self.species = [Species(**s) for s in state["species"]]
+        inputs, outputs = int(self.genomes.inputs[0]), int(self.genomes.outputs[0])
+        genomes = genomes_from(state["genomes"], inputs, outputs)
+        if len(genomes.nodes) != self.config.population:
+            raise ValueError(
+                f"the state is of a population of another size: {len(genomes.nodes)} genomes, not {self.config.population}"
+            )
+        species = [Species(**s) for s in state["species"]]
+        assigned, counters = np.asarray(state["assigned"]), np.asarray(state["counters"])
+        if assigned.shape != self.assigned.shape or set(assigned.tolist()) != set(range(len(species))):
+            raise ValueError("the genomes are not all in species, or a species has none")
+        if counters.shape != (4,) or counters[NEXT_NODE] <= genomes.node.max() or counters[NEXT_INNOVATION] < 0:
+            raise ValueError("the numbers of the next node and the next innovation do not follow those of the genomes")
+        self.genomes, self.previous = genomes, like(genomes)
+        self.random[:] = state["random"]
+        self.innovations.counters[:] = counters
+        self.assigned[:] = assigned
+        self.species = species
         for name in ("species_founded", "threshold", "generation", "evaluations", "best_fitness", "population_improved"):
             setattr(self, name, state[name])
         self.champion = None
         if state["champion"] is not None:
-            genes = {name: np.array(array) for name, array in state["champion"]["genes"].items()}
-            self.champion = Genome(Genomes(**genes), float(state["champion"]["fitness"]))
+            genes = genomes_from(state["champion"]["genes"], inputs, outputs)
+            self.champion = Genome(genes, float(state["champion"]["fitness"]))
             self.champion_place = tuple(state["champion"]["place"])
         self.kept = None
         if state["kept"] is not None:
-            genes = {name: np.array(array) for name, array in state["kept"]["genes"].items()}
-            self.kept = (Genomes(**genes), np.array(state["kept"]["fitness"]))
+            fitness = np.array(state["kept"]["fitness"], np.float64)
+            self.kept = (genomes_from(state["kept"]["genes"], inputs, outputs), fitness)
+            if fitness.shape != self.assigned.shape or len(self.kept[0].nodes) != len(fitness):
+                raise ValueError("the genomes that were kept are not as many as a generation has")
         self.history = [
             Generation(**{**seen, "species": {int(k): v for k, v in seen["species"].items()}}) for seen in state["history"]
         ]

@@ -102,6 +102,57 @@ def as_arrays(genomes: Genomes) -> dict[str, np.ndarray]:
     return arrays
 
 
+def genomes_from(arrays: dict[str, Any], inputs: int, outputs: int) -> Genomes:
+    """The genomes that `as_arrays` gave, in memory of their own. Raises ValueError unless kernels can read them safely.
+
+    The arrays may come from a file of somebody else, and kernels use node numbers as places in memory: every number must be one of its
+    genome's nodes.
+    """
+    found = {}
+    for name, kind in _KINDS.items():
+        array = np.array(arrays[name])
+        if array.dtype != _DTYPES[kind]:
+            raise ValueError(f"{name} holds {array.dtype}, not {np.dtype(_DTYPES[kind])}")
+        found[name] = array
+    genomes = Genomes(**found)
+    if (genomes.inputs.tolist(), genomes.outputs.tolist()) != ([inputs], [outputs]):
+        raise ValueError(f"the genomes are of networks of another size, not with {inputs} inputs and {outputs} outputs")
+    count = genomes.nodes.size
+    for names, widths in ((NODE_GENES, "node"), (CONNECTION_GENES, "weight")):
+        shape = (count, found[widths].shape[-1])
+        if not count or any(found[name].shape != shape for name in names):
+            raise ValueError(f"the arrays of genes have different shapes: {', '.join(names)}")
+    for sizes, most, least in (
+        (genomes.nodes, genomes.node.shape[1], outputs),
+        (genomes.connections, genomes.weight.shape[1], 0),
+    ):
+        if sizes.shape != (count,) or sizes.min() < least or sizes.max() > most:
+            raise ValueError(f"a genome has fewer than {least} or more than {most} genes of a kind")
+    for i in range(count):
+        _check_genes(genomes, i, inputs + outputs)
+    return genomes
+
+
+def _check_genes(genomes: Genomes, i: int, named: int) -> None:
+    """Raise ValueError unless the genes of genome i fit together; its inputs and outputs have the numbers below ``named``."""
+    outputs = int(genomes.outputs[0])
+    nodes, connections = slice(0, int(genomes.nodes[i])), slice(0, int(genomes.connections[i]))
+    node = genomes.node[i, nodes]
+    if node[:outputs].tolist() != list(range(named - outputs, named)) or (np.diff(node) <= 0).any():
+        raise ValueError(f"the nodes of genome {i} are not its outputs, followed by hidden nodes of rising numbers")
+    for name, kinds in (("activation", ACTIVATIONS), ("aggregation", AGGREGATIONS)):
+        values = getattr(genomes, name)[i, nodes]
+        if (values < 0).any() or (values >= len(kinds)).any():
+            raise ValueError(f"an {name} of genome {i} does not exist")
+    source, target = genomes.source[i, connections], genomes.target[i, connections]
+    known = np.concatenate([np.arange(named - outputs), node])
+    if not np.isin(source, known).all() or not np.isin(target, node).all():
+        raise ValueError(f"a connection of genome {i} begins or ends at a node that does not exist")
+    innovation = genomes.innovation[i, connections]
+    if (innovation < 0).any() or (np.diff(innovation) <= 0).any():
+        raise ValueError(f"the innovation numbers of genome {i} do not rise")
+
+
 def joined(a: Genomes, b: Genomes) -> Genomes:
     """The genomes of a and after them those of b."""
     nodes, connections = (max(x.shape[1], y.shape[1]) for x, y in ((a.node, b.node), (a.weight, b.weight)))

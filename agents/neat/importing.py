@@ -159,12 +159,14 @@ def _weights(path: Any, given: dict[str, str], values: dict[str, Any], notes: li
 
 def _checked(path: Any, key: str, value: dict[str, Any]) -> None:
     """Fault that names the file's key if a value is none for its field."""
+    ((name, text),) = value.items()
     try:
         make_config(NEATConfig, value)
     except Fault as fault:
-        (name,) = value
+        if str(text).strip().lower().lstrip("+-") in ("inf", "infinity", "nan"):
+            _number(path, key, str(text))
         raise Fault(f"{path}: {key}{str(fault).removeprefix(option_name(name))}") from None
-    _number(path, key, str(*value.values()))
+    _number(path, key, str(text))
 
 
 def _elitism(path: Any, text: str, notes: list[str]) -> int:

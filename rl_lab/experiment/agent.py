@@ -27,9 +27,10 @@ from rl_lab.experiment.environments import (
     open_environments,
     rebuild_space,
 )
-from rl_lab.experiment.faults import Fault, nearest
+from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.parts import load_part, part_state
 from rl_lab.experiment.progress import NoProgress, make_progress
+from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.nn import GraphNetwork
 from rl_lab.rollout import ActionMapping, Collector, Moment
 from rl_lab.rollout.actions import ANY_ACTIONS, single
@@ -140,7 +141,7 @@ class Agent:
         self.timesteps = 0
         try:
             self.build()
-        except (ValueError, TypeError, ShapeError) as error:
+        except (ValueError, TypeError, ShapeError, OverflowError, RecursionError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
         self._greedy = self.record(rl.no_grad()(self.greedy))
 
@@ -418,7 +419,7 @@ def find_agent(name: str) -> type[Agent]:
     found = {entry.name: entry for entry in entry_points(group="rl_lab.agents")}
     if name.lower() in found:
         return adopt(found[name.lower()].load())
-    hint = nearest(name, found) if found else ": no agents are registered; run pip install -e ."
+    hint = nearest_agent(name, found) if found else ": no agents are registered; run pip install -e ."
     raise Fault(f"unknown agent {name!r}{hint}")
 
 
@@ -463,10 +464,7 @@ def preset_for(agent_class: type, name: str, env: str) -> dict[str, Any]:
 
 def _import_agent(name: str) -> type:
     module_name, _, class_name = name.partition(":")
-    try:
-        module = import_beside(module_name)
-    except (ImportError, ValueError) as error:
-        raise Fault(f"agent {name!r} cannot be imported: {error}") from None
+    module = import_beside(module_name, f"agent {name!r}")
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not hasattr(found, "Config"):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and hasattr(value, "Config")]

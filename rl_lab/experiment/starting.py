@@ -21,13 +21,16 @@ def from_saved_run(given: dict[str, Any], known: Iterable[dataclasses.Field]) ->
 
     Fault if that is no run or another agent's, or if something else was asked for.
     """
-    path, asked = Path(str(given.get("network", ""))), dict(given)
-    if "network" in given and (path / "config.toml").is_file() and not (path / "actor.json").is_file():
-        asked["start_from"] = str(path)
+    asked = dict(given)
+    network = str(given.get("network", ""))
+    path = Path(network)
+    named = network.partition(":")[0] not in ("", "mlp", "cnn")
+    if named and (path / "config.toml").is_file() and not (path / "actor.json").is_file():
+        asked["start_from"] = network
         del asked["network"]
     if not asked.get("start_from"):
         return given
-    run = Run.open(Path(asked["start_from"]))
+    run = Run.open(Path(str(asked["start_from"])))
     if run.config.get("agent") != given["agent"]:
         raise Fault(f"{run.path} is a run of {run.config.get('agent')}, and {given['agent']} cannot start from its networks")
     recorded = {**run.config, **hyperparameters_of(run)}

@@ -156,13 +156,17 @@ class ReplayBuffer:
         return {"arrays": arrays, "position": self.position, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        size = len(state["arrays"]["rewards"])
+        size, position = len(state["arrays"]["rewards"]), int(state["position"])
         if size > self.capacity:
             raise ShapeError(f"the saved replay buffer holds {size} transitions, this one has room for {self.capacity}")
-        for name, array in self.arrays._asdict().items():
-            if array is not None:
-                array[:size] = state["arrays"][name]
-        self._place[:] = size, int(state["position"])
+        if not 0 <= position < self.capacity or (size < self.capacity and position != size):
+            raise ShapeError(f"the saved replay buffer continues at {position}, which does not fit its {size} transitions")
+        arrays = {name: array for name, array in self.arrays._asdict().items() if array is not None}
+        for name, array in arrays.items():
+            _require_like(name, state["arrays"][name], (size, *array.shape[1:]), array.dtype)
+        for name, array in arrays.items():
+            array[:size] = state["arrays"][name]
+        self._place[:] = size, position
         self._is_empty = not size
         self.generator.set_state(state["generator"])
 
@@ -209,5 +213,15 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         return {**super().state_dict(), "tree": self._tree.copy(), "highest": self._highest.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        _require_like("tree", state["tree"], self._tree.shape, self._tree.dtype)
+        _require_like("highest", state["highest"], self._highest.shape, self._highest.dtype)
         super().load_state_dict(state)
-        self._tree[:], self._highest[:] = state["tree"], state["highest"]
+        self._tree[:] = state["tree"]
+        self._highest[:] = state["highest"]
+
+
+def _require_like(name: str, saved: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise ShapeError unless a saved array has this shape and kind of number."""
+    array = np.asarray(saved)
+    if array.shape != shape or array.dtype.kind != np.dtype(dtype).kind:
+        raise ShapeError(f"the saved {name} has shape {array.shape} and dtype {array.dtype}, not {shape} and {dtype}")

@@ -112,7 +112,13 @@ class Stepper:
         if any_ended and self.mode == AutoresetMode.SAME_STEP:
             final = following.copy()
             for i in map(int, np.flatnonzero(ended)):
-                final[i] = info["final_obs"][i]
+                last = np.asarray(info["final_obs"][i])
+                if last.shape != self.observation_shape:
+                    raise EnvironmentFault(
+                        f"environment {i} of {name_of(self.envs)} ended an episode with an observation of shape {last.shape}, its space "
+                        f"has {self.observation_shape}"
+                    )
+                final[i] = last
             self._check(final, rewards, checked)
             if mask is not None:  # the mask of environments that go on is the one that follows
                 told = info.get("final_info", {})

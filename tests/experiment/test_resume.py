@@ -179,7 +179,8 @@ def test_returns_over_several_steps_end_where_episodes_were_cut():
         (["--resume", "nowhere"], "nowhere is not a run"),
         (
             ["--resume", "RUN", "--seed", "3"],
-            "--seed cannot change in a run that goes on: --resume takes --total-timesteps alone",
+            "--seed cannot change in a run that goes on: --resume takes --total-timesteps, and options of "
+            "evaluation, logging and checkpoints",
         ),
         (["--resume", "RUN", "--learning-rate", "1"], "--learning-rate cannot change"),
         (["--resume", "RUN", "--learnin-rate", "1"], "unknown option '--learnin-rate', did you mean '--learning-rate'?"),
