@@ -39,9 +39,12 @@ ENGINE = [
     ("tape",),
     ("operations",),
     ("tensor",),
+    ("number",),
     ("ops",),
     ("random",),
     ("passes",),
+    ("reads",),
+    ("watch",),
     ("program",),
     ("compile", "draw"),
 ]
