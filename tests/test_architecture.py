@@ -42,9 +42,8 @@ ENGINE = [
     ("number",),
     ("ops",),
     ("random",),
-    ("passes",),
     ("reads",),
-    ("watch",),
+    ("passes", "watch"),
     ("program",),
     ("compile", "draw"),
 ]

@@ -1,17 +1,18 @@
 """`compile`: record the launches of one call of a function and replay them natively afterwards."""
 
 import functools
+import operator
 import threading
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.errors import EagerWarning, NumericalError, StateError
+from rl_lab.engine.errors import EagerWarning, StateError
 from rl_lab.engine.launch import changes, record_with, recorder, user_line
 from rl_lab.engine.memory import private_pool
 from rl_lab.engine.number import Number, same_number
@@ -221,8 +222,8 @@ class Compiled:
     def _run_eagerly(self, reason: str | None, arguments: tuple, keywords: dict[str, Any]) -> Any:
         if reason is not None:
             self._tell(f"{reason}, at {user_line()}")
-        arguments = tuple([_replace(a, None) for a in arguments])
-        return self._function(*arguments, **{name: _replace(value, None) for name, value in keywords.items()})
+        arguments = tuple(map(_without_arrays, arguments))
+        return self._function(*arguments, **{name: _without_arrays(value) for name, value in keywords.items()})
 
     def _tell(self, reason: str) -> None:
         """Say once why the function runs eagerly."""
@@ -242,7 +243,8 @@ class Compiled:
         recording = Recorder(tensors, [n for n, v in zip(numbers, site.varying, strict=True) if v])
         varying = iter(recording.expressions.inputs)
         given = iter([next(varying) if v else n for n, v in zip(numbers, site.varying, strict=True)])
-        replaced = _Replacements(iter(recording.arguments), given)
+        replaced = _Replacements(iter(recording.arguments), given, [])
+        originals = dict(zip(map(id, recording.arguments), tensors, strict=True))
         arguments = tuple([_replace(a, replaced) for a in arguments])
         keywords = {name: _replace(value, replaced) for name, value in keywords.items()}
         version = changes.count
@@ -256,13 +258,18 @@ class Compiled:
                     recording.forget_inner()
                     build = _outputs(result, outputs, recording, {})
                     outputs = [output.detach() for output in outputs]
-        except BaseException as error:
-            if recording.failed and isinstance(error, (IndexError, NumericalError)):
+        except BaseException:
+            if recording.reason is None:
                 recording.undo()
+            else:  # not all that has changed was noted: the call fails as an eager one does, half-way
+                _take_back(replaced.containers, originals)
+                self._tell(recording.reason)
             recording.pool.retire()
             raise
         finally:
             recording.finish()
+        if _take_back(replaced.containers, originals) and recording.reason is None:
+            recording.reason = "it changes a list or a dict among its arguments"
         alone = len(arguments) == 1 and not keywords and isinstance(arguments[0], TensorCore)
         del arguments, keywords, replaced, given
         program = None
@@ -270,7 +277,7 @@ class Compiled:
             values = list(recording.expressions.values)
             program = self._program_of(recording, outputs, tensors)
         if program is None or build is None:
-            result = _own(result, dict(zip(map(id, recording.arguments), tensors, strict=True)))
+            result = _own(result, originals)
             recording.expressions.close()
             self._give_up(site, recording)
             return result
@@ -337,8 +344,31 @@ class Compiled:
 
 
 class _Replacements(NamedTuple):
-    tensors: Any
-    numbers: Any
+    """The recorder's tensors and numbers in order, and each container that was copied: the caller's, the copy, and its content."""
+
+    tensors: Iterator[Any]
+    numbers: Iterator[Any]
+    containers: list[tuple[Any, Any, list[Any]]]
+
+
+def _content_of(container: Any) -> list[Any]:
+    return [part for item in container.items() for part in item] if isinstance(container, dict) else list(container)
+
+
+def _take_back(containers: list[tuple[Any, Any, list[Any]]], originals: dict[int, Any]) -> bool:
+    """Do to the caller's containers what the function did to their copies; tells whether it did anything."""
+    changed = False
+    for theirs, copied, content in containers:
+        now = _content_of(copied)
+        if len(now) == len(content) and all(map(operator.is_, now, content)):
+            continue
+        changed = True
+        if isinstance(theirs, dict):
+            theirs.clear()
+            theirs.update({key: _own(value, originals) for key, value in copied.items()})
+        else:
+            theirs[:] = [_own(value, originals) for value in copied]
+    return changed
 
 
 def _levels_up() -> int:
@@ -370,21 +400,39 @@ def _signature(argument: Any, tensors: list[Any], numbers: list[Any]) -> Any:
     return kind, argument
 
 
-def _replace(argument: Any, replacements: _Replacements | None) -> Any:
-    """The argument with the recorder's tensors and numbers in place of the caller's; without one, with tensors for arrays."""
+def _replace(argument: Any, replacements: _Replacements) -> Any:
+    """The argument with the recorder's tensors and numbers in place of the caller's."""
     if isinstance(argument, (TensorCore, np.ndarray)):
-        if replacements is None:
-            return argument if isinstance(argument, TensorCore) else as_tensor(argument)
         return next(replacements.tensors)
     kind = type(argument)
     if kind is float or kind is int or (kind is not bool and isinstance(argument, (np.floating, np.integer))):
-        return argument if replacements is None else next(replacements.numbers)
+        return next(replacements.numbers)
     if isinstance(argument, tuple) and hasattr(argument, "_fields"):
         return kind(*[_replace(a, replacements) for a in argument])
-    if isinstance(argument, (tuple, list)):
+    if isinstance(argument, tuple):
         return kind([_replace(a, replacements) for a in argument])
+    if not isinstance(argument, (list, dict)):
+        return argument
+    if isinstance(argument, list):
+        copied: Any = kind([_replace(a, replacements) for a in argument])
+    else:
+        copied = _mapping(argument)([(k, _replace(v, replacements)) for k, v in argument.items()])
+    replacements.containers.append((argument, copied, _content_of(copied)))
+    return copied
+
+
+def _without_arrays(argument: Any) -> Any:
+    """The argument with tensors in place of NumPy arrays; itself if there are none in it."""
+    if isinstance(argument, np.ndarray):
+        return as_tensor(argument)
+    if isinstance(argument, (tuple, list)):
+        parts = [_without_arrays(a) for a in argument]
+        if all(map(operator.is_, parts, argument)):
+            return argument
+        return type(argument)(*parts) if hasattr(argument, "_fields") else type(argument)(parts)
     if isinstance(argument, dict):
-        return _mapping(argument)([(k, _replace(v, replacements)) for k, v in argument.items()])
+        items = {key: _without_arrays(value) for key, value in argument.items()}
+        return argument if all(map(operator.is_, items.values(), argument.values())) else _mapping(argument)(items)
     return argument
 
 

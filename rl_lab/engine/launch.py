@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +29,8 @@ class Recorder(Protocol):
     """Whether a walk back through a graph was recorded."""
     reads: Any
     """Notes of what the call reads of Python's state."""
+    undoing: list[Callable[[], Any]]
+    """What to call as well, last first, if the call fails."""
 
     def launch(self, primitive: Primitive, tensors: tuple, numbers: tuple) -> None:
         """Run a launch, and write it down."""

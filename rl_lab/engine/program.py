@@ -7,7 +7,7 @@ import struct
 import sys
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -159,6 +159,8 @@ class Recorder:
         self._begin = tape.next_sequence()
         self._made: dict[int, Any] = {}
         self._lines: dict[str, str] = {}
+        self.undoing: list[Callable[[], Any]] = []
+        """What to call as well, last first, if the call fails."""
         self._undo: list[Undone] = []
         self._saved: set[Span] = set()
         self._prepare(tensors)
@@ -365,7 +367,10 @@ class Recorder:
             self._undo.append(Undone(span[0], ctypes.string_at(span[0], span[1] - span[0])))
 
     def undo(self) -> None:
-        """Put back what the call changed in memory from outside, and the gradients."""
+        """Put back what the call changed: memory from outside, gradients, and what it read of Python's state."""
+        self.reads.restore()
+        for undo in reversed(self.undoing):
+            undo()
         for address, content in reversed(self._undo):
             ctypes.memmove(address, content, len(content))
         for leaf, gradient in self.old_grads.values():
@@ -376,6 +381,7 @@ class Recorder:
         for original, alias in self._originals:
             original.version += alias.version
         self._undo.clear()
+        self.undoing.clear()
         self._made.clear()
 
     def forget_inner(self) -> None:

@@ -80,6 +80,20 @@ class Snapshot:
             return same_keys and same_values
         return all(map(is_, value, self.content)) or all(map(same, value, self.content))
 
+    def restore(self) -> None:
+        """Give the container the content that it had."""
+        value: Any = self.value
+        if isinstance(value, np.ndarray):
+            value[...] = self.array
+            return
+        value.clear()
+        if self.keys is not None:
+            value.update(zip(self.keys, self.content, strict=True))
+        elif isinstance(value, set):
+            value.update(self.content)
+        else:
+            value.extend(self.content)
+
 
 class Read(NamedTuple):
     """One thing that was read: in which namespace, under which name, and what was found (MISSING if nothing).
@@ -157,6 +171,16 @@ class Reads:
                 return f"{what}{_line_of(where, None)}"
         return None
 
+    def restore(self) -> None:
+        """Put back what was read and has changed since."""
+        for read in self.reads.values():
+            now = self.now(read)
+            if not same(now, read.value):
+                _put(read, now)
+        for snapshot, _, _ in self.snapshots.values():
+            if not snapshot.is_current():
+                snapshot.restore()
+
     def checks(self) -> tuple[Callable[[], bool] | None, Callable[[], bool] | None]:
         """Two functions that tell whether everything is as it was read: one for every call, one for when a change was counted.
 
@@ -165,6 +189,25 @@ class Reads:
         snapshots = [snapshot for snapshot, _, _ in self.snapshots.values()]
         always = _check([read for read in self.reads.values() if not read.covered], snapshots)
         return always, _check([read for read in self.reads.values() if read.covered], [])
+
+
+def _put(read: Read, now: Any) -> None:
+    """Store again what was read, in place of what is there ``now``."""
+    space: Any = read.space
+    if read.get is cell_content:
+        if read.value is MISSING:
+            del space.cell_contents
+        else:
+            space.cell_contents = read.value
+    elif read.get is not None:
+        if read.value is not MISSING:
+            setattr(space, read.name, read.value)
+        elif now is not MISSING:
+            delattr(space, read.name)
+    elif read.value is MISSING:
+        space.pop(read.name, None)
+    else:
+        space[read.name] = read.value
 
 
 def _line_of(code: CodeType | None, name: Any) -> str:

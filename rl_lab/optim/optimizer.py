@@ -180,6 +180,8 @@ class Optimizer(Counted):
         state = self.state.setdefault(parameter, {})
         recording = recorder()
         outlives = recording is None or not recording.was_made(self)
+        if recording is not None and not state:
+            recording.undoing.append(lambda: self.state.pop(parameter, None))
         with unrecorded() if outlives else contextlib.nullcontext():
             if not state:
                 state["step"] = zeros((1,), dtype=int64)
