@@ -26,7 +26,7 @@ def parse(arguments: Sequence[str]) -> Plan:
     known, rest = first.parse_known_args(arguments)
     if known.resume and {"-h", "--help"}.isdisjoint(rest):
         return _parse_resume(arguments)
-    file = _read_settings(Path(known.config), known.agent) if known.config else {}
+    file = _read_settings(Path(known.config), known.agent, known.env or "") if known.config else {}
     check_recorded(file, Path(known.config or ""))
     own = file.pop("hyperparameters", {})
     file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
@@ -82,11 +82,11 @@ def _parse_resume(arguments: Sequence[str]) -> Plan:
     return make_resuming_plan(path, changes, known.checkpoint, known.trust)
 
 
-def _read_settings(path: Path, agent: str | None) -> dict[str, Any]:
+def _read_settings(path: Path, agent: str | None, env: str) -> dict[str, Any]:
     """A TOML file, or a file of another kind that the agent's ``read_config`` knows; its remarks are printed."""
     if not agent or path.suffix == ".toml":
         return read_toml(path)
-    settings, remarks = find_agent(agent).read_config(path)
+    settings, remarks = find_agent(agent).read_config(path, env)
     for remark in remarks:
         tell(f"{path}: {remark}")
     return settings

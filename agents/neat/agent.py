@@ -19,6 +19,7 @@ from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import NoveltyArchive
 from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
+from rl_lab.experiment.environments import choose_setup, full_id, spaces_of
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
@@ -122,15 +123,12 @@ class NEAT(Agent):
         self._states = np.zeros((0, 0), np.float32)
 
     @classmethod
-    def read_config(cls, path: Path) -> tuple[dict[str, Any], list[str]]:
+    def read_config(cls, path: Path, env: str = "") -> tuple[dict[str, Any], list[str]]:
         """Settings from a configuration file of neat-python, and what its owner should know of them."""
         found = read_neat_python(path)
         notes = list(found.notes)
         if found.inputs is not None or found.outputs is not None:
-            notes.append(
-                f"made for {found.inputs} inputs and {found.outputs} outputs (num_inputs, num_outputs): the networks get those of the "
-                "environment instead"
-            )
+            notes.append(_about_sizes(found.inputs, found.outputs, env))
         if found.fitness_threshold is not None:
             notes.append(f"fitness_threshold is not heeded: a run ends with --stop-return {found.fitness_threshold:g}")
         if found.unused:
@@ -313,6 +311,18 @@ class NEAT(Agent):
             genes = genomes_from(champion["genes"], int(np.prod(self.shape)), self.actions.outputs)
             self.champion = Genome(genes, float(champion["fitness"]))
             self.champion_place = tuple(champion.get("place", (0, 0)))  # older runs did not record it
+
+
+def _about_sizes(inputs: int | None, outputs: int | None, env: str) -> str:
+    """A remark on the sizes of the networks for which a configuration was made."""
+    made = f"num_inputs {inputs} and num_outputs {outputs} have no effect: networks have the inputs and outputs of the environment"
+    if not env:
+        return made
+    observations, actions = spaces_of(choose_setup(full_id(env)))
+    own = (int(np.prod(observations.shape or (1,))), OutputMapping(actions, "identity").outputs)
+    if own == (inputs, outputs):
+        return f"num_inputs {inputs} and num_outputs {outputs} are those of {env}, too"
+    return f"{made}, {own[0]} and {own[1]} in {env}; the file may have been made for another problem"
 
 
 def has_matplotlib() -> bool:

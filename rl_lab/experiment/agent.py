@@ -181,8 +181,11 @@ class Agent:
         return {}
 
     @classmethod
-    def read_config(cls, path: Path) -> tuple[dict[str, Any], list[str]]:
-        """Settings and remarks from another program's configuration file. Raises Fault if the agent reads none."""
+    def read_config(cls, path: Path, env: str = "") -> tuple[dict[str, Any], list[str]]:
+        """Settings and remarks from another program's configuration file, for an environment's id if it is known.
+
+        Raises Fault if the file cannot be read or does not fit the environment.
+        """
         return read_toml(path), []
 
     def remarks(self) -> list[str]:

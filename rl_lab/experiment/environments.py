@@ -24,6 +24,7 @@ from gymnasium.vector.utils import batch_space
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.memory import require_memory
 from rl_lab.experiment.suggestions import nearest_environment
 from rl_lab.rollout.stepper import options_of
 
@@ -194,6 +195,7 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any
     if setup.time_aware:
         env = gym.wrappers.TimeAwareObservation(env, flatten=True, normalize_time=True)
     if setup.frame_stack > 1:
+        require_memory(env.observation_space.shape or (), setup.frame_stack)
         env = gym.wrappers.FrameStackObservation(env, setup.frame_stack)
     return _Named(env, index)
 
@@ -209,6 +211,7 @@ def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
     envs: Any
     try:
         if setup.native is not None:
+            require_memory(setup.native.world.observation_space.shape, num_envs * setup.frame_stack)
             spec = gym.spec(setup.env_id if setup.env_id.startswith("rl_lab/") else f"rl_lab/{setup.env_id}")
             envs = setup.native(num_envs, spec.max_episode_steps, mode, setup.frame_stack, setup.time_aware)
         elif setup.vectorization == "async" and num_envs > 1:

@@ -1,7 +1,8 @@
 """A bound on memory while a run is set up, so that settings for which there is no memory are a fault and not the system's killer."""
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +11,8 @@ try:
 except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]
 
+OBSERVATION_BYTES = 64
+"""Bytes for one number of an observation: it is kept now, before and at the end of an episode, and its bounds are a Box."""
 PAGE = 4096 if resource is None else resource.getpagesize()
 
 
@@ -30,6 +33,13 @@ def within_free_memory() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def require_memory(shape: Sequence[int], count: int) -> None:
+    """Raise MemoryError if ``count`` observations of a shape, with all that is made like them, are more than the machine has free."""
+    needed, free = math.prod(shape) * count * OBSERVATION_BYTES, free_memory()
+    if free is not None and needed > free:
+        raise MemoryError(f"{count:,} observations of shape {tuple(shape)} need about {needed / 1e9:,.1f} GB, {free / 1e9:.1f} are free")
 
 
 def free_memory() -> int | None:
