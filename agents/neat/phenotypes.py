@@ -1,4 +1,4 @@
-"""From genomes to networks, and networks on observations: kernels over whole populations."""
+"""Kernels over whole populations: decode genomes into networks, and evaluate networks on observations."""
 
 import numba
 import numpy as np
@@ -9,12 +9,12 @@ from rl_lab.native.threads import cycles, may_share, note_region, region_state
 from rl_lab.nn.graph.kernels import HEADER, activate, state_size
 
 F = np.float32
-SHARED_FROM = 50_000  # edges of all networks and observations together from which a second core is woken
+SHARED_FROM = 50_000  # below so many edge evaluations in a call, starting other threads costs more than it saves
 
 
 @inner
 def _row(genomes, i, number):
-    """The row of a node in its network's values: inputs first, then the node genes in their order."""
+    """The index of node ``number`` among genome i's inputs and node genes, inputs first."""
     inputs = genomes.inputs[0]
     outputs = genomes.outputs[0]
     if number < inputs + outputs:
@@ -32,7 +32,10 @@ def _row(genomes, i, number):
 
 @entry
 def decode(genomes, recurrent, structures, numbers):
-    """Every genome's network in the form that `nn.graph.kernels.activate` reads, one a row, without nodes that reach no output."""
+    """Write each genome's network into one row of ``structures`` and ``numbers``, in the form that `nn.graph.kernels.activate` reads.
+
+    Nodes without a path to an output are left out.
+    """
     inputs = genomes.inputs[0]
     outputs = genomes.outputs[0]
     width = genomes.node.shape[1]
@@ -48,7 +51,7 @@ def decode(genomes, recurrent, structures, numbers):
     for i in range(len(genomes.nodes)):
         nodes = genomes.nodes[i]
         connections = genomes.connections[i]
-        # connections by target
+        # sort the enabled connections by target
         for n in range(nodes + 1):
             starts[n] = 0
         for k in range(connections):
@@ -63,7 +66,7 @@ def decode(genomes, recurrent, structures, numbers):
             if genomes.enabled[i, k]:
                 incoming[fill[ends[k, 1]]] = k
                 fill[ends[k, 1]] += 1
-        # nodes in the order in which a search backwards from the outputs leaves them: every source before its target
+        # topological order: a depth-first search backwards from the outputs, in post-order, puts every source before its target
         count = 0
         for o in range(outputs):
             if state[o]:
@@ -117,7 +120,7 @@ def _forward_one(structure, numbers, x, sequence, out, state):
 
 
 def _forward(structures, numbers, x, sequence, out, sharing):
-    """All networks on all observations x (observations, inputs): out is (networks, observations, outputs).
+    """Evaluate all networks on all observations x (observations, inputs) into ``out`` (networks, observations, outputs).
 
     With ``sequence`` the observations are one episode, and recurrent networks keep their state from one to the next.
     """
@@ -141,7 +144,7 @@ forward = cached_njit(_forward, parallel=True, nogil=True)
 
 @entry
 def forward_each(structures, numbers, chosen, x, states, out):
-    """Row k of x (rows, inputs) through network chosen[k], none if that is negative, with its own states[k]."""
+    """Evaluate network ``chosen[k]`` on row k of x (rows, inputs) with the state ``states[k]``; skip rows with ``chosen[k]`` < 0."""
     for k in range(len(x)):
         if chosen[k] >= 0:
             activate(structures[chosen[k]], numbers[chosen[k]], x[k], states[k], out[k])

@@ -1,4 +1,4 @@
-"""The same loop as `rl_lab.rollout.stepper`, as one native call: a recorded policy and a native environment take turns."""
+"""The loop of `rl_lab.rollout.stepper` as one native call: a recorded policy and native environments in turn."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ from rl_lab.rollout.storage import RolloutStorage
 class NativeLoop:
     """Runs a compiled policy in the native environments of a stepper.
 
-    ``policy`` returns the actions that the environments take, and a dict of tensors that are stored under their names. All of them
-    are contiguous.
+    ``policy`` returns the actions for the environments, and a dict of tensors that are stored under their names. All tensors are
+    contiguous.
     """
 
     def __init__(self, stepper: Stepper, policy: Compiled, arguments: tuple[Any, ...]):
@@ -30,7 +30,7 @@ class NativeLoop:
         self._rows: dict[int, tuple[RolloutStorage, Any, int, np.ndarray, bytes]] = {}
 
     def run(self, storage: RolloutStorage, first: int) -> bool:
-        """Take the steps from ``first`` on in one call. Returns False, and does nothing, if the policy has no program yet.
+        """Take the steps from ``first`` to the storage's last in one call. Returns False, without a step, if no program is recorded yet.
 
         Raises EnvironmentFault if an environment fails.
         """
@@ -53,7 +53,7 @@ class NativeLoop:
         return True
 
     def _actions(self, storage: RolloutStorage, program: Any, result: Any, first: int) -> list[Action]:
-        """The actions of one step: show the policy what the environments show, call it, store, step the environments, store."""
+        """The native actions of one step: copy observations to the policy, call it, step the environments, and store everything."""
         envs = self.envs
 
         def store(source: int, array: np.ndarray) -> Action:

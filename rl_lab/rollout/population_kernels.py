@@ -1,7 +1,7 @@
 """Many small networks in many environments: each thread takes the next network and plays its episodes to their end.
 
-The environments are a loop called by address and the buffers that it works on (`rl_lab.envs.world` has its contract); a thread has its own.
-What comes of an episode depends on its network and its seed alone, so neither on the number of threads nor on who takes what.
+Environments are stepped by a native function, called by address, on buffers that belong to one thread (`rl_lab.envs.world` describes
+them). The outcome of an episode depends on its network and its seed alone, not on the number of threads or their timing.
 """
 
 from typing import Any, NamedTuple
@@ -17,21 +17,21 @@ from rl_lab.nn.graph.kernels import activate, state_size
 
 F = np.float32
 U = np.uint64
-CYCLES_A_STEP = 500  # about, of a network and its environment
+CYCLES_A_STEP = 500  # rough cost of one step of a network and its environment
 RESETTING, STEPPING = range(2)
-"""Rows of a thread's cells: the same batch, to begin its episodes or to step those that have not ended."""
+"""The two rows of a thread's cells, over the same buffers: one call resets all environments, the other steps unfinished episodes."""
 
 
 class Batches(NamedTuple):
-    """For each thread a batch of environments, with unused rows at the end so that threads share no cache line."""
+    """One batch of environments per thread, with unused rows at the end so that threads do not share cache lines."""
 
     loop: int
-    """Address of void(int64 address of cells)."""
+    """Address of the native function ``void loop(int64 address_of_cells)``."""
     fault: int
-    """The cell that the loop sets when an environment goes wrong, to its place + 1, negative if by its action."""
+    """Index of the fault cell. The loop sets it if environment e fails: to e + 1, or to -(e + 1) if its action is invalid."""
     cells: Any  # int64 (threads, 2, ...)
     streams: Any  # uint64 (threads, rows, 4)
-    states: Any  # float64 (threads, rows, ...), the parameters behind the state
+    states: Any  # float64 (threads, rows, state and parameters)
     actions: Any  # float32 (threads, rows, action size)
     observations: Any  # float32 (threads, rows, inputs)
     finals: Any  # float32 (threads, rows, inputs)
@@ -42,17 +42,17 @@ class Batches(NamedTuple):
 
 
 class Tasks(NamedTuple):
-    """Network ``networks[k]`` plays the episodes that begin with ``streams[begin[k]]``."""
+    """Task k: ``networks[k]`` plays one episode from each random stream ``streams[begin[k]]``."""
 
     networks: Any  # int64 (tasks,)
     begin: Any  # int64 (tasks, width)
     streams: Any  # uint64 (distinct episodes, 4)
-    parameters: Any  # float64 (1 or tasks, 1 or width, parameters): of the world, the same for all where there is one
-    counter: Any  # int64 (1,): the next task
+    parameters: Any  # float64 (1 or tasks, 1 or width, parameters): parameters of the world, broadcast over tasks and episodes
+    counter: Any  # int64 (1,): index of the next task
 
 
 class Outcomes(NamedTuple):
-    """Filled in. Of an environment that went wrong: its last reward, its steps and what was observed, and the fault's cell."""
+    """Results, filled by `play`. For a failed environment: its last reward, its steps, its last observation and the fault cell."""
 
     returns: Any  # float64 (tasks, width)
     lengths: Any  # int64 (tasks, width)
@@ -63,13 +63,13 @@ class Outcomes(NamedTuple):
 inner = njit(error_model="numpy")
 
 
-# Arrays of addresses, places counted by unsigned numbers: arrays that own their memory are counted atomically each time one is handed
-# on, and for signed numbers numba looks each time whether they count from the end. Both cost as much as an environment's step.
+# The loops use raw addresses and unsigned indices. Passing an array that owns its memory costs an atomic reference count, and for a signed
+# index numba checks whether it is negative. Either costs as much as an environment's step.
 
 
 @inner
 def _largest(outputs, begin, count):
-    """As NumPy's argmax: the first of equals, and the first NaN before all numbers."""
+    """NumPy's argmax of ``count`` outputs from ``begin`` on: the first of equal maxima, or the first NaN if there is one."""
     best = outputs[begin]
     chosen = U(0)
     for k in range(U(1), count):
@@ -82,7 +82,7 @@ def _largest(outputs, begin, count):
 
 @inner
 def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes):
-    """Take tasks until there are none."""
+    """Take tasks and play them until none is left."""
     begin = batches.cells[thread, RESETTING]
     step = batches.cells[thread, STEPPING]
     streams = batches.streams[thread]
@@ -159,13 +159,13 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
             e = abs(fault) - 1
             outcomes.returns[k, e] = batches.rewards[thread, e]
             outcomes.finals[k, e] = batches.observations[thread, e]
-    scratch[0] = F(0)  # its memory lives until here
+    scratch[0] = F(0)  # keeps the array alive until here: ``outputs`` points into its memory
 
 
 def _play(batches, mapping, tasks, structures, numbers, memory, outcomes, sharing):
-    """All tasks, on as many threads as there are batches.
+    """Play all tasks, on as many threads as there are batches.
 
-    The threads share nothing but the counter of tasks, so one whose core is taken by another process holds up one task.
+    Threads share only the task counter, so a thread that loses its core to another process delays one task, not all.
     """
     shared = region_state()
     if len(batches.cells) > 1 and may_share(shared, sharing[0]):
