@@ -64,6 +64,6 @@ def test_the_table_names_every_agent():
 def test_an_agent_that_does_not_exist(workplace, capsys):
     assert train.main(["--agent", "nowhere:Agent", "--env", "CartPole-v1"]) == 2
     assert "nowhere" in capsys.readouterr().err
-    Path("half.py").write_text("class Agent: pass\n", encoding="utf-8")
-    assert train.main(["--agent", "half:Agent", "--env", "CartPole-v1"]) == 2
+    Path("no_agent.py").write_text("class Agent: pass\n", encoding="utf-8")
+    assert train.main(["--agent", "no_agent:Agent", "--env", "CartPole-v1"]) == 2
     assert "no agent 'Agent'" in capsys.readouterr().err
