@@ -11,6 +11,7 @@ from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
+from rl_lab.engine.number import real
 from rl_lab.engine.operations import Operations
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, tensor
@@ -180,7 +181,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     """Normal deviates with the given mean and deviation: tensors that broadcast, or numbers and a ``size``."""
     check_device(device)
     if size is not None:
-        return _fill(empty(size_argument((size,))), random_kernels.normal, generator, float(mean), float(std))
+        return _fill(empty(size_argument((size,))), random_kernels.normal, generator, real(mean), real(std))
     shape = broadcast_shape(*[value.shape for value in (mean, std) if isinstance(value, TensorCore)])
     return randn(shape, generator=generator) * std + mean
 

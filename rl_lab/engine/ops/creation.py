@@ -11,6 +11,7 @@ from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32,
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, unrecorded
+from rl_lab.engine.number import Number
 from rl_lab.engine.ops.operands import of_array, refuse_recording, size_argument
 from rl_lab.engine.tensor import Tensor, TensorCore
 from rl_lab.engine.tensor import empty as _empty
@@ -23,6 +24,8 @@ def _finish(tensor: Any, requires_grad: bool) -> Any:
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with a copy of ``data``: a number, nested lists, a NumPy array. Floats become float32, integers int64."""
     check_device(device)
+    if type(data) is Number:
+        data = data.tensor(float32 if isinstance(data, float) else int64)
     if isinstance(data, TensorCore):
         result: Any = data.detach().clone()
         return _finish(result if dtype is None else result.to(as_dtype(dtype)), requires_grad)
@@ -76,7 +79,7 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 def full(size: Any, fill_value: float, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with one value, whose Python type decides the dtype."""
     check_device(device)
-    kind = as_dtype(type(fill_value)) if dtype is None else as_dtype(dtype)
+    kind = as_dtype(fill_value.__class__) if dtype is None else as_dtype(dtype)
     result: Any = _empty(size_argument((size,)), kind)
     with tape.no_grad():
         result.fill_(fill_value)
