@@ -312,7 +312,9 @@ class NEAT(Agent):
 
 def _about_sizes(inputs: int | None, outputs: int | None, env: str) -> str:
     """A remark on the sizes of the networks for which a configuration was made."""
-    made = f"num_inputs {inputs} and num_outputs {outputs} have no effect: networks have the inputs and outputs of the environment"
+    made = (
+        f"num_inputs {inputs} and num_outputs {outputs} have no effect: networks have the inputs and outputs of the environment"
+    )
     if not env:
         return made
     observations, actions = spaces_of(choose_setup(full_id(env)))

@@ -39,7 +39,9 @@ def require_memory(shape: Sequence[int], count: int) -> None:
     """Raise MemoryError if ``count`` observations of a shape, with all that is made like them, are more than the machine has free."""
     needed, free = math.prod(shape) * count * OBSERVATION_BYTES, free_memory()
     if free is not None and needed > free:
-        raise MemoryError(f"{count:,} observations of shape {tuple(shape)} need about {needed / 1e9:,.1f} GB, {free / 1e9:.1f} are free")
+        raise MemoryError(
+            f"{count:,} observations of shape {tuple(shape)} need about {needed / 1e9:,.1f} GB, {free / 1e9:.1f} are free"
+        )
 
 
 def free_memory() -> int | None:
