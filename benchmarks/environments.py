@@ -25,6 +25,7 @@ BATCHES = 64  # batches of random actions, used in turns
 
 
 def stepper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]:
+    """A function that steps the environments through Gymnasium's interface, with the next batch of random actions."""
     environments.reset(seed=0)
     turns = cycle(actions)
     return lambda: environments.step(next(turns))
@@ -44,6 +45,7 @@ def looper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]
 
 
 def candidates(name: str, count: int) -> dict[str, Callable[[], object]]:
+    """The functions to time for ``count`` environments, by the name of their column."""
     native = gym.make_vec(f"rl_lab/{name}", num_envs=count)
     native.action_space.seed(0)
     actions = [native.action_space.sample() for _ in range(BATCHES)]

@@ -38,6 +38,7 @@ def solved(networks: neat.Networks) -> np.ndarray:
 
 
 def learn(seeds: int, selection: str) -> None:
+    """Print the table of XOR over ``seeds`` seeds."""
     rows = []
     for seed in range(seeds):
         result = neat.evolve(fitness, 2, 1, solved=solved, seed=seed, generations=100, selection=selection)

@@ -96,6 +96,7 @@ UPDATES_A_ROLLOUT = 20
 
 
 def rivals(task: Task) -> dict[str, dict[str, Any]]:
+    """The compared methods by name, each with its agent and settings."""
     updates = UPDATES_A_ROLLOUT * task.learning.get("gradient_rollouts", 10)
     agent = "PPO" if task.agent["agent"] == "ppo" else "recurrent PPO"
     return {
@@ -123,6 +124,7 @@ def steps_to_bars(given: dict[str, Any], env: str, bars: tuple[float, ...], limi
 
 
 def compare(seeds: int) -> None:
+    """Print a table per task: a row for each method, a column for each bar."""
     for env, task in TASKS.items():
         heads = " | ".join(f"{bar:.0f}" for bar in task.bars)
         print(f"\n| {env}: environment steps, interquartile mean (95 % bootstrap interval), {seeds} seeds | {heads} |")

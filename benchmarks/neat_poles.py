@@ -68,11 +68,13 @@ class Task:
 
 
 def with_velocities(seed: int, config: NEATConfig, generations: int) -> Solved | None:
+    """Evolve a network that balances 100,000 steps with observed velocities; None if no generation does."""
     task = Task(DoublePoleVectorEnv, STEPS, config)
     return _evolve(task, lambda networks, best, fitness: 0 if fitness[best] >= STEPS else None, seed, config, generations)
 
 
 def without_velocities(seed: int, config: NEATConfig, generations: int) -> Solved | None:
+    """Evolve a network that passes both tests without observed velocities; None if no generation does."""
     task = Task(DoublePoleNoVelocityVectorEnv, GRUAU_STEPS, config, damping=1.0)
     long, general = (Task(DoublePoleNoVelocityVectorEnv, steps, config) for steps in (STEPS, GRUAU_STEPS))
 

@@ -43,6 +43,7 @@ def products_alone(label: str) -> Callable[[], object]:
 
 
 def jax_runners(label: str) -> dict[str, tuple[Callable[[], object], int]]:
+    """The JAX updates of a workload by name, each with its number of updates per call."""
     from benchmarks import jax_peer
 
     kind, rest = label.split(" ", 1)
@@ -85,6 +86,7 @@ def measure(peer: str, rounds: int) -> None:
 
 
 def measure_forward(rounds: int) -> None:
+    """Print a row for the forward of a small network on one observation, recorded, against PyTorch eager."""
     import torch
 
     ours, theirs = perceptron(rl, (4, 64, 64, 2)), perceptron(torch, (4, 64, 64, 2))

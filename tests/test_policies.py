@@ -22,7 +22,7 @@ def test_its_variance_is_1_and_its_correlation_the_colour(colour):
 
 
 def test_an_episode_begins_without_the_last_ones_noise():
-    """In the first step of an episode the noise does not depend on the last episode, and it is smaller."""
+    """The noise in the first step of an episode does not depend on the last episode's noise."""
     x = series(0.9, elapsed=0)
     assert (x[1:] * x[:-1]).mean() == pytest.approx(0.0, abs=0.02)
 

@@ -66,7 +66,9 @@ class Collector:
     # --- collecting --------------------------------------------------------------------------------------------------
 
     @rl.no_grad()
-    def _acting(self, observations: Any, elapsed: Any, action_mask: Any) -> tuple[Any, dict[str, Any]]:
+    def _acting(
+        self, observations: rl.Tensor, elapsed: rl.Tensor, action_mask: rl.Tensor | None
+    ) -> tuple[rl.Tensor, dict[str, rl.Tensor]]:
         """The actions scaled to the space, and the policy's outputs by name, the unscaled actions included."""
         outputs = self._policy(Moment(observations, elapsed, action_mask))
         mapping = self.stepper.mapping
@@ -76,7 +78,7 @@ class Collector:
             scaled = scaled.float()  # native environments take float32 and count choices from 0
         return scaled.contiguous(), {name: output.contiguous() for name, output in outputs.items()}
 
-    def _moment(self) -> tuple[Any, Any, Any]:
+    def _moment(self) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor | None]:
         mask = None if self.action_mask is None else rl.from_numpy(self.action_mask)
         return rl.from_numpy(self.stepper.observations), rl.from_numpy(self.stepper.elapsed), mask
 

@@ -155,7 +155,7 @@ def test_a_recurrent_network_forgets_between_episodes():
     outputs = gradient.outputs(policy, rollout).detach().numpy().reshape(4, 3, 2)
     late = rollout._replace(**{name: getattr(rollout, name)[2:] for name in Rollout._fields[:-2]})
     again = gradient.outputs(policy, late).detach().numpy().reshape(2, 3, 2)
-    np.testing.assert_allclose(again[:, 2], outputs[2:, 2], rtol=1e-5)  # an episode began in row 2
+    np.testing.assert_allclose(again[:, 2], outputs[2:, 2], rtol=1e-5)  # in environment 2 an episode begins at step 2
     assert (again[:, :2] != outputs[2:, :2]).any()
 
 

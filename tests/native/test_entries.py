@@ -150,7 +150,7 @@ def test_planted_pickles_are_not_executed(place, compiled, tmp_path, head):
 
 
 def test_the_planted_pickle_would_run(tmp_path):
-    """Without a checksum the planted pickle runs, so the test above can fail."""
+    """Unpickling the planted entry runs its code, so the test above can fail."""
     pickle.loads(planted(str(tmp_path / "it_ran")))
     assert (tmp_path / "it_ran").exists()
 
