@@ -1,4 +1,4 @@
-"""The agent that agents/README.md shows: it is short, meets the contract, solves CartPole-v1, and starts from another run."""
+"""The example agent in agents/README.md is short, meets the contract, solves CartPole-v1, and starts from another run."""
 
 import importlib.util
 import re
@@ -55,7 +55,7 @@ def test_it_runs_from_a_file_and_starts_from_its_own_run(workplace, capsys):
 
 
 def test_the_table_names_every_agent():
-    """Those that this project registers: other packages may add theirs."""
+    """The table lists the agents that this project registers; other packages may register more."""
     names = {entry.name for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("rl_lab.agents.")}
     rows = re.findall(r"^\| `([^|]*)` \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert {name for row in rows for name in re.split(r"`, `", row)} == names
