@@ -170,6 +170,7 @@ from rl_lab.engine.ops.layout import (
     split,
     squeeze,
     stack,
+    swapaxes,
     transpose,
     unbind,
     unsqueeze,
@@ -281,7 +282,6 @@ divide = div
 true_divide = div
 negative = neg
 fix = trunc
-swapaxes = transpose
 swapdims = transpose
 arcsin = asin
 arccos = acos

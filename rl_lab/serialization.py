@@ -9,32 +9,55 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load as load_bytes
+from safetensors.numpy import save as as_bytes
 from safetensors.numpy import save_file
 
-from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.device import check_device, device
 from rl_lab.engine.errors import FileError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
 
 FORMAT = "1"
+LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
 
 
-def save(obj: Any, path: str | os.PathLike[str]) -> None:
-    """Write ``obj`` to the file ``path`` and replace an older file.
+class WritableFile(Protocol):
+    """What `save` writes to besides a path: an open binary file, or ``io.BytesIO``."""
+
+    def write(self, data: bytes, /) -> Any:
+        """Take the bytes."""
+        ...
+
+
+class ReadableFile(Protocol):
+    """What `load` reads from besides a path."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most ``count`` bytes from where the last call ended."""
+        ...
+
+
+def save(obj: Any, f: str | os.PathLike[str] | WritableFile) -> None:
+    """Write ``obj`` to the file at the path ``f``, replacing an older file, or to the open binary file ``f``.
 
     ``obj`` is a tensor, an array, None, a bool, int, float or str, or a dict, list or tuple of these; the keys of a dict are strings or
     integers. Raises TypeError, naming the entry, for anything else.
     """
     arrays: dict[str, np.ndarray] = {}
     structure = json.dumps(split(obj, "", arrays))
-    target = Path(path)
+    facts = {"format": FORMAT, "structure": structure, "checksum": checksum(arrays, structure)}
+    if not isinstance(f, (str, os.PathLike)):
+        f.write(as_bytes(arrays, facts))
+        return
+    target = Path(f)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
-        save_file(arrays, str(temporary), {"format": FORMAT, "structure": structure, "checksum": checksum(arrays, structure)})
+        save_file(arrays, str(temporary), facts)
         flush(temporary)
         temporary.replace(target)
     finally:
@@ -42,25 +65,59 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     flush(target.parent)
 
 
-def load(path: str | os.PathLike[str], map_location: DeviceLike = None, weights_only: bool = True) -> Any:
-    """Read a file written by `save`.
+def load(f: str | os.PathLike[str] | ReadableFile, map_location: Any = None, weights_only: bool = True) -> Any:
+    """Read what `save` wrote, from a path or from an open binary file.
 
-    ``map_location`` and ``weights_only`` are accepted for PyTorch's sake and have no effect. Raises FileError if the file is missing,
-    damaged or not written by `save`.
+    An open file is read from its position to the end of one object, so several objects may follow each other. ``weights_only`` is
+    accepted for PyTorch's sake and has no effect; so is ``map_location``, which must be the cpu: raises DeviceError for another device.
+    Raises FileError if the file is missing, damaged or not written by `save`.
     """
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            facts = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  safe_open cannot be iterated
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise FileError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    if isinstance(map_location, (str, device)):
+        check_device(map_location)
+    if isinstance(f, (str, os.PathLike)):
+        name = str(f)
+        try:
+            with safe_open(name, framework="numpy") as file:
+                facts = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  safe_open cannot be iterated
+        except (OSError, SafetensorError, ValueError, TypeError) as error:
+            raise FileError(f"{f} cannot be read: {str(error).splitlines()[0]}") from None
+    else:
+        name = getattr(f, "name", None) or "the file object"
+        try:
+            arrays, facts = from_file_object(f)
+        except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise FileError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
     if "structure" not in facts or "checksum" not in facts:
-        raise FileError(f"{path} was not written by rl_lab.save: it has no structure or no checksum")
+        raise FileError(f"{name} was not written by rl_lab.save: it has no structure or no checksum")
     if facts.get("format") != FORMAT:
-        raise FileError(f"{path} has format {facts.get('format')}, but this version of rl_lab reads format {FORMAT}")
+        raise FileError(f"{name} has format {facts.get('format')}, but this version of rl_lab reads format {FORMAT}")
     if checksum(arrays, facts["structure"]) != facts["checksum"]:
-        raise FileError(f"{path} is damaged: its content does not match its checksum")
+        raise FileError(f"{name} is damaged: its content does not match its checksum")
     return join(json.loads(facts["structure"]), arrays)
+
+
+def from_file_object(file: ReadableFile) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the metadata of one safetensors object, read from an open file. Raises ValueError if bytes are missing."""
+
+    def exactly(count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            part = file.read(count - len(data))
+            if not part:
+                raise ValueError("the data end too early")
+            data += part
+        return data
+
+    length = exactly(8)
+    size = int.from_bytes(length, "little")
+    if size > LARGEST_HEADER:
+        raise ValueError("it is not a safetensors file")
+    header = exactly(size)
+    entries = json.loads(header)
+    facts = entries.pop("__metadata__", {})
+    end = max([int(entry["data_offsets"][1]) for entry in entries.values()], default=0)
+    return load_bytes(length + header + exactly(end)), facts
 
 
 def split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

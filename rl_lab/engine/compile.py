@@ -232,8 +232,21 @@ def call_times(function: Callable, count: int, *arguments: Any) -> Any:
     return result
 
 
-def compile(function: Callable | None = None) -> Any:
-    """Make a `Compiled` of a function; usable as a decorator. A compiled function inside another is recorded into it."""
-    if function is None:
-        return compile
-    return Compiled(function)
+def compile(
+    model: Callable | None = None,
+    *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: Any = None,
+    mode: str | None = None,
+    options: Any = None,
+    disable: bool = False,
+) -> Any:
+    """Make a `Compiled` of a function; usable as a decorator. A compiled function inside another is recorded into it.
+
+    ``fullgraph``, ``dynamic``, ``backend``, ``mode`` and ``options`` are accepted as in PyTorch and change nothing. With ``disable``
+    the function itself is returned.
+    """
+    if model is None:
+        return lambda function: compile(function, disable=disable)
+    return model if disable else Compiled(model)

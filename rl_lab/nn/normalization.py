@@ -8,6 +8,7 @@ from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops import normalization as functional
 from rl_lab.engine.ops.creation import ones, tensor, zeros
+from rl_lab.engine.ops.operands import INTEGERS
 from rl_lab.engine.random import Generator, dropout
 from rl_lab.engine.tape import no_grad
 from rl_lab.nn import init
@@ -52,7 +53,7 @@ class LayerNorm(_Normalization):
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, INTEGERS) else tuple(normalized_shape)
         self.eps = eps
         _add_affine(self, self.normalized_shape, elementwise_affine, bias)
 
@@ -76,7 +77,7 @@ class RMSNorm(_Normalization):
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, INTEGERS) else tuple(normalized_shape)
         self.eps = eps
         _add_affine(self, self.normalized_shape, elementwise_affine, None)
 

@@ -237,6 +237,7 @@ isfinite = _unary("isfinite", "abs(x) < inf", out=OutBool)
 
 # --- int64 -----------------------------------------------------------------------------------------------------------
 
+same_int = _unary("same_int", "x", InInt, OutInt)
 square_int = _unary("square_int", "x * x", InInt, OutInt)
 neg_int = _unary("neg_int", "-x", InInt, OutInt)
 absolute_int = _unary("absolute_int", "abs(x)", InInt, OutInt)

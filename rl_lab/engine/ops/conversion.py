@@ -12,13 +12,13 @@ def convert(x: Any, dtype: DType) -> Tensor:
     """The tensor in another dtype; itself if it has that already. Only float32 carries gradients."""
     if x.dtype is dtype:
         return x
-    out = empty(x.shape, dtype)
+    out = empty(x.sizes, dtype)
     copy_into(out, x)
     return out
 
 
-def clone(x: Any) -> Tensor:
+def clone(input: Any) -> Tensor:
     """A contiguous copy; gradients pass through."""
-    out = empty(x.shape, x.dtype)
-    copy_into(out, x)
-    return attach(out, same_rule, (x,))
+    out = empty(input.sizes, input.dtype)
+    copy_into(out, input)
+    return attach(out, same_rule, (input,))

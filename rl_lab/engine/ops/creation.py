@@ -11,13 +11,20 @@ from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32,
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, unrecorded
-from rl_lab.engine.ops.operands import of_array, refuse_recording, size_argument
-from rl_lab.engine.tensor import Tensor, TensorCore
+from rl_lab.engine.ops.operands import INTEGERS, of_array, refuse_recording, size_argument
+from rl_lab.engine.tensor import Size, Tensor, TensorCore
 from rl_lab.engine.tensor import empty as _empty
 
 
 def _finish(tensor: Any, requires_grad: bool) -> Any:
     return tensor.requires_grad_() if requires_grad else tensor
+
+
+def check_ignored(settings: dict[str, Any]) -> None:
+    """Accept PyTorch's settings of memory, which change no result here. TypeError for any other."""
+    for name in settings:
+        if name not in ("layout", "pin_memory", "memory_format"):
+            raise TypeError(f"unexpected argument {name!r}")
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -67,15 +74,25 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return of_array(array)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+) -> Tensor:
     """A tensor of unknown content."""
     check_device(device)
-    return _finish(_empty(size_argument(size), float32 if dtype is None else as_dtype(dtype)), requires_grad)
+    check_ignored(ignored)
+    return _finish(
+        _empty(size_argument(sizes if size is None else (size,)), float32 if dtype is None else as_dtype(dtype)), requires_grad
+    )
 
 
-def full(size: Any, fill_value: float, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+) -> Tensor:
     """A tensor filled with one value, whose Python type decides the dtype."""
     check_device(device)
+    check_ignored(ignored)
+    if isinstance(fill_value, (np.generic, TensorCore)):
+        fill_value = fill_value.item()
     kind = as_dtype(type(fill_value)) if dtype is None else as_dtype(dtype)
     result: Any = _empty(size_argument((size,)), kind)
     with tape.no_grad():
@@ -84,24 +101,41 @@ def full(size: Any, fill_value: float, *, dtype: Any = None, device: Any = None,
     return _finish(result, requires_grad)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return full(size_argument(size), 0.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
+def zeros(
+    *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+) -> Tensor:
+    """A tensor of zeros."""
+    check_ignored(ignored)
+    shape = size_argument(sizes if size is None else (size,))
+    return full(shape, 0.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return full(size_argument(size), 1.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
+def ones(
+    *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+) -> Tensor:
+    """A tensor of ones."""
+    check_ignored(ignored)
+    shape = size_argument(sizes if size is None else (size,))
+    return full(shape, 1.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
 
 
 def _like(make: Any) -> Any:
-    def like(x: Any, *arguments: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
-        return make(x.shape, *arguments, dtype=dtype or x.dtype, device=device, requires_grad=requires_grad)
+    def like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any) -> Any:
+        return make(input.sizes, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, **ignored)
 
     like.__name__ = like.__qualname__ = f"{make.__name__}_like"
     like.__doc__ = f"`{make.__name__}` with another tensor's shape and dtype."
     return like
 
 
-empty_like, full_like, zeros_like, ones_like = map(_like, (empty, full, zeros, ones))
+empty_like, zeros_like, ones_like = map(_like, (empty, zeros, ones))
+
+
+def full_like(
+    input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+) -> Tensor:
+    """`full` with another tensor's shape and dtype."""
+    return full(input.sizes, fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, **ignored)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -125,7 +159,7 @@ def arange(
         start, end = 0, start
     if step == 0 or (end - start) / step < 0:
         raise ValueError(f"arange from {start} to {end} by {step}: the bounds do not agree with the step")
-    whole = all(isinstance(v, int) for v in (start, end, step))
+    whole = all(isinstance(v, INTEGERS) for v in (start, end, step))
     kind = (int64 if whole else float32) if dtype is None else as_dtype(dtype)
     if whole:
         count = max(0, math.ceil((end - start) / step))
@@ -150,8 +184,10 @@ class LegacyType:
         self.dtype = dtype
 
     def __call__(self, *arguments: Any) -> Tensor:
-        if all(isinstance(a, int) and not isinstance(a, bool) for a in arguments):
-            return _empty(tuple(arguments) or (0,), self.dtype)
+        if len(arguments) == 1 and isinstance(arguments[0], Size):
+            arguments = arguments[0]
+        if all(isinstance(a, INTEGERS) and not isinstance(a, bool) for a in arguments):
+            return _empty(size_argument(arguments) or (0,), self.dtype)
         if len(arguments) != 1:
             raise DtypeError("a tensor type takes sizes or one piece of data")
         return tensor(arguments[0], dtype=self.dtype)
