@@ -36,7 +36,23 @@ from rl_lab.engine.compile import compile
 from rl_lab.engine.device import device
 from rl_lab.engine.draw import draw_graph
 from rl_lab.engine.dtype import DType as dtype
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import (
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import (
@@ -94,7 +110,10 @@ from rl_lab.engine.ops.comparison import (
 )
 from rl_lab.engine.ops.creation import (
     BoolTensor,
+    ByteTensor,
+    DoubleTensor,
     FloatTensor,
+    IntTensor,
     LongTensor,
     arange,
     as_tensor,
@@ -301,12 +320,39 @@ asarray = as_tensor
 bool = bool_
 float = float32
 long = int64
+double = float64
+half = float16
+int = int32
+short = int16
+cfloat = complex64
+cdouble = complex128
 
 if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
     "BoolTensor",
+    "ByteTensor",
+    "DoubleTensor",
+    "IntTensor",
+    "bfloat16",
+    "cdouble",
+    "cfloat",
+    "complex64",
+    "complex128",
+    "double",
+    "float16",
+    "float64",
+    "half",
+    "int",
+    "int8",
+    "int16",
+    "int32",
+    "short",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
     "FloatTensor",
     "Generator",
     "LongTensor",

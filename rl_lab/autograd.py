@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal, overload
 from rl_lab.engine import tape
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import zeros_like
+from rl_lab.engine.ops.layout import stack
 from rl_lab.engine.tape import enable_grad, inference_mode, no_grad, set_grad_enabled
 from rl_lab.engine.tensor import gradients_of, root_gradient
 
@@ -27,7 +29,10 @@ def grad(
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: Literal[False] = False,
+    only_inputs: bool = True,
+    allow_unused: Literal[False] | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor, ...]: ...
 
 
@@ -38,8 +43,11 @@ def grad(
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     *,
     allow_unused: bool,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]: ...
 
 
@@ -49,15 +57,42 @@ def grad(
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """Gradient of the sum of ``outputs`` with respect to each of ``inputs``, weighted by ``grad_outputs`` if given.
 
     ``grad_outputs`` has one tensor per output, of the shape of the output; None stands for 1 and needs an output of one element.
     Values saved for the gradients are freed unless ``retain_graph``. ``create_graph`` makes the gradients differentiable. Raises
-    StateError if an input was not used, or returns None for this input with ``allow_unused``.
+    StateError if an input was not used, or returns None for this input with ``allow_unused``, or zeros with ``materialize_grads``.
+
+    With ``is_grads_batched`` the first dimension of ``grad_outputs`` counts gradients to compute one after the other, and the results
+    are stacked. ``only_inputs`` is accepted and has no effect, as in PyTorch. Raises ValueError for ``materialize_grads`` together
+    with ``allow_unused=False``.
     """
-    return tuple(gradients_of(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused))
+    if materialize_grads:
+        if allow_unused is False:
+            raise ValueError("materialize_grads gives zeros for inputs that were not used: it needs allow_unused=True or None")
+        allow_unused = True
+    sources = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    found: list[Tensor | None]
+    if is_grads_batched:
+        given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or ())
+        count = len(next(g for g in given if g is not None))
+        rows = []
+        for k in range(count):
+            keep = True if k < count - 1 else retain_graph
+            part = [g if g is None else g[k] for g in given]
+            rows.append(gradients_of(roots, sources, part, keep, create_graph, allow_unused))
+        found = [None if parts[0] is None else stack(parts) for parts in zip(*rows, strict=True)]
+    else:
+        found = list(gradients_of(roots, sources, grad_outputs, retain_graph, create_graph, allow_unused))
+    if materialize_grads:
+        found = [zeros_like(x) if g is None else g for g, x in zip(found, sources, strict=True)]
+    return tuple(found)
 
 
 def backward(
@@ -65,12 +100,21 @@ def backward(
     grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Add the gradients of one or several tensors to ``grad`` of the leaves that they were computed from.
 
-    ``grad_tensors`` has one tensor per root, as ``grad_outputs`` of `grad`.
+    ``grad_tensors`` has one tensor per root, as ``grad_outputs`` of `grad`. With ``inputs`` only these leaves are changed.
     """
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     given = [grad_tensors] * len(roots) if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
     gradients = [root_gradient(root, gradient) for root, gradient in zip(roots, given, strict=True)]
-    tape.backward(roots, gradients, retain_graph, create_graph)
+    if inputs is None:
+        tape.backward(roots, gradients, retain_graph, create_graph)
+        return
+    leaves = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    taken = {id(gradient.storage) for gradient in gradients}
+    results = gradients_of(roots, leaves, gradients, retain_graph, create_graph, True)
+    for leaf, result in zip(leaves, results, strict=True):
+        if result is not None:
+            leaf.accumulate(result, taken, create_graph)

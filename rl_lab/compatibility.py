@@ -1,12 +1,13 @@
 """Further names of the torch namespace: constants, queries about tensors and dtypes, and settings."""
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
 
 from rl_lab.engine import random
-from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, float32, int64
+from rl_lab.engine.dtype import DType, DTypeLike, NamedDType, as_dtype, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.operands import broadcast_shape
@@ -59,11 +60,11 @@ def finfo(dtype: DTypeLike = float32) -> np.finfo[np.float32]:
     return np.finfo(np.float32)
 
 
-def iinfo(dtype: DTypeLike = int64) -> np.iinfo[np.int64]:
-    """Numerical limits of int64. Raises DtypeError for another dtype."""
-    if as_dtype(dtype) is not int64:
+def iinfo(dtype: DTypeLike = int64) -> "np.iinfo[Any]":
+    """Numerical limits of an integer dtype. Raises DtypeError for another dtype."""
+    if as_dtype(dtype) not in (int64, uint8):
         raise DtypeError(f"iinfo needs an integer dtype, got {dtype}")
-    return np.iinfo(np.int64)
+    return np.iinfo(dtype.name) if isinstance(dtype, (DType, NamedDType)) else np.iinfo(np.int64)
 
 
 def get_default_dtype() -> DType:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType, float32
+from rl_lab.engine.dtype import DType, float32, uint8
 from rl_lab.engine.errors import RecordingError, ShapeError, StateError
 from rl_lab.engine.launch import recorder, structure, user_line
 from rl_lab.engine.memory import Storage
@@ -378,7 +378,7 @@ class TensorCore:
         array = self._array()
         text = np.array2string(array, separator=", ", precision=4, prefix="tensor(", floatmode="maxprec_equal")
         parts = [text if array.size else f"[], shape={self.sizes}"]
-        if self.dtype is not float32 and not (self.dtype.rank < 2 and array.size):
+        if self.dtype is not float32 and not (self.dtype is not uint8 and array.size):
             parts.append(f"dtype={self.dtype}")
         if self.grad_node() is not None:
             parts.append(f"grad_fn=<{self.node.name}>")  # type: ignore[union-attr]
@@ -414,7 +414,7 @@ class TensorCore:
 
 
 class Tensor(Operations, TensorCore):
-    """An array of float32, int64 or bool with a place on the tape. Make one with `rl_lab.tensor`."""
+    """An array of float32, int64, uint8 or bool with a place on the tape. Make one with `rl_lab.tensor`."""
 
     __slots__ = ()
     __hash__ = TensorCore.__hash__
@@ -524,7 +524,7 @@ def root_gradient(root: TensorCore, gradient: Any) -> Any:
 
 
 def gradients_of(
-    outputs: Any, inputs: Any, gradients: Any, retain_graph: bool | None, create_graph: bool, allow_unused: bool
+    outputs: Any, inputs: Any, gradients: Any, retain_graph: bool | None, create_graph: bool, allow_unused: bool | None
 ) -> list[Tensor | None]:
     """The gradients of the outputs with respect to each input, added over the outputs; ``grad`` of no leaf changes."""
     outputs = [outputs] if isinstance(outputs, TensorCore) else list(outputs)
@@ -554,6 +554,11 @@ def check_writable(tensor: TensorCore, overlap: bool = False) -> None:
         if (root.needs_grad and root.node is None) or (tensor.requires_grad and tensor.node is None):
             what = "a leaf tensor that requires grad" if root is tensor else "a view of a leaf tensor that requires grad"
             raise LeafStateError(f"{what} is being written to in place; wrap it in no_grad() or compute a new tensor")
+        if root is not tensor and root.needs_grad and tensor.node is None and tensor.epoch == root.epoch:
+            raise StateError(  # the tape knows the base, but not how this view came from it
+                "a view that was made under no_grad is being written to in place outside of it, where the gradient of its base would "
+                "not see the write: make the view outside of no_grad(), or write inside of it"
+            )
     if tensor.strides is not None and not overlap:
         for size, stride in zip(tensor.sizes, tensor.strides, strict=True):
             if stride == 0 and size > 1:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, le, logical_and, logical_or, lt
+from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.elementwise import clamp_between, exp, log, square, trunc
-from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, fit, operand, promote, unary
+from rl_lab.engine.ops.operands import as_float, binary, check_range, constant, elementwise, fit, operand, promote, unary
 from rl_lab.engine.tape import attach, modes, no_grad
 from rl_lab.engine.tensor import Tensor, TensorCore
 from rl_lab.native.primitive import Primitive
@@ -304,7 +305,8 @@ def hypot(input: Any, other: Any) -> Tensor:
     a, b = promote(input, other)
     a, b = as_float(a), as_float(b)
     out = binary(elementwise_kernels.hypot, a, b)
-    return attach(out, _hypot_rule, (a, b), (a, b, out), (a.sizes, b.sizes))
+    saved = (a if a.requires_grad else None, b if b.requires_grad else None, out)
+    return attach(out, _hypot_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
 def _logit_rule(g, node):
@@ -346,12 +348,14 @@ def xlogy(input: Any, other: Any) -> Tensor:
 def _copysign_rule(g, node):
     a, out = node.saved
     shape_a, shape_b = node.context
-    to_b = None
+    to_a = to_b = None
+    if node.wants(0):
+        ratio = where(eq(a, 0.0), constant(0.0), out / a)
+        to_a = fit(g * ratio.detach(), shape_a)
     if node.wants(1):
         with no_grad():
             to_b = constant(0.0).expand(shape_b)
-    ratio = where(eq(a, 0.0), constant(0.0), out / a)
-    return fit(g * ratio.detach(), shape_a) if node.wants(0) else None, to_b
+    return to_a, to_b
 
 
 def copysign(input: Any, other: Any) -> Tensor:
@@ -359,7 +363,8 @@ def copysign(input: Any, other: Any) -> Tensor:
     a, b = promote(input, other)
     a, b = as_float(a), as_float(b)
     out = binary(elementwise_kernels.copysign, a, b)
-    return attach(out, _copysign_rule, (a, b), (a, out), (a.sizes, b.sizes))
+    saved = (a, out) if a.requires_grad else (None, None)
+    return attach(out, _copysign_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
 def _choice(kernel: Primitive, keeps: Callable) -> Callable:
@@ -393,11 +398,11 @@ fmax, fmin = _choice(elementwise_kernels.fmax, ge), _choice(elementwise_kernels.
 
 def _addcmul_rule(g, node):
     a, b = node.saved
-    shape, value = node.context
+    (shape, shape_a, shape_b), value = node.context
     return (
         fit(g, shape) if node.wants(0) else None,
-        fit(g * (b * value), a.sizes) if node.wants(1) else None,
-        fit(g * (a * value), b.sizes) if node.wants(2) else None,
+        fit(g * (b * value), shape_a) if node.wants(1) else None,
+        fit(g * (a * value), shape_b) if node.wants(2) else None,
     )
 
 
@@ -405,16 +410,18 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tens
     """input + value * tensor1 * tensor2."""
     with no_grad():
         out = input + (tensor1 if value == 1 else tensor1 * value) * tensor2
-    return attach(out, _addcmul_rule, (input, tensor1, tensor2), (tensor1, tensor2), (input.sizes, value))
+    shapes = (input.sizes, tensor1.sizes, tensor2.sizes)
+    saved = (tensor1 if tensor2.requires_grad else None, tensor2 if tensor1.requires_grad else None)
+    return attach(out, _addcmul_rule, (input, tensor1, tensor2), saved, (shapes, value))
 
 
 def _addcdiv_rule(g, node):
     a, b = node.saved
-    shape, value = node.context
+    (shape, shape_a, shape_b), value = node.context
     return (
         fit(g, shape) if node.wants(0) else None,
-        fit(g * (value / b), a.sizes) if node.wants(1) else None,
-        fit(-g * (a * value) / (b * b), b.sizes) if node.wants(2) else None,
+        fit(g * (value / b), shape_a) if node.wants(1) else None,
+        fit(-g * (a * value) / (b * b), shape_b) if node.wants(2) else None,
     )
 
 
@@ -424,7 +431,10 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tens
         raise DtypeError(f"addcdiv takes float32, got {input.dtype.name}")
     with no_grad():
         out = input + (tensor1 if value == 1 else tensor1 * value) / tensor2
-    return attach(out, _addcdiv_rule, (input, tensor1, tensor2), (tensor1, tensor2), (input.sizes, value))
+    shapes = (input.sizes, tensor1.sizes, tensor2.sizes)
+    divided = tensor1.requires_grad or tensor2.requires_grad
+    saved = (tensor1 if tensor2.requires_grad else None, tensor2 if divided else None)
+    return attach(out, _addcdiv_rule, (input, tensor1, tensor2), saved, (shapes, value))
 
 
 def _integer(kernel: Primitive, a: Any, b: Any) -> Tensor:
@@ -450,16 +460,19 @@ def lerp(input: Any, end: Any, weight: Any) -> Tensor:
 
 def _lerp_tensor_rule(g, node):
     start, end, weight = node.saved
+    of_start, of_end, of_weight = node.context
     return (
-        fit(g * (1.0 - weight), start.sizes) if node.wants(0) else None,
-        fit(g * weight, end.sizes) if node.wants(1) else None,
-        fit(g * (end - start), weight.sizes) if node.wants(2) else None,
+        fit(g * (1.0 - weight), of_start) if node.wants(0) else None,
+        fit(g * weight, of_end) if node.wants(1) else None,
+        fit(g * (end - start), of_weight) if node.wants(2) else None,
     )
 
 
 def _lerp_tensor(start: Any, end: Any, weight: Any) -> Any:
     out = elementwise(elementwise_kernels.lerp, (start, end, weight), float32)
-    return attach(out, _lerp_tensor_rule, (start, end, weight), (start, end, weight))
+    ends = (start, end) if weight.requires_grad else (None, None)
+    saved = (*ends, weight if start.requires_grad or end.requires_grad else None)
+    return attach(out, _lerp_tensor_rule, (start, end, weight), saved, (start.sizes, end.sizes, weight.sizes))
 
 
 def _clamp_rule(g, node):
@@ -501,6 +514,8 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
         raise ValueError("clamp needs min or max")
     if isinstance(min, TensorCore) or isinstance(max, TensorCore):
         return _clamp_tensors(input, min, max)
+    if input.dtype is bool_:
+        input = input.to(int64)
     if input.dtype is int64 and not isinstance(min, float) and not isinstance(max, float):
         input = input if min is None else maximum(input, min)
         return input if max is None else minimum(input, max)
@@ -536,13 +551,26 @@ def _keep(kernel: Primitive, g: Any, condition: Any) -> Any:
     return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.sizes)
 
 
+def _as_bytes(value: Any, other: Any) -> Any:
+    """A Python integer beside a uint8 tensor as uint8: a choice is no arithmetic. Raises OverflowError if it does not fit."""
+    if type(value) is int and isinstance(other, TensorCore) and other.dtype is uint8:
+        check_range(value, uint8)
+        return constant(value, uint8)
+    return value
+
+
+def _are_bytes(a: Any, b: Any) -> bool:
+    return isinstance(a, TensorCore) and isinstance(b, TensorCore) and a.dtype is uint8 and b.dtype is uint8
+
+
 def where(condition: Any, input: Any, other: Any) -> Tensor:
     """``input`` where the condition holds, ``other`` elsewhere; all three broadcast."""
     if condition.dtype is not bool_:
         raise DtypeError(f"where takes a bool condition, got {condition.dtype.name}")
     if not isinstance(input, TensorCore) and not isinstance(other, TensorCore):
         input = constant(input, float32 if isinstance(input, float) else int64)
-    a, b = promote(input, other)
+    input, other = _as_bytes(input, other), _as_bytes(other, input)
+    a, b = (input, other) if _are_bytes(input, other) else promote(input, other)
     if a.dtype is not float32:
         kernel = elementwise_kernels.where_int if a.dtype is int64 else elementwise_kernels.where_bool
         return elementwise(kernel, (condition, a, b), a.dtype)
@@ -582,11 +610,15 @@ def prelu(input: Any, weight: Any) -> Tensor:
 
 def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """``value`` where the mask is true."""
-    return where(mask, operand(value, input), input)
+    if input.dtype is bool_ and not isinstance(value, TensorCore):
+        value = bool(value)
+    return where(mask, value if input.dtype is uint8 and type(value) is int else operand(value, input), input)
 
 
 def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """Numbers in place of NaN and the infinities (by default the largest and smallest of float32)."""
+    if input.dtype is not float32:
+        return clone(input)
     largest = float(np.finfo(np.float32).max)
     low, high = -largest if neginf is None else neginf, largest if posinf is None else posinf
     input = where(isnan(input), constant(nan), input)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
-from rl_lab.engine.ops.operands import as_float, binary, elementwise, promote
-from rl_lab.engine.tensor import Tensor
+from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, promote, whole
+from rl_lab.engine.tensor import Tensor, TensorCore
 from rl_lab.native.primitive import Primitive
 
 
@@ -43,9 +43,14 @@ logical_and, logical_or, logical_xor = map(
 
 def _bitwise(logical: Callable[[Any, Any], Any], integer: Primitive) -> Callable[[Any, Any], Any]:
     def apply(input: Any, other: Any) -> Any:
+        kinds = [x.dtype if isinstance(x, TensorCore) else type(x) for x in (input, other)]
+        if uint8 in kinds and float32 not in kinds and float not in kinds:
+            a, b = (whole(x) if isinstance(x, TensorCore) else constant(int(x), int64) for x in (input, other))
+            result = binary(integer, a, b, int64)
+            return result if int64 in kinds else result.to(uint8)
         a, b = promote(input, other)
         if a.dtype is float32:
-            raise DtypeError(f"{apply.__name__} takes bool or int64 tensors, got float32")
+            raise DtypeError(f"{apply.__name__} takes bool, uint8 or int64 tensors, got float32")
         return logical(a, b) if a.dtype is bool_ else binary(integer, a, b, int64)
 
     apply.__name__ = apply.__qualname__ = f"bitwise_{integer.name.removesuffix('_int')}"
@@ -60,7 +65,9 @@ bitwise_xor = _bitwise(logical_xor, elementwise_kernels.xor_int)
 def bitwise_not(input: Any) -> Tensor:
     """Not for bools, all bits changed for integers."""
     if input.dtype is float32:
-        raise DtypeError("bitwise_not takes bool or int64 tensors, got float32")
+        raise DtypeError("bitwise_not takes bool, uint8 or int64 tensors, got float32")
+    if input.dtype is uint8:
+        return (-input.to(int64) - 1).to(uint8)
     return logical_not(input) if input.dtype is bool_ else -input - 1
 
 
@@ -82,6 +89,7 @@ isnan, isinf, isfinite = map(_test, (elementwise_kernels.isnan, elementwise_kern
 def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Where |input - other| <= atol + rtol * |other|; infinities are close to themselves, NaN to NaN with ``equal_nan``."""
     with tape.no_grad():
+        input, other = whole(input), whole(other)
         close = logical_or(eq(input, other), logical_and(le((input - other).abs(), atol + rtol * other.abs()), isfinite(other)))
         return logical_or(close, logical_and(isnan(input), isnan(other))) if equal_nan else close
 

@@ -7,11 +7,11 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.device import check_device
-from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32, int64
+from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, unrecorded
-from rl_lab.engine.ops.operands import INTEGERS, of_array, refuse_recording, size_argument
+from rl_lab.engine.ops.operands import INTEGERS, check_range, of_array, refuse_recording, size_argument
 from rl_lab.engine.tensor import Size, Tensor, TensorCore
 from rl_lab.engine.tensor import empty as _empty
 
@@ -32,16 +32,39 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     check_device(device)
     if isinstance(data, TensorCore):
         result: Any = data.detach().clone()
-        return _finish(result if dtype is None else result.to(as_dtype(dtype)), requires_grad)
-    if isinstance(data, (list, tuple)) and data and isinstance(data[0], TensorCore):
-        data = [element.tolist() for element in data]
+        return _finish(result if dtype is None else result.to(dtype), requires_grad)
+    if isinstance(data, (list, tuple)):
+        data = _plain(data)
     array = np.asarray(data)
     if array.dtype == np.float64 and array.size == 0 and not isinstance(data, np.ndarray):
         array = array.astype(np.float32)
     kind = dtype_of_numpy(array.dtype) if dtype is None else as_dtype(dtype)
     if isinstance(data, np.ndarray):
         refuse_recording()
+    if array.size and (limits := limits_of(dtype)) is not None and array.dtype.kind in "iuf":
+        for number in (array.min(), array.max()):
+            if not limits[0] <= number <= limits[1]:
+                raise OverflowError(f"{number} does not fit into {dtype}, which holds {limits[0]} to {limits[1]}")
     return _finish(_copy_of(array, kind), requires_grad)
+
+
+def _plain(data: Any) -> Any:
+    """Nested lists with NumPy numbers in place of tensors of one element. Raises ValueError for larger tensors, as PyTorch does."""
+    kinds = set(map(type, data))
+    if not any(issubclass(kind, (TensorCore, list, tuple)) for kind in kinds):
+        return data
+    return [
+        _number(part) if isinstance(part, TensorCore) else _plain(part) if isinstance(part, (list, tuple)) else part
+        for part in data
+    ]
+
+
+def _number(x: Any) -> Any:
+    if x.numel() != 1:
+        raise ValueError(
+            f"only tensors of one element can become numbers, got one of shape {list(x.sizes)}: use stack() or cat() for others"
+        )
+    return x._array().reshape(())[()]
 
 
 def _copy_of(array: np.ndarray, kind: DType) -> Any:
@@ -52,23 +75,25 @@ def _copy_of(array: np.ndarray, kind: DType) -> Any:
         raise OverflowError(f"{array.max()} does not fit into int64")
     memory = result.storage.bytes().view(kind.numpy)
     with np.errstate(over="ignore", invalid="ignore"):
+        if kind is uint8 and array.dtype.kind == "f":
+            array = array.astype(np.int64)  # the direct conversion is undefined outside of 0 to 255
         memory[:] = array.astype(kind.numpy, copy=False).reshape(-1)
     return result
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`tensor` without a copy where the data is a tensor, or an array of one of the three dtypes."""
+    """`tensor` without a copy where the data is a tensor, or an array of one of the four dtypes."""
     check_device(device)
     if isinstance(data, TensorCore):
         result: Any = data
-        return result if dtype is None else result.to(as_dtype(dtype))
-    if isinstance(data, np.ndarray) and dtype is None and data.dtype in (np.float32, np.int64, np.bool_):
+        return result if dtype is None else result.to(dtype)
+    if isinstance(data, np.ndarray) and dtype is None and data.dtype in (np.float32, np.int64, np.uint8, np.bool_):
         return from_numpy(data)
     return tensor(data, dtype=dtype)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor over the array's own memory if its dtype is float32, int64 or bool and it lies row by row; else over a copy."""
+    """A tensor over the array's own memory if its dtype is float32, int64, uint8 or bool and it lies row by row; else over a copy."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy takes a NumPy array, not {type(array).__name__}")
     return of_array(array)
@@ -94,6 +119,7 @@ def full(
     if isinstance(fill_value, (np.generic, TensorCore)):
         fill_value = fill_value.item()
     kind = as_dtype(type(fill_value)) if dtype is None else as_dtype(dtype)
+    check_range(fill_value, dtype)
     result: Any = _empty(size_argument((size,)), kind)
     with tape.no_grad():
         result.fill_(fill_value)
@@ -193,4 +219,5 @@ class LegacyType:
         return tensor(arguments[0], dtype=self.dtype)
 
 
-FloatTensor, LongTensor, BoolTensor = map(LegacyType, (float32, int64, bool_))
+FloatTensor, LongTensor, ByteTensor, BoolTensor = map(LegacyType, (float32, int64, uint8, bool_))
+DoubleTensor, IntTensor = FloatTensor, LongTensor

@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rl_lab.engine.dtype import float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
+from rl_lab.engine.ops.conversion import convert
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
 from rl_lab.engine.tape import attach, modes, no_grad
 from rl_lab.engine.tensor import Tensor, empty
@@ -31,6 +32,7 @@ class Unary:
     ):
         self.__name__ = kernel.name
         self.kernel, self.saves, self.integer = kernel, saves, integer
+        self.of_bool = {"sign": bool_, "square": int64}.get(kernel.name)  # the dtype in which 0 and 1 stay as they are
 
         def gradient_rule(g, node):
             (saved,) = node.saved or (None,)
@@ -49,6 +51,8 @@ class Unary:
         if input.dtype is not float32:
             if self.integer is not None and input.dtype is int64:
                 return elementwise(self.integer, (input,), int64)
+            if input.dtype is bool_ and self.of_bool is not None:
+                return convert(input, self.of_bool)
             input = input.to(float32)
         y = unary(self.kernel, input)
         if modes.grad and input.requires_grad:
@@ -106,7 +110,13 @@ cosh = Unary(elementwise_kernels.cosh, "x", lambda g, x: g * sinh(x))
 sech = Unary(elementwise_kernels.sech, "x", lambda g, x: -g * sech(x) * tanh(x))
 tanh = Unary(elementwise_kernels.tanh, "y", lambda g, y: g * (1.0 - y * y), elementwise_kernels.tanh_backward)
 sigmoid = Unary(elementwise_kernels.sigmoid, "y", lambda g, y: g * (1.0 - y) * y, elementwise_kernels.sigmoid_backward)
-relu = Unary(elementwise_kernels.relu, "y", lambda g, y: _relu_slope(g, y), elementwise_kernels.relu_backward)
+relu = Unary(
+    elementwise_kernels.relu,
+    "y",
+    lambda g, y: _relu_slope(g, y),
+    elementwise_kernels.relu_backward,
+    elementwise_kernels.relu_int,
+)
 softplus_plain = Unary(elementwise_kernels.softplus, "x", lambda g, x: g * sigmoid(x), elementwise_kernels.softplus_backward)
 logsigmoid = Unary(
     elementwise_kernels.logsigmoid, "x", lambda g, x: _logsigmoid_slope(g, x), elementwise_kernels.logsigmoid_backward
@@ -123,7 +133,7 @@ gelu_exact = Unary(
 softsign = Unary(elementwise_kernels.softsign, "x", lambda g, x: g / square(absolute(x) + 1.0))
 erf = Unary(elementwise_kernels.erf, "x", lambda g, x: g * exp(-square(x)) * (2.0 / math.sqrt(math.pi)))
 erfc = Unary(elementwise_kernels.erfc, "x", lambda g, x: g * exp(-square(x)) * (-2.0 / math.sqrt(math.pi)))
-erfinv = Unary(elementwise_kernels.erfinv, "y", lambda g, y: g * exp(square(y)) * (0.5 * math.sqrt(math.pi)))
+erfinv = Unary(elementwise_kernels.erfinv, "x", lambda g, x: g * exp(square(erfinv(x))) * (0.5 * math.sqrt(math.pi)))
 sinc = Unary(elementwise_kernels.sinc, "x", lambda g, x: _sinc_slope(g, x))
 lgamma = Unary(elementwise_kernels.lgamma, "x", lambda g, x: g * digamma(x))
 digamma = Unary(elementwise_kernels.digamma, "x", lambda g, x: g * trigamma(x))

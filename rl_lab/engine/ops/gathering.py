@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError, NumericalError, ShapeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.layout import cat, copy_, narrow
-from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand
+from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand, whole
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import Tensor, TensorCore, empty, new, owned
 
@@ -73,7 +73,12 @@ def three_parts(x: Any, dim: int) -> tuple[int, int, int]:
 
 # --- rows along one dimension ----------------------------------------------------------------------------------------
 
-_TAKE = {float32: indexing_kernels.take, int64: indexing_kernels.take_int, bool_: indexing_kernels.take_bool}
+_TAKE = {
+    float32: indexing_kernels.take,
+    int64: indexing_kernels.take_int,
+    uint8: indexing_kernels.take_bool,
+    bool_: indexing_kernels.take_bool,
+}
 
 
 def take_rows(x: Any, dim: int, index: Any, wrap: bool) -> Any:
@@ -153,12 +158,11 @@ def gather(input: Any, dim: int, index: Any) -> Tensor:
 
 def _gather(x: Any, dim: int, index: Any) -> Any:
     n, r, m = three_parts(x, dim)
-    out = empty(index.sizes, x.dtype if x.dtype is not bool_ else int64)
+    out = empty(index.sizes, float32 if x.dtype is float32 else int64)
     with tape.no_grad():
         source, index = x.contiguous(), index.contiguous()
     kernel = indexing_kernels.gather if x.dtype is float32 else indexing_kernels.gather_int
-    if x.dtype is bool_:
-        source = source.to(int64)
+    source = whole(source)
     launch_checked(kernel, (out, source, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
     return attach(out.to(x.dtype), _gather_rule, (x,), (index,), (x.sizes, dim))
 
@@ -232,7 +236,7 @@ def _scatter_rule_of_values(g, node):
 def _scatter(x: Any, dim: int, index: Any, source: Any) -> Any:
     region = _cut(x, dim, index.sizes)
     with tape.no_grad():
-        kind = int64 if x.dtype is bool_ else x.dtype
+        kind = float32 if x.dtype is float32 else int64
         out = region.to(kind).clone() if region.dtype is kind else region.to(kind)
         values, places = source.to(kind).contiguous(), index.contiguous()
     n, r, m = three_parts(out, dim)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import recorder, user_line
@@ -21,7 +21,7 @@ from rl_lab.engine.ops.gathering import (
 from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.layout import cat as concatenate
 from rl_lab.engine.ops.layout import copy_, narrow, pick, view_as_shape
-from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, operand
+from rl_lab.engine.ops.operands import broadcast_shape, check_range, normal_dim, operand, whole
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import Tensor, TensorCore, empty, owned
 
@@ -37,11 +37,12 @@ def _nonzero_vectors(mask: Any) -> list[Any]:
 def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
     """Apply slices, integers, None and ... as a view; return it and the index tensors with the dimension each applies to."""
     keys = list(key) if isinstance(key, tuple) else [key]
-    keys = [tensor(k) if isinstance(k, (list, np.ndarray)) else k for k in keys]
     expanded: list[Any] = []
-    for k in keys:
-        if isinstance(k, TensorCore) and k.dtype is bool_:
-            expanded.append(k)
+    for k in [_index_of_sequence(k) if isinstance(k, _SEQUENCES) else k for k in keys]:
+        if isinstance(k, TensorCore) and k.dtype is uint8:
+            expanded.append(k.to(bool_))  # type: ignore[attr-defined]  # a mask, as in PyTorch
+        elif isinstance(k, (bool, np.bool_)):
+            expanded.append(tensor(bool(k)))
         elif isinstance(k, TensorCore) and k.dtype is float32:
             raise IndexError("tensors used as indices must be int64 or bool, got float32")
         elif isinstance(k, (float, str)):
@@ -65,13 +66,15 @@ def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
         elif k is None:
             x = x.unsqueeze(dim)
             dim += 1
-        elif isinstance(k, bool):
-            raise IndexError("a bool is not an index: use a bool tensor")
         elif isinstance(k, slice):
             if (k.step or 1) < 0:
                 raise ValueError("step must be greater than zero")
             start, stop, step = k.indices(x.sizes[dim])
             x = narrow(x, dim, min(start, x.sizes[dim]), len(range(start, stop, step)), step)
+            dim += 1
+        elif isinstance(k, TensorCore) and k.dtype is bool_ and not k.sizes:
+            x = x.unsqueeze(dim)  # one flag: the whole tensor or nothing of it, along a new dimension
+            tensors.append((dim, tensor([0] if bool(k) else [], dtype=int64)))
             dim += 1
         elif isinstance(k, TensorCore) and k.dtype is bool_:
             for offset, size in enumerate(k.sizes):
@@ -89,6 +92,17 @@ def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
             x = pick(x, dim, int(k))
         expanded = expanded[1:] if expanded and expanded[0] is k else expanded
     return x, tensors
+
+
+_SEQUENCES = (list, tuple, range, np.ndarray)
+
+
+def _index_of_sequence(sequence: Any) -> Any:
+    """A list, tuple, range or array as an index tensor; an empty one chooses nothing."""
+    if isinstance(sequence, range):
+        sequence = list(sequence)
+    index = tensor(sequence)
+    return index.to(int64) if not index.numel() and index.dtype is float32 else index
 
 
 def _remaining(expanded: list[Any]) -> int:
@@ -152,11 +166,12 @@ def getitem(x: Any, key: Any) -> Tensor:
 def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
     """A copy of x with ``values`` put at the positions along dimension ``place``."""
     with tape.no_grad():
-        out = x.clone()
-        source = values.contiguous()
+        out, source = whole(x), whole(values).contiguous()
+        out = out.clone() if out is x else out
     n, r, m = three_parts(out, place)
-    kernel = indexing_kernels.put if x.dtype is float32 else indexing_kernels.put_int
+    kernel = indexing_kernels.put if out.dtype is float32 else indexing_kernels.put_int
     launch_checked(kernel, (out, source, positions), (n, r, m, positions.numel(), 1))
+    out = out.to(x.dtype)
     return attach(out, _with_rows_rule, (x, values), (positions,), place)
 
 
@@ -179,7 +194,9 @@ def _without_leading_ones(value: Any, dimensions: int) -> Any:
 
 def setitem(x: Any, key: Any, value: Any) -> None:
     """x[key] = value, in place; the value is a number or broadcasts to x[key]."""
-    value = operand(value, x) if not isinstance(value, (list, np.ndarray)) else tensor(value)
+    if x.dtype is uint8 and isinstance(value, (int, float)):
+        check_range(value, uint8)
+    value = operand(value, x) if not isinstance(value, _SEQUENCES) else tensor(value)
     if isinstance(key, TensorCore) and key.dtype is bool_ and value.numel() == 1 and key.sizes == x.sizes:
         write_in_place(x, lambda old: value.to(x.dtype).reshape(()).where(key, old), None, (value,))
         return
@@ -189,13 +206,12 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         return
 
     def compute(old: Any) -> Any:
-        counted = old.to(int64) if old.dtype is bool_ else old  # rows are put as floats or as integers
-        rows, positions, shape, (place,) = _flat_rows(counted, tensors)
+        rows, positions, shape, (place,) = _flat_rows(old, tensors)
         full = (*rows.sizes[:place], *shape, *rows.sizes[place + 1 :])
         flat = (*rows.sizes[:place], positions.numel(), *rows.sizes[place + 1 :])
-        put = _without_leading_ones(value.to(x.dtype).to(counted.dtype), len(full))
+        put = _without_leading_ones(value.to(x.dtype), len(full))
         result = _with_rows(rows, place, positions, put.expand(full).reshape(flat))
-        return _unflat_rows(result, counted, tensors).to(x.dtype)
+        return _unflat_rows(result, old, tensors)
 
     write_in_place(target, compute, None, (value,))
 

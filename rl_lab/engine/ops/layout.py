@@ -86,7 +86,7 @@ def embed(g: Any, shape: Shape, where: tuple[Shape, Shape, int]) -> Tensor:
     if 0 in strides:  # an expanded view's: repetitions add up
         sizes = tuple([1 if stride == 0 else size for size, stride in zip(sizes, strides, strict=True)])
         g, where = g.sum_to_size(sizes), (sizes, tuple([stride or 1 for stride in strides]), offset)
-    out = empty(shape)
+    out = empty(shape, g.dtype)
     with tape.no_grad():
         out.zero_()
         copy_into(view(out, where[0], where[1], where[2]), g)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import float32
+from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
@@ -137,9 +137,20 @@ def _matmul(a: Any, b: Any) -> Any:
     return attach(_product(a, b), _matmul_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
+def _matmul_int(a: Any, b: Any) -> Tensor:
+    """The exact product of int64 tensors, as products and sums of elements: slow, but never through float32."""
+    left = a.unsqueeze(0) if len(a.sizes) == 1 else a
+    right = b.unsqueeze(1) if len(b.sizes) == 1 else b
+    out = (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2)
+    if len(b.sizes) == 1:
+        out = out.squeeze(-1)
+    return owned(out.squeeze(-1 if len(b.sizes) == 1 else -2) if len(a.sizes) == 1 else out)
+
+
 def matmul(input: Any, other: Any) -> Tensor:
     """The matrix product; vectors count as a row on the left and a column on the right, further dimensions as a batch."""
-    if input.dtype is not float32 or other.dtype is not float32:
+    whole = input.dtype is int64 and other.dtype is int64
+    if not whole and (input.dtype is not float32 or other.dtype is not float32):
         raise DtypeError(f"matmul takes float32 tensors, got {input.dtype.name} and {other.dtype.name}")
     if not input.sizes or not other.sizes:
         raise ShapeError(
@@ -147,6 +158,8 @@ def matmul(input: Any, other: Any) -> Tensor:
         )
     if input.sizes[-1] != other.sizes[-2 if len(other.sizes) > 1 else 0]:
         raise ShapeError(f"shapes {list(input.sizes)} and {list(other.sizes)} cannot be multiplied: the inner sizes differ")
+    if whole:
+        return _matmul_int(input, other)
     if len(input.sizes) > 1 and len(other.sizes) > 1:
         return _matmul(input, other)
     left = input.unsqueeze(0) if len(input.sizes) == 1 else input
@@ -159,18 +172,18 @@ def matmul(input: Any, other: Any) -> Tensor:
 
 def _linear_rule(g, node):
     x, weight = node.saved
-    has_bias = node.context
+    shape, has_bias = node.context
     to_x = to_weight = to_bias = None
     if node.wants(0):
         to_x = _matmul(g, weight)
     if node.wants(1):
         rows, inputs = (g, x) if len(x.sizes) == 2 else (g.reshape(-1, g.sizes[-1]), x.reshape(-1, x.sizes[-1]))
         if not tape.modes.grad and rows.strides is None and inputs.strides is None and rows.sizes[0]:
-            to_weight = _multiply(A_TRANSPOSED, rows, inputs, weight.sizes[0], rows.sizes[0], weight.sizes[1])
+            to_weight = _multiply(A_TRANSPOSED, rows, inputs, shape[0], rows.sizes[0], shape[1])
         else:
             to_weight = _matmul(rows.transpose(0, 1), inputs)
     if has_bias and node.wants(2):
-        to_bias = g.sum_to_size(weight.sizes[:1])
+        to_bias = g.sum_to_size(shape[:1])
     return (to_x, to_weight, to_bias) if has_bias else (to_x, to_weight)
 
 
@@ -196,8 +209,9 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         elementwise_into(add_into, out, bias)
     if not tape.modes.grad:
         return out
-    saved = (input if weight.requires_grad else None, weight)
-    return attach(out, _linear_rule, (input, weight) if bias is None else (input, weight, bias), saved, bias is not None)
+    saved = (input if weight.requires_grad else None, weight if input.requires_grad else None)
+    inputs_of_rule = (input, weight) if bias is None else (input, weight, bias)
+    return attach(out, _linear_rule, inputs_of_rule, saved, (weight.sizes, bias is not None))
 
 
 def _of_ranks(name: str, a: Any, rank_a: int, b: Any, rank_b: int) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine.device import CPU, check_device, device
-from rl_lab.engine.dtype import DType, as_dtype, bool_, float32, int64
+from rl_lab.engine.dtype import DType, NamedDType, as_dtype, bfloat16, bool_, float16, float32, int8, int16, int32, int64, uint8
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.names import not_covered
@@ -60,7 +60,7 @@ from rl_lab.engine.ops.comparison import (
     lt,
     ne,
 )
-from rl_lab.engine.ops.conversion import clone, convert
+from rl_lab.engine.ops.conversion import check_limits, clone, convert
 from rl_lab.engine.ops.creation import FloatTensor, empty, full, ones, tensor, zeros
 from rl_lab.engine.ops.diagonals import diag, diag_embed, diagonal, trace, tril, triu
 from rl_lab.engine.ops.elementwise import (
@@ -123,7 +123,7 @@ from rl_lab.engine.ops.layout import (
     view_as_shape,
 )
 from rl_lab.engine.ops.matmul import addmm, addmv, addr, baddbmm, bmm, dot, inner, matmul, mm, mv, outer
-from rl_lab.engine.ops.operands import operand
+from rl_lab.engine.ops.operands import check_range, operand
 from rl_lab.engine.ops.rearrange import (
     broadcast_to,
     diff,
@@ -215,7 +215,7 @@ class ConversionMethods:
         for target in targets:
             if isinstance(target, TensorCore):
                 dtype = target.dtype
-            elif isinstance(target, DType) or target in (float, int, bool):
+            elif isinstance(target, (DType, NamedDType)) or target in (float, int, bool):
                 dtype = target
             else:
                 check_device(target)
@@ -223,6 +223,8 @@ class ConversionMethods:
         result: Any = self
         if dtype is not None:
             result = convert(self, as_dtype(dtype))
+            if isinstance(dtype, NamedDType):
+                check_limits(result, dtype)
         return clone(result) if copy and result is self else result
 
     def type_as(self: Any, other: Any) -> Tensor:
@@ -238,7 +240,29 @@ class ConversionMethods:
     def long(self: Any) -> Tensor:
         return convert(self, int64)
 
-    int = long
+    def byte(self: Any) -> Tensor:
+        """uint8: the lowest eight bits of each number's integer part."""
+        return convert(self, uint8)
+
+    def int(self: Any) -> Tensor:
+        """int64, which stands for int32. OverflowError for numbers outside of int32."""
+        return self.to(int32)
+
+    def short(self: Any) -> Tensor:
+        """int64, which stands for int16. OverflowError for numbers outside of int16."""
+        return self.to(int16)
+
+    def char(self: Any) -> Tensor:
+        """int64, which stands for int8. OverflowError for numbers outside of int8."""
+        return self.to(int8)
+
+    def half(self: Any) -> Tensor:
+        """DtypeError: float32 is the only float."""
+        return self.to(float16)
+
+    def bfloat16(self: Any) -> Tensor:
+        """DtypeError: float32 is the only float."""
+        return self.to(bfloat16)
 
     def bool(self: Any) -> Tensor:
         return convert(self, bool_)
@@ -262,8 +286,13 @@ class ConversionMethods:
     def type(self: Any, dtype: Any = None) -> Any:
         """The name of the legacy tensor type, or this tensor as one of them or in a dtype."""
         if dtype is None:
-            return {"float32": "rl_lab.FloatTensor", "int64": "rl_lab.LongTensor", "bool": "rl_lab.BoolTensor"}[self.dtype.name]
-        return convert(self, getattr(dtype, "dtype", dtype))
+            return {
+                float32: "rl_lab.FloatTensor",
+                int64: "rl_lab.LongTensor",
+                uint8: "rl_lab.ByteTensor",
+                bool_: "rl_lab.BoolTensor",
+            }[self.dtype]
+        return self.to(getattr(dtype, "dtype", dtype))
 
 
 class CreationMethods:
@@ -434,6 +463,8 @@ class ElementwiseMethods:
 
     def fill_(self: Any, value: float) -> Tensor:
         """Every element becomes ``value``."""
+        if self.dtype is uint8 and not isinstance(value, TensorCore):
+            check_range(value, uint8)
         return copy_(self, operand(value, self), overlap=True)
 
     def zero_(self: Any) -> Tensor:

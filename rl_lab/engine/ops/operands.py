@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64
+from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import DtypeError, RecordingError, ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
 from rl_lab.engine.launch import launch, recorder, user_line
@@ -40,7 +40,7 @@ def operand(value: Any, other: TensorCore) -> Any:
     if isinstance(value, bool):
         return constant(value, bool_)
     if isinstance(value, INTEGERS):
-        return constant(int(value), int64 if other.dtype is not float32 else float32)
+        return constant(int(value), int64 if other.dtype is int64 or other.dtype is bool_ else float32)
     if isinstance(value, (float, np.floating)):
         return constant(float(value))
     if isinstance(value, np.ndarray):
@@ -55,7 +55,7 @@ def refuse_recording() -> None:
 
 
 def of_array(array: np.ndarray) -> Any:
-    """A tensor over the array's own memory if its dtype is float32, int64 or bool and it lies row by row; else over a copy."""
+    """A tensor over the array's own memory if its dtype is float32, int64, uint8 or bool and it lies row by row; else over a copy."""
     refuse_recording()
     kind = dtype_of_numpy(array.dtype)
     if array.dtype != kind.numpy or not array.flags.c_contiguous:
@@ -64,9 +64,9 @@ def of_array(array: np.ndarray) -> Any:
 
 
 def promote(a: Any, b: Any) -> tuple[Any, Any]:
-    """Two operands in the higher of their dtypes: bool below int64 below float32."""
+    """Two operands in the higher of their dtypes: bool below uint8 below int64 below float32; uint8 alone becomes float32."""
     try:
-        if a.dtype is b.dtype and isinstance(a, TensorCore) and isinstance(b, TensorCore):
+        if a.dtype is b.dtype is not uint8 and isinstance(a, TensorCore) and isinstance(b, TensorCore):
             return a, b
     except AttributeError:
         pass
@@ -74,9 +74,22 @@ def promote(a: Any, b: Any) -> tuple[Any, Any]:
         a = operand(a, b)
     elif not isinstance(b, TensorCore):
         b = operand(b, a)
-    if a.dtype is b.dtype:
-        return a, b
-    return (a.to(b.dtype), b) if a.dtype.rank < b.dtype.rank else (a, b.to(a.dtype))
+    kind = a.dtype if a.dtype.rank > b.dtype.rank else b.dtype
+    if kind is uint8:
+        kind = float32
+    return a if a.dtype is kind else a.to(kind), b if b.dtype is kind else b.to(kind)
+
+
+def whole(x: Any) -> Any:
+    """A bool or uint8 tensor as int64, for kernels that know float32 and int64 only; others as they are."""
+    return x.to(int64) if x.dtype is bool_ or x.dtype is uint8 else x
+
+
+def check_range(value: Any, dtype: object) -> None:
+    """Raise OverflowError if a Python number does not fit into an integer dtype of less than 64 bits."""
+    limits = limits_of(dtype)
+    if limits is not None and not limits[0] <= int(value) <= limits[1]:
+        raise OverflowError(f"{value} does not fit into {dtype}, which holds {limits[0]} to {limits[1]}")
 
 
 def as_float(x: Any) -> Any:
@@ -257,7 +270,7 @@ def differentiate(function: Callable, inputs: Sequence[Any], g: Any) -> list[Any
 
 # --- copies ----------------------------------------------------------------------------------------------------------
 
-_KIND = {float32: "float", int64: "int", bool_: "bool"}
+_KIND = {float32: "float", int64: "int", bool_: "bool", uint8: "byte"}
 
 
 @functools.lru_cache(maxsize=8192)

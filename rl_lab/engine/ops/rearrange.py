@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rl_lab.engine.dtype import int64
+from rl_lab.engine.dtype import bool_, int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.names import numpy_names
+from rl_lab.engine.ops.comparison import logical_xor
 from rl_lab.engine.ops.creation import arange, full, tensor
 from rl_lab.engine.ops.gathering import index_select
 from rl_lab.engine.ops.layout import cat, expand, narrow, permute, reshape, split, unsqueeze
@@ -162,7 +163,9 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
         input = cat([part for part in (prepend, input, append) if part is not None], dim)
     for _ in range(n):
         size = input.sizes[normal_dim(dim, input.dim())]
-        input = narrow(input, dim, 1, max(size - 1, 0)) - narrow(input, dim, 0, max(size - 1, 0)) if size else input
+        if size:
+            later, earlier = narrow(input, dim, 1, size - 1), narrow(input, dim, 0, size - 1)
+            input = logical_xor(later, earlier) if input.dtype is bool_ else later - earlier
     return input
 
 

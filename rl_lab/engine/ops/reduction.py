@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
+from rl_lab.engine.dtype import DType, as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import reduction as reduction_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.layout import cat
-from rl_lab.engine.ops.operands import INTEGERS, as_float, constant, differentiate, normal_dim
+from rl_lab.engine.ops.operands import INTEGERS, as_float, constant, differentiate, normal_dim, whole
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned
 
@@ -239,8 +239,7 @@ def _no_slope(g, node):
 @numpy_names
 def prod(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The product over one dimension, or of all elements."""
-    if input.dtype is bool_:
-        input = input.to(int64)
+    input = whole(input)
     dims = normal_dims(dim, input.dim())
     source, n, r, m = _blocks(input, dims)
     out = empty(_result_shape(input.sizes, dims, keepdim), input.dtype)
@@ -358,8 +357,7 @@ def count_nonzero(input: Any, dim: Dims = None) -> Tensor:
 
 def _extreme(x: Any, dim: int | None, name: str) -> tuple[Any, Any]:
     """The values and positions of the maximum over ``dim`` (of the negated tensor: of the minimum), contiguous, off the tape."""
-    if x.dtype is bool_:
-        x = x.to(int64)
+    x = whole(x)
     dims = tuple(range(x.dim())) if dim is None else ((normal_dim(dim, x.dim()),) if x.dim() else ())
     source, n, r, m = _blocks(x, dims)
     if r == 0:
@@ -397,7 +395,7 @@ def amax(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
 def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
     """`amax`; with ``to_nan`` the gradient of a largest value that is NaN goes to the NaNs, as in PyTorch's max and min of all."""
     dims = normal_dims(dim, x.dim())
-    source, n, r, m = _blocks(x if x.dtype is not bool_ else x.to(int64), dims)
+    source, n, r, m = _blocks(whole(x), dims)
     if r == 0:
         raise IndexError(f"amax() needs at least one element to reduce over, the shape is {list(x.sizes)}")
     out = empty(_result_shape(x.sizes, dims, keepdim), source.dtype)
@@ -413,7 +411,15 @@ def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
 @numpy_names
 def amin(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The smallest value; ties share the gradient evenly."""
-    return -amax(-input, dim, keepdim)
+    return _reversed(_largest(_reversed(input), dim, keepdim), input.dtype)
+
+
+def _reversed(x: Any, dtype: DType | None = None) -> Any:
+    """x in the opposite order, in ``dtype`` if given. Integers by their complement: the smallest of them has no negative."""
+    if x.dtype is float32:
+        return -x
+    result = -whole(x) - 1
+    return result if dtype is None else result.to(dtype)
 
 
 class Extremes(tuple):
@@ -442,6 +448,7 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     if not isinstance(dim, INTEGERS):
         return input.maximum(dim)
     values, index = _extreme(input, dim, "max")
+    values = values.to(input.dtype)
     if input.requires_grad and modes.grad and input.dim():
         values = input.gather(dim, index)
     elif input.requires_grad and modes.grad:
@@ -457,11 +464,11 @@ def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     if dim is None:
         if input.dtype is bool_:
             return all(input)
-        return -_largest(-input, None, False, to_nan=True)
+        return _reversed(_largest(_reversed(input), None, False, to_nan=True), input.dtype)
     if not isinstance(dim, INTEGERS):
         return input.minimum(dim)
     with tape.no_grad():
-        _, index = _extreme(-input, dim, "min")
+        _, index = _extreme(_reversed(input), dim, "min")
     values = input.gather(dim, index) if input.dim() else input * 1.0
     return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
 
@@ -476,7 +483,7 @@ def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
 @numpy_names
 def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     with tape.no_grad():
-        return argmax(-input, dim, keepdim)
+        return argmax(_reversed(input), dim, keepdim)
 
 
 @numpy_names

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import sorting as sorting_kernels
 from rl_lab.engine.launch import launch
@@ -12,7 +12,7 @@ from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.gathering import gather
-from rl_lab.engine.ops.operands import normal_dim
+from rl_lab.engine.ops.operands import normal_dim, whole
 from rl_lab.engine.ops.reduction import Extremes
 from rl_lab.engine.tensor import Tensor, empty, owned
 
@@ -22,7 +22,7 @@ def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = 
     """The positions that put input in order along ``dim``; always stable, NaN counts as largest."""
     dim = normal_dim(dim, input.dim())
     with tape.no_grad():
-        source = (input.to(int64) if input.dtype is bool_ else input).contiguous()
+        source = whole(input).contiguous()
     out = empty(input.sizes, int64)
     n = m = 1
     for size in input.sizes[:dim]:
