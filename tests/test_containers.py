@@ -11,7 +11,9 @@ def chain():
     return nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 3))
 
 
-@pytest.mark.parametrize("make", [chain, lambda: nn.ModuleList([nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 3)])], ids=["Sequential", "ModuleList"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make", [chain, lambda: nn.ModuleList([nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 3)])], ids=["Sequential", "ModuleList"]
+)
 def test_a_list_of_modules_is_a_list(make):
     net = make()
     tanh = nn.Tanh()

@@ -108,8 +108,21 @@ SCHEDULES: dict[str, Callable] = {
     "OneCycleLR three": lambda s, o: s.OneCycleLR(
         o, 0.3, epochs=3, steps_per_epoch=7, three_phase=True, anneal_strategy="linear"
     ),
+    "ChainedScheduler": lambda s, o: s.ChainedScheduler(
+        [s.ConstantLR(o, 0.5, 4), s.ExponentialLR(o, 0.9), s.StepLR(o, 5, 0.5)]
+    ),
+    "CyclicLR": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 3, 5),
+    "CyclicLR halved": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 2, mode="triangular2", cycle_momentum=False),
+    "CyclicLR exp": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 3, mode="exp_range", gamma=0.9, base_momentum=0.5, max_momentum=0.7),
+    "CyclicLR function": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 3, scale_fn=lambda x: 1 / x),
+    "ReduceLROnPlateau": lambda s, o: s.ReduceLROnPlateau(o, factor=0.5, patience=1),
+    "ReduceLROnPlateau max": lambda s, o: s.ReduceLROnPlateau(o, "max", 0.3, 2, 0.05, "abs", cooldown=1, min_lr=0.002),
+    "ReduceLROnPlateau rel": lambda s, o: s.ReduceLROnPlateau(o, "max", 0.3, 0, threshold=0.2, eps=0.01),
     "SequentialLR": lambda s, o: s.SequentialLR(o, [s.LinearLR(o, 0.1, total_iters=5), s.CosineAnnealingLR(o, 10)], [5]),
 }
+
+
+METRICS = [3.0, 2.0, 2.0, 2.5, 2.1, 1.0, 1.5, 1.4, 1.3, 1.0, 1.05, 0.99, 0.98, 1.2, 1.3, 0.2, 0.2, 0.21, 0.3, 0.1]
 
 
 def scheduled(t: Any, name: str) -> np.ndarray:
@@ -118,11 +131,11 @@ def scheduled(t: Any, name: str) -> np.ndarray:
     optimizer = t.optim.SGD([parameter], lr=0.1, momentum=0.9)
     schedule = SCHEDULES[name](t.optim.lr_scheduler, optimizer)
     rows = []
-    for _ in range(20):
+    for step in range(20):
         optimizer.zero_grad()
         parameter.square().sum().backward()
         optimizer.step()
-        schedule.step()
+        schedule.step(*([METRICS[step]] if name.startswith("ReduceLROnPlateau") else []))
         group = optimizer.param_groups[0]
         rows.append([*parameter.tolist(), schedule.get_last_lr()[0], group["momentum"]])
     return np.array(rows, np.float64)
