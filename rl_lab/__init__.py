@@ -5,7 +5,8 @@
 
 from typing import TYPE_CHECKING
 
-from rl_lab import autograd, backends, cuda, distributions, envs, errors, nn, optim
+from rl_lab import autograd, backends, cuda, distributions, envs, errors, multiprocessing, nn, optim, utils
+from rl_lab.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from rl_lab.compatibility import (
     Size,
     are_deterministic_algorithms_enabled,
@@ -506,6 +507,8 @@ __all__ = [
     "is_floating_point",
     "is_grad_enabled",
     "is_tensor",
+    "is_anomaly_check_nan_enabled",
+    "is_anomaly_enabled",
     "isclose",
     "isfinite",
     "isinf",
@@ -554,6 +557,7 @@ __all__ = [
     "movedim",
     "mul",
     "multinomial",
+    "multiprocessing",
     "multiply",
     "mv",
     "nan",
@@ -648,6 +652,7 @@ __all__ = [
     "unflatten",
     "unsqueeze",
     "use_deterministic_algorithms",
+    "utils",
     "var",
     "var_mean",
     "vstack",

@@ -3,6 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
+from rl_lab.autograd import function
+from rl_lab.autograd.anomaly import detect_anomaly, set_detect_anomaly
+from rl_lab.autograd.function import Function
+from rl_lab.autograd.gradcheck import gradcheck, gradgradcheck
 from rl_lab.engine import tape
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
@@ -14,7 +18,21 @@ from rl_lab.engine.tensor import gradients_of, root_gradient
 if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
 
-__all__ = ["Variable", "backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled"]
+__all__ = [
+    "Function",
+    "Variable",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "function",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "inference_mode",
+    "no_grad",
+    "set_detect_anomaly",
+    "set_grad_enabled",
+]
 
 
 def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
