@@ -1,7 +1,7 @@
 """Advantage actor-critic (Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", the synchronous form).
 
-Actor and critic share a trunk by default, so their two losses meet in it. With ``separate_losses`` each has a backward pass of its
-own over the one graph, and the log shows what each does to the trunk; the sum of the gradients is the gradient of the sum.
+Actor and critic share a trunk by default, so both losses contribute to its gradient. With ``separate_losses`` each loss has a backward
+pass of its own over the shared graph, and the log shows the gradient norm of each. The gradients add up to the gradient of one pass.
 """
 
 from dataclasses import dataclass
@@ -24,32 +24,38 @@ class A2CConfig:
     total_timesteps: int = setting(200_000, "environment steps to train for", least=1)
     network: str = setting(
         "mlp:64,64",
-        "the trunk, or actor and critic one each: mlp: or cnn: and sizes; or a run of NEAT, for the actor alone",
+        "layers of the trunk (of actor and critic, if not shared): mlp: or cnn: and sizes; or a run of NEAT as the actor",
         check=check_network,
         shapes=True,
     )
-    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     shared: bool = setting(True, "actor and critic share all layers but the last", shapes=True)
-    separate_losses: bool = setting(False, "a backward pass for each loss over one retained graph; the gradients are the same")
-    optimizer: str = setting("rmsprop", "of all parameters", choices=("rmsprop", "adam"))
+    separate_losses: bool = setting(False, "a backward pass per loss over one retained graph; the gradients are the same")
+    optimizer: str = setting("rmsprop", "optimizer of all parameters", choices=("rmsprop", "adam"))
     learning_rate: float = setting(7e-4, "the optimizer's step size", above=0)
-    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
-    num_steps: int = setting(5, "steps of each environment in an update", least=1)
-    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
-    gae_lambda: float = setting(1.0, "how far advantages look ahead; 1 is the return over num_steps", least=0, most=1)
+    learning_rate_final: float = setting(
+        1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
+    )
+    num_steps: int = setting(5, "steps of each environment per update", least=1)
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    gae_lambda: float = setting(
+        1.0, "lambda of generalized advantage estimation; 1: bootstrapped return over num_steps", least=0, most=1
+    )
     entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
-    normalize_advantages: bool = setting(False, "to mean 0 and standard deviation 1 in each update")
-    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
-    log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
-    state_dependent_std: bool = setting(False, "let the network give the standard deviation of continuous actions", shapes=True)
-    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1", shapes=True)
-    normalize_rewards: bool = setting(False, "by the running standard deviation of the discounted return")
-    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+    normalize_advantages: bool = setting(False, "normalize advantages to mean 0 and standard deviation 1 in each update")
+    max_grad_norm: float = setting(0.5, "largest norm of the gradient; a larger gradient is scaled down", above=0)
+    log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
+    state_dependent_std: bool = setting(False, "standard deviation of continuous actions computed by the network", shapes=True)
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation", shapes=True
+    )
+    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
+    compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
 class A2C(Agent):
-    """Policy gradient with a learned value as baseline and bootstrap."""
+    """Advantage actor-critic: a policy gradient whose returns are bootstrapped from a learned state value, also the baseline."""
 
     Config = A2CConfig
     learned = ("parts", "moments")
@@ -86,15 +92,15 @@ class A2C(Agent):
     # --- acting ------------------------------------------------------------------------------------------------------
 
     def normal(self, observations: rl.Tensor) -> rl.Tensor:
-        """Observations as the networks see them."""
+        """Normalized observations, or the observations themselves without ``normalize_observations``."""
         return self.moments.normalize(observations) if self.moments is not None else observations
 
     def features(self, observations: rl.Tensor) -> rl.Tensor:
-        """What actor and critic share. An evolved network sees observations as it always did."""
+        """The trunk's outputs, which actor and critic share; the observations themselves for an evolved actor, which has no trunk."""
         return observations if self.evolved else self.trunk(self.normal(observations))
 
     def value(self, features: rl.Tensor) -> rl.Tensor:
-        """(batch,)."""
+        """State values (batch,)."""
         return self.critic(self.normal(features) if self.evolved else features).squeeze(1)
 
     def policy(self, features: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
@@ -109,24 +115,26 @@ class A2C(Agent):
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The most probable actions."""
+        """The greedy actions: the mode of the policy."""
         return self.policy(self.features(observations), action_mask).mode
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
     def compute_losses(self, rollout: dict[str, rl.Tensor]) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor]:
         """Policy loss, value loss and entropy of a rollout of (steps, environments, ...)."""
-        c, weights = self.config, rollout.get("valid")
+        c = self.config
+        weights = rollout.get("valid")
 
         def mean(x: rl.Tensor) -> rl.Tensor:
             return x.mean() if weights is None else (x * weights.flatten()).sum() / weights.float().sum()
 
-        shape, masks = rollout["rewards"].shape, rollout.get("action_masks")
+        shape = rollout["rewards"].shape
+        masks = rollout.get("action_masks")
         features = self.features(rollout["observations"].flatten(0, 1))
         values = self.value(features)
         with rl.no_grad():
             next_values = self.value(self.features(rollout["next_observations"].flatten(0, 1)))
-        # the values are bootstrapped from, not learned through: detached
+        # the advantages are constants in the loss: detach the values
         advantages = generalized_advantages(
             rollout["rewards"],
             values.detach().reshape(shape),
@@ -147,9 +155,9 @@ class A2C(Agent):
         return policy_loss, value_loss, entropy
 
     def backward(self, policy_loss: rl.Tensor, value_loss: rl.Tensor, entropy: rl.Tensor) -> list[rl.Tensor]:
-        """Leave the gradient of all losses in the parameters, the policy's with the entropy bonus.
+        """Accumulate the gradient of all losses in the parameters' ``grad``; the policy loss includes the entropy bonus.
 
-        Returns the norms of the policy's and the value's, or nothing where they were one pass.
+        Returns the gradient norms of the policy loss and of the value loss with ``separate_losses``, otherwise an empty list.
         """
         c = self.config
         policy_loss = policy_loss - c.entropy_coefficient * entropy
@@ -167,7 +175,7 @@ class A2C(Agent):
         return [policy_norm, value_norm]
 
     def update(self, rollout: dict[str, rl.Tensor]) -> list[rl.Tensor]:
-        """One gradient step on a rollout; returns the losses, the entropy and the norms."""
+        """Take one gradient step on a rollout; returns the losses, the entropy and the gradient norms."""
         policy_loss, value_loss, entropy = self.compute_losses(rollout)
         norms = self.backward(policy_loss, value_loss, entropy)
         total = clip_grad_norm_(self.parameters, self.config.max_grad_norm)

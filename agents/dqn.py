@@ -1,8 +1,8 @@
 """Deep Q-learning (Mnih et al. 2015, "Human-level control through deep reinforcement learning").
 
-With ``double`` the target of van Hasselt, Guez and Silver 2016, with ``dueling`` the network of Wang et al. 2016, with
-``prioritized`` the replay of Schaul et al. 2016, with ``n_steps`` returns over several steps and with ``noisy`` the exploration of
-Fortunato et al. 2018: the parts of Rainbow (Hessel et al. 2018) but one, which is in `rl_lab.agents.qrdqn`.
+Settings add the parts of Rainbow (Hessel et al. 2018): ``double`` (van Hasselt, Guez and Silver 2016), ``dueling`` (Wang et al. 2016),
+``prioritized`` replay (Schaul et al. 2016), ``n_steps`` returns and ``noisy`` layers (Fortunato et al. 2018). For a distribution of
+returns see `rl_lab.agents.qrdqn`.
 """
 
 from dataclasses import dataclass
@@ -32,38 +32,44 @@ class DQNConfig:
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
     network: str = setting(
         "mlp:64,64",
-        "the Q-network: mlp: and hidden sizes, or cnn: channels : hidden sizes, or a run of NEAT",
+        "layers of the Q-network: mlp: and hidden sizes, or cnn: channels : hidden sizes, or a run of NEAT",
         check=check_network,
         shapes=True,
     )
-    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
-    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
-    batch_size: int = setting(64, "transitions in an update", least=1)
-    buffer_size: int = setting(50_000, "transitions kept for replay", least=1)
+    learning_rate_final: float = setting(
+        1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
+    )
+    batch_size: int = setting(64, "transitions per update", least=1)
+    buffer_size: int = setting(50_000, "capacity of the replay buffer in transitions", least=1)
     learning_starts: int = setting(1_000, "environment steps before the first update", least=0)
     train_frequency: int = setting(4, "environment steps between rounds of updates", least=1)
-    gradient_steps: int = setting(1, "updates in a round", least=1)
-    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
-    target_update_interval: int = setting(500, "environment steps between copies of the network to the target (tau 1)", least=1)
-    tau: float = setting(1.0, "below 1 the target network moves so far towards the network in every update", above=0, most=1)
-    exploration_initial: float = setting(1.0, "share of random actions at the start", least=0, most=1)
-    exploration_final: float = setting(0.05, "share of random actions after the exploration phase", least=0, most=1)
-    exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
-    loss: str = setting("huber", "of the temporal difference", choices=("huber", "mse"))
-    double: bool = setting(True, "choose the next action by the network, value it by the target (Double DQN)")
-    dueling: bool = setting(False, "a state value and advantages instead of action values (dueling network)", shapes=True)
-    n_steps: int = setting(1, "rewards in a target before the value takes over", least=1)
-    prioritized: bool = setting(False, "replay in proportion to the temporal difference (prioritised replay)")
-    priority_exponent: float = setting(0.6, "how far priorities count: 0 is uniform replay", least=0, most=1)
+    gradient_steps: int = setting(1, "updates per round", least=1)
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    target_update_interval: int = setting(500, "environment steps between copies to the target network, if tau is 1", least=1)
+    tau: float = setting(
+        1.0, "step of the target network towards the network per update; 1: copies at intervals", above=0, most=1
+    )
+    exploration_initial: float = setting(1.0, "probability of a random action at the start", least=0, most=1)
+    exploration_final: float = setting(0.05, "probability of a random action after the exploration phase", least=0, most=1)
+    exploration_fraction: float = setting(
+        0.2, "share of the training in which that probability falls linearly", above=0, most=1
+    )
+    loss: str = setting("huber", "loss of the temporal difference", choices=("huber", "mse"))
+    double: bool = setting(True, "Double DQN: the network chooses the next action, the target network evaluates it")
+    dueling: bool = setting(False, "dueling network: a head for the state value and one for the advantages", shapes=True)
+    n_steps: int = setting(1, "rewards in a target before it is bootstrapped", least=1)
+    prioritized: bool = setting(False, "prioritized replay: transitions with a large temporal difference more often")
+    priority_exponent: float = setting(0.6, "exponent of the priorities; 0: uniform replay", least=0, most=1)
     importance_exponent: float = setting(
-        0.4, "how far the bias of priorities is undone at first; 1 at the end", least=0, most=1
+        0.4, "initial exponent of the importance weights; rises linearly to 1", least=0, most=1
     )
     noisy: bool = setting(
-        False, "explore by noise in the weights; then let exploration-initial and -final be 0 (noisy networks)", shapes=True
+        False, "noisy layers, which explore; set exploration-initial and exploration-final to 0 with it", shapes=True
     )
-    max_grad_norm: float = setting(10.0, "gradients are scaled down to this norm", above=0)
-    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+    max_grad_norm: float = setting(10.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
+    compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
 class DQN(Agent):
@@ -101,11 +107,11 @@ class DQN(Agent):
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
-        """Warns if training ends before learning starts."""
+        """A warning if training ends before learning starts."""
         return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
 
     def make_q_network(self, stream: rl.Generator) -> Any:
-        """Observations (batch, ...) to action values (batch, actions)."""
+        """A network from observations (batch, ...) to action values (batch, actions)."""
         c = self.config
         actions = int(self.space.n)
 
@@ -119,7 +125,7 @@ class DQN(Agent):
         if evolved_path(c.network) is not None:
             if c.dueling or c.noisy:
                 raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
-            # an evolved network ranks actions but does not estimate values: it becomes the advantage head of a dueling network
+            # an evolved network ranks actions but does not estimate values, so it becomes the advantage head of a dueling network
             return Dueling(
                 Identity(), make_network(self.shape, sizes_beside(c.network), 1, c.activation, generator=stream), network
             )
@@ -132,7 +138,7 @@ class DQN(Agent):
     # --- losses ------------------------------------------------------------------------------------------------------
 
     def compute_td_target(self, batch: Batch) -> rl.Tensor:
-        """r + gamma max_a Q'(s', a), and r alone where the episode terminated; shape (batch,)."""
+        """Targets r + gamma max_a Q'(s', a), or r if the episode terminated; shape (batch,)."""
         with rl.no_grad():
             next_values = masked(self.target_network(batch.next_observations), batch.next_action_masks)
             if self.config.double:
@@ -154,7 +160,7 @@ class DQN(Agent):
         return loss, q.detach().mean(), td_target - q.detach()
 
     def update(self) -> tuple[rl.Tensor, rl.Tensor]:
-        """One gradient step on a batch from replay."""
+        """Take one gradient step on a batch from replay; returns the loss and the mean Q-value."""
         c = self.config
         if c.tau < 1:
             rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.q_network.parameters()), c.tau)
@@ -179,7 +185,7 @@ class DQN(Agent):
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """argmax_a Q(s, a) among the allowed actions for observations (batch, ...)."""
+        """Greedy actions, argmax_a Q(s, a) among the allowed actions, for observations (batch, ...)."""
         self.q_network.eval()  # without noise
         actions = greedy(self.q_network(observations), action_mask)
         self.q_network.train()
@@ -211,7 +217,7 @@ class DQN(Agent):
         return metrics
 
     def improve(self, rounds: int) -> dict[str, float]:
-        """Rounds of updates."""
+        """Run ``rounds`` rounds of updates; returns the log of the last update."""
         c = self.config
         if c.tau == 1 and self.target_age >= c.target_update_interval:
             rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.q_network.parameters()), 1.0)

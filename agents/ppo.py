@@ -1,4 +1,4 @@
-"""Proximal policy optimization (Schulman et al. 2017), with the details of Andrychowicz et al. 2021 and Huang et al. 2022."""
+"""Proximal policy optimization (Schulman et al. 2017), with implementation details from Andrychowicz et al. 2021 and Huang et al. 2022."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,35 +20,39 @@ class PPOConfig:
     total_timesteps: int = setting(100_000, "environment steps to train for", least=1)
     network: str = setting(
         "mlp:64,64",
-        "of actor and critic, mlp: or cnn: sizes; or a run of NEAT, for the actor",
+        "layers of actor and critic: mlp: or cnn: and sizes; or a run of NEAT as the actor",
         check=check_network,
         shapes=True,
     )
-    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(3e-4, "Adam's step size", above=0)
-    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
+    learning_rate_final: float = setting(
+        1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
+    )
     num_steps: int = setting(128, "steps of each environment in a rollout", least=1)
     batch_size: int = setting(128, "steps in a minibatch; must divide the rollout", least=1)
     epochs: int = setting(4, "passes over each rollout", least=1)
-    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
-    gae_lambda: float = setting(0.95, "how far advantages look ahead (generalized advantage estimation)", least=0, most=1)
-    clip_range: float = setting(0.2, "how far the probability ratio counts", above=0)
-    clip_range_final: float = setting(1.0, "share of the clip range left at the end, approached linearly", least=0, most=1)
-    clip_value: float = setting(0.0, "how far a value may move in an update; 0 for any", least=0)
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", least=0, most=1)
+    clip_range: float = setting(0.2, "clip range of the probability ratio around 1", above=0)
+    clip_range_final: float = setting(1.0, "final clip range as a share of the initial one, reached linearly", least=0, most=1)
+    clip_value: float = setting(0.0, "clip range of the change of a value since the rollout; 0: not clipped", least=0)
     entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
-    normalize_advantages: bool = setting(True, "to mean 0 and standard deviation 1 in each minibatch")
-    target_kl: float = setting(0.0, "end the passes over a rollout when the policy has moved so far; 0 for never", least=0)
-    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
-    log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
-    state_dependent_std: bool = setting(False, "let the network give the standard deviation of continuous actions", shapes=True)
-    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1", shapes=True)
-    normalize_rewards: bool = setting(False, "by the running standard deviation of the discounted return")
-    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+    normalize_advantages: bool = setting(True, "normalize advantages to mean 0 and standard deviation 1 in each minibatch")
+    target_kl: float = setting(0.0, "mean approximate KL divergence in an epoch that ends the update early; 0: never", least=0)
+    max_grad_norm: float = setting(0.5, "largest norm of the gradient; a larger gradient is scaled down", above=0)
+    log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
+    state_dependent_std: bool = setting(False, "standard deviation of continuous actions computed by the network", shapes=True)
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation", shapes=True
+    )
+    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
+    compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
 class RolloutBatch(NamedTuple):
-    """A rollout's steps in one row; every tensor has (steps * environments, ...)."""
+    """A rollout with steps and environments flattened; every tensor is (steps * environments, ...)."""
 
     observations: Any
     actions: Any
@@ -56,7 +60,7 @@ class RolloutBatch(NamedTuple):
     values: Any
     advantages: Any
     returns: Any
-    weights: Any  # 0 where a step was only a reset, or None
+    weights: Any  # 0 for a step that was only a reset, else 1; None if there are no such steps
     action_masks: Any
 
 
@@ -97,11 +101,11 @@ class PPO(Agent):
     # --- acting ------------------------------------------------------------------------------------------------------
 
     def normal(self, observations: rl.Tensor) -> rl.Tensor:
-        """Observations as the networks see them."""
+        """Normalized observations, or the observations themselves without ``normalize_observations``."""
         return self.moments.normalize(observations) if self.moments is not None else observations
 
     def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
-        """The distribution of actions. An evolved network sees observations as it always did."""
+        """The distribution of actions. An evolved network gets the observations as they are, as in its evolution."""
         seen = observations if self.evolved else self.normal(observations)
         return self.head.distribution(self.actor(seen), action_mask)
 
@@ -113,14 +117,14 @@ class PPO(Agent):
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The most probable actions."""
+        """The greedy actions: the mode of the policy."""
         return self.policy(observations, action_mask).mode
 
     # --- the rollout's advantages ------------------------------------------------------------------------------------
 
     @rl.no_grad()
     def prepare(self, rollout: dict[str, rl.Tensor]) -> None:
-        """Values and advantages of a rollout; tensors are (steps, environments, ...)."""
+        """Compute values and advantages of a rollout (steps, environments, ...) and copy all into ``self.batch``."""
         observations = rollout["observations"].flatten(0, 1)
         values = self.critic(self.normal(observations))
         next_values = self.critic(self.normal(rollout["next_observations"].flatten(0, 1)))
@@ -135,7 +139,8 @@ class PPO(Agent):
             self.config.gae_lambda,
         ).flatten()
         values = values.flatten()
-        weights, masks = rollout.get("valid"), rollout.get("action_masks")
+        weights = rollout.get("valid")
+        masks = rollout.get("action_masks")
         made = RolloutBatch(
             observations,
             rollout["actions"].flatten(0, 1),
@@ -151,9 +156,10 @@ class PPO(Agent):
                 target.copy_(source)
 
     def _storage(self, rollout: dict[str, rl.Tensor]) -> RolloutBatch:
-        """Room for a rollout, made once: the recorded updates read it."""
+        """Empty tensors for a rollout. They are made once, because the recorded updates read the same memory at each replay."""
         n = self.size
-        weights, masks = rollout.get("valid"), rollout.get("action_masks")
+        weights = rollout.get("valid")
+        masks = rollout.get("action_masks")
         actions = rollout["actions"]
         return RolloutBatch(
             rl.zeros(n, *rollout["observations"].shape[2:]),
@@ -169,7 +175,7 @@ class PPO(Agent):
     # --- losses ------------------------------------------------------------------------------------------------------
 
     def compute_loss(self, batch: RolloutBatch) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor, list[rl.Tensor]]:
-        """Policy loss (equation 7), value loss and entropy of a minibatch, and what the log wants to know."""
+        """Policy loss (equation 7), value loss and entropy of a minibatch; then, for the log, KL divergence and clipped share."""
 
         def mean(x: rl.Tensor) -> rl.Tensor:
             return x.mean() if batch.weights is None else (x * batch.weights).sum() / batch.weights.sum()
@@ -195,12 +201,12 @@ class PPO(Agent):
         return policy_loss, value_loss, entropy, [mean(approximate_kl(log_ratio)), clip_fraction]
 
     def epoch(self) -> None:
-        """A pass over the rollout in a new order, a gradient step on each minibatch."""
+        """One pass over the rollout in a new random order, with a gradient step on each minibatch."""
         for index in rl.randperm(self.size, generator=self.shuffle_stream).split(self.config.batch_size):
             self.update(index)
 
     def update(self, index: rl.Tensor) -> None:
-        """One gradient step on the minibatch of these places (batch_size,) in the rollout."""
+        """Take one gradient step on the minibatch of the rollout's steps ``index`` (batch_size,)."""
         c = self.config
         batch = RolloutBatch(*[None if x is None else x.index_select(0, index) for x in self.batch])
         policy_loss, value_loss, entropy, more = self.compute_loss(batch)
@@ -222,7 +228,7 @@ class PPO(Agent):
         return self.collector.episodes() | self.improve(rollout)
 
     def improve(self, rollout: dict[str, rl.Tensor]) -> dict[str, float]:
-        """The passes over a rollout."""
+        """Learn from a rollout for ``epochs`` epochs, or fewer by ``target_kl``; returns the log."""
         c = self.config
         progress = min(1.0, (self.timesteps - self.size) / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
@@ -231,14 +237,17 @@ class PPO(Agent):
             self.batch = self._storage(rollout)
         self._prepare(rollout)
         self.sums.zero_()
-        minibatches, taken, moved = self.size // c.batch_size, 0, 0.0
+        minibatches = self.size // c.batch_size
+        taken = 0
+        moved = 0.0
         if c.target_kl == 0:
             call_times(self._epoch, c.epochs)
             taken = c.epochs * minibatches
         while taken < c.epochs * minibatches:
             self._epoch()
             taken += minibatches
-            before, moved = moved, float(self.sums[3])
+            before = moved
+            moved = float(self.sums[3])
             if (moved - before) / minibatches > c.target_kl:
                 break
         if self.moments is not None:
@@ -249,3 +258,12 @@ class PPO(Agent):
             "charts/learning_rate": self.optimizer.param_groups[0]["lr"],
             "losses/epochs": taken / minibatches,
         }
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned, also from a run of version 0.1, which saved both streams in one list."""
+        if "streams" in state:
+            action_stream, shuffle_stream = state["streams"]
+            state = {**state, "action_stream": action_stream, "shuffle_stream": shuffle_stream}
+        super().load_state_dict(state)

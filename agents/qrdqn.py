@@ -1,6 +1,6 @@
 """Quantile regression DQN (Dabney et al. 2018, "Distributional reinforcement learning with quantile regression").
 
-The network gives ``quantiles`` of the return of each action; their mean is the action's value.
+The network estimates ``quantiles`` quantiles of the return of each action; their mean is the action's value.
 """
 
 from dataclasses import dataclass
@@ -26,32 +26,39 @@ class QRDQNConfig:
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
     network: str = setting(
-        "mlp:64,64", "mlp: and hidden sizes, or cnn: channels : hidden sizes", check=layer_sizes, shapes=True
+        "mlp:64,64", "layers: mlp: and hidden sizes, or cnn: channels : hidden sizes", check=layer_sizes, shapes=True
     )
-    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
-    quantiles: int = setting(25, "of the return of each action", least=1, shapes=True)
+    activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    quantiles: int = setting(25, "number of quantiles of the return of each action", least=1, shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
-    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
-    batch_size: int = setting(64, "transitions in an update", least=1)
-    buffer_size: int = setting(50_000, "transitions kept for replay", least=1)
+    learning_rate_final: float = setting(
+        1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
+    )
+    batch_size: int = setting(64, "transitions per update", least=1)
+    buffer_size: int = setting(50_000, "capacity of the replay buffer in transitions", least=1)
     learning_starts: int = setting(1_000, "environment steps before the first update", least=0)
     train_frequency: int = setting(4, "environment steps between rounds of updates", least=1)
-    gradient_steps: int = setting(1, "updates in a round", least=1)
-    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
-    n_steps: int = setting(1, "rewards in a target before the value takes over", least=1)
-    target_update_interval: int = setting(500, "environment steps between copies of the network to the target (tau 1)", least=1)
-    tau: float = setting(1.0, "below 1 the target network moves so far towards the network in every update", above=0, most=1)
-    exploration_initial: float = setting(1.0, "share of random actions at the start", least=0, most=1)
-    exploration_final: float = setting(0.05, "share of random actions after the exploration phase", least=0, most=1)
-    exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
-    max_grad_norm: float = setting(10.0, "gradients are scaled down to this norm", above=0)
-    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+    gradient_steps: int = setting(1, "updates per round", least=1)
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    n_steps: int = setting(1, "rewards in a target before it is bootstrapped", least=1)
+    target_update_interval: int = setting(500, "environment steps between copies to the target network, if tau is 1", least=1)
+    tau: float = setting(
+        1.0, "step of the target network towards the network per update; 1: copies at intervals", above=0, most=1
+    )
+    exploration_initial: float = setting(1.0, "probability of a random action at the start", least=0, most=1)
+    exploration_final: float = setting(0.05, "probability of a random action after the exploration phase", least=0, most=1)
+    exploration_fraction: float = setting(
+        0.2, "share of the training in which that probability falls linearly", above=0, most=1
+    )
+    max_grad_norm: float = setting(10.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
+    compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
 def quantile_huber_loss(quantiles: rl.Tensor, targets: rl.Tensor, kappa: float = 1.0) -> rl.Tensor:
-    """Equation 10: the Huber loss of every pair, weighted by how far the quantile lies on the wrong side.
+    """The quantile Huber loss (equation 10): the Huber loss of every pair of a quantile and a target, weighted by the quantile's fraction.
 
-    ``quantiles`` (batch, n) for the fractions (2 i + 1) / 2 n, ``targets`` (batch, m); summed over quantiles, meant over the rest.
+    ``quantiles`` (batch, n) estimate the fractions (2 i + 1) / 2 n; ``targets`` is (batch, m). The loss is summed over the quantiles and
+    averaged over targets and batch.
     """
     n = quantiles.shape[1]
     fractions = (rl.arange(n).float() + 0.5) / n
@@ -96,7 +103,7 @@ class QRDQN(Agent):
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
-        """Warns if training ends before learning starts."""
+        """A warning if training ends before learning starts."""
         return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
 
     def quantiles(self, network: Any, observations: rl.Tensor) -> rl.Tensor:
@@ -116,7 +123,7 @@ class QRDQN(Agent):
         return quantile_huber_loss(taken, targets), taken.detach().mean()
 
     def update(self) -> tuple[rl.Tensor, rl.Tensor]:
-        """One gradient step on a batch from replay."""
+        """Take one gradient step on a batch from replay; returns the loss and the mean Q-value."""
         c = self.config
         if c.tau < 1:
             rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.network.parameters()), c.tau)
@@ -138,7 +145,7 @@ class QRDQN(Agent):
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The actions of the highest mean, for observations (batch, ...)."""
+        """Greedy actions, those with the highest mean return, for observations (batch, ...)."""
         return greedy(self.quantiles(self.network, observations).mean(2), action_mask)
 
     def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

@@ -1,7 +1,7 @@
 """Proximal policy optimization with a memory: a gated recurrent unit (Cho et al. 2014) between the observations and both heads.
 
-The clipped objective of `rl_lab.agents.ppo` over whole sequences: the memory at the start of a rollout is kept, and updates run through it
-again from there (Hausknecht and Stone 2015, with stored state), through the ends of episodes, where the memory is emptied.
+The clipped objective of `rl_lab.agents.ppo`, on whole sequences. The memory at the start of a rollout is stored, and updates compute
+the sequence again from this memory (Hausknecht and Stone 2015). The memory is set to zero where an episode ends.
 """
 
 from dataclasses import dataclass
@@ -26,28 +26,32 @@ class RecurrentPPOConfig:
     """Hyperparameters of recurrent PPO."""
 
     total_timesteps: int = setting(300_000, "environment steps to train for", least=1)
-    network: str = setting("mlp:64", "before the memory: mlp: or cnn: and sizes", check=layer_sizes, shapes=True)
-    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    network: str = setting("mlp:64", "layers before the memory: mlp: or cnn: and sizes", check=layer_sizes, shapes=True)
+    activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     memory: int = setting(64, "units of the memory", least=1, shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
-    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
-    num_steps: int = setting(64, "steps of each environment in a rollout: the length of a sequence", least=1)
+    learning_rate_final: float = setting(
+        1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
+    )
+    num_steps: int = setting(64, "steps of each environment in a rollout, the length of a sequence", least=1)
     batch_envs: int = setting(4, "sequences in a minibatch; must divide the number of environments", least=1)
     epochs: int = setting(4, "passes over each rollout", least=1)
-    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
-    gae_lambda: float = setting(0.95, "how far advantages look ahead (generalized advantage estimation)", least=0, most=1)
-    clip_range: float = setting(0.2, "how far the probability ratio counts", above=0)
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", least=0, most=1)
+    clip_range: float = setting(0.2, "clip range of the probability ratio around 1", above=0)
     entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
-    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", above=0)
-    log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
-    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1", shapes=True)
-    normalize_rewards: bool = setting(False, "by the running standard deviation of the discounted return")
-    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+    max_grad_norm: float = setting(0.5, "largest norm of the gradient; a larger gradient is scaled down", above=0)
+    log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation", shapes=True
+    )
+    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
+    compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
 class RecurrentPPO(Agent):
-    """Actor and critic on a shared memory."""
+    """PPO with actor and critic on a shared recurrent memory."""
 
     Config = RecurrentPPOConfig
     learned = ("parts", "moments")
@@ -58,9 +62,9 @@ class RecurrentPPO(Agent):
         """Networks, memory, optimiser and collector."""
         c = self.config
         if self.num_envs % min(c.batch_envs, self.num_envs):
-            raise ValueError(f"batch_envs {c.batch_envs} does not divide {self.num_envs} environments")
+            raise ValueError(f"batch_envs {c.batch_envs} does not divide the number of environments, {self.num_envs}")
         if self.envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
-            raise ValueError("recurrent PPO needs environments that reset themselves in the step that ends an episode")
+            raise ValueError("recurrent PPO needs environments with autoreset mode SAME_STEP")
         self.batch_envs = min(c.batch_envs, self.num_envs)
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std)
@@ -90,11 +94,11 @@ class RecurrentPPO(Agent):
     # --- acting ------------------------------------------------------------------------------------------------------
 
     def encode(self, observations: rl.Tensor) -> rl.Tensor:
-        """What the memory is shown of observations."""
+        """Features (batch, units) of the observations, the input of the memory."""
         return self.encoder(self.moments.normalize(observations) if self.moments is not None else observations).tanh()
 
     def remember(self, observations: rl.Tensor, memory: rl.Tensor) -> rl.Tensor:
-        """The memory (batch, units) after an observation."""
+        """The memory (batch, units) after the observations."""
         return self.cell(self.encode(observations), memory)
 
     def policy(self, memory: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
@@ -115,7 +119,7 @@ class RecurrentPPO(Agent):
     def mode(
         self, observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
     ) -> tuple[rl.Tensor, rl.Tensor]:
-        """The most probable actions, and the memory after the observation."""
+        """The greedy actions, and the memory after the observations."""
         memory = self.remember(observations, memory)
         return self.policy(memory, action_mask).mode, memory
 
@@ -134,7 +138,7 @@ class RecurrentPPO(Agent):
         return self.mapping(actions)
 
     def begin_episodes(self, begins: np.ndarray) -> None:
-        """Episodes begin in these rows (batch,) of the next observations: what was remembered there is forgotten."""
+        """Clear the memory of the rows (batch,) in which the next observation begins an episode."""
         if len(self._acting) == len(begins):
             self._acting = self._acting * rl.from_numpy((~np.asarray(begins, bool)).astype(np.float32)).unsqueeze(1)
         else:
@@ -144,8 +148,9 @@ class RecurrentPPO(Agent):
 
     @rl.no_grad()
     def prepare(self, rollout: dict[str, rl.Tensor]) -> None:
-        """Put the rollout, with its advantages, where the updates read it; tensors are (steps, environments, ...)."""
-        values, shape = rollout["values"], rollout["rewards"].shape
+        """Copy the rollout and its advantages into ``self.batch``, which the updates read; tensors are (steps, environments, ...)."""
+        values = rollout["values"]
+        shape = rollout["rewards"].shape
         following = self.remember(rollout["next_observations"].flatten(0, 1), rollout["memory"].flatten(0, 1))
         next_values = self.critic(following).reshape(shape)
         flags = rollout["terminated"], rollout["truncated"]
@@ -167,7 +172,7 @@ class RecurrentPPO(Agent):
                 self.batch[name].copy_(source)
 
     def epoch(self) -> None:
-        """A pass over the rollout's sequences in a new order, a gradient step on each minibatch."""
+        """One pass over the rollout's sequences in a new random order, with a gradient step on each minibatch."""
         for index in rl.randperm(self.num_envs, generator=self.shuffle_stream).split(self.batch_envs):
             self.update(index)
 
@@ -175,7 +180,8 @@ class RecurrentPPO(Agent):
         """Policy loss, value loss, entropy and approximate KL divergence of sequences (steps, environments, ...)."""
         c, (steps, count) = self.config, batch["log_probs"].shape
         encoded = self.encode(batch["observations"].flatten(0, 1)).reshape(steps, count, c.memory)
-        memory, memories = batch["first_memory"][0], []
+        memory = batch["first_memory"][0]
+        memories = []
         for t in range(steps):
             memory = self.cell(encoded[t], memory * batch["goes_on"][t].unsqueeze(1))
             memories.append(memory)
@@ -190,7 +196,7 @@ class RecurrentPPO(Agent):
         return [policy_loss, value_loss, policy.entropy().mean(), approximate_kl(log_ratio).mean()]
 
     def update(self, index: rl.Tensor) -> None:
-        """One gradient step on the sequences of these environments (batch_envs,)."""
+        """Take one gradient step on the sequences of the environments ``index`` (batch_envs,)."""
         c = self.config
         losses = self.compute_loss({name: x.index_select(1, index) for name, x in self.batch.items()})
         policy_loss, value_loss, entropy, _ = losses
@@ -226,3 +232,12 @@ class RecurrentPPO(Agent):
         means = (self.sums / (c.epochs * minibatches)).tolist()
         names = ("policy_loss", "value_loss", "entropy", "approx_kl")
         return self.collector.episodes() | {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned, also from a run of version 0.1, which saved both streams in one list."""
+        if "streams" in state:
+            action_stream, shuffle_stream = state["streams"]
+            state = {**state, "action_stream": action_stream, "shuffle_stream": shuffle_stream}
+        super().load_state_dict(state)

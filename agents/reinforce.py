@@ -1,7 +1,7 @@
 """REINFORCE (Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning").
 
-An update takes one whole episode of every environment, all from one policy. With ``baseline`` a learned value is subtracted from
-the returns (Williams 1992, section 4), which leaves the expected gradient as it is and takes away most of its variance.
+Each update uses one whole episode of every environment, all played by the same policy. With ``baseline`` a learned value is subtracted
+from the returns (Williams 1992, section 4). This reduces the gradient's variance and does not change its expectation.
 """
 
 from dataclasses import dataclass
@@ -25,26 +25,30 @@ class REINFORCEConfig:
     total_timesteps: int = setting(200_000, "environment steps to train for", least=1)
     network: str = setting(
         "mlp:64",
-        "of policy and baseline: mlp: or cnn: sizes; or a run of NEAT, for the policy",
+        "layers of policy and baseline: mlp: or cnn: and sizes; or a run of NEAT as the policy",
         check=check_network,
         shapes=True,
     )
-    activation: str = setting("tanh", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     baseline: bool = setting(True, "subtract a learned value from the returns", shapes=True)
     learning_rate: float = setting(3e-3, "Adam's step size", above=0)
-    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
-    baseline_steps: int = setting(4, "gradient steps of the baseline in an update", least=1)
-    gamma: float = setting(0.99, "discount of the next step's reward", least=0, most=1)
-    normalize_returns: bool = setting(True, "what weighs the log-probabilities, to mean 0 and standard deviation 1")
+    learning_rate_final: float = setting(
+        1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
+    )
+    baseline_steps: int = setting(4, "gradient steps of the baseline per update", least=1)
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    normalize_returns: bool = setting(True, "normalize returns, less the baseline, to mean 0 and standard deviation 1")
     entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
-    max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm", above=0)
-    log_std: float = setting(0.0, "log standard deviation of continuous actions at the start")
-    normalize_observations: bool = setting(False, "to running mean 0 and standard deviation 1", shapes=True)
-    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+    max_grad_norm: float = setting(1.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
+    log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation", shapes=True
+    )
+    compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
 CHUNK = 32
-"""Steps collected at once. Rollouts are filled up to a multiple of it with steps that count for nothing."""
+"""Steps collected at once. The length of a rollout is a multiple of it; steps after the end of an episode have weight 0."""
 
 
 class REINFORCE(Agent):
@@ -73,11 +77,11 @@ class REINFORCE(Agent):
     # --- acting ------------------------------------------------------------------------------------------------------
 
     def normal(self, observations: rl.Tensor) -> rl.Tensor:
-        """Observations as the networks see them."""
+        """Normalized observations, or the observations themselves without ``normalize_observations``."""
         return self.moments.normalize(observations) if self.moments is not None else observations
 
     def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
-        """The distribution of actions. An evolved network sees observations as it always did."""
+        """The distribution of actions. An evolved network gets the observations as they are, as in its evolution."""
         seen = observations if self.evolved else self.normal(observations)
         return self.head.distribution(self.actor(seen), action_mask)
 
@@ -87,15 +91,20 @@ class REINFORCE(Agent):
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The most probable actions."""
+        """The greedy actions: the mode of the policy."""
         return self.policy(observations, action_mask).mode
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
     def update(self, episodes: dict[str, rl.Tensor]) -> list[rl.Tensor]:
-        """One step along sum_t (G_t - b(s_t)) grad log pi(a_t | s_t); tensors are (steps, environments, ...)."""
-        c, counts = self.config, episodes["counts"].flatten()
-        observations, masks = episodes["observations"].flatten(0, 1), episodes.get("action_masks")
+        """Take one step along sum_t (G_t - b(s_t)) grad log pi(a_t | s_t); tensors are (steps, environments, ...).
+
+        ``counts`` is 1 for the steps of an episode and 0 for the steps after it. Returns the losses, the entropy and the gradient norms.
+        """
+        c = self.config
+        counts = episodes["counts"].flatten()
+        observations = episodes["observations"].flatten(0, 1)
+        masks = episodes.get("action_masks")
 
         def mean(x: rl.Tensor) -> rl.Tensor:
             return (x * counts).sum() / counts.sum()
@@ -139,7 +148,8 @@ class REINFORCE(Agent):
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.collector.restart()
         parts: dict[str, list[np.ndarray]] = {}
-        going, limit = np.ones(self.num_envs, bool), longest_episode(self.collector.envs)
+        going = np.ones(self.num_envs, bool)
+        limit = longest_episode(self.collector.envs)
         while going.any() and (limit is None or len(parts.get("counts", ())) * CHUNK < limit):
             made = self.collector.collect(CHUNK)
             self.timesteps += CHUNK * self.num_envs
@@ -160,7 +170,7 @@ class REINFORCE(Agent):
         if self.moments is not None:
             seen = episodes["observations"][episodes["counts"] > 0]
             self.moments.update(rl.from_numpy(np.ascontiguousarray(seen)))
-        # not the collector's episodes: of those that begin in the steps that count for nothing the short ones end
+        # discard the collector's list: it also has short episodes that began and ended in the steps of weight 0
         self.collector.episodes()
         names = ("policy_loss", "value_loss", "entropy", "policy_grad_norm", "value_grad_norm")
         return {

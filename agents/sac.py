@@ -29,38 +29,41 @@ class SACConfig:
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
     network: str = setting(
-        "mlp:256,256", "of the actor and of each critic: mlp: or cnn: and sizes", check=layer_sizes, shapes=True
+        "mlp:256,256", "layers of the actor and of each critic: mlp: or cnn: and sizes", check=layer_sizes, shapes=True
     )
-    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(3e-4, "Adam's step size, of actor, critics and temperature", above=0)
-    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
-    batch_size: int = setting(256, "transitions in an update", least=1)
-    buffer_size: int = setting(100_000, "transitions kept for replay", least=1)
-    learning_starts: int = setting(100, "environment steps, of random actions, before the first update", least=0)
+    learning_rate_final: float = setting(
+        1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
+    )
+    batch_size: int = setting(256, "transitions per update", least=1)
+    buffer_size: int = setting(100_000, "capacity of the replay buffer in transitions", least=1)
+    learning_starts: int = setting(100, "environment steps with random actions before the first update", least=0)
     train_frequency: int = setting(1, "environment steps between rounds of updates", least=1)
-    gradient_steps: int = setting(1, "updates in a round", least=1)
-    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
-    n_steps: int = setting(1, "rewards in a target before the value takes over", least=1)
-    tau: float = setting(0.005, "how far the target critics move towards the critics in every update", above=0, most=1)
-    temperature: float = setting(1.0, "weight of the entropy at the start", above=0)
-    learn_temperature: bool = setting(True, "keep the entropy at its target by the temperature")
+    gradient_steps: int = setting(1, "updates per round", least=1)
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    n_steps: int = setting(1, "rewards in a target before it is bootstrapped", least=1)
+    tau: float = setting(0.005, "step of the target critics towards the critics per update", above=0, most=1)
+    temperature: float = setting(1.0, "initial temperature, the weight of the entropy", above=0)
+    learn_temperature: bool = setting(True, "learn the temperature so that the entropy meets its target")
     target_entropy: float | None = setting(
         None,
-        "in units of -(dimensions) for continuous actions, 1 by default; of the uniform policy's for discrete ones, 0.5 by default",
+        "target entropy; continuous actions: in units of -(dimensions), default 1; discrete: as a share of the uniform policy's "
+        "entropy, default 0.5",
     )
-    target_entropy_final: float = setting(1.0, "share of the target entropy left at the end, approached linearly", least=0)
+    target_entropy_final: float = setting(1.0, "final target entropy as a share of the initial one, reached linearly", least=0)
     noise_colour: float = setting(
         0.0,
-        "how far exploration stays the same from step to step: the share of the noise on continuous actions that does, the "
-        "probability with which a discrete action is taken again",
+        "correlation of exploration from step to step; continuous actions: share of the noise that is kept; discrete: probability "
+        "that the last action is repeated",
         least=0,
         most=1,
     )
-    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+    compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
 class SAC(Agent):
-    """Twin soft critics, a stochastic actor, a temperature."""
+    """Soft actor-critic: a stochastic actor, two soft critics and a temperature."""
 
     Config = SACConfig
     action_spaces = (Box, Discrete)
@@ -75,10 +78,10 @@ class SAC(Agent):
         self.discrete = isinstance(self.space, Discrete)
         self.size = self.mapping.num_masked if self.discrete else self.mapping.size
         if not self.discrete:
-            hidden_sizes(c.network)  # critics of continuous actions see them beside the observation: no convolutions
+            hidden_sizes(c.network)  # critics take observation and action as one vector, so convolutions are not possible
         elif c.target_entropy is not None and c.target_entropy >= 1:
             raise ValueError(
-                f"no policy over discrete actions has more entropy than the uniform one: --target-entropy {c.target_entropy}"
+                f"--target-entropy {c.target_entropy} is a share of the uniform policy's entropy, so it must be below 1"
             )
         make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
         self.head = ActionHead(self.space, state_dependent_std=True)
@@ -117,12 +120,16 @@ class SAC(Agent):
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
-        """Warns if training ends before learning starts."""
+        """A warning if training ends before learning starts."""
         return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
 
     def target_entropy_at(self, progress: float) -> float:
-        """In nats, for a share of the training (Xu et al. 2021, "Target entropy annealing for discrete soft actor-critic")."""
-        c, unit = self.config, math.log(self.size) if self.discrete else -self.size
+        """The target entropy in nats when the share ``progress`` of the training is done.
+
+        Source: Xu et al. 2021, "Target entropy annealing for discrete soft actor-critic".
+        """
+        c = self.config
+        unit = math.log(self.size) if self.discrete else -self.size
         scale = (0.5 if self.discrete else 1.0) if c.target_entropy is None else c.target_entropy
         return scale * (1.0 + progress * (c.target_entropy_final - 1.0)) * unit
 
@@ -136,7 +143,7 @@ class SAC(Agent):
         return SquashedGaussian(outputs[:, : self.size], outputs[:, self.size :].clamp(-20.0, 2.0))
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
-        """Actions drawn from the policy, or uniformly before learning begins."""
+        """Actions drawn from the policy, or uniformly random actions before learning starts."""
         policy = self.policy(moment.observations, moment.action_mask)
         count = len(moment.observations)
         if self.discrete:
@@ -154,13 +161,13 @@ class SAC(Agent):
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The most probable actions, or the mean ones."""
+        """The greedy actions: the most probable discrete ones, or the squashed mean of continuous ones."""
         return self.policy(observations, action_mask).mode
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
     def q_values(self, critics: Any, observations: rl.Tensor, actions: rl.Tensor | None = None) -> list[rl.Tensor]:
-        """Of both critics: (batch,) for given actions, (batch, actions) for all discrete ones."""
+        """Q-values of both critics: (batch,) for the given actions, or (batch, actions) for all discrete actions."""
         if actions is None:
             return [critic(observations) for critic in critics]
         inputs = rl.cat([observations.flatten(1), actions], 1)
@@ -181,11 +188,11 @@ class SAC(Agent):
             return batch.rewards + batch.discounts * next_value
 
     def log_probs(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """Of all discrete actions, (batch, actions)."""
+        """Log-probabilities of all discrete actions, (batch, actions)."""
         return self.policy(observations, action_mask).logits
 
     def compute_loss_q(self, batch: Batch) -> tuple[rl.Tensor, rl.Tensor]:
-        """Half the squared errors of both critics, and the mean value (for the log)."""
+        """The sum of half the mean squared errors of both critics, and the mean Q-value (for the log)."""
         target = self.compute_target(batch)
         if self.discrete:
             chosen = batch.actions.unsqueeze(1)
@@ -195,7 +202,7 @@ class SAC(Agent):
         return 0.5 * (F.mse_loss(first, target) + F.mse_loss(second, target)), first.detach().mean()
 
     def compute_loss_pi(self, batch: Batch) -> tuple[rl.Tensor, rl.Tensor]:
-        """alpha log pi - min_i Q_i, and the policy's mean log-probability."""
+        """The actor's loss, the mean of alpha log pi - min_i Q_i, and the policy's mean log-probability."""
         alpha = self.log_temperature.detach().exp()
         if self.discrete:
             log_probs = self.log_probs(batch.observations, batch.action_masks)
@@ -208,7 +215,7 @@ class SAC(Agent):
         return (alpha * log_prob - lower).mean(), log_prob.detach().mean()
 
     def update(self) -> list[rl.Tensor]:
-        """One gradient step of critics, actor and temperature on a batch from replay."""
+        """Take one gradient step of critics, actor and temperature on a batch from replay."""
         batch = self.replay.sample(self.config.batch_size)
         critic_loss, q_mean = self.compute_loss_q(batch)
         self.critic_optimizer.zero_grad()
@@ -216,7 +223,7 @@ class SAC(Agent):
         self.critic_optimizer.step()
 
         actor_loss, log_prob = self.compute_loss_pi(batch)
-        # the critics carry the gradient to the actor but are not changed by it: only the actor's is asked for
+        # the gradient flows through the critics to the actor, but the critics' own gradients are not needed
         parameters = list(self.actor.parameters())
         for parameter, gradient in zip(parameters, rl.autograd.grad(actor_loss, parameters), strict=True):
             parameter.grad = gradient

@@ -25,33 +25,37 @@ class TD3Config:
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
     network: str = setting(
-        "mlp:256,256", "of the actor and of each critic: mlp: and hidden sizes", check=hidden_sizes, shapes=True
+        "mlp:256,256", "layers of the actor and of each critic: mlp: and hidden sizes", check=hidden_sizes, shapes=True
     )
-    activation: str = setting("relu", "between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size, of actor and critics", above=0)
-    learning_rate_final: float = setting(1.0, "share of the step size left at the end, approached linearly", least=0, most=1)
-    batch_size: int = setting(256, "transitions in an update", least=1)
-    buffer_size: int = setting(100_000, "transitions kept for replay", least=1)
-    learning_starts: int = setting(100, "environment steps, of random actions, before the first update", least=0)
+    learning_rate_final: float = setting(
+        1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
+    )
+    batch_size: int = setting(256, "transitions per update", least=1)
+    buffer_size: int = setting(100_000, "capacity of the replay buffer in transitions", least=1)
+    learning_starts: int = setting(100, "environment steps with random actions before the first update", least=0)
     train_frequency: int = setting(1, "environment steps between rounds of updates", least=1)
-    gradient_steps: int = setting(1, "updates in a round", least=1)
-    gamma: float = setting(0.99, "discount of the next step's value", least=0, most=1)
-    n_steps: int = setting(1, "rewards in a target before the value takes over", least=1)
-    tau: float = setting(0.005, "how far the targets move in every update of the actor", above=0, most=1)
-    policy_delay: int = setting(2, "updates of the critics for one of the actor", least=1)
+    gradient_steps: int = setting(1, "updates per round", least=1)
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    n_steps: int = setting(1, "rewards in a target before it is bootstrapped", least=1)
+    tau: float = setting(0.005, "step of the target networks towards the networks per update of the actor", above=0, most=1)
+    policy_delay: int = setting(2, "updates of the critics per update of the actor", least=1)
     exploration_noise: float = setting(
-        0.1, "standard deviation of the noise on actions, in units of the box scaled to [-1, 1]", least=0
+        0.1, "standard deviation of the exploration noise, for actions scaled to [-1, 1]", least=0
     )
     noise_colour: float = setting(
-        0.0, "share of that noise that stays from step to step: 0 is white, towards 1 it wanders", least=0, most=1
+        0.0, "correlation of the exploration noise from step to step; 0: white noise", least=0, most=1
     )
-    target_noise: float = setting(0.2, "standard deviation of the noise on the target's actions, in the same units", least=0)
-    noise_clip: float = setting(0.5, "where the noise on the target's actions is cut off", least=0)
-    compile: bool = setting(True, "record acting and updating once and replay them; the results are the same bit for bit")
+    target_noise: float = setting(
+        0.2, "standard deviation of the noise on the target actor's actions, for actions scaled to [-1, 1]", least=0
+    )
+    noise_clip: float = setting(0.5, "largest magnitude of the noise on the target actor's actions", least=0)
+    compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
 class TD3(Agent):
-    """Twin critics, a deterministic actor that follows them slowly."""
+    """Twin delayed DDPG: a deterministic actor, two critics, and target networks of all three."""
 
     Config = TD3Config
     action_spaces = (Box,)
@@ -89,13 +93,13 @@ class TD3(Agent):
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
-        """Warns if training ends before learning starts."""
+        """A warning if training ends before learning starts."""
         return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
-        """The actor's actions with Gaussian noise, or uniform ones before learning begins."""
+        """The actor's actions with Gaussian noise, or uniformly random actions before learning starts."""
         count = len(moment.observations)
         noise = self.config.exploration_noise * self.noise(moment.elapsed)
         drawn = (self.actor(moment.observations).tanh() + noise).clamp(-1.0, 1.0)
@@ -111,18 +115,18 @@ class TD3(Agent):
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The actor's actions, in [-1, 1]."""
+        """The actor's actions without noise, in [-1, 1]."""
         return self.actor(observations).tanh()
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
     def q_values(self, critics: Any, observations: rl.Tensor, actions: rl.Tensor) -> list[rl.Tensor]:
-        """Of each critic, (batch,)."""
+        """The Q-values (batch,) of each critic."""
         inputs = rl.cat([observations.flatten(1), actions], 1)
         return [critic(inputs).squeeze(1) for critic in critics]
 
     def compute_target(self, batch: Batch) -> rl.Tensor:
-        """r + gamma min_i Q'_i(s', mu'(s') + clipped noise), algorithm 1."""
+        """Targets r + gamma min_i Q'_i(s', mu'(s') + clipped noise), shape (batch,) (algorithm 1)."""
         c = self.config
         with rl.no_grad():
             noise = (c.target_noise * rl.randn(*batch.actions.shape, generator=self.noise_stream)).clamp(
@@ -133,17 +137,17 @@ class TD3(Agent):
             return batch.rewards + batch.discounts * lower
 
     def compute_loss_q(self, batch: Batch) -> tuple[rl.Tensor, rl.Tensor]:
-        """The squared errors of both critics, and the mean value (for the log)."""
+        """The sum of the mean squared errors of both critics, and the mean Q-value (for the log)."""
         target = self.compute_target(batch)
         first, second = self.q_values(self.critics, batch.observations, batch.actions)
         return F.mse_loss(first, target) + F.mse_loss(second, target), first.detach().mean()
 
     def compute_loss_pi(self, batch: Batch) -> rl.Tensor:
-        """-Q_1(s, mu(s))."""
+        """The actor's loss, the mean of -Q_1(s, mu(s))."""
         return -self.q_values([self.critics[0]], batch.observations, self.actor(batch.observations).tanh())[0].mean()
 
     def update(self, with_actor: bool) -> list[rl.Tensor]:
-        """One gradient step of the critics and, ``with_actor``, of the actor and the targets."""
+        """Take one gradient step of the critics; ``with_actor`` also one of the actor, and move the target networks."""
         batch = self.replay.sample(self.config.batch_size)
         critic_loss, q_mean = self.compute_loss_q(batch)
         self.critic_optimizer.zero_grad()

@@ -1,9 +1,7 @@
-"""Environments of the lab. Importing this package, or rl_lab, registers them with Gymnasium under ``rl_lab/``."""
+"""rl_lab's own environments. Importing rl_lab registers them with Gymnasium under the namespace ``rl_lab/``."""
 
-from typing import Any
-
+from gymnasium.envs.registration import EnvCreator, registry
 from gymnasium.envs.registration import register as _register
-from gymnasium.envs.registration import registry
 
 TWINS = {
     "CartPole-v1": "rl_lab.envs.cartpole:CartPoleVectorEnv",
@@ -12,7 +10,7 @@ TWINS = {
     "MountainCarContinuous-v0": "rl_lab.envs.mountain_car:MountainCarContinuousVectorEnv",
     "Pendulum-v1": "rl_lab.envs.pendulum:PendulumVectorEnv",
 }
-"""Gymnasium's environments that have a native twin; the scalar environment and the rendering stay Gymnasium's."""
+"""Native vector environment for each of Gymnasium's environments that has a twin. Single environments and rendering stay Gymnasium's."""
 
 WORLDS: dict[str, tuple[str, int | None, float | None]] = {
     "CartPoleMasked-v0": ("rl_lab.envs.cartpole:CartPoleMasked", 500, 475.0),
@@ -21,7 +19,7 @@ WORLDS: dict[str, tuple[str, int | None, float | None]] = {
     "Catch-v0": ("rl_lab.envs.catch:Catch", 100, 10.0),
     "Bricks-v0": ("rl_lab.envs.bricks:Bricks", 1000, 30.0),
 }
-"""Our own: class name without Env and VectorEnv, steps after which an episode is truncated, and the return that counts as solved."""
+"""Environments of our own: (class name without Env or VectorEnv, time limit in steps, return that counts as solved)."""
 
 PROBES: dict[str, tuple[int | None, float | None]] = {
     "ConstantReward": (None, 1.0),
@@ -34,10 +32,10 @@ PROBES: dict[str, tuple[int | None, float | None]] = {
     "Continuous": (None, 0.0),
     "Memory": (None, 1.0),
 }
-"""Environments of `rl_lab.envs.probes`: time limit and best return."""
+"""Environments of `rl_lab.envs.probes`: (time limit in steps, best return)."""
 
 
-def _add(name: str, scalar: Any, vector: str, limit: int | None, threshold: float | None) -> None:
+def _add(name: str, scalar: str | EnvCreator, vector: str, limit: int | None, threshold: float | None) -> None:
     if f"rl_lab/{name}" not in registry:
         _register(
             id=f"rl_lab/{name}",
@@ -49,9 +47,10 @@ def _add(name: str, scalar: Any, vector: str, limit: int | None, threshold: floa
 
 
 def register() -> None:
-    """Register everything; a second call changes nothing."""
+    """Register all environments with Gymnasium. A second call changes nothing."""
     for name, vector in TWINS.items():
         original = registry[name]
+        assert original.entry_point is not None
         _add(name, original.entry_point, vector, original.max_episode_steps, original.reward_threshold)
     for name, (base, limit, threshold) in WORLDS.items():
         _add(name, f"{base}Env", f"{base}VectorEnv", limit, threshold)

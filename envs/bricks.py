@@ -1,12 +1,13 @@
-"""Bricks-v0: a wall, a ball and a paddle, on a grid of 10 x 10 pixels. Rules of our own, after the arcade games.
+"""Bricks-v0: break a wall of bricks with a ball and a paddle, on a grid of 10 x 10 cells. Our own rules, after the arcade games.
 
-Rows 1 to 3 hold 30 bricks. The ball moves a row a step, up or down, and a column left, a column right or none; walls and ceiling
-turn it back. A brick in its way breaks for a reward of +1 and turns it back too: the ball stays where it is for that step. The paddle
-is three cells of the bottom row that move left, stay or move right before the ball does; the ball stays in the row above it for the
-step in which they meet, and which cell is hit decides how it goes on: to the left, straight up, or to the right. The episode
-terminates when the ball gets past the paddle, and when the last brick is broken.
+Rows 1 to 3 hold 30 bricks. In each step the ball moves one row up or down and at most one column to a side; it bounces off the side
+walls and the ceiling. If a brick is in the way, the brick breaks for a reward of +1 and the ball bounces off; for this step the ball
+stays in its cell. The paddle fills three cells of the bottom row. In each step the paddle moves left, stays or moves right, before
+the ball moves. If the ball meets the paddle, the ball stays in the row above for this step and then flies up: to the left, straight,
+or to the right, depending on which of the three cells it met. The episode terminates when the ball passes the paddle or when the last
+brick breaks.
 
-The best return is 30, and it can be reached (a test does so): the paddle is as fast as the ball, and chooses its direction.
+The best return is 30. It can be reached, as a test shows: the paddle is as fast as the ball and chooses the ball's direction.
 """
 
 import numpy as np
@@ -19,16 +20,20 @@ from rl_lab.envs.stream import below
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.envs.world import World, kernel
 
-FIRST_ROW, ROWS = 1, 3
+FIRST_ROW = 1
+ROWS = 3
 BRICKS = ROWS * SIZE
-PADDLE, ROW, COLUMN, DOWN, RIGHT, LEFT, WALL = range(7)  # the paddle's middle cell; bricks left; from WALL on, 1 for each brick
+PADDLE, ROW, COLUMN, DOWN, RIGHT, LEFT, WALL = range(7)
+"""Indices in the state: the paddle's middle column; the ball's row, column and direction; bricks left; from WALL on, 1 per whole brick."""
 
 
 @kernel
 def reset(state, stream):
     state[PADDLE] = np.float64(SIZE // 2)
-    state[ROW], state[COLUMN] = np.float64(FIRST_ROW + ROWS), np.float64(below(stream, SIZE))
-    state[DOWN], state[RIGHT] = 1.0, np.float64(2 * below(stream, 2) - 1)
+    state[ROW] = np.float64(FIRST_ROW + ROWS)
+    state[COLUMN] = np.float64(below(stream, SIZE))
+    state[DOWN] = 1.0
+    state[RIGHT] = np.float64(2 * below(stream, 2) - 1)
     state[LEFT] = BRICKS
     for i in range(BRICKS):
         state[WALL + i] = 1.0
@@ -37,7 +42,7 @@ def reset(state, stream):
 
 @kernel
 def _turn(state):
-    """Walls and ceiling turn the ball back before it meets them."""
+    """Reverse the ball's direction if its next cell would be beyond a wall or the ceiling."""
     if state[COLUMN] + state[RIGHT] < 0.0 or state[COLUMN] + state[RIGHT] >= SIZE:
         state[RIGHT] = -state[RIGHT]
     if state[ROW] + state[DOWN] < 0.0:
@@ -46,21 +51,27 @@ def _turn(state):
 
 @kernel
 def step(state, action, stream):
-    """Move the paddle, then the ball; +1 for a brick."""
+    """Move the paddle, then the ball. Reward +1 for a broken brick."""
     state[PADDLE] = min(max(state[PADDLE] + np.float64(action[0]) - 1.0, 1.0), SIZE - 2.0)
-    row, column = np.int64(state[ROW] + state[DOWN]), np.int64(state[COLUMN] + state[RIGHT])
+    row = np.int64(state[ROW] + state[DOWN])
+    column = np.int64(state[COLUMN] + state[RIGHT])
     brick = (row - FIRST_ROW) * SIZE + column
     offset = np.float64(column) - state[PADDLE]
-    reward, over = 0.0, False
+    reward = 0.0
+    over = False
     if 0 <= brick < BRICKS and state[WALL + brick] != 0.0:
         state[WALL + brick] = 0.0
         state[LEFT] -= 1.0
         state[DOWN] = -state[DOWN]
-        reward, over = 1.0, state[LEFT] == 0.0
+        reward = 1.0
+        over = state[LEFT] == 0.0
     elif row == SIZE - 1 and abs(offset) <= 1.0:
-        state[DOWN], state[RIGHT], state[COLUMN] = -1.0, offset, np.float64(column)
+        state[DOWN] = -1.0
+        state[RIGHT] = offset
+        state[COLUMN] = np.float64(column)
     else:
-        state[ROW], state[COLUMN] = np.float64(row), np.float64(column)
+        state[ROW] = np.float64(row)
+        state[COLUMN] = np.float64(column)
         over = row == SIZE - 1
     _turn(state)
     return reward, over
@@ -68,7 +79,7 @@ def step(state, action, stream):
 
 @kernel
 def observe(state, observation):
-    """Four channels: the paddle, the ball, the cell that it would enter next if it were free, and the bricks."""
+    """Write four channels: the paddle, the ball, the cell that the ball would enter next if that cell were free, and the bricks."""
     for i in range(4 * CELLS):
         observation[i] = 0.0
     for side in range(-1, 2):
@@ -81,7 +92,7 @@ def observe(state, observation):
 
 
 def draw(row: np.ndarray) -> np.ndarray:
-    """The wall in three colours, the paddle in blue, the ball in yellow, and a ring where it goes next."""
+    """Picture of a state: the bricks in three colours, the paddle in blue, the ball in yellow, a ring in the ball's next cell."""
     seen = np.zeros(4 * CELLS, np.float32)
     observe.py_func(row, seen)
     paddle, ball, ahead, bricks = seen.reshape(4, SIZE, SIZE) > 0
@@ -104,12 +115,12 @@ WORLD = World(
 
 
 class BricksEnv(NativeEnv):
-    """One game of Bricks; the rules are in `rl_lab.envs.bricks`."""
+    """One game of Bricks; `rl_lab.envs.bricks` describes the rules."""
 
     world = WORLD
 
 
 class BricksVectorEnv(NativeVectorEnv):
-    """Many games of Bricks; the rules are in `rl_lab.envs.bricks`."""
+    """A batch of games of Bricks; `rl_lab.envs.bricks` describes the rules."""
 
     world = WORLD

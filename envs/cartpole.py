@@ -1,7 +1,7 @@
-"""CartPole-v1: a twin of Gymnasium's, and one that hides the velocities.
+"""CartPole-v1: a native twin of Gymnasium's environment, and CartPoleMasked-v0, which hides the velocities.
 
-The equations of Barto, Sutton and Anderson 1983, "Neuronlike adaptive elements that can solve difficult learning control problems",
-in Gymnasium's form and order of operations, which decide the last bit.
+Barto, Sutton and Anderson 1983, "Neuronlike adaptive elements that can solve difficult learning control problems". The equations are
+in Gymnasium's form and order of operations, so results are equal to the last bit.
 """
 
 import math
@@ -15,9 +15,12 @@ from rl_lab.envs.stream import uniform
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.envs.world import World, kernel
 
-MASS_POLE, HALF_LENGTH = 0.1, 0.5
-TOTAL_MASS, POLE_MASS_LENGTH = MASS_POLE + 1.0, MASS_POLE * HALF_LENGTH
-ANGLE_LIMIT, POSITION_LIMIT = 12 * 2 * math.pi / 360, 2.4
+MASS_POLE = 0.1  # kg
+HALF_LENGTH = 0.5  # m
+TOTAL_MASS = MASS_POLE + 1.0  # kg, with the cart
+POLE_MASS_LENGTH = MASS_POLE * HALF_LENGTH
+ANGLE_LIMIT = 12 * 2 * math.pi / 360  # rad
+POSITION_LIMIT = 2.4  # m
 PARAMETERS = {
     "gravity": 9.8,
     "force_mag": 10.0,
@@ -37,19 +40,31 @@ def reset(state, stream):
 
 @kernel
 def step(state, action, stream):
-    """Position, velocity, angle and angular velocity one Euler step later; +1 a step, or 0 and -1 at the fall (Sutton and Barto)."""
-    x, x_dot, theta, theta_dot = state[0], state[1], state[2], state[3]
+    """Advance position, velocity, angle and angular velocity by one Euler step.
+
+    The reward is 1 per step. With ``sutton_barto_reward`` it is 0 per step and -1 when the pole falls.
+    """
+    x = state[0]
+    x_dot = state[1]
+    theta = state[2]
+    theta_dot = state[3]
     force = state[FORCE] if action[0] == 1.0 else -state[FORCE]
-    cosine, sine = math.cos(theta), math.sin(theta)
+    cosine = math.cos(theta)
+    sine = math.sin(theta)
     pull = (force + POLE_MASS_LENGTH * (theta_dot * theta_dot) * sine) / TOTAL_MASS
     theta_acceleration = (state[GRAVITY] * sine - cosine * pull) / (
         HALF_LENGTH * (4.0 / 3.0 - MASS_POLE * (cosine * cosine) / TOTAL_MASS)
     )
     x_acceleration = pull - POLE_MASS_LENGTH * theta_acceleration * cosine / TOTAL_MASS
     tau = state[TAU]
-    x, x_dot = x + tau * x_dot, x_dot + tau * x_acceleration
-    theta, theta_dot = theta + tau * theta_dot, theta_dot + tau * theta_acceleration
-    state[0], state[1], state[2], state[3] = x, x_dot, theta, theta_dot
+    x = x + tau * x_dot
+    x_dot = x_dot + tau * x_acceleration
+    theta = theta + tau * theta_dot
+    theta_dot = theta_dot + tau * theta_acceleration
+    state[0] = x
+    state[1] = x_dot
+    state[2] = theta
+    state[3] = theta_dot
     fallen = x < -POSITION_LIMIT or x > POSITION_LIMIT or theta < -ANGLE_LIMIT or theta > ANGLE_LIMIT
     if state[SUTTON_BARTO] != 0.0:
         return (-1.0 if fallen else 0.0), fallen
@@ -64,7 +79,8 @@ def observe(state, observation):
 
 @kernel
 def observe_positions(state, observation):
-    observation[0], observation[1] = np.float32(state[0]), np.float32(state[2])
+    observation[0] = np.float32(state[0])
+    observation[1] = np.float32(state[2])
 
 
 _HIGH = np.array([POSITION_LIMIT * 2, np.inf, ANGLE_LIMIT * 2, np.inf], np.float32)
@@ -103,12 +119,12 @@ MASKED = World(
 
 
 class CartPoleMaskedEnv(NativeEnv):
-    """CartPole that shows the positions of cart and pole and no velocity: the agent has to remember."""
+    """CartPole with only the position and the angle observed: velocities are hidden, so the agent needs memory."""
 
     world = MASKED
 
 
 class CartPoleMaskedVectorEnv(NativeVectorEnv):
-    """CartPole that shows the positions of cart and pole and no velocity: the agent has to remember."""
+    """CartPole with only the position and the angle observed: velocities are hidden, so the agent needs memory."""
 
     world = MASKED

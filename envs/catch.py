@@ -1,10 +1,11 @@
-"""Catch-v0: falling balls and a paddle, on a grid of 10 x 10 pixels. Rules of our own, after an old idea.
+"""Catch-v0: catch falling balls with a paddle, on a grid of 10 x 10 cells. Our own rules, after an old idea.
 
-One ball at a time falls from a random column of the top row, a row a step, straight down or drifting to a side and turned back by
-the walls. The paddle is one cell of the bottom row and moves left, stays or moves right. When the ball arrives in the bottom row the
-reward is +1 if the paddle is there and -1 if not, and the next ball appears; after 10 balls, 90 steps, the episode terminates.
+One ball at a time falls from a random column of the top row. In each step it falls by one row, straight down or drifting to a side; it
+bounces off the side walls. The paddle is one cell of the bottom row and moves left, stays or moves right. When the ball reaches the
+bottom row, the reward is +1 if the paddle is in the same cell and -1 otherwise, and the next ball appears. The episode terminates
+after 10 balls (90 steps).
 
-The best return is 10: nine steps before a ball lands its course is seen, and no column is farther than nine steps away. Standing
+The best return is 10: the course of a ball is visible nine steps before it lands, and no column is more than nine steps away. Standing
 still or moving at random yields about -8.
 """
 
@@ -23,29 +24,34 @@ PADDLE, ROW, COLUMN, DRIFT, LEFT, BALLS = range(6)
 
 @kernel
 def _launch(state, stream):
-    state[ROW], state[COLUMN], state[DRIFT] = 0.0, np.float64(below(stream, SIZE)), np.float64(below(stream, 3) - 1)
+    """Put a new ball into the top row."""
+    state[ROW] = 0.0
+    state[COLUMN] = np.float64(below(stream, SIZE))
+    state[DRIFT] = np.float64(below(stream, 3) - 1)
 
 
 @kernel
 def _turn(column, drift):
-    """The drift after a look at the walls."""
+    """The drift, reversed if the ball's next column would be beyond a wall."""
     return -drift if column + drift < 0 or column + drift >= SIZE else drift
 
 
 @kernel
 def reset(state, stream):
-    state[PADDLE], state[LEFT] = np.float64(SIZE // 2), state[BALLS]
+    state[PADDLE] = np.float64(SIZE // 2)
+    state[LEFT] = state[BALLS]
     _launch(state, stream)
     state[DRIFT] = _turn(state[COLUMN], state[DRIFT])
 
 
 @kernel
 def step(state, action, stream):
-    """Move the paddle, then the ball; +1 or -1 when it lands, which ends the episode if it was the last."""
+    """Move the paddle, then the ball. Reward +1 or -1 when a ball lands; the last ball ends the episode."""
     state[PADDLE] = min(max(state[PADDLE] + np.float64(action[0]) - 1.0, 0.0), SIZE - 1.0)
     state[ROW] += 1.0
     state[COLUMN] += state[DRIFT]
-    reward, over = 0.0, False
+    reward = 0.0
+    over = False
     if state[ROW] == SIZE - 1:
         reward = 1.0 if state[COLUMN] == state[PADDLE] else -1.0
         state[LEFT] -= 1.0
@@ -58,7 +64,7 @@ def step(state, action, stream):
 
 @kernel
 def observe(state, observation):
-    """Three channels: the paddle, the ball, and the cell that the ball will fall into."""
+    """Write three channels: the paddle, the ball, and the cell into which the ball falls next."""
     for i in range(3 * CELLS):
         observation[i] = 0.0
     mark(observation, 0, SIZE - 1.0, state[PADDLE])
@@ -67,7 +73,7 @@ def observe(state, observation):
 
 
 def draw(row: np.ndarray) -> np.ndarray:
-    """The paddle in blue, the ball in yellow, and a ring where it falls next."""
+    """Picture of a state: the paddle in blue, the ball in yellow, a ring in the ball's next cell."""
     seen = np.zeros(3 * CELLS, np.float32)
     observe.py_func(row, seen)
     paddle, ball, ahead = seen.reshape(3, SIZE, SIZE) > 0
@@ -90,12 +96,12 @@ WORLD = World(
 
 
 class CatchEnv(NativeEnv):
-    """One game of Catch; the rules are in `rl_lab.envs.catch`."""
+    """One game of Catch; `rl_lab.envs.catch` describes the rules."""
 
     world = WORLD
 
 
 class CatchVectorEnv(NativeVectorEnv):
-    """Many games of Catch; the rules are in `rl_lab.envs.catch`."""
+    """A batch of games of Catch; `rl_lab.envs.catch` describes the rules."""
 
     world = WORLD

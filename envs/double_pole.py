@@ -1,11 +1,11 @@
-"""DoublePole-v0 and DoublePoleNoVelocity-v0: two poles of different length on one cart, the benchmark of neuroevolution.
+"""DoublePole-v0 and DoublePoleNoVelocity-v0: balance two poles of different length on one cart, a benchmark of neuroevolution.
 
-Wieland 1991, "Evolving neural network controllers for unstable systems", has the equations; the constants, the damping fitness and
-the generalisation test are those of Gruau, Whitley and Pyeatt 1996, "A comparison between cellular encoding and direct encoding for
-genetic neural networks", as Gomez and Miikkulainen 1999, "Solving non-Markovian control tasks with neuroevolution", and Stanley and
-Miikkulainen 2002, "Evolving neural networks through augmenting topologies", use them. Observations are scaled as Stanley's are. The
-long pole starts at 4.5 degrees where velocities are hidden and at 1 degree where they are seen; published programs differ in this,
-so the start is a parameter.
+The equations are those of Wieland 1991, "Evolving neural network controllers for unstable systems". The constants, the damping
+fitness and the generalisation test are those of Gruau, Whitley and Pyeatt 1996, "A comparison between cellular encoding and direct
+encoding for genetic neural networks", as used by Gomez and Miikkulainen 1999, "Solving non-Markovian control tasks with
+neuroevolution", and by Stanley and Miikkulainen 2002, "Evolving neural networks through augmenting topologies". Observations are
+scaled as in Stanley's program. The long pole starts at 1 degree with velocities observed and at 4.5 degrees without; published
+programs differ here, so the start is a parameter.
 """
 
 import math
@@ -22,13 +22,21 @@ from rl_lab.envs.stream import uniform
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.envs.world import World, kernel
 
-GRAVITY, MASS_CART, FORCE = -9.8, 1.0, 10.0
-HALF_LENGTH, MASS = (0.5, 0.05), (0.1, 0.01)
-FRICTION_CART, FRICTION_POLE = 0.0005, 0.000002
-TIME_STEP, STEPS_PER_ACTION = 0.01, 2
-POSITION_LIMIT, ANGLE_LIMIT = 2.4, math.radians(36.0)
-WINDOW, GRUAU_STEPS = 100, 1000
+GRAVITY = -9.8  # m/s^2
+MASS_CART = 1.0  # kg
+FORCE = 10.0  # N, for an action of 1
+HALF_LENGTH = (0.5, 0.05)  # m, of the long and the short pole
+MASS = (0.1, 0.01)  # kg, of the long and the short pole
+FRICTION_CART = 0.0005  # coefficient of friction of the cart on the track
+FRICTION_POLE = 0.000002  # coefficient of friction of the hinges
+TIME_STEP = 0.01  # s
+STEPS_PER_ACTION = 2
+POSITION_LIMIT = 2.4  # m
+ANGLE_LIMIT = math.radians(36.0)
+WINDOW = 100  # steps over which the damping fitness measures the sway
+GRUAU_STEPS = 1000  # length of a run in the damping fitness and the generalisation test
 
+# the state: x, x', long angle, its velocity, short angle, its velocity, and what the damping fitness needs
 STEPS, SWAY, FITNESS, RING = range(6, 10)
 STATE_SIZE = RING + WINDOW
 PARAMETERS = {
@@ -41,9 +49,14 @@ PARAMETERS = {
     "spread": 0.0,
     "damping": 0.0,
 }
-"""The start of an episode in m, m/s, rad and rad/s; ``spread`` moves the long pole's angle by up to so much at random. With
-``damping`` 1 the reward is what Gruau's fitness gains in the step, so that the return is that fitness at any moment; with 0 it is 1."""
-START, SPREAD, DAMPING = STATE_SIZE, STATE_SIZE + 6, STATE_SIZE + 7
+"""Start of an episode (m, m/s, rad, rad/s) and two settings.
+
+``spread`` adds a uniform random angle in [-spread, spread] to the long pole. With ``damping`` 1 the reward of a step is the gain in
+Gruau's fitness, so the return equals the fitness at any moment; with ``damping`` 0 the reward is 1 per step.
+"""
+START = STATE_SIZE
+SPREAD = STATE_SIZE + 6
+DAMPING = STATE_SIZE + 7
 
 
 @kernel
@@ -58,8 +71,9 @@ def reset(state, stream):
 
 @kernel
 def _pull(angle, speed, half_length, mass):
-    """A pole's effective force and mass, and what friction and gravity do to its speed (Wieland's equations)."""
-    cosine, weight = math.cos(angle), GRAVITY * math.sin(angle)
+    """Return (effective force, effective mass, cosine of the angle, load by gravity and friction) of a pole (Wieland 1991)."""
+    cosine = math.cos(angle)
+    weight = GRAVITY * math.sin(angle)
     drag = FRICTION_POLE * speed / (mass * half_length)
     force = mass * half_length * speed * speed * math.sin(angle) + 0.75 * mass * cosine * (drag + weight)
     return force, mass * (1.0 - 0.75 * cosine * cosine), cosine, weight + drag
@@ -67,7 +81,7 @@ def _pull(angle, speed, half_length, mass):
 
 @kernel
 def _slopes(v, a, w, b, u, force):
-    """The accelerations of cart, long pole and short pole from velocities v, w, u and angles a, b."""
+    """Accelerations of cart, long pole and short pole, from their velocities v, w, u and the angles a, b of the poles."""
     force1, mass1, cosine1, load1 = _pull(a, w, HALF_LENGTH[0], MASS[0])
     force2, mass2, cosine2, load2 = _pull(b, u, HALF_LENGTH[1], MASS[1])
     rubbing = FRICTION_CART * np.sign(v)
@@ -77,14 +91,27 @@ def _slopes(v, a, w, b, u, force):
 
 @kernel
 def _runge_kutta(state, force):
-    x, v, a, w, b, u = state[0], state[1], state[2], state[3], state[4], state[5]
-    h, half = TIME_STEP, TIME_STEP / 2.0
+    """Advance the state by one step of the fourth-order Runge-Kutta method."""
+    x = state[0]
+    v = state[1]
+    a = state[2]
+    w = state[3]
+    b = state[4]
+    u = state[5]
+    h = TIME_STEP
+    half = TIME_STEP / 2.0
     v1, w1, u1 = _slopes(v, a, w, b, u, force)
-    vb, wb, ub = v + half * v1, w + half * w1, u + half * u1
+    vb = v + half * v1
+    wb = w + half * w1
+    ub = u + half * u1
     v2, w2, u2 = _slopes(vb, a + half * w, wb, b + half * u, ub, force)
-    vc, wc, uc = v + half * v2, w + half * w2, u + half * u2
+    vc = v + half * v2
+    wc = w + half * w2
+    uc = u + half * u2
     v3, w3, u3 = _slopes(vc, a + half * wb, wc, b + half * ub, uc, force)
-    vd, wd, ud = v + h * v3, w + h * w3, u + h * u3
+    vd = v + h * v3
+    wd = w + h * w3
+    ud = u + h * u3
     v4, w4, u4 = _slopes(vd, a + h * wc, wd, b + h * uc, ud, force)
     sixth = h / 6.0
     state[0] = x + sixth * (v + 2.0 * vb + 2.0 * vc + vd)
@@ -97,7 +124,7 @@ def _runge_kutta(state, force):
 
 @kernel
 def _gain(state):
-    """What Gruau's fitness gained in this step; the state keeps the sway of the last 100."""
+    """Gain in Gruau's fitness in this step. The state keeps the sway of the last `WINDOW` steps in a ring buffer."""
     steps = state[STEPS] + 1.0
     place = RING + np.int64(state[STEPS]) % WINDOW
     state[STEPS] = steps
@@ -116,7 +143,7 @@ def _gain(state):
 
 @kernel
 def step(state, action, stream):
-    """Two Runge-Kutta steps of 0.01 s under one force; over when the cart is beyond 2.4 m or a pole beyond 36 degrees."""
+    """Two Runge-Kutta steps of 0.01 s with one force. Terminates when the cart is beyond 2.4 m or a pole beyond 36 degrees."""
     force = FORCE * np.float64(action[0])
     for _ in range(STEPS_PER_ACTION):
         _runge_kutta(state, force)
@@ -128,35 +155,43 @@ def step(state, action, stream):
 
 @kernel
 def observe(state, observation):
-    observation[0], observation[1] = np.float32(state[0] / 4.8), np.float32(state[1] / 2.0)
-    observation[2], observation[3] = np.float32(state[2] / 0.52), np.float32(state[3] / 2.0)
-    observation[4], observation[5] = np.float32(state[4] / 0.52), np.float32(state[5] / 2.0)
+    observation[0] = np.float32(state[0] / 4.8)
+    observation[1] = np.float32(state[1] / 2.0)
+    observation[2] = np.float32(state[2] / 0.52)
+    observation[3] = np.float32(state[3] / 2.0)
+    observation[4] = np.float32(state[4] / 0.52)
+    observation[5] = np.float32(state[5] / 2.0)
 
 
 @kernel
 def observe_positions(state, observation):
-    observation[0], observation[1] = np.float32(state[0] / 4.8), np.float32(state[2] / 0.52)
+    observation[0] = np.float32(state[0] / 4.8)
+    observation[1] = np.float32(state[2] / 0.52)
     observation[2] = np.float32(state[4] / 0.52)
 
 
 def _lean(x: float, y: float, angle: float, reach: float) -> tuple[float, float]:
-    """The end of a pole that stands at (x, y)."""
+    """Upper end of a pole of length ``reach`` whose lower end is at (x, y), in pixels."""
     return x + reach * math.sin(angle), y - reach * math.cos(angle)
 
 
 def draw(row: np.ndarray) -> np.ndarray:
-    """The cart between its limits with both poles and how far they may lean; the short one once more, large, in the corner.
+    """Picture of a state, uint8 (400, 600, 3), with 120 pixels per metre.
 
-    600 x 400 pixels, 120 to the metre.
+    It shows the cart, both poles, and the limits of position and angle. The short pole is repeated, enlarged, in the upper right corner.
     """
-    width, ground, scale = 600, 320.0, 120.0
-    x, hinge = width / 2 + row[0] * scale, ground - 44.0
+    width = 600
+    ground = 320.0
+    scale = 120.0
+    x = width / 2 + row[0] * scale
+    hinge = ground - 44.0
     canvas = Canvas(width, 400)
     canvas.box(0, ground, width, 80, PALE)
     canvas.box(width / 2 - POSITION_LIMIT * scale, ground, 2 * POSITION_LIMIT * scale, 4, GREY)
     for metre in np.arange(-2.0, 2.1, 0.5):
         canvas.box(width / 2 + metre * scale - 1, ground + 4, 2, 12 if metre % 1 == 0 else 6, GREY)
-    long, short = 2 * HALF_LENGTH[0] * scale, 2 * HALF_LENGTH[1] * scale
+    long = 2 * HALF_LENGTH[0] * scale
+    short = 2 * HALF_LENGTH[1] * scale
     large = 5 * short
     corner = width - 80.0, 90.0
     canvas.disc(corner[0], corner[1] - large / 2 + 10, 66, PALE)
@@ -176,7 +211,7 @@ def draw(row: np.ndarray) -> np.ndarray:
     return canvas.pixels()
 
 
-_HIGH = np.array([1.0, 10.0, 3.0, 10.0, 3.0, 25.0], np.float32)  # beyond what 10 N can do to cart and poles inside the limits
+_HIGH = np.array([1.0, 10.0, 3.0, 10.0, 3.0, 25.0], np.float32)  # bounds that 10 N cannot exceed within the limits
 _OPTIONS = {name: name for name in PARAMETERS if name not in ("spread", "damping")}
 
 
@@ -201,34 +236,34 @@ WITHOUT_VELOCITY = _world("DoublePoleNoVelocity", 3, angle=math.radians(4.5))
 
 
 class DoublePoleEnv(NativeEnv):
-    """Two poles, positions and velocities seen; an action of 1 is a push of 10 N to the right. +1 a step."""
+    """Two poles with positions and velocities observed. An action of 1 pushes the cart to the right with 10 N. Reward 1 per step."""
 
     world = WITH_VELOCITY
 
 
 class DoublePoleVectorEnv(NativeVectorEnv):
-    """Two poles, positions and velocities seen; an action of 1 is a push of 10 N to the right. +1 a step."""
+    """Two poles with positions and velocities observed. An action of 1 pushes the cart to the right with 10 N. Reward 1 per step."""
 
     world = WITH_VELOCITY
 
 
 class DoublePoleNoVelocityEnv(NativeEnv):
-    """Two poles, only positions seen: a policy has to remember. +1 a step, or Gruau's damping fitness with ``damping=1``."""
+    """Two poles with only positions observed, so a policy needs memory. Reward 1 per step, or with ``damping=1`` Gruau's fitness."""
 
     world = WITHOUT_VELOCITY
 
 
 class DoublePoleNoVelocityVectorEnv(NativeVectorEnv):
-    """Two poles, only positions seen: a policy has to remember. +1 a step, or Gruau's damping fitness with ``damping=1``."""
+    """Two poles with only positions observed, so a policy needs memory. Reward 1 per step, or with ``damping=1`` Gruau's fitness."""
 
     world = WITHOUT_VELOCITY
 
 
-# --- how controllers are judged ----------------------------------------------------------------------------------------
+# --- tests of controllers ----------------------------------------------------------------------------------------------
 
 Policy = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From observations (n, 3), or (n, 6) with velocities, and the steps since each episode began, int64 (n,), to actions (n, 1) in
-[-1, 1]. A policy that remembers forgets where the steps are 0."""
+"""A controller: takes observations (n, 3), or (n, 6) with velocities, and the steps since each episode began, int64 (n,); returns
+actions (n, 1) in [-1, 1]. A policy with memory must reset the memory of every row whose number of steps is 0."""
 
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _RANGES = (2.16, 1.35, math.radians(3.6), math.radians(8.6))
@@ -236,13 +271,13 @@ GENERALIZATION_STARTS = {
     name: np.array([(2.0 * shares[i] - 1.0) * _RANGES[i] for shares in product(_SHARES, repeat=4)])
     for i, name in enumerate(("x", "x_velocity", "angle", "angular_velocity"))
 }
-"""Gruau's 625 starts as options of ``reset``: position, velocity, angle and angular velocity of the long pole; the short one rests."""
+"""Gruau's 625 starts, as options of ``reset``: position, velocity, angle and angular velocity of the long pole. The short pole rests."""
 
 
 def balanced_steps(
     policy: Policy, steps: int = 100_000, starts: dict[str, np.ndarray] | None = None, velocities: bool = False
 ) -> np.ndarray:
-    """How long the policy balances from each start, at most ``steps``, int64 (n,); by default from the one start of the task."""
+    """Number of steps, int64 (n,), at most ``steps``, for which the policy balances from each start (default: the start of the task)."""
     n = 1 if starts is None else len(next(iter(starts.values())))
     kind = DoublePoleVectorEnv if velocities else DoublePoleNoVelocityVectorEnv
     envs = kind(n, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -257,10 +292,10 @@ def balanced_steps(
 
 
 def damping_fitness(policy: Policy, velocities: bool = False) -> float:
-    """Gruau's fitness of one run of t <= 1,000 steps: 0.1 t / 1000 + 0.9 f.
+    """Gruau's damping fitness of one run of t steps, at most 1,000: 0.1 t / 1000 + 0.9 f.
 
-    f = 0.75 / (the sum of |x| + |x'| + |angle| + |angle'| of the long pole over the last 100 steps), and 0 for t < 100: what balances
-    without swinging is worth more.
+    f is 0 for t < 100, else 0.75 / (sum of |x| + |x'| + |angle| + |angle'| of the long pole over the last 100 steps). The second term
+    rewards a controller that balances without swinging.
     """
     kind = DoublePoleVectorEnv if velocities else DoublePoleNoVelocityVectorEnv
     envs = kind(1, GRUAU_STEPS, AutoresetMode.DISABLED, damping=1.0)
@@ -271,5 +306,5 @@ def damping_fitness(policy: Policy, velocities: bool = False) -> float:
 
 
 def generalization_test(policy: Policy, velocities: bool = False) -> int:
-    """From how many of Gruau's 625 starts the policy balances for 1,000 steps. A solution of the task needs 200."""
+    """Number of Gruau's 625 starts from which the policy balances for 1,000 steps. A solution of the task needs 200."""
     return int((balanced_steps(policy, GRUAU_STEPS, GENERALIZATION_STARTS, velocities) == GRUAU_STEPS).sum())

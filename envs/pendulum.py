@@ -1,4 +1,4 @@
-"""Pendulum-v1: a twin of Gymnasium's."""
+"""Pendulum-v1: a native twin of Gymnasium's environment, with the same arithmetic."""
 
 import math
 
@@ -10,9 +10,11 @@ from rl_lab.envs.stream import uniform
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.envs.world import World, kernel
 
-MAX_SPEED, MAX_TORQUE, TIME_STEP = 8.0, 2.0, 0.05
-# Squares are powers with an exponent that the compiler does not know: Gymnasium's scalars go through the C library's pow, which now
-# and then differs from a product in the last bit.
+MAX_SPEED = 8.0  # rad/s
+MAX_TORQUE = 2.0  # N m
+TIME_STEP = 0.05  # s
+# Gymnasium squares with the C library's pow, which sometimes differs from a product in the last bit. The exponent ``square`` is a
+# parameter, so the compiler does not know that it is 2 and calls pow, too.
 PARAMETERS = {"g": 10.0, "x_init": math.pi, "y_init": 1.0, "square": 2.0}
 G, X_INIT, Y_INIT, SQUARE = range(2, 6)
 
@@ -25,8 +27,10 @@ def reset(state, stream):
 
 @kernel
 def step(state, action, stream):
-    """Angle and angular velocity 0.05 s later; the cost of the angle, the speed and the torque, negative."""
-    theta, speed, square = state[0], state[1], state[SQUARE]
+    """Advance angle and angular velocity by 0.05 s. The reward is -(angle^2 + 0.1 speed^2 + 0.001 torque^2)."""
+    theta = state[0]
+    speed = state[1]
+    square = state[SQUARE]
     torque = np.float32(min(max(np.float32(action[0]), np.float32(-MAX_TORQUE)), np.float32(MAX_TORQUE)))
     angle = ((theta + np.pi) % (2 * np.pi)) - np.pi
     effort = np.float32(0.001) * np.float32(torque ** np.float32(square))
@@ -34,13 +38,15 @@ def step(state, action, stream):
     push = np.float64(np.float32(3.0) * torque)
     speed = speed + (3 * state[G] / 2.0 * math.sin(theta) + push) * TIME_STEP
     speed = min(max(speed, -MAX_SPEED), MAX_SPEED)
-    state[0], state[1] = theta + speed * TIME_STEP, speed
+    state[0] = theta + speed * TIME_STEP
+    state[1] = speed
     return -cost, False
 
 
 @kernel
 def observe(state, observation):
-    observation[0], observation[1] = np.float32(math.cos(state[0])), np.float32(math.sin(state[0]))
+    observation[0] = np.float32(math.cos(state[0]))
+    observation[1] = np.float32(math.sin(state[0]))
     observation[2] = np.float32(state[1])
 
 

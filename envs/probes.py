@@ -1,23 +1,28 @@
-"""Probe environments: each asks one question of an agent, and its answer is known exactly.
+"""Probe environments: each tests one ability of an agent, and its optimum is known exactly.
 
-All are registered as ``rl_lab/Probe<Name>-v0``. In each but StartsAtOne, Continuous and Memory the actions are 0 and 1.
+Each is registered as ``rl_lab/Probe<Name>-v0``. The actions are 0 and 1, except in StartsAtOne and Continuous.
 """
 
+from collections.abc import Callable
+
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Discrete
 
 from rl_lab.envs.scalar import NativeEnv
 from rl_lab.envs.stream import below
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.envs.world import World, kernel
 
-SIGN, TIME = 0, 1  # the state: -1 or 1, drawn for each episode, and the steps that it is old
+# the state
+SIGN = 0  # -1 or 1, drawn at the start of an episode
+TIME = 1  # steps since the start of the episode
 MEMORY_LENGTH = 4
 
 
 @kernel
 def _reset(state, stream):
-    state[SIGN], state[TIME] = np.float64(2 * below(stream, 2) - 1), 0.0
+    state[SIGN] = np.float64(2 * below(stream, 2) - 1)
+    state[TIME] = 0.0
 
 
 @kernel
@@ -89,63 +94,81 @@ def _memory(state, action, stream):
 _TWO = Discrete(2)
 
 
-def _world(name: str, step, observe=_see_nothing, actions: Space = _TWO, observation_size: int = 1) -> World:
+def _world(
+    name: str,
+    step: Callable[..., object],
+    observe: Callable[..., object] = _see_nothing,
+    actions: Discrete | Box = _TWO,
+    observation_size: int = 1,
+) -> World:
     space = Box(-1.0, 1.0, (observation_size,), np.float32)
-    return World(f"Probe{name}", 2, space, actions, _reset, step, observe)  # type: ignore[arg-type]
+    return World(f"Probe{name}", 2, space, actions, _reset, step, observe)
 
 
 class ConstantReward(NativeEnv):
-    """One step, reward 1: every value is 1. Fails if the value's loss or optimiser is broken."""
+    """One step with reward 1, so every value is 1. An agent fails if the loss or the optimiser of its values is broken."""
 
     world = _world("ConstantReward", _constant)
 
 
 class ObservedReward(NativeEnv):
-    """One step, the reward is what is observed. Fails if gradients do not reach the input layer."""
+    """One step whose reward equals the observation. An agent fails if gradients do not reach the input layer."""
 
     world = _world("ObservedReward", _observed, _see_sign)
 
 
 class DelayedReward(NativeEnv):
-    """Two steps, reward 1 at the end, 0 and then 1 observed: the first value is gamma. Fails if bootstrapping or discounting is wrong."""
+    """Two steps, observed as 0 and 1, with reward 1 at the end, so the first value is gamma.
+
+    An agent fails if bootstrapping or discounting is wrong.
+    """
 
     world = _world("DelayedReward", _delayed, _see_time)
 
 
 class ActionReward(NativeEnv):
-    """One step, +1 for action 1, -1 for action 0. Fails if actions are not told apart."""
+    """One step with reward +1 for action 1 and -1 for action 0. An agent fails if it cannot tell the actions apart."""
 
     world = _world("ActionReward", _action)
 
 
 class MatchReward(NativeEnv):
-    """One step, +1 if the action matches the sign that is observed, else -1. Fails if policy and observation are not joined."""
+    """One step with reward +1 if the action matches the observed sign (1 for +1, 0 for -1), and -1 otherwise.
+
+    An agent fails if its policy does not depend on the observation.
+    """
 
     world = _world("MatchReward", _match, _see_sign)
 
 
 class Endless(NativeEnv):
-    """Reward 1 in every step, cut off by a time limit of 5: the value is 1 / (1 - gamma). Fails if truncation is taken for termination."""
+    """Reward 1 per step, truncated by a time limit of 5 steps, so the value is 1 / (1 - gamma).
+
+    An agent fails if it treats truncation as termination.
+    """
 
     world = _world("Endless", _endless)
 
 
 class StartsAtOne(NativeEnv):
-    """Actions 1 and 2, one step, +1 for 2 and -1 for 1. Fails if the start of a Discrete space is ignored."""
+    """One step with reward +1 for action 2 and -1 for action 1. An agent fails if it ignores the start of a Discrete space."""
 
     world = _world("StartsAtOne", _action, actions=Discrete(2, start=1))
 
 
 class Continuous(NativeEnv):
-    """One step, reward -(action - sign / 2)^2 for the sign that is observed: at best 0, by half the sign; 0 in answer to both: -1/4."""
+    """One step with reward -(action - sign / 2)^2 for the observed sign.
+
+    The optimum is 0, with action sign / 2. The best constant action, 0, yields -1/4.
+    """
 
     world = _world("Continuous", _continuous, _see_sign, Box(-1.0, 1.0, (1,), np.float32))
 
 
 class Memory(NativeEnv):
-    """A sign is observed, then nothing, and after four moments an action has to match it: +1 or -1.
+    """Four steps: a sign is observed in the first, and the action in the last must match it, for a reward of +1 or -1.
 
-    The second number of the observation is 1 in the moment that counts. Without memory the mean return is 0, with it 1.
+    The second number of the observation is 1 in the last step. The mean return is 1 with memory and 0 without.
     """
 
     world = _world("Memory", _memory, _see_sign_at_first, observation_size=2)

@@ -1,4 +1,4 @@
-"""A native world as a scalar Gymnasium environment."""
+"""NativeEnv: a native world as a single Gymnasium environment."""
 
 import operator
 from typing import Any, ClassVar
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 
 from rl_lab.envs import world as w
@@ -16,11 +16,11 @@ from rl_lab.envs.vector import NativeVectorEnv
 
 
 class NativeEnv(gym.Env):
-    """One environment of a world, in Python's hands: environment i of `NativeVectorEnv`, seeded alike, is in the same states.
+    """A single environment of a world. With equal seeds its states equal those of an environment of `NativeVectorEnv`.
 
-    ``parameters`` are the world's, and attributes of the environment that can be read and set. A step that is not asked for (before
-    the first reset, or after the episode terminated) raises ResetNeeded, and an action outside its space NativeFault. Truncation is
-    the business of Gymnasium's TimeLimit, which `gymnasium.make` puts around it.
+    ``parameters`` are those of the world, such as gravity; they are also attributes of the environment that can be read and set.
+    ``render_mode`` is None, "rgb_array" or "human". The environment does not truncate: `gymnasium.make` wraps it in TimeLimit. `step`
+    raises ResetNeeded before the first reset and after the end of an episode, and NativeFault for an action outside the action space.
     """
 
     world: ClassVar[w.World]
@@ -35,10 +35,10 @@ class NativeEnv(gym.Env):
         world = self.world
         modes = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
-            raise ValueError(f"{world.name} renders to {' and '.join(modes) or 'nothing'}, not to {render_mode!r}")
+            raise ValueError(f"render_mode of {world.name} must be {' or '.join([*modes, 'None'])}, got {render_mode!r}")
         self.render_mode = render_mode
-        self.observation_space: Any = world.observation_space
-        self.action_space: Any = world.action_space
+        self.observation_space: Box = world.observation_space
+        self.action_space: Discrete | Box = world.action_space
         self._generator: np.random.Generator | None = None
         self._window: Window | None = None
         one = type(world.name, (NativeVectorEnv,), {"world": world})
@@ -47,7 +47,7 @@ class NativeEnv(gym.Env):
     # --- Gymnasium ---------------------------------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin a new episode. ``options`` are the world's; ValueError for one that it lacks."""
+        """Start a new episode; return (observation, {}). ``options`` are those of the world. Raises ValueError for an unknown option."""
         batch = self._batch
         if self._generator is not None:
             batch.streams[0] = stream_words(self._generator)
@@ -57,7 +57,8 @@ class NativeEnv(gym.Env):
             self.render()
         return observations[0], {}
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: int | np.integer | np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Advance by one step; return (observation, reward, terminated, False, {})."""
         batch = self._batch
         if not batch.is_ready:
             raise ResetNeeded("call reset before step")
@@ -75,10 +76,10 @@ class NativeEnv(gym.Env):
             self.render()
         return batch.observations[0].copy(), float(batch.rewards[0]), bool(batch.terminated[0]), False, {}
 
-    def render(self) -> Any:
-        """A picture, uint8 (height, width, 3), for "rgb_array"; shown in a window for "human"."""
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """Return a picture, uint8 (height, width, 3), in mode "rgb_array"; show it in a window in mode "human"."""
         if self.render_mode is None or self.world.draw is None:
-            gym.logger.warn(f'{self.world.name} draws nothing: make it with render_mode="rgb_array" or "human"')
+            gym.logger.warn(f'{self.world.name} cannot render: create it with render_mode="rgb_array" or "human"')
             return None
         picture = self.world.draw(self._batch.states[0])
         if self.render_mode == "rgb_array":
@@ -89,12 +90,14 @@ class NativeEnv(gym.Env):
         return None
 
     def close(self) -> None:
+        """Close the window, if there is one."""
         if self._window is not None:
             self._window.close()
             self._window = None
 
     # --- random numbers ----------------------------------------------------------------------------------------------
-    # The stream is the source. Once somebody holds the generator, both are kept at the same place: what is drawn from one is drawn.
+    # The random stream of the batch is the source. Once a caller has asked for ``np_random``, the stream and this generator are kept
+    # in the same state, so a number is never drawn twice.
 
     @property  # type: ignore[misc]
     def _np_random(self) -> np.random.Generator | None:  # type: ignore[override]
@@ -120,28 +123,29 @@ class NativeEnv(gym.Env):
         self._batch.seeds[0] = seed
 
     def _keep_up(self) -> None:
+        """Set the generator, if there is one, to the state of the stream."""
         if self._generator is not None:
             set_stream(self._generator, self._batch.streams[0])
 
     # --- attributes and saving ---------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        """A parameter of the world, or ``state``."""
+        """Return a parameter of the world, or ``state``. Raises AttributeError for another name."""
         if not name.startswith("_") and (name == "state" or name in self.world.parameters):
             return self._batch.get_attr(name)[0]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name == "state" or name in self.world.parameters:
             self._batch.set_attr(name, [value])
         else:
             super().__setattr__(name, value)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Everything that a bitwise identical continuation needs."""
+        """Return everything that is needed to continue bitwise identically."""
         return self._batch.get_state()
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from what `get_state` gave."""
+        """Continue from a state that `get_state` returned."""
         self._batch.set_state(state)
         self._keep_up()

@@ -1,4 +1,4 @@
-"""A native world as a Gymnasium vector environment."""
+"""NativeVectorEnv: a batch of a native world as a Gymnasium vector environment."""
 
 import time
 from copy import deepcopy
@@ -22,17 +22,21 @@ _MODES = {
 
 
 class NativeFault(RuntimeError):
-    """A native environment got an action outside its space, or made a number that is not finite."""
+    """A native environment was given an action outside its action space, or produced a number that is not finite."""
 
 
 class NativeVectorEnv(VectorEnv):
-    """``num_envs`` copies of a world, stepped together by one native call.
+    """``num_envs`` environments of a world, stepped together by one native call.
 
-    Environment i behaves as Gymnasium's scalar environment seeded with ``seed + i`` does inside `gymnasium.vector.SyncVectorEnv`.
-    ``frame_stack`` and ``time_aware`` give what the wrappers FrameStackObservation and TimeAwareObservation would.
-    ``parameters`` are the world's, such as gravity; unknown ones raise TypeError. At an episode's end ``info["episode"]`` holds its
-    return ``r``, length ``l`` and seconds ``t``, with ``info["_episode"]`` saying whose; same-step autoreset adds ``final_obs`` and
-    ``final_info``. So the wrapper RecordEpisodeStatistics is not needed, and refuses to write over ``episode``.
+    Environment i behaves like Gymnasium's single environment with the seed ``seed + i`` inside `gymnasium.vector.SyncVectorEnv`.
+    ``frame_stack`` and ``time_aware`` have the effect of the wrappers FrameStackObservation and TimeAwareObservation. ``parameters`` are
+    those of the world, such as gravity.
+
+    When episodes end, ``info["episode"]`` holds their returns ``r``, lengths ``l`` and durations ``t`` in seconds, and the mask
+    ``info["_episode"]`` marks the environments concerned; same-step autoreset adds ``final_obs`` and ``final_info``. Do not add the
+    wrapper RecordEpisodeStatistics: it raises an error because ``episode`` exists already.
+
+    Raises TypeError for an unknown parameter, ValueError for an argument out of range.
     """
 
     world: ClassVar[w.World]
@@ -50,19 +54,25 @@ class NativeVectorEnv(VectorEnv):
         world = self.world
         unknown = sorted(set(parameters) - set(world.parameters))
         if unknown:
-            raise TypeError(f"{world.name} has no parameter {unknown[0]!r}; it has {', '.join(world.parameters) or 'none'}")
+            raise TypeError(
+                f"{world.name} has no parameter {unknown[0]!r}: choose from {', '.join(world.parameters) or 'none'}"
+            )
         if num_envs < 1 or frame_stack < 1:
-            raise ValueError(f"num_envs and frame_stack must be at least 1, not {num_envs} and {frame_stack}")
+            raise ValueError(f"num_envs and frame_stack must be at least 1, got {num_envs} and {frame_stack}")
         modes = [] if world.draw is None else ["rgb_array"]
         if render_mode is not None and render_mode not in modes:
-            raise ValueError(f"a vector environment of {world.name} renders to {modes or 'nothing'}, not {render_mode!r}")
+            raise ValueError(
+                f"render_mode of a {world.name} batch must be {' or '.join([*modes, 'None'])}, got {render_mode!r}"
+            )
         if time_aware and not max_episode_steps:
-            raise ValueError("time_aware needs max_episode_steps: there is no limit to be aware of")
-        self.num_envs, self.max_episode_steps, self.render_mode = num_envs, max_episode_steps, render_mode
+            raise ValueError("time_aware needs max_episode_steps: it observes the fraction of this limit that has passed")
+        self.num_envs = num_envs
+        self.max_episode_steps = max_episode_steps
+        self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": modes, "render_fps": world.frames_per_second}
         self.single_observation_space = _observation_space(world.observation_space, frame_stack, time_aware)
-        self.single_action_space: Any = world.action_space
+        self.single_action_space: Discrete | Box = world.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
@@ -74,9 +84,14 @@ class NativeVectorEnv(VectorEnv):
         self.actions = np.zeros((n, world.action_size), np.float32)
         self.observations = np.zeros((n, *self.single_observation_space.shape), np.float32)
         self.final_observations = np.zeros_like(self.observations)
-        self.rewards, self.returns, self.episode_returns = np.zeros(n), np.zeros(n), np.zeros(n)
-        self.terminated, self.truncated, self.ended = (np.zeros(n, bool) for _ in range(3))
-        self.elapsed, self.episode_lengths = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self.rewards = np.zeros(n)
+        self.returns = np.zeros(n)
+        self.episode_returns = np.zeros(n)
+        self.terminated = np.zeros(n, bool)
+        self.truncated = np.zeros(n, bool)
+        self.ended = np.zeros(n, bool)
+        self.elapsed = np.zeros(n, np.int64)
+        self.episode_lengths = np.zeros(n, np.int64)
         self.seeds: list[int | None] = [None] * n
         self._started = np.zeros(n)
         self.is_ready = False
@@ -90,21 +105,25 @@ class NativeVectorEnv(VectorEnv):
         )
         self.cells[w.STATES :] = [buffer.ctypes.data for buffer in self._buffers]
         loop = world.advance()
-        self.loop_address, self._advance, self._cells_address = loop.address, loop.ctypes, self.cells.ctypes.data
+        self.loop_address = loop.address
+        self._advance = loop.ctypes
+        self._cells_address = self.cells.ctypes.data
 
     # --- Gymnasium ---------------------------------------------------------------------------------------------------
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin a new episode everywhere, or where ``options["reset_mask"]`` is True; seeds as in `SyncVectorEnv.reset`.
+        """Start a new episode in every environment, or where the bool array ``options["reset_mask"]`` is True.
 
-        The world's own options hold for this reset: one number for all, or an array (num_envs,).
+        ``seed`` is as in `SyncVectorEnv.reset`. The other options are those of the world; each is one number for all environments or an
+        array (num_envs,), and applies to this reset only. Returns (observations, {}). Raises ValueError for an unknown option or a mask
+        or seeds of another length.
         """
         n = self.num_envs
         seeds = [seed + i for i in range(n)] if isinstance(seed, (int, np.integer)) else list(seed or [None] * n)
         if len(seeds) != n:
-            raise ValueError(f"{len(seeds)} seeds for {n} environments")
+            raise ValueError(f"{n} environments need {n} seeds, got {len(seeds)}")
         options = dict(options or {})
         mask = options.pop("reset_mask", None)
         if mask is None:
@@ -122,7 +141,7 @@ class NativeVectorEnv(VectorEnv):
         self.ended |= mask
         self.terminated[mask] = self.truncated[mask] = False
         resting = self.ended & ~mask
-        self.ended[resting] = False  # what is not asked for stays as it ended
+        self.ended[resting] = False  # environments outside the mask stay at the end of their episode
         try:
             self.run(w.RESETTING)
         finally:
@@ -134,21 +153,22 @@ class NativeVectorEnv(VectorEnv):
         return self.observations.copy(), {}
 
     def _reset_columns(self, options: dict[str, Any]) -> list[tuple[int, np.ndarray]]:
-        """The columns of the states that reset options set, and the values. ValueError for an option that the world lacks."""
+        """Return (column of the states, values) for each reset option. Raises ValueError for an unknown option."""
         columns = []
         for key, value in options.items():
             if key not in self.world.options:
                 raise ValueError(
-                    f"{self.world.name} has no reset option {key!r}; it has {', '.join(self.world.options) or 'none'}"
+                    f"{self.world.name} has no reset option {key!r}: choose from {', '.join(self.world.options) or 'none'}"
                 )
             columns.append((self._column(self.world.options[key]), np.broadcast_to(np.float64(value), self.num_envs)))
         return columns
 
     def _column(self, parameter: str) -> int:
+        """Column of the states that holds a parameter."""
         return self.world.state_size + list(self.world.parameters).index(parameter)
 
     def run(self, mode: int) -> None:
-        """One native call in this mode of `rl_lab.envs.world`, over the buffers as they stand. NativeFault for what went wrong."""
+        """Run the native loop once over the buffers, in a mode of `rl_lab.envs.world`. Raises NativeFault if an environment fails."""
         self.cells[w.MODE] = mode
         self._advance(self._cells_address)
         self.cells[w.MODE] = _MODES[self.autoreset_mode]
@@ -156,7 +176,11 @@ class NativeVectorEnv(VectorEnv):
             self.fault()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Actions of shape (num_envs,) or (num_envs, *shape); returns observations, rewards, terminated, truncated and info."""
+        """Step all environments with ``actions`` (num_envs,) or (num_envs, *action shape).
+
+        Returns (observations, rewards, terminated, truncated, info). Raises ResetNeeded before the first reset, or if autoreset is
+        disabled and an episode has ended; NativeFault if an action is outside the action space or a result is not finite.
+        """
         if not self.is_ready:
             raise gym.error.ResetNeeded("call reset before step")
         if self.autoreset_mode == AutoresetMode.DISABLED and self.ended.any():
@@ -187,21 +211,25 @@ class NativeVectorEnv(VectorEnv):
         return info
 
     def fault(self) -> None:
-        """Raise for what the loop found, naming the environment."""
-        found, self.cells[w.FAULT] = int(self.cells[w.FAULT]), 0
+        """Raise NativeFault for the fault that the loop recorded, naming the environment."""
+        found = int(self.cells[w.FAULT])
+        self.cells[w.FAULT] = 0
         i = abs(found) - 1
-        space, step = self.single_action_space, int(self.elapsed[i])
+        space = self.single_action_space
+        step = int(self.elapsed[i])
         who = f"environment {i} of {self.world.name} (seed {self.seeds[i]})"
         if found < 0:
             action = self.actions[i] + space.start if isinstance(space, Discrete) else self.actions[i]
-            raise NativeFault(f"{who} got the action {action} at step {step + 1} of its episode, which is not in {space}")
+            raise NativeFault(
+                f"{who} was given the action {action} at step {step + 1} of its episode, which is outside {space}"
+            )
         raise NativeFault(
-            f"{who} made a number that is not finite at step {step} of its episode: "
+            f"{who} produced a number that is not finite at step {step} of its episode: "
             f"reward {self.rewards[i]}, observation {self.observations[i].ravel()[:8]}"
         )
 
     def render(self) -> tuple[Any, ...] | None:
-        """A picture, uint8 (height, width, 3), of each environment; None without a render mode."""
+        """Return one picture, uint8 (height, width, 3), per environment, or None without a render mode."""
         draw = self.world.draw
         return None if self.render_mode is None or draw is None else tuple(draw(row) for row in self.states)
 
@@ -213,7 +241,7 @@ class NativeVectorEnv(VectorEnv):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """Generators that stand where the environments' streams do; copies."""
+        """Copies of the environments' random streams as NumPy generators. Drawing from a copy does not advance the environment."""
         generators = []
         for words in self.streams:
             generator, _ = seeding.np_random(0)
@@ -222,7 +250,7 @@ class NativeVectorEnv(VectorEnv):
         return tuple(generators)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """A parameter of the world, ``state``, or an attribute that all environments share; one for each environment."""
+        """Return one value per environment: a parameter of the world, ``state``, or an attribute of the batch."""
         if name in self.world.parameters:
             return tuple(float(value) for value in self.states[:, self._column(name)])
         if name == "state":
@@ -231,21 +259,24 @@ class NativeVectorEnv(VectorEnv):
         return value if name in ("np_random", "np_random_seed") else (value,) * self.num_envs
 
     def set_attr(self, name: str, values: Any) -> None:
-        """Set a parameter or the ``state``: one value for all, or a list or tuple with one for each environment."""
+        """Set a parameter of the world or ``state``, to one value for all environments, or a list or tuple with one per environment.
+
+        Raises AttributeError for another name, ValueError if the number of values is wrong.
+        """
         if not isinstance(values, (list, tuple)):
             values = [values] * self.num_envs
         if len(values) != self.num_envs:
-            raise ValueError(f"{len(values)} values of {name!r} for {self.num_envs} environments")
+            raise ValueError(f"{self.num_envs} environments need {self.num_envs} values of {name!r}, got {len(values)}")
         if name == "state":
             self.states[:, : self.world.state_size] = values
         elif name in self.world.parameters:
             self.states[:, self._column(name)] = values
         else:
             known = ", ".join(["state", *self.world.parameters])
-            raise AttributeError(f"{self.world.name} has no attribute {name!r} that can be set; it has {known}")
+            raise AttributeError(f"{self.world.name} has no attribute {name!r} that can be set: choose from {known}")
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """As `get_attr`, and the results of ``render``."""
+        """Return the pictures of ``render``, or what `get_attr` returns for another name."""
         if name == "render":
             return self.render() or (None,) * self.num_envs
         return self.get_attr(name)
@@ -253,15 +284,16 @@ class NativeVectorEnv(VectorEnv):
     # --- saving ------------------------------------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Everything that a bitwise identical continuation needs."""
+        """Return everything that is needed to continue bitwise identically."""
         seeds = np.array([str(seed) for seed in self.seeds])
         buffers = {name: getattr(self, name).copy() for name in _SAVED}
         return {**buffers, "seeds": np.char.encode(seeds).view(np.uint8).reshape(self.num_envs, -1)}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from what `get_state` gave. ValueError if it is of another number of environments or another world."""
+        """Continue from a state that `get_state` returned. Raises ValueError if it has another number of environments or another world."""
         for name in _SAVED:
-            mine, given = getattr(self, name), np.asarray(state[name])
+            mine = getattr(self, name)
+            given = np.asarray(state[name])
             if mine.shape != given.shape:
                 raise ValueError(f"{name} has shape {given.shape}, not {mine.shape}")
         for name in _SAVED:
@@ -271,13 +303,18 @@ class NativeVectorEnv(VectorEnv):
         self.is_ready = True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "NativeVectorEnv":
-        """An independent environment in the same state, for searches that try things out; a copied address would be the original's."""
-        frames, time_aware = int(self.cells[w.FRAMES]), bool(self.cells[w.TIME_AWARE])
+        """Copy the environments, for searches that try actions.
+
+        The copy has buffers of its own: a plain copy would keep the addresses of the original's buffers.
+        """
+        frames = int(self.cells[w.FRAMES])
+        time_aware = bool(self.cells[w.TIME_AWARE])
         other = type(self)(
             self.num_envs, self.max_episode_steps, self.autoreset_mode, frames, time_aware, render_mode=self.render_mode
         )
         other.set_state(self.get_state())
-        other.is_ready, other.spec = self.is_ready, deepcopy(self.spec, memo)
+        other.is_ready = self.is_ready
+        other.spec = deepcopy(self.spec, memo)
         return other
 
 
@@ -288,11 +325,15 @@ _SAVED = (
 
 
 def _observation_space(space: Box, frames: int, time_aware: bool) -> Box:
-    low, high = space.low, space.high
+    """Observation space of a batch's environment, with time and frames added."""
+    low = space.low
+    high = space.high
     if time_aware:
         if len(space.shape) != 1:
-            raise ValueError(f"time_aware needs observations that are vectors, not of shape {space.shape}")
-        low, high = np.append(low, np.float32(0.0)), np.append(high, np.float32(1.0))
+            raise ValueError(f"time_aware needs observations that are vectors, got shape {space.shape}")
+        low = np.append(low, np.float32(0.0))
+        high = np.append(high, np.float32(1.0))
     if frames > 1:
-        low, high = np.repeat(low[None], frames, 0), np.repeat(high[None], frames, 0)
+        low = np.repeat(low[None], frames, 0)
+        high = np.repeat(high[None], frames, 0)
     return Box(low, high, dtype=np.float32)

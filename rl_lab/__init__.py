@@ -287,7 +287,7 @@ from rl_lab.nn.functional import (
 )
 from rl_lab.serialization import load, save
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # PyTorch's second names
 abs = absolute

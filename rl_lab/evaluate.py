@@ -11,6 +11,7 @@ from rl_lab.experiment.config import parse_value
 from rl_lab.experiment.driver import restore
 from rl_lab.experiment.evaluation import evaluate, evaluation_seed
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.progress import tell
 from rl_lab.experiment.video import check_video, film
 
 
@@ -20,6 +21,8 @@ def body(arguments: Sequence[str]) -> int:
     parser.add_argument("--episodes", default=None, help="greedy episodes; as many as at the end of training by default")
     parser.add_argument("--seed", default=None, help="first seed of the episodes; that of the end of training by default")
     parser.add_argument("--video", action="store_true", help="film the first episode, into the run's videos/")
+    parser.add_argument("--checkpoint", default=None, help="last, best or an older one; the best by default, if there is one")
+    parser.add_argument("--trust", action="store_true", help="import the modules that the run's files name")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse(arguments)
     numbers = {
@@ -29,7 +32,7 @@ def body(arguments: Sequence[str]) -> int:
         raise Fault(f"--episodes must be at least 1, got {numbers['episodes']}")
     if numbers["seed"] is not None and numbers["seed"] < 0:
         raise Fault(f"--seed must be at least 0, got {numbers['seed']}")
-    agent, plan = restore(Path(given["run"]))
+    agent, plan = restore(Path(given["run"]), given["checkpoint"], given["trust"])
     options = plan.options
     seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]
     if given["video"]:
@@ -38,15 +41,17 @@ def body(arguments: Sequence[str]) -> int:
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
     if given["video"]:
         facts["video"] = str(film(agent, plan.setup, seed, Path(given["run"]) / "videos"))
+    for remark in plan.remarks:
+        print(f"rl_lab: {remark}", file=sys.stderr)
     if given["json"]:
-        print(json.dumps(facts))
+        tell(json.dumps(facts))
     else:
-        print(
+        tell(
             f"{options.agent} on {options.env}: greedy return {result.return_mean:.1f} (std {result.return_std:.1f}, "
             f"min {result.return_min:.1f}) over {result.episodes} episodes, trained for {agent.timesteps:,} steps{result.remark()}"
         )
         if given["video"]:
-            print(f"video: {facts['video']}")
+            tell(f"video: {facts['video']}")
     return 0
 
 

@@ -4,9 +4,11 @@
 a checksum of its whole content. `load` reads only numbers and text: a file cannot make it execute code.
 """
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,8 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as load_bytes
-from safetensors.numpy import save as as_bytes
-from safetensors.numpy import save_file
 
 from rl_lab.engine.device import check_device, device
 from rl_lab.engine.errors import FileError
@@ -51,18 +51,11 @@ def save(obj: Any, f: str | os.PathLike[str] | WritableFile) -> None:
     arrays: dict[str, np.ndarray] = {}
     structure = json.dumps(split(obj, "", arrays))
     facts = {"format": FORMAT, "structure": structure, "checksum": checksum(arrays, structure)}
-    if not isinstance(f, (str, os.PathLike)):
-        f.write(as_bytes(arrays, facts))
+    if isinstance(f, (str, os.PathLike)):
+        save_file(arrays, Path(f), facts)
         return
-    target = Path(f)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
-    try:
-        save_file(arrays, str(temporary), facts)
-        flush(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    flush(target.parent)
+    for piece in _safetensors(arrays, facts):
+        f.write(piece)
 
 
 def load(f: str | os.PathLike[str] | ReadableFile, map_location: Any = None, weights_only: bool = True) -> Any:
@@ -74,27 +67,21 @@ def load(f: str | os.PathLike[str] | ReadableFile, map_location: Any = None, wei
     """
     if isinstance(map_location, (str, device)):
         check_device(map_location)
-    if isinstance(f, (str, os.PathLike)):
-        name = str(f)
-        try:
-            with safe_open(name, framework="numpy") as file:
-                facts = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  safe_open cannot be iterated
-        except (OSError, SafetensorError, ValueError, TypeError) as error:
-            raise FileError(f"{f} cannot be read: {str(error).splitlines()[0]}") from None
-    else:
-        name = getattr(f, "name", None) or "the file object"
-        try:
-            arrays, facts = from_file_object(f)
-        except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise FileError(f"{name} cannot be read: {str(error).splitlines()[0]}") from None
+    name = str(f) if isinstance(f, (str, os.PathLike)) else getattr(f, "name", None) or "the file object"
+    try:
+        arrays, facts = read_safetensors(Path(f)) if isinstance(f, (str, os.PathLike)) else from_file_object(f)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileError(f"{name} cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
     if "structure" not in facts or "checksum" not in facts:
         raise FileError(f"{name} was not written by rl_lab.save: it has no structure or no checksum")
     if facts.get("format") != FORMAT:
         raise FileError(f"{name} has format {facts.get('format')}, but this version of rl_lab reads format {FORMAT}")
     if checksum(arrays, facts["structure"]) != facts["checksum"]:
         raise FileError(f"{name} is damaged: its content does not match its checksum")
-    return join(json.loads(facts["structure"]), arrays)
+    try:
+        return join(json.loads(facts["structure"]), arrays)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FileError(f"{name} cannot be read: its structure is not one that rl_lab.save writes: {error}") from None
 
 
 def from_file_object(file: ReadableFile) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -183,12 +170,104 @@ def checksum(arrays: dict[str, np.ndarray], structure: str) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def save_file(arrays: dict[str, np.ndarray], path: Path, facts: dict[str, str] | None = None) -> None:
+    """Write arrays and facts to a safetensors file, whole or not at all. Raises OSError."""
+    write_file(path, _safetensors(arrays, facts or {}))
+
+
+def _safetensors(arrays: dict[str, np.ndarray], facts: dict[str, str]) -> Iterable[Any]:
+    """The content of a safetensors file, in pieces that do not copy the arrays."""
+    ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": facts} if facts else {}
+    end = 0
+    for name in ordered:
+        array = arrays[name]
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": _DTYPES[array.dtype.str[1:]], "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in ordered:
+        array = np.ascontiguousarray(arrays[name])
+        yield array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
+
+
+_DTYPES = {
+    "b1": "BOOL",
+    "u1": "U8",
+    "i1": "I8",
+    "u2": "U16",
+    "i2": "I16",
+    "u4": "U32",
+    "i4": "I32",
+    "u8": "U64",
+    "i8": "I64",
+    "f2": "F16",
+    "f4": "F32",
+    "f8": "F64",
+}
+
+
+def read_safetensors(path: Path, foreign: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays and facts of a safetensors file, which may be a link unless it is ``foreign``.
+
+    Raises OSError or ValueError, before memory is allocated, for any other file.
+    """
+    require_regular(path if foreign else Path(os.path.realpath(path)))
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            facts = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  safe_open cannot be iterated
+    except (SafetensorError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(str(error)) from None
+    return arrays, facts
+
+
+def require_regular(path: Path) -> None:
+    """Raise OSError unless ``path`` is a regular file, and not a link to one."""
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path))
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def create_file(path: Path, pieces: Iterable[Any]) -> None:
+    """Write a file that must not exist yet, flushed to disk. A link in its place is not followed. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_file(path: Path, pieces: Iterable[Any]) -> None:
+    """Write a file whole or not at all: under a temporary name, flushed, renamed. An older file stays until then. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    try:
+        create_file(temporary, pieces)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush(path.parent)
 
 
 def flush(path: Path) -> None:
     """Wait until the content of a file or directory is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no directories
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -144,7 +144,8 @@ def content(state: Any, path: str = "") -> dict[str, bytes]:
 
 
 def _assert_equal(first: Any, second: Any, what: str) -> None:
-    one, two = content(first), content(second)
+    one = content(first)
+    two = content(second)
     different = [key for key in {**one, **two} if one.get(key) != two.get(key)]
     assert not different, f"{what}: {', '.join(different[:5])} differ"
 

@@ -12,7 +12,9 @@ from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.driver import Options, Plan, carry_out, make_plan, make_resuming_plan
 from rl_lab.experiment.faults import Fault
-from rl_lab.experiment.run import Run
+from rl_lab.experiment.progress import tell
+from rl_lab.experiment.run import LAST, Run, check_recorded
+from rl_lab.experiment.trust import require_harmless
 
 
 def parse(arguments: Sequence[str]) -> Plan:
@@ -20,13 +22,13 @@ def parse(arguments: Sequence[str]) -> Plan:
     first = Parser(prog="rl_lab.train", add_help=False)
     for name in ("--agent", "--env", "--config", "--resume"):
         first.add_argument(name)
+    first.add_argument("--trust", action="store_true")
     known, rest = first.parse_known_args(arguments)
     if known.resume and {"-h", "--help"}.isdisjoint(rest):
         return _parse_resume(arguments)
-    file = _read_settings(Path(known.config), known.agent) if known.config else {}
+    file = _read_settings(Path(known.config), known.agent, known.env or "") if known.config else {}
+    check_recorded(file, Path(known.config or ""))
     own = file.pop("hyperparameters", {})
-    if not isinstance(own, dict) or any(not isinstance(file.get(key, ""), str) for key in ("agent", "env")):
-        raise Fault(f"{known.config}: agent and env are words, and [hyperparameters] is a table")
     file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
     agent, env = known.agent or file.get("agent"), known.env or file.get("env")
     asks_help = not {"-h", "--help"}.isdisjoint(rest)
@@ -35,8 +37,12 @@ def parse(arguments: Sequence[str]) -> Plan:
         "--config", metavar="FILE", help="settings from a TOML file, such as a run's config.toml; neat also reads neat-python's"
     )
     parser.add_argument(
-        "--resume", metavar="RUN", help="go on with a run from its last checkpoint; takes --total-timesteps beside it"
+        "--resume",
+        metavar="RUN",
+        help="continue a run from its last checkpoint; --total-timesteps and options of evaluation, logging and checkpoints may change",
     )
+    parser.add_argument("--checkpoint", metavar="NAME", help="with --resume: the checkpoint to continue from, such as best")
+    parser.add_argument("--trust", action="store_true", help="import the modules that the files of --config and --resume name")
     if asks_help and not agent:
         parser.add_settings(Options, "run")
         parser.epilog = "Name an agent (--agent dqn --help) to see its hyperparameters."
@@ -48,7 +54,13 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser.add_settings(Options, "run", preset)
     parser.add_settings(agent_class.Config, f"hyperparameters of {agent}", preset)  # type: ignore[attr-defined]
     given = parser.parse(arguments)
-    given = {name: value for name, value in given.items() if name not in ("config", "resume")}
+    if given.get("checkpoint"):
+        raise Fault("--checkpoint goes with --resume RUN: it names the checkpoint from which the run continues")
+    if not known.trust:
+        require_harmless(
+            {key: file.get(key, "") for key in ("agent", "env") if not getattr(known, key)}, Path(known.config or "")
+        )
+    given = {name: value for name, value in given.items() if name not in ("config", "resume", "checkpoint", "trust")}
     return make_plan({**file, **given, "agent": agent, "env": env})
 
 
@@ -56,38 +68,43 @@ def _parse_resume(arguments: Sequence[str]) -> Plan:
     """The plan of a run that goes on: what it is comes from the run's own files."""
     parser = Parser(prog="python -m rl_lab.train")
     parser.add_argument("--resume")
+    parser.add_argument("--checkpoint", default=LAST)
+    parser.add_argument("--trust", action="store_true")
     known, _ = parser.parse_known_args(arguments)
     path = Path(known.resume)
+    run = Run.open(path)
+    if not known.trust:
+        require_harmless(run.config, path / "config.toml")
     parser.add_settings(Options, "run")
-    parser.add_settings(find_agent(Run.open(path).config.get("agent", "")).Config, "hyperparameters")  # type: ignore[attr-defined]
+    parser.add_settings(find_agent(run.config.get("agent", "")).Config, "hyperparameters")  # type: ignore[attr-defined]
     given = parser.parse(arguments)
-    given.pop("resume")
-    return make_resuming_plan(path, given)
+    changes = {name: value for name, value in given.items() if name not in ("resume", "checkpoint", "trust")}
+    return make_resuming_plan(path, changes, known.checkpoint, known.trust)
 
 
-def _read_settings(path: Path, agent: str | None) -> dict[str, Any]:
+def _read_settings(path: Path, agent: str | None, env: str) -> dict[str, Any]:
     """A TOML file, or a file of another kind that the agent's ``read_config`` knows; its remarks are printed."""
     if not agent or path.suffix == ".toml":
         return read_toml(path)
-    settings, remarks = find_agent(agent).read_config(path)
+    settings, remarks = find_agent(agent).read_config(path, env)
     for remark in remarks:
-        print(f"{path}: {remark}")
+        tell(f"{path}: {remark}")
     return settings
 
 
 def body(arguments: Sequence[str]) -> int:
     plan = parse(arguments)
     options = plan.options
-    print(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s): {plan.setup}")
+    tell(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s): {plan.setup}")
     if plan.resumes is not None:
-        print(f"goes on with {plan.resumes}", flush=True)
+        tell(f"goes on with {plan.resumes}")
     else:
-        print(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings", flush=True)
+        tell(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings")
     result = carry_out(plan)
     path = result.run.path
     again = f"python -m rl_lab.evaluate {path}"
     if result.evaluation is None:
-        print(
+        tell(
             f"stopped at step {result.timesteps:,}; what was learned is saved. Evaluate it: {again}   "
             f"go on: python -m rl_lab.train --resume {path}"
         )
@@ -96,11 +113,11 @@ def body(arguments: Sequence[str]) -> int:
     board = f"tensorboard --logdir {options.run_dir}"
     if importlib.util.find_spec("tensorboard") is None:
         board = f"pip install tensorboard && {board}"
-    print(
+    tell(
         f"greedy return {e.return_mean:.1f} (std {e.return_std:.1f}, min {e.return_min:.1f}) over {e.episodes} episodes "
         f"after {result.timesteps:,} steps in {result.seconds:.1f} s{e.remark()}"
     )
-    print(f"curves: {board}   evaluate again: {again}")
+    tell(f"curves: {board}   evaluate again: {again}")
     return 0
 
 

@@ -28,9 +28,11 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_itemcollected(item):
-    """Mark each test that takes ``learning_seed`` as a learning test."""
+    """Mark each test that takes ``learning_seed`` as a learning test. Nothing that the lab ships may compile in vain."""
     if "learning_seed" in item.fixturenames:
         item.add_marker("learning")
+    if "engine" not in item.path.parts:
+        item.add_marker(pytest.mark.filterwarnings("error::rl_lab.errors.EagerWarning"))
 
 
 @pytest.fixture

@@ -41,9 +41,11 @@ ENGINE = [
     ("tape",),
     ("operations",),
     ("tensor",),
+    ("number",),
     ("ops",),
     ("random",),
-    ("passes",),
+    ("reads",),
+    ("passes", "watch"),
     ("program",),
     ("compile", "draw"),
 ]

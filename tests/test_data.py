@@ -84,7 +84,7 @@ def test_faults_are_named():
         buffer().sample(4)
     with pytest.raises(RuntimeError, match="9 transitions"):
         buffer(8).add(numbered(0, 9))
-    with pytest.raises(RuntimeError, match="positive capacity"):
+    with pytest.raises(RuntimeError, match="must be at least"):
         buffer(0)
 
 

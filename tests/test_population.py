@@ -205,7 +205,7 @@ def test_networks_that_do_not_fit_are_refused():
     actions = OutputMapping(envs.single_action_space, "sigmoid")
     networks, collector = networks_for(envs, actions), PopulationCollector(envs, actions)
     structures, numbers = networks.structures, networks.numbers
-    with pytest.raises(ValueError, match="networks 0 to 20"):
+    with pytest.raises(ValueError, match="genomes are 0 to 20"):
         collector.play(structures, numbers, np.array([0, 20]), np.zeros((2, 1)))
     with pytest.raises(ValueError, match="tasks, episodes"):
         collector.play(structures, numbers, np.array([0]), np.zeros(1))

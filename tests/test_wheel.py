@@ -85,7 +85,7 @@ def installed(tmp_path_factory) -> Installed:
 def test_it_holds_one_package(installed):
     with zipfile.ZipFile(installed.wheel) as archive:
         names = archive.namelist()
-    assert {name.partition("/")[0] for name in names} == {"rl_lab", "rl_lab_cpu-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {"rl_lab", "rl_lab_cpu-0.2.0.dist-info"}
     expected = {
         f"rl_lab/{path.relative_to(ROOT / folder)}" if folder == "rl_lab" else f"rl_lab/{path.relative_to(ROOT)}"
         for folder in ("rl_lab", "agents", "envs")

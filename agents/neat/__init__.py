@@ -1,9 +1,9 @@
 """NEAT: networks whose topology evolves (Stanley and Miikkulainen 2002).
 
 In reading order: `config` (the parameters), `genome` (a population as arrays), `innovation` (historical markings), `kernels` (distance,
-crossover, mutation), `phenotypes` and `networks` (from genomes to outputs), `species` (fitness sharing), `evolution` (the story of a
-generation). Then `episodes` and `agent` (in environments), `gradients` (learning within a life),
-`selection` (NSGA-II, novelty), `importing` and `pictures`.
+crossover, mutation), `phenotypes` and `networks` (from genomes to outputs), `species` (fitness sharing), `evolution` (one generation
+after another). Then `episodes` and `agent` (evaluation in environments), `gradients` (policy-gradient training of single networks),
+`selection` (NSGA-II, novelty), `importing` (neat-python's files) and `pictures`.
 """
 
 from rl_lab.agents.neat.config import NEATConfig

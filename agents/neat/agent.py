@@ -1,5 +1,6 @@
-"""NEAT as an agent: a generation is a step."""
+"""NEAT as an agent: each call of `step` evaluates one generation and breeds the next."""
 
+import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.config import NEATConfig
 from rl_lab.agents.neat.episodes import play
 from rl_lab.agents.neat.evolution import Evolution
-from rl_lab.agents.neat.genome import Genome, Genomes, as_arrays, genome_at, graph_of, write_back
+from rl_lab.agents.neat.genome import Genome, as_arrays, genome_at, genomes_from, graph_of, write_back
 from rl_lab.agents.neat.gradients import Learning, PolicyGradient, actor_of
 from rl_lab.agents.neat.importing import read_neat_python
 from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import NoveltyArchive
 from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
+from rl_lab.experiment.environments import choose_setup, full_id, spaces_of
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
@@ -31,45 +33,47 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class NEATAgentConfig(NEATConfig):
-    """Parameters of evolution, and how networks are tried out."""
+    """Parameters of evolution, of the episodes that measure fitness, and of training by gradients."""
 
     total_timesteps: int = setting(1_000_000, "environment steps to evolve for", least=1)
     output_activation: str = setting(
         AUTO,
-        "of output nodes; auto is the identity in feed-forward networks whose largest output acts, else steepened_sigmoid",
+        "activation of output nodes; auto: identity in feed-forward networks with discrete actions, else steepened_sigmoid",
         choices=(AUTO, *ACTIVATIONS),
     )
-    episodes: int = setting(1, "episodes whose mean return is a genome's fitness", least=1)
+    episodes: int = setting(1, "episodes per genome; their mean return is its fitness", least=1)
     episode_seeds: str = setting(
         "generation",
-        "new for each generation and the same for its genomes, fixed for good, or new for each genome",
+        "when episodes get new seeds: every generation (shared by its genomes), never (fixed), or for every genome",
         choices=SCHEDULES,
     )
     episode_limit: int = setting(
-        EPISODE_LIMIT, "steps after which an episode is cut off where the environment has no time limit of its own", least=1
+        EPISODE_LIMIT, "longest episode in steps, in environments without a time limit of their own", least=1
     )
-    champion_episodes: int = setting(
-        20, "further episodes by which the best of a generation must beat the champion before it", least=1
-    )
-    novelty: bool = setting(False, "select for new final observations instead of for the return")
-    novelty_threshold: float = setting(1.0, "distance from which a final observation counts as new, at first", above=0)
-    # learning within a life
+    champion_episodes: int = setting(20, "episodes in which a generation's best genome is compared with the champion", least=1)
+    novelty: bool = setting(False, "novelty of the final observations as fitness, instead of the return")
+    novelty_threshold: float = setting(1.0, "initial distance from which a final observation enters the archive", above=0)
+    # training by gradients
     lamarck: int = setting(
-        0, "gradient updates of each of the best genomes of a generation, written back to it (Lamarck); 0 for none", least=0
+        0, "gradient updates of each trained genome, its weights written back to its genes (Lamarck); 0: no training", least=0
     )
-    baldwin: int = setting(0, "gradient updates that count for their fitness only (Baldwin); 0 for none", least=0)
-    trained: int = setting(1, "how many of the best genomes are trained by gradients; 0 for all", least=0)
-    gradient_rollouts: int = setting(10, "rollouts over which the updates of a genome are spread", least=1)
-    gradient_steps: int = setting(32, "steps of each environment in such a rollout", least=1)
-    gradient_learning_rate: float = setting(0.1, "Adam's step size for the trained genome", above=0)
-    gradient_gamma: float = setting(0.99, "discount of the next step's reward in training", least=0, most=1)
-    gradient_lambda: float = setting(0.95, "how far advantages look ahead in training", least=0, most=1)
-    gradient_kl: float = setting(0.1, "how far a rollout may move the policy (KL divergence)", above=0)
+    baldwin: int = setting(
+        0,
+        "gradient updates of each trained genome, which change its fitness but not its genes (Baldwin); 0: no training",
+        least=0,
+    )
+    trained: int = setting(1, "number of the best genomes of a generation to train by gradients; 0: all", least=0)
+    gradient_rollouts: int = setting(10, "rollouts in the training of a genome, its updates spread evenly over them", least=1)
+    gradient_steps: int = setting(32, "steps of each environment in a training rollout", least=1)
+    gradient_learning_rate: float = setting(0.1, "Adam's step size for a trained genome", above=0)
+    gradient_gamma: float = setting(0.99, "discount factor of the return in training", least=0, most=1)
+    gradient_lambda: float = setting(0.95, "lambda of generalized advantage estimation in training", least=0, most=1)
+    gradient_kl: float = setting(0.1, "largest mean KL divergence of the policy per rollout", above=0)
     gradient_greedy: float = setting(
-        0.75, "mean probability of the best action, where actions are discrete, with which training begins", above=0, most=0.999
+        0.75, "mean probability of the greedy action at the start of training, for discrete actions", above=0, most=0.999
     )
-    gradient_noise: float = setting(0.1, "standard deviation of continuous outputs in training", above=0)
-    critic_learning_rate: float = setting(5e-3, "Adam's step size for the critic of all that are trained", above=0)
+    gradient_noise: float = setting(0.1, "standard deviation of the exploration noise on continuous outputs", above=0)
+    critic_learning_rate: float = setting(5e-3, "Adam's step size for the critic, which all trained genomes share", above=0)
 
 
 class NEAT(Agent):
@@ -84,12 +88,13 @@ class NEAT(Agent):
         """The population, the random streams and, with --lamarck or --baldwin, the gradient learner."""
         c = self.config
         if c.output_activation == AUTO:
-            # several saturated outputs may tie for the largest; but outputs that are fed back need bounds
-            largest_acts = not self.mapping.size and not c.recurrent
-            c = replace(c, output_activation="identity" if largest_acts else "steepened_sigmoid")
+            # The largest output picks a discrete action, and saturated outputs tie; so the outputs stay linear.
+            # Recurrent networks feed outputs back, which needs bounded outputs.
+            linear = not self.mapping.size and not c.recurrent
+            c = replace(c, output_activation="identity" if linear else "steepened_sigmoid")
             self.config = c
         if self.envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
-            raise ValueError("NEAT needs environments that reset themselves in the step that ends an episode")
+            raise ValueError("NEAT needs environments with autoreset mode SAME_STEP")
         self.actions = OutputMapping(self.space, c.output_activation)
         self._players = PopulationCollector(self.envs, self.actions) if is_native(self.envs) else None
         evolution_seed, episode_seed, gradient_seed = np.random.SeedSequence(self.seed).spawn(3)
@@ -98,7 +103,7 @@ class NEAT(Agent):
         self.fixed_seeds = self.seeds.integers(SEED_RANGE, size=c.episodes)
         self.champion_seeds = self.seeds.integers(SEED_RANGE, size=c.champion_episodes)
         if c.lamarck and c.baldwin:
-            raise Fault("--lamarck and --baldwin exclude each other: what is learnt is inherited or it is not")
+            raise Fault("--lamarck and --baldwin exclude each other: set one of them to 0")
         learning = Learning(
             updates=c.lamarck or c.baldwin,
             rollouts=c.gradient_rollouts,
@@ -114,30 +119,39 @@ class NEAT(Agent):
         self.gradient = PolicyGradient(self.envs, self.actions, learning, gradient_seed) if learning.updates else None
         self.archive = NoveltyArchive(threshold=c.novelty_threshold)
         self.champion: Genome | None = None
-        """The genome with the best mean return over the champion's episodes, which is its ``fitness``."""
+        """The genome with the best mean return over the champion's episodes; ``fitness`` is this mean."""
         self.champion_place = (0, 0)
-        """Its generation and its row there."""
+        """The champion's generation, and its row in that generation."""
         self._acting: Networks | None = None
         self._states = np.zeros((0, 0), np.float32)
 
     @classmethod
-    def read_config(cls, path: Path) -> tuple[dict[str, Any], list[str]]:
-        """Settings from a configuration file of neat-python, and what its owner should know of them."""
+    def read_config(cls, path: Path, env: str = "") -> tuple[dict[str, Any], list[str]]:
+        """Settings from a neat-python configuration file, and notes on keys that are ignored or mean something else here."""
         found = read_neat_python(path)
         notes = list(found.notes)
         if found.inputs is not None or found.outputs is not None:
-            notes.append("num_inputs and num_outputs are the environment's")
+            notes.append(_about_sizes(found.inputs, found.outputs, env))
         if found.fitness_threshold is not None:
-            notes.append(f"fitness_threshold is not heeded: a run ends with --stop-return {found.fitness_threshold:g}")
+            notes.append(f"fitness_threshold is ignored: use --stop-return {found.fitness_threshold:g}")
         if found.unused:
-            notes.append(f"without effect here: {', '.join(found.unused)}")
+            notes.append(f"ignored: {', '.join(found.unused)}")
         return found.settings, notes
+
+    def remarks(self) -> list[str]:
+        """A warning if pictures are left out."""
+        return (
+            []
+            if has_matplotlib()
+            else ["pictures of the evolution are left out, because they need matplotlib: pip install matplotlib"]
+        )
 
     # --- one generation ----------------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, float]:
         """Evaluate a generation and let it reproduce."""
-        c, networks = self.config, self.evolution.networks()
+        c = self.config
+        networks = self.evolution.networks()
         seeds = self._episode_seeds()
         played = self._play(networks, np.arange(c.population), seeds)
         returns = played.returns.reshape(c.population, c.episodes).mean(1)
@@ -179,11 +193,15 @@ class NEAT(Agent):
         return np.tile(one, (c.population, 1))
 
     def _train(self, returns: np.ndarray, seeds: np.ndarray) -> float:
-        """Train the best genomes; what does not lower a genome's return counts, the rest is forgotten. The share that counts."""
-        c, genomes = self.config, self.evolution.genomes
+        """Train the best genomes by gradients and raise their ``returns`` in place. Training that lowers a return is undone.
+
+        Returns the share of trained genomes whose training was kept.
+        """
+        c = self.config
+        genomes = self.evolution.genomes
         assert self.gradient is not None
         chosen = np.argsort(-returns, kind="stable")[: c.trained or c.population]
-        counts = 0
+        kept = 0
         for i in map(int, chosen):
             network, steps = self.gradient.train(graph_of(genomes, i, c.recurrent))
             self.timesteps += steps
@@ -192,22 +210,26 @@ class NEAT(Agent):
             value = float(self._play(Networks(trial, c.recurrent), np.zeros(1, np.int64), seeds[i : i + 1]).returns.mean())
             finite = np.isfinite(trial.weight).all() and np.isfinite(trial.bias).all()
             if finite and value >= returns[i]:
-                counts += 1
+                kept += 1
                 returns[i] = value
                 if c.lamarck:
                     write_back(network, genomes, i, c.weight_limit)
-        return counts / len(chosen)
+        return kept / len(chosen)
 
     def _challenge(self, networks: Networks, best: int) -> None:
-        """Let the best of the generation try to beat the champion: one lucky episode does not make one."""
+        """Make genome ``best`` the champion if its mean return over the champion's episodes is higher.
+
+        Many episodes with fixed seeds, so a genome does not become champion by one lucky episode.
+        """
         played = self._play(networks, np.full(self.config.champion_episodes, best), self.champion_seeds[:, None])
         value = float(played.returns.mean())
         if self.champion is None or value > self.champion.fitness:
-            self.champion, self._acting = genome_at(self.evolution.genomes, best, value), None
+            self.champion = genome_at(self.evolution.genomes, best, value)
+            self._acting = None
             self.champion_place = (self.evolution.generation, best)
 
     def _play(self, networks: Networks, genomes: np.ndarray, seeds: np.ndarray) -> Played:
-        """Network ``genomes[k]`` in an episode for each seed of ``seeds[k]``."""
+        """Play one episode per seed in ``seeds[k]`` with the network of ``genomes[k]``."""
         if self._players is not None:
             played = self._players.play(networks.structures, networks.numbers, genomes, seeds)
         else:
@@ -231,7 +253,7 @@ class NEAT(Agent):
         return self.actions(outputs, action_mask)
 
     def begin_episodes(self, begins: np.ndarray) -> None:
-        """Episodes begin in these rows (batch,) of the next observations: recurrent networks forget there."""
+        """Clear the recurrent state of the rows (batch,) in which the next observation begins an episode."""
         if len(self._states) == len(begins):
             self._states[begins] = 0.0
         else:
@@ -239,29 +261,27 @@ class NEAT(Agent):
 
     def _champion_networks(self) -> Networks:
         if self._acting is None:
-            # before the first generation any genome does
+            # before the first generation there is no champion: take the first genome of the population
             genes = self.evolution.genomes if self.champion is None else self.champion.genes
             self._acting = Networks(genes, self.config.recurrent)
         return self._acting
 
     def network(self) -> GraphNetwork:
-        """The champion as a network that gradients can train."""
+        """The champion as a `GraphNetwork`, which gradients can train."""
         champion = self.champion or genome_at(self.evolution.genomes, 0)
         return champion.network(self.config.recurrent)
 
     def saved_networks(self) -> dict[str, GraphNetwork]:
-        """What a run's directory keeps: the champion as it evolved, and as `make_network` gives it to gradient agents."""
+        """Networks to save in the run's directory: the champion as it evolved, and the actor that `make_network` loads."""
         return {"champion": self.network(), "actor": actor_of(self.network(), self.actions)}
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Images (height, width, 3) uint8 by log tag; none without matplotlib or before the first generation."""
-        if not self.evolution.history:
+        if not self.evolution.history or not has_matplotlib():
             return {}
-        try:
-            from rl_lab.agents.neat.pictures import draw_course, draw_genealogy, draw_species
-            from rl_lab.nn.graph.picture import as_image, draw_network
-        except ImportError:
-            return {}
+        from rl_lab.agents.neat.pictures import draw_course, draw_genealogy, draw_species
+        from rl_lab.nn.graph.picture import as_image, draw_network
+
         history = self.evolution.history
         return {
             "neat/champion": as_image(draw_network(self.network())),
@@ -273,7 +293,7 @@ class NEAT(Agent):
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The parts, and the champion's genes, fitness and place."""
+        """The agent's saved parts, and the champion's genes, fitness and place."""
         champion = None
         if self.champion is not None:
             champion = {
@@ -297,6 +317,25 @@ class NEAT(Agent):
         self.champion = None
         self._acting = None
         if champion is not None:
-            genes = Genomes(**{name: np.array(array) for name, array in champion["genes"].items()})
+            genes = genomes_from(champion["genes"], int(np.prod(self.shape)), self.actions.outputs)
             self.champion = Genome(genes, float(champion["fitness"]))
             self.champion_place = tuple(champion.get("place", (0, 0)))  # older runs did not record it
+
+
+def _about_sizes(inputs: int | None, outputs: int | None, env: str) -> str:
+    """A remark on the sizes of the networks for which a configuration was made."""
+    made = (
+        f"num_inputs {inputs} and num_outputs {outputs} have no effect: networks have the inputs and outputs of the environment"
+    )
+    if not env:
+        return made
+    observations, actions = spaces_of(choose_setup(full_id(env)))
+    own = (int(np.prod(observations.shape or (1,))), OutputMapping(actions, "identity").outputs)
+    if own == (inputs, outputs):
+        return f"num_inputs {inputs} and num_outputs {outputs} are those of {env}, too"
+    return f"{made}, {own[0]} and {own[1]} in {env}; the file may have been made for another problem"
+
+
+def has_matplotlib() -> bool:
+    """Whether pictures can be drawn."""
+    return importlib.util.find_spec("matplotlib") is not None

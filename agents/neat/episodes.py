@@ -1,4 +1,4 @@
-"""Episodes of evolved networks in environments that are not native; native ones have `rl_lab.rollout.population`."""
+"""Episodes of evolved networks in environments that are not native; `rl_lab.rollout.population` serves the native ones."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ from rl_lab.rollout.population import Played
 def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: np.ndarray, seeds: np.ndarray) -> Played:
     """Play episode k with network ``genomes[k]`` in an environment reset with ``seeds[k]``; both are int64 (episodes,).
 
-    The environments take the next episode as they become free. The outcome of an episode depends on its network and its seed alone,
-    neither on the number of environments nor on the order. Raises EnvironmentFault, naming the environment, if one fails.
+    An environment that finishes an episode begins the next one waiting. The outcome of an episode depends on its network and its seed
+    alone, not on the number of environments or the order. Raises EnvironmentFault, naming the environment, if one fails.
     """
     total = len(genomes)
     slots = stepper.num_envs
     returns = np.zeros(total)
     lengths = np.zeros(total, np.int64)
     finals = np.zeros((total, networks.inputs), np.float32)
-    episode = np.full(slots, -1)  # played in each environment; -1 for none
+    episode = np.full(slots, -1)  # the episode that each environment plays, -1 for none
     chosen = np.full(slots, -1)
     states = np.zeros((slots, networks.state_size), np.float32)
     outputs = np.zeros((slots, networks.outputs), np.float32)
@@ -50,7 +50,7 @@ def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: 
 
 
 def _reset(stepper: Stepper, seeds: np.ndarray, begins: np.ndarray, first: bool) -> None:
-    """Begin episodes in the environments ``begins``; the first time all environments begin."""
+    """Begin episodes in the environments ``begins``; the ``first`` call resets all environments."""
     given: list[Any] = [None] * stepper.num_envs
     for i, seed in zip(begins, seeds, strict=True):
         given[i] = int(seed)

@@ -1,4 +1,4 @@
-"""The story of a generation: evaluate, share fitness, reproduce, speciate."""
+"""Evolution, one generation after another: evaluate, share fitness, reproduce, speciate."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from rl_lab.agents.neat.genome import (
     as_arrays,
     copied,
     genome_at,
+    genomes_from,
     is_full,
     joined,
     like,
@@ -21,20 +22,21 @@ from rl_lab.agents.neat.genome import (
     select,
     widened,
 )
-from rl_lab.agents.neat.innovation import Innovations, make_innovations
+from rl_lab.agents.neat.innovation import NEXT_INNOVATION, NEXT_NODE, Innovations, make_innovations
 from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import crowded_order, sizes_of
 from rl_lab.agents.neat.species import Species, allot_offspring, ranking_of, shared_fitness, stagnant
 from rl_lab.engine.errors import NumericalError
 from rl_lab.experiment.config import check_config
+from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 
 Fitness = Callable[[Networks], Any]
-"""From the networks of a population to a number for each, the higher the better."""
+"""Maps the networks of a population to one number per network (population,); higher is better."""
 
 
 class Generation(NamedTuple):
-    """What was seen of one generation."""
+    """Statistics of one generation."""
 
     number: int
     best: float
@@ -50,18 +52,19 @@ class Generation(NamedTuple):
 class Evolution:
     """A population that evolves (Stanley and Miikkulainen 2002, "Evolving neural networks through augmenting topologies").
 
-    Each generation is ``networks()``, a fitness for each of them from outside, and ``advance(fitness)``. One seed gives one
-    evolution, whatever the number of threads. ``history`` has a `Generation` for each, ``ancestry`` the parents of its genomes
-    as rows of the generation before, ``champion`` the best genome so far, restarts or not.
+    For each generation the caller evaluates ``networks()`` and passes their fitness to ``advance(fitness)``. The result depends on the
+    seed, not on the number of threads. ``history`` holds one `Generation` per generation. ``ancestry`` holds one array
+    (population, 2) per generation: the parents of each genome as rows of the generation before, -1 for none. ``champion`` is the best
+    genome so far, across restarts.
     """
 
     def __init__(self, inputs: int, outputs: int, config: NEATConfig | None = None, seed: int | np.random.SeedSequence = 0):
         if inputs < 1 or outputs < 1:
-            raise ValueError(f"networks need inputs and outputs, got {inputs} and {outputs}")
+            raise ValueError(f"networks need at least one input and one output, got {inputs} and {outputs}")
         self.config = config or NEATConfig()
         check_config(self.config)
         if self.config.mutate_activation and not self.config.activation_options:
-            raise ValueError("mutate_activation has nothing to choose among: activation_options is empty")
+            raise ValueError("mutate_activation needs activations to choose among: set activation_options")
         self.rates = rates_of(self.config)
         size = self.config.population
         self._activations = np.array([ACTIVATIONS.index(name) for name in self.config.activation_options], np.int64)
@@ -79,46 +82,54 @@ class Evolution:
         self._begin(inputs, outputs)
 
     def _begin(self, inputs: int, outputs: int) -> None:
-        """A generation of new genomes, and nothing known of them."""
-        size, hidden = self.config.population, self.config.initial_hidden
+        """Make a first generation of new genomes and forget all species and records."""
+        size = self.config.population
+        hidden = self.config.initial_hidden
         self.innovations: Innovations = make_innovations(size, inputs, outputs, hidden)
         self.genomes = room_for(size, outputs + hidden + 8, int(self.innovations.counters[0]) + 16, inputs, outputs)
         self.previous = like(self.genomes)
         output_activation = ACTIVATIONS.index(self.config.output_activation)
         kernels.begin(self.genomes, hidden, output_activation, self.config.initially_connected, self.rates, self.random)
         self.threshold = self.config.compatibility_threshold
-        self.best_fitness, self.population_improved = -np.inf, self.generation
+        self.best_fitness = -np.inf
+        self.population_improved = self.generation
         self.species: list[Species] = []
         self.kept: tuple[Genomes, np.ndarray] | None = None
-        """With NSGA-II, the genomes that were chosen last, and their fitness."""
+        """With NSGA-II, the parents of the present generation and their fitness."""
         if self.config.selection == "nsga2":
             self.species.append(Species(0, 0, 0))
         else:
             self._speciate(np.zeros(0, np.int64))
 
     def networks(self) -> Networks:
-        """The phenotypes of the present generation, which outlive it."""
+        """The phenotypes of the present generation; they stay valid after it."""
         return Networks(copied(self.genomes), self.config.recurrent)
 
     # --- one generation ----------------------------------------------------------------------------------------------
 
     def advance(self, fitness: Any) -> Generation:
-        """Take the fitness (population,) of the present generation and make the next one. NumericalError for NaN or infinity."""
+        """Record the fitness (population,) of the present generation and make the next one.
+
+        Raises NumericalError if a fitness is NaN or infinite.
+        """
         seen = self.record(fitness)
         self._reproduce(np.asarray(fitness, np.float64))
         return seen
 
     def record(self, fitness: Any) -> Generation:
-        """Note the fitness of the present generation without making another."""
+        """Record the fitness (population,) of the present generation without making the next one."""
         fitness = np.asarray(fitness, np.float64)
         if fitness.shape != self.assigned.shape:
-            raise ValueError(f"{len(self.assigned)} genomes need as many fitnesses, got shape {list(fitness.shape)}")
+            raise ValueError(
+                f"the fitness of {len(self.assigned)} genomes has shape [{len(self.assigned)}], got {list(fitness.shape)}"
+            )
         if not np.isfinite(fitness).all():
             index = int(np.flatnonzero(~np.isfinite(fitness))[0])
             raise NumericalError(f"the fitness of genome {index} of generation {self.generation} is {fitness[index]}")
         best = int(fitness.argmax())
         if fitness[best] > self.best_fitness:
-            self.best_fitness, self.population_improved = float(fitness[best]), self.generation
+            self.best_fitness = float(fitness[best])
+            self.population_improved = self.generation
         if self.champion is None or fitness[best] > self.champion.fitness:
             self.champion = genome_at(self.genomes, best, float(fitness[best]))
             self.champion_place = (self.generation, best)
@@ -149,7 +160,8 @@ class Evolution:
         ranking, starts = ranking_of(self.assigned, len(self.species), fitness)
         for species, best in zip(self.species, fitness[ranking[starts[:-1]]], strict=True):
             if best > species.best_fitness:
-                species.best_fitness, species.improved = float(best), self.generation
+                species.best_fitness = float(best)
+                species.improved = self.generation
         sizes = np.diff(starts)
         shares = shared_fitness(fitness, ranking, starts)
         barred = stagnant(self.species, self.generation, c.stagnation, self.population_improved, c.population_stagnation)
@@ -158,24 +170,27 @@ class Evolution:
         survivors = np.maximum(1, np.ceil(c.survival_threshold * sizes)).astype(np.int64)
         elites = (sizes > c.elitism_from).astype(np.int64)
         self._breed(fitness, ranking, starts, survivors, offspring, elites)
-        # a species is represented by a random genome of it from the generation before
+        # the representative of a species is a random member from the generation before
         self._speciate(ranking[starts[:-1] + kernels.draw(sizes, self.random)])
 
     def _reproduce_from_fronts(self, fitness: np.ndarray) -> None:
-        """One generation of NSGA-II with the objectives fitness and smallness: the best of parents and children have offspring.
+        """Breed one generation by NSGA-II, with fitness and small size as objectives, from the best of parents and children.
 
-        There are no species. A parent from before the last generation counts as unknown in the ancestry.
+        There are no species. The ancestry has -1 for a parent that is older than the last generation.
         """
         size = self.config.population
-        everyone, values, rows = self.genomes, fitness, np.arange(size)
+        everyone = self.genomes
+        values = fitness
+        rows = np.arange(size)
         if self.kept is not None:
             everyone = joined(self.genomes, self.kept[0])
-            values, rows = np.concatenate([fitness, self.kept[1]]), np.concatenate([rows, np.full(size, -1)])
+            values = np.concatenate([fitness, self.kept[1]])
+            rows = np.concatenate([rows, np.full(size, -1)])
         order = crowded_order(np.stack([values, -sizes_of(everyone)], 1).astype(np.float64))[:size]
         self.genomes = select(everyone, order)
         self.kept = (self.genomes, values[order])
         self.previous = like(self.genomes)
-        # binary tournaments fill the mating pool; earlier in the order is better
+        # binary tournaments fill the mating pool: the genome earlier in the order wins
         pool = kernels.draw(np.full(2 * size, size), self.random).reshape(size, 2).min(1)
         whole = np.array([size])
         self._breed(-np.arange(size, dtype=np.float64), pool, np.array([0, size]), whole, whole, np.array([0]))
@@ -190,7 +205,7 @@ class Evolution:
         offspring: np.ndarray,
         elites: np.ndarray,
     ) -> None:
-        """Let the present generation have children, which take its place."""
+        """Replace the present generation by its children; the arguments are those of `kernels.reproduce`."""
         if is_full(self.genomes):
             self.genomes = widened(self.genomes)
             self.previous = like(self.genomes)
@@ -215,7 +230,10 @@ class Evolution:
         self.generation += 1
 
     def _speciate(self, representatives: np.ndarray) -> None:
-        """Sort the present generation into species and forget those that died out."""
+        """Sort the present generation into species and remove empty species.
+
+        ``representatives`` are rows of the generation before, one per species.
+        """
         count = kernels.speciate(
             self.genomes, self.previous, representatives, self.threshold, self.rates, self.assigned, self._founders
         )
@@ -232,7 +250,7 @@ class Evolution:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a continuation with the same results needs, as arrays and plain values."""
+        """The whole state as arrays and plain values; an evolution that loads it continues with the same results."""
         champion = None
         if self.champion is not None:
             champion = {
@@ -259,27 +277,40 @@ class Evolution:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where `state_dict` was taken. ValueError if it is of another kind of population."""
-        genomes = Genomes(**{name: np.array(array) for name, array in state["genomes"].items()})
-        if len(genomes.nodes) != self.config.population or any(
-            int(a[0]) != int(b[0]) for a, b in zip(genomes[-2:], self.genomes[-2:], strict=True)
-        ):
-            raise ValueError("the state is of a population of another size, or of networks with other inputs and outputs")
+        """Continue from a `state_dict`.
+
+        Raises ValueError if its population has another size, or if its parts do not fit together.
+        """
+        inputs, outputs = int(self.genomes.inputs[0]), int(self.genomes.outputs[0])
+        genomes = genomes_from(state["genomes"], inputs, outputs)
+        if len(genomes.nodes) != self.config.population:
+            raise ValueError(
+                f"the saved population has another size: {len(genomes.nodes)} genomes, not {self.config.population}"
+            )
+        species = [Species(**s) for s in state["species"]]
+        assigned, counters = np.asarray(state["assigned"]), np.asarray(state["counters"])
+        if assigned.shape != self.assigned.shape or set(assigned.tolist()) != set(range(len(species))):
+            raise ValueError("the saved genomes and species do not fit: a genome has no species, or a species has no genome")
+        if counters.shape != (4,) or counters[NEXT_NODE] <= genomes.node.max() or counters[NEXT_INNOVATION] < 0:
+            raise ValueError("the saved counters are too low: the next node or innovation would get a number already in use")
         self.genomes, self.previous = genomes, like(genomes)
-        self.random[:], self.innovations.counters[:] = state["random"], state["counters"]
-        self.assigned[:] = state["assigned"]
-        self.species = [Species(**s) for s in state["species"]]
+        self.random[:] = state["random"]
+        self.innovations.counters[:] = counters
+        self.assigned[:] = assigned
+        self.species = species
         for name in ("species_founded", "threshold", "generation", "evaluations", "best_fitness", "population_improved"):
             setattr(self, name, state[name])
         self.champion = None
         if state["champion"] is not None:
-            genes = {name: np.array(array) for name, array in state["champion"]["genes"].items()}
-            self.champion = Genome(Genomes(**genes), float(state["champion"]["fitness"]))
+            genes = genomes_from(state["champion"]["genes"], inputs, outputs)
+            self.champion = Genome(genes, float(state["champion"]["fitness"]))
             self.champion_place = tuple(state["champion"]["place"])
         self.kept = None
         if state["kept"] is not None:
-            genes = {name: np.array(array) for name, array in state["kept"]["genes"].items()}
-            self.kept = (Genomes(**genes), np.array(state["kept"]["fitness"]))
+            fitness = np.array(state["kept"]["fitness"], np.float64)
+            self.kept = (genomes_from(state["kept"]["genes"], inputs, outputs), fitness)
+            if fitness.shape != self.assigned.shape or len(self.kept[0].nodes) != len(fitness):
+                raise ValueError("the genomes that were kept are not as many as a generation has")
         self.history = [
             Generation(**{**seen, "species": {int(k): v for k, v in seen["species"].items()}}) for seen in state["history"]
         ]
@@ -287,16 +318,16 @@ class Evolution:
 
 
 class Result(NamedTuple):
-    """What `evolve` found."""
+    """The outcome of `evolve`."""
 
     champion: Genome
-    """The genome that solved the task, or the best one seen."""
+    """The genome that solved the task, or the best one of all generations."""
     solved: bool
     generations: int
     evaluations: int
     evolution: Evolution
 
-    def network(self) -> Any:
+    def network(self) -> GraphNetwork:
         """The champion as an `nn.GraphNetwork`."""
         return self.champion.network(self.evolution.config.recurrent)
 
@@ -316,9 +347,9 @@ def evolve(
 ) -> Result:
     """Evolve networks until one solves the task, for at most ``generations`` generations.
 
-    ``fitness(networks)`` returns a number for each network of the population; `each` makes one of a function of one network.
-    A network solves the task when its fitness reaches ``target``, or where ``solved(networks)`` (population,) is true. ``settings``
-    are fields of `NEATConfig`. XOR::
+    ``fitness(networks)`` returns one number per network of the population; `each` turns a function of one network into such a
+    fitness. A network solves the task if its fitness reaches ``target``, or where ``solved(networks)`` (population,) is true.
+    ``settings`` are fields of `NEATConfig`. XOR::
 
         x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
         result = evolve(lambda networks: (4 - np.abs(networks(x)[..., 0] - y).sum(1)) ** 2, 2, 1, target=15)

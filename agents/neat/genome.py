@@ -1,4 +1,4 @@
-"""Genomes: a whole population as padded arrays, one row a genome."""
+"""Genomes: a whole population as padded arrays, one genome per row."""
 
 from typing import Any, NamedTuple
 
@@ -7,21 +7,21 @@ import numpy as np
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
 
-ROOM = 4  # genes by which one reproduction can lengthen a genome, and one to spare
+ROOM = 4  # more than the genes that one reproduction can add to a genome
 
 
 class Genomes(NamedTuple):
     """Node genes and connection genes of a population.
 
-    Row i of the first four arrays holds genome i's output nodes and after them its hidden nodes, by rising ``node``; inputs have
-    the numbers 0, 1, ... and no gene. Row i of the others holds its connection genes by rising innovation number. A node's bias
-    is what the paper makes a connection from a bias unit, and is mutated like a weight.
+    Row i of the first four arrays holds genome i's node genes by rising ``node``: its outputs, then its hidden nodes. Inputs have the
+    numbers 0, 1, ... and no gene. Row i of the connection arrays holds genome i's connection genes by rising innovation number. A
+    node has a bias, mutated like a weight, where the paper has a connection from a bias unit.
     """
 
     node: np.ndarray  # int64, number of the node
     bias: np.ndarray  # float32
-    activation: np.ndarray  # int64, place in ACTIVATIONS
-    aggregation: np.ndarray  # int64, place in AGGREGATIONS
+    activation: np.ndarray  # int64, index in ACTIVATIONS
+    aggregation: np.ndarray  # int64, index in AGGREGATIONS
     innovation: np.ndarray  # int64
     source: np.ndarray  # int64, number of a node
     target: np.ndarray  # int64
@@ -35,11 +35,12 @@ class Genomes(NamedTuple):
 
 _KINDS = dict(zip(Genomes._fields, (*"ifiiiiif?", *"iiii"), strict=True))
 _DTYPES = {"i": np.int64, "f": np.float32, "?": np.bool_}
-NODE_GENES, CONNECTION_GENES = Genomes._fields[:4], Genomes._fields[4:9]
+NODE_GENES = Genomes._fields[:4]
+CONNECTION_GENES = Genomes._fields[4:9]
 
 
 def room_for(population: int, nodes: int, connections: int, inputs: int, outputs: int) -> Genomes:
-    """Empty genomes with room for this many genes."""
+    """Empty genomes with room for ``nodes`` node genes and ``connections`` connection genes each."""
     arrays: dict[str, np.ndarray] = {}
     for name, kind in _KINDS.items():
         shape: tuple[int, ...] = (population,)
@@ -53,13 +54,14 @@ def room_for(population: int, nodes: int, connections: int, inputs: int, outputs
 
 
 def is_full(genomes: Genomes) -> bool:
-    """Whether a reproduction could run out of room."""
-    nodes, connections = genomes.node.shape[1], genomes.weight.shape[1]
+    """Whether one reproduction could need more genes than the arrays have room for."""
+    nodes = genomes.node.shape[1]
+    connections = genomes.weight.shape[1]
     return bool(genomes.nodes.max() + ROOM > nodes or genomes.connections.max() + ROOM > connections)
 
 
 def widened(genomes: Genomes) -> Genomes:
-    """The same genomes with room for twice their genes."""
+    """The same genomes with room for twice as many genes."""
     wide = room_for(
         len(genomes.nodes),
         2 * int(genomes.nodes.max()) + ROOM,
@@ -77,22 +79,22 @@ def widened(genomes: Genomes) -> Genomes:
 
 
 def like(genomes: Genomes) -> Genomes:
-    """Empty genomes with the same room."""
+    """Empty genomes with arrays of the same shapes."""
     return Genomes(*[np.zeros_like(array) for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
 
 
 def copied(genomes: Genomes) -> Genomes:
-    """The same genomes in memory of their own."""
+    """A copy of all genomes."""
     return Genomes(*[array.copy() for array in genomes])
 
 
 def select(genomes: Genomes, indices: Any) -> Genomes:
-    """A copy of some genomes."""
+    """A copy of the genomes in the rows ``indices``."""
     return Genomes(*[array[indices] for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
 
 
 def as_arrays(genomes: Genomes) -> dict[str, np.ndarray]:
-    """The genomes by the names of their arrays, for a checkpoint: what no gene takes is 0, so that equal genomes have equal bytes."""
+    """Copies of the arrays by name, for a checkpoint. Unused entries are set to 0, so equal genomes have equal bytes."""
     arrays = {name: array.copy() for name, array in genomes._asdict().items()}
     for names, counts in ((NODE_GENES, genomes.nodes), (CONNECTION_GENES, genomes.connections)):
         for name in names:
@@ -100,8 +102,61 @@ def as_arrays(genomes: Genomes) -> dict[str, np.ndarray]:
     return arrays
 
 
+def genomes_from(arrays: dict[str, Any], inputs: int, outputs: int) -> Genomes:
+    """Rebuild genomes from a copy of the arrays that `as_arrays` returned. Raises ValueError if the arrays are not valid genomes.
+
+    The arrays may come from an untrusted file, and kernels use node numbers as indices without a check. So every node number must belong
+    to a node of its genome.
+    """
+    found = {}
+    for name, kind in _KINDS.items():
+        array = np.array(arrays[name])
+        if array.dtype != _DTYPES[kind]:
+            raise ValueError(f"{name} has dtype {array.dtype}, not {np.dtype(_DTYPES[kind])}")
+        found[name] = array
+    genomes = Genomes(**found)
+    if (genomes.inputs.tolist(), genomes.outputs.tolist()) != ([inputs], [outputs]):
+        raise ValueError(
+            f"the saved genomes belong to networks of another size, not with {inputs} inputs and {outputs} outputs"
+        )
+    count = genomes.nodes.size
+    for names, widths in ((NODE_GENES, "node"), (CONNECTION_GENES, "weight")):
+        shape = (count, found[widths].shape[-1])
+        if not count or any(found[name].shape != shape for name in names):
+            raise ValueError(f"the arrays of genes have different shapes: {', '.join(names)}")
+    for sizes, most, least in (
+        (genomes.nodes, genomes.node.shape[1], outputs),
+        (genomes.connections, genomes.weight.shape[1], 0),
+    ):
+        if sizes.shape != (count,) or sizes.min() < least or sizes.max() > most:
+            raise ValueError(f"a genome has fewer than {least} or more than {most} genes")
+    for i in range(count):
+        _check_genes(genomes, i, inputs + outputs)
+    return genomes
+
+
+def _check_genes(genomes: Genomes, i: int, named: int) -> None:
+    """Raise ValueError unless the genes of genome i fit together; its inputs and outputs have the numbers below ``named``."""
+    outputs = int(genomes.outputs[0])
+    nodes, connections = slice(0, int(genomes.nodes[i])), slice(0, int(genomes.connections[i]))
+    node = genomes.node[i, nodes]
+    if node[:outputs].tolist() != list(range(named - outputs, named)) or (np.diff(node) <= 0).any():
+        raise ValueError(f"the nodes of genome {i} are not its outputs, followed by hidden nodes of rising numbers")
+    for name, kinds in (("activation", ACTIVATIONS), ("aggregation", AGGREGATIONS)):
+        values = getattr(genomes, name)[i, nodes]
+        if (values < 0).any() or (values >= len(kinds)).any():
+            raise ValueError(f"an {name} of genome {i} does not exist")
+    source, target = genomes.source[i, connections], genomes.target[i, connections]
+    known = np.concatenate([np.arange(named - outputs), node])
+    if not np.isin(source, known).all() or not np.isin(target, node).all():
+        raise ValueError(f"a connection of genome {i} begins or ends at a node that does not exist")
+    innovation = genomes.innovation[i, connections]
+    if (innovation < 0).any() or (np.diff(innovation) <= 0).any():
+        raise ValueError(f"the innovation numbers of genome {i} do not rise")
+
+
 def joined(a: Genomes, b: Genomes) -> Genomes:
-    """The genomes of a and after them those of b."""
+    """The genomes of ``a``, followed by those of ``b``."""
     nodes, connections = (max(x.shape[1], y.shape[1]) for x, y in ((a.node, b.node), (a.weight, b.weight)))
     n = len(a.nodes)
     both = room_for(n + len(b.nodes), nodes, connections, int(a.inputs[0]), int(a.outputs[0]))
@@ -114,7 +169,7 @@ def joined(a: Genomes, b: Genomes) -> Genomes:
 
 
 class Genome(NamedTuple):
-    """One genome, with its genes alone."""
+    """One genome: its genes, a population of one, and its fitness."""
 
     genes: Genomes
     fitness: float = float("nan")
@@ -129,24 +184,26 @@ class Genome(NamedTuple):
         return int(self.genes.enabled[0, : self.genes.connections[0]].sum())
 
     def network(self, recurrent: bool = False) -> GraphNetwork:
-        """The phenotype, trainable by gradients. Disabled genes are left out."""
+        """The phenotype as a `GraphNetwork`, trainable by gradients, without the disabled connections."""
         return graph_of(self.genes, 0, recurrent)
 
 
 def genome_at(genomes: Genomes, i: int, fitness: float = float("nan")) -> Genome:
+    """A copy of genome i."""
     return Genome(select(genomes, [i]), fitness)
 
 
 def node_name(genomes: Genomes, number: int) -> str:
     """The name of a node in a `GraphNetwork`."""
-    inputs, outputs = int(genomes.inputs[0]), int(genomes.outputs[0])
+    inputs = int(genomes.inputs[0])
+    outputs = int(genomes.outputs[0])
     if number < inputs:
         return f"input{number}"
     return f"output{number - inputs}" if number < inputs + outputs else f"hidden{number - inputs - outputs}"
 
 
 def graph_of(genomes: Genomes, i: int, recurrent: bool) -> GraphNetwork:
-    """Genome i as a GraphNetwork."""
+    """Genome i as a `GraphNetwork`, without the disabled connections."""
     nodes = [
         {
             "name": node_name(genomes, int(genomes.node[i, k])),
@@ -178,9 +235,10 @@ def graph_of(genomes: Genomes, i: int, recurrent: bool) -> GraphNetwork:
 
 
 def write_back(network: GraphNetwork, genomes: Genomes, i: int, limit: float = np.inf) -> None:
-    """Give genome i the weights and biases of its trained network (Lamarckian inheritance), within ``limit`` of 0."""
+    """Write the weights and biases of a trained network into genome i (Lamarckian inheritance), clipped to ±``limit``."""
     weight, bias = (np.clip(x.detach().numpy(), -limit, limit) for x in (network.weight, network.bias))
-    biases, weights = dict(zip(network.nodes, bias, strict=True)), dict(zip(network.edges, weight, strict=True))
+    biases = dict(zip(network.nodes, bias, strict=True))
+    weights = dict(zip(network.edges, weight, strict=True))
     for k in range(genomes.nodes[i]):
         genomes.bias[i, k] = biases[node_name(genomes, int(genomes.node[i, k]))]
     for k in range(genomes.connections[i]):

@@ -1,15 +1,14 @@
-"""Learning within a life: policy gradient on an evolved network, from steps of its own.
+"""Policy-gradient training of an evolved network on rollouts of its own.
 
-A rollout is used for several steps of the clipped surrogate objective (Schulman et al. 2017, "Proximal policy optimization
-algorithms", equation 7), its advantages are generalized ones (Schulman et al. 2016). Three things make this work for evolved networks:
+Each rollout serves for several steps on the clipped surrogate objective (Schulman et al. 2017, "Proximal policy optimization
+algorithms", equation 7) with generalized advantages (Schulman et al. 2016). Three additions make this work for evolved networks:
 
-- The critic is nobody's. It outlives generations and learns from every network that is trained, so what an action was worth is not
-  to be found out anew in each life.
-- A network that evolved to act by its largest output has logits of any size: drawn from their softmax its actions may be all
-  noise, or no noise at all. It is scaled first, until the best action has the wished share of probability, and back at the end;
-  its greedy actions stay the same.
-- What a step of the optimiser does to such a network is as hard to foresee, so what a rollout teaches is halved until the policy
-  is near enough to the one that acted.
+- All networks share one critic. It outlives generations and learns from every rollout, so no network starts with an untrained critic.
+- A network that evolved to act by its largest output has logits of any magnitude. Actions drawn from their softmax may be almost
+  uniform or almost deterministic. Training therefore starts by scaling the logits until the greedy action has the mean probability
+  ``Learning.greedy``, and ends by scaling them back. Scaling does not change the greedy actions.
+- One step of the optimiser may change the policy of such a network by any amount. If a rollout's steps move the policy further than
+  ``Learning.target_kl``, their change of the parameters is halved until the policy is near enough.
 """
 
 import math
@@ -28,13 +27,14 @@ from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import OutputMapping, RunningMoments, Stepper, generalized_advantages, normalized
 from rl_lab.rollout.policies import ActionHead, approximate_kl, clipped_surrogate
 
-CLIP_RANGE, MAX_GRAD_NORM = 0.2, 1.0
+CLIP_RANGE = 0.2
+MAX_GRAD_NORM = 1.0
 CRITIC_SIZES = (64, 64)
 MAX_HALVINGS = 20
 SHARPEST = 9.0
-"""Logits are not multiplied by more than the exponential of this."""
+"""Logarithm of the largest factor on logits."""
 STEEPNESS = 4.0
-"""What outputs that must keep their activation are multiplied by to be logits: by a power of two, so that none that differ become equal."""
+"""Scale from bounded outputs (tanh, sigmoid) to logits. A power of two, so distinct outputs stay distinct."""
 _MONOTONE = (
     "identity",
     "sigmoid",
@@ -51,10 +51,10 @@ _MONOTONE = (
 
 
 def policy_of(network: GraphNetwork, actions: OutputMapping) -> tuple[GraphNetwork, float]:
-    """A network with equal weights whose outputs, times a factor, are logits of choices, or what continuous actions are made of.
+    """A copy of the network to train, and a factor. Its outputs times the factor are logits of choices, or continuous outputs.
 
-    The largest of activated outputs is the largest of the sums before a rising activation, and sums do not saturate. Where an output
-    feeds other nodes it has to stay as it is.
+    If every output activation is monotone, the copy's outputs are linear: they have the same largest output and do not saturate. If an
+    output feeds other nodes, all outputs keep their activation, and the factor is ``STEEPNESS``.
     """
     policy = GraphNetwork.from_description(network.describe())
     if isinstance(actions.space, Box):
@@ -69,10 +69,10 @@ def policy_of(network: GraphNetwork, actions: OutputMapping) -> tuple[GraphNetwo
 
 
 def actor_of(network: GraphNetwork, actions: OutputMapping) -> GraphNetwork:
-    """The network as gradient agents take it: its outputs are logits (or action values) of discrete actions, or actions of a Box.
+    """The network for gradient agents: its outputs are logits (or action values) of discrete actions, or components in [-1, 1].
 
-    Its largest output is the network's own, so it acts as that does. Not so the sums that `policy_of` trains: where activated outputs
-    are equal, the first of them counts.
+    It has the same greedy actions as ``network``, ties of saturated outputs included. The linear outputs of `policy_of` would break
+    such ties in another way.
     """
     described = network.describe()
     continuous = isinstance(actions.space, Box)
@@ -82,7 +82,7 @@ def actor_of(network: GraphNetwork, actions: OutputMapping) -> GraphNetwork:
     if not continuous and all(network.activation_of(name) == "identity" for name in network.outputs):
         return GraphNetwork.from_description(described)
     for k, name in enumerate(network.outputs):
-        # a policy's components are in [-1, 1], and the output mapping gives those of the space
+        # a policy's components are in [-1, 1], but the output mapping returns components in units of the space
         weight = float(arrays.scale[k] / radius[k]) if continuous else STEEPNESS
         bias = float((arrays.offset[k] - arrays.first[k] * arrays.scale[k] - centre[k]) / radius[k]) if continuous else 0.0
         described["nodes"].append({"name": f"actor{k}", "activation": "identity", "aggregation": "sum", "bias": bias})
@@ -93,7 +93,7 @@ def actor_of(network: GraphNetwork, actions: OutputMapping) -> GraphNetwork:
 
 @rl.no_grad()
 def scale_outputs(network: GraphNetwork, scale: float) -> None:
-    """Multiply what its output nodes sum up, in place."""
+    """Multiply the incoming weights and the biases of the output nodes by ``scale``, in place."""
     outputs = set(network.outputs)
     into = rl.tensor([scale if target in outputs else 1.0 for _, target in network.edges])
     network.weight.mul_(into)
@@ -102,7 +102,7 @@ def scale_outputs(network: GraphNetwork, scale: float) -> None:
 
 @dataclass(frozen=True)
 class Learning:
-    """How networks are trained: ``updates`` steps of Adam, spread over ``rollouts`` rollouts of ``steps`` steps of each environment."""
+    """Hyperparameters: ``updates`` steps of Adam, spread over ``rollouts`` rollouts of ``steps`` steps of each environment."""
 
     updates: int
     rollouts: int = 10
@@ -113,28 +113,29 @@ class Learning:
     gae_lambda: float = 0.95
     target_kl: float = 0.1
     greedy: float = 0.75
-    """Mean probability of the best discrete action with which training begins."""
+    """Mean probability of the greedy action at the start of training, for discrete actions."""
     noise: float = 0.1
-    """Standard deviation of continuous outputs."""
+    """Standard deviation of the exploration noise on continuous outputs."""
 
     def shares(self) -> list[int]:
-        """How many of the updates are made on each rollout; no more rollouts than updates."""
+        """Number of updates on each rollout. With fewer updates than rollouts, only as many rollouts as updates."""
         rollouts = min(self.rollouts, self.updates)
         return [self.updates * (k + 1) // rollouts - self.updates * k // rollouts for k in range(rollouts)]
 
 
 class Place(NamedTuple):
-    """Where a rollout begins: the observations before the present ones (environments, inputs), and the network's state."""
+    """Start of a rollout: the previous observations (environments, inputs), 0 at the start of an episode, and the network's state."""
 
     before: np.ndarray
     state: rl.Tensor
 
 
 class Rollout(NamedTuple):
-    """Steps of environments side by side, (steps, environments, ...).
+    """Steps of parallel environments as tensors (steps, environments, ...).
 
-    ``chosen`` is what was drawn: numbers of choices from 0, or outputs with noise. ``seen`` is what the critic is shown, and
-    ``next_seen`` what it would be shown of the next step if no reset came between. ``state`` is the network's before the first step.
+    ``chosen`` holds the actions drawn: indices of choices from 0, or outputs with noise. ``seen`` holds the critic's inputs, and
+    ``next_seen`` its inputs for the next observation before a reset. ``state`` is the network's state before the first step.
+    ``allowed`` are the action masks.
     """
 
     observations: rl.Tensor
@@ -149,14 +150,15 @@ class Rollout(NamedTuple):
 
 
 class Critic:
-    """V(s) in units of the running root mean square of its targets, learned by gradient steps on whole rollouts.
+    """A state value V(s), divided by the running root mean square of its targets and learned by gradient steps on whole rollouts.
 
-    It is shown an observation and the one before, of which an evolved network with a memory may know.
+    Its input is an observation and the one before it, because a recurrent network may remember the one before.
     """
 
     def __init__(self, inputs: int, learning_rate: float, generator: rl.Generator):
         self.network = mlp(2 * inputs, CRITIC_SIZES, 1, "tanh", orthogonal=True, generator=generator)
-        self.moments, self.targets = RunningMoments((2 * inputs,)), RunningMoments(())
+        self.moments = RunningMoments((2 * inputs,))
+        self.targets = RunningMoments(())
         self.optimizer = rl.optim.Adam(self.network.parameters(), lr=learning_rate, eps=1e-5)
         self._update = rl.compile(self.update)
 
@@ -165,7 +167,7 @@ class Critic:
         return (self.targets.var + self.targets.mean**2 + 1e-8).sqrt()
 
     def __call__(self, seen: rl.Tensor) -> rl.Tensor:
-        """Values (...) of what is seen (..., 2 * inputs)."""
+        """Values (...) of the inputs ``seen`` (..., 2 * inputs)."""
         return self.network(self.moments.normalize(seen)).squeeze(-1) * self.scale()
 
     def update(self, seen: rl.Tensor, targets: rl.Tensor) -> None:
@@ -176,7 +178,7 @@ class Critic:
         self.optimizer.step()
 
     def learn(self, seen: rl.Tensor, targets: rl.Tensor, updates: int) -> None:
-        """The statistics take in a rollout, then ``updates`` gradient steps are made on it."""
+        """Update the running statistics with a rollout, then take ``updates`` gradient steps on it."""
         self.moments.update(seen.flatten(0, 1))
         self.targets.update(targets.flatten())
         for _ in range(updates):
@@ -205,12 +207,14 @@ class PolicyGradient:
         self.critic = Critic(inputs, learning.critic_learning_rate, rl.Generator(int(self.random.integers(2**31))))
 
     def train(self, network: GraphNetwork) -> tuple[GraphNetwork, int]:
-        """A copy of the network with trained weights and biases, and the environment steps that this took."""
+        """A copy of the network with trained weights and biases, and the number of environment steps used."""
         c = self.learning
         policy, factor = policy_of(network, self.actions)
-        place, sharpness, rollouts = self._begin(policy), 1.0, len(c.shares())
+        place = self._begin(policy)
+        sharpness = 1.0
+        rollouts = len(c.shares())
         if self.head is not None:
-            # greedy steps show how large the logits are where the network gets
+            # a greedy rollout gives the logits in the states that the network visits
             rollout, place = self._act(policy, math.inf, place)
             sharpness = self.sharpness(factor * self.outputs(policy, rollout).detach(), rollout.allowed)
             rollouts += 1
@@ -231,14 +235,14 @@ class PolicyGradient:
         return trained, rollouts * c.steps * self.envs.num_envs
 
     def _begin(self, policy: GraphNetwork) -> Place:
-        """New episodes in all environments."""
+        """Begin new episodes in all environments."""
         n = self.stepper.num_envs
         observations = self.stepper.reset(self.random.integers(2**31, size=n).tolist())
         return Place(np.zeros_like(observations).reshape(n, -1), rl.zeros(n, len(policy.nodes)))
 
     @rl.no_grad()
     def _act(self, policy: GraphNetwork, factor: float, place: Place) -> tuple[Rollout, Place]:
-        """A rollout of drawn actions, or with an infinite ``factor`` of the best choices."""
+        """A rollout, and the place where the next one begins. Discrete actions are drawn, or greedy if ``factor`` is infinite."""
         stepper = self.stepper
         before, state = place
         n = stepper.num_envs
@@ -256,7 +260,7 @@ class PolicyGradient:
                 chosen = outputs + np.float32(self.learning.noise) * self.random.standard_normal(outputs.shape, np.float32)
                 taken = self.actions(chosen)
             else:
-                # the largest of logits with Gumbel noise is a draw from their softmax
+                # Gumbel trick: the argmax of logits plus Gumbel noise is a sample from their softmax
                 noise = self.random.gumbel(size=outputs.shape) / factor
                 taken = self.actions(outputs + noise.astype(np.float32), allowed)
                 chosen = taken - self.actions.space.start  # type: ignore[attr-defined]
@@ -277,10 +281,11 @@ class PolicyGradient:
         return Rollout._make([*stacked, place.state, masked]), Place(before, state)
 
     def sharpness(self, logits: rl.Tensor, allowed: rl.Tensor | None = None) -> float:
-        """What to multiply logits by so that their best choices have the wished mean probability, by bisection."""
+        """The factor on the logits with which greedy actions have the mean probability ``Learning.greedy``, by bisection."""
         assert self.head is not None
         mask = None if allowed is None else allowed.flatten(0, 1)
-        low, high = -SHARPEST, SHARPEST
+        low = -SHARPEST
+        high = SHARPEST
         for _ in range(30):
             middle = (low + high) / 2
             policy = self.head.distribution(logits * math.exp(middle), mask)
@@ -292,8 +297,9 @@ class PolicyGradient:
 
     @rl.no_grad()
     def estimate(self, rollout: Rollout) -> tuple[rl.Tensor, rl.Tensor]:
-        """Advantages with mean 0 and standard deviation 1, and what the critic is to learn; (steps, environments)."""
-        r, values = rollout, self.critic(rollout.seen)
+        """Advantages with mean 0 and standard deviation 1, and the critic's targets; both (steps, environments)."""
+        r = rollout
+        values = self.critic(rollout.seen)
         advantages = generalized_advantages(
             r.rewards,
             values,
@@ -306,10 +312,11 @@ class PolicyGradient:
         return normalized(advantages), advantages + values
 
     def outputs(self, policy: GraphNetwork, rollout: Rollout) -> rl.Tensor:
-        """Of a network in the steps of a rollout, (steps * environments, outputs)."""
+        """The network's outputs at the steps of a rollout, (steps * environments, outputs)."""
         if not policy.recurrent:
             return policy(rollout.observations.flatten(0, 1))
-        state, parts = rollout.state, []
+        state = rollout.state
+        parts = []
         going = (~(rollout.terminated | rollout.truncated)).float().unsqueeze(2)
         for t in range(len(going)):
             out, state = policy(rollout.observations[t], state)
@@ -318,8 +325,9 @@ class PolicyGradient:
         return rl.stack(parts).flatten(0, 1)
 
     def log_probs(self, policy: GraphNetwork, factor: float, rollout: Rollout) -> rl.Tensor:
-        """Of what was drawn, up to a constant; (steps * environments,)."""
-        outputs, chosen = self.outputs(policy, rollout), rollout.chosen.flatten(0, 1)
+        """Log-probabilities of the chosen actions, up to a constant; (steps * environments,)."""
+        outputs = self.outputs(policy, rollout)
+        chosen = rollout.chosen.flatten(0, 1)
         if self.head is not None:
             mask = None if rollout.allowed is None else rollout.allowed.flatten(0, 1)
             return self.head.distribution(factor * outputs, mask).log_prob(chosen)
@@ -336,20 +344,23 @@ class PolicyGradient:
 
 
 class Life:
-    """The learning of one network. Its steps are recorded once and replayed, for as long as it lives."""
+    """The training of one network. Its update is recorded once and replayed."""
 
     def __init__(self, owner: PolicyGradient, policy: GraphNetwork, factor: float):
-        self.owner, self.policy, self.factor, self.learning = owner, policy, factor, owner.learning
+        self.owner = owner
+        self.policy = policy
+        self.factor = factor
+        self.learning = owner.learning
         self.parameters: list[Any] = [policy.weight, policy.bias]
         self.start = [p.detach().clone() for p in self.parameters]
         self.optimizer = rl.optim.Adam(self.parameters, lr=self.learning.learning_rate, eps=1e-5)
-        self._update, self._retreat = rl.compile(self.update), rl.compile(self.retreat)
+        self._update = rl.compile(self.update)
+        self._retreat = rl.compile(self.retreat)
 
     def learn(self, rollout: Rollout, advantages: rl.Tensor, updates: int) -> None:
-        """``updates`` steps on a rollout, or fewer where they lead too far from the policy that made it.
+        """Take ``updates`` steps on a rollout, or fewer if the policy moves further than ``target_kl`` from the one that acted.
 
-        A single step can: what a weight does to the policy depends on the weights after it. Then the way back is halved until the
-        policy is near enough.
+        Even one step can move it too far. Then the change of the parameters is halved until the policy is near enough.
         """
         limit = self.learning.target_kl
         with rl.no_grad():
@@ -364,9 +375,9 @@ class Life:
                 break
 
     def update(self, rollout: Rollout, advantages: rl.Tensor, before: rl.Tensor) -> rl.Tensor:
-        """One step of the clipped surrogate objective; ``before`` are the log-probabilities with which actions were drawn.
+        """Take one step on the clipped surrogate objective. ``before`` holds the actions' log-probabilities when they were drawn.
 
-        Returns how far the policy was from the one before, in the mean.
+        Returns the mean approximate KL divergence from the policy that acted, before this step.
         """
         log_ratio = self.owner.log_probs(self.policy, self.factor, rollout) - before
         self.optimizer.zero_grad()
@@ -377,7 +388,7 @@ class Life:
 
     @rl.no_grad()
     def retreat(self, rollout: Rollout, before: rl.Tensor, halve: bool) -> rl.Tensor:
-        """How far the policy is from the one before, after going half the way back to it if told to."""
+        """Halve the change since the start of `learn` if ``halve``; return the mean KL divergence from the policy that acted."""
         if halve:
             for start, parameter in zip(self.start, self.parameters, strict=True):
                 parameter.copy_((start + parameter) / 2)

@@ -1,4 +1,4 @@
-"""Configuration files of neat-python: the keys that mean something here, and a list of those that do not."""
+"""Read configuration files of neat-python. Keys without an equivalent here are listed, not silently dropped."""
 
 import configparser
 import math
@@ -12,7 +12,7 @@ from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
 
 
 class Imported(NamedTuple):
-    """A configuration from elsewhere."""
+    """An imported configuration."""
 
     config: NEATConfig
     settings: dict[str, Any]
@@ -21,12 +21,12 @@ class Imported(NamedTuple):
     outputs: int | None
     fitness_threshold: float | None
     unused: list[str]
-    """Keys, as ``section.key``, without effect here."""
+    """Ignored keys, as ``section.key``."""
     notes: list[str]
-    """What is nearly but not exactly the same here."""
+    """Differences between the meaning of a key in neat-python and here."""
 
 
-# neat-python's key: ours
+# neat-python's keys and the fields of NEATConfig with the same meaning
 _SAME = {
     "pop_size": "population",
     "num_hidden": "initial_hidden",
@@ -46,23 +46,26 @@ _SAME = {
     "weight_max_value": "weight_limit",
     "target_num_species": "species_target",
 }
-_A_GENE_THERE = {"enabled_mutate_rate": "connection", "activation_mutate_rate": "node"}
-_ELSEWHERE = {"num_inputs", "num_outputs", "fitness_threshold"}
-"""What is no parameter of evolution: an environment says how many inputs and outputs there are, and a run when it ends."""
+_RATES_PER_GENE = {"enabled_mutate_rate": "connection", "activation_mutate_rate": "node"}
+_NOT_PARAMETERS = {"num_inputs", "num_outputs", "fitness_threshold"}
+"""Keys that are not parameters of evolution: the environment sets the sizes, the training command the end of a run."""
 _WEIGHTS = {"weight_mutate_rate", "weight_replace_rate", "weight_init_stdev", "weight_mutate_power", "weight_min_value"}
-# Scaled in neat-python: sigmoid(5 z), tanh(2.5 z), sin(5 z), exp(-5 z^2), 0.2 log(1 + exp(5 z)).
+# neat-python scales the argument: sigmoid(5 z), tanh(2.5 z), sin(5 z), exp(-5 z^2), 0.2 log(1 + exp(5 z)).
 _ACTIVATIONS = {name: name for name in ACTIVATIONS} | {"sigmoid": "steepened_sigmoid", "lelu": "leaky_relu"}
-_ACTIVATIONS_THERE = ("random", *sorted({"hat", "inv", "log", "selu", "square"} - set(ACTIVATIONS)))
-_AGGREGATIONS_THERE = ("random", "max", "min", "maxabs", "mean", "median")
-_SCALED = {"sigmoid": "sigmoid(5 z) is sigmoid(4.9 z)", "tanh": "tanh(2.5 z) is tanh(z)", "sin": "sin(5 z) is sin(z)"} | {
-    "gauss": "exp(-5 z^2) is exp(-z^2)",
-    "softplus": "log(1 + exp(5 z)) / 5 is log(1 + exp(z))",
-    "lelu": "a slope of 0.005 is one of 0.01",
+_MISSING_ACTIVATIONS = ("random", *sorted({"hat", "inv", "log", "selu", "square"} - set(ACTIVATIONS)))
+_MISSING_AGGREGATIONS = ("random", "max", "min", "maxabs", "mean", "median")
+_SCALED = {
+    "sigmoid": "sigmoid(4.9 z) instead of sigmoid(5 z)",
+    "tanh": "tanh(z) instead of tanh(2.5 z)",
+    "sin": "sin(z) instead of sin(5 z)",
+    "gauss": "exp(-z^2) instead of exp(-5 z^2)",
+    "softplus": "log(1 + exp(z)) instead of log(1 + exp(5 z)) / 5",
+    "lelu": "a negative slope of 0.01 instead of 0.005",
 }
 
 
 def read_neat_python(path: str | Path) -> Imported:
-    """Read a neat-python configuration file. Fault if it cannot be read or asks for what there is not."""
+    """Read a neat-python configuration file. Raises Fault if it cannot be read or has an unknown or invalid value."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         with open(path, encoding="utf-8") as file:
@@ -83,9 +86,12 @@ def read_neat_python(path: str | Path) -> Imported:
         if key in _SAME:
             _checked(path, key, {_SAME[key]: text})
             values[_SAME[key]] = text
-            if key in _A_GENE_THERE and _number(path, key, text):
-                notes.append(f"{key} is the rate of each {_A_GENE_THERE[key]} gene there, here of a genome, in one gene of it")
-        elif key in _ELSEWHERE:
+            if key in _RATES_PER_GENE and _number(path, key, text):
+                gene = _RATES_PER_GENE[key]
+                notes.append(
+                    f"{key}: the probability that one {gene} gene of a genome changes; in neat-python, of each {gene} gene"
+                )
+        elif key in _NOT_PARAMETERS:
             elsewhere[key] = _number(path, key, text)
         elif key == "feed_forward":
             values["recurrent"] = not _truth(path, key, text)
@@ -99,10 +105,10 @@ def read_neat_python(path: str | Path) -> Imported:
         elif key == "aggregation_default":
             if text in AGGREGATIONS:
                 values["aggregation"] = text
-            elif text in _AGGREGATIONS_THERE:
-                notes.append(f"{key} {text}: there is none here, nodes sum up")
+            elif text in _MISSING_AGGREGATIONS:
+                notes.append(f"{key} {text}: not available, sum is used")
             else:
-                raise Fault(f"{path}: aggregation {text!r} is not one of {', '.join((*AGGREGATIONS, *_AGGREGATIONS_THERE))}")
+                raise Fault(f"{path}: aggregation {text!r} is not one of {', '.join((*AGGREGATIONS, *_MISSING_AGGREGATIONS))}")
         elif key == "initial_connection":
             values["initially_connected"] = _initial(path, text, notes)
         elif key == "elitism":
@@ -110,10 +116,10 @@ def read_neat_python(path: str | Path) -> Imported:
         elif key not in _WEIGHTS:
             unused.append(f"{section}.{key}")
     if "compatibility_disjoint_coefficient" in given and "compatibility_excess_coefficient" not in given:
-        values["excess_coefficient"] = values["disjoint_coefficient"]  # that one coefficient is of both there
+        values["excess_coefficient"] = values["disjoint_coefficient"]  # neat-python has one coefficient for both
     if "compatibility_threshold" in given:
         values["normalize_from"] = 1
-        notes.append("distances are those of connection genes, there of node genes, too")
+        notes.append("compatibility_threshold: distances compare connection genes; in neat-python node genes as well")
     _weights(path, {key: text for key, (_, text) in given.items()}, values, notes)
     config = make_config(NEATConfig, values, f" in {path}")
     inputs, outputs = (int(elsewhere[key]) if key in elsewhere else None for key in ("num_inputs", "num_outputs"))
@@ -129,68 +135,77 @@ def read_neat_python(path: str | Path) -> Imported:
 
 
 def _weights(path: Any, given: dict[str, str], values: dict[str, Any], notes: list[str]) -> None:
-    """Each weight there is perturbed at one rate and replaced at another; here a genome is mutated, then each of its weights."""
+    """Convert the weight mutation parameters.
+
+    neat-python perturbs each weight with one probability and replaces it with another. Here a genome is mutated with one probability,
+    and then each of its weights is perturbed or replaced.
+    """
     number = {key: _number(path, key, given[key]) for key in (*_WEIGHTS, "weight_max_value") if key in given}
     for key in ("weight_mutate_rate", "weight_replace_rate", "weight_init_stdev", "weight_mutate_power"):
         most = 1.0 if key.endswith("rate") else math.inf
         if not 0 <= number.get(key, 0.0) <= most:
-            raise Fault(f"{path}: {key} is a number from 0{' to 1' if most == 1 else ' on'}, not {given[key]}")
+            raise Fault(f"{path}: {key} is a number {'from 0 to 1' if most == 1 else 'of at least 0'}, not {given[key]}")
     if "weight_mutate_rate" in number or "weight_replace_rate" in number:
-        mutate, replace = number.get("weight_mutate_rate", 0.0), number.get("weight_replace_rate", 0.0)
+        mutate = number.get("weight_mutate_rate", 0.0)
+        replace = number.get("weight_replace_rate", 0.0)
         values["mutate_weights"] = min(1.0, mutate + replace)
         values["perturb_weight"] = mutate / (mutate + replace) if mutate + replace else 1.0
-        notes.append("weight rates are a weight's there, here a genome's: all of its weights change together or none")
+        notes.append("weight rates: the probability that all weights of a genome mutate; in neat-python, of each weight")
     if "weight_init_stdev" in number:
         # uniform on +-sqrt(3) sigma has the same variance
         values["weight_range"] = 3.0**0.5 * number["weight_init_stdev"]
-        notes.append("new weights are uniform with the variance of the normal ones there")
+        notes.append("weight_init_stdev: new weights are uniform with this standard deviation; in neat-python normal")
     if "weight_mutate_power" in number:
         values["weight_power"] = 3.0**0.5 * number["weight_mutate_power"]
-        notes.append("perturbations are uniform with the variance of the normal ones there")
-    low, high = number.get("weight_min_value"), number.get("weight_max_value")
+        notes.append("weight_mutate_power: perturbations are uniform with this standard deviation; in neat-python normal")
+    low = number.get("weight_min_value")
+    high = number.get("weight_max_value")
     if low is not None:
         limit = abs(low) if high is None else high
         values["weight_limit"] = limit
         if -low != limit:
-            notes.append(f"weight_min_value {low:g}: weights are bounded on both sides alike, here by {limit:g}")
+            notes.append(f"weight_min_value {low:g}: bounds are symmetric, weights stay within -{limit:g} and {limit:g}")
 
 
 def _checked(path: Any, key: str, value: dict[str, Any]) -> None:
-    """Fault that names the file's key if a value is none for its field."""
+    """Raise Fault, naming the key in the file, if a value has the wrong type for its field or is not finite."""
+    ((name, text),) = value.items()
     try:
         make_config(NEATConfig, value)
     except Fault as fault:
-        (name,) = value
+        if str(text).strip().lower().lstrip("+-") in ("inf", "infinity", "nan"):
+            _number(path, key, str(text))
         raise Fault(f"{path}: {key}{str(fault).removeprefix(option_name(name))}") from None
-    _number(path, key, str(*value.values()))
+    _number(path, key, str(text))
 
 
 def _elitism(path: Any, text: str, notes: list[str]) -> int:
-    """Genomes of a species there are copied unchanged; here one of each species that is large enough."""
+    """The value of ``elitism_from`` for neat-python's number of unchanged copies per species: every species has one, or none has."""
     count = _number(path, "elitism", text)
     if count < 0 or count != int(count):
-        raise Fault(f"{path}: elitism is a whole number from 0 on, not {text!r}")
+        raise Fault(f"{path}: elitism is an integer of at least 0, not {text!r}")
     if count > 1:
-        notes.append(f"elitism {int(count)}: one champion of each species is copied unchanged here")
+        notes.append(f"elitism {int(count)}: only the champion of each species is copied unchanged")
     return 0 if count else 10**9
 
 
 def _activation(path: Any, key: str, text: str, notes: list[str]) -> str | None:
-    """The name here, None where there is none."""
-    if text in _ACTIVATIONS_THERE:
-        notes.append(f"{key} {text}: there is none here, it is left out")
+    """The activation's name here, or None, with a note, if it is not available."""
+    if text in _MISSING_ACTIVATIONS:
+        notes.append(f"{key} {text}: not available, left out")
         return None
     if text not in _ACTIVATIONS:
-        raise Fault(f"{path}: activation {text!r} is not one of {', '.join((*_ACTIVATIONS, *_ACTIVATIONS_THERE))}")
+        raise Fault(f"{path}: activation {text!r} is not one of {', '.join((*_ACTIVATIONS, *_MISSING_ACTIVATIONS))}")
     if text in _SCALED:
-        notes.append(f"activation {text}: {_SCALED[text]} here")
+        notes.append(f"activation {text}: {_SCALED[text]}")
     return _ACTIVATIONS[text]
 
 
 def _initial(path: Any, text: str, notes: list[str]) -> float:
+    """The share of initial connections for a value of ``initial_connection``."""
     kind, _, share = text.partition(" ")
     if kind in ("full", "full_nodirect", "partial", "partial_nodirect"):
-        notes.append(f"initial_connection {kind}: inputs are connected to outputs beside hidden nodes, too, as in full_direct")
+        notes.append(f"initial_connection {kind}: inputs are also connected directly to outputs, as in full_direct")
     if kind.startswith("partial"):
         number = _number(path, "initial_connection", share or "0.5")
         if not 0 <= number <= 1:
@@ -201,7 +216,7 @@ def _initial(path: Any, text: str, notes: list[str]) -> float:
     if kind.startswith("unconnected"):
         return 0.0
     if kind.startswith("fs_neat"):
-        notes.append(f"initial_connection {kind}: one input is connected there, here all are")
+        notes.append(f"initial_connection {kind}: all inputs are connected; in neat-python one input")
         return 1.0
     raise Fault(f"{path}: initial_connection {text!r} is unknown: unconnected, fs_neat, full or partial")
 

@@ -1,6 +1,7 @@
-"""The loops of evolution over whole populations. They use one random stream in a fixed order, so a seed gives one result.
+"""Distance, speciation, crossover and mutation as loops over whole populations.
 
-Shapes and what the arrays mean: `genome.Genomes`, `innovation.Innovations`. The callers see to it that rows have room.
+All draws come from one random stream in a fixed order, so equal seeds give equal results. `genome.Genomes` and
+`innovation.Innovations` describe the arrays. Callers make sure that rows have room (`genome.is_full`).
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from rl_lab.engine.kernels.random import next_below, next_unit
 from rl_lab.native.cache import cached_njit
 
 F = np.float32
-TRIES = 20  # pairs of nodes looked at for a new connection
+TRIES = 20  # pairs of nodes drawn before the mutation "new connection" gives up
 entry = cached_njit
 
 inner = njit(error_model="numpy")
@@ -22,16 +23,18 @@ inner = njit(error_model="numpy")
 
 @inner
 def _distance(a, i, b, j, rates):
-    """Equation 1, delta = c1 E / N + c2 D / N + c3 W, of genome i of a and genome j of b.
+    """Equation 1, delta = c1 E / N + c2 D / N + c3 W, between genome i of ``a`` and genome j of ``b``.
 
-    W is the mean over matching connections and the biases of matching nodes.
+    W is the mean absolute difference of the weights of matching connections and of the biases of matching nodes.
     """
-    n, m = a.connections[i], b.connections[j]
+    n = a.connections[i]
+    m = b.connections[j]
     p = q = 0
     disjoint = matching = 0
     difference = 0.0
     while p < n and q < m:
-        x, y = a.innovation[i, p], b.innovation[j, q]
+        x = a.innovation[i, p]
+        y = b.innovation[j, q]
         if x == y:
             difference += abs(a.weight[i, p] - b.weight[j, q])
             matching += 1
@@ -46,7 +49,8 @@ def _distance(a, i, b, j, rates):
     excess = (n - p) + (m - q)
     p = q = 0
     while p < a.nodes[i] and q < b.nodes[j]:
-        x, y = a.node[i, p], b.node[j, q]
+        x = a.node[i, p]
+        y = b.node[j, q]
         if x == y:
             difference += abs(a.bias[i, p] - b.bias[j, q])
             matching += 1
@@ -60,7 +64,7 @@ def _distance(a, i, b, j, rates):
 
 @entry
 def distance(a, i, b, j, rates):
-    """The compatibility distance of genome i of a and genome j of b."""
+    """The compatibility distance between genome i of ``a`` and genome j of ``b``."""
     return _distance(a, i, b, j, rates)
 
 
@@ -68,10 +72,12 @@ def distance(a, i, b, j, rates):
 def speciate(genomes, previous, representatives, threshold, rates, species, founders):
     """Put every genome into the first species whose representative is nearer than the threshold (section 3.3).
 
-    ``representatives`` are rows of ``previous``. Fills ``species`` (population,), numbers from 0 on, those from
-    len(representatives) on being new species, whose first genomes stand in ``founders``. Returns the number of all species.
+    ``representatives`` are rows of ``previous``, one per existing species. Fills ``species`` (population,) with the index of each
+    genome's species. Indices from len(representatives) on are new species, and ``founders`` receives the first genome of each.
+    Returns the number of all species.
     """
-    old, count = len(representatives), len(representatives)
+    old = len(representatives)
+    count = len(representatives)
     for i in range(len(genomes.nodes)):
         found = -1
         for s in range(old):
@@ -117,9 +123,10 @@ def _copy(source, i, to, c):
 
 @inner
 def _crossover(parents, fitter, other, to, c, rates, random):
-    """Matching genes come from either parent, disjoint and excess ones from the fitter (figure 4)."""
+    """Write a crossover into child c: matching genes from either parent, disjoint and excess genes from the fitter (figure 4)."""
     _copy(parents, fitter, to, c)
-    q, m = 0, parents.connections[other]
+    q = 0
+    m = parents.connections[other]
     for k in range(to.connections[c]):
         number = to.innovation[c, k]
         while q < m and parents.innovation[other, q] < number:
@@ -141,7 +148,7 @@ def _crossover(parents, fitter, other, to, c, rates, random):
 
 @inner
 def _add_gene(to, c, innovation, source, target, weight):
-    """Put a connection gene in its place by innovation number."""
+    """Insert a connection gene, keeping the genes sorted by innovation number."""
     k = to.connections[c]
     while k > 0 and to.innovation[c, k - 1] > innovation:
         to.innovation[c, k], to.weight[c, k], to.enabled[c, k] = (
@@ -170,7 +177,7 @@ def _remove_gene(to, c, k):
 
 @inner
 def _connection_number(innovations, source, target):
-    """The innovation number of a new connection: that of an equal one of this generation, else the next."""
+    """The innovation number of a new connection: the number of an equal one in this generation, else a new number."""
     counters = innovations.counters
     for r in range(counters[CONNECTIONS]):
         if innovations.connections[r, 0] == source and innovations.connections[r, 1] == target:
@@ -184,7 +191,7 @@ def _connection_number(innovations, source, target):
 
 @inner
 def _split_numbers(innovations, innovation):
-    """(node, innovation of the connection into it) for a split of this connection."""
+    """The new node's number and the innovation of the connection into it, for a split of the connection ``innovation``."""
     counters = innovations.counters
     for r in range(counters[SPLITS]):
         if innovations.splits[r, 0] == innovation:
@@ -212,7 +219,9 @@ def _add_node(to, c, rates, innovations, random):
                 break
             chosen -= 1
     node, innovation = _split_numbers(innovations, to.innovation[c, k])
-    source, target, weight = to.source[c, k], to.target[c, k], to.weight[c, k]
+    source = to.source[c, k]
+    target = to.target[c, k]
+    weight = to.weight[c, k]
     to.enabled[c, k] = False
     end = to.nodes[c]  # new nodes have the highest numbers
     to.node[c, end], to.bias[c, end] = node, F(0)
@@ -224,10 +233,11 @@ def _add_node(to, c, rates, innovations, random):
 
 @inner
 def _leads_to(to, c, start, goal, waiting):
-    """Whether connections, enabled or not, lead from node ``start`` to node ``goal``."""
+    """Whether a path of connections, enabled or not, leads from node ``start`` to node ``goal``."""
     if start == goal:
         return True
-    found, w = 1, 0
+    found = 1
+    w = 0
     waiting[0] = start
     while w < found:
         here = waiting[w]
@@ -249,10 +259,14 @@ def _leads_to(to, c, start, goal, waiting):
 
 @inner
 def _add_connection(to, c, rates, innovations, random, waiting):
-    inputs, outputs, nodes = to.inputs[0], to.outputs[0], to.nodes[c]
+    inputs = to.inputs[0]
+    outputs = to.outputs[0]
+    nodes = to.nodes[c]
     for _ in range(TRIES):
-        s, t = next_below(random, inputs + nodes), next_below(random, nodes)
-        source, target = s if s < inputs else to.node[c, s - inputs], to.node[c, t]
+        s = next_below(random, inputs + nodes)
+        t = next_below(random, nodes)
+        source = s if s < inputs else to.node[c, s - inputs]
+        target = to.node[c, t]
         if not rates.recurrent and (source == target or (source >= inputs and source < inputs + outputs)):
             continue
         known = False
@@ -317,11 +331,11 @@ def _mutate(to, c, rates, activations, innovations, random, waiting):
 def reproduce(
     parents, children, fitness, ranking, starts, survivors, offspring, elites, rates, activations, innovations, random, ancestry
 ):
-    """The next generation, species by species.
+    """Fill ``children`` with the next generation, species by species.
 
-    ``ranking`` lists the genomes by species and falling fitness, species s beginning at starts[s]; its best survivors[s] have
-    offspring[s] children, the first elites[s] of which are copies of the best. Fills ``ancestry`` (population, 2) with each
-    child's parents, -1 for none.
+    ``ranking`` lists the genomes by species and falling fitness; species s begins at ``starts[s]``. Its fittest ``survivors[s]``
+    genomes are parents of ``offspring[s]`` children. The first ``elites[s]`` children are unchanged copies of the fittest. Fills
+    ``ancestry`` (population, 2) with each child's parents, -1 for none.
     """
     innovations.counters[CONNECTIONS], innovations.counters[SPLITS] = 0, 0
     waiting = np.empty(children.node.shape[1] + children.inputs[0] + 1, np.int64)
@@ -354,7 +368,7 @@ def reproduce(
                         other -= 1
             second = ranking[starts[mates] + next_below(random, survivors[mates])]
             ancestry[c, 1] = second
-            # of equally fit parents the smaller one counts as the fitter
+            # between equally fit parents the smaller genome counts as fitter
             if fitness[second] > fitness[first] or (
                 fitness[second] == fitness[first] and parents.connections[second] < parents.connections[first]
             ):
@@ -368,12 +382,13 @@ def reproduce(
 
 @entry
 def begin(genomes, hidden, activation, share, rates, random):
-    """The first generation: outputs, ``hidden`` nodes, and connections between inputs and outputs, inputs and hidden nodes, hidden
-    nodes and outputs (all of them, or each with probability ``share``).
+    """Fill ``genomes`` with the first generation: outputs, ``hidden`` hidden nodes, and random weights.
 
-    Weights are uniform within the range of new ones. Equal genes have equal numbers: `innovation.make_innovations` counts on.
+    Connections lead from inputs to outputs, from inputs to hidden nodes and from hidden nodes to outputs; each exists with probability
+    ``share``. Equal connections have equal innovation numbers, and `innovation.make_innovations` starts after them.
     """
-    inputs, outputs = genomes.inputs[0], genomes.outputs[0]
+    inputs = genomes.inputs[0]
+    outputs = genomes.outputs[0]
     for i in range(len(genomes.nodes)):
         genomes.nodes[i], genomes.connections[i] = outputs + hidden, 0
         for k in range(outputs + hidden):
@@ -394,7 +409,7 @@ def begin(genomes, hidden, activation, share, rates, random):
 
 @entry
 def draw(bounds, random):
-    """A whole number from 0 to bound - 1 for each bound."""
+    """One random integer in [0, bound) for each bound."""
     drawn = np.empty(len(bounds), np.int64)
     for i in range(len(bounds)):
         drawn[i] = next_below(random, bounds[i])
@@ -403,7 +418,7 @@ def draw(bounds, random):
 
 @entry
 def complexity(genomes):
-    """How many hidden nodes and how many enabled connections all genomes have together."""
+    """The total numbers of hidden nodes and of enabled connections in all genomes."""
     hidden = connections = 0
     for i in range(len(genomes.nodes)):
         hidden += genomes.nodes[i] - genomes.outputs[0]

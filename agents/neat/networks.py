@@ -1,4 +1,4 @@
-"""Phenotypes: the networks of a population, evaluated together."""
+"""Phenotypes: the networks of a population, evaluated together in one call."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,13 +15,15 @@ from rl_lab.nn.graph.kernels import HEADER
 class Networks:
     """The networks of a population. Called with x (observations, inputs) they return (population, observations, outputs).
 
-    Row i of ``structures`` (int32) and of ``numbers`` (float32) is network i as `nn.graph.kernels.activate` reads it, with
-    ``state_size`` float32 of state: what a native loop over environments needs.
+    Row i of ``structures`` (int32) and row i of ``numbers`` (float32) hold network i in the form that `nn.graph.kernels.activate`
+    reads. Each network needs ``state_size`` float32 of state. Native loops over environments read these arrays directly.
     """
 
     def __init__(self, genomes: Genomes, recurrent: bool):
-        self.genomes, self.recurrent = genomes, recurrent
-        self.inputs, self.outputs = int(genomes.inputs[0]), int(genomes.outputs[0])
+        self.genomes = genomes
+        self.recurrent = recurrent
+        self.inputs = int(genomes.inputs[0])
+        self.outputs = int(genomes.outputs[0])
         population, nodes = genomes.node.shape
         connections = genomes.weight.shape[1]
         self.structures = np.zeros((population, HEADER + self.outputs + 3 * nodes + connections), np.int32)
@@ -30,10 +32,14 @@ class Networks:
         phenotypes.decode(genomes, recurrent, self.structures, self.numbers)
 
     def __call__(self, x: Any, sequence: bool = False) -> np.ndarray:
-        """With ``sequence`` the observations follow each other in time; else recurrent networks begin anew with each."""
+        """Outputs (population, observations, outputs) for x (observations, inputs).
+
+        With ``sequence`` recurrent networks keep their state from one observation to the next; otherwise each observation starts from
+        zero state. Raises ValueError if x has another shape.
+        """
         x = np.ascontiguousarray(x, np.float32)
         if x.ndim != 2 or x.shape[1] != self.inputs:
-            raise ValueError(f"networks with {self.inputs} inputs take (observations, {self.inputs}), got {list(x.shape)}")
+            raise ValueError(f"networks with {self.inputs} inputs take [observations, {self.inputs}], got {list(x.shape)}")
         out = np.empty((len(self), len(x), self.outputs), np.float32)
         start_threads()
         phenotypes.forward(self.structures, self.numbers, x, sequence, out, sharing)
@@ -44,7 +50,7 @@ class Networks:
 
     def __getitem__(self, i: int) -> "Network":
         if not -len(self) <= i < len(self):
-            raise IndexError(f"there are {len(self)} networks, not one of number {i}")
+            raise IndexError(f"network {i} of {len(self)}")
         return Network(self, i % len(self))
 
     def __iter__(self) -> Iterator["Network"]:
@@ -55,14 +61,18 @@ class Network:
     """One of `Networks`."""
 
     def __init__(self, networks: Networks, number: int):
-        self._networks, self.number = networks, number
+        self._networks = networks
+        self.number = number
 
     def __call__(self, x: Any, sequence: bool = False) -> np.ndarray:
-        """(inputs) to (outputs), or (observations, inputs) to (observations, outputs)."""
+        """Outputs (outputs,) for x (inputs,), or (observations, outputs) for x (observations, inputs).
+
+        ``sequence`` as for `Networks`. Raises ValueError if x has another shape.
+        """
         x = np.ascontiguousarray(x, np.float32)
         rows = np.atleast_2d(x)
         if rows.ndim != 2 or rows.shape[1] != self._networks.inputs:
-            raise ValueError(f"a network with {self._networks.inputs} inputs got {list(x.shape)}")
+            raise ValueError(f"a network with {self._networks.inputs} inputs got x of shape {list(x.shape)}")
         out = np.empty((1, len(rows), self._networks.outputs), np.float32)
         i = slice(self.number, self.number + 1)
         start_threads()
@@ -75,5 +85,5 @@ class Network:
 
 
 def each(function: Callable[[Network], float]) -> Callable[[Networks], np.ndarray]:
-    """A fitness of one network at a time as a fitness of all."""
+    """Turn a fitness of one network into a fitness of a population, for `evolve`."""
     return lambda networks: np.array([function(network) for network in networks], np.float64)

@@ -1,4 +1,4 @@
-"""From genomes to networks, and networks on observations: kernels over whole populations."""
+"""Kernels over whole populations: decode genomes into networks, and evaluate networks on observations."""
 
 import numba
 import numpy as np
@@ -9,16 +9,18 @@ from rl_lab.native.threads import cycles, may_share, note_region, region_state
 from rl_lab.nn.graph.kernels import HEADER, activate, state_size
 
 F = np.float32
-SHARED_FROM = 50_000  # edges of all networks and observations together from which a second core is woken
+SHARED_FROM = 50_000  # below so many edge evaluations in a call, starting other threads costs more than it saves
 
 
 @inner
 def _row(genomes, i, number):
-    """The row of a node in its network's values: inputs first, then the node genes in their order."""
-    inputs, outputs = genomes.inputs[0], genomes.outputs[0]
+    """The index of node ``number`` among genome i's inputs and node genes, inputs first."""
+    inputs = genomes.inputs[0]
+    outputs = genomes.outputs[0]
     if number < inputs + outputs:
         return number
-    low, high = outputs, genomes.nodes[i]
+    low = outputs
+    high = genomes.nodes[i]
     while low < high:
         middle = (low + high) // 2
         if genomes.node[i, middle] < number:
@@ -30,15 +32,26 @@ def _row(genomes, i, number):
 
 @entry
 def decode(genomes, recurrent, structures, numbers):
-    """Every genome's network in the form that `nn.graph.kernels.activate` reads, one a row, without nodes that reach no output."""
-    inputs, outputs, width = genomes.inputs[0], genomes.outputs[0], genomes.node.shape[1]
-    starts, fill = np.empty(width + 1, np.int64), np.empty(width + 1, np.int64)
-    incoming, ends = np.empty(genomes.weight.shape[1], np.int64), np.empty((genomes.weight.shape[1], 2), np.int64)
-    state, place, stack = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
-    order, position = np.empty(width, np.int64), np.empty(inputs + width, np.int64)
+    """Write each genome's network into one row of ``structures`` and ``numbers``, in the form that `nn.graph.kernels.activate` reads.
+
+    Nodes without a path to an output are left out.
+    """
+    inputs = genomes.inputs[0]
+    outputs = genomes.outputs[0]
+    width = genomes.node.shape[1]
+    starts = np.empty(width + 1, np.int64)
+    fill = np.empty(width + 1, np.int64)
+    incoming = np.empty(genomes.weight.shape[1], np.int64)
+    ends = np.empty((genomes.weight.shape[1], 2), np.int64)
+    state = np.empty(width, np.int64)
+    place = np.empty(width, np.int64)
+    stack = np.empty(width, np.int64)
+    order = np.empty(width, np.int64)
+    position = np.empty(inputs + width, np.int64)
     for i in range(len(genomes.nodes)):
-        nodes, connections = genomes.nodes[i], genomes.connections[i]
-        # connections by target
+        nodes = genomes.nodes[i]
+        connections = genomes.connections[i]
+        # sort the enabled connections by target
         for n in range(nodes + 1):
             starts[n] = 0
         for k in range(connections):
@@ -53,7 +66,7 @@ def decode(genomes, recurrent, structures, numbers):
             if genomes.enabled[i, k]:
                 incoming[fill[ends[k, 1]]] = k
                 fill[ends[k, 1]] += 1
-        # nodes in the order in which a search backwards from the outputs leaves them: every source before its target
+        # topological order: a depth-first search backwards from the outputs, in post-order, puts every source before its target
         count = 0
         for o in range(outputs):
             if state[o]:
@@ -77,11 +90,13 @@ def decode(genomes, recurrent, structures, numbers):
             position[s] = s
         for n in range(count):
             position[inputs + order[n]] = inputs + n
-        row, values = structures[i], numbers[i]
+        row = structures[i]
+        values = numbers[i]
         row[0], row[1], row[2], row[3] = inputs, count, outputs, recurrent
         for o in range(outputs):
             row[HEADER + o] = position[inputs + o]
-        p, v = HEADER + outputs, 0
+        p = HEADER + outputs
+        v = 0
         for m in range(count):
             n = order[m]
             row[p], row[p + 1], row[p + 2] = genomes.activation[i, n], genomes.aggregation[i, n], starts[n + 1] - starts[n]
@@ -105,11 +120,12 @@ def _forward_one(structure, numbers, x, sequence, out, state):
 
 
 def _forward(structures, numbers, x, sequence, out, sharing):
-    """All networks on all observations x (observations, inputs): out is (networks, observations, outputs).
+    """Evaluate all networks on all observations x (observations, inputs) into ``out`` (networks, observations, outputs).
 
     With ``sequence`` the observations are one episode, and recurrent networks keep their state from one to the next.
     """
-    count, width = len(structures), structures.shape[1] * 2
+    count = len(structures)
+    width = structures.shape[1] * 2
     expected = 2 * count * len(x) * numbers.shape[1]
     shared = region_state()
     if expected >= SHARED_FROM and may_share(shared, sharing[0]):
@@ -128,7 +144,7 @@ forward = cached_njit(_forward, parallel=True, nogil=True)
 
 @entry
 def forward_each(structures, numbers, chosen, x, states, out):
-    """Row k of x (rows, inputs) through network chosen[k], none if that is negative, with its own states[k]."""
+    """Evaluate network ``chosen[k]`` on row k of x (rows, inputs) with the state ``states[k]``; skip rows with ``chosen[k]`` < 0."""
     for k in range(len(x)):
         if chosen[k] >= 0:
             activate(structures[chosen[k]], numbers[chosen[k]], x[k], states[k], out[k])

@@ -1,4 +1,4 @@
-"""Pictures of an evolution by matplotlib: species over time, the ancestry of the champion, its course."""
+"""Figures of an evolution, by matplotlib: species sizes, fitness and complexity over generations, and the champion's ancestry."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from rl_lab.agents.neat.evolution import Evolution, Generation
 
-SHOWN = 60  # generations of ancestry in one picture
+SHOWN = 60  # most generations of ancestry in one figure
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -24,26 +24,27 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _color(species: int) -> Any:
-    """Neighbouring species differ: hues at golden-section steps."""
+    """A colour for a species number. Hues advance by the golden section, so neighbouring species differ."""
     from matplotlib.colors import hsv_to_rgb
 
     return hsv_to_rgb((species * 0.618034 % 1.0, 0.3 + 0.12 * (species % 3), 0.95 - 0.07 * (species % 2)))
 
 
 def draw_species(history: Sequence[Generation]) -> Any:
-    """Sizes of the species, one band each, stacked from the oldest at the bottom; a figure.
+    """A figure of the species' sizes over generations: one band per species, stacked, the oldest at the bottom.
 
-    Large ones have their number where they are widest, unless another number is near.
+    The number of a large species stands at its widest place, unless another number is near.
     """
     numbers = sorted({number for seen in history for number in seen.species})
     sizes = np.array([[seen.species.get(number, 0) for seen in history] for number in numbers], float)
     figure, axes = _figure(8.0, 4.0)
     generations = [seen.number for seen in history]
-    edges = np.array([*generations, generations[-1] + 1]) - 0.5  # a generation is as wide as another, the only one too
+    edges = np.array([*generations, generations[-1] + 1]) - 0.5  # every generation is 1 wide, also a single one
     colors = [_color(n) for n in numbers]
     steps = np.concatenate([sizes, sizes[:, -1:]], 1)
     axes.stackplot(edges, steps, colors=colors, edgecolor="white", linewidth=0.3, baseline="zero", step="post")
-    total, written = sizes.sum(0).max(), np.zeros((0, 2))
+    total = sizes.sum(0).max()
+    written = np.zeros((0, 2))
     for number, row in sorted(zip(numbers, sizes, strict=True), key=lambda item: -item[1].max()):
         places = np.flatnonzero(row == row.max())
         widest = int(places[len(places) // 2])
@@ -60,7 +61,7 @@ def draw_species(history: Sequence[Generation]) -> Any:
 
 
 def draw_course(history: Sequence[Generation]) -> Any:
-    """Best and mean fitness, and beside them the mean complexity; a figure."""
+    """A figure of the best and mean fitness over generations, with the mean numbers of hidden nodes and connections."""
     figure, axes = _figure(8.0, 3.6)
     generations = [seen.number for seen in history]
     axes.plot(generations, [seen.best for seen in history], color="#2b6cb0", label="best fitness")
@@ -79,7 +80,7 @@ def draw_course(history: Sequence[Generation]) -> Any:
 
 
 def ancestors(evolution: Evolution, place: tuple[int, int] | None = None) -> list[set[int]]:
-    """For each generation up to a genome's, the rows of those that it descends from; ``place`` is (generation, row), or the champion's."""
+    """The rows of a genome's ancestors in each generation up to its own. ``place`` is (generation, row), by default the champion's."""
     generation, row = place or evolution.champion_place
     found: list[set[int]] = [{row}]
     for parents in reversed(evolution.ancestry[1 : generation + 1]):
@@ -88,9 +89,10 @@ def ancestors(evolution: Evolution, place: tuple[int, int] | None = None) -> lis
 
 
 def draw_genealogy(evolution: Evolution, place: tuple[int, int] | None = None) -> Any:
-    """The ancestors of the champion, or of the genome at ``place``, a column a generation and a line to each parent; a figure.
+    """A figure of the ancestors of the champion, or of the genome at ``place``: one column per generation, a line to each parent.
 
-    Each generation's ancestors are ordered by their children's heights. Crossovers have two lines, the thinner to the mate.
+    Ancestors in a column are ordered by the mean height of their children. A child of a crossover has two lines, the thinner one to
+    the second parent.
     """
     lineage = ancestors(evolution, place)
     first = max(0, len(lineage) - SHOWN)

@@ -1,4 +1,4 @@
-"""Other ways to choose than by shared fitness: several objectives (NSGA-II) and novelty."""
+"""Alternatives to shared fitness: selection for several objectives (NSGA-II) and for novelty."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from rl_lab.agents.neat.networks import Networks
 
 
 def nondominated_ranks(objectives: np.ndarray) -> np.ndarray:
-    """The front of each row of ``objectives`` (genomes, objectives), all to be maximised; 0 is the best front (section III-A).
+    """The front of each row of ``objectives`` (genomes, objectives), all maximised; 0 is the best front (section III-A).
 
-    Unlike there, of equal rows the first dominates the others: copies of one small genome would fill the best front otherwise.
+    Unlike in the paper, the first of several equal rows dominates the others; otherwise copies of one genome would fill the best front.
     """
     at_least = (objectives[:, None] >= objectives[None]).all(2)
     dominates = at_least & (~at_least.T | np.triu(np.ones_like(at_least), 1))
@@ -32,13 +32,14 @@ def nondominated_ranks(objectives: np.ndarray) -> np.ndarray:
 
 
 def crowding_distances(objectives: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """How far apart each row's neighbours in its front are, infinite at the ends (section III-B)."""
+    """The crowding distance of each row: the distance between its neighbours in its front, infinite at the ends (section III-B)."""
     distances = np.zeros(len(objectives))
     for front in range(int(ranks.max(initial=-1)) + 1):
         members = np.flatnonzero(ranks == front)
         for values in objectives[members].T:
             order = np.argsort(values, kind="stable")
-            low, high = values[order[0]], values[order[-1]]
+            low = values[order[0]]
+            high = values[order[-1]]
             distances[members[order[[0, -1]]]] = np.inf
             if high > low:
                 distances[members[order[1:-1]]] += (values[order[2:]] - values[order[:-2]]) / (high - low)
@@ -46,13 +47,13 @@ def crowding_distances(objectives: np.ndarray, ranks: np.ndarray) -> np.ndarray:
 
 
 def crowded_order(objectives: np.ndarray) -> np.ndarray:
-    """The rows from best to worst: by front, within a front the less crowded first."""
+    """The indices of the rows from best to worst: by front, and within a front by falling crowding distance."""
     ranks = nondominated_ranks(objectives)
     return np.lexsort((-crowding_distances(objectives, ranks), ranks))
 
 
 def sizes_of(genomes: Genomes) -> np.ndarray:
-    """Hidden nodes and enabled connections of each genome."""
+    """The size of each genome (population,): hidden nodes plus enabled connections."""
     used = np.arange(genomes.weight.shape[1]) < genomes.connections[:, None]
     return (genomes.enabled & used).sum(1) + genomes.nodes - genomes.outputs[0]
 
@@ -61,30 +62,36 @@ def sizes_of(genomes: Genomes) -> np.ndarray:
 
 
 class NoveltyArchive:
-    """Remembers behaviours that were new when they appeared.
+    """An archive of behaviours that were novel when they appeared.
 
-    A behaviour's novelty is its mean distance to the ``neighbours`` nearest behaviours of the present generation and of the archive
-    (equation 1). Behaviours above ``threshold`` are kept. The threshold rises by a fifth when more than four of a generation are
-    kept, and falls by a twentieth when for ten generations none is.
+    A behaviour's novelty is its mean distance to the ``neighbours`` nearest behaviours in the present generation and the archive
+    (equation 1). Behaviours with a novelty above ``threshold`` enter the archive. The threshold rises by 20 % when more than four
+    behaviours of a generation enter, and falls by 5 % after ten generations in a row without an entry.
     """
 
     def __init__(self, neighbours: int = 15, threshold: float = 1.0):
         if neighbours < 1 or not threshold > 0:
-            raise ValueError(f"novelty needs neighbours and a positive threshold, got {neighbours} and {threshold}")
-        self.neighbours, self.threshold = neighbours, float(threshold)
+            raise ValueError(f"novelty needs at least one neighbour and a positive threshold, got {neighbours} and {threshold}")
+        self.neighbours = neighbours
+        self.threshold = float(threshold)
         self.behaviours: np.ndarray | None = None
         self.quiet = 0
 
     def novelty(self, behaviours: Any) -> np.ndarray:
-        """The novelty (population,) of the behaviours (population, features) of a generation, which then enter the archive."""
+        """The novelty (population,) of a generation's behaviours (population, features); the novel ones enter the archive.
+
+        Raises ValueError if ``behaviours`` has another shape or fewer than two rows.
+        """
         behaviours = np.asarray(behaviours, np.float64)
         if behaviours.ndim != 2 or len(behaviours) < 2:
-            raise ValueError(f"behaviours are (population, features), got shape {list(behaviours.shape)}")
+            raise ValueError(
+                f"behaviours have the shape (population, features), at least two rows, got {list(behaviours.shape)}"
+            )
         kept = self.behaviours if self.behaviours is not None else behaviours[:0]
         others = np.concatenate([behaviours, kept])
         # |a - b|^2 = |a|^2 + |b|^2 - 2 a b needs no array of three dimensions
         squares = (behaviours**2).sum(1)[:, None] + (others**2).sum(1)[None] - 2.0 * behaviours @ others.T
-        np.fill_diagonal(squares, np.inf)  # itself
+        np.fill_diagonal(squares, np.inf)  # a behaviour is not its own neighbour
         count = min(self.neighbours, len(others) - 1)
         nearest = np.partition(squares, count - 1, axis=1)[:, :count]
         novelty = np.sqrt(np.maximum(nearest, 0.0)).mean(1)
@@ -102,11 +109,12 @@ class NoveltyArchive:
         return {"threshold": self.threshold, "quiet": self.quiet, "behaviours": self.behaviours}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.threshold, self.quiet = float(state["threshold"]), int(state["quiet"])
+        self.threshold = float(state["threshold"])
+        self.quiet = int(state["quiet"])
         self.behaviours = None if state["behaviours"] is None else np.array(state["behaviours"], np.float64)
 
 
 def novelty_of(behaviour: Callable[[Networks], Any], archive: NoveltyArchive | None = None) -> Callable[[Networks], np.ndarray]:
-    """A fitness that is the novelty of ``behaviour(networks)`` (population, features)."""
+    """A fitness for `evolve`: the novelty of ``behaviour(networks)`` (population, features)."""
     archive = archive or NoveltyArchive()
     return lambda networks: archive.novelty(behaviour(networks))

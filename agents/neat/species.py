@@ -1,4 +1,4 @@
-"""Species: groups of like genomes that share their fitness (section 3.3)."""
+"""Species: groups of similar genomes that share their fitness (section 3.3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass
 class Species:
-    """One species. ``number`` is never given twice; ``improved`` is the generation in which its best fitness rose last."""
+    """One species. ``number`` is unique in a run; ``improved`` is the last generation in which its best fitness rose."""
 
     number: int
     founded: int
@@ -17,27 +17,30 @@ class Species:
 
 
 def ranking_of(species: np.ndarray, count: int, fitness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Genomes by species and falling fitness, and where each species begins, with the end of the last one behind."""
+    """The genomes sorted by species and falling fitness, and the index of each species' first genome in that order.
+
+    The second array (count + 1,) ends with the number of genomes.
+    """
     ranking = np.lexsort((-fitness, species))
     starts = np.searchsorted(species[ranking], np.arange(count + 1))
     return ranking, starts
 
 
 def shared_fitness(fitness: np.ndarray, ranking: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Each species' sum of adjusted fitness (equation 2): a genome's fitness divided by the size of its species, so the mean.
+    """The sum of adjusted fitness of each species (equation 2), which is the mean fitness of its genomes.
 
-    If some fitness is negative all are raised so that the lowest is 0, as shares of offspring need.
+    If a fitness is negative, all are raised by the same amount so that the lowest is 0: shares of offspring cannot be negative.
     """
     with np.errstate(over="ignore"):
         raised = fitness - min(0.0, float(fitness.min()))
-        if not np.isfinite(raised.sum()):  # so far apart that sums overflow; only shares count
+        if not np.isfinite(raised.sum()):  # the sum overflows: divide, which does not change the shares
             fitness = fitness / np.abs(fitness).max()
             raised = fitness - min(0.0, float(fitness.min()))
     return np.add.reduceat(raised[ranking], starts[:-1]) / np.diff(starts)
 
 
 def allot_offspring(shares: np.ndarray, population: int) -> np.ndarray:
-    """The population in proportion to the species' shares, in whole numbers, by largest remainder."""
+    """Number of offspring of each species: ``population`` divided in proportion to ``shares`` by the largest remainder method."""
     total = shares.sum()
     if not total > 0:
         shares, total = (shares >= 0).astype(float), len(shares)
@@ -51,10 +54,10 @@ def allot_offspring(shares: np.ndarray, population: int) -> np.ndarray:
 def stagnant(
     species: Sequence[Species], generation: int, limit: int, population_improved: int, population_limit: int
 ) -> np.ndarray:
-    """Which species may not reproduce.
+    """Mask of the species that may not reproduce.
 
-    Those that have not improved for ``limit`` generations, but not the one that holds the best fitness; after
-    ``population_limit`` generations, if that is not 0, without improvement of the whole population, all but the two best.
+    A species is barred after ``limit`` generations without improvement, unless it has the best fitness of all. After
+    ``population_limit`` generations without improvement of the population all but the two best species are barred; 0 turns this off.
     """
     best = np.array([s.best_fitness for s in species])
     order = np.argsort(-best, kind="stable")

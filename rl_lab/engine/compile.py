@@ -3,49 +3,103 @@
 import functools
 import operator
 import threading
+import warnings
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.errors import RecordingError
-from rl_lab.engine.launch import record_with, recorder, structure, user_line
+from rl_lab.engine.errors import EagerWarning, StateError
+from rl_lab.engine.launch import changes, record_with, recorder, user_line
 from rl_lab.engine.memory import private_pool
+from rl_lab.engine.number import Number, same_number
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
-from rl_lab.engine.program import Program, Recorder, copy_bytes, same_layout
-from rl_lab.engine.tensor import TensorCore, empty
+from rl_lab.engine.program import Program, Recorder, copy_of
+from rl_lab.engine.tensor import TensorCore, new, view
+from rl_lab.engine.watch import watching
 from rl_lab.native.primitive import Primitive
 
-KEEP_PROGRAMS = 8  # of one combination of arguments: where gradients come and go, each state of them needs a program
+KEEP_PROGRAMS = 8  # of one kind of call: those used longest ago are dropped
+KEEP_ALL = 32  # of one function
+KEEP_SITES = 64  # kinds of calls of one function that are remembered
+TRIES = 3  # recordings of one kind of call, none of which could be replayed, before calls of this kind run eagerly
+PAUSE = 64  # calls that then run eagerly before recording is tried again
+
+Build = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any]
+"""Builds a result from its tensors, the values of the program's numbers, and the tensors among the arguments."""
+
+
+class Recorded(NamedTuple):
+    """A program, how to build its result, and the numbers among the arguments for which it is good (None for any)."""
+
+    program: Program
+    build: Build
+    numbers: tuple[Any, ...]
+
+
+class Site:
+    """One kind of call: its programs, and which numbers among the arguments have been seen to vary."""
+
+    def __init__(self) -> None:
+        self.recorded: list[Recorded] = []
+        self.last: tuple[Any, ...] | None = None
+        self.varying: list[bool] = []
+        self.eager = 0
+        """How many more calls run eagerly before recording is tried again; -1 for all."""
+        self.vain = 0
+        """Recordings since the last replay."""
+        self.failures = 0
+
+    def find(self, tensors: Sequence[Any], numbers: Sequence[Any]) -> Recorded | None:
+        """A program that does what the function would do now."""
+        if not numbers:
+            for recorded in self.recorded:
+                if recorded.program.fits(tensors):
+                    return recorded
+            return None
+        for recorded in self.recorded:
+            pairs = list(zip(numbers, recorded.numbers, strict=True))
+            if all(known is None or same_number(number, known) for number, known in pairs):
+                varying = [number for number, known in pairs if known is None]
+                if recorded.program.fits(tensors, varying):
+                    return recorded
+        return None
 
 
 class Compiled:
     """A function with a program for each combination of its tensors' shapes and dtypes and its other arguments.
 
-    The first call with a new combination runs the function as it is and records its launches; further calls replay them, bitwise
-    equal. Tensor and array arguments are copied in, tensors in the result are copies; all other arguments are static and must be
-    hashable. Everything else that the function touches, such as parameters, optimiser state, random streams and replay storage, is
-    worked on in place. Reading a value while recording raises RecordingError.
+    A call does what the function does. The first call with a new combination runs the function and records its launches; further
+    calls replay them, bitwise equal. NumPy arrays among the arguments are passed to the function as tensors; tensors in the result
+    are copies. What the function writes into its arguments is written to the caller's. Python numbers that vary from call to call
+    become inputs of the program; all other arguments are static and must be hashable. What the function read besides, such as
+    attributes, globals and the structure of modules, is looked at before every replay: if something has changed, the call is
+    recorded again.
 
-    What the function does in Python happens when it is recorded and not in a replay: an attribute that it rebinds, a list that it
-    appends to, a hook added later. Keep what changes from call to call in tensors that are written to in place.
+    A function that cannot be recorded, such as one that reads a tensor's value, runs eagerly. It says so once, in an `EagerWarning`
+    with the line and the reason, and ``why`` keeps the text. An index out of bounds raises IndexError; the failing call has then
+    changed nothing.
     """
 
     def __init__(self, function: Callable):
         functools.update_wrapper(self, function)
         self._function = function
-        self._entries: dict[Any, list[tuple[Program, Callable]]] = {}
-        self._structure = structure.version
-        self._replaying = threading.Lock()
+        self._sites: dict[Any, Site] = {}
+        self._replaying = threading.RLock()
         self._short: tuple[Any, ...] = (None,) * 5  # a policy's way: the last program that is a function, and of what
+        self._uses = 0
+        self._unused = 0
+        self.why: str | None = None
+        """Why calls run eagerly; None if they do not."""
 
     @property
     def programs(self) -> list[Program]:
-        """The programs recorded so far."""
-        return [program for entries in self._entries.values() for program, _ in entries]
+        """The programs recorded so far and not dropped."""
+        return [recorded.program for site in list(self._sites.values()) for recorded in site.recorded]
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         raise TypeError(
@@ -56,171 +110,444 @@ class Compiled:
         if recorder() is not None:
             return self._function(*arguments, **keywords)
         if len(arguments) == 1 and type(x := arguments[0]) is Tensor and not keywords:
-            run, shape, dtype, grad, version = self._short
+            program, run, shape, dtype, grad = self._short
             if (
-                x.shape == shape
+                x.sizes == shape
                 and x.dtype is dtype
-                and x.strides is x.base is None
+                and x.strides is x.base is x._grad is None
                 and not x.needs_grad
                 and tape.modes.grad is grad
-                and structure.version == version
+                and program.checked_at == changes.count
+                and ((reads := program.reads) is None or reads())
             ):
                 with self._replaying:
                     return run(x)
-        key, tensors, entries = self._entries_for(arguments, keywords)
-        if entries is not None:
+        key, tensors, numbers, reason = self._look(arguments, keywords)
+        if reason is not None:
+            return self._run_eagerly(reason, arguments, keywords)
+        site = self._sites.get(key)
+        if site is not None and site.recorded:
             with self._replaying:
-                for program, rebuild in entries:
-                    if program.fits():
-                        return rebuild(program.run(tensors))
-        return self._record(key, arguments, keywords, tensors)
+                recorded = site.find(tensors, numbers)
+                if recorded is not None:
+                    program, build, _ = recorded
+                    self._uses = program.last_use = self._uses + 1
+                    site.vain = self._unused = 0
+                    return build(program.run(tensors), program.values, tensors)
+        return self._call_unrecorded(key, site, arguments, keywords, tensors, numbers)
 
-    def run_within(self, primitive: Primitive, arguments: tuple, row: Callable[[Program], bytes]) -> bool:
+    def run_within(self, primitive: Primitive, arguments: tuple, row: Callable[[Program, Callable[[], Any]], bytes]) -> bool:
         """Run a primitive that replays the program of a call with these arguments: see `Program.run_within`.
 
-        ``row`` makes the primitive's row for the program. False, and nothing done, if there is no program yet.
+        ``row`` makes the primitive's row from the program and a function that gives the result, in the program's own tensors.
+        False, and nothing done, if there is no program yet.
         """
-        _, _, entries = self._entries_for(arguments, {})
+        key, tensors, numbers, reason = self._look(arguments, {})
+        site = self._sites.get(key)
+        if reason is not None or site is None:
+            return False
         with self._replaying:
-            for program, _ in entries or ():
-                if program.fits():
-                    program.run_within(primitive, row(program))
-                    return True
-        return False
+            recorded = site.find(tensors, numbers)
+            if recorded is None or not recorded.program.repeatable:
+                return False
+            program, build = recorded.program, recorded.build
+            self._note_use(site, program)
+            program.run_within(primitive, row(program, lambda: build(program.outputs, program.values, program.inputs)))
+            return True
 
     def times(self, count: int, *arguments: Any) -> Any:
-        """Call ``count`` times with the same arguments in one native call; returns the last result."""
+        """Call ``count`` times with the same arguments, in one native call if possible; returns the last result."""
         if count < 1:
             raise ValueError(f"a function is called at least once, not {count} times")
         result = None
-        while count > 1 and recorder() is None:
-            key, tensors, entries = self._entries_for(arguments, {})
-            with self._replaying:
-                for program, rebuild in entries or ():
-                    if program.fits():
-                        return rebuild(program.run_times(tensors, count))
-            result = self._record(key, arguments, {}, tensors)
-            count -= 1
-        for _ in range(count):
+        while count:
+            if count > 1 and recorder() is None:
+                key, tensors, numbers, reason = self._look(arguments, {})
+                site = self._sites.get(key)
+                if reason is None and site is not None:
+                    with self._replaying:
+                        recorded = site.find(tensors, numbers)
+                        if recorded is not None and recorded.program.repeatable:
+                            program = recorded.program
+                            self._note_use(site, program)
+                            return recorded.build(program.run_times(tensors, count), program.values, tensors)
             result = self(*arguments)
+            count -= 1
         return result
 
-    def _entries_for(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[Any, list[Any], Any]:
-        """The key of a call, the tensors in it, and its programs if there are any."""
-        if self._structure != structure.version:
-            self._entries.clear()
-            self._short = (None,) * 5
-            self._structure = structure.version
-        tensors: list[Any] = []
-        if len(arguments) == 1 and type(x := arguments[0]) is Tensor and not x.requires_grad:
-            tensors.append(x)  # the commonest call, a policy's, without the general walk
-            key: Any = (tape.modes.grad, (x.shape, x.strides, x.dtype))
-        else:
-            key = (tape.modes.grad, *[_signature(a, tensors) for a in arguments])
-        if keywords:
-            key = (key, tuple([(name, _signature(value, tensors)) for name, value in keywords.items()]))
-        return key, tensors, self._entries.get(key)
+    # --- which program -----------------------------------------------------------------------------------------------
 
-    def _record(self, key: Any, arguments: tuple, keywords: dict[str, Any], tensors: list[Any]) -> Any:
-        recording = Recorder()
-        with private_pool(recording.pool):
-            inputs = [same_layout(tensor) for tensor in tensors]
-        for target, source in zip(inputs, tensors, strict=True):
-            copy_bytes(target, source)
-        replaced = iter(inputs)
+    def _look(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[Any, list[Any], list[Any], str | None]:
+        """The key of a call, its tensors and numbers, and why it must run eagerly (None if it need not)."""
+        tensors: list[Any] = []
+        numbers: list[Any] = []
+        if not arguments and not keywords:
+            return (tape.modes.grad,), tensors, numbers, None
+        if len(arguments) == 1 and type(x := arguments[0]) is Tensor:
+            tensors.append(x)  # the commonest call, a policy's, without the general walk
+            key: Any = (tape.modes.grad, (x.sizes, x.strides, x.dtype))
+        else:
+            key = (tape.modes.grad, *[_signature(a, tensors, numbers) for a in arguments])
+        if keywords:
+            key = (key, tuple([(name, _signature(value, tensors, numbers)) for name, value in keywords.items()]))
+        for tensor in tensors:
+            if tensor.requires_grad or tensor._grad is not None:
+                return key, tensors, numbers, "an argument requires grad (detach it, or differentiate inside the function)"
+        return key, tensors, numbers, None
+
+    def _note_use(self, site: Site, program: Program) -> None:
+        self._uses = program.last_use = self._uses + 1
+        site.vain = self._unused = 0
+
+    def _call_unrecorded(
+        self, key: Any, site: Site | None, arguments: tuple, keywords: dict[str, Any], tensors: list[Any], numbers: list[Any]
+    ) -> Any:
+        """A call for which there is no program: record it, or run it eagerly where recording is in vain."""
+        if site is None:
+            site = Site()
+            with self._replaying:
+                self._sites[key] = site
+                while len(self._sites) > KEEP_SITES:
+                    oldest = next((k for k, s in self._sites.items() if not s.recorded), None)
+                    if oldest is None or oldest == key:
+                        break
+                    del self._sites[oldest]
+            if self._unused >= KEEP_ALL:  # calls of ever new kinds: one is recorded when it comes again
+                return self._run_eagerly(None, arguments, keywords)
+        if site.eager:
+            site.eager -= site.eager > 0
+            return self._run_eagerly(None, arguments, keywords)
+        return self._record(site, arguments, keywords, tensors, numbers)
+
+    def _run_eagerly(self, reason: str | None, arguments: tuple, keywords: dict[str, Any]) -> Any:
+        if reason is not None:
+            self._tell(f"{reason}, at {user_line()}")
+        arguments = tuple(map(_without_arrays, arguments))
+        return self._function(*arguments, **{name: _without_arrays(value) for name, value in keywords.items()})
+
+    def _tell(self, reason: str) -> None:
+        """Say once why the function runs eagerly."""
+        first, self.why = self.why is None, reason
+        if first:
+            name = getattr(self._function, "__qualname__", type(self._function).__name__)
+            warnings.warn(f"{name} is compiled, but runs eagerly: {reason}", EagerWarning, stacklevel=_levels_up())
+
+    # --- recording ---------------------------------------------------------------------------------------------------
+
+    def _record(self, site: Site, arguments: tuple, keywords: dict[str, Any], tensors: list[Any], numbers: list[Any]) -> Any:
+        if site.last is None:
+            site.varying = [False] * len(numbers)
+        else:
+            site.varying = [v or not same_number(a, b) for v, a, b in zip(site.varying, numbers, site.last, strict=True)]
+        site.last = tuple(numbers)
+        recording = Recorder(tensors, [n for n, v in zip(numbers, site.varying, strict=True) if v])
+        varying = iter(recording.expressions.inputs)
+        given = iter([next(varying) if v else n for n, v in zip(numbers, site.varying, strict=True)])
+        replaced = _Replacements(iter(recording.arguments), given, [])
+        originals = dict(zip(map(id, recording.arguments), tensors, strict=True))
         arguments = tuple([_replace(a, replaced) for a in arguments])
         keywords = {name: _replace(value, replaced) for name, value in keywords.items()}
-        version = structure.version
-        with private_pool(recording.pool), record_with(recording):
-            result = self._function(*arguments, **keywords)
-            outputs: list[Any] = []
-            rebuild = _outputs(result, outputs)
-            with tape.no_grad():
-                outputs = [output.detach().contiguous() for output in outputs]
-        if version != structure.version:
-            # the call made or replaced a part, as a lazy layer does: the next one may do something else
-            return rebuild([_copy(output) for output in outputs])
-        _forget_inner_leaves(recording)
-        program = Program(recording, inputs, outputs)
-        weakref.finalize(program, recording.pool.clear).atexit = False
-        results = [_copy(output) for output in outputs]  # before another thread can find the program and run it
-        entries = self._entries.setdefault(key, [])
-        entries.append((program, rebuild))
-        alone = isinstance(result, TensorCore) and len(arguments) == 1 and arguments[0] is inputs[0]
-        if alone and program.is_function and inputs[0].strides is None:
-            self._short = (program.run_function, inputs[0].shape, inputs[0].dtype, tape.modes.grad, version)
-        del entries[:-KEEP_PROGRAMS]
-        return rebuild(results)
+        version = changes.count
+        build: Build | None = None
+        outputs: list[Any] = []
+        try:
+            with private_pool(recording.pool), record_with(recording):
+                with watching(recording, self._function, (arguments, keywords)):
+                    result = self._function(*arguments, **keywords)
+                if recording.reason is None:
+                    recording.forget_inner()
+                    build = _outputs(result, outputs, recording, {})
+                    outputs = [output.detach() for output in outputs]
+        except BaseException:
+            if recording.reason is None:
+                recording.undo()
+            else:  # not all that has changed was noted: the call fails as an eager one does, half-way
+                _take_back(replaced.containers, originals)
+                self._tell(recording.reason)
+            recording.pool.retire()
+            raise
+        finally:
+            recording.finish()
+        if _take_back(replaced.containers, originals) and recording.reason is None:
+            recording.reason = "it changes a list or a dict among its arguments"
+        alone = len(arguments) == 1 and not keywords and isinstance(arguments[0], TensorCore)
+        del arguments, keywords, replaced, given
+        program = None
+        if recording.reason is None and build is not None:
+            values = list(recording.expressions.values)
+            program = self._program_of(recording, outputs, tensors)
+        if program is None or build is None:
+            result = _own(result, originals)
+            recording.expressions.close()
+            self._give_up(site, recording)
+            return result
+        results = [copy_of(output) for output in outputs]  # before another thread can find the program and run it
+        made = build(results, values, tensors)
+        program.checked_at = version if version == changes.count else -1
+        with self._replaying:
+            site.failures = 0
+            site.vain += 1
+            self._unused += 1
+            if site.vain > 2 * KEEP_PROGRAMS:
+                self._tell_vain(site)
+            known = tuple([None if v else n for n, v in zip(site.last, site.varying, strict=True)])
+            site.recorded.insert(0, Recorded(program, build, known))
+            self._uses = program.last_use = self._uses + 1
+            self._drop_oldest(site)
+            plain = isinstance(result, TensorCore) and not result.requires_grad
+            if alone and plain and program.is_function and program.inputs[0].strides is None:
+                self._short = (program, program.run_function, program.inputs[0].sizes, program.inputs[0].dtype, tape.modes.grad)
+        return made
+
+    def _program_of(self, recording: Recorder, outputs: list[Any], tensors: list[Any]) -> Program | None:
+        """The program of a recording; None, and a reason in the recording, if a replay would not do what the function does."""
+        changed = recording.changed_itself()
+        if changed is None and recording.failed:
+            changed = "it catches an error that a kernel reports"
+        if changed is not None:
+            recording.reason = changed
+            return None
+        program = Program(recording, outputs)
+        weakref.finalize(program, recording.pool.retire).atexit = False
+        if program.meets_outside(tensors):
+            recording.reason = "an argument shares memory with a tensor that the function uses besides"
+            return None
+        return program
+
+    def _give_up(self, site: Site, recording: Recorder) -> None:
+        """A recording led to no program: the first calls may make parts, but if it happens again and again, say so."""
+        recording.pool.retire()
+        site.failures += 1
+        assert recording.reason is not None
+        if recording.stopped or site.failures >= TRIES:
+            self._tell(recording.reason)
+        if site.failures >= TRIES - recording.stopped:
+            site.eager = -1 if recording.stopped else PAUSE
+
+    def _tell_vain(self, site: Site) -> None:
+        site.eager = PAUSE
+        site.vain = 0
+        self._tell("what it depends on changes from call to call, so that no recording could be replayed")
+
+    def _drop_oldest(self, site: Site) -> None:
+        """Keep no more programs than `KEEP_PROGRAMS` of a kind of call and `KEEP_ALL` of all kinds, those used last."""
+
+        def last_use(entry: tuple[Site, Recorded]) -> int:
+            return entry[1].program.last_use
+
+        for sites, limit in (([site], KEEP_PROGRAMS), (list(self._sites.values()), KEEP_ALL)):
+            kept = sorted(((s, recorded) for s in sites for recorded in s.recorded), key=last_use)
+            for owner, oldest in kept[: max(0, len(kept) - limit)]:
+                owner.recorded.remove(oldest)
+                if self._short[0] is oldest.program:
+                    self._short = (None,) * 5
 
 
-def _signature(argument: Any, tensors: list[Any]) -> Any:
-    """What distinguishes an argument's program from others; tensors in it are appended to ``tensors``, without gaps."""
+class _Replacements(NamedTuple):
+    """The recorder's tensors and numbers in order, and each container that was copied: the caller's, the copy, and its content."""
+
+    tensors: Iterator[Any]
+    numbers: Iterator[Any]
+    containers: list[tuple[Any, Any, list[Any]]]
+
+
+def _content_of(container: Any) -> list[Any]:
+    return [part for item in container.items() for part in item] if isinstance(container, dict) else list(container)
+
+
+def _take_back(containers: list[tuple[Any, Any, list[Any]]], originals: dict[int, Any]) -> bool:
+    """Do to the caller's containers what the function did to their copies; tells whether it did anything."""
+    changed = False
+    for theirs, copied, content in containers:
+        now = _content_of(copied)
+        if len(now) == len(content) and all(map(operator.is_, now, content)):
+            continue
+        changed = True
+        if isinstance(theirs, dict):
+            theirs.clear()
+            theirs.update({key: _own(value, originals) for key, value in copied.items()})
+        else:
+            theirs[:] = [_own(value, originals) for value in copied]
+    return changed
+
+
+def _levels_up() -> int:
+    """How many frames above `warnings.warn` the user's code is."""
+    import sys
+
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "rl_lab":
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _signature(argument: Any, tensors: list[Any], numbers: list[Any]) -> Any:
+    """What distinguishes an argument's programs from others; tensors and numbers in it are appended to the lists."""
     if isinstance(argument, TensorCore):
-        if argument.requires_grad and tape.modes.grad:
-            raise RecordingError(
-                f"an argument of a compiled function requires grad, at {user_line()}: run backward inside the function, or detach it"
-            )
         tensors.append(argument)
         # strides, too: another layout is another kernel, which may round differently
-        return argument.shape, argument.strides, argument.dtype
+        return argument.sizes, argument.strides, argument.dtype
+    kind = type(argument)
+    if kind is float or kind is int or (kind is not bool and isinstance(argument, (np.floating, np.integer))):
+        numbers.append(argument)
+        return kind
     if isinstance(argument, np.ndarray):
-        return _signature(as_tensor(argument), tensors)
+        return _signature(as_tensor(argument), tensors, numbers)
     if isinstance(argument, (tuple, list)):
-        return type(argument), tuple([_signature(a, tensors) for a in argument])
+        return kind, tuple([_signature(a, tensors, numbers) for a in argument])
     if isinstance(argument, dict):
-        return dict, tuple([(k, _signature(v, tensors)) for k, v in argument.items()])
-    if type(argument) is float:
-        return float, argument.hex()  # tells -0.0 from 0.0, and nan equals nan
-    return type(argument), argument
+        return _mapping(argument), tuple([(k, _signature(v, tensors, numbers)) for k, v in argument.items()])
+    return kind, argument
 
 
-def _replace(argument: Any, inputs: Any) -> Any:
-    """The argument with the program's own tensors in place of the caller's."""
+def _replace(argument: Any, replacements: _Replacements) -> Any:
+    """The argument with the recorder's tensors and numbers in place of the caller's."""
     if isinstance(argument, (TensorCore, np.ndarray)):
-        return next(inputs)
+        return next(replacements.tensors)
+    kind = type(argument)
+    if kind is float or kind is int or (kind is not bool and isinstance(argument, (np.floating, np.integer))):
+        return next(replacements.numbers)
     if isinstance(argument, tuple) and hasattr(argument, "_fields"):
-        return type(argument)(*[_replace(a, inputs) for a in argument])
+        return kind(*[_replace(a, replacements) for a in argument])
+    if isinstance(argument, tuple):
+        return kind([_replace(a, replacements) for a in argument])
+    if not isinstance(argument, (list, dict)):
+        return argument
+    if isinstance(argument, list):
+        copied: Any = kind([_replace(a, replacements) for a in argument])
+    else:
+        copied = _mapping(argument)([(k, _replace(v, replacements)) for k, v in argument.items()])
+    replacements.containers.append((argument, copied, _content_of(copied)))
+    return copied
+
+
+def _without_arrays(argument: Any) -> Any:
+    """The argument with tensors in place of NumPy arrays; itself if there are none in it."""
+    if isinstance(argument, np.ndarray):
+        return as_tensor(argument)
     if isinstance(argument, (tuple, list)):
-        return type(argument)([_replace(a, inputs) for a in argument])
+        parts = [_without_arrays(a) for a in argument]
+        if all(map(operator.is_, parts, argument)):
+            return argument
+        return type(argument)(*parts) if hasattr(argument, "_fields") else type(argument)(parts)
     if isinstance(argument, dict):
-        return {k: _replace(v, inputs) for k, v in argument.items()}
+        items = {key: _without_arrays(value) for key, value in argument.items()}
+        return argument if all(map(operator.is_, items.values(), argument.values())) else _mapping(argument)(items)
     return argument
 
 
-def _forget_inner_leaves(recording: Recorder) -> None:
-    """Leaves that the function makes itself are new in every eager call: their gradients are not what a program depends on."""
-    for key, leaf in list(recording.leaves.items()):
-        if recording._is_ours(leaf.storage):
-            del recording.leaves[key]
-            recording.expected_grads.pop(key, None)
+def _mapping(value: dict) -> type[dict]:
+    return OrderedDict if isinstance(value, OrderedDict) else dict
 
 
-def _copy(output: Any) -> Any:
-    result = empty(output.shape, output.dtype)
-    copy_bytes(result, output)
+def _own(result: Any, originals: dict[int, Any]) -> Any:
+    """The result of a call that was recorded in vain, with the caller's tensors and plain numbers in place of the recorder's."""
+    if type(result) is Number:
+        return result.value
+    if isinstance(result, TensorCore):
+        return originals.get(id(result), result)
+    if isinstance(result, tuple) and hasattr(result, "_fields"):
+        return type(result)(*[_own(part, originals) for part in result])
+    if type(result) in (tuple, list):
+        return type(result)([_own(part, originals) for part in result])
+    if type(result) is dict:
+        return {key: _own(part, originals) for key, part in result.items()}
     return result
 
 
-def _outputs(result: Any, found: list[Any]) -> Callable[[list[Any]], Any]:
-    """How to build a result of this form from its tensors, which are appended to ``found``."""
+def _used_up_rule(g: Any, node: tape.Node) -> Any:
+    raise StateError(
+        "this value was returned by a compiled function that runs backward inside, and carries no gradient out of it: compute the "
+        "whole loss inside, or detach() the value, or call the function under no_grad()"
+    )
+
+
+def _outputs(result: Any, found: list[Any], recording: Recorder, known: dict[int, Build]) -> Build:
+    """How to build a result of this form from its tensors, which are appended to ``found``.
+
+    ``known`` are the tensors of the result so far, by id: what is returned twice is one object.
+    """
     if isinstance(result, TensorCore):
-        position = len(found)
-        found.append(result)
-        return operator.itemgetter(position)
+        if id(result) not in known:
+            known[id(result)] = _output(result, found, recording)
+        return known[id(result)]
+    if type(result) is Number:
+        place = result.place
+        return lambda outputs, values, sources: values[place]
     if isinstance(result, (tuple, list)):
-        parts = [_outputs(part, found) for part in result]
+        kind, parts = type(result), [_outputs(part, found, recording, known) for part in result]
         if hasattr(result, "_fields"):
-            return lambda outputs: type(result)(*[part(outputs) for part in parts])
-        return lambda outputs: type(result)([part(outputs) for part in parts])
+            return lambda outputs, values, sources: kind(*[part(outputs, values, sources) for part in parts])
+        return lambda outputs, values, sources: kind([part(outputs, values, sources) for part in parts])
     if isinstance(result, dict):
-        items = {key: _outputs(value, found) for key, value in result.items()}
-        return lambda outputs: {key: part(outputs) for key, part in items.items()}
+        mapping, items = _mapping(result), {key: _outputs(value, found, recording, known) for key, value in result.items()}
+        return lambda outputs, values, sources: mapping([(key, part(outputs, values, sources)) for key, part in items.items()])
     if not isinstance(result, (bool, int, float, str, np.generic, type(None))):
-        raise RecordingError(
-            f"a compiled function returned a {type(result).__name__}, at {user_line()}: return tensors, numbers, strings, None, "
-            "or tuples, lists and dicts of them, whose tensors can be copied"
+        recording.give_up(
+            f"it returns a {type(result).__name__} (tensors, numbers, strings, None, and tuples, lists and dicts of them can be copied)"
         )
-    return lambda outputs: result
+    return lambda outputs, values, sources: result
+
+
+def _output(result: Any, found: list[Any], recording: Recorder) -> Build:
+    """How to build a tensor of the result.
+
+    An argument, a gradient and a tensor from outside are returned themselves, as in eager mode; a view of an argument is one of the
+    caller's tensor. What the call makes is copied.
+    """
+    for i, argument in enumerate(recording.arguments):
+        if result is argument:
+            return lambda outputs, values, sources: sources[i]
+    leaf = next((leaf for leaf in recording.leaves.values() if leaf._grad is result), None)
+    if leaf is not None:
+        return lambda outputs, values, sources: leaf.grad
+    if not recording.is_inside(result) and result.node is None:
+        recording.uses_tensor(result)
+        return lambda outputs, values, sources: result
+    get = _getter(result, found, recording)
+    if not result.requires_grad:
+        return get
+    if result.node is None:
+        gradient = None if result._grad is None else _getter(result._grad, found, recording)
+
+        def made_leaf(outputs: Sequence[Any], values: Sequence[Any], sources: Sequence[Any]) -> Any:
+            value = get(outputs, values, sources).requires_grad_()
+            value._grad = None if gradient is None else gradient(outputs, values, sources)
+            return value
+
+        return made_leaf
+    if not recording.ran_backward:  # a step computes its gradients itself, so its results are looked at and no more
+        recording.give_up("it returns a value that requires grad (call it under no_grad(), or run backward inside)")
+    node = tape.Node(_used_up_rule, (), (), None, result.sizes)
+
+    def output(outputs: Sequence[Any], values: Sequence[Any], sources: Sequence[Any]) -> Any:
+        value = get(outputs, values, sources)
+        value.node, value.needs_grad = node, True
+        return value
+
+    return output
+
+
+def _getter(tensor: Any, found: list[Any], recording: Recorder) -> Build:
+    """How to get a tensor that the call makes: a view of the caller's tensor, or one of the outputs, to which it is added."""
+    for i, argument in enumerate(recording.arguments):
+        if tensor.storage is argument.storage:
+            shape, strides, distance = tensor.sizes, tensor.strides, tensor.offset - argument.offset
+            is_view = tensor.base is not None
+
+            def take(outputs: Sequence[Any], values: Sequence[Any], sources: Sequence[Any]) -> Any:
+                made = view(sources[i], shape, strides, sources[i].offset + distance)
+                if not is_view:
+                    made.base = None
+                return made
+
+            return take
+    if not recording.is_ours(tensor.storage):
+        storage, shape, strides, offset, dtype = tensor.storage, tensor.sizes, tensor.strides, tensor.offset, tensor.dtype
+        return lambda outputs, values, sources: new(storage, shape, strides, offset, dtype)
+    found.append(tensor)
+    place = len(found) - 1
+    return lambda outputs, values, sources: outputs[place]
 
 
 def call_times(function: Callable, count: int, *arguments: Any) -> Any:

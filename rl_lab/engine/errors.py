@@ -28,8 +28,8 @@ class AnomalyError(NumericalError, RuntimeError):
     """A gradient that became NaN under ``detect_anomaly``; the message names the operation and the line of its forward pass."""
 
 
-class RecordingError(RuntimeError):
-    """An action that cannot be recorded into a program, such as reading a value."""
+class EagerWarning(UserWarning):
+    """A compiled function runs eagerly; the message names the line and the reason."""
 
 
 class EnvironmentFault(RuntimeError):

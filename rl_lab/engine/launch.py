@@ -4,9 +4,10 @@ Nothing else in the lab touches the memory of a tensor.
 """
 
 import contextlib
+import itertools
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,24 +23,49 @@ Part = tuple[tuple[Any, ...], tuple[int, ...], tuple[float, ...]]
 class Recorder(Protocol):
     """What writes launches down, and is told what a program depends on besides its launches."""
 
-    def record(self, primitive: Primitive, tensors: tuple, row: bytes) -> None:
-        """A launch."""
+    reason: str | None
+    """Why nothing is written down any more; None while the recording goes on."""
+    ran_backward: bool
+    """Whether a walk back through a graph was recorded."""
+    reads: Any
+    """Notes of what the call reads of Python's state."""
+    undoing: list[Callable[[], Any]]
+    """What to call as well, last first, if the call fails."""
+
+    def launch(self, primitive: Primitive, tensors: tuple, numbers: tuple) -> None:
+        """Run a launch, and write it down."""
         ...
 
     def record_parts(self, primitive: Primitive, parts: Sequence[Part], rows: list[bytes], cycles: int) -> None:
-        """A launch in independent parts."""
+        """Write down a launch in independent parts, which the caller runs."""
         ...
 
     def table(self, table: Any, tensors: list[Any]) -> None:
-        """A table of addresses: launches that get it read and write these tensors."""
+        """Note a table of addresses: launches that get the table read and write these tensors."""
         ...
 
     def grad_read(self, leaf: Any) -> None:
-        """What is done depends on ``leaf.grad`` as it is now."""
+        """Note that what is done depends on ``leaf.grad`` as it is now."""
         ...
 
     def grad_written(self, leaf: Any) -> None:
-        """``leaf.grad`` is about to be replaced."""
+        """Note that ``leaf.grad`` is about to be replaced."""
+        ...
+
+    def uses(self, owner: Any) -> None:
+        """Note that what is done depends on the structure of a module or an optimizer."""
+        ...
+
+    def made(self, owner: Any) -> None:
+        """Note that a module or an optimizer was made during the recording."""
+        ...
+
+    def uses_tensor(self, tensor: Any) -> None:
+        """Note that what is done depends on where a tensor's memory is, and on whether the tensor requires grad."""
+        ...
+
+    def give_up(self, reason: str) -> None:
+        """Stop recording: the rest of the call runs eagerly, and so do later calls."""
         ...
 
 
@@ -54,7 +80,10 @@ _counting = threading.Lock()
 
 def recorder() -> Any:
     """This thread's recorder, or None."""
-    return _recording.recorder if _recorders else None
+    if not _recorders:
+        return None
+    current = _recording.recorder
+    return None if current is None or current.reason is not None else current
 
 
 @contextlib.contextmanager
@@ -79,17 +108,40 @@ def unrecorded() -> Iterator[None]:
         yield
 
 
-class _Structure:
-    """Counts changes that launches cannot show: a parameter replaced, a layer's mode switched. Programs are recorded anew then."""
+class Counted:
+    """What counts its own changes: a module or an optimizer."""
+
+    changes: int | None = None
+    """How often it got other parts, settings or state, counted from when a recorded program first used it."""
+
+    def __new__(cls, *arguments: Any, **settings: Any) -> Any:
+        made = object.__new__(cls)
+        if (recording := recorder()) is not None:
+            recording.made(made)
+        return made
+
+
+class Changes:
+    """Counts changes, anywhere in the process, that launches cannot show: a parameter replaced, a layer's mode switched.
+
+    A program has guards of its own on all that it depends on. The count only tells when they need not be looked at: as long as it
+    stands still, nothing has changed.
+    """
 
     def __init__(self) -> None:
-        self.version = 0
+        self.count = 0
+        self.grads_seen = 0
+        """Counts how often somebody got hold of a gradient."""
+        self._next = itertools.count(1).__next__  # atomic: threads never store the same number
 
-    def changed(self) -> None:
-        self.version += 1
+    def note(self, owner: Any = None) -> None:
+        """Call after a change. ``owner``, if given, is the module or optimizer that has other parts now."""
+        if owner is not None and owner.changes is not None:
+            object.__setattr__(owner, "changes", owner.changes + 1)
+        self.count = self._next()
 
 
-structure = _Structure()
+changes = Changes()
 
 
 def user_line() -> str:
@@ -100,11 +152,19 @@ def user_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+def lengths_of(tensors: Sequence[Any]) -> list[int]:
+    """Elements from each tensor's first to the end of its memory: what kernels that check their indices get behind the row."""
+    return [(t.storage.address + t.storage.nbytes - t.address) // t.dtype.itemsize for t in tensors] if CHECKED else []
+
+
 def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:
     """Run ``primitive`` on the tensors' memory and the numbers, both in the order of its parameters.
 
     The caller has checked shapes and dtypes: kernels index without bounds.
     """
+    if _recorders and _recording.recorder is not None:
+        _recording.recorder.launch(primitive, tensors, numbers)
+        return
     if len(tensors) == 2:
         a, b = tensors
         row = primitive.pack(a.address, b.address, *numbers)
@@ -113,8 +173,6 @@ def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float,
         row = primitive.pack(a.address, b.address, c.address, *numbers)
     else:
         row = primitive.pack(*[tensor.address for tensor in tensors], *numbers)
-    if _recorders and _recording.recorder is not None:
-        _recording.recorder.record(primitive, tensors, row)
     primitive.call(row)
 
 
@@ -122,11 +180,10 @@ if CHECKED:
 
     def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:
         """The same with each buffer's true length behind the row."""
-        lengths = [(t.storage.address + t.storage.nbytes - t.address) // t.dtype.itemsize for t in tensors]
-        row = primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths)
-        if recorder() is not None:
-            recorder().record(primitive, tensors, row)
-        primitive.call(row)
+        if _recorders and _recording.recorder is not None:
+            _recording.recorder.launch(primitive, tensors, numbers)
+        else:
+            primitive.call(primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors)))
 
 
 def launch_parts(primitive: Primitive, parts: Sequence[Part], cycles: int) -> None:

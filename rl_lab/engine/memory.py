@@ -60,6 +60,18 @@ class Pool(dict[int, list["Block"]]):
         self.kept = 0
         self.resting.clear()
 
+    def retire(self) -> None:
+        """Let go of all blocks, also of those that come back later: nobody allocates from this pool any more."""
+        self.clear()
+        self.resting = _Discarding()
+
+
+class _Discarding(list[Any]):
+    """A list that keeps nothing."""
+
+    def append(self, block: Any) -> None:
+        pass
+
 
 class Block:
     """A piece of memory at a fixed `address`; ``array`` is its bytes, ``pool`` where it goes when it is free."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from rl_lab.engine.errors import AnomalyError, StateError
-from rl_lab.engine.launch import user_line
+from rl_lab.engine.launch import recorder, user_line
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -319,6 +319,8 @@ def walk(
             for edge, result in zip(node.inputs, results, strict=True):
                 if edge is not None and result is not None:
                     send(edge, result, node)
+        if (recording := recorder()) is not None:
+            recording.ran_backward = True
         for key, (leaf, gradient) in leaves.items():
             if leaf.hooks:
                 leaves[key] = (leaf, run_hooks(leaf.hooks, gradient, shown))
@@ -331,7 +333,7 @@ def _look_for_nan(node: Node, results: Any) -> None:
         values = getattr(result, "_array", None)
         if values is None or node.inputs[number] is None:
             continue
-        array = values()
+        array = values(lasting=False)
         if (array != array).any():
             line = getattr(node, "line", None)
             where = f"computed at {line}" if line else "computed before detect_anomaly was entered"
@@ -395,12 +397,15 @@ class RemovableHandle:
 
     _numbers = itertools.count().__next__
 
-    def __init__(self, hooks: dict[int, Callable], hook: Callable):
-        self._hooks, self._number = hooks, self._numbers()
+    def __init__(self, hooks: dict[int, Callable], hook: Callable, changed: Callable[[], None]):
+        """``changed`` is called after the hook has been added, and after it has been taken away."""
+        self._hooks, self._number, self._changed = hooks, self._numbers(), changed
         hooks[self._number] = hook
+        changed()
 
     def remove(self) -> None:
         self._hooks.pop(self._number, None)
+        self._changed()
 
     def __enter__(self) -> "RemovableHandle":
         return self

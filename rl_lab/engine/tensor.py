@@ -10,8 +10,8 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, float32, uint8
-from rl_lab.engine.errors import RecordingError, ShapeError, StateError
-from rl_lab.engine.launch import recorder, structure, user_line
+from rl_lab.engine.errors import ShapeError, StateError
+from rl_lab.engine.launch import changes, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.operations import Operations
 
@@ -160,6 +160,8 @@ class TensorCore:
 
     @property
     def requires_grad(self) -> bool:
+        if (recording := recorder()) is not None:
+            recording.uses_tensor(self)
         if self.base is not None:
             self.grad_node()
         return self.needs_grad
@@ -174,9 +176,11 @@ class TensorCore:
         if requires_grad and not self.dtype.is_floating_point:
             raise StateError(f"only float32 tensors can require gradients, this one is {self.dtype.name}")
         if self.node is None:
-            if self.needs_grad and not requires_grad and recorder() is None:
-                structure.changed()  # programs that trained it are out of date
-            self.needs_grad = bool(requires_grad)
+            if (recording := recorder()) is not None:
+                recording.uses_tensor(self)
+            before, self.needs_grad = self.needs_grad, bool(requires_grad)
+            if before != self.needs_grad:
+                changes.note()  # programs that trained it, or did not, are out of date
         return self  # type: ignore[return-value]
 
     @property
@@ -191,6 +195,7 @@ class TensorCore:
     def grad(self) -> "Tensor | None":
         if (recording := recorder()) is not None:
             recording.grad_read(self)
+        changes.grads_seen += 1
         return self._grad
 
     @grad.setter
@@ -231,10 +236,12 @@ class TensorCore:
         owner: Any = self.node or self
         if owner.hooks is None:
             owner.hooks = {}
-        return tape.RemovableHandle(owner.hooks, hook)
+        return tape.RemovableHandle(owner.hooks, hook, changes.note)
 
     def detach(self) -> "Tensor":
         """The same memory without history: writes through either are seen, and caught, by both."""
+        if (recording := recorder()) is not None:
+            recording.uses_tensor(self)
         value = view(self, self.sizes, self.strides, self.offset)
         value.base, value.node, value.needs_grad = None, None, False
         return value
@@ -255,9 +262,11 @@ class TensorCore:
     def data(self, value: "TensorCore") -> None:
         if not isinstance(value, TensorCore) or value.dtype is not self.dtype:
             raise StateError("data takes a tensor of the same dtype")
+        if (recording := recorder()) is not None:
+            recording.uses_tensor(self)
         self.storage, self.sizes, self.strides, self.offset = value.storage, value.sizes, value.strides, value.offset
         self.address = value.address
-        structure.changed()
+        changes.note()
 
     @property
     def _version(self) -> int:
@@ -320,13 +329,15 @@ class TensorCore:
 
     # --- out of the tensor -------------------------------------------------------------------------------------------
 
-    def _array(self) -> np.ndarray:
-        """A NumPy view of the memory. Reading while a program is recorded is an error: a replay could not follow."""
-        if recorder() is not None:
-            raise RecordingError(
-                f"a tensor's value was read while a program was recorded, at {user_line()}: a replay cannot follow it"
-            )
-        flat = self.storage.export().view(self.dtype.numpy)
+    def _array(self, lasting: bool = True) -> np.ndarray:
+        """A NumPy view of the memory; one that is not ``lasting`` must not outlive the tensor, and leaves its block in the pool.
+
+        Reading it ends a recording: a replay could not follow.
+        """
+        if (recording := recorder()) is not None:
+            recording.give_up("it reads a tensor's value")
+        storage = self.storage
+        flat = (storage.export() if lasting else storage.bytes()).view(self.dtype.numpy)
         if self.strides is None:
             return flat[self.offset : self.offset + self.numel()].reshape(self.sizes)
         steps = tuple(s * self.dtype.itemsize for s in self.strides)
@@ -348,10 +359,15 @@ class TensorCore:
         """The value of a tensor of one element as a Python number."""
         if self.numel() != 1:
             raise ShapeError(f"a tensor of shape {self.sizes} has {self.numel()} elements, item() needs exactly one")
-        return self._array().item()
+        return self._array(lasting=False).item()
 
     def tolist(self) -> Any:
-        return self._array().tolist()
+        """The values as nested lists of Python numbers."""
+        return self._array(lasting=False).tolist()
+
+    def copy_to(self, array: np.ndarray) -> None:
+        """Write the values into a NumPy array of the same shape."""
+        array[...] = self._array(lasting=False)
 
     def __float__(self) -> float:
         return float(self.item())
@@ -406,10 +422,8 @@ class TensorCore:
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
         """Pickle the memory and the layout: a leaf without gradient and hooks, as in PyTorch. ``copy.copy`` shares the memory."""
-        if recorder() is not None:
-            raise RecordingError(
-                f"a tensor was pickled while a program was recorded, at {user_line()}: a replay cannot follow it"
-            )
+        if (recording := recorder()) is not None:
+            recording.give_up("it pickles a tensor")
         return unpickled, (self.storage, self.sizes, self.strides, self.offset, self.dtype, self.requires_grad)
 
 

@@ -27,9 +27,10 @@ from rl_lab.experiment.environments import (
     open_environments,
     rebuild_space,
 )
-from rl_lab.experiment.faults import Fault, nearest
+from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.parts import load_part, part_state
 from rl_lab.experiment.progress import NoProgress, make_progress
+from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.nn import GraphNetwork
 from rl_lab.rollout import ActionMapping, Collector, Moment
 from rl_lab.rollout.actions import ANY_ACTIONS, single
@@ -140,7 +141,7 @@ class Agent:
         self.timesteps = 0
         try:
             self.build()
-        except (ValueError, TypeError, ShapeError) as error:
+        except (ValueError, TypeError, ShapeError, OverflowError, RecursionError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
         self._greedy = self.record(rl.no_grad()(self.greedy))
 
@@ -180,8 +181,11 @@ class Agent:
         return {}
 
     @classmethod
-    def read_config(cls, path: Path) -> tuple[dict[str, Any], list[str]]:
-        """Settings and remarks from another program's configuration file. Raises Fault if the agent reads none."""
+    def read_config(cls, path: Path, env: str = "") -> tuple[dict[str, Any], list[str]]:
+        """Settings and remarks from another program's configuration file, for an environment's id if it is known.
+
+        Raises Fault if the file cannot be read or does not fit the environment.
+        """
         return read_toml(path), []
 
     def remarks(self) -> list[str]:
@@ -288,7 +292,8 @@ class Agent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned. Raises KeyError, ShapeError or TypeError if it does not fit."""
         for name in (*self.learned, *self.saved):
-            setattr(self, name, load_part(getattr(self, name), state[name], name))
+            part = getattr(self, name)
+            setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
         if self.collector is not None:
             self.collector.load_state_dict(state["collector"])
         self.timesteps = int(state["timesteps"])
@@ -301,7 +306,8 @@ class Agent:
     def load_learned(self, state: dict[str, Any]) -> None:
         """Take what another agent of this class learned; the rest stays. Raises as `load_state_dict` does."""
         for name in self.learned:
-            setattr(self, name, load_part(getattr(self, name), state[name], name))
+            part = getattr(self, name)
+            setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         """An independent agent in the same state. Environments that cannot be copied are made again and begin new episodes."""
@@ -416,7 +422,7 @@ def find_agent(name: str) -> type[Agent]:
     found = {entry.name: entry for entry in entry_points(group="rl_lab.agents")}
     if name.lower() in found:
         return adopt(found[name.lower()].load())
-    hint = nearest(name, found) if found else ": no agents are registered; run pip install -e ."
+    hint = nearest_agent(name, found) if found else ": no agents are registered; run pip install -e ."
     raise Fault(f"unknown agent {name!r}{hint}")
 
 
@@ -461,10 +467,7 @@ def preset_for(agent_class: type, name: str, env: str) -> dict[str, Any]:
 
 def _import_agent(name: str) -> type:
     module_name, _, class_name = name.partition(":")
-    try:
-        module = import_beside(module_name)
-    except (ImportError, ValueError) as error:
-        raise Fault(f"agent {name!r} cannot be imported: {error}") from None
+    module = import_beside(module_name, f"agent {name!r}")
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not hasattr(found, "Config"):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and hasattr(value, "Config")]

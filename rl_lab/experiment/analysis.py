@@ -77,12 +77,15 @@ def bootstrap_interval(
 
 
 def on_common_steps(runs: Any, tag: str, steps: Iterable[float]) -> Any:
-    """A tag of each run at the same steps, by interpolation: an array (runs, steps). ``runs`` is a table of `read_runs`."""
+    """A tag of each run at the same steps, by interpolation: an array (runs, steps), NaN before a run's first point.
+
+    ``runs`` is a table of `read_runs`.
+    """
     steps = np.asarray(list(steps), float)
     rows = []
     for _, table in runs[runs.tag == tag].groupby("run"):
         table = table.sort_values("step")
-        rows.append(np.interp(steps, table.step.to_numpy(float), table.value.to_numpy(float)))
+        rows.append(np.interp(steps, table.step.to_numpy(float), table.value.to_numpy(float), left=np.nan))
     if not rows:
         raise Fault(f"no run has the tag {tag!r}")
     return np.stack(rows)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from rl_lab.experiment.config import field_types, option_name
-from rl_lab.experiment.faults import Fault, nearest
+from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.suggestions import nearest_option
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,10 +47,14 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             word = unknown[0].split("=")[0]
             options = [o for o in self._option_string_actions if o.startswith("--") and not o.startswith("--no-")]
-            raise Fault(
-                f"unknown option {word!r}{nearest(word, options)}" if word.startswith("-") else f"unexpected argument {word!r}"
-            )
+            if not word.startswith("-"):
+                raise Fault(f"unexpected argument {word!r}")
+            raise Fault(f"unknown option {word!r}{_ABSENT.get(word) or nearest_option(word, options)}")
         return vars(known)
+
+
+_ABSENT = dict.fromkeys(("--device", "--cuda", "--gpu", "--no-cuda"), ": rl_lab computes on the CPU, leave it out")
+"""Options of other libraries that have no counterpart here."""
 
 
 class _Switch(argparse.Action):

@@ -1,10 +1,18 @@
 """What every command does around its work: faults become one line and an exit code."""
 
+import errno
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from rl_lab.engine.errors import EnvironmentFault, NumericalError
-from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, USAGE, Fault
+from rl_lab.engine.errors import EnvironmentFault, FileError, GraphError, NumericalError
+from rl_lab.experiment.faults import NUMERICAL, STORAGE, USAGE, Fault, first_line
+from rl_lab.experiment.progress import mute
+
+_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE)
+DEFECT = 1
+"""Exit code of an exception that nobody foresaw."""
 
 
 def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
@@ -13,21 +21,49 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
     debug = "--debug" in given
     try:
         return body([word for word in given if word != "--debug"])
-    except Fault as fault:
+    except KeyboardInterrupt as interrupt:
+        _say("interrupted")
+        return getattr(interrupt, "code", 128 + signal.SIGINT)
+    except Exception as error:
         if debug:
             raise
-        print(f"rl_lab: {fault}", file=sys.stderr)
-        return fault.code
-    except (EnvironmentFault, NumericalError) as fault:
-        if debug:
-            raise
-        print(f"rl_lab: {fault}", file=sys.stderr)
-        return NUMERICAL
-    except MemoryError as error:
-        if debug:
-            raise
-        print(f"rl_lab: not enough memory for these settings: {error}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("rl_lab: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        message, code = explain(error)
+        if message:
+            _say(message)
+        return code
+    finally:
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            mute(sys.stdout)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """The line and the exit code for an exception; an empty line for an output that nobody reads any more."""
+    if isinstance(error, Fault):
+        return str(error), error.code
+    if isinstance(error, (EnvironmentFault, NumericalError)):
+        return str(error), NUMERICAL
+    if isinstance(error, (FileError, GraphError)):
+        return str(error), USAGE
+    if isinstance(error, MemoryError):
+        return f"not enough memory for these settings: {error}", USAGE
+    if isinstance(error, BrokenPipeError):
+        return "", 128 + getattr(signal, "SIGPIPE", 13)
+    if isinstance(error, OSError):
+        place = "" if error.filename is None else f"{_short(os.fsdecode(error.filename))}: "
+        return f"{place}{error.strerror or error}", STORAGE if error.errno in _STORAGE_ERRORS else USAGE
+    return f"{first_line(error)}; this is a defect of rl_lab: --debug shows where it happened", DEFECT
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 100 else f"{path[:50]}...{path[-40:]}"
+
+
+def _say(message: str) -> None:
+    """Print one line on stderr, if anybody reads it."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    try:
+        print(f"rl_lab: {shown}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass

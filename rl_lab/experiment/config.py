@@ -1,6 +1,7 @@
 """Settings: stated once as the fields of a frozen dataclass, read from the command line, a preset or a file, and checked."""
 
 import dataclasses
+import math
 import sys
 import types
 import typing
@@ -8,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rl_lab.experiment.faults import Fault, nearest
+from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.files import LARGEST_CONFIG, read_file
+from rl_lab.experiment.suggestions import nearest, nearest_option
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -16,6 +19,10 @@ else:
     import tomli as tomllib
 
 T = TypeVar("T")
+LARGEST_INTEGER = 2**63 - 1
+"""What int64, and so a TOML file, can hold."""
+LARGEST_NUMBER = 3.4028234663852886e38
+"""The largest float32: beyond it a setting would be infinite in every kernel."""
 
 
 def setting(
@@ -64,9 +71,13 @@ def parse_value(name: str, kind: Any, text: Any) -> Any:
             raise Fault(f"{name} takes true or false, not {text!r}")
         return value
     if typing.get_origin(kind) is tuple:
+        if not isinstance(text, (str, list, tuple)):
+            raise Fault(f"{name} takes a list of values, not {text!r}")
         parts = [p for p in text.split(",") if p] if isinstance(text, str) else list(text)
         return tuple([parse_value(name, typing.get_args(kind)[0], part) for part in parts])
     if kind in (int, float):
+        if isinstance(text, bool) or not isinstance(text, (str, int, float)):
+            raise Fault(f"{name} takes {what[kind]}, not {_shown(text)}")
         plain = str(text).replace("_", "")
         try:
             if kind is int and plain.lstrip("-+").isdecimal():
@@ -78,8 +89,21 @@ def parse_value(name: str, kind: Any, text: Any) -> Any:
                 raise ValueError
             return int(number)
         except (ValueError, OverflowError):
-            raise Fault(f"{name} takes {what[kind]}, not {text!r}") from None
-    return str(text)
+            raise Fault(f"{name} takes {what[kind]}, not {_shown(text)}") from None
+    if not isinstance(text, str):
+        raise Fault(f"{name} takes a word, not {_shown(text)}")
+    if not text.isprintable():  # line breaks, null bytes, and bytes of a command line that are not UTF-8
+        raise Fault(f"{name} takes printable characters, not {_shown(text)}")
+    return text
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: its first characters."""
+    try:
+        text = ascii(value)
+    except (ValueError, RecursionError):  # an integer of too many digits, a list of too many levels
+        text = f"such a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:50]}..."
 
 
 def make_config(config_class: type[T], values: dict[str, Any], source: str = "") -> T:
@@ -89,7 +113,7 @@ def make_config(config_class: type[T], values: dict[str, Any], source: str = "")
     clean = {}
     for key, value in values.items():
         if key not in kinds:
-            raise Fault(f"unknown setting {key!r}{source}{nearest(key, kinds)}")
+            raise Fault(f"unknown setting {key!r}{source}{nearest_option(key, kinds)}")
         clean[key] = (
             None if key in optional and str(value).lower() == "none" else parse_value(option_name(key), kinds[key], value)
         )
@@ -106,8 +130,12 @@ def check_config(config: Any) -> None:
         if value is None:
             continue
         for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and not number == number:
+            if isinstance(number, float) and math.isnan(number):
                 raise Fault(f"{name} must be a number, got nan")
+            if isinstance(number, float) and abs(number) > LARGEST_NUMBER:
+                raise Fault(f"{name} must be finite in float32, got {number:g}: the largest is {LARGEST_NUMBER:.2g}")
+            if isinstance(number, int) and abs(number) > LARGEST_INTEGER:
+                raise Fault(f"{name} must be an integer of 64 bits, at most {LARGEST_INTEGER}")
             if rules.get("above") is not None and not number > rules["above"]:
                 raise Fault(f"{name} must be above {rules['above']:g}, got {number:g}")
             if rules.get("least") is not None and not number >= rules["least"]:
@@ -123,14 +151,20 @@ def check_config(config: Any) -> None:
                 raise Fault(f"{name}: {error}") from None
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file's content. Fault if it is missing or not TOML."""
+def read_toml(path: Path, foreign: bool = False) -> dict[str, Any]:
+    """A TOML file's content; a byte order mark is skipped. Raises Fault if the file is missing, too large or not TOML.
+
+    In a directory that may be somebody else's (``foreign``) it must be a regular file, not a link.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_file(path, LARGEST_CONFIG, foreign).decode("utf-8-sig")
+        return tomllib.loads(text)
     except OSError as error:
         raise Fault(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Fault(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise Fault(f"{path} is not valid TOML: too many levels of tables") from None
+    except ValueError as error:  # not TOML, not UTF-8, an integer of thousands of digits
+        raise Fault(f"{path} is not valid TOML: {first_line(error)}") from None
 
 
 def as_plain(config: Any) -> dict[str, Any]:

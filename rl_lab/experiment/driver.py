@@ -1,6 +1,7 @@
 """The driver: it owns the loop. Step, log, evaluate, checkpoint, stop."""
 
 import math
+import os
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from rl_lab.experiment.environments import (
     BACKENDS,
     VECTORIZATIONS,
     Setup,
+    abandon_environments,
     choose_setup,
     close_environments,
     find_environment,
@@ -26,19 +28,31 @@ from rl_lab.experiment.environments import (
     spaces_of,
 )
 from rl_lab.experiment.evaluation import Evaluation, evaluate, evaluation_seed, validation_seed
-from rl_lab.experiment.faults import INTERRUPTED, NUMERICAL, TERMINATED, Fault
-from rl_lab.experiment.logger import Logger
+from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, first_line
+from rl_lab.experiment.logger import Logger, cut_log
+from rl_lab.experiment.memory import within_free_memory
 from rl_lab.experiment.progress import NoProgress, Progress, make_progress
-from rl_lab.experiment.run import Run
-from rl_lab.experiment.starting import from_saved_run, hyperparameters_of, keep_network, take_over
+from rl_lab.experiment.run import BEST, DRIVER, LAST, Run
+from rl_lab.experiment.starting import (
+    from_saved_run,
+    hyperparameters_of,
+    keep_network,
+    require_network_units,
+    require_same_units,
+    take_over,
+)
+from rl_lab.experiment.trust import require_harmless
 from rl_lab.native import cache
 from rl_lab.nn.graph.files import save_graph
 from rl_lab.nn.graph.picture import save_pictures_beside
 
-LAST, BEST = "last", "best"
-"""Names of checkpoints: the latest state, and the one that did best in a short evaluation."""
-DRIVER = "driver"
-"""Where a checkpoint holds the driver's own state, among the parts of the agent's."""
+CHANGEABLE = (
+    *("total_timesteps", "eval_episodes", "eval_frequency", "short_episodes", "keep_best", "stop_return"),
+    *("checkpoint_frequency", "keep_checkpoints", "log_frequency"),
+)
+"""What may change in a run that continues: its length, and options of evaluation, logging and checkpoints."""
+_ELSEWHERE = ("run_dir", "start_from", "versions", *CHANGEABLE)
+"""What a run's config.toml may hold differently without being another run."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,7 @@ class Options:
         None, "end training once a greedy evaluation (short, then confirmed in full) has this mean return; needs eval-frequency"
     )
     checkpoint_frequency: int = setting(25_000, "environment steps between checkpoints; 0 for one at the end", least=0)
+    keep_checkpoints: int = setting(2, "latest checkpoints that are kept, beside the best one", least=1)
     log_frequency: int = setting(250, "environment steps between points in the log", least=1)
 
 
@@ -80,7 +95,11 @@ class Plan:
     config: Any
     preset: str
     resumes: Path | None = None
-    """The run whose last checkpoint to go on from, in its own directory; None for a new run."""
+    """The run that continues, in its own directory; None for a new run."""
+    checkpoint: str = LAST
+    """Name of the checkpoint from which it continues."""
+    remarks: tuple[str, ...] = ()
+    """Lines to show: settings that differ from those of the checkpoint."""
 
 
 def make_plan(given: dict[str, Any]) -> Plan:
@@ -107,24 +126,57 @@ def make_plan(given: dict[str, Any]) -> Plan:
     return Plan(options, setup, agent_class, config, used)
 
 
-def recorded_plan(run: Run, **changes: Any) -> Plan:
-    """The plan that a run's config.toml records, with ``changes``."""
+def recorded_plan(run: Run, trust: bool = False, **changes: Any) -> Plan:
+    """The plan that a run's config.toml records, with ``changes``.
+
+    Raises Fault for what cannot be made here, and for a module outside the package unless the run is trusted.
+    """
     own = {name: value for name, value in run.config.items() if name not in ("versions", "start_from", "hyperparameters")}
+    if not trust:
+        require_harmless(run.config, run.path / "config.toml")
     return make_plan({**own, **hyperparameters_of(run), **changes})
 
 
-def make_resuming_plan(path: Path, changes: dict[str, Any]) -> Plan:
-    """The plan of going on with the run at ``path``. Only the length of the training may change; a schedule then follows the new one.
+def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LAST, trust: bool = False) -> Plan:
+    """The plan of continuing the run at ``path`` from one of its checkpoints, with changes among `CHANGEABLE`.
 
-    Fault if the directory is no run or has no checkpoint, or for other changes.
+    A schedule follows a new length of the training. Raises Fault if the directory is no run or has no checkpoint, or for other changes.
     """
     run = Run.open(path)
-    if not run.holds(LAST):
+    if checkpoint == LAST and not run.holds(LAST):
         raise Fault(f"{path} holds no checkpoint to go on from: start it again with --config {path / 'config.toml'}")
     for name in changes:
-        if name != "total_timesteps":
-            raise Fault(f"{option_name(name)} cannot change in a run that goes on: --resume takes --total-timesteps alone")
-    return replace(recorded_plan(run, **changes), resumes=path, preset="")
+        if name not in CHANGEABLE:
+            raise Fault(
+                f"{option_name(name)} cannot change in a run that goes on: --resume takes --total-timesteps, and options of "
+                "evaluation, logging and checkpoints"
+            )
+    plan = recorded_plan(run, trust, **changes)
+    before = {**run.config, **run.config.get("hyperparameters", {})}
+    after = {**as_plain(plan.options), **as_plain(plan.config)}
+    changed = [f"{name} {before.get(name)} -> {after[name]}" for name in changes if after.get(name) != before.get(name)]
+    remarks = (*(["changed: " + ", ".join(changed)] if changed else []), *altered_settings(run, checkpoint))
+    return replace(plan, resumes=path, preset="", checkpoint=checkpoint, remarks=remarks)
+
+
+def altered_settings(run: Run, checkpoint: str) -> tuple[str, ...]:
+    """A line on the settings in config.toml that differ from those with which a checkpoint was made; empty if none do."""
+    recorded = run.recorded(checkpoint).get("config")
+    if not isinstance(recorded, dict):
+        return ()
+    own, now = _settings(recorded), _settings(run.config)
+    different = [f"{name} {own.get(name)} -> {now.get(name)}" for name in {**own, **now} if own.get(name) != now.get(name)]
+    return (f"{run.path / 'config.toml'} was changed after this checkpoint: {', '.join(different)}",) if different else ()
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a config.toml that make a run what it is, hyperparameters beside the others."""
+    inner = config.get("hyperparameters", {})
+    both = {
+        **{name: value for name, value in config.items() if name != "hyperparameters"},
+        **(inner if isinstance(inner, dict) else {}),
+    }
+    return {name: value for name, value in both.items() if name not in _ELSEWHERE}
 
 
 def run_config(plan: Plan) -> dict[str, Any]:
@@ -138,20 +190,27 @@ def run_config(plan: Plan) -> dict[str, Any]:
 
 
 class _StopRequest:
-    """Notes Ctrl-C and SIGTERM, to stop between two steps; a second Ctrl-C interrupts at once."""
+    """Notes SIGINT, SIGTERM and SIGHUP, to stop between two steps; a second one interrupts at once, a third one ends the process."""
 
     def __init__(self) -> None:
         self.code = 0
+        self._count = 0
         self._previous: dict[int, Any] = {}
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.code:
-            raise KeyboardInterrupt
-        self.code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+        self._count += 1
+        self.code = 128 + number
+        if self._count > 2:
+            os._exit(self.code)
+        if self._count > 1:
+            raise Interrupted(self.code)
 
     def __enter__(self) -> "_StopRequest":
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         try:
-            self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            for number in numbers:
+                if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP: so do we
+                    self._previous[number] = signal.signal(number, self._note)
         except ValueError:
             pass  # not the main thread: whoever runs us there handles signals
         return self
@@ -206,35 +265,38 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
     begin = time.perf_counter()
     run = envs = None
     try:
-        envs = make_environments(plan.setup, options.num_envs)
-        agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
-        for line in agent.remarks():
+        with within_free_memory():
+            envs = make_environments(plan.setup, options.num_envs)
+            agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
+        for line in (*plan.remarks, *agent.remarks()):
             progress.say(line)
+        require_network_units(agent)
         if options.start_from:
             take_over(agent, Path(options.start_from))
-        run = Run.create(Path(options.run_dir), run_config(plan)) if plan.resumes is None else Run.open(plan.resumes)
-        loop = _Loop(agent, plan, run)
-        if plan.resumes is not None:
-            run.lock()
-            loop.resume()
-            if not agent.continues:
-                progress.say(f"{options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
-            loop.finished = loop.finished and total <= run.config["hyperparameters"]["total_timesteps"]
-            total_now = {**run.config["hyperparameters"], "total_timesteps": total}
-            run.record({**run.config, "hyperparameters": total_now, "versions": run_config(plan)["versions"]})
-        else:
+        if plan.resumes is None:
+            run = Run.create(Path(options.run_dir), run_config(plan))
             keep_network(plan.config, run)
-        logger = Logger(run.path, None if plan.resumes is None else agent.timesteps + 1)
+            loop = _Loop(agent, plan, run, progress.say)
+        else:
+            run = Run.open(plan.resumes)
+            run.lock()
+            loop = _Loop(agent, plan, run, progress.say)
+            loop.resume()
+        logger = Logger(run.path, None if plan.resumes is None else agent.timesteps + 1, progress.say)
         try:
             exit_code = loop(logger, progress.update)
             evaluation, timesteps = None, agent.timesteps
             if exit_code == 0:
-                if options.keep_best:
+                if options.keep_best and run.holds(BEST):
                     agent.load_state_dict(_agent_part(run.load(BEST)))
                 evaluation = evaluate(agent, plan.setup, options.eval_episodes, evaluation_seed(options.seed))
                 logger.record({"eval/return_mean": evaluation.return_mean}, timesteps)
         finally:
             logger.close()
+    except BaseException:
+        if envs is not None:
+            abandon_environments(envs)
+        raise
     finally:
         cache.on_compile = previous
         progress.close()
@@ -248,13 +310,17 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
 class _Loop:
     """Steps until the end is reached or a signal comes. What it keeps between steps is saved with the agent."""
 
-    def __init__(self, agent: Agent, plan: Plan, run: Run):
+    def __init__(self, agent: Agent, plan: Plan, run: Run, say: Callable[[str], None]):
         self.agent = agent
         self.plan = plan
         self.run = run
+        self.say = say
+        self.said_storage = False
         self.means = _Means()
         self.next_log = self.last_checkpoint = self.last_evaluation = agent.timesteps
         self.best = -math.inf  # mean return of a short evaluation
+        self.pending: float | None = None
+        """Return of a short evaluation in the last step: the evaluation at the end is logged in its place, unless training continues."""
         self.finished = False  # by ``stop_return``
 
     def __call__(self, logger: Logger, show: Callable[..., None]) -> int:
@@ -263,6 +329,8 @@ class _Loop:
         begin, first = time.perf_counter(), agent.timesteps
         rate, latest = 0.0, None
         with _StopRequest() as stop:
+            if agent.timesteps < total and not self.finished:
+                self._log_pending(logger)
             while agent.timesteps < total and not stop.code and not self.finished:
                 try:
                     metrics = agent.step()
@@ -280,21 +348,28 @@ class _Loop:
                     show(now, rate, latest)
                     self.next_log = now + options.log_frequency
                 if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
-                    self.last_evaluation = now
-                    self.finished = self._evaluate(logger)
+                    self._evaluate()
                     if self.finished:
                         break
+                    if now < total:
+                        self._log_pending(logger)
                 if options.checkpoint_frequency and now >= self.last_checkpoint + options.checkpoint_frequency:
                     self.last_checkpoint = now
                     self._save(logger)
-            if not stop.code:
+            if stop.code:
+                self._log_pending(logger)
+            else:
                 if agent.timesteps > first:
                     logger.record({**self.means.take(), "charts/SPS": rate}, agent.timesteps)
                 if options.keep_best and agent.timesteps > self.last_evaluation:
-                    self.last_evaluation = agent.timesteps
-                    self._evaluate(logger)
-            self._save(logger)
+                    self._evaluate()
+            self._save(logger, last=True)
             return stop.code
+
+    def _log_pending(self, logger: Logger) -> None:
+        if self.pending is not None:
+            logger.record({"eval/return_mean": self.pending}, self.agent.timesteps)
+            self.pending = None
 
     def _check(self, metrics: dict[str, float]) -> None:
         try:
@@ -303,43 +378,76 @@ class _Loop:
             kept = "the last checkpoint is intact" if self.run.holds(LAST) else "no checkpoint had been written yet"
             raise Fault(f"{error}; {kept} in {self.run.path}", NUMERICAL) from None
 
-    def _evaluate(self, logger: Logger) -> bool:
-        """A short greedy evaluation; whether it, and then a full one, reached ``stop_return``. It may decide which state is kept."""
+    def _evaluate(self) -> None:
+        """A short greedy evaluation. It may decide which state is kept and, confirmed by a full one, that training is ``finished``."""
         options = self.plan.options
+        self.last_evaluation = self.agent.timesteps
         result = evaluate(self.agent, self.plan.setup, options.short_episodes, validation_seed(options.seed))
-        logger.record({"eval/return_mean": result.return_mean}, self.agent.timesteps)
-        if options.keep_best and result.return_mean > self.best:
+        self.pending = result.return_mean
+        if options.keep_best and result.return_mean > self.best and self._store(BEST, {"best": result.return_mean}):
             self.best = result.return_mean
-            self._save_best()
         if options.stop_return is None or result.return_mean < options.stop_return:
-            return False
+            return
         full = evaluate(self.agent, self.plan.setup, options.eval_episodes, validation_seed(options.seed))
-        reached = full.return_mean >= options.stop_return
-        if reached and options.keep_best:
-            self._save_best()
-        return reached
+        self.finished = full.return_mean >= options.stop_return
+        if self.finished and options.keep_best:
+            self._store(BEST, {"best": self.best})
 
-    def _save_best(self) -> None:
-        self.run.save({**self.agent.state_dict(), DRIVER: {"best": self.best}}, BEST)
+    def _save(self, logger: Logger, last: bool = False) -> None:
+        """Write a checkpoint, and beside it the networks and pictures that the agent has to show.
 
-    def _save(self, logger: Logger) -> None:
-        """Write a checkpoint, and beside it the networks and pictures that the agent has to show."""
-        self.run.save({**self.agent.state_dict(), DRIVER: self.state_dict()}, LAST)
-        for name, network in self.agent.saved_networks().items():
-            save_graph(network, self.run.path / name)
-            save_pictures_beside(network, self.run.path / name)
+        The log reaches the disk first: a run that continues from this checkpoint finds every point before it. Where the disk takes no
+        checkpoint, that is said once and training continues; at the end it is a Fault.
+        """
         logger.images(self.agent.pictures(), self.agent.timesteps)
+        self._store(LAST, self.state_dict(), logger.settle(), must=last)
+
+    def _store(self, name: str, own: dict[str, Any], log: dict[str, int] | None = None, must: bool = False) -> bool:
+        """Write a checkpoint with the driver's ``own`` state; whether that was possible. Raises Fault if it ``must`` be."""
+        record = {
+            "config": {k: v for k, v in run_config(self.plan).items() if k not in ("run_dir", "versions")},
+            "log": log or {},
+        }
+        try:
+            self.run.save({**self.agent.state_dict(), DRIVER: own}, name, record, self.plan.options.keep_checkpoints)
+            if name == LAST:
+                for file, network in self.agent.saved_networks().items():
+                    save_graph(network, self.run.path / file)
+                    save_pictures_beside(network, self.run.path / file)
+        except (OSError, Fault) as error:
+            fault = error if isinstance(error, Fault) else Fault(f"cannot write to {self.run.path}: {error.strerror}", STORAGE)
+            if must or fault.code != STORAGE:
+                raise fault from None
+            if not self.said_storage:
+                self.say(f"{fault}; training continues, and the last good checkpoint stays")
+            self.said_storage = True
+            return False
+        return True
 
     def resume(self) -> None:
-        """Go on from the run's last checkpoint. Fault if it does not fit."""
-        state = self.run.load(LAST)
+        """Continue from a checkpoint of the run: its state, its log and its record. Raises Fault if they do not fit."""
+        run, plan = self.run, self.plan
+        state = run.load(plan.checkpoint)
         own = state.pop(DRIVER, None)
-        _load(self.agent, state, self.run.path)
-        if own is None:
-            raise Fault(f"the checkpoint of {self.run.path} was written before runs could be resumed")
-        self.load_state_dict(own)
-        if self.run.holds(BEST):  # it may have been written after that checkpoint
-            self.best = max(self.best, self.run.load(BEST).get(DRIVER, {}).get("best", -math.inf))
+        require_same_units(self.agent, run)
+        _load(self.agent, state, run.path)
+        if not isinstance(own, dict) or "means" not in own:
+            raise Fault(f"the checkpoint {plan.checkpoint} of {run.path} cannot be continued: it holds no state of the driver")
+        try:
+            self.load_state_dict(own)
+            if run.holds(BEST):  # it may have been written after that checkpoint
+                self.best = max(self.best, float(run.load(BEST).get(DRIVER, {}).get("best", -math.inf)))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise _misfit(error, run.path) from None
+        if not self.agent.continues:
+            self.say(f"{plan.options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
+        settings, recorded = as_plain(plan.options), run.config.get("hyperparameters", {})
+        same_goal = settings.get("stop_return") == run.config.get("stop_return")
+        self.finished = self.finished and same_goal and plan.config.total_timesteps <= recorded["total_timesteps"]
+        cut_log(run.path, run.recorded(plan.checkpoint).get("log"))
+        changeable = {name: settings[name] for name in CHANGEABLE if name in settings}
+        total_now = {**recorded, "total_timesteps": plan.config.total_timesteps}
+        run.record({**run.config, **changeable, "hyperparameters": total_now, "versions": run_config(plan)["versions"]})
 
     def state_dict(self) -> dict[str, Any]:
         counters = {name: getattr(self, name) for name in _COUNTERS}
@@ -351,7 +459,7 @@ class _Loop:
         self.means.load_state_dict(state["means"])
 
 
-_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "best", "finished")
+_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "best", "finished", "pending")
 
 
 class _Means:
@@ -377,17 +485,23 @@ class _Means:
         self._sums = {tag: (total, int(count)) for tag, (total, count) in state.items()}
 
 
-def restore(path: Path) -> tuple[Agent, Plan]:
-    """The agent of a run as its last checkpoint left it, and the run's plan. Fault if the files do not hold one."""
+def restore(path: Path, checkpoint: str | None = None, trust: bool = False) -> tuple[Agent, Plan]:
+    """The agent of a run as a checkpoint left it, and the run's plan: by default its best checkpoint, else the last.
+
+    Raises Fault if the files do not hold an agent, or name a module outside the package and are not trusted.
+    """
     run = Run.open(path)
-    state, plan = run.load(BEST if run.holds(BEST) else LAST), recorded_plan(run)
-    envs = make_environments(plan.setup, plan.options.num_envs)
+    name = checkpoint or (BEST if run.holds(BEST) else LAST)
+    state, plan = run.load(name), recorded_plan(run, trust)
     try:
-        agent = plan.agent_class.create(plan.config, envs, plan.options.seed, plan.setup)
+        with within_free_memory():
+            envs = make_environments(plan.setup, plan.options.num_envs)
+            agent = plan.agent_class.create(plan.config, envs, plan.options.seed, plan.setup)
     except Fault as error:
         raise Fault(f"{path / 'config.toml'} makes no agent: {error}") from None
+    require_same_units(agent, run)
     _load(agent, _agent_part(state), path)
-    return agent, plan
+    return agent, replace(plan, checkpoint=name, remarks=altered_settings(run, name))
 
 
 def _agent_part(state: dict[str, Any]) -> dict[str, Any]:
@@ -396,7 +510,14 @@ def _agent_part(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(agent: Agent, state: dict[str, Any], path: Path) -> None:
+    """Load a state that may be somebody else's: whatever is wrong with it becomes a Fault."""
     try:
         agent.load_state_dict(state)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise Fault(f"the checkpoint of {path} does not fit its config.toml: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _misfit(error, path) from None
+
+
+def _misfit(error: Exception, path: Path) -> Fault:
+    return Fault(f"the checkpoint of {path} does not fit its config.toml: {first_line(error)}")

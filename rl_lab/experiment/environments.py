@@ -4,9 +4,11 @@ Where an id has a native environment it is used, otherwise Gymnasium's own vecto
 """
 
 import copy
+import math
 import multiprocessing
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -16,16 +18,23 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import batch_space
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeVectorEnv
-from rl_lab.experiment.faults import Fault, nearest
+from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.memory import require_memory
+from rl_lab.experiment.suggestions import nearest_environment
 from rl_lab.rollout.stepper import options_of
 
 BACKENDS = ("auto", "native", "gymnasium")
 VECTORIZATIONS = ("sync", "async")
 Maker = Callable[[], gym.Env]
+KILL_SECONDS = 5.0
+"""How long the end of a killed process is waited for."""
+ANSWER_SECONDS = 60.0
+"""After so long without an answer an environment in a process of its own is named."""
 
 
 @dataclass(frozen=True)
@@ -79,30 +88,35 @@ def find_environment(env_id: str) -> Any:
 
     Raises Fault, with the nearest name, for an unknown id, a module that cannot be imported, or missing packages.
     """
+    if not isinstance(env_id, str) or not env_id:
+        raise Fault(f"an environment is named by its id, such as CartPole-v1, not {env_id!r}")
     module, _, registered = env_id.rpartition(":")
+    if module:
+        import_beside(module, f"environment {env_id!r}")
     try:
-        if module:
-            import_beside(module)
         return gym.spec(registered)
     except gym.error.Error as error:
-        known = [name for name in gym.registry if "/" not in name or "/" in env_id or name.startswith("rl_lab/")]
-        suggestion = nearest(env_id, known)
-        detail = suggestion or f": {str(error).splitlines()[0]}"
+        detail = nearest_environment(env_id, gym.registry) or f": {first_line(error).partition(': ')[2]}"
         raise Fault(f"unknown environment {env_id!r}{detail}") from None
-    except ModuleNotFoundError as error:
-        what = (
-            f"names a module that cannot be imported: {error}" if module else f"needs a package that is not installed: {error}"
-        )
-        raise Fault(f"environment {env_id!r} {what}") from None
     except ImportError as error:
         raise Fault(f"environment {env_id!r} needs a package that is not installed: {error}") from None
 
 
-def import_beside(module: str) -> Any:
-    """Import a module, which may be a file in the working directory, as ``python -m`` would find it."""
+def import_beside(module: str, asked_by: str) -> Any:
+    """Import a module, which may be a file in the working directory, as ``python -m`` would find it.
+
+    Raises Fault, beginning with ``asked_by``, for a module that does not exist, cannot be imported or ends the program.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise Fault(f"{asked_by} cannot be imported: {module!r} is not the name of a module")
     if "" not in sys.path:
         sys.path.insert(0, "")
-    return import_module(module)
+    try:
+        return import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the module's own code raises
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        detail = f"there is no module {module!r} here or among the installed ones" if missing else first_line(error)
+        raise Fault(f"{asked_by} cannot be imported: {detail}") from error
 
 
 def native_class(env_id: str) -> type[NativeVectorEnv] | None:
@@ -159,13 +173,21 @@ class _Named(gym.Wrapper):
         return self._run(self.env.step, action)
 
 
-def make_one(setup: Setup, index: int, render_mode: str | None = None) -> gym.Env:
-    """One scalar environment with the wrappers that the setup asks for; its attribute `raw_observation_space` is the unflattened space."""
+def _spec_of(setup: Setup) -> Any:
+    """The registered specification of an environment, for processes that lack the registrations of this one."""
+    return None if setup.maker is not None else copy.deepcopy(find_environment(setup.env_id))
+
+
+def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any = None) -> gym.Env:
+    """One scalar environment with the wrappers that the setup asks for; its attribute `raw_observation_space` is the unflattened space.
+
+    ``spec`` is the registered specification, for a process that does not know it.
+    """
     if setup.maker is not None:
         env = setup.maker()
     else:
         pictures: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-        env = gym.make(setup.env_id, **pictures)
+        env = gym.make(setup.env_id if spec is None else spec, **pictures)
     if not isinstance(env.observation_space, spaces.Box):
         env = gym.wrappers.FlattenObservation(env)
     if env.observation_space.shape == ():
@@ -173,6 +195,7 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None) -> gym.En
     if setup.time_aware:
         env = gym.wrappers.TimeAwareObservation(env, flatten=True, normalize_time=True)
     if setup.frame_stack > 1:
+        require_memory(env.observation_space.shape or (), setup.frame_stack)
         env = gym.wrappers.FrameStackObservation(env, setup.frame_stack)
     return _Named(env, index)
 
@@ -188,12 +211,14 @@ def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
     envs: Any
     try:
         if setup.native is not None:
+            require_memory(setup.native.world.observation_space.shape, num_envs * setup.frame_stack)
             spec = gym.spec(setup.env_id if setup.env_id.startswith("rl_lab/") else f"rl_lab/{setup.env_id}")
             envs = setup.native(num_envs, spec.max_episode_steps, mode, setup.frame_stack, setup.time_aware)
         elif setup.vectorization == "async" and num_envs > 1:
             # forked workers would inherit a thread pool that is dead in them
-            makers = [_Maker(setup, index) for index in range(num_envs)]
-            envs = AsyncVectorEnv(makers, context="forkserver", autoreset_mode=mode)
+            makers = [_Maker(setup, index, _spec_of(setup)) for index in range(num_envs)]
+            context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+            envs = ProcessVectorEnv(makers, context=context, autoreset_mode=mode)
         else:
             envs = SyncVectorEnv([_Maker(setup, index) for index in range(num_envs)], autoreset_mode=mode)
     except gym.error.DependencyNotInstalled as error:
@@ -282,15 +307,34 @@ def copy_for_evaluation(setup: Setup) -> Setup:
 
 
 def close_environments(environments: VectorEnv) -> None:
-    """Close vector environments. If one of their processes is dead, kill all: Gymnasium would wait for its answer."""
-    processes = getattr(environments, "processes", [])
-    if all(process.is_alive() for process in processes):
-        environments.close()
+    """Close vector environments, with their processes.
+
+    A process that is dead, or that still owes an answer, would let Gymnasium wait for ever: then all are killed.
+    """
+    if getattr(environments, "closed", False):
         return
-    for process in processes:
-        process.kill()
-        process.join()
+    if isinstance(environments, AsyncVectorEnv) and (
+        environments._state != AsyncState.DEFAULT or not all(process.is_alive() for process in environments.processes)
+    ):
+        abandon_environments(environments)
+        return
+    try:
+        environments.close()
+    except (EOFError, OSError):  # a process ended just now
+        abandon_environments(environments)
+
+
+def abandon_environments(environments: VectorEnv) -> None:
+    """Kill the processes of environments after a failure: one of them may be stuck. Environments in this process are left alone."""
+    if not isinstance(environments, AsyncVectorEnv) or environments.closed:
+        return
     environments.closed = True
+    for process in environments.processes:
+        process.kill()
+    for process in environments.processes:
+        process.join(KILL_SECONDS)
+    for pipe in environments.parent_pipes:
+        pipe.close()
 
 
 def spaces_of(setup: Setup) -> tuple[gym.Space, gym.Space]:
@@ -310,11 +354,65 @@ class _Maker:
 
     setup: Setup
     index: int
+    spec: Any = None
 
     def __call__(self) -> gym.Env:
         if multiprocessing.parent_process() is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
-        return make_one(self.setup, self.index)
+            for name in ("SIGINT", "SIGHUP"):  # they reach all processes of a terminal: the first one decides
+                if hasattr(signal, name):
+                    signal.signal(getattr(signal, name), signal.SIG_IGN)
+        return make_one(self.setup, self.index, spec=self.spec)
+
+
+class ProcessVectorEnv(AsyncVectorEnv):
+    """Gymnasium's environments in processes of their own; one that ends or does not answer is named, and never waited for in vain."""
+
+    def _poll_pipe_envs(self, timeout: float | None = None) -> bool:
+        """Wait for the answers of all processes, as Gymnasium asks before it reads them. Raises EnvironmentFault if one has ended."""
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        named = False
+        begin = time.monotonic()
+        for index, pipe in enumerate(self.parent_pipes):
+            while pipe is not None and not pipe.poll(min(1.0, max(0.0, until - time.monotonic()))):
+                now = time.monotonic()
+                if not self.processes[index].is_alive() and not pipe.poll(0):
+                    raise self._ended(index)
+                if now - begin > ANSWER_SECONDS and not named:
+                    named = True
+                    message = f"environment {index} of {self._name()} has not answered for {now - begin:.0f} s"
+                    print(f"rl_lab: {message}; Ctrl-C twice ends the run", file=sys.stderr, flush=True)
+                if now >= until:
+                    return False
+        return True
+
+    def reset_async(self, *arguments: Any, **keywords: Any) -> None:
+        self._call(super().reset_async, *arguments, **keywords)
+
+    def reset_wait(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._call(super().reset_wait, *arguments, **keywords)
+
+    def step_async(self, *arguments: Any, **keywords: Any) -> None:
+        self._call(super().step_async, *arguments, **keywords)
+
+    def step_wait(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._call(super().step_wait, *arguments, **keywords)
+
+    def _call(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return call(*arguments, **keywords)
+        except (EOFError, ConnectionError) as error:
+            for process in self.processes:  # the system may not have noted its end yet
+                process.join(0.2)
+            dead = [i for i, process in enumerate(self.processes) if not process.is_alive()]
+            raise self._ended(dead[0] if dead else 0) from error
+
+    def _ended(self, index: int) -> EnvironmentFault:
+        code = self.processes[index].exitcode
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+        return EnvironmentFault(f"the process of environment {index} of {self._name()} {how}")
+
+    def _name(self) -> str:
+        return self.spec.id if self.spec else "the environment"
 
 
 # --- spaces without environments ---------------------------------------------------------------------------------------

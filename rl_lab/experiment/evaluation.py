@@ -18,7 +18,10 @@ from rl_lab.experiment.environments import (
 from rl_lab.experiment.faults import Fault
 from rl_lab.rollout import EPISODE_LIMIT, Stepper, longest_episode
 
-MOST_ENVIRONMENTS = 100
+MOST_NATIVE = 100
+"""Native environments that play side by side: rows of arrays."""
+MOST_OBJECTS = 8
+"""Other environments that exist at once: each may be a simulator of its own."""
 
 # The seeds of final evaluations differ from those of training, of other runs' evaluations and of decisions to stop, so that a table over
 # seeds is a mean of independent figures.
@@ -59,18 +62,18 @@ class Evaluation:
 
 
 def evaluate(agent: Agent, setup: Setup | str | None = None, episodes: int = 100, seed: int | None = None) -> Evaluation:
-    """Play greedy episodes side by side, with seeds ``seed``, ``seed + 1``, ..., in environments of their own.
+    """Play greedy episodes, several side by side, with seeds ``seed``, ``seed + 1``, ..., in environments of their own.
 
-    By default the environments are made like the agent's, and the seeds are those of the evaluation at the end of a run. The number
-    of episodes of each environment is fixed in advance: taking whatever ends first would favour short episodes. Raises Fault if the
-    environments cannot be made again, EnvironmentFault if one fails.
+    By default the environments are made like the agent's, and the seeds are those of the evaluation at the end of a run. Every episode
+    that begins is counted: taking whatever ends first would favour short episodes. Raises Fault if the environments cannot be made
+    again, EnvironmentFault if one fails.
     """
     setup = agent.setup if setup is None else choose_setup(full_id(setup)) if isinstance(setup, str) else setup
     if setup is None:
         raise Fault("the agent was made for vector environments, which cannot be made again: pass an id to evaluate in")
     seed = evaluation_seed(agent.seed) if seed is None else seed
     setup = copy_for_evaluation(setup)
-    count = 1 if setup.once else min(episodes, MOST_ENVIRONMENTS)
+    count = 1 if setup.once else min(episodes, MOST_OBJECTS if setup.native is None else MOST_NATIVE)
     envs = make_environments(setup, count)
     try:
         return play(agent, envs, episodes, seed)
@@ -79,32 +82,40 @@ def evaluate(agent: Agent, setup: Setup | str | None = None, episodes: int = 100
 
 
 def play(agent: Agent, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
-    """Play ``episodes`` greedy episodes in vector environments."""
+    """Play ``episodes`` greedy episodes in vector environments, of which there are at most as many; episode k has the seed ``seed + k``."""
     stepper = Stepper(envs, longest_episode(envs))
     count = envs.num_envs
-    quota = np.full(count, episodes // count)
-    quota[: episodes % count] += 1
+    playing = np.arange(count)  # the episode that each environment plays, -1 for none
+    begun = count
     stepper.reset(seed)
     agent.begin_episodes(np.ones(count, bool))
-    returns: list[float] = []
-    lengths: list[int] = []
+    returns = np.zeros(episodes)
+    lengths = np.zeros(episodes, np.int64)
     cut_off = 0
-    while quota.any():
+    while (playing >= 0).any():
         masks = {} if stepper.action_mask is None else {"action_mask": stepper.action_mask}
-        step = stepper.step(agent.act(stepper.observations, deterministic=True, **masks), counted=quota > 0)
+        step = stepper.step(agent.act(stepper.observations, deterministic=True, **masks), counted=playing >= 0)
         agent.begin_episodes(step.ended)
-        for i in np.flatnonzero(step.ended & step.valid & (quota > 0)):
-            quota[i] -= 1
-            returns.append(float(step.returns[i]))
-            lengths.append(int(step.lengths[i]))
+        seeds: list[int | None] = [None] * count
+        for i in map(int, np.flatnonzero(step.ended & step.valid & (playing >= 0))):
+            returns[playing[i]] = step.returns[i]
+            lengths[playing[i]] = step.lengths[i]
             cut_off += int(step.cut[i])
+            playing[i] = -1
+            if begun < episodes:
+                playing[i] = begun
+                seeds[i] = seed + begun
+                begun += 1
+        again = np.array([given is not None for given in seeds])
+        if again.any():
+            stepper.reset(seeds, again)
     return Evaluation(
         float(np.mean(returns)),
         float(np.std(returns)),
         float(np.min(returns)),
         float(np.max(returns)),
-        sum(lengths) / len(lengths),
-        len(returns),
+        float(lengths.mean()),
+        episodes,
         cut_off,
         stepper.timesteps,
     )

@@ -1,24 +1,26 @@
 """Faults that end a command: one line on stderr and an exit code."""
 
-import difflib
-from collections.abc import Iterable
-
-USAGE, NUMERICAL, INTERRUPTED, TERMINATED = 2, 3, 130, 143
+USAGE, NUMERICAL, STORAGE = 2, 3, 4
+"""Exit codes: bad input, numerical failure or environment fault, files that cannot be written. A signal ends with 128 + its number."""
 
 
 class Fault(ValueError):
     """A cause and what to do about it, in one line. ``code`` is the exit code of the command."""
 
     def __init__(self, message: str, code: int = USAGE):
-        super().__init__(message)
+        super().__init__(" ".join(str(message).split()))
         self.code = code
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """ ", did you mean 'x'?" if one of the choices resembles the word, else the choices themselves if they are few."""
-    listed = sorted(choices)
-    folded = {choice.lower(): choice for choice in listed}
-    close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.5)
-    if close:
-        return f", did you mean {folded[close[0]]!r}?"
-    return f": choose from {', '.join(listed)}" if len(listed) <= 12 else ""
+def first_line(error: BaseException) -> str:
+    """The class of an exception and the first line of its message, for a fault."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class Interrupted(KeyboardInterrupt):
+    """A second signal: the program ends at once. ``code`` is its exit code."""
+
+    def __init__(self, code: int):
+        super().__init__(code)
+        self.code = code

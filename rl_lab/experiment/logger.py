@@ -1,32 +1,140 @@
-"""The logger: scalars by tag and environment step, to TensorBoard."""
+"""The logger: scalars and pictures by tag and environment step, to TensorBoard.
 
+Records are written by the process that trains, in the order in which they come: a checkpoint can wait until they are on the disk and
+note how long the log is. If the log cannot be written, that is said once and training continues without it.
+"""
+
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from rl_lab.experiment.faults import Fault
+
+FLUSH_SECONDS = 5.0
+_NAME = re.compile(r"events\.out\.tfevents\.[\w.-]+")
 
 
 class Logger:
     """Writes TensorBoard events into a run directory. The step axis is environment steps."""
 
-    def __init__(self, directory: Path, resumed_from: int | None = None):
-        """``resumed_from`` is the first step of a run that goes on: what was logged at it and later does not count any more."""
-        # imported here: tensorboardX imports torch wherever that is installed, which takes seconds
-        from tensorboardX import SummaryWriter
+    def __init__(self, directory: Path, resumed_from: int | None = None, say: Callable[[str], None] = print):
+        """``resumed_from`` is the first step of a run that continues: what was logged at it and later does not count any more.
 
-        # a file of its own even where two begin in one second, which is all that tensorboardX's names tell
-        suffix = "" if resumed_from is None else f".{resumed_from}"
-        self._writer: Any = SummaryWriter(str(directory), purge_step=resumed_from, flush_secs=5, filename_suffix=suffix)
+        ``say`` is given a line when the log cannot be written.
+        """
+        self._directory = directory
+        self._say = say
+        self._file: Any = None
+        self._flushed = time.monotonic()
+        # imported here: tensorboardX imports torch wherever that is installed, which takes seconds
+        from tensorboardX import summary
+        from tensorboardX.crc32c import crc32c
+        from tensorboardX.proto import event_pb2
+
+        self._summary, self._events, self._crc32c = summary, event_pb2, crc32c
+        self._try(self._begin, resumed_from)
+
+    def _begin(self, resumed_from: int | None) -> None:
+        """Create a file of its own, even where two runs begin in one second, and mark what does not count any more."""
+        stem = f"events.out.tfevents.{int(time.time())}.{re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())}"
+        name = stem if resumed_from is None else f"{stem}.{resumed_from}"
+        for attempt in range(100):
+            try:
+                self._file = (self._directory / (f"{name}.{attempt}" if attempt else name)).open("xb")
+                break
+            except FileExistsError:
+                continue
+        self._write(self._events.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if resumed_from is not None:
+            status = self._events.SessionLog(status=self._events.SessionLog.START)
+            self._write(self._events.Event(wall_time=time.time(), step=resumed_from, session_log=status))
 
     def record(self, metrics: dict[str, float], step: int) -> None:
+        """Log numbers by tag."""
         for tag, value in metrics.items():
-            self._writer.add_scalar(tag, value, step)
+            self._try(self._add, self._summary.scalar(tag, value), step)
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self._try(self._flush)
 
     def images(self, pictures: dict[str, Any], step: int) -> None:
-        """Images (height, width, 3) uint8 by tag."""
+        """Log images (height, width, 3) uint8 by tag."""
         for tag, image in pictures.items():
-            self._writer.add_image(tag, image, step, dataformats="HWC")
+            self._try(self._add, self._summary.image(tag, image, dataformats="HWC"), step)
 
-    def text(self, tag: str, content: str) -> None:
-        self._writer.add_text(tag, content, 0)
+    def settle(self) -> dict[str, int]:
+        """Wait until the log is on the disk; returns the size of each of the run's log files."""
+        self._try(self._flush, True)
+        return log_sizes(self._directory)
 
     def close(self) -> None:
-        self._writer.close()
+        self._try(self._flush)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    # --- records -----------------------------------------------------------------------------------------------------
+
+    def _try(self, call: Callable, *arguments: Any) -> None:
+        """Call, unless the log has failed; a failure is said once and ends the log."""
+        if self._file is None and call != self._begin:
+            return
+        try:
+            call(*arguments)
+        except OSError as error:
+            file, self._file = self._file, None
+            try:
+                if file is not None:
+                    file.close()
+            except OSError:
+                pass  # what it still held cannot be written either
+            self._say(
+                f"the log in {self._directory} cannot be written ({error.strerror or error}): training continues without it"
+            )
+
+    def _add(self, summary: Any, step: int) -> None:
+        self._write(self._events.Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _write(self, event: Any) -> None:
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        self._file.write(length + self._masked_crc(length) + data + self._masked_crc(data))
+
+    def _masked_crc(self, data: bytes) -> bytes:
+        crc = self._crc32c(data)
+        return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+    def _flush(self, to_disk: bool = False) -> None:
+        self._file.flush()
+        if to_disk:
+            os.fsync(self._file.fileno())
+        self._flushed = time.monotonic()
+
+
+def log_sizes(directory: Path) -> dict[str, int]:
+    """The log files of a run directory with their sizes in bytes; empty if the directory cannot be read."""
+    try:
+        return {file.name: file.stat().st_size for file in sorted(directory.iterdir()) if _NAME.fullmatch(file.name)}
+    except OSError:
+        return {}
+
+
+def cut_log(directory: Path, sizes: Any) -> None:
+    """Remove what was logged after a checkpoint: each log file gets the size that it had then, files that began later are removed.
+
+    ``sizes`` come from the checkpoint; anything but sizes by name leaves the log as it is. Raises Fault if the log cannot be changed.
+    """
+    if not isinstance(sizes, dict) or not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
+        return
+    try:
+        for name, size in log_sizes(directory).items():
+            if name not in sizes:
+                (directory / name).unlink()
+            elif size > sizes[name]:
+                os.truncate(directory / name, sizes[name])
+    except OSError as error:
+        raise Fault(f"the log in {directory} cannot be cut to its length at the checkpoint: {error.strerror}") from None

@@ -1,8 +1,27 @@
 """What a person sees while a run goes on: a bar in a terminal, plain lines anywhere else."""
 
+import os
 import sys
 import time
 from typing import Any, Protocol
+
+
+def tell(line: str) -> None:
+    """Print a line, if anybody reads it: a closed pipe or a full disk behind the output ends the output, not the run."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        mute(sys.stdout)
+
+
+def mute(stream: Any) -> None:
+    """Lead a stream nowhere, so that what it still holds cannot fail when the program ends."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):
+        pass  # not a file of the system
 
 
 class Progress(Protocol):
@@ -38,7 +57,7 @@ class PlainProgress:
         self.say(f"step {timesteps:,} of {self.total:,} ({min(share, 1):.0%}), {rate:,.0f} steps/s{shown}, {left:.0f} s left")
 
     def say(self, line: str) -> None:
-        print(line, flush=True)
+        tell(line)
 
     def close(self) -> None:
         pass
@@ -58,13 +77,19 @@ class BarProgress:
 
     def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None:
         shown = "" if episodic_return is None else f" · return {episodic_return:.1f}"
-        self._bar.update(self._task, completed=timesteps, facts=f"{rate:,.0f} steps/s{shown}")
+        self._try(self._bar.update, self._task, completed=timesteps, facts=f"{rate:,.0f} steps/s{shown}")
 
     def say(self, line: str) -> None:
-        self._bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._try(self._bar.console.print, line, highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
-        self._bar.stop()
+        self._try(self._bar.stop)
+
+    def _try(self, call: Any, *arguments: Any, **keywords: Any) -> None:
+        try:
+            call(*arguments, **keywords)
+        except OSError:  # the terminal was closed
+            mute(sys.stdout)
 
 
 def make_progress(total: int) -> Progress:

@@ -21,13 +21,16 @@ def from_saved_run(given: dict[str, Any], known: Iterable[dataclasses.Field]) ->
 
     Fault if that is no run or another agent's, or if something else was asked for.
     """
-    path, asked = Path(str(given.get("network", ""))), dict(given)
-    if "network" in given and (path / "config.toml").is_file() and not (path / "actor.json").is_file():
-        asked["start_from"] = str(path)
+    asked = dict(given)
+    network = str(given.get("network", ""))
+    path = Path(network)
+    named = network.partition(":")[0] not in ("", "mlp", "cnn")
+    if named and (path / "config.toml").is_file() and not (path / "actor.json").is_file():
+        asked["start_from"] = network
         del asked["network"]
     if not asked.get("start_from"):
         return given
-    run = Run.open(Path(asked["start_from"]))
+    run = Run.open(Path(str(asked["start_from"])))
     if run.config.get("agent") != given["agent"]:
         raise Fault(f"{run.path} is a run of {run.config.get('agent')}, and {given['agent']} cannot start from its networks")
     recorded = {**run.config, **hyperparameters_of(run)}
@@ -61,9 +64,29 @@ def take_over(agent: Agent, path: Path) -> None:
     if not agent.learned:
         raise Fault(f"{type(agent).__name__} declares no learned parts, so it cannot start from {path}")
     run = Run.open(path)
+    require_same_units(agent, run)
     state = run.load("best" if run.holds("best") else "last")
     try:
         agent.load_learned(state)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines()]  # the first names the module that the second is about
         raise Fault(f"the networks of {path} do not fit here: {' '.join(lines[:2])}") from None
+
+
+def require_same_units(agent: Agent, run: Run) -> None:
+    """Raise Fault if the run's policy acted in units of the environment, as policies did before version 0.2."""
+    recorded = str(run.config.get("versions", {}).get("rl_lab", "0.1"))
+    scaled = bool((agent.mapping.centre != 0).any() or (agent.mapping.radius != 1).any())
+    # agents without a collector map the outputs of their networks themselves
+    if recorded.startswith("0.1") and scaled and agent.collector is not None:
+        raise Fault(
+            f"{run.path} was trained by rl_lab {recorded}, whose policies gave actions in units of the environment; this version's give "
+            "them in [-1, 1]: train it again, or use that version"
+        )
+
+
+def require_network_units(agent: Agent) -> None:
+    """`require_same_units` for the evolved network that an agent begins with, where that lies in a run directory."""
+    path = evolved_path(getattr(agent.config, "network", "mlp:"))
+    if path is not None and (path.parent / "config.toml").is_file():
+        require_same_units(agent, Run.open(path.parent))

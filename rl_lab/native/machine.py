@@ -15,16 +15,37 @@ from rl_lab.native.threads import SHARING, cycles, may_share, note_region, regio
 
 
 @primitive(keeps_lock=False)
-def replay(kernels: InInt, rows: InInt, count: Int, base: Int):
-    """Call the kernels in order; launch i's row begins ``8 * rows[i]`` bytes after the address ``base``."""
+def replay(kernels: InInt, rows: InInt, status: InInt, count: Int, base: Int):
+    """Call the kernels in order; launch i's row begins ``8 * rows[i]`` bytes after the address ``base``.
+
+    Stops before the next launch once a kernel has set ``status[0]``, so that nothing is computed from what it could not do.
+    """
     for i in range(count):
+        if status[0] != 0:
+            break
         call(kernels[i], base + 8 * rows[i])
 
 
-def replay_row(kernels: np.ndarray, rows: np.ndarray, operands: np.ndarray) -> bytes:
-    """Pack the row of `replay`: int64 (launches,) addresses and positions, and the int64 cells of all rows. The arrays must stay alive."""
-    checks = (kernels.size, rows.size) if CHECKED else ()
-    return replay.pack(kernels.ctypes.data, rows.ctypes.data, kernels.size, operands.ctypes.data, *checks)
+def replay_row(kernels: np.ndarray, rows: np.ndarray, status: np.ndarray, operands: np.ndarray) -> bytes:
+    """Pack the row of `replay`: int64 (launches,) addresses and positions, int64 (at least 1,), and the int64 cells of all rows.
+
+    The arrays must stay alive.
+    """
+    checks = (kernels.size, rows.size, status.size) if CHECKED else ()
+    addresses = (kernels.ctypes.data, rows.ctypes.data, status.ctypes.data)
+    return replay.pack(*addresses, kernels.size, operands.ctypes.data, *checks)
+
+
+@primitive(keeps_lock=False)
+def copy_spans(spans: InInt, count: Int):
+    """Copy ``count`` pieces of memory: a source address, a target address and a number of bytes for each."""
+    for i in range(count):
+        copy_bytes(spans[3 * i + 1], spans[3 * i], spans[3 * i + 2])
+
+
+def copy_spans_row(spans: np.ndarray) -> bytes:
+    """Pack the row of `copy_spans` for int64 (count, 3), which must stay alive."""
+    return copy_spans.pack(spans.ctypes.data, len(spans), *((spans.size,) if CHECKED else ()))
 
 
 # --- a loop of calls and copies ------------------------------------------------------------------------------------------------

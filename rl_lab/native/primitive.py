@@ -28,7 +28,10 @@ class Role:
     """How a kernel uses one parameter: a buffer that it reads, writes or both, or a plain number."""
 
     def __init__(self, code: str, dtype: str, reads: bool = False, writes: bool = False):
-        self.code, self.dtype, self.reads, self.writes = code, dtype, reads, writes
+        self.code = code
+        self.dtype = dtype
+        self.reads = reads
+        self.writes = writes
         self.is_buffer = reads or writes
 
 
@@ -84,10 +87,15 @@ class Primitive:
         buffers = [role for role in roles if role.is_buffer]
         if list(roles[: len(buffers)]) != buffers:
             raise TypeError(f"kernel {name}: buffers come before numbers")
-        self.name, self.roles, self.keeps_lock = name, roles, keeps_lock
-        self.uses_blas, self.starts_threads = uses_blas, starts_threads or uses_blas
+        self.name = name
+        self.roles = roles
+        self.keeps_lock = keeps_lock
+        self.uses_blas = uses_blas
+        self.starts_threads = starts_threads or uses_blas
         self.buffers = tuple(buffers)
-        self._source, self._namespace, self._filename = source, namespace, filename
+        self._source = source
+        self._namespace = namespace
+        self._filename = filename
         codes = "".join(role.code for role in roles) + "q" * (len(buffers) if CHECKED else 0)
         self.row_length = len(codes)
         self.pack = struct.Struct(codes).pack

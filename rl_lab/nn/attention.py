@@ -28,8 +28,6 @@ class MultiheadAttention(Module):
     v_proj_weight: Parameter | None
     in_proj_bias: Parameter | None
 
-    mode_matters = True
-
     def __init__(
         self,
         embed_dim: int,

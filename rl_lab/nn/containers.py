@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from rl_lab.engine.launch import structure
+from rl_lab.engine.launch import changes
 from rl_lab.engine.ops import Tensor
 from rl_lab.nn.module import Module, Parameter
 
@@ -65,7 +65,7 @@ class Sequential(Module):
         """Hold these modules, under their numbers."""
         kept = list(modules)
         self._modules.clear()
-        structure.changed()
+        changes.note(self)
         self.extend(kept)
 
     def _name(self, position: int) -> str:
@@ -84,7 +84,7 @@ class Sequential(Module):
         if all(name.isdecimal() for name in names):
             self._fill(self)
         else:
-            structure.changed()
+            changes.note(self)
 
     def __add__(self, other: "Sequential") -> "Sequential":
         return Sequential(*self, *other) if isinstance(other, Sequential) else NotImplemented
@@ -173,7 +173,7 @@ class _List(Module, Generic[Item]):
         """Hold these entries, under their numbers."""
         kept = list(items)
         self._items().clear()
-        structure.changed()
+        changes.note(self)
         self.extend(kept)
 
     def pop(self, key: int | slice) -> Any:
@@ -246,7 +246,7 @@ class _Dict(Module, Generic[Item]):
 
     def __delitem__(self, name: str) -> None:
         del self._items()[name]
-        structure.changed()
+        changes.note(self)
 
     def pop(self, name: str) -> Item:
         """Remove and return an entry. Raises KeyError if there is none of this name."""

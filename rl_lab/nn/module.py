@@ -9,7 +9,7 @@ import numpy as np
 from rl_lab.engine.device import DeviceLike, check_device
 from rl_lab.engine.dtype import DType, DTypeLike, as_dtype
 from rl_lab.engine.errors import DtypeError, StateError
-from rl_lab.engine.launch import recorder, structure
+from rl_lab.engine.launch import Counted, changes, recorder
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.tape import RemovableHandle, no_grad
@@ -46,13 +46,6 @@ class Parameter(Tensor):
         Tensor.requires_grad_(parameter, requires_grad)
         return parameter
 
-    def requires_grad_(self, requires_grad: bool = True) -> "Self":
-        """Freeze this parameter (False) or make it trainable (True), and return it."""
-        if requires_grad and not self.needs_grad and recorder() is None:
-            structure.changed()  # programs recorded while this parameter was frozen do not train it
-        super().requires_grad_(requires_grad)
-        return self
-
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 
@@ -88,26 +81,24 @@ class _CallsForward:
         def __get__(self, module: _HasForward[Inputs, Result], owner: type) -> Callable[Inputs, Result]: ...
 
 
-class Module:
+class Module(Counted):
     """Base class of all networks.
 
     A subclass calls ``super().__init__()``, assigns its parameters and submodules as attributes, registers its buffers with
     `register_buffer`, and defines ``forward``. Calling the module runs ``forward`` and the hooks.
     """
 
-    training: bool
+    _training: bool
     _parameters: OrderedDict[str, Parameter | None]
     _buffers: OrderedDict[str, Tensor | None]
     _modules: "OrderedDict[str, Module | None]"
     _hooks: tuple[dict[int, Hook], dict[int, Hook]] | None
     _unsaved: set[str]
-    mode_matters = False
-    """Whether ``forward`` depends on ``training``, as in dropout."""
 
     def __init__(self) -> None:
         for table in ("_parameters", "_buffers", "_modules"):
             object.__setattr__(self, table, OrderedDict())
-        object.__setattr__(self, "training", True)
+        object.__setattr__(self, "_training", True)
         object.__setattr__(self, "_hooks", None)
         object.__setattr__(self, "_unsaved", set())
 
@@ -120,6 +111,8 @@ class Module:
     else:
 
         def __call__(self, *inputs: Any, **options: Any) -> Any:
+            if (recording := recorder()) is not None:
+                recording.uses(self)
             if self._hooks is None:
                 return self.forward(*inputs, **options)
             for hook in list(self._hooks[0].values()):
@@ -144,9 +137,8 @@ class Module:
     def _add_hook(self, place: int, hook: Hook) -> RemovableHandle:
         if self._hooks is None:
             object.__setattr__(self, "_hooks", ({}, {}))
-        structure.changed()  # programs recorded so far do not call this hook
         assert self._hooks is not None
-        return RemovableHandle(self._hooks[place], hook)
+        return RemovableHandle(self._hooks[place], hook, lambda: changes.note(self))
 
     # --- attributes --------------------------------------------------------------------------------------------------
 
@@ -165,13 +157,16 @@ class Module:
                     if other != table:
                         tables[other].pop(name, None)
                 tables.pop(name, None)
-                if tables[table].get(name) is not value:
-                    structure.changed()
+                is_new = tables[table].get(name) is not value
                 tables[table][name] = value
+                if is_new:
+                    changes.note(self)
                 return
         if name in tables["_parameters"] and value is not None:
             raise TypeError(f"cannot assign {type(value).__name__} as parameter {name!r}: use Parameter or None")
         object.__setattr__(self, name, value)
+        if self.changes is not None:
+            changes.note()
 
     def __getattr__(self, name: str) -> Any:
         tables = self.__dict__
@@ -184,14 +179,15 @@ class Module:
         for table in ("_parameters", "_buffers", "_modules"):
             if name in self.__dict__[table]:
                 del self.__dict__[table][name]
-                structure.changed()
+                changes.note(self)
                 return
         object.__delattr__(self, name)
+        changes.note()
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         """Add a parameter under ``name``. None marks a parameter that this module does without, such as a bias."""
         self._parameters[name] = parameter
-        structure.changed()
+        changes.note(self)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that belongs to the module but is not trained.
@@ -200,12 +196,12 @@ class Module:
         """
         self._buffers[name] = tensor
         (self._unsaved.discard if persistent else self._unsaved.add)(name)
-        structure.changed()
+        changes.note(self)
 
     def add_module(self, name: str, module: "Module | None") -> None:
         """Add a submodule under ``name``."""
         self._modules[name] = module
-        structure.changed()
+        changes.note(self)
 
     register_module = add_module
 
@@ -214,12 +210,15 @@ class Module:
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
         """Iterate over (dotted name, module) for this module and all its descendants. Each module appears once."""
         seen: set[int] = set()
+        recording = recorder()
         stack: list[tuple[str, Module]] = [(prefix, self)]
         while stack:
             name, module = stack.pop()
             if id(module) in seen:
                 continue
             seen.add(id(module))
+            if recording is not None:
+                recording.uses(module)
             yield name, module
             dot = f"{name}." if name else ""
             stack.extend((dot + child, m) for child, m in reversed(module._modules.items()) if m is not None)
@@ -238,6 +237,8 @@ class Module:
 
     def _named(self, table: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
+        if not recurse and (recording := recorder()) is not None:
+            recording.uses(self)
         for name, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
             dot = f"{name}." if name else ""
             for key, value in module.__dict__[table].items():
@@ -330,15 +331,29 @@ class Module:
 
     # --- modes and conversions ---------------------------------------------------------------------------------------
 
+    @property
+    def training(self) -> bool:
+        """Whether the module is in training mode."""
+        if (recording := recorder()) is not None:
+            recording.read_attribute(self, "_training")
+        return self._training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        if (recording := recorder()) is not None:
+            recording.store_attribute(self, "_training")
+        before = self._training
+        object.__setattr__(self, "_training", mode)
+        if before != mode and self.changes is not None:
+            changes.note()
+
     def train(self, mode: bool = True) -> "Self":
         """Put this module and all its descendants into training mode, or evaluation mode if ``mode`` is False.
 
         Dropout and batch normalisation, for example, depend on the mode. Returns this module.
         """
         for module in self.modules():
-            if module.mode_matters and module.training != mode and recorder() is None:
-                structure.changed()
-            object.__setattr__(module, "training", mode)
+            module.training = mode
         return self
 
     def eval(self) -> "Self":

@@ -22,8 +22,6 @@ class NoisyLinear(Module):
     initial / sqrt(in_features). Raises ShapeError if a size is not positive.
     """
 
-    mode_matters = True
-
     def __init__(
         self,
         in_features: int,

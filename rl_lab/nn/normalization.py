@@ -123,7 +123,6 @@ class BatchNorm1d(_Normalization):
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
 
-    mode_matters = True
     ranks: tuple[int, ...] = (2, 3)
 
     def __init__(
@@ -198,8 +197,6 @@ class Dropout(Module):
 
     ``inplace`` is accepted and has no effect. Raises ValueError unless 0 <= p <= 1.
     """
-
-    mode_matters = True
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None):
         super().__init__()

@@ -170,8 +170,6 @@ class _Recurrent(_Gated):
     positive or, in a call, if a shape does not fit or the sequence is empty.
     """
 
-    mode_matters = True  # dropout between the layers
-
     def __init__(
         self,
         input_size: int,

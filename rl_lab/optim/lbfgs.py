@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.errors import RecordingError, StateError
+from rl_lab.engine.errors import StateError
 from rl_lab.engine.launch import recorder
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.layout import cat
@@ -116,8 +116,8 @@ class LBFGS(Optimizer):
 
     ``step`` needs a closure that clears the gradients, computes the loss, calls backward and returns the loss. The closure is called
     up to ``max_eval`` times (1.25 * max_iter unless given). ``history_size`` pairs of changes stand for the inverse Hessian. There is
-    one parameter group. Raises ValueError for several groups or an unknown ``line_search_fn``, and RecordingError inside a compiled
-    function, because the number of evaluations depends on the losses.
+    one parameter group. A compiled function that calls ``step`` runs eagerly, because the number of evaluations depends on the losses.
+    Raises ValueError for several groups or an unknown ``line_search_fn``.
     """
 
     def __init__(
@@ -160,8 +160,8 @@ class LBFGS(Optimizer):
         """Take up to ``max_iter`` steps; return the loss before the first. Raises StateError without a closure."""
         if closure is None:
             raise StateError("LBFGS.step() needs a closure that computes the loss and its gradients again")
-        if recorder() is not None:
-            raise RecordingError("LBFGS.step() was called inside a compiled function: compile the closure instead")
+        if (recording := recorder()) is not None:
+            recording.give_up("it calls LBFGS.step() (compile the closure instead)")
         with tape.no_grad():
             return self._step(closure)
 

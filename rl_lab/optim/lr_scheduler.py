@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import not_covered
 from rl_lab.optim.optimizer import Optimizer
@@ -50,12 +49,10 @@ class LRScheduler:
     def step(self, epoch: int | None = None) -> None:
         """Set the next learning rates, or with ``epoch`` the rates after that many steps from the start.
 
-        Raises RecordingError inside a recorded function: its replay would not advance the schedule.
+        A compiled function that calls this runs eagerly: a replay would repeat one rate for ever.
         """
-        if recorder() is not None:
-            raise RecordingError(
-                f"{type(self).__name__}.step() was called inside a compiled function: call it outside, after the function"
-            )
+        if (recording := recorder()) is not None:
+            recording.give_up(f"it calls {type(self).__name__}.step() (call that outside)")
         if epoch is not None:
             for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
                 group["lr"] = base
@@ -555,11 +552,9 @@ class ReduceLROnPlateau(LRScheduler):
         return a < limit if self.mode == "min" else a > limit
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
-        """Take the next metric, a number or a tensor of one element. Raises RecordingError inside a recorded function."""
-        if recorder() is not None:
-            raise RecordingError(
-                "ReduceLROnPlateau.step() was called inside a compiled function: call it outside, after the function"
-            )
+        """Take the next metric, a number or a tensor of one element. A compiled function that calls this runs eagerly."""
+        if (recording := recorder()) is not None:
+            recording.give_up("it calls ReduceLROnPlateau.step() (call that outside)")
         current = float(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self.is_better(current, self.best):

@@ -1,6 +1,8 @@
 """Optimisers with PyTorch's names, defaults and formulas. A step is one launch per parameter group."""
 
+import contextlib
 import copy
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -10,7 +12,8 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
-from rl_lab.engine.launch import launch, launch_parts, recorder, structure, unrecorded
+from rl_lab.engine.launch import Counted, changes, launch, launch_parts, recorder, unrecorded
+from rl_lab.engine.number import real
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import full, full_like, tensor, zeros
 from rl_lab.engine.ops.multi_tensor import address_table
@@ -54,17 +57,30 @@ class Group(dict[str, Any]):
     of a recorded step, so a change of one of them makes compiled functions record again.
     """
 
-    def __init__(self, settings: dict[str, Any]):
+    def __init__(self, settings: dict[str, Any], owner: "Optimizer | None" = None):
         super().__init__(settings)
-        self.rate = tensor(float(settings["lr"]))
+        self.rate = tensor(real(settings["lr"]))
+        self.belongs_to(owner)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key == "lr" and value != self["lr"]:
+        recording = recorder()
+        if key == "lr" and (recording is not None or value != self["lr"]):
+            if recording is not None and not recording.was_made(self.owner):
+                recording.reads.store(self, key, self.get(key), what="the learning rate of an optimizer")
             with tape.no_grad():
-                self.rate.fill_(float(value))
-        elif key != "lr" and value is not self.get(key) and (key == "params" or value != self.get(key)):
-            structure.changed()
+                self.rate.fill_(real(value))
+        other = key != "lr" and value is not self.get(key) and (key == "params" or value != self.get(key))
         super().__setitem__(key, value)
+        if other:
+            changes.note(self.owner)  # the other settings are constants of a recorded step
+
+    def belongs_to(self, owner: "Optimizer | None") -> None:
+        """Name the optimizer whose group this is."""
+        self._owner = None if owner is None else weakref.ref(owner)
+
+    @property
+    def owner(self) -> "Optimizer | None":
+        return None if self._owner is None else self._owner()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Group, (dict(self),)
@@ -92,7 +108,7 @@ def _halves(rows: list[Row], total: int) -> list[list[Row]]:
     return [first, second]
 
 
-class Optimizer:
+class Optimizer(Counted):
     """Base class of the optimisers.
 
     ``params`` are leaf tensors, or dicts with the key ``params`` and settings that differ from ``defaults``. ``param_groups`` lists the
@@ -131,9 +147,9 @@ class Optimizer:
                 raise ValueError("a parameter appears in more than one group")
         group = {**self.defaults, **group, "params": params}
         self.check(group)
-        self.param_groups.append(Group(group))
+        self.param_groups.append(Group(group, self))
         self._follow(params)
-        structure.changed()
+        changes.note(self)
 
     def _follow(self, params: Iterable[Any]) -> None:
         """Hear when elements of a parameter that can grow come and go."""
@@ -148,6 +164,8 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set the gradients of all parameters to None, or to zero if ``set_to_none`` is False."""
+        if (recording := recorder()) is not None:
+            recording.uses(self)
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none or p.grad is None:
@@ -167,7 +185,11 @@ class Optimizer:
     def _state_of(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
         """State tensors of a parameter; those that are missing are created."""
         state = self.state.setdefault(parameter, {})
-        with unrecorded():
+        recording = recorder()
+        outlives = recording is None or not recording.was_made(self)
+        if recording is not None and not state:
+            recording.undoing.append(lambda: self.state.pop(parameter, None))
+        with unrecorded() if outlives else contextlib.nullcontext():
             if not state:
                 state["step"] = zeros((1,), dtype=int64)
             for name in self.slots_of(group):
@@ -193,6 +215,8 @@ class Optimizer:
             with tape.enable_grad():
                 loss = closure()
         recording = recorder()
+        if recording is not None:
+            recording.uses(self)
         for group in self.param_groups:
             rows = []
             for p in group["params"]:
@@ -245,6 +269,7 @@ class Optimizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         for group in self.param_groups:
+            group.belongs_to(self)
             self._follow(group["params"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Self":
@@ -269,6 +294,7 @@ class Optimizer:
                 if value.dtype is float32 and name not in self.scalars:  # every state tensor except the numbers
                     padded = np.append(value.numpy(), np.float32(0))
                     state[name] = tensor(padded[np.array(rows, np.int64)])
+        changes.note(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Return {"state": ..., "param_groups": ...}, with each parameter replaced by its index, as in PyTorch.
@@ -298,7 +324,7 @@ class Optimizer:
             loaded = state_dict["state"].get(number, state_dict["state"].get(str(number)))
             if loaded is None:
                 self.state.pop(parameter, None)
-                structure.changed()
+                changes.note(self)
                 continue
             own = self._state_of(parameter, group)
             for name, value in own.items():

@@ -1,4 +1,4 @@
-"""From a policy and environments to experience: collecting, storing, and what learners compute from it."""
+"""Experience: collect it with a policy in environments, store it, and compute returns and advantages from it."""
 
 from rl_lab.rollout.actions import ActionMapping, Moment, OutputMapping
 from rl_lab.rollout.collector import Collector, rounds_due, steps_between_updates

@@ -1,7 +1,8 @@
-"""The one mapping between what a policy gives and what an action space takes.
+"""The mapping from a policy's actions to actions of an action space.
 
-A policy gives numbers: the index of each choice, counted from 0, and continuous components for which [-1, 1] is the whole range of
-the space. The mapping adds starts, scales to bounds, casts and nests. Masks and probabilities count all choices of a space in a row.
+A policy's action consists of numbers: the index of each choice, counted from 0, and continuous components in [-1, 1]. The mapping adds
+the start of each choice, scales components to the bounds of the space, casts them, and builds tuples and dicts. In action masks and
+logits the options of all choices of a space stand in one row.
 """
 
 import math
@@ -13,32 +14,32 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 
 import rl_lab as rl
 
-LARGEST_SCALE = 1e18  # bounds beyond this, such as the largest float32, mean "no bound"; squares of smaller ones are finite
-MOST_CHOICES = 1024  # values of one component of an integer Box that are taken as choices
+LARGEST_SCALE = 1e18  # larger bounds, such as the largest float32, count as unbounded; squares of smaller ones are finite
+MOST_CHOICES = 1024  # most values of one component of an integer Box
 
 
 ANY_ACTIONS: tuple[type[Space], ...] = (Discrete, MultiDiscrete, MultiBinary, Box, Tuple, Dict)
-"""Every kind of action space that `ActionMapping` takes."""
+"""The action spaces that `ActionMapping` accepts."""
 
 
 class _Leaf(NamedTuple):
-    """One space that is not a Tuple or Dict, and where its numbers stand in the flat row of choices or of components."""
+    """A space that is not a Tuple or Dict, and its slice of the flat row of choices or of components."""
 
     space: Any
     first: int
     numbers: int
-    starts: np.ndarray | None  # int64 (count,), for choices
+    starts: np.ndarray | None  # int64 (numbers,), the first value of each choice; None for components
 
 
 class ActionMapping:
-    """From a policy's actions to those of ``space``: Discrete, MultiDiscrete, MultiBinary, Box, or a Tuple or Dict of these.
+    """Maps a policy's actions to actions of ``space``: Discrete, MultiDiscrete, MultiBinary, Box, or a Tuple or Dict of these.
 
-    ``choices`` holds the number of options of each choice and ``size`` the number of continuous components. A policy's action has
-    ``shape`` and ``dtype``: int64 () for a Discrete space, int64 (choices,) where all actions are choices, float32 (size,) for a Box,
-    and float32 (choices + size,) for a mixture, choices first. ``low`` and ``high`` are the bounds of the components, ``centre`` and
-    ``radius``, float32 (size,), scale [-1, 1] to them; a component without both bounds is not scaled.
+    ``choices`` holds the number of options of each choice, ``size`` is the number of continuous components. A policy's action has
+    ``shape`` and ``dtype``: int64 () for a Discrete space, int64 (choices,) for several choices, float32 (size,) for a Box, and float32
+    (choices + size,) for a mixture, choices first. ``low`` and ``high``, float32 (size,), are the bounds of the components. ``centre``
+    and ``radius``, float32 (size,), scale [-1, 1] to these bounds; a component without both bounds is not scaled.
 
-    Raises TypeError for another kind of space.
+    Raises TypeError if ``space`` is not one of these.
     """
 
     def __init__(self, space: Space):
@@ -80,11 +81,11 @@ class ActionMapping:
 
     @property
     def num_masked(self) -> int:
-        """Entries of an action mask: all options of all choices."""
+        """Number of entries of an action mask: the options of all choices."""
         return sum(self.choices)
 
-    def scaled(self, actions: Any) -> Any:
-        """A policy's actions (batch, *shape), a tensor, in units of the space: choices from 0, components within their bounds."""
+    def scaled(self, actions: rl.Tensor) -> rl.Tensor:
+        """A policy's actions (batch, *shape) with components scaled to the bounds of the space; choices still count from 0."""
         if not self.size:
             return actions
         low, high, centre, radius = self._tensors
@@ -94,16 +95,18 @@ class ActionMapping:
         return rl.cat([actions[:, :count], components], 1) if count else components
 
     def to_space(self, scaled: np.ndarray) -> Any:
-        """Actions of the space for a batch of `scaled` ones: an array (batch, ...), or a tuple or dict of arrays."""
+        """Actions of the space for a batch of `scaled` actions: an array (batch, ...), or a tuple or dict of arrays."""
+        if isinstance(self.space, Discrete):
+            return scaled.reshape(-1).astype(np.int64) + self.space.start
         rows = scaled.reshape(len(scaled), len(self.choices) + self.size)
         return self.assemble(rows[:, : len(self.choices)].astype(np.int64), rows[:, len(self.choices) :])
 
-    def __call__(self, actions: Any) -> Any:
-        """Actions of the space for a batch of a policy's actions, a tensor (batch, *shape)."""
+    def __call__(self, actions: rl.Tensor) -> Any:
+        """Actions of the space for a policy's actions (batch, *shape): an array (batch, ...), or a tuple or dict of arrays."""
         return self.to_space(self.scaled(actions).numpy())
 
     def assemble(self, choices: np.ndarray, components: np.ndarray) -> Any:
-        """Actions of the space from choices counted from 0, int64 (batch, choices), and components in its units (batch, size)."""
+        """Actions of the space from choices counted from 0, int64 (batch, choices), and scaled components (batch, size)."""
         parts = iter(self._leaves)
 
         def build(space: Any) -> Any:
@@ -116,7 +119,7 @@ class ActionMapping:
             if leaf.starts is None:
                 values = components[:, leaf.first : stop].reshape(-1, *space.shape)
                 with np.errstate(over="ignore"):
-                    return np.clip(values.astype(space.dtype), space.low, space.high)  # rounding may leave the bounds
+                    return np.clip(values.astype(space.dtype), space.low, space.high)  # rounding may exceed the bounds
             indices = (choices[:, leaf.first : stop] + leaf.starts).astype(space.dtype)
             return indices.reshape(-1, *space.shape)
 
@@ -124,7 +127,7 @@ class ActionMapping:
 
 
 def _choices(space: Any) -> tuple[list[int], np.ndarray]:
-    """Number of options and first value of each choice of a space. Raises TypeError if the space has none."""
+    """Number of options and first value of each choice of a space. Raises TypeError if the space is not made of choices."""
     if isinstance(space, Discrete):
         return [int(space.n)], np.array([space.start], np.int64)
     if isinstance(space, MultiDiscrete):
@@ -144,7 +147,7 @@ def _choices(space: Any) -> tuple[list[int], np.ndarray]:
 
 
 def single(actions: Any) -> Any:
-    """The action of the first environment of a batch of actions of the space."""
+    """The first action of a batch of actions of the space."""
     if isinstance(actions, tuple):
         return tuple(single(part) for part in actions)
     if isinstance(actions, dict):
@@ -154,7 +157,7 @@ def single(actions: Any) -> Any:
 
 # --- evolved networks ------------------------------------------------------------------------------------------------
 
-# The range in which the outputs of an activation lie; outputs of the others are clipped to the action space.
+# The range of each bounded activation. Outputs of unbounded activations are clipped to the action space.
 _RANGES = {
     **dict.fromkeys(("sigmoid", "steepened_sigmoid", "step", "gauss", "sech"), (0.0, 1.0)),
     **dict.fromkeys(("tanh", "sin", "sign", "clamped"), (-1.0, 1.0)),
@@ -174,27 +177,28 @@ class OutputArrays(NamedTuple):
 
 
 class OutputMapping:
-    """From the outputs of an evolved network to actions of a space.
+    """Maps the outputs of an evolved network to actions of ``space``.
 
-    A choice is the largest of its group of outputs. A continuous component is its output, stretched to the bounds of the space where
-    the output activation has a range and the space is bounded, else clipped to the space. NaN, which a recurrent network that explodes
-    may give, counts as 0.
+    Each choice has a group of outputs, and the largest of the group chooses. Each continuous component has one output. If the activation
+    and the component are bounded, the output's range is scaled to the component's bounds; otherwise the output is clipped to them. NaN,
+    which a diverging recurrent network may return, counts as 0.
 
-    Raises TypeError for a space that `ActionMapping` does not take.
+    Raises TypeError if `ActionMapping` does not accept ``space``.
     """
 
     def __init__(self, space: Space, output_activation: str):
         self.space = space
         self.actions = ActionMapping(space)
         self.outputs = self.actions.num_masked + self.actions.size
-        low, high = self.actions.low, self.actions.high
+        low = self.actions.low
+        high = self.actions.high
         first, last = _RANGES.get(output_activation, (0.0, 0.0))
         stretched = np.isfinite(low) & np.isfinite(high) & (last > first)
         offset = np.where(stretched, low, 0.0).astype(np.float32)
         width = np.where(stretched, high, 0.0) - offset
         largest = np.finfo(np.float32).max
         starts = [leaf.starts for leaf in self.actions._leaves if leaf.starts is not None]
-        # native worlds count the actions of a Discrete space from 0
+        # native environments count the actions of a Discrete space from 0
         start = np.zeros(1) if isinstance(space, Discrete) else np.concatenate([np.zeros(0), *starts])
         self.arrays = OutputArrays(
             np.array(self.actions.choices, np.int64),
@@ -207,7 +211,7 @@ class OutputMapping:
         )
 
     def __call__(self, outputs: np.ndarray, action_mask: np.ndarray | None = None) -> Any:
-        """Actions of the space for outputs (batch, outputs); choices are among those that a mask (batch, options) allows."""
+        """Actions of the space for outputs (batch, outputs), among the options that a mask (batch, options) allows."""
         count = self.actions.num_masked
         options = outputs[:, :count]
         if action_mask is not None:
@@ -222,14 +226,14 @@ class OutputMapping:
 
 
 Policy = Callable[["Moment"], dict[str, Any]]
-"""Returns ``actions`` (batch, *shape of `ActionMapping`) and more tensors by name, each with the batch as first dimension."""
+"""A function that returns ``actions`` (batch, *shape of `ActionMapping`) and optionally more tensors (batch, ...), by name."""
 
 
 class Moment(NamedTuple):
-    """What a policy sees of ``n`` environments.
+    """A policy's input in ``n`` environments.
 
-    ``observations`` float32 (n, ...); ``elapsed`` int64 (n,), steps since the episode began, so 0 at its first observation;
-    ``action_mask`` bool (n, options), True for what is allowed, or None where the environment gives none in ``info["action_mask"]``.
+    ``observations`` is float32 (n, ...). ``elapsed``, int64 (n,), counts the steps of the episode and is 0 at its first observation.
+    ``action_mask``, bool (n, options), is True for the allowed options, or None if the environments have no ``info["action_mask"]``.
     """
 
     observations: Any

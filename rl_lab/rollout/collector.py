@@ -1,8 +1,8 @@
-"""The collector: a policy and environments in, rollouts out.
+"""The collector: runs a policy in environments and returns rollouts.
 
-A policy is a function of `Moment` that returns ``actions`` and whatever else belongs to them, such as log-probabilities. Its random
-numbers come from streams of its own, so it can be recorded: in native environments a whole rollout is then one native call. Other
-environments are stepped from Python; a Gymnasium environment and its native twin give the same arrays.
+A policy is a function of `Moment` that returns ``actions`` and optionally other tensors, such as log-probabilities. Its random numbers
+come from generators of its own, so the policy can be recorded. In native environments a whole rollout is then one native call. Other
+environments are stepped from Python. A Gymnasium environment and its native twin give the same arrays.
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ from rl_lab.rollout.storage import Rollout, RolloutStorage
 
 
 class Collector:
-    """Lets a policy act in vector environments and stores what happens.
+    """Runs a policy in vector environments and stores the steps.
 
-    ``envs`` resets itself, best in the step that ends an episode, as `rl_lab.experiment.environments` makes it: then every step is
-    valid. ``seed`` starts the streams of the environments. ``compile=False`` runs the policy eagerly, with the same results bit for bit.
+    ``envs`` needs an autoreset mode; with SAME_STEP, which `rl_lab.experiment.environments` sets, every step is valid. ``seed`` seeds the
+    environments. ``compile=False`` runs the policy eagerly, with bitwise the same results.
 
-    Raises ValueError for environments that `Stepper` does not take, EnvironmentFault if an environment fails.
+    Raises ValueError if `Stepper` does not accept ``envs``, EnvironmentFault if an environment fails.
     """
 
     def __init__(self, envs: VectorEnv, policy: Policy, seed: int, compile: bool = True):
@@ -35,11 +35,10 @@ class Collector:
         self.seed = seed
         self._policy = policy
         self._act: Any = rl.compile(self._acting) if compile else self._acting
-        self._names: tuple[str, ...] = ()
         self._storages: dict[int, RolloutStorage] = {}
         self._finished: list[tuple[float, int]] = []
         self.continues = True
-        """Whether the last state that was loaded continues in the middle of the episodes in which it was saved."""
+        """Whether the state loaded last also restored the environments, so that their episodes continue."""
         self.stepper.reset(seed)
         self._loop: NativeLoop | None = None
         if self.stepper.native is not None and isinstance(self._act, Compiled):
@@ -52,38 +51,37 @@ class Collector:
 
     @property
     def action_mask(self) -> np.ndarray | None:
-        """Mask of the actions that are allowed now, bool (n, options); None if the environments give none."""
+        """Mask of the allowed options of the next action, bool (n, options); None if the environments have no masks."""
         return self.stepper.action_mask
 
     @property
     def num_masked(self) -> int:
-        """Options in an action mask; 0 if the environments give none."""
+        """Number of options in an action mask; 0 if the environments have no masks."""
         return 0 if self.action_mask is None else self.action_mask.shape[1]
 
     def restart(self, seed: int | None = None) -> None:
-        """Begin new episodes everywhere; those that were running are not counted. A seed restarts the environments' streams."""
+        """Begin new episodes in all environments; running episodes are not counted. ``seed`` reseeds the environments."""
         self.stepper.reset(seed)
 
     # --- collecting --------------------------------------------------------------------------------------------------
 
     @rl.no_grad()
-    def _acting(self, observations: Any, elapsed: Any, action_mask: Any) -> tuple[Any, ...]:
-        """The actions in units of the space, then everything that the policy returned."""
-        outputs = dict(self._policy(Moment(observations, elapsed, action_mask)))
-        self._names = tuple(outputs)
+    def _acting(self, observations: Any, elapsed: Any, action_mask: Any) -> tuple[Any, dict[str, Any]]:
+        """The actions scaled to the space, and the policy's outputs by name, the unscaled actions included."""
+        outputs = self._policy(Moment(observations, elapsed, action_mask))
         mapping = self.stepper.mapping
         actions = outputs["actions"].reshape(len(observations), *mapping.shape)
         scaled = mapping.scaled(actions)
         if self.stepper.native is not None:
-            scaled = scaled.float()  # native environments count choices from 0, too
-        return scaled, *outputs.values()
+            scaled = scaled.float()  # native environments take float32 and count choices from 0
+        return scaled.contiguous(), {name: output.contiguous() for name, output in outputs.items()}
 
     def _moment(self) -> tuple[Any, Any, Any]:
         mask = None if self.action_mask is None else rl.from_numpy(self.action_mask)
         return rl.from_numpy(self.stepper.observations), rl.from_numpy(self.stepper.elapsed), mask
 
     def collect(self, steps: int) -> Rollout:
-        """Take ``steps`` steps in every environment."""
+        """Take ``steps`` steps in every environment. The arrays are valid until the next call with the same ``steps``."""
         storage = self._storages.get(steps)
         if storage is None:
             stepper = self.stepper
@@ -91,23 +89,22 @@ class Collector:
             storage = RolloutStorage(steps, self.num_envs, stepper.observation_shape, self.num_masked, has_reset_steps)
             self._storages[steps] = storage
         for t in range(steps):
-            if self._loop is not None and self._loop.run(storage, t, self._names):
+            if self._loop is not None and self._loop.run(storage, t):
                 break
             self._step(storage, t)
         self._finished.extend(storage.finished())
         return storage.rollout()
 
     def _step(self, storage: RolloutStorage, t: int) -> None:
-        """Take one step from Python and store it as step ``t``."""
+        """Take one step from Python and store it in row ``t``."""
         stepper = self.stepper
         storage.observations[t] = stepper.observations
         storage.elapsed[t] = stepper.elapsed
         if storage.masks is not None:
             storage.masks[t] = stepper.action_mask
-        scaled, *outputs = self._act(*self._moment())
-        for name, output in zip(self._names, outputs, strict=True):
-            values = output.numpy()
-            storage.output(name, values.shape, values.dtype)[t] = values
+        scaled, outputs = self._act(*self._moment())
+        for name, output in outputs.items():
+            output.copy_to(storage.output(name, output.shape, output.dtype.numpy)[t])
         step = stepper.step(stepper.mapping.to_space(scaled.numpy()))
         storage.rewards[t] = step.rewards
         storage.terminated[t] = step.terminated
@@ -122,7 +119,7 @@ class Collector:
     # --- statistics and state ----------------------------------------------------------------------------------------
 
     def episodes(self) -> dict[str, float]:
-        """Means over the episodes that ended since the last call, by log tag; empty if none did."""
+        """Mean return and length of the episodes that ended since the last call, by log tag; empty if none ended."""
         if not self._finished:
             return {}
         returns, lengths = zip(*self._finished, strict=True)
@@ -130,12 +127,12 @@ class Collector:
         return {"charts/episodic_return": float(np.mean(returns)), "charts/episodic_length": float(np.mean(lengths))}
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps taken, and the state of the environments, or None if they cannot be saved. Native environments resume bitwise."""
+        """Environment steps so far, and the state of the environments, or None if they cannot be saved. Native ones resume bitwise."""
         native = self.envs.get_state() if isinstance(self.envs, NativeVectorEnv) else None
         return {"timesteps": self.timesteps, "environments": native}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where the environments stood. Environments that could not be saved begin new episodes, with seeds not used before."""
+        """Continue from a `state_dict`. Environments that could not be saved begin new episodes, with new seeds."""
         self.stepper.timesteps = int(state["timesteps"])
         self.continues = state["environments"] is not None and isinstance(self.envs, NativeVectorEnv)
         if isinstance(self.envs, NativeVectorEnv) and state["environments"] is not None:
@@ -149,18 +146,16 @@ class Collector:
 
 
 def steps_between_updates(train_frequency: int, num_envs: int, buffer_size: int) -> int:
-    """Steps that all environments take before updates are due, where ``train_frequency`` counts environment steps.
+    """Steps of each environment between updates that are due every ``train_frequency`` environment steps, at least 1.
 
-    Raises ValueError if the replay buffer has no room for them.
+    Raises ValueError if the steps of all environments do not fit into the replay buffer.
     """
     steps = max(1, train_frequency // num_envs)
     if buffer_size < steps * num_envs:
-        raise ValueError(
-            f"buffer_size {buffer_size} has no room for the {steps * num_envs} steps that are taken between updates"
-        )
+        raise ValueError(f"buffer_size {buffer_size} is smaller than the {steps * num_envs} environment steps between updates")
     return steps
 
 
 def rounds_due(before: int, now: int, train_frequency: int) -> int:
-    """Rounds of updates due between two numbers of environment steps: one for each ``train_frequency`` steps."""
+    """Number of multiples of ``train_frequency`` in (before, now], two numbers of environment steps: the rounds of updates now due."""
     return now // train_frequency - before // train_frequency

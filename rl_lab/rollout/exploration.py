@@ -1,4 +1,4 @@
-"""Exploration: random actions, noise, and the schedules that end them."""
+"""Exploration: epsilon-greedy actions, noise, and a schedule for epsilon."""
 
 import math
 
@@ -11,9 +11,8 @@ def epsilon_greedy(
 ) -> rl.Tensor:
     """Epsilon-greedy actions, int64 (batch,), for ``q_values`` (batch, actions).
 
-    Each is argmax_a Q, or a random action with probability ``epsilon`` ().
-
-    With a mask (batch, actions) both are among the allowed actions.
+    Each is a uniformly random action with probability ``epsilon`` (), else the greedy action. With a mask (batch, actions) both are
+    among the allowed actions.
     """
     count, actions = q_values.shape
     random = random_actions(count, actions, generator, action_mask)
@@ -41,7 +40,7 @@ class LinearSchedule:
 
 
 class _Lasting:
-    """Exploration that depends on the step before: ``last`` holds it for each environment. The agent saves the generator."""
+    """Exploration that depends on the last step, stored in ``last`` (num_envs, ...). The agent saves the generator."""
 
     def __init__(self, last: rl.Tensor, colour: float, generator: rl.Generator):
         self.last = last
@@ -52,14 +51,14 @@ class _Lasting:
         return {"last": self.last}
 
     def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
-        if self.colour:  # otherwise nothing is carried over
+        if self.colour:  # with colour 0 no step depends on the last one
             self.last.copy_(rl.as_tensor(state["last"]))
 
 
 class ColoredNoise(_Lasting):
-    """Autocorrelated Gaussian noise: each step keeps the share ``colour`` of the last one; each episode begins at 0.
+    """Autocorrelated Gaussian noise: each step keeps the share ``colour`` of the last step's noise, which is 0 before an episode.
 
-    This is an Ornstein-Uhlenbeck process sampled once a step, with variance 1 - colour ** (2 t) in step t = 1, 2, ... of an episode.
+    This is an Ornstein-Uhlenbeck process sampled once per step, with variance 1 - colour ** (2 t) in step t = 1, 2, ... of an episode.
     Colour 0 is white noise. Correlated noise explores further (Lillicrap et al. 2016, "Continuous control with deep reinforcement
     learning", section 3).
     """
@@ -78,9 +77,9 @@ class ColoredNoise(_Lasting):
 
 
 class StickyActions(_Lasting):
-    """Repeats the last discrete action with probability ``colour``, so that random actions move the agent.
+    """Repeats the last discrete action with probability ``colour``, so that exploration does not cancel itself out.
 
-    The simplest temporally extended exploration (Dabney, Ostrovski and Barreto 2021, "Temporally-extended epsilon-greedy
+    A simple form of temporally extended exploration (Dabney, Ostrovski and Barreto 2021, "Temporally-extended epsilon-greedy
     exploration"). The first action of an episode is never a repetition.
     """
 
@@ -88,7 +87,7 @@ class StickyActions(_Lasting):
         super().__init__(rl.zeros(num_envs, dtype=rl.int64), colour, generator)
 
     def __call__(self, actions: rl.Tensor, elapsed: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """Actions to take, int64 (num_envs,). A forbidden action is not repeated."""
+        """The actions to take, int64 (num_envs,): ``actions`` or the last ones. A forbidden action is not repeated."""
         if self.colour:
             stays = (rl.rand(len(actions), generator=self.generator) < self.colour) & (elapsed > 0)
             if action_mask is not None:

@@ -1,4 +1,4 @@
-"""Kernels over experience: advantages, returns over several steps, and a sum tree for prioritised sampling."""
+"""Kernels over experience: advantages, n-step returns, and a sum tree for prioritized sampling."""
 
 import numpy as np
 from numba import njit
@@ -22,7 +22,7 @@ def generalized_advantages(
     gamma: Real,
     trace: Real,
 ):
-    """Backwards in time, ``n`` columns side by side; arrays are [steps, n]. The sums are carried in float64."""
+    """Generalized advantages, computed backwards in time for each of ``n`` columns; arrays are [steps, n], sums are float64."""
     for j in range(n):
         advantage = 0.0
         for t in range(steps - 1, -1, -1):
@@ -52,16 +52,18 @@ def n_step_returns(
     steps: Int,
     gamma: Real,
 ):
-    """For each index of a ring buffer, the discounted rewards of up to ``steps`` steps, until the episode or the data ends.
+    """For each index into a ring buffer, sum the discounted rewards of up to ``steps`` steps, fewer if the episode or the data ends.
 
-    An environment's transitions lie ``stride`` apart; ``place`` holds the number stored and the position of the next write.
-    ``discounts`` is gamma to the number of steps, or 0 after a termination; ``last`` the index of the last transition.
+    An environment's transitions lie ``stride`` apart. ``place`` holds the number of stored transitions and the position of the next
+    write. Fills ``discounts`` with gamma to the number of steps, or 0 after a termination, and ``last`` with the index of the last
+    transition of each sum.
     """
     position = place[1]
     for b in range(batch):
         at = index[b]
         newer = ((position - 1 - at) % capacity) // stride
-        total, factor = 0.0, 1.0
+        total = 0.0
+        factor = 1.0
         for k in range(steps):
             total += factor * rewards[at]
             factor *= gamma
@@ -87,7 +89,7 @@ def _set_leaf(tree, leaf, priority):
 
 @primitive
 def insert_priorities(tree: InOut, highest: In, first: Int, count: Int, capacity: Int, leaves: Int):
-    """New transitions get the highest priority so far, so that each is seen."""
+    """Give new transitions the highest priority so far, so that each is likely to be sampled soon."""
     for i in range(count):
         _set_leaf(tree, leaves + (first + i) % capacity, highest[0])
 
@@ -96,7 +98,7 @@ def insert_priorities(tree: InOut, highest: In, first: Int, count: Int, capacity
 def update_priorities(
     tree: InOut, highest: InOut, index: InInt, errors: In, batch: Int, leaves: Int, exponent: Real, least: Real
 ):
-    """(|error| + least) to the power of the exponent."""
+    """Set the priorities of the transitions ``index`` to (|error| + least) ** exponent."""
     for b in range(batch):
         priority = F((abs(np.float64(errors[b])) + least) ** exponent)
         highest[0] = max(highest[0], priority)
@@ -107,8 +109,9 @@ def update_priorities(
 def sample_priorities(
     index: OutInt, weights: Out, tree: In, place: InInt, correction: In, state: InOutInt, batch: Int, leaves: Int
 ):
-    """One index from each of ``batch`` equal slices of the total, and importance weights with the largest scaled to 1."""
-    total, size = np.float64(tree[1]), place[0]
+    """Sample one index from each of ``batch`` equal slices of the total priority; importance weights are scaled to a maximum of 1."""
+    total = np.float64(tree[1])
+    size = place[0]
     largest = 0.0
     for b in range(batch):
         mass = (b + next_unit(state)) / batch * total

@@ -1,5 +1,6 @@
-"""The same loop as `rl_lab.rollout.stepper`, as one native call: a recorded policy and a native environment take turns."""
+"""The loop of `rl_lab.rollout.stepper` as one native call: a recorded policy and native environments in turn."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from rl_lab.rollout.storage import RolloutStorage
 class NativeLoop:
     """Runs a compiled policy in the native environments of a stepper.
 
-    ``policy`` returns the actions that the environments take, and after them what is stored under `names`.
+    ``policy`` returns the actions for the environments, and a dict of tensors that are stored under their names. All tensors are
+    contiguous.
     """
 
     def __init__(self, stepper: Stepper, policy: Compiled, arguments: tuple[Any, ...]):
@@ -27,16 +29,16 @@ class NativeLoop:
         self._progress = np.zeros(1, np.int64)
         self._rows: dict[int, tuple[RolloutStorage, Any, int, np.ndarray, bytes]] = {}
 
-    def run(self, storage: RolloutStorage, first: int, names: tuple[str, ...]) -> bool:
-        """Take the steps from ``first`` on in one call. Returns False, and does nothing, if the policy has no program yet.
+    def run(self, storage: RolloutStorage, first: int) -> bool:
+        """Take the steps from ``first`` to the storage's last in one call. Returns False, without a step, if no program is recorded yet.
 
         Raises EnvironmentFault if an environment fails.
         """
 
-        def row(program: Any) -> bytes:
+        def row(program: Any, result: Callable[[], Any]) -> bytes:
             known = self._rows.get(storage.steps)
             if known is None or known[0] is not storage or known[1] is not program or known[2] != first:
-                actions = np.array(self._actions(storage, program, first, names), np.int64)
+                actions = np.array(self._actions(storage, program, result(), first), np.int64)
                 stop = self.envs.cells.ctypes.data + 8 * world.FAULT
                 packed = machine.repeat_row(self._progress, actions, storage.steps - first, stop)
                 self._rows[storage.steps] = known = (storage, program, first, actions, packed)
@@ -50,8 +52,8 @@ class NativeLoop:
             self.stepper.guarded(self.envs.fault)
         return True
 
-    def _actions(self, storage: RolloutStorage, program: Any, first: int, names: tuple[str, ...]) -> list[Action]:
-        """The actions of one step: show the policy what the environments show, call it, store, step the environments, store."""
+    def _actions(self, storage: RolloutStorage, program: Any, result: Any, first: int) -> list[Action]:
+        """The native actions of one step: copy observations to the policy, call it, step the environments, and store everything."""
         envs = self.envs
 
         def store(source: int, array: np.ndarray) -> Action:
@@ -61,11 +63,8 @@ class NativeLoop:
         def show(array: np.ndarray, tensor: Any) -> Action:
             return copy_action(array.ctypes.data, tensor.address, array.nbytes)
 
-        taken, *results = program.outputs
-        outputs = [
-            store(result.address, storage.output(name, result.shape, result.dtype.numpy))
-            for name, result in zip(names, results, strict=True)
-        ]
+        taken, results = result
+        outputs = [store(x.address, storage.output(name, x.shape, x.dtype.numpy)) for name, x in results.items()]
         return [
             store(envs.observations.ctypes.data, storage.observations),
             store(envs.elapsed.ctypes.data, storage.elapsed),

@@ -1,4 +1,4 @@
-"""Running normalisation of observations and rewards; the statistics are tensors, so they are recorded, replayed and saved."""
+"""Running normalization of observations and rewards. The statistics are tensors, so recorded programs can use them."""
 
 from typing import Any
 
@@ -9,21 +9,22 @@ from rl_lab.nn.module import Module
 
 
 class RunningMoments(Module):
-    """Mean and variance of everything seen, by the parallel update of Chan, Golub and LeVeque 1983.
+    """Running mean and variance of all values so far, by the parallel update of Chan, Golub and LeVeque 1983.
 
-    ``normalize`` subtracts the mean, divides by the standard deviation and clips to ``clip``. State: ``mean``, ``var``, ``count``.
+    Values have ``shape``. Results are clipped to ±``clip``. The buffers are ``mean``, ``var`` and ``count``.
     """
 
     def __init__(self, shape: tuple[int, ...], clip: float = 10.0, epsilon: float = 1e-8):
         super().__init__()
-        self.clip, self.epsilon = clip, epsilon
+        self.clip = clip
+        self.epsilon = epsilon
         self.register_buffer("mean", rl.zeros(shape))
         self.register_buffer("var", rl.ones(shape))
         self.register_buffer("count", rl.full((), 1e-4))
 
     @rl.no_grad()
-    def update(self, batch: Any) -> None:
-        """Take in values of shape (n, *shape)."""
+    def update(self, batch: rl.Tensor) -> None:
+        """Add values (n, *shape) to the statistics."""
         n = float(batch.shape[0])
         total = self.count + n
         difference = batch.mean(0) - self.mean
@@ -32,28 +33,29 @@ class RunningMoments(Module):
         self.var.copy_(spread / total)
         self.count.copy_(total)
 
-    def normalize(self, x: Any) -> Any:
+    def normalize(self, x: rl.Tensor) -> rl.Tensor:
         """(x - mean) / std, clipped."""
         return ((x - self.mean) / (self.var + self.epsilon).sqrt()).clamp(-self.clip, self.clip)
 
-    def scale(self, x: Any) -> Any:
-        """x / std, clipped: for rewards, whose sign must stay."""
+    def scale(self, x: rl.Tensor) -> rl.Tensor:
+        """x / std, clipped: for rewards, whose sign must not change."""
         return (x / (self.var + self.epsilon).sqrt()).clamp(-self.clip, self.clip)
 
 
 class RewardScale:
     """Divides rewards by the running standard deviation of the discounted return.
 
-    Engstrom et al. 2020, "Implementation matters in deep policy gradients", appendix A. Unlike Gymnasium's NormalizeReward
-    it begins the return anew after a truncation, too, takes in whole rollouts, and clips.
+    Source: Engstrom et al. 2020, "Implementation matters in deep policy gradients", appendix A. Unlike Gymnasium's NormalizeReward it
+    also resets the return after a truncation, updates with whole rollouts, and clips to ±``clip``.
     """
 
     def __init__(self, num_envs: int, gamma: float, clip: float = 10.0):
-        self.moments, self.gamma = RunningMoments((), clip), gamma
+        self.moments = RunningMoments((), clip)
+        self.gamma = gamma
         self._running = np.zeros(num_envs, np.float32)
 
     def __call__(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Scaled rewards of a rollout, (steps, n) as ``ended``; the statistics take it in first."""
+        """Scaled rewards (steps, n) of a rollout, after adding it to the statistics. ``ended`` (steps, n) is True at ends of episodes."""
         returns = np.empty_like(rewards)
         for t in range(len(rewards)):
             self._running = self._running * np.float32(self.gamma) + rewards[t]
@@ -63,7 +65,7 @@ class RewardScale:
         return self.moments.scale(rl.from_numpy(np.ascontiguousarray(rewards))).numpy()
 
     def begin_episodes(self) -> None:
-        """The episodes that were running do not go on."""
+        """Note that the running episodes do not continue."""
         self._running[:] = 0.0
 
     def state_dict(self) -> dict[str, Any]:

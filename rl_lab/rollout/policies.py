@@ -1,7 +1,6 @@
-"""From a network's outputs to distributions of actions, and what policy gradients compute from them."""
+"""Distributions of actions from a network's outputs, greedy actions, and the terms of policy-gradient losses."""
 
 import math
-from typing import Any
 
 from gymnasium.spaces import Space
 
@@ -13,19 +12,20 @@ from rl_lab.rollout.actions import ActionMapping
 
 
 def masked(q_values: rl.Tensor, action_mask: rl.Tensor | None) -> rl.Tensor:
-    """Values (batch, actions) with those of forbidden actions set far below all others."""
+    """``q_values`` (batch, actions) with the values of forbidden actions set to -1e9."""
     return q_values if action_mask is None else q_values.masked_fill(~action_mask, -1e9)
 
 
 def greedy(q_values: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-    """argmax_a Q(s, a) among the allowed actions, int64 (batch,)."""
+    """Greedy actions, argmax_a Q(s, a) among the allowed actions, int64 (batch,)."""
     return masked(q_values, action_mask).argmax(1)
 
 
 def clipped_surrogate(log_ratio: rl.Tensor, advantages: rl.Tensor, clip_range: rl.Tensor | float) -> rl.Tensor:
     """min(r A, clip(r, 1 - clip_range, 1 + clip_range) A), elementwise, from log r and A (Schulman et al. 2017, equation 7).
 
-    Computed in the shorter form of Achiam 2018: the bound is A (1 + clip_range) where A is positive, else A (1 - clip_range).
+    Computed in the shorter form of Achiam 2018: min(r A, bound), where the bound is (1 + clip_range) A if A is positive, else
+    (1 - clip_range) A.
     """
     return rl.minimum(log_ratio.exp() * advantages, advantages + clip_range * advantages.abs())
 
@@ -39,9 +39,9 @@ def approximate_kl(log_ratio: rl.Tensor) -> rl.Tensor:
 class ActionHead(Module):
     """Turns a network's outputs into a distribution over a space's actions.
 
-    A network must give ``outputs`` numbers: the logits of all options of all choices, then the means of the continuous components and,
-    with ``state_dependent_std``, their log standard deviations. Otherwise these are parameters that begin at ``log_std``. Components
-    are in units in which [-1, 1] is the range of the space. Raises TypeError for a space that `ActionMapping` does not take.
+    The network must have ``outputs`` outputs: the logits of the options of all choices, then the means of the continuous components and,
+    with ``state_dependent_std``, their log standard deviations. Otherwise the log standard deviations are parameters that start at
+    ``log_std``. Components in [-1, 1] cover the range of the space. Raises TypeError if `ActionMapping` does not accept ``space``.
     """
 
     def __init__(self, space: Space, log_std: float = 0.0, state_dependent_std: bool = False):
@@ -56,8 +56,8 @@ class ActionHead(Module):
         if self.free_std:
             self.log_std = rl.nn.Parameter(rl.full((self.size,), log_std))
 
-    def distribution(self, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
-        """The distribution for outputs (..., outputs); options that the mask forbids have probability 0.
+    def distribution(self, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> "Categorical | Independent | Factored":
+        """The distribution of actions for outputs (..., outputs); options that the mask forbids have probability 0.
 
         It has ``sample(generator=...)``, ``mode``, ``log_prob(actions)`` and ``entropy()``, as in `rl_lab.distributions`.
         """
@@ -81,9 +81,9 @@ class ActionHead(Module):
 
 
 class Factored:
-    """Independent choices side by side, and continuous components beside them: MultiDiscrete, MultiBinary, Tuple and Dict spaces.
+    """A product of independent choices and continuous components, for MultiDiscrete, MultiBinary, Tuple and Dict spaces.
 
-    Actions are int64 (batch, choices), or float32 (batch, choices + size) with components.
+    Actions are int64 (batch, choices), or float32 (batch, choices + size) if there are components.
     """
 
     def __init__(self, parts: list[Categorical], components: Independent | None = None):
@@ -122,7 +122,7 @@ class Factored:
 
 
 class SquashedGaussian:
-    """tanh of a Gaussian, in [-1, 1] (Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", appendix C).
+    """The tanh of a Gaussian, in [-1, 1] (Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", appendix C).
 
     ``mean`` and ``log_std`` are (batch, size).
     """
@@ -134,7 +134,7 @@ class SquashedGaussian:
 
     @property
     def mode(self) -> rl.Tensor:
-        """The action of the Gaussian's mean."""
+        """The tanh of the Gaussian's mean, (batch, size)."""
         return self.mean.tanh()
 
     def rsample(self, generator: rl.Generator | None = None) -> tuple[rl.Tensor, rl.Tensor]:
@@ -142,6 +142,6 @@ class SquashedGaussian:
         noise = rl.randn(*self.mean.shape, generator=generator)
         u = self.mean + self.std * noise
         gaussian = -0.5 * noise**2 - self.log_std - 0.5 * math.log(2 * math.pi)
-        # log(1 - tanh(u)^2), without the cancellation of the difference
+        # log(1 - tanh(u)^2) in a form without cancellation
         squash = 2.0 * (math.log(2.0) - u - F.softplus(-2.0 * u))
         return u.tanh(), (gaussian - squash).sum(1)

@@ -1,4 +1,4 @@
-"""The population collector: many evolved networks, each in whole episodes of a native world, in one native call on all cores."""
+"""The population collector: one native call plays whole episodes of many evolved networks, on all cores."""
 
 import functools
 import math
@@ -18,19 +18,19 @@ from rl_lab.rollout.actions import OutputMapping
 
 
 class Played(NamedTuple):
-    """What came of a list of episodes, in its order."""
+    """Results of a list of episodes, in the order of the list."""
 
     returns: np.ndarray
     """float64 (episodes,), undiscounted."""
     lengths: np.ndarray
     """int64 (episodes,)."""
     final_observations: np.ndarray
-    """float32 (episodes, inputs), flattened: a behaviour for novelty search."""
+    """float32 (episodes, inputs), flattened; novelty search uses them as behaviours."""
 
 
 @functools.lru_cache(65_536)
 def _first_words(seed: int) -> bytes:
-    """The stream with which an episode of this seed begins. Seeding takes NumPy as long as hundreds of steps."""
+    """The state of the random stream after seeding with ``seed``. Cached: seeding takes NumPy as long as hundreds of steps."""
     return stream_words(seeding.np_random(seed)[0]).tobytes()
 
 
@@ -40,14 +40,14 @@ def is_native(envs: Any) -> TypeGuard[NativeVectorEnv]:
 
 
 class PopulationCollector:
-    """Plays episodes of networks in copies of a native vector environment, which itself is left as it is.
+    """Plays episodes of networks in copies of a native vector environment; ``envs`` itself is not stepped.
 
-    The copies have its world, time limit, frames and the parameters of its first environment. ``structures`` (int32) and ``numbers``
-    (float32) hold a network in each row, as `nn.graph.kernels.activate` reads it.
+    The copies have the world, time limit and frames of ``envs``, and the parameters of its first environment.
     """
 
     def __init__(self, envs: NativeVectorEnv, actions: OutputMapping):
-        self.envs, self.actions = envs, actions
+        self.envs = envs
+        self.actions = actions
         self.inputs = math.prod(envs.single_observation_space.shape or ())
         self._batches: dict[tuple[int, int], tuple[population_kernels.Batches, Any]] = {}
 
@@ -59,13 +59,17 @@ class PopulationCollector:
         seeds: np.ndarray,
         options: dict[str, Any] | None = None,
     ) -> Played:
-        """Network ``genomes[k]`` in one episode for each seed of ``seeds[k]``, int64 (tasks, episodes); results are in that order.
+        """Play one episode per seed in ``seeds[k]`` with network ``genomes[k]``; results are in the order of ``seeds.ravel()``.
 
-        ``options`` are the world's, as ``reset`` takes them: a number, or an array like the seeds. A task is done by one thread, side
-        by side in its environments. EnvironmentFault names the first environment, in the order of
-        the tasks, that went wrong.
+        Row i of ``structures`` (int32) and ``numbers`` (float32) holds network i in the form that `nn.graph.kernels.activate` reads.
+        ``genomes`` is int64 (tasks,), ``seeds`` int64 (tasks, episodes). ``options`` are reset options of the world: numbers, or arrays
+        of the shape of ``seeds``. One thread plays all episodes of a task, in parallel environments.
+
+        Raises ValueError if a shape, a network's size or an option does not fit. Raises EnvironmentFault if an environment fails,
+        naming the first one in the order of the tasks.
         """
-        genomes, seeds = np.ascontiguousarray(genomes, np.int64), np.ascontiguousarray(seeds, np.int64)
+        genomes = np.ascontiguousarray(genomes, np.int64)
+        seeds = np.ascontiguousarray(seeds, np.int64)
         self._check(structures, numbers, genomes, seeds)
         tasks, width = seeds.shape
         distinct, begin = np.unique(seeds, return_inverse=True)
@@ -91,12 +95,13 @@ class PopulationCollector:
         return Played(outcomes.returns.ravel(), outcomes.lengths.ravel(), outcomes.finals.reshape(-1, self.inputs))
 
     def _check(self, structures: np.ndarray, numbers: np.ndarray, genomes: np.ndarray, seeds: np.ndarray) -> None:
-        """Kernels index unchecked."""
+        """Raise ValueError if shapes or network indices do not fit: the kernels do not check their indices."""
         if seeds.ndim != 2 or genomes.shape != seeds.shape[:1] or not seeds.size:
-            raise ValueError(f"seeds are (tasks, episodes) and genomes (tasks,), got {seeds.shape} and {genomes.shape}")
+            raise ValueError(f"seeds have shape (tasks, episodes) and genomes (tasks,), got {seeds.shape} and {genomes.shape}")
         if genomes.min() < 0 or genomes.max() >= len(structures) or len(structures) != len(numbers):
             raise ValueError(
-                f"networks {genomes.min()} to {genomes.max()} of {len(structures)} structures and {len(numbers)} rows"
+                f"genomes are {genomes.min()} to {genomes.max()}, but there are {len(structures)} rows of structures "
+                f"and {len(numbers)} of numbers"
             )
         if (structures[:, 0] != self.inputs).any() or (structures[:, 2] != self.actions.outputs).any():
             raise ValueError(
@@ -105,7 +110,7 @@ class PopulationCollector:
             )
 
     def _parameters(self, options: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
-        """The world's parameters in each episode, or once if they are the same in all."""
+        """The world's parameters (tasks, episodes, parameters), or (1, 1, parameters) if all episodes have the same."""
         world = self.envs.world
         parameters = self.envs.states[:1, None, world.state_size :].copy()
         if options:
@@ -117,19 +122,22 @@ class PopulationCollector:
         return parameters
 
     def _batch(self, threads: int, width: int) -> tuple[population_kernels.Batches, Any]:
-        """Buffers for this many threads with ``width`` environments each; made once."""
+        """Buffers for ``threads`` threads with ``width`` environments each. They are made once and reused."""
         if (threads, width) not in self._batches:
-            world, parameters = self.envs.world, len(self.envs.world.parameters)
+            world = self.envs.world
+            parameters = len(self.envs.world.parameters)
 
             def room(dtype: Any, *row: int) -> np.ndarray:
                 bytes_a_row = np.dtype(dtype).itemsize * math.prod(row)
                 return np.zeros((threads, width + math.ceil(128 / bytes_a_row), *row), dtype)
 
-            streams, states = room(np.uint64, 4), room(np.float64, world.state_size + parameters)
+            streams = room(np.uint64, 4)
+            states = room(np.float64, world.state_size + parameters)
             actions, observations, finals = (room(np.float32, size) for size in (world.action_size, self.inputs, self.inputs))
             rewards, returns, episode_returns = (room(np.float64) for _ in range(3))
             terminated, truncated, ended = (room(np.bool_) for _ in range(3))
-            elapsed, episode_lengths = room(np.int64), room(np.int64)
+            elapsed = room(np.int64)
+            episode_lengths = room(np.int64)
             buffers = (
                 *(streams, actions, observations, finals, rewards, terminated, truncated, ended, elapsed),
                 *(returns, episode_returns, episode_lengths),
@@ -153,14 +161,14 @@ class PopulationCollector:
     def _fault(self, outcomes: population_kernels.Outcomes, genomes: np.ndarray, seeds: np.ndarray) -> None:
         k = int(np.flatnonzero(outcomes.faults)[0])
         fault = int(outcomes.faults[k])
-        e = abs(fault) - 1
+        e = abs(fault) - 1  # see `population_kernels.Batches.fault`
         who = f"environment {e} of {self.envs.world.name} (seed {seeds[k, e]}) with network {genomes[k]}"
         step = int(outcomes.lengths[k, e])
         if fault < 0:
             raise EnvironmentFault(
-                f"{who} got an action at step {step + 1} of its episode which is not in {self.envs.single_action_space}"
+                f"{who} got an action outside {self.envs.single_action_space} at step {step + 1} of its episode"
             )
         raise EnvironmentFault(
-            f"{who} made a number that is not finite at step {step} of its episode: "
+            f"{who} returned a number that is not finite at step {step} of its episode: "
             f"reward {outcomes.returns[k, e]}, observation {outcomes.finals[k, e, :8]}"
         )

@@ -1,7 +1,7 @@
 """Many small networks in many environments: each thread takes the next network and plays its episodes to their end.
 
-The environments are a loop called by address and the buffers that it works on (`rl_lab.envs.world` has its contract); a thread has its own.
-What comes of an episode depends on its network and its seed alone, so neither on the number of threads nor on who takes what.
+Environments are stepped by a native function, called by address, on buffers that belong to one thread (`rl_lab.envs.world` describes
+them). The outcome of an episode depends on its network and its seed alone, not on the number of threads or their timing.
 """
 
 from typing import Any, NamedTuple
@@ -15,22 +15,23 @@ from rl_lab.native.pointers import call, fetch_and_add, float32_at, int32_at, in
 from rl_lab.native.threads import cycles, may_share, note_region, region_state
 from rl_lab.nn.graph.kernels import activate, state_size
 
-F, U = np.float32, np.uint64
-CYCLES_A_STEP = 500  # about, of a network and its environment
+F = np.float32
+U = np.uint64
+CYCLES_A_STEP = 500  # rough cost of one step of a network and its environment
 RESETTING, STEPPING = range(2)
-"""Rows of a thread's cells: the same batch, to begin its episodes or to step those that have not ended."""
+"""The two rows of a thread's cells, over the same buffers: one call resets all environments, the other steps unfinished episodes."""
 
 
 class Batches(NamedTuple):
-    """For each thread a batch of environments, with unused rows at the end so that threads share no cache line."""
+    """One batch of environments per thread, with unused rows at the end so that threads do not share cache lines."""
 
     loop: int
-    """Address of void(int64 address of cells)."""
+    """Address of the native function ``void loop(int64 address_of_cells)``."""
     fault: int
-    """The cell that the loop sets when an environment goes wrong, to its place + 1, negative if by its action."""
+    """Index of the fault cell. The loop sets it if environment e fails: to e + 1, or to -(e + 1) if its action is invalid."""
     cells: Any  # int64 (threads, 2, ...)
     streams: Any  # uint64 (threads, rows, 4)
-    states: Any  # float64 (threads, rows, ...), the parameters behind the state
+    states: Any  # float64 (threads, rows, state and parameters)
     actions: Any  # float32 (threads, rows, action size)
     observations: Any  # float32 (threads, rows, inputs)
     finals: Any  # float32 (threads, rows, inputs)
@@ -41,17 +42,17 @@ class Batches(NamedTuple):
 
 
 class Tasks(NamedTuple):
-    """Network ``networks[k]`` plays the episodes that begin with ``streams[begin[k]]``."""
+    """Task k: ``networks[k]`` plays one episode from each random stream ``streams[begin[k]]``."""
 
     networks: Any  # int64 (tasks,)
     begin: Any  # int64 (tasks, width)
     streams: Any  # uint64 (distinct episodes, 4)
-    parameters: Any  # float64 (1 or tasks, 1 or width, parameters): of the world, the same for all where there is one
-    counter: Any  # int64 (1,): the next task
+    parameters: Any  # float64 (1 or tasks, 1 or width, parameters): parameters of the world, broadcast over tasks and episodes
+    counter: Any  # int64 (1,): index of the next task
 
 
 class Outcomes(NamedTuple):
-    """Filled in. Of an environment that went wrong: its last reward, its steps and what was observed, and the fault's cell."""
+    """Results, filled by `play`. For a failed environment: its last reward, its steps, its last observation and the fault cell."""
 
     returns: Any  # float64 (tasks, width)
     lengths: Any  # int64 (tasks, width)
@@ -62,40 +63,50 @@ class Outcomes(NamedTuple):
 inner = njit(error_model="numpy")
 
 
-# Arrays of addresses, places counted by unsigned numbers: arrays that own their memory are counted atomically each time one is handed
-# on, and for signed numbers numba looks each time whether they count from the end. Both cost as much as an environment's step.
+# The loops use raw addresses and unsigned indices. Passing an array that owns its memory costs an atomic reference count, and for a signed
+# index numba checks whether it is negative. Either costs as much as an environment's step.
 
 
 @inner
 def _largest(outputs, begin, count):
-    """As NumPy's argmax: the first of equals, and the first NaN before all numbers."""
-    best, chosen = outputs[begin], U(0)
+    """NumPy's argmax of ``count`` outputs from ``begin`` on: the first of equal maxima, or the first NaN if there is one."""
+    best = outputs[begin]
+    chosen = U(0)
     for k in range(U(1), count):
         value = outputs[begin + k]
         if value > best or (value != value and best == best):
-            best, chosen = value, k
+            best = value
+            chosen = k
     return chosen
 
 
 @inner
 def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes):
-    """Take tasks until there are none."""
-    begin, step = batches.cells[thread, RESETTING], batches.cells[thread, STEPPING]
-    streams, states = batches.streams[thread], batches.states[thread]
-    begin_cells, step_cells, loop = begin.ctypes.data, step.ctypes.data, batches.loop
+    """Take tasks and play them until none is left."""
+    begin = batches.cells[thread, RESETTING]
+    step = batches.cells[thread, STEPPING]
+    streams = batches.streams[thread]
+    states = batches.states[thread]
+    begin_cells = begin.ctypes.data
+    step_cells = step.ctypes.data
+    loop = batches.loop
     width, (several, each, parameters) = tasks.begin.shape[1], tasks.parameters.shape
-    inputs, components, groups = batches.observations.shape[2], batches.actions.shape[2], U(len(mapping.choices))
-    first_observation, first_memory = batches.observations[thread].ctypes.data, memory[thread].ctypes.data
-    observation_bytes, memory_bytes = 4 * inputs, 4 * memory.shape[2]
+    inputs = batches.observations.shape[2]
+    components = batches.actions.shape[2]
+    groups = U(len(mapping.choices))
+    first_observation = batches.observations[thread].ctypes.data
+    first_memory = memory[thread].ctypes.data
+    observation_bytes = 4 * inputs
+    memory_bytes = 4 * memory.shape[2]
     actions = carray(float32_at(batches.actions[thread].ctypes.data), (width, components))
     ended = carray(uint8_at(batches.ended[thread].ctypes.data), (width,))
-    choices, start = int64_at(mapping.choices.ctypes.data), float32_at(mapping.start.ctypes.data)
-    offset, first, scale = (
-        float32_at(mapping.offset.ctypes.data),
-        float32_at(mapping.first.ctypes.data),
-        float32_at(mapping.scale.ctypes.data),
-    )
-    low, high = float32_at(mapping.low.ctypes.data), float32_at(mapping.high.ctypes.data)
+    choices = int64_at(mapping.choices.ctypes.data)
+    start = float32_at(mapping.start.ctypes.data)
+    offset = float32_at(mapping.offset.ctypes.data)
+    first = float32_at(mapping.first.ctypes.data)
+    scale = float32_at(mapping.scale.ctypes.data)
+    low = float32_at(mapping.low.ctypes.data)
+    high = float32_at(mapping.high.ctypes.data)
     scratch = np.empty(structures[0, 2] + 32, np.float32)
     outputs = float32_at(scratch.ctypes.data)
     while True:
@@ -103,7 +114,8 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
         if k >= len(tasks.networks):
             break
         network = tasks.networks[k]
-        structure, number = int32_at(structures[network].ctypes.data), float32_at(numbers[network].ctypes.data)
+        structure = int32_at(structures[network].ctypes.data)
+        number = float32_at(numbers[network].ctypes.data)
         for e in range(width):
             streams[e] = tasks.streams[tasks.begin[k, e]]
             states[e, states.shape[1] - parameters :] = tasks.parameters[k if several > 1 else 0, e if each > 1 else 0]
@@ -147,13 +159,13 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
             e = abs(fault) - 1
             outcomes.returns[k, e] = batches.rewards[thread, e]
             outcomes.finals[k, e] = batches.observations[thread, e]
-    scratch[0] = F(0)  # its memory lives until here
+    scratch[0] = F(0)  # keeps the array alive until here: ``outputs`` points into its memory
 
 
 def _play(batches, mapping, tasks, structures, numbers, memory, outcomes, sharing):
-    """All tasks, on as many threads as there are batches.
+    """Play all tasks, on as many threads as there are batches.
 
-    The threads share nothing but the counter of tasks, so one whose core is taken by another process holds up one task.
+    Threads share only the task counter, so a thread that loses its core to another process delays one task, not all.
     """
     shared = region_state()
     if len(batches.cells) > 1 and may_share(shared, sharing[0]):

@@ -1,4 +1,4 @@
-"""Replay storage: the last transitions, sampled uniformly or by priority."""
+"""Replay buffers: the latest transitions, sampled uniformly or by priority."""
 
 from typing import Any, NamedTuple
 
@@ -16,10 +16,11 @@ from rl_lab.rollout.storage import Transitions
 
 
 class Batch(NamedTuple):
-    """Sampled transitions of one or several steps as tensors; the first dimension of each is the batch.
+    """Sampled transitions of one or several steps as tensors (batch, ...).
 
-    ``rewards`` are the discounted rewards of the steps, ``discounts`` what the value of ``next_observations`` counts for: gamma to
-    the number of steps, 0 after a termination. ``indices`` are places in the buffer, ``weights`` the importance of each sample.
+    ``rewards`` are the discounted sums of the steps' rewards. ``discounts`` are the factors of the value of ``next_observations`` in a
+    target: gamma to the number of steps, or 0 after a termination. ``indices`` are positions in the buffer, ``weights`` importance
+    weights.
     """
 
     observations: Any
@@ -34,11 +35,11 @@ class Batch(NamedTuple):
 
 
 class ReplayBuffer:
-    """A ring of ``capacity`` transitions (Lin 1992; Mnih et al. 2015), sampled as returns over ``n_steps`` (Sutton 1988).
+    """A ring buffer of ``capacity`` transitions (Lin 1992; Mnih et al. 2015), sampled with n-step returns (Sutton 1988).
 
-    Collectors write through NumPy; learners read tensors over the same memory. Everything that sampling depends on, the number of
-    stored transitions included, lies in tensors, so that a recorded program can sample. With several environments the capacity is
-    rounded down to a multiple of ``num_envs``, so that each keeps its lane.
+    Collectors write through NumPy; learners read tensors over the same memory. All inputs of sampling, such as the number of stored
+    transitions, are tensors, so a recorded program can sample. The capacity is rounded down to a multiple of ``num_envs``, so that each
+    environment always writes to the same positions modulo ``num_envs``. Raises ShapeError if the capacity is below ``num_envs``.
     """
 
     def __init__(
@@ -56,8 +57,13 @@ class ReplayBuffer:
     ):
         self.capacity = capacity - capacity % num_envs
         if self.capacity < 1:
-            raise ShapeError(f"a replay buffer needs a positive capacity, and room for each environment, got {capacity}")
-        self.generator, self.gamma, self.n_steps, self.num_envs = generator, gamma, n_steps, num_envs
+            raise ShapeError(
+                f"the capacity of a replay buffer must be at least {max(1, num_envs)}, one per environment, got {capacity}"
+            )
+        self.generator = generator
+        self.gamma = gamma
+        self.n_steps = n_steps
+        self.num_envs = num_envs
         n = self.capacity
         self.arrays: Any = Transitions(
             np.zeros((n, *observation_shape), np.float32),
@@ -69,25 +75,27 @@ class ReplayBuffer:
             *[np.zeros((n, num_masked), bool) if num_masked else None for _ in range(2)],
         )
         self.tensors: list[Any] = [None if array is None else from_numpy(array) for array in self.arrays]
-        self._place = np.zeros(2, np.int64)  # how many are stored, where the next one goes
+        self._place = np.zeros(2, np.int64)  # number of stored transitions, position of the next one
         self.place = from_numpy(self._place)
+        self._is_empty = True  # a Python value, so that a recorded program need not read the counts in memory
 
     def __len__(self) -> int:
         return int(self._place[0])
 
     @property
     def position(self) -> int:
-        """Where the next transition goes."""
+        """Index at which the next transition is written."""
         return int(self._place[1])
 
     def add(self, transitions: Transitions) -> None:
-        """Append transitions; the oldest make room."""
-        count, start = len(transitions.rewards), self.position
+        """Append transitions, overwriting the oldest. Raises ShapeError if they exceed the capacity or are not whole steps."""
+        count = len(transitions.rewards)
+        start = self.position
         if count > self.capacity:
             raise ShapeError(f"{count} transitions do not fit into a replay buffer of capacity {self.capacity}")
         if self.n_steps > 1 and count % self.num_envs:
             raise ShapeError(
-                f"{count} transitions are not whole steps of {self.num_envs} environments, which n_steps > 1 needs"
+                f"with n_steps > 1 transitions are added in whole steps of {self.num_envs} environments, got {count} transitions"
             )
         first = min(count, self.capacity - start)
         for target, source in zip(self.arrays, transitions, strict=True):
@@ -97,16 +105,17 @@ class ReplayBuffer:
                     target[: count - first] = source[first:]
         self._place[1] = (start + count) % self.capacity
         self._place[0] = min(len(self) + count, self.capacity)
+        self._is_empty = not len(self)
 
     def begin_episodes(self) -> None:
-        """Note that the running episodes do not continue: returns over several steps end at their latest transitions."""
+        """Mark the latest transition of each running episode as truncated, so n-step returns end there."""
         for back in range(1, min(self.num_envs, len(self)) + 1):
             place = (self.position - back) % self.capacity
             if not self.arrays.terminated[place]:
                 self.arrays.truncated[place] = 1.0
 
     def _check(self) -> None:
-        if not len(self):
+        if self._is_empty:
             raise ShapeError("an empty replay buffer cannot be sampled")
 
     def sample(self, batch_size: int) -> Batch:
@@ -117,14 +126,17 @@ class ReplayBuffer:
         return self.gather(index)
 
     def gather(self, index: Any) -> Batch:
-        """The transitions at these places, each with what follows it for ``n_steps``."""
+        """The batch of n-step transitions that begin at positions ``index``, int64 (batch,)."""
         observations, actions, rewards, following, terminated, truncated, masks, next_masks = self.tensors
         if self.n_steps == 1:
-            last, total = index, rewards.index_select(0, index)
+            last = index
+            total = rewards.index_select(0, index)
             discounts = self.gamma * (1.0 - terminated.index_select(0, index))
         else:
             n = index.shape[0]
-            total, discounts, last = empty((n,)), empty((n,)), empty((n,), int64)
+            total = empty((n,))
+            discounts = empty((n,))
+            last = empty((n,), int64)
             launch(
                 kernels.n_step_returns,
                 (total, discounts, last, index, rewards, terminated, truncated, self.place),
@@ -147,46 +159,56 @@ class ReplayBuffer:
         return {"arrays": arrays, "position": self.position, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        size = len(state["arrays"]["rewards"])
+        size, position = len(state["arrays"]["rewards"]), int(state["position"])
         if size > self.capacity:
-            raise ShapeError(f"the saved replay buffer holds {size} transitions, this one has room for {self.capacity}")
-        for name, array in self.arrays._asdict().items():
-            if array is not None:
-                array[:size] = state["arrays"][name]
-        self._place[:] = size, int(state["position"])
+            raise ShapeError(f"the saved replay buffer holds {size} transitions, but this one has capacity {self.capacity}")
+        if not 0 <= position < self.capacity or (size < self.capacity and position != size):
+            raise ShapeError(f"the saved replay buffer has {size} transitions, so its next position cannot be {position}")
+        arrays = {name: array for name, array in self.arrays._asdict().items() if array is not None}
+        for name, array in arrays.items():
+            _require_like(name, state["arrays"][name], (size, *array.shape[1:]), array.dtype)
+        for name, array in arrays.items():
+            array[:size] = state["arrays"][name]
+        self._place[:] = size, position
+        self._is_empty = not size
         self.generator.set_state(state["generator"])
 
 
 class PrioritizedReplayBuffer(ReplayBuffer):
-    """Sampling in proportion to the error at the last visit (Schaul et al. 2016, "Prioritized experience replay", section 3.3).
+    """A replay buffer sampled in proportion to priorities (Schaul et al. 2016, "Prioritized experience replay", section 3.3).
 
-    A transition's chance is its priority (|error| + ``least``) ** ``exponent``; `Batch.weights` undo the bias by the power of
-    ``correction``, a tensor that the agent raises to 1.
+    A transition's priority is (|error| + ``least``) ** ``exponent``, from its latest temporal-difference error. `Batch.weights` are
+    importance weights with the exponent ``correction``, a tensor that the agent raises to 1.
     """
 
     def __init__(self, *arguments: Any, exponent: float = 0.6, least: float = 1e-6, **keywords: Any):
         super().__init__(*arguments, **keywords)
-        self.exponent, self.least = exponent, least
+        self.exponent = exponent
+        self.least = least
         self.leaves = 1 << max(0, self.capacity - 1).bit_length()
-        self._tree, self._highest = np.zeros(2 * self.leaves, np.float32), np.ones(1, np.float32)
-        self.tree, self.highest = from_numpy(self._tree), from_numpy(self._highest)
+        self._tree = np.zeros(2 * self.leaves, np.float32)
+        self._highest = np.ones(1, np.float32)
+        self.tree = from_numpy(self._tree)
+        self.highest = from_numpy(self._highest)
         self.correction = from_numpy(np.ones(1, np.float32))
 
     def add(self, transitions: Transitions) -> None:
-        start, count = self.position, len(transitions.rewards)
+        start = self.position
+        count = len(transitions.rewards)
         super().add(transitions)
         launch(kernels.insert_priorities, (self.tree, self.highest), (start, count, self.capacity, self.leaves))
 
     def sample(self, batch_size: int) -> Batch:
-        """A batch drawn by priority, one from each of ``batch_size`` equal slices of the total."""
+        """A batch drawn by priority, one transition from each of ``batch_size`` equal slices of the total priority."""
         self._check()
-        index, weights = empty((batch_size,), int64), empty((batch_size,))
+        index = empty((batch_size,), int64)
+        weights = empty((batch_size,))
         tensors = (index, weights, self.tree, self.place, self.correction, self.generator.state)
         launch(kernels.sample_priorities, tensors, (batch_size, self.leaves))
         return self.gather(index)._replace(weights=weights)
 
     def update_priorities(self, indices: Any, errors: Any) -> None:
-        """Set the priorities of sampled transitions to their new temporal-difference errors, shape (batch,)."""
+        """Set the priorities of sampled transitions from their new temporal-difference errors (batch,)."""
         numbers = (indices.shape[0], self.leaves, self.exponent, self.least)
         launch(kernels.update_priorities, (self.tree, self.highest, indices, errors.detach().contiguous()), numbers)
 
@@ -194,5 +216,15 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         return {**super().state_dict(), "tree": self._tree.copy(), "highest": self._highest.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        _require_like("tree", state["tree"], self._tree.shape, self._tree.dtype)
+        _require_like("highest", state["highest"], self._highest.shape, self._highest.dtype)
         super().load_state_dict(state)
-        self._tree[:], self._highest[:] = state["tree"], state["highest"]
+        self._tree[:] = state["tree"]
+        self._highest[:] = state["highest"]
+
+
+def _require_like(name: str, saved: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise ShapeError unless a saved array has this shape and kind of number."""
+    array = np.asarray(saved)
+    if array.shape != shape or array.dtype.kind != np.dtype(dtype).kind:
+        raise ShapeError(f"the saved {name} has shape {array.shape} and dtype {array.dtype}, not {shape} and {dtype}")

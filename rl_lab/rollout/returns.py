@@ -13,8 +13,10 @@ def generalized_advantages(
 ) -> Any:
     """Generalized advantage estimates (Schulman et al. 2016, equation 16); all tensors are (steps, n), the flags bool.
 
-    A_t = d_t + gamma lambda A_{t+1} with d_t = r_t + gamma V(s_{t+1}) - V(s_t). After a termination V(s_{t+1}) is 0; after a
-    truncation, the last step included, it is ``next_values``, the value of the observation before the reset. Both end the sum.
+    A_t = d_t + gamma lambda A_{t+1} with d_t = r_t + gamma V(s_{t+1}) - V(s_t). V(s_{t+1}) is 0 after a termination and otherwise
+    ``next_values``, the value of the next observation before a reset. The sum ends at a termination, a truncation and the last step.
+
+    Raises ShapeError if the shapes differ.
     """
     for name, x in (("values", values), ("next_values", next_values), ("terminated", terminated), ("truncated", truncated)):
         if x.shape != rewards.shape or x.ndim != 2:
@@ -29,7 +31,7 @@ def generalized_advantages(
 def discounted_returns(rewards: Any, terminated: Any, truncated: Any, gamma: float, next_values: Any = None) -> Any:
     """The discounted sum of rewards from each step to the end of its episode, (steps, n).
 
-    An episode that is truncated, or not over in the last step, is worth ``next_values`` after that, or nothing without them.
+    The sum of an episode that is truncated, or not over in the last step, is bootstrapped from ``next_values``, if given.
     """
     zeros = rewards * 0.0
     return generalized_advantages(
@@ -38,9 +40,9 @@ def discounted_returns(rewards: Any, terminated: Any, truncated: Any, gamma: flo
 
 
 def normalized(x: Any, weights: Any = None) -> Any:
-    """Values (n,) shifted and scaled to mean 0 and standard deviation 1, over those with weight 1 where there are weights of 0 or 1.
+    """Values (n,) shifted and scaled to mean 0 and standard deviation 1.
 
-    A single value stays as it is.
+    With ``weights`` (n,) of 0 or 1, mean and standard deviation are those of the values with weight 1. A single value is unchanged.
     """
     if x.shape[0] == 1:
         return x
@@ -53,7 +55,7 @@ def normalized(x: Any, weights: Any = None) -> Any:
 
 
 def _at_ends(next_values: Any, truncated: Any) -> Any:
-    """The values that count: where an episode is cut off, and after the last step; elsewhere the sum goes on by itself."""
+    """``next_values`` where an episode is truncated and in the last step, else 0: only there a return is bootstrapped."""
     counted = next_values * truncated.float()
     last = truncated.shape[0] - 1
     counted[last] = next_values[last]

@@ -1,6 +1,6 @@
-"""The one Python loop over vector environments: reset, step, masks, final observations, episode accounting, faults.
+"""Stepping vector environments from Python: reset, step, masks, final observations, returns and lengths of episodes, faults.
 
-Training in environments that are not native, evaluation, video and NEAT all step environments through it.
+Training in environments that are not native, evaluation, video and NEAT all use this module.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from rl_lab.envs.vector import NativeFault, NativeVectorEnv
 from rl_lab.rollout.actions import ActionMapping
 
 EPISODE_LIMIT = 10_000
-"""Steps after which an episode is cut off where the environment has no time limit: it may never end by itself."""
+"""Longest episode, in steps, in environments without a time limit, where an episode may never end by itself."""
 
 
 class Step(NamedTuple):
-    """What one step of ``n`` environments gave."""
+    """The result of one step of ``n`` environments."""
 
     observations: np.ndarray  # float32 (n, ...), before any reset
     rewards: np.ndarray  # float64 (n,)
@@ -27,8 +27,8 @@ class Step(NamedTuple):
     truncated: np.ndarray  # bool (n,)
     cut: np.ndarray  # bool (n,): truncated by the stepper's own limit
     valid: np.ndarray  # bool (n,): False for a step that was only a reset
-    returns: np.ndarray  # float64 (n,): rewards of the episode so far, this step included
-    lengths: np.ndarray  # int64 (n,): its steps
+    returns: np.ndarray  # float64 (n,): sum of the episode's rewards so far, this step included
+    lengths: np.ndarray  # int64 (n,): steps of the episode so far, this step included
     action_mask: np.ndarray | None  # bool (n, options), for ``observations``
 
     @property
@@ -38,13 +38,13 @@ class Step(NamedTuple):
 
 
 class Stepper:
-    """Steps vector environments and keeps account of their episodes.
+    """Steps vector environments and tracks the returns and lengths of their episodes.
 
-    ``observations`` float32 (n, ...), ``elapsed`` int64 (n,), ``returns`` float64 (n,) and ``action_mask`` bool (n, options) or None
-    describe what the environments show now. With a ``limit`` an episode is truncated after so many steps.
+    The present state is in ``observations`` float32 (n, ...), ``elapsed`` int64 (n,), ``returns`` float64 (n,) and ``action_mask`` bool
+    (n, options) or None. With a ``limit`` an episode is truncated after so many steps.
 
-    Whatever an environment raises, and a number that is not finite, becomes an EnvironmentFault that names the environment. Raises
-    ValueError for environments that do not reset themselves or whose observations are not a Box.
+    Any exception of an environment, and any number that is not finite, is raised as an EnvironmentFault that names the environment.
+    Raises ValueError if the autoreset of ``envs`` is disabled or its observations are not a Box.
     """
 
     def __init__(self, envs: VectorEnv, limit: int | None = None):
@@ -53,7 +53,7 @@ class Stepper:
         self.mode = envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.limit = limit
         if self.mode == AutoresetMode.DISABLED:
-            raise ValueError("environments must reset themselves, but their autoreset is disabled")
+            raise ValueError("the environments' autoreset is disabled: make them with autoreset mode SAME_STEP or NEXT_STEP")
         space = envs.single_observation_space
         if not isinstance(space, Box):
             raise ValueError(f"observations must be a Box, not {space}: wrap each environment in FlattenObservation")
@@ -61,11 +61,11 @@ class Stepper:
         self.mapping = ActionMapping(envs.single_action_space)
         self.seeds: list[int | None] = [None] * self.num_envs
         self.timesteps = 0
-        """Environment steps so far, named in faults."""
+        """Environment steps so far, which messages of faults contain."""
         self.action_mask: np.ndarray | None = None
         native = isinstance(envs, NativeVectorEnv) and self.mode == AutoresetMode.SAME_STEP
         self.native: NativeVectorEnv | None = envs if native else None  # type: ignore[assignment]
-        """The environments, if the native loop can step them; it keeps the accounts then."""
+        """The environments, if they are native with SAME_STEP; their native loop then tracks returns and lengths."""
         self.observations = np.zeros((self.num_envs, *self.observation_shape), np.float32)
         self.elapsed = np.zeros(self.num_envs, np.int64)
         self.returns = np.zeros(self.num_envs)
@@ -74,11 +74,14 @@ class Stepper:
             self.elapsed = self.native.elapsed
             self.returns = self.native.returns
         self._resetting = np.zeros(self.num_envs, bool)
+        self._everywhere = np.ones(self.num_envs, bool)
+        self._nowhere = np.zeros(self.num_envs, bool)
 
     def reset(self, seed: int | Sequence[int | None] | None = None, mask: np.ndarray | None = None) -> np.ndarray:
-        """Begin new episodes, everywhere or where ``mask`` (n,) is True; returns the observations (n, ...).
+        """Begin new episodes in all environments, or where ``mask`` (n,) is True; returns the observations (n, ...).
 
-        Episodes that were running are not counted. Without a seed the streams of the environments continue.
+        Running episodes are not counted. An integer ``seed`` seeds environment i with seed + i. Without a seed the random streams of the
+        environments continue.
         """
         if seed is not None:
             given = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
@@ -86,33 +89,42 @@ class Stepper:
         options = None if mask is None else {"reset_mask": mask}
         observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
         self.action_mask = mask_of(info, self.envs, None if mask is None else self.action_mask)
-        everywhere = np.ones(self.num_envs, bool) if mask is None else mask
-        self._resetting &= ~everywhere
+        begins = self._everywhere if mask is None else mask
+        self._resetting = self._resetting & ~begins
         if self.native is None:
             self.observations = self._as_float32(observations)
-            self.elapsed[everywhere] = 0
-            self.returns[everywhere] = 0.0
-        self._check(self.observations, np.zeros(self.num_envs), everywhere, "when it was reset")
+            self.elapsed = np.where(begins, 0, self.elapsed)
+            self.returns = np.where(begins, 0.0, self.returns)
+        self._check(self.observations, np.zeros(self.num_envs), begins, "when it was reset")
         return self.observations
 
     def step(self, actions: Any, counted: np.ndarray | None = None) -> Step:
-        """Take a batch of actions of the space. ``counted`` (n,) marks the environments whose numbers must be finite; all by default."""
+        """Take one step with a batch of actions of the space.
+
+        Numbers must be finite in the environments marked in ``counted`` (n,), by default in all.
+        """
         observations, rewards, terminated, truncated, info = self.guarded(self.envs.step, actions)
-        valid = ~self._resetting
         rewards = np.asarray(rewards, np.float64)
         ended = terminated | truncated
+        any_ended = bool(ended.any())
         following = self._as_float32(observations)
-        checked = np.ones(self.num_envs, bool) if counted is None else counted
+        checked = self._everywhere if counted is None else counted
         self._check(following, rewards, checked)
         mask = mask_after_step(info, self.envs, self.action_mask, over=self.mode == AutoresetMode.NEXT_STEP)
         final = following
         final_mask = mask
-        if ended.any() and self.mode == AutoresetMode.SAME_STEP:
+        if any_ended and self.mode == AutoresetMode.SAME_STEP:
             final = following.copy()
             for i in map(int, np.flatnonzero(ended)):
-                final[i] = info["final_obs"][i]
+                last = np.asarray(info["final_obs"][i])
+                if last.shape != self.observation_shape:
+                    raise EnvironmentFault(
+                        f"environment {i} of {name_of(self.envs)} ended an episode with an observation of shape {last.shape}, its space "
+                        f"has {self.observation_shape}"
+                    )
+                final[i] = last
             self._check(final, rewards, checked)
-            if mask is not None:  # the mask of environments that go on is the one that follows
+            if mask is not None:  # ended environments report the mask of the final observation in "final_info"
                 told = info.get("final_info", {})
                 final_mask = mask_of(told if isinstance(told, dict) else {}, self.envs, mask, over=True)
         self.timesteps += self.num_envs
@@ -121,27 +133,33 @@ class Stepper:
             returns = np.where(ended, self.native.episode_returns, self.returns)
             lengths = np.where(ended, self.native.episode_lengths, self.elapsed)
         else:
-            self.returns[valid] += rewards[valid]
-            self.elapsed[valid] += 1
-            returns = self.returns.copy()
-            lengths = self.elapsed.copy()
-            self.returns[ended] = 0.0
-            self.elapsed[ended] = 0
+            returns = self.returns + rewards
+            lengths = self.elapsed + 1
+            if self.mode == AutoresetMode.NEXT_STEP:
+                returns[self._resetting] = 0.0
+                lengths[self._resetting] = 0
+            self.returns = returns if not any_ended else np.where(ended, 0.0, returns)
+            self.elapsed = lengths if not any_ended else np.where(ended, 0, lengths)
             self.observations = following
+        valid = self._everywhere
         if self.mode == AutoresetMode.NEXT_STEP:
+            valid = ~self._resetting
             self._resetting = ended
-        cut = np.zeros(self.num_envs, bool) if self.limit is None else ~ended & (lengths >= self.limit)
-        if cut.any():
-            self.reset(mask=cut)
-        return Step(final, rewards, terminated, truncated | cut, cut, valid, returns, lengths, final_mask)
+        cut = self._nowhere
+        if self.limit is not None and (lengths >= self.limit).any():
+            cut = ~ended & (lengths >= self.limit)
+            truncated = truncated | cut
+            if cut.any():
+                self.reset(mask=cut)
+        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask)
 
     def _as_float32(self, observations: Any) -> np.ndarray:
-        """A copy: environments may write into the same array in the next step."""
-        with np.errstate(over="ignore"):  # an infinity is found by the check
+        """A float32 copy, because environments may write into the same array in the next step."""
+        with np.errstate(over="ignore"):  # `_check` finds values that overflow to infinity
             found = np.array(observations, np.float32)
         if found.shape != (self.num_envs, *self.observation_shape):
             raise EnvironmentFault(
-                f"{name_of(self.envs)} returned observations of shape {found.shape[1:]}, its space has {self.observation_shape}"
+                f"{name_of(self.envs)} returned observations of shape {found.shape[1:]}, but its space has {self.observation_shape}"
             )
         return found
 
@@ -154,7 +172,7 @@ class Stepper:
         raise EnvironmentFault(f"environment {index} of {name_of(self.envs)} (seed {self.seeds[index]}) returned {what} {when}")
 
     def guarded(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
-        """Call the environments. Raises EnvironmentFault for whatever they raise."""
+        """Call a method of the environments. Any exception is raised as an EnvironmentFault."""
         when = f"{self.timesteps} steps into the run (seed {self.seeds[0]})"
         try:
             return call(*arguments, **keywords)
@@ -169,13 +187,16 @@ class Stepper:
 
 
 def name_of(envs: Any) -> str:
-    """The name of environments in messages: their id, or the name of their class."""
+    """The name of environments for messages: their id, or else the name of their class."""
     return envs.spec.id if getattr(envs, "spec", None) else type(envs.unwrapped).__name__
 
 
 def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray) -> tuple[int, str] | None:
-    """Index of the first environment, of those ``checked``, with a number that is not finite in float32, and what it was; or None."""
-    if np.isfinite(rewards).all() and np.isfinite(observations).all() and np.abs(rewards).max(initial=0.0) < 3e38:
+    """The first environment with a number that is not finite in float32: its index and a description of the number; or None.
+
+    Only environments marked in ``checked`` (n,) count.
+    """
+    if np.abs(rewards).max() < 3e38 and np.isfinite(observations).all():  # false for NaN
         return None
     with np.errstate(over="ignore"):
         bad_reward = ~np.isfinite(rewards.astype(np.float32)) & checked
@@ -193,46 +214,46 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarra
 
 
 def options_of(space: Any) -> int:
-    """Entries of an action mask for a space: all options of all its choices."""
+    """Number of entries of an action mask for a space: the options of all its choices."""
     return int(space.n) if isinstance(space, Discrete) else ActionMapping(space).num_masked
 
 
 def mask_of(info: dict[str, Any], envs: Any, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
-    """The action mask (num_envs, options) in ``info["action_mask"]``; None if there is none or the actions are no choices.
+    """The action mask (num_envs, options) in ``info["action_mask"]``; ``before`` if there is none or the actions are not choices.
 
-    An environment that returns no mask keeps its row of ``before``, or is allowed everything if there was no mask before. Raises
-    EnvironmentFault for a mask of another shape, or one that allows nothing, which only an episode that is ``over`` may have.
+    An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
+    EnvironmentFault if a mask has another shape, or if it allows no option and the episode is not ``over``.
     """
-    told = info.get("action_mask")
-    options = 0 if told is None else options_of(envs.single_action_space)
-    if told is None or not options:
+    given = info.get("action_mask")
+    options = 0 if given is None else options_of(envs.single_action_space)
+    if given is None or not options:
         return before
     mask = np.ones((envs.num_envs, options), bool) if before is None else before.copy()
     for i in np.flatnonzero(info.get("_action_mask", np.ones(envs.num_envs, bool))):
-        row = np.asarray(told[i])
+        row = np.asarray(given[i])
         if row.shape != (options,):
-            raise EnvironmentFault(f"{name_of(envs)} gave an action mask of shape {row.shape} for {options} actions")
+            raise EnvironmentFault(f"{name_of(envs)} returned an action mask of shape {row.shape} for {options} actions")
         mask[i] = row
         if not mask[i].any():
             if not over:
-                raise EnvironmentFault(f"{name_of(envs)} gave an action mask that allows nothing")
-            mask[i] = True  # no action follows, and its value does not count
+                raise EnvironmentFault(f"{name_of(envs)} returned an action mask that allows nothing")
+            mask[i] = True  # the episode is over: no action follows, and no value is bootstrapped from here
     return mask
 
 
 def mask_after_step(info: dict[str, Any], envs: Any, before: np.ndarray | None, over: bool = False) -> np.ndarray | None:
-    """`mask_of` a step of all environments whose mask was ``before``: an environment that returns none is allowed everything now.
+    """The action mask after a step of all environments, as `mask_of`; an environment that returns no mask is allowed every option.
 
-    Raises EnvironmentFault as well if there was no mask before: what was collected until then would lack it.
+    Also raises EnvironmentFault if a mask appears although ``before`` is None: the steps stored so far have no masks.
     """
     if before is not None:
         return mask_of(info, envs, np.ones_like(before), over)
     if "action_mask" in info and options_of(envs.single_action_space):
-        raise EnvironmentFault(f"{name_of(envs)} gives an action mask when it steps and gave none when it was reset")
+        raise EnvironmentFault(f"{name_of(envs)} returned an action mask in a step, but gave none when it was reset")
     return None
 
 
 def longest_episode(envs: Any) -> int | None:
-    """The limit that a `Stepper` should have: None if the environment has a time limit of its own, else ``EPISODE_LIMIT``."""
+    """The limit for a `Stepper`: None if the environment has a time limit of its own, else ``EPISODE_LIMIT``."""
     spec = getattr(envs, "spec", None)
     return None if getattr(spec, "max_episode_steps", None) else EPISODE_LIMIT

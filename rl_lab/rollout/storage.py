@@ -1,4 +1,4 @@
-"""What was collected, in one form: arrays of steps by environments, which the Python loop and the native loop both write."""
+"""Storage of rollouts: arrays (steps, environments, ...), written by the Python loop or the native loop."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Transitions(NamedTuple):
-    """Transitions as arrays; the first dimension of each is time, environment by environment within a step.
+    """Transitions as arrays (transitions, ...), ordered by step and within a step by environment.
 
-    ``terminated`` is true where the environment ended by its own rules, ``truncated`` where something cut the episode off: its value
-    then continues beyond ``next_observations``, which are those before the reset.
+    ``terminated`` is True where the environment ended the episode by its rules. ``truncated`` is True where the episode was cut off, for
+    example by a time limit; its return is then bootstrapped from ``next_observations``, the observations before the reset.
     """
 
     observations: np.ndarray
@@ -30,9 +30,9 @@ class Transitions(NamedTuple):
 class Rollout(NamedTuple):
     """``steps`` steps of ``n`` environments. The arrays belong to the collector and are valid until it collects again.
 
-    ``actions`` are the policy's own, see `rl_lab.rollout.actions`. ``next_observations`` are those before a reset. ``valid`` is False
-    for a step that was only a reset, which happens with next-step autoreset alone. ``extras`` holds what the policy returned beside
-    the actions.
+    ``actions`` are the policy's actions before scaling, see `rl_lab.rollout.actions`. ``next_observations`` are the observations before
+    a reset. ``valid`` is False for a step that was only a reset, which only happens with autoreset mode NEXT_STEP. ``extras`` holds the
+    policy's other outputs by name.
     """
 
     observations: np.ndarray  # float32 (steps, n, ...)
@@ -46,7 +46,7 @@ class Rollout(NamedTuple):
     extras: dict[str, np.ndarray]
     action_masks: np.ndarray | None  # bool (steps, n, options)
     next_action_masks: np.ndarray | None
-    has_reset_steps: bool = False  # whether resets may take a step of their own
+    has_reset_steps: bool = False  # whether a reset takes a step of its own (autoreset mode NEXT_STEP)
 
     def transitions(self) -> Transitions:
         """The valid steps as one batch, in the order in which they happened."""
@@ -68,10 +68,10 @@ class Rollout(NamedTuple):
         )
 
     def tensors(self, reward_scale: "RewardScale | None" = None) -> dict[str, rl.Tensor]:
-        """The rollout by name as tensors (steps, n, ...) over its arrays, with rewards scaled by ``reward_scale``.
+        """Tensors (steps, n, ...) by name, over the same memory as the arrays, with rewards scaled by ``reward_scale``.
 
-        What the policy returned is among them; ``action_masks`` where environments give masks; ``valid`` where a reset may take a
-        step, which then counts as the end of an episode by truncation.
+        They include the policy's outputs, and ``action_masks`` if the environments have masks. With ``has_reset_steps`` they include
+        ``valid``, and a step that was only a reset counts as a truncation.
         """
         rewards = self.rewards
         if reward_scale is not None:
@@ -106,18 +106,19 @@ class RolloutStorage:
         self.outputs: dict[str, np.ndarray] = {}
 
     def output(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """The array (steps, *shape) of what the policy returns under ``name``."""
-        if name not in self.outputs:
-            self.outputs[name] = np.zeros((self.steps, *shape), dtype)
-        return self.outputs[name]
+        """The array (steps, *shape) for the policy's output ``name``, made on the first call."""
+        found = self.outputs.get(name)
+        if found is None:
+            found = self.outputs[name] = np.zeros((self.steps, *shape), dtype)
+        return found
 
     def finished(self) -> list[tuple[float, int]]:
-        """Return and length of each episode that ended."""
+        """Return and length of each episode that ended in the stored steps."""
         ended = (self.terminated | self.truncated) & self.valid
         return list(zip(self.episode_returns[ended].tolist(), self.episode_lengths[ended].tolist(), strict=True))
 
     def rollout(self) -> Rollout:
-        """What was collected."""
+        """The stored steps as a `Rollout` over the same arrays."""
         extras = dict(self.outputs)
         return Rollout(
             self.observations,

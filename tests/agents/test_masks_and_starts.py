@@ -113,7 +113,7 @@ def test_target_entropy_of_discrete_actions_can_be_reached_and_falls():
     agent = SAC.create(SACConfig(network="mlp:8", target_entropy_final=0.2), envs, 1)
     assert agent.target_entropy_at(0.0) == pytest.approx(0.5 * np.log(2))
     assert agent.target_entropy_at(1.0) == pytest.approx(0.1 * np.log(2))
-    with pytest.raises(ValueError, match="more entropy than the uniform one"):
+    with pytest.raises(ValueError, match="a share of the uniform policy's entropy"):
         SAC.create(SACConfig(target_entropy=1.0), envs, 1)
 
 

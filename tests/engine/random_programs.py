@@ -7,6 +7,7 @@ calls of one program do the same. ``python -m tests.engine.random_programs --cou
 import argparse
 import random
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -322,6 +323,281 @@ def broadcasts(x: Any, y: Any) -> bool:
     return all(a == b or 1 in (a, b) for a, b in zip(reversed(x.shape), reversed(y.shape), strict=False))
 
 
+# --- what surrounds the tensors --------------------------------------------------------------------------------------
+
+
+class Ambient:
+    """A global object whose attribute programs read."""
+
+    scale = 1.0
+
+
+AMBIENT = Ambient()
+
+
+def squares(x: Any, count: int) -> Any:
+    """A generator of tensors."""
+    for k in range(count):
+        yield (x * (k + 1.0)).square()
+
+
+def nested(x: Any, depth: int) -> Any:
+    """A function that calls itself."""
+    return x if depth == 0 else nested(x, depth - 1) * 0.5 + 1.0
+
+
+def closure_over(value: float) -> tuple[Callable[[Any], Any], Callable[[float], None]]:
+    """A function of a tensor with a number in its closure, and one that changes the number."""
+
+    def use(x: Any) -> Any:
+        return x * value
+
+    def change(other: float) -> None:
+        nonlocal value
+        value = other
+
+    return use, change
+
+
+class Surrounded(Twin):
+    """A function that uses what surrounds tensors: numbers, attributes, containers, globals, closures, arguments written to."""
+
+    width = 3
+
+    def __init__(self, seed: int):
+        choices = random.Random(f"surroundings {seed}")
+        self.seed = seed
+        self.generator = rl.Generator(seed)
+        self.layer: Any = rl.nn.Linear(3, 3, generator=self.generator)
+        self.other = rl.nn.Linear(3, 3, generator=self.generator)
+        self.noise = rl.nn.Dropout(0.3, generator=self.generator)
+        self.weight = rl.nn.Parameter(rl.randn(3, generator=self.generator))
+        self.parameters = [self.weight, *self.layer.parameters(), *self.other.parameters()]
+        self.optimizers = [choices.choice(OPTIMIZERS)(self.parameters)]
+        self.offset = rl.randn(3, generator=self.generator)
+        self.rows = rl.randn(5, 3, generator=self.generator)
+        self.layers = [self.layer, self.other]
+        self.clip, self.flags = 0.5, [0.5, 2.0]
+        self.table = {"scale": 1.5, "inner": {"shift": 0.25}}
+        self.count = 0
+        self.log: list[Any] = []
+        self.last: Any = None
+        self.kept: list[Any] = []
+        self.fails = False
+        self.inner = rl.compile(self.halved)
+        self.through, self.change_closure = closure_over(1.25)
+        pure = [name for name in PURE if choices.random() < 0.5]
+        names = pure + [name for name in IMPURE if choices.random() < 0.5] if choices.random() < 0.2 else pure
+        self.names = choices.sample(names, min(len(names), choices.randint(1, 7)))
+
+    def halved(self, x: Any) -> Any:
+        return x * 0.5 + self.offset
+
+    def step(self, a: Any, b: Any, number: float, count: int, index: Any, options: dict[str, Any], items: list[Any]) -> Any:
+        with rl.no_grad():
+            y = a * 1.0
+        for name in self.names:
+            y = getattr(self, name)(y, a=a, b=b, number=number, count=count, index=index, options=options, items=items)
+        choices = random.Random(f"result {self.seed}")
+        shown = {"a": a, "view": a[1:], "b": b, "offset": self.offset, "grad": self.weight.grad, "number": number * 2.0}
+        names = choices.sample(sorted(shown), choices.randint(0, 3))
+        return Result(y.detach(), {name: shown[name] for name in names})
+
+    # each takes the value so far and the arguments, and returns the next value
+
+    def writes(self, y: Any, a: Any, number: float, **rest: Any) -> Any:
+        with rl.no_grad():
+            a.add_(number)
+        return y + a
+
+    def writes_a_view(self, y: Any, a: Any, **rest: Any) -> Any:
+        with rl.no_grad():
+            a[:1].mul_(0.5)
+        return y + a
+
+    def reads_the_other(self, y: Any, b: Any, **rest: Any) -> Any:
+        return y + b.mean(0)
+
+    def adds_to_a_total(self, y: Any, **rest: Any) -> Any:
+        with rl.no_grad():
+            self.offset.add_(0.125)
+        return y - self.offset
+
+    def reads_attributes(self, y: Any, **rest: Any) -> Any:
+        return y * self.clip + self.flags[0] * self.flags[-1]
+
+    def reads_tables(self, y: Any, **rest: Any) -> Any:
+        table = self.table
+        return y * table["scale"] + table["inner"]["shift"]
+
+    def reads_a_global(self, y: Any, **rest: Any) -> Any:
+        return y * AMBIENT.scale
+
+    def reads_a_closure(self, y: Any, **rest: Any) -> Any:
+        return self.through(y)
+
+    def clips(self, y: Any, number: float, **rest: Any) -> Any:
+        return y.clamp(1.0 - (1.0 + number) ** 2, 1.0 + number)
+
+    def branches_on_a_number(self, y: Any, number: float, **rest: Any) -> Any:
+        return y * 2.0 if number > 0.45 else y - number
+
+    def repeats(self, y: Any, count: int, **rest: Any) -> Any:
+        for part in squares(y.tanh(), count):
+            y = y * 0.5 + part
+        return nested(y, count)
+
+    def trains(self, y: Any, a: Any, **rest: Any) -> Any:
+        optimizer = self.optimizers[0]
+        for layer in self.layers:
+            y = layer(y.detach()).tanh()
+        loss = rl.nn.MSELoss()(y * self.weight, a.detach().tanh())
+        optimizer.zero_grad()
+        loss.backward()
+        rl.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        optimizer.step()
+        return y.detach() + loss.detach()
+
+    def differentiates(self, y: Any, **rest: Any) -> Any:
+        if self.weight.requires_grad:
+            (self.weight * y.detach()).sum().backward()
+        return y.detach()
+
+    def drops(self, y: Any, **rest: Any) -> Any:
+        return self.noise(y)
+
+    def picks(self, y: Any, index: Any, **rest: Any) -> Any:
+        return y + self.rows.index_select(0, index).mean(0)
+
+    def calls_a_compiled_function(self, y: Any, **rest: Any) -> Any:
+        return self.inner(y)
+
+    def rebinds(self, y: Any, **rest: Any) -> Any:
+        return self.layer(y.detach()).detach()
+
+    def may_fail(self, y: Any, **rest: Any) -> Any:
+        if self.fails:
+            raise ZeroDivisionError("as asked for")
+        return y
+
+    def catches(self, y: Any, b: Any, **rest: Any) -> Any:
+        try:
+            return y.reshape(7, 11, 13)
+        except RuntimeError:
+            return y + b.sum()
+
+    def reads_options(self, y: Any, options: dict[str, Any], items: list[Any], **rest: Any) -> Any:
+        return y * options["gain"] + items[0].mean() + len(items)
+
+    # what a replay would not do
+
+    def counts(self, y: Any, **rest: Any) -> Any:
+        self.count += 1
+        return y + float(self.count)
+
+    def logs(self, y: Any, number: float, **rest: Any) -> Any:
+        self.log.append(number)
+        return y
+
+    def remembers(self, y: Any, **rest: Any) -> Any:
+        before, self.last = self.last, y.detach() * 1.0
+        return y if before is None or before.shape != y.shape else y + before
+
+    def extends_an_argument(self, y: Any, items: list[Any], **rest: Any) -> Any:
+        items.append(y.detach() * 2.0)
+        return y
+
+    def sets_an_option(self, y: Any, a: Any, options: dict[str, Any], **rest: Any) -> Any:
+        options["seen"] = a
+        return y
+
+    def reads_a_value(self, y: Any, **rest: Any) -> Any:
+        return y * 2.0 if self.offset.sum().item() > 0 else y
+
+    # --- between calls -----------------------------------------------------------------------------------------------
+
+    def arguments(self, call: int) -> tuple[Any, ...]:
+        choices = random.Random(f"arguments {self.seed}")
+        kinds = choices.choice([["apart"], ["same"], ["view"], ["apart", "same", "view"]])
+        rows = choices.choice([[4], [4], [1], [0], [4, 2, 0]])
+        annealed, counts = choices.choice([True, False]), choices.choice([[1], [2], [1, 2]])
+        now = random.Random(f"arguments {self.seed} {call}")
+        numbers = np.random.default_rng([self.seed, call])
+        a = rl.tensor(numbers.normal(size=(rows[call % len(rows)], 3)))
+        b = {"apart": rl.tensor(numbers.normal(size=a.shape)), "same": a, "view": a[:1]}[kinds[call % len(kinds)]]
+        index = rl.tensor(numbers.integers(0, 5, size=2))
+        if self.is_fault(call):
+            index[1] = 5 + now.randrange(3)
+        number = 0.5 * (1.0 - call / 20.0) if annealed else 0.5
+        options = {"gain": choices.choice([1.0, 0.5 + call]), "x": a}
+        return a, b, number, counts[call % len(counts)], index, options, [b, 1.5]
+
+    def is_fault(self, call: int) -> bool:
+        """Whether the call gets an index out of bounds."""
+        return "picks" in self.names and random.Random(f"fault {self.seed} {call}").random() < 0.15
+
+    def between(self, call: int) -> None:
+        choices = random.Random(f"between {self.seed} {call}")
+        happenings = [
+            lambda: setattr(self, "clip", choices.choice([0.5, 0.25, 1])),
+            lambda: self.flags.__setitem__(0, choices.choice([0.5, 1.5])),
+            lambda: self.flags.append(choices.choice([2.0, 3.0])),
+            lambda: self.table.update(scale=choices.choice([1.5, -0.0, 2])),
+            lambda: self.table["inner"].update(shift=choices.random()),
+            lambda: setattr(AMBIENT, "scale", choices.choice([1.0, 2.0])),
+            lambda: self.change_closure(choices.choice([1.25, 0.75])),
+            lambda: setattr(self, "layer", choices.choice([self.other, self.layers[0]])),
+            lambda: self.layers.reverse(),
+            lambda: setattr(self, "offset", rl.full((3,), choices.random())),
+            lambda: self.noise.train(choices.random() < 0.5),
+            lambda: setattr(self.noise, "p", choices.choice([0.3, 0.6])),
+            lambda: self.kept.append(self.weight.grad),
+            lambda: setattr(self.weight, "grad", None if choices.random() < 0.5 else rl.ones(3)),
+            lambda: self.weight.requires_grad_(choices.random() < 0.7),
+            lambda: self.optimizers[0].param_groups[0].update({"weight_decay": 0.5}),
+            lambda: self.optimizers[0].param_groups[0].__setitem__("lr", choices.choice([0.01, 0.002])),
+            lambda: rl.nn.Sequential(rl.nn.Linear(2, 2)).eval(),
+            lambda: self.layer.register_forward_hook(lambda module, inputs, output: output * 1.5),
+        ]
+        for happening in choices.sample(happenings, choices.choice([0, 0, 0, 1, 2])):
+            happening()
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"generator": self.generator.state, "offset": self.offset, "rows": self.rows}
+        found |= {"count": self.count, "log": list(self.log), "last": self.last}
+        found |= {f"kept {i}": gradient for i, gradient in enumerate(self.kept)}
+        for i, p in enumerate(self.parameters):
+            found |= {f"parameter {i}": p, f"gradient {i}": p.grad}
+        for number, slots in self.optimizers[0].state_dict()["state"].items():
+            found |= {f"optimizer {name} {number}": value for name, value in slots.items()}
+        return found
+
+
+PURE = [
+    "writes",
+    "writes_a_view",
+    "reads_the_other",
+    "adds_to_a_total",
+    "reads_attributes",
+    "reads_tables",
+    "reads_a_global",
+    "reads_a_closure",
+    "clips",
+    "branches_on_a_number",
+    "repeats",
+    "trains",
+    "differentiates",
+    "drops",
+    "picks",
+    "calls_a_compiled_function",
+    "rebinds",
+    "may_fail",
+    "catches",
+    "reads_options",
+]
+IMPURE = ["counts", "logs", "remembers", "extends_an_argument", "sets_an_option", "reads_a_value"]
+
+
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +619,58 @@ class Comparison(NamedTuple):
 
     difference: str | None
     replays: int
+    failures: int = 0
+
+
+def compare_surrounded(seed: int, calls: int = 2 * CALLS) -> Comparison:
+    """Call the function of this seed eagerly and compiled; a call that fails has changed nothing."""
+    AMBIENT.scale = 1.0
+    eager, compiled = Surrounded(seed), Surrounded(seed)
+    step = rl.compile(compiled.step)
+    replays = failures = 0
+    earlier: list[tuple[Any, Any]] = []
+    for call in range(calls):
+        fails = "may_fail" in eager.names and random.Random(f"raise {seed} {call}").random() < 0.1
+        where = f"seed {seed}, call {call}"
+        if fails or eager.is_fault(call):
+            if step.why is None:  # what runs eagerly fails as eager code does, half-way
+                compiled.fails = fails
+                arguments = compiled.arguments(call)
+                before = bits(compiled.state(), "state") | bits(arguments, "argument")
+                try:
+                    step(*arguments)
+                except (IndexError, ZeroDivisionError):
+                    failures += 1
+                else:
+                    return Comparison(f"{where}: no error", replays)
+                compiled.fails = False
+                after = bits(compiled.state(), "state") | bits(arguments, "argument")
+                different = [name for name in before | after if before.get(name, "") != after.get(name, "")]
+                if different and step.why is None:
+                    return Comparison(f"{where}: a failing call changed {', '.join(different)}", replays)
+                if different:
+                    break
+        else:
+            arguments, others = eager.arguments(call), compiled.arguments(call)
+            programs = step.programs
+            right, output = eager.step(*arguments), step(*others)
+            earlier.append(((right, arguments), (output, others)))
+            expected = bits(eager.state(), "state") | bits([one for one, _ in earlier])
+            actual = bits(compiled.state(), "state") | bits([other for _, other in earlier])
+            different = [name for name in expected | actual if expected.get(name, "") != actual.get(name, "")]
+            if different:
+                return Comparison(f"{where}: {', '.join(different)} ({' '.join(eager.names)})", replays, failures)
+            if len(programs) > 32:
+                return Comparison(f"{where}: {len(programs)} programs", replays)
+            replays += bool(programs) and step.programs == programs and step.why is None
+            changed = random.Random(f"change {seed} {call}")
+            if changed.random() < 0.2:  # a result is the caller's to write to
+                with rl.no_grad():
+                    right.loss.fill_(7.0)
+                    output.loss.fill_(7.0)
+        eager.between(call)
+        compiled.between(call)
+    return Comparison(None, replays, failures)
 
 
 def compare(seed: int, calls: int = CALLS) -> Comparison:
@@ -352,16 +680,16 @@ def compare(seed: int, calls: int = CALLS) -> Comparison:
     programs, replays = [], 0
     earlier: list[tuple[Any, Any]] = []
     for call in range(calls):
-        expected = bits(eager.step(*eager.arguments(call))) | bits(eager.state(), "state")
+        right = eager.step(*eager.arguments(call))
+        expected = bits(right) | bits(eager.state(), "state")
         output = step(*compiled.arguments(call))
         actual = bits(output) | bits(compiled.state(), "state")
         different = [name for name in {**expected, **actual} if expected.get(name, "") != actual.get(name, "")]
         if different:
             return Comparison(f"seed {seed}, call {call}: {', '.join(different)}", replays)
-        for kept, before in earlier:
-            if bits(kept) != before:
-                return Comparison(f"seed {seed}, call {call}: an earlier output changed", replays)
-        earlier.append((output, bits(output)))
+        earlier.append((right, output))
+        if any(bits(expected) != bits(actual) for expected, actual in earlier):
+            return Comparison(f"seed {seed}, call {call}: an earlier output differs", replays)
         replays += step.programs == programs
         programs = step.programs
         eager.between(call)
@@ -374,13 +702,22 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--calls", type=int, default=CALLS, help="of each program; the first ones record")
+    parser.add_argument(
+        "--surrounded", action="store_true", help="programs that use numbers, attributes, containers and globals"
+    )
     options = parser.parse_args()
     begin = time.perf_counter()
-    results = [compare(seed, options.calls) for seed in range(options.first_seed, options.first_seed + options.count)]
+    run = compare_surrounded if options.surrounded else compare
+    warnings.simplefilter("ignore", rl.errors.EagerWarning)
+    results = [run(seed, options.calls) for seed in range(options.first_seed, options.first_seed + options.count)]
     faults = [result.difference for result in results if result.difference]
     print("\n".join(faults[:20]))
     replays = sum(result.replays for result in results)
-    print(f"{options.count} programs, {replays} replayed calls, {len(faults)} mismatches, {time.perf_counter() - begin:.0f} s")
+    failures = sum(result.failures for result in results)
+    print(
+        f"{options.count} programs, {replays} replayed calls, {failures} calls that failed as they should, "
+        f"{len(faults)} mismatches, {time.perf_counter() - begin:.0f} s"
+    )
 
 
 if __name__ == "__main__":

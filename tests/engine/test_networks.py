@@ -1,12 +1,13 @@
 """Modules and schedules on PyTorch's recorded answers, and the same bits recorded by `rl.compile` as eagerly."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rl_lab as rl
-from rl_lab.engine.errors import RecordingError
+from rl_lab.engine.errors import EagerWarning
 from tests.checks import assert_close, cotangent_for
 from tests.engine.cases import Case
 from tests.engine.every_case import CASES
@@ -83,7 +84,7 @@ def test_a_recorded_step_sees_the_schedule():
 def test_a_schedule_is_not_recorded():
     optimizer = rl.optim.SGD([rl.nn.Parameter(rl.ones(1))], lr=0.1)
     schedule = rl.optim.lr_scheduler.StepLR(optimizer, 2)
-    with pytest.raises(RecordingError, match="StepLR"):
+    with pytest.warns(EagerWarning, match="StepLR"):
         rl.compile(schedule.step)()
 
 
@@ -127,8 +128,10 @@ def test_a_recorded_case_gives_the_same_bits(case: Case):
         tensors = [rl.tensor(a) for a in (*arrays, cotangent)]
         expected = gradients(*tensors)
         if case.name.startswith(READS_VALUES):
-            with pytest.raises(RecordingError):
-                compiled(*tensors)
-            return
-        for right, actual in zip(expected, compiled(*tensors), strict=True):
+            with pytest.warns(EagerWarning) if draw == 0 else contextlib.nullcontext():
+                found = compiled(*tensors)
+            assert compiled.programs == []
+        else:
+            found = compiled(*tensors)
+        for right, actual in zip(expected, found, strict=True):
             assert right.numpy().tobytes() == actual.numpy().tobytes()

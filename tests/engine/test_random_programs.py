@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from rl_lab.engine.program import Program
-from tests.engine.random_programs import CALLS, compare
+from tests.engine.random_programs import CALLS, compare, compare_surrounded
 
 COUNT = int(os.environ.get("RL_LAB_PROGRAMS") or 200)
 PLANTED = [seed for seed in range(20) if compare(seed, calls=3).replays]  # programs in which an error can show after few calls
@@ -21,6 +21,15 @@ def test_random_programs_replay_bit_for_bit():
     results = [compare(seed) for seed in range(COUNT)]
     assert [result.difference for result in results if result.difference] == []
     assert sum(result.replays for result in results) > 0.5 * CALLS * COUNT
+
+
+@pytest.mark.filterwarnings("ignore::rl_lab.errors.EagerWarning")
+def test_programs_that_use_what_surrounds_tensors_agree_bit_for_bit():
+    """Numbers, attributes, containers, globals, closures, arguments written to or passed twice, and calls that fail."""
+    results = [compare_surrounded(seed) for seed in range(COUNT)]
+    assert [result.difference for result in results if result.difference] == []
+    assert sum(result.replays for result in results) > 0.3 * 2 * CALLS * COUNT
+    assert sum(result.failures for result in results) > 0.5 * COUNT
 
 
 # --- planted errors --------------------------------------------------------------------------------------------------
@@ -105,8 +114,8 @@ def test_a_gradient_kept_back_is_found(monkeypatch):
 
     def forgetful(program, *arguments):
         result = run(program, *arguments)
-        for leaf, _ in program._final_grads:
-            leaf._grad = None
+        for gradient in program._gradients:
+            gradient.leaf._grad = None
         return result
 
     monkeypatch.setattr(Program, "run", forgetful)

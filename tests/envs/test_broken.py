@@ -63,7 +63,7 @@ def test_a_sound_world_runs():
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 @pytest.mark.parametrize(("parameter", "value", "step"), [("reward", 3.0, 3), ("seen", 2.0, 2), ("start", 1.0, 0)])
 def test_the_culprit_is_named(parameter, value, step, mode):
-    message = rf"environment 2 of Broken \(seed 32\) made a number that is not finite at step {step} of its episode"
+    message = rf"environment 2 of Broken \(seed 32\) produced a number that is not finite at step {step} of its episode"
     with pytest.raises(NativeFault, match=message):
         run(parameter, value, mode)
 
@@ -86,5 +86,5 @@ def test_two_worlds_of_one_name_are_refused():
         world = World("Broken", 1, Box(-1.0, 1.0, (1,), np.float32), Discrete(3), reset, step, observe)
 
     BrokenVectorEnv(1)
-    with pytest.raises(ValueError, match="two worlds are called 'Broken'"):
+    with pytest.raises(ValueError, match="two worlds have the name 'Broken'"):
         Other(1)

@@ -22,7 +22,7 @@ def test_a_stream_goes_round():
     generator.random(7)
     s.set_stream(other, s.stream_words(generator))
     assert (other.random(100) == generator.random(100)).all()
-    with pytest.raises(TypeError, match="PCG64 generator, not MT19937"):
+    with pytest.raises(TypeError, match="PCG64 generator, got MT19937"):
         s.stream_words(np.random.Generator(np.random.MT19937(1)))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl_lab import train
+from rl_lab import evaluate, train
 from rl_lab.engine.random import Generator
 from rl_lab.experiment import driver
 from rl_lab.experiment.analysis import read_events
@@ -179,7 +179,8 @@ def test_returns_over_several_steps_end_where_episodes_were_cut():
         (["--resume", "nowhere"], "nowhere is not a run"),
         (
             ["--resume", "RUN", "--seed", "3"],
-            "--seed cannot change in a run that goes on: --resume takes --total-timesteps alone",
+            "--seed cannot change in a run that goes on: --resume takes --total-timesteps, and options of "
+            "evaluation, logging and checkpoints",
         ),
         (["--resume", "RUN", "--learning-rate", "1"], "--learning-rate cannot change"),
         (["--resume", "RUN", "--learnin-rate", "1"], "unknown option '--learnin-rate', did you mean '--learning-rate'?"),
@@ -209,3 +210,20 @@ def test_one_writer(workplace, capsys):
     assert (path / "lock").exists()
     other.close()
     assert train.main(["--resume", str(path), "--total-timesteps", "2000"]) == 0
+
+
+@pytest.mark.parametrize(("agent", "env", "refused"), [("ppo", "Pendulum-v1", True), ("ppo", "CartPole-v1", False)])
+def test_runs_of_version_0_1(workplace, capsys, agent, env, refused):
+    """Policies acted in units of the environment then, and PPO saved its streams in one list."""
+    assert train.main(["--agent", agent, "--env", env, "--total-timesteps", "600", "--eval-episodes", "2", "--seed", "1"]) == 0
+    (path,) = Path("runs").glob("*/*/*")
+    run = Run.open(path)
+    run.record({**run.config, "versions": {**run.config["versions"], "rl_lab": "0.1.0"}})
+    for name in ("last", "best"):
+        if run.holds(name):
+            state = run.load(name)
+            state["streams"] = [state.pop("action_stream"), state.pop("shuffle_stream")]
+            run.save(state, name)
+    capsys.readouterr()
+    assert evaluate.main([str(path), "--episodes", "2"]) == (2 if refused else 0)
+    assert ("units of the environment" in capsys.readouterr().err) == refused

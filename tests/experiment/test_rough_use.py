@@ -251,7 +251,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_fault(workplace, capsys, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("rl_lab.experiment.run.save_checkpoint", full)
-    assert train.main(QUICK) == 3
+    assert train.main(QUICK) == 4
     assert "cannot write a checkpoint" in capsys.readouterr().err
 
 

@@ -25,7 +25,7 @@ def check_limits(x: Any, dtype: NamedDType) -> None:
     """
     if dtype.limits is None or not x.numel() or recorder() is not None:
         return
-    array = x._array()
+    array = x._array(lasting=False)
     if array.min() < dtype.limits[0] or array.max() > dtype.limits[1]:
         raise OverflowError(f"numbers from {array.min()} to {array.max()} do not fit into {dtype.name}")
 

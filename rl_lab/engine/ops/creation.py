@@ -64,7 +64,7 @@ def _number(x: Any) -> Any:
         raise ValueError(
             f"only tensors of one element can become numbers, got one of shape {list(x.sizes)}: use stack() or cat() for others"
         )
-    return x._array().reshape(())[()]
+    return x._array(lasting=False).reshape(())[()]
 
 
 def _copy_of(array: np.ndarray, kind: DType) -> Any:

@@ -57,6 +57,8 @@ def launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
     recording = recorder()
     status = _status if recording is None else recording.status
     launch(primitive, (*tensors, status.tensor), numbers)
+    if recording is not None and status.words[0]:
+        recording.failed = True
     status.check()
 
 

@@ -7,9 +7,8 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
-from rl_lab.engine.errors import RecordingError
 from rl_lab.engine.kernels import indexing as indexing_kernels
-from rl_lab.engine.launch import recorder, user_line
+from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.ops.gathering import (
@@ -27,10 +26,8 @@ from rl_lab.engine.tensor import Tensor, TensorCore, empty, owned
 
 
 def _nonzero_vectors(mask: Any) -> list[Any]:
-    if recorder() is not None:
-        raise RecordingError(
-            f"a boolean mask makes a data-dependent shape, at {user_line()}: use where() in a recorded function"
-        )
+    if (recording := recorder()) is not None:
+        recording.give_up("a boolean mask makes a shape that depends on data (where() does not)")
     return [tensor(positions) for positions in np.nonzero(mask._array())]
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
-from rl_lab.engine.errors import DtypeError, RecordingError, ShapeError
+from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
-from rl_lab.engine.launch import launch, recorder, user_line
+from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.memory import Storage
+from rl_lab.engine.number import Number, integer, real
 from rl_lab.engine.tensor import Shape, TensorCore, contiguous_strides, empty, gradients_of, new, view
 from rl_lab.native.primitive import Primitive
 
@@ -30,6 +31,8 @@ def _constant(value: float, dtype: DType, sign: float) -> Any:
 
 def constant(value: float, dtype: DType = float32) -> Any:
     """A zero-dimensional tensor of this value that nobody writes to. (The sign tells 0.0 from -0.0 in the cache.)"""
+    if type(value) is Number:
+        return value.tensor(dtype)
     return _constant(value, dtype, math.copysign(1.0, value))
 
 
@@ -37,21 +40,23 @@ def operand(value: Any, other: TensorCore) -> Any:
     """A tensor as it is, an array as a tensor; a Python number in the dtype that PyTorch gives it beside ``other``."""
     if isinstance(value, TensorCore):
         return value
+    if type(value) is float:
+        return constant(value)
     if isinstance(value, bool):
         return constant(value, bool_)
     if isinstance(value, INTEGERS):
-        return constant(int(value), int64 if other.dtype is int64 or other.dtype is bool_ else float32)
+        return constant(integer(value), int64 if other.dtype is int64 or other.dtype is bool_ else float32)
     if isinstance(value, (float, np.floating)):
-        return constant(float(value))
+        return constant(real(value))
     if isinstance(value, np.ndarray):
         return of_array(value)
     raise TypeError(f"an operand must be a tensor or a number, not {type(value).__name__}")
 
 
 def refuse_recording() -> None:
-    """RecordingError inside a recorded function: an array's values would become constants of the program."""
-    if recorder() is not None:
-        raise RecordingError(f"an array became a tensor inside a recorded function, at {user_line()}: pass it as an argument")
+    """End a recording in which an array becomes a tensor: the array's values would become constants of the program."""
+    if (recording := recorder()) is not None:
+        recording.give_up("a NumPy array becomes a tensor (pass the array as an argument)")
 
 
 def of_array(array: np.ndarray) -> Any:

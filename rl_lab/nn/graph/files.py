@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from rl_lab.engine.errors import GraphError
 from rl_lab.nn.graph.network import GraphNetwork
-from rl_lab.serialization import flush
+from rl_lab.serialization import read_safetensors, save_file, write_file
+
+LARGEST = 1 << 28
+"""Bytes of the largest JSON file that is read."""
 
 
 def save_graph(network: GraphNetwork, path: str | Path) -> None:
@@ -18,13 +19,8 @@ def save_graph(network: GraphNetwork, path: str | Path) -> None:
     The JSON file holds the whole network, with numbers as the shortest decimals that round to the same float32. A crash at any moment
     leaves either the old network or the new one: while the safetensors file is replaced, the JSON file stands alone.
     """
-    path = Path(path)
-    text = path.with_name(path.name + ".json")
-    binary = path.with_name(path.name + ".safetensors")
-    new_text = text.with_name(f".{text.name}.new")
-    new_binary = binary.with_name(f".{binary.name}.new")
+    text, binary = _files(path)
     arrays = {"weight": network.weight.detach().numpy(), "bias": network.bias.detach().numpy()}
-    save_file(arrays, str(new_binary))
     description = network.describe()
     description["nodes"] = [{**node, "bias": _shortest(node["bias"])} for node in description["nodes"]]
     description["edges"] = [{**edge, "weight": _shortest(edge["weight"])} for edge in description["edges"]]
@@ -33,28 +29,25 @@ def save_graph(network: GraphNetwork, path: str | Path) -> None:
     for key in ("nodes", "edges"):
         rows = ",\n".join("  " + json.dumps(row) for row in description[key])
         lines.append(f' "{key}": [\n{rows}\n ]' + ("," if key == "nodes" else ""))
-    new_text.write_text("{\n" + "\n".join(lines) + "\n}\n", encoding="utf-8")
-    flush(new_text)
-    flush(new_binary)
     binary.unlink(missing_ok=True)
-    new_text.replace(text)
-    new_binary.replace(binary)
-    flush(path.parent)
+    write_file(text, [("{\n" + "\n".join(lines) + "\n}\n").encode()])
+    save_file(arrays, binary)
 
 
 def load_graph(path: str | Path) -> GraphNetwork:
-    """Load a network written by `save_graph`, equal bit for bit.
+    """Load a network written by `save_graph`, equal bit for bit. ``path`` is what `save_graph` was given, or one of the two files.
 
     Raises GraphError if the files cannot be read or do not belong together. To edit a network, delete the safetensors file and change
     the JSON file: without the safetensors file the weights are read from the JSON file.
     """
-    path = Path(path)
+    text, binary = _files(path)
+    path = text.with_suffix("")
     try:
-        description = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
-        network = GraphNetwork.from_description(description)
-        binary = path.with_name(path.name + ".safetensors")
-        arrays = load_file(str(binary)) if binary.exists() else {}
-    except (OSError, ValueError, SafetensorError, TypeError) as error:
+        if text.stat().st_size > LARGEST:
+            raise ValueError(f"{text} has more than {LARGEST:,} bytes")
+        network = GraphNetwork.from_description(json.loads(text.read_text(encoding="utf-8")))
+        arrays = read_safetensors(binary)[0] if binary.exists() else {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise GraphError(f"the network {path} cannot be read: {error}") from None
     for name, values in arrays.items():
         own = dict(network.named_parameters()).get(name)
@@ -65,6 +58,13 @@ def load_graph(path: str | Path) -> GraphNetwork:
     if arrays:
         network.load_state_dict(arrays)
     return network
+
+
+def _files(path: str | Path) -> tuple[Path, Path]:
+    """The JSON file and the safetensors file of a network, from the name without suffix or from one of the two names."""
+    path = Path(path)
+    name = path.name.removesuffix(".json").removesuffix(".safetensors")
+    return path.with_name(name + ".json"), path.with_name(name + ".safetensors")
 
 
 def _shortest(value: float) -> float:

@@ -10,8 +10,7 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import GraphError, ShapeError, StateError
-from rl_lab.engine.launch import structure as program_structure
-from rl_lab.engine.launch import unrecorded
+from rl_lab.engine.launch import changes, unrecorded
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor, tensor, zeros
@@ -357,7 +356,7 @@ class GraphNetwork(Module):
         with unrecorded():
             self._structure = tensor(np.array(self._encode(emitted), np.int64))
             self._output_rows = tensor(np.array([rows[name] - len(self.inputs) for name in self.outputs], np.int64))
-        program_structure.changed()
+        changes.note(self)
 
     def _encode(self, emitted: Sequence[str]) -> list[int]:
         """Encode the graph in the format that `nn.graph.kernels` reads. ``emitted`` names the nodes that the kernel returns."""

@@ -11,12 +11,15 @@ import numpy as np
 
 from rl_lab.nn.graph.network import GraphNetwork, layers
 
-POSITIVE, NEGATIVE, UNKNOWN = "#2b6cb0", "#c05621", "#000000"
+POSITIVE = "#2b6cb0"
+NEGATIVE = "#c05621"
+UNKNOWN = "#000000"
 FILL = {"input": "#edf2f7", "hidden": "#fefcbf", "output": "#c6f6d5"}
 SHORT = {"steepened_sigmoid": "sigm'", "sigmoid": "sigm", "identity": "id", "softplus": "softp", "leaky_relu": "lrelu"}
 SWEEPS = 8
 RADIUS = 0.33
-CROWD, CROWD_OF_EDGES = 24, 300
+CROWD = 24
+CROWD_OF_EDGES = 300
 """With more rows of nodes, or more edges, there is no room for names and arrows."""
 HEIGHT_OF_A_CROWD = 10.0
 
@@ -63,7 +66,8 @@ def draw_network(network: GraphNetwork, title: str = "") -> Any:
         elif kind != "hidden" and (room > 0.3 or name in (network.inputs[0], network.inputs[-1])):
             side = -1 if kind == "input" else 1
             axes.text(x + side * (radius + 0.1), y, name, ha="right" if side < 0 else "left", va="center", fontsize=8, zorder=3)
-    xs, ys = [x for x, _ in at.values()], [y for _, y in at.values()]
+    xs = [x for x, _ in at.values()]
+    ys = [y for _, y in at.values()]
     longest = max(len(name) for name in (*network.inputs, *network.outputs))
     axes.set_xlim(min(xs) - 0.6 - 0.13 * longest, max(xs) + 0.6 + 0.13 * longest)
     axes.set_ylim(min(min(ys) - 0.75, low - 0.1), max(max(ys) + 0.85, high + 0.1))
@@ -88,7 +92,9 @@ def _draw_arrows(axes: Any, weights: dict, places: dict, at: dict) -> tuple[floa
     """Edges as arrows that bend around nodes; returns how far down and up they reach."""
     from matplotlib.patches import FancyArrowPatch
 
-    largest, low, high = _largest(weights), math.inf, -math.inf
+    largest = _largest(weights)
+    low = math.inf
+    high = -math.inf
     for (source, target), weight in sorted(weights.items(), key=lambda item: _style(item[1], largest)[1]):
         color, strength = _style(weight, largest)
         style: dict[str, Any] = {
@@ -105,16 +111,20 @@ def _draw_arrows(axes: Any, weights: dict, places: dict, at: dict) -> tuple[floa
         if backwards:
             style["linestyle"] = (0, (3, 2))
         if source == target:
-            begin, end, bend = (x0 - 0.16, y0 + 0.29), (x0 + 0.16, y0 + 0.29), -1.9
+            begin = (x0 - 0.16, y0 + 0.29)
+            end = (x0 + 0.16, y0 + 0.29)
+            bend = -1.9
         else:
             bend = _bend(source, target, places, at) if not backwards else 0.3
-            begin, end = _rim(x0, y0, x1, y1, RADIUS, bend), _rim(x1, y1, x0, y0, RADIUS, -bend)
+            begin = _rim(x0, y0, x1, y1, RADIUS, bend)
+            end = _rim(x1, y1, x0, y0, RADIUS, -bend)
         axes.add_patch(FancyArrowPatch(begin, end, connectionstyle=f"arc3,rad={bend}", **style))
         # arc3 is a parabola whose control point lies ``bend`` times the distance beside the middle
         control = (begin[1] + end[1]) / 2 - bend * (end[0] - begin[0])
         for t in (0.25, 0.5, 0.75):
             y = (1 - t) ** 2 * begin[1] + 2 * t * (1 - t) * control + t**2 * end[1]
-            low, high = min(low, y), max(high, y)
+            low = min(low, y)
+            high = max(high, y)
     return low, high
 
 

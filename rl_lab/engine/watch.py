@@ -1,0 +1,453 @@
+"""What a recorded call reads and changes of Python's state: attributes, globals, closure variables and the containers in them.
+
+A profile function hears of every Python function that the call enters. The bytecode tells which globals, closure variables and
+attributes the function names. An attribute of an argument or of a global, such as ``self.config.gamma``, is followed exactly; the
+name of an attribute of any other value is looked up on every object that the function has got hold of. So a recording may note more
+than was read, and never less, apart from what C code reads unseen (``operator.attrgetter``, a C extension).
+
+Only objects that outlive the call matter: those reached from the function, its arguments, closures and globals.
+"""
+
+import dis
+import gc
+import random
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from types import BuiltinMethodType, CodeType, FrameType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
+from types import ModuleType as PythonModule
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rl_lab.engine.launch import Counted, Recorder
+from rl_lab.engine.number import Number
+from rl_lab.engine.reads import MISSING, TooLarge, cell_content, class_attribute, is_plain, slot
+from rl_lab.engine.tensor import TensorCore
+
+LIBRARIES = {"rl_lab", "numpy", "numba", "llvmlite", "scipy", *sys.stdlib_module_names}
+REPORTING = ("rl_lab.engine", "rl_lab.optim", "rl_lab.nn.module")
+"""Modules of the lab that tell the recorder themselves what they depend on."""
+MACHINERY = ("rl_lab.native", "numba")
+"""What runs below these is no code of the user's."""
+OPAQUE = ("rl_lab.engine", "rl_lab.native", "numba", "llvmlite", "numpy")
+"""Objects of classes from here are what they are: their state is memory that launches read, or never changes."""
+DIRECT = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_DEREF", "LOAD_CLASSDEREF"}
+STORES = {"STORE_FAST", "DELETE_FAST", "STORE_DEREF", "DELETE_DEREF", "STORE_FAST_MAYBE_NULL", "LOAD_FAST_AND_CLEAR"}
+KEEPS = {"COPY", "DUP_TOP", "EXTENDED_ARG", "NOP", "PUSH_NULL", "CACHE"}  # the value on top of the stack stays what it is
+BY_NAME = {"getattr", "hasattr"}
+CHANGE_BY_NAME = {"setattr", "delattr"}
+IMPURE_BUILTINS = {"print", "input", "open", "exec", "eval", "globals"}
+IMPURE_MODULES = {"time", "logging", "secrets", "uuid", "datetime", "subprocess", "socket"}
+DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
+CONTAINERS = (list, dict, set, frozenset, deque, tuple)
+
+
+class Names(NamedTuple):
+    """What a function's bytecode names: globals, attributes of arguments or globals by their path, attributes of other values.
+
+    A chain is (whether its root is a global, the root's name, the attributes' names). ``stored`` are attributes that are set.
+    ``texts`` are string constants.
+    """
+
+    globals: frozenset[str]
+    chains: frozenset[tuple[bool, str, tuple[str, ...]]]
+    loose: frozenset[str]
+    stored: frozenset[str]
+    texts: frozenset[str]
+
+
+def _texts(constants: tuple) -> Iterator[str]:
+    for constant in constants:
+        if type(constant) is str:
+            yield constant
+        elif type(constant) in (tuple, frozenset):
+            yield from _texts(tuple(constant))
+
+
+@lru_cache(maxsize=4096)
+def names_of(code: CodeType) -> Names:
+    """The names in a function's bytecode."""
+    named: set[str] = set()
+    chains: set[tuple[bool, str, tuple[str, ...]]] = set()
+    setting: set[tuple[bool, str, tuple[str, ...]]] = set()
+    loose: set[str] = set()
+    stored: set[str] = set()
+    rebound: set[str] = set()
+    top: tuple[bool, str, tuple[str, ...]] | None = None  # where the value on top of the stack came from, if that is known
+    for instruction in dis.get_instructions(code):
+        name, argument = instruction.opname, instruction.argval
+        if instruction.is_jump_target:
+            top = None
+        if name in DIRECT:
+            top = False, argument, ()
+        elif name in ("LOAD_GLOBAL", "LOAD_NAME"):
+            named.add(argument)
+            top = True, argument, ()
+        elif name in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+            named.add(argument)
+            top = None
+        elif name in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"):
+            sets = name in ("STORE_ATTR", "DELETE_ATTR")
+            if top is None:
+                (stored if sets else loose).add(argument)
+            else:
+                top = top[0], top[1], (*top[2], argument)
+                chains.add(top)
+                if sets:
+                    setting.add(top)
+            if sets:
+                top = None
+        elif name == "LOAD_SUPER_ATTR":
+            loose.add(argument)
+            top = None
+        elif name in STORES:
+            rebound.add(argument)
+            top = None
+        elif name.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(argument, tuple):  # two in one, from Python 3.13 on
+            first, second = argument
+            if name.startswith("STORE_FAST_"):
+                rebound.add(first)
+            if name.endswith("STORE_FAST"):
+                rebound.add(second)
+            top = None if name.endswith("STORE_FAST") else (False, second, ())
+        elif name not in KEEPS:
+            top = None
+    uncertain = {chain for chain in chains if not chain[0] and chain[1] in rebound}
+    for chain in uncertain:
+        loose.update(chain[2])
+        if chain in setting:
+            stored.update(chain[2][-1:])
+    texts = frozenset(_texts(code.co_consts))
+    if named & BY_NAME:
+        loose |= texts
+    if "vars" in named:
+        loose.add("__dict__")
+    if named & CHANGE_BY_NAME:
+        stored |= texts
+    return Names(frozenset(named), frozenset(chains - uncertain), frozenset(loose), frozenset(stored), texts)
+
+
+def _is_library(module: Any) -> bool:
+    """Whether a module, by its name, is of the lab or of a library that it stands on; named tuples have functions in one of their own."""
+    return isinstance(module, str) and (module.partition(".")[0] in LIBRARIES or module.startswith("namedtuple_"))
+
+
+class _Entered:
+    """A Python function that runs: what its bytecode names, and values that it got from calls."""
+
+    __slots__ = ("names", "results")
+
+    def __init__(self, names: Names):
+        self.names = names
+        self.results: list[Any] = []
+
+
+class watching:
+    """While the context lasts, note in the recorder's ``reads`` what calls of ``function`` read and change of Python's state."""
+
+    def __init__(self, recording: Recorder, function: Callable, arguments: tuple[tuple, dict[str, Any]]):
+        self.recording: Any = recording
+        self.reads = recording.reads
+        self.function, self.arguments = function, arguments
+        self.lasting: dict[int, Any] = {}
+        self.functions: dict[int, list[FunctionType]] = {}  # by the id of their code, whose hash would be costly
+        self.entered: dict[FrameType, _Entered] = {}
+        self.inner: set[int] = set()
+        self.ignored: FrameType | None = None
+        self.codes: dict[int, tuple[CodeType, Names | None]] = {}
+
+    def __enter__(self) -> None:
+        self.reach(self.function, "the function")
+        for argument in (*self.arguments[0], *self.arguments[1].values()):
+            self.reach_argument(argument)
+        self.previous = sys.getprofile()
+        sys.setprofile(self.hear)
+
+    def __exit__(self, *exception: object) -> None:
+        sys.setprofile(self.previous)
+        self.entered.clear()
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def hear(self, frame: FrameType, event: str, argument: Any) -> None:
+        """The profile function."""
+        if self.recording.reason is not None:
+            return
+        if self.ignored is not None:
+            if event == "return" and frame is self.ignored:
+                self.ignored = None
+            return
+        if event == "c_call":
+            if type(argument) is BuiltinMethodType and frame in self.entered:
+                self.check_builtin(argument)
+        elif event == "call":
+            if self.is_ignored(frame):
+                self.ignored = frame
+            else:
+                self.enter(frame)
+        elif event == "return":
+            entered = self.entered.pop(frame, None)
+            if entered is not None and (entered.names.loose or entered.names.stored):
+                self.reads.where = frame.f_code
+                self.note_loose(frame, entered)
+            caller = None if frame.f_back is None else self.entered.get(frame.f_back)
+            if caller is not None and not is_plain(argument):
+                caller.results.append(argument)
+
+    def is_ignored(self, frame: FrameType) -> bool:
+        """Whether a frame, and all that it calls, is none of the function's: an import, a compilation, the garbage collection."""
+        code = frame.f_code
+        if code.co_name in ("<module>", "__del__") or frame.f_globals.get("__name__", "").startswith(MACHINERY):
+            return True
+        return any(getattr(callback, "__code__", None) is code for callback in gc.callbacks)
+
+    def enter(self, frame: FrameType) -> None:
+        code = frame.f_code
+        known = self.codes.get(id(code))
+        if known is None:
+            known = self.codes[id(code)] = code, names_of(code) if self.is_watched(frame) else None
+            if known[1] is not None:
+                self.inner.update(id(constant) for constant in code.co_consts if type(constant) is CodeType)
+        names = known[1]
+        if names is None:
+            return
+        self.reads.where = code
+        self.entered[frame] = entered = _Entered(names)
+        if code.co_freevars:
+            self.note_closure(frame)
+        if not _is_library(frame.f_globals.get("__name__")):
+            for name in names.globals:
+                value = frame.f_globals.get(name, MISSING)
+                if value is not MISSING and type(value) is not PythonModule:
+                    self.reads.read(frame.f_globals, name, value, what=f"the global {name}")
+                    self.reach(value, f"the global {name}")
+        for is_global, root, path in names.chains:
+            self.follow(frame.f_globals if is_global else frame.f_locals, root, path, names)
+        if names.loose or names.stored:
+            self.note_loose(frame, entered)
+
+    def is_watched(self, frame: FrameType) -> bool:
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith(REPORTING):
+            return False
+        if module == "random" and frame.f_locals.get("self") is getattr(random, "_inst", None):
+            self.recording.give_up("it draws from Python's random numbers")
+        elif module.partition(".")[0] in IMPURE_MODULES:
+            self.recording.give_up(f"it calls {module}, which does more than a replay repeats")
+        return module.startswith("rl_lab.") or not _is_library(module)
+
+    def check_builtin(self, function: Any) -> None:
+        """Give up if a C function does what a replay would not repeat."""
+        module, name, owner = function.__module__, function.__name__, function.__self__
+        if module == "builtins" and name in IMPURE_BUILTINS:
+            self.recording.give_up(f"it calls {name}(), which a replay would not repeat")
+        elif module in IMPURE_MODULES:
+            self.recording.give_up(f"it calls {module}.{name}(), which a replay would not repeat")
+        elif owner is getattr(random, "_inst", None) or owner is np.random.mtrand._rand:
+            self.recording.give_up("it draws random numbers that are not of the lab")
+
+    # --- what is read ------------------------------------------------------------------------------------------------
+
+    def follow(self, space: Mapping[str, Any], root: str, path: tuple[str, ...], names: Names) -> Any:
+        """Note each attribute on a path from a variable; what the path leads to, MISSING if that is not known."""
+        value = space.get(root, MISSING)
+        what = root
+        for name in path:
+            if value is MISSING or isinstance(value, TensorCore):
+                return MISSING
+            what = f"{what}.{name}"
+            value = self.look_up(value, name, what, names, True)
+        return value
+
+    def note_loose(self, frame: FrameType, entered: _Entered) -> None:
+        """Note attributes whose owner the bytecode does not tell, on every object that the function has got hold of."""
+        names = entered.names
+        found = [*frame.f_locals.values(), *entered.results]
+        for name in names.globals:
+            value = frame.f_globals.get(name)
+            if self.is_lasting(value) or (type(value) is PythonModule and not _is_library(value.__name__)):
+                found.append(value)
+        for is_global, root, path in names.chains:
+            found.append(self.follow(frame.f_globals if is_global else frame.f_locals, root, path, names))
+        seen: set[int] = set()
+        while found:
+            owner = found.pop()
+            if (
+                id(owner) in seen
+                or isinstance(owner, TensorCore)
+                or type(owner) is Number
+                or is_plain(owner)
+                or owner is MISSING
+            ):
+                continue
+            seen.add(id(owner))
+            if isinstance(owner, CONTAINERS):
+                found += owner.values() if isinstance(owner, dict) else owner
+                continue
+            kind = type(owner).__name__
+            for name in names.loose:
+                found.append(self.look_up(owner, name, f"{kind}.{name}", names, False))
+            for name in names.stored:
+                self.look_up(owner, name, f"{kind}.{name}", names, True)
+
+    def look_up(self, owner: Any, name: str, what: str, names: Names, certain: bool) -> Any:
+        """Note an attribute of a lasting object, and return its value; MISSING if it has none.
+
+        If it is ``certain`` that the function asks for the attribute, note also that it is missing.
+        """
+        reads = self.reads
+        if type(owner) is PythonModule:
+            if _is_library(owner.__name__):
+                return MISSING
+            value = owner.__dict__.get(name, MISSING)
+            if type(value) is not PythonModule and (value is not MISSING or certain):
+                reads.read(owner.__dict__, name, value, what=what)
+            return self.reach(value, what)
+        if not self.is_lasting(owner):
+            return MISSING
+        if isinstance(owner, type):
+            return self.look_up_in_class(owner, name, what)
+        kind = type(owner)
+        if kind.__module__.startswith(OPAQUE):
+            return MISSING
+        described = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), MISSING)
+        if type(described) is MemberDescriptorType:
+            value = slot(owner, name)
+            reads.read(owner, name, value, slot, what=what)
+            return self.reach(value, what)
+        if type(described) is property:
+            self.reach(described.fget, what)
+            return MISSING
+        try:
+            attributes = object.__getattribute__(owner, "__dict__")
+        except AttributeError:
+            attributes = None
+        if type(described) is GetSetDescriptorType and name == "__dict__" and attributes is not None:
+            return MISSING if isinstance(owner, Counted) else self.reach(attributes, what)
+        if attributes is None:
+            return self.look_up_in_class(kind, name, what)
+        counted = isinstance(owner, Counted)
+        if counted and self.has_part(owner, attributes, name, names):
+            self.recording.uses(owner)
+            for table in ("_parameters", "_buffers", "_modules"):
+                if table in attributes and name in attributes[table]:
+                    return attributes[table][name]
+            return MISSING
+        value = attributes.get(name, MISSING)
+        if value is not MISSING or described is not MISSING or certain:
+            if counted and owner.changes is None:
+                object.__setattr__(owner, "changes", 0)
+            reads.read(attributes, name, value, covered=counted, what=what)
+        if value is MISSING:
+            return self.look_up_in_class(kind, name, what)
+        if counted and kind.__module__.startswith("rl_lab."):
+            return value  # a layer of the lab does not change its containers
+        return self.reach(value, what)
+
+    def has_part(self, owner: Any, attributes: dict[str, Any], name: str, names: Names) -> bool:
+        """Whether an attribute of a module or an optimizer is one of its parts, whose changes it counts itself."""
+        if name == "param_groups" and "param_groups" in attributes:
+            if "lr" in names.texts:  # the step itself reads the rate from a tensor
+                for group in attributes[name]:
+                    self.reads.read(group, "lr", group["lr"], what="the learning rate of an optimizer")
+            return True
+        if name in ("_parameters", "_buffers", "_modules", "_hooks", "state", "changes", "_training"):
+            return name in attributes
+        return any(name in attributes.get(table, ()) for table in ("_parameters", "_buffers", "_modules"))
+
+    def look_up_in_class(self, owner: type, name: str, what: str) -> Any:
+        for base in owner.__mro__:
+            if name in vars(base):
+                value = vars(base)[name]
+                if not _is_library(base.__module__) and type(value) not in (GetSetDescriptorType, MemberDescriptorType):
+                    self.reads.read(base, name, value, class_attribute, what=what)
+                return self.reach(value, what)
+        return MISSING
+
+    def note_closure(self, frame: FrameType) -> None:
+        """Note the closure variables of a function that outlives the call."""
+        code, values = frame.f_code, frame.f_locals
+        if id(code) not in self.functions and id(code) not in self.inner and code.co_freevars != ("__class__",):
+            # a method that the lab called, such as forward(), or a function that C code called
+            for function in gc.get_referrers(code):
+                if type(function) is FunctionType:
+                    self.reach(function, function.__qualname__)
+        for function in self.functions.get(id(code), ()):
+            cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+            contents = {name: _content(cell) for name, cell in cells.items()}
+            if all(values.get(name, MISSING) is content for name, content in contents.items()):
+                for name, cell in cells.items():
+                    if type(contents[name]) is PythonModule:
+                        continue
+                    self.reads.read(cell, name, contents[name], cell_content, what=f"the closure variable {name}")
+                    self.reach(contents[name], f"the closure variable {name}")
+
+    # --- what lasts --------------------------------------------------------------------------------------------------
+
+    def is_lasting(self, value: Any) -> bool:
+        return id(value) in self.lasting or (isinstance(value, Counted) and not self.recording.was_made(value))
+
+    def reach_argument(self, value: Any) -> None:
+        """Reach what is in an argument; its containers are the call's own."""
+        if type(value) in (tuple, list):
+            for part in value:
+                self.reach_argument(part)
+        elif type(value) is dict:
+            for part in value.values():
+                self.reach_argument(part)
+        else:
+            self.reach(value, f"an argument of type {type(value).__name__}")
+
+    def reach(self, value: Any, what: str) -> Any:
+        """Note that an object outlives the call, with the content of containers; returns the object."""
+        kind = type(value)
+        if value is MISSING or kind is Number or is_plain(value) or isinstance(value, TensorCore) or id(value) in self.lasting:
+            return value
+        self.lasting[id(value)] = value
+        if kind is FunctionType:
+            self.functions.setdefault(id(value.__code__), []).append(value)
+            for cell in value.__closure__ or ():
+                if type(_content(cell)) is FunctionType:  # what a decorator wraps is called by nobody else
+                    self.reach(_content(cell), what)
+            self.reach(value.__defaults__, what)
+            if hasattr(value, "__wrapped__"):
+                self.reach(value.__wrapped__, what)
+        elif kind is MethodType:
+            self.reach(value.__self__, what)
+            self.reach(value.__func__, what)
+        elif kind in (staticmethod, classmethod):
+            self.reach(value.__func__, what)
+        elif kind is partial:
+            for part in (value.func, *value.args, *value.keywords.values()):
+                self.reach(part, what)
+        elif isinstance(value, DRAWING):
+            self.recording.give_up(f"it uses {what}, random numbers that are not of the lab")
+        elif isinstance(value, (*CONTAINERS, np.ndarray)):
+            self.reach_content(value, what)
+        elif hasattr(kind, "__next__"):
+            self.recording.give_up(f"it uses {what}, an iterator, which a replay does not advance")
+        elif not isinstance(value, type) and callable(value) and not isinstance(value, Counted):
+            self.reach(getattr(value, "__wrapped__", None), what)
+        return value
+
+    def reach_content(self, value: Any, what: str) -> None:
+        """Note the content of a container; a tuple is what it is, but its elements may be containers."""
+        if not isinstance(value, (tuple, frozenset)) and not type(value).__module__.startswith("rl_lab.optim"):
+            try:
+                self.reads.content(value, f"the content of {what}")
+            except TooLarge as fault:
+                self.recording.give_up(f"it uses {what}, {fault}, too much to compare before every call")
+                return
+        if isinstance(value, np.ndarray):
+            return
+        for element in (*value, *value.values()) if isinstance(value, dict) else value:
+            self.reach(element, f"an element of {what}")
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING

@@ -1,0 +1,215 @@
+"""The name that a person meant: the words of other libraries, missing versions, and slips of the keyboard."""
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping
+
+_OPTIONS: dict[str, str] = {
+    # our setting: the names that other libraries and papers give it, without hyphens and underscores
+    "agent": "algo algorithm alg policy method algorithmname",
+    "env": "environment envid envname gym gymid game task world",
+    "seed": "randomseed rng rngseed",
+    "num_envs": "nenvs nenv numenv envs numworkers nworkers workers numactors numenvrunners numenvironments parallelenvs",
+    "num_steps": "nsteps nstep steps rolloutlength rolloutsteps nrolloutsteps horizon unrolllength rolloutfragmentlength tmax "
+    "stepspercollect steppercollect stepsperepoch",
+    "n_steps": "numsteps nstep multistep nstepreturn nstepreturns tdsteps",
+    "total_timesteps": "timesteps totalsteps ntimesteps numtimesteps numsteps steps nsteps maxsteps maxtimesteps trainsteps "
+    "trainingsteps totaltimestep numenvsteps totalenvsteps frames numframes totalframes iterations budget generations "
+    "ngenerations",
+    "run_dir": "output out outdir outputdir logdir logpath logfolder tensorboardlog savedir savepath expdir resultsdir results "
+    "dir rundirectory runs",
+    "learning_rate": "lr alpha stepsize adamlr pilr vflr qlr actorlr criticlr policylr plr learningrateinit",
+    "gradient_learning_rate": "lr",
+    "learning_rate_final": "annealr anneallr lrdecay lrschedule finallr lrfinal lrend",
+    "entropy_coefficient": "entcoef entropycoef entropycoeff entropyweight entropybonus entropyregularization entropy ent entcoeff "
+    "entropybeta beta",
+    "temperature": "entcoef entropycoef alpha entropycoefficient initalpha inittemperature initialtemperature",
+    "learn_temperature": "autotune autoalpha automaticentropytuning autoentropy",
+    "value_coefficient": "vfcoef valuecoef vfcoeff valuelosscoef vflosscoeff criticcoef valueweight",
+    "clip_range": "clip clipcoef clipparam clipeps cliprange epsclip clipratio ppoclip clipepsilon epsilonclip",
+    "clip_value": "cliprangevf clipvloss vfclipparam valueclip clipvf",
+    "batch_size": "batch minibatch minibatchsize nminibatches numminibatches sgdminibatchsize trainbatchsize bs",
+    "batch_envs": "batch minibatch minibatchsize nminibatches numminibatches batchsize",
+    "buffer_size": "buffer replaysize replaybuffer replaybuffersize replaymemory memorysize memory capacity buffercapacity "
+    "maxbuffersize replaycapacity buffersizes",
+    "epochs": "nepochs numepochs updateepochs noptepochs ppoepochs numsgditer kepochs sgditer optimepochs",
+    "gamma": "discount discountfactor discountrate",
+    "gradient_gamma": "gamma discount",
+    "gae_lambda": "lam lambda lambd gae gaelam tdlambda",
+    "gradient_lambda": "lam lambda gae gaelambda",
+    "target_kl": "kl klmax maxkl targetkldivergence klcoef",
+    "max_grad_norm": "maxnorm gradclip gradientclip clipgrad clipgradnorm gradnorm maxgradientnorm gradclipnorm gradientclipping",
+    "normalize_advantages": "normadv normalizeadvantage advnorm advantagenormalization normalizeadv",
+    "normalize_observations": "normobs obsnorm normalize vecnormalize normalizeobs normalizeobservation",
+    "normalize_rewards": "normreward rewardnorm normalizereward rewardscaling normrew",
+    "tau": "polyak soft softupdatetau polyaktau polyakfactor",
+    "target_update_interval": "targetnetworkfrequency targetupdate targetupdatefreq targetupdatefrequency targetnetworkupdatefreq "
+    "updatetarget targetnetworkupdatefrequency targetfrequency syncfrequency",
+    "train_frequency": "trainfreq updateevery updatefrequency updatefreq updateinterval traininterval",
+    "gradient_steps": "utd updatetodata updates nupdates gradientupdates numupdates updateperstep ngradientsteps",
+    "learning_starts": "starttimesteps warmup warmupsteps learningstart randomsteps startsteps burnin initialsteps prefill",
+    "exploration_initial": "starte explorationinitialeps epsstart epsilonstart initialepsilon epsilon eps epsilonmax maxepsilon",
+    "exploration_final": "ende explorationfinaleps epsend epsilonend finalepsilon minepsilon epsilonmin",
+    "exploration_fraction": "epsdecay epsilondecay explorationdecay epsilontimesteps",
+    "exploration_noise": "explnoise actionnoise noise noisestd actionsigma",
+    "target_noise": "policynoise targetpolicynoise",
+    "noise_clip": "targetnoiseclip",
+    "policy_delay": "policyfrequency policyfreq actorupdatefreq policyupdatefreq actordelay",
+    "double": "doubledqn ddqn doubleq isdouble doubleqlearning",
+    "dueling": "duelingdqn duelingnetwork isdueling duelingnet",
+    "prioritized": "per prioritizedreplay prioritised prioritisedreplay prioritizedexperiencereplay",
+    "priority_exponent": "prioritizedreplayalpha peralpha alpha",
+    "importance_exponent": "prioritizedreplaybeta perbeta beta",
+    "noisy": "noisynet noisynets noisydqn",
+    "quantiles": "nquantiles numquantiles numatoms natoms quantile",
+    "network": "net netarch hidden hiddensizes hiddensize hiddendim hiddendims hiddenlayers layers arch architecture "
+    "policykwargs model fcnethiddens units mlp hiddenunits",
+    "memory": "lstmhiddensize hiddensize hiddenunits rnnhidden rnnhiddensize lstmsize lstm gru cellsize hiddendim",
+    "activation": "activationfn act nonlinearity activationfunction fcnetactivation",
+    "optimizer": "optim opt optimizerclass",
+    "log_std": "logstdinit initlogstd logstdev",
+    "population": "pop popsize populationsize npop numgenomes",
+    "eval_episodes": "nevalepisodes numevalepisodes testepisodes evaluationepisodes nepisodes evalepisode episodes",
+    "episodes": "nevalepisodes numevalepisodes testepisodes evalepisodes nepisodes neval evaluationepisodes",
+    "eval_frequency": "evalfreq evalinterval evaluationinterval evalevery testevery testinterval evaluationfrequency",
+    "checkpoint_frequency": "savefreq checkpointfreq savefrequency saveinterval checkpointinterval saveevery savemodel save "
+    "saveperiod",
+    "log_frequency": "loginterval logfreq logevery logfrequency summaryfreq",
+    "keep_best": "savebest best bestmodel savebestmodel",
+    "stop_return": "target rewardthreshold stopreward stopvalue targetreward solved targetreturn stoponreward",
+    "resume": "load checkpoint loadcheckpoint restore continue ckpt trainedagent resumefrom continuefrom",
+    "start_from": "pretrained initfrom warmstart loadmodel finetune frompretrained",
+    "config": "configfile cfg yaml conf configpath hyperparams",
+    "frame_stack": "framestack nstack numstack stack framestacks numframestack",
+    "vectorization": "vecenvtype vecenv vectorenv vectorize subproc asyncenvs async vecenvclass",
+    "time_aware": "timeawareobservation timefeature timelimitaware",
+    "video": "capturevideo render recordvideo savevideo rendermode film",
+    "json": "format outputformat asjson",
+}
+
+_AGENTS: dict[str, str] = {
+    "dqn": "rainbow ddqn doubledqn duelingdqn d3qn dddqn noisydqn per qlearning deepqlearning deepqnetwork q sarsa apex nfq",
+    "qrdqn": "c51 iqn fqf distributional distributionaldqn quantile quantiledqn categoricaldqn",
+    "ppo": "ppo1 ppo2 ppoclip ppopenalty trpo proximalpolicyoptimization maskableppo appo impala ppocontinuous ppoatari",
+    "recurrent_ppo": "ppolstm lstm rppo ppornn ppogru drqn r2d2 recurrent lstmppo",
+    "a2c": "a3c ac actorcritic advantageactorcritic acktr acer",
+    "reinforce": "vpg policygradient pg montecarlo vanillapolicygradient",
+    "sac": "softactorcritic sacdiscrete discretesac tqc redq droq crossq soft",
+    "td3": "ddpg d4pg twindelayedddpg dpg ourddpg",
+    "neat": "neatpython hyperneat neuroevolution ga es geneticalgorithm evolution evolutionstrategies cmaes ars",
+}
+
+_PACKAGES: tuple[tuple[str, str, str], ...] = (
+    # a pattern of environment ids, the package that has them, and the module to name in front
+    (r"ALE/|.*(NoFrameskip|Deterministic)-v\d|[A-Z]\w*-ram(-|NoF|Det)", "ale-py", "ale_py"),
+    (
+        r"(Pong|Breakout|SpaceInvaders|Seaquest|MsPacman|Qbert|BeamRider|Enduro|Asterix|Freeway|MontezumaRevenge|Boxing|Assault|"
+        r"Atlantis|Alien|Amidar|BattleZone|Bowling|Centipede|ChopperCommand|CrazyClimber|DemonAttack|Frostbite|Gopher|Hero|"
+        r"IceHockey|Jamesbond|Kangaroo|Krull|KungFuMaster|Pitfall|PrivateEye|Riverraid|RoadRunner|Robotank|Tennis|Tutankham|"
+        r"Venture|VideoPinball|WizardOfWor|Zaxxon)(-v\d+)?$",
+        "ale-py",
+        "ale_py",
+    ),
+    (r"MinAtar/", "minatar", "minatar.gym"),
+    (r"(MiniGrid|BabyAI)-", "minigrid", "minigrid"),
+    (r"(highway|merge|roundabout|parking|intersection|racetrack)(-fast)?-v\d", "highway-env", "highway_env"),
+    (r"(Fetch|Ant_?Maze|Point_?Maze|PointMaze|AdroitHand|HandReach|HandManipulate|FrankaKitchen)", "gymnasium-robotics",
+     "gymnasium_robotics"),
+    (r"(mo-|MO-)", "mo-gymnasium", "mo_gymnasium"),
+    (r"dm_control/", "shimmy[dm-control]", "shimmy"),
+    (r"FlappyBird", "flappy-bird-gymnasium", "flappy_bird_gymnasium"),
+    (r"PyFlyt/", "pyflyt", "PyFlyt.gym_envs"),
+    (r"Panda(Reach|Push|Slide|Pick|Stack|Flip)", "panda-gym", "panda_gym"),
+)  # fmt: skip
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """ ", did you mean 'x'?" if one of the choices resembles the word, else the choices themselves if they are few."""
+    listed = sorted(choices)
+    close = _resembling(word, listed)
+    return f", did you mean {close!r}?" if close else _all_of(listed)
+
+
+def nearest_option(word: str, options: Iterable[str]) -> str:
+    """As `nearest`, for options such as ``--lr`` or settings such as ``lr``: names that other libraries use count first."""
+    return _nearest_known(word, sorted(options), _OPTIONS)
+
+
+def nearest_agent(word: str, agents: Iterable[str]) -> str:
+    """As `nearest`, for names of agents: ``rainbow`` is a dqn, ``ddpg`` is near td3."""
+    return _nearest_known(word, sorted(agents), _AGENTS)
+
+
+def nearest_environment(env_id: str, registered: Iterable[str]) -> str:
+    """The end of a message on an unknown environment: the id that was meant, or the package that has it; empty if nothing resembles it.
+
+    An id with a module in front, ``module:id``, is answered with that module in front, so that the answer can be typed.
+    """
+    module, _, name = env_id.rpartition(":")
+    front = f"{module}:" if module else ""
+    ids = list(registered)
+    same = _best_version(name, ids)
+    if same:
+        return f", did you mean {front + same!r}?"
+    for pattern, package, of_package in () if module else _PACKAGES:
+        if re.match(pattern, name):
+            if importlib.util.find_spec(of_package.partition(".")[0]) is not None:
+                return f": try {of_package}:{name}"
+            return f": it comes with another package: pip install {package}, then --env {of_package}:{name}"
+    stem = _resembling(_stem(name), map(_stem, ids))
+    close = _best_version(stem + name[len(re.sub(r"-v\d+$", "", name)) :], ids) if stem else ""
+    return f", did you mean {front + close!r}?" if close else ""
+
+
+def _best_version(name: str, ids: Iterable[str]) -> str:
+    """The id that differs from ``name`` in its namespace or capitals alone, else the newest version of it; empty if there is none."""
+    same = [known for known in ids if _plain(_stem(known)) == _plain(_stem(name))]
+    return max(same, key=lambda known: (_version(known)[0] == _version(name)[0], *_version(known)), default="")
+
+
+def _stem(env_id: str) -> str:
+    """An id without namespace and version."""
+    return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
+
+
+def _version(env_id: str) -> tuple[int, bool]:
+    found = re.search(r"-v(\d+)$", env_id)
+    return int(found[1]) if found else -1, "/" not in env_id
+
+
+def _nearest_known(word: str, listed: list[str], others: Mapping[str, str]) -> str:
+    plain = _plain(word)
+    for name in listed:
+        if _plain(name) == plain:
+            return f", did you mean {name!r}?"
+    ours = [name for name in listed if plain in others.get(name.lstrip("-").replace("-", "_"), "").split()]
+    if ours:
+        return ", did you mean " + " or ".join(map(repr, ours)) + "?"
+    close = _resembling(word, listed)
+    return f", did you mean {close!r}?" if close else _all_of(listed)
+
+
+def _resembling(word: str, choices: Iterable[str]) -> str:
+    """The choice that resembles ``word`` most, or an empty text. A choice that holds all its parts is nearer than one spelt alike."""
+    plain = {_plain(choice): choice for choice in choices}
+    asked = _plain(word)
+    if not asked:
+        return ""
+    close = difflib.get_close_matches(asked, plain, n=1, cutoff=0.7)
+    if close:
+        return plain[close[0]]
+    parts = [part for part in re.split(r"[-_/ ]", word.lower()) if part]
+    holding = [key for key, choice in plain.items() if all(part in choice.lower() for part in parts)]
+    if holding and len(asked) > 2:
+        return plain[min(holding, key=len)]
+    close = difflib.get_close_matches(asked, plain, n=1, cutoff=0.5)
+    return plain[close[0]] if close else ""
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", word.lower())
+
+
+def _all_of(listed: list[str]) -> str:
+    return f": choose from {', '.join(listed)}" if 0 < len(listed) <= 12 else ""

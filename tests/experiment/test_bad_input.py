@@ -1,0 +1,247 @@
+"""What a person can type or put into a file: each mistake is one line, code 2, nothing is created and no traceback is shown."""
+
+import dataclasses
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from rl_lab import evaluate, train
+from rl_lab.experiment import suggestions
+from rl_lab.experiment.config import field_types, option_name
+from rl_lab.experiment.driver import Options
+
+AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents")}
+ENV = dict.fromkeys(AGENTS, "CartPole-v1") | {"td3": "Pendulum-v1"}
+
+
+def refused(capsys, command, words) -> str:
+    """The line with which a command refuses ``words``."""
+    capsys.readouterr()
+    code = command(list(words))
+    shown = capsys.readouterr()
+    assert code == 2, (words, code, shown.err)
+    assert len(shown.err.splitlines()) == 1, shown.err
+    assert "Traceback" not in shown.err
+    assert not Path("runs").exists()
+    return shown.err
+
+
+def settings_of(agent: str, *kinds: type) -> list[str]:
+    """The options of an agent, and of runs, whose values are of these kinds."""
+    found = []
+    for config in (Options, AGENTS[agent].Config):
+        types = field_types(config)
+        found += [field.name for field in dataclasses.fields(config) if types[field.name] in kinds]
+    return found
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_number_is_finite(agent, workplace, capsys):
+    names = settings_of(agent, float, int)
+    assert len(names) > 15
+    for name in names:
+        for value in ("inf", "-inf", "nan", "1e39", "-1e39", "1e400"):
+            line = refused(capsys, train.main, ["--agent", agent, "--env", ENV[agent], f"{option_name(name)}={value}"])
+            assert option_name(name) in line, (name, value, line)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_integer_has_64_bits(agent, workplace, capsys):
+    for name in settings_of(agent, int):
+        for value in ("9" * 20, "1" + "0" * 400, "1e30", "9" * 5000, "-" + "9" * 20):
+            line = refused(capsys, train.main, ["--agent", agent, "--env", ENV[agent], f"{option_name(name)}={value}"])
+            assert option_name(name) in line
+            assert len(line) < 300
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_setting_in_a_file_has_its_type(agent, workplace, capsys):
+    """TOML tells words, numbers, tables and lists apart; so do settings."""
+    for config, table in ((Options, ""), (AGENTS[agent].Config, "[hyperparameters]\n")):
+        for name, kind in field_types(config).items():
+            if name in ("agent", "env", "start_from"):
+                continue
+            for value in ("[[1]]", "{ a = 1 }", "1979-05-27", '"\\u0000"', '"wo\\nrds"'):
+                Path("some.toml").write_text(f"{table}{name} = {value}\n")
+                line = refused(capsys, train.main, ["--agent", agent, "--env", ENV[agent], "--config", "some.toml"])
+                assert option_name(name) in line, (name, value, line)
+            for value in ("true",) if kind in (int, float, str) else ():
+                Path("some.toml").write_text(f"{table}{name} = {value}\n")
+                refused(capsys, train.main, ["--agent", agent, "--env", ENV[agent], "--config", "some.toml"])
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_sizes_beyond_all_memory(agent, workplace, capsys):
+    """The system would kill a process that takes memory which is not there."""
+    names = {field.name for config in (Options, AGENTS[agent].Config) for field in dataclasses.fields(config)}
+    short = ["--agent", agent, "--env", ENV[agent], "--eval-episodes", "1", "--total-timesteps", "1"]
+    for name in names.intersection(("num_envs", "frame_stack", "buffer_size", "population", "quantiles", "memory")):
+        for value in ("1e12", "2e18"):
+            refused(capsys, train.main, [*short, option_name(name), value])
+    if "network" in names:
+        for value in ("mlp:1000000,10000000", "mlp:9223372036854775807", "mlp:" + "9" * 400, "mlp:64,,", "cnn:4:4"):
+            if value != "mlp:64,,":
+                refused(capsys, train.main, [*short, "--network", value])
+
+
+MEANT = {
+    "ppo": {
+        "--lr": "--learning-rate", "--n-steps": "--num-steps", "--ent-coef": "--entropy-coefficient", "--n_steps": "--num-steps",
+        "--timesteps": "--total-timesteps", "--n-envs": "--num-envs", "--vf-coef": "--value-coefficient", "--num_envs": "--num-envs",
+        "--n-epochs": "--epochs", "--update-epochs": "--epochs", "--clip-coef": "--clip-range", "--cliprange": "--clip-range",
+        "--minibatch-size": "--batch-size", "--discount": "--gamma", "--lam": "--gae-lambda", "--max-norm": "--max-grad-norm",
+        "--total-steps": "--total-timesteps", "--algo": "--agent", "--env-id": "--env", "--logdir": "--run-dir",
+        "--hidden-sizes": "--network", "--net-arch": "--network", "--eval-freq": "--eval-frequency", "--checkpoint": "--resume",
+        "--save-freq": "--checkpoint-frequency", "--n-eval-episodes": "--eval-episodes", "--norm-adv": "--normalize-advantages",
+        "--anneal-lr": "--learning-rate-final", "--random-seed": "--seed", "--learningrate": "--learning-rate",
+        "--LEARNING-RATE": "--learning-rate", "--learning_rate": "--learning-rate", "--entropy": "--entropy-coefficient",
+        "--stack": "--frame-stack", "--vec-env": "--vectorization", "--load": "--resume", "--lerning-rate": "--learning-rate",
+        "--device": "CPU", "--cuda": "CPU",
+    },
+    "dqn": {
+        "--replay-size": "--buffer-size", "--buffer_size": "--buffer-size", "--memory-size": "--buffer-size", "--lr": "--learning-rate",
+        "--start-e": "--exploration-initial", "--exploration-final-eps": "--exploration-final", "--per": "--prioritized",
+        "--target-network-frequency": "--target-update-interval", "--train-freq": "--train-frequency", "--polyak": "--tau",
+        "--double-dqn": "--double", "--multi-step": "--n-steps", "--warmup-steps": "--learning-starts",
+        "--epsilon": "--exploration-initial",
+    },
+    "sac": {"--alpha": "--temperature", "--ent-coef": "--temperature", "--autotune": "--learn-temperature"},
+    "td3": {"--policy-noise": "--target-noise", "--policy-frequency": "--policy-delay", "--action-noise": "--exploration-noise"},
+    "qrdqn": {"--n-quantiles": "--quantiles", "--num-atoms": "--quantiles"},
+    "recurrent_ppo": {"--lstm-hidden-size": "--memory"},
+    "neat": {"--pop-size": "--population", "--generations": "--total-timesteps"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("agent", MEANT)
+def test_names_of_other_libraries(agent, workplace, capsys):
+    for typed, meant in MEANT[agent].items():
+        line = refused(capsys, train.main, ["--agent", agent, "--env", ENV[agent], typed, "1"])
+        assert meant in line.replace(f"option '{typed}'", ""), line
+
+
+def test_the_table_of_other_names_holds_settings_that_exist():
+    names = {field.name for agent in AGENTS.values() for field in dataclasses.fields(agent.Config)}
+    names |= {field.name for field in dataclasses.fields(Options)} | {"resume", "config", "episodes", "video", "json"}
+    assert set(suggestions._OPTIONS) <= names
+    assert set(suggestions._AGENTS) <= set(AGENTS)
+    for table in (suggestions._OPTIONS, suggestions._AGENTS):
+        words = " ".join(table.values()).split()
+        assert all(word == suggestions._plain(word) for word in words)
+
+
+AGENT_WORDS = {
+    "rainbow": "dqn", "Double-DQN": "dqn", "ppo2": "ppo", "a3c": "a2c", "ddpg": "td3", "c51": "qrdqn", "vpg": "reinforce",
+    "RecurrentPPO": "recurrent_ppo", "ppo-lstm": "recurrent_ppo", "qr-dqn": "qrdqn", "dqnn": "dqn", "hyperneat": "neat", "": "dqn",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "meant"), AGENT_WORDS.items())
+def test_names_of_agents(typed, meant, workplace, capsys):
+    assert meant in refused(capsys, train.main, ["--agent", typed, "--env", "CartPole-v1"]).replace(f"{typed!r}", "")
+
+
+ENVIRONMENT_WORDS = {
+    "CartPole": "'CartPole-v1'", "cartpole-v1": "'CartPole-v1'", "CartPol-v1": "'CartPole-v1'", "LunarLander-v2": "'LunarLander-v3'",
+    "CartPole-v9": "'CartPole-v1'", "lunarlander": "'LunarLander-v3'", "Taxi-v2": "'Taxi-v", "Taxi": "'Taxi-v", "pendulum": "'Pendulum-v1'",
+    "BipedalWalker-v2": "'BipedalWalker-v3'", "MountainCar": "'MountainCar-v0'", "HalfCheetah-v9": "'HalfCheetah-v5'",
+    "ALE/Pong-v5": "pip install ale-py", "PongNoFrameskip-v4": "pip install ale-py", "Breakout-v0": "pip install ale-py",
+    "Pong": "pip install ale-py", "MinAtar/Breakout-v1": "pip install minatar", "MiniGrid-Empty-5x5-v0": "pip install minigrid",
+    "highway-fast-v0": "pip install highway-env", "FetchReach-v3": "pip install gymnasium-robotics", "DoublePole": "'rl_lab/DoublePole-v0'",
+    "Acrobat-v1": "'Acrobot-v1'", "gymnasium:CartPole-v0x": "'gymnasium:CartPole-v1'", "Frozen-Lake": "'FrozenLake-v1'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "meant"), ENVIRONMENT_WORDS.items())
+def test_names_of_environments(typed, meant, workplace, capsys, monkeypatch):
+    monkeypatch.setattr(suggestions.importlib.util, "find_spec", lambda name: None)
+    assert meant in refused(capsys, train.main, ["--agent", "ppo", "--env", typed]), typed
+
+
+def test_a_suggestion_names_the_module_of_an_installed_package(monkeypatch):
+    monkeypatch.setattr(suggestions.importlib.util, "find_spec", lambda name: object())
+    assert suggestions.nearest_environment("ALE/Pong-v5", gym.registry) == ": try ale_py:ALE/Pong-v5"
+
+
+def test_suggested_environments_can_be_typed(workplace, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(workplace))
+    Path("of_mine.py").write_text(
+        "import gymnasium as gym\n"
+        "for name in ('Swim-v0', 'Swim-v3', 'deep/Dive-v2'):\n"
+        "    gym.register(name, entry_point='gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=20)\n"
+    )
+    words = {
+        "Siwm-v0": "Swim-v0",
+        "Swim-v1": "Swim-v3",
+        "Swim": "Swim-v3",
+        "deep/Dive-v0": "deep/Dive-v2",
+        "Dive-v2": "deep/Dive-v2",
+    }
+    for typed, meant in words.items():
+        line = refused(capsys, train.main, ["--agent", "dqn", "--env", f"of_mine:{typed}"])
+        assert f"did you mean 'of_mine:{meant}'?" in line
+
+
+BROKEN = {
+    "half": "def (\n",
+    "sums": "1 / 0\n",
+    "leaves": "raise SystemExit(7)\n",
+    "wants": "import a_module_that_is_not_there\n",
+    "latin": "x = 'caf\xe9'\n",
+    "silent": "raise KeyError\n",
+    "lines": "raise RuntimeError('one\\ntwo\\nthree')\n",
+}
+
+
+@pytest.mark.parametrize("module", [*BROKEN, "absent", ".beside", "..", "a b", "x" * 300, "0", "os.path.", "\x00"])
+def test_modules_that_cannot_be_imported(module, workplace, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(workplace))
+    for name, text in BROKEN.items():
+        Path(f"{name}.py").write_bytes(text.encode("latin-1"))
+    for words in (["--agent", "dqn", "--env", f"{module}:World-v0"], ["--agent", f"{module}:Agent", "--env", "CartPole-v1"]):
+        assert "cannot be imported" in refused(capsys, train.main, words)
+
+
+FILES = {
+    "bad.toml": b"gamma = = 3",
+    "latin.toml": b"gamma = 0.9 # caf\xe9\n",
+    "null.toml": b"\x00",
+    "deep.toml": b"a = " + b"{a = " * 3000,
+    "deep list.toml": b"a = " + b"[" * 100_000,
+    "digits.toml": b"seed = " + b"9" * 5000,
+    "large.toml": b"# " + b"x" * (1 << 21),
+    "unknown.toml": b"gama = 0.9\n",
+    "words.toml": b"agent = 3\n",
+    "table.toml": b"hyperparameters = [1]\n",
+    "twice.toml": b"gamma = 0.9\ngamma = 0.8\n",
+    "json.toml": b'{"gamma": 0.9}',
+}
+
+
+@pytest.mark.parametrize("name", [*FILES, "a folder", "nowhere", "x" * 300, "\udcff", "a\x00b", "words.toml/deeper", ""])
+def test_files_of_settings(name, workplace, capsys):
+    for file, content in FILES.items():
+        Path(file).write_bytes(content)
+    Path("a folder").mkdir()
+    if name:
+        refused(capsys, train.main, ["--agent", "ppo", "--env", "CartPole-v1", "--config", name])
+    refused(capsys, evaluate.main, [name])
+    refused(capsys, train.main, ["--resume", name])
+    refused(capsys, train.main, ["--agent", "dqn", "--env", "CartPole-v1", "--start-from", name or "."])
+    refused(capsys, train.main, ["--agent", "dqn", "--env", "CartPole-v1", "--network", name])
+
+
+def test_a_byte_order_mark_is_no_mistake(workplace):
+    Path("mark.toml").write_bytes(b"\xef\xbb\xbfgamma = 0.9\n")
+    assert train.parse(["--agent", "ppo", "--env", "CartPole-v1", "--config", "mark.toml"]).config.gamma == 0.9
+
+
+@pytest.mark.parametrize("value", ["\udcff", "a\x00b", "a\nb", "\x1b[31m"])
+@pytest.mark.parametrize(
+    "option", ["--run-dir", "--env", "--agent", "--loss", "--backend", "--network", "--seed", "--keep-best"]
+)
+def test_characters_that_are_no_text(option, value, workplace, capsys):
+    line = refused(capsys, train.main, ["--agent", "dqn", "--env", "CartPole-v1", option, value])
+    assert line.isprintable() or line[:-1].isprintable()
