@@ -251,6 +251,7 @@ from rl_lab.engine.ops.reduction import (
     var,
     var_mean,
 )
+from rl_lab.engine.ops.running import cummax, cummin, logcumsumexp
 from rl_lab.engine.ops.sorting import argsort, kthvalue, median, sort, topk
 from rl_lab.engine.random import (
     Generator,
@@ -432,6 +433,8 @@ __all__ = [
     "cosine_similarity",
     "count_nonzero",
     "cuda",
+    "cummax",
+    "cummin",
     "cumprod",
     "cumsum",
     "detach",
@@ -530,6 +533,7 @@ __all__ = [
     "log_softmax",
     "logaddexp",
     "logaddexp2",
+    "logcumsumexp",
     "logical_and",
     "logical_not",
     "logical_or",

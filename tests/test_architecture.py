@@ -64,6 +64,7 @@ OPS = [
     "gathering",
     "indexing",
     "rearrange",
+    "running",
     "diagonals",
     "sorting",
     "normalization",

@@ -208,22 +208,78 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     return randn(shape, generator=generator) * std + mean
 
 
-def dropout(
-    input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
-) -> "Tensor":
-    """In training each element is zero with probability p and the others are divided by 1 - p (Srivastava et al. 2014)."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"the probability of dropout must be in [0, 1], got {p}")
-    if not training or p == 0.0:
-        return input
-    keep = empty(input.sizes, bool_)
+def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None) -> "Tensor":
+    """Bools of this shape, each False with probability p."""
+    keep = empty(shape, bool_)
     state = _state(generator)
     launch(random_kernels.bernoulli, (keep, constant(1.0 - p), state), (keep.numel(), 0))
     state.storage.version += 1
+    return keep
+
+
+def _check_dropout(p: float) -> None:
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"the probability of dropout must be in [0, 1], got {p}")
+
+
+def _dropped(input: Any, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> "Tensor":
+    """Zeros where a mask of this shape, which broadcasts, says so; the rest divided by 1 - p."""
+    keep: Any = keep_mask(shape, p, generator)
     factor = 1.0 / (1.0 - p) if p < 1.0 else 0.0
     if inplace:
         return write_in_place(input, lambda x: (x * factor).where(keep, constant(0.0)))
     return (input * factor).where(keep, constant(0.0))
+
+
+def dropout(
+    input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> "Tensor":
+    """In training each element is zero with probability p and the others are divided by 1 - p (Srivastava et al. 2014)."""
+    _check_dropout(p)
+    if not training or p == 0.0:
+        return input
+    return _dropped(input, input.sizes, p, inplace, generator)
+
+
+def channel_dropout(
+    input: Any, p: float, training: bool, inplace: bool, ranks: tuple[int, int], generator: Generator | None
+) -> "Tensor":
+    """`dropout` of whole channels; ``ranks`` are the numbers of dimensions without and with a batch."""
+    _check_dropout(p)
+    if input.dim() not in ranks:
+        raise ShapeError(f"dropout of channels takes {ranks[0]} or {ranks[1]} dimensions, got shape {list(input.sizes)}")
+    if not training or p == 0.0:
+        return input
+    lead = input.dim() - ranks[0] + 1
+    return _dropped(input, (*input.sizes[:lead], *[1] * (input.dim() - lead)), p, inplace, generator)
+
+
+ALPHA = 1.7580993408473766  # the limit of SELU at -inf, negated
+
+
+def alpha_dropout(
+    input: Any,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    channels: bool = False,
+    generator: Generator | None = None,
+) -> "Tensor":
+    """Dropout that keeps the mean and the variance of SELU's outputs (Klambauer et al. 2017); of whole channels if asked."""
+    _check_dropout(p)
+    if not training or p == 0.0:
+        return input
+    if p == 1.0:
+        return input.mul_(0.0) if inplace else input * 0.0
+    shape = (*input.sizes[:2], *[1] * (input.dim() - 2)) if channels else input.sizes
+    keep: Any = keep_mask(shape, p, generator)
+    scale = ((ALPHA * ALPHA * p + 1.0) * (1.0 - p)) ** -0.5
+
+    def apply(x: Any) -> Any:
+        return (x * scale).where(keep, constant(-ALPHA * scale)) + ALPHA * scale * p
+
+    return write_in_place(input, apply) if inplace else apply(input)
 
 
 def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None) -> "Tensor":

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor, elementwise
 from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.in_place import write_in_place
@@ -228,6 +229,33 @@ class LogSoftmax(Activation):
 
     function = staticmethod(functional.log_softmax)
     defaults = {"dim": -1}
+
+
+class Softmax2d(Module):
+    """softmax over the channels of (n, channels, h, w) or (channels, h, w)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() not in (3, 4):
+            raise ShapeError(f"Softmax2d takes 3 or 4 dimensions, got shape {list(input.shape)}")
+        return functional.softmax(input, -3)
+
+
+class RReLU(Module):
+    """Randomized leaky ReLU: in training the slope below 0 is uniform on [lower, upper], else their mean (Xu et al. 2015)."""
+
+    mode_matters = True
+
+    def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False):
+        super().__init__()
+        self.lower = lower
+        self.upper = upper
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"lower={self.lower}, upper={self.upper}" + (", inplace=True" if self.inplace else "")
 
 
 class PReLU(Module):

@@ -14,6 +14,7 @@ from rl_lab.engine.ops.convolution import (
     avg_pool2d,
     conv1d,
     conv2d,
+    conv_transpose1d,
     conv_transpose2d,
     fold,
     max_pool1d,
@@ -36,15 +37,17 @@ from rl_lab.engine.ops.elementwise import (
 )
 from rl_lab.engine.ops.gathering import embedding, one_hot
 from rl_lab.engine.ops.in_place import write_in_place
-from rl_lab.engine.ops.matmul import linear, matmul
+from rl_lab.engine.ops.matmul import einsum, linear, matmul
 from rl_lab.engine.ops.normalization import batch_norm, group_norm, layer_norm, normalize, rms_norm
 from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.ops.rearrange import pad
 from rl_lab.engine.ops.reduction import log_softmax, softmax
-from rl_lab.engine.random import Generator, dropout, rand
+from rl_lab.engine.random import Generator, channel_dropout, dropout, rand
+from rl_lab.engine.random import alpha_dropout as alpha_dropout_of
 from rl_lab.nn.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
     cosine_similarity,
     cross_entropy,
     gaussian_nll_loss,
@@ -55,11 +58,28 @@ from rl_lab.nn.loss import (
     l1_loss,
     margin_ranking_loss,
     mse_loss,
+    multi_margin_loss,
+    multilabel_soft_margin_loss,
     nll_loss,
+    pairwise_distance,
     perceptron_loss,
     poisson_nll_loss,
     smooth_l1_loss,
     soft_margin_loss,
+    triplet_margin_loss,
+)
+from rl_lab.nn.normalization import instance_norm
+from rl_lab.nn.resampling import (
+    adaptive_avg_pool1d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    channel_shuffle,
+    interpolate,
+    local_response_norm,
+    lp_pool1d,
+    lp_pool2d,
+    pixel_shuffle,
+    pixel_unshuffle,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +90,32 @@ if not TYPE_CHECKING:  # a type checker would take every name for known
 
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "alpha_dropout",
+    "bilinear",
+    "channel_shuffle",
+    "conv_transpose1d",
+    "cosine_embedding_loss",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_alpha_dropout",
+    "instance_norm",
+    "interpolate",
+    "local_response_norm",
+    "lp_pool1d",
+    "lp_pool2d",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "pairwise_distance",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "rrelu",
+    "rrelu_",
+    "triplet_margin_loss",
+    "upsample",
     "adaptive_avg_pool2d",
     "avg_pool1d",
     "avg_pool2d",
@@ -270,6 +316,59 @@ def threshold_(input: "Tensor", threshold: float, value: float) -> "Tensor":
 
 
 # --- other functions -------------------------------------------------------------------------------------------------
+
+
+def rrelu(
+    input: "Tensor", lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
+) -> "Tensor":
+    """``input`` above 0, a slope times ``input`` below: in training uniform on [lower, upper], else their mean (Xu et al. 2015)."""
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2.0, inplace)
+    slopes = rand(input.shape) * (upper - lower) + lower
+
+    def apply(x: "Tensor") -> "Tensor":
+        return where(x >= 0.0, x, x * slopes)
+
+    return write_in_place(input, apply) if inplace else apply(input)
+
+
+def rrelu_(input: "Tensor", lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> "Tensor":
+    """`rrelu`, written into ``input``."""
+    return rrelu(input, lower, upper, training, True)
+
+
+def dropout1d(input: "Tensor", p: float = 0.5, training: bool = True, inplace: bool = False) -> "Tensor":
+    """`dropout` of whole channels of (n, channels, length) or (channels, length)."""
+    return channel_dropout(input, p, training, inplace, (2, 3), None)
+
+
+def dropout2d(input: "Tensor", p: float = 0.5, training: bool = True, inplace: bool = False) -> "Tensor":
+    """`dropout` of whole channels of (n, channels, h, w) or (channels, h, w)."""
+    return channel_dropout(input, p, training, inplace, (3, 4), None)
+
+
+def dropout3d(input: "Tensor", p: float = 0.5, training: bool = True, inplace: bool = False) -> "Tensor":
+    """`dropout` of whole channels of (n, channels, d, h, w) or (channels, d, h, w)."""
+    return channel_dropout(input, p, training, inplace, (4, 5), None)
+
+
+def alpha_dropout(input: "Tensor", p: float = 0.5, training: bool = False, inplace: bool = False) -> "Tensor":
+    """Dropout that keeps the mean and the variance of SELU's outputs (Klambauer et al. 2017)."""
+    return alpha_dropout_of(input, p, training, inplace)
+
+
+def feature_alpha_dropout(input: "Tensor", p: float = 0.5, training: bool = False, inplace: bool = False) -> "Tensor":
+    """`alpha_dropout` of whole channels of (n, channels, ...)."""
+    return alpha_dropout_of(input, p, training, inplace, channels=True)
+
+
+def bilinear(input1: "Tensor", input2: "Tensor", weight: "Tensor", bias: "Tensor | None" = None) -> "Tensor":
+    """x1^T A x2 + b with ``weight`` A (out, in1, in2)."""
+    result = einsum("...i,oij,...j->...o", input1, weight, input2)
+    return result if bias is None else result + bias
+
+
+upsample = interpolate
 
 
 def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":

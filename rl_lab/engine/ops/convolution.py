@@ -258,6 +258,24 @@ def conv_transpose2d(
     return out if len(input.sizes) == 4 else out.squeeze(0)
 
 
+def conv_transpose1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """`conv_transpose2d` of (n, channels, length), with a weight (channels, filters / groups, k)."""
+    _check("conv_transpose1d", 1, input, weight, bias, groups, transposed=True)
+    step, gap = (1, *pair(stride, "stride", 1, 1)), (1, *pair(dilation, "dilation", 1, 1))
+    edge, extra = (0, *pair(padding, "padding", 0, 1)), (0, *pair(output_padding, "output_padding", 0, 1))
+    out = conv_transpose2d(input.unsqueeze(-2), weight.unsqueeze(-2), bias, step, edge, extra, groups, gap)
+    return out.squeeze(-2)
+
+
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 

@@ -161,6 +161,7 @@ from rl_lab.engine.ops.reduction import (
     sum_to_size,
     var,
 )
+from rl_lab.engine.ops.running import cummax, cummin, logcumsumexp
 from rl_lab.engine.ops.sorting import argsort, kthvalue, median, sort, topk
 from rl_lab.engine.tensor import Tensor, TensorCore
 from rl_lab.native.primitive import Primitive
@@ -480,6 +481,7 @@ class ReductionMethods:
     sum, mean, sum_to_size, var, std, norm, prod, cumsum = sum, mean, sum_to_size, var, std, norm, prod, cumsum
     max, min, amax, amin, argmax, argmin, any, all = max, min, amax, amin, argmax, argmin, any, all
     logsumexp, cumprod, count_nonzero = logsumexp, cumprod, count_nonzero
+    cummax, cummin, logcumsumexp = cummax, cummin, logcumsumexp
 
     softmax, log_softmax = softmax, log_softmax
 
