@@ -5,7 +5,8 @@
 
 from typing import TYPE_CHECKING
 
-from rl_lab import autograd, backends, cuda, distributions, envs, errors, nn, optim
+from rl_lab import autograd, backends, cuda, distributions, envs, errors, multiprocessing, nn, optim, utils
+from rl_lab.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from rl_lab.compatibility import (
     Size,
     are_deterministic_algorithms_enabled,
@@ -36,7 +37,23 @@ from rl_lab.engine.compile import compile
 from rl_lab.engine.device import device
 from rl_lab.engine.draw import draw_graph
 from rl_lab.engine.dtype import DType as dtype
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import (
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import (
@@ -94,7 +111,10 @@ from rl_lab.engine.ops.comparison import (
 )
 from rl_lab.engine.ops.creation import (
     BoolTensor,
+    ByteTensor,
+    DoubleTensor,
     FloatTensor,
+    IntTensor,
     LongTensor,
     arange,
     as_tensor,
@@ -170,6 +190,7 @@ from rl_lab.engine.ops.layout import (
     split,
     squeeze,
     stack,
+    swapaxes,
     transpose,
     unbind,
     unsqueeze,
@@ -230,6 +251,7 @@ from rl_lab.engine.ops.reduction import (
     var,
     var_mean,
 )
+from rl_lab.engine.ops.running import cummax, cummin, logcumsumexp
 from rl_lab.engine.ops.sorting import argsort, kthvalue, median, sort, topk
 from rl_lab.engine.random import (
     Generator,
@@ -281,7 +303,6 @@ divide = div
 true_divide = div
 negative = neg
 fix = trunc
-swapaxes = transpose
 swapdims = transpose
 arcsin = asin
 arccos = acos
@@ -301,12 +322,39 @@ asarray = as_tensor
 bool = bool_
 float = float32
 long = int64
+double = float64
+half = float16
+int = int32
+short = int16
+cfloat = complex64
+cdouble = complex128
 
 if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
     "BoolTensor",
+    "ByteTensor",
+    "DoubleTensor",
+    "IntTensor",
+    "bfloat16",
+    "cdouble",
+    "cfloat",
+    "complex64",
+    "complex128",
+    "double",
+    "float16",
+    "float64",
+    "half",
+    "int",
+    "int8",
+    "int16",
+    "int32",
+    "short",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
     "FloatTensor",
     "Generator",
     "LongTensor",
@@ -385,6 +433,8 @@ __all__ = [
     "cosine_similarity",
     "count_nonzero",
     "cuda",
+    "cummax",
+    "cummin",
     "cumprod",
     "cumsum",
     "detach",
@@ -460,6 +510,8 @@ __all__ = [
     "is_floating_point",
     "is_grad_enabled",
     "is_tensor",
+    "is_anomaly_check_nan_enabled",
+    "is_anomaly_enabled",
     "isclose",
     "isfinite",
     "isinf",
@@ -481,6 +533,7 @@ __all__ = [
     "log_softmax",
     "logaddexp",
     "logaddexp2",
+    "logcumsumexp",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -508,6 +561,7 @@ __all__ = [
     "movedim",
     "mul",
     "multinomial",
+    "multiprocessing",
     "multiply",
     "mv",
     "nan",
@@ -602,6 +656,7 @@ __all__ = [
     "unflatten",
     "unsqueeze",
     "use_deterministic_algorithms",
+    "utils",
     "var",
     "var_mean",
     "vstack",

@@ -1,15 +1,17 @@
 """Further names of the torch namespace: constants, queries about tensors and dtypes, and settings."""
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
 
 from rl_lab.engine import random
-from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, float32, int64
+from rl_lab.engine.dtype import DType, DTypeLike, NamedDType, as_dtype, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.operands import broadcast_shape
+from rl_lab.engine.tensor import Size
 
 inf = math.inf
 nan = math.nan
@@ -18,34 +20,34 @@ e = math.e
 newaxis = None
 
 
-class Size(tuple):
-    """A shape: a tuple with `numel`. ``tensor.shape`` is a plain tuple, which compares equal."""
-
-    __slots__ = ()
-
-    def numel(self) -> int:
-        """Number of elements of a tensor of this shape."""
-        return math.prod(self)
-
-
-def is_tensor(value: object) -> bool:
+def is_tensor(obj: object) -> bool:
     """Whether ``value`` is a tensor."""
-    return isinstance(value, Tensor)
+    return isinstance(obj, Tensor)
 
 
-def is_floating_point(x: Tensor) -> bool:
-    """Whether the dtype of x is float32."""
-    return x.dtype.is_floating_point
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the dtype of input is float32."""
+    return input.dtype.is_floating_point
 
 
-numel = Tensor.numel
-detach = Tensor.detach
-t = Tensor.t
+def numel(input: Tensor) -> int:
+    """Number of elements."""
+    return input.numel()
 
 
-def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+def detach(input: Tensor) -> Tensor:
+    """The same memory without history."""
+    return input.detach()
+
+
+def t(input: Tensor) -> Tensor:
+    """A matrix transposed; vectors as they are."""
+    return input.t()
+
+
+def broadcast_shapes(*shapes: tuple[int, ...]) -> Size:
     """Shape to which all ``shapes`` broadcast. Raises ShapeError if they do not broadcast."""
-    return broadcast_shape(*map(tuple, shapes))
+    return Size(broadcast_shape(*map(tuple, shapes)))
 
 
 # --- dtypes ----------------------------------------------------------------------------------------------------------
@@ -58,11 +60,11 @@ def finfo(dtype: DTypeLike = float32) -> np.finfo[np.float32]:
     return np.finfo(np.float32)
 
 
-def iinfo(dtype: DTypeLike = int64) -> np.iinfo[np.int64]:
-    """Numerical limits of int64. Raises DtypeError for another dtype."""
-    if as_dtype(dtype) is not int64:
+def iinfo(dtype: DTypeLike = int64) -> "np.iinfo[Any]":
+    """Numerical limits of an integer dtype. Raises DtypeError for another dtype."""
+    if as_dtype(dtype) not in (int64, uint8):
         raise DtypeError(f"iinfo needs an integer dtype, got {dtype}")
-    return np.iinfo(np.int64)
+    return np.iinfo(dtype.name) if isinstance(dtype, (DType, NamedDType)) else np.iinfo(np.int64)
 
 
 def get_default_dtype() -> DType:
@@ -70,10 +72,10 @@ def get_default_dtype() -> DType:
     return float32
 
 
-def set_default_dtype(dtype: DTypeLike) -> None:
-    """Accept float32. Raises DtypeError for any other dtype."""
-    if as_dtype(dtype) is not float32:
-        raise DtypeError(f"the default dtype is float32 and cannot be changed to {dtype}")
+def set_default_dtype(d: DTypeLike) -> None:
+    """Accept float32. Raises DtypeError for any other d."""
+    if as_dtype(d) is not float32:
+        raise DtypeError(f"the default dtype is float32 and cannot be changed to {d}")
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -120,6 +122,6 @@ def get_rng_state() -> Tensor:
     return random.default_generator.get_state()
 
 
-def set_rng_state(state: Tensor) -> None:
-    """Restore a state of the default random stream that `get_rng_state` returned."""
-    random.default_generator.set_state(state)
+def set_rng_state(new_state: Tensor) -> None:
+    """Restore a new_state of the default random stream that `get_rng_state` returned."""
+    random.default_generator.set_state(new_state)

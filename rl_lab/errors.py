@@ -1,6 +1,7 @@
 """Classes of errors, as ``rl_lab.errors``; each also is of the built-in class that PyTorch raises in the same place."""
 
 from rl_lab.engine.errors import (
+    AnomalyError,
     DeviceError,
     DtypeError,
     EagerWarning,
@@ -13,6 +14,7 @@ from rl_lab.engine.errors import (
 )
 
 __all__ = [
+    "AnomalyError",
     "DeviceError",
     "DtypeError",
     "EagerWarning",

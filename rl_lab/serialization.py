@@ -11,21 +11,39 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load as load_bytes
 
-from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.device import check_device, device
 from rl_lab.engine.errors import FileError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
 
 FORMAT = "1"
+LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
 
 
-def save(obj: Any, path: str | os.PathLike[str]) -> None:
-    """Write ``obj`` to the file ``path`` and replace an older file.
+class WritableFile(Protocol):
+    """What `save` writes to besides a path: an open binary file, or ``io.BytesIO``."""
+
+    def write(self, data: bytes, /) -> Any:
+        """Take the bytes."""
+        ...
+
+
+class ReadableFile(Protocol):
+    """What `load` reads from besides a path."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most ``count`` bytes from where the last call ended."""
+        ...
+
+
+def save(obj: Any, f: str | os.PathLike[str] | WritableFile) -> None:
+    """Write ``obj`` to the file at the path ``f``, replacing an older file, or to the open binary file ``f``.
 
     ``obj`` is a tensor, an array, None, a bool, int, float or str, or a dict, list or tuple of these; the keys of a dict are strings or
     integers. Raises TypeError, naming the entry, for anything else.
@@ -33,29 +51,60 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     arrays: dict[str, np.ndarray] = {}
     structure = json.dumps(split(obj, "", arrays))
     facts = {"format": FORMAT, "structure": structure, "checksum": checksum(arrays, structure)}
-    save_file(arrays, Path(path), facts)
+    if isinstance(f, (str, os.PathLike)):
+        save_file(arrays, Path(f), facts)
+        return
+    for piece in _safetensors(arrays, facts):
+        f.write(piece)
 
 
-def load(path: str | os.PathLike[str], map_location: DeviceLike = None, weights_only: bool = True) -> Any:
-    """Read a file written by `save`.
+def load(f: str | os.PathLike[str] | ReadableFile, map_location: Any = None, weights_only: bool = True) -> Any:
+    """Read what `save` wrote, from a path or from an open binary file.
 
-    ``map_location`` and ``weights_only`` are accepted for PyTorch's sake and have no effect. Raises FileError if the file is missing,
-    damaged or not written by `save`.
+    An open file is read from its position to the end of one object, so several objects may follow each other. ``weights_only`` is
+    accepted for PyTorch's sake and has no effect; so is ``map_location``, which must be the cpu: raises DeviceError for another device.
+    Raises FileError if the file is missing, damaged or not written by `save`.
     """
+    if isinstance(map_location, (str, device)):
+        check_device(map_location)
+    name = str(f) if isinstance(f, (str, os.PathLike)) else getattr(f, "name", None) or "the file object"
     try:
-        arrays, facts = read_safetensors(Path(path))
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path} cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
+        arrays, facts = read_safetensors(Path(f)) if isinstance(f, (str, os.PathLike)) else from_file_object(f)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileError(f"{name} cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
     if "structure" not in facts or "checksum" not in facts:
-        raise FileError(f"{path} was not written by rl_lab.save: it has no structure or no checksum")
+        raise FileError(f"{name} was not written by rl_lab.save: it has no structure or no checksum")
     if facts.get("format") != FORMAT:
-        raise FileError(f"{path} has format {facts.get('format')}, but this version of rl_lab reads format {FORMAT}")
+        raise FileError(f"{name} has format {facts.get('format')}, but this version of rl_lab reads format {FORMAT}")
     if checksum(arrays, facts["structure"]) != facts["checksum"]:
-        raise FileError(f"{path} is damaged: its content does not match its checksum")
+        raise FileError(f"{name} is damaged: its content does not match its checksum")
     try:
         return join(json.loads(facts["structure"]), arrays)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FileError(f"{path} cannot be read: its structure is not one that rl_lab.save writes: {error}") from None
+        raise FileError(f"{name} cannot be read: its structure is not one that rl_lab.save writes: {error}") from None
+
+
+def from_file_object(file: ReadableFile) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the metadata of one safetensors object, read from an open file. Raises ValueError if bytes are missing."""
+
+    def exactly(count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            part = file.read(count - len(data))
+            if not part:
+                raise ValueError("the data end too early")
+            data += part
+        return data
+
+    length = exactly(8)
+    size = int.from_bytes(length, "little")
+    if size > LARGEST_HEADER:
+        raise ValueError("it is not a safetensors file")
+    header = exactly(size)
+    entries = json.loads(header)
+    facts = entries.pop("__metadata__", {})
+    end = max([int(entry["data_offsets"][1]) for entry in entries.values()], default=0)
+    return load_bytes(length + header + exactly(end)), facts
 
 
 def split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -20,6 +20,8 @@ LAYERS = {
     "rl_lab.compatibility": 2,
     "rl_lab.cuda": 2,
     "rl_lab.backends": 2,
+    "rl_lab.utils": 2,
+    "rl_lab.multiprocessing": 2,
     "rl_lab.errors": 2,
     "rl_lab": 2,  # the names at the top: tensors, nn and optim
     "rl_lab.rollout": 3,
@@ -62,6 +64,7 @@ OPS = [
     "gathering",
     "indexing",
     "rearrange",
+    "running",
     "diagonals",
     "sorting",
     "normalization",

@@ -17,7 +17,7 @@ def test_the_table_is_up_to_date():
         (lambda: rl.ones(2).svd(), "torch.Tensor.svd"),
         (lambda: rl.nn.Transformer, "torch.nn.Transformer"),
         (lambda: rl.nn.functional.grid_sample, "torch.nn.functional.grid_sample"),
-        (lambda: rl.optim.LBFGS, "torch.optim.LBFGS"),
+        (lambda: rl.optim.SparseAdam, "torch.optim.SparseAdam"),
         (lambda: rl.distributions.Dirichlet, "torch.distributions.Dirichlet"),
         (lambda: rl.cuda.Stream, "torch.cuda.Stream"),
     ],

@@ -1,5 +1,6 @@
 """`rl.save` and `rl.load` restore values bitwise, or raise a clear error."""
 
+import io
 import os
 import pickle
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import rl_lab as rl
-from rl_lab.engine.errors import FileError
+from rl_lab.engine.errors import DeviceError, FileError
 
 ARRAYS = hnp.arrays(
     st.sampled_from([np.float32, np.int64, np.bool_, np.float64, np.uint8]),
@@ -152,3 +153,42 @@ def test_a_state_of_another_network_is_named():
         network.load_state_dict({"0.weight": np.zeros((2, 2), np.float32), "0.bias": np.zeros(4, np.float32)})
     with pytest.raises(RuntimeError, match=r"0\.bias"):
         network.load_state_dict({"0.weight": np.zeros((4, 3), np.float32)})
+
+
+def test_a_file_object_holds_several_objects_one_after_the_other(tmp_path):
+    first, second = {"w": rl.ones(2, 3), "n": 3, "names": ["a", None]}, (rl.tensor([1, 2]), np.float64(0.5), True)
+    buffer = io.BytesIO()
+    rl.save(first, buffer)
+    rl.save(obj=second, f=buffer)
+    rl.save({}, buffer)
+    buffer.seek(0)
+    loaded = rl.load(f=buffer)
+    assert loaded["w"].tolist() == [[1.0] * 3] * 2
+    assert loaded["n"] == 3
+    assert loaded["names"] == ["a", None]
+    numbers, half, flag = rl.load(buffer, map_location="cpu")
+    assert numbers.tolist() == [1, 2]
+    assert (half, flag) == (0.5, True)
+    assert rl.load(buffer) == {}
+    with open(tmp_path / "file", "wb") as file:
+        rl.save(first, file)
+    with open(tmp_path / "file", "rb") as file:
+        assert rl.load(file)["n"] == 3
+    assert rl.load(tmp_path / "file")["n"] == 3  # the same bytes as by path
+
+
+def test_damaged_bytes_of_a_file_object_are_refused():
+    buffer = io.BytesIO()
+    rl.save({"w": rl.arange(4)}, buffer)
+    data = buffer.getvalue()
+    for damaged in (b"", data[:5], data[:-1], b"\xff" * 100, data[:-3] + b"\x07" + data[-2:]):
+        with pytest.raises(FileError):
+            rl.load(io.BytesIO(damaged))
+    with pytest.raises(FileError):
+        rl.load(3)
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path):
+    rl.save(rl.ones(2), tmp_path / "file")
+    with pytest.raises(DeviceError, match="cpu"):
+        rl.load(tmp_path / "file", map_location="cuda")

@@ -44,7 +44,7 @@ def tensors() -> None:
     assert_type(rl.cat([x, x]), rl.Tensor)
     assert_type(rl.where(x > 0, x, 0.0), rl.Tensor)
     assert_type(rl.as_tensor(np.ones(3, np.float32)), rl.Tensor)
-    assert_type(x.shape, tuple[int, ...])
+    assert_type(x.shape, rl.Size)
     assert_type(x.dtype, rl.dtype)
     (gradient,) = rl.autograd.grad(x.square().sum(), x)
     assert_type(gradient, rl.Tensor)

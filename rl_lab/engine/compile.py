@@ -112,7 +112,7 @@ class Compiled:
         if len(arguments) == 1 and type(x := arguments[0]) is Tensor and not keywords:
             program, run, shape, dtype, grad = self._short
             if (
-                x.shape == shape
+                x.sizes == shape
                 and x.dtype is dtype
                 and x.strides is x.base is x._grad is None
                 and not x.needs_grad
@@ -185,7 +185,7 @@ class Compiled:
             return (tape.modes.grad,), tensors, numbers, None
         if len(arguments) == 1 and type(x := arguments[0]) is Tensor:
             tensors.append(x)  # the commonest call, a policy's, without the general walk
-            key: Any = (tape.modes.grad, (x.shape, x.strides, x.dtype))
+            key: Any = (tape.modes.grad, (x.sizes, x.strides, x.dtype))
         else:
             key = (tape.modes.grad, *[_signature(a, tensors, numbers) for a in arguments])
         if keywords:
@@ -296,7 +296,7 @@ class Compiled:
             self._drop_oldest(site)
             plain = isinstance(result, TensorCore) and not result.requires_grad
             if alone and plain and program.is_function and program.inputs[0].strides is None:
-                self._short = (program, program.run_function, program.inputs[0].shape, program.inputs[0].dtype, tape.modes.grad)
+                self._short = (program, program.run_function, program.inputs[0].sizes, program.inputs[0].dtype, tape.modes.grad)
         return made
 
     def _program_of(self, recording: Recorder, outputs: list[Any], tensors: list[Any]) -> Program | None:
@@ -386,7 +386,7 @@ def _signature(argument: Any, tensors: list[Any], numbers: list[Any]) -> Any:
     if isinstance(argument, TensorCore):
         tensors.append(argument)
         # strides, too: another layout is another kernel, which may round differently
-        return argument.shape, argument.strides, argument.dtype
+        return argument.sizes, argument.strides, argument.dtype
     kind = type(argument)
     if kind is float or kind is int or (kind is not bool and isinstance(argument, (np.floating, np.integer))):
         numbers.append(argument)
@@ -518,7 +518,7 @@ def _output(result: Any, found: list[Any], recording: Recorder) -> Build:
         return made_leaf
     if not recording.ran_backward:  # a step computes its gradients itself, so its results are looked at and no more
         recording.give_up("it returns a value that requires grad (call it under no_grad(), or run backward inside)")
-    node = tape.Node(_used_up_rule, (), (), None, result.shape)
+    node = tape.Node(_used_up_rule, (), (), None, result.sizes)
 
     def output(outputs: Sequence[Any], values: Sequence[Any], sources: Sequence[Any]) -> Any:
         value = get(outputs, values, sources)
@@ -532,7 +532,7 @@ def _getter(tensor: Any, found: list[Any], recording: Recorder) -> Build:
     """How to get a tensor that the call makes: a view of the caller's tensor, or one of the outputs, to which it is added."""
     for i, argument in enumerate(recording.arguments):
         if tensor.storage is argument.storage:
-            shape, strides, distance = tensor.shape, tensor.strides, tensor.offset - argument.offset
+            shape, strides, distance = tensor.sizes, tensor.strides, tensor.offset - argument.offset
             is_view = tensor.base is not None
 
             def take(outputs: Sequence[Any], values: Sequence[Any], sources: Sequence[Any]) -> Any:
@@ -543,7 +543,7 @@ def _getter(tensor: Any, found: list[Any], recording: Recorder) -> Build:
 
             return take
     if not recording.is_ours(tensor.storage):
-        storage, shape, strides, offset, dtype = tensor.storage, tensor.shape, tensor.strides, tensor.offset, tensor.dtype
+        storage, shape, strides, offset, dtype = tensor.storage, tensor.sizes, tensor.strides, tensor.offset, tensor.dtype
         return lambda outputs, values, sources: new(storage, shape, strides, offset, dtype)
     found.append(tensor)
     place = len(found) - 1
@@ -559,8 +559,21 @@ def call_times(function: Callable, count: int, *arguments: Any) -> Any:
     return result
 
 
-def compile(function: Callable | None = None) -> Any:
-    """Make a `Compiled` of a function; usable as a decorator. A compiled function inside another is recorded into it."""
-    if function is None:
-        return compile
-    return Compiled(function)
+def compile(
+    model: Callable | None = None,
+    *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: Any = None,
+    mode: str | None = None,
+    options: Any = None,
+    disable: bool = False,
+) -> Any:
+    """Make a `Compiled` of a function; usable as a decorator. A compiled function inside another is recorded into it.
+
+    ``fullgraph``, ``dynamic``, ``backend``, ``mode`` and ``options`` are accepted as in PyTorch and change nothing. With ``disable``
+    the function itself is returned.
+    """
+    if model is None:
+        return lambda function: compile(function, disable=disable)
+    return model if disable else Compiled(model)

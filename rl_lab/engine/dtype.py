@@ -1,4 +1,4 @@
-"""The three dtypes of the lab: float32, the only differentiable one, int64 and bool."""
+"""The dtypes of the lab: float32, the only differentiable one, int64, uint8 and bool; and the names of PyTorch's others."""
 
 import builtins
 
@@ -8,12 +8,18 @@ from rl_lab.engine.errors import DtypeError
 
 
 class DType:
-    """A tensor's element type. ``str(dtype)`` is PyTorch's spelling without the package."""
+    """A tensor's element type. ``str(dtype)`` is PyTorch's spelling without the package.
+
+    ``rank`` orders the dtypes: of two operands the one of lower rank is converted.
+    """
+
+    is_complex = False
 
     def __init__(self, name: str, numpy_dtype: type, rank: int):
         self.name, self.numpy, self.rank = name, np.dtype(numpy_dtype), rank
         self.itemsize = self.numpy.itemsize
         self.is_floating_point = name == "float32"
+        self.is_signed = name in ("float32", "int64")
 
     def __repr__(self) -> str:
         return f"rl_lab.{self.name}"
@@ -22,12 +28,59 @@ class DType:
         return {"bool": "bool_"}.get(self.name, self.name)
 
 
-float32 = DType("float32", np.float32, 2)
-int64 = DType("int64", np.int64, 1)
+float32 = DType("float32", np.float32, 3)
+int64 = DType("int64", np.int64, 2)
+uint8 = DType("uint8", np.uint8, 1)
 bool_ = DType("bool", np.bool_, 0)
-DTYPES = (float32, int64, bool_)
+DTYPES = (float32, int64, uint8, bool_)
 
-DTypeLike = DType | type | None
+
+class NamedDType:
+    """A dtype of PyTorch that no tensor has here. Used as a dtype it stands for the ``nearest`` one, or raises if that is None.
+
+    It compares equal to the dtype that it stands for, so ``x.dtype == rl.float64`` holds for a float32 tensor. ``limits`` is the range
+    of its integers: values outside of it are errors.
+    """
+
+    def __init__(self, name: str, nearest: DType | None, limits: tuple[int, int] | None = None):
+        self.name, self.nearest, self.limits = name, nearest, limits
+
+    def __repr__(self) -> str:
+        return f"rl_lab.{self.name}"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (self.nearest is not None and other is self.nearest)
+
+    def __hash__(self) -> int:
+        return hash(self.name) if self.nearest is None else hash(self.nearest)
+
+    def __reduce__(self) -> str:
+        return self.name
+
+    @property
+    def is_floating_point(self) -> bool:
+        return "float" in self.name
+
+    def resolve(self) -> DType:
+        """The dtype that this one stands for. Raises DtypeError if there is none."""
+        if self.nearest is None:
+            raise DtypeError(f"dtype {self.name} does not exist here: rl_lab computes in float32, so use float32")
+        return self.nearest
+
+
+float64 = NamedDType("float64", float32)
+int32 = NamedDType("int32", int64, (-(2**31), 2**31 - 1))
+int16 = NamedDType("int16", int64, (-(2**15), 2**15 - 1))
+int8 = NamedDType("int8", int64, (-128, 127))
+uint16 = NamedDType("uint16", int64, (0, 2**16 - 1))
+uint32 = NamedDType("uint32", int64, (0, 2**32 - 1))
+uint64 = NamedDType("uint64", int64, (0, 2**63 - 1))
+float16 = NamedDType("float16", None)
+bfloat16 = NamedDType("bfloat16", None)
+complex64 = NamedDType("complex64", None)
+complex128 = NamedDType("complex128", None)
+
+DTypeLike = DType | NamedDType | type | None
 """Values accepted by every ``dtype`` argument: a dtype, Python's float, int or bool, or None for the default."""
 
 _PYTHON = {builtins.float: float32, builtins.int: int64, builtins.bool: bool_}
@@ -37,16 +90,32 @@ def as_dtype(dtype: object) -> DType:
     """The lab's dtype for a dtype argument; Python's float, int and bool are accepted. DtypeError for any other."""
     if isinstance(dtype, DType):
         return dtype
+    if isinstance(dtype, NamedDType):
+        return dtype.resolve()
     try:
         return _PYTHON[dtype]  # type: ignore[index]
     except (KeyError, TypeError):
-        raise DtypeError(f"dtype {dtype!r} is not one of float32, int64, bool: rl_lab computes in float32 only") from None
+        raise DtypeError(
+            f"dtype {dtype!r} is not one of float32, int64, uint8, bool: rl_lab computes in float32 only"
+        ) from None
+
+
+def limits_of(dtype: object) -> tuple[int, int] | None:
+    """The smallest and largest integer of a dtype argument that has less than 64 bits, else None."""
+    if dtype is uint8:
+        return 0, 255
+    return dtype.limits if isinstance(dtype, NamedDType) else None
 
 
 def dtype_of_numpy(dtype: np.dtype) -> DType:
-    """What an array of this NumPy dtype becomes: floats float32, integers int64, bool bool. DtypeError for any other."""
+    """What an array of this NumPy dtype becomes: floats float32, uint8 uint8, other integers int64, bool bool.
+
+    Raises DtypeError for any other.
+    """
     if dtype.kind == "f":
         return float32
+    if dtype == np.uint8:
+        return uint8
     if dtype.kind in "iu":
         return int64
     if dtype.kind == "b":

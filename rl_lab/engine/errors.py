@@ -24,6 +24,10 @@ class NumericalError(ArithmeticError):
     """NaN or infinity where a finite number is needed."""
 
 
+class AnomalyError(NumericalError, RuntimeError):
+    """A gradient that became NaN under ``detect_anomaly``; the message names the operation and the line of its forward pass."""
+
+
 class EagerWarning(UserWarning):
     """A compiled function runs eagerly; the message names the line and the reason."""
 

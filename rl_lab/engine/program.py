@@ -66,10 +66,10 @@ def span_of(tensor: Any) -> Span:
     """The addresses of the first byte of a tensor and of the one after its last."""
     size = tensor.dtype.itemsize
     if tensor.strides is None:
-        return tensor.address, tensor.address + math.prod(tensor.shape) * size
-    if 0 in tensor.shape:
+        return tensor.address, tensor.address + math.prod(tensor.sizes) * size
+    if 0 in tensor.sizes:
         return tensor.address, tensor.address
-    last = sum((count - 1) * stride for count, stride in zip(tensor.shape, tensor.strides, strict=True))
+    last = sum((count - 1) * stride for count, stride in zip(tensor.sizes, tensor.strides, strict=True))
     return tensor.address, tensor.address + (last + 1) * size
 
 
@@ -174,8 +174,8 @@ class Recorder:
         self.arguments, self.inputs = [], []
         for i, t in enumerate(tensors):
             alias = aliases.setdefault(id(t.storage), t.storage.alias())
-            self.arguments.append(new(alias, t.shape, t.strides, t.offset, t.dtype))
-            home = new(regions[i].home, t.shape, t.strides, 0, t.dtype)
+            self.arguments.append(new(alias, t.sizes, t.strides, t.offset, t.dtype))
+            home = new(regions[i].home, t.sizes, t.strides, 0, t.dtype)
             home.address += t.address - regions[i].start
             self.inputs.append(home)
         self._aliases = {id(alias): alias for alias in aliases.values()}
@@ -207,7 +207,7 @@ class Recorder:
                 reached += table.spans
         spans = tuple([(low + move, high + move) for (low, high), move in zip(map(span_of, tensors), moves, strict=True)])
         checked = any(tensor is self.status.tensor for tensor in tensors)
-        shapes = tuple([tensor.shape for tensor in tensors])
+        shapes = tuple([tensor.sizes for tensor in tensors])
         row = _moved(row, moves)
         line = self._lines.setdefault(line, line)
         self.launches.append(Launch(primitive, row, shapes, spans, tuple(reached), line, (), 0, varying, checked))
@@ -408,7 +408,7 @@ class Recorder:
                 return f"it changes the parts of a {type(owner).__name__}"
         for tensor, facts in self.tensors.values():
             if tensor_facts(tensor) != facts:
-                return f"it changes where the memory of a tensor of shape {list(tensor.shape)} is, or whether it requires grad"
+                return f"it changes where the memory of a tensor of shape {list(tensor.sizes)} is, or whether it requires grad"
         changed = self.reads.difference()
         return None if changed is None else f"it changes {changed}"
 
@@ -416,7 +416,7 @@ class Recorder:
 def tensor_facts(tensor: Any) -> tuple:
     """What of a tensor's Python side enters a recording."""
     hooks = tensor.hooks
-    return tensor.address, tensor.shape, tensor.needs_grad, tuple(hooks.values()) if hooks else None
+    return tensor.address, tensor.sizes, tensor.needs_grad, tuple(hooks.values()) if hooks else None
 
 
 def _moved(row: bytes, moves: Sequence[int]) -> bytes:
@@ -464,7 +464,7 @@ class Gradient:
     def renew(self) -> None:
         """Leave the gradient to whoever keeps it; the next replay computes it elsewhere."""
         assert self.places is not None
-        self.tensor = empty(self.tensor.shape, self.tensor.dtype)
+        self.tensor = empty(self.tensor.sizes, self.tensor.dtype)
         address = self.tensor.address
         for array, index, distance in self.places:
             array[index] = address + distance
@@ -480,7 +480,7 @@ class Expected:
 
     def __init__(self, leaf: Any, tensor: Any):
         self.leaf = leaf
-        self.shape = None if tensor is None else tensor.shape
+        self.shape = None if tensor is None else tensor.sizes
         self.span = (0, 0) if tensor is None else span_of(tensor)
         self.reference = None if tensor is None else weakref.ref(tensor)
         self.places: list[tuple[Any, int, int]] | None = None
@@ -488,7 +488,7 @@ class Expected:
     def can_be(self, found: Any) -> bool:
         """Whether the program can work on this gradient instead."""
         plain = found.strides is None and found.node is None and not found.needs_grad and not found.hooks
-        return self.places is not None and plain and found.shape == self.shape
+        return self.places is not None and plain and found.sizes == self.shape
 
     def become(self, found: Any) -> None:
         """Let the program work on this gradient from now on."""
@@ -606,7 +606,7 @@ class Program:
         if self.is_function:
             self._entry_places = [place for place, _ in self._input_cells[0] or ()]
             self._exit_places = [place for place, _ in self._output_cells[0] or ()]
-            self._shape, self._dtype = self.outputs[0].shape, self.outputs[0].dtype
+            self._shape, self._dtype = self.outputs[0].sizes, self.outputs[0].dtype
 
     def _make_row(self, primitives: list[Primitive]) -> None:
         """The arrays that `machine.replay` walks; first of all, a copy of what must be put back if an index is out of bounds."""
@@ -659,11 +659,11 @@ class Program:
         owner = tensor.storage.owner
         if type(owner) is not Block or owner.pool is not self._pool or span[0] == span[1] or tensor.strides is not None:
             return
-        first = self._maker_of(span, math.prod(tensor.shape))
+        first = self._maker_of(span, math.prod(tensor.sizes))
         places = None if first is None else self._places(span, first, tables=True)
         if first is None or places is None:
             return
-        moved = empty(tensor.shape, tensor.dtype)
+        moved = empty(tensor.sizes, tensor.dtype)
         copy_bytes(moved, tensor)
         move = moved.address - tensor.address
         for array, index, distance in places:
@@ -676,7 +676,7 @@ class Program:
                 self.launches[i] = replace(launch, spans=spans, reached=reached)
         for i, output in enumerate(self.outputs):
             if overlap(span_of(output), span):
-                self.outputs[i] = new(moved.storage, output.shape, output.strides, 0, output.dtype)
+                self.outputs[i] = new(moved.storage, output.sizes, output.strides, 0, output.dtype)
                 self.outputs[i].address = output.address + move
         moved.storage.version = tensor.storage.version
         gradient.tensor = moved
@@ -762,7 +762,7 @@ class Program:
         others = [*outside, *kept, *[span_of(other) for other in self.outputs if other is not tensor]]
         if any(overlap(span, other) for other in others):
             return None
-        first = self._maker_of(span, math.prod(tensor.shape))
+        first = self._maker_of(span, math.prod(tensor.sizes))
         places = None if first is None else self._places(span, first)
         return None if places is None else [(index, distance) for _, index, distance in places]
 
@@ -1080,7 +1080,7 @@ def room_for(shape: tuple[int, ...], strides: tuple[int, ...] | None, dtype: Any
 def layout_of(tensor: Any) -> tuple:
     """The arguments of `room_for` for a tensor like this one."""
     start, end = span_of(tensor)
-    return tensor.shape, tensor.strides, tensor.dtype, end - start
+    return tensor.sizes, tensor.strides, tensor.dtype, end - start
 
 
 def copy_of(tensor: Any) -> Any:

@@ -14,8 +14,9 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.number import real
 from rl_lab.engine.operations import Operations
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.creation import as_tensor, tensor
+from rl_lab.engine.ops.creation import as_tensor, check_ignored, tensor
 from rl_lab.engine.ops.gathering import check_probabilities, launch_checked
+from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, size_argument
 from rl_lab.engine.tensor import TensorCore, empty
 
@@ -61,8 +62,8 @@ class Generator:
     def set_state(self, state: Any) -> "Generator":
         """Go to a position that `get_state` returned (a tensor or an array)."""
         state = as_tensor(state)
-        if state.shape != (4,) or state.dtype is not int64:
-            raise ShapeError(f"a generator's state is 4 int64 words, got {list(state.shape)} of {state.dtype.name}")
+        if state.sizes != (4,) or state.dtype is not int64:
+            raise ShapeError(f"a generator's state is 4 int64 words, got {list(state.sizes)} of {state.dtype.name}")
         self.state.copy_(state)
         return self
 
@@ -94,29 +95,47 @@ def _fill(out: Any, kernel: Any, generator: Generator | None, *numbers: float) -
 
 
 def rand(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    *sizes: Any,
+    size: Any = None,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **ignored: Any,
 ) -> "Tensor":
     """Uniform on [0, 1)."""
     check_float(dtype, device)
-    return _fill(empty(size_argument(size)), random_kernels.uniform, generator, 0.0, 1.0).requires_grad_(requires_grad)
+    check_ignored(ignored)
+    return _fill(
+        empty(size_argument(sizes if size is None else (size,))), random_kernels.uniform, generator, 0.0, 1.0
+    ).requires_grad_(requires_grad)
 
 
 def randn(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    *sizes: Any,
+    size: Any = None,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **ignored: Any,
 ) -> "Tensor":
     """Standard normal deviates."""
     check_float(dtype, device)
-    return _fill(empty(size_argument(size)), random_kernels.normal, generator, 0.0, 1.0).requires_grad_(requires_grad)
+    check_ignored(ignored)
+    return _fill(
+        empty(size_argument(sizes if size is None else (size,))), random_kernels.normal, generator, 0.0, 1.0
+    ).requires_grad_(requires_grad)
 
 
-def rand_like(x: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
+def rand_like(input: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
     """`rand` in another tensor's shape."""
-    return rand(x.shape, generator=generator, **options)
+    return rand(input.sizes, generator=generator, **options)
 
 
-def randn_like(x: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
+def randn_like(input: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
     """`randn` in another tensor's shape."""
-    return randn(x.shape, generator=generator, **options)
+    return randn(input.sizes, generator=generator, **options)
 
 
 def randint(
@@ -140,39 +159,43 @@ def randperm(n: int, *, generator: Generator | None = None, device: Any = None) 
 
 def uniform_(x: Any, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> "Tensor":
     """Fill a float32 tensor with uniform deviates on [low, high)."""
-    return x.copy_(_fill(empty(x.shape), random_kernels.uniform, generator, low, high))
+    return x.copy_(_fill(empty(x.sizes), random_kernels.uniform, generator, low, high))
 
 
 def normal_(x: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> "Tensor":
     """Fill a float32 tensor with normal deviates."""
-    return x.copy_(_fill(empty(x.shape), random_kernels.normal, generator, mean, std))
+    return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std))
 
 
-def bernoulli(p: Any, generator: Generator | None = None) -> "Tensor":
-    """1 with probability p, else 0, in p's shape; float32 as in PyTorch. ValueError if a probability is not in [0, 1]."""
-    p = as_float(p).detach().contiguous()
-    check_probabilities(p)
-    out = empty(p.shape, bool_)
+def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None = None) -> "Tensor":
+    """1 with probability ``input``, or with probability p, else 0, in the shape of ``input``; float32 as in PyTorch.
+
+    ValueError if a probability is not in [0, 1].
+    """
+    chances: Any = as_float(input) if p is None else constant(float(p)).expand(input.sizes)
+    input = chances.detach().contiguous()
+    check_probabilities(input)
+    out = empty(input.sizes, bool_)
     state = _state(generator)
-    launch(random_kernels.bernoulli, (out, p, state), (out.numel(), 1))
+    launch(random_kernels.bernoulli, (out, input, state), (out.numel(), 1))
     state.storage.version += 1
     return out.to(float32)
 
 
-def multinomial(weights: Any, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> "Tensor":
-    """Indices drawn with probability proportional to the weights (k) or (n, k), from each row.
+def multinomial(input: Any, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> "Tensor":
+    """Indices drawn with probability proportional to the input (k) or (n, k), from each row.
 
     NumericalError if a weight is negative, infinite or NaN, or too few of a row are positive.
     """
-    weights = as_float(weights).detach().contiguous()
-    if weights.dim() not in (1, 2) or weights.shape[-1] == 0:
-        raise ShapeError(f"multinomial takes a vector or a matrix of weights, got shape {list(weights.shape)}")
-    if num_samples < 1 or (num_samples > weights.shape[-1] and not replacement):
-        raise ShapeError(f"multinomial cannot draw {num_samples} of {weights.shape[-1]} classes without replacement")
-    out = empty((*weights.shape[:-1], num_samples), int64)
+    input = as_float(input).detach().contiguous()
+    if input.dim() not in (1, 2) or input.sizes[-1] == 0:
+        raise ShapeError(f"multinomial takes a vector or a matrix of weights, got shape {list(input.sizes)}")
+    if num_samples < 1 or (num_samples > input.sizes[-1] and not replacement):
+        raise ShapeError(f"multinomial cannot draw {num_samples} of {input.sizes[-1]} classes without replacement")
+    out = empty((*input.sizes[:-1], num_samples), int64)
     state = _state(generator)
     kernel = random_kernels.categorical if replacement or num_samples == 1 else random_kernels.categorical_distinct
-    launch_checked(kernel, (out, weights, state), (math.prod(weights.shape[:-1]), weights.shape[-1], num_samples))
+    launch_checked(kernel, (out, input, state), (math.prod(input.sizes[:-1]), input.sizes[-1], num_samples))
     state.storage.version += 1
     return out
 
@@ -182,38 +205,95 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     check_device(device)
     if size is not None:
         return _fill(empty(size_argument((size,))), random_kernels.normal, generator, real(mean), real(std))
-    shape = broadcast_shape(*[value.shape for value in (mean, std) if isinstance(value, TensorCore)])
+    shape = broadcast_shape(*[value.sizes for value in (mean, std) if isinstance(value, TensorCore)])
     return randn(shape, generator=generator) * std + mean
+
+
+def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None) -> "Tensor":
+    """Bools of this shape, each False with probability p."""
+    keep = empty(shape, bool_)
+    state = _state(generator)
+    launch(random_kernels.bernoulli, (keep, constant(1.0 - p), state), (keep.numel(), 0))
+    state.storage.version += 1
+    return keep
+
+
+def _check_dropout(p: float) -> None:
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"the probability of dropout must be in [0, 1], got {p}")
+
+
+def _dropped(input: Any, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> "Tensor":
+    """Zeros where a mask of this shape, which broadcasts, says so; the rest divided by 1 - p."""
+    keep: Any = keep_mask(shape, p, generator)
+    factor = 1.0 / (1.0 - p) if p < 1.0 else 0.0
+    if inplace:
+        return write_in_place(input, lambda x: (x * factor).where(keep, constant(0.0)))
+    return (input * factor).where(keep, constant(0.0))
 
 
 def dropout(
     input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> "Tensor":
     """In training each element is zero with probability p and the others are divided by 1 - p (Srivastava et al. 2014)."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"the probability of dropout must be in [0, 1], got {p}")
+    _check_dropout(p)
     if not training or p == 0.0:
         return input
-    keep = empty(input.shape, bool_)
-    state = _state(generator)
-    launch(random_kernels.bernoulli, (keep, constant(1.0 - p), state), (keep.numel(), 0))
-    state.storage.version += 1
-    scaled = input * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
-    result = scaled.where(keep, constant(0.0))
-    return input.copy_(result) if inplace else result
+    return _dropped(input, input.sizes, p, inplace, generator)
+
+
+def channel_dropout(
+    input: Any, p: float, training: bool, inplace: bool, ranks: tuple[int, int], generator: Generator | None
+) -> "Tensor":
+    """`dropout` of whole channels; ``ranks`` are the numbers of dimensions without and with a batch."""
+    _check_dropout(p)
+    if input.dim() not in ranks:
+        raise ShapeError(f"dropout of channels takes {ranks[0]} or {ranks[1]} dimensions, got shape {list(input.sizes)}")
+    if not training or p == 0.0:
+        return input
+    lead = input.dim() - ranks[0] + 1
+    return _dropped(input, (*input.sizes[:lead], *[1] * (input.dim() - lead)), p, inplace, generator)
+
+
+ALPHA = 1.7580993408473766  # the limit of SELU at -inf, negated
+
+
+def alpha_dropout(
+    input: Any,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    channels: bool = False,
+    generator: Generator | None = None,
+) -> "Tensor":
+    """Dropout that keeps the mean and the variance of SELU's outputs (Klambauer et al. 2017); of whole channels if asked."""
+    _check_dropout(p)
+    if not training or p == 0.0:
+        return input
+    if p == 1.0:
+        return input.mul_(0.0) if inplace else input * 0.0
+    shape = (*input.sizes[:2], *[1] * (input.dim() - 2)) if channels else input.sizes
+    keep: Any = keep_mask(shape, p, generator)
+    scale = ((ALPHA * ALPHA * p + 1.0) * (1.0 - p)) ** -0.5
+
+    def apply(x: Any) -> Any:
+        return (x * scale).where(keep, constant(-ALPHA * scale)) + ALPHA * scale * p
+
+    return write_in_place(input, apply) if inplace else apply(input)
 
 
 def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None) -> "Tensor":
     """Fill a float32 tensor with exponential deviates of this rate."""
     if lambd <= 0:
         raise ValueError(f"the rate must be positive, got {lambd}")
-    return x.copy_(_fill(empty(x.shape), random_kernels.exponential, generator, float(lambd)))
+    return x.copy_(_fill(empty(x.sizes), random_kernels.exponential, generator, float(lambd)))
 
 
 def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Tensor":
     """Fill a tensor with 1 with probability p, else 0."""
-    chances = as_float(p).expand(x.shape) if isinstance(p, TensorCore) else constant(float(p)).expand(x.shape)
-    return x.copy_(bernoulli(chances, generator))
+    chances = as_float(p).expand(x.sizes) if isinstance(p, TensorCore) else constant(float(p)).expand(x.sizes)
+    return x.copy_(bernoulli(chances, generator=generator))
 
 
 # drawing needs streams, which stand above the operations: the methods of Tensor that draw are added here
@@ -224,7 +304,7 @@ for _function in (uniform_, normal_, exponential_, bernoulli_, bernoulli, multin
 def standard_gamma(concentration: Any, generator: Generator | None = None) -> "Tensor":
     """Gamma deviates of scale 1 with these shapes, all positive; not differentiable."""
     concentration = as_float(concentration).detach().contiguous()
-    out, state = empty(concentration.shape), _state(generator)
+    out, state = empty(concentration.sizes), _state(generator)
     launch(random_kernels.gamma, (out, concentration, state), (out.numel(),))
     state.storage.version += 1
     return out

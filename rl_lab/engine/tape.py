@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from rl_lab.engine.errors import StateError
-from rl_lab.engine.launch import recorder
+from rl_lab.engine.errors import AnomalyError, StateError
+from rl_lab.engine.launch import recorder, user_line
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -25,6 +25,7 @@ class Modes(threading.local):
 
 
 modes = Modes()
+anomaly = ""  # "lines" if nodes remember the user's line, "nan" if backward also looks for NaN; of all threads
 next_sequence = itertools.count(1).__next__
 _deliver = threading.Lock()  # several threads may add to one leaf
 
@@ -45,6 +46,7 @@ class Node:
         "context",
         "hooks",
         "inputs",
+        "line",
         "own",
         "retained",
         "rule",
@@ -63,6 +65,8 @@ class Node:
         self.hooks: dict[int, Callable] | None = None
         self.retained: Callable | None = None
         self.wanted: tuple[bool, ...] | None = None  # during a walk to chosen targets: the inputs that lead to one
+        if anomaly:
+            self.line = user_line()
 
     @property
     def name(self) -> str:
@@ -306,6 +310,8 @@ def walk(
                 results = node.rule(gradient, node)
             finally:
                 node.wanted = None
+            if anomaly == "nan":
+                _look_for_nan(node, results)
             if not retain:
                 node.free()
             if type(results) is not tuple:
@@ -319,6 +325,26 @@ def walk(
             if leaf.hooks:
                 leaves[key] = (leaf, run_hooks(leaf.hooks, gradient, shown))
     return {**leaves, **captured}
+
+
+def _look_for_nan(node: Node, results: Any) -> None:
+    """Raise AnomalyError if a gradient that an operation computed holds a NaN."""
+    for number, result in enumerate(results if type(results) is tuple else (results,)):
+        values = getattr(result, "_array", None)
+        if values is None or node.inputs[number] is None:
+            continue
+        array = values(lasting=False)
+        if (array != array).any():
+            line = getattr(node, "line", None)
+            where = f"computed at {line}" if line else "computed before detect_anomaly was entered"
+            raise AnomalyError(f"the gradient of {node.name}, {where}, is NaN for its input {number}")
+
+
+def set_anomaly(mode: str) -> str:
+    """Switch the search for NaN: "nan", "lines" (only remember lines) or "" (off). Returns the mode before."""
+    global anomaly
+    before, anomaly = anomaly, mode
+    return before
 
 
 def _is_useful(edge: Any, useful: set[Node], targets: set[int]) -> bool:

@@ -9,13 +9,41 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType, float32
+from rl_lab.engine.dtype import DType, float32, uint8
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.launch import changes, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.operations import Operations
 
 Shape = tuple[int, ...]
+
+
+class Size(tuple[int, ...]):
+    """A shape as users see it: a tuple with `numel`. Slices, sums and repetitions of a Size are Sizes."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """Number of elements of a tensor of this shape."""
+        return math.prod(self)
+
+    def __getitem__(self, place: Any) -> Any:
+        part = tuple.__getitem__(self, place)
+        return Size(part) if type(place) is slice else part
+
+    def __add__(self, other: Any) -> "Size":
+        return Size(tuple.__add__(self, other))
+
+    def __radd__(self, other: Any) -> "Size":
+        return Size((*other, *self)) if isinstance(other, tuple) else NotImplemented
+
+    def __mul__(self, count: Any) -> "Size":
+        return Size(tuple.__mul__(self, count))
+
+    __rmul__ = __mul__
+
+
+_size = functools.lru_cache(maxsize=4096)(Size)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -29,7 +57,10 @@ def contiguous_strides(shape: Shape) -> Shape:
 
 
 class TensorCore:
-    """What every tensor has. ``strides`` is None for the usual case: contiguous, row by row."""
+    """What every tensor has. ``strides`` is None for the usual case: contiguous, row by row.
+
+    The library reads ``sizes``, a plain tuple; ``shape`` is the same as a `Size`, for users.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -42,13 +73,13 @@ class TensorCore:
         "needs_grad",
         "node",
         "offset",
-        "shape",
+        "sizes",
         "storage",
         "strides",
     )
 
     storage: Storage
-    shape: Shape
+    sizes: Shape
     strides: Shape | None
     offset: int
     dtype: DType
@@ -77,13 +108,13 @@ class TensorCore:
             self.needs_grad = False
             if base.needs_grad:
                 with tape.enable_grad():
-                    tape.attach(self, _region_rule, (base,), context=(base.shape, region_of(self)))
+                    tape.attach(self, _region_rule, (base,), context=(base.sizes, region_of(self)))
                 self.node.retained = retained  # type: ignore[attr-defined]
         return self.node
 
     def with_node(self, node: tape.Node | None) -> "Tensor":
         """This value again, with another node: how an operation keeps its own output without a cycle."""
-        value = view(self, self.shape, self.strides, self.offset)
+        value = view(self, self.sizes, self.strides, self.offset)
         value.base = None
         value.node, value.needs_grad = node, node is not None
         return value
@@ -172,8 +203,8 @@ class TensorCore:
         if value is not None:
             if not isinstance(value, TensorCore):
                 raise TypeError(f"grad takes a tensor or None, not {type(value).__name__}")
-            if value.shape != self.shape:
-                raise ShapeError(f"assigned grad has shape {value.shape}, the tensor has shape {self.shape}")
+            if value.sizes != self.sizes:
+                raise ShapeError(f"assigned grad has shape {value.sizes}, the tensor has shape {self.sizes}")
             if value.dtype is not self.dtype:
                 raise StateError(f"assigned grad is {value.dtype.name}, the tensor is {self.dtype.name}")
         if (recording := recorder()) is not None:
@@ -211,7 +242,7 @@ class TensorCore:
         """The same memory without history: writes through either are seen, and caught, by both."""
         if (recording := recorder()) is not None:
             recording.uses_tensor(self)
-        value = view(self, self.shape, self.strides, self.offset)
+        value = view(self, self.sizes, self.strides, self.offset)
         value.base, value.node, value.needs_grad = None, None, False
         return value
 
@@ -233,7 +264,7 @@ class TensorCore:
             raise StateError("data takes a tensor of the same dtype")
         if (recording := recorder()) is not None:
             recording.uses_tensor(self)
-        self.storage, self.shape, self.strides, self.offset = value.storage, value.shape, value.strides, value.offset
+        self.storage, self.sizes, self.strides, self.offset = value.storage, value.sizes, value.strides, value.offset
         self.address = value.address
         changes.note()
 
@@ -243,30 +274,40 @@ class TensorCore:
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
+    @property
+    def shape(self) -> Size:
+        """Sizes of the dimensions."""
+        return _size(self.sizes)
+
     def numel(self) -> int:
-        return math.prod(self.shape)
+        return math.prod(self.sizes)
 
     nelement = numel
 
     def dim(self) -> int:
-        return len(self.shape)
+        return len(self.sizes)
 
     @property
     def ndim(self) -> int:
-        return len(self.shape)
+        return len(self.sizes)
 
     def size(self, dim: int | None = None) -> Any:
-        return self.shape if dim is None else self.shape[dim]
+        """Size of one dimension, or the shape. IndexError if there is no dimension ``dim``."""
+        if dim is None:
+            return _size(self.sizes)
+        if not -len(self.sizes) <= dim < len(self.sizes):
+            raise IndexError(f"dimension {dim} is out of range for a tensor of shape {list(self.sizes)}")
+        return self.sizes[dim]
 
     def stride(self, dim: int | None = None) -> Any:
         """Distances between neighbours along each dimension, in elements."""
-        strides = contiguous_strides(self.shape) if self.strides is None else self.strides
+        strides = contiguous_strides(self.sizes) if self.strides is None else self.strides
         return strides if dim is None else strides[dim]
 
     def storage_offset(self) -> int:
         return self.offset
 
-    def is_contiguous(self) -> bool:
+    def is_contiguous(self, memory_format: Any = None) -> bool:
         return self.strides is None
 
     def element_size(self) -> int:
@@ -279,9 +320,9 @@ class TensorCore:
         return self.dtype.is_floating_point
 
     def __len__(self) -> int:
-        if not self.shape:
+        if not self.sizes:
             raise TypeError("len() of a 0-d tensor")
-        return self.shape[0]
+        return self.sizes[0]
 
     def __hash__(self) -> int:
         return id(self)
@@ -298,9 +339,9 @@ class TensorCore:
         storage = self.storage
         flat = (storage.export() if lasting else storage.bytes()).view(self.dtype.numpy)
         if self.strides is None:
-            return flat[self.offset : self.offset + self.numel()].reshape(self.shape)
+            return flat[self.offset : self.offset + self.numel()].reshape(self.sizes)
         steps = tuple(s * self.dtype.itemsize for s in self.strides)
-        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps)
+        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.sizes, steps)
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The same memory as a NumPy array. StateError if the tensor requires grad, unless ``force``."""
@@ -317,7 +358,7 @@ class TensorCore:
     def item(self) -> float | int | bool:
         """The value of a tensor of one element as a Python number."""
         if self.numel() != 1:
-            raise ShapeError(f"a tensor of shape {self.shape} has {self.numel()} elements, item() needs exactly one")
+            raise ShapeError(f"a tensor of shape {self.sizes} has {self.numel()} elements, item() needs exactly one")
         return self._array(lasting=False).item()
 
     def tolist(self) -> Any:
@@ -341,19 +382,19 @@ class TensorCore:
 
     def __bool__(self) -> bool:
         if self.numel() != 1:
-            raise ShapeError(f"the truth value of a tensor of shape {self.shape} is ambiguous; use any() or all()")
+            raise ShapeError(f"the truth value of a tensor of shape {self.sizes} is ambiguous; use any() or all()")
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.shape == () and spec else repr(self)
+        return format(self.item(), spec) if self.sizes == () and spec else repr(self)
 
     def __repr__(self) -> str:
         if recorder() is not None:
-            return f"tensor(<recording>, shape={self.shape})"
+            return f"tensor(<recording>, shape={self.sizes})"
         array = self._array()
         text = np.array2string(array, separator=", ", precision=4, prefix="tensor(", floatmode="maxprec_equal")
-        parts = [text if array.size else f"[], shape={self.shape}"]
-        if self.dtype is not float32 and not (self.dtype.rank < 2 and array.size):
+        parts = [text if array.size else f"[], shape={self.sizes}"]
+        if self.dtype is not float32 and not (self.dtype is not uint8 and array.size):
             parts.append(f"dtype={self.dtype}")
         if self.grad_node() is not None:
             parts.append(f"grad_fn=<{self.node.name}>")  # type: ignore[union-attr]
@@ -372,7 +413,7 @@ class TensorCore:
             whole = new(root, (root.nbytes // self.dtype.itemsize,), None, 0, self.dtype)
             memo[id(root)] = whole.clone().storage
             memo.setdefault(id(memo), []).append(root)  # as copy.deepcopy does: an id stands for an object that lives
-        copy = new(memo[id(root)], self.shape, self.strides, self.offset, self.dtype)
+        copy = new(memo[id(root)], self.sizes, self.strides, self.offset, self.dtype)
         copy.needs_grad = self.needs_grad
         if self._grad is not None:
             copy._grad = self._grad.detach().__deepcopy__(memo)
@@ -383,11 +424,11 @@ class TensorCore:
         """Pickle the memory and the layout: a leaf without gradient and hooks, as in PyTorch. ``copy.copy`` shares the memory."""
         if (recording := recorder()) is not None:
             recording.give_up("it pickles a tensor")
-        return unpickled, (self.storage, self.shape, self.strides, self.offset, self.dtype, self.requires_grad)
+        return unpickled, (self.storage, self.sizes, self.strides, self.offset, self.dtype, self.requires_grad)
 
 
 class Tensor(Operations, TensorCore):
-    """An array of float32, int64 or bool with a place on the tape. Make one with `rl_lab.tensor`."""
+    """An array of float32, int64, uint8 or bool with a place on the tape. Make one with `rl_lab.tensor`."""
 
     __slots__ = ()
     __hash__ = TensorCore.__hash__
@@ -400,7 +441,7 @@ def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtyp
     """A tensor over memory that exists."""
     tensor: Any = object.__new__(Tensor)
     tensor.storage = storage
-    tensor.shape = shape
+    tensor.sizes = shape
     tensor.strides = strides
     tensor.offset = offset
     tensor.dtype = dtype
@@ -427,7 +468,7 @@ def empty(shape: Shape, dtype: DType = float32) -> Tensor:
     tensor: Any = object.__new__(Tensor)  # as `new`, without a second call: every operation comes through here
     tensor.storage = storage = Storage(math.prod(shape) * dtype.itemsize)
     tensor.address = storage.address
-    tensor.shape = shape
+    tensor.sizes = shape
     tensor.dtype = dtype
     tensor.strides = tensor.node = tensor._grad = tensor.base = tensor.hooks = None
     tensor.needs_grad = False
@@ -469,7 +510,7 @@ def is_row_major(shape: Shape, strides: Shape) -> bool:
 def region_of(tensor: TensorCore) -> tuple[Shape, Shape, int]:
     """Where a view lies in its base: shape, strides and offset in elements."""
     assert tensor.base is not None
-    return tensor.shape, tensor.stride(), tensor.offset - tensor.base.offset
+    return tensor.sizes, tensor.stride(), tensor.offset - tensor.base.offset
 
 
 def _region_rule(g: Any, node: tape.Node) -> Any:
@@ -485,19 +526,19 @@ def root_gradient(root: TensorCore, gradient: Any) -> Any:
         raise StateError("this value does not require grad and has no grad_fn: nothing to run backward through")
     if gradient is None:
         if root.numel() != 1:
-            raise ShapeError(f"grad can be implicitly created only for scalar outputs, this one has shape {root.shape}")
-        gradient = empty(root.shape)
+            raise ShapeError(f"grad can be implicitly created only for scalar outputs, this one has shape {root.sizes}")
+        gradient = empty(root.sizes)
         gradient.fill_(1.0)
         return gradient
     if not isinstance(gradient, TensorCore):
         raise TypeError(f"gradient must be a tensor or None, not {type(gradient).__name__}")
-    if gradient.shape != root.shape:
-        raise ShapeError(f"mismatch in shape: the gradient has shape {gradient.shape}, the output has shape {root.shape}")
+    if gradient.sizes != root.sizes:
+        raise ShapeError(f"mismatch in shape: the gradient has shape {gradient.sizes}, the output has shape {root.sizes}")
     return gradient
 
 
 def gradients_of(
-    outputs: Any, inputs: Any, gradients: Any, retain_graph: bool | None, create_graph: bool, allow_unused: bool
+    outputs: Any, inputs: Any, gradients: Any, retain_graph: bool | None, create_graph: bool, allow_unused: bool | None
 ) -> list[Tensor | None]:
     """The gradients of the outputs with respect to each input, added over the outputs; ``grad`` of no leaf changes."""
     outputs = [outputs] if isinstance(outputs, TensorCore) else list(outputs)
@@ -505,7 +546,7 @@ def gradients_of(
     gradients = [gradients] * len(outputs) if gradients is None or isinstance(gradients, TensorCore) else list(gradients)
     for position, tensor in enumerate(inputs):
         if not tensor.requires_grad:
-            raise StateError(f"input {position} of shape {tensor.shape} does not require grad")
+            raise StateError(f"input {position} of shape {tensor.sizes} does not require grad")
     roots = [root_gradient(output, gradient) for output, gradient in zip(outputs, gradients, strict=True)]
     targets = [tensor.node or tensor for tensor in inputs]
     retain = create_graph if retain_graph is None else retain_graph
@@ -527,8 +568,13 @@ def check_writable(tensor: TensorCore, overlap: bool = False) -> None:
         if (root.needs_grad and root.node is None) or (tensor.requires_grad and tensor.node is None):
             what = "a leaf tensor that requires grad" if root is tensor else "a view of a leaf tensor that requires grad"
             raise LeafStateError(f"{what} is being written to in place; wrap it in no_grad() or compute a new tensor")
+        if root is not tensor and root.needs_grad and tensor.node is None and tensor.epoch == root.epoch:
+            raise StateError(  # the tape knows the base, but not how this view came from it
+                "a view that was made under no_grad is being written to in place outside of it, where the gradient of its base would "
+                "not see the write: make the view outside of no_grad(), or write inside of it"
+            )
     if tensor.strides is not None and not overlap:
-        for size, stride in zip(tensor.shape, tensor.strides, strict=True):
+        for size, stride in zip(tensor.sizes, tensor.strides, strict=True):
             if stride == 0 and size > 1:
                 raise StateError(
                     "an expanded tensor was written to: several of its elements share one place in memory; clone() first"

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from rl_lab.engine.ops import Tensor
+from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.ops import Tensor, elementwise
 from rl_lab.engine.ops.creation import full
+from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.nn import functional
 from rl_lab.nn.module import Module, Parameter
 
@@ -13,21 +15,25 @@ class Activation(Module):
     """Base of the modules that apply one function to each call's input.
 
     A subclass sets ``function`` and the names and default values of its settings, in the order of the constructor's arguments.
-    ``inplace`` is accepted and has no effect. Raises TypeError if a setting is unknown.
+    Classes with ``takes_inplace`` have a last setting ``inplace``, which writes the result into the input. Raises TypeError if a
+    setting is unknown.
     """
 
     function: Callable[..., Tensor]
     defaults: dict[str, Any] = {}
+    takes_inplace = False
+    inplace = False
 
-    def __init__(self, *values: Any, inplace: bool = False, **settings: Any):
+    def __init__(self, *values: Any, **settings: Any):
         super().__init__()
-        defaults = self.defaults
+        defaults = self.defaults | ({"inplace": False} if self.takes_inplace else {})
         given = dict(zip(defaults, values, strict=False)) | settings
-        unknown = given.keys() - defaults.keys()
-        if unknown or len(values) > len(defaults) + (values[-1:] in ((True,), (False,))):
+        if given.keys() - defaults.keys() or len(values) > len(defaults):
             known = ", ".join(defaults) or "none"
-            raise TypeError(f"{type(self).__name__} takes the settings {known}, got {', '.join(map(str, given))}")
+            raise TypeError(f"{type(self).__name__} takes the settings {known}, got {', '.join(map(str, settings)) or values}")
         self.settings = defaults | given
+        if self.takes_inplace:
+            self.inplace = bool(self.settings.pop("inplace"))
 
     def __getattr__(self, key: str) -> Any:
         settings = self.__dict__.get("settings", {})
@@ -35,117 +41,131 @@ class Activation(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the function to every element; the shape stays the same unless the class says otherwise."""
+        if self.inplace:
+            return write_in_place(input, lambda x: self.function(x, **self.settings))
         return self.function(input, **self.settings)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{key}={value}" for key, value in self.settings.items())
+        shown = self.settings | ({"inplace": True} if self.inplace else {})
+        return ", ".join(f"{key}={value}" for key, value in shown.items())
 
 
 class ReLU(Activation):
     """max(0, x)."""
 
-    function = staticmethod(functional.relu)
+    function = staticmethod(elementwise.relu)
+    takes_inplace = True
 
 
 class ReLU6(Activation):
     """min(max(0, x), 6)."""
 
-    function = staticmethod(functional.relu6)
+    function = staticmethod(elementwise.relu6)
+    takes_inplace = True
 
 
 class Tanh(Activation):
     """tanh(x)."""
 
-    function = staticmethod(functional.tanh)
+    function = staticmethod(elementwise.tanh)
 
 
 class Sigmoid(Activation):
     """1 / (1 + exp(-x))."""
 
-    function = staticmethod(functional.sigmoid)
+    function = staticmethod(elementwise.sigmoid)
 
 
 class SiLU(Activation):
     """x * sigmoid(x), also called swish (Elfwing, Uchibe and Doya 2018)."""
 
-    function = staticmethod(functional.silu)
+    function = staticmethod(elementwise.silu)
+    takes_inplace = True
 
 
 class Mish(Activation):
     """x * tanh(softplus(x)) (Misra 2019)."""
 
-    function = staticmethod(functional.mish)
+    function = staticmethod(elementwise.mish)
+    takes_inplace = True
 
 
 class SELU(Activation):
     """Scaled exponential linear unit with fixed scale and alpha (Klambauer et al. 2017)."""
 
-    function = staticmethod(functional.selu)
+    function = staticmethod(elementwise.selu)
+    takes_inplace = True
 
 
 class Softsign(Activation):
     """x / (1 + |x|)."""
 
-    function = staticmethod(functional.softsign)
+    function = staticmethod(elementwise.softsign)
 
 
 class LogSigmoid(Activation):
     """log(sigmoid(x)), accurate for large |x|."""
 
-    function = staticmethod(functional.logsigmoid)
+    function = staticmethod(elementwise.logsigmoid)
 
 
 class Tanhshrink(Activation):
     """x - tanh(x)."""
 
-    function = staticmethod(functional.tanhshrink)
+    function = staticmethod(elementwise.tanhshrink)
 
 
 class Hardsigmoid(Activation):
     """min(max(0, x / 6 + 1 / 2), 1)."""
 
-    function = staticmethod(functional.hardsigmoid)
+    function = staticmethod(elementwise.hardsigmoid)
+    takes_inplace = True
 
 
 class Hardswish(Activation):
     """x * hardsigmoid(x) (Howard et al. 2019)."""
 
-    function = staticmethod(functional.hardswish)
+    function = staticmethod(elementwise.hardswish)
+    takes_inplace = True
 
 
 class ELU(Activation):
     """x above 0, alpha * (exp(x) - 1) below (Clevert, Unterthiner and Hochreiter 2016). Setting: ``alpha``."""
 
-    function = staticmethod(functional.elu)
+    function = staticmethod(elementwise.elu)
     defaults = {"alpha": 1.0}
+    takes_inplace = True
 
 
 class CELU(Activation):
     """x above 0, alpha * (exp(x / alpha) - 1) below (Barron 2017). Setting: ``alpha``."""
 
-    function = staticmethod(functional.celu)
+    function = staticmethod(elementwise.celu)
     defaults = {"alpha": 1.0}
+    takes_inplace = True
 
 
 class GELU(Activation):
     """x * Phi(x), with Phi the standard normal CDF (Hendrycks and Gimpel 2016). Setting: ``approximate``, "none" or "tanh"."""
 
-    function = staticmethod(functional.gelu)
+    function = staticmethod(elementwise.gelu)
     defaults = {"approximate": "none"}
 
 
 class LeakyReLU(Activation):
     """x above 0, negative_slope * x below. Setting: ``negative_slope``."""
 
-    function = staticmethod(functional.leaky_relu)
+    function = staticmethod(elementwise.leaky_relu)
     defaults = {"negative_slope": 0.01}
+    takes_inplace = True
 
 
 class Hardtanh(Activation):
     """min(max(min_val, x), max_val). Settings: ``min_val``, ``max_val``."""
 
-    function = staticmethod(functional.hardtanh)
+    function = staticmethod(elementwise.hardtanh)
     defaults = {"min_val": -1.0, "max_val": 1.0}
+    takes_inplace = True
 
 
 class Softplus(Activation):
@@ -154,29 +174,30 @@ class Softplus(Activation):
     ``threshold`` is accepted for PyTorch's sake and has no effect: it marks where PyTorch switches to an approximation.
     """
 
-    function = staticmethod(functional.softplus)
+    function = staticmethod(elementwise.softplus)
     defaults = {"beta": 1.0, "threshold": 20.0}
 
 
 class Hardshrink(Activation):
     """x where |x| > lambd, 0 elsewhere. Setting: ``lambd``."""
 
-    function = staticmethod(functional.hardshrink)
+    function = staticmethod(elementwise.hardshrink)
     defaults = {"lambd": 0.5}
 
 
 class Softshrink(Activation):
     """sign(x) * max(|x| - lambd, 0). Setting: ``lambd``."""
 
-    function = staticmethod(functional.softshrink)
+    function = staticmethod(elementwise.softshrink)
     defaults = {"lambd": 0.5}
 
 
 class Threshold(Activation):
     """x where x > threshold, ``value`` elsewhere. Settings: ``threshold``, ``value``."""
 
-    function = staticmethod(functional.threshold)
+    function = staticmethod(elementwise.threshold)
     defaults = {"threshold": 0.0, "value": 0.0}
+    takes_inplace = True
 
 
 class GLU(Activation):
@@ -208,6 +229,33 @@ class LogSoftmax(Activation):
 
     function = staticmethod(functional.log_softmax)
     defaults = {"dim": -1}
+
+
+class Softmax2d(Module):
+    """softmax over the channels of (n, channels, h, w) or (channels, h, w)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() not in (3, 4):
+            raise ShapeError(f"Softmax2d takes 3 or 4 dimensions, got shape {list(input.shape)}")
+        return functional.softmax(input, -3)
+
+
+class RReLU(Module):
+    """Randomized leaky ReLU: in training the slope below 0 is uniform on [lower, upper], else their mean (Xu et al. 2015)."""
+
+    mode_matters = True
+
+    def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False):
+        super().__init__()
+        self.lower = lower
+        self.upper = upper
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"lower={self.lower}, upper={self.upper}" + (", inplace=True" if self.inplace else "")
 
 
 class PReLU(Module):

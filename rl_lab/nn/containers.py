@@ -1,5 +1,6 @@
 """Containers of modules and parameters."""
 
+import operator
 from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -39,6 +40,58 @@ class Sequential(Module):
         self.add_module(str(len(self)), module)
         return self
 
+    def extend(self, modules: Iterable[Module]) -> "Self":
+        """Add several modules at the end; return this chain."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def insert(self, index: int, module: Module) -> "Self":
+        """Insert a module before position ``index``; the modules behind it move up by one. Returns this chain."""
+        if not -len(self) <= index <= len(self):
+            raise IndexError(f"index {index} is out of range: the chain has {len(self)} modules")
+        modules = list(self)
+        modules.insert(index, module)
+        self._fill(modules)
+        return self
+
+    def pop(self, key: int | slice) -> Module:
+        """Remove and return a module, or the chain of a slice."""
+        module = self[key]
+        del self[key]
+        return module
+
+    def _fill(self, modules: Iterable[Any]) -> None:
+        """Hold these modules, under their numbers."""
+        kept = list(modules)
+        self._modules.clear()
+        changes.note(self)
+        self.extend(kept)
+
+    def _name(self, position: int) -> str:
+        position = operator.index(position)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"index {position} is out of range: the chain has {len(self)} modules")
+        return list(self._modules)[position]
+
+    def __setitem__(self, position: int, module: Module) -> None:
+        self.add_module(self._name(position), module)
+
+    def __delitem__(self, position: int | slice) -> None:
+        names = list(self._modules)
+        for name in names[position] if isinstance(position, slice) else [self._name(position)]:
+            del self._modules[name]
+        if all(name.isdecimal() for name in names):
+            self._fill(self)
+        else:
+            changes.note(self)
+
+    def __add__(self, other: "Sequential") -> "Sequential":
+        return Sequential(*self, *other) if isinstance(other, Sequential) else NotImplemented
+
+    def __iadd__(self, other: "Sequential") -> "Self":
+        return self.extend(other)
+
     @overload
     def __getitem__(self, position: int) -> Module: ...
 
@@ -49,7 +102,7 @@ class Sequential(Module):
         items: list[Any] = list(self._modules.items())
         if isinstance(position, slice):
             return Sequential(OrderedDict(items[position]))
-        return items[position][1]
+        return self._modules[self._name(position)]  # type: ignore[return-value]
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -74,6 +127,7 @@ class _List(Module, Generic[Item]):
         self.add_module(name, item)  # type: ignore[arg-type]
 
     def _position(self, position: int) -> str:
+        position = operator.index(position)
         if not -len(self) <= position < len(self):
             raise IndexError(f"index {position} is out of range: the list has {len(self)} entries")
         return str(position % len(self))
@@ -100,8 +154,39 @@ class _List(Module, Generic[Item]):
             return type(self)(list(self)[position])
         return self._items()[self._position(position)]
 
-    def __setitem__(self, position: int, item: Item) -> None:
-        self._put(self._position(position), item)
+    def __setitem__(self, position: int | slice, item: Any) -> None:
+        if isinstance(position, slice):
+            for place, part in zip(range(len(self))[position], item, strict=True):
+                self._put(str(place), part)
+        else:
+            self._put(self._position(position), item)
+
+    def __delitem__(self, position: int | slice) -> None:
+        items = list(self)
+        if isinstance(position, slice):
+            del items[position]
+        else:
+            del items[int(self._position(position))]
+        self._fill(items)
+
+    def _fill(self, items: Iterable[Item]) -> None:
+        """Hold these entries, under their numbers."""
+        kept = list(items)
+        self._items().clear()
+        changes.note(self)
+        self.extend(kept)
+
+    def pop(self, key: int | slice) -> Any:
+        """Remove and return an entry, or the list of a slice."""
+        item = self[key]
+        del self[key]
+        return item
+
+    def __add__(self, other: Iterable[Item]) -> "Self":
+        return type(self)([*self, *other])
+
+    def __iadd__(self, other: Iterable[Item]) -> "Self":
+        return self.extend(other)
 
     def __len__(self) -> int:
         return len(self._items())
@@ -120,8 +205,7 @@ class ModuleList(_List[Module]):
         """Insert a module before position ``index``; the modules behind it move up by one."""
         items = list(self)
         items.insert(index, module)
-        self._modules.clear()
-        self.extend(items)
+        self._fill(items)
 
 
 class ParameterList(_List[Tensor]):

@@ -125,7 +125,7 @@ class ConvTranspose2d(_Convolution):
             device=device,
             dtype=dtype,
         )
-        self.output_padding = pair(output_padding, "output_padding", 0)
+        self.output_padding = pair(output_padding, "output_padding", 0, self.rank)
 
     def forward(self, input: Tensor) -> Tensor:
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
@@ -220,3 +220,45 @@ class AdaptiveAvgPool2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.adaptive_avg_pool2d(input, self.output_size)
+
+
+class ConvTranspose1d(ConvTranspose2d):
+    """The gradient of a `Conv1d` as a layer: (n, in_channels, length) to (n, out_channels, ...).
+
+    ``weight`` is (in_channels, out_channels / groups, kernel_size).
+    """
+
+    rank = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        return functional.conv_transpose1d(input, self.weight, self.bias, *settings)
+
+
+class Unfold(Module):
+    """`functional.unfold` as a module."""
+
+    def __init__(self, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.padding = padding
+        self.stride = stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
+
+
+class Fold(Module):
+    """`functional.fold` as a module."""
+
+    def __init__(self, output_size: Sizes, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1):
+        super().__init__()
+        self.output_size = output_size
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.padding = padding
+        self.stride = stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rl_lab.engine.dtype import bool_
 from rl_lab.engine.names import not_covered
+from rl_lab.engine.ops import elementwise
 from rl_lab.engine.ops.arithmetic import clamp, where
 from rl_lab.engine.ops.arithmetic import prelu as prelu_plain
 from rl_lab.engine.ops.convolution import (
@@ -13,6 +14,7 @@ from rl_lab.engine.ops.convolution import (
     avg_pool2d,
     conv1d,
     conv2d,
+    conv_transpose1d,
     conv_transpose2d,
     fold,
     max_pool1d,
@@ -22,39 +24,30 @@ from rl_lab.engine.ops.convolution import (
 from rl_lab.engine.ops.creation import ones, zeros
 from rl_lab.engine.ops.diagonals import tril
 from rl_lab.engine.ops.elementwise import (
-    celu,
-    elu,
     erf,
     gelu,
     hardshrink,
-    hardsigmoid,
-    hardswish,
-    hardtanh,
-    leaky_relu,
     logsigmoid,
-    mish,
-    relu,
-    relu6,
-    selu,
     sigmoid,
-    silu,
     softplus,
     softshrink,
     softsign,
     tanh,
     tanhshrink,
-    threshold,
 )
 from rl_lab.engine.ops.gathering import embedding, one_hot
-from rl_lab.engine.ops.matmul import linear, matmul
+from rl_lab.engine.ops.in_place import write_in_place
+from rl_lab.engine.ops.matmul import einsum, linear, matmul
 from rl_lab.engine.ops.normalization import batch_norm, group_norm, layer_norm, normalize, rms_norm
 from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.ops.rearrange import pad
 from rl_lab.engine.ops.reduction import log_softmax, softmax
-from rl_lab.engine.random import Generator, dropout, rand
+from rl_lab.engine.random import Generator, channel_dropout, dropout, rand
+from rl_lab.engine.random import alpha_dropout as alpha_dropout_of
 from rl_lab.nn.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
     cosine_similarity,
     cross_entropy,
     gaussian_nll_loss,
@@ -65,11 +58,28 @@ from rl_lab.nn.loss import (
     l1_loss,
     margin_ranking_loss,
     mse_loss,
+    multi_margin_loss,
+    multilabel_soft_margin_loss,
     nll_loss,
+    pairwise_distance,
     perceptron_loss,
     poisson_nll_loss,
     smooth_l1_loss,
     soft_margin_loss,
+    triplet_margin_loss,
+)
+from rl_lab.nn.normalization import instance_norm
+from rl_lab.nn.resampling import (
+    adaptive_avg_pool1d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    channel_shuffle,
+    interpolate,
+    local_response_norm,
+    lp_pool1d,
+    lp_pool2d,
+    pixel_shuffle,
+    pixel_unshuffle,
 )
 
 if TYPE_CHECKING:
@@ -80,6 +90,32 @@ if not TYPE_CHECKING:  # a type checker would take every name for known
 
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "alpha_dropout",
+    "bilinear",
+    "channel_shuffle",
+    "conv_transpose1d",
+    "cosine_embedding_loss",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_alpha_dropout",
+    "instance_norm",
+    "interpolate",
+    "local_response_norm",
+    "lp_pool1d",
+    "lp_pool2d",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "pairwise_distance",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "rrelu",
+    "rrelu_",
+    "triplet_margin_loss",
+    "upsample",
     "adaptive_avg_pool2d",
     "avg_pool1d",
     "avg_pool2d",
@@ -87,6 +123,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "celu_",
     "clamp",
     "conv1d",
     "conv2d",
@@ -95,6 +132,7 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "elu",
+    "elu_",
     "embedding",
     "erf",
     "fold",
@@ -107,12 +145,14 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "hinge_embedding_loss",
     "huber_loss",
     "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
+    "leaky_relu_",
     "linear",
     "log_softmax",
     "logsigmoid",
@@ -128,10 +168,12 @@ __all__ = [
     "poisson_nll_loss",
     "prelu",
     "relu",
+    "relu_",
     "relu6",
     "rms_norm",
     "scaled_dot_product_attention",
     "selu",
+    "selu_",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
@@ -146,8 +188,190 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "threshold_",
     "unfold",
 ]
+
+
+# --- activations that can write into their input ---------------------------------------------------------------------
+
+
+def celu(input: "Tensor", alpha: float = 1.0, inplace: bool = False) -> "Tensor":
+    """max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0) (Barron 2017). ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.celu(x, alpha))
+    return elementwise.celu(input, alpha)
+
+
+def elu(input: "Tensor", alpha: float = 1.0, inplace: bool = False) -> "Tensor":
+    """x above 0, alpha * (exp(x) - 1) below (Clevert, Unterthiner and Hochreiter 2016). ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.elu(x, alpha))
+    return elementwise.elu(input, alpha)
+
+
+def hardsigmoid(input: "Tensor", inplace: bool = False) -> "Tensor":
+    """min(max(0, x / 6 + 1 / 2), 1). ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.hardsigmoid(x))
+    return elementwise.hardsigmoid(input)
+
+
+def hardswish(input: "Tensor", inplace: bool = False) -> "Tensor":
+    """x * hardsigmoid(x) (Howard et al. 2019). ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.hardswish(x))
+    return elementwise.hardswish(input)
+
+
+def hardtanh(input: "Tensor", min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> "Tensor":
+    """x cut off at the bounds, where the gradient is 0. ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.hardtanh(x, min_val, max_val))
+    return elementwise.hardtanh(input, min_val, max_val)
+
+
+def leaky_relu(input: "Tensor", negative_slope: float = 0.01, inplace: bool = False) -> "Tensor":
+    """x above 0, negative_slope * x below. ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.leaky_relu(x, negative_slope))
+    return elementwise.leaky_relu(input, negative_slope)
+
+
+def mish(input: "Tensor", inplace: bool = False) -> "Tensor":
+    """x * tanh(softplus(x)) (Misra 2019). ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.mish(x))
+    return elementwise.mish(input)
+
+
+def relu(input: "Tensor", inplace: bool = False) -> "Tensor":
+    """max(0, x). ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.relu(x))
+    return elementwise.relu(input)
+
+
+def relu6(input: "Tensor", inplace: bool = False) -> "Tensor":
+    """min(max(0, x), 6). ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.relu6(x))
+    return elementwise.relu6(input)
+
+
+def selu(input: "Tensor", inplace: bool = False) -> "Tensor":
+    """The self-normalising exponential linear unit (Klambauer et al. 2017). ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.selu(x))
+    return elementwise.selu(input)
+
+
+def silu(input: "Tensor", inplace: bool = False) -> "Tensor":
+    """x * sigmoid(x) (Elfwing, Uchibe and Doya 2018). ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.silu(x))
+    return elementwise.silu(input)
+
+
+def threshold(input: "Tensor", threshold: float, value: float, inplace: bool = False) -> "Tensor":
+    """x above the threshold, ``value`` elsewhere. ``inplace`` writes the result into ``input``."""
+    if inplace:
+        return write_in_place(input, lambda x: elementwise.threshold(x, threshold, value))
+    return elementwise.threshold(input, threshold, value)
+
+
+def celu_(input: "Tensor", alpha: float = 1.0) -> "Tensor":
+    """`celu`, written into ``input``."""
+    return celu(input, alpha, inplace=True)
+
+
+def elu_(input: "Tensor", alpha: float = 1.0) -> "Tensor":
+    """`elu`, written into ``input``."""
+    return elu(input, alpha, inplace=True)
+
+
+def hardtanh_(input: "Tensor", min_val: float = -1.0, max_val: float = 1.0) -> "Tensor":
+    """`hardtanh`, written into ``input``."""
+    return hardtanh(input, min_val, max_val, inplace=True)
+
+
+def leaky_relu_(input: "Tensor", negative_slope: float = 0.01) -> "Tensor":
+    """`leaky_relu`, written into ``input``."""
+    return leaky_relu(input, negative_slope, inplace=True)
+
+
+def relu_(input: "Tensor") -> "Tensor":
+    """`relu`, written into ``input``."""
+    return relu(input, inplace=True)
+
+
+def selu_(input: "Tensor") -> "Tensor":
+    """`selu`, written into ``input``."""
+    return selu(input, inplace=True)
+
+
+_threshold = threshold  # the parameter of the next function has the same name
+
+
+def threshold_(input: "Tensor", threshold: float, value: float) -> "Tensor":
+    """`threshold`, written into ``input``."""
+    return _threshold(input, threshold, value, inplace=True)
+
+
+# --- other functions -------------------------------------------------------------------------------------------------
+
+
+def rrelu(
+    input: "Tensor", lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
+) -> "Tensor":
+    """``input`` above 0, a slope times ``input`` below: in training uniform on [lower, upper], else their mean (Xu et al. 2015)."""
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2.0, inplace)
+    slopes = rand(input.shape) * (upper - lower) + lower
+
+    def apply(x: "Tensor") -> "Tensor":
+        return where(x >= 0.0, x, x * slopes)
+
+    return write_in_place(input, apply) if inplace else apply(input)
+
+
+def rrelu_(input: "Tensor", lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> "Tensor":
+    """`rrelu`, written into ``input``."""
+    return rrelu(input, lower, upper, training, True)
+
+
+def dropout1d(input: "Tensor", p: float = 0.5, training: bool = True, inplace: bool = False) -> "Tensor":
+    """`dropout` of whole channels of (n, channels, length) or (channels, length)."""
+    return channel_dropout(input, p, training, inplace, (2, 3), None)
+
+
+def dropout2d(input: "Tensor", p: float = 0.5, training: bool = True, inplace: bool = False) -> "Tensor":
+    """`dropout` of whole channels of (n, channels, h, w) or (channels, h, w)."""
+    return channel_dropout(input, p, training, inplace, (3, 4), None)
+
+
+def dropout3d(input: "Tensor", p: float = 0.5, training: bool = True, inplace: bool = False) -> "Tensor":
+    """`dropout` of whole channels of (n, channels, d, h, w) or (channels, d, h, w)."""
+    return channel_dropout(input, p, training, inplace, (4, 5), None)
+
+
+def alpha_dropout(input: "Tensor", p: float = 0.5, training: bool = False, inplace: bool = False) -> "Tensor":
+    """Dropout that keeps the mean and the variance of SELU's outputs (Klambauer et al. 2017)."""
+    return alpha_dropout_of(input, p, training, inplace)
+
+
+def feature_alpha_dropout(input: "Tensor", p: float = 0.5, training: bool = False, inplace: bool = False) -> "Tensor":
+    """`alpha_dropout` of whole channels of (n, channels, ...)."""
+    return alpha_dropout_of(input, p, training, inplace, channels=True)
+
+
+def bilinear(input1: "Tensor", input2: "Tensor", weight: "Tensor", bias: "Tensor | None" = None) -> "Tensor":
+    """x1^T A x2 + b with ``weight`` A (out, in1, in2)."""
+    result = einsum("...i,oij,...j->...o", input1, weight, input2)
+    return result if bias is None else result + bias
+
+
+upsample = interpolate
 
 
 def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":
@@ -191,12 +415,17 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> "Tensor":
     """softmax(scale * query key^T + mask) value (Vaswani et al. 2017, equation 1).
 
     Queries are (..., length, features), keys and values (..., source, features). A bool mask is True where attention is allowed; a
     float32 mask is added. ``is_causal`` lets position i attend to the positions up to i. ``scale`` is 1 / sqrt(features) unless given.
+    With ``enable_gqa`` each head of keys and values (dimension -3) serves a group of heads of queries (Ainslie et al. 2023).
     """
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     scores = matmul(query, key.transpose(-2, -1)) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
         attn_mask = tril(ones(query.shape[-2], key.shape[-2])).bool()

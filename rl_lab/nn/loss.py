@@ -12,6 +12,7 @@ from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where, xlogy
 from rl_lab.engine.ops.bce_loss import bce, bce_with_logits
+from rl_lab.engine.ops.creation import ones
 from rl_lab.engine.ops.elementwise import absolute, exp, log, softplus_plain, square
 from rl_lab.engine.ops.elementwise import smooth_l1 as smooth
 from rl_lab.engine.ops.nll_loss import nll_loss
@@ -221,6 +222,73 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 # --- modules ---------------------------------------------------------------------------------------------------------
 
 
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+    """The p-norm of x1 - x2 + eps over the last dimension."""
+    return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
+
+
+def cosine_embedding_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
+) -> Tensor:
+    """1 - cosine where the target is 1, the cosine above ``margin`` where it is -1."""
+    x1, x2 = (input1, input2) if target.dim() else (input1.unsqueeze(0), input2.unsqueeze(0))
+    # PyTorch's own formula: the squares are shifted by a small number, not cut off at one
+    shift = 1e-12
+    cosine = (x1 * x2).sum(1) / (((x1 * x1).sum(1) + shift) * ((x2 * x2).sum(1) + shift)).sqrt()
+    cosine = cosine if target.dim() else cosine.squeeze(0)
+    alike = where(target == 1, 1.0 - cosine, constant(0.0))
+    unlike = where(target == -1, (cosine - margin).clamp(min=0.0), constant(0.0))
+    return _reduce(alike + unlike, reduction)
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin) with `pairwise_distance` (Balntas et al. 2016).
+
+    ``swap`` takes the positive's distance to the negative where it is smaller than the anchor's.
+    """
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = far.minimum(pairwise_distance(positive, negative, p, eps))
+    return _reduce((near - far + margin).clamp(min=0.0), reduction)
+
+
+def multi_margin_loss(
+    input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """Mean over the classes of max(0, margin - x[target] + x[i])^p for the others. The input is (n, classes) or (classes)."""
+    x, y = (input, target) if input.dim() > 1 else (input.unsqueeze(0), target.reshape(1))
+    own = x.gather(1, y.unsqueeze(1))
+    terms = (x - own + margin).clamp(min=0.0) ** p
+    if weight is not None:
+        terms = terms * weight[y].unsqueeze(1)
+    others = ones(x.shape).scatter(1, y.unsqueeze(1), 0.0)
+    losses = (terms * others).sum(1) / float(x.shape[1])
+    return _reduce(losses if input.dim() > 1 else losses.squeeze(0), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """Mean over the classes of the binary cross entropy of logits."""
+    losses = target * softplus_plain(-input) + (1.0 - target) * softplus_plain(input)
+    if weight is not None:
+        losses = losses * weight
+    return _reduce(losses.mean(-1), reduction)
+
+
+# --- the same as modules -----------------------------------------------------------------------------------------------
+
+
 class _Loss(Module):
     """Base of the losses: a function of this module with its settings.
 
@@ -391,3 +459,66 @@ class MarginRankingLoss(_Loss):
 
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean"):
         super().__init__(margin=margin, reduction=reduction)
+
+
+class CosineSimilarity(Module):
+    """`functional.cosine_similarity` as a module."""
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8):
+        super().__init__()
+        self.dim = dim
+        self.eps = eps
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return cosine_similarity(x1, x2, self.dim, self.eps)
+
+
+class PairwiseDistance(Module):
+    """`functional.pairwise_distance` as a module."""
+
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
+        super().__init__()
+        self.norm = p
+        self.eps = eps
+        self.keepdim = keepdim
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
+
+
+class CosineEmbeddingLoss(_Loss):
+    """`functional.cosine_embedding_loss` as a module."""
+
+    function = staticmethod(cosine_embedding_loss)
+
+    def __init__(self, margin: float = 0.0, *, reduction: str = "mean"):
+        super().__init__(margin=margin, reduction=reduction)
+
+
+class TripletMarginLoss(_Loss):
+    """`functional.triplet_margin_loss` as a module."""
+
+    function = staticmethod(triplet_margin_loss)
+
+    def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, *, reduction: str = "mean"):
+        super().__init__(margin=margin, p=p, eps=eps, swap=swap, reduction=reduction)
+
+
+class MultiMarginLoss(_Loss):
+    """`functional.multi_margin_loss` as a module."""
+
+    function = staticmethod(multi_margin_loss)
+    tensors = ("weight",)
+
+    def __init__(self, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, *, reduction: str = "mean"):
+        super().__init__(p=p, margin=margin, weight=weight, reduction=reduction)
+
+
+class MultiLabelSoftMarginLoss(_Loss):
+    """`functional.multilabel_soft_margin_loss` as a module."""
+
+    function = staticmethod(multilabel_soft_margin_loss)
+    tensors = ("weight",)
+
+    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean"):
+        super().__init__(weight=weight, reduction=reduction)

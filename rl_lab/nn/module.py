@@ -36,7 +36,7 @@ class Parameter(Tensor):
         source = data if isinstance(data, Tensor) else tensor([] if data is None else data)
         value = source.detach()
         parameter = object.__new__(cls)
-        for slot in ("storage", "shape", "strides", "offset", "dtype", "address", "epoch"):
+        for slot in ("storage", "sizes", "strides", "offset", "dtype", "address", "epoch"):
             setattr(parameter, slot, getattr(value, slot))
         parameter.node = None
         parameter._grad = None

@@ -8,7 +8,8 @@ from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops import normalization as functional
 from rl_lab.engine.ops.creation import ones, tensor, zeros
-from rl_lab.engine.random import Generator, dropout
+from rl_lab.engine.ops.operands import INTEGERS
+from rl_lab.engine.random import Generator, alpha_dropout, channel_dropout, dropout
 from rl_lab.engine.tape import no_grad
 from rl_lab.nn import init
 from rl_lab.nn.module import Module, Parameter
@@ -52,7 +53,7 @@ class LayerNorm(_Normalization):
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, INTEGERS) else tuple(normalized_shape)
         self.eps = eps
         _add_affine(self, self.normalized_shape, elementwise_affine, bias)
 
@@ -76,7 +77,7 @@ class RMSNorm(_Normalization):
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, INTEGERS) else tuple(normalized_shape)
         self.eps = eps
         _add_affine(self, self.normalized_shape, elementwise_affine, None)
 
@@ -191,21 +192,150 @@ class BatchNorm2d(BatchNorm1d):
     ranks = (4,)
 
 
-class Dropout(Module):
-    """Set each element to 0 with probability p and divide the others by 1 - p, in training mode only (Srivastava et al. 2014).
+class BatchNorm3d(BatchNorm1d):
+    """Batch normalisation of (n, channels, d, h, w): `BatchNorm1d` over the batch and the three spatial dimensions."""
 
-    ``inplace`` is accepted and has no effect. Raises ValueError unless 0 <= p <= 1.
+    ranks = (5,)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Each channel of each sample normalised over its places (Ulyanov, Vedaldi and Lempitsky 2016).
+
+    The running moments, if given, follow the means over the batch with ``momentum``; without ``use_input_stats`` they are used instead
+    of the sample's own. Raises ValueError for a single place per channel.
     """
+    if not use_input_stats:
+        return functional.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    rows = input.flatten(2) if input.dim() > 3 else input
+    count = rows.shape[-1]
+    if count < 2:
+        raise ValueError(f"expected more than 1 spatial element when training, got input size {list(input.shape)}")
+    with no_grad():
+        if running_mean is not None:
+            running_mean.lerp_(rows.mean(-1).mean(0), momentum)
+        if running_var is not None:
+            running_var.lerp_(rows.var(-1).mean(0), momentum)
+    result = functional.layer_norm(rows, count, eps=eps).reshape(input.shape)
+    along = (1, input.shape[1], *[1] * (input.dim() - 2))
+    if weight is not None:
+        result = result * weight.reshape(along)
+    return result if bias is None else result + bias.reshape(along)
+
+
+class InstanceNorm1d(BatchNorm1d):
+    """Each channel of each sample of (n, channels, length) normalised by itself (Ulyanov, Vedaldi and Lempitsky 2016).
+
+    Without a batch the input is (channels, length). There are no parameters unless ``affine`` and no running moments unless
+    ``track_running_stats``, which are used in evaluation mode. ``forward`` raises ShapeError if the shape does not fit.
+    """
+
+    ranks = (2, 3)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
+    ):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        single, batched = self.ranks
+        if input.dim() not in self.ranks or input.shape[input.dim() - single] != self.num_features:
+            raise ShapeError(
+                f"{type(self).__name__} takes {single} or {batched} dimensions with {self.num_features} channels, "
+                f"got shape {list(input.shape)}"
+            )
+        x = input.unsqueeze(0) if input.dim() == single else input
+        own = self.training or self.running_mean is None
+        moments = (self.running_mean, self.running_var, self.weight, self.bias)
+        momentum = 0.0 if self.momentum is None else self.momentum
+        result = instance_norm(x, *moments, own, momentum, self.eps)
+        return result.squeeze(0) if input.dim() == single else result
+
+
+class InstanceNorm2d(InstanceNorm1d):
+    """`InstanceNorm1d` of (n, channels, h, w)."""
+
+    ranks = (3, 4)
+
+
+class InstanceNorm3d(InstanceNorm1d):
+    """`InstanceNorm1d` of (n, channels, d, h, w)."""
+
+    ranks = (4, 5)
+
+
+class _Dropout(Module):
+    """Base of the dropout layers: p, and whether the result is written into the input. Raises ValueError unless 0 <= p <= 1."""
+
+    mode_matters = True
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None):
         super().__init__()
         if not 0.0 <= p <= 1.0:
             raise ValueError(f"the probability of dropout must be in [0, 1], got {p}")
         self.p = p
+        self.inplace = inplace
         self.generator = generator
 
-    def forward(self, input: Tensor) -> Tensor:
-        return dropout(input, self.p, self.training, generator=self.generator)
-
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}, inplace=True" if self.inplace else f"p={self.p}"
+
+
+class Dropout(_Dropout):
+    """Set each element to 0 with probability p and divide the others by 1 - p, in training mode only (Srivastava et al. 2014).
+
+    ``inplace`` writes the result into the input. Raises ValueError unless 0 <= p <= 1.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return dropout(input, self.p, self.training, self.inplace, generator=self.generator)
+
+
+class Dropout1d(_Dropout):
+    """`Dropout` of whole channels of (n, channels, length) or (channels, length) (Tompson et al. 2015)."""
+
+    ranks = (2, 3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return channel_dropout(input, self.p, self.training, self.inplace, self.ranks, self.generator)
+
+
+class Dropout2d(Dropout1d):
+    """`Dropout` of whole channels of (n, channels, h, w) (Tompson et al. 2015)."""
+
+    ranks = (3, 4)
+
+
+class Dropout3d(Dropout1d):
+    """`Dropout` of whole channels of (n, channels, d, h, w) (Tompson et al. 2015)."""
+
+    ranks = (4, 5)
+
+
+class AlphaDropout(_Dropout):
+    """Dropout that keeps the mean and the variance of SELU's outputs (Klambauer et al. 2017)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return alpha_dropout(input, self.p, self.training, self.inplace, generator=self.generator)
+
+
+class FeatureAlphaDropout(_Dropout):
+    """`AlphaDropout` of whole channels of (n, channels, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return alpha_dropout(input, self.p, self.training, self.inplace, channels=True, generator=self.generator)

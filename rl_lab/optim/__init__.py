@@ -4,9 +4,26 @@ from typing import TYPE_CHECKING
 
 from rl_lab.engine.names import not_covered
 from rl_lab.optim import lr_scheduler
+from rl_lab.optim.further import ASGD, Adadelta, Adamax, NAdam, RAdam, Rprop
+from rl_lab.optim.lbfgs import LBFGS
 from rl_lab.optim.optimizer import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 if not TYPE_CHECKING:  # a type checker would take every name for known
     __getattr__ = not_covered(__name__, globals())
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]
+__all__ = [
+    "ASGD",
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "lr_scheduler",
+]

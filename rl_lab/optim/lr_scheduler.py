@@ -370,3 +370,206 @@ class SequentialLR(LRScheduler):
         for scheduler, part in zip(self._schedulers, state.pop("_schedulers"), strict=True):
             scheduler.load_state_dict(part)
         self.__dict__.update(state)
+
+
+class ChainedScheduler(LRScheduler):
+    """Several schedules of one optimiser at once: each step advances all of them, so that their factors multiply.
+
+    Raises ValueError if there is no schedule, or if they belong to different optimisers.
+    """
+
+    def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None):
+        self._schedulers = list(schedulers)
+        if not self._schedulers:
+            raise ValueError("ChainedScheduler needs at least one schedule")
+        self.optimizer = self._schedulers[0].optimizer if optimizer is None else optimizer
+        if any(scheduler.optimizer is not self.optimizer for scheduler in self._schedulers):
+            raise ValueError("the schedules of a ChainedScheduler must belong to one optimizer")
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def step(self, epoch: int | None = None) -> None:
+        """Advance every schedule by one step. Raises TypeError if ``epoch`` is given: the factors of a chain have no place to jump to."""
+        if epoch is not None:
+            raise TypeError("ChainedScheduler.step() takes no epoch")
+        for scheduler in self._schedulers:
+            scheduler.step()
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"_last_lr": self._last_lr, "_schedulers": [scheduler.state_dict() for scheduler in self._schedulers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for scheduler, part in zip(self._schedulers, state_dict["_schedulers"], strict=True):
+            scheduler.load_state_dict(part)
+        self._last_lr = state_dict["_last_lr"]
+
+
+class CyclicLR(LRScheduler):
+    """Triangles between ``base_lr`` and ``max_lr`` (Smith 2017): up in ``step_size_up`` steps, down in ``step_size_down``.
+
+    ``mode`` "triangular" keeps the height, "triangular2" halves it after each cycle, "exp_range" multiplies it by gamma^n. ``scale_fn``
+    replaces the mode: a function of the cycle's number, or with ``scale_mode`` "iterations" of n, that gives the height's factor. With
+    ``cycle_momentum`` the momentum (or beta1) moves the other way, between ``max_momentum`` and ``base_momentum``. Raises ValueError for
+    an unknown mode, and if ``cycle_momentum`` is used with an optimiser without momentum.
+
+    The momentum is a constant of a recorded step, so with ``cycle_momentum`` a compiled function records again at every step.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float | Sequence[float],
+        max_lr: float | Sequence[float],
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: str = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float | Sequence[float] = 0.8,
+        max_momentum: float | Sequence[float] = 0.9,
+        last_epoch: int = -1,
+    ):
+        if mode not in ("triangular", "triangular2", "exp_range") and scale_fn is None:
+            raise ValueError(f"mode must be 'triangular', 'triangular2' or 'exp_range', got {mode!r}")
+        if cycle_momentum and not {"momentum", "betas"} & optimizer.defaults.keys():
+            raise ValueError("cycle_momentum=True needs an optimizer with momentum or betas: pass cycle_momentum=False")
+        self.optimizer = optimizer
+        self.max_lrs = self._each("max_lr", max_lr)
+        first_rates = self._each("base_lr", base_lr)
+        if last_epoch == -1:
+            for group, rate in zip(optimizer.param_groups, first_rates, strict=True):
+                group["lr"] = group["initial_lr"] = rate
+        down = step_size_up if step_size_down is None else step_size_down
+        self.total_size = float(step_size_up + down)
+        self.step_ratio = step_size_up / self.total_size
+        self.mode = mode
+        self.gamma = gamma
+        self._scale_fn = scale_fn
+        self.scale_mode = "iterations" if mode == "exp_range" and scale_fn is None else scale_mode
+        self.cycle_momentum = cycle_momentum
+        if cycle_momentum:
+            self.base_momentums = self._each("base_momentum", base_momentum)
+            self.max_momentums = self._each("max_momentum", max_momentum)
+        super().__init__(optimizer, last_epoch)
+
+    def _each(self, name: str, value: float | Sequence[float]) -> list[float]:
+        """One value for each parameter group."""
+        count = len(self.optimizer.param_groups)
+        values = list(value) if isinstance(value, (list, tuple)) else [value] * count
+        if len(values) != count:
+            raise ValueError(f"{name} must be a number or a list of {count}, one per group, got {len(values)} values")
+        return values  # type: ignore[return-value]
+
+    def scale_fn(self, x: float) -> float:
+        """The factor of the triangle's height: of the cycle's number (from 1), or of n."""
+        if self._scale_fn is not None:
+            return self._scale_fn(x)
+        return {"triangular": 1.0, "triangular2": 1 / (2.0 ** (x - 1)), "exp_range": self.gamma**x}[self.mode]
+
+    def get_lr(self) -> list[float]:
+        step = self.last_epoch
+        cycle = math.floor(1 + step / self.total_size)
+        x = 1.0 + step / self.total_size - cycle
+        height = x / self.step_ratio if x <= self.step_ratio else (x - 1) / (self.step_ratio - 1)
+        height *= self.scale_fn(cycle if self.scale_mode == "cycle" else step)
+        if self.cycle_momentum:
+            ends = zip(self.optimizer.param_groups, self.base_momentums, self.max_momentums, strict=True)
+            for group, low, high in ends:
+                momentum = high - (high - low) * height
+                if "momentum" in group:
+                    group["momentum"] = momentum
+                else:
+                    group["betas"] = (momentum, *group["betas"][1:])
+        return [base + (top - base) * height for base, top in zip(self.base_lrs, self.max_lrs, strict=True)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the schedule, without the optimiser and the function."""
+        return {key: value for key, value in super().state_dict().items() if key != "_scale_fn"}
+
+
+class ReduceLROnPlateau(LRScheduler):
+    """Multiply the rate by ``factor`` when a metric has not improved for more than ``patience`` steps.
+
+    ``mode`` "min" or "max" says what is better; a better metric differs from the best so far by more than ``threshold``, relative to it
+    (``threshold_mode`` "rel") or absolute ("abs"). After a change ``cooldown`` steps do not count. The rate never falls below
+    ``min_lr``, and changes below ``eps`` are left out. Raises ValueError for an unknown mode or a factor of 1 or more.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | Sequence[float] = 0.0,
+        eps: float = 1e-8,
+    ):
+        if factor >= 1.0:
+            raise ValueError(f"factor must be below 1, got {factor}")
+        if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
+            raise ValueError(
+                f"mode must be 'min' or 'max' and threshold_mode 'rel' or 'abs', got {mode!r} and {threshold_mode!r}"
+            )
+        count = len(optimizer.param_groups)
+        self.min_lrs = list(min_lr) if isinstance(min_lr, (list, tuple)) else [min_lr] * count
+        if len(self.min_lrs) != count:
+            raise ValueError(f"min_lr must be a number or a list of {count}, one per group, got {len(self.min_lrs)} values")
+        self.optimizer = optimizer
+        self.mode = mode
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.eps = eps
+        self.last_epoch = 0
+        self._last_lr = self._rates
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget the metrics seen so far."""
+        self.best = math.inf if self.mode == "min" else -math.inf
+        self.num_bad_epochs = 0
+        self.cooldown_counter = 0
+
+    @property
+    def in_cooldown(self) -> bool:
+        """Whether steps do not count yet after a change."""
+        return self.cooldown_counter > 0
+
+    def is_better(self, a: float, best: float) -> bool:
+        """Whether metric ``a`` is better than ``best`` by more than the threshold."""
+        sign = -1.0 if self.mode == "min" else 1.0
+        if self.threshold_mode == "rel":
+            limit = best * (1.0 + sign * self.threshold)
+        else:
+            limit = best + sign * self.threshold
+        return a < limit if self.mode == "min" else a > limit
+
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+        """Take the next metric, a number or a tensor of one element. A compiled function that calls this runs eagerly."""
+        if (recording := recorder()) is not None:
+            recording.give_up("it calls ReduceLROnPlateau.step() (call that outside)")
+        current = float(metrics)
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        if self.is_better(current, self.best):
+            self.best = current
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.in_cooldown:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            for group, low in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
+                rate = max(group["lr"] * self.factor, low)
+                if group["lr"] - rate > self.eps:
+                    group["lr"] = rate
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
+        self._last_lr = self._rates

@@ -15,7 +15,7 @@ from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import Counted, changes, launch, launch_parts, recorder, unrecorded
 from rl_lab.engine.number import real
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.creation import full_like, tensor, zeros
+from rl_lab.engine.ops.creation import full, full_like, tensor, zeros
 from rl_lab.engine.ops.multi_tensor import address_table
 from rl_lab.engine.tensor import view
 from rl_lab.native.primitive import Primitive
@@ -102,7 +102,8 @@ def _halves(rows: list[Row], total: int) -> list[list[Row]]:
         for half, low, high in ((first, 0, cut), (second, cut, size)):
             if high > low:
                 *elements, step = row
-                half.append((*[view(x, (high - low,), None, x.offset + low) for x in elements], step))
+                parts = [x if x.numel() != size else view(x, (high - low,), None, x.offset + low) for x in elements]
+                half.append((*parts, step))
         before += size
     return [first, second]
 
@@ -120,6 +121,8 @@ class Optimizer(Counted):
     kernel: Primitive
     first_value = 0.0
     """Initial value of the state tensors."""
+    scalars: tuple[str, ...] = ()
+    """Names of the state tensors that are one number for the whole parameter."""
 
     def __init__(self, params: Params, defaults: dict[str, Any]):
         self.defaults = defaults
@@ -175,6 +178,10 @@ class Optimizer(Counted):
         """`slots` of a parameter with the settings of ``group``."""
         return self.slots
 
+    def first_value_of(self, name: str, group: Group) -> float:
+        """Initial value of the state tensor ``name``."""
+        return self.first_value
+
     def _state_of(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
         """State tensors of a parameter; those that are missing are created."""
         state = self.state.setdefault(parameter, {})
@@ -187,7 +194,8 @@ class Optimizer(Counted):
                 state["step"] = zeros((1,), dtype=int64)
             for name in self.slots_of(group):
                 if name is not None and name not in state:
-                    state[name] = full_like(parameter, self.first_value)
+                    value = self.first_value_of(name, group)
+                    state[name] = full((1,), value) if name in self.scalars else full_like(parameter, value)
         return state
 
     @overload
@@ -231,6 +239,17 @@ class Optimizer(Counted):
         """Launch the kernel over the rows of the table. A step of many elements is split into two parts for two cores."""
         table, sizes = address_table(rows)
         launch(optimizer_kernels.advance, (table,), (len(rows),))
+        self._before(table, len(rows), group)
+        self._update(rows, table, sizes, group)
+        self._after(table, len(rows), group)
+
+    def _before(self, table: Tensor, count: int, group: Group) -> None:
+        """Launch what goes before the kernel, over the ``count`` rows of the table."""
+
+    def _after(self, table: Tensor, count: int, group: Group) -> None:
+        """Launch what goes after the kernel, over the ``count`` rows of the table."""
+
+    def _update(self, rows: list[Row], table: Tensor, sizes: Tensor, group: Group) -> None:
         total = sum([row[0].numel() for row in rows])
         if total < CUT:
             launch(self.kernel, (table, sizes, group.rate), (len(rows), *self.numbers(group)))
@@ -272,7 +291,7 @@ class Optimizer(Counted):
         state = self.state.get(parameter, {})
         with unrecorded(), tape.no_grad():
             for name, value in state.items():
-                if value.dtype is float32:  # every state tensor except the step counter
+                if value.dtype is float32 and name not in self.scalars:  # every state tensor except the numbers
                     padded = np.append(value.numpy(), np.float32(0))
                     state[name] = tensor(padded[np.array(rows, np.int64)])
         changes.note(self)

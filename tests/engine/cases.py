@@ -770,6 +770,26 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
         "Adagrad",
         {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.3, "eps": 1e-6, "maximize": True},
     ),
+    "NAdam": ("NAdam", {"lr": 0.03}),
+    "NAdam settings": (
+        "NAdam",
+        {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-5, "weight_decay": 0.1, "momentum_decay": 0.02, "maximize": True},
+    ),
+    "NAdam decoupled": ("NAdam", {"lr": 0.02, "weight_decay": 0.3, "decoupled_weight_decay": True}),
+    "RAdam": ("RAdam", {"lr": 0.03}),
+    "RAdam settings": ("RAdam", {"lr": 0.02, "betas": (0.8, 0.9), "eps": 1e-5, "weight_decay": 0.1, "maximize": True}),
+    "RAdam decoupled": ("RAdam", {"lr": 0.02, "betas": (0.8, 0.9), "weight_decay": 0.3, "decoupled_weight_decay": True}),
+    "Adamax": ("Adamax", {"lr": 0.03}),
+    "Adamax settings": ("Adamax", {"lr": 0.02, "betas": (0.8, 0.9), "eps": 1e-4, "weight_decay": 0.1, "maximize": True}),
+    "Adadelta": ("Adadelta", {"lr": 1.0}),
+    "Adadelta settings": ("Adadelta", {"lr": 0.5, "rho": 0.8, "eps": 1e-4, "weight_decay": 0.1, "maximize": True}),
+    "Rprop": ("Rprop", {"lr": 0.03}),
+    "Rprop settings": ("Rprop", {"lr": 0.02, "etas": (0.6, 1.3), "step_sizes": (1e-3, 0.05), "maximize": True}),
+    "ASGD": ("ASGD", {"lr": 0.03}),
+    "ASGD settings": ("ASGD", {"lr": 0.02, "lambd": 0.1, "alpha": 0.6, "t0": 5.0, "weight_decay": 0.1, "maximize": True}),
+    "LBFGS": ("LBFGS", {"lr": 0.1, "max_iter": 1}),
+    "LBFGS history": ("LBFGS", {"lr": 0.05, "max_iter": 3, "history_size": 2}),
+    "LBFGS strong_wolfe": ("LBFGS", {"lr": 0.5, "max_iter": 2, "line_search_fn": "strong_wolfe"}),
     "AdamW settings": ("AdamW", {"lr": 0.02, "betas": (0.7, 0.9), "weight_decay": 0.3}),
 }
 STEPS = 20
@@ -784,6 +804,14 @@ def regression(t: Any) -> tuple[list[Any], Callable]:
     return parameters, lambda: ((x @ parameters[0] + parameters[1]).tanh() - y).square().sum()
 
 
+def again(optimizer: Any, loss: Callable) -> Any:
+    """What LBFGS calls: the loss, with its gradients."""
+    optimizer.zero_grad()
+    value = loss()
+    value.backward()
+    return value
+
+
 def trajectory(t: Any, name: str) -> np.ndarray:
     """All parameters after each of `STEPS` steps, one row a step; the learning rate is halved after the tenth."""
     kind, settings = OPTIMIZERS[name]
@@ -793,8 +821,11 @@ def trajectory(t: Any, name: str) -> np.ndarray:
     for step in range(STEPS):
         if step == 10:
             optimizer.param_groups[0]["lr"] *= 0.5
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
+        if kind == "LBFGS":
+            optimizer.step(lambda: again(optimizer, loss))
+        else:
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
         rows.append(np.concatenate([p.detach().numpy().reshape(-1) for p in parameters]))
     return np.stack(rows)

@@ -36,6 +36,45 @@ MODULES: dict[str, tuple[Callable, list[tuple[int, ...]]]] = {
     "LSTM alone": (lambda nn: nn.LSTM(3, 4), [(4, 3)]),
     "MultiheadAttention": (lambda nn: nn.MultiheadAttention(4, 2, batch_first=True), [(2, 3, 4), (2, 5, 4), (2, 5, 4)]),
     "MultiheadAttention sizes": (lambda nn: nn.MultiheadAttention(4, 2, kdim=3, vdim=5, bias=False), [(3, 2, 4), (5, 2, 3), (5, 2, 5)]),
+    "ConvTranspose1d": (lambda nn: nn.ConvTranspose1d(2, 4, 3, stride=2, padding=1, output_padding=1, groups=2), [(2, 2, 5)]),
+    "Upsample": (lambda nn: nn.Upsample(scale_factor=2), [(2, 2, 3, 4)]),
+    "Upsample bilinear": (lambda nn: nn.Upsample(size=(5, 3), mode="bilinear"), [(2, 2, 3, 4)]),
+    "Upsample linear": (lambda nn: nn.Upsample(scale_factor=1.7, mode="linear", align_corners=True), [(2, 2, 5)]),
+    "UpsamplingNearest2d": (lambda nn: nn.UpsamplingNearest2d(scale_factor=2), [(2, 2, 3, 4)]),
+    "UpsamplingBilinear2d": (lambda nn: nn.UpsamplingBilinear2d(size=(5, 6)), [(2, 2, 3, 4)]),
+    "InstanceNorm1d": (lambda nn: nn.InstanceNorm1d(3, affine=True), [(2, 3, 5)]),
+    "InstanceNorm2d": (lambda nn: nn.InstanceNorm2d(3), [(2, 3, 2, 4)]),
+    "InstanceNorm2d alone": (lambda nn: nn.InstanceNorm2d(3), [(3, 2, 4)]),
+    "InstanceNorm2d tracked": (lambda nn: nn.InstanceNorm2d(3, affine=True, track_running_stats=True), [(2, 3, 2, 4)]),
+    "InstanceNorm3d": (lambda nn: nn.InstanceNorm3d(2), [(2, 2, 2, 2, 3)]),
+    "BatchNorm3d": (lambda nn: nn.BatchNorm3d(2), [(2, 2, 2, 2, 3)]),
+    "ReflectionPad2d": (lambda nn: nn.ReflectionPad2d((1, 0, 0, 2)), [(2, 2, 3, 4)]),
+    "ReflectionPad1d": (lambda nn: nn.ReflectionPad1d(2), [(2, 2, 4)]),
+    "ReplicationPad2d": (lambda nn: nn.ReplicationPad2d((3, 1, 0, 2)), [(2, 2, 3, 4)]),
+    "ReplicationPad3d": (lambda nn: nn.ReplicationPad3d(1), [(1, 2, 2, 3, 2)]),
+    "CircularPad1d": (lambda nn: nn.CircularPad1d((2, 1)), [(2, 2, 4)]),
+    "CircularPad2d": (lambda nn: nn.CircularPad2d((1, 2, 2, 1)), [(2, 2, 3, 4)]),
+    "ConstantPad2d": (lambda nn: nn.ConstantPad2d((1, -1, 0, 2), 0.5), [(2, 2, 3, 4)]),
+    "ZeroPad2d": (lambda nn: nn.ZeroPad2d(1), [(2, 2, 3, 4)]),
+    "PixelShuffle": (lambda nn: nn.PixelShuffle(2), [(2, 8, 2, 3)]),
+    "PixelUnshuffle": (lambda nn: nn.PixelUnshuffle(2), [(2, 2, 4, 6)]),
+    "ChannelShuffle": (lambda nn: nn.ChannelShuffle(2), [(2, 6, 2, 3)]),
+    "LocalResponseNorm": (lambda nn: nn.LocalResponseNorm(3, 0.5, 0.7, 1.3), [(2, 5, 2, 3)]),
+    "AdaptiveAvgPool1d": (lambda nn: nn.AdaptiveAvgPool1d(3), [(2, 2, 7)]),
+    "AdaptiveMaxPool1d": (lambda nn: nn.AdaptiveMaxPool1d(3), [(2, 2, 7)]),
+    "AdaptiveMaxPool2d": (lambda nn: nn.AdaptiveMaxPool2d((3, 2)), [(2, 2, 5, 7)]),
+    "LPPool1d": (lambda nn: nn.LPPool1d(2, 3, 2), [(2, 2, 8)]),
+    "LPPool2d": (lambda nn: nn.LPPool2d(2, 2), [(2, 2, 4, 6)]),
+    "Fold": (lambda nn: nn.Fold((4, 5), (2, 2)), [(2, 8, 12)]),
+    "Unfold": (lambda nn: nn.Unfold((2, 3), stride=2), [(2, 2, 4, 5)]),
+    "Softmax2d": (lambda nn: nn.Softmax2d(), [(2, 3, 2, 2)]),
+    "RReLU eval": (lambda nn: nn.RReLU().eval(), [(2, 3)]),
+    "CosineSimilarity": (lambda nn: nn.CosineSimilarity(), [(4, 3), (4, 3)]),
+    "PairwiseDistance": (lambda nn: nn.PairwiseDistance(3.0, keepdim=True), [(4, 3), (4, 3)]),
+    "TripletMarginLoss": (lambda nn: nn.TripletMarginLoss(swap=True), [(4, 3), (4, 3), (4, 3)]),
+    "MultiLabelSoftMarginLoss": (lambda nn: nn.MultiLabelSoftMarginLoss(), [(4, 3), (4, 3)]),
+    "Dropout2d eval": (lambda nn: nn.Dropout2d().eval(), [(2, 3, 2, 2)]),
+    "AlphaDropout eval": (lambda nn: nn.AlphaDropout().eval(), [(2, 3)]),
     "PReLU": (lambda nn: nn.PReLU(3), [(2, 3)]),
     "Sequential": (lambda nn: nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.LayerNorm(4)), [(2, 2, 3)]),
     "MSELoss": (lambda nn: nn.MSELoss(reduction="sum"), [(2, 3), (2, 3)]),
@@ -108,8 +147,21 @@ SCHEDULES: dict[str, Callable] = {
     "OneCycleLR three": lambda s, o: s.OneCycleLR(
         o, 0.3, epochs=3, steps_per_epoch=7, three_phase=True, anneal_strategy="linear"
     ),
+    "ChainedScheduler": lambda s, o: s.ChainedScheduler(
+        [s.ConstantLR(o, 0.5, 4), s.ExponentialLR(o, 0.9), s.StepLR(o, 5, 0.5)]
+    ),
+    "CyclicLR": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 3, 5),
+    "CyclicLR halved": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 2, mode="triangular2", cycle_momentum=False),
+    "CyclicLR exp": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 3, mode="exp_range", gamma=0.9, base_momentum=0.5, max_momentum=0.7),
+    "CyclicLR function": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 3, scale_fn=lambda x: 1 / x),
+    "ReduceLROnPlateau": lambda s, o: s.ReduceLROnPlateau(o, factor=0.5, patience=1),
+    "ReduceLROnPlateau max": lambda s, o: s.ReduceLROnPlateau(o, "max", 0.3, 2, 0.05, "abs", cooldown=1, min_lr=0.002),
+    "ReduceLROnPlateau rel": lambda s, o: s.ReduceLROnPlateau(o, "max", 0.3, 0, threshold=0.2, eps=0.01),
     "SequentialLR": lambda s, o: s.SequentialLR(o, [s.LinearLR(o, 0.1, total_iters=5), s.CosineAnnealingLR(o, 10)], [5]),
 }
+
+
+METRICS = [3.0, 2.0, 2.0, 2.5, 2.1, 1.0, 1.5, 1.4, 1.3, 1.0, 1.05, 0.99, 0.98, 1.2, 1.3, 0.2, 0.2, 0.21, 0.3, 0.1]
 
 
 def scheduled(t: Any, name: str) -> np.ndarray:
@@ -118,11 +170,11 @@ def scheduled(t: Any, name: str) -> np.ndarray:
     optimizer = t.optim.SGD([parameter], lr=0.1, momentum=0.9)
     schedule = SCHEDULES[name](t.optim.lr_scheduler, optimizer)
     rows = []
-    for _ in range(20):
+    for step in range(20):
         optimizer.zero_grad()
         parameter.square().sum().backward()
         optimizer.step()
-        schedule.step()
+        schedule.step(*([METRICS[step]] if name.startswith("ReduceLROnPlateau") else []))
         group = optimizer.param_groups[0]
         rows.append([*parameter.tolist(), schedule.get_last_lr()[0], group["momentum"]])
     return np.array(rows, np.float64)

@@ -110,7 +110,7 @@ def test_operators_on_bits():
         [False, True, False],
         [False, False, True],
     ]
-    with pytest.raises(TypeError, match="bitwise_and takes bool or int64"):
+    with pytest.raises(TypeError, match="bitwise_and takes bool, uint8 or int64"):
         rl.tensor([1.0]) & rl.tensor([1.0])
 
 

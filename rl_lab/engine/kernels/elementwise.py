@@ -237,6 +237,8 @@ isfinite = _unary("isfinite", "abs(x) < inf", out=OutBool)
 
 # --- int64 -----------------------------------------------------------------------------------------------------------
 
+relu_int = _unary("relu_int", "max(x, 0)", InInt, OutInt)
+same_int = _unary("same_int", "x", InInt, OutInt)
 square_int = _unary("square_int", "x * x", InInt, OutInt)
 neg_int = _unary("neg_int", "-x", InInt, OutInt)
 absolute_int = _unary("absolute_int", "abs(x)", InInt, OutInt)
@@ -248,10 +250,14 @@ power_int = _binary("power_int", "a ** b", InInt, OutInt)
 maximum_int = _binary("maximum_int", "max(a, b)", InInt, OutInt)
 minimum_int = _binary("minimum_int", "min(a, b)", InInt, OutInt)
 # Python's floor division and remainder; a zero divisor is caught before the launch
-floordiv_int = _binary("floordiv_int", "a // b", InInt, OutInt)
-truncdiv_int = _binary("truncdiv_int", "a // b if (a < 0) == (b < 0) or a % b == 0 else a // b + 1", InInt, OutInt)
-remainder_int = _binary("remainder_int", "a % b", InInt, OutInt)
-fmod_int = _binary("fmod_int", "(abs(a) % abs(b)) * (I(1) if a >= 0 else I(-1))", InInt, OutInt)
+# and by -1 it is no division: the processor has no quotient for the smallest integer, which wraps to itself
+floordiv_int = _binary("floordiv_int", "-a if b == -1 else a // b", InInt, OutInt)
+truncdiv_int = _binary(
+    "truncdiv_int", "-a if b == -1 else a // b if (a < 0) == (b < 0) or a % b == 0 else a // b + 1", InInt, OutInt
+)
+remainder_int = _binary("remainder_int", "I(0) if b == -1 else a % b", InInt, OutInt)
+# the floored remainder, moved by one divisor where its sign is not that of a
+fmod_int = _binary("fmod_int", "I(0) if b == -1 else a % b if (a < 0) == (b < 0) or a % b == 0 else a % b - b", InInt, OutInt)
 and_int = _binary("and_int", "a & b", InInt, OutInt)
 or_int = _binary("or_int", "a | b", InInt, OutInt)
 xor_int = _binary("xor_int", "a ^ b", InInt, OutInt)

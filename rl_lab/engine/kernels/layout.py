@@ -25,9 +25,14 @@ _BODY = """
                                 value = x[p + i5 * x5]
                                 out[o + i5 * o5] = {expression}
 """
-_READS = {"float": In, "int": InInt, "bool": InBool}
-_WRITES = {"float": Out, "int": OutInt, "bool": OutBool}
-_CONVERT = {"float": "F(value)", "int": "np.int64(value)", "bool": "np.uint8(value != 0)"}
+_READS = {"float": In, "int": InInt, "bool": InBool, "byte": InBool}
+_WRITES = {"float": Out, "int": OutInt, "bool": OutBool, "byte": OutBool}
+_CONVERT = {
+    "float": "F(value)",
+    "int": "np.int64(value)",
+    "bool": "np.uint8(value != 0)",
+    "byte": "np.uint8(np.int64(value) & 255)",  # as PyTorch's: the lowest eight bits of the integer part
+}
 
 
 def _copy(source: str, target: str) -> Primitive:
@@ -43,4 +48,4 @@ def _copy(source: str, target: str) -> Primitive:
 
 
 copy = {(source, target): _copy(source, target) for source in _READS for target in _WRITES}
-"""Copy kernels by (from, to), each one of ``float``, ``int``, ``bool``."""
+"""Copy kernels by (from, to), each one of ``float``, ``int``, ``bool``, ``byte``."""

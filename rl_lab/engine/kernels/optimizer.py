@@ -193,6 +193,201 @@ def adagrad(table: InInt, sizes: InInt, rate: In, count: Int, lr_decay: Real, ep
 
 
 @primitive
+def nadam_product(table: InInt, count: Int, beta1: Real, momentum_decay: Real):
+    """Multiply the momentum of this step into the product of all momenta so far, in the third buffer. Goes after `advance`."""
+    for i in range(count):
+        product, step = _floats(table[COLUMNS * i + 4]), _counter(table[COLUMNS * i + 5])
+        product[0] *= F(beta1 * (1.0 - 0.5 * 0.96 ** (step[0] * momentum_decay)))
+
+
+@primitive
+def nadam(
+    table: InInt,
+    sizes: InInt,
+    rate: In,
+    count: Int,
+    beta1: Real,
+    beta2: Real,
+    eps: Real,
+    weight_decay: Real,
+    momentum_decay: Real,
+    decoupled: Int,
+    maximize: Int,
+):
+    """NAdam (Dozat 2016, algorithm 1): Adam with Nesterov's momentum."""
+    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
+    c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
+    keep = F(1) - lr * decay if decoupled else F(1)
+    coupled = F(0) if decoupled else decay
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
+        product, step = float(_floats(table[row + 4])[0]), _counter(table[row + 5])
+        root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
+        now = beta1 * (1.0 - 0.5 * 0.96 ** (step[0] * momentum_decay))
+        later = beta1 * (1.0 - 0.5 * 0.96 ** ((step[0] + 1) * momentum_decay))
+        of_gradient = F(float(lr) * (1.0 - now) / (1.0 - product))
+        of_moment = F(float(lr) * later / (1.0 - product * later))
+        for k in range(sizes[i]):
+            old = p[k]
+            d = sense * g[k] + coupled * old
+            first = b1 * m[k] + c1 * d
+            second = b2 * v[k] + c2 * d * d
+            first = first if abs(first) > SMALL else F(0)
+            second = second if second > SMALL else F(0)
+            m[k] = first
+            v[k] = second
+            p[k] = keep * old - (of_gradient * d + of_moment * first) / (np.sqrt(second) * root + epsilon)
+
+
+@primitive
+def radam(
+    table: InInt,
+    sizes: InInt,
+    rate: In,
+    count: Int,
+    beta1: Real,
+    beta2: Real,
+    eps: Real,
+    weight_decay: Real,
+    decoupled: Int,
+    maximize: Int,
+):
+    """RAdam (Liu et al. 2020, algorithm 2): Adam that ignores the second moment until its variance can be estimated."""
+    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
+    c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
+    keep = F(1) - lr * decay if decoupled else F(1)
+    coupled = F(0) if decoupled else decay
+    longest = 2.0 / (1.0 - beta2) - 1.0
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
+        step = _counter(table[row + 5])
+        left = 1.0 - beta2 ** step[0]
+        length = longest - 2.0 * step[0] * beta2 ** step[0] / left
+        scale = float(lr) / (1.0 - beta1 ** step[0])
+        rectified = length > 5.0
+        if rectified:
+            scale *= np.sqrt((length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length))
+            scale *= np.sqrt(left)
+        factor = F(scale)
+        for k in range(sizes[i]):
+            old = p[k]
+            d = sense * g[k] + coupled * old
+            first = b1 * m[k] + c1 * d
+            second = b2 * v[k] + c2 * d * d
+            first = first if abs(first) > SMALL else F(0)
+            second = second if second > SMALL else F(0)
+            m[k] = first
+            v[k] = second
+            p[k] = keep * old - (factor * first / (np.sqrt(second) + epsilon) if rectified else factor * first)
+
+
+@primitive
+def adamax(
+    table: InInt,
+    sizes: InInt,
+    rate: In,
+    count: Int,
+    beta1: Real,
+    beta2: Real,
+    eps: Real,
+    weight_decay: Real,
+    maximize: Int,
+):
+    """Adamax (Kingma and Ba 2015, algorithm 2): the second buffer is the decayed largest magnitude."""
+    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
+    c1, sense = F(1.0 - beta1), F(-1) if maximize else F(1)
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, m, u = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
+        scale = F(float(lr) / (1.0 - beta1 ** _counter(table[row + 5])[0]))
+        for k in range(sizes[i]):
+            d = sense * g[k] + decay * p[k]
+            first = b1 * m[k] + c1 * d
+            first = first if abs(first) > SMALL else F(0)
+            largest, size = b2 * u[k], abs(d) + epsilon
+            largest = size if size > largest or size != size else largest
+            m[k] = first
+            u[k] = largest
+            p[k] -= scale * first / largest
+
+
+@primitive
+def adadelta(table: InInt, sizes: InInt, rate: In, count: Int, rho: Real, eps: Real, weight_decay: Real, maximize: Int):
+    """Adadelta (Zeiler 2012, algorithm 1): buffers are the mean squares of the gradients and of the changes."""
+    lr, r, c, decay, epsilon = rate[0], F(rho), F(1.0 - rho), F(weight_decay), F(eps)
+    sense = F(-1) if maximize else F(1)
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, s, a = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
+        for k in range(sizes[i]):
+            d = sense * g[k] + decay * p[k]
+            square = r * s[k] + c * d * d
+            square = square if square > SMALL else F(0)
+            change = np.sqrt(a[k] + epsilon) / np.sqrt(square + epsilon) * d
+            changes = r * a[k] + c * change * change
+            s[k] = square
+            a[k] = changes if changes > SMALL else F(0)
+            p[k] -= lr * change
+
+
+@primitive
+def rprop(
+    table: InInt,
+    sizes: InInt,
+    rate: In,
+    count: Int,
+    shrink: Real,
+    grow: Real,
+    smallest: Real,
+    largest: Real,
+    maximize: Int,
+):
+    """Rprop (Riedmiller and Braun 1993), which only looks at signs: buffers are the last gradient and the step size."""
+    down, up, low, high, sense = F(shrink), F(grow), F(smallest), F(largest), F(-1) if maximize else F(1)
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, before, size = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
+        for k in range(sizes[i]):
+            d = sense * g[k]
+            same = d * before[k]
+            step = size[k] * (up if same > F(0) else down if same < F(0) else F(1))
+            step = low if step < low else high if step > high else step
+            d = F(0) if same < F(0) else d
+            size[k] = step
+            before[k] = d
+            p[k] -= (F(d > F(0)) - F(d < F(0))) * step
+
+
+@primitive
+def asgd(table: InInt, sizes: InInt, rate: In, count: Int, lambd: Real, weight_decay: Real, maximize: Int):
+    """Averaged SGD (Polyak and Juditsky 1992): buffers are the average, the rate and the average's weight of this step."""
+    decay, sense = F(weight_decay), F(-1) if maximize else F(1)
+    for i in range(count):
+        row = COLUMNS * i
+        p, g, mean = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
+        eta, weight = _floats(table[row + 3])[0], _floats(table[row + 4])[0]
+        keep = F(1.0 - lambd * float(eta))
+        for k in range(sizes[i]):
+            d = sense * g[k] + decay * p[k]
+            new = keep * p[k] - eta * d
+            p[k] = new
+            mean[k] = new if weight == F(1) else mean[k] + (new - mean[k]) * weight
+
+
+@primitive
+def asgd_rates(table: InInt, rate: In, count: Int, lambd: Real, alpha: Real, start: Real):
+    """The rate and the average's weight of the next step. Goes after `asgd`."""
+    lr = float(rate[0])
+    for i in range(count):
+        row = COLUMNS * i
+        step = _counter(table[row + 5])[0]
+        _floats(table[row + 3])[0] = F(lr / (1.0 + lambd * lr * step) ** alpha)
+        _floats(table[row + 4])[0] = F(1.0 / max(1.0, step - start))
+
+
+@primitive
 def total_norm(out: Out, table: InInt, sizes: InInt, count: Int):
     """The Euclidean norm of all gradients together; only the table's second column is read."""
     total = 0.0

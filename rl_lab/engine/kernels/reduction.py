@@ -4,7 +4,20 @@ import numpy as np
 from numba import njit
 
 from rl_lab.engine.kernels.scalar import exp32
-from rl_lab.native.primitive import In, InBool, InInt, Int, Out, OutBool, OutInt, Real, primitive
+from rl_lab.native.primitive import (
+    In,
+    InBool,
+    InInt,
+    Int,
+    Out,
+    OutBool,
+    OutInt,
+    Primitive,
+    Real,
+    Role,
+    primitive,
+    primitive_from_source,
+)
 
 F = np.float32
 LANES = 16
@@ -209,6 +222,48 @@ def cumulative_product_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
             for k in range(r):
                 total *= x[(i * r + k) * m + j]
                 out[(i * r + k) * m + j] = total
+
+
+def _running_extreme(name: str, better: str, read: Role) -> Primitive:
+    """``index[k]`` is the last place up to k whose value is the extreme so far; a NaN stays."""
+    body = f"""
+    for i in range(n):
+        for j in range(m):
+            p = i * r * m + j
+            best = x[p]
+            place = 0
+            for k in range(r):
+                value = x[p + k * m]
+                if value != value or (best == best and value {better} best):
+                    best = value
+                    place = k
+                index[p + k * m] = place
+"""
+    parameters = {"index": OutInt, "x": read, "n": Int, "r": Int, "m": Int}
+    return primitive_from_source(name, parameters, body, {"np": np}, __file__)
+
+
+running_max, running_min = _running_extreme("running_max", ">=", In), _running_extreme("running_min", "<=", In)
+running_max_int = _running_extreme("running_max_int", ">=", InInt)
+running_min_int = _running_extreme("running_min_int", "<=", InInt)
+
+
+@primitive
+def running_logsumexp(out: Out, x: In, n: Int, r: Int, m: Int):
+    """The logarithm of the running sum of exponentials along the middle axis; sums are kept in float64."""
+    for i in range(n):
+        for j in range(m):
+            p, best, total = i * r * m + j, F(-np.inf), 0.0
+            for k in range(r):
+                value = x[p + k * m]
+                if value > best:
+                    total = total * np.exp(float(best) - float(value)) + 1.0 if best > F(-np.inf) else 1.0
+                    best = value
+                elif value == F(np.inf) or value != value:
+                    total = total + (value - F(np.inf) if value != value else 0.0)
+                elif value > F(-np.inf):
+                    total += np.exp(float(value) - float(best))
+                out[p + k * m] = best if abs(best) == F(np.inf) and total == total else F(np.log(total) + best)
 
 
 # --- softmax ---------------------------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.number import real
 from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, le, logical_and, logical_or, lt
+from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.elementwise import clamp_between, exp, log, square, trunc
-from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, fit, operand, promote, unary
+from rl_lab.engine.ops.operands import as_float, binary, check_range, constant, elementwise, fit, operand, promote, unary
 from rl_lab.engine.tape import attach, modes, no_grad
 from rl_lab.engine.tensor import Tensor, TensorCore
 from rl_lab.native.primitive import Primitive
@@ -25,15 +26,15 @@ def _add_rule(g, node):
     return fit(g, a) if node.wants(0) else None, fit(g, b) if node.wants(1) else None
 
 
-def add(a: Any, b: Any, *, alpha: float = 1) -> Tensor:
-    """a + alpha * b."""
+def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """input + alpha * other."""
     if alpha != 1:
-        b = mul(b, alpha) if isinstance(b, TensorCore) else b * alpha
-    a, b = promote(a, b)
+        other = mul(other, alpha) if isinstance(other, TensorCore) else other * alpha
+    a, b = promote(input, other)
     if a.dtype is not float32:
         return _integer(elementwise_kernels.add_int, a, b) if a.dtype is int64 else logical_or(a, b)
     out = binary(elementwise_kernels.add, a, b)
-    return attach(out, _add_rule, (a, b), context=(a.shape, b.shape)) if modes.grad else out
+    return attach(out, _add_rule, (a, b), context=(a.sizes, b.sizes)) if modes.grad else out
 
 
 def _sub_rule(g, node):
@@ -41,17 +42,17 @@ def _sub_rule(g, node):
     return fit(g, a) if node.wants(0) else None, fit(-g, b) if node.wants(1) else None
 
 
-def sub(a: Any, b: Any, *, alpha: float = 1) -> Tensor:
-    """a - alpha * b."""
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """input - alpha * other."""
     if alpha != 1:
-        b = mul(b, alpha) if isinstance(b, TensorCore) else b * alpha
-    a, b = promote(a, b)
+        other = mul(other, alpha) if isinstance(other, TensorCore) else other * alpha
+    a, b = promote(input, other)
     if a.dtype is not float32:
         if a.dtype is bool_:
             raise DtypeError("subtraction of two bool tensors is not supported: use logical_xor or ~")
         return _integer(elementwise_kernels.sub_int, a, b)
     out = binary(elementwise_kernels.sub, a, b)
-    return attach(out, _sub_rule, (a, b), context=(a.shape, b.shape)) if modes.grad else out
+    return attach(out, _sub_rule, (a, b), context=(a.sizes, b.sizes)) if modes.grad else out
 
 
 def _mul_rule(g, node):
@@ -60,14 +61,14 @@ def _mul_rule(g, node):
     return fit(g * b, shape_a) if node.wants(0) else None, fit(g * a, shape_b) if node.wants(1) else None
 
 
-def mul(a: Any, b: Any) -> Tensor:
-    a, b = promote(a, b)
+def mul(input: Any, other: Any) -> Tensor:
+    a, b = promote(input, other)
     if a.dtype is not float32:
         return _integer(elementwise_kernels.mul_int, a, b) if a.dtype is int64 else logical_and(a, b)
     out = binary(elementwise_kernels.mul, a, b)
     if modes.grad and (a.requires_grad or b.requires_grad):
         saved = (a if b.requires_grad else None, b if a.requires_grad else None)
-        attach(out, _mul_rule, (a, b), saved, (a.shape, b.shape))
+        attach(out, _mul_rule, (a, b), saved, (a.sizes, b.sizes))
     return out
 
 
@@ -80,19 +81,19 @@ def _div_rule(g, node):
     )
 
 
-def div(a: Any, b: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """a / b in float32; ``rounding_mode`` 'floor' or 'trunc' rounds the quotient."""
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """input / other in float32; ``rounding_mode`` 'floor' or 'trunc' rounds the quotient."""
     if rounding_mode is not None:
         if rounding_mode == "floor":
-            return floor_divide(a, b)
+            return floor_divide(input, other)
         if rounding_mode == "trunc":
-            return _trunc_divide(a, b)
+            return _trunc_divide(input, other)
         raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
-    a, b = promote(a, b)
+    a, b = promote(input, other)
     a, b = as_float(a), as_float(b)
     out = binary(elementwise_kernels.div, a, b)
     if modes.grad and (a.requires_grad or b.requires_grad):
-        attach(out, _div_rule, (a, b), (a if b.requires_grad else None, b), (a.shape, b.shape))
+        attach(out, _div_rule, (a, b), (a if b.requires_grad else None, b), (a.sizes, b.sizes))
     return out
 
 
@@ -114,7 +115,7 @@ def _fixed_power_rule(g, node):
     (x,), exponent = node.saved, node.context
     if exponent == 0:
         with no_grad():
-            return constant(0.0).expand(x.shape)
+            return constant(0.0).expand(x.sizes)
     return g * (power(x, exponent - 1) * exponent)
 
 
@@ -134,18 +135,21 @@ def _fixed_power(x: Any, exponent: float) -> Any:
 _POWERS = {0.5: elementwise_kernels.sqrt, -0.5: elementwise_kernels.rsqrt, -1: elementwise_kernels.reciprocal}
 
 
-def power(a: Any, b: Any) -> Tensor:
-    """a ** b. Raises RuntimeError for an integer tensor to a negative integer number."""
-    if isinstance(a, TensorCore) and a.dtype is float32 and type(b) in (int, float):
-        return _fixed_power(a, b)
-    if isinstance(b, (int, np.integer)) and not isinstance(b, bool) and b < 0 and isinstance(a, TensorCore):
-        raise DtypeError(f"integers to negative integer powers are not allowed, got the power {b} of a {a.dtype.name} tensor")
-    a, b = promote(a, b)
+def power(input: Any, exponent: Any) -> Tensor:
+    """input ** exponent. Raises RuntimeError for an integer tensor to a negative integer number."""
+    if isinstance(input, TensorCore) and input.dtype is float32 and type(exponent) in (int, float):
+        return _fixed_power(input, exponent)
+    whole = isinstance(exponent, (int, np.integer)) and not isinstance(exponent, bool)
+    if whole and exponent < 0 and isinstance(input, TensorCore):
+        raise DtypeError(
+            f"integers to negative integer powers are not allowed, got the power {exponent} of a {input.dtype.name} tensor"
+        )
+    a, b = promote(input, exponent)
     if a.dtype is not float32:
         return _integer(elementwise_kernels.power_int, a.to(int64), b.to(int64))
     out = binary(elementwise_kernels.power, a, b)
     if modes.grad and (a.requires_grad or b.requires_grad):
-        attach(out, _power_rule, (a, b), (a, b, out if b.requires_grad else None), (a.shape, b.shape))
+        attach(out, _power_rule, (a, b), (a, b, out if b.requires_grad else None), (a.sizes, b.sizes))
     return out
 
 
@@ -166,20 +170,20 @@ def _tied(winner: Callable) -> Callable:
 _maximum_rule, _minimum_rule = _tied(lambda a, b: gt(a, b)), _tied(lambda a, b: lt(a, b))
 
 
-def maximum(a: Any, b: Any) -> Tensor:
+def maximum(input: Any, other: Any) -> Tensor:
     """The larger of two; NaN wins; a tie splits the gradient evenly."""
-    a, b = promote(a, b)
+    a, b = promote(input, other)
     if a.dtype is not float32:
         return _integer(elementwise_kernels.maximum_int, a.to(int64), b.to(int64)).to(a.dtype)
-    return attach(binary(elementwise_kernels.maximum, a, b), _maximum_rule, (a, b), (a, b), (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.maximum, a, b), _maximum_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
-def minimum(a: Any, b: Any) -> Tensor:
+def minimum(input: Any, other: Any) -> Tensor:
     """The smaller of two; NaN wins, and a tie splits the gradient evenly."""
-    a, b = promote(a, b)
+    a, b = promote(input, other)
     if a.dtype is not float32:
         return _integer(elementwise_kernels.minimum_int, a.to(int64), b.to(int64)).to(a.dtype)
-    return attach(binary(elementwise_kernels.minimum, a, b), _minimum_rule, (a, b), (a, b), (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.minimum, a, b), _minimum_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
 def _no_zero(divisor: Any, name: str) -> None:
@@ -194,25 +198,25 @@ def _flat_rule(g, node):
         return tuple([constant(0.0).expand(shape) for shape in node.context])
 
 
-def floor_divide(a: Any, b: Any) -> Tensor:
+def floor_divide(input: Any, other: Any) -> Tensor:
     """The quotient rounded down, exact for integers. Raises ZeroDivisionError for integers by zero."""
-    divisor = b
-    a, b = promote(a, b)
+    divisor = other
+    a, b = promote(input, other)
     if a.dtype is not float32:
         _no_zero(divisor, "floor_divide")
         return _integer(elementwise_kernels.floordiv_int, a.to(int64), b.to(int64))
-    return attach(binary(elementwise_kernels.floor_quotient, a, b), _flat_rule, (a, b), context=(a.shape, b.shape))
+    return attach(binary(elementwise_kernels.floor_quotient, a, b), _flat_rule, (a, b), context=(a.sizes, b.sizes))
 
 
-def _trunc_divide(a: Any, b: Any) -> Tensor:
-    divisor = b
-    a, b = promote(a, b)
+def _trunc_divide(input: Any, other: Any) -> Tensor:
+    divisor = other
+    a, b = promote(input, other)
     if a.dtype is not float32:
         _no_zero(divisor, "division")
         return _integer(elementwise_kernels.truncdiv_int, a.to(int64), b.to(int64))
     with no_grad():
         out = trunc(a / b)
-    return attach(out, _flat_rule, (a, b), context=(a.shape, b.shape))
+    return attach(out, _flat_rule, (a, b), context=(a.sizes, b.sizes))
 
 
 def _remainder_gradient(divide: Callable) -> Callable:
@@ -227,26 +231,26 @@ def _remainder_gradient(divide: Callable) -> Callable:
 _floored_rule, _truncated_rule = _remainder_gradient(floor_divide), _remainder_gradient(_trunc_divide)
 
 
-def remainder(a: Any, b: Any) -> Tensor:
-    """Python's a % b: the result has the sign of b. Raises ZeroDivisionError for integers by zero."""
-    divisor = b
-    a, b = promote(a, b)
+def remainder(input: Any, other: Any) -> Tensor:
+    """Python's input % other: the result has the sign of ``other``. Raises ZeroDivisionError for integers by zero."""
+    divisor = other
+    a, b = promote(input, other)
     if a.dtype is not float32:
         _no_zero(divisor, "remainder")
         return _integer(elementwise_kernels.remainder_int, a.to(int64), b.to(int64))
     saved = (a if b.requires_grad else None, b if b.requires_grad else None)
-    return attach(binary(elementwise_kernels.remainder, a, b), _floored_rule, (a, b), saved, (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.remainder, a, b), _floored_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
-def fmod(a: Any, b: Any) -> Tensor:
-    """C's remainder: the result has the sign of a. Raises ZeroDivisionError for integers by zero."""
-    divisor = b
-    a, b = promote(a, b)
+def fmod(input: Any, other: Any) -> Tensor:
+    """C's remainder: the result has the sign of ``input``. Raises ZeroDivisionError for integers by zero."""
+    divisor = other
+    a, b = promote(input, other)
     if a.dtype is not float32:
         _no_zero(divisor, "fmod")
         return _integer(elementwise_kernels.fmod_int, a.to(int64), b.to(int64))
     saved = (a if b.requires_grad else None, b if b.requires_grad else None)
-    return attach(binary(elementwise_kernels.fmod, a, b), _truncated_rule, (a, b), saved, (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.fmod, a, b), _truncated_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
 def _atan2_rule(g, node):
@@ -257,16 +261,16 @@ def _atan2_rule(g, node):
     return fit(g * b * inverse, shape_a) if node.wants(0) else None, fit(g * -a * inverse, shape_b) if node.wants(1) else None
 
 
-def atan2(a: Any, b: Any) -> Tensor:
-    """The angle of the point (b, a)."""
-    a, b = promote(a, b)
+def atan2(input: Any, other: Any) -> Tensor:
+    """The angle of the point (other, input)."""
+    a, b = promote(input, other)
     a, b = as_float(a), as_float(b)
-    return attach(binary(elementwise_kernels.atan2, a, b), _atan2_rule, (a, b), (a, b), (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.atan2, a, b), _atan2_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
-def heaviside(x: Any, values: Any) -> Tensor:
+def heaviside(input: Any, values: Any) -> Tensor:
     """0 below 0, 1 above, ``values`` at 0. No gradient."""
-    return binary(elementwise_kernels.heaviside, as_float(x), as_float(values))
+    return binary(elementwise_kernels.heaviside, as_float(input), as_float(values))
 
 
 def _logaddexp_rule(g, node):
@@ -278,16 +282,16 @@ def _logaddexp_rule(g, node):
     )
 
 
-def logaddexp(a: Any, b: Any) -> Tensor:
-    """log(exp(a) + exp(b)) without overflow."""
-    a, b = promote(a, b)
+def logaddexp(input: Any, other: Any) -> Tensor:
+    """log(exp(input) + exp(other)) without overflow."""
+    a, b = promote(input, other)
     a, b = as_float(a), as_float(b)
-    return attach(binary(elementwise_kernels.logaddexp, a, b), _logaddexp_rule, (a, b), (a, b), (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.logaddexp, a, b), _logaddexp_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
-def logaddexp2(a: Any, b: Any) -> Tensor:
-    """log2(2^a + 2^b) without overflow."""
-    a, b = promote(a, b)
+def logaddexp2(input: Any, other: Any) -> Tensor:
+    """log2(2^input + 2^other) without overflow."""
+    a, b = promote(input, other)
     return logaddexp(as_float(a) * math.log(2.0), as_float(b) * math.log(2.0)) / math.log(2.0)
 
 
@@ -297,12 +301,13 @@ def _hypot_rule(g, node):
     return fit(g * (a / out), shape_a) if node.wants(0) else None, fit(g * (b / out), shape_b) if node.wants(1) else None
 
 
-def hypot(a: Any, b: Any) -> Tensor:
-    """sqrt(a^2 + b^2), which does not overflow on the way."""
-    a, b = promote(a, b)
+def hypot(input: Any, other: Any) -> Tensor:
+    """sqrt(input^2 + other^2), which does not overflow on the way."""
+    a, b = promote(input, other)
     a, b = as_float(a), as_float(b)
     out = binary(elementwise_kernels.hypot, a, b)
-    return attach(out, _hypot_rule, (a, b), (a, b, out), (a.shape, b.shape))
+    saved = (a if a.requires_grad else None, b if b.requires_grad else None, out)
+    return attach(out, _hypot_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
 def _logit_rule(g, node):
@@ -315,12 +320,12 @@ def _logit_rule(g, node):
     return where(inside, g / (x * (1.0 - x)), constant(outside))
 
 
-def logit(x: Any, eps: float | None = None) -> Tensor:
-    """log(x / (1 - x)), of x cut off at eps and 1 - eps if given."""
-    x = as_float(x)
+def logit(input: Any, eps: float | None = None) -> Tensor:
+    """log(input / (1 - input)), of input cut off at eps and 1 - eps if given."""
+    input = as_float(input)
     with no_grad():
-        inner = x if eps is None else clamp(x, eps, 1.0 - eps)
-    return attach(unary(elementwise_kernels.logit, inner), _logit_rule, (x,), (x,), eps)
+        inner = input if eps is None else clamp(input, eps, 1.0 - eps)
+    return attach(unary(elementwise_kernels.logit, inner), _logit_rule, (input,), (input,), eps)
 
 
 def _xlogy_rule(g, node):
@@ -334,30 +339,33 @@ def _xlogy_rule(g, node):
     return to_a, to_b
 
 
-def xlogy(a: Any, b: Any) -> Tensor:
-    """a * log(b), and 0 where a is 0."""
-    a, b = promote(a, b)
+def xlogy(input: Any, other: Any) -> Tensor:
+    """input * log(other), and 0 where ``input`` is 0."""
+    a, b = promote(input, other)
     a, b = as_float(a), as_float(b)
-    return attach(binary(elementwise_kernels.xlogy, a, b), _xlogy_rule, (a, b), (a, b), (a.shape, b.shape))
+    return attach(binary(elementwise_kernels.xlogy, a, b), _xlogy_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
 def _copysign_rule(g, node):
     a, out = node.saved
     shape_a, shape_b = node.context
-    to_b = None
+    to_a = to_b = None
+    if node.wants(0):
+        ratio = where(eq(a, 0.0), constant(0.0), out / a)
+        to_a = fit(g * ratio.detach(), shape_a)
     if node.wants(1):
         with no_grad():
             to_b = constant(0.0).expand(shape_b)
-    ratio = where(eq(a, 0.0), constant(0.0), out / a)
-    return fit(g * ratio.detach(), shape_a) if node.wants(0) else None, to_b
+    return to_a, to_b
 
 
-def copysign(a: Any, b: Any) -> Tensor:
-    """The magnitude of a with the sign of b."""
-    a, b = promote(a, b)
+def copysign(input: Any, other: Any) -> Tensor:
+    """The magnitude of ``input`` with the sign of ``other``."""
+    a, b = promote(input, other)
     a, b = as_float(a), as_float(b)
     out = binary(elementwise_kernels.copysign, a, b)
-    return attach(out, _copysign_rule, (a, b), (a, out), (a.shape, b.shape))
+    saved = (a, out) if a.requires_grad else (None, None)
+    return attach(out, _copysign_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
 def _choice(kernel: Primitive, keeps: Callable) -> Callable:
@@ -375,11 +383,11 @@ def _choice(kernel: Primitive, keeps: Callable) -> Callable:
 
     rule.__name__ = f"{kernel.name}_rule"
 
-    def apply(a: Any, b: Any) -> Any:
-        a, b = promote(a, b)
+    def apply(input: Any, other: Any) -> Any:
+        a, b = promote(input, other)
         if a.dtype is not float32:
             return (maximum if kernel.name == "fmax" else minimum)(a, b)
-        return attach(binary(kernel, a, b), rule, (a, b), (a, b), (a.shape, b.shape))
+        return attach(binary(kernel, a, b), rule, (a, b), (a, b), (a.sizes, b.sizes))
 
     apply.__name__ = apply.__qualname__ = kernel.name
     apply.__doc__ = f"`{'maximum' if kernel.name == 'fmax' else 'minimum'}` that passes over NaN."
@@ -391,38 +399,43 @@ fmax, fmin = _choice(elementwise_kernels.fmax, ge), _choice(elementwise_kernels.
 
 def _addcmul_rule(g, node):
     a, b = node.saved
-    shape, value = node.context
+    (shape, shape_a, shape_b), value = node.context
     return (
         fit(g, shape) if node.wants(0) else None,
-        fit(g * (b * value), a.shape) if node.wants(1) else None,
-        fit(g * (a * value), b.shape) if node.wants(2) else None,
+        fit(g * (b * value), shape_a) if node.wants(1) else None,
+        fit(g * (a * value), shape_b) if node.wants(2) else None,
     )
 
 
-def addcmul(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
-    """x + value * tensor1 * tensor2."""
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    """input + value * tensor1 * tensor2."""
     with no_grad():
-        out = x + (tensor1 if value == 1 else tensor1 * value) * tensor2
-    return attach(out, _addcmul_rule, (x, tensor1, tensor2), (tensor1, tensor2), (x.shape, value))
+        out = input + (tensor1 if value == 1 else tensor1 * value) * tensor2
+    shapes = (input.sizes, tensor1.sizes, tensor2.sizes)
+    saved = (tensor1 if tensor2.requires_grad else None, tensor2 if tensor1.requires_grad else None)
+    return attach(out, _addcmul_rule, (input, tensor1, tensor2), saved, (shapes, value))
 
 
 def _addcdiv_rule(g, node):
     a, b = node.saved
-    shape, value = node.context
+    (shape, shape_a, shape_b), value = node.context
     return (
         fit(g, shape) if node.wants(0) else None,
-        fit(g * (value / b), a.shape) if node.wants(1) else None,
-        fit(-g * (a * value) / (b * b), b.shape) if node.wants(2) else None,
+        fit(g * (value / b), shape_a) if node.wants(1) else None,
+        fit(-g * (a * value) / (b * b), shape_b) if node.wants(2) else None,
     )
 
 
-def addcdiv(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
-    """x + value * tensor1 / tensor2."""
-    if x.dtype is not float32:
-        raise DtypeError(f"addcdiv takes float32, got {x.dtype.name}")
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    """input + value * tensor1 / tensor2."""
+    if input.dtype is not float32:
+        raise DtypeError(f"addcdiv takes float32, got {input.dtype.name}")
     with no_grad():
-        out = x + (tensor1 if value == 1 else tensor1 * value) / tensor2
-    return attach(out, _addcdiv_rule, (x, tensor1, tensor2), (tensor1, tensor2), (x.shape, value))
+        out = input + (tensor1 if value == 1 else tensor1 * value) / tensor2
+    shapes = (input.sizes, tensor1.sizes, tensor2.sizes)
+    divided = tensor1.requires_grad or tensor2.requires_grad
+    saved = (tensor1 if tensor2.requires_grad else None, tensor2 if divided else None)
+    return attach(out, _addcdiv_rule, (input, tensor1, tensor2), saved, (shapes, value))
 
 
 def _integer(kernel: Primitive, a: Any, b: Any) -> Tensor:
@@ -437,27 +450,30 @@ def _lerp_rule(g, node):
     )
 
 
-def lerp(start: Any, end: Any, weight: Any) -> Tensor:
-    """start + weight * (end - start), with a number or a tensor as weight."""
+def lerp(input: Any, end: Any, weight: Any) -> Tensor:
+    """input + weight * (end - input), with a number or a tensor as weight."""
     if isinstance(weight, TensorCore):
-        return _lerp_tensor(start, end, weight)
-    start, end = promote(start, end)
-    out = elementwise(elementwise_kernels.lerp, (start, end, constant(real(weight))), float32)
-    return attach(out, _lerp_rule, (start, end), (), (weight, start.shape, end.shape))
+        return _lerp_tensor(input, end, weight)
+    input, end = promote(input, end)
+    out = elementwise(elementwise_kernels.lerp, (input, end, constant(real(weight))), float32)
+    return attach(out, _lerp_rule, (input, end), (), (weight, input.sizes, end.sizes))
 
 
 def _lerp_tensor_rule(g, node):
     start, end, weight = node.saved
+    of_start, of_end, of_weight = node.context
     return (
-        fit(g * (1.0 - weight), start.shape) if node.wants(0) else None,
-        fit(g * weight, end.shape) if node.wants(1) else None,
-        fit(g * (end - start), weight.shape) if node.wants(2) else None,
+        fit(g * (1.0 - weight), of_start) if node.wants(0) else None,
+        fit(g * weight, of_end) if node.wants(1) else None,
+        fit(g * (end - start), of_weight) if node.wants(2) else None,
     )
 
 
 def _lerp_tensor(start: Any, end: Any, weight: Any) -> Any:
     out = elementwise(elementwise_kernels.lerp, (start, end, weight), float32)
-    return attach(out, _lerp_tensor_rule, (start, end, weight), (start, end, weight))
+    ends = (start, end) if weight.requires_grad else (None, None)
+    saved = (*ends, weight if start.requires_grad or end.requires_grad else None)
+    return attach(out, _lerp_tensor_rule, (start, end, weight), saved, (start.sizes, end.sizes, weight.sizes))
 
 
 def _clamp_rule(g, node):
@@ -466,15 +482,15 @@ def _clamp_rule(g, node):
     inside = None if low is None else ge(x, low)
     if high is not None:
         inside = le(x, high) if inside is None else logical_and(inside, le(x, high))
-    gradients = [fit(where(inside, g, zero), x.shape) if node.wants(0) else None]
+    gradients = [fit(where(inside, g, zero), x.sizes) if node.wants(0) else None]
     place = 1
     if low is not None:
         below = lt(x, low) if high is None else logical_and(lt(low, high), lt(x, low))
-        gradients.append(fit(where(below, g, zero), low.shape) if node.wants(place) else None)
+        gradients.append(fit(where(below, g, zero), low.sizes) if node.wants(place) else None)
         place += 1
     if high is not None:
         above = gt(x, high) if low is None else logical_or(gt(x, high), lt(high, low))
-        gradients.append(fit(where(above, g, zero), high.shape) if node.wants(place) else None)
+        gradients.append(fit(where(above, g, zero), high.sizes) if node.wants(place) else None)
     return tuple(gradients)
 
 
@@ -493,26 +509,28 @@ def _clamp_tensors(x: Any, min: Any, max: Any) -> Any:
     return attach(out, _clamp_rule, (x, *given), (x, low, high))
 
 
-def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
+def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     """Values cut off at the bounds, which are numbers or tensors; NaN stays, and the gradient at a bound is 1."""
     if min is None and max is None:
         raise ValueError("clamp needs min or max")
     if isinstance(min, TensorCore) or isinstance(max, TensorCore):
-        return _clamp_tensors(x, min, max)
-    if x.dtype is int64 and not isinstance(min, float) and not isinstance(max, float):
-        x = x if min is None else maximum(x, min)
-        return x if max is None else minimum(x, max)
-    return clamp_between(x, -math.inf if min is None else min, math.inf if max is None else max)
+        return _clamp_tensors(input, min, max)
+    if input.dtype is bool_:
+        input = input.to(int64)
+    if input.dtype is int64 and not isinstance(min, float) and not isinstance(max, float):
+        input = input if min is None else maximum(input, min)
+        return input if max is None else minimum(input, max)
+    return clamp_between(input, -math.inf if min is None else min, math.inf if max is None else max)
 
 
-def clamp_min(x: Any, min: Any) -> Tensor:
+def clamp_min(input: Any, min: Any) -> Tensor:
     """`clamp` from below only."""
-    return clamp(x, min, None)
+    return clamp(input, min, None)
 
 
-def clamp_max(x: Any, max: Any) -> Tensor:
+def clamp_max(input: Any, max: Any) -> Tensor:
     """`clamp` from above only."""
-    return clamp(x, None, max)
+    return clamp(input, None, max)
 
 
 # --- choice ----------------------------------------------------------------------------------------------------------
@@ -531,28 +549,41 @@ def _where_rule(g, node):
 def _keep(kernel: Primitive, g: Any, condition: Any) -> Any:
     """The gradient on one side of a choice, zero on the other."""
     out = binary(kernel, g, condition)
-    return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.shape)
+    return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.sizes)
 
 
-def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """``a`` where the condition holds, ``b`` elsewhere; all three broadcast."""
+def _as_bytes(value: Any, other: Any) -> Any:
+    """A Python integer beside a uint8 tensor as uint8: a choice is no arithmetic. Raises OverflowError if it does not fit."""
+    if type(value) is int and isinstance(other, TensorCore) and other.dtype is uint8:
+        check_range(value, uint8)
+        return constant(value, uint8)
+    return value
+
+
+def _are_bytes(a: Any, b: Any) -> bool:
+    return isinstance(a, TensorCore) and isinstance(b, TensorCore) and a.dtype is uint8 and b.dtype is uint8
+
+
+def where(condition: Any, input: Any, other: Any) -> Tensor:
+    """``input`` where the condition holds, ``other`` elsewhere; all three broadcast."""
     if condition.dtype is not bool_:
         raise DtypeError(f"where takes a bool condition, got {condition.dtype.name}")
-    if not isinstance(a, TensorCore) and not isinstance(b, TensorCore):
-        a = constant(a, float32 if isinstance(a, float) else int64)
-    a, b = promote(a, b)
+    if not isinstance(input, TensorCore) and not isinstance(other, TensorCore):
+        input = constant(input, float32 if isinstance(input, float) else int64)
+    input, other = _as_bytes(input, other), _as_bytes(other, input)
+    a, b = (input, other) if _are_bytes(input, other) else promote(input, other)
     if a.dtype is not float32:
         kernel = elementwise_kernels.where_int if a.dtype is int64 else elementwise_kernels.where_bool
         return elementwise(kernel, (condition, a, b), a.dtype)
     out = elementwise(elementwise_kernels.where, (condition, a, b), float32)
-    return attach(out, _where_rule, (a, b), (condition,), (a.shape, b.shape))
+    return attach(out, _where_rule, (a, b), (condition,), (a.sizes, b.sizes))
 
 
 def _prelu_rule(g, node):
     x, weight = node.saved
     return (
         _prelu_slope(g, x, weight) if node.wants(0) else None,
-        fit(where(gt(x, 0.0), constant(0.0), x * g), weight.shape) if node.wants(1) else None,
+        fit(where(gt(x, 0.0), constant(0.0), x * g), weight.sizes) if node.wants(1) else None,
     )
 
 
@@ -567,25 +598,29 @@ def _prelu_slope_rule(gg, node):
     above = ge(x, 0.0)  # at 0, PyTorch's second derivative is that from above and its first that from below
     return (
         where(above, gg, weight * gg) if node.wants(0) else None,
-        fit(where(above, constant(0.0), gg * g), weight.shape) if node.wants(1) else None,
+        fit(where(above, constant(0.0), gg * g), weight.sizes) if node.wants(1) else None,
     )
 
 
-def prelu(x: Any, weight: Any) -> Tensor:
-    """x above 0, weight * x below, with a weight that broadcasts."""
+def prelu(input: Any, weight: Any) -> Tensor:
+    """input above 0, weight * input below, with a weight that broadcasts."""
     with no_grad():
-        out = where(gt(x, 0.0), x, weight * x)
-    return attach(out, _prelu_rule, (x, weight), (x, weight))
+        out = where(gt(input, 0.0), input, weight * input)
+    return attach(out, _prelu_rule, (input, weight), (input, weight))
 
 
-def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
+def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """``value`` where the mask is true."""
-    return where(mask, operand(value, x), x)
+    if input.dtype is bool_ and not isinstance(value, TensorCore):
+        value = bool(value)
+    return where(mask, value if input.dtype is uint8 and type(value) is int else operand(value, input), input)
 
 
-def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """Numbers in place of NaN and the infinities (by default the largest and smallest of float32)."""
+    if input.dtype is not float32:
+        return clone(input)
     largest = float(np.finfo(np.float32).max)
     low, high = -largest if neginf is None else neginf, largest if posinf is None else posinf
-    x = where(isnan(x), constant(nan), x)
-    return where(eq(x, math.inf), constant(high), where(eq(x, -math.inf), constant(low), x))
+    input = where(isnan(input), constant(nan), input)
+    return where(eq(input, math.inf), constant(high), where(eq(input, -math.inf), constant(low), input))

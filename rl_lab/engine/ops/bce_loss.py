@@ -55,11 +55,11 @@ def _logits_rule(g, node):
         return to_x, to_target
     weighted = pos_weight * target
     if node.wants(0):
-        to_x = fit(((weighted + 1.0 - target) * sigmoid(x) - weighted) * g, x.shape)
+        to_x = fit(((weighted + 1.0 - target) * sigmoid(x) - weighted) * g, x.sizes)
     if node.wants(1):
-        to_target = fit((logsigmoid(-x) - logsigmoid(x) * pos_weight) * g, target.shape)
+        to_target = fit((logsigmoid(-x) - logsigmoid(x) * pos_weight) * g, target.sizes)
     if node.wants(2):
-        to_weight = fit(-target * logsigmoid(x) * g, pos_weight.shape)
+        to_weight = fit(-target * logsigmoid(x) * g, pos_weight.sizes)
     return to_x, to_target, to_weight
 
 

@@ -11,7 +11,7 @@ from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.gathering import scatter_sum
 from rl_lab.engine.ops.layout import cat, embed
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
-from rl_lab.engine.ops.operands import elementwise_into
+from rl_lab.engine.ops.operands import INTEGERS, elementwise_into
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import Tensor, empty, owned
 
@@ -22,7 +22,7 @@ WIDE, CACHED = 256, 65_536
 
 def pair(value: Any, name: str, least: int, count: int = 2) -> tuple[int, ...]:
     """One number for all axes, or one for each. ValueError below ``least``."""
-    values = (value,) * count if isinstance(value, int) else tuple(value)
+    values: tuple[Any, ...] = (value,) * count if isinstance(value, INTEGERS) else tuple(value)
     if len(values) == 1:
         values *= count
     if len(values) != count or min(values) < least:
@@ -159,24 +159,24 @@ def _check(name: str, rank: int, x: Any, weight: Any, bias: Any, groups: int, tr
     for tensor in (x, weight, bias):
         if tensor is not None and tensor.dtype is not float32:
             raise DtypeError(f"{name} takes float32 tensors, got {tensor.dtype.name}")
-    channels, filters = (x.shape[-rank - 1] if len(x.shape) > rank else -1), weight.shape[0] if weight.shape else 0
-    per_group = filters if transposed else weight.shape[1] * groups if len(weight.shape) > 1 else -1
-    if len(weight.shape) != rank + 2 or len(x.shape) not in (rank + 1, rank + 2) or per_group != channels:
+    channels, filters = (x.sizes[-rank - 1] if len(x.sizes) > rank else -1), weight.sizes[0] if weight.sizes else 0
+    per_group = filters if transposed else weight.sizes[1] * groups if len(weight.sizes) > 1 else -1
+    if len(weight.sizes) != rank + 2 or len(x.sizes) not in (rank + 1, rank + 2) or per_group != channels:
         raise ShapeError(
-            f"{name}: input of shape {list(x.shape)} and weight of shape {list(weight.shape)} do not fit with {groups} groups"
+            f"{name}: input of shape {list(x.sizes)} and weight of shape {list(weight.sizes)} do not fit with {groups} groups"
         )
-    outputs = weight.shape[1] * groups if transposed else filters
+    outputs = weight.sizes[1] * groups if transposed else filters
     if groups < 1 or filters % groups:
         raise ShapeError(f"{name}: {filters} filters cannot be divided into {groups} groups")
-    if bias is not None and bias.shape != (outputs,):
-        raise ShapeError(f"{name}: bias of shape {list(bias.shape)} does not fit {outputs} output channels")
+    if bias is not None and bias.sizes != (outputs,):
+        raise ShapeError(f"{name}: bias of shape {list(bias.sizes)} does not fit {outputs} output channels")
 
 
 def _same_padding(weight: Any, stride: tuple, dilation: tuple) -> tuple[list[int], list[int]]:
     """PyTorch's padding='same': what goes before and after each axis."""
     if set(stride) != {1}:
         raise ValueError("padding='same' needs a stride of 1")
-    total = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
+    total = [d * (size - 1) for d, size in zip(dilation, weight.sizes[2:], strict=True)]
     return [t // 2 for t in total], [t - t // 2 for t in total]
 
 
@@ -197,25 +197,25 @@ def conv2d(
             input = _padded(input, before, after)
             before = [0, 0]
         padding = tuple(before)
-    x = input if len(input.shape) == 4 else input.unsqueeze(0)
-    plan = _Plan(x.shape, weight.shape, stride, pair(padding, "padding", 0), dilation, groups)
+    x = input if len(input.sizes) == 4 else input.unsqueeze(0)
+    plan = _Plan(x.sizes, weight.sizes, stride, pair(padding, "padding", 0), dilation, groups)
     if min(plan.out[2:]) < 1:
         raise ShapeError(
-            f"conv2d: a window of {list(weight.shape[2:])} does not fit into an input of shape {list(input.shape)}"
+            f"conv2d: a window of {list(weight.sizes[2:])} does not fit into an input of shape {list(input.sizes)}"
         )
     out = _convolve(x, weight, bias, plan)
-    return out if len(input.shape) == 4 else out.squeeze(0)
+    return out if len(input.sizes) == 4 else out.squeeze(0)
 
 
 def _padded(x: Any, before: list[int], after: list[int]) -> Any:
     rank = len(before)
-    shape = (*x.shape[:-rank], *[s + b + a for s, b, a in zip(x.shape[-rank:], before, after, strict=True)])
+    shape = (*x.sizes[:-rank], *[s + b + a for s, b, a in zip(x.sizes[-rank:], before, after, strict=True)])
     out = x
     for axis in range(rank):
         dim = len(shape) - rank + axis
-        size = (*out.shape[:dim], shape[dim], *out.shape[dim + 1 :])
+        size = (*out.sizes[:dim], shape[dim], *out.sizes[dim + 1 :])
         steps = empty(size).stride()
-        out = embed(out, size, (out.shape, steps, before[axis] * steps[dim]))
+        out = embed(out, size, (out.sizes, steps, before[axis] * steps[dim]))
     return out
 
 
@@ -244,18 +244,36 @@ def conv_transpose2d(
     _check("conv_transpose2d", 2, input, weight, bias, groups, transposed=True)
     stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     padding, extra = pair(padding, "padding", 0), pair(output_padding, "output_padding", 0)
-    x = input if len(input.shape) == 4 else input.unsqueeze(0)
+    x = input if len(input.sizes) == 4 else input.unsqueeze(0)
     sizes = [
-        (x.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + extra[i] + 1
+        (x.sizes[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.sizes[2 + i] - 1) + extra[i] + 1
         for i in (0, 1)
     ]
     if min(sizes) < 1 or any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise ShapeError(f"conv_transpose2d: an output of {sizes} with output_padding {extra} is not possible")
-    plan = _Plan((x.shape[0], weight.shape[1] * groups, *sizes), weight.shape, stride, padding, dilation, groups)
+    plan = _Plan((x.sizes[0], weight.sizes[1] * groups, *sizes), weight.sizes, stride, padding, dilation, groups)
     out = _to_input(x, weight, plan)
     if bias is not None:
         out = out + bias.reshape(-1, 1, 1)
-    return out if len(input.shape) == 4 else out.squeeze(0)
+    return out if len(input.sizes) == 4 else out.squeeze(0)
+
+
+def conv_transpose1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """`conv_transpose2d` of (n, channels, length), with a weight (channels, filters / groups, k)."""
+    _check("conv_transpose1d", 1, input, weight, bias, groups, transposed=True)
+    step, gap = (1, *pair(stride, "stride", 1, 1)), (1, *pair(dilation, "dilation", 1, 1))
+    edge, extra = (0, *pair(padding, "padding", 0, 1)), (0, *pair(output_padding, "output_padding", 0, 1))
+    out = conv_transpose2d(input.unsqueeze(-2), weight.unsqueeze(-2), bias, step, edge, extra, groups, gap)
+    return out.squeeze(-2)
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------
@@ -292,9 +310,9 @@ def _window(kernel_size: Pair, dilation: Pair, padding: Pair, stride: Pair) -> t
 
 def unfold(input: Any, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
     """The windows of (n, channels, h, w) as columns: (n, channels * kh * kw, windows)."""
-    if len(input.shape) != 4:
-        raise ShapeError(f"unfold takes 4 dimensions, got shape {list(input.shape)}")
-    return _unfold(input, input.shape, _window(kernel_size, dilation, padding, stride))
+    if len(input.sizes) != 4:
+        raise ShapeError(f"unfold takes 4 dimensions, got shape {list(input.sizes)}")
+    return _unfold(input, input.sizes, _window(kernel_size, dilation, padding, stride))
 
 
 def fold(input: Any, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
@@ -302,24 +320,24 @@ def fold(input: Any, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, p
     window, size = _window(kernel_size, dilation, padding, stride), pair(output_size, "output_size", 1)
     rows, columns = (window_count(size[i], window[i], window[2 + i], window[4 + i], window[6 + i]) for i in (0, 1))
     area = window[0] * window[1]
-    if len(input.shape) != 3 or input.shape[1] % area or input.shape[2] != rows * columns:
-        raise ShapeError(f"fold: columns of shape {list(input.shape)} do not fit an output of {list(size)}")
-    return _fold(input, (input.shape[0], input.shape[1] // area, *size), window)
+    if len(input.sizes) != 3 or input.sizes[1] % area or input.sizes[2] != rows * columns:
+        raise ShapeError(f"fold: columns of shape {list(input.sizes)} do not fit an output of {list(size)}")
+    return _fold(input, (input.sizes[0], input.sizes[1] // area, *size), window)
 
 
 # --- pooling ---------------------------------------------------------------------------------------------------------
 
 
 def _pool_sizes(name: str, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple:
-    if x.dtype is not float32 or len(x.shape) not in (3, 4):
-        raise ShapeError(f"{name} takes float32 of 3 or 4 dimensions, got {x.dtype.name} of shape {list(x.shape)}")
+    if x.dtype is not float32 or len(x.sizes) not in (3, 4):
+        raise ShapeError(f"{name} takes float32 of 3 or 4 dimensions, got {x.dtype.name} of shape {list(x.sizes)}")
     window, edge, gap = pair(kernel_size, "kernel_size", 1), pair(padding, "padding", 0), pair(dilation, "dilation", 1)
     step = window if stride is None or stride == () else pair(stride, "stride", 1)
     if any(2 * e > w for e, w in zip(edge, window, strict=True)):
         raise ShapeError(f"{name}: padding {edge} must be at most half of the window {window}")
     counts = []
     for i in (0, 1):
-        size = x.shape[-2 + i]
+        size = x.sizes[-2 + i]
         count = window_count(size, window[i], step[i], edge[i], gap[i])
         if ceil_mode:
             span = size + 2 * edge[i] - gap[i] * (window[i] - 1) - 1
@@ -328,7 +346,7 @@ def _pool_sizes(name: str, x: Any, kernel_size: Any, stride: Any, padding: Any, 
                 count -= 1
         counts.append(count)
     if min(counts) < 1:
-        raise ShapeError(f"{name}: a window of {window} does not fit into an input of shape {list(x.shape)}")
+        raise ShapeError(f"{name}: a window of {window} does not fit into an input of shape {list(x.sizes)}")
     return window, step, edge, gap, tuple(counts)
 
 
@@ -347,19 +365,19 @@ def max_pool2d(
     """
     window, step, edge, gap, counts = _pool_sizes("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     (source,) = _contiguous(input)
-    lead, plane = input.shape[:-2], input.shape[-2:]
+    lead, plane = input.sizes[:-2], input.sizes[-2:]
     planes = 1
     for size in lead:
         planes *= size
     out, index = empty((*lead, *counts)), empty((planes, counts[0] * counts[1]), int64)
     launch(convolution_kernels.max_pool, (out, index, source), (planes, *plane, *counts, *window, *step, *edge, *gap))
-    out = attach(out, _max_pool_rule, (input,), (index,), input.shape)
-    return (out, index.reshape(out.shape)) if return_indices else out
+    out = attach(out, _max_pool_rule, (input,), (index,), input.sizes)
+    return (out, index.reshape(out.sizes)) if return_indices else out
 
 
 def _max_pool_rule(g, node):
     (index,), shape = node.saved, node.context
-    return scatter_sum((index.shape[0], shape[-2] * shape[-1]), 1, index, g.reshape(index.shape)).reshape(shape)
+    return scatter_sum((index.sizes[0], shape[-2] * shape[-1]), 1, index, g.reshape(index.sizes)).reshape(shape)
 
 
 def avg_pool2d(
@@ -373,8 +391,8 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window of (n, channels, h, w); padding counts as zeros unless ``count_include_pad`` is False."""
     window, step, edge, _, counts = _pool_sizes("avg_pool2d", input, kernel_size, stride, padding, 1, ceil_mode)
-    numbers = (*input.shape[-2:], *counts, *window, *step, *edge, int(count_include_pad), divisor_override or 0)
-    return _avg_pool(input, (*input.shape[:-2], *counts), numbers)
+    numbers = (*input.sizes[-2:], *counts, *window, *step, *edge, int(count_include_pad), divisor_override or 0)
+    return _avg_pool(input, (*input.sizes[:-2], *counts), numbers)
 
 
 def _planes(shape: tuple[int, ...]) -> int:
@@ -385,7 +403,7 @@ def _avg_pool(x: Any, shape: tuple, numbers: tuple) -> Any:
     (source,) = _contiguous(x)
     out = empty(shape)
     launch(convolution_kernels.avg_pool, (out, source), (_planes(shape), *numbers))
-    return attach(out, _avg_pool_rule, (x,), context=(x.shape, numbers))
+    return attach(out, _avg_pool_rule, (x,), context=(x.sizes, numbers))
 
 
 def _avg_pool_rule(g, node):
@@ -396,39 +414,58 @@ def _spread(g: Any, shape: tuple, numbers: tuple) -> Any:
     (source,) = _contiguous(g)
     out = empty(shape)
     launch(convolution_kernels.avg_pool_backward, (out, source), (_planes(shape), *numbers))
-    return attach(out, _spread_rule, (g,), context=(g.shape, numbers))
+    return attach(out, _spread_rule, (g,), context=(g.sizes, numbers))
 
 
 def _spread_rule(g, node):
     return _avg_pool(g, *node.context)
 
 
-def _of_one_axis(pool: Any) -> Any:
-    def pooled(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, *rest: Any, **options: Any) -> Any:
-        window, edge = pair(kernel_size, "kernel_size", 1, 1), pair(padding, "padding", 0, 1)
-        step = window if stride is None or stride == () else pair(stride, "stride", 1, 1)
-        if "dilation" in options:
-            options["dilation"] = (1, *pair(options["dilation"], "dilation", 1, 1))
-        out = pool(input.unsqueeze(-2), (1, *window), (1, *step), (0, *edge), *rest, **options)
-        return tuple([part.squeeze(-2) for part in out]) if isinstance(out, tuple) else out.squeeze(-2)
-
-    pooled.__name__ = pooled.__qualname__ = pool.__name__.replace("2d", "1d")
-    pooled.__doc__ = f"`{pool.__name__}` of (n, channels, l)."
-    return pooled
+def _of_one_axis(pool: Any, input: Any, kernel_size: Any, stride: Any, padding: Any, **settings: Any) -> Any:
+    """A pool of (n, channels, l), as one of planes with a single row."""
+    window, edge = pair(kernel_size, "kernel_size", 1, 1), pair(padding, "padding", 0, 1)
+    step = window if stride is None or stride == () else pair(stride, "stride", 1, 1)
+    out = pool(input.unsqueeze(-2), (1, *window), (1, *step), (0, *edge), **settings)
+    return tuple([part.squeeze(-2) for part in out]) if isinstance(out, tuple) else out.squeeze(-2)
 
 
-max_pool1d, avg_pool1d = _of_one_axis(max_pool2d), _of_one_axis(avg_pool2d)
+def max_pool1d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """`max_pool2d` of (n, channels, l)."""
+    settings = {"ceil_mode": ceil_mode, "return_indices": return_indices}
+    gap = (1, *pair(dilation, "dilation", 1, 1))
+    return _of_one_axis(max_pool2d, input, kernel_size, stride, padding, dilation=gap, **settings)
+
+
+def avg_pool1d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """`avg_pool2d` of (n, channels, l)."""
+    settings = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+    return _of_one_axis(avg_pool2d, input, kernel_size, stride, padding, **settings)
 
 
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
     """Means over windows that divide (n, channels, h, w) into ``output_size`` parts; None keeps a size."""
-    wanted = (output_size,) * 2 if output_size is None or isinstance(output_size, int) else tuple(output_size)
-    sizes = [old if new is None else new for old, new in zip(input.shape[-2:], wanted, strict=True)]
-    if all(old % new == 0 for old, new in zip(input.shape[-2:], sizes, strict=True)):
-        return avg_pool2d(input, tuple([old // new for old, new in zip(input.shape[-2:], sizes, strict=True)]))
+    wanted = (output_size,) * 2 if output_size is None or isinstance(output_size, INTEGERS) else tuple(output_size)
+    sizes = [old if new is None else new for old, new in zip(input.sizes[-2:], wanted, strict=True)]
+    if all(old % new == 0 for old, new in zip(input.sizes[-2:], sizes, strict=True)):
+        return avg_pool2d(input, tuple([old // new for old, new in zip(input.sizes[-2:], sizes, strict=True)]))
     out = input
     for dim, count in ((-2, sizes[0]), (-1, sizes[1])):
-        size = out.shape[dim]
+        size = out.sizes[dim]
         edges = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
         parts = [out.narrow(dim, low, high - low).mean(dim, keepdim=True) for low, high in edges]
         out = cat(parts, dim)

@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rl_lab.engine.dtype import float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.number import real
+from rl_lab.engine.ops.conversion import convert
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
 from rl_lab.engine.tape import attach, modes, no_grad
 from rl_lab.engine.tensor import Tensor, empty
@@ -32,6 +33,7 @@ class Unary:
     ):
         self.__name__ = kernel.name
         self.kernel, self.saves, self.integer = kernel, saves, integer
+        self.of_bool = {"sign": bool_, "square": int64}.get(kernel.name)  # the dtype in which 0 and 1 stay as they are
 
         def gradient_rule(g, node):
             (saved,) = node.saved or (None,)
@@ -46,21 +48,23 @@ class Unary:
         """Pickle by name, as a function is."""
         return next(name for name, value in globals().items() if value is self)
 
-    def __call__(self, x: Any) -> Tensor:
-        if x.dtype is not float32:
-            if self.integer is not None and x.dtype is int64:
-                return elementwise(self.integer, (x,), int64)
-            x = x.to(float32)
-        y = unary(self.kernel, x)
-        if modes.grad and x.requires_grad:
-            attach(y, self.rule, (x,), (x,) if self.saves == "x" else (y,) if self.saves == "y" else ())
+    def __call__(self, input: Any) -> Tensor:
+        if input.dtype is not float32:
+            if self.integer is not None and input.dtype is int64:
+                return elementwise(self.integer, (input,), int64)
+            if input.dtype is bool_ and self.of_bool is not None:
+                return convert(input, self.of_bool)
+            input = input.to(float32)
+        y = unary(self.kernel, input)
+        if modes.grad and input.requires_grad:
+            attach(y, self.rule, (input,), (input,) if self.saves == "x" else (y,) if self.saves == "y" else ())
         return y
 
 
 def _zero(g: Any, s: Any) -> Any:
     """Zeros, also where g is infinite or NaN."""
     with no_grad():
-        return empty(g.shape).zero_()  # type: ignore[attr-defined]
+        return empty(g.sizes).zero_()  # type: ignore[attr-defined]
 
 
 def _only_once(g: Any, s: Any) -> Any:
@@ -107,7 +111,13 @@ cosh = Unary(elementwise_kernels.cosh, "x", lambda g, x: g * sinh(x))
 sech = Unary(elementwise_kernels.sech, "x", lambda g, x: -g * sech(x) * tanh(x))
 tanh = Unary(elementwise_kernels.tanh, "y", lambda g, y: g * (1.0 - y * y), elementwise_kernels.tanh_backward)
 sigmoid = Unary(elementwise_kernels.sigmoid, "y", lambda g, y: g * (1.0 - y) * y, elementwise_kernels.sigmoid_backward)
-relu = Unary(elementwise_kernels.relu, "y", lambda g, y: _relu_slope(g, y), elementwise_kernels.relu_backward)
+relu = Unary(
+    elementwise_kernels.relu,
+    "y",
+    lambda g, y: _relu_slope(g, y),
+    elementwise_kernels.relu_backward,
+    elementwise_kernels.relu_int,
+)
 softplus_plain = Unary(elementwise_kernels.softplus, "x", lambda g, x: g * sigmoid(x), elementwise_kernels.softplus_backward)
 logsigmoid = Unary(
     elementwise_kernels.logsigmoid, "x", lambda g, x: _logsigmoid_slope(g, x), elementwise_kernels.logsigmoid_backward
@@ -124,16 +134,16 @@ gelu_exact = Unary(
 softsign = Unary(elementwise_kernels.softsign, "x", lambda g, x: g / square(absolute(x) + 1.0))
 erf = Unary(elementwise_kernels.erf, "x", lambda g, x: g * exp(-square(x)) * (2.0 / math.sqrt(math.pi)))
 erfc = Unary(elementwise_kernels.erfc, "x", lambda g, x: g * exp(-square(x)) * (-2.0 / math.sqrt(math.pi)))
-erfinv = Unary(elementwise_kernels.erfinv, "y", lambda g, y: g * exp(square(y)) * (0.5 * math.sqrt(math.pi)))
+erfinv = Unary(elementwise_kernels.erfinv, "x", lambda g, x: g * exp(square(erfinv(x))) * (0.5 * math.sqrt(math.pi)))
 sinc = Unary(elementwise_kernels.sinc, "x", lambda g, x: _sinc_slope(g, x))
 lgamma = Unary(elementwise_kernels.lgamma, "x", lambda g, x: g * digamma(x))
 digamma = Unary(elementwise_kernels.digamma, "x", lambda g, x: g * trigamma(x))
 trigamma = Unary(elementwise_kernels.trigamma, "x", lambda g, x: g * tetragamma(x))
 tetragamma = Unary(elementwise_kernels.tetragamma, "x", _only_once)
-floor = Unary(elementwise_kernels.floor, "", _zero)
-ceil = Unary(elementwise_kernels.ceil, "", _zero)
-round = Unary(elementwise_kernels.rint, "", _zero)
-trunc = Unary(elementwise_kernels.trunc, "", _zero)
+floor = Unary(elementwise_kernels.floor, "", _zero, integer=elementwise_kernels.same_int)
+ceil = Unary(elementwise_kernels.ceil, "", _zero, integer=elementwise_kernels.same_int)
+rint = Unary(elementwise_kernels.rint, "", _zero, integer=elementwise_kernels.same_int)
+trunc = Unary(elementwise_kernels.trunc, "", _zero, integer=elementwise_kernels.same_int)
 
 
 def _relu_slope(g: Any, y: Any) -> Any:
@@ -171,23 +181,31 @@ def _keep_where(condition: Any, x: Any) -> Any:
     return attach(result, lambda g, node: _keep_where(condition, g), (x,))
 
 
-def mish(x: Any) -> Tensor:
-    """x * tanh(softplus(x)) (Misra 2019)."""
-    return x * tanh(softplus_plain(x))
+def round(input: Any, *, decimals: int = 0) -> Tensor:
+    """The nearest number with this many decimals; of two that are equally near, the even one. Integers stay as they are."""
+    if decimals == 0 or input.dtype is not float32:
+        return rint(input)
+    factor = 10.0 ** abs(decimals)
+    return rint(input * factor) / factor if decimals > 0 else rint(input / factor) * factor
 
 
-def frac(x: Any) -> Tensor:
+def mish(input: Any) -> Tensor:
+    """input * tanh(softplus(input)) (Misra 2019)."""
+    return input * tanh(softplus_plain(input))
+
+
+def frac(input: Any) -> Tensor:
     """What is left of the number towards zero."""
-    return x - trunc(x)
+    return input - trunc(input)
 
 
-def gelu(x: Any, approximate: str = "none") -> Tensor:
-    """x times the normal distribution function at x (Hendrycks and Gimpel 2016); ``approximate`` 'none' or 'tanh'."""
+def gelu(input: Any, approximate: str = "none") -> Tensor:
+    """input times the normal distribution function at input (Hendrycks and Gimpel 2016); ``approximate`` 'none' or 'tanh'."""
     if approximate == "tanh":
-        return x * 0.5 * (tanh((x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0)
+        return input * 0.5 * (tanh((input + input * input * input * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0)
     if approximate != "none":
         raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
-    return gelu_exact(x)
+    return gelu_exact(input)
 
 
 # --- functions with fixed parameters: the parameters are constants, the gradient goes to x only -----------------------
@@ -260,11 +278,11 @@ hardswish = _with_parameters(
 )
 
 
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta * x)) / beta, and x itself where beta * x exceeds ``threshold``."""
+def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * input)) / beta, and input itself where beta * input exceeds ``threshold``."""
     if beta == 1.0 and threshold == 20.0:  # the exact function is x there
-        return softplus_plain(x)
-    return _softplus(x, beta, threshold)
+        return softplus_plain(input)
+    return _softplus(input, beta, threshold)
 
 
 def threshold(input: Any, threshold: float, value: float) -> Tensor:
@@ -284,43 +302,43 @@ def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     return _softshrink(input, lambd)
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
-    return _leaky_relu(x, negative_slope)
+def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
+    return _leaky_relu(input, negative_slope)
 
 
-def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """Values cut off at the bounds, where the gradient is 0, as PyTorch has it (`clamp` passes it on there)."""
     if min_val >= max_val:
         raise ValueError(f"hardtanh needs min_val < max_val, got {min_val} and {max_val}")
-    return _hardtanh(x, min_val, max_val)
+    return _hardtanh(input, min_val, max_val)
 
 
-def relu6(x: Any) -> Tensor:
-    return _hardtanh(x, 0.0, 6.0)
+def relu6(input: Any) -> Tensor:
+    return _hardtanh(input, 0.0, 6.0)
 
 
-def elu(x: Any, alpha: float = 1.0) -> Tensor:
-    """x above 0, alpha * (exp(x) - 1) below (Clevert, Unterthiner and Hochreiter 2016)."""
-    return _elu(x, alpha, 1.0, 1.0)
+def elu(input: Any, alpha: float = 1.0) -> Tensor:
+    """input above 0, alpha * (exp(input) - 1) below (Clevert, Unterthiner and Hochreiter 2016)."""
+    return _elu(input, alpha, 1.0, 1.0)
 
 
-def celu(x: Any, alpha: float = 1.0) -> Tensor:
-    """max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0) (Barron 2017)."""
+def celu(input: Any, alpha: float = 1.0) -> Tensor:
+    """max(input, 0) + min(alpha * (exp(input / alpha) - 1), 0) (Barron 2017)."""
     if alpha == 0:
         raise ZeroDivisionError("celu needs an alpha other than 0")
-    return _elu(x, alpha, 1.0, 1.0 / alpha)
+    return _elu(input, alpha, 1.0, 1.0 / alpha)
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
-def selu(x: Any) -> Tensor:
+def selu(input: Any) -> Tensor:
     """The exponential linear unit that keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
-    return _elu(x, SELU_ALPHA * SELU_SCALE, SELU_SCALE, 1.0)
+    return _elu(input, SELU_ALPHA * SELU_SCALE, SELU_SCALE, 1.0)
 
 
-def tanhshrink(x: Any) -> Tensor:
-    return x - tanh(x)
+def tanhshrink(input: Any) -> Tensor:
+    return input - tanh(input)
 
 
 def smooth_l1(difference: Any, beta: float = 1.0) -> Tensor:

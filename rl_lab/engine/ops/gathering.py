@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError, NumericalError, ShapeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.memory import Storage
+from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.layout import cat, copy_, narrow
-from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand
+from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand, whole
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import Tensor, TensorCore, empty, new, owned
 
@@ -69,23 +70,28 @@ def check_probabilities(x: Any) -> None:
 
 
 def three_parts(x: Any, dim: int) -> tuple[int, int, int]:
-    return math.prod(x.shape[:dim]), x.shape[dim] if x.shape else 1, math.prod(x.shape[dim + 1 :])
+    return math.prod(x.sizes[:dim]), x.sizes[dim] if x.sizes else 1, math.prod(x.sizes[dim + 1 :])
 
 
 # --- rows along one dimension ----------------------------------------------------------------------------------------
 
-_TAKE = {float32: indexing_kernels.take, int64: indexing_kernels.take_int, bool_: indexing_kernels.take_bool}
+_TAKE = {
+    float32: indexing_kernels.take,
+    int64: indexing_kernels.take_int,
+    uint8: indexing_kernels.take_bool,
+    bool_: indexing_kernels.take_bool,
+}
 
 
 def take_rows(x: Any, dim: int, index: Any, wrap: bool) -> Any:
     """out[..., c, ...] = x[..., index[c], ...] for a vector of indices."""
     n, r, m = three_parts(x, dim)
     count = index.numel()
-    out = empty((*x.shape[:dim], count, *x.shape[dim + 1 :]), x.dtype)
+    out = empty((*x.sizes[:dim], count, *x.sizes[dim + 1 :]), x.dtype)
     with tape.no_grad():
         source, index = x.contiguous(), index.contiguous()
     launch_checked(_TAKE[x.dtype], (out, source, index), (n, r, m, count, int(wrap)))
-    return attach(out, _take_rule, (x,), (index,), (x.shape, dim, wrap))
+    return attach(out, _take_rule, (x,), (index,), (x.sizes, dim, wrap))
 
 
 def _take_rule(g, node):
@@ -113,12 +119,13 @@ def check_index(index: Any, name: str) -> None:
         raise DtypeError(f"{name} expects an int64 index, got {index.dtype.name}")
 
 
-def index_select(x: Any, dim: int, index: Any) -> Tensor:
+@numpy_names
+def index_select(input: Any, dim: int, index: Any) -> Tensor:
     """The places along ``dim`` that a vector of indices names."""
     check_index(index, "index_select")
     if index.dim() > 1:
-        raise IndexError(f"index_select expects a vector of indices, got shape {list(index.shape)}")
-    return take_rows(x, normal_dim(dim, x.dim()), index.reshape(-1), wrap=False)
+        raise IndexError(f"index_select expects a vector of indices, got shape {list(index.sizes)}")
+    return take_rows(input, normal_dim(dim, input.dim()), index.reshape(-1), wrap=False)
 
 
 # --- gather and scatter ----------------------------------------------------------------------------------------------
@@ -127,39 +134,39 @@ def index_select(x: Any, dim: int, index: Any) -> Tensor:
 def _check_gather(name: str, x: Any, dim: int, index: Any) -> None:
     check_index(index, name)
     if index.dim() != x.dim():
-        raise ShapeError(f"{name}: index of shape {list(index.shape)} and tensor of shape {list(x.shape)} differ in rank")
+        raise ShapeError(f"{name}: index of shape {list(index.sizes)} and tensor of shape {list(x.sizes)} differ in rank")
     for d in range(x.dim()):
-        if d != dim and index.shape[d] > x.shape[d]:
+        if d != dim and index.sizes[d] > x.sizes[d]:
             raise ShapeError(
-                f"{name}: index of shape {list(index.shape)} exceeds shape {list(x.shape)} apart from dimension {dim}"
+                f"{name}: index of shape {list(index.sizes)} exceeds shape {list(x.sizes)} apart from dimension {dim}"
             )
 
 
 def _cut(x: Any, dim: int, shape: tuple[int, ...]) -> Any:
     """x cut down to the index' sizes except along ``dim``."""
     for d, size in enumerate(shape):
-        if d != dim and x.shape[d] != size:
+        if d != dim and x.sizes[d] != size:
             x = narrow(x, d, 0, size)
     return x
 
 
-def gather(x: Any, dim: int, index: Any) -> Tensor:
-    """out[i][j][k] = x[index[i][j][k]][j][k] for dim 0, and so on for the others; negative indices are errors."""
-    dim = normal_dim(dim, x.dim())
-    _check_gather("gather", x, dim, index)
-    return _gather(_cut(x, dim, index.shape), dim, index)
+@numpy_names
+def gather(input: Any, dim: int, index: Any) -> Tensor:
+    """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and so on for the others; negative indices are errors."""
+    dim = normal_dim(dim, input.dim())
+    _check_gather("gather", input, dim, index)
+    return _gather(_cut(input, dim, index.sizes), dim, index)
 
 
 def _gather(x: Any, dim: int, index: Any) -> Any:
     n, r, m = three_parts(x, dim)
-    out = empty(index.shape, x.dtype if x.dtype is not bool_ else int64)
+    out = empty(index.sizes, float32 if x.dtype is float32 else int64)
     with tape.no_grad():
         source, index = x.contiguous(), index.contiguous()
     kernel = indexing_kernels.gather if x.dtype is float32 else indexing_kernels.gather_int
-    if x.dtype is bool_:
-        source = source.to(int64)
-    launch_checked(kernel, (out, source, index), (n, r, m, index.shape[dim] if index.shape else 1))
-    return attach(out.to(x.dtype), _gather_rule, (x,), (index,), (x.shape, dim))
+    source = whole(source)
+    launch_checked(kernel, (out, source, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
+    return attach(out.to(x.dtype), _gather_rule, (x,), (index,), (x.sizes, dim))
 
 
 def _gather_rule(g, node):
@@ -179,7 +186,7 @@ def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: A
     n, r, m = three_parts(out, dim)
     with tape.no_grad():
         values, index = source.contiguous(), index.contiguous()
-    launch_checked(indexing_kernels.scatter_add, (out, values, index), (n, r, m, index.shape[dim] if index.shape else 1))
+    launch_checked(indexing_kernels.scatter_add, (out, values, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
     if x is None:
         return attach(out, _scatter_rule, (source,), (index,), dim)
     return attach(out, _scatter_add_rule, (x, source), (index,), dim)
@@ -198,22 +205,23 @@ def scatter_sum(shape: tuple[int, ...], dim: int, index: Any, source: Any) -> An
     return _scatter_add(None, shape, dim, index, source)
 
 
-def scatter_add(x: Any, dim: int, index: Any, source: Any) -> Tensor:
-    """x with ``source`` added where `gather` with the same index would read; repeated indices add up."""
-    dim = normal_dim(dim, x.dim())
-    _check_gather("scatter_add", x, dim, index)
-    if source.dim() != index.dim():
+@numpy_names
+def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
+    """input with ``src`` added where `gather` with the same index would read; repeated indices add up."""
+    dim = normal_dim(dim, input.dim())
+    _check_gather("scatter_add", input, dim, index)
+    if src.dim() != index.dim():
         raise ShapeError(
-            f"scatter_add: source of shape {list(source.shape)} and index of shape {list(index.shape)} differ in rank"
+            f"scatter_add: source of shape {list(src.sizes)} and index of shape {list(index.sizes)} differ in rank"
         )
-    for d, size in enumerate(index.shape):
-        source = narrow(source, d, 0, size)
-    region = _cut(x, dim, index.shape)
-    added = _scatter_add(region, region.shape, dim, index, source)
-    if region is x:
+    for d, size in enumerate(index.sizes):
+        src = narrow(src, d, 0, size)
+    region = _cut(input, dim, index.sizes)
+    added = _scatter_add(region, region.sizes, dim, index, src)
+    if region is input:
         return added
-    whole = x.clone()
-    copy_(_cut(whole, dim, index.shape), added)
+    whole = input.clone()
+    copy_(_cut(whole, dim, index.sizes), added)
     return whole
 
 
@@ -221,89 +229,99 @@ def _scatter_rule_of_values(g, node):
     (index,), dim = node.saved, node.context
     to_x = to_source = None
     if node.wants(0):
-        to_x = _scatter(g, dim, index, constant(0.0).expand(index.shape))
+        to_x = _scatter(g, dim, index, constant(0.0).expand(index.sizes))
     if node.wants(1):
-        to_source = _gather(_cut(g, dim, index.shape), dim, index)
+        to_source = _gather(_cut(g, dim, index.sizes), dim, index)
     return to_x, to_source
 
 
 def _scatter(x: Any, dim: int, index: Any, source: Any) -> Any:
-    region = _cut(x, dim, index.shape)
+    region = _cut(x, dim, index.sizes)
     with tape.no_grad():
-        kind = int64 if x.dtype is bool_ else x.dtype
+        kind = float32 if x.dtype is float32 else int64
         out = region.to(kind).clone() if region.dtype is kind else region.to(kind)
         values, places = source.to(kind).contiguous(), index.contiguous()
     n, r, m = three_parts(out, dim)
     kernel = indexing_kernels.scatter if kind is float32 else indexing_kernels.scatter_int
-    launch_checked(kernel, (out, values, places), (n, r, m, index.shape[dim] if index.shape else 1))
+    launch_checked(kernel, (out, values, places), (n, r, m, index.sizes[dim] if index.sizes else 1))
     out = out.to(x.dtype)
     if region is not x:
         with tape.no_grad():
             whole = x.clone()
             part = whole
-            for d, size in enumerate(index.shape):
+            for d, size in enumerate(index.sizes):
                 part = narrow(part, d, 0, size) if d != dim else part
             copy_(part, out)
         out = whole
     return attach(out, _scatter_rule_of_values, (x, source), (index,), dim)
 
 
-def scatter(x: Any, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
-    """x with ``src`` (a tensor or a number) written where `gather` with the same index would read."""
+@numpy_names
+def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+    """input with ``src`` (a tensor or a number) written where `gather` with the same index would read.
+
+    With ``reduce`` "add" it is added there. Raises ValueError for another ``reduce``.
+    """
     src = value if src is None else src
-    dim = normal_dim(dim, x.dim())
-    _check_gather("scatter", x, dim, index)
-    source = operand(src, x)
-    if source.dtype is not x.dtype:
+    if reduce is not None:
+        if reduce != "add":
+            raise ValueError(f"scatter: reduce must be 'add' or None, got {reduce!r}")
+        return scatter_add(input, dim, index, src if isinstance(src, TensorCore) else operand(src, input).expand(index.sizes))
+    dim = normal_dim(dim, input.dim())
+    _check_gather("scatter", input, dim, index)
+    source = operand(src, input)
+    if source.dtype is not input.dtype:
         if isinstance(src, TensorCore):
-            raise DtypeError(f"scatter: the source is {source.dtype.name}, the tensor is {x.dtype.name}")
-        source = source.to(x.dtype)
+            raise DtypeError(f"scatter: the source is {source.dtype.name}, the tensor is {input.dtype.name}")
+        source = source.to(input.dtype)
     if not isinstance(src, TensorCore):
-        source = source.expand(index.shape)
-    for d, size in enumerate(index.shape):
+        source = source.expand(index.sizes)
+    for d, size in enumerate(index.sizes):
         source = narrow(source, d, 0, size)
-    return _scatter(x, dim, index, source)
+    return _scatter(input, dim, index, source)
 
 
-def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
+@numpy_names
+def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     """`gather`, with everything but ``dim`` broadcast; of the flattened tensor without ``dim``."""
     if dim is None:
-        return gather(x.reshape(-1), 0, indices.reshape(-1))
-    dim = normal_dim(dim, x.dim())
-    shape = broadcast_shape(*[(*t.shape[:dim], 1, *t.shape[dim + 1 :]) for t in (x, indices)])
-    sizes = [(*shape[:dim], t.shape[dim], *shape[dim + 1 :]) for t in (x, indices)]
-    return gather(x.expand(sizes[0]), dim, indices.expand(sizes[1]))
+        return gather(input.reshape(-1), 0, indices.reshape(-1))
+    dim = normal_dim(dim, input.dim())
+    shape = broadcast_shape(*[(*t.sizes[:dim], 1, *t.sizes[dim + 1 :]) for t in (input, indices)])
+    sizes = [(*shape[:dim], t.sizes[dim], *shape[dim + 1 :]) for t in (input, indices)]
+    return gather(input.expand(sizes[0]), dim, indices.expand(sizes[1]))
 
 
-def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
-    """x with ``alpha * source`` added at the places of ``index`` along ``dim``; repeated indices add up."""
-    dim = normal_dim(dim, x.dim())
+@numpy_names
+def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+    """input with ``alpha * source`` added at the places of ``index`` along ``dim``; repeated indices add up."""
+    dim = normal_dim(dim, input.dim())
     check_index(index, "index_add")
-    if index.dim() > 1 or source.shape != (*x.shape[:dim], index.numel(), *x.shape[dim + 1 :]):
+    if index.dim() > 1 or source.sizes != (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :]):
         raise ShapeError(
-            f"index_add: index of shape {list(index.shape)} and source of shape {list(source.shape)} do not fit {list(x.shape)}"
+            f"index_add: index of shape {list(index.sizes)} and source of shape {list(source.sizes)} do not fit {list(input.sizes)}"
         )
-    added = add_rows(source if alpha == 1 else source * alpha, x.shape, dim, index.reshape(-1), wrap=False)
-    return x + added
+    added = add_rows(source if alpha == 1 else source * alpha, input.sizes, dim, index.reshape(-1), wrap=False)
+    return input + added
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
     """Rows of weight (count, size) at integers of any shape; the gradient skips row ``padding_idx``."""
     check_index(input, "embedding")
     if weight.dim() != 2:
-        raise ShapeError(f"embedding takes a matrix of weights, got shape {list(weight.shape)}")
+        raise ShapeError(f"embedding takes a matrix of weights, got shape {list(weight.sizes)}")
     if padding_idx is not None:
-        place = padding_idx % weight.shape[0]
+        place = padding_idx % weight.sizes[0]
         kept = weight.detach()[place : place + 1]
         weight = cat([weight[:place], kept, weight[place + 1 :]])
     rows = take_rows(weight, 0, input.reshape(-1), wrap=False)
-    return owned(rows.reshape((*input.shape, weight.shape[1])))
+    return owned(rows.reshape((*input.sizes, weight.sizes[1])))
 
 
-def one_hot(index: Any, num_classes: int = -1) -> Tensor:
-    """1 at the index and 0 elsewhere along a new last dimension, in int64."""
-    check_index(index, "one_hot")
-    classes = int(index.max()) + 1 if num_classes == -1 else num_classes
-    out = empty((*index.shape, classes), int64)
-    launch_checked(indexing_kernels.one_hot, (out, index.contiguous()), (index.numel(), classes))
+def one_hot(input: Any, num_classes: int = -1) -> Tensor:
+    """1 at the index ``input`` and 0 elsewhere along a new last dimension, in int64."""
+    check_index(input, "one_hot")
+    classes = int(input.max()) + 1 if num_classes == -1 else num_classes
+    out = empty((*input.sizes, classes), int64)
+    launch_checked(indexing_kernels.one_hot, (out, input.contiguous()), (input.numel(), classes))
     return out

@@ -24,7 +24,7 @@ def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive
         others = tuple([operand(x, target) for x in operands])
         if all(
             x.dtype is float32
-            and (x.shape == target.shape or (x.numel() == 1 and x.dim() <= target.dim()))
+            and (x.sizes == target.sizes or (x.numel() == 1 and x.dim() <= target.dim()))
             and (x.storage.address != target.storage.address or (x.address == target.address and x.strides is None))
             for x in others
         ):
@@ -38,8 +38,8 @@ def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive
 
 
 def _store(target: Any, value: Any) -> Any:
-    if value.shape != target.shape:
-        raise ShapeError(f"the result of shape {list(value.shape)} does not fit into the tensor of shape {list(target.shape)}")
+    if value.sizes != target.sizes:
+        raise ShapeError(f"the result of shape {list(value.sizes)} does not fit into the tensor of shape {list(target.sizes)}")
     if value.dtype.rank > target.dtype.rank:
         raise StateError(f"the result is {value.dtype.name} and cannot be stored in a {target.dtype.name} tensor")
     copy_(target, value, from_target=True)

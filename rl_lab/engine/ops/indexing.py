@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import recorder
+from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.ops.gathering import (
     add_rows,
@@ -18,8 +19,8 @@ from rl_lab.engine.ops.gathering import (
 )
 from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.layout import cat as concatenate
-from rl_lab.engine.ops.layout import copy_, narrow, select, view_as_shape
-from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, operand
+from rl_lab.engine.ops.layout import copy_, narrow, pick, view_as_shape
+from rl_lab.engine.ops.operands import broadcast_shape, check_range, normal_dim, operand, whole
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import Tensor, TensorCore, empty, owned
 
@@ -33,11 +34,12 @@ def _nonzero_vectors(mask: Any) -> list[Any]:
 def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
     """Apply slices, integers, None and ... as a view; return it and the index tensors with the dimension each applies to."""
     keys = list(key) if isinstance(key, tuple) else [key]
-    keys = [tensor(k) if isinstance(k, (list, np.ndarray)) else k for k in keys]
     expanded: list[Any] = []
-    for k in keys:
-        if isinstance(k, TensorCore) and k.dtype is bool_:
-            expanded.append(k)
+    for k in [_index_of_sequence(k) if isinstance(k, _SEQUENCES) else k for k in keys]:
+        if isinstance(k, TensorCore) and k.dtype is uint8:
+            expanded.append(k.to(bool_))  # type: ignore[attr-defined]  # a mask, as in PyTorch
+        elif isinstance(k, (bool, np.bool_)):
+            expanded.append(tensor(bool(k)))
         elif isinstance(k, TensorCore) and k.dtype is float32:
             raise IndexError("tensors used as indices must be int64 or bool, got float32")
         elif isinstance(k, (float, str)):
@@ -61,30 +63,43 @@ def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
         elif k is None:
             x = x.unsqueeze(dim)
             dim += 1
-        elif isinstance(k, bool):
-            raise IndexError("a bool is not an index: use a bool tensor")
         elif isinstance(k, slice):
             if (k.step or 1) < 0:
                 raise ValueError("step must be greater than zero")
-            start, stop, step = k.indices(x.shape[dim])
-            x = narrow(x, dim, min(start, x.shape[dim]), len(range(start, stop, step)), step)
+            start, stop, step = k.indices(x.sizes[dim])
+            x = narrow(x, dim, min(start, x.sizes[dim]), len(range(start, stop, step)), step)
+            dim += 1
+        elif isinstance(k, TensorCore) and k.dtype is bool_ and not k.sizes:
+            x = x.unsqueeze(dim)  # one flag: the whole tensor or nothing of it, along a new dimension
+            tensors.append((dim, tensor([0] if bool(k) else [], dtype=int64)))
             dim += 1
         elif isinstance(k, TensorCore) and k.dtype is bool_:
-            for offset, size in enumerate(k.shape):
-                if x.shape[dim + offset] != size:
+            for offset, size in enumerate(k.sizes):
+                if x.sizes[dim + offset] != size:
                     raise IndexError(
-                        f"the mask of shape {list(k.shape)} does not match shape {list(x.shape)} at dimension {dim + offset}"
+                        f"the mask of shape {list(k.sizes)} does not match shape {list(x.sizes)} at dimension {dim + offset}"
                     )
             for positions in _nonzero_vectors(k):
                 tensors.append((dim, positions))
                 dim += 1
         elif isinstance(k, TensorCore) and (k.dim() > 0 or recorder() is not None):
-            tensors.append((dim, k))
+            tensors.append((dim, k))  # type: ignore[arg-type]
             dim += 1
         else:
-            x = select(x, dim, int(k))
+            x = pick(x, dim, int(k))
         expanded = expanded[1:] if expanded and expanded[0] is k else expanded
     return x, tensors
+
+
+_SEQUENCES = (list, tuple, range, np.ndarray)
+
+
+def _index_of_sequence(sequence: Any) -> Any:
+    """A list, tuple, range or array as an index tensor; an empty one chooses nothing."""
+    if isinstance(sequence, range):
+        sequence = list(sequence)
+    index = tensor(sequence)
+    return index.to(int64) if not index.numel() and index.dtype is float32 else index
 
 
 def _remaining(expanded: list[Any]) -> int:
@@ -99,13 +114,13 @@ def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[
     Returns (x with those dimensions merged at the place of the result, positions, shape of the index, its place).
     """
     dims = [dim for dim, _ in tensors]
-    shape = broadcast_shape(*[index.shape for _, index in tensors])
+    shape = broadcast_shape(*[index.sizes for _, index in tensors])
     together = dims == list(range(dims[0], dims[-1] + 1))
     place = dims[0] if together else 0
     if not together:
         rest = [d for d in range(x.dim()) if d not in dims]
         x = x.permute((*dims, *rest))
-    sizes = x.shape[place : place + len(dims)]
+    sizes = x.sizes[place : place + len(dims)]
     count = math.prod(shape)
     if len(dims) == 1:
         with tape.no_grad():
@@ -118,7 +133,7 @@ def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[
         launch_checked(
             indexing_kernels.flat_index, (positions, flat), (count, sizes[i], math.prod(sizes[i + 1 :]), int(i == 0))
         )
-    merged = x.reshape((*x.shape[:place], math.prod(sizes), *x.shape[place + len(dims) :]))
+    merged = x.reshape((*x.sizes[:place], math.prod(sizes), *x.sizes[place + len(dims) :]))
     return merged, positions, shape, (place,)
 
 
@@ -126,33 +141,34 @@ def _unflat_rows(rows: Any, old: Any, tensors: list[tuple[int, Any]]) -> Any:
     """What `_flat_rows` made of ``old``, back in its shape."""
     dims = [dim for dim, _ in tensors]
     if dims == list(range(dims[0], dims[-1] + 1)):
-        return rows.reshape(old.shape)
+        return rows.reshape(old.sizes)
     order = (*dims, *[d for d in range(old.dim()) if d not in dims])
     inverse = tuple(sorted(range(len(order)), key=lambda i: order[i]))
-    return rows.reshape(tuple([old.shape[d] for d in order])).permute(inverse)
+    return rows.reshape(tuple([old.sizes[d] for d in order])).permute(inverse)
 
 
 def getitem(x: Any, key: Any) -> Tensor:
     """x[key]: slices, integers, None and ... give views, index tensors and masks give copies. IndexError out of bounds."""
     if type(key) is int:
-        return select(x, 0, key)
+        return pick(x, 0, key)
     part, tensors = _view_part(x, key)
     if not tensors:
-        return part if part is not x else view_as_shape(x, x.shape)
+        return part if part is not x else view_as_shape(x, x.sizes)
     x = part
     rows, positions, shape, (place,) = _flat_rows(x, tensors)
     out = take_rows(rows, place, positions, wrap=True)
-    return owned(out.reshape((*out.shape[:place], *shape, *out.shape[place + 1 :])))
+    return owned(out.reshape((*out.sizes[:place], *shape, *out.sizes[place + 1 :])))
 
 
 def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
     """A copy of x with ``values`` put at the positions along dimension ``place``."""
     with tape.no_grad():
-        out = x.clone()
-        source = values.contiguous()
+        out, source = whole(x), whole(values).contiguous()
+        out = out.clone() if out is x else out
     n, r, m = three_parts(out, place)
-    kernel = indexing_kernels.put if x.dtype is float32 else indexing_kernels.put_int
+    kernel = indexing_kernels.put if out.dtype is float32 else indexing_kernels.put_int
     launch_checked(kernel, (out, source, positions), (n, r, m, positions.numel(), 1))
+    out = out.to(x.dtype)
     return attach(out, _with_rows_rule, (x, values), (positions,), place)
 
 
@@ -160,7 +176,7 @@ def _with_rows_rule(g, node):
     (positions,), place = node.saved, node.context
     to_x = to_values = None
     if node.wants(0):
-        shape = (*g.shape[:place], positions.numel(), *g.shape[place + 1 :])
+        shape = (*g.sizes[:place], positions.numel(), *g.sizes[place + 1 :])
         to_x = _with_rows(g, place, positions, tensor(0.0).expand(shape))
     if node.wants(1):
         to_values = take_rows(g, place, positions, wrap=True)
@@ -170,13 +186,15 @@ def _with_rows_rule(g, node):
 def _without_leading_ones(value: Any, dimensions: int) -> Any:
     """Values to assign may have more dimensions than there is room for, as long as the first are 1: PyTorch allows it here only."""
     extra = value.dim() - dimensions
-    return value.reshape(value.shape[extra:]) if extra > 0 and all(size == 1 for size in value.shape[:extra]) else value
+    return value.reshape(value.sizes[extra:]) if extra > 0 and all(size == 1 for size in value.sizes[:extra]) else value
 
 
 def setitem(x: Any, key: Any, value: Any) -> None:
     """x[key] = value, in place; the value is a number or broadcasts to x[key]."""
-    value = operand(value, x) if not isinstance(value, (list, np.ndarray)) else tensor(value)
-    if isinstance(key, TensorCore) and key.dtype is bool_ and value.numel() == 1 and key.shape == x.shape:
+    if x.dtype is uint8 and isinstance(value, (int, float)):
+        check_range(value, uint8)
+    value = operand(value, x) if not isinstance(value, _SEQUENCES) else tensor(value)
+    if isinstance(key, TensorCore) and key.dtype is bool_ and value.numel() == 1 and key.sizes == x.sizes:
         write_in_place(x, lambda old: value.to(x.dtype).reshape(()).where(key, old), None, (value,))
         return
     target, tensors = _view_part(x, key)
@@ -185,20 +203,19 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         return
 
     def compute(old: Any) -> Any:
-        counted = old.to(int64) if old.dtype is bool_ else old  # rows are put as floats or as integers
-        rows, positions, shape, (place,) = _flat_rows(counted, tensors)
-        full = (*rows.shape[:place], *shape, *rows.shape[place + 1 :])
-        flat = (*rows.shape[:place], positions.numel(), *rows.shape[place + 1 :])
-        put = _without_leading_ones(value.to(x.dtype).to(counted.dtype), len(full))
+        rows, positions, shape, (place,) = _flat_rows(old, tensors)
+        full = (*rows.sizes[:place], *shape, *rows.sizes[place + 1 :])
+        flat = (*rows.sizes[:place], positions.numel(), *rows.sizes[place + 1 :])
+        put = _without_leading_ones(value.to(x.dtype), len(full))
         result = _with_rows(rows, place, positions, put.expand(full).reshape(flat))
-        return _unflat_rows(result, counted, tensors).to(x.dtype)
+        return _unflat_rows(result, old, tensors)
 
     write_in_place(target, compute, None, (value,))
 
 
-def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    """x with x[indices] = values, or += where repeated indices add up, as a new tensor."""
-    out = x.clone()
+def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    """input with input[indices] = values, or += where repeated indices add up, as a new tensor."""
+    out = input.clone()
     return index_put_(out, indices, values, accumulate)
 
 
@@ -214,35 +231,37 @@ def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> T
 
     def compute(old: Any) -> Any:
         rows, positions, shape, (place,) = _flat_rows(old, tensors)
-        full = (*rows.shape[:place], *shape, *rows.shape[place + 1 :])
-        flat = (*rows.shape[:place], positions.numel(), *rows.shape[place + 1 :])
-        added = add_rows(values.expand(full).reshape(flat), rows.shape, place, positions, wrap=True)
+        full = (*rows.sizes[:place], *shape, *rows.sizes[place + 1 :])
+        flat = (*rows.sizes[:place], positions.numel(), *rows.sizes[place + 1 :])
+        added = add_rows(values.expand(full).reshape(flat), rows.sizes, place, positions, wrap=True)
         return _unflat_rows(rows + added, old, tensors)
 
     return write_in_place(target, compute, None, (values,))
 
 
-def nonzero(x: Any, *, as_tuple: bool = False) -> Any:
+def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     """The positions of elements that are not zero, one row each, or a vector for each dimension. A data-dependent shape."""
-    vectors = _nonzero_vectors(x.detach())
+    vectors = _nonzero_vectors(input.detach())
     if as_tuple:
         return tuple(vectors)
-    return concatenate([v.reshape(-1, 1) for v in vectors], 1) if vectors else tensor(np.zeros((int(bool(x)), 0), np.int64))
+    return concatenate([v.reshape(-1, 1) for v in vectors], 1) if vectors else tensor(np.zeros((int(bool(input)), 0), np.int64))
 
 
-def index_fill(x: Any, dim: int, index: Any, value: Any) -> Tensor:
-    """x with one value at the places of ``index`` along ``dim``."""
-    dim = normal_dim(dim, x.dim())
-    shape = (*x.shape[:dim], index.numel(), *x.shape[dim + 1 :])
-    return _with_rows(x, dim, index.reshape(-1), operand(value, x).to(x.dtype).expand(shape))
+@numpy_names
+def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
+    """input with one value at the places of ``index`` along ``dim``."""
+    dim = normal_dim(dim, input.dim())
+    shape = (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :])
+    return _with_rows(input, dim, index.reshape(-1), operand(value, input).to(input.dtype).expand(shape))
 
 
-def index_copy(x: Any, dim: int, index: Any, source: Any) -> Tensor:
-    """x with ``source`` at the places of ``index`` along ``dim``."""
-    return _with_rows(x, normal_dim(dim, x.dim()), index.reshape(-1), source)
+@numpy_names
+def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
+    """input with ``source`` at the places of ``index`` along ``dim``."""
+    return _with_rows(input, normal_dim(dim, input.dim()), index.reshape(-1), source)
 
 
-def masked_select(x: Any, mask: Any) -> Tensor:
+def masked_select(input: Any, mask: Any) -> Tensor:
     """The elements where the mask is true, as a vector."""
-    shape = broadcast_shape(x.shape, mask.shape)
-    return getitem(x.expand(shape), mask.expand(shape))
+    shape = broadcast_shape(input.sizes, mask.sizes)
+    return getitem(input.expand(shape), mask.expand(shape))

@@ -1,14 +1,16 @@
 """Shapes and memory: views that share storage, copies, joining, dtype conversion, and writing into a tensor."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, float32
 from rl_lab.engine.errors import DtypeError, ShapeError
+from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.conversion import clone, convert
-from rl_lab.engine.ops.operands import collapse, copy_into, expanded_strides, normal_dim, same_rule, shape_argument
+from rl_lab.engine.ops.operands import INTEGERS, collapse, copy_into, expanded_strides, normal_dim, same_rule, shape_argument
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import Shape, Tensor, check_writable, contiguous_strides, empty, region_of, view
 
@@ -46,12 +48,12 @@ def copy_(target: Any, source: Any, from_target: bool = False, overlap: bool = F
     target.storage.version += 1
     if tracked:
         root = target if target.base is None else target.base
-        where = (root.shape, contiguous_strides(root.shape), 0) if root is target else region_of(target)
+        where = (root.sizes, contiguous_strides(root.sizes), 0) if root is target else region_of(target)
         edges = tuple([(x.grad_node() or x) if x.requires_grad else None for x in (root, source)])
         if root is target and from_target:
             edges = (None, edges[1])
         retained = None if root.node is None else root.node.take_retained()
-        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (where, source.shape), root.shape)
+        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (where, source.sizes), root.sizes)
         root.node.retained = retained
         root.needs_grad = True
         root.epoch += 1
@@ -71,7 +73,7 @@ def region(x: Any, where: tuple[Shape, Shape, int]) -> Tensor:
     """The part of a contiguous tensor given by shape, strides and offset, as a view."""
     x = contiguous(x)
     shape, strides, offset = where
-    return attach(view(x, shape, strides, x.offset + offset), _region_rule, (x,), context=(x.shape, where))
+    return attach(view(x, shape, strides, x.offset + offset), _region_rule, (x,), context=(x.sizes, where))
 
 
 def _embed_rule(g, node):
@@ -84,7 +86,7 @@ def embed(g: Any, shape: Shape, where: tuple[Shape, Shape, int]) -> Tensor:
     if 0 in strides:  # an expanded view's: repetitions add up
         sizes = tuple([1 if stride == 0 else size for size, stride in zip(sizes, strides, strict=True)])
         g, where = g.sum_to_size(sizes), (sizes, tuple([stride or 1 for stride in strides]), offset)
-    out = empty(shape)
+    out = empty(shape, g.dtype)
     with tape.no_grad():
         out.zero_()
         copy_into(view(out, where[0], where[1], where[2]), g)
@@ -108,29 +110,30 @@ def _reshape_rule(g, node):
     return reshape(g, node.context)
 
 
-def reshape(x: Any, *sizes: Any) -> Tensor:
+def reshape(input: Any, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements in another shape; one size may be -1. A view where the layout allows, else a copy."""
-    shape = _infer(x, shape_argument(sizes))
-    strides = None if x.strides is None else _view_strides(x, shape)
-    if x.strides is not None and strides is None:
-        x = clone(x)
-    return attach(view(x, shape, strides, x.offset), _reshape_rule, (x,), context=x.shape)
+    shape = _infer(input, shape_argument(sizes if shape is None else (shape,)))
+    strides = None if input.strides is None else _view_strides(input, shape)
+    if input.strides is not None and strides is None:
+        input = clone(input)
+    return attach(view(input, shape, strides, input.offset), _reshape_rule, (input,), context=input.sizes)
 
 
-def view_as_shape(x: Any, *sizes: Any) -> Tensor:
+def view_as_shape(x: Any, *sizes: Any, size: Any = None) -> Tensor:
     """`reshape` that never copies: ShapeError where the layout does not allow a view."""
+    sizes = sizes if size is None else (size,)
     if len(sizes) == 1 and isinstance(sizes[0], DType):
         raise DtypeError("view(dtype) is not supported: use to(dtype)")
     shape = _infer(x, shape_argument(sizes))
     if x.strides is not None and _view_strides(x, shape) is None:
         raise ShapeError(
-            f"view size {list(shape)} is not compatible with strides {list(x.strides)} of shape {list(x.shape)}: use reshape()"
+            f"view size {list(shape)} is not compatible with strides {list(x.strides)} of shape {list(x.sizes)}: use reshape()"
         )
     return reshape(x, shape)
 
 
 def _infer(x: Any, shape: Shape) -> Shape:
-    if shape == x.shape:
+    if shape == x.sizes:
         return shape
     known = math.prod([size for size in shape if size != -1])
     if shape.count(-1) > 1 or min(shape, default=0) < -1:
@@ -146,7 +149,7 @@ def _infer(x: Any, shape: Shape) -> Shape:
 
 def _view_strides(x: Any, shape: Shape) -> Shape | None:
     """Strides that show a strided tensor in another shape, or None when only a copy can."""
-    sizes, (steps,) = collapse(x.shape, x.strides)
+    sizes, (steps,) = collapse(x.sizes, x.strides)
     result = []
     pending = list(zip(sizes, steps, strict=True))
     size, step = pending.pop() if pending else (1, 1)
@@ -171,104 +174,132 @@ def _permute_rule(g, node):
     return permute(g, tuple(inverse))
 
 
-def permute(x: Any, *dims: Any) -> Tensor:
+def permute(input: Any, *order: Any, dims: Any = None) -> Tensor:
     """A view with its dimensions in another order."""
-    order = tuple([normal_dim(dim, x.dim()) for dim in shape_argument(dims)])
-    if sorted(order) != list(range(x.dim())):
-        raise ShapeError(f"permute needs each of {x.dim()} dimensions once, got {list(order)}")
-    strides = x.stride()
-    shape, steps = tuple([x.shape[d] for d in order]), tuple([strides[d] for d in order])
-    return attach(view(x, shape, steps, x.offset), _permute_rule, (x,), context=order)
+    order = tuple([normal_dim(dim, input.dim()) for dim in shape_argument(order if dims is None else (dims,))])
+    if sorted(order) != list(range(input.dim())):
+        raise ShapeError(f"permute needs each of {input.dim()} dimensions once, got {list(order)}")
+    strides = input.stride()
+    shape, steps = tuple([input.sizes[d] for d in order]), tuple([strides[d] for d in order])
+    return attach(view(input, shape, steps, input.offset), _permute_rule, (input,), context=order)
 
 
-def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
+def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions exchanged."""
-    order = list(range(x.dim()))
-    if len(order) == 2 and x.strides is None and (dim0 - dim1) % 2 == 1 and -2 <= min(dim0, dim1) <= max(dim0, dim1) < 2:
-        rows, columns = x.shape
-        return attach(view(x, (columns, rows), (1, columns), x.offset), _permute_rule, (x,), context=(1, 0))
+    order = list(range(input.dim()))
+    if len(order) == 2 and input.strides is None and (dim0 - dim1) % 2 == 1 and -2 <= min(dim0, dim1) <= max(dim0, dim1) < 2:
+        rows, columns = input.sizes
+        return attach(view(input, (columns, rows), (1, columns), input.offset), _permute_rule, (input,), context=(1, 0))
     if order:
-        dim0, dim1 = normal_dim(dim0, x.dim()), normal_dim(dim1, x.dim())
+        dim0, dim1 = normal_dim(dim0, input.dim()), normal_dim(dim1, input.dim())
         order[dim0], order[dim1] = dim1, dim0
-    return permute(x, tuple(order))
+    return permute(input, tuple(order))
 
 
 def _expand_rule(g, node):
     return g.sum_to_size(node.context)
 
 
-def expand(x: Any, *sizes: Any) -> Tensor:
+def expand(x: Any, *sizes: Any, size: Any = None) -> Tensor:
     """A view repeated along dimensions of size 1; -1 keeps a size."""
-    shape = shape_argument(sizes)
+    shape = shape_argument(sizes if size is None else (size,))
     missing = len(shape) - x.dim()
     if missing < 0:
-        raise ShapeError(f"expand of shape {list(x.shape)} to {list(shape)}: too few sizes")
-    shape = tuple([x.shape[i - missing] if size == -1 and i >= missing else size for i, size in enumerate(shape)])
-    if any(old not in (1, new) for old, new in zip(x.shape, shape[missing:], strict=True)) or min(shape, default=0) < 0:
-        raise ShapeError(f"shape {list(x.shape)} cannot be expanded to {list(shape)}")
-    if shape == x.shape:
+        raise ShapeError(f"expand of shape {list(x.sizes)} to {list(shape)}: too few sizes")
+    shape = tuple([x.sizes[i - missing] if size == -1 and i >= missing else size for i, size in enumerate(shape)])
+    if any(old not in (1, new) for old, new in zip(x.sizes, shape[missing:], strict=True)) or min(shape, default=0) < 0:
+        raise ShapeError(f"shape {list(x.sizes)} cannot be expanded to {list(shape)}")
+    if shape == x.sizes:
         return attach(view(x, shape, x.strides, x.offset), same_rule, (x,))
-    return attach(view(x, shape, expanded_strides(x.shape, x.stride(), shape), x.offset), _expand_rule, (x,), context=x.shape)
+    return attach(view(x, shape, expanded_strides(x.sizes, x.stride(), shape), x.offset), _expand_rule, (x,), context=x.sizes)
 
 
-def squeeze(x: Any, dim: int | Sequence[int] | None = None) -> Tensor:
+@numpy_names
+def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
     """A view without the dimensions of size 1, or without the given ones if their size is 1."""
     if dim is None:
-        drop = set(range(x.dim()))
+        drop = set(range(input.dim()))
     else:
-        drop = {normal_dim(d, x.dim()) for d in ([dim] if isinstance(dim, int) else dim)}
-    keep = [i for i in range(x.dim()) if x.shape[i] != 1 or i not in drop]
-    return _with_dims(x, tuple([x.shape[i] for i in keep]), tuple([x.stride()[i] for i in keep]))
+        drop = {normal_dim(d, input.dim()) for d in ([dim] if isinstance(dim, INTEGERS) else dim)}
+    keep = [i for i in range(input.dim()) if input.sizes[i] != 1 or i not in drop]
+    return _with_dims(input, tuple([input.sizes[i] for i in keep]), tuple([input.stride()[i] for i in keep]))
 
 
-def unsqueeze(x: Any, dim: int) -> Tensor:
+@numpy_names
+def unsqueeze(input: Any, dim: int) -> Tensor:
     """A view with a dimension of size 1 at ``dim``."""
-    dim = normal_dim(dim, x.dim() + 1)
-    return _with_dims(x, (*x.shape[:dim], 1, *x.shape[dim:]), (*x.stride()[:dim], 1, *x.stride()[dim:]))
+    dim = normal_dim(dim, input.dim() + 1)
+    return _with_dims(input, (*input.sizes[:dim], 1, *input.sizes[dim:]), (*input.stride()[:dim], 1, *input.stride()[dim:]))
 
 
 def _with_dims(x: Any, shape: Shape, strides: Shape) -> Any:
-    return attach(view(x, shape, None if x.strides is None else strides, x.offset), _reshape_rule, (x,), context=x.shape)
+    return attach(view(x, shape, None if x.strides is None else strides, x.offset), _reshape_rule, (x,), context=x.sizes)
 
 
-def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    start, end = normal_dim(start_dim, x.dim()), normal_dim(end_dim, x.dim())
-    if not x.shape:
-        return reshape(x, (1,))
+def swapaxes(input: Any, axis0: int, axis1: int) -> Tensor:
+    """`transpose` with NumPy's names of the arguments."""
+    return transpose(input, axis0, axis1)
+
+
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    start, end = normal_dim(start_dim, input.dim()), normal_dim(end_dim, input.dim())
+    if not input.sizes:
+        return reshape(input, (1,))
     if start == end:
-        return x
-    return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
+        return input
+    return reshape(input, (*input.sizes[:start], math.prod(input.sizes[start : end + 1]), *input.sizes[end + 1 :]))
 
 
-def narrow(x: Any, dim: int, start: int, length: int, step: int = 1) -> Tensor:
+@numpy_names
+def narrow(input: Any, dim: int, start: int, length: int, step: int = 1) -> Tensor:
     """A view of ``length`` places along ``dim``, from ``start`` on, every ``step``-th."""
-    dim = normal_dim(dim, x.dim())
-    size = x.shape[dim]
+    dim = normal_dim(dim, input.dim())
+    start, length = operator.index(start), operator.index(length)
+    size = input.sizes[dim]
     if start < 0:
         start += size
     if not (0 <= start <= size and length >= 0 and (length == 0 or start + (length - 1) * step < size)):
         raise IndexError(f"narrow: {length} places from {start} by {step} do not fit into dimension {dim} of size {size}")
-    strides = x.stride()
-    shape = (*x.shape[:dim], length, *x.shape[dim + 1 :])
+    strides = input.stride()
+    shape = (*input.sizes[:dim], length, *input.sizes[dim + 1 :])
     where = (shape, (*strides[:dim], strides[dim] * step, *strides[dim + 1 :]), start * strides[dim])
-    out = view(x, where[0], where[1], x.offset + where[2])
-    return attach(out, _narrow_rule, (x,), context=(x.shape, dim, start, step))
+    out = view(input, where[0], where[1], input.offset + where[2])
+    return attach(out, _narrow_rule, (input,), context=(input.sizes, dim, start, step))
 
 
 def _narrow_rule(g, node):
     shape, dim, start, step = node.context
     strides = contiguous_strides(shape)
-    return embed(g, shape, (g.shape, (*strides[:dim], strides[dim] * step, *strides[dim + 1 :]), start * strides[dim]))
+    return embed(g, shape, (g.sizes, (*strides[:dim], strides[dim] * step, *strides[dim + 1 :]), start * strides[dim]))
 
 
-def select(x: Any, dim: int, index: int) -> Tensor:
+@numpy_names
+def select(input: Any, dim: int, index: int) -> Tensor:
     """A view of one place along ``dim``, without that dimension. IndexError outside the dimension."""
-    dim = normal_dim(dim, x.dim())
-    if not x.shape:
+    return pick(input, dim, index)
+
+
+def _pick_rule(g, node):
+    sizes, dim, index = node.context
+    strides = contiguous_strides(sizes)
+    return embed(g, sizes, (g.sizes, (*strides[:dim], *strides[dim + 1 :]), index * strides[dim]))
+
+
+def pick(input: Any, dim: int, index: int) -> Tensor:
+    """`select` without NumPy's names of the arguments."""
+    sizes, strides = input.sizes, input.strides
+    if not sizes:
         raise IndexError("a 0-dimensional tensor cannot be indexed")
-    if not -x.shape[dim] <= index < x.shape[dim]:
-        raise IndexError(f"index {index} is out of bounds for dimension {dim} of size {x.shape[dim]}")
-    return squeeze(narrow(x, dim, index % x.shape[dim], 1), dim)
+    dim = normal_dim(dim, len(sizes))
+    size = sizes[dim]
+    if not -size <= index < size:
+        raise IndexError(f"index {index} is out of bounds for dimension {dim} of size {size}")
+    index = int(index) + size if index < 0 else int(index)
+    if strides is None:
+        strides = contiguous_strides(sizes)
+    rest = (*strides[:dim], *strides[dim + 1 :])
+    out = view(input, (*sizes[:dim], *sizes[dim + 1 :]), rest, input.offset + index * strides[dim])
+    return attach(out, _pick_rule, (input,), context=(sizes, dim, index)) if modes.grad else out
 
 
 class Parts:
@@ -312,8 +343,8 @@ def _divided(x: Any, sizes: Sequence[int], dim: int) -> list[Any]:
             parts.append(narrow(x, dim, start, size))
             start += size
         return parts
-    shapes = [(*x.shape[:dim], size, *x.shape[dim + 1 :]) for size in sizes]
-    whole = attach(view(x, x.shape, x.strides, x.offset), _parts_rule, (x,), context=(shapes, dim))
+    shapes = [(*x.sizes[:dim], size, *x.sizes[dim + 1 :]) for size in sizes]
+    whole = attach(view(x, x.sizes, x.strides, x.offset), _parts_rule, (x,), context=(shapes, dim))
     strides = x.stride()
     for number, shape in enumerate(shapes):
         part = view(whole, shape, strides, x.offset + start * strides[dim])
@@ -322,35 +353,37 @@ def _divided(x: Any, sizes: Sequence[int], dim: int) -> list[Any]:
     return parts
 
 
-def unbind(x: Any, dim: int = 0) -> tuple[Tensor, ...]:
+@numpy_names
+def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of each place along ``dim``, without that dimension."""
-    dim = normal_dim(dim, x.dim())
-    if not x.shape:
+    dim = normal_dim(dim, input.dim())
+    if not input.sizes:
         raise ShapeError("unbind needs at least 1 dimension")
-    return tuple([squeeze(part, dim) for part in _divided(x, [1] * x.shape[dim], dim)])
+    return tuple([squeeze(part, dim) for part in _divided(input, [1] * input.sizes[dim], dim)])
 
 
-def split(x: Any, size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of ``size`` places each along ``dim`` (the last may be smaller), or of the sizes listed."""
-    dim = normal_dim(dim, x.dim())
-    total = x.shape[dim]
-    if isinstance(size, int):
-        if size <= 0:
-            raise ValueError(f"split size must be positive, got {size}")
-        sizes = [min(size, total - start) for start in range(0, max(total, 1), size)]
+    dim = normal_dim(dim, tensor.dim())
+    total = tensor.sizes[dim]
+    if isinstance(split_size_or_sections, INTEGERS):
+        if split_size_or_sections <= 0:
+            raise ValueError(f"split size must be positive, got {split_size_or_sections}")
+        sizes = [min(split_size_or_sections, total - start) for start in range(0, max(total, 1), split_size_or_sections)]
     else:
-        sizes = list(size)
+        sizes = list(split_size_or_sections)
         if sum(sizes) != total:
             raise ShapeError(f"split sizes {sizes} do not add up to {total}, the size of dimension {dim}")
-    return tuple(_divided(x, sizes, dim))
+    return tuple(_divided(tensor, sizes, dim))
 
 
-def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+@numpy_names
+def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` views of equal size along ``dim``, the last one smaller if need be."""
     if chunks <= 0:
         raise ValueError(f"chunks must be positive, got {chunks}")
-    size = x.shape[normal_dim(dim, x.dim())]
-    return split(x, -(-size // chunks) if size else [0] * chunks, dim)
+    size = input.sizes[normal_dim(dim, input.dim())]
+    return split(input, -(-size // chunks) if size else [0] * chunks, dim)
 
 
 # --- joining ---------------------------------------------------------------------------------------------------------
@@ -366,6 +399,7 @@ def _cat_rule(g, node):
     return tuple(parts)
 
 
+@numpy_names
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension; their other sizes are equal."""
     tensors = tuple(tensors)
@@ -376,23 +410,24 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     first = tensors[0]
     dim = normal_dim(dim, first.dim())
     for t in tensors[1:]:
-        if t.dim() != first.dim() or t.shape[:dim] + t.shape[dim + 1 :] != first.shape[:dim] + first.shape[dim + 1 :]:
-            raise ShapeError(f"cat along dimension {dim}: shapes {list(first.shape)} and {list(t.shape)} differ elsewhere")
-    sizes = tuple([t.shape[dim] for t in tensors])
-    out = empty((*first.shape[:dim], sum(sizes), *first.shape[dim + 1 :]), dtype)
+        if t.dim() != first.dim() or t.sizes[:dim] + t.sizes[dim + 1 :] != first.sizes[:dim] + first.sizes[dim + 1 :]:
+            raise ShapeError(f"cat along dimension {dim}: shapes {list(first.sizes)} and {list(t.sizes)} differ elsewhere")
+    sizes = tuple([t.sizes[dim] for t in tensors])
+    out = empty((*first.sizes[:dim], sum(sizes), *first.sizes[dim + 1 :]), dtype)
     strides, start = out.stride(), 0
     for t in tensors:
-        copy_into(view(out, t.shape, strides, start * strides[dim]), t)
-        start += t.shape[dim]
+        copy_into(view(out, t.sizes, strides, start * strides[dim]), t)
+        start += t.sizes[dim]
     return attach(out, _cat_rule, tensors, context=(dim, sizes))
 
 
+@numpy_names
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
     tensors = list(tensors)
     for t in tensors[1:]:
-        if t.shape != tensors[0].shape:
-            raise ShapeError(f"stack expects equal shapes, got {list(tensors[0].shape)} and {list(t.shape)}")
+        if t.sizes != tensors[0].sizes:
+            raise ShapeError(f"stack expects equal shapes, got {list(tensors[0].sizes)} and {list(t.sizes)}")
     return cat([unsqueeze(t, dim) for t in tensors], dim)
 
 

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import float32
+from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NOTHING, PLAIN, takes_tiles
 from rl_lab.engine.kernels.tiles import WIDTH
 from rl_lab.engine.launch import launch, launch_parts
-from rl_lab.engine.ops.operands import broadcast_shape, elementwise_into, fit
+from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import Tensor, contiguous_strides, empty, owned
 
@@ -24,7 +24,7 @@ MANY_ROWS = 64  # from which a product is cut by its rows, so that each core goe
 
 def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
     """A tensor whose last two dimensions lie row by row or column by column, which of the two, and its batch stride."""
-    strides, rows, columns = x.stride(), x.shape[-2], x.shape[-1]
+    strides, rows, columns = x.stride(), x.sizes[-2], x.sizes[-1]
     if x.strides is None or (strides[-1] == 1 and strides[-2] == columns):
         transposed = False
     elif strides[-2] == 1 and strides[-1] == rows:
@@ -35,10 +35,10 @@ def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
         strides, transposed = x.stride(), False
     if not batch:
         return x, transposed, 0
-    if math.prod(x.shape[:-2]) == 1:
+    if math.prod(x.sizes[:-2]) == 1:
         return x, transposed, 0
-    expected = contiguous_strides(x.shape)[:-2]
-    if x.shape[:-2] != batch or strides[:-2] != expected:
+    expected = contiguous_strides(x.sizes)[:-2]
+    if x.sizes[:-2] != batch or strides[:-2] != expected:
         with tape.no_grad():
             x = x.expand((*batch, rows, columns)).contiguous()
         transposed = False
@@ -47,10 +47,10 @@ def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
 
 def _product(a: Any, b: Any) -> Any:
     """The product of tensors of at least two dimensions, off the tape."""
-    if a.strides is None and b.strides is None and len(a.shape) == 2 and len(b.shape) == 2 and a.shape[1]:
-        return _multiply(PLAIN, a, b, a.shape[0], a.shape[1], b.shape[1])
-    n, k, m = a.shape[-2], a.shape[-1], b.shape[-1]
-    batch = broadcast_shape(a.shape[:-2], b.shape[:-2]) if len(a.shape) > 2 or len(b.shape) > 2 else ()
+    if a.strides is None and b.strides is None and len(a.sizes) == 2 and len(b.sizes) == 2 and a.sizes[1]:
+        return _multiply(PLAIN, a, b, a.sizes[0], a.sizes[1], b.sizes[1])
+    n, k, m = a.sizes[-2], a.sizes[-1], b.sizes[-1]
+    batch = broadcast_shape(a.sizes[:-2], b.sizes[:-2]) if len(a.sizes) > 2 or len(b.sizes) > 2 else ()
     out = empty((*batch, n, m))
     if k == 0:
         with tape.no_grad():
@@ -118,15 +118,15 @@ def _matmul_rule(g, node):
     a, b = node.saved
     shape_a, shape_b = node.context
     to_a = to_b = None
-    plain = not tape.modes.grad and g.strides is None and len(shape_a) == 2 and len(shape_b) == 2 and 0 not in g.shape
+    plain = not tape.modes.grad and g.strides is None and len(shape_a) == 2 and len(shape_b) == 2 and 0 not in g.sizes
     if node.wants(0):
         if plain and b.strides is None:
-            to_a = _multiply(B_TRANSPOSED, g, b, g.shape[0], g.shape[1], shape_a[1])
+            to_a = _multiply(B_TRANSPOSED, g, b, g.sizes[0], g.sizes[1], shape_a[1])
         else:
             to_a = fit(_matmul(g, b.transpose(-2, -1)), shape_a)
     if node.wants(1):
         if plain and a.strides is None:
-            to_b = _multiply(A_TRANSPOSED, a, g, shape_b[0], g.shape[0], g.shape[1])
+            to_b = _multiply(A_TRANSPOSED, a, g, shape_b[0], g.sizes[0], g.sizes[1])
         else:
             to_b = fit(_matmul(a.transpose(-2, -1), g), shape_b)
     return to_a, to_b
@@ -134,122 +134,163 @@ def _matmul_rule(g, node):
 
 def _matmul(a: Any, b: Any) -> Any:
     saved = (a if b.requires_grad else None, b if a.requires_grad else None) if tape.modes.grad else ()
-    return attach(_product(a, b), _matmul_rule, (a, b), saved, (a.shape, b.shape))
+    return attach(_product(a, b), _matmul_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
-def matmul(a: Any, b: Any) -> Tensor:
-    """The matrix product; vectors count as a row on the left and a column on the right, further dimensions as a batch."""
-    if a.dtype is not float32 or b.dtype is not float32:
-        raise DtypeError(f"matmul takes float32 tensors, got {a.dtype.name} and {b.dtype.name}")
-    if not a.shape or not b.shape:
-        raise ShapeError(f"both arguments of matmul need at least 1 dimension, got shapes {list(a.shape)} and {list(b.shape)}")
-    if a.shape[-1] != b.shape[-2 if len(b.shape) > 1 else 0]:
-        raise ShapeError(f"shapes {list(a.shape)} and {list(b.shape)} cannot be multiplied: the inner sizes differ")
-    if len(a.shape) > 1 and len(b.shape) > 1:
-        return _matmul(a, b)
-    left = a.unsqueeze(0) if len(a.shape) == 1 else a
-    right = b.unsqueeze(1) if len(b.shape) == 1 else b
-    out = _matmul(left, right)
-    if len(b.shape) == 1:
+def _matmul_int(a: Any, b: Any) -> Tensor:
+    """The exact product of int64 tensors, as products and sums of elements: slow, but never through float32."""
+    left = a.unsqueeze(0) if len(a.sizes) == 1 else a
+    right = b.unsqueeze(1) if len(b.sizes) == 1 else b
+    out = (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2)
+    if len(b.sizes) == 1:
         out = out.squeeze(-1)
-    return owned(out.squeeze(-1 if len(b.shape) == 1 else -2) if len(a.shape) == 1 else out)
+    return owned(out.squeeze(-1 if len(b.sizes) == 1 else -2) if len(a.sizes) == 1 else out)
+
+
+def matmul(input: Any, other: Any) -> Tensor:
+    """The matrix product; vectors count as a row on the left and a column on the right, further dimensions as a batch."""
+    whole = input.dtype is int64 and other.dtype is int64
+    if not whole and (input.dtype is not float32 or other.dtype is not float32):
+        raise DtypeError(f"matmul takes float32 tensors, got {input.dtype.name} and {other.dtype.name}")
+    if not input.sizes or not other.sizes:
+        raise ShapeError(
+            f"both arguments of matmul need at least 1 dimension, got shapes {list(input.sizes)} and {list(other.sizes)}"
+        )
+    if input.sizes[-1] != other.sizes[-2 if len(other.sizes) > 1 else 0]:
+        raise ShapeError(f"shapes {list(input.sizes)} and {list(other.sizes)} cannot be multiplied: the inner sizes differ")
+    if whole:
+        return _matmul_int(input, other)
+    if len(input.sizes) > 1 and len(other.sizes) > 1:
+        return _matmul(input, other)
+    left = input.unsqueeze(0) if len(input.sizes) == 1 else input
+    right = other.unsqueeze(1) if len(other.sizes) == 1 else other
+    out = _matmul(left, right)
+    if len(other.sizes) == 1:
+        out = out.squeeze(-1)
+    return owned(out.squeeze(-1 if len(other.sizes) == 1 else -2) if len(input.sizes) == 1 else out)
 
 
 def _linear_rule(g, node):
     x, weight = node.saved
-    has_bias = node.context
+    shape, has_bias = node.context
     to_x = to_weight = to_bias = None
     if node.wants(0):
         to_x = _matmul(g, weight)
     if node.wants(1):
-        rows, inputs = (g, x) if len(x.shape) == 2 else (g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]))
-        if not tape.modes.grad and rows.strides is None and inputs.strides is None and rows.shape[0]:
-            to_weight = _multiply(A_TRANSPOSED, rows, inputs, weight.shape[0], rows.shape[0], weight.shape[1])
+        rows, inputs = (g, x) if len(x.sizes) == 2 else (g.reshape(-1, g.sizes[-1]), x.reshape(-1, x.sizes[-1]))
+        if not tape.modes.grad and rows.strides is None and inputs.strides is None and rows.sizes[0]:
+            to_weight = _multiply(A_TRANSPOSED, rows, inputs, shape[0], rows.sizes[0], shape[1])
         else:
             to_weight = _matmul(rows.transpose(0, 1), inputs)
     if has_bias and node.wants(2):
-        to_bias = g.sum_to_size(weight.shape[:1])
+        to_bias = g.sum_to_size(shape[:1])
     return (to_x, to_weight, to_bias) if has_bias else (to_x, to_weight)
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """x @ weight.T + bias; weight is (out, in), x (..., in), bias (out,), the result (..., out)."""
-    if x.dtype is not float32 or weight.dtype is not float32:
-        raise DtypeError(f"linear takes float32 tensors, got {x.dtype.name} and {weight.dtype.name}")
-    if len(weight.shape) != 2 or not x.shape or x.shape[-1] != weight.shape[1]:
-        raise ShapeError(f"linear: input of shape {list(x.shape)} and weight of shape {list(weight.shape)} do not fit")
-    if len(x.shape) == 1 or weight.strides is not None or not weight.shape[1]:
-        out = matmul(x, weight.t())
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+    """input @ weight.T + bias; weight is (out, in), input (..., in), bias (out,), the result (..., out)."""
+    if input.dtype is not float32 or weight.dtype is not float32:
+        raise DtypeError(f"linear takes float32 tensors, got {input.dtype.name} and {weight.dtype.name}")
+    if len(weight.sizes) != 2 or not input.sizes or input.sizes[-1] != weight.sizes[1]:
+        raise ShapeError(f"linear: input of shape {list(input.sizes)} and weight of shape {list(weight.sizes)} do not fit")
+    if len(input.sizes) == 1 or weight.strides is not None or not weight.sizes[1]:
+        out = matmul(input, weight.t())
         return out if bias is None else out + bias
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ShapeError(f"linear: bias of shape {list(bias.shape)} and weight of shape {list(weight.shape)} do not fit")
+    if bias is not None and bias.sizes != weight.sizes[:1]:
+        raise ShapeError(f"linear: bias of shape {list(bias.sizes)} and weight of shape {list(weight.sizes)} do not fit")
     with tape.no_grad():
-        rows = x if x.strides is None else x.contiguous()
-    features, inputs = weight.shape
+        rows = input if input.strides is None else input.contiguous()
+    features, inputs = weight.sizes
     added = None if bias is None or bias.strides is not None or bias.dtype is not float32 else bias
-    out = _multiply(B_TRANSPOSED, rows, weight, math.prod(x.shape[:-1]), inputs, features, added)
-    if len(x.shape) > 2:
-        out.shape = (*x.shape[:-1], features)
+    out = _multiply(B_TRANSPOSED, rows, weight, math.prod(input.sizes[:-1]), inputs, features, added)
+    if len(input.sizes) > 2:
+        out.sizes = (*input.sizes[:-1], features)
     if bias is not added:
         elementwise_into(add_into, out, bias)
     if not tape.modes.grad:
         return out
-    saved = (x if weight.requires_grad else None, weight)
-    return attach(out, _linear_rule, (x, weight) if bias is None else (x, weight, bias), saved, bias is not None)
+    saved = (input if weight.requires_grad else None, weight if input.requires_grad else None)
+    inputs_of_rule = (input, weight) if bias is None else (input, weight, bias)
+    return attach(out, _linear_rule, inputs_of_rule, saved, (weight.sizes, bias is not None))
 
 
-def _fixed_rank(name: str, rank_a: int, rank_b: int):
-    def product(a: Any, b: Any) -> Any:
-        if len(a.shape) != rank_a or len(b.shape) != rank_b:
-            raise ShapeError(f"{name} takes {rank_a} and {rank_b} dimensions, got shapes {list(a.shape)} and {list(b.shape)}")
-        return matmul(a, b)
-
-    product.__name__ = product.__qualname__ = name
-    return product
+def _of_ranks(name: str, a: Any, rank_a: int, b: Any, rank_b: int) -> Tensor:
+    """The product of tensors of these numbers of dimensions. ShapeError for others."""
+    if len(a.sizes) != rank_a or len(b.sizes) != rank_b:
+        raise ShapeError(f"{name} takes {rank_a} and {rank_b} dimensions, got shapes {list(a.sizes)} and {list(b.sizes)}")
+    return matmul(a, b)
 
 
-mm, bmm, mv, dot = _fixed_rank("mm", 2, 2), _fixed_rank("bmm", 3, 3), _fixed_rank("mv", 2, 1), _fixed_rank("dot", 1, 1)
+def mm(input: Any, mat2: Any) -> Tensor:
+    """The product of two matrices."""
+    return _of_ranks("mm", input, 2, mat2, 2)
 
 
-def outer(a: Any, b: Any) -> Tensor:
+def bmm(input: Any, mat2: Any) -> Tensor:
+    """The products of two batches of matrices."""
+    return _of_ranks("bmm", input, 3, mat2, 3)
+
+
+def mv(input: Any, vec: Any) -> Tensor:
+    """The product of a matrix and a vector."""
+    return _of_ranks("mv", input, 2, vec, 1)
+
+
+def dot(input: Any, tensor: Any) -> Tensor:
+    """The sum of the products of two vectors' elements."""
+    return _of_ranks("dot", input, 1, tensor, 1)
+
+
+def outer(input: Any, vec2: Any) -> Tensor:
     """The products of all pairs of elements of two vectors."""
-    return a.unsqueeze(1) * b.unsqueeze(0)
+    return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
-def inner(a: Any, b: Any) -> Tensor:
+def inner(input: Any, other: Any) -> Tensor:
     """Sums of products over the last dimensions of both."""
-    return a * b if not a.shape or not b.shape else tensordot(a, b, ([-1], [-1]))
+    return input * other if not input.sizes or not other.sizes else tensordot(input, other, ([-1], [-1]))
 
 
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     """Sums of products over ``dims``: the last of a and the first of b, or a list for each."""
-    if isinstance(dims, int):
+    if isinstance(dims, INTEGERS):
         first, second = list(range(a.dim() - dims, a.dim())), list(range(dims))
     else:
         first, second = (
-            [d % x.dim() for d in ([one] if isinstance(one, int) else one)] for x, one in zip((a, b), dims, strict=True)
+            [d % x.dim() for d in ([one] if isinstance(one, INTEGERS) else one)] for x, one in zip((a, b), dims, strict=True)
         )
-    if [a.shape[d] for d in first] != [b.shape[d] for d in second]:
-        raise ShapeError(f"tensordot: shapes {list(a.shape)} and {list(b.shape)} differ over dimensions {first} and {second}")
+    if [a.sizes[d] for d in first] != [b.sizes[d] for d in second]:
+        raise ShapeError(f"tensordot: shapes {list(a.sizes)} and {list(b.sizes)} differ over dimensions {first} and {second}")
     left, right = [d for d in range(a.dim()) if d not in first], [d for d in range(b.dim()) if d not in second]
-    k = math.prod([a.shape[d] for d in first])
-    rows = a.permute((*left, *first)).reshape(math.prod([a.shape[d] for d in left]), k)
-    columns = b.permute((*second, *right)).reshape(k, math.prod([b.shape[d] for d in right]))
-    return owned(matmul(rows, columns).reshape((*[a.shape[d] for d in left], *[b.shape[d] for d in right])))
+    k = math.prod([a.sizes[d] for d in first])
+    rows = a.permute((*left, *first)).reshape(math.prod([a.sizes[d] for d in left]), k)
+    columns = b.permute((*second, *right)).reshape(k, math.prod([b.sizes[d] for d in right]))
+    return owned(matmul(rows, columns).reshape((*[a.sizes[d] for d in left], *[b.sizes[d] for d in right])))
 
 
-def _plus_product(name: str, product: Any) -> Any:
-    def add_product(input: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Any:
-        result = product(a, b)
-        result = result if alpha == 1 else result * alpha
-        return result if beta == 0 else result + (input if beta == 1 else input * beta)
-
-    add_product.__name__ = add_product.__qualname__ = name
-    add_product.__doc__ = f"beta * input + alpha * `{product.__name__}` of a and b."
-    return add_product
+def _plus(input: Any, product: Any, beta: float, alpha: float) -> Tensor:
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
 
-addmm, addmv, baddbmm, addr = map(_plus_product, ("addmm", "addmv", "baddbmm", "addr"), (mm, mv, bmm, outer))
+def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta * input + alpha * `mm` of the matrices."""
+    return _plus(input, mm(mat1, mat2), beta, alpha)
+
+
+def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta * input + alpha * `mv` of the matrix and the vector."""
+    return _plus(input, mv(mat, vec), beta, alpha)
+
+
+def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta * input + alpha * `bmm` of the batches."""
+    return _plus(input, bmm(batch1, batch2), beta, alpha)
+
+
+def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta * input + alpha * `outer` of the vectors."""
+    return _plus(input, outer(vec1, vec2), beta, alpha)
 
 
 # --- einsum ----------------------------------------------------------------------------------------------------------
@@ -274,7 +315,7 @@ def _terms(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], lis
     for term, x in zip(inputs, operands, strict=True):
         result.append(labels(term, x.dim() - len(term.replace("...", ""))))
         if len(result[-1]) != x.dim():
-            raise ShapeError(f"einsum: {term!r} does not fit an operand of shape {list(x.shape)}")
+            raise ShapeError(f"einsum: {term!r} does not fit an operand of shape {list(x.sizes)}")
     every = [label for term in result for label in term]
     if arrow:
         output = labels(right, free)
@@ -324,16 +365,16 @@ def _pair(a: Any, of_a: list[str], b: Any, of_b: list[str], later: set[str]) -> 
     if alone:
         b, of_b = b.sum(alone), [label for d, label in enumerate(of_b) if d not in alone]
     shared = [label for label in of_a if label in of_b]
-    size = {label: max(a.shape[of_a.index(label)], b.shape[of_b.index(label)]) for label in shared}
+    size = {label: max(a.sizes[of_a.index(label)], b.sizes[of_b.index(label)]) for label in shared}
     for label in shared:
-        if {a.shape[of_a.index(label)], b.shape[of_b.index(label)]} - {1, size[label]}:
-            raise ShapeError(f"einsum: label {label!r} has sizes {a.shape[of_a.index(label)]} and {b.shape[of_b.index(label)]}")
+        if {a.sizes[of_a.index(label)], b.sizes[of_b.index(label)]} - {1, size[label]}:
+            raise ShapeError(f"einsum: label {label!r} has sizes {a.sizes[of_a.index(label)]} and {b.sizes[of_b.index(label)]}")
     a, b = (
-        x.expand([size.get(label, n) for label, n in zip(names, x.shape, strict=True)]) for x, names in ((a, of_a), (b, of_b))
+        x.expand([size.get(label, n) for label, n in zip(names, x.sizes, strict=True)]) for x, names in ((a, of_a), (b, of_b))
     )
     batch, summed = [x for x in shared if x in later], [x for x in shared if x not in later]
     rows, columns = [x for x in of_a if x not in shared], [x for x in of_b if x not in shared]
-    sizes = {**dict(zip(of_a, a.shape, strict=True)), **dict(zip(of_b, b.shape, strict=True))}
+    sizes = {**dict(zip(of_a, a.sizes, strict=True)), **dict(zip(of_b, b.sizes, strict=True))}
     volume = [math.prod([sizes[label] for label in group]) for group in (batch, rows, summed, columns)]
     left = a.permute([of_a.index(x) for x in (*batch, *rows, *summed)]).reshape(volume[0], volume[1], volume[2])
     right = b.permute([of_b.index(x) for x in (*batch, *summed, *columns)]).reshape(volume[0], volume[2], volume[3])

@@ -1,11 +1,12 @@
 """The methods and operators of a tensor, hung on it in this one place. The functions behind them are the families'."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rl_lab.engine.device import CPU, check_device, device
-from rl_lab.engine.dtype import DType, as_dtype, bool_, float32, int64
+from rl_lab.engine.dtype import DType, NamedDType, as_dtype, bfloat16, bool_, float16, float32, int8, int16, int32, int64, uint8
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.names import not_covered
@@ -59,7 +60,7 @@ from rl_lab.engine.ops.comparison import (
     lt,
     ne,
 )
-from rl_lab.engine.ops.conversion import clone, convert
+from rl_lab.engine.ops.conversion import check_limits, clone, convert
 from rl_lab.engine.ops.creation import FloatTensor, empty, full, ones, tensor, zeros
 from rl_lab.engine.ops.diagonals import diag, diag_embed, diagonal, trace, tril, triu
 from rl_lab.engine.ops.elementwise import (
@@ -115,13 +116,14 @@ from rl_lab.engine.ops.layout import (
     select,
     split,
     squeeze,
+    swapaxes,
     transpose,
     unbind,
     unsqueeze,
     view_as_shape,
 )
 from rl_lab.engine.ops.matmul import addmm, addmv, addr, baddbmm, bmm, dot, inner, matmul, mm, mv, outer
-from rl_lab.engine.ops.operands import operand
+from rl_lab.engine.ops.operands import check_range, operand
 from rl_lab.engine.ops.rearrange import (
     broadcast_to,
     diff,
@@ -159,6 +161,7 @@ from rl_lab.engine.ops.reduction import (
     sum_to_size,
     var,
 )
+from rl_lab.engine.ops.running import cummax, cummin, logcumsumexp
 from rl_lab.engine.ops.sorting import argsort, kthvalue, median, sort, topk
 from rl_lab.engine.tensor import Tensor, TensorCore
 from rl_lab.native.primitive import Primitive
@@ -172,6 +175,7 @@ def _in_place(function: Any, kernel: Primitive | None = None) -> Any:
 
     method.__name__ = f"{function.__name__}_"
     method.__doc__ = f"`{function.__name__}`, written into this tensor."
+    method.__wrapped__ = function  # type: ignore[attr-defined]  # for its signature
     return method
 
 
@@ -197,13 +201,22 @@ class ConversionMethods:
     is_cuda = False
 
     def to(
-        self: Any, *targets: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False
+        self: Any,
+        *targets: Any,
+        dtype: Any = None,
+        device: Any = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+        other: Any = None,
+        memory_format: Any = None,
     ) -> Tensor:
-        """This tensor in another dtype. A device is accepted if it is the cpu, else DeviceError."""
+        """This tensor in another dtype, or in that of ``other``. A device is accepted if it is the cpu, else DeviceError."""
+        if other is not None:
+            dtype = other.dtype
         for target in targets:
             if isinstance(target, TensorCore):
                 dtype = target.dtype
-            elif isinstance(target, DType) or target in (float, int, bool):
+            elif isinstance(target, (DType, NamedDType)) or target in (float, int, bool):
                 dtype = target
             else:
                 check_device(target)
@@ -211,6 +224,8 @@ class ConversionMethods:
         result: Any = self
         if dtype is not None:
             result = convert(self, as_dtype(dtype))
+            if isinstance(dtype, NamedDType):
+                check_limits(result, dtype)
         return clone(result) if copy and result is self else result
 
     def type_as(self: Any, other: Any) -> Tensor:
@@ -226,7 +241,29 @@ class ConversionMethods:
     def long(self: Any) -> Tensor:
         return convert(self, int64)
 
-    int = long
+    def byte(self: Any) -> Tensor:
+        """uint8: the lowest eight bits of each number's integer part."""
+        return convert(self, uint8)
+
+    def int(self: Any) -> Tensor:
+        """int64, which stands for int32. OverflowError for numbers outside of int32."""
+        return self.to(int32)
+
+    def short(self: Any) -> Tensor:
+        """int64, which stands for int16. OverflowError for numbers outside of int16."""
+        return self.to(int16)
+
+    def char(self: Any) -> Tensor:
+        """int64, which stands for int8. OverflowError for numbers outside of int8."""
+        return self.to(int8)
+
+    def half(self: Any) -> Tensor:
+        """DtypeError: float32 is the only float."""
+        return self.to(float16)
+
+    def bfloat16(self: Any) -> Tensor:
+        """DtypeError: float32 is the only float."""
+        return self.to(bfloat16)
 
     def bool(self: Any) -> Tensor:
         return convert(self, bool_)
@@ -250,8 +287,13 @@ class ConversionMethods:
     def type(self: Any, dtype: Any = None) -> Any:
         """The name of the legacy tensor type, or this tensor as one of them or in a dtype."""
         if dtype is None:
-            return {"float32": "rl_lab.FloatTensor", "int64": "rl_lab.LongTensor", "bool": "rl_lab.BoolTensor"}[self.dtype.name]
-        return convert(self, getattr(dtype, "dtype", dtype))
+            return {
+                float32: "rl_lab.FloatTensor",
+                int64: "rl_lab.LongTensor",
+                uint8: "rl_lab.ByteTensor",
+                bool_: "rl_lab.BoolTensor",
+            }[self.dtype]
+        return self.to(getattr(dtype, "dtype", dtype))
 
 
 class CreationMethods:
@@ -260,61 +302,57 @@ class CreationMethods:
     def new_tensor(self: Any, data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
         return tensor(data, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
 
-    def new_empty(self: Any, *size: Any, dtype: Any = None, device: Any = None) -> Tensor:
-        return empty(*size, dtype=dtype or self.dtype, device=device)
+    def new_empty(self: Any, *sizes: Any, size: Any = None, dtype: Any = None, **settings: Any) -> Tensor:
+        return empty(*sizes, size=size, dtype=dtype or self.dtype, **settings)
 
-    def new_zeros(self: Any, *size: Any, dtype: Any = None, device: Any = None) -> Tensor:
-        return zeros(*size, dtype=dtype or self.dtype, device=device)
+    def new_zeros(self: Any, *sizes: Any, size: Any = None, dtype: Any = None, **settings: Any) -> Tensor:
+        return zeros(*sizes, size=size, dtype=dtype or self.dtype, **settings)
 
-    def new_ones(self: Any, *size: Any, dtype: Any = None, device: Any = None) -> Tensor:
-        return ones(*size, dtype=dtype or self.dtype, device=device)
+    def new_ones(self: Any, *sizes: Any, size: Any = None, dtype: Any = None, **settings: Any) -> Tensor:
+        return ones(*sizes, size=size, dtype=dtype or self.dtype, **settings)
 
-    def new_full(self: Any, size: Any, fill_value: float, dtype: Any = None, device: Any = None) -> Tensor:
-        return full(size, fill_value, dtype=dtype or self.dtype, device=device)
+    def new_full(self: Any, size: Any, fill_value: Any, dtype: Any = None, **settings: Any) -> Tensor:
+        return full(size, fill_value, dtype=dtype or self.dtype, **settings)
 
 
 class LayoutMethods:
     """The methods of Tensor that change shape or layout."""
 
     clone, contiguous, reshape, permute, transpose, expand = clone, contiguous, reshape, permute, transpose, expand
-    swapaxes = swapdims = transpose
+    swapaxes, swapdims = swapaxes, transpose
     view = view_as_shape
-    squeeze, unsqueeze, flatten, narrow, select, unbind, split, chunk = (
-        squeeze,
-        unsqueeze,
-        flatten,
-        narrow,
-        select,
-        unbind,
-        split,
-        chunk,
-    )
+    squeeze, unsqueeze, flatten, narrow = squeeze, unsqueeze, flatten, narrow
+    select, unbind, chunk = select, unbind, chunk
     _embed = embed
 
-    def copy_(self: Any, source: Any) -> Tensor:
-        """Write ``source``, broadcast and converted, into this tensor."""
-        return copy_(self, source)
+    def copy_(self: Any, src: Any, non_blocking: bool = False) -> Tensor:
+        """Write ``src``, broadcast and converted, into this tensor."""
+        return copy_(self, src)
+
+    def split(self: Any, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+        """Views of ``split_size`` places each along ``dim`` (the last may be smaller), or of the sizes listed."""
+        return split(self, split_size, dim)
 
     def view_as(self: Any, other: Any) -> Tensor:
-        return view_as_shape(self, other.shape)
+        return view_as_shape(self, other.sizes)
 
     def reshape_as(self: Any, other: Any) -> Tensor:
-        return reshape(self, other.shape)
+        return reshape(self, other.sizes)
 
     def expand_as(self: Any, other: Any) -> Tensor:
-        return expand(self, other.shape)
+        return expand(self, other.sizes)
 
     def t(self: Any) -> Tensor:
         """A matrix transposed; vectors as they are."""
-        if len(self.shape) > 2:
-            raise ShapeError(f"t() takes at most 2 dimensions, got shape {list(self.shape)}")
-        return transpose(self, 0, 1) if len(self.shape) == 2 else self
+        if len(self.sizes) > 2:
+            raise ShapeError(f"t() takes at most 2 dimensions, got shape {list(self.sizes)}")
+        return transpose(self, 0, 1) if len(self.sizes) == 2 else self
 
     @property
     def T(self: Any) -> Tensor:
-        if len(self.shape) == 2:
+        if len(self.sizes) == 2:
             return transpose(self, 0, 1)
-        return permute(self, tuple(range(len(self.shape) - 1, -1, -1)))
+        return permute(self, tuple(range(len(self.sizes) - 1, -1, -1)))
 
     @property
     def mT(self: Any) -> Tensor:
@@ -329,7 +367,7 @@ class ElementwiseMethods:
     sqrt, rsqrt, square, reciprocal, sin, cos = map(_method, (sqrt, rsqrt, square, reciprocal, sin, cos))
     tan, asin, acos, atan, sinh, cosh, sech = map(_method, (tan, asin, acos, atan, sinh, cosh, sech))
     tanh, sigmoid, relu, erf = map(_method, (tanh, sigmoid, relu, erf))
-    floor, ceil, round, trunc, frac = _method(floor), _method(ceil), _method(round), _method(trunc), frac
+    floor, ceil, round, trunc, frac = _method(floor), _method(ceil), round, _method(trunc), frac
     abs = absolute = __abs__ = _method(absolute)
     fix, negative, arcsin, arccos, arctan = trunc, neg, asin, acos, atan
     __neg__ = _method(neg)
@@ -426,6 +464,8 @@ class ElementwiseMethods:
 
     def fill_(self: Any, value: float) -> Tensor:
         """Every element becomes ``value``."""
+        if self.dtype is uint8 and not isinstance(value, TensorCore):
+            check_range(value, uint8)
         return copy_(self, operand(value, self), overlap=True)
 
     def zero_(self: Any) -> Tensor:
@@ -441,12 +481,9 @@ class ReductionMethods:
     sum, mean, sum_to_size, var, std, norm, prod, cumsum = sum, mean, sum_to_size, var, std, norm, prod, cumsum
     max, min, amax, amin, argmax, argmin, any, all = max, min, amax, amin, argmax, argmin, any, all
     logsumexp, cumprod, count_nonzero = logsumexp, cumprod, count_nonzero
+    cummax, cummin, logcumsumexp = cummax, cummin, logcumsumexp
 
-    def softmax(self: Any, dim: int, dtype: Any = None) -> Tensor:
-        return softmax(self, dim, dtype)
-
-    def log_softmax(self: Any, dim: int, dtype: Any = None) -> Tensor:
-        return log_softmax(self, dim, dtype)
+    softmax, log_softmax = softmax, log_softmax
 
 
 class MatmulMethods:
@@ -468,16 +505,16 @@ class IndexingMethods:
     __getitem__, __setitem__ = getitem, setitem
 
     def __iter__(self: Any):
-        if not self.shape:
+        if not self.sizes:
             raise TypeError("iteration over a 0-d tensor")
         return iter([select(self, 0, i) for i in range(len(self))])
 
-    def scatter_add_(self: Any, dim: int, index: Any, source: Any) -> Tensor:
-        return write_in_place(self, lambda x: scatter_add(x, dim, index, source), None, (source,))
+    def scatter_add_(self: Any, dim: int, index: Any, src: Any) -> Tensor:
+        return write_in_place(self, lambda x: scatter_add(x, dim, index, src), None, (src,))
 
-    def scatter_(self: Any, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
+    def scatter_(self: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
         source = value if src is None else src
-        return write_in_place(self, lambda x: scatter(x, dim, index, source), None, (source,))
+        return write_in_place(self, lambda x: scatter(x, dim, index, source, reduce=reduce), None, (source,))
 
     def index_add_(self: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
         return write_in_place(self, lambda x: index_add(x, dim, index, source, alpha=alpha), None, (source,))

@@ -34,7 +34,7 @@ def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
     for row in rows:
         for x in row:
             if x.strides is not None:
-                raise ShapeError(f"a tensor of shape {list(x.shape)} and strides {list(x.strides)} must be contiguous here")
+                raise ShapeError(f"a tensor of shape {list(x.sizes)} and strides {list(x.strides)} must be contiguous here")
         addresses.extend([x.address for x in row])
         addresses.extend([row[0].address] * (optimizer_kernels.COLUMNS - len(row)))
         sizes.append(row[0].numel())
@@ -55,8 +55,8 @@ def polyak_(targets: Sequence[Any], sources: Sequence[Any], tau: float = 1.0) ->
     With tau 1 the sources are copied. Off the tape. ShapeError if a pair differs in shape.
     """
     for target, source in zip(targets, sources, strict=True):
-        if target.shape != source.shape:
-            raise ShapeError(f"a target of shape {list(target.shape)} and a source of shape {list(source.shape)} differ")
+        if target.sizes != source.sizes:
+            raise ShapeError(f"a target of shape {list(target.sizes)} and a source of shape {list(source.sizes)} differ")
     table, sizes = address_table(list(zip(targets, sources, strict=True)))
     with tape.no_grad():
         launch(optimizer_kernels.blend, (table, sizes), (len(targets), real(tau)))

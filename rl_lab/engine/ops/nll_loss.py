@@ -21,7 +21,7 @@ def _loss(x: Any, target: Any, weight: Any, numbers: tuple, shape: tuple) -> Any
         source, labels = x.contiguous(), target.contiguous()
     out, used = empty(shape), empty(())
     launch_checked(indexing_kernels.picked_loss, (out, used, source, labels, weight), numbers)
-    return attach(out, _nll_rule, (x,), (target, weight, used), (numbers, x.shape, shape))
+    return attach(out, _nll_rule, (x,), (target, weight, used), (numbers, x.sizes, shape))
 
 
 def _nll_rule(g, node):
@@ -57,12 +57,12 @@ def nll_loss(
     if input.dtype is not float32:
         raise DtypeError(f"nll_loss takes float32 log-probabilities, got {input.dtype.name}")
     place = 0 if input.dim() == 1 else 1
-    if not input.shape or target.shape != (*input.shape[:place], *input.shape[place + 1 :]):
-        raise ShapeError(f"nll_loss: input of shape {list(input.shape)} and target of shape {list(target.shape)} do not fit")
-    classes = input.shape[place]
-    if weight is not None and weight.shape != (classes,):
-        raise ShapeError(f"nll_loss: weight of shape {list(weight.shape)} is not [{classes}]")
-    n, m = math.prod(input.shape[:place]), math.prod(input.shape[place + 1 :])
+    if not input.sizes or target.sizes != (*input.sizes[:place], *input.sizes[place + 1 :]):
+        raise ShapeError(f"nll_loss: input of shape {list(input.sizes)} and target of shape {list(target.sizes)} do not fit")
+    classes = input.sizes[place]
+    if weight is not None and weight.sizes != (classes,):
+        raise ShapeError(f"nll_loss: weight of shape {list(weight.sizes)} is not [{classes}]")
+    n, m = math.prod(input.sizes[:place]), math.prod(input.sizes[place + 1 :])
     numbers = (n, classes, m, ignore_index, int(weight is not None), REDUCTIONS[reduction])
     scale = constant(1.0) if weight is None else weight.detach().contiguous()
-    return _loss(input, target, scale, numbers, target.shape if reduction == "none" else ())
+    return _loss(input, target, scale, numbers, target.sizes if reduction == "none" else ())

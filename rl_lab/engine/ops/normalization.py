@@ -10,7 +10,7 @@ from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import normalization as normalization_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.creation import ones, zeros
-from rl_lab.engine.ops.operands import differentiate
+from rl_lab.engine.ops.operands import INTEGERS, differentiate
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import Tensor, empty
 
@@ -33,12 +33,12 @@ def _composed(rank: int, eps: float, has_weight: bool) -> Any:
 def _layer_norm_rule(g, node):
     (x, weight, normal, inverse), (rank, eps, names) = node.saved, node.context
     if modes.grad:
-        affine = [weight if name == "weight" else zeros(x.shape[-rank:]).requires_grad_() for name in names]
+        affine = [weight if name == "weight" else zeros(x.sizes[-rank:]).requires_grad_() for name in names]
         return tuple(differentiate(_composed(rank, eps, "weight" in names), (x, *affine), g))
-    n, r = inverse.numel(), math.prod(x.shape[-rank:])
+    n, r = inverse.numel(), math.prod(x.sizes[-rank:])
     with tape.no_grad():
         g, scale = g.contiguous(), (ones(r) if weight is None else weight.contiguous())
-    to_x, to_weight, to_bias, work = empty(x.shape), empty(x.shape[-rank:]), empty(x.shape[-rank:]), empty((r,))
+    to_x, to_weight, to_bias, work = empty(x.sizes), empty(x.sizes[-rank:]), empty(x.sizes[-rank:]), empty((r,))
     launch(normalization_kernels.layer_norm_backward, (to_x, to_weight, to_bias, work, g, normal, inverse, scale), (n, r))
     gradients = {"weight": to_weight, "bias": to_bias}
     return (to_x, *[gradients[name] for name in names])
@@ -48,15 +48,15 @@ def layer_norm(
     input: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last dimensions (Ba, Kiros and Hinton 2016)."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = (normalized_shape,) if isinstance(normalized_shape, INTEGERS) else tuple(normalized_shape)
     if input.dtype is not float32:
         raise DtypeError(f"layer_norm takes float32, got {input.dtype.name}")
-    if not shape or input.shape[-len(shape) :] != shape:
-        raise ShapeError(f"layer_norm: an input of shape {list(input.shape)} does not end in {list(shape)}")
+    if not shape or input.sizes[-len(shape) :] != shape:
+        raise ShapeError(f"layer_norm: an input of shape {list(input.sizes)} does not end in {list(shape)}")
     given = {name: value for name, value in (("weight", weight), ("bias", bias)) if value is not None}
     for name, value in given.items():
-        if value.shape != shape:
-            raise ShapeError(f"layer_norm: {name} of shape {list(value.shape)} is not {list(shape)}")
+        if value.sizes != shape:
+            raise ShapeError(f"layer_norm: {name} of shape {list(value.sizes)} is not {list(shape)}")
     r = math.prod(shape)
     n = input.numel() // r if r else 0
     with tape.no_grad():
@@ -65,7 +65,7 @@ def layer_norm(
             ones(shape) if weight is None else weight.contiguous(),
             zeros(shape) if bias is None else bias.contiguous(),
         )
-    out, normal, inverse = empty(x.shape), empty(x.shape), empty((n,))
+    out, normal, inverse = empty(x.sizes), empty(x.sizes), empty((n,))
     launch(normalization_kernels.layer_norm, (out, normal, inverse, x, scale, shift), (n, r, float(eps)))
     saved = (input, weight, normal, inverse)
     return attach(out, _layer_norm_rule, (input, *given.values()), saved, (len(shape), eps, tuple(given)))
@@ -84,16 +84,16 @@ def batch_norm(
     """Normalised over all dimensions but the second (Ioffe and Szegedy 2015): by the batch's own moments in training, which the
     running ones then follow with ``momentum``, else by the running ones."""
     if input.dim() < 2:
-        raise ShapeError(f"batch_norm takes at least 2 dimensions, got shape {list(input.shape)}")
+        raise ShapeError(f"batch_norm takes at least 2 dimensions, got shape {list(input.sizes)}")
     if not training and (running_mean is None or running_var is None):
         raise ValueError("batch_norm needs running moments where it does not train")
-    channels = input.shape[1]
+    channels = input.sizes[1]
     dims = tuple([d for d in range(input.dim()) if d != 1])
     along = (1, channels, *[1] * (input.dim() - 2))
     if training:
         count = input.numel() // max(channels, 1)
         if count < 2:
-            raise ValueError(f"expected more than 1 value per channel when training, got input size {list(input.shape)}")
+            raise ValueError(f"expected more than 1 value per channel when training, got input size {list(input.sizes)}")
         mean = input.mean(dims, keepdim=True)
         centred = input - mean
         variance = (centred * centred).mean(dims, keepdim=True)
@@ -113,11 +113,11 @@ def batch_norm(
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """Normalised over the channels of each group and all places (Wu and He 2018)."""
-    if input.dim() < 2 or num_groups < 1 or input.shape[1] % num_groups:
-        raise ShapeError(f"group_norm: shape {list(input.shape)} cannot be divided into {num_groups} groups of channels")
-    rows = input.reshape(input.shape[0], num_groups, -1)
-    result = layer_norm(rows, rows.shape[-1], eps=eps).reshape(input.shape)
-    along = (1, input.shape[1], *[1] * (input.dim() - 2))
+    if input.dim() < 2 or num_groups < 1 or input.sizes[1] % num_groups:
+        raise ShapeError(f"group_norm: shape {list(input.sizes)} cannot be divided into {num_groups} groups of channels")
+    rows = input.reshape(input.sizes[0], num_groups, -1)
+    result = layer_norm(rows, rows.sizes[-1], eps=eps).reshape(input.sizes)
+    along = (1, input.sizes[1], *[1] * (input.dim() - 2))
     if weight is not None:
         result = result * weight.reshape(along)
     return result if bias is None else result + bias.reshape(along)
@@ -125,9 +125,9 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
 
 def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimensions (Zhang and Sennrich 2019)."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    if not shape or input.shape[-len(shape) :] != shape:
-        raise ShapeError(f"rms_norm: an input of shape {list(input.shape)} does not end in {list(shape)}")
+    shape = (normalized_shape,) if isinstance(normalized_shape, INTEGERS) else tuple(normalized_shape)
+    if not shape or input.sizes[-len(shape) :] != shape:
+        raise ShapeError(f"rms_norm: an input of shape {list(input.sizes)} does not end in {list(shape)}")
     dims = tuple(range(input.dim() - len(shape), input.dim()))
     smallest = 1.1920928955078125e-07 if eps is None else eps  # the spacing of float32 at 1
     result = input * (input.square().mean(dims, keepdim=True) + smallest).rsqrt()

@@ -2,13 +2,14 @@
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64
+from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
 from rl_lab.engine.launch import launch, recorder
@@ -16,6 +17,9 @@ from rl_lab.engine.memory import Storage
 from rl_lab.engine.number import Number, integer, real
 from rl_lab.engine.tensor import Shape, TensorCore, contiguous_strides, empty, gradients_of, new, view
 from rl_lab.native.primitive import Primitive
+
+INTEGERS = (int, np.integer)
+"""Types of a size, a dimension, an index or a count."""
 
 # --- numbers as operands ---------------------------------------------------------------------------------------------
 
@@ -40,8 +44,8 @@ def operand(value: Any, other: TensorCore) -> Any:
         return constant(value)
     if isinstance(value, bool):
         return constant(value, bool_)
-    if isinstance(value, (int, np.integer)):
-        return constant(integer(value), int64 if other.dtype is not float32 else float32)
+    if isinstance(value, INTEGERS):
+        return constant(integer(value), int64 if other.dtype is int64 or other.dtype is bool_ else float32)
     if isinstance(value, (float, np.floating)):
         return constant(real(value))
     if isinstance(value, np.ndarray):
@@ -56,7 +60,7 @@ def refuse_recording() -> None:
 
 
 def of_array(array: np.ndarray) -> Any:
-    """A tensor over the array's own memory if its dtype is float32, int64 or bool and it lies row by row; else over a copy."""
+    """A tensor over the array's own memory if its dtype is float32, int64, uint8 or bool and it lies row by row; else over a copy."""
     refuse_recording()
     kind = dtype_of_numpy(array.dtype)
     if array.dtype != kind.numpy or not array.flags.c_contiguous:
@@ -65,9 +69,9 @@ def of_array(array: np.ndarray) -> Any:
 
 
 def promote(a: Any, b: Any) -> tuple[Any, Any]:
-    """Two operands in the higher of their dtypes: bool below int64 below float32."""
+    """Two operands in the higher of their dtypes: bool below uint8 below int64 below float32; uint8 alone becomes float32."""
     try:
-        if a.dtype is b.dtype and isinstance(a, TensorCore) and isinstance(b, TensorCore):
+        if a.dtype is b.dtype is not uint8 and isinstance(a, TensorCore) and isinstance(b, TensorCore):
             return a, b
     except AttributeError:
         pass
@@ -75,9 +79,22 @@ def promote(a: Any, b: Any) -> tuple[Any, Any]:
         a = operand(a, b)
     elif not isinstance(b, TensorCore):
         b = operand(b, a)
-    if a.dtype is b.dtype:
-        return a, b
-    return (a.to(b.dtype), b) if a.dtype.rank < b.dtype.rank else (a, b.to(a.dtype))
+    kind = a.dtype if a.dtype.rank > b.dtype.rank else b.dtype
+    if kind is uint8:
+        kind = float32
+    return a if a.dtype is kind else a.to(kind), b if b.dtype is kind else b.to(kind)
+
+
+def whole(x: Any) -> Any:
+    """A bool or uint8 tensor as int64, for kernels that know float32 and int64 only; others as they are."""
+    return x.to(int64) if x.dtype is bool_ or x.dtype is uint8 else x
+
+
+def check_range(value: Any, dtype: object) -> None:
+    """Raise OverflowError if a Python number does not fit into an integer dtype of less than 64 bits."""
+    limits = limits_of(dtype)
+    if limits is not None and not limits[0] <= int(value) <= limits[1]:
+        raise OverflowError(f"{value} does not fit into {dtype}, which holds {limits[0]} to {limits[1]}")
 
 
 def as_float(x: Any) -> Any:
@@ -94,9 +111,9 @@ def normal_dim(dim: int, rank: int) -> int:
 
 def shape_argument(sizes: tuple) -> Shape:
     """f(2, 3), f((2, 3)) and f([2, 3]) alike."""
-    if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)) and isinstance(sizes[0], (tuple, list)):
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = tuple(sizes[0])
-    return tuple([int(size) for size in sizes])
+    return tuple([operator.index(size) for size in sizes])
 
 
 def size_argument(sizes: tuple) -> tuple[int, ...]:
@@ -178,15 +195,15 @@ _CONTIGUOUS = tuple([(0, 1) * count for count in range(6)])
 
 def elementwise(kernel: Primitive, operands: tuple, dtype: DType) -> Any:
     """Launch an elementwise kernel over operands that broadcast; the result is contiguous and not on the tape."""
-    shape = operands[0].shape
+    shape = operands[0].sizes
     for x in operands:
-        if x.strides is not None or x.shape != shape:
+        if x.strides is not None or x.sizes != shape:
             break
     else:
         out = empty(shape, dtype)
         launch(kernel, (out, *operands), (1, out.storage.nbytes // dtype.itemsize, *_CONTIGUOUS[len(operands)]))
         return out
-    shape, numbers = _plan(*[(x.shape, x.strides) for x in operands])
+    shape, numbers = _plan(*[(x.sizes, x.strides) for x in operands])
     if numbers is None:
         with tape.no_grad():
             operands = tuple(x.expand(shape).contiguous() for x in operands)
@@ -200,15 +217,15 @@ def unary(kernel: Primitive, x: Any, dtype: DType = float32) -> Any:
     """`elementwise` of one operand."""
     if x.strides is not None:
         return elementwise(kernel, (x,), dtype)
-    out = empty(x.shape, dtype)
+    out = empty(x.sizes, dtype)
     launch(kernel, (out, x), (1, out.storage.nbytes // dtype.itemsize, 0, 1))
     return out
 
 
 def binary(kernel: Primitive, a: Any, b: Any, dtype: DType = float32) -> Any:
     """`elementwise` of two operands, quick where they are alike."""
-    shape = a.shape
-    if a.strides is not None or b.strides is not None or b.shape != shape:
+    shape = a.sizes
+    if a.strides is not None or b.strides is not None or b.sizes != shape:
         return elementwise(kernel, (a, b), dtype)
     out = empty(shape, dtype)
     launch(kernel, (out, a, b), (1, out.storage.nbytes // dtype.itemsize, 0, 1, 0, 1))
@@ -217,10 +234,10 @@ def binary(kernel: Primitive, a: Any, b: Any, dtype: DType = float32) -> Any:
 
 def elementwise_into(kernel: Primitive, target: Any, other: Any) -> None:
     """target = kernel(target, other) in place; the target is contiguous and ``other`` broadcasts to its shape. No tape, no version."""
-    if other.strides is None and other.shape == target.shape:
-        launch(kernel, (target, other), (1, math.prod(target.shape), 0, 1))
+    if other.strides is None and other.sizes == target.sizes:
+        launch(kernel, (target, other), (1, math.prod(target.sizes), 0, 1))
         return
-    shape, numbers = _plan((target.shape, None), (other.shape, other.strides))
+    shape, numbers = _plan((target.sizes, None), (other.sizes, other.strides))
     if numbers is None:
         with tape.no_grad():
             other = other.expand(shape).contiguous()
@@ -230,7 +247,7 @@ def elementwise_into(kernel: Primitive, target: Any, other: Any) -> None:
 
 def fit(gradient: Any, shape: tuple[int, ...]) -> Any:
     """A gradient summed over what broadcasting repeated, back to an operand's shape."""
-    return gradient if gradient.shape == shape else gradient.sum_to_size(shape)
+    return gradient if gradient.sizes == shape else gradient.sum_to_size(shape)
 
 
 # --- gradients of gradients ------------------------------------------------------------------------------------------
@@ -248,7 +265,7 @@ def differentiate(function: Callable, inputs: Sequence[Any], g: Any) -> list[Any
     """
     with tape.enable_grad():
         places = [
-            tape.attach(view(x, x.shape, x.strides, x.offset), same_rule, (x,)) if x is not None else None for x in inputs
+            tape.attach(view(x, x.sizes, x.strides, x.offset), same_rule, (x,)) if x is not None else None for x in inputs
         ]
         value = function(*places)
         wanted = [x for x in places if x is not None and x.requires_grad]
@@ -258,7 +275,7 @@ def differentiate(function: Callable, inputs: Sequence[Any], g: Any) -> list[Any
 
 # --- copies ----------------------------------------------------------------------------------------------------------
 
-_KIND = {float32: "float", int64: "int", bool_: "bool"}
+_KIND = {float32: "float", int64: "int", bool_: "bool", uint8: "byte"}
 
 
 @functools.lru_cache(maxsize=8192)
@@ -276,17 +293,17 @@ def _copy_numbers(shape: tuple[int, ...], out: tuple[int, ...], x: tuple[int, ..
 
 def copy_into(target: Any, source: Any) -> None:
     """target[...] = source, broadcast and converted; both may be strided. No tape, no version."""
-    source_strides = contiguous_strides(source.shape) if source.strides is None else source.strides
-    if source.shape != target.shape:
-        if broadcast_shape(source.shape, target.shape) != target.shape:
-            raise ShapeError(f"a value of shape {list(source.shape)} does not fit into shape {list(target.shape)}")
-        source_strides = expanded_strides(source.shape, source_strides, target.shape)
-    if 0 in target.shape:
+    source_strides = contiguous_strides(source.sizes) if source.strides is None else source.strides
+    if source.sizes != target.sizes:
+        if broadcast_shape(source.sizes, target.sizes) != target.sizes:
+            raise ShapeError(f"a value of shape {list(source.sizes)} does not fit into shape {list(target.sizes)}")
+        source_strides = expanded_strides(source.sizes, source_strides, target.sizes)
+    if 0 in target.sizes:
         return
-    numbers = _copy_numbers(target.shape, target.stride(), source_strides)
+    numbers = _copy_numbers(target.sizes, target.stride(), source_strides)
     launch(layout_kernels.copy[_KIND[source.dtype], _KIND[target.dtype]], (target, source), numbers)
 
 
 def require(condition: bool, name: str, x: Any, what: str) -> None:
     if not condition:
-        raise DtypeError(f"{name} takes {what}, got a tensor of dtype {x.dtype.name} and shape {list(x.shape)}")
+        raise DtypeError(f"{name} takes {what}, got a tensor of dtype {x.dtype.name} and shape {list(x.sizes)}")

@@ -3,94 +3,103 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rl_lab.engine.dtype import int64
+from rl_lab.engine.dtype import bool_, int64
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.names import numpy_names
+from rl_lab.engine.ops.comparison import logical_xor
 from rl_lab.engine.ops.creation import arange, full, tensor
 from rl_lab.engine.ops.gathering import index_select
 from rl_lab.engine.ops.layout import cat, expand, narrow, permute, reshape, split, unsqueeze
-from rl_lab.engine.ops.operands import broadcast_shape, normal_dim, shape_argument
+from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, normal_dim, shape_argument
 from rl_lab.engine.tensor import Tensor, TensorCore, owned
 
 # --- repetition and order --------------------------------------------------------------------------------------------
 
 
-def repeat(x: Any, *sizes: Any) -> Tensor:
-    """Copies of x side by side, so many along each dimension; further numbers stand in front."""
-    counts = shape_argument(sizes)
-    missing = len(counts) - x.dim()
+def repeat(input: Any, *sizes: Any, repeats: Any = None) -> Tensor:
+    """Copies of ``input`` side by side, so many along each dimension; further numbers stand in front."""
+    counts = shape_argument(sizes if repeats is None else (repeats,))
+    missing = len(counts) - input.dim()
     if missing < 0 or min(counts, default=0) < 0:
-        raise ShapeError(f"repeat: {list(counts)} must give a number for each of the {x.dim()} dimensions")
-    shape = (1,) * missing + x.shape
-    wide = reshape(x, [size for pair in shape for size in (1, pair)])
+        raise ShapeError(f"repeat: {list(counts)} must give a number for each of the {input.dim()} dimensions")
+    shape = (1,) * missing + input.sizes
+    wide = reshape(input, [size for pair in shape for size in (1, pair)])
     wide = expand(wide, [size for pair in zip(counts, shape, strict=True) for size in pair])
-    return owned(reshape(wide, [count * size for count, size in zip(counts, shape, strict=True)]), x)
+    return owned(reshape(wide, [count * size for count, size in zip(counts, shape, strict=True)]), input)
 
 
-def tile(x: Any, *sizes: Any) -> Tensor:
+def tile(input: Any, *sizes: Any, dims: Any = None) -> Tensor:
     """`repeat`, where numbers left out in front are 1."""
-    counts = shape_argument(sizes)
-    return repeat(x, (1,) * (x.dim() - len(counts)) + counts)
+    counts = shape_argument(sizes if dims is None else (dims,))
+    return repeat(input, (1,) * (input.dim() - len(counts)) + counts)
 
 
-def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> Tensor:
+@numpy_names
+def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
     """Each element ``repeats`` times in a row along ``dim`` (of all, flattened, by default); a tensor gives a number for each.
 
-    A tensor of repeats makes a data-dependent shape and is read.
+    A tensor of repeats makes a data-dependent shape and is read. ``output_size`` is accepted and has no effect.
     """
     if dim is None:
-        x, dim = reshape(x, -1), 0
-    dim = normal_dim(dim, x.dim())
+        input, dim = reshape(input, -1), 0
+    dim = normal_dim(dim, input.dim())
     if isinstance(repeats, TensorCore):
         counts = repeats.tolist()  # type: ignore[attr-defined]
-        counts = [counts] * x.shape[dim] if isinstance(counts, int) else counts * x.shape[dim] if len(counts) == 1 else counts
-        if len(counts) != x.shape[dim]:
-            raise ShapeError(f"repeat_interleave: {len(counts)} numbers for {x.shape[dim]} elements")
-        return index_select(x, dim, tensor([k for k, count in enumerate(counts) for _ in range(count)], dtype=int64))
-    shape = x.shape
-    wide = expand(unsqueeze(x, dim + 1), (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
-    return owned(reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :])), x)
+        counts = (
+            [counts] * input.sizes[dim]
+            if isinstance(counts, int)
+            else counts * input.sizes[dim]
+            if len(counts) == 1
+            else counts
+        )
+        if len(counts) != input.sizes[dim]:
+            raise ShapeError(f"repeat_interleave: {len(counts)} numbers for {input.sizes[dim]} elements")
+        return index_select(input, dim, tensor([k for k, count in enumerate(counts) for _ in range(count)], dtype=int64))
+    shape = input.sizes
+    wide = expand(unsqueeze(input, dim + 1), (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
+    return owned(reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :])), input)
 
 
-def flip(x: Any, *dims: Any) -> Tensor:
+def flip(input: Any, *places: Any, dims: Any = None) -> Tensor:
     """The order reversed along the given dimensions. ShapeError if one appears twice."""
-    order = [normal_dim(dim, x.dim()) for dim in shape_argument(dims)]
+    order = [normal_dim(dim, input.dim()) for dim in shape_argument(places if dims is None else (dims,))]
     if len(set(order)) != len(order):
         raise ShapeError(f"flip: a dimension appears twice in {order}")
     for dim in order:
-        size = x.shape[normal_dim(dim, x.dim())]
-        x = index_select(x, dim, arange(size - 1, -1, -1) if size else arange(0))
-    return x
+        size = input.sizes[normal_dim(dim, input.dim())]
+        input = index_select(input, dim, arange(size - 1, -1, -1) if size else arange(0))
+    return input
 
 
-def roll(x: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+def roll(input: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """Elements moved by ``shifts`` along ``dims``, those that fall out at the end come in at the beginning."""
     if dims is None:
-        return reshape(roll(reshape(x, -1), shifts, 0), x.shape)
-    moves = [shifts] if isinstance(shifts, int) else list(shifts)
-    for shift, dim in zip(moves, [dims] if isinstance(dims, int) else list(dims), strict=True):
-        size = x.shape[normal_dim(dim, x.dim())]
+        return reshape(roll(reshape(input, -1), shifts, 0), input.sizes)
+    moves = [shifts] if isinstance(shifts, INTEGERS) else list(shifts)
+    for shift, dim in zip(moves, [dims] if isinstance(dims, INTEGERS) else list(dims), strict=True):
+        size = input.sizes[normal_dim(dim, input.dim())]
         if size and shift % size:
             cut = size - shift % size
-            x = cat([narrow(x, dim, cut, size - cut), narrow(x, dim, 0, cut)], dim)
-    return x
+            input = cat([narrow(input, dim, cut, size - cut), narrow(input, dim, 0, cut)], dim)
+    return input
 
 
-def movedim(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Dimensions moved to other places, the rest in order."""
-    moved = [normal_dim(d, x.dim()) for d in ([source] if isinstance(source, int) else source)]
-    places = [normal_dim(d, x.dim()) for d in ([destination] if isinstance(destination, int) else destination)]
-    rest = iter([d for d in range(x.dim()) if d not in moved])
+    moved = [normal_dim(d, input.dim()) for d in ([source] if isinstance(source, INTEGERS) else source)]
+    places = [normal_dim(d, input.dim()) for d in ([destination] if isinstance(destination, INTEGERS) else destination)]
+    rest = iter([d for d in range(input.dim()) if d not in moved])
     order = dict(zip(places, moved, strict=True))
-    return permute(x, [order[d] if d in order else next(rest) for d in range(x.dim())])
+    return permute(input, [order[d] if d in order else next(rest) for d in range(input.dim())])
 
 
-def broadcast_to(x: Any, size: Sequence[int]) -> Tensor:
-    return expand(x, size)
+def broadcast_to(input: Any, size: Sequence[int]) -> Tensor:
+    return expand(input, size)
 
 
 def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     """All expanded to their common shape."""
-    shape = broadcast_shape(*[x.shape for x in tensors])
+    shape = broadcast_shape(*[x.sizes for x in tensors])
     return tuple([expand(x, shape) for x in tensors])
 
 
@@ -108,10 +117,11 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     return tuple(grids)
 
 
-def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
+@numpy_names
+def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     """One dimension as several."""
-    dim = normal_dim(dim, x.dim())
-    return reshape(x, (*x.shape[:dim], *_inferred(sizes, x.shape[dim]), *x.shape[dim + 1 :]))
+    dim = normal_dim(dim, input.dim())
+    return reshape(input, (*input.sizes[:dim], *_inferred(sizes, input.sizes[dim]), *input.sizes[dim + 1 :]))
 
 
 def _inferred(sizes: Sequence[int], total: int) -> list[int]:
@@ -125,7 +135,7 @@ def _inferred(sizes: Sequence[int], total: int) -> list[int]:
 
 def hstack(tensors: Sequence[Any]) -> Tensor:
     """Joined along the second dimension, vectors along their only one."""
-    tensors = [reshape(x, 1) if not x.shape else x for x in tensors]
+    tensors = [reshape(x, 1) if not x.sizes else x for x in tensors]
     return cat(tensors, 0 if tensors[0].dim() == 1 else 1)
 
 
@@ -137,26 +147,31 @@ def vstack(tensors: Sequence[Any]) -> Tensor:
 def unfold(x: Any, dimension: int, size: int, step: int) -> Tensor:
     """Windows of ``size`` along a dimension, every ``step``, as a new last dimension (a copy, where PyTorch has a view)."""
     dim = normal_dim(dimension, x.dim())
-    length = x.shape[dim]
+    length = x.sizes[dim]
     if step < 1 or not 0 <= size <= length:
         raise ShapeError(f"unfold: windows of {size} by {step} do not fit into dimension {dim} of size {length}")
     count = (length - size) // step + 1
     places = reshape(unsqueeze(arange(count) * step, 1) + arange(size), -1)
     rows = index_select(x, dim, places)
-    return movedim(reshape(rows, (*x.shape[:dim], count, size, *x.shape[dim + 1 :])), dim + 1, -1)
+    return movedim(reshape(rows, (*x.sizes[:dim], count, size, *x.sizes[dim + 1 :])), dim + 1, -1)
 
 
-def diff(x: Any, n: int = 1, dim: int = -1) -> Tensor:
-    """The differences of neighbours along ``dim``, n times."""
+@numpy_names
+def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
+    """The differences of neighbours along ``dim``, n times, after joining ``prepend`` and ``append`` to the ends."""
+    if prepend is not None or append is not None:
+        input = cat([part for part in (prepend, input, append) if part is not None], dim)
     for _ in range(n):
-        size = x.shape[normal_dim(dim, x.dim())]
-        x = narrow(x, dim, 1, max(size - 1, 0)) - narrow(x, dim, 0, max(size - 1, 0)) if size else x
-    return x
+        size = input.sizes[normal_dim(dim, input.dim())]
+        if size:
+            later, earlier = narrow(input, dim, 1, size - 1), narrow(input, dim, 0, size - 1)
+            input = logical_xor(later, earlier) if input.dtype is bool_ else later - earlier
+    return input
 
 
-def ravel(x: Any) -> Tensor:
+def ravel(input: Any) -> Tensor:
     """All elements as a vector."""
-    return reshape(x, -1)
+    return reshape(input, -1)
 
 
 # --- padding ---------------------------------------------------------------------------------------------------------
@@ -188,23 +203,37 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         dim = x.dim() - 1 - number
         cut = (max(-before, 0), max(-after, 0))
         if any(cut):
-            x = narrow(x, dim, cut[0], x.shape[dim] - sum(cut))
+            x = narrow(x, dim, cut[0], x.sizes[dim] - sum(cut))
         before, after = max(before, 0), max(after, 0)
         if not before and not after:
             continue
         if mode != "constant":
-            x = index_select(x, dim, tensor(_padding_places(x.shape[dim], before, after, mode), dtype=int64))
+            x = index_select(x, dim, tensor(_padding_places(x.sizes[dim], before, after, mode), dtype=int64))
             continue
         fill = float(value or 0.0) if x.dtype.is_floating_point else int(value or 0)
-        ends = [full((*x.shape[:dim], size, *x.shape[dim + 1 :]), fill, dtype=x.dtype) for size in (before, after)]
-        x = cat([part for part in (ends[0], x, ends[1]) if part.shape[dim]], dim)
+        ends = [full((*x.sizes[:dim], size, *x.sizes[dim + 1 :]), fill, dtype=x.dtype) for size in (before, after)]
+        x = cat([part for part in (ends[0], x, ends[1]) if part.sizes[dim]], dim)
     return x
 
 
-def tensor_split(x: Any, sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+@numpy_names
+def tensor_split(
+    input: Any,
+    indices_or_sections: Any = None,
+    dim: int = 0,
+    *,
+    indices: Sequence[int] | None = None,
+    sections: int | None = None,
+) -> tuple[Tensor, ...]:
     """Views of nearly equal size, or cut at the given places."""
-    size = x.shape[normal_dim(dim, x.dim())]
-    if isinstance(sections, int):
-        return split(x, [size // sections + (k < size % sections) for k in range(sections)], dim)
-    edges = [0, *[min(e, size) for e in sections], size]
-    return split(x, [max(high - low, 0) for low, high in zip(edges, edges[1:], strict=False)], dim)
+    size = input.sizes[normal_dim(dim, input.dim())]
+    if indices is not None or sections is not None:
+        indices_or_sections = sections if indices is None else indices
+    if isinstance(indices_or_sections, TensorCore):
+        indices_or_sections = indices_or_sections.tolist()  # type: ignore[attr-defined]
+    if isinstance(indices_or_sections, INTEGERS):
+        return split(
+            input, [size // indices_or_sections + (k < size % indices_or_sections) for k in range(indices_or_sections)], dim
+        )
+    edges = [0, *[min(e, size) for e in indices_or_sections], size]
+    return split(input, [max(high - low, 0) for low, high in zip(edges, edges[1:], strict=False)], dim)

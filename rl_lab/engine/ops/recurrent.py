@@ -28,16 +28,16 @@ def _lstm_rule(g, node):
     if modes.grad:
         return tuple(differentiate(_lstm_composed, (z, c), g))
     g, before = _dense(g, c)
-    to_z, to_c = empty(z.shape), empty(c.shape)
-    launch(recurrent_kernels.lstm_cell_backward, (to_z, to_c, g, out, gates, before), c.shape)
+    to_z, to_c = empty(z.sizes), empty(c.sizes)
+    launch(recurrent_kernels.lstm_cell_backward, (to_z, to_c, g, out, gates, before), c.sizes)
     return to_z, to_c
 
 
 def lstm_gates(z: Any, c: Any) -> Tensor:
     """The new hidden state and cell, stacked (2, n, m), from the gates' inputs z (n, 4m), in PyTorch's order, and the cell (n, m)."""
     inputs, before = _dense(z, c)
-    out, gates = empty((2, *c.shape)), empty(z.shape)
-    launch(recurrent_kernels.lstm_cell, (out, gates, inputs, before), c.shape)
+    out, gates = empty((2, *c.sizes)), empty(z.sizes)
+    launch(recurrent_kernels.lstm_cell, (out, gates, inputs, before), c.sizes)
     return attach(out, _lstm_rule, (z, c), (z, c, gates, out))
 
 
@@ -54,16 +54,16 @@ def _gru_rule(g, node):
     if modes.grad:
         return tuple(differentiate(_gru_composed, (zi, zh, h), g))
     g, inputs, before = _dense(g, zh, h)
-    to_zi, to_zh, to_h = empty(zi.shape), empty(zh.shape), empty(h.shape)
-    launch(recurrent_kernels.gru_cell_backward, (to_zi, to_zh, to_h, g, gates, inputs, before), h.shape)
+    to_zi, to_zh, to_h = empty(zi.sizes), empty(zh.sizes), empty(h.sizes)
+    launch(recurrent_kernels.gru_cell_backward, (to_zi, to_zh, to_h, g, gates, inputs, before), h.sizes)
     return to_zi, to_zh, to_h
 
 
 def gru_gates(zi: Any, zh: Any, h: Any) -> Tensor:
     """The new hidden state (n, m) from the gates' inputs (n, 3m) from x and from h, in PyTorch's order, and h."""
     from_x, from_h, before = _dense(zi, zh, h)
-    out, gates = empty(h.shape), empty(zi.shape)
-    launch(recurrent_kernels.gru_cell, (out, gates, from_x, from_h, before), h.shape)
+    out, gates = empty(h.sizes), empty(zi.sizes)
+    launch(recurrent_kernels.gru_cell, (out, gates, from_x, from_h, before), h.sizes)
     return attach(out, _gru_rule, (zi, zh, h), (zi, zh, h, gates))
 
 

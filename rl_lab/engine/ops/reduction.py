@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
+from rl_lab.engine.dtype import DType, as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import reduction as reduction_kernels
 from rl_lab.engine.launch import launch
+from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.layout import cat
-from rl_lab.engine.ops.operands import as_float, constant, differentiate, normal_dim
+from rl_lab.engine.ops.operands import INTEGERS, as_float, constant, differentiate, normal_dim, whole
 from rl_lab.engine.tape import attach, modes
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned
 
@@ -23,7 +24,7 @@ def normal_dims(dim: Dims, rank: int) -> tuple[int, ...]:
     """Dimensions as sorted non-negative numbers; None or an empty list means all."""
     if dim is None:
         return tuple(range(rank))
-    dims = [dim] if isinstance(dim, int) else list(dim)
+    dims = [dim] if isinstance(dim, INTEGERS) else list(dim)
     if not dims:
         return tuple(range(rank))
     result = sorted({normal_dim(d, rank) for d in dims})
@@ -32,9 +33,15 @@ def normal_dims(dim: Dims, rank: int) -> tuple[int, ...]:
     return tuple(result) if rank else ()
 
 
+def _either(dim: Dims, axis: Dims) -> Dims:
+    if dim is not None and axis is not None:
+        raise TypeError("got both dim and axis: they are the same argument")
+    return dim if axis is None else axis
+
+
 def _blocks(x: Any, dims: tuple[int, ...]) -> tuple[Any, int, int, int]:
     """x contiguous with the reduced dimensions side by side, and its sizes (n, r, m) before, in and after them."""
-    shape = x.shape
+    shape = x.sizes
     if dims and dims != tuple(range(dims[0], dims[-1] + 1)):
         kept = [d for d in range(len(shape)) if d not in dims]
         with tape.no_grad():
@@ -69,45 +76,54 @@ def _sum_rule(g, node):
 
 
 def _sum(x: Any, dims: tuple[int, ...], keepdim: bool, mean: bool) -> Any:
-    if x.strides is None and len(dims) == len(x.shape):
-        source, n, r, m = x, 1, math.prod(x.shape), 1
+    if x.strides is None and len(dims) == len(x.sizes):
+        source, n, r, m = x, 1, math.prod(x.sizes), 1
     else:
         source, n, r, m = _blocks(x, dims)
     divisor = r if mean else 1
-    out = empty(_result_shape(x.shape, dims, keepdim))
+    out = empty(_result_shape(x.sizes, dims, keepdim))
     launch(reduction_kernels.sum_over, (out, source), (n, r, m, float(divisor)))
-    return attach(out, _sum_rule, (x,), context=(x.shape, dims, divisor)) if modes.grad else out
+    return attach(out, _sum_rule, (x,), context=(x.sizes, dims, divisor)) if modes.grad else out
 
 
-def sum(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def sum(
+    input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Dims = None, keepdims: bool | None = None
+) -> Tensor:
     """The sum over the given dimensions, over all by default. Integers and bools sum to int64."""
+    if axis is not None or keepdims is not None:  # not by `numpy_names`: the commonest reduction
+        dim, keepdim = _either(dim, axis), keepdim if keepdims is None else keepdims
     if dtype is not None:
-        x = x.to(as_dtype(dtype))
-    dims = normal_dims(dim, x.dim())
-    if x.dtype is float32:
-        return _sum(x, dims, keepdim, mean=False)
-    source, n, r, m = _blocks(x.to(int64), dims)
-    out = empty(_result_shape(x.shape, dims, keepdim), int64)
+        input = input.to(as_dtype(dtype))
+    dims = normal_dims(dim, input.dim())
+    if input.dtype is float32:
+        return _sum(input, dims, keepdim, mean=False)
+    source, n, r, m = _blocks(input.to(int64), dims)
+    out = empty(_result_shape(input.sizes, dims, keepdim), int64)
     launch(reduction_kernels.sum_over_int, (out, source), (n, r, m))
     return out
 
 
-def mean(x: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def mean(
+    input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Dims = None, keepdims: bool | None = None
+) -> Tensor:
     """The mean over the given dimensions; NaN over no elements. DtypeError for integers."""
+    if axis is not None or keepdims is not None:
+        dim, keepdim = _either(dim, axis), keepdim if keepdims is None else keepdims
     if dtype is not None:
-        x = x.to(as_dtype(dtype))
-    if x.dtype is not float32:
-        raise DtypeError(f"mean needs float32, got {x.dtype.name}: convert with .float() first")
-    return _sum(x, normal_dims(dim, x.dim()), keepdim, mean=True)
+        input = input.to(as_dtype(dtype))
+    if input.dtype is not float32:
+        raise DtypeError(f"mean needs float32, got {input.dtype.name}: convert with .float() first")
+    return _sum(input, normal_dims(dim, input.dim()), keepdim, mean=True)
 
 
-def sum_to_size(x: Any, *sizes: Any) -> Tensor:
+def sum_to_size(x: Any, *sizes: Any, size: Any = None) -> Tensor:
     """Summed over what broadcasting from ``sizes`` to this shape would repeat."""
-    shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else tuple(sizes)
-    if x.shape == shape:
+    sizes = sizes if size is None else (size,)
+    shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], INTEGERS) else tuple(sizes)
+    if x.sizes == shape:
         return x
     missing = x.dim() - len(shape)
-    dims = (*range(missing), *[i + missing for i, size in enumerate(shape) if size == 1 and x.shape[i + missing] != 1])
+    dims = (*range(missing), *[i + missing for i, size in enumerate(shape) if size == 1 and x.sizes[i + missing] != 1])
     result = sum(x, dims, keepdim=True) if dims else x
     return result.reshape(shape)
 
@@ -119,16 +135,16 @@ def _ratio(a: float, b: float) -> float:
 
 def _var_rule(g, node):
     (x,), (dims, correction) = node.saved, node.context
-    count = math.prod([x.shape[d] for d in dims])
-    return g.reshape(_kept(x.shape, dims)) * _ratio(2.0, count - correction) * (x - mean(x, dims, keepdim=True))
+    count = math.prod([x.sizes[d] for d in dims])
+    return g.reshape(_kept(x.sizes, dims)) * _ratio(2.0, count - correction) * (x - mean(x, dims, keepdim=True))
 
 
 def _std_rule(g, node):
     x, out = node.saved
     slope = constant(0.0).where(out.eq(0.0), g / (out * 2.0))  # equal numbers: 0
-    count = math.prod([x.shape[d] for d in node.context[0]])
+    count = math.prod([x.sizes[d] for d in node.context[0]])
     factor = _ratio(2.0, count - node.context[1])
-    return slope.reshape(_kept(x.shape, node.context[0])) * factor * (x - mean(x, node.context[0], keepdim=True))
+    return slope.reshape(_kept(x.sizes, node.context[0])) * factor * (x - mean(x, node.context[0], keepdim=True))
 
 
 def _moment(x: Any, dim: Dims, correction: float | None, keepdim: bool, unbiased: bool, root: bool) -> Any:
@@ -143,7 +159,7 @@ def _moment(x: Any, dim: Dims, correction: float | None, keepdim: bool, unbiased
     correction = float(unbiased) if correction is None else correction
     dims = normal_dims(dim, x.dim())
     source, n, r, m = _blocks(x, dims)
-    out = empty(_result_shape(x.shape, dims, keepdim))
+    out = empty(_result_shape(x.sizes, dims, keepdim))
     launch(reduction_kernels.variance_over, (out, source), (n, r, m, builtins.max(0.0, float(r - correction))))
     if not root:
         return attach(out, _var_rule, (x,), (x,), (dims, correction))
@@ -152,19 +168,25 @@ def _moment(x: Any, dim: Dims, correction: float | None, keepdim: bool, unbiased
     return attach(out, _std_rule, (x,), (x, out), (dims, correction))
 
 
-def var(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> Tensor:
+@numpy_names
+def var(
+    input: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
+) -> Tensor:
     """The variance with divisor n - correction (Bessel's 1 by default); NaN for a single element."""
-    return _moment(x, dim, correction, keepdim, unbiased, root=False)
+    return _moment(input, dim, correction, keepdim, unbiased, root=False)
 
 
-def std(x: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True) -> Tensor:
+@numpy_names
+def std(
+    input: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
+) -> Tensor:
     """The square root of `var`. The gradient of equal numbers is 0."""
-    return _moment(x, dim, correction, keepdim, unbiased, root=True)
+    return _moment(input, dim, correction, keepdim, unbiased, root=True)
 
 
 def _norm_rule(g, node):
     (x, out), (dims, p) = node.saved, node.context
-    shape = _kept(x.shape, dims)
+    shape = _kept(x.sizes, dims)
     g, out = g.reshape(shape), out.reshape(shape)
     if abs(p) == math.inf:
         largest = x.abs().eq(out).logical_or(isnan(x).logical_and(isnan(out)))
@@ -183,30 +205,30 @@ def _norm_rule(g, node):
     return scaled * constant(0.0).where(zero, g / safe ** (p - 1.0))
 
 
-def norm(x: Any, p: float | str | None = 2.0, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def norm(input: Any, p: float | str | None = 2.0, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The p-norm over the given dimensions, as of a vector ('fro' is 2). The gradient at 0 is 0."""
-    if x.dtype is not float32:
-        raise DtypeError(f"norm takes float32, got {x.dtype.name}: convert with .float() first")
+    if input.dtype is not float32:
+        raise DtypeError(f"norm takes float32, got {input.dtype.name}: convert with .float() first")
     order = 2.0 if p in ("fro", None) else float(p)  # type: ignore[arg-type]
-    dims = normal_dims(dim, x.dim())
+    dims = normal_dims(dim, input.dim())
     if order == 1:
-        return sum(x.abs(), dims if x.dim() else None, keepdim)
+        return sum(input.abs(), dims if input.dim() else None, keepdim)
     with tape.no_grad():
         if order == 0:
-            source, n, r, m = _blocks(x, dims)
-            out = empty(_result_shape(x.shape, dims, keepdim))
+            source, n, r, m = _blocks(input, dims)
+            out = empty(_result_shape(input.sizes, dims, keepdim))
             launch(reduction_kernels.count_over, (out, source), (n, r, m))
         elif order == 2:
-            out = sum(x * x, dim, keepdim).sqrt()
+            out = sum(input * input, dim, keepdim).sqrt()
         elif order == math.inf:
-            out = amax(x.abs(), dim, keepdim)
+            out = amax(input.abs(), dim, keepdim)
         elif order == -math.inf:
-            out = amin(x.abs(), dim, keepdim)
+            out = amin(input.abs(), dim, keepdim)
         else:
-            out = sum(x.abs() ** order, dim, keepdim) ** (1.0 / order)
+            out = sum(input.abs() ** order, dim, keepdim) ** (1.0 / order)
     if order == 0:
-        return attach(out, _no_slope, (x,), context=x.shape)
-    return attach(out, _norm_rule, (x,), (x, out), (dims, order))
+        return attach(out, _no_slope, (input,), context=input.sizes)
+    return attach(out, _norm_rule, (input,), (input, out), (dims, order))
 
 
 def _no_slope(g, node):
@@ -214,17 +236,19 @@ def _no_slope(g, node):
         return constant(0.0).expand(node.context)
 
 
-def prod(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+@numpy_names
+def prod(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The product over one dimension, or of all elements."""
-    if x.dtype is bool_:
-        x = x.to(int64)
-    dims = normal_dims(dim, x.dim())
-    source, n, r, m = _blocks(x, dims)
-    out = empty(_result_shape(x.shape, dims, keepdim), x.dtype)
+    input = whole(input)
+    dims = normal_dims(dim, input.dim())
+    source, n, r, m = _blocks(input, dims)
+    out = empty(_result_shape(input.sizes, dims, keepdim), input.dtype)
     launch(
-        reduction_kernels.product_over if x.dtype is float32 else reduction_kernels.product_over_int, (out, source), (n, r, m)
+        reduction_kernels.product_over if input.dtype is float32 else reduction_kernels.product_over_int,
+        (out, source),
+        (n, r, m),
     )
-    return attach(out, _prod_rule, (x,), (x,), context=dims)
+    return attach(out, _prod_rule, (input,), (input,), context=dims)
 
 
 def _prod_rule(g, node):
@@ -234,8 +258,8 @@ def _prod_rule(g, node):
     # the product of the others, from the left and from the right: right also where an element is 0
     order = (*[d for d in range(x.dim()) if d not in dims], *dims)
     moved = x.permute(order)
-    rows = moved.reshape((*moved.shape[: x.dim() - len(dims)], -1))
-    places = rows.shape[-1]
+    rows = moved.reshape((*moved.sizes[: x.dim() - len(dims)], -1))
+    places = rows.sizes[-1]
     before, others = [rows.narrow(-1, 0, 1) * 0.0 + 1.0], []
     for k in range(places - 1):
         before.append(before[-1] * rows.narrow(-1, k, 1))
@@ -243,25 +267,26 @@ def _prod_rule(g, node):
     for k in range(places - 1, -1, -1):
         others.append(before[k] * after)
         after = after * rows.narrow(-1, k, 1)
-    product = cat(others[::-1], -1).reshape(moved.shape)
+    product = cat(others[::-1], -1).reshape(moved.sizes)
     inverse = tuple(sorted(range(len(order)), key=lambda i: order[i]))
-    return g.reshape(_kept(x.shape, dims)) * product.permute(inverse)
+    return g.reshape(_kept(x.sizes, dims)) * product.permute(inverse)
 
 
-def cumsum(x: Any, dim: int) -> Tensor:
+@numpy_names
+def cumsum(input: Any, dim: int) -> Tensor:
     """The running sum along ``dim``."""
-    dim = normal_dim(dim, x.dim())
-    if x.dtype is float32:
-        return _cumsum(x, dim, False) if x.dim() else x.clone()  # a scalar keeps the sign of its zero
-    source, n, r, m = _blocks(x.to(int64), (dim,) if x.dim() else ())
-    out = empty(x.shape, int64)
+    dim = normal_dim(dim, input.dim())
+    if input.dtype is float32:
+        return _cumsum(input, dim, False) if input.dim() else input.clone()  # a scalar keeps the sign of its zero
+    source, n, r, m = _blocks(input.to(int64), (dim,) if input.dim() else ())
+    out = empty(input.sizes, int64)
     launch(reduction_kernels.cumulative_sum_int, (out, source), (n, r, m))
     return out
 
 
 def _cumsum(x: Any, dim: int, reverse: bool) -> Any:
     source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
-    out = empty(x.shape)
+    out = empty(x.sizes)
     launch(reduction_kernels.cumulative_sum, (out, source), (n, r, m, int(reverse)))
     return attach(out, _cumsum_rule, (x,), context=(dim, reverse))
 
@@ -271,16 +296,17 @@ def _cumsum_rule(g, node):
     return _cumsum(g, dim, not reverse)
 
 
-def cumprod(x: Any, dim: int) -> Tensor:
+@numpy_names
+def cumprod(input: Any, dim: int) -> Tensor:
     """The running product along ``dim``."""
-    dim = normal_dim(dim, x.dim())
-    whole = x.dtype is not float32
-    source, n, r, m = _blocks(x.to(int64) if whole else x, (dim,) if x.dim() else ())
-    out = empty(x.shape, int64 if whole else float32)
+    dim = normal_dim(dim, input.dim())
+    whole = input.dtype is not float32
+    source, n, r, m = _blocks(input.to(int64) if whole else input, (dim,) if input.dim() else ())
+    out = empty(input.sizes, int64 if whole else float32)
     launch(
         reduction_kernels.cumulative_product_int if whole else reduction_kernels.cumulative_product, (out, source), (n, r, m)
     )
-    return out if whole else attach(out, _cumprod_rule, (x,), (x,), dim)
+    return out if whole else attach(out, _cumprod_rule, (input,), (input,), dim)
 
 
 def _cumprod_rule(g, node):
@@ -288,33 +314,42 @@ def _cumprod_rule(g, node):
     if modes.grad:
         return differentiate(lambda x: _cumprod_composed(x, dim), (x,), g)[0]
     source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
-    out = empty(x.shape)
+    out = empty(x.sizes)
     launch(reduction_kernels.cumulative_product_backward, (out, g.contiguous(), source), (n, r, m))
     return out
 
 
 def _cumprod_composed(x: Any, dim: int) -> Any:
-    if not x.shape or not x.shape[dim]:
+    if not x.sizes or not x.sizes[dim]:
         return x * 1.0
     parts = [x.narrow(dim, 0, 1)]
-    for k in range(1, x.shape[dim]):
+    for k in range(1, x.sizes[dim]):
         parts.append(parts[-1] * x.narrow(dim, k, 1))
     return cat(parts, dim)
 
 
-def var_mean(x: Any, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+@numpy_names
+def var_mean(
+    input: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
+) -> tuple[Tensor, Tensor]:
     """`var` and `mean`."""
-    return var(x, dim, correction, keepdim), mean(x, dim, keepdim)
+    mean_dim = None if isinstance(dim, bool) else dim
+    return var(input, dim, correction, keepdim, unbiased=unbiased), mean(input, mean_dim, keepdim)
 
 
-def std_mean(x: Any, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+@numpy_names
+def std_mean(
+    input: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
+) -> tuple[Tensor, Tensor]:
     """`std` and `mean`."""
-    return std(x, dim, correction, keepdim), mean(x, dim, keepdim)
+    mean_dim = None if isinstance(dim, bool) else dim
+    return std(input, dim, correction, keepdim, unbiased=unbiased), mean(input, mean_dim, keepdim)
 
 
-def count_nonzero(x: Any, dim: Dims = None) -> Tensor:
+@numpy_names
+def count_nonzero(input: Any, dim: Dims = None) -> Tensor:
     """How many elements are not zero."""
-    return sum(x.to(bool_), dim)
+    return sum(input.to(bool_), dim)
 
 
 # --- extremes --------------------------------------------------------------------------------------------------------
@@ -322,13 +357,12 @@ def count_nonzero(x: Any, dim: Dims = None) -> Tensor:
 
 def _extreme(x: Any, dim: int | None, name: str) -> tuple[Any, Any]:
     """The values and positions of the maximum over ``dim`` (of the negated tensor: of the minimum), contiguous, off the tape."""
-    if x.dtype is bool_:
-        x = x.to(int64)
+    x = whole(x)
     dims = tuple(range(x.dim())) if dim is None else ((normal_dim(dim, x.dim()),) if x.dim() else ())
     source, n, r, m = _blocks(x, dims)
     if r == 0:
-        raise IndexError(f"{name}() needs at least one element to reduce over, the shape is {list(x.shape)}")
-    shape = _result_shape(x.shape, dims, True)
+        raise IndexError(f"{name}() needs at least one element to reduce over, the shape is {list(x.sizes)}")
+    shape = _result_shape(x.sizes, dims, True)
     values, index = empty(shape, x.dtype), empty(shape, int64)
     launch(
         reduction_kernels.max_over if x.dtype is float32 else reduction_kernels.max_over_int, (values, index, source), (n, r, m)
@@ -337,13 +371,13 @@ def _extreme(x: Any, dim: int | None, name: str) -> tuple[Any, Any]:
 
 
 def _squeezed(x: Any, dim: int, keepdim: bool) -> Any:
-    return x if keepdim or not x.shape else x.squeeze(dim)
+    return x if keepdim or not x.sizes else x.squeeze(dim)
 
 
 def _tied_rule(g, node):
     x, y = node.saved
     dims, to_nan = node.context
-    shape = _kept(x.shape, dims)
+    shape = _kept(x.sizes, dims)
     chosen = x.eq(y.reshape(shape))
     if to_nan:
         chosen = chosen.logical_or(isnan(x).logical_and(isnan(y)))
@@ -352,19 +386,20 @@ def _tied_rule(g, node):
     return g.reshape(shape) * (chosen / sum(chosen, dims, keepdim=True) if dims else chosen)
 
 
-def amax(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+@numpy_names
+def amax(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The largest value; ties share the gradient evenly."""
-    return _largest(x, dim, keepdim)
+    return _largest(input, dim, keepdim)
 
 
 def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
     """`amax`; with ``to_nan`` the gradient of a largest value that is NaN goes to the NaNs, as in PyTorch's max and min of all."""
     dims = normal_dims(dim, x.dim())
-    source, n, r, m = _blocks(x if x.dtype is not bool_ else x.to(int64), dims)
+    source, n, r, m = _blocks(whole(x), dims)
     if r == 0:
-        raise IndexError(f"amax() needs at least one element to reduce over, the shape is {list(x.shape)}")
-    out = empty(_result_shape(x.shape, dims, keepdim), source.dtype)
-    index = empty(out.shape, int64)
+        raise IndexError(f"amax() needs at least one element to reduce over, the shape is {list(x.sizes)}")
+    out = empty(_result_shape(x.sizes, dims, keepdim), source.dtype)
+    index = empty(out.sizes, int64)
     launch(
         reduction_kernels.max_over if source.dtype is float32 else reduction_kernels.max_over_int,
         (out, index, source),
@@ -373,9 +408,18 @@ def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
     return attach(out, _tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
 
 
-def amin(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+@numpy_names
+def amin(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The smallest value; ties share the gradient evenly."""
-    return -amax(-x, dim, keepdim)
+    return _reversed(_largest(_reversed(input), dim, keepdim), input.dtype)
+
+
+def _reversed(x: Any, dtype: DType | None = None) -> Any:
+    """x in the opposite order, in ``dtype`` if given. Integers by their complement: the smallest of them has no negative."""
+    if x.dtype is float32:
+        return -x
+    result = -whole(x) - 1
+    return result if dtype is None else result.to(dtype)
 
 
 class Extremes(tuple):
@@ -392,59 +436,72 @@ class Extremes(tuple):
         return self[1]
 
 
-def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+@numpy_names
+def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """Without ``dim`` the largest of all; with a tensor the elementwise maximum; else (values, indices of the first largest)."""
+    if other is not None:
+        return input.maximum(other)
     if dim is None:
-        if x.dtype is bool_:
-            return any(x)
-        return _largest(x, None, False, to_nan=True)
-    if not isinstance(dim, int):
-        return x.maximum(dim)
-    values, index = _extreme(x, dim, "max")
-    if x.requires_grad and modes.grad and x.dim():
-        values = x.gather(dim, index)
-    elif x.requires_grad and modes.grad:
-        values = x * 1.0
+        if input.dtype is bool_:
+            return any(input)
+        return _largest(input, None, False, to_nan=True)
+    if not isinstance(dim, INTEGERS):
+        return input.maximum(dim)
+    dim = int(dim)
+    values, index = _extreme(input, dim, "max")
+    values = values.to(input.dtype)
+    if input.requires_grad and modes.grad and input.dim():
+        values = input.gather(dim, index)
+    elif input.requires_grad and modes.grad:
+        values = input * 1.0
     return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
 
 
-def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+@numpy_names
+def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """As `max`, for the smallest."""
+    if other is not None:
+        return input.minimum(other)
     if dim is None:
-        if x.dtype is bool_:
-            return all(x)
-        return -_largest(-x, None, False, to_nan=True)
-    if not isinstance(dim, int):
-        return x.minimum(dim)
+        if input.dtype is bool_:
+            return all(input)
+        return _reversed(_largest(_reversed(input), None, False, to_nan=True), input.dtype)
+    if not isinstance(dim, INTEGERS):
+        return input.minimum(dim)
+    dim = int(dim)
     with tape.no_grad():
-        _, index = _extreme(-x, dim, "min")
-    values = x.gather(dim, index) if x.dim() else x * 1.0
+        _, index = _extreme(_reversed(input), dim, "min")
+    values = input.gather(dim, index) if input.dim() else input * 1.0
     return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
 
 
-def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+@numpy_names
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the first largest element along ``dim``, or in the flattened tensor."""
-    _, index = _extreme(x, dim, "argmax")
+    _, index = _extreme(input, dim, "argmax")
     return (index if keepdim else index.reshape(())) if dim is None else _squeezed(index, dim, keepdim)
 
 
-def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+@numpy_names
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     with tape.no_grad():
-        return argmax(-x, dim, keepdim)
+        return argmax(_reversed(input), dim, keepdim)
 
 
-def any(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+@numpy_names
+def any(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether some element is true (not zero)."""
-    dims = normal_dims(dim, x.dim())
-    source, n, r, m = _blocks(x.to(bool_), dims)
-    out = empty(_result_shape(x.shape, dims, keepdim), bool_)
+    dims = normal_dims(dim, input.dim())
+    source, n, r, m = _blocks(input.to(bool_), dims)
+    out = empty(_result_shape(input.sizes, dims, keepdim), bool_)
     launch(reduction_kernels.any_over, (out, source), (n, r, m))
     return out
 
 
-def all(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+@numpy_names
+def all(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether every element is true (not zero)."""
-    return any(x.logical_not(), dim, keepdim).logical_not()
+    return any(input.logical_not(), dim, keepdim).logical_not()
 
 
 # --- softmax family --------------------------------------------------------------------------------------------------
@@ -452,18 +509,19 @@ def all(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 def _logsumexp_rule(g, node):
     x, y = node.saved
-    shape = _kept(x.shape, node.context)
+    shape = _kept(x.sizes, node.context)
     return g.reshape(shape) * (x - y.reshape(shape)).exp()
 
 
-def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> Tensor:
-    """log(sum(exp(x))) without overflow; -inf over no elements."""
-    x = as_float(x)
-    dims = normal_dims(dim, x.dim())
-    source, n, r, m = _blocks(x, dims)
-    out = empty(_result_shape(x.shape, dims, keepdim))
+@numpy_names
+def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(input))) without overflow; -inf over no elements."""
+    input = as_float(input)
+    dims = normal_dims(dim, input.dim())
+    source, n, r, m = _blocks(input, dims)
+    out = empty(_result_shape(input.sizes, dims, keepdim))
     launch(reduction_kernels.logsumexp_over, (out, source), (n, r, m))
-    return attach(out, _logsumexp_rule, (x,), (x, out), context=dims)
+    return attach(out, _logsumexp_rule, (input,), (input, out), context=dims)
 
 
 def _softmax_like(forward: Any, backward: Any, differentiable: Callable, name: str) -> Callable:
@@ -472,19 +530,20 @@ def _softmax_like(forward: Any, backward: Any, differentiable: Callable, name: s
         if modes.grad:
             return differentiable(g, y, dim)
         g, n, r, m = _blocks(g, (dim,) if y.dim() else ())
-        out = empty(y.shape)
+        out = empty(y.sizes)
         launch(backward, (out, g, y), (n, r, m))
         return out
 
     rule.__name__ = f"{name}_rule"
 
-    def apply(x: Any, dim: int, dtype: Any = None) -> Any:
-        x = as_float(x)
-        dim = normal_dim(dim, x.dim())
-        source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
-        out = empty(x.shape)
+    @numpy_names
+    def apply(input: Any, dim: int, dtype: Any = None) -> Any:
+        input = as_float(input)
+        dim = normal_dim(dim, input.dim())
+        source, n, r, m = _blocks(input, (dim,) if input.dim() else ())
+        out = empty(input.sizes)
         launch(forward, (out, source), (n, r, m))
-        return attach(out, rule, (x,), (out,), context=dim)
+        return attach(out, rule, (input,), (out,), context=dim)
 
     apply.__name__ = apply.__qualname__ = name
     return apply

@@ -3,79 +3,85 @@
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import bool_, float32, int64
+from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import sorting as sorting_kernels
 from rl_lab.engine.launch import launch
+from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.gathering import gather
-from rl_lab.engine.ops.operands import normal_dim
+from rl_lab.engine.ops.operands import normal_dim, whole
 from rl_lab.engine.ops.reduction import Extremes
 from rl_lab.engine.tensor import Tensor, empty, owned
 
 
-def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
-    """The positions that put x in order along ``dim``; always stable, NaN counts as largest."""
-    dim = normal_dim(dim, x.dim())
+@numpy_names
+def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """The positions that put input in order along ``dim``; always stable, NaN counts as largest."""
+    dim = normal_dim(dim, input.dim())
     with tape.no_grad():
-        source = (x.to(int64) if x.dtype is bool_ else x).contiguous()
-    out = empty(x.shape, int64)
+        source = whole(input).contiguous()
+    out = empty(input.sizes, int64)
     n = m = 1
-    for size in x.shape[:dim]:
+    for size in input.sizes[:dim]:
         n *= size
-    for size in x.shape[dim + 1 :]:
+    for size in input.sizes[dim + 1 :]:
         m *= size
-    r = x.shape[dim] if x.shape else 1
+    r = input.sizes[dim] if input.sizes else 1
     kernel = sorting_kernels.order if source.dtype is float32 else sorting_kernels.order_int
     launch(kernel, (out, empty((max(r, 1),), int64), source), (n, r, m, int(descending)))
     return out
 
 
-def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Extremes:
+@numpy_names
+def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Extremes:
     """(values, indices) in order along ``dim``; always stable, NaN counts as largest."""
-    index = argsort(x, dim, descending)
-    return Extremes((gather(x, dim, index), index) if x.shape else (x * 1, index))
+    index = argsort(input, dim, descending)
+    return Extremes((gather(input, dim, index), index) if input.sizes else (input * 1, index))
 
 
-def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extremes:
+@numpy_names
+def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extremes:
     """(values, indices) of the k largest, or smallest, along ``dim``, in order."""
-    dim = normal_dim(dim, x.dim())
-    if not 0 <= k <= (x.shape[dim] if x.shape else 1):
-        raise ShapeError(f"topk: {k} elements do not exist along dimension {dim} of shape {list(x.shape)}")
-    index = argsort(x, dim, descending=largest)
-    if not x.shape:
-        return Extremes((x * 1, index))
+    dim = normal_dim(dim, input.dim())
+    if not 0 <= k <= (input.sizes[dim] if input.sizes else 1):
+        raise ShapeError(f"topk: {k} elements do not exist along dimension {dim} of shape {list(input.sizes)}")
+    index = argsort(input, dim, descending=largest)
+    if not input.sizes:
+        return Extremes((input * 1, index))
     index = index.narrow(dim, 0, k).contiguous()
-    return Extremes((gather(x, dim, index), index))
+    return Extremes((gather(input, dim, index), index))
 
 
-def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> Extremes:
+@numpy_names
+def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Extremes:
     """(value, index) of the k-th smallest, counted from 1, along ``dim``."""
-    dim = normal_dim(dim, x.dim())
-    if not x.shape or not 1 <= k <= x.shape[dim]:
-        raise ShapeError(f"kthvalue: there is no element {k} along dimension {dim} of shape {list(x.shape)}")
-    index = argsort(x, dim).narrow(dim, k - 1, 1).contiguous()
-    values = gather(x, dim, index)
+    dim = normal_dim(dim, input.dim())
+    if not input.sizes or not 1 <= k <= input.sizes[dim]:
+        raise ShapeError(f"kthvalue: there is no element {k} along dimension {dim} of shape {list(input.sizes)}")
+    index = argsort(input, dim).narrow(dim, k - 1, 1).contiguous()
+    values = gather(input, dim, index)
     return Extremes((values, index) if keepdim else (owned(values.squeeze(dim)), owned(index.squeeze(dim))))
 
 
-def median(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+@numpy_names
+def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The lower median of all, or (values, indices) along ``dim``; NaN if there is one."""
     if dim is None:
-        return median(x.reshape(-1), 0)[0]
-    dim = normal_dim(dim, x.dim())
-    if not x.shape:
-        return Extremes((x * 1, full((), 0)))
-    r = x.shape[dim]
+        return median(input.reshape(-1), 0)[0]
+    dim = normal_dim(dim, input.dim())
+    if not input.sizes:
+        return Extremes((input * 1, full((), 0)))
+    r = input.sizes[dim]
     if r == 0:
-        raise IndexError(f"median() needs at least one element to reduce over, the shape is {list(x.shape)}")
-    order = argsort(x, dim)
+        raise IndexError(f"median() needs at least one element to reduce over, the shape is {list(input.sizes)}")
+    order = argsort(input, dim)
     place = order.narrow(dim, (r - 1) // 2, 1).contiguous()
-    if x.dtype is float32:
+    if input.dtype is float32:
         with tape.no_grad():
             last = order.narrow(dim, r - 1, 1).contiguous()
-            place = where(isnan(gather(x, dim, last)), last, place)
-    values = gather(x, dim, place)
+            place = where(isnan(gather(input, dim, last)), last, place)
+    values = gather(input, dim, place)
     return Extremes((values, place) if keepdim else (owned(values.squeeze(dim)), owned(place.squeeze(dim))))

@@ -1,0 +1,209 @@
+"""Operations of one's own: a forward pass and a gradient as two static methods."""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rl_lab.engine import tape
+from rl_lab.engine.errors import StateError
+from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.layout import Parts
+from rl_lab.engine.ops.operands import constant
+
+if TYPE_CHECKING:
+    from rl_lab.engine.tape import Node
+
+
+class FunctionCtx:
+    """What `Function.forward` hands to `Function.backward`: saved tensors, and any attribute that is set on it.
+
+    ``needs_input_grad`` has one flag for each argument of forward: whether it needs a gradient.
+    """
+
+    needs_input_grad: tuple[bool, ...]
+
+    def __init__(self) -> None:
+        self._to_save: tuple[Tensor | None, ...] = ()
+        self._dirty: tuple[Tensor, ...] = ()
+        self._constant: tuple[Tensor, ...] = ()
+        self._materialize = True
+        self._node: Node | None = None
+        self._outputs: dict[int, int] = {}
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors for `saved_tensors`. A later change of one of them in place makes backward raise."""
+        self._to_save = tensors
+
+    @property
+    def saved_tensors(self) -> tuple[Any, ...]:
+        """The tensors of `save_for_backward`. Raises StateError if they were freed, or changed in place since."""
+        if self._node is None:
+            return self._to_save
+        saved = list(self._node.saved)
+        for place, number in self._outputs.items():
+            saved[place] = _on_tape(saved[place], self._node, number)
+        return tuple(saved)
+
+    def mark_dirty(self, *tensors: Tensor) -> None:
+        """Say which arguments forward changes in place. Each of them must be returned."""
+        self._dirty = tensors
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
+        """Say which results have no gradient."""
+        self._constant = tensors
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """With False, backward gets None instead of zeros for results that were not used."""
+        self._materialize = value
+
+
+def _part_rule(g: Any, node: "Node") -> Any:
+    return Parts({node.context: g})
+
+
+def _on_tape(value: Any, joint: "Node", number: int) -> Any:
+    """The value as result ``number`` of an operation."""
+    return value.with_node(tape.Node(_part_rule, (joint,), (), number, value.sizes))
+
+
+class Function:
+    """Base of operations with a gradient of their own. A subclass has two static methods, ``forward`` and ``backward``.
+
+    ``forward(ctx, *arguments)`` computes a tensor or a tuple of them, off the tape. ``backward(ctx, *gradients)`` gets one gradient for
+    each result and returns one for each argument of forward, None where there is none; it is differentiable if its operations are.
+    Instead of taking ``ctx``, forward may be accompanied by ``setup_context(ctx, inputs, output)``. Call ``apply``, never forward.
+
+    ::
+
+        class Exp(Function):
+            @staticmethod
+            def forward(ctx, x):
+                y = x.exp()
+                ctx.save_for_backward(y)
+                return y
+
+            @staticmethod
+            def backward(ctx, gradient):
+                (y,) = ctx.saved_tensors
+                return gradient * y
+
+        y = Exp.apply(x)
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        raise StateError(f"{type(self).__name__} is not constructed: call {type(self).__name__}.apply(...)")
+
+    @staticmethod
+    def forward(*arguments: Any, **options: Any) -> Any:
+        """Compute the results; defined by subclasses."""
+        raise NotImplementedError("a Function needs a static method forward")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Save what backward needs, for a forward without ``ctx``."""
+        raise NotImplementedError("a Function whose forward takes no ctx needs a static method setup_context")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Compute the gradients; defined by subclasses."""
+        raise NotImplementedError("a Function needs a static method backward")
+
+    vjp = backward
+
+    @classmethod
+    def apply(cls, *arguments: Any, **options: Any) -> Any:
+        """Run forward and put its results on the tape. Raises StateError for a leaf, or a view, that forward changes in place."""
+        ctx = FunctionCtx()
+        tracked = tape.modes.grad
+        ctx.needs_input_grad = tuple([tracked and isinstance(x, Tensor) and x.requires_grad for x in arguments])
+        with tape.no_grad():
+            if cls.setup_context is not Function.setup_context:
+                output = cls.forward(*arguments, **options)
+                cls.setup_context(ctx, arguments, output)
+            else:
+                output = cls.forward(ctx, *arguments, **options)
+        if not any(ctx.needs_input_grad):
+            return output
+        several = isinstance(output, tuple)
+        return cls._attached(ctx, arguments, output if several else (output,), several)
+
+    @classmethod
+    def _attached(cls, ctx: FunctionCtx, arguments: tuple[Any, ...], results: tuple[Any, ...], several: bool) -> Any:
+        edges = tuple(
+            [(x.grad_node() or x) if needed else None for x, needed in zip(arguments, ctx.needs_input_grad, strict=True)]
+        )
+        given = {id(x) for x in arguments if isinstance(x, Tensor)}
+        numbers = {id(result): k for k, result in enumerate(results)}
+        ctx._outputs = {
+            place: numbers[id(x)] for place, x in enumerate(ctx._to_save) if id(x) in numbers and id(x) not in given
+        }
+        saved = tuple([x.with_node(None) if place in ctx._outputs else x for place, x in enumerate(ctx._to_save)])  # type: ignore[union-attr]
+        shapes = [result.sizes if isinstance(result, Tensor) else None for result in results]
+        joint = tape.Node(_rule_of(cls, ctx, shapes), edges, saved, None, ())
+        ctx._node, ctx._to_save = joint, ()
+        dirty, constants = {id(x) for x in ctx._dirty}, {id(x) for x in ctx._constant}
+        values = []
+        for number, result in enumerate(results):
+            if not isinstance(result, Tensor) or id(result) in constants or not result.dtype.is_floating_point:
+                values.append(result)
+            elif id(result) in dirty:
+                if result.base is not None or (result.requires_grad and result.is_leaf):
+                    what = "view" if result.base is not None else "leaf that requires grad"
+                    raise StateError(f"{cls.__name__} changed a {what} in place: compute a new tensor")
+                result.node = tape.Node(_part_rule, (joint,), (), number, result.sizes)
+                result.needs_grad = True
+                result.epoch += 1
+                values.append(result)
+            else:
+                values.append(_on_tape(result, joint, number))
+        return tuple(values) if several else values[0]
+
+
+def _rule_of(cls: type[Function], ctx: FunctionCtx, shapes: list[Any]) -> Callable:
+    """The gradient rule of one call: from the gradients of its results, by number, to those of its arguments."""
+
+    def rule(parts: Any, node: "Node") -> tuple[Any, ...]:
+        given = parts.gradients
+        gradients = []
+        for number, shape in enumerate(shapes):
+            gradient = given.get(number)
+            if gradient is None and ctx._materialize and shape is not None:
+                gradient = constant(0.0).expand(shape)  # type: ignore[attr-defined]
+            gradients.append(gradient)
+        results = (cls.backward if cls.backward is not Function.backward else cls.vjp)(ctx, *gradients)
+        results = results if isinstance(results, tuple) else (results,)
+        if len(results) > len(node.inputs) and all(result is None for result in results[len(node.inputs) :]):
+            results = results[: len(node.inputs)]
+        if len(results) != len(node.inputs):
+            raise StateError(
+                f"{cls.__name__}.backward returned {len(results)} gradients, but forward took {len(node.inputs)} arguments"
+            )
+        for edge, result in zip(node.inputs, results, strict=True):
+            shape = getattr(edge, "sizes", None) or getattr(edge, "shape", None)
+            if edge is not None and result is not None and shape is not None and result.sizes != tuple(shape) and shape != ():
+                raise StateError(
+                    f"{cls.__name__}.backward returned a gradient of shape {list(result.sizes)} for an argument of shape {list(shape)}"
+                )
+        return results
+
+    rule.__name__ = f"{cls.__name__}_rule"
+    return rule
+
+
+def once_differentiable(function: Callable) -> Callable:
+    """Decorate ``backward`` to say that its results cannot be differentiated: a second derivative raises StateError."""
+
+    def refuse(g: Any, node: "Node") -> Any:
+        raise StateError("this Function is marked as once_differentiable: it has no second derivative")
+
+    @functools.wraps(function)
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        with tape.no_grad():
+            results = function(ctx, *gradients)
+        if not tape.modes.grad or not any(isinstance(g, Tensor) and g.requires_grad for g in gradients):
+            return results
+        sources = tuple([g for g in gradients if isinstance(g, Tensor)])
+        several = results if isinstance(results, tuple) else (results,)
+        return tuple([r if r is None else tape.attach(r.detach(), refuse, sources) for r in several])
+
+    return backward

@@ -1,0 +1,48 @@
+"""Data sets and the loader that makes batches of them, with the names of torch.utils.data."""
+
+from typing import TYPE_CHECKING
+
+from rl_lab.engine.names import not_covered
+from rl_lab.utils.data.dataset import (
+    ChainDataset,
+    ConcatDataset,
+    Dataset,
+    IterableDataset,
+    StackDataset,
+    Subset,
+    TensorDataset,
+    random_split,
+)
+from rl_lab.utils.data.loader import DataLoader, default_collate, default_convert, get_worker_info
+from rl_lab.utils.data.sampler import (
+    BatchSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+    __getattr__ = not_covered(__name__, globals())
+
+__all__ = [
+    "BatchSampler",
+    "ChainDataset",
+    "ConcatDataset",
+    "DataLoader",
+    "Dataset",
+    "IterableDataset",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "StackDataset",
+    "Subset",
+    "SubsetRandomSampler",
+    "TensorDataset",
+    "WeightedRandomSampler",
+    "default_collate",
+    "default_convert",
+    "get_worker_info",
+    "random_split",
+]

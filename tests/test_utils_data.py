@@ -1,0 +1,186 @@
+"""`rl_lab.utils.data`: every sample once, in the order that a sampler says, collated as PyTorch collates."""
+
+from collections import Counter, namedtuple
+
+import numpy as np
+import pytest
+
+import rl_lab as rl
+from rl_lab.utils.data import (
+    BatchSampler,
+    ChainDataset,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    StackDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+    random_split,
+)
+
+
+class Squares(Dataset):
+    def __init__(self, count):
+        self.count = count
+
+    def __getitem__(self, index):
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return {"x": rl.tensor([float(index)]), "y": index * index, "name": f"n{index}", "pair": (np.float32(index), True)}
+
+    def __len__(self):
+        return self.count
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(range(7))
+
+
+X, Y = rl.arange(20).reshape(10, 2).float(), rl.arange(10)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 10, 11])
+def test_batches_in_order(batch_size, drop_last):
+    loader = DataLoader(TensorDataset(X, Y), batch_size, drop_last=drop_last)
+    batches = list(loader)
+    assert len(batches) == len(loader)
+    whole = 10 // batch_size * batch_size if drop_last else 10
+    if not batches:
+        assert whole == 0
+        return
+    assert rl.cat([x for x, _ in batches]).tolist() == X[:whole].tolist()
+    assert rl.cat([y for _, y in batches]).tolist() == list(range(whole))
+    assert all(len(x) == batch_size for x, _ in batches[:-1])
+
+
+def test_the_quick_way_of_a_tensor_data_set_is_the_slow_one():
+    data = TensorDataset(X, Y, X.to(rl.uint8))
+    quick, slow = DataLoader(data, 4), DataLoader(data, 4, collate_fn=lambda samples: default_collate(samples))
+    for a, b in zip(quick, slow, strict=True):
+        assert [(p.tolist(), p.dtype) for p in a] == [(p.tolist(), p.dtype) for p in b]
+
+
+def test_shuffling_takes_each_sample_once_and_follows_the_generator():
+    rounds = []
+    for seed in (1, 1, 2):
+        loader = DataLoader(TensorDataset(Y), 3, shuffle=True, generator=rl.Generator(seed))
+        rounds.append([rl.cat([y for (y,) in loader]).tolist() for _ in range(3)])
+    assert all(sorted(order) == list(range(10)) for part in rounds for order in part)
+    assert rounds[0] == rounds[1] != rounds[2]
+    assert rounds[0][0] != rounds[0][1]
+
+
+def test_samples_are_collated_by_kind():
+    (batch,) = DataLoader(Squares(4), 4)
+    assert batch["x"].tolist() == [[0.0], [1.0], [2.0], [3.0]]
+    assert (batch["y"].tolist(), batch["y"].dtype) == ([0, 1, 4, 9], rl.int64)
+    assert batch["name"] == ["n0", "n1", "n2", "n3"]
+    assert batch["pair"][0].dtype is rl.float32
+    assert batch["pair"][1].dtype is rl.bool
+    Point = namedtuple("Point", "a b")
+    point = default_collate([Point(1.5, np.zeros(2, np.uint8)), Point(2.5, np.ones(2, np.uint8))])
+    assert point.a.tolist() == [1.5, 2.5]
+    assert point.b.dtype is rl.uint8
+    with pytest.raises(ValueError, match="lengths"):
+        default_collate([[1, 2], [1]])
+    with pytest.raises(TypeError, match="collate_fn"):
+        default_collate([object()])
+
+
+def test_streams_and_single_samples():
+    assert [b.tolist() for b in DataLoader(Stream(), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [b.tolist() for b in DataLoader(Stream(), 3, drop_last=True)] == [[0, 1, 2], [3, 4, 5]]
+    assert list(DataLoader(Stream(), None)) == list(range(7))
+    assert [s["y"] for s in DataLoader(Squares(3), None)] == [0, 1, 4]
+    assert [b.tolist() for b in DataLoader(Stream() + Stream(), 14)] == [[*range(7), *range(7)]]
+    assert isinstance(Stream() + Stream(), ChainDataset)
+
+
+def test_samplers():
+    assert list(SequentialSampler(range(3))) == [0, 1, 2]
+    assert sorted(RandomSampler(range(5))) == [0, 1, 2, 3, 4]
+    assert len(list(RandomSampler(range(5), replacement=True, num_samples=50))) == 50
+    twelve = list(RandomSampler(range(5), num_samples=12))
+    assert sorted(Counter(twelve).values()) == [2, 2, 2, 3, 3]
+    assert sorted(SubsetRandomSampler([7, 9])) == [7, 9]
+    drawn = Counter(WeightedRandomSampler([0.0, 1.0, 3.0], 4000, generator=rl.Generator(3)))
+    assert drawn[0] == 0
+    assert 2.5 < drawn[2] / drawn[1] < 3.5
+    assert sorted(WeightedRandomSampler([1.0, 1.0], 2, replacement=False)) == [0, 1]
+    batches = BatchSampler(range(7), 3, False)
+    assert (list(batches), len(batches)) == ([[0, 1, 2], [3, 4, 5], [6]], 3)
+    loader = DataLoader(TensorDataset(Y), batch_sampler=BatchSampler(range(9, -1, -1), 4, True))
+    assert [y.tolist() for (y,) in loader] == [[9, 8, 7, 6], [5, 4, 3, 2]]
+    assert [y.tolist() for (y,) in DataLoader(TensorDataset(Y), 2, sampler=[4, 2])] == [[4, 2]]
+
+
+def test_data_sets_of_data_sets():
+    a, b = TensorDataset(Y), TensorDataset(Y + 100)
+    joined = a + b
+    assert isinstance(joined, ConcatDataset)
+    assert (len(joined), joined[9][0].item(), joined[10][0].item(), joined[-1][0].item()) == (20, 9, 100, 109)
+    with pytest.raises(IndexError):
+        joined[20]
+    assert [s[0].item() for s in (Subset(a, [3, 1])[k] for k in range(2))] == [3, 1]
+    assert StackDataset(a, b)[2] == ((Y[2],), (Y[2] + 100,))
+    assert set(StackDataset(x=a, y=b)[1]) == {"x", "y"}
+    with pytest.raises(ValueError, match="first size"):
+        TensorDataset(X, Y[:3])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sizes"), [([7, 3], [7, 3]), ([0.5, 0.5], [5, 5]), ([0.33, 0.33, 0.34], [4, 3, 3]), ([10], [10]), ([1.0], [10])]
+)
+def test_random_split(lengths, sizes):
+    parts = random_split(TensorDataset(Y), lengths, generator=rl.Generator(1))
+    assert [len(part) for part in parts] == sizes
+    assert sorted(part[k][0].item() for part in parts for k in range(len(part))) == list(range(10))
+    again = random_split(TensorDataset(Y), lengths, generator=rl.Generator(1))
+    assert [list(part.indices) for part in parts] == [list(part.indices) for part in again]
+
+
+def test_a_split_that_does_not_add_up_is_refused():
+    for lengths in ([5, 4], [0.5, 0.6], [11]):
+        with pytest.raises(ValueError, match="add up"):
+            random_split(TensorDataset(Y), lengths)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shuffle": True, "sampler": [1]},
+        {"batch_sampler": [[1]], "batch_size": 2},
+        {"batch_size": None, "drop_last": True},
+        {"batch_size": 0},
+        {"num_workers": -1},
+    ],
+)
+def test_settings_that_exclude_each_other(settings):
+    with pytest.raises(ValueError, match=r"."):
+        DataLoader(TensorDataset(Y), **settings)
+    with pytest.raises(ValueError, match="stream"):
+        DataLoader(Stream(), shuffle=True)
+
+
+def test_a_loop_of_training():
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(64, 3)).astype(np.float32)
+    targets = inputs @ np.array([[1.0], [-2.0], [0.5]], np.float32)
+    loader = DataLoader(TensorDataset(rl.tensor(inputs), rl.tensor(targets)), batch_size=16, shuffle=True, num_workers=2)
+    layer = rl.nn.Linear(3, 1)
+    optimizer = rl.optim.Adam(layer.parameters(), lr=0.05)
+    for _ in range(60):
+        for x, y in loader:
+            optimizer.zero_grad()
+            loss = rl.nn.functional.mse_loss(layer(x), y)
+            loss.backward()
+            optimizer.step()
+    assert loss.item() < 1e-3
