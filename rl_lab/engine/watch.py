@@ -135,13 +135,22 @@ def _is_library(module: Any) -> bool:
 
 
 class _Entered:
-    """A Python function that runs: what its bytecode names, and values that it got from calls."""
+    """A Python function that runs: what its bytecode names, and values that it got from calls.
 
-    __slots__ = ("names", "results")
+    ``loose`` are attributes of values that are not known before the function runs, such as those that a property returns.
+    """
+
+    __slots__ = ("loose", "names", "results")
 
     def __init__(self, names: Names):
         self.names = names
+        self.loose = set(names.loose)
         self.results: list[Any] = []
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether attributes are to be looked up on all that the function gets hold of."""
+        return bool(self.loose or self.names.stored or self.names.globals & (BY_NAME | CHANGE_BY_NAME))
 
 
 class watching:
@@ -193,7 +202,7 @@ class watching:
                 self.enter(frame)
         elif event == "return":
             entered = self.entered.pop(frame, None)
-            if entered is not None and (entered.names.loose or entered.names.stored):
+            if entered is not None and entered.is_loose:
                 self.reads.where = frame.f_code
                 self.note_loose(frame, entered)
             caller = None if frame.f_back is None else self.entered.get(frame.f_back)
@@ -228,8 +237,8 @@ class watching:
                     self.reads.read(frame.f_globals, name, value, what=f"the global {name}")
                     self.reach(value, f"the global {name}")
         for is_global, root, path in names.chains:
-            self.follow(frame.f_globals if is_global else frame.f_locals, root, path, names)
-        if names.loose or names.stored:
+            self.follow(frame.f_globals if is_global else frame.f_locals, root, path, entered)
+        if entered.is_loose:
             self.note_loose(frame, entered)
 
     def is_watched(self, frame: FrameType) -> bool:
@@ -254,27 +263,33 @@ class watching:
 
     # --- what is read ------------------------------------------------------------------------------------------------
 
-    def follow(self, space: Mapping[str, Any], root: str, path: tuple[str, ...], names: Names) -> Any:
+    def follow(self, space: Mapping[str, Any], root: str, path: tuple[str, ...], entered: _Entered) -> Any:
         """Note each attribute on a path from a variable; what the path leads to, MISSING if that is not known."""
         value = space.get(root, MISSING)
         what = root
-        for name in path:
-            if value is MISSING or isinstance(value, TensorCore):
+        for place, name in enumerate(path):
+            if isinstance(value, TensorCore):
+                return MISSING
+            if value is MISSING or (place and hasattr(type(value), "__get__") and type(value) is not FunctionType):
+                if root in space:  # a property or the like: its value comes when it is called
+                    entered.loose.update(path[place:])
                 return MISSING
             what = f"{what}.{name}"
-            value = self.look_up(value, name, what, names, True)
+            value = self.look_up(value, name, what, entered.names, True)
         return value
 
     def note_loose(self, frame: FrameType, entered: _Entered) -> None:
         """Note attributes whose owner the bytecode does not tell, on every object that the function has got hold of."""
         names = entered.names
         found = [*frame.f_locals.values(), *entered.results]
+        if names.globals & (BY_NAME | CHANGE_BY_NAME):
+            entered.loose.update(text for text in found if type(text) is str)
         for name in names.globals:
             value = frame.f_globals.get(name)
             if self.is_lasting(value) or (type(value) is PythonModule and not _is_library(value.__name__)):
                 found.append(value)
         for is_global, root, path in names.chains:
-            found.append(self.follow(frame.f_globals if is_global else frame.f_locals, root, path, names))
+            found.append(self.follow(frame.f_globals if is_global else frame.f_locals, root, path, entered))
         seen: set[int] = set()
         while found:
             owner = found.pop()
@@ -291,7 +306,7 @@ class watching:
                 found += owner.values() if isinstance(owner, dict) else owner
                 continue
             kind = type(owner).__name__
-            for name in names.loose:
+            for name in tuple(entered.loose):
                 found.append(self.look_up(owner, name, f"{kind}.{name}", names, False))
             for name in names.stored:
                 self.look_up(owner, name, f"{kind}.{name}", names, True)
@@ -309,11 +324,13 @@ class watching:
             if type(value) is not PythonModule and (value is not MISSING or certain):
                 reads.read(owner.__dict__, name, value, what=what)
             return self.reach(value, what)
-        if not self.is_lasting(owner):
-            return MISSING
+        kind = type(owner)
+        if isinstance(owner, tuple) and name in getattr(kind, "_fields", ()):
+            return self.reach(getattr(owner, name), what) if self.is_lasting(owner) else getattr(owner, name)
+        if not self.is_lasting(owner):  # made by the call, but it may lead to what lasts
+            return _unseen(owner, name)
         if isinstance(owner, type):
             return self.look_up_in_class(owner, name, what)
-        kind = type(owner)
         if kind.__module__.startswith(OPAQUE):
             return MISSING
         described = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), MISSING)
@@ -457,6 +474,17 @@ class watching:
             return
         for element in (*value, *value.values()) if isinstance(value, dict) else value:
             self.reach(element, f"an element of {what}")
+
+
+def _unseen(owner: Any, name: str) -> Any:
+    """An attribute in the object itself, without running any code of its class; MISSING if there is none."""
+    described = next((vars(base)[name] for base in type(owner).__mro__ if name in vars(base)), MISSING)
+    if type(described) is MemberDescriptorType:
+        return slot(owner, name)
+    try:
+        return object.__getattribute__(owner, "__dict__").get(name, MISSING)
+    except AttributeError:
+        return MISSING
 
 
 def _content(cell: Any) -> Any:

@@ -950,6 +950,7 @@ class Owner:
         self.number, self.numbers, self.table = 1.0, [1.0, 2.0], {"a": {"b": 1.0}}
         self.settings = Settings()
         self.settings.gain = 1.0
+        self.outer, self.pair = Outer(self), Named(self.settings, "")
         self.array = np.ones(2)
         self.tensor = rl.ones(2)
         self.layer = rl.nn.Linear(2, 2, bias=False)
@@ -976,7 +977,42 @@ def local_name(owner, x):
     return x * settings.gain * table["a"]["b"]
 
 
+class Helper:
+    """An object that a call makes around one that lasts."""
+
+    def __init__(self, owner):
+        self.owner = owner
+
+    def scaled(self, x):
+        return x * self.owner.number
+
+
+class Named(NamedTuple):
+    settings: Any
+    name: str
+
+
+class Outer:
+    def __init__(self, owner):
+        self._owner = owner
+
+    @property
+    def owner(self):
+        return self._owner
+
+    def __getattr__(self, name):
+        return getattr(self._owner, name)
+
+
 DEPENDS = {
+    "object in an object of the call": (lambda o, x: Helper(o).scaled(x), lambda o, v: setattr(o, "number", v)),
+    "object in a named tuple": (
+        lambda o, x: x * Named(o.settings, "").settings.gain,
+        lambda o, v: setattr(o.settings, "gain", v),
+    ),
+    "behind a property": (lambda o, x: x * o.outer.owner.settings.gain, lambda o, v: setattr(o.settings, "gain", v)),
+    "behind __getattr__": (lambda o, x: x * o.outer.settings.gain, lambda o, v: setattr(o.settings, "gain", v)),
+    "global named tuple": (lambda o, x: x * o.pair.settings.gain, lambda o, v: setattr(o.settings, "gain", v)),
     "attribute": (lambda o, x: x * o.number, lambda o, v: setattr(o, "number", v)),
     "attribute by name": (lambda o, x: x * getattr(o, "number"), lambda o, v: setattr(o, "number", v)),  # noqa: B009
     "property": (lambda o, x: x * o.doubled, lambda o, v: setattr(o, "number", v)),
