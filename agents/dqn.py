@@ -53,14 +53,12 @@ class DQNConfig:
     )
     exploration_initial: float = setting(1.0, "probability of a random action at the start", least=0, most=1)
     exploration_final: float = setting(0.05, "probability of a random action after the exploration phase", least=0, most=1)
-    exploration_fraction: float = setting(
-        0.2, "share of the training in which that probability falls linearly", above=0, most=1
-    )
+    exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
     loss: str = setting("huber", "loss of the temporal difference", choices=("huber", "mse"))
     double: bool = setting(True, "Double DQN: the network chooses the next action, the target network evaluates it")
     dueling: bool = setting(False, "dueling network: a head for the state value and one for the advantages", shapes=True)
     n_steps: int = setting(1, "rewards in a target before it is bootstrapped", least=1)
-    prioritized: bool = setting(False, "prioritized replay: transitions with a large temporal difference more often")
+    prioritized: bool = setting(False, "prioritized replay: sample transitions with a large temporal difference more often")
     priority_exponent: float = setting(0.6, "exponent of the priorities; 0: uniform replay", least=0, most=1)
     importance_exponent: float = setting(
         0.4, "initial exponent of the importance weights; rises linearly to 1", least=0, most=1

@@ -46,9 +46,7 @@ class QRDQNConfig:
     )
     exploration_initial: float = setting(1.0, "probability of a random action at the start", least=0, most=1)
     exploration_final: float = setting(0.05, "probability of a random action after the exploration phase", least=0, most=1)
-    exploration_fraction: float = setting(
-        0.2, "share of the training in which that probability falls linearly", above=0, most=1
-    )
+    exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
     max_grad_norm: float = setting(10.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 

@@ -11,7 +11,7 @@ SAC_UPDATES = [((3, 64, 64, 1), 100), ((3, 256, 256, 1), 256)]
 
 
 def tanh_chain(lib: Any) -> Callable[[], Any]:
-    """((x @ w).tanh() * y).sum().backward() at 64 x 64."""
+    """A function that runs ((x @ w).tanh() * y).sum().backward() on 64 x 64 tensors."""
     rng = np.random.default_rng(0)
     x, y = (lib.tensor(rng.standard_normal((64, 64)).astype(np.float32)) for _ in range(2))
     w = lib.tensor(rng.standard_normal((64, 64)).astype(np.float32) * np.float32(0.1), requires_grad=True)
@@ -24,12 +24,13 @@ def tanh_chain(lib: Any) -> Callable[[], Any]:
 
 
 def add(lib: Any) -> Callable[[], Any]:
-    """The sum of two 64 x 64 tensors that require gradients."""
+    """A function that adds two 64 x 64 tensors that require gradients."""
     x, y = lib.ones(64, 64, requires_grad=True), lib.ones(64, 64, requires_grad=True)
     return lambda: x + y
 
 
 def perceptron(lib: Any, sizes: tuple[int, ...], activation: str = "ReLU") -> Any:
+    """A network of linear layers with ``activation`` between them."""
     layers = []
     for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
         layers += [lib.nn.Linear(a, b)] + ([getattr(lib.nn, activation)()] if i < len(sizes) - 2 else [])
@@ -37,7 +38,7 @@ def perceptron(lib: Any, sizes: tuple[int, ...], activation: str = "ReLU") -> An
 
 
 def dqn_update(lib: Any, sizes: tuple[int, ...], batch: int) -> Callable[[], Any]:
-    """Target forward, forward, loss, backward, Adam."""
+    """A function that runs one DQN update: forward of both networks, loss, backward, Adam."""
     functional = lib.nn.functional
     rng = np.random.default_rng(0)
     q, target = perceptron(lib, sizes), perceptron(lib, sizes)
@@ -60,7 +61,7 @@ def dqn_update(lib: Any, sizes: tuple[int, ...], batch: int) -> Callable[[], Any
 
 
 def ppo_update(lib: Any, sizes: tuple[int, ...], batch: int) -> Callable[[], Any]:
-    """One minibatch of PPO: separate actor and critic, clipped surrogate, value loss, entropy, gradient clipping, Adam."""
+    """A function that runs one minibatch of PPO: actor and critic, clipped surrogate, value loss, entropy, gradient clipping, Adam."""
     functional = lib.nn.functional
     rng = np.random.default_rng(0)
     actor, critic = perceptron(lib, sizes, "Tanh"), perceptron(lib, (*sizes[:-1], 1), "Tanh")
@@ -90,7 +91,7 @@ def ppo_update(lib: Any, sizes: tuple[int, ...], batch: int) -> Callable[[], Any
 
 
 def sac_update(lib: Any, sizes: tuple[int, ...], batch: int) -> Callable[[], Any]:
-    """One round of SAC: twin critics, squashed Gaussian actor, learned temperature, three Adams, polyak averaging."""
+    """A function that runs one update of SAC: twin critics, squashed Gaussian actor, learned temperature, three Adams, polyak averaging."""
     functional = lib.nn.functional
     rng = np.random.default_rng(0)
     inputs, hidden, outputs = sizes[0], sizes[1:-1], sizes[-1]

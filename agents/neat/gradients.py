@@ -53,8 +53,9 @@ _MONOTONE = (
 def policy_of(network: GraphNetwork, actions: OutputMapping) -> tuple[GraphNetwork, float]:
     """A copy of the network to train, and a factor. Its outputs times the factor are logits of choices, or continuous outputs.
 
-    If every output activation is monotone, the copy's outputs are linear: they have the same largest output and do not saturate. If an
-    output feeds other nodes, all outputs keep their activation, and the factor is ``STEEPNESS``.
+    For choices the copy gets linear outputs, if every output activation is monotone: the largest output stays the largest, and the outputs
+    do not saturate. If an output feeds other nodes or has another activation, all outputs keep their activation, and the factor is
+    ``STEEPNESS``. For a Box nothing changes, and the factor is 1.
     """
     policy = GraphNetwork.from_description(network.describe())
     if isinstance(actions.space, Box):

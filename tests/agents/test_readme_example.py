@@ -19,7 +19,7 @@ CODE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flag
 def load():
     spec = importlib.util.spec_from_loader("agent_of_the_readme", loader=None)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module here
     exec(compile(CODE, str(PAGE), "exec"), vars(module))
     return module.ActorCritic
 
