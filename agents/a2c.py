@@ -14,7 +14,7 @@ from rl_lab.nn import Identity, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionHead
+from rl_lab.rollout.policies import ActionDistribution, ActionHead
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class A2C(Agent):
         """State values (batch,)."""
         return self.critic(self.normal(features) if self.evolved else features).squeeze(1)
 
-    def policy(self, features: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
+    def policy(self, features: rl.Tensor, action_mask: rl.Tensor | None = None) -> ActionDistribution:
         """The distribution of actions."""
         return self.head.distribution(self.actor(features), action_mask)
 

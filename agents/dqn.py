@@ -110,12 +110,12 @@ class DQN(Agent):
         """A warning if training ends before learning starts."""
         return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
 
-    def make_q_network(self, stream: rl.Generator) -> Any:
+    def make_q_network(self, stream: rl.Generator) -> rl.nn.Module:
         """A network from observations (batch, ...) to action values (batch, actions)."""
         c = self.config
         actions = int(self.space.n)
 
-        def linear(inputs: int, outputs: int, generator: rl.Generator) -> Any:
+        def linear(inputs: int, outputs: int, generator: rl.Generator) -> Linear | NoisyLinear:
             layer = (NoisyLinear if c.noisy else Linear)(inputs, outputs, generator=generator)
             if c.noisy:
                 layer.generator = self.exploration

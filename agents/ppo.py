@@ -10,7 +10,7 @@ from rl_lab.experiment.config import setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionHead, approximate_kl, clipped_surrogate
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, approximate_kl, clipped_surrogate
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class PPO(Agent):
         """Normalized observations, or the observations themselves without ``normalize_observations``."""
         return self.moments.normalize(observations) if self.moments is not None else observations
 
-    def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
+    def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> ActionDistribution:
         """The distribution of actions. An evolved network gets the observations as they are, as in its evolution."""
         seen = observations if self.evolved else self.normal(observations)
         return self.head.distribution(self.actor(seen), action_mask)

@@ -4,7 +4,6 @@ The network estimates ``quantiles`` quantiles of the return of each action; thei
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Discrete
@@ -106,7 +105,7 @@ class QRDQN(Agent):
         """A warning if training ends before learning starts."""
         return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
 
-    def quantiles(self, network: Any, observations: rl.Tensor) -> rl.Tensor:
+    def quantiles(self, network: rl.nn.Module, observations: rl.Tensor) -> rl.Tensor:
         """Quantiles of the returns, (batch, actions, quantiles)."""
         return network(observations).view(len(observations), self.actions, self.config.quantiles)
 

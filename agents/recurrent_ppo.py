@@ -18,7 +18,7 @@ from rl_lab.nn import GRUCell, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionHead, approximate_kl, clipped_surrogate
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, approximate_kl, clipped_surrogate
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class RecurrentPPO(Agent):
         """The memory (batch, units) after the observations."""
         return self.cell(self.encode(observations), memory)
 
-    def policy(self, memory: rl.Tensor, action_mask: rl.Tensor | None = None) -> Any:
+    def policy(self, memory: rl.Tensor, action_mask: rl.Tensor | None = None) -> ActionDistribution:
         """The distribution of actions."""
         return self.head.distribution(self.actor(memory), action_mask)
 

@@ -4,6 +4,7 @@ Continuous actions are squashed Gaussians; discrete ones follow Christodoulou 20
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,7 +167,9 @@ class SAC(Agent):
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
-    def q_values(self, critics: Any, observations: rl.Tensor, actions: rl.Tensor | None = None) -> list[rl.Tensor]:
+    def q_values(
+        self, critics: Iterable[rl.nn.Module], observations: rl.Tensor, actions: rl.Tensor | None = None
+    ) -> list[rl.Tensor]:
         """Q-values of both critics: (batch,) for the given actions, or (batch, actions) for all discrete actions."""
         if actions is None:
             return [critic(observations) for critic in critics]

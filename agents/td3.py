@@ -2,6 +2,7 @@
 actor-critic methods")."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +121,7 @@ class TD3(Agent):
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
-    def q_values(self, critics: Any, observations: rl.Tensor, actions: rl.Tensor) -> list[rl.Tensor]:
+    def q_values(self, critics: Iterable[rl.nn.Module], observations: rl.Tensor, actions: rl.Tensor) -> list[rl.Tensor]:
         """The Q-values (batch,) of each critic."""
         inputs = rl.cat([observations.flatten(1), actions], 1)
         return [critic(inputs).squeeze(1) for critic in critics]

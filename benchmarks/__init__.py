@@ -1,1 +1,1 @@
-"""Measurements against peers; see README.md."""
+"""Benchmarks against other libraries; see README.md."""

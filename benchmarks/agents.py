@@ -1,10 +1,10 @@
-"""Whole agents against their peers: environment steps a second, and seconds from the shell to a solved CartPole.
+"""Whole agents against other libraries: environment steps per second, and seconds from the shell to a solved CartPole-v1.
 
     python -m benchmarks.agents [--rounds 3] [--skip-peers]
 
-Each row runs ours, Stable-Baselines3 (PyTorch) and sbx (the same on JAX) in turns, with the same settings, and counts steps of training
-after the first updates. The last rows start a fresh process for each run and stop it when 100 greedy episodes have a mean of 475 (for
-ours: the shipped preset).
+Each row runs rl_lab, Stable-Baselines3 (PyTorch) and sbx (the same algorithms on JAX) in turns, with the same settings, and counts
+training steps after the first updates. The last rows start a new process for each run and end it when 100 greedy episodes have a
+mean return of 475; rl_lab uses its preset.
 """
 
 import argparse
@@ -78,7 +78,7 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def ours(name: str, env: str, num_envs: int, settings: dict[str, Any]) -> Callable[[float], float]:
-    """A function that trains for about so many seconds and returns steps a second."""
+    """A function that trains an agent of rl_lab for about the given seconds and returns steps per second."""
     kind: Any = find_agent(name)
     agent = kind.create(kind.Config(total_timesteps=10_000_000, **settings), make_environments(env, num_envs), 1)
     while agent.timesteps < 3_000:
@@ -96,7 +96,7 @@ def ours(name: str, env: str, num_envs: int, settings: dict[str, Any]) -> Callab
 def peer(
     library: str, name: str, env: str, num_envs: int, settings: dict[str, Any], policy: dict[str, Any]
 ) -> Callable[[float], float]:
-    """The same for an algorithm of `stable_baselines3` or `sbx`, which share their interface."""
+    """As `ours`, for an algorithm of `stable_baselines3` or `sbx`, which have the same interface."""
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
@@ -140,7 +140,7 @@ while True:
 
 
 def solve(agent: str, seed: int) -> float:
-    """Seconds from the shell to a policy with a mean of 475 over 100 greedy episodes."""
+    """Seconds from starting the command to a policy with a mean return of 475 over 100 greedy episodes."""
     with tempfile.TemporaryDirectory() as folder:
         if agent == "stable-baselines3 ppo":
             command = [sys.executable, "-W", "ignore", "-c", PEER_SOLVES.replace("{seed}", str(seed))]
@@ -155,7 +155,7 @@ def solve(agent: str, seed: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each turn")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of each turn")
     parser.add_argument("--skip-peers", action="store_true")
     arguments = parser.parse_args()
     peers = [] if arguments.skip_peers else ["stable_baselines3", "sbx"]

@@ -1,9 +1,9 @@
 """Random steps of native environments against Gymnasium's: python -m benchmarks.environments [--counts 8,1024] [--rounds 7].
 
-Microseconds for one step of one environment. "loop" is the native call alone, one thread, on actions that stand there, as a rollout
-makes it; "step" goes through Gymnasium's interface from Python; "Gymnasium" is its SyncVectorEnv of scalar environments, and
-"Gymnasium vector" its own vector environment where it has one. The second table is DQN's collector, with a network of 64-64: one
-native call against the same from Python, on the native and on Gymnasium's environments.
+Times are microseconds for one step of one environment. "loop" is the native call that a rollout makes, on one thread and without
+writing the actions. "step" is a call of Gymnasium's interface from Python. "Gymnasium" is SyncVectorEnv over single environments,
+and "Gymnasium vector" the environment's own vector version, if there is one. The second table times DQN's collector with hidden
+layers 64-64: one native call, and the Python loop on native and on Gymnasium's environments.
 """
 
 import argparse
@@ -20,18 +20,19 @@ from rl_lab import envs
 from rl_lab.agents.dqn import DQN
 from rl_lab.experiment.environments import choose_setup, make_environments
 
-STEPS = 256  # of each environment in a call of the collector
-BATCHES = 64  # of random actions, taken in turns
+STEPS = 256  # steps of each environment per call of the collector
+BATCHES = 64  # batches of random actions, used in turns
 
 
 def stepper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]:
+    """A function that steps the environments through Gymnasium's interface, with the next batch of random actions."""
     environments.reset(seed=0)
     turns = cycle(actions)
     return lambda: environments.step(next(turns))
 
 
 def looper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]:
-    """The native call, with new random actions each time at the price of a copy."""
+    """A function that copies the next batch of random actions and makes the native call."""
     environments.reset(seed=0)
     turns = cycle([batch.reshape(environments.actions.shape).astype(np.float32) for batch in actions])
     call, cells = environments._advance, environments._cells_address
@@ -44,6 +45,7 @@ def looper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]
 
 
 def candidates(name: str, count: int) -> dict[str, Callable[[], object]]:
+    """The functions to time for ``count`` environments, by the name of their column."""
     native = gym.make_vec(f"rl_lab/{name}", num_envs=count)
     native.action_space.seed(0)
     actions = [native.action_space.sample() for _ in range(BATCHES)]
@@ -56,7 +58,7 @@ def candidates(name: str, count: int) -> dict[str, Callable[[], object]]:
 
 
 def collector(backend: str, count: int, compile: bool) -> Callable[[], object]:
-    """DQN's rollouts of `STEPS` steps on CartPole-v1."""
+    """A function that collects a DQN rollout of `STEPS` steps on CartPole-v1."""
     environments = make_environments(choose_setup("CartPole-v1", backend), count)
     agent = DQN(DQN.Config(compile=compile, exploration_initial=0.05), environments, seed=1)
     agent.collector.collect(STEPS)
@@ -64,7 +66,7 @@ def collector(backend: str, count: int, compile: bool) -> Callable[[], object]:
 
 
 def collecting(count: int, rounds: int) -> None:
-    """Microseconds for one step of one environment, with the policy's part."""
+    """Print the table of collectors: microseconds for one step of one environment, the policy included."""
     runs = {
         "one native call": collector("native", count, True),
         "native environments, eager policy from Python": collector("native", count, False),

@@ -1,4 +1,4 @@
-"""The updates of workloads.py in JAX: ``jit`` of one update, and ``scan`` over many in one call."""
+"""The updates of workloads.py in JAX: ``jit`` of one update, and ``scan`` over many updates in one call."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +42,7 @@ def _adam(parameters: Any, gradients: Any, state: Any, rate: float, eps: float =
 
 
 def _runners(update: Callable, state: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """One jitted update, and `SCAN_LENGTH` of them in one call; both keep their state and wait for the result."""
+    """Two functions: one jitted update, and `SCAN_LENGTH` updates in one call. Both keep their state and wait for the result."""
     once = jax.jit(update)
     many = jax.jit(lambda s: jax.lax.scan(lambda c, _: (update(c), None), s, None, length=SCAN_LENGTH)[0])
     states = {"once": state, "many": state}

@@ -1,9 +1,9 @@
-"""Shipped presets over several seeds: what they reach, after how many steps and seconds.
+"""Presets over several seeds: the returns that they reach, and the steps and seconds that they need.
 
     python -m benchmarks.learning --only dqn/CartPole-v1,ppo/CartPole-v1 --seeds 10 --workers 2
 
-Each run is a process of its own. The table gives the interquartile mean and the worst seed of the greedy return over 100 episodes,
-the median of the training steps, of the seconds, and of the steps to the first short evaluation that reached the bar.
+Each run is a process of its own. The table has the interquartile mean and the worst seed of the greedy return over 100 episodes,
+and medians of the training steps, of the seconds, and of the steps to the first short evaluation that reached the bar.
 """
 
 import argparse
@@ -35,11 +35,11 @@ BARS = {
     ("dqn", "LunarLander-v3"): 266,
     ("ppo", "LunarLander-v3"): 260,
 }
-"""Agents and environments of the table, and the return that each is held to."""
+"""Agents and environments of the table, and the bar of each: the return that the run should reach."""
 
 
 def run(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> dict:
-    """Train in a process of its own and return the facts of its evaluation."""
+    """Train in a new process and return its results, as `one` prints them."""
     begin = [sys.executable, "-m", "benchmarks.learning", "--one", agent, env, str(seed), folder, *extra]
     done = subprocess.run(begin, capture_output=True, text=True)
     if done.returncode:
@@ -48,7 +48,7 @@ def run(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> dict:
 
 
 def one(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> None:
-    """Train with the shipped preset and print the facts as JSON."""
+    """Train with the preset and print the results of the final evaluation as JSON."""
     from rl_lab.experiment.driver import carry_out, make_plan
     from rl_lab.experiment.progress import NoProgress
 
@@ -60,7 +60,7 @@ def one(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> None:
 
 
 def first_step(path: Path, bar: float | None) -> int | None:
-    """The step of the first evaluation in a run's events that reached the bar."""
+    """The step of the first evaluation in a run's event file that reached ``bar``, or None."""
     from rl_lab.experiment.analysis import read_events
 
     events = read_events(path)
@@ -70,12 +70,14 @@ def first_step(path: Path, bar: float | None) -> int | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="agent/environment pairs, joined by commas; all by default")
-    parser.add_argument("--seeds", type=int, default=10, help="seeds 1 to this")
-    parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--out", default="", help="a file to which the facts of each run are appended, a JSON object a line")
+    parser.add_argument("--only", default="", help="agent/environment pairs, separated by commas; default: all")
+    parser.add_argument("--seeds", type=int, default=10, help="number of seeds: 1 to SEEDS")
+    parser.add_argument("--workers", type=int, default=1, help="number of parallel runs")
+    parser.add_argument(
+        "--out", default="", help="file to which the results of each run are appended, one JSON object per line"
+    )
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
-    parser.add_argument("--set", nargs="*", default=[], help="settings over the preset, as in learning_rate=1e-3")
+    parser.add_argument("--set", nargs="*", default=[], help="settings that override the preset, such as learning_rate=1e-3")
     arguments = parser.parse_args()
     if arguments.one:
         agent, env, seed, folder, *extra = arguments.one

@@ -1,4 +1,4 @@
-"""Paired timing: candidates take turns, so that a machine whose speed drifts treats them alike."""
+"""Paired timing: candidates take turns, so a change of the machine's speed affects all of them."""
 
 import statistics
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def alternate(candidates: dict[str, Callable[[], object]], rounds: int = 15, budget: float = 0.05) -> dict[str, list[float]]:
-    """Microseconds per call of each candidate, ``rounds`` times in turns, each time for about ``budget`` seconds."""
+    """Time the candidates in turns, ``rounds`` times for about ``budget`` seconds each; returns microseconds per call by round."""
     counts = {}
     for name, run in candidates.items():
         for _ in range(3):
@@ -25,7 +25,7 @@ def alternate(candidates: dict[str, Callable[[], object]], rounds: int = 15, bud
 
 
 def table(title: str, rows: dict[str, dict[str, list[float]]], ours: str) -> str:
-    """Medians in microseconds, and for each peer the median of the ratios of one round, peer to ``ours``."""
+    """A Markdown table of medians in microseconds and, for each peer, the median over rounds of the ratio peer / ``ours``."""
     names = list(next(iter(rows.values())))
     peers = [name for name in names if name != ours]
     lines = [

@@ -1,10 +1,11 @@
 """NEAT over seeds: XOR, two poles, CartPole, and evolution with gradients.
 
-``python -m benchmarks.neat [--parts xor,poles,hidden,cartpole,gradients] [--seeds N] [--rounds 5]`` prints the tables of the parts, all by
-default; XOR takes 100 seeds, two poles with velocities 50, the others 20. XOR's task, its fitness and when it is solved are those of
-Stanley and Miikkulainen 2002, section 4.1; the paper reports 32 generations, 4,755 evaluations, 2.35 hidden nodes and 7.48 connections
-over 100 runs. neat-python gets the same population size, fitness, number of generations and rates of mutation, and takes turns with
-rl_lab.
+``python -m benchmarks.neat [--parts xor,poles,hidden,cartpole,gradients] [--seeds N] [--rounds 5]`` prints one or more tables per
+part. By default XOR has 100 seeds, two poles with velocities 50, and the other parts 20.
+
+The XOR task, its fitness and its criterion of success are those of Stanley and Miikkulainen 2002, section 4.1. The paper reports 32
+generations, 4,755 evaluations, 2.35 hidden nodes and 7.48 connections, means over 100 runs. For timing, neat-python and rl_lab take
+turns with the same population size, fitness, number of generations and mutation rates.
 """
 
 import argparse
@@ -23,20 +24,21 @@ from rl_lab.agents import neat
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 Y = np.array([0, 1, 1, 0])
 PARTS = {"xor": 100, "poles": 50, "hidden": 20, "cartpole": 20, "gradients": 20}
-TIMED = 30  # generations in a round
+TIMED = 30  # generations per timing round
 
 
 def fitness(networks: neat.Networks) -> np.ndarray:
-    """(4 - sum of errors) squared."""
+    """(4 - sum of absolute errors) ** 2, (population,)."""
     return (4.0 - np.abs(networks(X)[..., 0] - Y).sum(1)) ** 2
 
 
 def solved(networks: neat.Networks) -> np.ndarray:
-    """All four cases on the right side of 0.5."""
+    """Whether all four outputs are on the right side of 0.5, (population,)."""
     return ((networks(X)[..., 0] > 0.5) == Y).all(1)
 
 
 def learn(seeds: int, selection: str) -> None:
+    """Print the table of XOR over ``seeds`` seeds."""
     rows = []
     for seed in range(seeds):
         result = neat.evolve(fitness, 2, 1, solved=solved, seed=seed, generations=100, selection=selection)
@@ -125,7 +127,7 @@ min_species_size = 1
 
 
 def theirs(seed: int, folder: Path) -> None:
-    """``TIMED`` generations of neat-python."""
+    """Run ``TIMED`` generations of neat-python."""
     import random
 
     import neat as peer
@@ -147,7 +149,7 @@ def theirs(seed: int, folder: Path) -> None:
 
 
 def measure(rounds: int) -> None:
-    """Milliseconds a generation of the first generations, by rounds in turns."""
+    """Print milliseconds per generation of rl_lab and neat-python, timed in turns."""
     runs = {"rl_lab": lambda seed: neat.evolve(fitness, 2, 1, seed=seed, generations=TIMED)}
     with tempfile.TemporaryDirectory() as folder:
         if importlib.util.find_spec("neat") is not None:
@@ -168,10 +170,10 @@ def measure(rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default=",".join(PARTS), help="which tables, joined by commas")
-    parser.add_argument("--seeds", type=int, default=0, help="instead of each part's own number")
-    parser.add_argument("--selection", default="species", help="of XOR: species or nsga2")
-    parser.add_argument("--rounds", type=int, default=5, help="of timing")
+    parser.add_argument("--parts", default=",".join(PARTS), help="parts to run, separated by commas")
+    parser.add_argument("--seeds", type=int, default=0, help="number of seeds; 0: each part's default")
+    parser.add_argument("--selection", default="species", help="selection for XOR: species or nsga2")
+    parser.add_argument("--rounds", type=int, default=5, help="timing rounds")
     arguments = parser.parse_args()
     peer = importlib.util.find_spec("neat") is not None
     if not peer:

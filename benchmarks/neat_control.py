@@ -1,4 +1,4 @@
-"""NEAT on CartPole-v1: what evolved networks reach, and the time of a network and an environment step, against neat-python."""
+"""NEAT on CartPole-v1: the return of evolved networks, and the time of one network and environment step, against neat-python."""
 
 import random
 import statistics
@@ -20,7 +20,7 @@ GENERATIONS = 5
 
 
 def learned(seeds: int) -> None:
-    """The shipped preset, greedily over 100 episodes."""
+    """Print the greedy return of the preset over 100 episodes, with steps and seconds."""
     rows = []
     for seed in range(1, seeds + 1):
         with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +34,7 @@ def learned(seeds: int) -> None:
 
 
 def ours(seed: int) -> tuple[float, int]:
-    """Seconds and steps of `GENERATIONS` generations of episodes."""
+    """Seconds and environment steps of `GENERATIONS` generations in rl_lab."""
     envs = make_environments("CartPole-v1", 64)
     actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
     collector = PopulationCollector(envs, actions)  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ def ours(seed: int) -> tuple[float, int]:
 
 
 def theirs(seed: int, config_file: Path) -> tuple[float, int]:
-    """The same with neat-python and Gymnasium's environment."""
+    """Seconds and environment steps of `GENERATIONS` generations with neat-python and Gymnasium's environment."""
     import neat as peer
 
     config = peer.Config(
@@ -82,7 +82,10 @@ def theirs(seed: int, config_file: Path) -> tuple[float, int]:
 
 
 def measure(rounds: int, config: str | None) -> None:
-    """Microseconds of a network and an environment step, by rounds in turns; ``config`` is neat-python's, None to leave it out."""
+    """Print microseconds per network and environment step, timed in turns.
+
+    ``config`` is the text of neat-python's configuration file; with None only rl_lab is timed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         runs = {"rl_lab": ours}
         if config is not None:

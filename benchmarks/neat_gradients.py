@@ -1,8 +1,8 @@
-"""Evolution with gradients, evolution alone and gradients alone: environment steps until a controller is good enough, over seeds.
+"""Evolution with gradients, evolution alone and gradients alone: environment steps until a controller reaches given returns, over seeds.
 
-Each is evaluated greedily over 10 episodes at most every 1,000 steps, which are not counted; what evolution spends on choosing its
-champion is. DoublePole-v0 counts as solved when its 1,000 steps are balanced, CartPoleMasked-v0 at 475, Acrobot-v1 at -85; the lower
-bars show when each passed them on the way. Each has the best settings that were found for it.
+Every 1,000 steps or more the policy is evaluated greedily over 10 episodes. These evaluation steps are not counted; the steps in
+which evolution chooses its champion are. A task is solved at its highest bar: 1,000 balanced steps on DoublePole-v0, 475 on
+CartPoleMasked-v0, -85 on Acrobot-v1. Each method has the best settings that were found for it.
 """
 
 from typing import Any, NamedTuple
@@ -18,13 +18,13 @@ EVERY = 1_000
 
 
 class Task(NamedTuple):
-    """The returns that are waited for and for how long, what evolves alone, what evolves and learns, and what only learns."""
+    """One environment's bars and the settings of each method."""
 
-    bars: tuple[float, ...]
-    limit: int
-    evolution: dict[str, Any]
-    learning: dict[str, Any]
-    agent: dict[str, Any]
+    bars: tuple[float, ...]  # returns to reach
+    limit: int  # most environment steps of a run
+    evolution: dict[str, Any]  # settings of NEAT alone
+    learning: dict[str, Any]  # settings of NEAT with gradients
+    agent: dict[str, Any]  # the gradient agent and its settings
 
 
 TASKS = {
@@ -96,6 +96,7 @@ UPDATES_A_ROLLOUT = 20
 
 
 def rivals(task: Task) -> dict[str, dict[str, Any]]:
+    """The compared methods by name, each with its agent and settings."""
     updates = UPDATES_A_ROLLOUT * task.learning.get("gradient_rollouts", 10)
     agent = "PPO" if task.agent["agent"] == "ppo" else "recurrent PPO"
     return {
@@ -107,7 +108,7 @@ def rivals(task: Task) -> dict[str, dict[str, Any]]:
 
 
 def steps_to_bars(given: dict[str, Any], env: str, bars: tuple[float, ...], limit: int, seed: int) -> list[int]:
-    """Environment steps until each of the bars, at most ``limit``."""
+    """Environment steps until the greedy return reaches each bar, or ``limit`` if it does not."""
     plan = make_plan({name: str(value) for name, value in {**given, "env": env, "seed": seed}.items()})
     envs = make_environments(plan.setup, plan.options.num_envs)
     agent = plan.agent_class.create(plan.config, envs, seed)
@@ -123,6 +124,7 @@ def steps_to_bars(given: dict[str, Any], env: str, bars: tuple[float, ...], limi
 
 
 def compare(seeds: int) -> None:
+    """Print a table per task: a row for each method, a column for each bar."""
     for env, task in TASKS.items():
         heads = " | ".join(f"{bar:.0f}" for bar in task.bars)
         print(f"\n| {env}: environment steps, interquartile mean (95 % bootstrap interval), {seeds} seeds | {heads} |")

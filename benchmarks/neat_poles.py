@@ -1,8 +1,8 @@
 """NEAT on two poles: evaluations until the task is solved, over seeds (Stanley and Miikkulainen 2002, sections 4.2 and 4.3).
 
-With velocities a network solves the task by balancing 100,000 steps, and its fitness is the steps that it balances. Without them the
-fitness is Gruau's; after each generation the best network must balance 100,000 steps, and then 1,000 steps from at least 200 of
-Gruau's 625 starts. Every network of every generation counts as an evaluation, in the last generation, too.
+With velocities, fitness is the number of balanced steps, and 100,000 steps solve the task. Without velocities, fitness is Gruau's.
+The best network of each generation then solves the task if it balances 100,000 steps, and also 1,000 steps from at least 200 of
+Gruau's 625 starts. Every network of every generation counts as one evaluation, those of the last generation included.
 """
 
 from collections.abc import Callable
@@ -22,30 +22,33 @@ STARTS = len(GENERALIZATION_STARTS["x"])
 ENOUGH = 200
 
 WITH_VELOCITIES = NEATConfig(population=150)
-"""The paper's: as in XOR."""
+"""The paper's parameters, the same as for XOR."""
 
 WITHOUT_VELOCITIES = NEATConfig(
     population=150, recurrent=True, weight_coefficient=3.0, compatibility_threshold=4.0, add_connection=0.3, restart=30
 )
-"""The paper's but for two: of its 1,000 genomes most are spent on generations that fewer would have led on, too, and evolution begins
-anew after 30 generations without improvement, since a few seeds find no way out of where they got."""
+"""The paper's parameters with two changes.
+
+The population is 150 instead of 1,000, which needs fewer evaluations. Evolution restarts after 30 generations without improvement,
+because a few seeds get stuck in a local optimum.
+"""
 MOST_EVALUATIONS = 200_000
 
 
 @dataclass
 class Solved:
-    """How one evolution went."""
+    """The result of one evolution that solved its task."""
 
     evaluations: int
     generations: int
     hidden: int
     connections: int
     starts: int = 0
-    """Of Gruau's 625, balanced for 1,000 steps."""
+    """Number of Gruau's 625 starts from which the champion balances 1,000 steps."""
 
 
 class Task:
-    """Episodes of networks from the task's start, and how they are judged."""
+    """A pole-balancing environment in which networks play episodes."""
 
     def __init__(self, kind: Any, steps: int, config: NEATConfig, **parameters: float):
         envs = kind(1, steps, AutoresetMode.SAME_STEP, **parameters)
@@ -53,7 +56,10 @@ class Task:
         self._collector = PopulationCollector(envs, OutputMapping(envs.single_action_space, config.output_activation))
 
     def play(self, networks: Networks, which: Any, starts: dict[str, np.ndarray] | None = None) -> Any:
-        """One episode of each of the networks, or of one of them from each of the starts. Nothing is random, so seeds do not matter."""
+        """Play the networks with the indices ``which``: one episode from the usual start, or one from each of ``starts``.
+
+        The environment is deterministic, so the seeds do not matter.
+        """
         which = np.atleast_1d(which)
         width = 1 if starts is None else len(next(iter(starts.values())))
         options = None if starts is None else {name: np.tile(values, (len(which), 1)) for name, values in starts.items()}
@@ -62,11 +68,13 @@ class Task:
 
 
 def with_velocities(seed: int, config: NEATConfig, generations: int) -> Solved | None:
+    """Evolve a network that balances 100,000 steps with observed velocities; None if no generation does."""
     task = Task(DoublePoleVectorEnv, STEPS, config)
     return _evolve(task, lambda networks, best, fitness: 0 if fitness[best] >= STEPS else None, seed, config, generations)
 
 
 def without_velocities(seed: int, config: NEATConfig, generations: int) -> Solved | None:
+    """Evolve a network that passes both tests without observed velocities; None if no generation does."""
     task = Task(DoublePoleNoVelocityVectorEnv, GRUAU_STEPS, config, damping=1.0)
     long, general = (Task(DoublePoleNoVelocityVectorEnv, steps, config) for steps in (STEPS, GRUAU_STEPS))
 
@@ -80,7 +88,7 @@ def without_velocities(seed: int, config: NEATConfig, generations: int) -> Solve
 
 
 def _evolve(task: Task, judge: Callable, seed: int, config: NEATConfig, generations: int) -> Solved | None:
-    """Until ``judge(networks, best, fitness)`` is not None, or None after so many generations."""
+    """Evolve until ``judge(networks, best, fitness)`` is not None. Returns None if this takes more than ``generations`` generations."""
     evolution = Evolution(task.inputs, 1, config, seed)
     for generation in range(1, generations + 1):
         networks = evolution.networks()
@@ -97,7 +105,7 @@ def _evolve(task: Task, judge: Callable, seed: int, config: NEATConfig, generati
 
 
 def table(seeds: int, velocities: bool) -> None:
-    """Evaluations to a solution; a run that finds none counts with all that it made."""
+    """Print the evaluations needed for a solution. A run without a solution counts with all its evaluations."""
     solve, config = (with_velocities, WITH_VELOCITIES) if velocities else (without_velocities, WITHOUT_VELOCITIES)
     generations = MOST_EVALUATIONS // config.population
     results = [solve(seed, config, generations) for seed in range(seeds)]

@@ -1,7 +1,7 @@
-"""Somebody else's learner on our environments: python -m benchmarks.stable_baselines [--steps 20000]. Needs the extra ``bench``.
+"""PPO of Stable-Baselines3 on rl_lab's environments: python -m benchmarks.stable_baselines [--steps 20000]. Needs the extra ``bench``.
 
-Stable-Baselines3 PPO trains once through ``gym.make`` and its own vector environments, and once on a native vector environment of
-``gym.make_vec`` behind the adapter below, which is all that its interface asks for.
+It trains once on its own vector environments over ``gym.make``, and once on a native vector environment from ``gym.make_vec``. The
+adapter below implements the interface that Stable-Baselines3 needs.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-import rl_lab.envs  # noqa: F401  registers
+import rl_lab.envs  # noqa: F401  registers the environments
 
 
 class NativeVecEnv(VecEnv):
-    """A Gymnasium vector environment with same-step autoreset, as Stable-Baselines3 wants it."""
+    """Adapter from a Gymnasium vector environment with same-step autoreset to the interface of Stable-Baselines3."""
 
     def __init__(self, name: str, num_envs: int):
         self.native: Any = gym.make_vec(name, num_envs=num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20_000)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # small networks are no faster on two
+    torch.set_num_threads(1)  # a second thread does not speed up small networks
     print("| environment | made by | return before | after | seconds |\n|---|---|---|---|---|")
     for name in ("rl_lab/CartPole-v1", "rl_lab/Catch-v0"):
         for way in ("gym.make", "gym.make_vec"):

@@ -1,7 +1,7 @@
-"""One learning update, recorded by rl_lab, against PyTorch eager and compiled and JAX jit and scan, and against its matrix products.
+"""One recorded learning update of rl_lab against PyTorch eager and compiled, JAX jit and scan, and its own matrix products alone.
 
-``python -m benchmarks.update_step [--peers torch,torch.compile,jax] [--rounds 15]``: each peer has a process of its own, in which it
-and rl_lab take turns, so that neither has the other's threads about it.
+``python -m benchmarks.update_step [--peers torch,torch.compile,jax] [--rounds 15]``. Each peer takes turns with rl_lab in a process
+of its own, so the threads of one peer do not slow down another.
 """
 
 import argparse
@@ -21,17 +21,17 @@ PEERS = ("eager", "products", "torch", "torch.compile", "jax")
 
 
 def products_alone(label: str) -> Callable[[], object]:
-    """The matrix products of a DQN update and nothing else, recorded: the limit."""
+    """A recorded function with only the matrix products of a DQN update: a lower bound for the update's time."""
     sizes, batch = next((s, b) for s, b in DQN_UPDATES if label == f"DQN {'-'.join(map(str, s))}, batch {b}")
     layers = list(zip(sizes, sizes[1:], strict=False))
     weights = [rl.randn(b, a) for a, b in layers]
     values = [rl.randn(batch, size) for size in sizes]
-    results = []  # held here, or the recorded program would leave out what nobody sees
+    results = []  # keeps the results alive: the recorded program leaves out unused results
 
     @rl.no_grad()
     def run():
         results.clear()
-        for _ in range(2):  # the target's forward and the network's own
+        for _ in range(2):  # forward of the target network and of the network
             for weight, x in zip(weights, values, strict=False):
                 results.append(x @ weight.T)
         for i, weight in reversed(list(enumerate(weights))):
@@ -43,6 +43,7 @@ def products_alone(label: str) -> Callable[[], object]:
 
 
 def jax_runners(label: str) -> dict[str, tuple[Callable[[], object], int]]:
+    """The JAX updates of a workload by name, each with its number of updates per call."""
     from benchmarks import jax_peer
 
     kind, rest = label.split(" ", 1)
@@ -54,7 +55,7 @@ def jax_runners(label: str) -> dict[str, tuple[Callable[[], object], int]]:
 
 
 def candidates_of(peer: str, label: str) -> dict[str, tuple[Callable[[], object], int]]:
-    """What takes turns with rl_lab, and how many updates one call of it makes."""
+    """The functions that take turns with rl_lab, by name, each with its number of updates per call."""
     make: Any = UPDATES[label]
     if peer == "eager":
         return {"rl_lab eager": (make(rl), 1)}
@@ -69,7 +70,7 @@ def candidates_of(peer: str, label: str) -> dict[str, tuple[Callable[[], object]
 
 
 def measure(peer: str, rounds: int) -> None:
-    """Print, for each update and candidate: label, candidate, median of both in microseconds, median ratio to rl_lab."""
+    """Print a row for each update and candidate: update, candidate, both medians in microseconds, median ratio candidate / rl_lab."""
     for label, make in UPDATES.items():
         candidates = candidates_of(peer, label)
         if not candidates:
@@ -85,6 +86,7 @@ def measure(peer: str, rounds: int) -> None:
 
 
 def measure_forward(rounds: int) -> None:
+    """Print a row for the forward of a small network on one observation, recorded, against PyTorch eager."""
     import torch
 
     ours, theirs = perceptron(rl, (4, 64, 64, 2)), perceptron(torch, (4, 64, 64, 2))

@@ -1,4 +1,4 @@
-"""The work that is timed, written once for any library with PyTorch's names (``lib`` is rl_lab or torch)."""
+"""The timed workloads, written once for every library with PyTorch's names (``lib`` is rl_lab or torch)."""
 
 from collections.abc import Callable
 from typing import Any

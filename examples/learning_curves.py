@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def train_all(agent: str, seeds: int) -> pandas.DataFrame:
-    """The scalars of one run per seed, at the full length of its preset."""
+    """The logged scalars of one run per seed, as `read_runs` returns them. Each run has the full length of its preset."""
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, seeds + 1):
             train(
@@ -55,7 +55,7 @@ def train_all(agent: str, seeds: int) -> pandas.DataFrame:
                 run_dir=folder,
                 eval_frequency=1_000,
                 short_episodes=20,
-                stop_return=1_000.0,  # never reached: every curve has its full length
+                stop_return=1_000.0,  # cannot be reached, so no run stops early
                 eval_episodes=1,
                 keep_best=False,
             )

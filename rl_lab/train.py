@@ -28,6 +28,10 @@ def parse(arguments: Sequence[str]) -> Plan:
         return _parse_resume(arguments)
     file = _read_settings(Path(known.config), known.agent, known.env or "") if known.config else {}
     check_recorded(file, Path(known.config or ""))
+    if not known.trust:
+        require_harmless(
+            {key: file.get(key, "") for key in ("agent", "env") if not getattr(known, key)}, Path(known.config or "")
+        )
     own = file.pop("hyperparameters", {})
     file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
     agent, env = known.agent or file.get("agent"), known.env or file.get("env")
@@ -56,10 +60,6 @@ def parse(arguments: Sequence[str]) -> Plan:
     given = parser.parse(arguments)
     if given.get("checkpoint"):
         raise Fault("--checkpoint goes with --resume RUN: it names the checkpoint from which the run continues")
-    if not known.trust:
-        require_harmless(
-            {key: file.get(key, "") for key in ("agent", "env") if not getattr(known, key)}, Path(known.config or "")
-        )
     given = {name: value for name, value in given.items() if name not in ("config", "resume", "checkpoint", "trust")}
     return make_plan({**file, **given, "agent": agent, "env": env})
 

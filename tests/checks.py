@@ -1,4 +1,4 @@
-"""What tests compare with: a gradient checker, and closeness in units that suit float32."""
+"""Checks for tests: a gradient checker, and closeness of float32 results."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +8,15 @@ import numpy as np
 import rl_lab as rl
 
 RELATIVE = 2e-5
-"""Allowed error of a float32 result, relative to the largest element of the expected array: some 170 units in the last place."""
+"""Allowed error of a float32 result, relative to the largest element of the expected array; about 170 units in the last place."""
 
 GRADIENT_RELATIVE = 1e-4
-"""Allowed error of one element of a gradient, relative to that element; `RELATIVE` of the largest comes on top. A tenth of 1.001."""
+"""Allowed error of one element of a gradient, relative to that element, plus `RELATIVE` of the largest element.
+
+A tenth of the error of a rule that is off by a factor of 1.001."""
 
 STEP = 1e-5
-"""Step of the central differences, relative to max(1, |x|): in float64 they are then good to about 1e-9."""
+"""Step of the central differences, relative to max(1, |x|). In float64 the differences then have an error of about 1e-9."""
 
 
 def assert_close(actual: Any, expected: Any, what: str = "value", relative: float = RELATIVE, each: float = 0.0) -> None:
@@ -44,7 +46,7 @@ def finite_differences(function: Callable, arrays: list[np.ndarray], cotangent: 
 
 
 def cotangent_for(value: Any, seed: int = 1) -> np.ndarray:
-    """A random gradient for a value of this shape, of magnitude 0.5 to 1.5 so that no element of a result goes unnoticed."""
+    """A random incoming gradient for ``value``, of magnitude 0.5 to 1.5, so that every element of the result matters."""
     generator = np.random.default_rng(seed)
     shape = np.shape(value)
     return (generator.uniform(0.5, 1.5, shape) * generator.choice([-1.0, 1.0], shape)).astype(np.float32)

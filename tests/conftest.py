@@ -1,4 +1,4 @@
-"""What all tests share: the probe environments, and runs in a folder of their own."""
+"""Fixtures of all tests: the probe environments, seeds of learning tests, and an empty working directory."""
 
 import os
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Which of PyTorch's names the library covers: the table of rl_lab/README.md.
+"""The names of PyTorch that the library covers: the table of rl_lab/README.md.
 
-``python -m tests.coverage`` writes the table into the file. With ``--record`` it first takes PyTorch's names (extra ``oracle``) into
-torch_names.json, so that tests and table need no PyTorch.
+``python -m tests.coverage`` writes the table into the file. With ``--record`` it first records PyTorch's names (extra ``oracle``)
+in torch_names.json, so that the tests and the table do not need PyTorch.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PLACES = (
     "torch.optim.lr_scheduler", "torch.distributions", "torch.autograd", "torch.cuda",
 )  # fmt: skip
 
-# Names of other machines, other number formats and PyTorch's own compilers and storage, which are no part of its mathematics.
+# Names for other devices, other number formats, and PyTorch's own compilers and storage, which the table does not count.
 ELSEWHERE = re.compile(
     r"^_|^[A-Z_]{2,}$|^(cudnn|miopen|mkldnn|fbgemm|mps|xpu|ipu|mtia|nnc|quant|q_|fake_quant|sym_|cuda|hip|vulkan|sparse|to_sparse|to_mkl|to_padded)"
     r"|sparse|quantize|_copy$|complex|storage|conj|cfloat|cdouble|chalf|_indices$|Type$|Script|_mkldnn|is_(ipu|maia|meta|mps|mtia|vulkan|xla|xpu|cuda)$"
@@ -31,7 +31,7 @@ ELSEWHERE = re.compile(
 
 
 def public(owner: Any, place: str) -> set[str]:
-    """The names that a module or class offers: its functions, classes and values, but no modules and nothing that it only uses."""
+    """The public names of a module or class: functions, classes and values that it defines, without modules and imported names."""
     found = set()
     listed = getattr(owner, "__all__", None)
     for name in listed if listed and place not in ("torch", "torch.nn.functional") else dir(owner):
@@ -47,7 +47,7 @@ def public(owner: Any, place: str) -> set[str]:
 
 
 def resolve(place: str, root: str) -> Any:
-    """The module or class at a place of PyTorch's, in PyTorch or in rl_lab."""
+    """The module or class at the dotted path ``place`` of PyTorch, under ``root``: in PyTorch or in rl_lab."""
     if place == "torch.Tensor":
         return importlib.import_module(root).Tensor
     return importlib.import_module(place.replace("torch", root, 1))
@@ -83,7 +83,7 @@ def listed(names: list[str]) -> str:
 
 
 def readme() -> str:
-    """The file with the table as it should be."""
+    """The text of rl_lab/README.md with the current table."""
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     return before + BEGIN + "\n" + table() + "\n" + END + rest.split(END)[1]

@@ -1,4 +1,4 @@
-"""The probe environments that need Python; the others, with answers that are known exactly, are in `rl_lab.envs.probes`."""
+"""Probe environments written in Python. Native ones, with exactly known answers, are in `rl_lab.envs.probes`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gymnasium.spaces import Box, Discrete
 
 
 class ReturnsNan(gym.Env):
-    """A reward of NaN at its fifth step, as no native environment could return it."""
+    """An environment that returns a reward of NaN in its fifth step."""
 
     observation_space = Box(-1.0, 1.0, (1,), np.float32)
     action_space = Discrete(2)
@@ -24,7 +24,7 @@ class ReturnsNan(gym.Env):
 
 
 class Counter(gym.Env):
-    """Never over by itself. The observation counts steps or, with ``ones``, actions 1, of which each is worth 1."""
+    """Episodes never terminate. The observation is the number of steps or, with ``ones``, of actions 1; each action 1 has reward 1."""
 
     observation_space = Box(0.0, np.inf, (1,), np.float32)
     action_space = Discrete(2)

@@ -1,4 +1,4 @@
-"""The floors: imports point down only."""
+"""The layers of the code: modules import only from lower layers."""
 
 import ast
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# The longest matching prefix decides.
-FLOORS = {
+# The layer of each module; the longest matching prefix decides.
+LAYERS = {
     "rl_lab.native": 0,
     "rl_lab.engine": 1,
     "rl_lab.envs": 1,
@@ -31,8 +31,8 @@ FLOORS = {
     "rl_lab.train": 6,
     "rl_lab.evaluate": 6,
 }
-# Inside the engine, in the order in which a reader meets the rooms; ops/ and kernels/ count as one room each. Imports for type
-# checkers count here as well: a family that names a type of a later one would be read in a circle.
+# The modules of the engine in reading order; ops/ and kernels/ count as one module each. Imports for type checkers count here as well,
+# because two modules that name each other's types cannot be read in order.
 ENGINE = [
     ("errors", "names", "dtype", "device"),
     ("memory",),
@@ -78,7 +78,7 @@ OPS = [
     "__init__",
 ]
 DIRECTORIES = {"rl_lab": "rl_lab", "agents": "rl_lab.agents", "envs": "rl_lab.envs"}
-"""The packages that the directories at the top are installed as."""
+"""Top-level directories and the packages that they are installed as."""
 
 
 def module_name(path: Path) -> str:
@@ -87,14 +87,14 @@ def module_name(path: Path) -> str:
 
 
 def sources() -> list[Path]:
-    return [path for room in DIRECTORIES for path in sorted((ROOT / room).rglob("*.py"))]
+    return [path for folder in DIRECTORIES for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 MODULES = {module_name(path) for path in sources()}
 
 
 def imports_of(source: str, module: str, is_package: bool = False, for_types: bool = False) -> set[str]:
-    """The modules of this repository that a source imports, in every form of import, also inside functions.
+    """The modules of this repository that ``source`` imports, in every form of import, also inside functions.
 
     Imports under TYPE_CHECKING count only ``for_types``.
     """
@@ -126,22 +126,22 @@ def imports_of_file(path: Path, for_types: bool = False) -> set[str]:
     return imports_of(path.read_text(encoding="utf-8"), module_name(path), path.name == "__init__.py", for_types)
 
 
-def floor(module: str) -> int:
-    matches = [prefix for prefix in FLOORS if module == prefix or module.startswith(prefix + ".")]
-    return FLOORS[max(matches, key=len)]
+def layer(module: str) -> int:
+    matches = [prefix for prefix in LAYERS if module == prefix or module.startswith(prefix + ".")]
+    return LAYERS[max(matches, key=len)]
 
 
 def violations(module: str, imported: set[str]) -> list[str]:
-    """Imports of a module that point up, or sideways where rooms must not know each other."""
+    """Imports of a module from a higher layer, or from a neighbour in the same layer that it must not know."""
     faults = []
     for other in imported:
         if module == "rl_lab":
             continue
-        if floor(other) > floor(module):
-            faults.append(f"{module} (floor {floor(module)}) imports {other} (floor {floor(other)})")
+        if layer(other) > layer(module):
+            faults.append(f"{module} (layer {layer(module)}) imports {other} (layer {layer(other)})")
         here, there = (name.split(".")[1:2] for name in (module, other))
         if here == ["envs"] and there not in (["envs"], ["native"]):
-            faults.append(f"environment {module} stands on the native floor alone and imports {other}")
+            faults.append(f"environment {module} may import only the native layer, but imports {other}")
         if there == ["envs"] and here in (["engine"], ["nn"], ["agents"]):
             faults.append(f"{module} must not know {other}")
         if here == there == ["agents"] and module.split(".")[2:3] != other.split(".")[2:3]:
@@ -154,17 +154,17 @@ def test_imports_point_down(path):
     assert not violations(module_name(path), imports_of_file(path))
 
 
-def test_every_module_has_a_floor():
-    """Not that of ``rl_lab`` itself, which is no room."""
+def test_every_module_has_a_layer():
+    """Every module has a layer of its own prefix, not just the one of ``rl_lab``."""
     for path in sources():
         module = module_name(path)
         assert module == "rl_lab" or any(
-            module == room or module.startswith(room + ".") for room in FLOORS if room != "rl_lab"
+            module == prefix or module.startswith(prefix + ".") for prefix in LAYERS if prefix != "rl_lab"
         ), module
 
 
 def test_the_engine_is_read_from_top_to_bottom():
-    order = {room: height for height, rooms in enumerate(ENGINE) for room in rooms}
+    order = {name: height for height, names in enumerate(ENGINE) for name in names}
     for path in sorted((ROOT / "rl_lab" / "engine").rglob("*.py")):
         module = module_name(path)
         if module == "rl_lab.engine":
@@ -177,7 +177,7 @@ def test_the_engine_is_read_from_top_to_bottom():
 
 
 def late_families(family: str, imported: set[str]) -> list[str]:
-    """The families of operations that this one imports although they come later, or are itself."""
+    """The families of operations imported by ``family`` that are not before it in the order."""
     package = "rl_lab.engine.ops"
     later = [package, *[f"{package}.{name}" for name in OPS[OPS.index(family) :]]]
     return sorted(imported & set(later))
@@ -242,7 +242,7 @@ def test_no_torch_at_run_time():
 
 
 def test_no_fastmath():
-    """fastmath would let LLVM assume that there is no NaN."""
+    """No kernel uses fastmath, which lets LLVM assume that NaN does not occur."""
     for path in sources():
         assert "fastmath" not in path.read_text(encoding="utf-8"), path
 

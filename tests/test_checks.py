@@ -1,4 +1,4 @@
-"""The gradient checker is itself checked: every planted error is caught."""
+"""The gradient checker finds every planted error."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ B = np.linspace(0.5, 1.5, 3, dtype=np.float32)
 
 
 def product_with(rule):
-    """a * b with a gradient rule of our own."""
+    """a * b with the gradient rule ``rule``."""
 
     def multiply(a, b):
         with rl.no_grad():
@@ -57,7 +57,7 @@ def unreduced_rule(g, node):
 
 
 def blind_rule(g, node):
-    """Forgets the incoming gradient, as if it were 1."""
+    """A wrong rule that ignores the incoming gradient, as if it were 1."""
     return right_rule(rl.ones_like(g), node)
 
 

@@ -1,4 +1,4 @@
-"""The collector: what it stores joins up, whichever way the environments are stepped."""
+"""The collector: stored steps are consistent, and equal for native and for Gymnasium's environments."""
 
 import gymnasium as gym
 import numpy as np
@@ -35,7 +35,7 @@ def collect(mode: AutoresetMode, steps: int, env: str = "CartPole-v1", num_envs:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_transitions_join_up(mode):
-    """Physics of CartPole: a transition's positions differ by the velocity times 0.02 s, also in the step that ends an episode."""
+    """By CartPole's physics a transition's positions differ by velocity times 0.02 s, also in the last step of an episode."""
     rollout, collector = collect(mode, 200)
     batch = rollout.transitions()
     moved = batch.observations[:, 0] + 0.02 * batch.observations[:, 1]
@@ -78,7 +78,7 @@ TWINS = {"CartPole-v1": 2, "Acrobot-v1": 3, "MountainCar-v0": 3, "Pendulum-v1": 
 
 
 def network_policy(inputs: int, actions: int, seed: int):
-    """Epsilon-greedy over a network, or Gaussian around it: every kind of random number that policies draw."""
+    """An epsilon-greedy or Gaussian policy with a network; together they draw every kind of random number that policies need."""
     weights, stream = rl.Generator(seed), rl.Generator(seed + 1)
     network = mlp(inputs, (16,), actions or 1, generator=weights)
 
@@ -97,7 +97,7 @@ def network_policy(inputs: int, actions: int, seed: int):
 @pytest.mark.parametrize("env", TWINS)
 @pytest.mark.parametrize(("frame_stack", "time_aware"), [(1, False), (3, True)])
 def test_native_and_gymnasium_give_the_same_arrays(env, frame_stack, time_aware):
-    """And so do recorded and eager policies, for rollouts of several lengths."""
+    """Recorded and eager policies give the same arrays as well, for rollouts of several lengths."""
     collected = []
     for backend in ("native", "gymnasium"):
         for compile in (True, False):
@@ -129,7 +129,7 @@ def test_native_and_gymnasium_give_the_same_arrays(env, frame_stack, time_aware)
 
 
 def test_a_policy_that_changes_is_followed():
-    """The recorded policy sees parameters as they are, and a replaced parameter."""
+    """The recorded policy uses the present values of parameters, also after a parameter was replaced."""
     envs = make_environments("CartPole-v1", 4)
     layer = rl.nn.Linear(4, 2)
     rl.nn.init.zeros_(layer.weight)
@@ -158,7 +158,7 @@ def test_a_rollout_costs_one_call(monkeypatch):
 
 
 def test_an_environment_of_another_package():
-    """LunarLander, where Box2D is installed."""
+    """LunarLander, if Box2D is installed."""
     pytest.importorskip("Box2D")
     envs = make_environments("LunarLander-v3", 2)
     rollout = Collector(envs, random_policy(4), 3).collect(200)
@@ -184,7 +184,7 @@ def test_observations_that_are_no_boxes_are_flattened(env):
 
 
 def test_masks_come_with_the_observations():
-    """Taxi says which actions change anything; each stored mask belongs to the observation stored beside it."""
+    """Taxi's mask marks the actions that change the state; each stored mask belongs to the observation in the same row."""
     envs = make_environments(TAXI, 2)
     stream = rl.Generator(4)
 

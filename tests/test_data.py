@@ -17,7 +17,7 @@ from rl_lab.rollout import (
 
 
 def numbered(first: int, count: int) -> Transitions:
-    """Transitions whose every field holds their number."""
+    """Transitions in which every field holds the number of the transition."""
     n = np.arange(first, first + count)
     return Transitions(np.stack([n, n], 1), n, n, np.stack([n + 1, n + 1], 1), n % 2, n * 0)
 
@@ -92,7 +92,7 @@ def test_faults_are_named():
 
 
 def walk(steps: int, num_envs: int, seed: int) -> tuple[Transitions, list[list[tuple]]]:
-    """Random transitions of several environments, and each environment's own list of (reward, terminated, truncated)."""
+    """Random transitions of several environments, and for each environment its list of (reward, terminated, truncated)."""
     rng = np.random.default_rng(seed)
     size = steps * num_envs
     terminated = rng.random(size) < 0.15
@@ -106,7 +106,7 @@ def walk(steps: int, num_envs: int, seed: int) -> tuple[Transitions, list[list[t
 
 @pytest.mark.parametrize(("num_envs", "n_steps", "capacity"), [(1, 3, 500), (4, 3, 500), (3, 5, 60), (2, 1, 40)])
 def test_returns_over_several_steps(num_envs, n_steps, capacity):
-    """Against a plain loop: rewards until n steps, the end of the episode, or the newest transition; also after the ring is full."""
+    """n-step returns equal a plain loop, which sums rewards up to n steps, the end of the episode or the newest transition."""
     gamma, steps = 0.9, 100
     replay = ReplayBuffer(capacity, (1,), (), np.int64, rl.Generator(0), gamma=gamma, n_steps=n_steps, num_envs=num_envs)
     made, lanes = walk(steps, num_envs, 1)
@@ -143,7 +143,7 @@ def test_sampling_follows_the_priorities():
     batch = replay.sample(20_000)
     expected = np.sqrt(errors) / np.sqrt(errors).sum()
     counts = np.bincount(batch.indices.numpy(), minlength=10)
-    assert counts / 20_000 == pytest.approx(expected, abs=2e-4)  # slices of the total: far closer than chance
+    assert counts / 20_000 == pytest.approx(expected, abs=2e-4)  # stratified: far closer than independent draws
     weights = batch.weights.numpy()
     weights_expected = 1.0 / (10 * expected[batch.indices.numpy()])
     assert weights == pytest.approx(weights_expected / weights_expected.max(), rel=1e-4)
@@ -180,7 +180,7 @@ def tensors(*rows):
 
 
 def test_generalized_advantages_by_hand():
-    """Two steps of an episode that terminates, then two of one that goes on: gamma 0.5, lambda 0.5."""
+    """Two steps of an episode that terminates, then two steps of a running one; gamma and lambda are 0.5."""
     rewards, values, following = tensors([1.0, 2.0, 3.0, 4.0], [0.5, 0.25, 1.0, 2.0], [0.25, 100.0, 2.0, 8.0])
     terminated, truncated = tensors([False, True, False, False], [False, False, False, False])
     d0, d1, d2, d3 = 1 + 0.125 - 0.5, 2 - 0.25, 3 + 1 - 1, 4 + 4 - 2

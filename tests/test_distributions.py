@@ -1,4 +1,4 @@
-"""Distributions against scipy.stats: densities, entropies, draws, divergences and gradients; recorded as well as eager."""
+"""Distributions against scipy.stats: densities, entropies, samples, divergences and gradients, recorded and eager."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_density_entropy_and_moments(name):
     draws = ours.sample((20_000,), generator=rl.Generator(5)).numpy()
     assert draws.shape == (20_000, 4, 3)
     error = 5 * reference.std() / np.sqrt(20_000) + 1e-6
-    if name != "log-normal":  # whose variance is too large for this
+    if name != "log-normal":  # its variance is too large for this test
         assert (abs(draws.mean(0) - reference.mean()) < error).all()
         assert draws.std(0) == pytest.approx(reference.std(), rel=0.06)
     if not isinstance(ours, d.TransformedDistribution):
@@ -59,7 +59,7 @@ def test_density_entropy_and_moments(name):
 
 @pytest.mark.parametrize("name", [name for name in SCALAR if "Bernoulli" not in name])
 def test_draws_follow_the_distribution(name):
-    """Kolmogorov and Smirnov, for each of the twelve."""
+    """Samples of each distribution pass a Kolmogorov-Smirnov test."""
     make, reference, _ = SCALAR[name]
     draws = make().sample((3000,), generator=rl.Generator(11)).numpy().reshape(3000, -1)
     for i in range(12):
@@ -105,7 +105,7 @@ def test_events():
 
 
 def test_squashed_normal():
-    """tanh of a normal, stretched: against the change of variables in float64, also where tanh is flat."""
+    """The density of a scaled tanh of a normal equals the change of variables in float64, also where tanh is flat."""
     base = d.Normal(t(A), t(B))
     squashed = d.TransformedDistribution(base, [d.TanhTransform(), d.AffineTransform(1.0, 2.0)])
     y = squashed.rsample((50,), generator=rl.Generator(3))
@@ -160,7 +160,7 @@ def test_a_divergence_without_a_rule():
 
 @pytest.mark.parametrize("name", ["Normal", "Beta", "Categorical", "Bernoulli"])
 def test_gradients(name):
-    """Of log-probability and entropy, against central differences in float64."""
+    """Gradients of log-probability and entropy equal central differences in float64."""
     first = LOGITS if name == "Categorical" else (B if name == "Beta" else A)
     value = {"Normal": C, "Beta": P, "Categorical": np.array([0, 2, 4, 1]), "Bernoulli": (P > 0.5).astype(np.float32)}[name]
     exact = {

@@ -1,4 +1,4 @@
-"""`tests.learning_seeds` counts what passes and what fails, and knows kernels that a processor cannot run."""
+"""`tests.learning_seeds` counts passed and failed tests, and leaves out kernels that the processor cannot run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Exploration noise with a memory."""
+"""Correlated exploration noise and sticky actions."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_its_variance_is_1_and_its_correlation_the_colour(colour):
 
 
 def test_an_episode_begins_without_the_last_ones_noise():
-    """In its first step nothing is left of what was, so the noise is smaller and unrelated."""
+    """The noise in the first step of an episode does not depend on the last episode's noise."""
     x = series(0.9, elapsed=0)
     assert (x[1:] * x[:-1]).mean() == pytest.approx(0.0, abs=0.02)
 
@@ -36,11 +36,11 @@ def test_its_state_continues_it():
     assert one(elapsed).numpy().tobytes() == two(elapsed).numpy().tobytes()
 
 
-# --- actions that stay -----------------------------------------------------------------------------------------------
+# --- sticky actions --------------------------------------------------------------------------------------------------
 
 
 def stuck(colour, elapsed=1, mask=None):
-    """Shares of actions that are those of the step before, where uniformly random ones of four were given."""
+    """Share of actions that repeat the last action, if the given actions are uniformly random among four."""
     sticky, rng = StickyActions(ROWS, colour, rl.Generator(3)), np.random.default_rng(0)
     taken = []
     for _ in range(STEPS):

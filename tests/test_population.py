@@ -1,4 +1,4 @@
-"""The population collector: what it gives is what playing the episodes one by one gives, on any number of threads."""
+"""The population collector gives the results of playing the episodes one by one, on any number of threads."""
 
 import numba
 import numpy as np
@@ -33,7 +33,7 @@ def networks_for(envs, actions, recurrent=False, generations=5):
 
 
 def both(envs, recurrent=False, output_activation="steepened_sigmoid", episodes=3):
-    """The same episodes by the native call and by `play`, as bytes, and the former."""
+    """Play the same episodes by the native call and by `play`; returns both results as bytes, and the native result."""
     actions = OutputMapping(envs.single_action_space, output_activation)
     networks = networks_for(envs, actions, recurrent)
     seeds = np.random.default_rng(3).integers(2**31, size=(COUNT, episodes))
@@ -100,19 +100,19 @@ def world_of(name, space, step):
 
 
 class Groups(NativeVectorEnv):
-    """The reward is the first action, and ten times the second."""
+    """The reward is the first choice plus ten times the second."""
 
     world = world_of("PopulationGroups", MultiDiscrete([2, 3], start=[0, 5]), _act)
 
 
 class Fails(NativeVectorEnv):
-    """No number at the third step, if action 1 is taken then."""
+    """Returns NaN in the third step if the action is 1."""
 
     world = world_of("PopulationFails", Discrete(2), _fails)
 
 
 def constant_networks(biases):
-    """Networks whose outputs are sigmoids of these biases (networks, outputs), whatever they see."""
+    """Networks with constant outputs, the sigmoids of ``biases`` (networks, outputs)."""
     evolution = Evolution(2, biases.shape[1], NEATConfig(population=len(biases), initially_connected=0.0))
     evolution.genomes.connections[:] = 0
     evolution.genomes.bias[:, : biases.shape[1]] = biases
@@ -138,7 +138,7 @@ def test_faults_name_environment_seed_network_and_step():
     assert played.returns.tolist() == [5.0] * 6
     with pytest.raises(EnvironmentFault, match=r"environment 0 of PopulationFails \(seed 2\) with network 1 .* step 3 .* nan"):
         collector.play(networks.structures, networks.numbers, np.arange(3), seeds)
-    # and goes on as if nothing had been
+    # after a fault the collector still works
     again = collector.play(networks.structures, networks.numbers, np.array([0, 0, 0]), seeds)
     assert again.returns.tolist() == [5.0] * 6
 
@@ -146,7 +146,7 @@ def test_faults_name_environment_seed_network_and_step():
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("number", [np.nan, np.inf, 3e38])
 def test_a_network_that_explodes_only_fares_badly(number, recurrent):
-    """An output that is no number is action 0; what is too large ends at the space's bounds."""
+    """An output of NaN becomes action 0, and a too large output is clipped to the bounds of the space."""
     envs = make_environments("Pendulum-v1", 1)
     actions = OutputMapping(envs.single_action_space, "identity")
     networks = networks_for(envs, actions, recurrent, generations=0)

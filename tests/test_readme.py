@@ -1,4 +1,4 @@
-"""The promises of the README and docs/: the quick start has the form it must have, the code runs, links and names exist."""
+"""README and docs/: the quick start has the required form, the code runs, and links and names exist."""
 
 import re
 from pathlib import Path

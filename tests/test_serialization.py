@@ -1,4 +1,4 @@
-"""`rl.save` and `rl.load`: bit for bit, or a clear error."""
+"""`rl.save` and `rl.load` restore values bitwise, or raise a clear error."""
 
 import io
 import os
@@ -74,7 +74,7 @@ STATE = {"weight": rl.arange(12).float().reshape(3, 4), "steps": np.arange(5), "
 
 
 def test_every_flipped_bit_is_noticed(tmp_path):
-    """In any byte: either an error, or, where a byte means nothing, the same content."""
+    """A flipped bit in any byte raises an error or, in a byte without meaning, leaves the content unchanged."""
     file = tmp_path / "state"
     rl.save(STATE, file)
     good = file.read_bytes()

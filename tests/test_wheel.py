@@ -1,4 +1,4 @@
-"""The wheel, installed in an environment of its own, works from a folder with foreign ``agents/`` and ``envs/`` packages."""
+"""The wheel, installed in a new environment, works in a folder that has other packages named ``agents`` and ``envs``."""
 
 import importlib.util
 import json
@@ -47,7 +47,7 @@ def build(folder: Path) -> Path:
 
 
 class Installed:
-    """An environment with the wheel, which borrows all other packages from this one, and a folder to work in."""
+    """A new environment with the wheel, which uses all other packages of the present one, and a working directory."""
 
     def __init__(self, folder: Path):
         self.wheel = build(folder)
@@ -60,7 +60,7 @@ class Installed:
         code = "import sysconfig; print(sysconfig.get_path('purelib'))"
         own = subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=True)
         self.packages = Path(own.stdout.strip())
-        # lines of a .pth file are put on the path, but .pth files there, such as that of an editable install, are not read
+        # folders named in a .pth file are added to the path, but .pth files inside them (of editable installs) are not read
         borrowed = [path for path in sys.path if path.endswith("-packages")]
         (self.packages / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
         self.folder = folder / "work"
@@ -160,7 +160,7 @@ def test_an_own_agent(installed):
 
 @pytest.mark.parametrize("folder", ["rl_lab", "agents", "envs", "examples"])
 def test_no_message_names_a_distribution_of_ours(folder):
-    """On package indexes those names are somebody else's, so a message that names one tells people to install a stranger's code."""
+    """Others own these names on package indexes, so a message with such a name would tell users to install a stranger's code."""
     wrong = re.compile(r"pip3? install[^\n]*\brl[_-]lab|rl[_-]lab(?:-cpu)?\[")
     assert wrong.search("pip install 'rl_lab[video]'")
     assert wrong.search('needs "rl-lab-cpu[plots]"')

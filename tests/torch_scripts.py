@@ -15,13 +15,13 @@ ANSWERS = Path(__file__).with_name("torch_scripts.npz")
 
 
 def on_rl_lab(source: str) -> str:
-    """The source with its import lines changed, and nothing else."""
+    """The source with only its import lines changed."""
     source = re.sub(r"^import torch$", "import rl_lab as torch", source, flags=re.MULTILINE)
     return re.sub(r"^(import|from) torch\.", r"\1 rl_lab.", source, flags=re.MULTILINE)
 
 
 def draw_from_numpy(torch: Any, monkeypatch: Any) -> None:
-    """Let the library's initial weights and samples come from one NumPy stream: two libraries' streams differ."""
+    """Draw the library's initial weights and samples from one NumPy stream, because the libraries' own streams differ."""
     stream = np.random.default_rng(7)
 
     def reset(layer: Any) -> None:
@@ -53,7 +53,7 @@ def draw_from_numpy(torch: Any, monkeypatch: Any) -> None:
 
 
 def losses(name: str, torch: Any, monkeypatch: Any, updates: int = 100) -> np.ndarray:
-    """The losses of a script's updates on a library, shape (updates, losses)."""
+    """The losses (updates, losses) of a script's updates, run on the library ``torch``."""
     source = (SCRIPTS / f"{name}.py").read_text(encoding="utf-8")
     source = source if torch.__name__ == "torch" else on_rl_lab(source)
     names: dict[str, Any] = {"__name__": name}

@@ -323,7 +323,7 @@ class NEAT(Agent):
 
 
 def _about_sizes(inputs: int | None, outputs: int | None, env: str) -> str:
-    """A remark on the sizes of the networks for which a configuration was made."""
+    """A note that compares ``num_inputs`` and ``num_outputs`` of a configuration file with the sizes that ``env`` needs."""
     made = (
         f"num_inputs {inputs} and num_outputs {outputs} have no effect: networks have the inputs and outputs of the environment"
     )
@@ -332,10 +332,10 @@ def _about_sizes(inputs: int | None, outputs: int | None, env: str) -> str:
     observations, actions = spaces_of(choose_setup(full_id(env)))
     own = (int(np.prod(observations.shape or (1,))), OutputMapping(actions, "identity").outputs)
     if own == (inputs, outputs):
-        return f"num_inputs {inputs} and num_outputs {outputs} are those of {env}, too"
-    return f"{made}, {own[0]} and {own[1]} in {env}; the file may have been made for another problem"
+        return f"num_inputs {inputs} and num_outputs {outputs} agree with {env}"
+    return f"{made}, which are {own[0]} and {own[1]} in {env}; the file may have been made for another problem"
 
 
 def has_matplotlib() -> bool:
-    """Whether pictures can be drawn."""
+    """Whether matplotlib is installed, which the pictures need."""
     return importlib.util.find_spec("matplotlib") is not None

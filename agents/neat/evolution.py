@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rl_lab.agents.neat import kernels
 from rl_lab.agents.neat.config import NEATConfig, rates_of
@@ -31,7 +32,7 @@ from rl_lab.experiment.config import check_config
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 
-Fitness = Callable[[Networks], Any]
+Fitness = Callable[[Networks], ArrayLike]
 """Maps the networks of a population to one number per network (population,); higher is better."""
 
 
@@ -107,7 +108,7 @@ class Evolution:
 
     # --- one generation ----------------------------------------------------------------------------------------------
 
-    def advance(self, fitness: Any) -> Generation:
+    def advance(self, fitness: ArrayLike) -> Generation:
         """Record the fitness (population,) of the present generation and make the next one.
 
         Raises NumericalError if a fitness is NaN or infinite.
@@ -116,7 +117,7 @@ class Evolution:
         self._reproduce(np.asarray(fitness, np.float64))
         return seen
 
-    def record(self, fitness: Any) -> Generation:
+    def record(self, fitness: ArrayLike) -> Generation:
         """Record the fitness (population,) of the present generation without making the next one."""
         fitness = np.asarray(fitness, np.float64)
         if fitness.shape != self.assigned.shape:

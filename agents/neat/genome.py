@@ -1,5 +1,6 @@
 """Genomes: a whole population as padded arrays, one genome per row."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,7 +89,7 @@ def copied(genomes: Genomes) -> Genomes:
     return Genomes(*[array.copy() for array in genomes])
 
 
-def select(genomes: Genomes, indices: Any) -> Genomes:
+def select(genomes: Genomes, indices: Sequence[int] | np.ndarray) -> Genomes:
     """A copy of the genomes in the rows ``indices``."""
     return Genomes(*[array[indices] for array in genomes[:-2]] + [genomes.inputs, genomes.outputs])
 
@@ -181,6 +182,7 @@ class Genome(NamedTuple):
 
     @property
     def enabled_connections(self) -> int:
+        """Number of enabled connections."""
         return int(self.genes.enabled[0, : self.genes.connections[0]].sum())
 
     def network(self, recurrent: bool = False) -> GraphNetwork:

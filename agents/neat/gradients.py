@@ -185,9 +185,11 @@ class Critic:
             self._update(seen, targets)
 
     def state_dict(self) -> dict[str, Any]:
+        """The network, the running statistics and the optimizer."""
         return {name: getattr(self, name).state_dict() for name in ("network", "moments", "targets", "optimizer")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
         for name in ("network", "moments", "targets", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
 
@@ -336,9 +338,11 @@ class PolicyGradient:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
+        """The critic and the random generator."""
         return {"critic": self.critic.state_dict(), "random": generator_state(self.random)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
         self.critic.load_state_dict(state["critic"])
         set_generator_state(self.random, state["random"])
 

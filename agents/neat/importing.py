@@ -134,7 +134,7 @@ def read_neat_python(path: str | Path) -> Imported:
     )
 
 
-def _weights(path: Any, given: dict[str, str], values: dict[str, Any], notes: list[str]) -> None:
+def _weights(path: str | Path, given: dict[str, str], values: dict[str, Any], notes: list[str]) -> None:
     """Convert the weight mutation parameters.
 
     neat-python perturbs each weight with one probability and replaces it with another. Here a genome is mutated with one probability,
@@ -167,7 +167,7 @@ def _weights(path: Any, given: dict[str, str], values: dict[str, Any], notes: li
             notes.append(f"weight_min_value {low:g}: bounds are symmetric, weights stay within -{limit:g} and {limit:g}")
 
 
-def _checked(path: Any, key: str, value: dict[str, Any]) -> None:
+def _checked(path: str | Path, key: str, value: dict[str, Any]) -> None:
     """Raise Fault, naming the key in the file, if a value has the wrong type for its field or is not finite."""
     ((name, text),) = value.items()
     try:
@@ -179,7 +179,7 @@ def _checked(path: Any, key: str, value: dict[str, Any]) -> None:
     _number(path, key, str(text))
 
 
-def _elitism(path: Any, text: str, notes: list[str]) -> int:
+def _elitism(path: str | Path, text: str, notes: list[str]) -> int:
     """The value of ``elitism_from`` for neat-python's number of unchanged copies per species: every species has one, or none has."""
     count = _number(path, "elitism", text)
     if count < 0 or count != int(count):
@@ -189,7 +189,7 @@ def _elitism(path: Any, text: str, notes: list[str]) -> int:
     return 0 if count else 10**9
 
 
-def _activation(path: Any, key: str, text: str, notes: list[str]) -> str | None:
+def _activation(path: str | Path, key: str, text: str, notes: list[str]) -> str | None:
     """The activation's name here, or None, with a note, if it is not available."""
     if text in _MISSING_ACTIVATIONS:
         notes.append(f"{key} {text}: not available, left out")
@@ -201,7 +201,7 @@ def _activation(path: Any, key: str, text: str, notes: list[str]) -> str | None:
     return _ACTIVATIONS[text]
 
 
-def _initial(path: Any, text: str, notes: list[str]) -> float:
+def _initial(path: str | Path, text: str, notes: list[str]) -> float:
     """The share of initial connections for a value of ``initial_connection``."""
     kind, _, share = text.partition(" ")
     if kind in ("full", "full_nodirect", "partial", "partial_nodirect"):
@@ -221,7 +221,7 @@ def _initial(path: Any, text: str, notes: list[str]) -> float:
     raise Fault(f"{path}: initial_connection {text!r} is unknown: unconnected, fs_neat, full or partial")
 
 
-def _number(path: Any, key: str, text: str) -> float:
+def _number(path: str | Path, key: str, text: str) -> float:
     try:
         number = float(text)
     except ValueError:
@@ -231,7 +231,7 @@ def _number(path: Any, key: str, text: str) -> float:
     return number
 
 
-def _truth(path: Any, key: str, text: str) -> bool:
+def _truth(path: str | Path, key: str, text: str) -> bool:
     words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if text.lower() not in words:
         raise Fault(f"{path}: {key} is true or false, not {text!r}")

@@ -1,9 +1,9 @@
 """Phenotypes: the networks of a population, evaluated together in one call."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.genome import Genomes, graph_of
@@ -31,7 +31,7 @@ class Networks:
         self.state_size = self.inputs + 2 * nodes
         phenotypes.decode(genomes, recurrent, self.structures, self.numbers)
 
-    def __call__(self, x: Any, sequence: bool = False) -> np.ndarray:
+    def __call__(self, x: ArrayLike, sequence: bool = False) -> np.ndarray:
         """Outputs (population, observations, outputs) for x (observations, inputs).
 
         With ``sequence`` recurrent networks keep their state from one observation to the next; otherwise each observation starts from
@@ -64,7 +64,7 @@ class Network:
         self._networks = networks
         self.number = number
 
-    def __call__(self, x: Any, sequence: bool = False) -> np.ndarray:
+    def __call__(self, x: ArrayLike, sequence: bool = False) -> np.ndarray:
         """Outputs (outputs,) for x (inputs,), or (observations, outputs) for x (observations, inputs).
 
         ``sequence`` as for `Networks`. Raises ValueError if x has another shape.

@@ -1,16 +1,20 @@
 """Figures of an evolution, by matplotlib: species sizes, fitness and complexity over generations, and the champion's ancestry."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rl_lab.agents.neat.evolution import Evolution, Generation
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 SHOWN = 60  # most generations of ancestry in one figure
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -23,14 +27,15 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _color(species: int) -> Any:
+def _color(species: int) -> tuple[float, float, float]:
     """A colour for a species number. Hues advance by the golden section, so neighbouring species differ."""
     from matplotlib.colors import hsv_to_rgb
 
-    return hsv_to_rgb((species * 0.618034 % 1.0, 0.3 + 0.12 * (species % 3), 0.95 - 0.07 * (species % 2)))
+    red, green, blue = hsv_to_rgb((species * 0.618034 % 1.0, 0.3 + 0.12 * (species % 3), 0.95 - 0.07 * (species % 2)))
+    return red, green, blue
 
 
-def draw_species(history: Sequence[Generation]) -> Any:
+def draw_species(history: Sequence[Generation]) -> "Figure":
     """A figure of the species' sizes over generations: one band per species, stacked, the oldest at the bottom.
 
     The number of a large species stands at its widest place, unless another number is near.
@@ -60,7 +65,7 @@ def draw_species(history: Sequence[Generation]) -> Any:
     return figure
 
 
-def draw_course(history: Sequence[Generation]) -> Any:
+def draw_course(history: Sequence[Generation]) -> "Figure":
     """A figure of the best and mean fitness over generations, with the mean numbers of hidden nodes and connections."""
     figure, axes = _figure(8.0, 3.6)
     generations = [seen.number for seen in history]
@@ -74,7 +79,7 @@ def draw_course(history: Sequence[Generation]) -> Any:
     axes.set_ylabel("fitness")
     other.set_ylabel("genes of a genome")
     lines = [*axes.get_lines(), *other.get_lines()]
-    labels = [line.get_label() for line in lines]
+    labels = [str(line.get_label()) for line in lines]
     figure.legend(lines, labels, fontsize=7, frameon=False, loc="outside lower center", ncols=len(lines))
     return figure
 
@@ -88,7 +93,7 @@ def ancestors(evolution: Evolution, place: tuple[int, int] | None = None) -> lis
     return found[::-1]
 
 
-def draw_genealogy(evolution: Evolution, place: tuple[int, int] | None = None) -> Any:
+def draw_genealogy(evolution: Evolution, place: tuple[int, int] | None = None) -> "Figure":
     """A figure of the ancestors of the champion, or of the genome at ``place``: one column per generation, a line to each parent.
 
     Ancestors in a column are ordered by the mean height of their children. A child of a crossover has two lines, the thinner one to

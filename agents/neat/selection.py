@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rl_lab.agents.neat.genome import Genomes
 from rl_lab.agents.neat.networks import Networks
@@ -77,7 +78,7 @@ class NoveltyArchive:
         self.behaviours: np.ndarray | None = None
         self.quiet = 0
 
-    def novelty(self, behaviours: Any) -> np.ndarray:
+    def novelty(self, behaviours: ArrayLike) -> np.ndarray:
         """The novelty (population,) of a generation's behaviours (population, features); the novel ones enter the archive.
 
         Raises ValueError if ``behaviours`` has another shape or fewer than two rows.
@@ -106,15 +107,19 @@ class NoveltyArchive:
         return novelty
 
     def state_dict(self) -> dict[str, Any]:
+        """The threshold, the archive and the generations since the last entry."""
         return {"threshold": self.threshold, "quiet": self.quiet, "behaviours": self.behaviours}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
         self.threshold = float(state["threshold"])
         self.quiet = int(state["quiet"])
         self.behaviours = None if state["behaviours"] is None else np.array(state["behaviours"], np.float64)
 
 
-def novelty_of(behaviour: Callable[[Networks], Any], archive: NoveltyArchive | None = None) -> Callable[[Networks], np.ndarray]:
+def novelty_of(
+    behaviour: Callable[[Networks], ArrayLike], archive: NoveltyArchive | None = None
+) -> Callable[[Networks], np.ndarray]:
     """A fitness for `evolve`: the novelty of ``behaviour(networks)`` (population, features)."""
     archive = archive or NoveltyArchive()
     return lambda networks: archive.novelty(behaviour(networks))

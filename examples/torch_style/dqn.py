@@ -1,4 +1,4 @@
-"""A DQN as one writes it for PyTorch. It runs on rl_lab with its import lines changed: see README.md beside it."""
+"""A DQN written for PyTorch. It runs on rl_lab with only its import lines changed: see README.md in this folder."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""A SAC as one writes it for PyTorch. It runs on rl_lab with its import lines changed: see README.md beside it."""
+"""A SAC written for PyTorch. It runs on rl_lab with only its import lines changed: see README.md in this folder."""
 
 import gymnasium as gym
 import numpy as np

@@ -11,6 +11,7 @@ from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
+from rl_lab.engine.number import real
 from rl_lab.engine.operations import Operations
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, check_ignored, tensor
@@ -179,7 +180,7 @@ def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None
 
     ValueError if a probability is not in [0, 1].
     """
-    chances: Any = as_float(input) if p is None else constant(float(p)).expand(input.sizes)
+    chances: Any = as_float(input) if p is None else constant(real(p)).expand(input.sizes)
     input = chances.detach().contiguous()
     check_probabilities(input)
     out = empty(input.sizes, bool_)
@@ -211,7 +212,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     """Normal deviates with the given mean and deviation: tensors that broadcast, or numbers and a ``size``."""
     check_device(device)
     if size is not None:
-        return _fill(empty(size_argument((size,))), random_kernels.normal, generator, float(mean), float(std))
+        return _fill(empty(size_argument((size,))), random_kernels.normal, generator, real(mean), real(std))
     shape = broadcast_shape(*[value.sizes for value in (mean, std) if isinstance(value, TensorCore)])
     return randn(shape, generator=generator) * std + mean
 
@@ -299,7 +300,7 @@ def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None)
 
 def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Tensor":
     """Fill a tensor with 1 with probability p, else 0."""
-    chances = as_float(p).expand(x.sizes) if isinstance(p, TensorCore) else constant(float(p)).expand(x.sizes)
+    chances = as_float(p).expand(x.sizes) if isinstance(p, TensorCore) else constant(real(p)).expand(x.sizes)
     return x.copy_(bernoulli(chances, generator=generator))
 
 

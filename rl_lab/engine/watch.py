@@ -162,11 +162,15 @@ class watching:
         self.reach(self.function, "the function")
         for argument in (*self.arguments[0], *self.arguments[1].values()):
             self.reach_argument(argument)
-        self.previous = sys.getprofile()
+        self.previous: Any = sys.getprofile()
         sys.setprofile(self.hear)
 
     def __exit__(self, *exception: object) -> None:
-        sys.setprofile(self.previous)
+        if hasattr(self.previous, "enable"):  # cProfile's, which is no Python function
+            sys.setprofile(None)
+            self.previous.enable()
+        else:
+            sys.setprofile(self.previous)
         self.entered.clear()
 
     # --- events ------------------------------------------------------------------------------------------------------
@@ -300,7 +304,7 @@ class watching:
         reads = self.reads
         if type(owner) is PythonModule:
             if _is_library(owner.__name__):
-                return MISSING
+                return self.look_up_in_library(owner, name)
             value = owner.__dict__.get(name, MISSING)
             if type(value) is not PythonModule and (value is not MISSING or certain):
                 reads.read(owner.__dict__, name, value, what=what)
@@ -356,6 +360,15 @@ class watching:
         if name in ("_parameters", "_buffers", "_modules", "_hooks", "state", "changes", "_training"):
             return name in attributes
         return any(name in attributes.get(table, ()) for table in ("_parameters", "_buffers", "_modules"))
+
+    def look_up_in_library(self, module: PythonModule, name: str) -> Any:
+        """An attribute of a library's module if it is a module, too; gives up for what draws random numbers."""
+        value = module.__dict__.get(name, MISSING)
+        if type(value) is PythonModule:
+            return value
+        if module.__name__ == "numpy.random" and not isinstance(value, type):
+            self.recording.give_up(f"it uses numpy.random.{name}, random numbers that are not of the lab")
+        return MISSING
 
     def look_up_in_class(self, owner: type, name: str, what: str) -> Any:
         for base in owner.__mro__:
@@ -422,7 +435,7 @@ class watching:
         elif kind is partial:
             for part in (value.func, *value.args, *value.keywords.values()):
                 self.reach(part, what)
-        elif isinstance(value, DRAWING):
+        elif isinstance(value, DRAWING) or getattr(value, "__self__", None) is np.random.mtrand._rand:
             self.recording.give_up(f"it uses {what}, random numbers that are not of the lab")
         elif isinstance(value, (*CONTAINERS, np.ndarray)):
             self.reach_content(value, what)

@@ -1,16 +1,14 @@
 """What every command does around its work: faults become one line and an exit code."""
 
-import errno
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from rl_lab.engine.errors import EnvironmentFault, FileError, GraphError, NumericalError
-from rl_lab.experiment.faults import NUMERICAL, STORAGE, USAGE, Fault, first_line
+from rl_lab.experiment.faults import NUMERICAL, USAGE, Fault, code_of, first_line
 from rl_lab.experiment.progress import mute
 
-_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE)
 DEFECT = 1
 """Exit code of an exception that nobody foresaw."""
 
@@ -52,7 +50,7 @@ def explain(error: Exception) -> tuple[str, int]:
         return "", 128 + getattr(signal, "SIGPIPE", 13)
     if isinstance(error, OSError):
         place = "" if error.filename is None else f"{_short(os.fsdecode(error.filename))}: "
-        return f"{place}{error.strerror or error}", STORAGE if error.errno in _STORAGE_ERRORS else USAGE
+        return f"{place}{error.strerror or error}", code_of(error)
     return f"{first_line(error)}; this is a defect of rl_lab: --debug shows where it happened", DEFECT
 
 

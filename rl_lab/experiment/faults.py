@@ -1,5 +1,7 @@
 """Faults that end a command: one line on stderr and an exit code."""
 
+import errno
+
 USAGE, NUMERICAL, STORAGE = 2, 3, 4
 """Exit codes: bad input, numerical failure or environment fault, files that cannot be written. A signal ends with 128 + its number."""
 
@@ -10,6 +12,21 @@ class Fault(ValueError):
     def __init__(self, message: str, code: int = USAGE):
         super().__init__(" ".join(str(message).split()))
         self.code = code
+
+
+_STORAGE_ERRORS = (
+    errno.ENOSPC,
+    getattr(errno, "EDQUOT", 122),
+    errno.EROFS,
+    errno.EIO,
+    errno.EFBIG,
+    getattr(errno, "ESTALE", 116),
+)
+
+
+def code_of(error: OSError) -> int:
+    """The exit code for an error of the system: `STORAGE` if the disk takes no more, `USAGE` for a name or a right."""
+    return STORAGE if error.errno in _STORAGE_ERRORS else USAGE
 
 
 def first_line(error: BaseException) -> str:

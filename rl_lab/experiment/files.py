@@ -25,11 +25,16 @@ def read_file(path: Path, most: int, foreign: bool = True) -> bytes:
     """
     if foreign:
         require_regular(path)
+    pieces, size = [], 0
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
-    return content
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+        while piece := file.read(1 << 20):  # a pipe does not tell its size
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+    return b"".join(pieces)
 
 
 def require_no_links(folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.faults import Fault, code_of
 
 
 def _module(name: str) -> ModuleType | None:
@@ -44,9 +44,7 @@ class RunLock:
                 raise Fault(f"another process writes to {path.parent}{holder(path)}")
             if _is_file(descriptor, path):  # a holder that ended in between has removed the file that was opened
                 self._descriptor = descriptor
-                os.ftruncate(descriptor, 0)
-                who = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-                os.write(descriptor, json.dumps(who).encode())
+                self._sign()
                 return
             os.close(descriptor)
         raise Fault(f"another process writes to {path.parent}{holder(path)}")
@@ -64,13 +62,25 @@ class RunLock:
             self._path.unlink(missing_ok=True)
             return None
         except OSError as error:
-            raise Fault(f"cannot lock {self._path}: {error.strerror}") from None
+            raise Fault(f"cannot lock {self._path}: {error.strerror}", code_of(error)) from None
+
+    def _sign(self) -> None:
+        """Write who holds the lock into it, for messages of others."""
+        who = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, json.dumps(who).encode())
+        except OSError:
+            pass  # the disk is full: the lock is held all the same
 
     def release(self) -> None:
         """Let go. The file is removed while it is still held, so that nobody can hold a removed file without noticing it."""
         if msvcrt is None:
-            if _is_file(self._descriptor, self._path):
-                self._path.unlink(missing_ok=True)
+            try:
+                if _is_file(self._descriptor, self._path):
+                    self._path.unlink(missing_ok=True)
+            except OSError:
+                pass  # a file that stays is not locked
             os.close(self._descriptor)
             return
         os.close(self._descriptor)  # Windows removes no open file; the one that stays is not locked

@@ -18,7 +18,7 @@ from rl_lab.experiment.checkpoint import (
     save_checkpoint,
 )
 from rl_lab.experiment.config import read_toml
-from rl_lab.experiment.faults import NUMERICAL, STORAGE, USAGE, Fault
+from rl_lab.experiment.faults import NUMERICAL, STORAGE, USAGE, Fault, code_of
 from rl_lab.experiment.files import require_no_links
 from rl_lab.experiment.lock import RunLock
 from rl_lab.experiment.trust import sign
@@ -68,16 +68,18 @@ class Run:
             except FileExistsError:
                 continue
             except (OSError, ValueError) as error:
-                usage = isinstance(error, (FileExistsError, NotADirectoryError, PermissionError, ValueError))
                 reason = getattr(error, "strerror", None) or error
-                raise Fault(f"cannot create the run directory {path}: {reason}", USAGE if usage else STORAGE) from None
+                code = code_of(error) if isinstance(error, OSError) else USAGE
+                raise Fault(f"cannot create the run directory {path}: {reason}", code) from None
         run = cls(path, config)
-        run.lock()
-        run.record(config)
         try:
+            run.lock()
+            run.record(config)
             sign(config, path)
-        except OSError as error:
-            raise Fault(f"cannot write to {path}: {error.strerror}", STORAGE) from None
+        except (OSError, Fault) as error:
+            run.close()
+            shutil.rmtree(path, ignore_errors=True)
+            raise error if isinstance(error, Fault) else Fault(f"cannot write to {path}: {error.strerror}", STORAGE) from None
         return run
 
     @classmethod

@@ -46,10 +46,18 @@ def from_saved_run(given: dict[str, Any], known: Iterable[dataclasses.Field]) ->
 
 
 def hyperparameters_of(run: Run) -> dict[str, Any]:
-    """What config.toml records, but for an evolved network the run's own copy: the run may be moved, and the other one be gone."""
+    """What config.toml records, but for an evolved network the run's own copy: the run may be moved, and the other one be gone.
+
+    Raises Fault if the network is a path out of the run directory.
+    """
     recorded = dict(run.config.get("hyperparameters", {}))
     copy = run.path / f"{NETWORK}.json"
-    return {**recorded, "network": str(copy)} if copy.is_file() else recorded
+    if copy.is_file():
+        return {**recorded, "network": str(copy)}
+    network = recorded.get("network")
+    if isinstance(network, str) and evolved_path(network) is not None:
+        raise Fault(f"{run.path / 'config.toml'}: the network {network!r} is outside the run, which holds no copy of it")
+    return recorded
 
 
 def keep_network(config: Any, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Machine code: what a kernel is, where its compiled form is kept, and how kernels are called by address.
+"""Machine code: kernels, the cache of their compiled code, and calls by address.
 
-This floor knows neither tensors nor environments. The engine, the environments, the rollout loop and NEAT all stand on it.
+This layer does not use tensors or environments. The engine, the environments, the rollout loop and NEAT use this layer.
 """

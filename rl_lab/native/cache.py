@@ -1,12 +1,12 @@
-"""Where machine code is kept between processes, keyed by everything that it follows from.
+"""The cache of machine code on disk, keyed by everything that determines the code.
 
-The key of an entry covers the bytecode of its kernel and of every helper that the kernel reaches, in whatever module; the constants
-that they read; the versions of Python, numba, llvmlite and NumPy; the processor; and the flags of the compiler. So an edited
-kernel is compiled again together with its callers and nothing else, and an edited helper never leaves stale code behind.
+The key of an entry covers the bytecode of its kernel and of every helper that the kernel calls, in any module; the constants that they
+read; the versions of Python, numba, llvmlite and NumPy; the processor; and the flags of the compiler. After an edit of a kernel or a
+helper, exactly the kernels that depend on the edited function are compiled again.
 
-The directory is private to the user. An entry is one file that begins with a checksum over its key and its content: a file that is
-damaged, truncated or under another entry's name is ignored and replaced. A directory that is not private, or that cannot be read or
-written, costs one warning and time, never a failure.
+The directory is private to the user. An entry is one file that begins with a checksum over its key and its content. A file that is
+damaged, truncated or has another entry's name is ignored and replaced. A directory that is not private, or that cannot be read or
+written, costs one warning and the time to compile, but does not fail.
 """
 
 import atexit
@@ -46,22 +46,22 @@ from numba.extending import _Intrinsic
 
 _MAGIC = b"rl_lab machine code 2\n"
 _DISTRIBUTIONS = ("numba", "llvmlite", "numpy", "scipy")
-"""Packages whose version stands for their source, as Python's version does for the standard library."""
+"""Packages whose version identifies their source, as Python's version identifies the standard library."""
 
 MOST_BYTES = 500_000_000
-"""Entries that were not used for longest are deleted when all of them together are larger than this."""
+"""Size limit of the directory. Beyond it the least recently used entries are deleted."""
 
 on_compile: Callable[[str], None] | None = None
-"""Called with a kernel's name when it is compiled, that is, when it was not found in the cache."""
+"""Called with the name of each kernel that is compiled instead of loaded from the cache."""
 
 _lock = threading.RLock()
 
 
 def _number_functions() -> None:
-    """Let numba number this process's functions from a random number on.
+    """Make numba number this process's functions from a random start.
 
-    Numba numbers the functions of a process to make symbols unique. Entries from several processes meet in one, where equal symbols of
-    different code would be taken for each other.
+    Numba numbers the functions of a process to make their symbols unique. A process may load entries that several processes compiled,
+    and with equal symbols it would run the wrong code.
     """
     bytecode.FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6), "little"))  # type: ignore[attr-defined]
 
@@ -71,29 +71,29 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_number_functions)
 
 
-# --- what machine code follows from --------------------------------------------------------------------------------------------
+# --- what determines machine code ----------------------------------------------------------------------------------------------
 
 
 class _Untraceable(Exception):
-    """A kernel reads a value that cannot be described, so its machine code is not kept."""
+    """A kernel reads a value that cannot be described, so its machine code is not cached."""
 
 
 class _Tracer:
-    """Describes functions, every function that they reach and every constant that those read."""
+    """Describes functions, all functions that they call, directly or not, and all constants that these read."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
         self._found: list[Any] = []
 
     def reached(self) -> list[str]:
-        """Descriptions of all functions that were reached so far, and of those that they reach."""
+        """Descriptions of all functions found so far, and of all functions that these call."""
         lines = []
-        for function in self._found:  # grows while it is walked
+        for function in self._found:  # the list grows during the loop
             lines.append(self._describe_function(function))
         return lines
 
     def _reach(self, function: Any) -> str:
-        """Refer to a function by its number. Its description follows later, so functions may call each other."""
+        """A reference to a function by number. `reached` describes it later, so recursive calls are possible."""
         if id(function) not in self._numbers:
             self._numbers[id(function)] = len(self._found)
             self._found.append(function)
@@ -114,7 +114,7 @@ class _Tracer:
         return "\n".join(parts)
 
     def _describe_variable(self, value: Any, names: Sequence[str], inside: tuple[types.ModuleType, ...] = ()) -> str:
-        """Describe a variable's value. Of a module, also describe the attributes that a function with these names may read."""
+        """Describe a variable's value. For a module, also describe the attributes that a function using ``names`` may read."""
         if not isinstance(value, types.ModuleType) or value in inside:
             return self.describe(value)
         within = (*inside, value)
@@ -131,7 +131,10 @@ class _Tracer:
         return "\n".join(parts)
 
     def describe(self, value: Any) -> str:
-        """Describe a value so that two values with one description give the same machine code. Raises _Untraceable."""
+        """Describe a value so that values with equal descriptions give equal machine code.
+
+        Raises _Untraceable if the value cannot be described.
+        """
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         if value is None or type(value) in (bool, int, float, complex, str, bytes):
             return f"{kind} {value!r}"
@@ -154,7 +157,7 @@ class _Tracer:
             return f"module {value.__name__}"
         if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, np.ufunc, _NUMPY_FUNCTION, type)):
             return self._describe_callable(value)
-        whole: Any = value  # the stubs of numba leave these attributes out
+        whole: Any = value  # numba's type stubs lack the attributes used below
         if isinstance(value, Dispatcher):
             fixed = "" if whole._can_compile else self.describe([made.signature for made in whole.overloads.values()])
             return f"{kind} {self.describe(whole.targetoptions)} {self.describe(whole.locals)} {fixed} {self._reach(whole.py_func)}"
@@ -173,7 +176,7 @@ class _Tracer:
         return f"{kind} {described}"
 
     def _describe_callable(self, value: Any) -> str:
-        """Describe a function or a class: by its name where a version stands for it, and by everything that it reaches elsewhere."""
+        """Describe a function or a class: by its name if a version identifies its source, otherwise by its code and all that it calls."""
         module = getattr(value, "__module__", None) or ""
         if not isinstance(getattr(value, "__self__", None), (types.ModuleType, type, types.NoneType)):
             raise _Untraceable(f"{value} is a method of an object")
@@ -191,7 +194,7 @@ class _Tracer:
         return " ".join(parts)
 
     def _describe_type(self, value: Any) -> str:
-        """Describe a numba type. Types of functions, classes and named tuples have more to them than their names say."""
+        """Describe a numba type. For types of functions, classes and named tuples the name alone is not enough."""
         parts = [f"{type(value).__qualname__} {value!r}"]
         if isinstance(value, numba_types.Dispatcher):
             return self.describe(value.dispatcher)
@@ -211,11 +214,11 @@ _ABSENT = object()
 _NUMPY_FUNCTION = type(np.dot)
 
 _codes: dict[int, tuple[types.CodeType, str, tuple[str, ...]]] = {}
-"""Descriptions of code objects by their ids; the objects are held, so that no other gets the same id."""
+"""Descriptions of code objects by id. The objects are kept alive, so that no other object gets the same id."""
 
 
 def _describe_code(code: types.CodeType) -> tuple[str, tuple[str, ...]]:
-    """Describe bytecode, without its place in a file, and list the names that it and the functions inside it look up."""
+    """Describe bytecode without its file and line numbers, and list the names that it and its inner functions look up."""
     known = _codes.get(id(code))
     if known is not None:
         return known[1:]
@@ -238,7 +241,7 @@ def _describe_code(code: types.CodeType) -> tuple[str, tuple[str, ...]]:
 
 @functools.cache
 def _is_versioned(module: str) -> bool:
-    """Whether a version stands for the source of a module. A user's file named like a module of Python's library is not covered."""
+    """Whether a version identifies the source of a module. False for a user's file named like a module of the standard library."""
     root = module.partition(".")[0]
     if root in _DISTRIBUTIONS:
         return True
@@ -261,7 +264,7 @@ _overloads_of_versioned = 0
 
 
 def _index_overloads() -> None:
-    """Note the bodies that ``numba.extending.overload`` registered since the last call, outside of numba itself."""
+    """Index the function bodies that other packages registered with ``numba.extending.overload`` since the last call."""
     global _indexed, _overloads_of_versioned
     registered = builtin_registry.globals
     for value, kind in registered[_indexed:]:
@@ -274,13 +277,13 @@ def _index_overloads() -> None:
 
 
 def _overloads(function: Any) -> list[Any]:
-    """Bodies of a function's overloads."""
+    """The registered overload bodies of a function."""
     _index_overloads()
     return _overload_index.get(id(function), [])
 
 
 def _versioned_overloads() -> int:
-    """Number of overloads of functions of Python's library, NumPy and the like, which somebody else registered."""
+    """Number of overloads that other packages registered for functions of versioned packages, such as NumPy."""
     _index_overloads()
     return _overloads_of_versioned
 
@@ -297,7 +300,7 @@ _FLAGS = (
 
 
 def describe(*values: Any) -> str | None:
-    """Everything that machine code follows from which is compiled from these functions and values; None if that is unknown."""
+    """A text that determines the machine code compiled from the given functions and values; None if there is no such text."""
     tracer = _Tracer()
     try:
         head = [tracer.describe(value) for value in values]
@@ -331,7 +334,10 @@ def base_directory() -> Path:
 
 
 def directory() -> Path | None:
-    """The directory of the entries, made private. Where that is impossible: one warning and a temporary directory, or None."""
+    """The directory of the entries, created as private if necessary.
+
+    If this is impossible, warns once and returns a temporary directory, or None if there is none either.
+    """
     global _directory, _looked
     with _lock:
         if not _looked:
@@ -345,7 +351,7 @@ def directory() -> Path | None:
 
 
 def _private_directory() -> Path:
-    base = Path(os.path.realpath(base_directory()))  # a link that the user made leads to the directory that must be private
+    base = Path(os.path.realpath(base_directory()))  # follow the user's links: their target must be private
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
     _require_private(base)
     place = base / "machine-code"
@@ -362,7 +368,7 @@ def _temporary_directory() -> Path | None:
     owner = os.getpid()
 
     def remove() -> None:
-        if os.getpid() == owner:  # a forked child leaves it to its parent
+        if os.getpid() == owner:  # a forked child leaves the deletion to its parent
             shutil.rmtree(place, ignore_errors=True)
 
     atexit.register(remove)
@@ -387,7 +393,7 @@ def _is_private(found: os.stat_result) -> bool:
 
 
 class Cache:
-    """The entries of one function, one for each signature. Has the interface of numba's own cache classes."""
+    """The entries of one function, one per signature. It has the interface of numba's own cache classes."""
 
     cache_path = property(lambda self: str(directory() or ""))
 
@@ -398,7 +404,7 @@ class Cache:
         self._compiling: dict[Any, bytes] = {}
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
-        """The compiled function for ``signature``, or None if there is no sound entry."""
+        """The compiled function for ``signature``, or None if there is no valid entry."""
         key = self._key(signature, target_context)
         content = _read(self._path(key), key) if key else None
         if content is not None:
@@ -406,7 +412,7 @@ class Cache:
                 symbols, parts = pickle.loads(content)
                 _provide(symbols, target_context)
                 return compiler.CompileResult._rebuild(target_context, *parts)
-            except Exception as error:  # numba raises whatever it meets; the entry is made again
+            except Exception as error:  # numba may raise any error; the kernel is then compiled again
                 _warn(f"the entry of {self._name} cannot be loaded: {error}")
         if on_compile is not None:
             on_compile(self._name)
@@ -414,7 +420,7 @@ class Cache:
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep a compiled function, unless its code holds addresses of this process or what it follows from changed meanwhile."""
+        """Save a compiled function, unless its code contains addresses of this process or its key has changed since compilation."""
         before = self._compiling.pop(signature, None)
         if result.library.has_dynamic_globals or any(not lifted.can_cache for lifted in result.lifted):
             return
@@ -423,13 +429,13 @@ class Cache:
             return
         try:
             content = serialize.dumps((_symbols(result.library), result._reduce()))
-        except Exception as error:  # pickle raises whatever an object that cannot be saved raises
+        except Exception as error:  # pickle passes on any error of an object that cannot be saved
             _warn(f"{self._name} cannot be saved: {error}")
             return
         _write(self._path(key), key, content)
 
     def _key(self, signature: Any, target_context: Any) -> bytes:
-        """The entry's key of 32 bytes; empty if the code cannot be kept. Computed anew each time: a global may have changed."""
+        """The entry's key of 32 bytes, or empty if the code cannot be cached. Not stored, because a global may have changed."""
         description = describe(self._function, self._options, signature)
         if description is None:
             return b""
@@ -442,16 +448,16 @@ class Cache:
 
 
 def _symbols(library: Any) -> list[str]:
-    """Names of the functions and variables that machine code expects from elsewhere."""
+    """Names of the external functions and variables that the machine code needs."""
     module = library._final_module
     expected = (found.name for found in (*module.functions, *module.global_variables) if found.is_declaration)
     return [name for name in expected if not name.startswith("llvm.")]
 
 
 def _provide(symbols: list[str], target_context: Any) -> None:
-    """Make sure that machine code finds what it expects: LLVM would abort the process.
+    """Make sure that all external symbols exist, because LLVM aborts the process for a missing one.
 
-    Most of it is there without numba's libraries for compiling, which take half a second to import.
+    Most symbols exist without numba's compiler libraries, which take half a second to import. So these are imported only if necessary.
     """
     rtsys.initialize(target_context)
     if not all(address_of_symbol(name) for name in symbols):
@@ -467,7 +473,7 @@ _writes = 0
 
 
 def _read(path: Path | None, key: bytes) -> bytes | None:
-    """The content of an entry; None unless it is a private file of this user that is whole and belongs to the key."""
+    """The content of an entry, or None unless it is a private, complete file of this user that belongs to the key."""
     if path is None:
         return None
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -488,11 +494,11 @@ def _read(path: Path | None, key: bytes) -> bytes | None:
 
 
 def _note_use(path: Path) -> None:
-    """Let a file's time tell that it was used today: those that were not used for longest go first."""
+    """Set a file's modification time to now: `make_room` deletes the least recently used files first."""
     try:
         os.utime(path, follow_symlinks=False)
     except (OSError, NotImplementedError):
-        pass  # a directory that cannot be written
+        pass  # the directory is read-only
 
 
 def _write(path: Path | None, key: bytes, content: bytes) -> None:
@@ -519,7 +525,7 @@ def _write(path: Path | None, key: bytes, content: bytes) -> None:
 
 
 def make_room(place: Path) -> None:
-    """Delete the entries that were not used for longest until a fifth of `MOST_BYTES` is free, and what a killed process left."""
+    """If the entries exceed `MOST_BYTES`, delete the least recently used until 80 % remain; also delete old temporary files."""
     entries = []
     try:
         with os.scandir(place) as listed:
@@ -540,7 +546,7 @@ def make_room(place: Path) -> None:
             os.unlink(path)
             total -= size
     except OSError:
-        pass  # another process makes room, too, or the directory cannot be written
+        pass  # another process deletes the same files, or the directory is read-only
 
 
 # --- compiling -----------------------------------------------------------------------------------------------------------------
@@ -549,7 +555,7 @@ _OPTIONS = {"error_model": "numpy"}
 
 
 def compile_c_function(function: Callable, signature: Any, name: str | None = None) -> CFunc:
-    """Compile a C function with this numba signature, or load it. Its ``address`` is valid while the returned object lives."""
+    """Compile a C function with a numba signature, or load it from the cache. Its ``address`` is valid while the object exists."""
     with _lock:
         options = {**_OPTIONS, "nopython": True}
         made: Any = CFunc(function, numba.core.sigutils.normalize_signature(signature), {}, options)
@@ -559,7 +565,7 @@ def compile_c_function(function: Callable, signature: Any, name: str | None = No
 
 
 def cached_njit(function: Callable | None = None, **options: Any) -> Any:
-    """Decorate a kernel that Python calls: ``numba.njit`` with ``error_model="numpy"`` and this cache."""
+    """Decorator for a kernel that Python calls: ``numba.njit`` with ``error_model="numpy"`` and this cache."""
     if function is None:
         return lambda function: cached_njit(function, **options)
     every = {**_OPTIONS, **options}

@@ -18,7 +18,7 @@ from rl_lab.native.threads import SHARING, cycles, may_share, note_region, regio
 def replay(kernels: InInt, rows: InInt, status: InInt, count: Int, base: Int):
     """Call the kernels in order; launch i's row begins ``8 * rows[i]`` bytes after the address ``base``.
 
-    Stops before the next launch once a kernel has set ``status[0]``, so that nothing is computed from what it could not do.
+    Stops before the next launch if a kernel has set ``status[0]``, because later kernels would compute from missing results.
     """
     for i in range(count):
         if status[0] != 0:
@@ -103,10 +103,10 @@ def _each(table, count, length):
 
 @primitive(starts_threads=True)
 def in_parallel(table: Int, count: Int, length: Int, expected: Int, sharing: Int):
-    """Run independent launches on all cores; together they take about ``expected`` cycles on one.
+    """Run independent launches on all cores; on one core they would take about ``expected`` cycles in total.
 
-    At address ``table`` stand ``count`` rows of ``length`` cells, each a kernel's address followed by that kernel's row. The cell at
-    address ``sharing`` is 0 where parallel regions must not be entered.
+    The table at address ``table`` has ``count`` rows of ``length`` cells, each a kernel's address followed by that kernel's row. The cell
+    at address ``sharing`` is 0 in a process that must not enter parallel regions.
     """
     state = region_state()
     if may_share(state, load_int(sharing, 0)):

@@ -1,6 +1,6 @@
 """Intrinsics on raw memory, for use inside kernels: pointers from addresses, calls by address, copies, atomic counters.
 
-Addresses are int64. Nothing here checks bounds; `rl_lab.native.primitive` explains how kernels are checked in a debugging build.
+Addresses are int64. Bounds are not checked, except in a debugging build; `rl_lab.native.primitive` explains that build.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
-"""What a kernel is: a function over raw buffers, compiled to one uniform signature.
+"""Kernels: functions over raw buffers, all compiled to the same signature.
 
-A kernel's parameters are annotated with the roles below. `Primitive` compiles it, when it is first launched, into a C function of one
-signature, ``void(int64 address of a row)``: the row holds an address or a number for each parameter. One signature is what lets
-`rl_lab.native.machine` call any kernel through an array of addresses.
+A kernel's parameters are annotated with the roles below. On its first launch `Primitive` compiles the kernel into a C function
+``void(int64 address of a row)``; the row holds an address or a number for each parameter. Because all kernels have this signature,
+`rl_lab.native.machine` can call any kernel through an array of addresses.
 """
 
 import ctypes
@@ -43,12 +43,12 @@ InOut, InOutInt, InOutBool = (Role("q", d, reads=True, writes=True) for d in _DT
 Int = Role("q", "int64")
 Real = Role("d", "float64")
 
-# With NUMBA_BOUNDSCHECK=1 a kernel gets arrays as long as the memory behind them instead of bare pointers, so that every index is
-# checked against the real length and not against the kernel's own arithmetic.
+# With NUMBA_BOUNDSCHECK=1, the debugging build, kernels get arrays with the real length of their memory instead of bare pointers, and every
+# index is checked against this length.
 CHECKED = bool(int(os.environ.get("NUMBA_BOUNDSCHECK") or 0))
 
 
-# What unpacking a row calls, by name in the generated source.
+# Functions that the generated source calls to unpack a row, by name.
 _LOADERS = {
     "float32_at": float32_at,
     "int64_at": int64_at,
@@ -61,14 +61,14 @@ _LOADERS = {
 
 # --- the primitive ---------------------------------------------------------------------------------------------------
 
-# A row is just bytes. Kernels are short and keep the interpreter lock; a whole program releases it.
+# A row is a bytes object. A single kernel is short and keeps the interpreter lock; a whole program releases the lock.
 _keeping_lock = ctypes.PYFUNCTYPE(None, ctypes.c_char_p)
 _releasing_lock = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 _compiling = threading.RLock()
 
 
 class Primitive:
-    """A kernel with the roles of its parameters; compiled, or loaded from the cache, when it is first used.
+    """A kernel with the roles of its parameters. It is compiled, or loaded from the cache, on its first use.
 
     ``pack(*addresses_and_numbers)`` makes a row of bytes and ``call(row)`` runs the kernel on it.
     """
@@ -105,14 +105,17 @@ class Primitive:
         """Whether the numbers are n, m and two strides for each operand, and each element is computed independently."""
 
     def __deepcopy__(self, memo: dict) -> "Primitive":
-        return self  # a copy of its user uses the same
+        return self  # copies of an object share its primitives
 
     def __reduce__(self) -> tuple:
-        return _named, (self._namespace["__name__"], self.name)  # another process has it under the same name
+        return _named, (
+            self._namespace["__name__"],
+            self.name,
+        )  # pickled by name: another process finds the primitive in the same module
 
     @property
     def address(self) -> int:
-        """Address of the machine code, which is compiled or loaded if necessary."""
+        """Address of the machine code, which is compiled or loaded first if necessary."""
         if self._compiled is None:
             self._compile()
         return self._compiled.address
@@ -142,7 +145,7 @@ def _named(module: str, name: str) -> Primitive:
 
 
 def unpack_source(roles: tuple[Role, ...]) -> list[str]:
-    """The expression that reads each parameter from ``row``, as source."""
+    """For each parameter, the source of the expression that reads it from ``row``."""
     expressions = []
     for i, role in enumerate(roles):
         if role.is_buffer:
@@ -174,7 +177,7 @@ def primitive(
 def primitive_from_source(name: str, parameters: dict[str, Role], body: str, namespace: dict, filename: str) -> Primitive:
     """Make a primitive from the source of a kernel's body, for families whose members differ in one expression only.
 
-    ``namespace`` holds what the body refers to; ``filename`` is shown in tracebacks.
+    ``namespace`` holds the globals of the body; ``filename`` is shown in tracebacks.
     """
     roles = tuple(parameters.values())
     unpacking = "".join(f"    {p} = {e}\n" for p, e in zip(parameters, unpack_source(roles), strict=True))

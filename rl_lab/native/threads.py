@@ -1,9 +1,9 @@
-"""Threads of numba, which kernels use, and of BLAS, which they do not; and the choice between one core and several.
+"""The threads of numba and of BLAS, and the choice between one core and several.
 
-A parallel region waits for its slowest thread. Where another process holds a core, that thread may not run for milliseconds, a
-thousand times what a small product takes. So each region times itself: regions that do not stall earn credit for regions that do,
-and a rare stall costs less than a second core gains. Without credit the work stays on one core for a while, longer each time the
-credit runs out. The blocks of work are the same either way, and so are the results.
+A parallel region waits for its slowest thread. If another process occupies a core, that thread may wait for milliseconds, a thousand
+times the duration of a small product. So each region is timed. A region that does not stall earns credit, and one that stalls spends
+it. Without credit the work stays on one core for a while, longer each time the credit runs out. The division into blocks does not
+depend on the number of cores, so the results do not either.
 """
 
 import os
@@ -23,9 +23,9 @@ _MOST_CREDIT = 20_000_000  # cycles, about the cost of two stalls
 
 
 def start_threads() -> None:
-    """Start numba's threads on the OpenMP layer, whose parallel regions cost least.
+    """Start numba's threads on the OpenMP layer, whose parallel regions have the lowest cost.
 
-    Machine code with a parallel region that comes from the cache aborts the process unless the threads run already.
+    Call this before running code with a parallel region: code loaded from the cache aborts the process if the threads do not run.
     """
     from numba.np.ufunc import parallel
 
@@ -44,8 +44,8 @@ def start_threads() -> None:
 def limit_blas_threads() -> None:
     """Limit SciPy's BLAS, which numba's ``np.dot`` calls, to one thread. NumPy's own BLAS keeps its threads.
 
-    On two threads a small product waits for a pool that any other load on the machine stalls for milliseconds. SciPy's library is
-    loaded with the first kernel that contains a product, so this is called after that.
+    With two threads any other load on the machine may stall a small product for milliseconds. Call this after the first kernel with a
+    matrix product is compiled or loaded, because that loads SciPy's BLAS.
     """
     from threadpoolctl import ThreadpoolController
 
@@ -57,12 +57,12 @@ def limit_blas_threads() -> None:
 # --- one core or several -----------------------------------------------------------------------------------------------------
 
 sharing = np.ones(1, np.int64)
-"""1 while parallel regions may be entered, at an address that kernels read; 0 in a forked child."""
+"""1 if this process may enter parallel regions, 0 in a forked child. Kernels read it by its address."""
 SHARING = sharing.ctypes.data
 
 
 def _after_fork_in_child() -> None:
-    """Keep all work on one core: the parent's OpenMP threads do not exist here, and a region would wait for them or be killed."""
+    """Keep all work of a forked child on one core: it has no OpenMP threads, so a parallel region would hang or abort."""
     sharing[0] = 0
 
 
@@ -110,7 +110,7 @@ def may_share(state, allowed):
 def note_region(state, taken, expected):
     """Record that a parallel region took ``taken`` cycles; ``expected`` is about what one core alone would need, in cycles."""
     if taken <= 4 * expected + 200_000:
-        state[2] += expected // 4  # of the half that a second core saves
+        state[2] += expected // 4  # half of the time that a second core saves
         if state[2] > _MOST_CREDIT:
             state[2] = _MOST_CREDIT
             state[1] = 0

@@ -7,6 +7,7 @@ from rl_lab.engine.errors import NumericalError, ShapeError
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.names import not_covered
+from rl_lab.engine.number import real
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.multi_tensor import address_table, polyak_
@@ -54,7 +55,7 @@ def clip_grad_norm_(
             norm = cat([g.detach().norm(norm_type).reshape(1) for g in gradients]).norm(norm_type)
     if error_if_nonfinite and not bool(norm.isfinite()):
         raise NumericalError(f"the norm of the gradients must be finite, got {norm.item()}")
-    launch(optimizer_kernels.clip_gradients, (table, sizes, norm), (len(gradients), float(max_norm)))
+    launch(optimizer_kernels.clip_gradients, (table, sizes, norm), (len(gradients), real(max_norm)))
     for g in gradients:
         g.storage.version += 1
     return norm
@@ -69,7 +70,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
     """Clamp every element of every gradient to [-clip_value, clip_value]. ``foreach`` has no effect."""
     gradients = _gradients(parameters)
     table, sizes = address_table([(g, g) for g in gradients])
-    launch(optimizer_kernels.clip_values, (table, sizes), (len(gradients), float(clip_value)))
+    launch(optimizer_kernels.clip_values, (table, sizes), (len(gradients), real(clip_value)))
     for g in gradients:
         g.storage.version += 1
 

@@ -317,6 +317,10 @@ class Optimizer(Counted):
                 f"the state has groups of {[len(g['params']) for g in groups]} parameters, "
                 f"this optimizer has groups of {[len(g['params']) for g in self.param_groups]}"
             )
+        for group, loaded in zip(self.param_groups, groups, strict=True):
+            for name, value in loaded.items():
+                if name != "params" and name in group and _kind(value) != _kind(group[name]):
+                    raise StateError(f"the state has {name} {value!r}, this optimizer {group[name]!r}")
         parameters = [(p, g) for g in self.param_groups for p in g["params"]]
         for group, loaded in zip(self.param_groups, groups, strict=True):
             group.update({k: v for k, v in loaded.items() if k != "params"})
@@ -329,7 +333,22 @@ class Optimizer(Counted):
             own = self._state_of(parameter, group)
             for name, value in own.items():
                 source = loaded[name] if isinstance(loaded[name], Tensor) else tensor(loaded[name])
+                if name == "step" and not 0 <= source.item() < LARGEST_STEP:
+                    raise StateError(f"the state has the step {source.item()}, which no optimizer reaches")
                 value.copy_(source.reshape(value.shape))
+
+
+LARGEST_STEP = 2**53
+"""Beyond it a count of steps would not be exact where kernels raise numbers to its power."""
+
+
+def _kind(value: Any) -> str:
+    """The kind of a setting, as far as kernels care: a state may come from a file."""
+    if value is None or isinstance(value, bool):
+        return type(value).__name__
+    if isinstance(value, (int, float)):
+        return "number"
+    return "list" if isinstance(value, (list, tuple)) else "tensor" if isinstance(value, Tensor) else type(value).__name__
 
 
 class SGD(Optimizer):

@@ -60,7 +60,7 @@ class ActionMapping:
         self.dtype = np.float32 if self.size else np.int64
         self._tensors = [rl.tensor(values) for values in (self.low, self.high, self.centre, self.radius)]
 
-    def _collect(self, space: Any, choices: list[int], bounds: list[np.ndarray]) -> None:
+    def _collect(self, space: Space, choices: list[int], bounds: list[np.ndarray]) -> None:
         if isinstance(space, Tuple):
             for part in space.spaces:
                 self._collect(part, choices, bounds)
@@ -126,7 +126,7 @@ class ActionMapping:
         return build(self.space)
 
 
-def _choices(space: Any) -> tuple[list[int], np.ndarray]:
+def _choices(space: Space) -> tuple[list[int], np.ndarray]:
     """Number of options and first value of each choice of a space. Raises TypeError if the space is not made of choices."""
     if isinstance(space, Discrete):
         return [int(space.n)], np.array([space.start], np.int64)
@@ -225,7 +225,7 @@ class OutputMapping:
         return self.actions.assemble(np.stack(chosen, 1) if chosen else np.zeros((len(outputs), 0), np.int64), values)
 
 
-Policy = Callable[["Moment"], dict[str, Any]]
+Policy = Callable[["Moment"], dict[str, rl.Tensor]]
 """A function that returns ``actions`` (batch, *shape of `ActionMapping`) and optionally more tensors (batch, ...), by name."""
 
 
@@ -236,6 +236,6 @@ class Moment(NamedTuple):
     ``action_mask``, bool (n, options), is True for the allowed options, or None if the environments have no ``info["action_mask"]``.
     """
 
-    observations: Any
-    elapsed: Any
-    action_mask: Any = None
+    observations: rl.Tensor
+    elapsed: rl.Tensor
+    action_mask: rl.Tensor | None = None

@@ -1,8 +1,8 @@
 """The collector: runs a policy in environments and returns rollouts.
 
-A policy is a function of `Moment` that returns ``actions`` and optionally other tensors, such as log-probabilities. Its random numbers
-come from generators of its own, so the policy can be recorded. In native environments a whole rollout is then one native call. Other
-environments are stepped from Python. A Gymnasium environment and its native twin give the same arrays.
+A policy is a function of `Moment` that returns ``actions`` and optionally other tensors, such as log-probabilities. Its random
+numbers come from generators of its own, so the policy can be recorded. In native environments a whole rollout is then one native
+call. Other environments are stepped from Python. A Gymnasium environment and its native twin give the same arrays.
 """
 
 from typing import Any
@@ -22,8 +22,8 @@ from rl_lab.rollout.storage import Rollout, RolloutStorage
 class Collector:
     """Runs a policy in vector environments and stores the steps.
 
-    ``envs`` needs an autoreset mode; with SAME_STEP, which `rl_lab.experiment.environments` sets, every step is valid. ``seed`` seeds the
-    environments. ``compile=False`` runs the policy eagerly, with bitwise the same results.
+    ``envs`` needs an autoreset mode; with SAME_STEP, which `rl_lab.experiment.environments` sets, every step is valid. ``seed``
+    seeds the environments. ``compile=False`` runs the policy eagerly, with bitwise the same results.
 
     Raises ValueError if `Stepper` does not accept ``envs``, EnvironmentFault if an environment fails.
     """
@@ -66,7 +66,9 @@ class Collector:
     # --- collecting --------------------------------------------------------------------------------------------------
 
     @rl.no_grad()
-    def _acting(self, observations: Any, elapsed: Any, action_mask: Any) -> tuple[Any, dict[str, Any]]:
+    def _acting(
+        self, observations: rl.Tensor, elapsed: rl.Tensor, action_mask: rl.Tensor | None
+    ) -> tuple[rl.Tensor, dict[str, rl.Tensor]]:
         """The actions scaled to the space, and the policy's outputs by name, the unscaled actions included."""
         outputs = self._policy(Moment(observations, elapsed, action_mask))
         mapping = self.stepper.mapping
@@ -76,7 +78,7 @@ class Collector:
             scaled = scaled.float()  # native environments take float32 and count choices from 0
         return scaled.contiguous(), {name: output.contiguous() for name, output in outputs.items()}
 
-    def _moment(self) -> tuple[Any, Any, Any]:
+    def _moment(self) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor | None]:
         mask = None if self.action_mask is None else rl.from_numpy(self.action_mask)
         return rl.from_numpy(self.stepper.observations), rl.from_numpy(self.stepper.elapsed), mask
 
@@ -152,7 +154,7 @@ def steps_between_updates(train_frequency: int, num_envs: int, buffer_size: int)
     """
     steps = max(1, train_frequency // num_envs)
     if buffer_size < steps * num_envs:
-        raise ValueError(f"buffer_size {buffer_size} is smaller than the {steps * num_envs} environment steps between updates")
+        raise ValueError(f"buffer_size {buffer_size} has no room for the {steps * num_envs} steps between updates: raise it")
     return steps
 
 

@@ -36,6 +36,7 @@ class LinearSchedule:
         self.steps = max(1.0, fraction * total)
 
     def __call__(self, step: int) -> float:
+        """The value at ``step``."""
         return self.initial + min(1.0, step / self.steps) * (self.final - self.initial)
 
 
@@ -48,9 +49,11 @@ class _Lasting:
         self.generator = generator
 
     def state_dict(self) -> dict[str, rl.Tensor]:
+        """The last step's noise or actions."""
         return {"last": self.last}
 
     def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
+        """Continue from a `state_dict`."""
         if self.colour:  # with colour 0 no step depends on the last one
             self.last.copy_(rl.as_tensor(state["last"]))
 

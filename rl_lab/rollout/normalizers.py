@@ -69,8 +69,10 @@ class RewardScale:
         self._running[:] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
+        """The statistics and the running discounted returns (num_envs,)."""
         return {"moments": self.moments.state_dict(), "running": self._running.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
         self.moments.load_state_dict(state["moments"])
         self._running[:] = state["running"]

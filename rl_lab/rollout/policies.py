@@ -1,6 +1,7 @@
 """Distributions of actions from a network's outputs, greedy actions, and the terms of policy-gradient losses."""
 
 import math
+from typing import TypeAlias
 
 from gymnasium.spaces import Space
 
@@ -56,7 +57,7 @@ class ActionHead(Module):
         if self.free_std:
             self.log_std = rl.nn.Parameter(rl.full((self.size,), log_std))
 
-    def distribution(self, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> "Categorical | Independent | Factored":
+    def distribution(self, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> "ActionDistribution":
         """The distribution of actions for outputs (..., outputs); options that the mask forbids have probability 0.
 
         It has ``sample(generator=...)``, ``mode``, ``log_prob(actions)`` and ``entropy()``, as in `rl_lab.distributions`.
@@ -119,6 +120,10 @@ class Factored:
         for part in self.parts[1:]:
             total = total + part.entropy()
         return total if self.components is None else total + self.components.entropy()
+
+
+ActionDistribution: TypeAlias = Categorical | Independent | Factored
+"""The distributions that `ActionHead.distribution` returns."""
 
 
 class SquashedGaussian:

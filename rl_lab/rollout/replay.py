@@ -10,7 +10,7 @@ from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.random import Generator
-from rl_lab.engine.tensor import empty
+from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
 from rl_lab.rollout.storage import Transitions
 
@@ -23,15 +23,15 @@ class Batch(NamedTuple):
     weights.
     """
 
-    observations: Any
-    actions: Any
-    rewards: Any
-    next_observations: Any
-    discounts: Any
-    action_masks: Any = None
-    next_action_masks: Any = None
-    indices: Any = None
-    weights: Any = None
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_observations: Tensor
+    discounts: Tensor
+    action_masks: Tensor | None = None
+    next_action_masks: Tensor | None = None
+    indices: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class ReplayBuffer:
@@ -125,7 +125,7 @@ class ReplayBuffer:
         launch(random_kernels.integers_below, (index, self.place, self.generator.state), (batch_size,))
         return self.gather(index)
 
-    def gather(self, index: Any) -> Batch:
+    def gather(self, index: Tensor) -> Batch:
         """The batch of n-step transitions that begin at positions ``index``, int64 (batch,)."""
         observations, actions, rewards, following, terminated, truncated, masks, next_masks = self.tensors
         if self.n_steps == 1:
@@ -154,11 +154,13 @@ class ReplayBuffer:
         )
 
     def state_dict(self) -> dict[str, Any]:
+        """Copies of the stored transitions, the position of the next one, and the generator's state."""
         size = len(self)
         arrays = {name: array[:size].copy() for name, array in self.arrays._asdict().items() if array is not None}
         return {"arrays": arrays, "position": self.position, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`. Raises ShapeError if it does not fit this buffer."""
         size, position = len(state["arrays"]["rewards"]), int(state["position"])
         if size > self.capacity:
             raise ShapeError(f"the saved replay buffer holds {size} transitions, but this one has capacity {self.capacity}")
@@ -193,6 +195,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self.correction = from_numpy(np.ones(1, np.float32))
 
     def add(self, transitions: Transitions) -> None:
+        """Append transitions with the highest priority so far. Raises ShapeError as `ReplayBuffer.add`."""
         start = self.position
         count = len(transitions.rewards)
         super().add(transitions)
@@ -207,15 +210,17 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         launch(kernels.sample_priorities, tensors, (batch_size, self.leaves))
         return self.gather(index)._replace(weights=weights)
 
-    def update_priorities(self, indices: Any, errors: Any) -> None:
+    def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
         """Set the priorities of sampled transitions from their new temporal-difference errors (batch,)."""
         numbers = (indices.shape[0], self.leaves, self.exponent, self.least)
         launch(kernels.update_priorities, (self.tree, self.highest, indices, errors.detach().contiguous()), numbers)
 
     def state_dict(self) -> dict[str, Any]:
+        """As `ReplayBuffer.state_dict`, with the sum tree and the highest priority."""
         return {**super().state_dict(), "tree": self._tree.copy(), "highest": self._highest.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`. Raises ShapeError if it does not fit this buffer."""
         _require_like("tree", state["tree"], self._tree.shape, self._tree.dtype)
         _require_like("highest", state["highest"], self._highest.shape, self._highest.dtype)
         super().load_state_dict(state)

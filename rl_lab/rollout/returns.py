@@ -1,16 +1,14 @@
 """Advantages and returns of rollouts."""
 
-from typing import Any
-
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.launch import launch
-from rl_lab.engine.tensor import empty
+from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
 
 
 def generalized_advantages(
-    rewards: Any, values: Any, next_values: Any, terminated: Any, truncated: Any, gamma: float, gae_lambda: float
-) -> Any:
+    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, gae_lambda: float
+) -> Tensor:
     """Generalized advantage estimates (Schulman et al. 2016, equation 16); all tensors are (steps, n), the flags bool.
 
     A_t = d_t + gamma lambda A_{t+1} with d_t = r_t + gamma V(s_{t+1}) - V(s_t). V(s_{t+1}) is 0 after a termination and otherwise
@@ -28,7 +26,9 @@ def generalized_advantages(
     return out
 
 
-def discounted_returns(rewards: Any, terminated: Any, truncated: Any, gamma: float, next_values: Any = None) -> Any:
+def discounted_returns(
+    rewards: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, next_values: Tensor | None = None
+) -> Tensor:
     """The discounted sum of rewards from each step to the end of its episode, (steps, n).
 
     The sum of an episode that is truncated, or not over in the last step, is bootstrapped from ``next_values``, if given.
@@ -39,7 +39,7 @@ def discounted_returns(rewards: Any, terminated: Any, truncated: Any, gamma: flo
     )
 
 
-def normalized(x: Any, weights: Any = None) -> Any:
+def normalized(x: Tensor, weights: Tensor | None = None) -> Tensor:
     """Values (n,) shifted and scaled to mean 0 and standard deviation 1.
 
     With ``weights`` (n,) of 0 or 1, mean and standard deviation are those of the values with weight 1. A single value is unchanged.
@@ -54,7 +54,7 @@ def normalized(x: Any, weights: Any = None) -> Any:
     return centred / (variance.sqrt() + 1e-8)
 
 
-def _at_ends(next_values: Any, truncated: Any) -> Any:
+def _at_ends(next_values: Tensor, truncated: Tensor) -> Tensor:
     """``next_values`` where an episode is truncated and in the last step, else 0: only there a return is bootstrapped."""
     counted = next_values * truncated.float()
     last = truncated.shape[0] - 1

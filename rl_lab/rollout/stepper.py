@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, Space
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_lab.engine.errors import EnvironmentFault
@@ -186,9 +186,10 @@ class Stepper:
             raise EnvironmentFault(f"{name_of(self.envs)} failed {when}: {detail}") from error
 
 
-def name_of(envs: Any) -> str:
+def name_of(envs: VectorEnv) -> str:
     """The name of environments for messages: their id, or else the name of their class."""
-    return envs.spec.id if getattr(envs, "spec", None) else type(envs.unwrapped).__name__
+    spec = getattr(envs, "spec", None)
+    return spec.id if spec else type(envs.unwrapped).__name__
 
 
 def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray) -> tuple[int, str] | None:
@@ -213,12 +214,12 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarra
 # --- action masks ----------------------------------------------------------------------------------------------------
 
 
-def options_of(space: Any) -> int:
+def options_of(space: Space) -> int:
     """Number of entries of an action mask for a space: the options of all its choices."""
     return int(space.n) if isinstance(space, Discrete) else ActionMapping(space).num_masked
 
 
-def mask_of(info: dict[str, Any], envs: Any, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
+def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
     """The action mask (num_envs, options) in ``info["action_mask"]``; ``before`` if there is none or the actions are not choices.
 
     An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
@@ -241,7 +242,7 @@ def mask_of(info: dict[str, Any], envs: Any, before: np.ndarray | None = None, o
     return mask
 
 
-def mask_after_step(info: dict[str, Any], envs: Any, before: np.ndarray | None, over: bool = False) -> np.ndarray | None:
+def mask_after_step(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None, over: bool = False) -> np.ndarray | None:
     """The action mask after a step of all environments, as `mask_of`; an environment that returns no mask is allowed every option.
 
     Also raises EnvironmentFault if a mask appears although ``before`` is None: the steps stored so far have no masks.
@@ -253,7 +254,7 @@ def mask_after_step(info: dict[str, Any], envs: Any, before: np.ndarray | None, 
     return None
 
 
-def longest_episode(envs: Any) -> int | None:
+def longest_episode(envs: VectorEnv) -> int | None:
     """The limit for a `Stepper`: None if the environment has a time limit of its own, else ``EPISODE_LIMIT``."""
     spec = getattr(envs, "spec", None)
     return None if getattr(spec, "max_episode_steps", None) else EPISODE_LIMIT

@@ -53,7 +53,7 @@ class Rollout(NamedTuple):
         keep = slice(None) if self.valid.all() else self.valid.ravel()
         size = self.rewards.size
 
-        def flat(part: Any) -> Any:
+        def flat(part: np.ndarray | None) -> Any:
             return None if part is None else part.reshape(size, *part.shape[2:])[keep]
 
         return Transitions(
@@ -105,7 +105,7 @@ class RolloutStorage:
         self.next_masks = np.zeros((steps, n, num_masked), bool) if num_masked else None
         self.outputs: dict[str, np.ndarray] = {}
 
-    def output(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    def output(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """The array (steps, *shape) for the policy's output ``name``, made on the first call."""
         found = self.outputs.get(name)
         if found is None:

@@ -1,4 +1,4 @@
-"""What every agent promises: the checks of `rl_lab.testing`, on all agents that are registered, and what only ours promise."""
+"""The contract of agents: the checks of `rl_lab.testing` on all registered agents, and further promises of rl_lab's own agents."""
 
 from importlib.metadata import entry_points
 
@@ -30,7 +30,7 @@ SMALL = {
     },
     "neat": {"population": 12, "champion_episodes": 2, "episode_limit": 50},
 }
-"""Settings that make a step short, and switch on what has a state of its own."""
+"""Settings with short steps, which also switch on the parts that have a state."""
 assert AGENTS.keys() == SMALL.keys()
 CHECKS = [(name, check) for name in AGENTS for check in agent_checks(AGENTS[name], **SMALL[name])]
 
@@ -42,7 +42,7 @@ def test_contract(name, check):
 
 @pytest.mark.parametrize("name", ["ppo", "a2c", "recurrent_ppo", "sac"])
 def test_continuous_agents_continue_bit_for_bit(name, tmp_path):
-    """The contract's checks use one environment for each agent; these agents also act in a Box."""
+    """These agents also act in a Box, which the contract's checks do not cover: they use one environment per agent."""
     import rl_lab as rl
 
     def make(seed: int) -> Agent:
@@ -73,7 +73,7 @@ def test_metrics_are_named_by_room(name):
 
 @pytest.mark.parametrize("name", ["dqn", "qrdqn", "ppo", "recurrent_ppo", "a2c", "sac"])
 def test_masks_are_kept(name):
-    """Taxi's masks: no forbidden action is taken, in training and greedily."""
+    """On Taxi, neither training nor greedy actions include a forbidden action."""
     taxi = max(env for env in gym.registry if env.startswith("Taxi-v"))
     agent = AGENTS[name](taxi, num_envs=2, preset=False, **SMALL[name])
     for _ in range(20):
@@ -99,7 +99,7 @@ def test_a_space_that_it_cannot_act_in(name):
 
 @pytest.mark.parametrize("name", ["dqn", "qrdqn", "sac", "ppo", "a2c", "reinforce"])
 def test_environments_that_reset_in_the_next_step(name):
-    """Gymnasium's own default: the step that is only a reset teaches nothing, and the agent learns on."""
+    """With Gymnasium's default, NEXT_STEP, the agent learns nothing from a step that is only a reset, and goes on learning."""
     given = SMALL[name] | ({"n_steps": 1} if name == "dqn" else {})
     agent = AGENTS[name](gym.make_vec("CartPole-v1", 2), seed=1, **given)
     for _ in range(8):
@@ -110,7 +110,7 @@ def test_environments_that_reset_in_the_next_step(name):
 @pytest.mark.parametrize("env", ["rl_lab/Catch-v0", "rl_lab/Bricks-v0"])
 @pytest.mark.parametrize("name", ["dqn", "qrdqn", "ppo", "a2c", "reinforce", "recurrent_ppo", "sac"])
 def test_convolutions_learn_from_pictures(name, env):
-    """Recorded or not, bit for bit; the first convolution is among what is learned."""
+    """Recorded and eager runs are bitwise equal, and training changes the first convolution."""
     finals = []
     for compiled in (True, False):
         given = SMALL[name] | {"network": "cnn:4:16", "compile": compiled}

@@ -80,7 +80,7 @@ def test_every_part_is_recorded_bit_for_bit(part):
 
 
 def test_two_steps_count_both_rewards(learning_seed, learned):
-    """The first value is the reward after it, discounted once, whatever n_steps is."""
+    """The value of the first state is the next reward, discounted once, for every ``n_steps``."""
     agent = trained("DelayedReward", learning_seed, n_steps=2)
     learned(q_values(agent, 0.0), [0.9, 0.9], within=0.05)
 
@@ -94,7 +94,7 @@ def test_matching_the_observation(loss, learning_seed, learned):
 
 @pytest.mark.parametrize("num_envs", [1, 4])
 def test_a_truncated_episode_goes_on(num_envs, learning_seed, learned):
-    """The value is 1 / (1 - 0.8) = 5 although every episode is cut off after 5 steps, where it would be 3.36."""
+    """The value is 1 / (1 - 0.8) = 5, although episodes are truncated after 5 steps; without bootstrapping it would be 3.36."""
     agent = trained("Endless", learning_seed, num_envs=num_envs, gamma=0.8, total_timesteps=3000)
     learned(q_values(agent, 0.0), [5.0, 5.0], within=0.3)
 
@@ -108,7 +108,7 @@ def test_actions_that_do_not_start_at_zero(learning_seed):
 
 
 def two_networks(**changes) -> DQN:
-    """An agent whose networks are the given linear maps of one input: no hidden layer."""
+    """An agent whose two networks are given linear maps of one input, without hidden layers."""
     agent = DQN.create(
         dataclasses.replace(QUICK, network="mlp:", compile=False, **changes),
         make_environments("rl_lab/ProbeActionReward-v0", 1),
@@ -125,7 +125,7 @@ BATCH = Batch(
 
 
 def test_target_of_q_learning():
-    """r + gamma max Q' = 0.5 + 0.9 * 30, and the reward alone after termination."""
+    """The target is r + gamma max Q' = 0.5 + 0.9 * 30, and r after a termination."""
     assert two_networks(double=False).compute_td_target(BATCH).tolist() == pytest.approx([27.5, 0.5])
 
 
@@ -176,7 +176,7 @@ def test_recorded_equals_eager_bit_for_bit():
 
 
 def test_state_goes_round():
-    """A restored agent learns on exactly as the original does, environments apart."""
+    """A restored agent learns exactly as the original from the same data."""
     agent = trained("ConstantReward", total_timesteps=200)
     twin = DQN.create(agent.config, make_environments("rl_lab/ProbeConstantReward-v0", 1), seed=99)
     twin.load_state_dict(agent.state_dict())
@@ -191,7 +191,7 @@ def test_state_goes_round():
 
 @pytest.mark.slow
 def test_cartpole(full, workplace, learning_seed):
-    """The shipped preset solves CartPole-v1; the short form is on its way after a fifth of the steps."""
+    """The preset solves CartPole-v1; the short form of the test checks its progress after a fifth of the steps."""
     given = {} if full else {"total_timesteps": 10_000, "eval_frequency": 0}
     result = carry_out(make_plan({"agent": "dqn", "env": "CartPole-v1", "seed": learning_seed, **given}))
     assert result.evaluation is not None

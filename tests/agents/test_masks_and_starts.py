@@ -1,4 +1,4 @@
-"""Forbidden actions from the first step on, actions of several dimensions, and what comes with the networks of an earlier run."""
+"""Action masks from the first step on, actions of several dimensions, and runs that start from the networks of an earlier run."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.agents.test_contract import AGENTS, SMALL
 
 
 class Strict(gym.Env):
-    """Raises on a forbidden action; which of three is allowed changes from step to step."""
+    """Raises an error for a forbidden action; the allowed one of three actions changes in each step."""
 
     observation_space = Box(-1, 1, (2,), np.float32)
     action_space = Discrete(3)
@@ -152,7 +152,7 @@ def test_a_run_that_began_with_an_evolved_network_stands_alone(workplace, capsys
 
 @pytest.mark.parametrize("settings", [{}, {"recurrent": True}, {"lamarck": 3}, {"lamarck": 3, "recurrent": True}], ids=str)
 def test_evolution_keeps_to_the_allowed_actions(settings):
-    """In episodes, in training by gradients and when it acts; the masks of environments that begin anew, too."""
+    """In evaluation episodes, in training by gradients and in `act`, also in the first step after a reset."""
     config = NEATAgentConfig(population=10, champion_episodes=2, gradient_rollouts=2, gradient_steps=8, **settings)
     agent = NEAT.create(config, make_environments("test/Strict-v0", 3), 1)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""NEAT: the paper's operators and species, on genomes written by hand."""
+"""NEAT: the operators and the speciation of the paper, on genomes written by hand."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def genomes_of(*rows, inputs=3, outputs=1):
     return genomes
 
 
-# the parents of figure 4: nodes 1 to 6 there are 0, 1, 2 (inputs), 3 (output), 4 and 5 here
+# the parents of figure 4; the paper's nodes 1 to 6 are 0, 1, 2 (inputs), 3 (output), 4 and 5 here
 FIRST = [
     (1, 0, 3, 0.1, True),
     (2, 1, 3, 0.2, False),
@@ -68,9 +68,9 @@ SECOND = [
 
 
 def test_distance_of_figure_4():
-    """Of nine genes of the larger genome five match; 6, 7 and 8 are disjoint, 9 and 10 excess. Node biases match, too."""
+    """Of the nine genes of the larger genome five match; 6, 7 and 8 are disjoint, 9 and 10 are excess. Biases of matching nodes count."""
     genomes = genomes_of(FIRST, SECOND)
-    genomes.bias[1, 0] = 0.7  # of the output; nodes 3 and 4 are in both
+    genomes.bias[1, 0] = 0.7  # bias of the output node; both genomes have nodes 3 and 4
     rates = rates_of(neat.NEATConfig(excess_coefficient=10.0, disjoint_coefficient=100.0, weight_coefficient=1.0))
     mean = (5 * 1.0 + 0.7 + 0.0) / 7
     assert kernels.distance(genomes, 0, genomes, 1, rates) == pytest.approx(20 + 300 + mean)
@@ -81,7 +81,7 @@ def test_distance_of_figure_4():
 
 
 def reproduce(genomes, fitnesses, offspring, seed=0, elites=(0,), survivors=None, starts=None, **settings):
-    """Children of one or more species, their parents, and the innovations."""
+    """Reproduce one or more species; returns the children, their ancestry and the innovations."""
     config = neat.NEATConfig(**{"mutate_only": 0.0, "mate_only": 1.0, **settings})
     parents = like(genomes) if offspring == () else genomes
     total = sum(offspring)
@@ -122,7 +122,7 @@ def genes(genomes, i):
 
 @pytest.mark.parametrize("better", [0, 1])
 def test_crossover_of_figure_4(better):
-    """The child has the genes of the fitter parent; weights of matching ones come from both; disabled ones mostly stay so."""
+    """The child has the genes of the fitter parent. Weights of matching genes come from both; disabled genes mostly stay disabled."""
     genomes = genomes_of(FIRST, SECOND)
     children, ancestry, _ = reproduce(genomes, [1.0 - better, better], (4000,))
     expected = [gene[0] for gene in (FIRST, SECOND)[better]]
@@ -145,7 +145,7 @@ def test_of_equally_fit_parents_the_smaller_gives_the_structure():
 
 
 def test_add_node():
-    """Figure 3: the old connection is disabled, weight 1 leads into the node and the old weight out of it."""
+    """Figure 3: the split connection is disabled; the connection into the new node has weight 1, the one out of it the old weight."""
     children, _, innovations = reproduce(
         genomes_of(FIRST), [1.0], (200,), mutate_only=1.0, add_node=1.0, mutate_weights=0.0, add_connection=0.0
     )
@@ -163,7 +163,7 @@ def test_add_node():
         assert b[0] == a[0] + 1
         assert children.nodes[c] == 3
         assert children.node[c, 2] == node
-        assert numbers.setdefault(innovation, (node, a[0])) == (node, a[0])  # equal innovations share their numbers
+        assert numbers.setdefault(innovation, (node, a[0])) == (node, a[0])  # equal innovations share one number
     assert len(numbers) == 5
     assert len(set(numbers.values())) == 5
     assert sorted(node for node, _ in numbers.values()) == [6, 7, 8, 9, 10]
@@ -172,7 +172,7 @@ def test_add_node():
 
 
 def test_add_connection():
-    """Equal connections share a number, none is doubled, none closes a cycle, none leaves an output."""
+    """Equal new connections share a number; no connection is duplicated, closes a cycle or starts at an output."""
     children, _, innovations = reproduce(
         genomes_of(SECOND), [1.0], (300,), mutate_only=1.0, add_node=0.0, mutate_weights=0.0, add_connection=1.0
     )
@@ -184,7 +184,7 @@ def test_add_connection():
             assert added.setdefault((source, target), number) == number
             assert enabled
             assert abs(weight) <= 4.0
-    # from inputs to nodes 4 and 5; 4 -> 5 is there already and 5 -> 4 would close a cycle
+    # only inputs to nodes 4 and 5 are possible: 4 -> 5 exists already, and 5 -> 4 would close a cycle
     assert set(added) == {(0, 4), (1, 5), (2, 5)}
     assert sorted(added.values()) == [11, 12, 13]
     assert innovations.counters[CONNECTIONS] == 3
@@ -205,7 +205,7 @@ def test_a_disabled_connection_can_be_enabled_again_so_it_counts_for_cycles():
 
 
 def test_a_genome_that_meets_itself_is_mutated():
-    """Crossover with itself makes a copy: it would be no offspring at all."""
+    """Crossover of a genome with itself is a plain copy, so the child is always mutated."""
     genomes = genomes_of(FIRST, SECOND)
     children, ancestry, _ = reproduce(genomes, [1.0, 2.0], (400,), add_node=0.0, add_connection=0.0, mutate_weights=1.0)
     alone = ancestry[:, 0] == ancestry[:, 1]
@@ -242,7 +242,7 @@ def test_mates_from_another_species():
     _, ancestry, _ = reproduce(
         genomes, [1.0, 2.0, 3.0, 4.0], (1000, 0), elites=(0, 0), starts=[0, 2, 4], interspecies_mating=1.0
     )
-    assert set(ancestry[:, 1]) == {0, 1}  # a species without offspring gives no mates
+    assert set(ancestry[:, 1]) == {0, 1}  # mates come only from species that have offspring
     _, ancestry, _ = reproduce(
         genomes, [1.0, 2.0, 3.0, 4.0], (1000, 1000), elites=(0, 0), starts=[0, 2, 4], interspecies_mating=0.25
     )
@@ -254,7 +254,7 @@ def test_mates_from_another_species():
 
 
 def test_fitness_sharing():
-    """Equation 2: a species' offspring is in proportion to its mean fitness, however large it is."""
+    """Equation 2: a species' number of offspring is proportional to its mean fitness and does not depend on its size."""
     species, values = np.array([0, 1, 0, 0]), np.array([2.0, 6.0, 4.0, 6.0])
     ranking, starts = ranking_of(species, 2, values)
     assert ranking.tolist() == [3, 2, 0, 1]
@@ -275,7 +275,7 @@ def test_stagnation():
 
 
 def test_a_species_that_stagnates_has_no_offspring():
-    """At constant fitness no species improves after it was founded; after the limit only the first of the oldest has offspring."""
+    """With constant fitness no species improves. Of those beyond the limit only the best, here the first, has offspring."""
     evolution = neat.Evolution(2, 1, neat.NEATConfig(population=60, stagnation=6, compatibility_threshold=1.0), seed=1)
     founded = {s.number: s.founded for s in evolution.species}
     assert len(founded) > 3

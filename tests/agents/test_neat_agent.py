@@ -1,4 +1,4 @@
-"""NEAT as an agent: what outputs mean as actions, episodes side by side, probes, state, and a real run."""
+"""NEAT as an agent: actions from outputs, parallel episodes, probes, state, and a real run."""
 
 import gymnasium as gym
 import numpy as np
@@ -50,7 +50,7 @@ def test_continuous_actions_are_stretched_to_the_space():
     outputs = np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]], np.float32)
     assert OutputMapping(space, "steepened_sigmoid")(outputs).tolist() == [[-2.0, 0.0], [0.0, 5.0], [2.0, 10.0]]
     assert OutputMapping(space, "tanh")(2 * outputs - 1).tolist() == [[-2.0, 0.0], [0.0, 5.0], [2.0, 10.0]]
-    # without bounds they are clipped
+    # outputs of an activation without bounds are clipped
     assert OutputMapping(space, "identity")(np.array([[-9.0, 11.0]], np.float32)).tolist() == [[-2.0, 10.0]]
     open_space = Box(-np.inf, np.inf, (2,), np.float32)
     assert OutputMapping(open_space, "tanh")(np.array([[-0.5, 0.5]], np.float32)).tolist() == [[-0.5, 0.5]]
@@ -66,7 +66,7 @@ def test_other_spaces_are_refused():
 
 
 def one_by_one(env_id, networks, actions, genome, seed):
-    """The same episode in Gymnasium's own environment and the GraphNetwork."""
+    """Play the same episode in Gymnasium's environment with the `GraphNetwork`."""
     env = gym.make(env_id)
     observation, _ = env.reset(seed=int(seed))
     graph, total, length, over = networks[genome].graph(), 0.0, 0, False
@@ -108,7 +108,7 @@ def test_a_reward_that_is_no_number_is_named():
 
 @pytest.mark.parametrize(("env_id", "length"), [("probe/NeverOver-v0", 12), ("probe/OverAt30-v0", 30)])
 def test_an_episode_without_end_is_cut_off(env_id, length):
-    """Where the environment has no time limit; each that follows begins anew."""
+    """Without a time limit of the environment, an episode is truncated, and the next one starts with a reset."""
     agent = agent_on(env_id, num_envs=4, episodes=2, episode_limit=12)
     played = agent._play(agent.evolution.networks(), np.arange(30), np.zeros((30, 2), np.int64))
     assert (played.lengths == length).all()
@@ -140,7 +140,7 @@ def test_probes(probe, learning_seed):
 
 
 def test_novelty_is_what_is_selected_for(monkeypatch):
-    """Of all final observations, in every one of their numbers."""
+    """The fitness is the novelty of all final observations, with all their components."""
     agent = agent_on("CartPole-v1", novelty=True, episodes=2)
     given, answers = [], []
     novelty = agent.archive.novelty
@@ -187,7 +187,7 @@ def test_a_recurrent_champion_forgets_at_the_beginning_of_an_episode():
         network.reset(begins)
         agent.act(x[t])
         outputs = network(rl.tensor(x[t])).detach().numpy()
-        # the states of the module and of the agent hold the same nodes: their outputs agree
+        # the module and the agent keep the same recurrent state, so their outputs agree
         chosen = agent._champion_networks()
         rows = chosen.structures[0, 4 : 4 + chosen.outputs]
         np.testing.assert_allclose(agent._states[:, rows], outputs, rtol=1e-4, atol=1e-5)
@@ -208,7 +208,7 @@ def test_pictures():
         for name, image in pictures.items():
             assert image.dtype == np.uint8
             assert image.ndim == 3
-            assert len(np.unique(image[40:-40, 60:-10].reshape(-1, 3), axis=0)) > 1, name  # not empty inside its frame
+            assert len(np.unique(image[40:-40, 60:-10].reshape(-1, 3), axis=0)) > 1, name  # the picture is not empty
         agent.step()
 
 

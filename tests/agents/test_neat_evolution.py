@@ -1,4 +1,4 @@
-"""Whole evolutions: invariants, XOR, determinism on any number of threads, states, and what users ask of them."""
+"""Whole evolutions: invariants, XOR, equal results on any number of threads, saved states, and the public interface."""
 
 import hashlib
 import os
@@ -50,7 +50,7 @@ def test_the_first_generation():
 def test_evolution_begins_anew_without_improvement(selection):
     config = neat.NEATConfig(**{**EVERYTHING, "population": 20, "restart": 4, "selection": selection})
     evolution = neat.Evolution(2, 2, config, 1)
-    improving = [5.0, 6.0, 7.0, 7.0, 7.0, 7.0]  # the third is the last that is better
+    improving = [5.0, 6.0, 7.0, 7.0, 7.0, 7.0]  # the third generation is the last improvement
     for best in improving:
         evolution.advance(np.linspace(0.0, best, 20))
     champion, grown = evolution.champion, evolution.genomes
@@ -63,7 +63,7 @@ def test_evolution_begins_anew_without_improvement(selection):
     assert evolution.generation == 7
     assert evolution.champion is champion
     assert champion.fitness == 7.0
-    # what comes now counts by itself: worse than the champion, but better than all since
+    # improvement counts anew after the restart: 3 is below the champion's fitness, but it is the best since the restart
     evolution.advance(np.linspace(0.0, 3.0, 20))
     assert evolution.best_fitness == 3.0
     assert evolution.population_improved == 7
@@ -90,7 +90,7 @@ def test_every_genome_is_sound(recurrent, hidden):
         pairs = [gene[1:3] for gene in genes(genomes, i)]
         assert len(set(pairs)) == len(pairs)
         for number, pair in zip(numbers, pairs, strict=True):
-            assert known.setdefault(number, pair) == pair  # a number means one connection in the whole population
+            assert known.setdefault(number, pair) == pair  # a number stands for the same connection in the whole population
             assert pair[0] in (0, 1, *nodes)
             assert pair[1] in nodes
         graph_of(genomes, i, recurrent)  # raises if there is a cycle
@@ -99,7 +99,7 @@ def test_every_genome_is_sound(recurrent, hidden):
 
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_networks_equal_graph_networks(recurrent):
-    """The kernel for populations and the module for gradients: the same sums, in another order of edges."""
+    """The kernel for populations and `GraphNetwork` compute the same outputs, up to the order of the sums."""
     evolution = grown(recurrent)
     networks = evolution.networks()
     sequence = np.random.default_rng(1).normal(size=(6, 2)).astype(np.float32)
@@ -128,7 +128,7 @@ def digest(evolution) -> str:
 
 
 def test_fitness_of_any_size_is_shared():
-    """Penalties as large as numbers get must not overflow into counts of offspring."""
+    """Fitness near the largest float64 must not overflow in the number of offspring."""
 
     def fitness(networks):
         values = np.array(networks(X)[:, 0, 0], float)
@@ -146,7 +146,7 @@ def test_one_seed_one_evolution():
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_threads_change_nothing(threads):
-    """With enough observations that a second core is asked for."""
+    """Outputs are bitwise equal, with so many observations that several threads share the work."""
     script = "from tests.agents.test_neat_evolution import shared_digest; print(shared_digest())"
     run = subprocess.run(
         [sys.executable, "-c", script],
@@ -205,7 +205,7 @@ def test_what_cannot_be_is_refused():
 
 
 def test_xor_needs_a_hidden_node(learning_seed):
-    """Ten seeds of the paper's task; all hundred are in benchmarks/neat.py."""
+    """The paper's task with ten seeds; benchmarks/neat.py runs a hundred."""
     for seed in range(10 * learning_seed - 10, 10 * learning_seed):
         result = neat.evolve(fitness, 2, 1, solved=solved, seed=seed, generations=150)
         assert result.solved
@@ -226,7 +226,7 @@ def test_a_fitness_of_one_network_and_a_target(learning_seed):
     assert result.generations == again.generations == len(seen)
     assert [g.number for g in seen] == list(range(len(seen)))
     assert all(sum(g.species.values()) == 150 for g in seen)
-    # weights that evolved are a start for gradients
+    # gradients can train the evolved weights further
     network = result.network()
     optimizer = rl.optim.Adam(network.parameters(), lr=0.05)
     for _ in range(300):
@@ -260,7 +260,7 @@ def test_networks_outlive_their_generation():
 
 
 def test_a_state_in_memory_is_a_snapshot():
-    """What evolves on leaves it as it was."""
+    """Continuing the evolution does not change a saved state."""
     evolution = neat.Evolution(2, 1, neat.NEATConfig(population=20), seed=1)
     evolution.advance(np.arange(20.0))
     state = evolution.state_dict()
@@ -274,7 +274,7 @@ def test_a_state_in_memory_is_a_snapshot():
 
 
 def test_a_species_is_represented_by_any_of_its_genomes(monkeypatch):
-    """Of the generation before, drawn anew; not always by its best."""
+    """The representative is drawn at random from the generation before; it is not always the best genome."""
     evolution = neat.Evolution(2, 1, neat.NEATConfig(population=60), seed=1)
     rng, given = np.random.default_rng(0), []
     speciate = evolution._speciate

@@ -146,7 +146,7 @@ def test_the_command_reads_such_a_file(tmp_path, monkeypatch, capsys):
     path.write_text(CONFIG.replace("pop_size = 150", "pop_size = 44"))
     plan = train.parse(["--agent", "neat", "--env", "CartPole-v1", "--config", str(path), "--add-node", "0.5"])
     assert plan.config.population == 44
-    assert plan.config.add_node == 0.5  # the command line goes before the file
+    assert plan.config.add_node == 0.5  # the command line overrides the file
     assert plan.config.weight_coefficient == 0.5
     out = capsys.readouterr().out
     (ignored,) = (line for line in out.splitlines() if line.startswith(f"{path}: ignored: "))
@@ -170,7 +170,7 @@ def test_pictures_of_an_evolution():
 
 
 def test_ancestors():
-    """By hand: the champion 4 of generation 2 has parents 1 and 3, of which 1 is a copy of 0 and 3 has parents 2 and 5."""
+    """By hand: champion 4 of generation 2 has the parents 1 and 3; genome 1 is a copy of 0, and genome 3 has the parents 2 and 5."""
     evolution = neat.Evolution(2, 1, neat.NEATConfig(population=6))
     first, second = np.full((6, 2), -1), np.full((6, 2), -1)
     first[1], first[3], second[4] = (0, -1), (2, 5), (1, 3)

@@ -1,4 +1,4 @@
-"""Evolution and gradients together: learning within a life, and gradient agents that go on from a champion."""
+"""Evolution and gradients together: training of evolved networks, and gradient agents that start from a champion."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from rl_lab.rollout.policies import ActionHead
 
 
 def networks_for(space, inputs=4, recurrent=False, activation="steepened_sigmoid", generations=6, seed=2):
-    """Evolved networks, small weights, so that outputs do not saturate."""
+    """Evolved networks with small weights, so that their outputs do not saturate."""
     actions = OutputMapping(space, activation)
     config = NEATConfig(
         population=20, add_node=0.4, add_connection=0.5, recurrent=recurrent, weight_range=0.5, output_activation=activation
@@ -53,7 +53,7 @@ def test_an_actor_acts_as_the_network_it_was_made_of(space, activation):
             taken = actions.actions(rl.tensor(actor))
             np.testing.assert_allclose(taken, actions(outputs), rtol=1e-4, atol=1e-4)
         else:
-            assert (actions(actor) == actions(outputs)).all()  # also where outputs saturate and several are the largest
+            assert (actions(actor) == actions(outputs)).all()  # also if saturated outputs tie for the largest
             seen |= set(actions(outputs).ravel().tolist())
     assert len(seen) > 1
 
@@ -80,7 +80,7 @@ def gradient_on(env, num_envs=8, seed=1, **settings):
 
 
 def gradient_for(space, networks, actions, seed=1, **settings):
-    """On CartPole's observations with other actions, and a rollout of 4 steps in 3 environments, one of which ends an episode."""
+    """A `PolicyGradient` for ``space`` and a rollout of 4 steps in 3 environments, in one of which an episode ends."""
     gradient, _ = gradient_on("CartPole-v1", seed=seed, **settings)
     gradient.actions, gradient.continuous = actions, isinstance(space, Box)
     gradient.head = None if gradient.continuous else ActionHead(space)
@@ -106,7 +106,7 @@ def gradient_for(space, networks, actions, seed=1, **settings):
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.6, 1.0])
 def test_advantages_and_targets(gae_lambda):
-    """By the definition, with values that the critic gives and episodes that end either way."""
+    """Advantages and targets follow their definition, with the critic's values and both ends of episodes."""
     space = Discrete(2)
     gradient, _, _, rollout = gradient_for(space, *networks_for(space), gamma=0.5, gae_lambda=gae_lambda)
     truncated = np.zeros((4, 3), bool)
@@ -131,7 +131,7 @@ def test_advantages_and_targets(gae_lambda):
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("space", [Discrete(2), MultiDiscrete([2, 3]), Box(-1.0, 1.0, (2,), np.float32)])
 def test_the_first_update_follows_the_policy_gradient(space, recurrent):
-    """With no step taken, the gradient of the objective is that of sum A log pi, by differences."""
+    """Before the first step the gradient of the objective equals that of sum A log pi, computed by finite differences."""
     gradient, policy, factor, rollout = gradient_for(space, *networks_for(space, recurrent=recurrent), noise=0.2)
     weights = rl.tensor(np.arange(12, dtype=np.float32))
 
@@ -155,7 +155,7 @@ def test_a_recurrent_network_forgets_between_episodes():
     outputs = gradient.outputs(policy, rollout).detach().numpy().reshape(4, 3, 2)
     late = rollout._replace(**{name: getattr(rollout, name)[2:] for name in Rollout._fields[:-2]})
     again = gradient.outputs(policy, late).detach().numpy().reshape(2, 3, 2)
-    np.testing.assert_allclose(again[:, 2], outputs[2:, 2], rtol=1e-5)  # an episode began there
+    np.testing.assert_allclose(again[:, 2], outputs[2:, 2], rtol=1e-5)  # in environment 2 an episode begins at step 2
     assert (again[:, :2] != outputs[2:, :2]).any()
 
 
@@ -177,7 +177,7 @@ def test_what_is_not_trained_comes_back_as_it_was():
     networks, _ = networks_for(Discrete(2))
     network = networks[3].graph()
     trained, steps = gradient.train(network)
-    assert steps == 2 * 4 * 8  # the greedy steps count
+    assert steps == 2 * 4 * 8  # the steps of the greedy rollout count
     for name in ("weight", "bias"):
         np.testing.assert_allclose(getattr(trained, name).detach(), getattr(network, name).detach(), rtol=1e-4, atol=1e-6)
 
@@ -199,7 +199,7 @@ def test_a_rollout_moves_the_policy_no_further_than_allowed(learning_rate, learn
 
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_training_finds_what_pays(recurrent, learning_seed, learned):
-    """A network that knows nothing nearly always does what the observation asks for after three rollouts."""
+    """After three rollouts an untrained network nearly always takes the action that the observation asks for."""
     settings = {"updates": 120, "rollouts": 3, "steps": 1, "target_kl": 1.0}
     gradient, actions = gradient_on("rl_lab/ProbeMatchReward-v0", 64, learning_seed, **settings)
     evolution = Evolution(1, 2, NEATConfig(population=2, weight_range=0.1, recurrent=recurrent), learning_seed)
@@ -214,7 +214,7 @@ def test_training_finds_what_pays(recurrent, learning_seed, learned):
 
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_rollouts_over_the_ends_of_episodes(recurrent):
-    """Each ends after five steps, its observations being 1 to 5 after a 0: what follows is the last one, what was before is forgotten."""
+    """Episodes have the observations 0 to 5. The next observation of the last step is 5, and a new episode forgets the last one."""
     gradient, actions = gradient_on("probe/Clock-v0", 2, steps=8)
     evolution = Evolution(1, 2, NEATConfig(population=2, recurrent=recurrent, add_connection=1.0, add_node=1.0), seed=1)
     for _ in range(8):
@@ -244,7 +244,7 @@ def test_the_critic_outlives_the_networks(learning_seed, learned):
     rollout, _ = gradient._act(policy, factor, gradient._begin(policy))
     _, targets = gradient.estimate(rollout)
     errors = (gradient.critic(rollout.seen) - targets).detach().numpy()
-    # of a network that it has never met: over 20 seeds 0.08 with a standard deviation of 0.05, and 1.0 for an untrained critic
+    # the critic's error on a new network: over 20 seeds 0.08 with a standard deviation of 0.05, and 1.0 for an untrained critic
     learned((errors**2).mean() / (targets.numpy() ** 2).mean(), 0.0, within=0.25, what="error in units of the targets' square")
     other, _ = gradient_on("CartPole-v1")
     other.load_state_dict(gradient.state_dict())
@@ -259,7 +259,7 @@ def agent_on(env="CartPole-v1", seed=1, num_envs=8, backend="auto", **settings):
 
 @pytest.mark.parametrize(("updates", "rollouts"), [(1, 4), (3, 4), (4, 4), (30, 4)])
 def test_lamarck_counts_the_updates_of_a_genome(updates, rollouts, monkeypatch):
-    """K gradient updates in all, over as many rollouts as there are, or fewer."""
+    """A genome gets K gradient updates in all, spread over the rollouts; with fewer updates than rollouts, one per rollout."""
     made, rolled = [], []
     step, act = rl.optim.Adam.step, PolicyGradient._act
     monkeypatch.setattr(rl.optim.Adam, "step", lambda self: made.append(self) or step(self))
@@ -270,7 +270,7 @@ def test_lamarck_counts_the_updates_of_a_genome(updates, rollouts, monkeypatch):
     critic = agent.gradient.critic.optimizer
     assert sum(optimizer is not critic for optimizer in made) == updates
     assert sum(optimizer is critic for optimizer in made) == updates
-    assert len(rolled) == min(updates, rollouts) + 1  # and one to see how large the logits are
+    assert len(rolled) == min(updates, rollouts) + 1  # and the greedy rollout that scales the logits
 
 
 def weights_of(agent):
@@ -350,7 +350,7 @@ SMALL = {
 
 @pytest.mark.parametrize("name", ["ppo", "reinforce", "a2c"])
 def test_an_evolved_network_sees_what_it_saw(name, run):
-    """Normalised observations are the critic's: a policy that hardly learns acts as the champion after rollouts, too."""
+    """The actor gets observations without normalization: with a tiny step size it still acts as the champion after rollouts."""
     kind, config, settings, _ = SMALL[name]
     given = {**settings, "normalize_observations": True, "learning_rate": 1e-12}
     agent = kind.create(config(network=str(run), **given), make_environments("CartPole-v1", 4), 1)
@@ -366,7 +366,7 @@ def test_an_evolved_network_sees_what_it_saw(name, run):
 def test_agents_begin_as_the_champion_and_train_it(name, run):
     kind, config, settings, part = SMALL[name]
     agent = kind.create(config(network=str(run), **settings), make_environments("CartPole-v1", 4), 1)
-    assert isinstance(getattr(agent, part), Dueling) == (name == "dqn")  # values are learned beside what evolved
+    assert isinstance(getattr(agent, part), Dueling) == (name == "dqn")  # the champion is the advantage head
     champion = load_graph(run / "actor")
     network = getattr(agent, part)
     evolved = network.advantage if name == "dqn" else network

@@ -1,4 +1,4 @@
-"""NSGA-II and novelty: the papers' definitions by hand, and their effect."""
+"""NSGA-II and novelty: the papers' definitions computed by hand, and their effect on evolution."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_crowding():
 
 
 def test_the_crowded_order_looks_at_every_objective():
-    """One front; by the first objective alone row 1 is the least crowded of the inner ones, by both row 2 is."""
+    """In one front, the least crowded inner row is row 1 by the first objective alone, but row 2 by both objectives."""
     objectives = np.array([[0.0, 100.0], [4.0, 99.0], [6.0, 98.0], [7.0, 20.0], [10.0, 0.0]])
     assert crowded_order(objectives).tolist() == [0, 4, 3, 2, 1]
     assert crowded_order(np.stack([objectives[:, 0], -np.arange(5.0)], 1)).tolist() != [0, 4, 3, 2, 1]
@@ -62,12 +62,12 @@ def test_tournaments_prefer_the_earlier_in_the_order(monkeypatch):
     bred = {}
     monkeypatch.setattr(evolution, "_breed", lambda *given: bred.update(fitness=given[0], pool=given[1]))
     evolution._reproduce(fitness(evolution.networks()))
-    assert bred["pool"].mean() == pytest.approx(200 / 3, abs=12)  # the smaller of two
-    assert (np.diff(bred["fitness"]) < 0).all()  # of two parents the earlier is the fitter
+    assert bred["pool"].mean() == pytest.approx(200 / 3, abs=12)  # the mean of the smaller of two draws
+    assert (np.diff(bred["fitness"]) < 0).all()  # the earlier of two parents counts as the fitter
 
 
 def test_the_ancestry_of_a_front_is_of_the_generation_before():
-    """Children without mutation are their parents; one from an older generation is unknown."""
+    """Children without mutation equal their parents. Parents from an older generation are unknown, -1."""
     unchanged = {"mutate_only": 1.0, "mutate_weights": 0.0, "add_node": 0.0, "add_connection": 0.0}
     evolution = neat.Evolution(2, 1, neat.NEATConfig(selection="nsga2", population=50, **unchanged), seed=1)
     rng, unknown = np.random.default_rng(0), 0
@@ -102,7 +102,7 @@ def test_nsga2_keeps_the_best_of_every_size(learning_seed):
     chosen, values = evolution.kept
     front = nondominated_ranks(np.stack([values, -sizes_of(chosen)], 1)) == 0
     for size, value in zip(sizes_of(chosen)[front], values[front], strict=True):
-        assert value == best[size]  # elitism: nothing that was not dominated is lost
+        assert value == best[size]  # elitism: the best value per size is never lost
     assert len(set(sizes_of(chosen)[front])) == front.sum() >= 2
     assert max(values) == evolution.best_fitness
     other = neat.Evolution(2, 1, config, seed=99)
@@ -116,7 +116,7 @@ def test_novelty_is_the_mean_distance_to_the_nearest():
     archive = NoveltyArchive(neighbours=2, threshold=4.0)
     assert archive.novelty([[0.0], [1.0], [3.0], [10.0]]).tolist() == [2.0, 1.5, 2.5, 8.0]
     assert archive.behaviours.tolist() == [[10.0]]
-    # of the second generation 9 has its nearest in the archive
+    # the nearest neighbour of behaviour 9 of the second generation is in the archive
     np.testing.assert_allclose(archive.novelty([[9.0], [0.0], [0.0]]), [5.0, 4.5, 4.5], atol=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_the_threshold_of_novelty_adapts():
 
 
 def test_novelty_alone_solves_xor(learning_seed):
-    """Behaviour is what the network answers; no fitness is asked for."""
+    """The behaviour is the network's outputs; the evolution uses no other fitness."""
     search = novelty_of(lambda networks: networks(X)[..., 0], NoveltyArchive(threshold=0.3))
     result = neat.evolve(search, 2, 1, solved=solved, seed=learning_seed, generations=100)
     assert result.solved

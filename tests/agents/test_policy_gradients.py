@@ -78,7 +78,7 @@ def test_values(name, learning_seed, learned):
 
 @pytest.mark.parametrize("name", ["ppo", "a2c"])
 def test_a_truncated_episode_goes_on(name, learning_seed, learned):
-    """1 / (1 - 0.8) = 5, although episodes are cut off after 5 steps, where the sum would be 3.36."""
+    """The value is 1 / (1 - 0.8) = 5, although episodes are truncated after 5 steps; without bootstrapping it would be 3.36."""
     agent = trained(name, "Endless", learning_seed, gamma=0.8)
     learned(value(agent, 0.0), 5.0, within=0.4)
 
@@ -91,7 +91,7 @@ def test_policies(name, learning_seed, learned):
 
 
 class Target(gym.Env):
-    """One step; the reward is minus the squared distance of the action from half the observed sign, at most 0."""
+    """Episodes of one step. The reward is minus the squared distance between the action and half the observed sign."""
 
     observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
     action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -106,7 +106,7 @@ class Target(gym.Env):
 
 
 class Several(Target):
-    """One step; a point for each of two choices that equals its own number: 1 of 2, and 2 of 3."""
+    """Episodes of one step with two choices. The reward counts right choices: option 1 of 2, and option 2 of 3."""
 
     action_space = gym.spaces.MultiDiscrete([2, 3])
 
@@ -154,7 +154,7 @@ def test_soft_actor_critic_with_discrete_actions(learning_seed, learned):
 
 
 def test_quantiles_of_a_coin(learning_seed, learned):
-    """A reward of 1 or -1, whatever is done. The Huber loss puts the quantile of fraction f < 1/2 at f / (1 - f) - 1."""
+    """The reward is 1 or -1 at random. With the Huber loss the quantile of fraction f < 1/2 is f / (1 - f) - 1."""
     config = QRDQNConfig(
         2000, "mlp:16", quantiles=4, learning_rate=1e-2, learning_rate_final=0.1, learning_starts=50, train_frequency=1
     )
@@ -168,7 +168,7 @@ def test_quantiles_of_a_coin(learning_seed, learned):
 
 
 class Coin(Target):
-    """One step; the reward is the sign that was not shown."""
+    """Episodes of one step. The reward is a random sign that the observation does not show."""
 
     action_space = gym.spaces.Discrete(2)
 
@@ -211,12 +211,18 @@ def ppo_batch(log_probs: list[float], advantages: list[float]) -> RolloutBatch:
 @pytest.mark.parametrize(
     ("advantages", "expected"),
     [
-        ([2.0, 1.0], -(1.2 * 2.0 + 0.5 * 1.0) / 2),  # a gain is cut off at 1.2, a ratio of 0.5 counts in full
-        ([-2.0, -1.0], -(1.5 * -2.0 + 0.8 * -1.0) / 2),  # a loss counts in full above, and is cut off at 0.8 below
+        (
+            [2.0, 1.0],
+            -(1.2 * 2.0 + 0.5 * 1.0) / 2,
+        ),  # positive advantages: only the ratio 1.5 is clipped, to 1.2
+        (
+            [-2.0, -1.0],
+            -(1.5 * -2.0 + 0.8 * -1.0) / 2,
+        ),  # negative advantages: only the ratio 0.5 is clipped, to 0.8
     ],
 )
 def test_the_clipped_surrogate(advantages, expected):
-    """The old probabilities were 0.5 of both actions: the ratios are 1.5 and 0.5."""
+    """The old probability of both actions is 0.5, so the ratios are 1.5 and 0.5."""
     loss, _, entropy, (kl, clipped) = ppo().compute_loss(ppo_batch([math.log(0.5)] * 2, advantages))
     assert loss.item() == pytest.approx(expected)
     assert entropy.item() == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))
@@ -225,14 +231,14 @@ def test_the_clipped_surrogate(advantages, expected):
 
 
 def test_value_losses():
-    """Values are 1, returns 2, the old values 0.5 and 3: with a clip of 0.2 they may only be 0.7 and 2.8."""
+    """Values are 1, returns 2, old values 0.5 and 3. A clip range of 0.2 limits the values to 0.7 and 2.8."""
     batch = ppo_batch([math.log(0.5)] * 2, [1.0, 1.0])
     assert ppo().compute_loss(batch)[1].item() == pytest.approx(0.5)
     assert ppo(clip_value=0.2).compute_loss(batch)[1].item() == pytest.approx(0.5 * (1.3**2 + 1.0) / 2)
 
 
 def test_two_backwards_over_one_graph_equal_the_sum_of_losses():
-    """The lab's reason to be: separate losses leave the gradient of their sum, to the last digits, and the trunk meets both."""
+    """Separate backward passes accumulate the gradient of the sum of losses, up to rounding; both losses reach the trunk."""
     gradients = {}
     for separate in (False, True):
         agent = A2C.create(
@@ -250,7 +256,7 @@ def test_two_backwards_over_one_graph_equal_the_sum_of_losses():
 
 
 def test_soft_target_by_hand():
-    """r + discount * (min Q' - alpha log pi), in expectation over the actions."""
+    """The target is r + discount * (min Q' - alpha log pi), in expectation over the actions."""
     agent = SAC.create(
         dataclasses.replace(SOFT, network="mlp:", temperature=0.5, compile=False),
         make_environments("rl_lab/ProbeActionReward-v0", 1),
@@ -265,13 +271,13 @@ def test_soft_target_by_hand():
 
 
 def test_quantile_loss_by_hand():
-    """Two quantiles (fractions 1/4 and 3/4) and one target: 0.25 |d| above, 0.75 below, half squares within 1."""
+    """Two quantiles (fractions 1/4 and 3/4) and one target: weight 1/4 or 3/4 by side, half the square for distances within 1."""
     loss = quantile_huber_loss(rl.tensor([[0.0, 3.0]]), rl.tensor([[2.0]]))
     assert loss.item() == pytest.approx(0.25 * 1.5 + 0.25 * 0.5)
 
 
 def test_squashed_gaussian_density():
-    """The log-probability of a squashed action against the change of variables in float64."""
+    """The log-probability of a squashed action equals the change of variables, computed in float64."""
     from rl_lab.rollout.policies import SquashedGaussian
 
     mean, log_std = rl.tensor([[0.3, -2.0]]), rl.tensor([[-0.5, 0.4]])

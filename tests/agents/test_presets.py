@@ -1,4 +1,4 @@
-"""Presets: every one can be used, and there is one for each agent in each environment of the table that suits it."""
+"""Presets: every preset is valid, and every agent has one for each environment of the table whose actions it supports."""
 
 from dataclasses import fields
 
@@ -15,7 +15,7 @@ TABLE = {
     **dict.fromkeys(("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3", "Catch-v0", "Bricks-v0"), Discrete),
     **dict.fromkeys(("Pendulum-v1", "MountainCarContinuous-v0", "LunarLanderContinuous-v3"), Box),
 }
-"""The kind of actions of each; said here, because Box2D need not be installed."""
+"""The kind of actions of each environment, listed because Box2D may not be installed."""
 
 
 @pytest.mark.parametrize("env", TABLE)

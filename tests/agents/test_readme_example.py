@@ -1,4 +1,4 @@
-"""The agent that agents/README.md shows: it is short, meets the contract, solves CartPole-v1, and starts from another run."""
+"""The example agent in agents/README.md is short, meets the contract, solves CartPole-v1, and starts from another run."""
 
 import importlib.util
 import re
@@ -55,7 +55,7 @@ def test_it_runs_from_a_file_and_starts_from_its_own_run(workplace, capsys):
 
 
 def test_the_table_names_every_agent():
-    """Those that this project registers: other packages may add theirs."""
+    """The table lists the agents that this project registers; other packages may register more."""
     names = {entry.name for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("rl_lab.agents.")}
     rows = re.findall(r"^\| `([^|]*)` \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert {name for row in rows for name in re.split(r"`, `", row)} == names
@@ -64,6 +64,6 @@ def test_the_table_names_every_agent():
 def test_an_agent_that_does_not_exist(workplace, capsys):
     assert train.main(["--agent", "nowhere:Agent", "--env", "CartPole-v1"]) == 2
     assert "nowhere" in capsys.readouterr().err
-    Path("half.py").write_text("class Agent: pass\n", encoding="utf-8")
-    assert train.main(["--agent", "half:Agent", "--env", "CartPole-v1"]) == 2
+    Path("no_agent.py").write_text("class Agent: pass\n", encoding="utf-8")
+    assert train.main(["--agent", "no_agent:Agent", "--env", "CartPole-v1"]) == 2
     assert "no agent 'Agent'" in capsys.readouterr().err

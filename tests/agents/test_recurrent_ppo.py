@@ -1,4 +1,4 @@
-"""Recurrent PPO: what it remembers, what it forgets, and that its sequences are the steps that it took."""
+"""Recurrent PPO: it remembers within an episode, forgets between episodes, and recomputes its steps exactly in updates."""
 
 import gymnasium as gym
 import numpy as np
@@ -25,7 +25,7 @@ def test_probes(probe, learning_seed):
 
 
 def test_a_sign_is_remembered(learning_seed):
-    """Without a memory the mean return is 0."""
+    """The agent learns to remember a sign; without a memory the mean return would be 0."""
     agent = agent_on("rl_lab/ProbeMemory-v0", 16, learning_seed, learning_rate=1e-2, entropy_coefficient=0.01, epochs=8)
     for _ in range(60):
         agent.step()
@@ -33,7 +33,7 @@ def test_a_sign_is_remembered(learning_seed):
 
 
 def first_losses(agent, change=lambda batch: None):
-    """The batch of a rollout, and its losses before the first update, which is left out."""
+    """The batch of a rollout and its losses before the first update; no update is made."""
     seen = []
 
     def look():
@@ -48,17 +48,17 @@ def first_losses(agent, change=lambda batch: None):
 
 @pytest.mark.parametrize("settings", [{}, {"normalize_observations": True}], ids=str)
 def test_sequences_give_the_probabilities_of_the_steps(settings):
-    """Before an update the ratio is 1 everywhere, in later rollouts, too, which begin with memories and in which episodes end."""
+    """Before an update every probability ratio is 1, also in later rollouts, which begin with a memory and contain ends of episodes."""
     agent = agent_on("CartPole-v1", compile=False, **settings)
     with rl.no_grad():
-        agent.actor.weight.mul_(100.0)  # the memory matters from the start
+        agent.actor.weight.mul_(100.0)  # makes the actions depend on the memory from the start
     for _ in range(3):
         batch, (policy_loss, value_loss, _, divergence) = first_losses(agent)
         assert abs(divergence) < 1e-6
-        assert policy_loss == pytest.approx(0.0, abs=1e-5)  # minus the mean of normal advantages
+        assert policy_loss == pytest.approx(0.0, abs=1e-5)  # minus the mean of normalized advantages
         assert value_loss == pytest.approx(0.5 * float((batch["advantages"] ** 2).mean()), rel=1e-3)
     assert (batch["goes_on"].numpy() == 0).any()
-    # an episode that remembers the one before is another, and so is a rollout without its first memory
+    # the losses differ if an episode remembers the one before, and if a rollout lacks its first memory
     for name, number in (("goes_on", 1.0), ("first_memory", 0.0)):
         _, losses = first_losses(agent, lambda batch, name=name, number=number: batch[name].fill_(number))
         assert losses[3] > 1e-5

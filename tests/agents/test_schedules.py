@@ -1,4 +1,4 @@
-"""What happens only now and then, or moves over a training: stops, delays, schedules and priorities."""
+"""Settings that act only at certain steps or change during training: early stops, delays, schedules and priorities."""
 
 import math
 
@@ -26,7 +26,7 @@ def test_the_kl_stop_ends_the_passes(target_kl, epochs):
     agent = PPO.create(config, make_environments("CartPole-v1", 2), 1)
     metrics = agent.step()
     assert metrics["losses/epochs"] == epochs
-    # Adam's first step has the size of the learning rate: the weights show how many there were
+    # Adam's first steps have the size of the learning rate, so the change of the weights shows the number of updates
     assert agent.optimizer.state_dict()["state"][0]["step"] == 2 * epochs
 
 
@@ -76,7 +76,7 @@ def test_the_target_entropy_falls(env, unit):
 
 @pytest.mark.parametrize("kind", [SAC, TD3])
 def test_actions_are_random_until_learning_starts(kind):
-    """An actor that always chooses the largest action is asked only after ``learning_starts``."""
+    """An actor that always takes the largest action is used only after ``learning_starts``."""
     agent = kind.create(
         kind.Config(**{**SMALL, "learning_starts": 200, "total_timesteps": 1000}), make_environments("Pendulum-v1", 1), 1
     )
@@ -90,7 +90,7 @@ def test_actions_are_random_until_learning_starts(kind):
     assert abs(actions.mean()) < 0.1 * span
     assert actions.std() == pytest.approx(span / math.sqrt(12), rel=0.15)  # uniform
     agent.random_now.fill_(False)
-    assert agent.collector.collect(20).actions.min() > 0.75  # of the largest, 1
+    assert agent.collector.collect(20).actions.min() > 0.75  # near the largest action, 1
 
 
 def test_prioritised_replay_hears_the_differences_of_the_batch_it_gave():
@@ -117,7 +117,7 @@ def test_prioritised_replay_hears_the_differences_of_the_batch_it_gave():
 
 
 def by_hand(values, following, gamma, gae_lambda):
-    """Advantages of rewards 0, each episode ending in a truncation after five steps; lists over eight steps."""
+    """Advantages (lists over eight steps) for rewards of 0 and episodes that are truncated after five steps."""
     advantages, last = [0.0] * 8, 0.0
     for t in reversed(range(8)):
         last = gamma * following[t] - values[t] + (0.0 if t % 5 == 4 else gamma * gae_lambda * last)
@@ -142,14 +142,14 @@ def test_an_episode_that_is_cut_off_is_worth_its_last_observation_and_ends_the_s
     agent.step()
     times = np.arange(8) % 5
     values, following = seen["values"][:, 0], seen["next_values"][:, 0]
-    np.testing.assert_allclose(values[5:], values[:3], rtol=1e-5)  # episodes are alike
+    np.testing.assert_allclose(values[5:], values[:3], rtol=1e-5)  # all episodes have the same observations
     np.testing.assert_allclose(following[times < 4][:4], values[1:5], rtol=1e-5)
-    assert abs(following[4] - values[0]) > 1e-4  # the last observation was 5, not 0
+    assert abs(following[4] - values[0]) > 1e-4  # the observation after the last step is 5, not the 0 of the next episode
     np.testing.assert_allclose(seen["advantages"][:, 0], by_hand(values, following, 0.9, 0.8), rtol=1e-4, atol=1e-6)
 
 
 def keep(seen, function):
-    """The function, noting values and results."""
+    """Wrap ``function`` so that the values, next values and advantages of its last call are stored in ``seen``."""
 
     def kept(rewards, values, next_values, *rest):
         made = function(rewards, values, next_values, *rest)
@@ -176,7 +176,7 @@ def test_every_pass_takes_everything_once_in_a_new_order(kind):
 
 
 def test_the_kl_stop_looks_at_each_pass_alone():
-    """Six tenths of the limit in each of five passes: none is too far."""
+    """Each of five epochs moves the policy by 0.6 of the limit, so none of them stops the update."""
     config = PPOConfig(num_steps=16, batch_size=8, epochs=5, target_kl=0.1, network="mlp:8", compile=False)
     agent = PPO.create(config, make_environments("CartPole-v1", 2), 1)
     agent.update = lambda index: agent.sums.add_(rl.tensor([0, 0, 0, 0.06, 0, 0, 0]))
@@ -186,7 +186,7 @@ def test_the_kl_stop_looks_at_each_pass_alone():
 
 
 def test_ratios_begin_at_one_with_moving_statistics():
-    """Statistics of observations take in a rollout after it was learned from: until then the policy is the one that acted."""
+    """A rollout enters the observation statistics only after its update, so before the update the policy is the one that acted."""
     config = PPOConfig(num_steps=16, batch_size=32, epochs=1, normalize_observations=True, network="mlp:8", compile=False)
     agent = PPO.create(config, make_environments("CartPole-v1", 2), 1)
     for _ in range(3):
@@ -218,7 +218,7 @@ def test_reinforce_learns_from_whole_episodes():
 
 @pytest.mark.parametrize("kind", [A2C, RecurrentPPO, REINFORCE])
 def test_the_last_rollout_still_teaches(kind):
-    """A step size that falls to 0 at the end is not 0 in the only rollout there is."""
+    """With a final step size of 0 the last rollout, here the only one, is still learned from."""
     config = kind.Config(total_timesteps=8, learning_rate_final=0.0, network="mlp:8")
     agent = kind.create(config, make_environments("CartPole-v1", 8), 1)
     parts = agent.parts if hasattr(agent, "parts") else agent.actor
@@ -252,7 +252,7 @@ def test_noise_comes_back_after_a_greedy_action():
 @pytest.mark.parametrize(("train_frequency", "num_envs"), [(1, 8), (4, 8), (6, 4), (4, 3), (16, 2)])
 @pytest.mark.parametrize("kind", [DQN, QRDQN, SAC, TD3])
 def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
-    """One for each ``train_frequency`` environment steps, however many environments there are."""
+    """There is one update per ``train_frequency`` environment steps, for any number of environments."""
     env = "Pendulum-v1" if kind is TD3 else "CartPole-v1"
     given = {**SMALL, "learning_starts": 0, "train_frequency": train_frequency, "compile": False}
     agent = kind.create(kind.Config(**given), make_environments(env, num_envs), 1)
@@ -264,5 +264,5 @@ def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
 
 
 def test_a_buffer_without_room_is_refused():
-    with pytest.raises(ValueError, match="smaller than the 8 environment steps"):
+    with pytest.raises(ValueError, match="no room for the 8 steps"):
         DQN.create(DQNConfig(**{**SMALL, "buffer_size": 4, "train_frequency": 8}), make_environments("CartPole-v1", 1), 1)

@@ -1,4 +1,4 @@
-"""No setting of any agent is ignored: with another value the same seed leads elsewhere."""
+"""Every setting of every agent has an effect: with another value the same seed gives other results."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ BASE = {
     "max_grad_norm": 0.1,
     "compile": False,
 }
-"""Of the fields that an agent has."""
+"""Settings of the first run; an agent gets those that it has."""
 OF_AGENT = {
     "dqn": {"prioritized": True, "tau": 1.0},
     "qrdqn": {"tau": 1.0},
@@ -105,7 +105,7 @@ CHANGED_WITH = {
     "double": {"target_update_interval": 1000, "gradient_steps": 9},
 }
 SAME = {"compile", "separate_losses"}
-"""What must change nothing."""
+"""Settings that must not change the results."""
 CASES = [
     (name, field.name)
     for name, agent in AGENTS.items()
@@ -117,7 +117,7 @@ CASES = [
 
 @functools.cache
 def learned(name: str, env: str, changes: tuple) -> dict[str, bytes]:
-    """The parameters after some steps, without what else there is in the state."""
+    """The bytes of the learned parameters after some steps, by name."""
     agent_class = AGENTS[name]
     fields = {field.name for field in dataclasses.fields(agent_class.Config)}
     given = {key: value for key, value in {**BASE, **OF_AGENT.get(name, {})}.items() if key in fields}

@@ -1,4 +1,4 @@
-"""Losses, gradient norms and parameters of three updates of every agent equal PyTorch's, which were recorded."""
+"""Losses, gradient norms and parameters of three updates of every agent equal recorded results of PyTorch."""
 
 import importlib
 from typing import Any
@@ -17,7 +17,7 @@ from tests.agents.updates import CASES, ENVS, HIGH, INPUTS, LOW, MEMORY, SIZE, S
 
 
 class Spaces(gym.Env):
-    """An environment of which only the spaces matter."""
+    """An environment that is never stepped; only its spaces are used."""
 
     observation_space = Box(-np.inf, np.inf, (INPUTS,), np.float32)
 
@@ -66,7 +66,7 @@ def make_agent(case: Case, **more: Any) -> Any:
 
 
 def batch_of(case: Case, x: dict[str, Any]) -> Batch:
-    """Transitions as replay gives them."""
+    """The case's transitions as a `Batch`, as a replay buffer returns them."""
     actions = x["actions"]
     if case.agent == "td3":
         actions = (actions - rl.from_numpy((LOW + HIGH) / 2)) / rl.from_numpy((HIGH - LOW) / 2)
@@ -76,7 +76,7 @@ def batch_of(case: Case, x: dict[str, Any]) -> Batch:
 
 
 def one_update(case: Case, agent: Any, update: int) -> list[float]:
-    """What an update of the agent returns or adds to the log."""
+    """Run one update of the agent; returns the numbers that it returns or logs."""
     x: dict[str, Any] = {name: rl.from_numpy(array) for name, array in numbers(case, update).items()}
     if case.agent in ("dqn", "qrdqn", "sac", "td3"):
         batch = batch_of(case, x)

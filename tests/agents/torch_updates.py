@@ -1,4 +1,4 @@
-"""The updates of `tests.agents.updates` in PyTorch, written from the papers: what the agents are compared with.
+"""The updates of `tests.agents.updates` in PyTorch, written from the papers, as a reference for the agents.
 
 ``python -m tests.agents.torch_updates`` records them (extra ``oracle``); test_torch_updates.py reads the record.
 """
@@ -32,7 +32,7 @@ GAMMA = 0.99
 
 
 def main() -> None:
-    """Record every case's losses (updates, ...) and last parameters."""
+    """Record the losses (updates, ...) and the final parameters of every case."""
     np.savez_compressed(ANSWERS, **{f"{name}/{part}": x for name, c in CASES.items() for part, x in recorded(c).items()})
 
 
@@ -52,7 +52,7 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
         return nn.Sequential(nn.Linear(inputs, 8), activation(), nn.Linear(8, outputs))
 
     class Head(nn.Module):
-        """The log standard deviation that is a parameter of its own."""
+        """The log standard deviation as a parameter."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -72,7 +72,7 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             made["masks"] = made["next_masks"] = torch.ones_like(made["masks"])
         return made
 
-    # --- what policy gradients share ---------------------------------------------------------------------------------
+    # --- shared by the policy gradients ---------------------------------------------------------------------------------
 
     def policy(out: Any, head: Any, masks: Any) -> Any:
         if len(choices) == 1:
@@ -92,7 +92,7 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
         return sum(part.entropy() for part in pi) if isinstance(pi, list) else pi.entropy()
 
     def advantages_of(x: dict[str, Any], values: Any, next_values: Any, gae_lambda: float) -> Any:
-        """Backwards through each environment's steps."""
+        """Generalized advantages, computed backwards through each environment's steps."""
         r, v, following, over, cut = (
             t.reshape(STEPS, ENVS) for t in (x["rewards"], values, next_values, x["terminated"], x["truncated"])
         )

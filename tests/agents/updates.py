@@ -1,7 +1,7 @@
-"""Updates of every agent on given numbers: what rl_lab and PyTorch are both asked to do.
+"""Updates of every agent on given numbers, to run in both rl_lab and PyTorch.
 
 A case is an agent, a kind of actions and settings. All numbers, initial weights and noise included, come from NumPy streams that
-depend on names and shapes only, so that two libraries meet the same ones.
+depend only on names and shapes, so both libraries get the same numbers.
 """
 
 import zlib
@@ -54,17 +54,17 @@ CASES = {
 
 
 def stream(*names: str) -> np.random.Generator:
-    """The random numbers that belong to some names."""
+    """A random generator seeded by names."""
     return np.random.default_rng(zlib.crc32("/".join(names).encode()))
 
 
 def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Initial weights, the same for every parameter of that name and shape."""
+    """Initial weights, which depend only on the parameter's name and shape."""
     return stream("weights", name).normal(scale=0.5, size=shape).astype(np.float32)
 
 
 class Noise:
-    """Standard normal numbers in the order in which they are asked for."""
+    """A stream of standard normal numbers, the same for both libraries."""
 
     def __init__(self) -> None:
         self.stream = stream("noise")
@@ -74,9 +74,9 @@ class Noise:
 
 
 def numbers(case: Case, update: int) -> dict[str, np.ndarray]:
-    """A batch or rollout of 12 steps; what an agent does not use it leaves.
+    """A batch or rollout of 12 steps, with all the arrays that any agent uses.
 
-    ``log_probs`` are so close to the policies' that ratios are cut off in some rows and not in others.
+    ``log_probs`` are near the policies' own, so that ratios are clipped in some rows and not in others.
     """
     rng = stream("numbers", case.actions, str(update))
     choices = CHOICES[case.actions]

@@ -150,7 +150,8 @@ OTHERWISE = {
     "repeat_interleave", "split", "meshgrid", "addmm", "tensor_split", "normal", "std", "var", "std_mean", "var_mean", "scatter",
     "scatter_add", "ravel", "linspace", "arange", "erfinv", "t", "trace", "diagonal", "eye", "full", "zeros", "ones", "empty", "rand",
     "randn", "randint", "randperm", "where", "clamp", "squeeze", "unsqueeze", "stack", "cat", "hstack", "vstack", "row_stack",
-        "atleast_1d", "atleast_2d", "atleast_3d", "bitwise_left_shift", "bitwise_right_shift", "block_diag", "cartesian_prod", "diagonal_scatter", "dsplit", "hsplit", "vsplit",
+    "atleast_1d", "atleast_2d", "atleast_3d", "bitwise_left_shift", "bitwise_right_shift", "block_diag", "cartesian_prod",
+    "diagonal_scatter", "dsplit", "hsplit", "vsplit",
     "initial_seed", "is_nonzero", "masked_scatter", "mvlgamma", "result_type", "seed", "select_scatter", "vdot",
     "broadcast_shapes", "broadcast_tensors", "einsum", "prelu", "tensor", "item", "retain_grad", "load", "save",
 }  # fmt: skip

@@ -2,10 +2,13 @@
 
 import contextlib
 import copy
+import cProfile
 import gc
 import os
+import re
 import resource
 import threading
+import time
 import warnings
 import weakref
 from collections import OrderedDict
@@ -923,3 +926,332 @@ def test_a_function_of_one_tensor_takes_the_short_way_only_where_it_fits():
         picked(rl.tensor([2]))
         with pytest.raises(IndexError):
             picked(rl.tensor([3]))
+
+
+# --- what a call depends on ------------------------------------------------------------------------------------------
+
+SCALE = [1.0]
+SETTING = 1.0
+
+
+class Settings:
+    """An object without an instance dict."""
+
+    __slots__ = ("gain",)
+    shared = 1.0
+
+
+class Owner:
+    """What a compiled method may read: each way with a function that changes it."""
+
+    default = 1.0
+
+    def __init__(self):
+        self.number, self.numbers, self.table = 1.0, [1.0, 2.0], {"a": {"b": 1.0}}
+        self.settings = Settings()
+        self.settings.gain = 1.0
+        self.array = np.ones(2)
+        self.tensor = rl.ones(2)
+        self.layer = rl.nn.Linear(2, 2, bias=False)
+        self.layer.factor = 1.0
+        with rl.no_grad():
+            self.layer.weight.copy_(rl.eye(2))
+
+    @property
+    def doubled(self):
+        return 2.0 * self.number
+
+
+def set_global(owner, value):
+    global SETTING
+    SETTING = value
+
+
+def set_weight(owner, value):
+    owner.layer.weight = rl.nn.Parameter(rl.eye(2) * value)
+
+
+def local_name(owner, x):
+    settings, table = owner.settings, owner.table
+    return x * settings.gain * table["a"]["b"]
+
+
+DEPENDS = {
+    "attribute": (lambda o, x: x * o.number, lambda o, v: setattr(o, "number", v)),
+    "attribute by name": (lambda o, x: x * getattr(o, "number"), lambda o, v: setattr(o, "number", v)),  # noqa: B009
+    "property": (lambda o, x: x * o.doubled, lambda o, v: setattr(o, "number", v)),
+    "slot": (lambda o, x: x * o.settings.gain, lambda o, v: setattr(o.settings, "gain", v)),
+    "object": (lambda o, x: x * o.settings.gain, lambda o, v: setattr(o, "settings", gained(v))),
+    "class attribute": (lambda o, x: x * o.default, lambda o, v: setattr(Owner, "default", v)),
+    "shadowed class attribute": (lambda o, x: x * o.default, lambda o, v: setattr(o, "default", v)),
+    "attribute of a class": (lambda o, x: x * Settings.shared, lambda o, v: setattr(Settings, "shared", v)),
+    "element": (lambda o, x: x * o.numbers[0], lambda o, v: o.numbers.__setitem__(0, v)),
+    "length": (lambda o, x: x * len(o.numbers), lambda o, v: o.numbers.append(v)),
+    "elements": (lambda o, x: sum(x * n for n in o.numbers), lambda o, v: o.numbers.insert(0, v)),
+    "nested": (lambda o, x: x * o.table["a"]["b"], lambda o, v: o.table["a"].update(b=v)),
+    "local names": (local_name, lambda o, v: o.table["a"].update(b=v)),
+    "global": (lambda o, x: x * SETTING, set_global),
+    "global list": (lambda o, x: x * SCALE[0], lambda o, v: SCALE.__setitem__(0, v)),
+    "array": (lambda o, x: x * float(o.array[0]), lambda o, v: o.array.fill(v)),
+    "tensor": (lambda o, x: x * o.tensor, lambda o, v: setattr(o, "tensor", rl.full((2,), v))),
+    "layer": (lambda o, x: o.layer(x), lambda o, v: setattr(o, "layer", doubling(v))),
+    "weight": (lambda o, x: o.layer(x), set_weight),
+    "attribute of a layer": (lambda o, x: x * o.layer.factor, lambda o, v: setattr(o.layer, "factor", v)),
+    "mode": (lambda o, x: x * (2.0 if o.layer.training else 3.0), lambda o, v: o.layer.train(v > 2.5)),
+    "hook": (lambda o, x: o.layer(x), lambda o, v: o.layer.register_forward_hook(lambda m, i, out: out * v)),
+    "dict of an object": (lambda o, x: x * vars(o)["number"], lambda o, v: setattr(o, "number", v)),
+}
+
+
+def gained(value):
+    settings = Settings()
+    settings.gain = value
+    return settings
+
+
+def doubling(value):
+    layer = rl.nn.Linear(2, 2, bias=False)
+    with rl.no_grad():
+        layer.weight.copy_(rl.eye(2) * value)
+    return layer
+
+
+@pytest.mark.parametrize(("use", "change"), DEPENDS.values(), ids=DEPENDS)
+def test_what_a_function_reads_is_noticed_when_it_changes(use, change, monkeypatch):
+    """The result is that of the eager call after every change; between changes the call is replayed."""
+    monkeypatch.setattr(Owner, "default", 1.0)
+    owner, x = Owner(), rl.tensor([1.0, 2.0])
+    compiled = rl.compile(rl.no_grad()(lambda x: use(owner, x)))
+    for value in (2.0, 3.0, 4.0):
+        for _ in range(2):
+            with rl.no_grad():
+                expected = use(owner, x).tolist()
+            assert compiled(x).tolist() == expected
+            assert len(compiled.programs) > 0
+        programs = compiled.programs
+        compiled(x)
+        assert compiled.programs == programs, "nothing has changed"
+        change(owner, value)
+    with rl.no_grad():
+        assert compiled(x).tolist() == use(owner, x).tolist()
+    assert compiled.why is None
+    Settings.shared, SCALE[0] = 1.0, 1.0
+    set_global(owner, 1.0)
+
+
+def advance(owner, x):
+    owner.number += 1.0
+    return x * owner.number
+
+
+def grow(owner, x):
+    owner.numbers.append(1.0)
+    return x * len(owner.numbers)
+
+
+def swap(owner, x):
+    owner.tensor = x * 2.0
+    return owner.tensor
+
+
+def draw(owner, x):
+    return x * float(np.random.default_rng().random() > 2.0) + np.random.random() * 0.0  # noqa: NPY002
+
+
+def look_at_the_clock(owner, x):
+    return x * (time.perf_counter() > 0.0)
+
+
+def say(owner, x):
+    print("called")
+    return x
+
+
+def next_number(owner, x):
+    return x * next(owner.stream)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (advance, "changes .*number"),
+        (grow, "changes the content of .*numbers"),
+        (swap, "changes .*tensor"),
+        (draw, "random numbers"),
+        (look_at_the_clock, "perf_counter"),
+        (say, "print"),
+        (next_number, "iterator"),
+    ],
+    ids=lambda x: getattr(x, "__name__", None),
+)
+def test_what_a_replay_would_not_do_runs_eagerly(function, reason, capsys):
+    """Each call does what an eager one does. One warning names the reason and the line, and ``why`` keeps them."""
+    eager, owner = Owner(), Owner()
+    eager.stream, owner.stream = iter(range(10)), iter(range(10))
+    compiled = rl.compile(lambda x: function(owner, x))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(6):
+            assert compiled(rl.ones(2)).tolist() == function(eager, rl.ones(2)).tolist()
+    assert (owner.number, owner.numbers, owner.tensor.tolist()) == (eager.number, eager.numbers, eager.tensor.tolist())
+    (warning,) = [w for w in caught if w.category is EagerWarning]
+    assert re.search(rf"{reason}.*, at {HERE}:\d+$", str(warning.message))
+    assert warning.filename == HERE
+    assert str(warning.message).endswith(compiled.why)
+    assert capsys.readouterr().out.count("called") == (12 if function is say else 0)
+
+
+def test_containers_among_the_arguments_are_changed():
+    def put(x, items, named):
+        items.append(x * 2.0)
+        named["x"] = x
+
+    compiled = rl.compile(put)
+    for call in range(5):
+        x, items, named = rl.full((2,), float(call)), [], {}
+        with (
+            pytest.warns(EagerWarning, match="a list or a dict among its arguments") if call == 2 else contextlib.nullcontext()
+        ):
+            compiled(x, items, named)
+        assert [item.tolist() for item in items] == [[2.0 * call] * 2]
+        assert named == {"x": x}
+
+
+@pytest.mark.parametrize("error", [IndexError, ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("first", [True, False], ids=["recorded", "replayed"])
+def test_a_failing_call_has_changed_nothing(error, first):
+    """Neither parameters and optimizer state nor gradients, arguments and Python's numbers, whether recorded or replayed."""
+    model = Model()
+    fails = [False]
+    total = rl.zeros(2)
+    rows = rl.ones(3, 2)
+
+    def step(x, index):
+        total.add_(1.0)
+        x.mul_(2.0)
+        loss = model.step(x)
+        if fails[0]:
+            raise error("as asked for")
+        return loss + rows.index_select(0, index).sum()
+
+    compiled = rl.compile(step)
+    good, bad = rl.tensor([0, 2]), rl.tensor([0, 3])
+    if not first:
+        for x in X[:3]:
+            compiled(rl.tensor(x), good)
+    before = model.snapshot(), total.tolist(), [id(p.grad) for p in model.net.parameters()]
+    x = rl.tensor(X[4])
+    fails[0] = error is not IndexError
+    with pytest.raises(error):
+        compiled(x, bad if error is IndexError else good)
+    fails[0] = False
+    assert before == (model.snapshot(), total.tolist(), [id(p.grad) for p in model.net.parameters()])
+    assert x.tolist() == X[4].tolist()
+    compiled(x, good)
+    assert total.tolist() == [1.0 if first else 4.0] * 2
+
+
+def test_numbers_that_vary_are_inputs():
+    """A clip range that is annealed, a count of a loop, a branch: few programs, and the bits of the eager call."""
+
+    def use(x, clip, count):
+        y = x.clamp(1.0 - clip, 1.0 + clip) * (clip**2) / max(clip, 0.1) - round(clip, 1)
+        for _ in range(count):
+            y = y * clip
+        return y if clip > 0.5 else -y
+
+    compiled = rl.compile(use)
+    x = rl.tensor(X[0])
+    for k in range(200):
+        clip, count = 1.0 - k / 200, 1 + k % 2
+        assert bits(compiled(x, clip, count)) == bits(use(x, clip, count))
+        assert len(compiled.programs) <= 2 * compiling.KEEP_PROGRAMS
+    assert compiled.why is None
+
+
+def test_threads_may_call_one_function():
+    model = rl.nn.Linear(3, 3)
+    with rl.no_grad():
+        compiled, wrong = rl.compile(lambda x: model(x) * 2.0), []
+
+        def call(rows):
+            with rl.no_grad():
+                for k in range(50):
+                    x = rl.full((rows, 3), float(k))
+                    if compiled(x).tolist() != (model(x) * 2.0).tolist():
+                        wrong.append((rows, k))
+
+        threads = [threading.Thread(target=call, args=(rows,)) for rows in (1, 2, 3, 3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert compiled.why is None
+
+
+def test_recursion_and_generators_inside():
+    def parts(x, n):
+        for k in range(n):
+            yield x * float(k)
+
+    def power(x, n):
+        return x if n == 0 else compiled(x, n - 1) * 2.0 + sum(parts(x, n))
+
+    compiled = rl.compile(power)
+    for value in (1.0, 2.0, 3.0):
+        assert compiled(rl.full((2,), value), 3).tolist() == [value * (8 + 3 + 2)] * 2
+    assert len(compiled.programs) == 1
+
+
+def test_a_batch_of_nothing():
+    layer = rl.nn.Linear(3, 2)
+    compiled = rl.compile(rl.no_grad()(lambda x: layer(x).relu()))
+    for rows in (0, 2, 0, 2, 0):
+        assert compiled(rl.ones(rows, 3)).shape == (rows, 2)
+    assert len(compiled.programs) == 2
+
+
+def test_a_profiler_goes_on_after_a_recording():
+    profiler = cProfile.Profile()
+    profiler.enable()
+    compiled = rl.compile(lambda x: x * 2.0)
+    compiled(rl.ones(2))
+    sum_of_squares = sum(k * k for k in range(10))
+    profiler.disable()
+    assert sum_of_squares == 285
+    assert any("sum" in str(entry.code) for entry in profiler.getstats())
+
+
+def test_objects_made_inside_are_no_condition():
+    """Loss modules, optimizers and plain objects that each call makes anew."""
+
+    class Sum:
+        def __init__(self, start):
+            self.value = start
+
+        def add(self, x):
+            self.value = self.value + x
+            return self
+
+    weight = rl.nn.Parameter(rl.ones(2))
+
+    def step(x):
+        total = Sum(0.0).add(x).add(x * 2.0)
+        optimizer = rl.optim.SGD([weight], lr=0.1)
+        loss = rl.nn.MSELoss()(weight * x, total.value)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    compiled = rl.compile(step)
+    for k in range(4):
+        start = weight.detach().clone()
+        expected = step(rl.full((2,), float(k))), weight.detach().clone()
+        with rl.no_grad():
+            weight.copy_(start)
+        assert bits(compiled(rl.full((2,), float(k)))) == bits(expected[0])
+        assert bits(weight) == bits(expected[1])
+    assert compiled.why is None
+    assert len(compiled.programs) == 1

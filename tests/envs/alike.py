@@ -1,4 +1,4 @@
-"""A native vector environment and Gymnasium's vector of scalar environments, step by step."""
+"""Compare a native vector environment with Gymnasium's SyncVectorEnv of scalar environments, step by step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ MODES = list(AutoresetMode)
 
 
 def world_of(name: str) -> World:
-    """The world of a registered environment; nothing is compiled for it."""
+    """The world of a registered environment, without compiling it."""
     entry: Any = gym.spec(name).vector_entry_point
     return load_env_creator(entry).world  # type: ignore[attr-defined]
 
@@ -41,7 +41,7 @@ def make_scalars(
 
 
 def assert_observations(name: str, native: np.ndarray, expected: np.ndarray, begins: Any = slice(0, 0)) -> None:
-    """Equal bit for bit; where an episode of Acrobot begins, to the last bit."""
+    """Assert bitwise equal observations; the first observation of an episode of Acrobot may differ in the last bit."""
     assert native.dtype == expected.dtype == np.float32
     assert native.shape == expected.shape
     if "Acrobot" in name:
@@ -52,7 +52,7 @@ def assert_observations(name: str, native: np.ndarray, expected: np.ndarray, beg
 
 
 def assert_infos(name: str, native: dict, expected: dict, mode: AutoresetMode) -> None:
-    """Final observations, and statistics against those of the scalar wrapper."""
+    """Assert equal final observations, and episode statistics equal to those of the scalar wrapper."""
     if mode == AutoresetMode.SAME_STEP:
         assert ("final_obs" in native) == ("final_obs" in expected)
         assert ("final_info" in native) == ("final_info" in expected)

@@ -1,4 +1,4 @@
-"""A world that makes a number that is not finite is named: world, index, seed and step."""
+"""The error for a number that is not finite names the world, the environment's index, its seed and the step."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What every environment of ours promises, whichever it is: the registry says which there are."""
+"""The contract of rl_lab's environments, tested on every registered one."""
 
 import copy
 import warnings
@@ -17,7 +17,7 @@ from tests.envs.alike import MODES, NAMES, OWN, assert_alike, assert_observation
 
 DRAWN = [name for name in NAMES if "Probe" not in name]
 VECTORS = [name for name in NAMES if len(world_of(name).observation_space.shape) == 1]
-# what a reset draws shows in the first observation
+# environments whose first observation shows the random numbers of the reset
 RANDOM = [
     n for n in NAMES if not any(word in n for word in ("DoublePole", "Constant", "Delayed", "Action", "Endless", "Starts"))
 ]
@@ -45,7 +45,7 @@ def test_the_checker_of_gymnasium_is_content(name):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", NAMES)
 def test_vector_and_scalars_agree(name, mode):
-    """Observations, rewards, flags, infos and episodes, bit for bit, with a time limit that cuts episodes short."""
+    """Observations, rewards, flags, infos and episode statistics are bitwise equal, also with a short time limit."""
     assert assert_alike(
         name, make_native(name, mode=mode, max_episode_steps=13), make_scalars(name, mode=mode, max_episode_steps=13), 60
     )
@@ -191,7 +191,7 @@ def test_a_scalar_state_goes_on_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_generator_of_a_scalar_environment_is_its_stream(name):
-    """Who holds np_random sees it move, and moves what the environment draws next."""
+    """The environment's draws advance ``np_random``, and draws from ``np_random`` advance the environment's stream."""
     env, plain = (gym.make(name, disable_env_checker=True).unwrapped for _ in range(2))
     env.reset(seed=3)
     plain.reset(seed=3)
@@ -358,7 +358,7 @@ def outside(space: gym.Space) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_action_outside_its_space_names_who_got_it(name):
-    """Gymnasium's own continuous environments clip, and so do their twins; only NaN has no place there."""
+    """The error names the environment. Twins of Gymnasium's continuous environments clip actions as the originals do; NaN is an error."""
     env = make_native(name)
     clips = env.world.clips
     for action in outside(env.single_action_space)[: 1 if clips else None]:

@@ -1,4 +1,4 @@
-"""The random stream of the kernels is NumPy's PCG64."""
+"""The random stream of the kernels draws the same numbers as NumPy's PCG64."""
 
 import numpy as np
 import pytest

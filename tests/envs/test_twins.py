@@ -1,4 +1,4 @@
-"""Twins and originals: equal observations, rewards and flags for equal seeds and actions."""
+"""Native twins give the observations, rewards and flags of Gymnasium's environments, for equal seeds and actions."""
 
 import gymnasium as gym
 import numpy as np
@@ -9,7 +9,7 @@ from tests.envs.alike import assert_observations, make_native
 
 
 def differences(name: str, seeds: int, steps: int) -> int:
-    """Play seeds 0, 1, ... for so many steps, resets included; returns the episodes that ended. AssertionError if they differ."""
+    """Play seeds 0, 1, ... for ``steps`` steps, resets included; returns the number of ended episodes. Asserts equality in each step."""
     native = make_native(f"rl_lab/{name}", seeds)
     original = gym.make(name, disable_env_checker=True)
     first, _ = native.reset(seed=0)
@@ -17,7 +17,7 @@ def differences(name: str, seeds: int, steps: int) -> int:
     space = native.single_action_space
     if isinstance(space, gym.spaces.Discrete):
         actions = rng.integers(0, space.n, (steps, seeds))
-    else:  # a fifth of them beyond the limits, where the original clips
+    else:  # a fifth of the actions is beyond the limits, where the original clips
         actions = rng.uniform(1.25 * space.low, 1.25 * space.high, (steps, seeds, *space.shape)).astype(np.float32)
     course = [native.step(batch) for batch in actions]
     states = native.get_attr("state")
@@ -39,7 +39,7 @@ def differences(name: str, seeds: int, steps: int) -> int:
             gained[t] = reward, done, cut
             over = done or cut
         assert_observations(name, observations[:, i], np.array(seen), np.array(begins))
-        state = np.array(original.unwrapped.state, np.float64)  # finer than what is seen of it
+        state = np.array(original.unwrapped.state, np.float64)  # float64, finer than the float32 observation
         np.testing.assert_array_equal(states[i][: len(state)], state)
         np.testing.assert_array_equal(rewards[:, i], gained[:, 0])
         np.testing.assert_array_equal(terminated[:, i], gained[:, 1] != 0)
@@ -56,7 +56,7 @@ def test_a_twin_agrees(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", envs.TWINS)
 def test_a_twin_agrees_for_long(name, full):
-    """At full length 1,000 seeds x 1,000 steps."""
+    """A long comparison; with --full 1,000 seeds of 1,000 steps each."""
     assert differences(name, *((1000, 1000) if full else (20, 1050))) > 0
 
 

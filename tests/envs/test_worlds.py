@@ -1,4 +1,4 @@
-"""The worlds of our own: physics against an independent derivation, games against their bounds, probes against their answers."""
+"""rl_lab's own worlds: physics against an independent derivation, games against their best returns, probes against known answers."""
 
 import math
 
@@ -30,7 +30,7 @@ def slopes(state: np.ndarray, force: float) -> np.ndarray:
 
 
 def simulate(state: np.ndarray, force: float) -> np.ndarray:
-    """0.02 s by two classic Runge-Kutta steps."""
+    """Simulate 0.02 s by two classic Runge-Kutta steps."""
     for _ in range(2):
         k1 = slopes(state, force)
         k2 = slopes(state + 0.005 * k1, force)
@@ -41,7 +41,7 @@ def simulate(state: np.ndarray, force: float) -> np.ndarray:
 
 
 def test_two_poles_move_as_their_lagrangian_says():
-    """In 200 courses, as long as no pole falls; the float64 states agree to 1e-9 of their size."""
+    """On 200 trajectories, while no pole has fallen, the float64 states agree to a relative error of 1e-9."""
     rng = np.random.default_rng(0)
     env = make_native("rl_lab/DoublePole-v0", 200)
     env.reset(seed=0)
@@ -83,8 +83,8 @@ def test_where_an_episode_starts(name, degrees):
 
 
 def feedback() -> double_pole.Policy:
-    """The linear controller that is optimal for small angles, from the linearised discrete system."""
-    nothing, epsilon = np.zeros(6), 1e-2  # so large that the friction at rest, which is no derivative, does not count
+    """The linear controller that is optimal for small angles (a linear-quadratic regulator of the linearised discrete system)."""
+    nothing, epsilon = np.zeros(6), 1e-2  # large enough that friction at rest, which is not differentiable, does not matter
     a = np.array(
         [(simulate(nothing + epsilon * e, 0) - simulate(nothing - epsilon * e, 0)) / (2 * epsilon) for e in np.eye(6)]
     ).T
@@ -105,7 +105,7 @@ def idle(observations: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
 
 
 def remembering() -> double_pole.Policy:
-    """The same controller without velocities: it takes them from the change of what it sees."""
+    """The same controller without observed velocities: it computes them from the change of the observations."""
     act, before = feedback(), np.zeros((0, 3))
 
     def policy(observations: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
@@ -126,13 +126,13 @@ def test_what_a_controller_is_worth():
     fallen = double_pole.balanced_steps(idle, 20_000)
     assert 10 < fallen[0] < 100
     assert double_pole.damping_fitness(idle) == pytest.approx(0.1 * (fallen[0] + 1) / 1000)
-    # F = 0.1 + 0.9 * 0.75 / sway, where the controller comes to rest
+    # the controller comes to rest, so the fitness is F = 0.1 + 0.9 * 0.75 / sway
     assert double_pole.damping_fitness(feedback(), velocities=True) > 1.0
     assert 0.1 < double_pole.damping_fitness(swinging()) < 0.75
 
 
 def swinging() -> double_pole.Policy:
-    """Balances, but never at rest: a push to and fro on top of the feedback."""
+    """A controller that balances without coming to rest: it adds an alternating push to the feedback."""
     act = remembering()
 
     def policy(observations: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
@@ -166,13 +166,13 @@ def test_the_generalisation_test_has_625_starts():
     assert len({tuple(column) for column in table.T}) == 625
     for values, reach in zip(table, (2.16, 1.35, 0.06283, 0.15010), strict=True):
         assert sorted({round(v, 6) for v in values}) == pytest.approx([reach * s for s in (-0.9, -0.5, 0, 0.5, 0.9)], rel=1e-3)
-    assert double_pole.generalization_test(idle) == 5  # upright and at rest, in five places
+    assert double_pole.generalization_test(idle) == 5  # five of the starts are upright and at rest
     assert double_pole.generalization_test(feedback(), velocities=True) > 400
     assert double_pole.generalization_test(remembering()) > 200
 
 
 def test_observations_of_two_poles_stay_inside_their_space():
-    """Whatever the force: at random, bang-bang at several rates, and into one direction."""
+    """Observations stay inside for random forces, bang-bang forces at several rates, and a constant force."""
     env = make_native("rl_lab/DoublePole-v0", 64)
     env.reset(seed=0)
     rng = np.random.default_rng(0)
@@ -187,7 +187,7 @@ def test_observations_of_two_poles_stay_inside_their_space():
 
 
 def lands_at(observation: np.ndarray) -> int:
-    """Where the ball will be in the bottom row, from the ball and the cell ahead of it."""
+    """The column in which the ball will reach the bottom row, computed from the ball and its next cell."""
     row, column = np.argwhere(observation[1])[0]
     drift = np.argwhere(observation[2])[0][1] - column
     for _ in range(9 - row):
@@ -237,7 +237,7 @@ PADDLE, ROW, COLUMN, DOWN, RIGHT, LEFT = range(6)
 
 
 def fly(state: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Let the ball go on to the step before it meets the paddle's row: state, steps, and the column where it will meet it."""
+    """Advance the ball to the step before it reaches the paddle's row; returns the state, the steps and the column where it arrives."""
     state, stream, steps = state.copy(), stream_words(np.random.default_rng(0)), 0
     while not (state[ROW] == 8 and state[DOWN] == 1) and state[LEFT] > 0:
         bricks.step(state, np.array([1.0], np.float32), stream)
@@ -253,7 +253,7 @@ def bounce(state: np.ndarray, column: int, centre: int) -> np.ndarray:
 
 
 def clear_the_wall(seed: int) -> tuple[float, int]:
-    """Play by looking two bounces ahead; returns the return and the steps."""
+    """Play one game with a search of two bounces; returns the return and the number of steps."""
     env = gym.make("rl_lab/Bricks-v0")
     env.reset(seed=seed)
     rng = np.random.default_rng(seed)
@@ -297,7 +297,7 @@ def test_rules_of_bricks():
         assert (observations[:, 1].sum((1, 2)) == 1).all()
         broken = before[:, 3].sum((1, 2)) - observations[:, 3].sum((1, 2))
         np.testing.assert_array_equal(broken[goes_on], rewards[goes_on])
-        # a ball that meets nothing moves to the cell ahead
+        # a ball that hits nothing moves to its next cell
         free = goes_on & (rewards == 0) & (before[:, 2, 9].sum(1) == 0)
         np.testing.assert_array_equal(observations[free, 1], before[free, 2])
         assert ((observations[:, 1] * observations[:, 3]).sum((1, 2)) == 0).all(), "a ball inside a brick"

@@ -175,7 +175,7 @@ gym.register("odd/Broken-v0", entry_point=broken)
     ("arguments", "message"),
     [
         (["--env", "odd/Broken-v0"], "cannot be made: KeyError"),
-        (["--buffer-size", "4", "--train-frequency", "8"], "no room for the 8 steps"),
+        (["--buffer-size", "4", "--train-frequency", "8"], "is smaller than the 8 environment steps"),
         (["--stop-return", "100", "--eval-frequency", "0"], "--stop-return needs --eval-frequency"),
         (["--agent", ":X"], "cannot be imported"),
         (["--num-envs", "1e12"], "memory"),

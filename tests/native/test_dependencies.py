@@ -1,4 +1,4 @@
-"""Machine code follows from everything that a kernel reaches: an edit compiles what it concerns again, and nothing else."""
+"""Cache keys cover everything that a kernel reaches: an edit recompiles the kernels that depend on it, and no others."""
 
 import importlib
 import json
@@ -26,7 +26,7 @@ def make():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """A cache directory of its own."""
+    """A new cache directory."""
     found = tmp_path / "cache"
     found.mkdir()
     monkeypatch.setattr(cache, "_directory", found)
@@ -35,7 +35,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 class Package:
-    """A package of kernels on disk, imported anew after each edit."""
+    """A package of kernels on disk, imported again after each edit."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
         self.root, self.folder = folder, folder / "edited"
@@ -77,7 +77,7 @@ def package(tmp_path, monkeypatch, place):
 
 NJIT = "from numba import njit\n"
 
-# name: source of helper.py, source of main.py, the edit (old text, new text) of either, result at 2.0 before, and after
+# name: source of helper.py, source of main.py, an edit (old text, new text) of one of them, results at 2.0 before and after the edit
 EDITS = {
     "a global number": ("", "K = 3.0\ndef kernel(x):\n    return x * K\n", ("K = 3.0", "K = 4.0"), 6.0, 8.0),
     "the type of a global": ("", "K = 7\ndef kernel(x):\n    return x + K // 2\n", ("K = 7", "K = 7.5"), 5.0, 5.0),
@@ -285,7 +285,7 @@ def test_a_constant_that_changes_while_a_kernel_compiles_is_not_kept(package):
 
 
 def test_types_of_arguments_are_described_to_the_end(package):
-    """Two named tuples of one name and one type, whose fields stand in another order, are different arguments."""
+    """Two named tuples of the same name and types, but with another order of fields, are different argument types."""
     source = """
     from collections import namedtuple
     from rl_lab.native.cache import cached_njit
@@ -408,7 +408,7 @@ print(json.dumps([[made.ctypes(2.0) for _, made in results], [first for first, _
 
 
 def in_a_process(place: Path, *folders: Path) -> tuple[list[float], list[str]]:
-    """Results of the kernel in each folder, one after the other in one new process, and what was compiled."""
+    """Run the kernel of each folder in one new process; returns the results and the names of the compiled kernels."""
     environment = {**os.environ, "RL_LAB_CACHE": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
     words = [sys.executable, "-c", SCRIPT, json.dumps([str(folder) for folder in folders])]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
@@ -433,7 +433,7 @@ def write_version(folder: Path, number: int, parallel: bool) -> Path:
 
 @pytest.mark.parametrize("parallel", [False, True], ids=["one core", "several cores"])
 def test_versions_from_two_processes_do_not_collide_in_a_third(tmp_path, parallel):
-    """Symbols hold a number that each process counts by itself: equal ones would make one version run the other's code."""
+    """Symbols contain a number that each process counts separately. With equal symbols one version would run the other's code."""
     old, new = (write_version(tmp_path / f"v{k}", k, parallel) for k in (1, 2))
     place = tmp_path / "cache"
     assert in_a_process(place, old) == ([3.0], ["kernel"])

@@ -1,4 +1,4 @@
-"""An entry of the cache is the code that was asked for, or that code is compiled again; a place without room costs time alone."""
+"""Cache entries: a wrong or damaged entry is compiled again, and a directory that cannot hold entries costs only time."""
 
 import ctypes
 import errno
@@ -34,7 +34,7 @@ def triple(x):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """A cache directory of its own."""
+    """A new cache directory."""
     found = tmp_path / "cache"
     found.mkdir()
     monkeypatch.setattr(cache, "_directory", found)
@@ -45,7 +45,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def compiled(monkeypatch) -> list[str]:
-    """Names of the kernels that are compiled."""
+    """A list that collects the names of compiled kernels."""
     names: list[str] = []
     monkeypatch.setattr(cache, "on_compile", names.append)
     return names
@@ -150,7 +150,7 @@ def test_planted_pickles_are_not_executed(place, compiled, tmp_path, head):
 
 
 def test_the_planted_pickle_would_run(tmp_path):
-    """Else the test above could not fail."""
+    """Unpickling the planted entry runs its code, so the test above can fail."""
     pickle.loads(planted(str(tmp_path / "it_ran")))
     assert (tmp_path / "it_ran").exists()
 
@@ -204,7 +204,7 @@ def test_what_is_no_private_file_is_not_read(place, compiled, kind, tmp_path):
         path.chmod({"group can write": 0o620, "others can write": 0o602, "unreadable": 0}[kind])
     compiled.clear()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a directory cannot be replaced by a file
+        warnings.simplefilter("ignore", RuntimeWarning)  # the entry cannot be written: a directory is in its place
         assert call(double) == 10.0
     assert compiled == ["double"]
     assert not (tmp_path / "nowhere").exists()
@@ -241,7 +241,7 @@ print(cache.directory())
 
 
 def in_a_process(before: str = "", **environment: str | None) -> tuple[str, list[str]]:
-    """The directory that a new process uses, and its warnings. It must compute the right numbers."""
+    """Run a kernel in a new process and check its result; returns the process's cache directory and its warnings."""
     whole = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
     given = {name: value for name, value in whole.items() if value is not None}
     done = subprocess.run([sys.executable, "-c", before + CODE], env=given, capture_output=True, text=True, timeout=120)

@@ -1,6 +1,6 @@
 """The operations by family. A family imports only those before it; `methods`, the last, hangs all of them on the tensor.
 
-The order stands in ``tests/test_architecture.py``. A gradient rule that needs a later family calls it as a method of its gradient.
+``tests/test_architecture.py`` lists the order. A gradient rule that needs a later family calls it as a method of its gradient.
 """
 
 from rl_lab.engine.ops import methods as methods

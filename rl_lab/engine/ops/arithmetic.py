@@ -9,6 +9,7 @@ import numpy as np
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
+from rl_lab.engine.number import real
 from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, le, logical_and, logical_or, lt
 from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.elementwise import clamp_between, exp, log, square, trunc
@@ -127,7 +128,7 @@ def _fixed_power(x: Any, exponent: float) -> Any:
     if exponent in _POWERS:
         out = unary(_POWERS[exponent], x)
     else:
-        out = binary(elementwise_kernels.power, x, constant(float(exponent)))
+        out = binary(elementwise_kernels.power, x, constant(real(exponent)))
     return attach(out, _fixed_power_rule, (x,), (x,), exponent)
 
 
@@ -454,7 +455,7 @@ def lerp(input: Any, end: Any, weight: Any) -> Tensor:
     if isinstance(weight, TensorCore):
         return _lerp_tensor(input, end, weight)
     input, end = promote(input, end)
-    out = elementwise(elementwise_kernels.lerp, (input, end, constant(float(weight))), float32)
+    out = elementwise(elementwise_kernels.lerp, (input, end, constant(real(weight))), float32)
     return attach(out, _lerp_rule, (input, end), (), (weight, input.sizes, end.sizes))
 
 

@@ -14,6 +14,7 @@ from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import numpy_names
+from rl_lab.engine.number import real
 from rl_lab.engine.ops.arithmetic import copysign, power, where
 from rl_lab.engine.ops.comparison import eq, isnan, logical_not, lt
 from rl_lab.engine.ops.creation import arange, as_tensor, full, ones, tensor, zeros
@@ -74,8 +75,8 @@ def isreal(input: Any) -> Tensor:
 
 def float_power(input: Any, exponent: Any) -> Tensor:
     """`pow` in float32."""
-    base = as_float(input) if isinstance(input, TensorCore) else float(input)
-    return power(base, as_float(exponent) if isinstance(exponent, TensorCore) else float(exponent))
+    base = as_float(input) if isinstance(input, TensorCore) else real(input)
+    return power(base, as_float(exponent) if isinstance(exponent, TensorCore) else real(exponent))
 
 
 def ldexp(input: Any, other: Any) -> Tensor:

@@ -11,6 +11,7 @@ from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32,
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, unrecorded
+from rl_lab.engine.number import Number
 from rl_lab.engine.ops.operands import INTEGERS, check_range, of_array, refuse_recording, size_argument
 from rl_lab.engine.tensor import Size, Tensor, TensorCore
 from rl_lab.engine.tensor import empty as _empty
@@ -30,6 +31,8 @@ def check_ignored(settings: dict[str, Any]) -> None:
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with a copy of ``data``: a number, nested lists, a NumPy array. Floats become float32, integers int64."""
     check_device(device)
+    if type(data) is Number:
+        data = data.tensor(float32 if isinstance(data, float) else int64)
     if isinstance(data, TensorCore):
         result: Any = data.detach().clone()
         return _finish(result if dtype is None else result.to(dtype), requires_grad)
@@ -118,7 +121,7 @@ def full(
     check_ignored(ignored)
     if isinstance(fill_value, (np.generic, TensorCore)):
         fill_value = fill_value.item()
-    kind = as_dtype(type(fill_value)) if dtype is None else as_dtype(dtype)
+    kind = as_dtype(fill_value.__class__) if dtype is None else as_dtype(dtype)
     check_range(fill_value, dtype)
     result: Any = _empty(size_argument((size,)), kind)
     with tape.no_grad():

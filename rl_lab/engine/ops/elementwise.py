@@ -11,6 +11,7 @@ from typing import Any
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
+from rl_lab.engine.number import real
 from rl_lab.engine.ops.conversion import convert
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
 from rl_lab.engine.tape import attach, modes, no_grad
@@ -241,7 +242,7 @@ def _with_parameters(forward: Primitive, backward: Primitive, bend: Callable | N
 
     def apply(x: Any, *values: float) -> Any:
         x = as_float(x)
-        parameters = tuple([constant(float(v)) for v in values])
+        parameters = tuple([constant(real(v)) for v in values])
         return attach(elementwise(forward, (x, *parameters), float32), rule, (x,), (x,), parameters)
 
     apply.__name__ = apply.__qualname__ = name

@@ -12,6 +12,7 @@ from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import launch, recorder, unrecorded
+from rl_lab.engine.number import real
 from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.tensor import empty
 
@@ -58,6 +59,6 @@ def polyak_(targets: Sequence[Any], sources: Sequence[Any], tau: float = 1.0) ->
             raise ShapeError(f"a target of shape {list(target.sizes)} and a source of shape {list(source.sizes)} differ")
     table, sizes = address_table(list(zip(targets, sources, strict=True)))
     with tape.no_grad():
-        launch(optimizer_kernels.blend, (table, sizes), (len(targets), float(tau)))
+        launch(optimizer_kernels.blend, (table, sizes), (len(targets), real(tau)))
     for target in targets:
         target.storage.version += 1

@@ -1,0 +1,295 @@
+"""Disks that are full, read-only or gone: the run says so in one line, the last good checkpoint stays, and nothing hangs."""
+
+import builtins
+import errno
+import io
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from rl_lab import evaluate, train
+from rl_lab.experiment import logger as logger_module
+from rl_lab.experiment.analysis import read_events
+from rl_lab.experiment.checkpoint import load_checkpoint
+from rl_lab.experiment.logger import Logger, cut_log, log_sizes
+from rl_lab.experiment.run import Run
+
+A2C = ["--agent", "a2c", "--env", "CartPole-v1", "--network", "mlp:8", "--num-envs", "2", "--total-timesteps", "300"]
+A2C += [
+    "--checkpoint-frequency",
+    "100",
+    "--eval-frequency",
+    "90",
+    "--keep-best",
+    "--short-episodes",
+    "1",
+    "--eval-episodes",
+    "1",
+]
+A2C += ["--log-frequency", "20"]
+CALLS = ("open", "fsync", "rename", "replace", "mkdir", "unlink", "link", "rmdir")
+
+
+def only_run() -> Path:
+    (run,) = Path("runs").glob("*/*/*")
+    return run
+
+
+class Disk:
+    """Counts what is done to files below a folder, and fails from the operation ``first`` on, ``count`` times."""
+
+    def __init__(self, monkeypatch, folder: Path, code: int = errno.ENOSPC):
+        self.done, self.first, self.count, self.code = 0, -1, 0, code
+        self.folder = str(folder)
+        for name in CALLS:
+            monkeypatch.setattr(os, name, self.failing(getattr(os, name)))
+        fdopen, opened = os.fdopen, io.open
+        monkeypatch.setattr(os, "fdopen", lambda *given, **named: self.watched(fdopen(*given, **named)))
+
+        def open_file(file, mode="r", *given, **named):
+            found = opened(file, mode, *given, **named)
+            return self.watched(found) if "x" in mode else found
+
+        monkeypatch.setattr(io, "open", open_file)
+        monkeypatch.setattr(builtins, "open", open_file)
+
+    def watched(self, file):
+        disk = self
+
+        class Watched:
+            def __getattr__(self, name):
+                return getattr(file, name)
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *given):
+                file.close()
+
+            def write(self, data):
+                disk.step()
+                return file.write(data)
+
+            def flush(self):
+                disk.step()
+                file.flush()
+
+        return Watched()
+
+    def failing(self, call):
+        def wrapped(target, *given, **named):
+            if isinstance(target, int) or not str(target).endswith((".py", ".pyc")):
+                self.step()
+            return call(target, *given, **named)
+
+        return wrapped
+
+    def step(self):
+        self.done += 1
+        if 0 <= self.first <= self.done - 1 < self.first + self.count:
+            raise OSError(self.code, os.strerror(self.code))
+
+
+def ended_well(code, shown, allowed):
+    assert code in allowed, (code, shown.err)
+    assert "Traceback" not in shown.err + shown.out
+    assert len(shown.err.splitlines()) == (0 if code == 0 else 1), shown.err
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+def test_every_operation_may_fail(lasting, workplace, capsys, monkeypatch, full):
+    """The operations of a run are counted, then each fails in its turn."""
+    warnings.simplefilter("ignore")
+    assert train.main(A2C) == 0  # kernels are kept now
+    shutil.rmtree("runs")
+    with monkeypatch.context() as context:
+        disk = Disk(context, workplace)
+        assert train.main(A2C) == 0
+        operations = disk.done
+    assert operations > 150
+    endings = set()
+    for first in range(0, operations, 1 if full else 13):
+        shutil.rmtree("runs", ignore_errors=True)
+        capsys.readouterr()
+        with monkeypatch.context() as context:
+            disk = Disk(context, workplace)
+            disk.first, disk.count = first, 10**9 if lasting else 1
+            code = train.main(A2C)
+        endings.add(code)
+        ended_well(code, capsys.readouterr(), (0, 4))
+        whole = 0
+        for run in Path("runs").glob("*/*/*"):
+            for name in ("last", "best"):
+                if (run / "config.toml").exists() and Run.open(run).holds(name):
+                    load_checkpoint(run / "checkpoints" / name)
+                    whole += 1
+            if code == 0:
+                assert load_checkpoint(run / "checkpoints" / "last")["timesteps"] == 300
+                assert evaluate.main([str(run), "--episodes", "1"]) == 0
+        if first > operations * 0.6:
+            assert whole, "the checkpoint before is lost"
+    assert endings == {0, 4} if lasting is False else 4 in endings
+
+
+def test_a_log_that_cannot_be_written_is_said_once(workplace, capsys):
+    said: list[str] = []
+    log = Logger(workplace / "nowhere", None, said.append)
+    for step in range(3):
+        log.record({"a": 1.0}, step)
+    log.settle()
+    log.close()
+    assert len(said) == 1
+    assert "training continues without it" in said[0]
+
+
+def test_a_log_is_what_tensorboardx_writes(workplace):
+    """The format is TensorFlow's: length, masked checksum, event, masked checksum."""
+    from tensorboardX import SummaryWriter
+
+    writer = SummaryWriter("theirs")
+    ours = Logger(workplace)
+    for step in range(5):
+        writer.add_scalar("a/b", step * 0.1, step)
+        ours.record({"a/b": step * 0.1}, step)
+    writer.close()
+    ours.close()
+    mine, other = read_events(workplace), read_events(workplace / "theirs")
+    assert mine[["tag", "step", "value"]].equals(other[["tag", "step", "value"]])
+    (file,) = workplace.glob("events*")
+    (theirs,) = Path("theirs").glob("events*")
+    assert file.stat().st_size == theirs.stat().st_size
+
+
+def test_a_log_is_cut_to_its_length_at_the_checkpoint(workplace):
+    log = Logger(workplace)
+    log.record({"a": 1.0}, 1)
+    sizes = log.settle()
+    log.record({"a": 2.0}, 2)
+    log.close()
+    later = Logger(workplace, 2)
+    later.record({"a": 3.0}, 2)
+    later.close()
+    assert len(log_sizes(workplace)) == 2
+    for nonsense in (None, [], {"../config.toml": 0}, {"events": -1}, {"events": "x"}, 7):
+        if nonsense != {"../config.toml": 0}:
+            cut_log(workplace, nonsense)
+            assert len(log_sizes(workplace)) == 2
+    cut_log(workplace, {**sizes, "../precious": 0})
+    assert log_sizes(workplace) == sizes
+    assert read_events(workplace).step.tolist() == [1]
+
+
+def test_the_log_flushes_by_itself(workplace, monkeypatch):
+    monkeypatch.setattr(logger_module, "FLUSH_SECONDS", 0.0)
+    log = Logger(workplace)
+    log.record({"a": 1.0}, 1)
+    assert read_events(workplace).step.tolist() == [1]
+    log.close()
+
+
+def test_a_run_directory_that_vanishes(workplace, capsys, monkeypatch):
+    from rl_lab.agents.a2c import A2C as Agent
+
+    step = Agent.step
+
+    def vanishing(self):
+        if self.timesteps == 150:
+            shutil.rmtree("runs")
+        return step(self)
+
+    monkeypatch.setattr(Agent, "step", vanishing)
+    assert train.main(A2C) == 4
+    shown = capsys.readouterr()
+    assert "the run directory is gone" in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert shown.out.count("training continues") == 1
+    assert not Path("runs").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs resource limits")
+@pytest.mark.parametrize("size", [100, 3_000, 30_000])
+def test_files_that_may_not_grow(size, workplace):
+    """A quota: whatever file of the run is larger cannot be written."""
+    import resource
+
+    words = [sys.executable, "-m", "rl_lab.train", *A2C, "--log-frequency", "1"]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # noqa: E731
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, preexec_fn=limit)
+    assert done.returncode in (0, 4), done.stderr
+    assert len(done.stderr.splitlines()) <= 1, done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_an_output_that_nobody_reads(workplace):
+    words = f"{sys.executable} -m rl_lab.train {' '.join(A2C)} 2>errors | head -1"
+    subprocess.run(["bash", "-c", words], timeout=60, check=True)
+    assert Path("errors").read_text() == ""
+    assert load_checkpoint(only_run() / "checkpoints" / "last")["timesteps"] == 300
+    with Path("/dev/full").open("w") as nowhere:
+        done = subprocess.run([sys.executable, "-m", "rl_lab.train", *A2C], stdout=nowhere, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_older_checkpoints_are_kept_and_offered(workplace, capsys):
+    assert train.main([*A2C, "--keep-checkpoints", "3"]) == 0
+    run = only_run()
+    assert Run.open(run).older() == ["step-000000000300", "step-000000000200", "step-000000000100"]
+    whole = (run / "checkpoints/last/state.safetensors").read_bytes()
+    for name in ("last", "best"):
+        file = run / "checkpoints" / name / "state.safetensors"
+        content = file.read_bytes()
+        file.unlink()  # the copies have the same content
+        file.write_bytes(content[:-1])
+    capsys.readouterr()
+    assert evaluate.main([str(run)]) == 2
+    line = capsys.readouterr().err
+    assert "an older one is whole: --checkpoint step-000000000300" in line
+    assert evaluate.main([str(run), "--checkpoint", "step-000000000200", "--episodes", "1"]) == 0
+    assert "trained for 200 steps" in capsys.readouterr().out
+    assert evaluate.main([str(run), "--checkpoint", "step-7"]) == 2
+    assert "holds no checkpoint 'step-7', but" in capsys.readouterr().err
+    (run / "checkpoints/best/state.safetensors").write_bytes(b"")
+    shutil.rmtree(run / "checkpoints/best")
+    assert train.main(["--resume", str(run), "--checkpoint", "step-000000000200"]) == 0
+    assert Run.open(run).older()[0] == "step-000000000300"
+    assert (run / "checkpoints/last/state.safetensors").read_bytes() == whole
+    steps = read_events(run)
+    assert not steps[steps.tag == "charts/SPS"].step.duplicated().any()
+
+
+def test_an_older_checkpoint_leaves_the_future_behind(workplace):
+    assert train.main([*A2C, "--keep-checkpoints", "2", "--no-keep-best"]) == 0
+    run = only_run()
+    words = ["--resume", str(run), "--checkpoint", "step-000000000200", "--total-timesteps", "250"]
+    assert train.main(words) == 0
+    assert Run.open(run).older() == ["step-000000000250", "step-000000000200"]
+    assert load_checkpoint(run / "checkpoints/last")["timesteps"] == 250
+
+
+def test_nothing_infinite_is_saved(workplace, monkeypatch, capsys):
+    from rl_lab.agents.a2c import A2C as Agent
+
+    state_dict = Agent.state_dict
+    for name, value in (("critic", float("inf")), ("optimizer", float("nan")), ("timesteps", None)):
+
+        def strange(self, name=name, value=value):
+            state = state_dict(self)
+            if self.timesteps >= 200 and value is not None:
+                state["planted"] = {"deep": [1.0, value]}
+            return state
+
+        shutil.rmtree("runs", ignore_errors=True)
+        monkeypatch.setattr(Agent, "state_dict", strange)
+        capsys.readouterr()
+        code = train.main([*A2C, "--no-keep-best"])
+        if value is None:
+            assert code == 0
+            continue
+        assert code == 3
+        assert "planted/deep/1 is not finite at step 200: the last checkpoint is intact" in capsys.readouterr().err
+        assert load_checkpoint(only_run() / "checkpoints" / "last")["timesteps"] == 100
