@@ -67,6 +67,7 @@ OPS = [
     "running",
     "diagonals",
     "sorting",
+    "composed",
     "normalization",
     "convolution",
     "recurrent",

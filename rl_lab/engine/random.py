@@ -151,6 +151,14 @@ def randint(
     return numbers if dtype is None else numbers.to(as_dtype(dtype))
 
 
+def randint_like(
+    input: Any, low: int, high: int | None = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
+) -> "Tensor":
+    """`randint` in another tensor's shape and dtype; ``randint_like(input, high)`` begins at 0."""
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, input.sizes, generator=generator, dtype=dtype or input.dtype, device=device)
+
+
 def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> "Tensor":
     """0 to n - 1 in random order."""
     check_device(device)
@@ -172,7 +180,7 @@ def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None
 
     ValueError if a probability is not in [0, 1].
     """
-    chances: Any = as_float(input) if p is None else constant(float(p)).expand(input.sizes)
+    chances: Any = as_float(input) if p is None else constant(real(p)).expand(input.sizes)
     input = chances.detach().contiguous()
     check_probabilities(input)
     out = empty(input.sizes, bool_)
@@ -292,12 +300,37 @@ def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None)
 
 def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Tensor":
     """Fill a tensor with 1 with probability p, else 0."""
-    chances = as_float(p).expand(x.sizes) if isinstance(p, TensorCore) else constant(float(p)).expand(x.sizes)
+    chances = as_float(p).expand(x.sizes) if isinstance(p, TensorCore) else constant(real(p)).expand(x.sizes)
     return x.copy_(bernoulli(chances, generator=generator))
 
 
+def random_(x: Any, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> "Tensor":
+    """Fill a tensor with integers from ``from_`` to to - 1; ``random_(to)`` begins at 0. By default up to what the dtype counts exactly."""
+    if to is None:
+        largest = {"float32": 2**24 + 1, "int64": 2**63 - 1, "uint8": 256, "bool": 2}[x.dtype.name]
+        from_, to = 0, from_ or largest
+    return x.copy_(randint(from_, to, x.sizes, generator=generator))
+
+
+def log_normal_(x: Any, mean: float = 1.0, std: float = 2.0, generator: Generator | None = None) -> "Tensor":
+    """Fill a float32 tensor with the exponentials of normal deviates."""
+    return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std).exp())
+
+
+def seed() -> int:
+    """Seed the default stream with a number from the system, and return it."""
+    number = int(np.random.SeedSequence().entropy) % 2**63  # type: ignore[call-overload, operator]
+    default_generator.manual_seed(number)
+    return number
+
+
+def initial_seed() -> int:
+    """The seed of the default stream."""
+    return int(default_generator.seed_sequence.entropy)  # type: ignore[arg-type]
+
+
 # drawing needs streams, which stand above the operations: the methods of Tensor that draw are added here
-for _function in (uniform_, normal_, exponential_, bernoulli_, bernoulli, multinomial):
+for _function in (uniform_, normal_, exponential_, log_normal_, random_, bernoulli_, bernoulli, multinomial):
     setattr(Operations, _function.__name__, _function)
 
 

@@ -44,6 +44,17 @@ ABSENT = {
 """Names that need not be accepted, with the reason."""
 
 UNKNOWN = {
+    "torch.atleast_1d": {"input", "tensors"},
+    "torch.atleast_2d": {"input", "tensors"},
+    "torch.atleast_3d": {"input", "tensors"},
+    "torch.block_diag": {"tensors"},
+    "torch.cartesian_prod": {"tensors"},
+    "torch.chain_matmul": {"matrices"},
+    "torch.initial_seed": {"input"},
+    "torch.isin": {"element", "test_element"},
+    "torch.result_type": {"scalar"},
+    "torch.seed": {"input"},
+    "torch.Tensor.random_": {"from"},
     "torch.compile": {"recompile_limit", "isolate_recompiles", "shapes_spec"},
     "torch.dropout": {"train"},
     "torch.broadcast_tensors": {"tensors"},
@@ -139,6 +150,9 @@ OTHERWISE = {
     "repeat_interleave", "split", "meshgrid", "addmm", "tensor_split", "normal", "std", "var", "std_mean", "var_mean", "scatter",
     "scatter_add", "ravel", "linspace", "arange", "erfinv", "t", "trace", "diagonal", "eye", "full", "zeros", "ones", "empty", "rand",
     "randn", "randint", "randperm", "where", "clamp", "squeeze", "unsqueeze", "stack", "cat", "hstack", "vstack", "row_stack",
+    "atleast_1d", "atleast_2d", "atleast_3d", "bitwise_left_shift", "bitwise_right_shift", "block_diag", "cartesian_prod",
+    "diagonal_scatter", "dsplit", "hsplit", "vsplit",
+    "initial_seed", "is_nonzero", "masked_scatter", "mvlgamma", "result_type", "seed", "select_scatter", "vdot",
     "broadcast_shapes", "broadcast_tensors", "einsum", "prelu", "tensor", "item", "retain_grad", "load", "save",
 }  # fmt: skip
 """Functions whose shapes or dtypes the values above do not fit: their names are checked by the signature alone."""
@@ -161,7 +175,7 @@ ALIASED = sorted(
         if not key.startswith("torch.nn") and "dim" in [n.lstrip("*") for n in overload]
     }
 )
-WITHOUT_ALIAS = {"norm", "split", "cosine_similarity", "size", "stride"}
+WITHOUT_ALIAS = {"unique", "unique_consecutive", "norm", "split", "cosine_similarity", "size", "stride"}
 """Functions that PyTorch writes in Python, which have no second names there, and two that return no tensor."""
 EXTRA = {
     "cat": {"tensors": 2}, "concat": {"tensors": 2}, "concatenate": {"tensors": 2}, "stack": {"tensors": 2},
@@ -172,7 +186,7 @@ EXTRA = {
     "scatter": {"index": [[0, 1, 0], [1, 0, 1]], "value": 1.0}, "scatter_add": {"index": [[0, 1, 0], [1, 0, 1]], "src": X},
     "index_select": {"index": [0, 1, 2]}, "index_add": {"index": [0, 1, 2], "source": X},
     "index_copy": {"index": [0, 1, 2], "source": X},
-    "index_fill": {"index": [0, 1, 2], "value": 1.0}, "renorm": {"p": 2, "maxnorm": 1.0}, "quantile": {"q": 0.5},
+    "index_fill": {"index": [0, 1, 2], "value": 1.0}, "trapezoid": {}, "renorm": {"p": 2, "maxnorm": 1.0}, "quantile": {"q": 0.5},
     "nanquantile": {"q": 0.5},
     "select_scatter": {"src": X[:, 0], "index": 0}, "slice_scatter": {"src": X}, "cross": {"other": X},
     "index_reduce": {"index": [0, 1, 2], "source": X, "reduce": "prod"},
@@ -193,7 +207,7 @@ def test_axis_is_another_name_of_dim(key):
     if "tensors" in options:
         options["tensors"] = [x, x]
     elif place != "torch.Tensor":
-        options["input"] = x
+        options["y" if "trap" in name else "input"] = x
     function = getattr(x, name) if place == "torch.Tensor" else here(key)
     plain, second = function(dim=1, **options), function(axis=1, **options)
     for a, b in zip(*[part if isinstance(part, tuple) else (part,) for part in (plain, second)], strict=True):

@@ -260,6 +260,8 @@ remainder_int = _binary("remainder_int", "I(0) if b == -1 else a % b", InInt, Ou
 fmod_int = _binary("fmod_int", "I(0) if b == -1 else a % b if (a < 0) == (b < 0) or a % b == 0 else a % b - b", InInt, OutInt)
 and_int = _binary("and_int", "a & b", InInt, OutInt)
 or_int = _binary("or_int", "a | b", InInt, OutInt)
+left_shift_int = _binary("left_shift_int", "a << b if 0 <= b < 64 else I(0)", InInt, OutInt)
+right_shift_int = _binary("right_shift_int", "a >> (b if 0 <= b < 63 else I(63))", InInt, OutInt)
 xor_int = _binary("xor_int", "a ^ b", InInt, OutInt)
 where_int = _elementwise("where_int", "a if c else b", OutInt, c=InBool, a=InInt, b=InInt)
 where_bool = _elementwise("where_bool", "a if c else b", OutBool, c=InBool, a=InBool, b=InBool)

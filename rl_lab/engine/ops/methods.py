@@ -11,6 +11,7 @@ from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.operations import hang
+from rl_lab.engine.ops import composed
 from rl_lab.engine.ops.arithmetic import (
     add,
     addcdiv,
@@ -19,13 +20,17 @@ from rl_lab.engine.ops.arithmetic import (
     clamp,
     clamp_max,
     clamp_min,
+    copysign,
     div,
     floor_divide,
+    fmax,
+    fmin,
     fmod,
     heaviside,
     hypot,
     lerp,
     logaddexp,
+    logaddexp2,
     logit,
     masked_fill,
     maximum,
@@ -33,6 +38,7 @@ from rl_lab.engine.ops.arithmetic import (
     mul,
     nan_to_num,
     power,
+    prelu,
     remainder,
     sub,
     where,
@@ -67,18 +73,24 @@ from rl_lab.engine.ops.elementwise import (
     Unary,
     absolute,
     acos,
+    acosh,
     asin,
+    asinh,
     atan,
+    atanh,
     ceil,
     cos,
     cosh,
     digamma,
     erf,
+    erfc,
+    erfinv,
     exp,
     exp2,
     expm1,
     floor,
     frac,
+    hardshrink,
     lgamma,
     log,
     log1p,
@@ -93,6 +105,7 @@ from rl_lab.engine.ops.elementwise import (
     sigmoid,
     sign,
     sin,
+    sinc,
     sinh,
     sqrt,
     square,
@@ -541,6 +554,140 @@ class SortingMethods:
     sort, argsort, topk, kthvalue, median = sort, argsort, topk, kthvalue, median
 
 
+class ComposedMethods:
+    """The methods of Tensor that are made of others."""
+
+    aminmax = composed.aminmax
+    argwhere = composed.argwhere
+    bincount = composed.bincount
+    bitwise_left_shift = composed.bitwise_left_shift
+    bitwise_right_shift = composed.bitwise_right_shift
+    corrcoef = composed.corrcoef
+    cov = composed.cov
+    cross = composed.cross
+    deg2rad = composed.deg2rad
+    diagflat = composed.diagflat
+    diagonal_scatter = composed.diagonal_scatter
+    dist = composed.dist
+    dsplit = composed.dsplit
+    fliplr = composed.fliplr
+    flipud = composed.flipud
+    float_power = composed.float_power
+    histc = composed.histc
+    hsplit = composed.hsplit
+    is_nonzero = composed.is_nonzero
+    is_same_size = composed.is_same_size
+    is_signed = composed.is_signed
+    isneginf = composed.isneginf
+    isposinf = composed.isposinf
+    isreal = composed.isreal
+    kron = composed.kron
+    ldexp = composed.ldexp
+    masked_scatter = composed.masked_scatter
+    msort = composed.msort
+    mvlgamma = composed.mvlgamma
+    nanmean = composed.nanmean
+    nansum = composed.nansum
+    positive = composed.positive
+    quantile = composed.quantile
+    rad2deg = composed.rad2deg
+    renorm = composed.renorm
+    rot90 = composed.rot90
+    select_scatter = composed.select_scatter
+    signbit = composed.signbit
+    slice_scatter = composed.slice_scatter
+    split_with_sizes = composed.split_with_sizes
+    take = composed.take
+    unique = composed.unique
+    unique_consecutive = composed.unique_consecutive
+    vdot = composed.vdot
+    vsplit = composed.vsplit
+    __lshift__, __rshift__ = composed.bitwise_left_shift, composed.bitwise_right_shift
+
+    def polygamma(self: Any, n: int) -> Tensor:
+        """The n-th derivative of `digamma`."""
+        return composed.polygamma(n, self)
+
+
+_INVERSES = (acosh, asinh, atanh, sinc, erfc, erfinv)
+
+
+class OtherForms:
+    """Second names of methods, methods that write their result into the tensor, and facts about its memory."""
+
+    acosh, asinh, atanh, sinc, erfc, erfinv = map(_method, (acosh, asinh, atanh, sinc, erfc, erfinv))
+    arccosh, arcsinh, arctanh, arctan2, sgn, ger = acosh, asinh, atanh, atan2, _method(sign), outer
+    copysign, fmax, fmin, logaddexp2, prelu, hardshrink = copysign, fmax, fmin, logaddexp2, prelu, hardshrink
+    greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
+
+    acosh_, asinh_, atanh_, sinc_, erfc_, erfinv_ = map(_in_place, _INVERSES)
+    arccosh_, arcsinh_, arctanh_, arccos_, arcsin_, arctan_ = acosh_, asinh_, atanh_, *map(_in_place, (acos, asin, atan))
+    exp2_, log10_, lgamma_, digamma_, sgn_, negative_ = map(_in_place, (exp2, log10, lgamma, digamma, sign, neg))
+    absolute_, fix_, logit_, tril_, triu_ = map(_in_place, (absolute, trunc, logit, tril, triu))
+    arctan2_, copysign_, hypot_, heaviside_, xlogy_ = map(_in_place, (atan2, copysign, hypot, heaviside, xlogy))
+    true_divide_, cumsum_, cumprod_ = map(_in_place, (div, cumsum, cumprod))
+    addmm_, addmv_, addr_, baddbmm_ = map(_in_place, (addmm, addmv, addr, baddbmm))
+    bitwise_and_, bitwise_or_, bitwise_xor_, bitwise_not_ = map(_in_place, (bitwise_and, bitwise_or, bitwise_xor, bitwise_not))
+    logical_and_, logical_or_, logical_xor_, logical_not_ = map(_in_place, (logical_and, logical_or, logical_xor, logical_not))
+    eq_, ne_, lt_, le_, gt_, ge_ = map(_in_place, (eq, ne, lt, le, gt, ge))
+    greater_, greater_equal_, less_, less_equal_, not_equal_ = gt_, ge_, lt_, le_, ne_
+    deg2rad_, rad2deg_, float_power_, ldexp_, renorm_, masked_scatter_ = map(
+        _in_place,
+        (composed.deg2rad, composed.rad2deg, composed.float_power, composed.ldexp, composed.renorm, composed.masked_scatter),
+    )
+    bitwise_left_shift_, bitwise_right_shift_ = map(_in_place, (composed.bitwise_left_shift, composed.bitwise_right_shift))
+
+    is_cpu, is_meta, is_sparse, is_quantized = True, False, False, False
+
+    @property
+    def itemsize(self: Any) -> int:
+        """Bytes of an element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self: Any) -> int:
+        """Bytes of all elements."""
+        return self.numel() * self.dtype.itemsize
+
+    @property
+    def H(self: Any) -> Tensor:
+        """A matrix transposed: there are no complex numbers."""
+        return transpose(self, 0, 1)
+
+    @property
+    def mH(self: Any) -> Tensor:
+        """The last two dimensions exchanged."""
+        return transpose(self, -2, -1)
+
+    @property
+    def retains_grad(self: Any) -> bool:
+        """Whether `retain_grad` was called."""
+        return self.node is not None and self.node.retained is not None
+
+    def ndimension(self: Any) -> int:
+        """Number of dimensions."""
+        return len(self.sizes)
+
+    def get_device(self: Any) -> int:
+        """-1, the number of the cpu."""
+        return -1
+
+    def is_pinned(self: Any) -> bool:
+        """Always False: there is no GPU to copy to."""
+        return False
+
+    def is_shared(self: Any) -> bool:
+        """Always False: processes do not share memory."""
+        return False
+
+    def fill_diagonal_(self: Any, fill_value: float, wrap: bool = False) -> Tensor:
+        """Every element of the diagonal of a matrix becomes ``fill_value``."""
+        if wrap:
+            raise ValueError("fill_diagonal_ has no wrap here")
+        diagonal(self).fill_(fill_value)  # type: ignore[attr-defined]
+        return self
+
+
 _OPERANDS = (TensorCore, int, float, np.number, np.ndarray)
 
 
@@ -570,6 +717,8 @@ for _family in (
     IndexingMethods,
     RearrangeMethods,
     SortingMethods,
+    ComposedMethods,
+    OtherForms,
     OtherNames,
 ):
     hang(_family)
