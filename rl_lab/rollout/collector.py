@@ -36,6 +36,8 @@ class Collector:
         self._policy = policy
         self._act: Any = rl.compile(self._acting) if compile else self._acting
         self._storages: dict[int, RolloutStorage] = {}
+        self._shown: list[Any] = []
+        self._tensors: Any = ()
         self._finished: list[tuple[float, int]] = []
         self.continues = True
         """Whether the state loaded last also restored the environments, so that their episodes continue."""
@@ -79,8 +81,22 @@ class Collector:
         return scaled.contiguous(), {name: output.contiguous() for name, output in outputs.items()}
 
     def _moment(self) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor | None]:
-        mask = None if self.action_mask is None else rl.from_numpy(self.action_mask)
-        return rl.from_numpy(self.stepper.observations), rl.from_numpy(self.stepper.elapsed), mask
+        """What the environments show now, as tensors over arrays that are reused: making tensors costs more than a small policy."""
+        stepper = self.stepper
+        if not self._shown:
+            native = stepper.native is not None  # whose own arrays always show the present
+            self._shown = [
+                stepper.observations if native else stepper.observations.copy(),
+                stepper.elapsed if native else stepper.elapsed.copy(),
+                None if self.action_mask is None else self.action_mask.copy(),
+            ]
+            self._tensors = tuple([None if array is None else rl.from_numpy(array) for array in self._shown])
+        elif stepper.native is None:
+            now = (stepper.observations, stepper.elapsed, self.action_mask)
+            for array, source in zip(self._shown, now, strict=True):
+                if array is not None:
+                    array[...] = source
+        return self._tensors
 
     def collect(self, steps: int) -> Rollout:
         """Take ``steps`` steps in every environment. The arrays are valid until the next call with the same ``steps``."""
