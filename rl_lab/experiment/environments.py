@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -307,21 +307,23 @@ def copy_for_evaluation(setup: Setup) -> Setup:
 
 
 def close_environments(environments: VectorEnv) -> None:
-    """Close vector environments, with their processes.
+    """Close vector environments, with their processes; those that do not end in `KILL_SECONDS` are killed.
 
-    A process that is dead, or that still owes an answer, would let Gymnasium wait for ever: then all are killed.
+    Gymnasium would wait for ever for a process that is dead, stopped or stuck.
     """
-    if getattr(environments, "closed", False):
-        return
-    if isinstance(environments, AsyncVectorEnv) and (
-        environments._state != AsyncState.DEFAULT or not all(process.is_alive() for process in environments.processes)
-    ):
-        abandon_environments(environments)
-        return
-    try:
+    if not isinstance(environments, AsyncVectorEnv):
         environments.close()
-    except (EOFError, OSError):  # a process ended just now
-        abandon_environments(environments)
+        return
+    if not environments.closed and environments._state == AsyncState.DEFAULT:
+        until = time.monotonic() + KILL_SECONDS
+        try:
+            for pipe in filter(None, environments.parent_pipes):
+                pipe.send(("close", None))
+            for process in environments.processes:
+                process.join(max(0.0, until - time.monotonic()))
+        except OSError:
+            pass  # a process ended just now
+    abandon_environments(environments)
 
 
 def abandon_environments(environments: VectorEnv) -> None:
@@ -333,7 +335,7 @@ def abandon_environments(environments: VectorEnv) -> None:
         process.kill()
     for process in environments.processes:
         process.join(KILL_SECONDS)
-    for pipe in environments.parent_pipes:
+    for pipe in filter(None, environments.parent_pipes):
         pipe.close()
 
 
@@ -405,6 +407,15 @@ class ProcessVectorEnv(AsyncVectorEnv):
                 process.join(0.2)
             dead = [i for i, process in enumerate(self.processes) if not process.is_alive()]
             raise self._ended(dead[0] if dead else 0) from error
+
+    def _raise_if_errors(self, successes: Sequence[bool]) -> None:
+        """Raise the first error that a process reported, as Gymnasium does, without printing the tracebacks of all."""
+        if all(successes):
+            return
+        index, _, error, _ = self.error_queue.get(timeout=KILL_SECONDS)
+        if isinstance(error, EnvironmentFault):
+            raise error
+        raise EnvironmentFault(f"environment {index} of {self._name()} failed: {first_line(error)}") from error
 
     def _ended(self, index: int) -> EnvironmentFault:
         code = self.processes[index].exitcode
