@@ -203,6 +203,15 @@ def _method(function: Unary) -> Any:
     return method
 
 
+def _matrices(x: Any, name: str, only: bool = False) -> Tensor:
+    """``x`` with its last two dimensions swapped, a scalar as it is. Raises ShapeError for a vector, or if ``only`` matrices are allowed."""
+    if x.dim() == 0:
+        return x
+    if x.dim() == 1 or (only and x.dim() != 2):
+        raise ShapeError(f"tensor.{name} takes {'a matrix' if only else 'matrices'}, not a tensor of {x.dim()} dimensions")
+    return x.transpose(-2, -1)
+
+
 class ConversionMethods:
     """The methods of Tensor that change dtype or device."""
 
@@ -369,7 +378,8 @@ class LayoutMethods:
 
     @property
     def mT(self: Any) -> Tensor:
-        return transpose(self, -2, -1)
+        """The last two dimensions exchanged."""
+        return _matrices(self, "mT")
 
 
 class ElementwiseMethods:
@@ -652,12 +662,12 @@ class OtherForms:
     @property
     def H(self: Any) -> Tensor:
         """A matrix transposed: there are no complex numbers."""
-        return transpose(self, 0, 1)
+        return _matrices(self, "H", only=True)
 
     @property
     def mH(self: Any) -> Tensor:
         """The last two dimensions exchanged."""
-        return transpose(self, -2, -1)
+        return _matrices(self, "mH")
 
     @property
     def retains_grad(self: Any) -> bool:
