@@ -312,7 +312,7 @@ def selu_(input: "Tensor") -> "Tensor":
 
 def threshold_(input: "Tensor", threshold: float, value: float) -> "Tensor":
     """`threshold`, written into ``input``."""
-    return threshold(input, threshold, value, inplace=True)
+    return write_in_place(input, lambda x: elementwise.threshold(x, threshold, value))
 
 
 # --- other functions -------------------------------------------------------------------------------------------------

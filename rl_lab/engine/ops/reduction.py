@@ -160,11 +160,9 @@ def _moment(x: Any, dim: Dims, correction: float | None, keepdim: bool, unbiased
     dims = normal_dims(dim, x.dim())
     source, n, r, m = _blocks(x, dims)
     out = empty(_result_shape(x.sizes, dims, keepdim))
-    launch(reduction_kernels.variance_over, (out, source), (n, r, m, builtins.max(0.0, float(r - correction))))
+    launch(reduction_kernels.variance_over, (out, source), (n, r, m, builtins.max(0.0, float(r - correction)), root))
     if not root:
         return attach(out, _var_rule, (x,), (x,), (dims, correction))
-    with tape.no_grad():
-        out = out.sqrt()
     return attach(out, _std_rule, (x,), (x, out), (dims, correction))
 
 
@@ -374,7 +372,7 @@ def _squeezed(x: Any, dim: int, keepdim: bool) -> Any:
     return x if keepdim or not x.sizes else x.squeeze(dim)
 
 
-def _tied_rule(g, node):
+def tied_rule(g, node):
     x, y = node.saved
     dims, to_nan = node.context
     shape = _kept(x.sizes, dims)
@@ -405,7 +403,7 @@ def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
         (out, index, source),
         (n, r, m),
     )
-    return attach(out, _tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
+    return attach(out, tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
 
 
 @numpy_names
@@ -447,6 +445,7 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
         return _largest(input, None, False, to_nan=True)
     if not isinstance(dim, INTEGERS):
         return input.maximum(dim)
+    dim = int(dim)
     values, index = _extreme(input, dim, "max")
     values = values.to(input.dtype)
     if input.requires_grad and modes.grad and input.dim():
@@ -467,6 +466,7 @@ def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
         return _reversed(_largest(_reversed(input), None, False, to_nan=True), input.dtype)
     if not isinstance(dim, INTEGERS):
         return input.minimum(dim)
+    dim = int(dim)
     with tape.no_grad():
         _, index = _extreme(_reversed(input), dim, "min")
     values = input.gather(dim, index) if input.dim() else input * 1.0
