@@ -6,6 +6,7 @@ import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution, TensorLike
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
+from rl_lab.engine.ops.rearrange import broadcast_tensors
 from rl_lab.nn.functional import binary_cross_entropy_with_logits
 
 
@@ -49,9 +50,7 @@ class Bernoulli(Distribution):
         value = as_tensor(value).float()
         logits = self.logits
         if value.shape != logits.shape:
-            given = value
-            value = value + logits.detach() * 0.0
-            logits = logits + given * 0.0
+            value, logits = broadcast_tensors(value, logits)
         return -binary_cross_entropy_with_logits(logits, value, reduction="none")
 
     def entropy(self) -> Tensor:

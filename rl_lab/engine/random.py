@@ -319,7 +319,7 @@ def log_normal_(x: Any, mean: float = 1.0, std: float = 2.0, generator: Generato
 
 def seed() -> int:
     """Seed the default stream with a number from the system, and return it."""
-    number = int(np.random.SeedSequence().entropy) % 2**63  # type: ignore
+    number = int(np.random.SeedSequence().entropy) % 2**63  # type: ignore[arg-type]
     default_generator.manual_seed(number)
     return number
 

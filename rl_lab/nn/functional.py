@@ -315,7 +315,7 @@ _threshold = threshold  # the parameter of the next function has the same name
 
 def threshold_(input: "Tensor", threshold: float, value: float) -> "Tensor":
     """`threshold`, written into ``input``."""
-    return _threshold(input, threshold, value, inplace=True)
+    return write_in_place(input, lambda x: elementwise.threshold(x, threshold, value))
 
 
 # --- other functions -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.launch import recorder
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where, xlogy
 from rl_lab.engine.ops.bce_loss import bce, bce_with_logits
@@ -156,11 +157,14 @@ def gaussian_nll_loss(
     """(log(var) + (input - target)^2 / var) / 2, plus log(2 pi) / 2 if ``full`` (Nix and Weigend 1994).
 
     ``var`` is a number, or a tensor of the shape of ``input`` or without its last dimension. Variances below ``eps`` are raised to
-    ``eps``; the gradient ignores this bound.
+    ``eps``; the gradient ignores this bound. Raises ValueError for a negative variance, except in a compiled function, which does not
+    read it.
     """
     variance = var if isinstance(var, Tensor) else constant(float(var)).expand(input.shape)
     if variance.dim() == input.dim() - 1 and variance.shape == input.shape[:-1]:
         variance = variance.unsqueeze(-1)
+    if recorder() is None and bool((variance.detach() < 0.0).any()):
+        raise ValueError("gaussian_nll_loss: a variance is negative")
     # the bound has no gradient, as in PyTorch
     raised = variance + (variance.detach().clamp(min=eps) - variance.detach())
     losses = (log(raised) + square(input - target) / raised) * 0.5

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.launch import unrecorded
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.convolution import adaptive_avg_pool2d, avg_pool2d
 from rl_lab.engine.ops.creation import tensor
@@ -67,16 +69,23 @@ def _taps(mode: str, size: int, wanted: int, align_corners: bool, scale: float |
     return [(below, 1 - t), (above, t)]
 
 
-def _resample(x: Tensor, dim: int, taps: Taps) -> Tensor:
+@lru_cache(maxsize=256)
+def _tap_tensors(mode: str, size: int, wanted: int, align_corners: bool, scale: float | None) -> list[tuple[Tensor, Tensor]]:
+    """`_taps` as tensors. They outlive a recording, of which they are constants."""
+    with unrecorded():
+        taps = _taps(mode, size, wanted, align_corners, scale)
+        return [(tensor(places.tolist()), tensor(weights.tolist())) for places, weights in taps]
+
+
+def _resample(x: Tensor, dim: int, taps: list[tuple[Tensor, Tensor]]) -> Tensor:
     along = [1] * x.dim()
     along[dim] = -1
-    result: Tensor | None = None
-    for places, weights in taps:
-        part = index_select(x, dim, tensor(places))
-        if len(taps) > 1:
-            part = part * tensor(weights).reshape(along)
-        result = part if result is None else result + part
-    assert result is not None
+    parts = [index_select(x, dim, places) for places, _ in taps]
+    if len(taps) == 1:
+        return parts[0]
+    result = parts[0] * taps[0][1].reshape(along)
+    for part, (_, weights) in zip(parts[1:], taps[1:], strict=True):
+        result = result + part * weights.reshape(along)
     return result
 
 
@@ -123,7 +132,7 @@ def interpolate(
         if mode == "area":
             result = _means(result, dim, wanted)
         elif wanted != result.shape[dim] or mode == "bicubic" or factor not in (None, 1.0):
-            result = _resample(result, dim, _taps(mode, result.shape[dim], wanted, bool(align_corners), factor))
+            result = _resample(result, dim, _tap_tensors(mode, result.shape[dim], wanted, bool(align_corners), factor))
     return result if result is not input else input.clone()
 
 

@@ -788,7 +788,7 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ASGD": ("ASGD", {"lr": 0.03}),
     "ASGD settings": ("ASGD", {"lr": 0.02, "lambd": 0.1, "alpha": 0.6, "t0": 5.0, "weight_decay": 0.1, "maximize": True}),
     "LBFGS": ("LBFGS", {"lr": 0.1, "max_iter": 1}),
-    "LBFGS history": ("LBFGS", {"lr": 0.05, "max_iter": 3, "history_size": 2}),
+    "LBFGS history": ("LBFGS", {"lr": 0.5, "max_iter": 2, "history_size": 4}),
     "LBFGS strong_wolfe": ("LBFGS", {"lr": 0.5, "max_iter": 2, "line_search_fn": "strong_wolfe"}),
     "AdamW settings": ("AdamW", {"lr": 0.02, "betas": (0.7, 0.9), "weight_decay": 0.3}),
 }

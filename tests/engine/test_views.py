@@ -144,3 +144,38 @@ def test_a_value_that_was_saved_is_not_written_to():
     nn.functional.relu(y, inplace=True)
     with pytest.raises(StateError, match="inplace"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("relu", ()),
+        ("selu", ()),
+        ("elu", (0.5,)),
+        ("celu", (0.5,)),
+        ("leaky_relu", (0.2,)),
+        ("hardtanh", (-0.5, 0.7)),
+        ("threshold", (0.1, 2.0)),
+        ("rrelu", (0.1, 0.3)),
+        ("relu6", ()),
+        ("silu", ()),
+        ("mish", ()),
+        ("hardsigmoid", ()),
+        ("hardswish", ()),
+    ],
+)
+def test_functions_in_place(name, settings):
+    values = [-1.5, -0.25, 0.0, 0.75, 8.0]
+    expected = getattr(nn.functional, name)(rl.tensor(values), *settings).tolist()
+    calls = [lambda x: getattr(nn.functional, name)(x, *settings, inplace=True)]
+    if hasattr(nn.functional, f"{name}_"):
+        calls.append(lambda x: getattr(nn.functional, f"{name}_")(x, *settings))
+    for call in calls:
+        x = rl.tensor(values)
+        assert call(x) is x
+        assert x.tolist() == expected
+        leaf = rl.tensor(values, requires_grad=True)
+        call(leaf * 1.0).sum().backward()
+        other = rl.tensor(values, requires_grad=True)
+        getattr(nn.functional, name)(other, *settings).sum().backward()
+        assert leaf.grad.tolist() == other.grad.tolist()

@@ -85,8 +85,8 @@ def sum_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
 
 
 @primitive
-def variance_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real):
-    """Squared distances from the mean, summed and divided, in float64: exactly 0 for equal numbers."""
+def variance_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real, root: Int):
+    """Squared distances from the mean, summed and divided, in float64: exactly 0 for equal numbers. With ``root`` their root."""
     for i in range(n):
         for j in range(m):
             p, total = i * r * m + j, 0.0
@@ -96,7 +96,7 @@ def variance_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real):
             for k in range(r):
                 distance = x[p + k * m] - mean
                 squares += distance * distance
-            out[i * m + j] = F(squares / divisor)
+            out[i * m + j] = F(np.sqrt(squares / divisor) if root else squares / divisor)
 
 
 @primitive
@@ -256,14 +256,17 @@ def running_logsumexp(out: Out, x: In, n: Int, r: Int, m: Int):
             p, best, total = i * r * m + j, F(-np.inf), 0.0
             for k in range(r):
                 value = x[p + k * m]
-                if value > best:
+                if total != total or value != value:
+                    total = np.nan
+                elif value > best:
                     total = total * np.exp(float(best) - float(value)) + 1.0 if best > F(-np.inf) else 1.0
                     best = value
-                elif value == F(np.inf) or value != value:
-                    total = total + (value - F(np.inf) if value != value else 0.0)
-                elif value > F(-np.inf):
+                elif value > F(-np.inf) and value < F(np.inf):
                     total += np.exp(float(value) - float(best))
-                out[p + k * m] = best if abs(best) == F(np.inf) and total == total else F(np.log(total) + best)
+                if total != total:
+                    out[p + k * m] = F(np.nan)
+                else:
+                    out[p + k * m] = best if abs(best) == F(np.inf) else F(np.log(total) + best)
 
 
 # --- softmax ---------------------------------------------------------------------------------------------------------

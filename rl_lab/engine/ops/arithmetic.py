@@ -583,7 +583,8 @@ def _prelu_rule(g, node):
     x, weight = node.saved
     return (
         _prelu_slope(g, x, weight) if node.wants(0) else None,
-        fit(where(gt(x, 0.0), constant(0.0), x * g), weight.sizes) if node.wants(1) else None,
+        # as PyTorch's second derivative wants it at 0, where the value is 0 either way
+        fit(where(ge(x, 0.0), constant(0.0), x * g), weight.sizes) if node.wants(1) else None,
     )
 
 

@@ -22,7 +22,7 @@ WIDE, CACHED = 256, 65_536
 
 def pair(value: Any, name: str, least: int, count: int = 2) -> tuple[int, ...]:
     """One number for all axes, or one for each. ValueError below ``least``."""
-    values: tuple[Any, ...] = (value,) * count if isinstance(value, INTEGERS) else tuple(value)
+    values: tuple[int, ...] = (int(value),) * count if isinstance(value, INTEGERS) else tuple(value)
     if len(values) == 1:
         values *= count
     if len(values) != count or min(values) < least:

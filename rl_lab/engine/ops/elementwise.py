@@ -170,9 +170,12 @@ def _logsigmoid_slope(g: Any, x: Any) -> Any:
 
 
 def _sinc_slope(g: Any, x: Any) -> Any:
-    turn, divisor = x * math.pi, square(x) * math.pi
-    slope = g * ((turn * cos(turn) - sin(turn)) / divisor)
-    return _keep_where(divisor != 0.0, slope)
+    turn = x * math.pi
+    squared = square(turn)
+    near = absolute(turn) < 0.05  # there the difference of the formula cancels, and the series is exact to float32
+    series = turn * (squared * (squared * (-1.0 / 840.0) + 1.0 / 30.0) - 1.0 / 3.0)
+    far = (turn * cos(turn) - sin(turn)) / (squared + near.float())  # type: ignore[attr-defined]
+    return g * ((_keep_where(near, series) + _keep_where(near.logical_not(), far)) * math.pi)  # type: ignore[attr-defined]
 
 
 def _keep_where(condition: Any, x: Any) -> Any:
@@ -260,7 +263,7 @@ _leaky_relu = _with_parameters(elementwise_kernels.leaky_relu, elementwise_kerne
 _softplus = _with_parameters(
     elementwise_kernels.softplus_from,
     elementwise_kernels.softplus_from_backward,
-    lambda h, x, beta, threshold: _keep_where(x * beta <= threshold, h * sigmoid(x * beta) * sigmoid(x * -beta) * beta),
+    lambda h, x, beta, threshold: _keep_where(x * beta < threshold, h * sigmoid(x * beta) * sigmoid(x * -beta) * beta),
 )
 _smooth_l1 = _with_parameters(
     elementwise_kernels.smooth_l1,

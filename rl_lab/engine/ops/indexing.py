@@ -55,7 +55,8 @@ def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
         raise IndexError(f"too many indices for a tensor of {x.dim()} dimensions: {used}")
     if not any(k is Ellipsis for k in expanded):
         expanded.append(Ellipsis)
-    dim, tensors = 0, []
+    dim = 0
+    tensors: list[tuple[int, Any]] = []
     for k in expanded:
         if k is Ellipsis:
             dim += x.dim() - dim - _remaining(expanded)

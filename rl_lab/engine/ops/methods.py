@@ -661,8 +661,10 @@ class OtherForms:
 
     @property
     def H(self: Any) -> Tensor:
-        """A matrix transposed: there are no complex numbers."""
-        return _matrices(self, "H", only=True)
+        """A matrix transposed: there are no complex numbers. Raises ShapeError unless there are 2 dimensions."""
+        if len(self.sizes) != 2:
+            raise ShapeError(f"H is there for matrices, got shape {list(self.sizes)}")
+        return transpose(self, 0, 1)
 
     @property
     def mH(self: Any) -> Tensor:

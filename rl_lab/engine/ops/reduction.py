@@ -160,11 +160,9 @@ def _moment(x: Any, dim: Dims, correction: float | None, keepdim: bool, unbiased
     dims = normal_dims(dim, x.dim())
     source, n, r, m = _blocks(x, dims)
     out = empty(_result_shape(x.sizes, dims, keepdim))
-    launch(reduction_kernels.variance_over, (out, source), (n, r, m, builtins.max(0.0, float(r - correction))))
+    launch(reduction_kernels.variance_over, (out, source), (n, r, m, builtins.max(0.0, float(r - correction)), root))
     if not root:
         return attach(out, _var_rule, (x,), (x,), (dims, correction))
-    with tape.no_grad():
-        out = out.sqrt()
     return attach(out, _std_rule, (x,), (x, out), (dims, correction))
 
 
@@ -374,7 +372,7 @@ def _squeezed(x: Any, dim: int, keepdim: bool) -> Any:
     return x if keepdim or not x.sizes else x.squeeze(dim)
 
 
-def _tied_rule(g, node):
+def tied_rule(g, node):
     x, y = node.saved
     dims, to_nan = node.context
     shape = _kept(x.sizes, dims)
@@ -405,7 +403,7 @@ def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
         (out, index, source),
         (n, r, m),
     )
-    return attach(out, _tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
+    return attach(out, tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
 
 
 @numpy_names

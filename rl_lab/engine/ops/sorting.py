@@ -13,7 +13,7 @@ from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.gathering import gather
 from rl_lab.engine.ops.operands import normal_dim, whole
-from rl_lab.engine.ops.reduction import Extremes
+from rl_lab.engine.ops.reduction import Extremes, tied_rule
 from rl_lab.engine.tensor import Tensor, empty, owned
 
 
@@ -69,8 +69,15 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Extrem
 @numpy_names
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The lower median of all, or (values, indices) along ``dim``; NaN if there is one."""
-    if dim is None:
-        return median(input.reshape(-1), 0)[0]
+    if dim is None:  # equal elements share the gradient here, as in max() of all
+        with tape.no_grad():
+            value = median(input.reshape(-1), 0)[0]
+        everywhere = tuple(range(input.dim()))
+        return (
+            tape.attach(owned(value), tied_rule, (input,), (input, value), (everywhere, True))
+            if input.dtype is float32
+            else value
+        )
     dim = normal_dim(dim, input.dim())
     if not input.sizes:
         return Extremes((input * 1, full((), 0)))

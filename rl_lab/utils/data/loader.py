@@ -104,8 +104,7 @@ class DataLoader:
         elif batch_size is None and drop_last:
             raise ValueError("drop_last needs a batch_size")
         if not stream and sampler is None:
-            sized: Any = dataset
-            sampler = RandomSampler(sized, generator=generator) if shuffle else SequentialSampler(sized)
+            sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)  # type: ignore[arg-type]
         if not stream and batch_size is not None:
             batch_sampler = BatchSampler(sampler, batch_size, drop_last)  # type: ignore[arg-type]
         self.dataset = dataset
