@@ -408,7 +408,7 @@ class ProcessVectorEnv(AsyncVectorEnv):
             dead = [i for i, process in enumerate(self.processes) if not process.is_alive()]
             raise self._ended(dead[0] if dead else 0) from error
 
-    def _raise_if_errors(self, successes: Sequence[bool]) -> None:
+    def _raise_if_errors(self, successes: Sequence[bool]) -> None:  # type: ignore[override]
         """Raise the first error that a process reported, as Gymnasium does, without printing the tracebacks of all."""
         if all(successes):
             return

@@ -204,7 +204,10 @@ def _method(function: Unary) -> Any:
 
 
 def _matrices(x: Any, name: str, only: bool = False) -> Tensor:
-    """``x`` with its last two dimensions swapped, a scalar as it is. Raises ShapeError for a vector, or if ``only`` matrices are allowed."""
+    """``x`` with its last two dimensions swapped, a scalar as it is.
+
+    Raises ShapeError for a vector and, with ``only``, for all but matrices.
+    """
     if x.dim() == 0:
         return x
     if x.dim() == 1 or (only and x.dim() != 2):
@@ -661,10 +664,8 @@ class OtherForms:
 
     @property
     def H(self: Any) -> Tensor:
-        """A matrix transposed: there are no complex numbers. Raises ShapeError unless there are 2 dimensions."""
-        if len(self.sizes) != 2:
-            raise ShapeError(f"H is there for matrices, got shape {list(self.sizes)}")
-        return transpose(self, 0, 1)
+        """A matrix transposed: there are no complex numbers. Raises ShapeError for another tensor, unless it is a scalar."""
+        return _matrices(self, "H", only=True)
 
     @property
     def mH(self: Any) -> Tensor:
