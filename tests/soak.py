@@ -1,8 +1,8 @@
 """Watch memory, threads and descriptors for a long time: ``python -m tests.soak --minutes 120``.
 
-The first half of the time belongs to one process that trains, resumes and evaluates short runs of every agent, over and over. In the second
-half each agent has one long run with many checkpoints, evaluations and points in the log. A process is watched from outside. The exit code is
-1 if, after the first third of its time, one of the three figures still grows.
+In the first half of the time one process trains, resumes and evaluates short runs of every agent, over and over. In the second half each
+agent has one long run with many checkpoints, evaluations and points in the log. A process is watched from outside. The exit code is 1 if,
+after the first third of its time, one of the three figures still grows.
 """
 
 import argparse

@@ -318,6 +318,7 @@ class _Loop:
         self.said_storage = False
         self.means = _Means()
         self.next_log = self.last_checkpoint = self.last_evaluation = agent.timesteps
+        self.last_pictures = -1  # the step at which pictures were logged
         self.best = -math.inf  # mean return of a short evaluation
         self.pending: float | None = None
         """Return of a short evaluation in the last step: the evaluation at the end is logged in its place, unless training continues."""
@@ -353,14 +354,14 @@ class _Loop:
                         break
                     if now < total:
                         self._log_pending(logger)
-                if options.checkpoint_frequency and now >= self.last_checkpoint + options.checkpoint_frequency:
+                if options.checkpoint_frequency and total > now >= self.last_checkpoint + options.checkpoint_frequency:
                     self.last_checkpoint = now
                     self._save(logger)
             if stop.code:
                 self._log_pending(logger)
             else:
-                if agent.timesteps > first:
-                    logger.record({**self.means.take(), "charts/SPS": rate}, agent.timesteps)
+                speed = {"charts/SPS": rate} if agent.timesteps > first else {}
+                logger.record({**self.means.take(), **speed}, agent.timesteps)  # the means may come from the checkpoint
                 if options.keep_best and agent.timesteps > self.last_evaluation:
                     self._evaluate()
             self._save(logger, last=True)
@@ -399,7 +400,9 @@ class _Loop:
         The log reaches the disk first: a run that continues from this checkpoint finds every point before it. Where the disk takes no
         checkpoint, that is said once and training continues; at the end it is a Fault.
         """
-        logger.images(self.agent.pictures(), self.agent.timesteps)
+        if self.last_pictures != self.agent.timesteps:  # a run that is resumed at its end has them in its log
+            self.last_pictures = self.agent.timesteps
+            logger.images(self.agent.pictures(), self.agent.timesteps)
         self._store(LAST, self.state_dict(), logger.settle(), must=last)
 
     def _store(self, name: str, own: dict[str, Any], log: dict[str, int] | None = None, must: bool = False) -> bool:
@@ -459,7 +462,7 @@ class _Loop:
         self.means.load_state_dict(state["means"])
 
 
-_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "best", "finished", "pending")
+_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "last_pictures", "best", "finished", "pending")
 
 
 class _Means:
