@@ -32,6 +32,15 @@ def _set_aside(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f".{path.name}.*.old"))
 
 
+def restore_checkpoint(path: Path) -> None:
+    """Give a checkpoint that was set aside its name again, or remove it if the new one is in its place. Raises OSError."""
+    for old in _set_aside(path):
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(path)
+
+
 def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | None = None) -> None:
     """Write ``state`` to the folder ``path``, replacing an older checkpoint there. One process may write at a time.
 
@@ -89,15 +98,23 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def keep_copy(path: Path, name: str) -> None:
-    """Keep the checkpoint ``path`` under a second name beside it, as links to the same content: nothing is copied. Raises OSError."""
+    """Keep the checkpoint ``path`` under a second name beside it. Raises OSError.
+
+    The files are hard links to the same content where the disk has such links, else copies.
+    """
     copy = path.with_name(name)
+    if copy.is_dir() and all((copy / file.name).exists() and file.samefile(copy / file.name) for file in path.iterdir()):
+        return
     temporary = path.with_name(f".{name}.{os.getpid()}.new")
     for old in (copy, temporary):
         if old.exists():
             shutil.rmtree(old)
     temporary.mkdir()
     for file in path.iterdir():
-        os.link(file, temporary / file.name)
+        try:
+            os.link(file, temporary / file.name)
+        except OSError:
+            shutil.copyfile(file, temporary / file.name)
     temporary.rename(copy)
 
 

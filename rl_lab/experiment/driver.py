@@ -13,7 +13,7 @@ from typing import Any
 
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
-from rl_lab.experiment.agent import Agent, find_agent, preset_for, require_finite
+from rl_lab.experiment.agent import Agent, find_agent, preset_for, registered_name, require_finite
 from rl_lab.experiment.config import as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
@@ -104,7 +104,8 @@ class Plan:
 
 def make_plan(given: dict[str, Any]) -> Plan:
     """Options and hyperparameters from what was given, over the preset, over the defaults. Fault for anything wrong."""
-    agent_class = find_agent(given.get("agent", ""))
+    given = {**given, "agent": registered_name(given.get("agent", ""))}
+    agent_class = find_agent(given["agent"])
     env = full_id(given.get("env", ""))
     find_environment(env)
     preset = preset_for(agent_class, given["agent"], env)
@@ -444,6 +445,7 @@ class _Loop:
             raise _misfit(error, run.path) from None
         if not self.agent.continues:
             self.say(f"{plan.options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
+        run.recover(plan.options.keep_checkpoints, self.agent.timesteps if plan.checkpoint == LAST else None)
         settings, recorded = as_plain(plan.options), run.config.get("hyperparameters", {})
         same_goal = settings.get("stop_return") == run.config.get("stop_return")
         self.finished = self.finished and same_goal and plan.config.total_timesteps <= recorded["total_timesteps"]
