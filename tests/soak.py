@@ -15,14 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from rl_lab.experiment.memory import PAGE
 
 ALLOWED_GROWTH = 0.03
 """Share by which memory may grow from the middle third to the last one: the allocator keeps a little of what is freed."""
-LEAST_MEGABYTES = 4.0
-"""Growth that is always allowed."""
+LEAST_GROWTH = {"memory": 4.0, "threads": 0, "descriptors": 2}
+"""Growth that is always allowed, in the units of `Sample`: a file of a checkpoint may be open at the moment of a sample."""
 COMMON = {"eval-episodes": 2, "short-episodes": 2, "log-frequency": 100, "stop-return": "none"}
 SMALL = {"network": "mlp:16", "learning-starts": 100, "batch-size": 16, "buffer-size": 2000}
 RUNS: dict[str, tuple[str, dict[str, object]]] = {
@@ -82,9 +81,8 @@ def growth(samples: Sequence[Sample]) -> list[str]:
     middle, last = samples[third : 2 * third], samples[2 * third :]
     found = []
     for name in ("memory", "threads", "descriptors"):
-        before, after = (median(getattr(s, name) for s in part) for part in (middle, last))
-        allowed = before + (max(LEAST_MEGABYTES, ALLOWED_GROWTH * before) if name == "memory" else 0)
-        if after > allowed:
+        before, after = (max(getattr(s, name) for s in part) for part in (middle, last))
+        if after > before + max(LEAST_GROWTH[name], ALLOWED_GROWTH * before if name == "memory" else 0):
             found.append(f"{name} grew from {before:.1f} to {after:.1f}")
     return found
 
@@ -117,11 +115,11 @@ def watch(name: str, command: Sequence[str], seconds: float, every: float) -> bo
 
 
 def _thirds(samples: Sequence[Sample]) -> list[Sample]:
-    """The median figures of each third."""
+    """The largest figures of each third."""
     third = max(1, len(samples) // 3)
     parts = [samples[:third], samples[third : 2 * third], samples[2 * third :]]
     return [
-        Sample(median(s.memory for s in part), int(median(s.threads for s in part)), int(median(s.descriptors for s in part)))
+        Sample(max(s.memory for s in part), max(s.threads for s in part), max(s.descriptors for s in part))
         for part in parts
         if part
     ]
