@@ -6,6 +6,7 @@ The folder is written under a temporary name and flushed to disk, the old one se
 checkpoint or the new one can be found. Nothing that is loaded can execute code, and a checksum tells whether it is what was saved.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -53,10 +54,12 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     save_file(arrays, temporary / "state.safetensors")
-    content = {"format": FORMAT, "checksum": checksum(arrays, json.dumps(plain)), "state": plain}
-    write_file(temporary / "state.json", [json.dumps(content, indent=1).encode()])
+    content = {"format": FORMAT, "checksum": checksum(arrays, json.dumps(plain))}
     if record is not None:
-        write_file(temporary / "run.json", [json.dumps(record, indent=1).encode()])
+        data = json.dumps(record, indent=1).encode()
+        content["record"] = hashlib.sha256(data).hexdigest()
+        write_file(temporary / "run.json", [data])
+    write_file(temporary / "state.json", [json.dumps({**content, "state": plain}, indent=1).encode()])
     flush(temporary)
     if path.exists():
         for old in _set_aside(path):
@@ -88,13 +91,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise error if isinstance(error, Fault) else Fault(f"checkpoint {path} cannot be read: {first_line(error)}") from None
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The ``record`` that was saved with the checkpoint in the folder ``path``; empty if there is none."""
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The ``record`` that was saved with the checkpoint in the folder ``path``: empty if there was none, None if it is damaged."""
+    path = find_checkpoint(path) or path
     try:
-        record = json.loads(read_file((find_checkpoint(path) or path) / "run.json", LARGEST_PLAIN))
+        digest = json.loads(read_file(path / "state.json", LARGEST_PLAIN)).get("record")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    try:
+        data = read_file(path / "run.json", LARGEST_PLAIN)
+        if digest not in (None, hashlib.sha256(data).hexdigest()):
+            return None
+        record = json.loads(data)
+    except FileNotFoundError:
+        return {} if digest is None else None
     except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def keep_copy(path: Path, name: str) -> None:
@@ -103,14 +116,15 @@ def keep_copy(path: Path, name: str) -> None:
     The files are hard links to the same content where the disk has such links, else copies.
     """
     copy = path.with_name(name)
-    if copy.is_dir() and all((copy / file.name).exists() and file.samefile(copy / file.name) for file in path.iterdir()):
+    files = [file for file in path.iterdir() if file.is_file()]
+    if all((copy / file.name).exists() and file.samefile(copy / file.name) for file in files):
         return
     temporary = path.with_name(f".{name}.{os.getpid()}.new")
     for old in (copy, temporary):
         if old.exists():
             shutil.rmtree(old)
     temporary.mkdir()
-    for file in path.iterdir():
+    for file in files:
         try:
             os.link(file, temporary / file.name)
         except OSError:

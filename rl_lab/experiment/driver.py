@@ -162,7 +162,11 @@ def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LA
 
 def altered_settings(run: Run, checkpoint: str) -> tuple[str, ...]:
     """A line on the settings in config.toml that differ from those with which a checkpoint was made; empty if none do."""
-    recorded = run.recorded(checkpoint).get("config")
+    record = run.recorded(checkpoint)
+    if record is None:
+        place = run.path / "checkpoints" / checkpoint
+        return (f"{place / 'run.json'} is damaged or missing: whether config.toml was changed cannot be told",)
+    recorded = record.get("config")
     if not isinstance(recorded, dict):
         return ()
     own, now = _settings(recorded), _settings(run.config)
@@ -449,7 +453,7 @@ class _Loop:
         settings, recorded = as_plain(plan.options), run.config.get("hyperparameters", {})
         same_goal = settings.get("stop_return") == run.config.get("stop_return")
         self.finished = self.finished and same_goal and plan.config.total_timesteps <= recorded["total_timesteps"]
-        cut_log(run.path, run.recorded(plan.checkpoint).get("log"))
+        cut_log(run.path, (run.recorded(plan.checkpoint) or {}).get("log"))
         changeable = {name: settings[name] for name in CHANGEABLE if name in settings}
         total_now = {**recorded, "total_timesteps": plan.config.total_timesteps}
         run.record({**run.config, **changeable, "hyperparameters": total_now, "versions": run_config(plan)["versions"]})
@@ -502,8 +506,8 @@ def restore(path: Path, checkpoint: str | None = None, trust: bool = False) -> t
         with within_free_memory():
             envs = make_environments(plan.setup, plan.options.num_envs)
             agent = plan.agent_class.create(plan.config, envs, plan.options.seed, plan.setup)
-    except Fault as error:
-        raise Fault(f"{path / 'config.toml'} makes no agent: {error}") from None
+    except (Fault, MemoryError) as error:
+        raise Fault(f"the settings in {path / 'config.toml'} do not make an agent: {error}") from None
     require_same_units(agent, run)
     _load(agent, _agent_part(state), path)
     return agent, replace(plan, checkpoint=name, remarks=altered_settings(run, name))

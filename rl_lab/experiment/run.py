@@ -156,8 +156,11 @@ class Run:
         """Names of the checkpoints that are kept under their step, the latest first."""
         return sorted((found.name for found in (self.path / "checkpoints").glob(f"{OLDER}*") if found.is_dir()), reverse=True)
 
-    def recorded(self, name: str = LAST) -> dict[str, Any]:
-        """What was recorded of the run with a checkpoint: ``config`` and the sizes of the ``log``; empty for older runs."""
+    def recorded(self, name: str = LAST) -> dict[str, Any] | None:
+        """What was recorded of the run with a checkpoint: ``config`` and the sizes of the ``log``.
+
+        Empty for runs of older versions, None if the record is damaged.
+        """
         return read_record(self.path / "checkpoints" / name)
 
     def holds(self, name: str) -> bool:
