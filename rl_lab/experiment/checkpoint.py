@@ -54,12 +54,15 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     save_file(arrays, temporary / "state.safetensors")
-    content = {"format": FORMAT, "checksum": checksum(arrays, json.dumps(plain))}
+    content = {
+        "format": FORMAT,
+        "checksum": checksum(arrays, json.dumps(plain)),
+        "recorded": record is not None,
+        "state": plain,
+    }
+    write_file(temporary / "state.json", [json.dumps(content, indent=1).encode()])
     if record is not None:
-        data = json.dumps(record, indent=1).encode()
-        content["record"] = hashlib.sha256(data).hexdigest()
-        write_file(temporary / "run.json", [data])
-    write_file(temporary / "state.json", [json.dumps({**content, "state": plain}, indent=1).encode()])
+        write_file(temporary / "run.json", [json.dumps({**record, "checksum": _digest(record)}, indent=1).encode()])
     flush(temporary)
     if path.exists():
         for old in _set_aside(path):
@@ -95,19 +98,18 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """The ``record`` that was saved with the checkpoint in the folder ``path``: empty if there was none, None if it is damaged."""
     path = find_checkpoint(path) or path
     try:
-        digest = json.loads(read_file(path / "state.json", LARGEST_PLAIN)).get("record")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        expected = bool(json.loads(read_file(path / "state.json", LARGEST_PLAIN)).get("recorded"))
+        if not expected and not (path / "run.json").exists():
+            return {}
+        record = json.loads(read_file(path / "run.json", LARGEST_PLAIN))
+        digest = record.pop("checksum", None)  # the first runs of version 0.2 have none
+        return record if digest == _digest(record) or (digest is None and not expected) else None
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return None
-    try:
-        data = read_file(path / "run.json", LARGEST_PLAIN)
-        if digest not in (None, hashlib.sha256(data).hexdigest()):
-            return None
-        record = json.loads(data)
-    except FileNotFoundError:
-        return {} if digest is None else None
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def keep_copy(path: Path, name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import rl_lab
@@ -195,19 +196,24 @@ def run_config(plan: Plan) -> dict[str, Any]:
 
 
 class _StopRequest:
-    """Notes SIGINT, SIGTERM and SIGHUP, to stop between two steps; a second one interrupts at once, a third one ends the process."""
+    """Handles SIGINT, SIGTERM and SIGHUP for as long as a run is carried out.
+
+    While the loop ``waits`` for them, the first signal is noted in ``code`` and the loop stops between two steps. At any other time there
+    is nothing to save, and the first signal interrupts. A second signal interrupts at once, a third one ends the process.
+    """
 
     def __init__(self) -> None:
         self.code = 0
+        self.waits = False
         self._count = 0
         self._previous: dict[int, Any] = {}
 
-    def _note(self, number: int, frame: Any) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         self.code = 128 + number
         if self._count > 2:
             os._exit(self.code)
-        if self._count > 1:
+        if self._count > 1 or not self.waits:
             raise Interrupted(self.code)
 
     def __enter__(self) -> "_StopRequest":
@@ -254,9 +260,13 @@ def load_run(path: Path | str) -> Run:
 
 
 def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
-    """Carry out a plan: in a new run directory, created once the agent stands, or in that of the run that it resumes."""
-    options, total = plan.options, plan.config.total_timesteps
-    progress = progress or make_progress(total)
+    """Carry out a plan: in a new run directory, created once the agent exists, or in the directory of the run that it resumes."""
+    with _StopRequest() as stop:
+        return _carry_out(plan, progress or make_progress(plan.config.total_timesteps), stop)
+
+
+def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
+    options = plan.options
     announced = False
 
     def compiling(name: str) -> None:
@@ -289,7 +299,7 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
             loop.resume()
         logger = Logger(run.path, None if plan.resumes is None else agent.timesteps + 1, progress.say)
         try:
-            exit_code = loop(logger, progress.update)
+            exit_code = loop(logger, progress.update, stop)
             evaluation, timesteps = None, agent.timesteps
             if exit_code == 0:
                 if options.keep_best and run.holds(BEST):
@@ -329,48 +339,57 @@ class _Loop:
         """Return of a short evaluation in the last step: the evaluation at the end is logged in its place, unless training continues."""
         self.finished = False  # by ``stop_return``
 
-    def __call__(self, logger: Logger, show: Callable[..., None]) -> int:
-        """Returns the exit code. Metrics are logged as means over the steps between two points of the log."""
+    def __call__(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> int:
+        """Train and return the exit code. Metrics are logged as means over the steps between two points of the log."""
+        stop.waits = True
+        try:
+            self._train(logger, show, stop)
+        finally:
+            stop.waits = False
+        return stop.code
+
+    def _train(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> None:
         agent, options, total = self.agent, self.plan.options, self.plan.config.total_timesteps
         begin, first = time.perf_counter(), agent.timesteps
         rate, latest = 0.0, None
-        with _StopRequest() as stop:
-            if agent.timesteps < total and not self.finished:
+        if agent.timesteps < total and not self.finished:
+            self._log_pending(logger)
+        while agent.timesteps < total and not stop.code and not self.finished:
+            try:
+                metrics = agent.step()
+            except EnvironmentFault:
+                if stop.code:  # the signal reached the environments' processes, too
+                    break
+                raise
+            self._check(metrics)
+            self.means.add(metrics)
+            latest = metrics.get("charts/episodic_return", latest)
+            now = agent.timesteps
+            rate = (now - first) / (time.perf_counter() - begin)
+            if now >= self.next_log:
+                logger.record({**self.means.take(), "charts/SPS": rate}, now)
+                show(now, rate, latest)
+                self.next_log = now + options.log_frequency
+            if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
+                self._evaluate()
+                if self.finished:
+                    break
+                if now < total:
+                    self._log_pending(logger)
+            if options.checkpoint_frequency and total > now >= self.last_checkpoint + options.checkpoint_frequency:
+                self.last_checkpoint = now
+                self._save(logger)
+        if stop.code:
+            if (
+                agent.timesteps < total and not self.finished
+            ):  # else the evaluation at the end takes its place, once the run is resumed
                 self._log_pending(logger)
-            while agent.timesteps < total and not stop.code and not self.finished:
-                try:
-                    metrics = agent.step()
-                except EnvironmentFault:
-                    if stop.code:  # the signal reached the environments' processes, too
-                        break
-                    raise
-                self._check(metrics)
-                self.means.add(metrics)
-                latest = metrics.get("charts/episodic_return", latest)
-                now = agent.timesteps
-                rate = (now - first) / (time.perf_counter() - begin)
-                if now >= self.next_log:
-                    logger.record({**self.means.take(), "charts/SPS": rate}, now)
-                    show(now, rate, latest)
-                    self.next_log = now + options.log_frequency
-                if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
-                    self._evaluate()
-                    if self.finished:
-                        break
-                    if now < total:
-                        self._log_pending(logger)
-                if options.checkpoint_frequency and total > now >= self.last_checkpoint + options.checkpoint_frequency:
-                    self.last_checkpoint = now
-                    self._save(logger)
-            if stop.code:
-                self._log_pending(logger)
-            else:
-                speed = {"charts/SPS": rate} if agent.timesteps > first else {}
-                logger.record({**self.means.take(), **speed}, agent.timesteps)  # the means may come from the checkpoint
-                if options.keep_best and agent.timesteps > self.last_evaluation:
-                    self._evaluate()
-            self._save(logger, last=True)
-            return stop.code
+        else:
+            speed = {"charts/SPS": rate} if agent.timesteps > first else {}
+            logger.record({**self.means.take(), **speed}, agent.timesteps)  # the means may come from the checkpoint
+            if options.keep_best and agent.timesteps > self.last_evaluation:
+                self._evaluate()
+        self._save(logger, last=True)
 
     def _log_pending(self, logger: Logger) -> None:
         if self.pending is not None:
