@@ -129,12 +129,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=120.0, help="for everything together")
     parser.add_argument("--every", type=float, default=2.0, help="seconds between two samples")
+    parser.add_argument(
+        "agents", nargs="*", help="long runs of these alone; by default short runs, then long runs of every agent"
+    )
     given = parser.parse_args(arguments)
-    half = given.minutes * 30
-    flat = watch("short runs of every agent in one process", ["-c", ROUNDS], half, given.every)
-    for agent in RUNS:
+    seconds, flat = given.minutes * 60, True
+    if not given.agents:
+        seconds /= 2
+        flat = watch("short runs of every agent in one process", ["-c", ROUNDS], seconds, given.every)
+    agents = given.agents or list(RUNS)
+    for agent in agents:
         long_run = ["-m", "rl_lab.train", *words(agent, 2_000_000_000, 2_000)]
-        flat = watch(f"one run of {agent}", long_run, half / len(RUNS), given.every) and flat
+        flat = watch(f"one run of {agent}", long_run, seconds / len(agents), given.every) and flat
     return 0 if flat else 1
 
 

@@ -92,6 +92,11 @@ class Logger:
                     file.close()
             except OSError:
                 pass  # what it still held cannot be written either
+            try:
+                if file is not None:
+                    os.truncate(file.name, whole_records(Path(file.name).read_bytes())[-1])  # readers stop at half a record
+            except OSError:
+                pass
             self._say(
                 f"the log in {self._directory} cannot be written ({error.strerror or error}): training continues without it"
             )
@@ -113,6 +118,17 @@ class Logger:
         if to_disk:
             os.fsync(self._file.fileno())
         self._flushed = time.monotonic()
+
+
+def whole_records(data: bytes) -> list[int]:
+    """Offsets in a log file at which its whole records begin, and the end of the last one."""
+    offsets = [0]
+    while offsets[-1] + 12 <= len(data):
+        (length,) = struct.unpack_from("<Q", data, offsets[-1])
+        if offsets[-1] + 16 + length > len(data):
+            break
+        offsets.append(offsets[-1] + 16 + length)
+    return offsets
 
 
 def log_sizes(directory: Path) -> dict[str, int]:

@@ -49,6 +49,11 @@ def check_recorded(config: dict[str, Any], source: Path) -> None:
             raise Fault(f"{source}: agent and env are words, but {key} is {config[key]!r}")
 
 
+def _file_name(name: str) -> str:
+    """A name without the characters that a system does not take in the names of files."""
+    return re.sub(r'[/:\\<>"|?*]', "-", name)
+
+
 @dataclass
 class Run:
     """One run's directory. One process writes at a time, held by a lock file."""
@@ -60,7 +65,7 @@ class Run:
     @classmethod
     def create(cls, parent: Path, config: dict[str, Any]) -> "Run":
         """A fresh directory with its config.toml, locked for this process."""
-        group = parent / re.sub("[/:]", "-", config["env"]) / config["agent"]
+        group = parent / _file_name(config["env"]) / _file_name(config["agent"])
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-s{config['seed']}"
         for attempt in range(100):
             path = group / (f"{stem}-{attempt}" if attempt else stem)
