@@ -331,7 +331,7 @@ class Recorder:
         """Note that a module or an optimizer was made during the recording."""
         self._made[id(owner)] = owner
 
-    def was_made(self, owner: Counted) -> bool:
+    def was_made(self, owner: Counted | None) -> bool:
         """Whether a module or an optimizer was made during the recording."""
         return id(owner) in self._made
 
