@@ -113,7 +113,7 @@ def test_a_finished_run_learns_on(workplace, capsys):
     path = driver.carry_out(plan).run.path
     assert train.main(["--resume", str(path), "--total-timesteps", "1000"]) == 0
     out = capsys.readouterr().out
-    assert f"goes on with {path}" in out
+    assert f"continues {path}" in out
     assert "after 1,000 steps" in out
     assert read_toml(path / "config.toml")["hyperparameters"]["total_timesteps"] == 1000
     steps = read_events(path).step

@@ -101,7 +101,7 @@ def test_a_signal_saves_and_ends(name, workplace):
     out, error = end(process)
     assert process.returncode == 128 + getattr(signal, name), error
     assert error == ""
-    assert "what was learned is saved" in out
+    assert "the agent is saved" in out
     assert load_checkpoint(only_run() / "checkpoints/last")["timesteps"] > 0
     assert not (only_run() / "lock").exists()
 
