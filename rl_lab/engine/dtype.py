@@ -34,7 +34,6 @@ float32 = DType("float32", np.float32, 3)
 int64 = DType("int64", np.int64, 2)
 uint8 = DType("uint8", np.uint8, 1)
 bool_ = DType("bool", np.bool_, 0)
-DTYPES = (float32, int64, uint8, bool_)
 
 
 class NamedDType:

@@ -213,7 +213,8 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(..., c * f^2, h, w) as (..., c, h * f, w * f) (Shi et al. 2016). Raises ShapeError if the channels do not divide."""
-    f, (channels, height, width) = upscale_factor, input.shape[-3:]
+    f = upscale_factor
+    channels, height, width = input.shape[-3:]
     if channels % (f * f):
         raise ShapeError(f"pixel_shuffle: {channels} channels cannot be divided by {f * f}")
     lead = input.shape[:-3]
@@ -225,7 +226,8 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """(..., c, h * f, w * f) as (..., c * f^2, h, w): the inverse of `pixel_shuffle`."""
-    f, (channels, height, width) = downscale_factor, input.shape[-3:]
+    f = downscale_factor
+    channels, height, width = input.shape[-3:]
     if height % f or width % f:
         raise ShapeError(f"pixel_unshuffle: {height} x {width} cannot be divided by {f}")
     lead = input.shape[:-3]

@@ -170,10 +170,14 @@ class LBFGS(Optimizer):
             return closure()
 
     def _step(self, closure: Callable[[], Tensor]) -> Tensor:
-        group, memory = self.param_groups[0], self._memory
-        rate, change, search = float(group["lr"]), group["tolerance_change"], group["line_search_fn"]
+        group = self.param_groups[0]
+        memory = self._memory
+        rate = float(group["lr"])
+        change = group["tolerance_change"]
+        search = group["line_search_fn"]
         first_loss = self._loss(closure)
-        loss, evaluations = float(first_loss), 1
+        loss = float(first_loss)
+        evaluations = 1
         memory["func_evals"] += 1
         gradient = self._flat_gradient()
         if float(gradient.abs().max()) <= group["tolerance_grad"]:

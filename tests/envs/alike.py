@@ -88,7 +88,8 @@ def assert_alike(name: str, native: Any, scalars: Any, steps: int, seed: int = 1
     assert info == {}
     assert_observations(name, first, expected, slice(None))
     scalars.action_space.seed(seed)
-    over, episodes = np.zeros(n, bool), 0
+    over = np.zeros(n, bool)
+    episodes = 0
     for _ in range(steps):
         actions = scalars.action_space.sample()
         mine, theirs = native.step(actions), scalars.step(actions)

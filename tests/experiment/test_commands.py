@@ -73,7 +73,9 @@ def test_the_log_can_be_read_back(workplace):
     from tensorboardX.proto.event_pb2 import Event
 
     (events,) = only_run().glob("events.out.tfevents.*")
-    data, position, tags = events.read_bytes(), 0, set()
+    data = events.read_bytes()
+    position = 0
+    tags = set()
     while position < len(data):
         length = int.from_bytes(data[position : position + 8], "little")
         event = Event.FromString(data[position + 12 : position + 12 + length])

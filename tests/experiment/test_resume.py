@@ -44,7 +44,8 @@ class Death(BaseException):
 
 def until_death(monkeypatch, agent: str, steps: int, **changes) -> Path:
     """The directory of a run that died in the middle of training, after so many environment steps."""
-    kind, step = AGENTS[agent], AGENTS[agent].step
+    kind = AGENTS[agent]
+    step = AGENTS[agent].step
 
     def mortal(self):
         if self.timesteps >= steps:

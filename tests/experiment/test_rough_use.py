@@ -34,7 +34,9 @@ class Odd(gym.Env):
     def __init__(self, actions=None, observations=None, length=6, mask="", nan=""):
         self.action_space = Discrete(3) if actions is None else actions
         self.observation_space = Box(-1, 1, (2,), np.float32) if observations is None else observations
-        self.length, self.mask, self.nan = length, mask, nan
+        self.length = length
+        self.mask = mask
+        self.nan = nan
 
     def look(self, when):
         observation = self.observation_space.sample()
@@ -271,7 +273,8 @@ def scripted(monkeypatch, scores):
     """Short evaluations (of two episodes) give these returns."""
     from dataclasses import replace
 
-    real, left = driver.evaluate, iter(scores)
+    real = driver.evaluate
+    left = iter(scores)
 
     def fake(agent, setup, episodes, seed):
         result = real(agent, setup, 1, seed)

@@ -44,7 +44,10 @@ class Disk:
     """Counts what is done to files below a folder, and fails from the operation ``first`` on, ``count`` times."""
 
     def __init__(self, monkeypatch, folder: Path, code: int = errno.ENOSPC):
-        self.done, self.first, self.count, self.code = 0, -1, 0, code
+        self.done = 0
+        self.first = -1
+        self.count = 0
+        self.code = code
         self.folder = str(folder)
         for name in CALLS:
             monkeypatch.setattr(os, name, self.failing(getattr(os, name)))
@@ -118,7 +121,8 @@ def test_every_operation_may_fail(lasting, workplace, capsys, monkeypatch, full)
         capsys.readouterr()
         with monkeypatch.context() as context:
             disk = Disk(context, workplace)
-            disk.first, disk.count = first, 10**9 if lasting else 1
+            disk.first = first
+            disk.count = 10**9 if lasting else 1
             code = train.main(A2C)
         endings.add(code)
         ended_well(code, capsys.readouterr(), (0, 4))
