@@ -40,7 +40,7 @@ class Counts:
     failures: dict[int, str] = field(default_factory=dict)
     """Messages by seed."""
     differences: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Of each quantity that the test compares, the differences from the expected value, as shares of the largest allowed one."""
+    """For each quantity that the test compares: the differences from the expected value, as shares of the allowed difference."""
 
 
 def environment(core_type: str) -> dict[str, str]:

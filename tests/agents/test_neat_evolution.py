@@ -63,7 +63,7 @@ def test_evolution_begins_anew_without_improvement(selection):
     assert evolution.generation == 7
     assert evolution.champion is champion
     assert champion.fitness == 7.0
-    # improvement counts anew after the restart: 3 is below the champion's fitness, but it is the best since the restart
+    # the restart resets the best fitness: 3 is below the champion's fitness, but it is an improvement since the restart
     evolution.advance(np.linspace(0.0, 3.0, 20))
     assert evolution.best_fitness == 3.0
     assert evolution.population_improved == 7

@@ -80,7 +80,7 @@ def gradient_on(env, num_envs=8, seed=1, **settings):
 
 
 def gradient_for(space, networks, actions, seed=1, **settings):
-    """A `PolicyGradient` for ``space`` and a rollout of 4 steps in 3 environments, in one of which an episode ends."""
+    """A `PolicyGradient` for ``space``, and a rollout of 4 steps in 3 environments; one environment ends an episode."""
     gradient, _ = gradient_on("CartPole-v1", seed=seed, **settings)
     gradient.actions = actions
     gradient.continuous = isinstance(space, Box)
@@ -323,7 +323,7 @@ def test_lamarck_is_the_same_again_and_on_either_backend(settings):
     assert other.step() == runs[0].step() == runs[1].step()
 
 
-# --- gradient agents that go on from a champion --------------------------------------------------------------------------
+# --- gradient agents that start with a champion --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -269,5 +269,5 @@ def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
 
 
 def test_a_buffer_without_room_is_refused():
-    with pytest.raises(ValueError, match="no room for the 8 steps"):
+    with pytest.raises(ValueError, match="smaller than the 8 environment steps"):
         DQN.create(DQNConfig(**{**SMALL, "buffer_size": 4, "train_frequency": 8}), make_environments("CartPole-v1", 1), 1)

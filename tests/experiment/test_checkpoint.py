@@ -1,4 +1,4 @@
-"""Checkpoints: what goes in comes out, bit for bit; the old one or the new one, never half."""
+"""Checkpoints: a state is loaded bit for bit as it was saved, and a crash leaves the old or the new checkpoint, never a part of one."""
 
 import json
 import os

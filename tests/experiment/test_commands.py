@@ -233,7 +233,7 @@ def test_a_run_starts_from_the_networks_of_another(workplace, capsys):
     run_train(*SHORT)
     first = only_run()
     options = ["--learning-starts", "100", "--eval-episodes", "5", "--network", str(first), "--run-dir", "second"]
-    # so few steps that nothing is learned: what is there comes from the first
+    # too few steps to learn anything: the second run's return comes from the networks of the first run
     assert run_train(*options, "--total-timesteps", "50", "--seed", "7") == 0
     (second,) = Path("second").glob("*/*/*")
     then, now = (restore(run)[0] for run in (first, second))

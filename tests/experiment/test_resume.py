@@ -1,4 +1,4 @@
-"""Going on with a run: what a process that died would have done, bit for bit, where environments can be saved; and said where not."""
+"""Resuming a run: bit for bit as without the interruption if the environments can be saved, and a message if they cannot."""
 
 import re
 from importlib.metadata import entry_points
@@ -69,7 +69,7 @@ def resume(path: Path, **changes):
 
 
 def log(path: Path) -> list:
-    """What was logged, but for speeds."""
+    """The logged scalars without the measured speeds."""
     events = read_events(path)
     return events[events.tag != "charts/SPS"][["tag", "step", "value"]].values.tolist()
 
@@ -138,7 +138,7 @@ def test_what_a_dead_process_logged_after_its_checkpoint_does_not_count(workplac
 
 
 def test_environments_that_cannot_be_saved(workplace, monkeypatch, capsys):
-    """Episodes begin anew, from seeds that were not used yet, and that is said."""
+    """Episodes restart with new seeds, and a message says so."""
     path = until_death(monkeypatch, "dqn", 400, backend="gymnasium", n_steps=3)
     assert train.main(["--resume", str(path)]) == 0
     assert "CartPole-v1 cannot be saved in mid-episode: new episodes begin" in capsys.readouterr().out

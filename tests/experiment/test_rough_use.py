@@ -1,4 +1,4 @@
-"""What nobody planned for: odd environments, masks that come and go, signals, full disks, runs that end twice."""
+"""Unusual use: odd environments, masks that appear and disappear, signals, full disks, runs that end twice."""
 
 import math
 import os
@@ -359,7 +359,7 @@ ASYNC = (
 
 
 def started(folder: Path) -> subprocess.Popen:
-    """A run with environments in processes of their own, that has begun to learn."""
+    """A run with its environments in separate processes, after learning has started."""
     process = subprocess.Popen(
         [sys.executable, "-m", "rl_lab.train", *ASYNC], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True, cwd=folder,
@@ -407,7 +407,7 @@ def test_a_mask_has_a_place_for_each_choice():
 
 
 def test_an_environment_of_a_module_beside_the_user(workplace, capsys, monkeypatch):
-    """``module:id`` is found while training, in processes of their own, and again by an evaluation."""
+    """An environment ``module:id`` is found in training, in environment processes, and in an evaluation."""
     monkeypatch.syspath_prepend(str(workplace))
     (workplace / "my_worlds.py").write_text(
         "import gymnasium as gym\ngym.register('mine/Cart-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=50)\n"

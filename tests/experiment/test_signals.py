@@ -1,4 +1,4 @@
-"""Signals, locks and environments in processes of their own: a run is saved and ends, nobody waits in vain, nothing is left behind."""
+"""Signals, locks and environments in separate processes: a run is saved and ends, no process hangs, and no process is left over."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def end(process: subprocess.Popen, seconds: float = 30.0) -> tuple[str, str]:
 
 
 def left(process: subprocess.Popen) -> list[str]:
-    """Processes of a session that is over, once those that are ending had their time."""
+    """Processes of a finished session that are still alive after the time that they have to end."""
     for _ in range(40):
         found = subprocess.run(["ps", "-s", str(process.pid), "-o", "pid=,stat=,args="], capture_output=True, text=True).stdout
         alive = [line for line in found.splitlines() if line.split()[1][0] != "Z"]
@@ -172,7 +172,7 @@ def three_steps(envs):
 
 
 def test_a_killed_environment_never_hangs_the_run(workplace, monkeypatch):
-    """It is killed at many moments: while it steps, while it waits, before and after its answer."""
+    """Kill an environment process at many moments: while it steps, while it waits, before and after its answer."""
     envs = make_environments("Acrobot-v1", 2)
     close_environments(envs)
     for pause in (0.0, 0.001, 0.005, 0.02, 0.05):

@@ -41,7 +41,7 @@ def only_run() -> Path:
 
 
 class Disk:
-    """Counts what is done to files below a folder, and fails from the operation ``first`` on, ``count`` times."""
+    """Counts the file operations in a folder, and lets ``count`` operations fail from number ``first`` on."""
 
     def __init__(self, monkeypatch, folder: Path, code: int = errno.ENOSPC):
         self.done = 0
@@ -218,7 +218,7 @@ def test_a_run_directory_that_vanishes(workplace, capsys, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="needs resource limits")
 @pytest.mark.parametrize("size", [100, 3_000, 30_000])
 def test_files_that_may_not_grow(size, workplace):
-    """A quota: whatever file of the run is larger cannot be written."""
+    """A quota: files of the run above a size cannot be written."""
     import resource
 
     words = [sys.executable, "-m", "rl_lab.train", *A2C, "--log-frequency", "1"]
