@@ -17,7 +17,7 @@ ENV = dict.fromkeys(AGENTS, "CartPole-v1") | {"td3": "Pendulum-v1"}
 
 
 def refused(capsys, command, words) -> str:
-    """The line with which a command refuses ``words``."""
+    """The message with which a command refuses the arguments ``words``."""
     capsys.readouterr()
     code = command(list(words))
     shown = capsys.readouterr()
@@ -74,7 +74,7 @@ def test_every_setting_in_a_file_has_its_type(agent, workplace, capsys):
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_sizes_beyond_all_memory(agent, workplace, capsys):
-    """The system would kill a process that takes memory which is not there."""
+    """The operating system would kill a process that allocates more memory than there is."""
     names = {field.name for config in (Options, AGENTS[agent].Config) for field in dataclasses.fields(config)}
     short = ["--agent", agent, "--env", ENV[agent], "--eval-episodes", "1", "--total-timesteps", "1"]
     for name in names.intersection(("num_envs", "frame_stack", "buffer_size", "population", "quantiles", "memory")):

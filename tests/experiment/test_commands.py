@@ -1,4 +1,4 @@
-"""The commands as a user meets them: results, files, and one clear line for everything that is wrong."""
+"""The commands: results, files, and one clear line for every error."""
 
 import importlib.util
 import json
@@ -172,7 +172,7 @@ def test_a_reward_of_nan_ends_the_run(workplace, capsys):
 
 
 def test_an_environment_that_raises_ends_the_run_with_the_last_checkpoint_intact(workplace, capsys, monkeypatch):
-    """It fails in step 333 of the run, after the checkpoint of step 250."""
+    """The environment fails in step 333 of the run, after the checkpoint of step 250."""
     gym.register("probe/Fails-v0", entry_point=Fails)
     code = train.main(["--agent", "dqn", "--env", "probe/Fails-v0", *SHORT, "--checkpoint-frequency", "250"])
     assert code == 3

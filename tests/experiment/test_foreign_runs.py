@@ -74,7 +74,7 @@ def test_a_foreign_module_is_not_imported(key, workplace):
 
 
 def test_an_own_run_needs_no_trust(workplace):
-    """It is signed with a key of this user; a copy elsewhere, with another module of that name, is not."""
+    """The run is signed with a key of this user; a copy in another place, with another module of the same name, is not."""
     Path("mine_here.py").write_text(MODULE)
     words = ["--agent", "ppo", "--env", "mine_here:Planted-v0", "--network", "mlp:8", *SHORT]
     assert command("train", *words).returncode == 0
@@ -364,7 +364,7 @@ def test_crafted_headers(header, claimed, small_run, workplace):
 
 
 def test_a_file_of_huge_size(small_run, workplace):
-    """A sparse file of a terabyte takes no room on the disk; it must take none in memory."""
+    """A sparse file of a terabyte uses no disk space, and reading it must not use memory either."""
     shutil.copytree(small_run, "run")
     for name, where in (("state.json", "run/checkpoints/last"), ("config.toml", "run")):
         file = Path(where) / name

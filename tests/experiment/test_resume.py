@@ -215,7 +215,7 @@ def test_one_writer(workplace, capsys):
 
 @pytest.mark.parametrize(("agent", "env", "refused"), [("ppo", "Pendulum-v1", True), ("ppo", "CartPole-v1", False)])
 def test_runs_of_version_0_1(workplace, capsys, agent, env, refused):
-    """Policies acted in units of the environment then, and PPO saved its streams in one list."""
+    """In that version policies acted in units of the environment, and PPO saved its streams in one list."""
     assert train.main(["--agent", agent, "--env", env, "--total-timesteps", "600", "--eval-episodes", "2", "--seed", "1"]) == 0
     (path,) = Path("runs").glob("*/*/*")
     run = Run.open(path)

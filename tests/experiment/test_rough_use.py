@@ -29,7 +29,7 @@ from tests.agents.test_contract import AGENTS, SMALL
 
 
 class Odd(gym.Env):
-    """Episodes of ``length`` steps, strict about actions; subclasses and arguments make it odd."""
+    """An environment with episodes of ``length`` steps that checks its actions; arguments and subclasses make it unusual."""
 
     def __init__(self, actions=None, observations=None, length=6, mask="", nan=""):
         self.action_space = Discrete(3) if actions is None else actions
@@ -93,7 +93,7 @@ def ten_steps_on(env):
 
 @pytest.mark.parametrize("mask", ["full", "list", "reset", "some", "empty at the end"])
 def test_where_there_is_no_mask_everything_is_allowed(mask):
-    """Not nothing, whose values would be -1e9."""
+    """All actions are allowed where a mask is missing; otherwise their values would be -1e9."""
     agent = dqn_on(odd(f"Mask{mask.title().replace(' ', '')}", mask=mask))
     for _ in range(60):
         metrics = agent.step()
@@ -288,7 +288,7 @@ class Death(BaseException):
 
 
 def test_the_best_state_is_not_lost_to_a_worse_one(workplace, monkeypatch):
-    """It was written after the last checkpoint, and the process died."""
+    """The best state was saved after the last checkpoint, before the process died."""
     given = {"agent": "a2c", "env": "CartPole-v1", "backend": "gymnasium", "total_timesteps": 300, "num_envs": 1}
     given |= {"eval_frequency": 50, "short_episodes": 2, "keep_best": True, "checkpoint_frequency": 60, "eval_episodes": 1}
     given |= {"stop_return": "1e9"}
