@@ -45,6 +45,9 @@ def tensors() -> None:
     assert_type(rl.where(x > 0, x, 0.0), rl.Tensor)
     assert_type(rl.as_tensor(np.ones(3, np.float32)), rl.Tensor)
     assert_type(x.shape, rl.Size)
+    assert_type(x.shape[0], int)
+    assert_type(x.shape[1:], rl.Size)
+    assert_type(x.size(0), int)
     assert_type(x.dtype, rl.dtype)
     (gradient,) = rl.autograd.grad(x.square().sum(), x)
     assert_type(gradient, rl.Tensor)
@@ -114,6 +117,7 @@ def training(policy: Policy) -> float:
     observations = rl.randn(8, 2)
     targets = observations.sum(-1)
     loss = 0.0
+    assert_type(step(observations, targets), rl.Tensor)
     for _ in range(3):
         loss = step(observations, targets).item()
         schedule.step()
