@@ -171,7 +171,7 @@ class Hardtanh(Activation):
 class Softplus(Activation):
     """log(1 + exp(beta * x)) / beta, accurate for every x. Settings: ``beta``, ``threshold``.
 
-    ``threshold`` is accepted for PyTorch's sake and has no effect: it marks where PyTorch switches to an approximation.
+    ``threshold``, where PyTorch switches to an approximation, is accepted and has no effect.
     """
 
     function = staticmethod(elementwise.softplus)
