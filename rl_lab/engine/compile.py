@@ -623,45 +623,18 @@ def call_times(function: Callable[..., R], count: int, *arguments: Any) -> R:
 
 
 @overload
-def compile(
-    model: Callable[P, R],
-    *,
-    fullgraph: bool = False,
-    dynamic: bool | None = None,
-    backend: object = None,
-    mode: str | None = None,
-    options: object = None,
-    disable: Literal[False] = False,
-) -> Compiled[P, R]: ...
+def compile(model: Callable[P, R], *, disable: Literal[False] = False, **options: Any) -> Compiled[P, R]: ...
 
 
 @overload
-def compile(
-    model: Callable[P, R],
-    *,
-    fullgraph: bool = False,
-    dynamic: bool | None = None,
-    backend: object = None,
-    mode: str | None = None,
-    options: object = None,
-    disable: bool,
-) -> Callable[P, R]: ...
+def compile(model: Callable[P, R], *, disable: bool, **options: Any) -> Callable[P, R]: ...
 
 
 @overload
-def compile(
-    model: None = None,
-    *,
-    fullgraph: bool = False,
-    dynamic: bool | None = None,
-    backend: object = None,
-    mode: str | None = None,
-    options: object = None,
-    disable: bool = False,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def compile(model: None = None, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
-def compile(
+def compile(  # type: ignore[misc]
     model: Callable | None = None,
     *,
     fullgraph: bool = False,

@@ -243,8 +243,6 @@ class Softmax2d(Module):
 class RReLU(Module):
     """Randomized leaky ReLU: in training the slope below 0 is uniform on [lower, upper], else their mean (Xu et al. 2015)."""
 
-    mode_matters = True
-
     def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False):
         super().__init__()
         self.lower = lower
