@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType, as_dtype, bool_, float32, int64
+from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.launch import recorder
@@ -33,24 +34,24 @@ from rl_lab.engine.tensor import Tensor, TensorCore
 # --- element by element ----------------------------------------------------------------------------------------------
 
 
-def deg2rad(input: Any) -> Tensor:
+def deg2rad(input: Tensor) -> Tensor:
     """Degrees in radians."""
     return as_float(input) * (math.pi / 180.0)
 
 
-def rad2deg(input: Any) -> Tensor:
+def rad2deg(input: Tensor) -> Tensor:
     """Radians in degrees."""
     return as_float(input) * (180.0 / math.pi)
 
 
-def positive(input: Any) -> Tensor:
+def positive(input: Tensor) -> Tensor:
     """The tensor itself. Raises DtypeError for bools."""
     if input.dtype is bool_:
         raise DtypeError("positive does not take bools: use int()")
     return input
 
 
-def signbit(input: Any) -> Tensor:
+def signbit(input: Tensor) -> Tensor:
     """Whether the sign bit is set: also of -0.0."""
     if input.dtype is not float32:
         return lt(whole(input), 0)
@@ -58,33 +59,33 @@ def signbit(input: Any) -> Tensor:
         return lt(copysign(constant(1.0), input), 0.0)
 
 
-def isposinf(input: Any) -> Tensor:
+def isposinf(input: Tensor) -> Tensor:
     """Where a number is positive infinity."""
     return eq(as_float(input), math.inf)
 
 
-def isneginf(input: Any) -> Tensor:
+def isneginf(input: Tensor) -> Tensor:
     """Where a number is negative infinity."""
     return eq(as_float(input), -math.inf)
 
 
-def isreal(input: Any) -> Tensor:
+def isreal(input: Tensor) -> Tensor:
     """True everywhere: there are no complex numbers."""
     return ones(input.sizes, dtype=bool_)
 
 
-def float_power(input: Any, exponent: Any) -> Tensor:
+def float_power(input: Tensor, exponent: Any) -> Tensor:
     """`pow` in float32."""
     base = as_float(input) if isinstance(input, TensorCore) else real(input)
     return power(base, as_float(exponent) if isinstance(exponent, TensorCore) else real(exponent))
 
 
-def ldexp(input: Any, other: Any) -> Tensor:
+def ldexp(input: Tensor, other: Any) -> Tensor:
     """input * 2^other."""
     return as_float(input) * power(2.0, as_float(other))
 
 
-def _shift(kernel: Any, input: Any, other: Any) -> Tensor:
+def _shift(kernel: Any, input: Tensor, other: Any) -> Tensor:
     a = whole(input) if isinstance(input, TensorCore) else constant(input, int64)
     b = whole(other) if isinstance(other, TensorCore) else constant(other, int64)
     if a.dtype is float32 or b.dtype is float32:
@@ -92,24 +93,24 @@ def _shift(kernel: Any, input: Any, other: Any) -> Tensor:
     return binary(kernel, a, b, int64)
 
 
-def bitwise_left_shift(input: Any, other: Any) -> Tensor:
+def bitwise_left_shift(input: Tensor, other: Any) -> Tensor:
     """input * 2^other in int64."""
     return _shift(elementwise_kernels.left_shift_int, input, other)
 
 
-def bitwise_right_shift(input: Any, other: Any) -> Tensor:
+def bitwise_right_shift(input: Tensor, other: Any) -> Tensor:
     """input / 2^other rounded down, in int64."""
     return _shift(elementwise_kernels.right_shift_int, input, other)
 
 
-def polygamma(n: int, input: Any) -> Tensor:
+def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of `digamma`, for n up to 2. Raises ValueError for another n."""
     if not 0 <= n <= 2:
         raise ValueError(f"polygamma is there for n from 0 to 2, got {n}")
     return (digamma, trigamma, tetragamma)[n](input)
 
 
-def mvlgamma(input: Any, p: int) -> Tensor:
+def mvlgamma(input: Tensor, p: int) -> Tensor:
     """The logarithm of the multivariate gamma function of dimension p."""
     result = constant(p * (p - 1) / 4.0 * math.log(math.pi))
     for j in range(p):
@@ -121,14 +122,14 @@ def mvlgamma(input: Any, p: int) -> Tensor:
 
 
 @numpy_names
-def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DTypeLike = None) -> Tensor:
     """`sum` in which NaN counts as 0."""
     kept = where(isnan(input), constant(0.0), input) if input.dtype is float32 else input
     return sum(kept, dim, keepdim, dtype=dtype)
 
 
 @numpy_names
-def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DTypeLike = None) -> Tensor:
     """`mean` of the numbers that are not NaN."""
     count = sum(logical_not(isnan(input)), dim, keepdim)
     return nansum(input, dim, keepdim, dtype=dtype) / count
@@ -149,12 +150,12 @@ class MinMax(tuple):
 
 
 @numpy_names
-def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
     """(smallest, largest) along ``dim``, or of all elements."""
     return MinMax((amin(input, dim, keepdim), amax(input, dim, keepdim)))
 
 
-def dist(input: Any, other: Any, p: float = 2.0) -> Tensor:
+def dist(input: Tensor, other: Any, p: float = 2.0) -> Tensor:
     """The p-norm of the difference of two tensors that broadcast."""
     return norm(input - other, p)
 
@@ -164,18 +165,18 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> 
     return norm(unsqueeze(x1, -2) - unsqueeze(x2, -3), p, -1)
 
 
-def pdist(input: Any, p: float = 2.0) -> Tensor:
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The p-norms of the differences of all pairs of rows of (n, m), each pair once."""
     pairs = np.array(list(choices(range(input.sizes[0]), 2)), np.int64).reshape(-1, 2)
     first, second = (tensor(column.tolist(), dtype=int64) for column in pairs.T)
     return norm(getitem(input, first) - getitem(input, second), p, -1)
 
 
-def cov(input: Any, *, correction: float = 1, fweights: Any = None, aweights: Any = None) -> Tensor:
+def cov(input: Tensor, *, correction: float = 1, fweights: Tensor | None = None, aweights: Tensor | None = None) -> Tensor:
     """Covariances of the rows of (variables, observations), which may be counted or weighted."""
     x = as_float(input)
     x = reshape(x, (1, -1)) if x.dim() < 2 else x
-    weights: Any = None if fweights is None else as_float(fweights)
+    weights: Tensor | None = None if fweights is None else as_float(fweights)
     if aweights is not None:
         weights = as_float(aweights) if weights is None else weights * aweights
     if weights is None:
@@ -189,7 +190,7 @@ def cov(input: Any, *, correction: float = 1, fweights: Any = None, aweights: An
     return reshape(result, ()) if input.dim() < 2 else result
 
 
-def corrcoef(input: Any) -> Tensor:
+def corrcoef(input: Tensor) -> Tensor:
     """Correlations of the rows of (variables, observations)."""
     covariances = cov(input)
     if not covariances.sizes:
@@ -199,7 +200,7 @@ def corrcoef(input: Any) -> Tensor:
 
 
 @numpy_names
-def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
+def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
     """Quantiles q, a number or a vector in [0, 1], along ``dim`` or of all; NaN if there is one.
 
     ``interpolation`` is "linear", "lower", "higher", "nearest" or "midpoint". Raises ValueError for another one, or for q outside [0, 1].
@@ -242,29 +243,29 @@ def _listed(tensors: tuple[Any, ...]) -> list[Any]:
     return list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
 
 
-def _at_least(rank: int, tensors: tuple[Any, ...]) -> Any:
+def _at_least(rank: int, tensors: tuple[Any, ...]) -> Tensor:
     shapes = {1: lambda s: s or (1,), 2: lambda s: s if len(s) > 1 else (1, *s) if s else (1, 1)}
     shapes[3] = lambda s: s if len(s) > 2 else (*s, 1) if len(s) == 2 else (1, *s, 1) if s else (1, 1, 1)
     results = [reshape(x, shapes[rank](x.sizes)) for x in _listed(tensors)]
     return results[0] if len(tensors) == 1 and isinstance(tensors[0], TensorCore) else tuple(results)
 
 
-def atleast_1d(*tensors: Any) -> Any:
+def atleast_1d(*tensors: Tensor) -> Tensor:
     """Tensors with at least one dimension."""
     return _at_least(1, tensors)
 
 
-def atleast_2d(*tensors: Any) -> Any:
+def atleast_2d(*tensors: Tensor) -> Tensor:
     """Tensors with at least two dimensions: vectors become rows."""
     return _at_least(2, tensors)
 
 
-def atleast_3d(*tensors: Any) -> Any:
+def atleast_3d(*tensors: Tensor) -> Tensor:
     """Tensors with at least three dimensions."""
     return _at_least(3, tensors)
 
 
-def block_diag(*tensors: Any) -> Tensor:
+def block_diag(*tensors: Tensor) -> Tensor:
     """A matrix with these matrices, vectors (as rows) or numbers on its diagonal and zeros elsewhere."""
     blocks = [atleast_2d(x) for x in _listed(tensors)]
     width = builtin_sum([x.sizes[1] for x in blocks])
@@ -285,37 +286,37 @@ def builtin_sum(numbers: Sequence[int]) -> int:
     return total
 
 
-def column_stack(tensors: Sequence[Any]) -> Tensor:
+def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along the second dimension; vectors and numbers as columns."""
     return cat([reshape(x, (-1, 1)) if x.dim() < 2 else x for x in tensors], 1)
 
 
-def dstack(tensors: Sequence[Any]) -> Tensor:
+def dstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along the third dimension."""
     return cat([atleast_3d(x) for x in tensors], 2)
 
 
-def hsplit(input: Any, indices_or_sections: Any = None, *, indices: Any = None, sections: Any = None) -> tuple[Tensor, ...]:
+def hsplit(input: Tensor, indices_or_sections: Any = None, *, indices: Any = None, sections: Any = None) -> tuple[Tensor, ...]:
     """`tensor_split` along the second dimension, of vectors along their only one."""
     return _equal_split("hsplit", input, _one_of(indices_or_sections, indices, sections), 0 if input.dim() == 1 else 1)
 
 
-def vsplit(input: Any, indices_or_sections: Any = None, *, indices: Any = None, sections: Any = None) -> tuple[Tensor, ...]:
+def vsplit(input: Tensor, indices_or_sections: Any = None, *, indices: Any = None, sections: Any = None) -> tuple[Tensor, ...]:
     """`tensor_split` along the first dimension."""
     return _equal_split("vsplit", input, _one_of(indices_or_sections, indices, sections), 0)
 
 
-def dsplit(input: Any, indices_or_sections: Any = None, *, indices: Any = None, sections: Any = None) -> tuple[Tensor, ...]:
+def dsplit(input: Tensor, indices_or_sections: Any = None, *, indices: Any = None, sections: Any = None) -> tuple[Tensor, ...]:
     """`tensor_split` along the third dimension."""
     return _equal_split("dsplit", input, _one_of(indices_or_sections, indices, sections), 2)
 
 
-def _one_of(*values: Any) -> Any:
+def _one_of(*values: Tensor) -> Tensor:
     """The value that is given."""
     return next(value for value in values if value is not None)
 
 
-def _equal_split(name: str, x: Any, sections: Any, dim: int) -> tuple[Tensor, ...]:
+def _equal_split(name: str, x: Tensor, sections: Any, dim: int) -> tuple[Tensor, ...]:
     if x.dim() <= dim:
         raise ShapeError(f"{name} needs at least {dim + 1} dimensions, got shape {list(x.sizes)}")
     if isinstance(sections, INTEGERS) and x.sizes[dim] % sections:
@@ -324,12 +325,12 @@ def _equal_split(name: str, x: Any, sections: Any, dim: int) -> tuple[Tensor, ..
 
 
 @numpy_names
-def split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+def split_with_sizes(input: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """`split` into parts of the sizes listed."""
     return split(input, list(split_sizes), dim)
 
 
-def cartesian_prod(*tensors: Any) -> Tensor:
+def cartesian_prod(*tensors: Tensor) -> Tensor:
     """All combinations of one element of each vector, one row each; a single vector as it is."""
     vectors = _listed(tensors)
     if len(vectors) == 1:
@@ -338,14 +339,14 @@ def cartesian_prod(*tensors: Any) -> Tensor:
     return stack([getitem(v, tensor(row.tolist(), dtype=int64)) for v, row in zip(vectors, grid, strict=True)], 1)
 
 
-def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Tensor:
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
     """All choices of r elements of a vector in order, one row each."""
     pick = combinations_with_replacement if with_replacement else choices
     places = np.array(list(pick(range(len(input)), r)), np.int64).reshape(-1, r)
     return getitem(input, tensor(places.tolist(), dtype=int64).reshape(-1, r))  # type: ignore[attr-defined]
 
 
-def kron(input: Any, other: Any) -> Tensor:
+def kron(input: Tensor, other: Any) -> Tensor:
     """Kronecker's product: ``other`` scaled by each element of ``input``."""
     rank = max(input.dim(), other.dim())
     a = (1,) * (rank - input.dim()) + input.sizes
@@ -355,7 +356,7 @@ def kron(input: Any, other: Any) -> Tensor:
     return reshape(left * right, [x * y for x, y in zip(a, b, strict=True)])
 
 
-def vdot(input: Any, other: Any) -> Tensor:
+def vdot(input: Tensor, other: Any) -> Tensor:
     """`dot` of two vectors."""
     return matmul(input, other)
 
@@ -369,7 +370,7 @@ def chain_matmul(*matrices: Any) -> Tensor:
 
 
 @numpy_names
-def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
+def cross(input: Tensor, other: Any, dim: int | None = None) -> Tensor:
     """The vector product along ``dim``, by default the first dimension of size 3."""
     if dim is None:
         found = [d for d, size in enumerate(input.sizes) if size == 3]
@@ -383,21 +384,21 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
     return cat([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]], dim)
 
 
-def fliplr(input: Any) -> Tensor:
+def fliplr(input: Tensor) -> Tensor:
     """Columns in reverse order. Raises ShapeError for fewer than two dimensions."""
     if input.dim() < 2:
         raise ShapeError(f"fliplr needs at least 2 dimensions, got shape {list(input.sizes)}")
     return flip(input, 1)
 
 
-def flipud(input: Any) -> Tensor:
+def flipud(input: Tensor) -> Tensor:
     """Rows in reverse order. Raises ShapeError for a number."""
     if not input.dim():
         raise ShapeError("flipud needs at least 1 dimension")
     return flip(input, 0)
 
 
-def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Turned k times by 90 degrees from the first of ``dims`` towards the second."""
     first, second = [normal_dim(d, input.dim()) for d in dims]
     if first == second:
@@ -409,12 +410,12 @@ def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     return transpose(flip(input, second), first, second) if k % 4 == 1 else flip(transpose(input, first, second), second)
 
 
-def msort(input: Any) -> Tensor:
+def msort(input: Tensor) -> Tensor:
     """Sorted along the first dimension."""
     return sort(input, 0)[0]
 
 
-def diagflat(input: Any, offset: int = 0) -> Tensor:
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
     """A matrix with all elements on its diagonal."""
     return diag(reshape(input, -1), offset)
 
@@ -422,24 +423,26 @@ def diagflat(input: Any, offset: int = 0) -> Tensor:
 # --- numbers on a line -----------------------------------------------------------------------------------------------
 
 
-def logspace(start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None) -> Tensor:
+def logspace(
+    start: float, end: float, steps: int, base: float = 10.0, *, dtype: DTypeLike = None, device: DeviceLike = None
+) -> Tensor:
     """``steps`` powers of ``base`` whose exponents are evenly spaced from start to end."""
     return tensor(np.logspace(start, end, steps, base=base), dtype=dtype or float32, device=device)
 
 
 @numpy_names
-def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
+def trapezoid(y: Tensor, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
     """The integral of y along ``dim`` by trapezoids, at the places x, or ``dx`` apart."""
     return sum(_trapezoids(y, x, dx, dim), dim)
 
 
 @numpy_names
-def cumulative_trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
+def cumulative_trapezoid(y: Tensor, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
     """The running integral of y along ``dim`` by trapezoids."""
     return _trapezoids(y, x, dx, dim).cumsum(dim)  # type: ignore[attr-defined]
 
 
-def _trapezoids(y: Any, x: Any, dx: float, dim: int) -> Tensor:
+def _trapezoids(y: Tensor, x: Tensor, dx: float, dim: int) -> Tensor:
     dim = normal_dim(dim, y.dim())
     size = y.sizes[dim]
     heights = (y.narrow(dim, 1, size - 1) + y.narrow(dim, 0, size - 1)) / 2.0
@@ -450,7 +453,7 @@ def _trapezoids(y: Any, x: Any, dx: float, dim: int) -> Tensor:
     return heights * (x.narrow(dim, 1, size - 1) - x.narrow(dim, 0, size - 1))
 
 
-def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     """The powers of a vector's elements as columns, from the highest down unless ``increasing``."""
     count = len(x) if N is None else N
     exponents = arange(count) if increasing else arange(count - 1, -1, -1) if count else arange(0)
@@ -459,12 +462,12 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
 
 def searchsorted(
     sorted_sequence: Any,
-    input: Any,
+    input: Tensor,
     *,
     out_int32: bool = False,
     right: bool = False,
     side: str | None = None,
-    sorter: Any = None,
+    sorter: Tensor | None = None,
 ) -> Tensor:
     """Where to insert each number of ``input`` into the sorted last dimension so that it stays in order.
 
@@ -488,7 +491,7 @@ def searchsorted(
     return count if values.sizes else reshape(count, ())
 
 
-def bucketize(input: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Tensor:
+def bucketize(input: Tensor, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Tensor:
     """The number of the interval between ``boundaries`` (a sorted vector) in which each number lies; see `searchsorted`."""
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
@@ -496,17 +499,17 @@ def bucketize(input: Any, boundaries: Any, *, out_int32: bool = False, right: bo
 # --- places ----------------------------------------------------------------------------------------------------------
 
 
-def argwhere(input: Any) -> Tensor:
+def argwhere(input: Tensor) -> Tensor:
     """The positions of elements that are not zero, one row each."""
     return nonzero(input)
 
 
-def take(input: Any, index: Any) -> Tensor:
+def take(input: Tensor, index: Tensor) -> Tensor:
     """The elements at places in the flattened tensor, in the shape of the index."""
     return getitem(reshape(input, -1), index)
 
 
-def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """``input`` with the elements of ``source``, one after the other, where the mask is true. Raises ShapeError if there are too few."""
     mask = mask.expand(input.sizes)
     with tape.no_grad():
@@ -522,7 +525,7 @@ def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
 
 
 @numpy_names
-def select_scatter(input: Any, src: Any, dim: int, index: int) -> Tensor:
+def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """A copy of ``input`` with ``src`` at one place along ``dim``."""
     out = clone(input)
     out.select(dim, index).copy_(src)  # type: ignore[attr-defined]
@@ -531,7 +534,7 @@ def select_scatter(input: Any, src: Any, dim: int, index: int) -> Tensor:
 
 @numpy_names
 def slice_scatter(
-    input: Any, src: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+    input: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Tensor:
     """A copy of ``input`` with ``src`` at a slice along ``dim``."""
     out: Any = clone(input)
@@ -539,7 +542,7 @@ def slice_scatter(
     return out
 
 
-def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """A copy of ``input`` with ``src`` on a diagonal."""
     out = clone(input)
     out.diagonal(offset, dim1, dim2).copy_(src)  # type: ignore[attr-defined]
@@ -547,24 +550,24 @@ def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2:
 
 
 @numpy_names
-def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Tensor:
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """Each part along ``dim`` scaled down to the p-norm ``maxnorm`` if its norm is larger."""
     dim = normal_dim(dim, input.dim())
     norms = norm(input, p, [d for d in range(input.dim()) if d != dim], True)
     return input * where(norms > maxnorm, maxnorm / (norms + 1e-7), constant(1.0))
 
 
-def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
     """Rows and columns of the lower triangle of a matrix, int64 (2, count)."""
     return tensor(np.stack(np.tril_indices(row, offset, col)).astype(np.int64), dtype=dtype, device=device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
     """Rows and columns of the upper triangle of a matrix, int64 (2, count)."""
     return tensor(np.stack(np.triu_indices(row, offset, col)).astype(np.int64), dtype=dtype, device=device)
 
 
-def unravel_index(indices: Any, shape: Any) -> tuple[Tensor, ...]:
+def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     """Places in a flattened tensor as places along each dimension of ``shape``."""
     sizes = [shape] if isinstance(shape, INTEGERS) else list(shape)
     parts, step = [], 1
@@ -577,7 +580,7 @@ def unravel_index(indices: Any, shape: Any) -> tuple[Tensor, ...]:
 # --- counting: shapes that depend on the data ------------------------------------------------------------------------
 
 
-def _values(x: Any, what: str) -> np.ndarray:
+def _values(x: Tensor, what: str) -> np.ndarray:
     """The values in NumPy. A recording ends here: the shape of the result depends on them."""
     if (recording := recorder()) is not None:
         recording.give_up(f"the shape of {what} depends on the data")
@@ -585,15 +588,17 @@ def _values(x: Any, what: str) -> np.ndarray:
 
 
 def unique(
-    input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
-) -> Any:
+    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Tensor:
     """The different values, or parts along ``dim``, in order; with the place of each element among them, and how often each occurs."""
     values, inverse, counts = np.unique(_values(input, "unique"), return_inverse=True, return_counts=True, axis=dim)
     inverse = inverse.reshape(input.sizes if dim is None else (-1,)).astype(np.int64)
     return _with_extras(tensor(values), inverse, counts, return_inverse, return_counts)
 
 
-def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Tensor:
     """`unique` that only drops repetitions of the element, or part along ``dim``, before."""
     array = _values(input, "unique_consecutive")
     parts = array.reshape(-1) if dim is None else np.moveaxis(array, dim, 0)
@@ -607,13 +612,13 @@ def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: 
     return _with_extras(tensor(np.ascontiguousarray(kept)), inverse, counts, return_inverse, return_counts)
 
 
-def _with_extras(values: Tensor, inverse: np.ndarray, counts: np.ndarray, with_inverse: bool, with_counts: bool) -> Any:
+def _with_extras(values: Tensor, inverse: np.ndarray, counts: np.ndarray, with_inverse: bool, with_counts: bool) -> Tensor:
     extras = [tensor(inverse.astype(np.int64))] if with_inverse else []
     extras += [tensor(counts.astype(np.int64))] if with_counts else []
     return (values, *extras) if extras else values
 
 
-def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each number from 0 to the largest occurs in a vector of integers, or the sums of their weights."""
     array = _values(input, "bincount")
     if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
@@ -627,7 +632,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
         return scatter_add(zeros(length), 0, input.to(int64), as_float(weights))
 
 
-def histc(input: Any, bins: int = 100, min: float = 0.0, max: float = 0.0) -> Tensor:
+def histc(input: Tensor, bins: int = 100, min: float = 0.0, max: float = 0.0) -> Tensor:
     """How many numbers lie in each of ``bins`` intervals from min to max (of the numbers, if both are 0), in float32."""
     array = _values(as_float(input), "histc").reshape(-1)
     low, high = (float(array.min()), float(array.max())) if min == max == 0 and array.size else (min, max)
@@ -655,7 +660,7 @@ def promote_types(type1: Any, type2: Any) -> DType:
     return a if a.rank > b.rank else b
 
 
-def result_type(tensor: Any, other: Any) -> DType:
+def result_type(tensor: Tensor, other: Any) -> DType:
     """The dtype of arithmetic between two tensors or numbers."""
     near = next((x for x in (tensor, other) if isinstance(x, TensorCore)), constant(0.0))
     return promote_types(*[x.dtype if isinstance(x, TensorCore) else operand(x, near).dtype for x in (tensor, other)])
@@ -667,21 +672,21 @@ def can_cast(from_: Any, to: Any) -> bool:
     return order.get(as_dtype(from_), 1) <= order.get(as_dtype(to), 1)
 
 
-def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def scalar_tensor(s: Tensor, *, dtype: DTypeLike = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
     """A tensor without dimensions, float32 unless told otherwise."""
     return full((), s, dtype=dtype or float32, device=device, requires_grad=requires_grad)
 
 
-def is_nonzero(input: Any) -> bool:
+def is_nonzero(input: Tensor) -> bool:
     """Whether the only element is not zero. Raises ShapeError for several elements."""
     return bool(input)
 
 
-def is_same_size(input: Any, other: Any) -> bool:
+def is_same_size(input: Tensor, other: Any) -> bool:
     """Whether two tensors have the same shape."""
     return input.sizes == other.sizes
 
 
-def is_signed(input: Any) -> bool:
+def is_signed(input: Tensor) -> bool:
     """Whether the dtype has negative numbers."""
     return input.dtype.is_signed

@@ -12,8 +12,9 @@ from rl_lab.engine.ops.gathering import scatter_sum
 from rl_lab.engine.ops.layout import cat, embed
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
 from rl_lab.engine.ops.operands import INTEGERS, elementwise_into
-from rl_lab.engine.tape import attach
+from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Tensor, empty, owned
+from rl_lab.engine.types import Gradients
 
 Pair = Any
 """One integer for both axes, or two."""
@@ -80,26 +81,26 @@ def _volume(shape: tuple[int, ...]) -> int:
     return shape[1] * shape[2] * shape[3]
 
 
-def _forward(x: Any, weight: Any, bias: Any, plan: _Plan) -> Any:
+def _forward(x: Tensor, weight: Any, bias: Any, plan: _Plan) -> Tensor:
     out = empty(plan.out)
     tensors = (out, x, weight, weight if bias is None else bias)
     _run(convolution_kernels.convolve, plan, tensors, (_volume(plan.out), _volume(plan.x), 0, 0), (int(bias is not None),))
     return out
 
 
-def _contiguous(*tensors: Any) -> tuple:
+def _contiguous(*tensors: Tensor) -> tuple:
     with tape.no_grad():
         return tuple([None if t is None else t.contiguous() for t in tensors])
 
 
-def _convolve(x: Any, weight: Any, bias: Any, plan: _Plan) -> Any:
+def _convolve(x: Tensor, weight: Any, bias: Any, plan: _Plan) -> Tensor:
     dense_x, dense_weight, dense_bias = _contiguous(x, weight, bias)
     inputs = (x, weight) if bias is None else (x, weight, bias)
     saved = (x if weight.requires_grad else None, weight if x.requires_grad else None)
     return attach(_forward(dense_x, dense_weight, dense_bias, plan), _convolution_rule, inputs, saved, plan)
 
 
-def _convolution_rule(g, node):
+def _convolution_rule(g: Tensor, node: Node) -> Gradients:
     (x, weight), plan = node.saved, node.context
     to_x = _to_input(g, weight, plan) if node.wants(0) else None
     to_weight = _to_weight(g, x, plan) if node.wants(1) else None
@@ -108,20 +109,20 @@ def _convolution_rule(g, node):
     return to_x, to_weight, _to_bias(g, plan) if node.wants(2) else None
 
 
-def _to_input(g: Any, weight: Any, plan: _Plan) -> Any:
+def _to_input(g: Tensor, weight: Any, plan: _Plan) -> Tensor:
     dense, kernel = _contiguous(g, weight)
     out = empty(plan.x)
     _run(convolution_kernels.convolve_to_input, plan, (out, dense, kernel), (_volume(plan.x), _volume(plan.out), 0))
     return attach(out, _transposed_convolution_rule, (g, weight), (g, weight), plan)
 
 
-def _transposed_convolution_rule(gg, node):
+def _transposed_convolution_rule(gg: Tensor, node: Node) -> Gradients:
     (g, weight), plan = node.saved, node.context
     to_g = _convolve(gg, weight, None, plan) if node.wants(0) else None
     return to_g, _to_weight(g, gg, plan) if node.wants(1) else None
 
 
-def _to_weight(g: Any, x: Any, plan: _Plan) -> Any:
+def _to_weight(g: Tensor, x: Tensor, plan: _Plan) -> Tensor:
     dense, source = _contiguous(g, x)
     if not plan.x[0]:
         return g.sum() * x.sum() + empty(plan.weight).zero_()
@@ -140,13 +141,13 @@ def _to_weight(g: Any, x: Any, plan: _Plan) -> Any:
     return attach(sums[0], _weight_gradient_rule, (g, x), (g, x), plan)
 
 
-def _weight_gradient_rule(gg, node):
+def _weight_gradient_rule(gg: Tensor, node: Node) -> Gradients:
     (g, x), plan = node.saved, node.context
     to_g = _convolve(x, gg, None, plan) if node.wants(0) else None
     return to_g, _to_input(g, gg, plan) if node.wants(1) else None
 
 
-def _to_bias(g: Any, plan: _Plan) -> Any:
+def _to_bias(g: Tensor, plan: _Plan) -> Tensor:
     if tape.modes.grad:
         return g.sum((0, 2, 3))
     (dense,) = _contiguous(g)
@@ -155,7 +156,7 @@ def _to_bias(g: Any, plan: _Plan) -> Any:
     return out
 
 
-def _check(name: str, rank: int, x: Any, weight: Any, bias: Any, groups: int, transposed: bool = False) -> None:
+def _check(name: str, rank: int, x: Tensor, weight: Any, bias: Any, groups: int, transposed: bool = False) -> None:
     for tensor in (x, weight, bias):
         if tensor is not None and tensor.dtype is not float32:
             raise DtypeError(f"{name} takes float32 tensors, got {tensor.dtype.name}")
@@ -181,7 +182,13 @@ def _same_padding(weight: Any, stride: tuple, dilation: tuple) -> tuple[list[int
 
 
 def conv2d(
-    input: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Pair | str = 0, dilation: Pair = 1, groups: int = 1
+    input: Tensor,
+    weight: Any,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
 ) -> Tensor:
     """The cross-correlation of (n, channels, h, w) with weight (filters, channels / groups, kh, kw), plus bias (filters,).
 
@@ -207,7 +214,7 @@ def conv2d(
     return out if len(input.sizes) == 4 else out.squeeze(0)
 
 
-def _padded(x: Any, before: list[int], after: list[int]) -> Any:
+def _padded(x: Tensor, before: list[int], after: list[int]) -> Tensor:
     rank = len(before)
     shape = (*x.sizes[:-rank], *[s + b + a for s, b, a in zip(x.sizes[-rank:], before, after, strict=True)])
     out = x
@@ -220,7 +227,13 @@ def _padded(x: Any, before: list[int], after: list[int]) -> Any:
 
 
 def conv1d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Tensor,
+    weight: Any,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Tensor:
     """`conv2d` of (n, channels, l) with weight (filters, channels / groups, k)."""
     _check("conv1d", 1, input, weight, bias, groups)
@@ -231,9 +244,9 @@ def conv1d(
 
 
 def conv_transpose2d(
-    input: Any,
+    input: Tensor,
     weight: Any,
-    bias: Any = None,
+    bias: Tensor | None = None,
     stride: Pair = 1,
     padding: Pair = 0,
     output_padding: Pair = 0,
@@ -259,9 +272,9 @@ def conv_transpose2d(
 
 
 def conv_transpose1d(
-    input: Any,
+    input: Tensor,
     weight: Any,
-    bias: Any = None,
+    bias: Tensor | None = None,
     stride: Any = 1,
     padding: Any = 0,
     output_padding: Any = 0,
@@ -279,11 +292,11 @@ def conv_transpose1d(
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
-def _unfold_rule(g, node):
+def _unfold_rule(g: Tensor, node: Node) -> Gradients:
     return _fold(g, *node.context)
 
 
-def _unfold(x: Any, shape: tuple, window: tuple) -> Any:
+def _unfold(x: Tensor, shape: tuple, window: tuple) -> Tensor:
     (source,) = _contiguous(x)
     rows, columns = (window_count(shape[2 + i], window[i], window[2 + i], window[4 + i], window[6 + i]) for i in (0, 1))
     out = empty((shape[0], shape[1] * window[0] * window[1], rows * columns))
@@ -291,11 +304,11 @@ def _unfold(x: Any, shape: tuple, window: tuple) -> Any:
     return attach(out, _unfold_rule, (x,), context=(shape, window))
 
 
-def _fold_rule(g, node):
+def _fold_rule(g: Tensor, node: Node) -> Gradients:
     return _unfold(g, *node.context)
 
 
-def _fold(columns: Any, shape: tuple, window: tuple) -> Any:
+def _fold(columns: Any, shape: tuple, window: tuple) -> Tensor:
     (source,) = _contiguous(columns)
     rows, lines = (window_count(shape[2 + i], window[i], window[2 + i], window[4 + i], window[6 + i]) for i in (0, 1))
     out = empty(shape)
@@ -308,14 +321,16 @@ def _window(kernel_size: Pair, dilation: Pair, padding: Pair, stride: Pair) -> t
     return (*sizes, *steps, *pair(padding, "padding", 0), *pair(dilation, "dilation", 1))
 
 
-def unfold(input: Any, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
+def unfold(input: Tensor, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
     """The windows of (n, channels, h, w) as columns: (n, channels * kh * kw, windows)."""
     if len(input.sizes) != 4:
         raise ShapeError(f"unfold takes 4 dimensions, got shape {list(input.sizes)}")
     return _unfold(input, input.sizes, _window(kernel_size, dilation, padding, stride))
 
 
-def fold(input: Any, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
+def fold(
+    input: Tensor, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1
+) -> Tensor:
     """The sum of the columns of `unfold` at their places: (n, channels, *output_size)."""
     window, size = _window(kernel_size, dilation, padding, stride), pair(output_size, "output_size", 1)
     rows, columns = (window_count(size[i], window[i], window[2 + i], window[4 + i], window[6 + i]) for i in (0, 1))
@@ -328,7 +343,7 @@ def fold(input: Any, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, p
 # --- pooling ---------------------------------------------------------------------------------------------------------
 
 
-def _pool_sizes(name: str, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple:
+def _pool_sizes(name: str, x: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple:
     if x.dtype is not float32 or len(x.sizes) not in (3, 4):
         raise ShapeError(f"{name} takes float32 of 3 or 4 dimensions, got {x.dtype.name} of shape {list(x.sizes)}")
     window, edge, gap = pair(kernel_size, "kernel_size", 1), pair(padding, "padding", 0), pair(dilation, "dilation", 1)
@@ -351,14 +366,14 @@ def _pool_sizes(name: str, x: Any, kernel_size: Any, stride: Any, padding: Any, 
 
 
 def max_pool2d(
-    input: Any,
+    input: Tensor,
     kernel_size: Pair,
     stride: Any = None,
     padding: Pair = 0,
     dilation: Pair = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Any:
+) -> Tensor:
     """The largest value of each window of (n, channels, h, w); the gradient goes to its first occurrence.
 
     With ``return_indices`` also its place in the plane.
@@ -375,13 +390,13 @@ def max_pool2d(
     return (out, index.reshape(out.sizes)) if return_indices else out
 
 
-def _max_pool_rule(g, node):
+def _max_pool_rule(g: Tensor, node: Node) -> Gradients:
     (index,), shape = node.saved, node.context
     return scatter_sum((index.sizes[0], shape[-2] * shape[-1]), 1, index, g.reshape(index.sizes)).reshape(shape)
 
 
 def avg_pool2d(
-    input: Any,
+    input: Tensor,
     kernel_size: Pair,
     stride: Any = None,
     padding: Pair = 0,
@@ -399,29 +414,29 @@ def _planes(shape: tuple[int, ...]) -> int:
     return shape[0] if len(shape) == 3 else shape[0] * shape[1]
 
 
-def _avg_pool(x: Any, shape: tuple, numbers: tuple) -> Any:
+def _avg_pool(x: Tensor, shape: tuple, numbers: tuple) -> Tensor:
     (source,) = _contiguous(x)
     out = empty(shape)
     launch(convolution_kernels.avg_pool, (out, source), (_planes(shape), *numbers))
     return attach(out, _avg_pool_rule, (x,), context=(x.sizes, numbers))
 
 
-def _avg_pool_rule(g, node):
+def _avg_pool_rule(g: Tensor, node: Node) -> Gradients:
     return _spread(g, *node.context)
 
 
-def _spread(g: Any, shape: tuple, numbers: tuple) -> Any:
+def _spread(g: Tensor, shape: tuple, numbers: tuple) -> Tensor:
     (source,) = _contiguous(g)
     out = empty(shape)
     launch(convolution_kernels.avg_pool_backward, (out, source), (_planes(shape), *numbers))
     return attach(out, _spread_rule, (g,), context=(g.sizes, numbers))
 
 
-def _spread_rule(g, node):
+def _spread_rule(g: Tensor, node: Node) -> Gradients:
     return _avg_pool(g, *node.context)
 
 
-def _of_one_axis(pool: Any, input: Any, kernel_size: Any, stride: Any, padding: Any, **settings: Any) -> Any:
+def _of_one_axis(pool: Any, input: Tensor, kernel_size: Any, stride: Any, padding: Any, **settings: Any) -> Tensor:
     """A pool of (n, channels, l), as one of planes with a single row."""
     window, edge = pair(kernel_size, "kernel_size", 1, 1), pair(padding, "padding", 0, 1)
     step = window if stride is None or stride == () else pair(stride, "stride", 1, 1)
@@ -430,14 +445,14 @@ def _of_one_axis(pool: Any, input: Any, kernel_size: Any, stride: Any, padding: 
 
 
 def max_pool1d(
-    input: Any,
+    input: Tensor,
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Any:
+) -> Tensor:
     """`max_pool2d` of (n, channels, l)."""
     settings = {"ceil_mode": ceil_mode, "return_indices": return_indices}
     gap = (1, *pair(dilation, "dilation", 1, 1))
@@ -445,7 +460,7 @@ def max_pool1d(
 
 
 def avg_pool1d(
-    input: Any,
+    input: Tensor,
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
@@ -457,7 +472,7 @@ def avg_pool1d(
     return _of_one_axis(avg_pool2d, input, kernel_size, stride, padding, **settings)
 
 
-def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """Means over windows that divide (n, channels, h, w) into ``output_size`` parts; None keeps a size."""
     wanted = (output_size,) * 2 if output_size is None or isinstance(output_size, INTEGERS) else tuple(output_size)
     sizes = [old if new is None else new for old, new in zip(input.sizes[-2:], wanted, strict=True)]

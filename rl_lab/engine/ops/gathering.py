@@ -15,8 +15,9 @@ from rl_lab.engine.memory import Storage
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.layout import cat, copy_, narrow
 from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand, whole
-from rl_lab.engine.tape import attach
+from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Tensor, TensorCore, empty, new, owned
+from rl_lab.engine.types import Gradients
 
 BAD_WEIGHT, FEW_WEIGHTS, BAD_PROBABILITY = 2, 3, 4
 
@@ -62,14 +63,14 @@ def launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
     status.check()
 
 
-def check_probabilities(x: Any) -> None:
+def check_probabilities(x: Tensor) -> None:
     """Raise ValueError if a number is not in [0, 1]."""
     with tape.no_grad():
         source = x.contiguous()
     launch_checked(indexing_kernels.check_probabilities, (source,), (source.numel(),))
 
 
-def three_parts(x: Any, dim: int) -> tuple[int, int, int]:
+def three_parts(x: Tensor, dim: int) -> tuple[int, int, int]:
     return math.prod(x.sizes[:dim]), x.sizes[dim] if x.sizes else 1, math.prod(x.sizes[dim + 1 :])
 
 
@@ -83,7 +84,7 @@ _TAKE = {
 }
 
 
-def take_rows(x: Any, dim: int, index: Any, wrap: bool) -> Any:
+def take_rows(x: Tensor, dim: int, index: Tensor, wrap: bool) -> Tensor:
     """out[..., c, ...] = x[..., index[c], ...] for a vector of indices."""
     n, r, m = three_parts(x, dim)
     count = index.numel()
@@ -94,12 +95,12 @@ def take_rows(x: Any, dim: int, index: Any, wrap: bool) -> Any:
     return attach(out, _take_rule, (x,), (index,), (x.sizes, dim, wrap))
 
 
-def _take_rule(g, node):
+def _take_rule(g: Tensor, node: Node) -> Gradients:
     (index,), (shape, dim, wrap) = node.saved, node.context
     return add_rows(g, shape, dim, index, wrap)
 
 
-def add_rows(g: Any, shape: tuple[int, ...], dim: int, index: Any, wrap: bool) -> Any:
+def add_rows(g: Tensor, shape: tuple[int, ...], dim: int, index: Tensor, wrap: bool) -> Tensor:
     out = empty(shape)
     n, r, m = three_parts(out, dim)
     with tape.no_grad():
@@ -109,18 +110,18 @@ def add_rows(g: Any, shape: tuple[int, ...], dim: int, index: Any, wrap: bool) -
     return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
 
 
-def _take_add_rule(g, node):
+def _take_add_rule(g: Tensor, node: Node) -> Gradients:
     (index,), (dim, wrap) = node.saved, node.context
     return take_rows(g, dim, index, wrap)
 
 
-def check_index(index: Any, name: str) -> None:
+def check_index(index: Tensor, name: str) -> None:
     if index.dtype is not int64:
         raise DtypeError(f"{name} expects an int64 index, got {index.dtype.name}")
 
 
 @numpy_names
-def index_select(input: Any, dim: int, index: Any) -> Tensor:
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The places along ``dim`` that a vector of indices names."""
     check_index(index, "index_select")
     if index.dim() > 1:
@@ -131,7 +132,7 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
 # --- gather and scatter ----------------------------------------------------------------------------------------------
 
 
-def _check_gather(name: str, x: Any, dim: int, index: Any) -> None:
+def _check_gather(name: str, x: Tensor, dim: int, index: Tensor) -> None:
     check_index(index, name)
     if index.dim() != x.dim():
         raise ShapeError(f"{name}: index of shape {list(index.sizes)} and tensor of shape {list(x.sizes)} differ in rank")
@@ -142,7 +143,7 @@ def _check_gather(name: str, x: Any, dim: int, index: Any) -> None:
             )
 
 
-def _cut(x: Any, dim: int, shape: tuple[int, ...]) -> Any:
+def _cut(x: Tensor, dim: int, shape: tuple[int, ...]) -> Tensor:
     """x cut down to the index' sizes except along ``dim``."""
     for d, size in enumerate(shape):
         if d != dim and x.sizes[d] != size:
@@ -151,14 +152,14 @@ def _cut(x: Any, dim: int, shape: tuple[int, ...]) -> Any:
 
 
 @numpy_names
-def gather(input: Any, dim: int, index: Any) -> Tensor:
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and so on for the others; negative indices are errors."""
     dim = normal_dim(dim, input.dim())
     _check_gather("gather", input, dim, index)
     return _gather(_cut(input, dim, index.sizes), dim, index)
 
 
-def _gather(x: Any, dim: int, index: Any) -> Any:
+def _gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     n, r, m = three_parts(x, dim)
     out = empty(index.sizes, float32 if x.dtype is float32 else int64)
     with tape.no_grad():
@@ -169,12 +170,12 @@ def _gather(x: Any, dim: int, index: Any) -> Any:
     return attach(out.to(x.dtype), _gather_rule, (x,), (index,), (x.sizes, dim))
 
 
-def _gather_rule(g, node):
+def _gather_rule(g: Tensor, node: Node) -> Gradients:
     (index,), (shape, dim) = node.saved, node.context
     return _scatter_add(None, shape, dim, index, g)
 
 
-def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: Any) -> Any:
+def _scatter_add(x: Tensor, shape: tuple[int, ...], dim: int, index: Tensor, source: Tensor) -> Tensor:
     """A copy of x (zeros if None) with the source added at the index."""
     if x is None:
         out = empty(shape)
@@ -192,21 +193,21 @@ def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: A
     return attach(out, _scatter_add_rule, (x, source), (index,), dim)
 
 
-def _scatter_rule(g, node):
+def _scatter_rule(g: Tensor, node: Node) -> Gradients:
     return _gather(g, node.context, node.saved[0])
 
 
-def _scatter_add_rule(g, node):
+def _scatter_add_rule(g: Tensor, node: Node) -> Gradients:
     return g if node.wants(0) else None, _gather(g, node.context, node.saved[0]) if node.wants(1) else None
 
 
-def scatter_sum(shape: tuple[int, ...], dim: int, index: Any, source: Any) -> Any:
+def scatter_sum(shape: tuple[int, ...], dim: int, index: Tensor, source: Tensor) -> Tensor:
     """Zeros of ``shape`` with the source added at the index: the gradient of `gather`."""
     return _scatter_add(None, shape, dim, index, source)
 
 
 @numpy_names
-def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """input with ``src`` added where `gather` with the same index would read; repeated indices add up."""
     dim = normal_dim(dim, input.dim())
     _check_gather("scatter_add", input, dim, index)
@@ -225,7 +226,7 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
     return whole
 
 
-def _scatter_rule_of_values(g, node):
+def _scatter_rule_of_values(g: Tensor, node: Node) -> Gradients:
     (index,), dim = node.saved, node.context
     to_x = to_source = None
     if node.wants(0):
@@ -235,7 +236,7 @@ def _scatter_rule_of_values(g, node):
     return to_x, to_source
 
 
-def _scatter(x: Any, dim: int, index: Any, source: Any) -> Any:
+def _scatter(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     region = _cut(x, dim, index.sizes)
     with tape.no_grad():
         kind = float32 if x.dtype is float32 else int64
@@ -257,7 +258,7 @@ def _scatter(x: Any, dim: int, index: Any, source: Any) -> Any:
 
 
 @numpy_names
-def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
     """input with ``src`` (a tensor or a number) written where `gather` with the same index would read.
 
     With ``reduce`` "add" it is added there. Raises ValueError for another ``reduce``.
@@ -282,7 +283,7 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
 
 
 @numpy_names
-def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """`gather`, with everything but ``dim`` broadcast; of the flattened tensor without ``dim``."""
     if dim is None:
         return gather(input.reshape(-1), 0, indices.reshape(-1))
@@ -293,7 +294,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
 
 
 @numpy_names
-def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """input with ``alpha * source`` added at the places of ``index`` along ``dim``; repeated indices add up."""
     dim = normal_dim(dim, input.dim())
     check_index(index, "index_add")
@@ -305,7 +306,7 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
     return input + added
 
 
-def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+def embedding(input: Tensor, weight: Any, padding_idx: int | None = None) -> Tensor:
     """Rows of weight (count, size) at integers of any shape; the gradient skips row ``padding_idx``."""
     check_index(input, "embedding")
     if weight.dim() != 2:
@@ -318,7 +319,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     return owned(rows.reshape((*input.sizes, weight.sizes[1])))
 
 
-def one_hot(input: Any, num_classes: int = -1) -> Tensor:
+def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     """1 at the index ``input`` and 0 elsewhere along a new last dimension, in int64."""
     check_index(input, "one_hot")
     classes = int(input.max()) + 1 if num_classes == -1 else num_classes

@@ -21,17 +21,18 @@ from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.layout import cat as concatenate
 from rl_lab.engine.ops.layout import copy_, narrow, pick, view_as_shape
 from rl_lab.engine.ops.operands import broadcast_shape, check_range, normal_dim, operand, whole
-from rl_lab.engine.tape import attach
+from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Tensor, TensorCore, empty, owned
+from rl_lab.engine.types import Gradients
 
 
-def _nonzero_vectors(mask: Any) -> list[Any]:
+def _nonzero_vectors(mask: Tensor) -> list[Any]:
     if (recording := recorder()) is not None:
         recording.give_up("a boolean mask makes a shape that depends on data (where() does not)")
     return [tensor(positions) for positions in np.nonzero(mask._array())]
 
 
-def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
+def _view_part(x: Tensor, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
     """Apply slices, integers, None and ... as a view; return it and the index tensors with the dimension each applies to."""
     keys = list(key) if isinstance(key, tuple) else [key]
     expanded: list[Any] = []
@@ -95,7 +96,7 @@ def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
 _SEQUENCES = (list, tuple, range, np.ndarray)
 
 
-def _index_of_sequence(sequence: Any) -> Any:
+def _index_of_sequence(sequence: Any) -> Tensor:
     """A list, tuple, range or array as an index tensor; an empty one chooses nothing."""
     if isinstance(sequence, range):
         sequence = list(sequence)
@@ -109,7 +110,7 @@ def _remaining(expanded: list[Any]) -> int:
     return sum(k.dim() if isinstance(k, TensorCore) and k.dtype is bool_ else 0 if k is None else 1 for k in after)
 
 
-def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[int, ...], tuple[int, ...]]:
+def _flat_rows(x: Tensor, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[int, ...], tuple[int, ...]]:
     """Reduce index tensors to one: the indexed dimensions side by side and flattened, one vector of positions in them.
 
     Returns (x with those dimensions merged at the place of the result, positions, shape of the index, its place).
@@ -138,7 +139,7 @@ def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[
     return merged, positions, shape, (place,)
 
 
-def _unflat_rows(rows: Any, old: Any, tensors: list[tuple[int, Any]]) -> Any:
+def _unflat_rows(rows: Tensor, old: Tensor, tensors: list[tuple[int, Any]]) -> Tensor:
     """What `_flat_rows` made of ``old``, back in its shape."""
     dims = [dim for dim, _ in tensors]
     if dims == list(range(dims[0], dims[-1] + 1)):
@@ -148,7 +149,7 @@ def _unflat_rows(rows: Any, old: Any, tensors: list[tuple[int, Any]]) -> Any:
     return rows.reshape(tuple([old.sizes[d] for d in order])).permute(inverse)
 
 
-def getitem(x: Any, key: Any) -> Tensor:
+def getitem(x: Tensor, key: Any) -> Tensor:
     """x[key]: slices, integers, None and ... give views, index tensors and masks give copies. IndexError out of bounds."""
     if type(key) is int:
         return pick(x, 0, key)
@@ -161,7 +162,7 @@ def getitem(x: Any, key: Any) -> Tensor:
     return owned(out.reshape((*out.sizes[:place], *shape, *out.sizes[place + 1 :])))
 
 
-def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
+def _with_rows(x: Tensor, place: int, positions: Tensor, values: Tensor) -> Tensor:
     """A copy of x with ``values`` put at the positions along dimension ``place``."""
     with tape.no_grad():
         out, source = whole(x), whole(values).contiguous()
@@ -173,7 +174,7 @@ def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
     return attach(out, _with_rows_rule, (x, values), (positions,), place)
 
 
-def _with_rows_rule(g, node):
+def _with_rows_rule(g: Tensor, node: Node) -> Gradients:
     (positions,), place = node.saved, node.context
     to_x = to_values = None
     if node.wants(0):
@@ -184,13 +185,13 @@ def _with_rows_rule(g, node):
     return to_x, to_values
 
 
-def _without_leading_ones(value: Any, dimensions: int) -> Any:
+def _without_leading_ones(value: Any, dimensions: int) -> Tensor:
     """Values to assign may have more dimensions than there is room for, as long as the first are 1: PyTorch allows it here only."""
     extra = value.dim() - dimensions
     return value.reshape(value.sizes[extra:]) if extra > 0 and all(size == 1 for size in value.sizes[:extra]) else value
 
 
-def setitem(x: Any, key: Any, value: Any) -> None:
+def setitem(x: Tensor, key: Any, value: Any) -> None:
     """x[key] = value, in place; the value is a number or broadcasts to x[key]."""
     if x.dtype is uint8 and isinstance(value, (int, float)):
         check_range(value, uint8)
@@ -203,7 +204,7 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         copy_(target, _without_leading_ones(value, target.dim()))
         return
 
-    def compute(old: Any) -> Any:
+    def compute(old: Tensor) -> Tensor:
         rows, positions, shape, (place,) = _flat_rows(old, tensors)
         full = (*rows.sizes[:place], *shape, *rows.sizes[place + 1 :])
         flat = (*rows.sizes[:place], positions.numel(), *rows.sizes[place + 1 :])
@@ -214,13 +215,13 @@ def setitem(x: Any, key: Any, value: Any) -> None:
     write_in_place(target, compute, None, (value,))
 
 
-def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+def index_put(input: Tensor, indices: Tensor, values: Tensor, accumulate: bool = False) -> Tensor:
     """input with input[indices] = values, or += where repeated indices add up, as a new tensor."""
     out = input.clone()
     return index_put_(out, indices, values, accumulate)
 
 
-def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+def index_put_(x: Tensor, indices: Tensor, values: Tensor, accumulate: bool = False) -> Tensor:
     """`index_put` in place."""
     key = tuple(indices)
     if not accumulate:
@@ -230,7 +231,7 @@ def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> T
     if not tensors:
         raise IndexError("index_put_ needs at least one index tensor")
 
-    def compute(old: Any) -> Any:
+    def compute(old: Tensor) -> Tensor:
         rows, positions, shape, (place,) = _flat_rows(old, tensors)
         full = (*rows.sizes[:place], *shape, *rows.sizes[place + 1 :])
         flat = (*rows.sizes[:place], positions.numel(), *rows.sizes[place + 1 :])
@@ -240,7 +241,7 @@ def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> T
     return write_in_place(target, compute, None, (values,))
 
 
-def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Tensor:
     """The positions of elements that are not zero, one row each, or a vector for each dimension. A data-dependent shape."""
     vectors = _nonzero_vectors(input.detach())
     if as_tuple:
@@ -249,7 +250,7 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
 
 
 @numpy_names
-def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """input with one value at the places of ``index`` along ``dim``."""
     dim = normal_dim(dim, input.dim())
     shape = (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :])
@@ -257,12 +258,12 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
 
 
 @numpy_names
-def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """input with ``source`` at the places of ``index`` along ``dim``."""
     return _with_rows(input, normal_dim(dim, input.dim()), index.reshape(-1), source)
 
 
-def masked_select(input: Any, mask: Any) -> Tensor:
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask is true, as a vector."""
     shape = broadcast_shape(input.sizes, mask.sizes)
     return getitem(input.expand(shape), mask.expand(shape))

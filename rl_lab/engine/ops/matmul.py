@@ -13,8 +13,9 @@ from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NOTHIN
 from rl_lab.engine.kernels.tiles import WIDTH
 from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, elementwise_into, fit
-from rl_lab.engine.tape import attach
+from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Tensor, contiguous_strides, empty, owned
+from rl_lab.engine.types import Gradients
 
 TWO_BLOCKS, FOUR_BLOCKS = 1_000_000, 16_000_000  # multiply-adds from which a product is cut: below, waking a core costs more
 PRODUCTS_A_CYCLE = 16  # multiply-adds of one core, about
@@ -22,7 +23,7 @@ TRANSFER = 16  # multiply-adds that take as long as a number on its way from cor
 MANY_ROWS = 64  # from which a product is cut by its rows, so that each core goes on with the rows that it made
 
 
-def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
+def _matrix_layout(x: Tensor, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
     """A tensor whose last two dimensions lie row by row or column by column, which of the two, and its batch stride."""
     strides, rows, columns = x.stride(), x.sizes[-2], x.sizes[-1]
     if x.strides is None or (strides[-1] == 1 and strides[-2] == columns):
@@ -45,7 +46,7 @@ def _matrix_layout(x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int]:
     return x, transposed, rows * columns
 
 
-def _product(a: Any, b: Any) -> Any:
+def _product(a: Tensor, b: Tensor) -> Tensor:
     """The product of tensors of at least two dimensions, off the tape."""
     if a.strides is None and b.strides is None and len(a.sizes) == 2 and len(b.sizes) == 2 and a.sizes[1]:
         return _multiply(PLAIN, a, b, a.sizes[0], a.sizes[1], b.sizes[1])
@@ -68,7 +69,7 @@ def _product(a: Any, b: Any) -> Any:
 
 
 def _launch(
-    layout: int, out: Any, a: Any, b: Any, bias: Any, batch: int, n: int, k: int, m: int, a_step: int = 0, b_step: int = 0
+    layout: int, out: Any, a: Tensor, b: Tensor, bias: Any, batch: int, n: int, k: int, m: int, a_step: int = 0, b_step: int = 0
 ) -> None:
     extra, end = (b, NOTHING) if bias is None else (bias, ADD)
     if not takes_tiles(layout, n, k, m):
@@ -91,7 +92,7 @@ def _cuts(size: int, blocks: int, unit: int) -> list[tuple[int, int]]:
     return [(low, high) for low, high in zip(ends, ends[1:], strict=False) if low < high]
 
 
-def _multiply(layout: int, a: Any, b: Any, n: int, k: int, m: int, bias: Any = None) -> Any:
+def _multiply(layout: int, a: Tensor, b: Tensor, n: int, k: int, m: int, bias: Tensor | None = None) -> Tensor:
     """The product of two matrices whose memory lies as the layout says, plus a bias; large ones in parts for several cores."""
     out = empty((n, m))
     blocks = blocks_of(n, k, m)
@@ -114,7 +115,7 @@ def _multiply(layout: int, a: Any, b: Any, n: int, k: int, m: int, bias: Any = N
     return out
 
 
-def _matmul_rule(g, node):
+def _matmul_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
     to_a = to_b = None
@@ -132,12 +133,12 @@ def _matmul_rule(g, node):
     return to_a, to_b
 
 
-def _matmul(a: Any, b: Any) -> Any:
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
     saved = (a if b.requires_grad else None, b if a.requires_grad else None) if tape.modes.grad else ()
     return attach(_product(a, b), _matmul_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
-def _matmul_int(a: Any, b: Any) -> Tensor:
+def _matmul_int(a: Tensor, b: Tensor) -> Tensor:
     """The exact product of int64 tensors, as products and sums of elements: slow, but never through float32."""
     left = a.unsqueeze(0) if len(a.sizes) == 1 else a
     right = b.unsqueeze(1) if len(b.sizes) == 1 else b
@@ -147,7 +148,7 @@ def _matmul_int(a: Any, b: Any) -> Tensor:
     return owned(out.squeeze(-1 if len(b.sizes) == 1 else -2) if len(a.sizes) == 1 else out)
 
 
-def matmul(input: Any, other: Any) -> Tensor:
+def matmul(input: Tensor, other: Any) -> Tensor:
     """The matrix product; vectors count as a row on the left and a column on the right, further dimensions as a batch."""
     whole = input.dtype is int64 and other.dtype is int64
     if not whole and (input.dtype is not float32 or other.dtype is not float32):
@@ -170,7 +171,7 @@ def matmul(input: Any, other: Any) -> Tensor:
     return owned(out.squeeze(-1 if len(other.sizes) == 1 else -2) if len(input.sizes) == 1 else out)
 
 
-def _linear_rule(g, node):
+def _linear_rule(g: Tensor, node: Node) -> Gradients:
     x, weight = node.saved
     shape, has_bias = node.context
     to_x = to_weight = to_bias = None
@@ -187,7 +188,7 @@ def _linear_rule(g, node):
     return (to_x, to_weight, to_bias) if has_bias else (to_x, to_weight)
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+def linear(input: Tensor, weight: Any, bias: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias; weight is (out, in), input (..., in), bias (out,), the result (..., out)."""
     if input.dtype is not float32 or weight.dtype is not float32:
         raise DtypeError(f"linear takes float32 tensors, got {input.dtype.name} and {weight.dtype.name}")
@@ -214,44 +215,44 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     return attach(out, _linear_rule, inputs_of_rule, saved, (weight.sizes, bias is not None))
 
 
-def _of_ranks(name: str, a: Any, rank_a: int, b: Any, rank_b: int) -> Tensor:
+def _of_ranks(name: str, a: Tensor, rank_a: int, b: Tensor, rank_b: int) -> Tensor:
     """The product of tensors of these numbers of dimensions. ShapeError for others."""
     if len(a.sizes) != rank_a or len(b.sizes) != rank_b:
         raise ShapeError(f"{name} takes {rank_a} and {rank_b} dimensions, got shapes {list(a.sizes)} and {list(b.sizes)}")
     return matmul(a, b)
 
 
-def mm(input: Any, mat2: Any) -> Tensor:
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices."""
     return _of_ranks("mm", input, 2, mat2, 2)
 
 
-def bmm(input: Any, mat2: Any) -> Tensor:
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices."""
     return _of_ranks("bmm", input, 3, mat2, 3)
 
 
-def mv(input: Any, vec: Any) -> Tensor:
+def mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix and a vector."""
     return _of_ranks("mv", input, 2, vec, 1)
 
 
-def dot(input: Any, tensor: Any) -> Tensor:
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The sum of the products of two vectors' elements."""
     return _of_ranks("dot", input, 1, tensor, 1)
 
 
-def outer(input: Any, vec2: Any) -> Tensor:
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """The products of all pairs of elements of two vectors."""
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
-def inner(input: Any, other: Any) -> Tensor:
+def inner(input: Tensor, other: Any) -> Tensor:
     """Sums of products over the last dimensions of both."""
     return input * other if not input.sizes or not other.sizes else tensordot(input, other, ([-1], [-1]))
 
 
-def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Sums of products over ``dims``: the last of a and the first of b, or a list for each."""
     if isinstance(dims, INTEGERS):
         first, second = list(range(a.dim() - dims, a.dim())), list(range(dims))
@@ -268,27 +269,27 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     return owned(matmul(rows, columns).reshape((*[a.sizes[d] for d in left], *[b.sizes[d] for d in right])))
 
 
-def _plus(input: Any, product: Any, beta: float, alpha: float) -> Tensor:
+def _plus(input: Tensor, product: Any, beta: float, alpha: float) -> Tensor:
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
 
-def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * input + alpha * `mm` of the matrices."""
     return _plus(input, mm(mat1, mat2), beta, alpha)
 
 
-def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * input + alpha * `mv` of the matrix and the vector."""
     return _plus(input, mv(mat, vec), beta, alpha)
 
 
-def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * input + alpha * `bmm` of the batches."""
     return _plus(input, bmm(batch1, batch2), beta, alpha)
 
 
-def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * input + alpha * `outer` of the vectors."""
     return _plus(input, outer(vec1, vec2), beta, alpha)
 
@@ -296,7 +297,7 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1)
 # --- einsum ----------------------------------------------------------------------------------------------------------
 
 
-def _terms(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], list[str]]:
+def _terms(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[str]], list[str]]:
     """The labels of each operand and of the result, one for each dimension; those of an ellipsis are numbers."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     inputs = left.split(",")
@@ -326,7 +327,7 @@ def _terms(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], lis
     return result, output
 
 
-def _diagonals(x: Any, labels: list[str]) -> tuple[Any, list[str]]:
+def _diagonals(x: Tensor, labels: list[str]) -> tuple[Any, list[str]]:
     """Every label once: a repeated one means the diagonal."""
     for label in dict.fromkeys(labels):
         while labels.count(label) > 1:
@@ -360,7 +361,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     return owned(result.permute([labels.index(label) for label in output]) if output else result, *operands)
 
 
-def _pair(a: Any, of_a: list[str], b: Any, of_b: list[str], later: set[str]) -> tuple[Any, list[str]]:
+def _pair(a: Tensor, of_a: list[str], b: Tensor, of_b: list[str], later: set[str]) -> tuple[Any, list[str]]:
     alone = [d for d, label in enumerate(of_b) if label not in later and label not in of_a]
     if alone:
         b, of_b = b.sum(alone), [label for d, label in enumerate(of_b) if d not in alone]

@@ -12,11 +12,12 @@ from rl_lab.engine.ops.gathering import index_select
 from rl_lab.engine.ops.layout import cat, expand, narrow, permute, reshape, split, unsqueeze
 from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, normal_dim, shape_argument
 from rl_lab.engine.tensor import Tensor, TensorCore, owned
+from rl_lab.engine.types import Sizes
 
 # --- repetition and order --------------------------------------------------------------------------------------------
 
 
-def repeat(input: Any, *sizes: Any, repeats: Any = None) -> Tensor:
+def repeat(input: Tensor, *sizes: Sizes, repeats: Sizes | None = None) -> Tensor:
     """Copies of ``input`` side by side, so many along each dimension; further numbers stand in front."""
     counts = shape_argument(sizes if repeats is None else (repeats,))
     missing = len(counts) - input.dim()
@@ -28,14 +29,14 @@ def repeat(input: Any, *sizes: Any, repeats: Any = None) -> Tensor:
     return owned(reshape(wide, [count * size for count, size in zip(counts, shape, strict=True)]), input)
 
 
-def tile(input: Any, *sizes: Any, dims: Any = None) -> Tensor:
+def tile(input: Tensor, *sizes: Sizes, dims: Sizes | None = None) -> Tensor:
     """`repeat`, where numbers left out in front are 1."""
     counts = shape_argument(sizes if dims is None else (dims,))
     return repeat(input, (1,) * (input.dim() - len(counts)) + counts)
 
 
 @numpy_names
-def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
     """Each element ``repeats`` times in a row along ``dim`` (of all, flattened, by default); a tensor gives a number for each.
 
     A tensor of repeats makes a data-dependent shape and is read. ``output_size`` is accepted and has no effect.
@@ -60,7 +61,7 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
     return owned(reshape(wide, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :])), input)
 
 
-def flip(input: Any, *places: Any, dims: Any = None) -> Tensor:
+def flip(input: Tensor, *places: Any, dims: Sizes | None = None) -> Tensor:
     """The order reversed along the given dimensions. ShapeError if one appears twice."""
     order = [normal_dim(dim, input.dim()) for dim in shape_argument(places if dims is None else (dims,))]
     if len(set(order)) != len(order):
@@ -71,7 +72,7 @@ def flip(input: Any, *places: Any, dims: Any = None) -> Tensor:
     return input
 
 
-def roll(input: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """Elements moved by ``shifts`` along ``dims``, those that fall out at the end come in at the beginning."""
     if dims is None:
         return reshape(roll(reshape(input, -1), shifts, 0), input.sizes)
@@ -84,7 +85,7 @@ def roll(input: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | No
     return input
 
 
-def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Dimensions moved to other places, the rest in order."""
     moved = [normal_dim(d, input.dim()) for d in ([source] if isinstance(source, INTEGERS) else source)]
     places = [normal_dim(d, input.dim()) for d in ([destination] if isinstance(destination, INTEGERS) else destination)]
@@ -93,17 +94,17 @@ def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence
     return permute(input, [order[d] if d in order else next(rest) for d in range(input.dim())])
 
 
-def broadcast_to(input: Any, size: Sequence[int]) -> Tensor:
+def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
     return expand(input, size)
 
 
-def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All expanded to their common shape."""
     shape = broadcast_shape(*[x.sizes for x in tensors])
     return tuple([expand(x, shape) for x in tensors])
 
 
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Coordinates of a grid, from those along each axis; ``indexing`` 'ij' or 'xy'."""
     axes = list(tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors)
     if indexing not in ("ij", "xy"):
@@ -118,7 +119,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
 
 
 @numpy_names
-def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """One dimension as several."""
     dim = normal_dim(dim, input.dim())
     return reshape(input, (*input.sizes[:dim], *_inferred(sizes, input.sizes[dim]), *input.sizes[dim + 1 :]))
@@ -133,18 +134,18 @@ def _inferred(sizes: Sequence[int], total: int) -> list[int]:
     return [total // known if size == -1 else size for size in sizes]
 
 
-def hstack(tensors: Sequence[Any]) -> Tensor:
+def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along the second dimension, vectors along their only one."""
     tensors = [reshape(x, 1) if not x.sizes else x for x in tensors]
     return cat(tensors, 0 if tensors[0].dim() == 1 else 1)
 
 
-def vstack(tensors: Sequence[Any]) -> Tensor:
+def vstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along the first dimension, vectors as rows."""
     return cat([reshape(x, (1, -1)) if x.dim() < 2 else x for x in tensors], 0)
 
 
-def unfold(x: Any, dimension: int, size: int, step: int) -> Tensor:
+def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows of ``size`` along a dimension, every ``step``, as a new last dimension (a copy, where PyTorch has a view)."""
     dim = normal_dim(dimension, x.dim())
     length = x.sizes[dim]
@@ -157,7 +158,7 @@ def unfold(x: Any, dimension: int, size: int, step: int) -> Tensor:
 
 
 @numpy_names
-def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
+def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
     """The differences of neighbours along ``dim``, n times, after joining ``prepend`` and ``append`` to the ends."""
     if prepend is not None or append is not None:
         input = cat([part for part in (prepend, input, append) if part is not None], dim)
@@ -169,7 +170,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     return input
 
 
-def ravel(input: Any) -> Tensor:
+def ravel(input: Tensor) -> Tensor:
     """All elements as a vector."""
     return reshape(input, -1)
 
@@ -188,7 +189,7 @@ def _padding_places(size: int, before: int, after: int, mode: str) -> list[int]:
     return [-k if k < 0 else 2 * (size - 1) - k if k >= size else k for k in places]
 
 
-def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """More places at both ends of the last dimensions: (last before, last after, last but one before, ...).
 
     ``mode`` 'constant' fills with ``value``, 'reflect', 'replicate' and 'circular' repeat elements; negative numbers cut off.
@@ -218,7 +219,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
 
 @numpy_names
 def tensor_split(
-    input: Any,
+    input: Tensor,
     indices_or_sections: Any = None,
     dim: int = 0,
     *,
