@@ -25,7 +25,7 @@ from rl_lab.engine.ops.operands import (
     unary,
 )
 from rl_lab.engine.tape import Node, Rule, attach, modes, no_grad
-from rl_lab.engine.tensor import Tensor, TensorCore
+from rl_lab.engine.tensor import Tensor
 from rl_lab.engine.types import Binary, Gradients, Operand
 from rl_lab.native.primitive import Primitive
 
@@ -157,10 +157,10 @@ _POWERS = {0.5: elementwise_kernels.sqrt, -0.5: elementwise_kernels.rsqrt, -1: e
 
 def power(input: Operand, exponent: Operand) -> Tensor:
     """input ** exponent. Raises DtypeError, a RuntimeError, for an integer tensor to the power of a negative integer."""
-    if isinstance(input, TensorCore) and input.dtype is float32 and type(exponent) in (int, float):
+    if isinstance(input, Tensor) and input.dtype is float32 and type(exponent) in (int, float):
         return _fixed_power(input, exponent)  # type: ignore[arg-type]
     whole = isinstance(exponent, (int, np.integer)) and not isinstance(exponent, bool)
-    if whole and exponent < 0 and isinstance(input, TensorCore):
+    if whole and exponent < 0 and isinstance(input, Tensor):
         raise DtypeError(
             f"integers to negative integer powers are not allowed, got the power {exponent} of a {input.dtype.name} tensor: "
             "convert it with .float() first"
@@ -472,7 +472,7 @@ def _lerp_rule(g: Tensor, node: Node) -> Gradients:
 
 def lerp(input: Tensor, end: Tensor, weight: float | Tensor) -> Tensor:
     """input + weight * (end - input), linear interpolation with a number or a tensor as weight."""
-    if isinstance(weight, TensorCore):
+    if isinstance(weight, Tensor):
         return _lerp_tensor(input, end, weight)
     a, b = promote(input, end)
     out = elementwise(elementwise_kernels.lerp, (a, b, constant(real(weight))), float32)
@@ -533,7 +533,7 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
     """
     if min is None and max is None:
         raise ValueError("clamp needs a bound: give min, max or both")
-    if isinstance(min, TensorCore) or isinstance(max, TensorCore):
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
         return _clamp_tensors(input, min, max)
     if input.dtype is bool_:
         input = input.to(int64)
@@ -578,7 +578,7 @@ def _as_bytes(value: Operand, other: Operand) -> Operand:
 
     Raises OverflowError if the integer does not fit into uint8.
     """
-    if type(value) is int and isinstance(other, TensorCore) and other.dtype is uint8:
+    if type(value) is int and isinstance(other, Tensor) and other.dtype is uint8:
         check_range(value, uint8)
         return constant(value, uint8)
     return value
@@ -586,7 +586,7 @@ def _as_bytes(value: Operand, other: Operand) -> Operand:
 
 def _sides(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
     """Both sides of a choice: two uint8 tensors as they are, others in the higher of their dtypes."""
-    if isinstance(a, TensorCore) and isinstance(b, TensorCore) and a.dtype is uint8 and b.dtype is uint8:
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype is uint8 and b.dtype is uint8:
         return a, b
     return promote(a, b)
 
@@ -598,7 +598,7 @@ def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
     """
     if condition.dtype is not bool_:
         raise DtypeError(f"where takes a bool condition, got {condition.dtype.name}: compare it first, as in condition != 0")
-    if not isinstance(input, TensorCore) and not isinstance(other, TensorCore):
+    if not isinstance(input, Tensor) and not isinstance(other, Tensor):
         input = constant(input, float32 if isinstance(input, float) else int64)  # type: ignore[arg-type]
     a, b = _sides(_as_bytes(input, other), _as_bytes(other, input))
     if a.dtype is not float32:
@@ -642,7 +642,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
     """input, but ``value`` where the bool tensor ``mask``, which broadcasts, is true."""
-    if input.dtype is bool_ and not isinstance(value, TensorCore):
+    if input.dtype is bool_ and not isinstance(value, Tensor):
         value = bool(value)
     return where(mask, value if input.dtype is uint8 and type(value) is int else operand(value, input), input)
 

@@ -5,7 +5,7 @@ from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, promote, whole
-from rl_lab.engine.tensor import Tensor, TensorCore
+from rl_lab.engine.tensor import Tensor
 from rl_lab.engine.types import Binary, Operand
 from rl_lab.native.primitive import Primitive
 
@@ -49,9 +49,9 @@ logical_xor = _logical(elementwise_kernels.logical_xor, "exactly one is")
 
 def _bitwise(logical: Binary, integer: Primitive) -> Binary:
     def apply(input: Operand, other: Operand) -> Tensor:
-        kinds = [x.dtype if isinstance(x, TensorCore) else type(x) for x in (input, other)]
+        kinds = [x.dtype if isinstance(x, Tensor) else type(x) for x in (input, other)]
         if uint8 in kinds and float32 not in kinds and float not in kinds:
-            a, b = (whole(x) if isinstance(x, TensorCore) else constant(int(x), int64) for x in (input, other))
+            a, b = (whole(x) if isinstance(x, Tensor) else constant(int(x), int64) for x in (input, other))
             result = binary(integer, a, b, int64)
             return result if int64 in kinds else result.to(uint8)
         a, b = promote(input, other)

@@ -29,7 +29,7 @@ from rl_lab.engine.ops.operands import INTEGERS, as_float, binary, constant, nor
 from rl_lab.engine.ops.rearrange import flip, tensor_split
 from rl_lab.engine.ops.reduction import amax, amin, mean, norm, sum
 from rl_lab.engine.ops.sorting import sort
-from rl_lab.engine.tensor import Tensor, TensorCore
+from rl_lab.engine.tensor import Tensor
 
 # --- element by element ----------------------------------------------------------------------------------------------
 
@@ -76,8 +76,8 @@ def isreal(input: Tensor) -> Tensor:
 
 def float_power(input: Tensor, exponent: Any) -> Tensor:
     """`pow` in float32."""
-    base = as_float(input) if isinstance(input, TensorCore) else real(input)
-    return power(base, as_float(exponent) if isinstance(exponent, TensorCore) else real(exponent))
+    base = as_float(input) if isinstance(input, Tensor) else real(input)
+    return power(base, as_float(exponent) if isinstance(exponent, Tensor) else real(exponent))
 
 
 def ldexp(input: Tensor, other: Any) -> Tensor:
@@ -86,8 +86,8 @@ def ldexp(input: Tensor, other: Any) -> Tensor:
 
 
 def _shift(kernel: Any, input: Tensor, other: Any) -> Tensor:
-    a = whole(input) if isinstance(input, TensorCore) else constant(input, int64)
-    b = whole(other) if isinstance(other, TensorCore) else constant(other, int64)
+    a = whole(input) if isinstance(input, Tensor) else constant(input, int64)
+    b = whole(other) if isinstance(other, Tensor) else constant(other, int64)
     if a.dtype is float32 or b.dtype is float32:
         raise DtypeError("shifts of bits take integers, got float32")
     return binary(kernel, a, b, int64)
@@ -207,7 +207,7 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
     """
     if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
         raise ValueError(f"interpolation must be linear, lower, higher, nearest or midpoint, got {interpolation!r}")
-    fractions = np.atleast_1d(np.asarray(q.tolist() if isinstance(q, TensorCore) else q, np.float32)).astype(np.float64)  # type: ignore[attr-defined]
+    fractions = np.atleast_1d(np.asarray(q.tolist() if isinstance(q, Tensor) else q, np.float32)).astype(np.float64)  # type: ignore[attr-defined]
     if ((fractions < 0) | (fractions > 1)).any():
         raise ValueError(f"quantiles must be in [0, 1], got {fractions.tolist()}")
     x = reshape(input, -1) if dim is None else input
@@ -232,7 +232,7 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
             results.append(reshape(value, (1,) * input.dim()))
         else:
             results.append(value if keepdim else value.squeeze(place))
-    single = not isinstance(q, (list, tuple)) and not (isinstance(q, TensorCore) and q.sizes)
+    single = not isinstance(q, (list, tuple)) and not (isinstance(q, Tensor) and q.sizes)
     return results[0] if single else stack(results, 0)
 
 
@@ -247,7 +247,7 @@ def _at_least(rank: int, tensors: tuple[Any, ...]) -> Tensor:
     shapes = {1: lambda s: s or (1,), 2: lambda s: s if len(s) > 1 else (1, *s) if s else (1, 1)}
     shapes[3] = lambda s: s if len(s) > 2 else (*s, 1) if len(s) == 2 else (1, *s, 1) if s else (1, 1, 1)
     results = [reshape(x, shapes[rank](x.sizes)) for x in _listed(tensors)]
-    return results[0] if len(tensors) == 1 and isinstance(tensors[0], TensorCore) else tuple(results)
+    return results[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else tuple(results)
 
 
 def atleast_1d(*tensors: Tensor) -> Tensor:
@@ -476,7 +476,7 @@ def searchsorted(
     if sorter is not None:
         sorted_sequence = sorted_sequence.gather(-1, sorter)
     after = right or side == "right"
-    values = input if isinstance(input, TensorCore) else operand(input, sorted_sequence)
+    values = input if isinstance(input, Tensor) else operand(input, sorted_sequence)
     given = values if values.sizes else reshape(values, (1,))
     edges = unsqueeze(sorted_sequence, -2)
     with tape.no_grad():
@@ -645,8 +645,8 @@ def histc(input: Tensor, bins: int = 100, min: float = 0.0, max: float = 0.0) ->
 
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Where an element is one of ``test_elements``."""
-    a = elements if isinstance(elements, TensorCore) else as_tensor(elements)
-    b = reshape(test_elements if isinstance(test_elements, TensorCore) else as_tensor(test_elements), -1)
+    a = elements if isinstance(elements, Tensor) else as_tensor(elements)
+    b = reshape(test_elements if isinstance(test_elements, Tensor) else as_tensor(test_elements), -1)
     found = eq(unsqueeze(a, -1), b).any(-1) if b.sizes[0] else zeros(a.sizes, dtype=bool_)  # type: ignore[attr-defined]
     return logical_not(found) if invert else found
 
@@ -662,8 +662,8 @@ def promote_types(type1: Any, type2: Any) -> DType:
 
 def result_type(tensor: Tensor, other: Any) -> DType:
     """The dtype of arithmetic between two tensors or numbers."""
-    near = next((x for x in (tensor, other) if isinstance(x, TensorCore)), constant(0.0))
-    return promote_types(*[x.dtype if isinstance(x, TensorCore) else operand(x, near).dtype for x in (tensor, other)])
+    near = next((x for x in (tensor, other) if isinstance(x, Tensor)), constant(0.0))
+    return promote_types(*[x.dtype if isinstance(x, Tensor) else operand(x, near).dtype for x in (tensor, other)])
 
 
 def can_cast(from_: Any, to: Any) -> bool:

@@ -14,7 +14,7 @@ from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, unrecorded
 from rl_lab.engine.number import Number
 from rl_lab.engine.ops.operands import INTEGERS, check_range, of_array, refuse_recording, size_argument
-from rl_lab.engine.tensor import Size, Tensor, TensorCore
+from rl_lab.engine.tensor import Size, Tensor
 from rl_lab.engine.tensor import empty as _empty
 from rl_lab.engine.types import Data, Scalar, Sizes
 
@@ -41,7 +41,7 @@ def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, re
     check_device(device)
     if type(data) is Number:
         data = data.tensor(float32 if isinstance(data, float) else int64)  # type: ignore[unreachable]
-    if isinstance(data, TensorCore):
+    if isinstance(data, Tensor):
         result = data.detach().clone()
         return _finish(result if dtype is None else result.to(dtype), requires_grad)
     if isinstance(data, (list, tuple)):
@@ -62,15 +62,15 @@ def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, re
 def _plain(data: Sequence[object]) -> Sequence[object]:
     """Nested lists with tensors of one element replaced by NumPy numbers. Raises ValueError for larger tensors, as in PyTorch."""
     kinds = set(map(type, data))
-    if not any(issubclass(kind, (TensorCore, list, tuple)) for kind in kinds):
+    if not any(issubclass(kind, (Tensor, list, tuple)) for kind in kinds):
         return data
     return [
-        _number(part) if isinstance(part, TensorCore) else _plain(part) if isinstance(part, (list, tuple)) else part
+        _number(part) if isinstance(part, Tensor) else _plain(part) if isinstance(part, (list, tuple)) else part
         for part in data
     ]
 
 
-def _number(x: TensorCore) -> object:
+def _number(x: Tensor) -> object:
     if x.numel() != 1:
         raise ValueError(
             f"only tensors of one element can become numbers, got one of shape {list(x.sizes)}: join larger tensors by stack() or cat()"
@@ -95,7 +95,7 @@ def _copy_of(array: np.ndarray, kind: DType) -> Tensor:
 def as_tensor(data: Data, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
     """`tensor`, but tensors and arrays of dtype float32, int64, uint8 or bool are not copied if ``dtype`` is not given."""
     check_device(device)
-    if isinstance(data, TensorCore):
+    if isinstance(data, Tensor):
         return data if dtype is None else data.to(dtype)  # type: ignore[return-value]
     if isinstance(data, np.ndarray) and dtype is None and data.dtype in (np.float32, np.int64, np.uint8, np.bool_):
         return from_numpy(data)
@@ -143,7 +143,7 @@ def full(
     """
     check_device(device)
     check_ignored(ignored)
-    value: Scalar = fill_value.item() if isinstance(fill_value, (np.generic, TensorCore)) else fill_value  # type: ignore[assignment]
+    value: Scalar = fill_value.item() if isinstance(fill_value, (np.generic, Tensor)) else fill_value  # type: ignore[assignment]
     kind = as_dtype(value.__class__) if dtype is None else as_dtype(dtype)
     if type(value) is not Number:
         check_range(value, dtype)

@@ -8,7 +8,7 @@ from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.ops.layout import copy_
 from rl_lab.engine.ops.operands import elementwise_into, operand
 from rl_lab.engine.tape import modes
-from rl_lab.engine.tensor import Tensor, TensorCore, check_writable
+from rl_lab.engine.tensor import Tensor, check_writable
 from rl_lab.engine.types import Operand
 from rl_lab.native.primitive import Primitive
 
@@ -22,7 +22,7 @@ def write_in_place(
     Raises StateError if the tape cannot follow the write, ShapeError if the result has another shape.
     """
     check_writable(target)
-    tracked = modes.grad and (target.requires_grad or any(isinstance(x, TensorCore) and x.requires_grad for x in operands))
+    tracked = modes.grad and (target.requires_grad or any(isinstance(x, Tensor) and x.requires_grad for x in operands))
     if not tracked and kernel is not None and target.dtype is float32 and target.strides is None:
         others = tuple([operand(x, target) for x in operands])
         if all(

@@ -239,7 +239,7 @@ class ConversionMethods:
         if other is not None:
             dtype = other.dtype
         for target in targets:
-            if isinstance(target, TensorCore):
+            if isinstance(target, Tensor):
                 dtype = target.dtype
             elif isinstance(target, (DType, NamedDType)) or target in (float, int, bool):
                 dtype = target
@@ -490,7 +490,7 @@ class ElementwiseMethods:
 
     def fill_(self: Any, value: float) -> Tensor:
         """Every element becomes ``value``."""
-        if self.dtype is uint8 and not isinstance(value, TensorCore):
+        if self.dtype is uint8 and not isinstance(value, Tensor):
             check_range(value, uint8)
         return copy_(self, operand(value, self), overlap=True)
 

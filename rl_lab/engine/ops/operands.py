@@ -15,7 +15,7 @@ from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.number import Number, integer, real
 from rl_lab.engine.tape import Node
-from rl_lab.engine.tensor import Shape, Tensor, TensorCore, contiguous_strides, empty, gradients_of, new, view
+from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, gradients_of, new, view
 from rl_lab.engine.types import Operand, Scalar, Sizes
 from rl_lab.native.primitive import Primitive
 
@@ -42,7 +42,7 @@ def operand(value: Operand, other: Tensor) -> Tensor:
 
     Raises TypeError if ``value`` is neither a tensor nor a number nor an array.
     """
-    if isinstance(value, TensorCore):
+    if isinstance(value, Tensor):
         return value
     if type(value) is float:
         return constant(value)
@@ -81,13 +81,13 @@ def promote(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
     Raises TypeError if neither operand is a tensor, or if one is neither a tensor nor a number nor an array.
     """
     try:
-        if a.dtype is b.dtype is not uint8 and isinstance(a, TensorCore) and isinstance(b, TensorCore):  # type: ignore[union-attr]
+        if a.dtype is b.dtype is not uint8 and isinstance(a, Tensor) and isinstance(b, Tensor):  # type: ignore[union-attr]
             return a, b
     except AttributeError:
         pass
-    if isinstance(a, TensorCore):
+    if isinstance(a, Tensor):
         b = operand(b, a)
-    elif isinstance(b, TensorCore):
+    elif isinstance(b, Tensor):
         a = operand(a, b)
     else:
         raise TypeError(f"one operand must be a tensor, got {type(a).__name__} and {type(b).__name__}: make one with tensor()")
