@@ -41,7 +41,7 @@ ENGINE = [
     ("tape",),
     ("operations",),
     ("tensor",),
-    ("number",),
+    ("number", "types"),
     ("ops",),
     ("random",),
     ("reads",),

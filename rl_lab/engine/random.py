@@ -300,7 +300,7 @@ def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None)
 
 def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Tensor":
     """Fill a tensor with 1 with probability p, else 0."""
-    chances = as_float(p).expand(x.sizes) if isinstance(p, TensorCore) else constant(real(p)).expand(x.sizes)
+    chances = as_float(p).expand(x.sizes) if isinstance(p, Tensor) else constant(real(p)).expand(x.sizes)
     return x.copy_(bernoulli(chances, generator=generator))
 
 

@@ -2,28 +2,28 @@
 
 from collections.abc import Sequence
 from types import EllipsisType
-from typing import Protocol, SupportsIndex
+from typing import Protocol, SupportsIndex, TypeAlias
 
 import numpy as np
 
 from rl_lab.engine.tensor import Tensor
 
-Scalar = bool | int | float | np.number | np.bool_
+Scalar: TypeAlias = bool | int | float | np.number | np.bool_
 """A number of Python or NumPy."""
 
-Operand = Tensor | Scalar | np.ndarray
+Operand: TypeAlias = Tensor | Scalar | np.ndarray
 """One side of arithmetic."""
 
-Data = Operand | Sequence[object]
+Data: TypeAlias = Operand | Sequence[object]
 """Values of a new tensor: numbers, tensors and arrays, or nested sequences of them."""
 
-Sizes = SupportsIndex | Sequence[SupportsIndex]
+Sizes: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 """One size of a shape, or all of them: ``f(2, 3)`` and ``f((2, 3))`` are the same call."""
 
-Dims = int | Sequence[int] | None
+Dims: TypeAlias = int | Sequence[int] | None
 """The dimensions to work along. None or an empty sequence means all dimensions."""
 
-Index = SupportsIndex | slice | EllipsisType | None | np.ndarray | Sequence[object]
+Index: TypeAlias = SupportsIndex | slice | EllipsisType | np.ndarray | Sequence[object] | None
 """What may stand in ``x[...]``: integers, slices, ``...``, None, tensors, masks, or a sequence of these."""
 
 
@@ -36,5 +36,5 @@ class Binary(Protocol):
     def __call__(self, input: Operand, other: Operand) -> Tensor: ...
 
 
-Gradients = Tensor | None | tuple[Tensor | None, ...]
+Gradients: TypeAlias = Tensor | tuple[Tensor | None, ...] | None
 """The result of a gradient rule: the gradient of the only input, or one gradient (None if unwanted) per input."""

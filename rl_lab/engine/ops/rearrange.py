@@ -261,14 +261,10 @@ def tensor_split(
     size = input.sizes[normal_dim(dim, input.dim())]
     if indices is not None or sections is not None:
         indices_or_sections = sections if indices is None else indices
-    if isinstance(indices_or_sections, Tensor):
-        indices_or_sections = indices_or_sections.tolist()
-    if indices_or_sections is None:
-        raise TypeError(
-            "a number of parts or the positions of the cuts must be given: indices_or_sections, sections or indices"
-        )
-    if isinstance(indices_or_sections, INTEGERS):
-        count = int(indices_or_sections)
-        return split(input, [size // count + (k < size % count) for k in range(count)], dim)
-    edges = [0, *[min(e, size) for e in indices_or_sections], size]
+    cuts = indices_or_sections.tolist() if isinstance(indices_or_sections, Tensor) else indices_or_sections
+    if cuts is None:
+        raise TypeError("tensor_split needs a number of parts or the positions of the cuts: give indices_or_sections")
+    if isinstance(cuts, INTEGERS):
+        return split(input, [int(size // cuts + (k < size % cuts)) for k in range(cuts)], dim)
+    edges = [0, *[min(e, size) for e in cuts], size]
     return split(input, [max(high - low, 0) for low, high in zip(edges, edges[1:], strict=False)], dim)
