@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from types import EllipsisType
+from typing import Literal, SupportsIndex, overload
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned
 from rl_lab.engine.types import Data, Gradients, Index, Operand
 
+Key = SupportsIndex | slice | EllipsisType | None
+"""A part of a key: an integer, a tensor, a slice, ... or None."""
+
 IndexTensors = list[tuple[int, Tensor]]
 """Index tensors in the order of the key, each with the dimension that it indexes."""
 
@@ -43,7 +47,7 @@ def _view_part(x: Tensor, key: Index) -> tuple[Tensor, IndexTensors]:
     Raises IndexError for an unsuitable key, ValueError for a slice with a negative step.
     """
     keys = list(key) if isinstance(key, tuple) else [key]
-    expanded: list[Any] = []  # of the types of a key, by which the branches below tell them apart
+    expanded: list[Key] = []
     for k in [_index_of_sequence(k) if isinstance(k, _SEQUENCES) else k for k in keys]:
         if isinstance(k, Tensor) and k.dtype is uint8:
             expanded.append(k.to(bool_))  # uint8 index tensors are masks, as in PyTorch
@@ -54,7 +58,7 @@ def _view_part(x: Tensor, key: Index) -> tuple[Tensor, IndexTensors]:
         elif isinstance(k, (float, str)):
             raise IndexError(f"an index must be an integer, a slice, None, ..., a tensor or a list, not {k!r}")
         else:
-            expanded.append(k)
+            expanded.append(k)  # type: ignore[arg-type]  # a sequence is an index tensor by now
     used = sum(
         k.dim() if isinstance(k, Tensor) and k.dtype is bool_ else 1 for k in expanded if k is not None and k is not Ellipsis
     )
@@ -111,7 +115,7 @@ def _index_of_sequence(sequence: list[object] | tuple[object, ...] | range | np.
     return index.to(int64) if not index.numel() and index.dtype is float32 else index
 
 
-def _remaining(expanded: list[Any]) -> int:
+def _remaining(expanded: list[Key]) -> int:
     """The number of dimensions that the keys after the ellipsis index."""
     after = expanded[[k is Ellipsis for k in expanded].index(True) + 1 :]
     return sum(k.dim() if isinstance(k, Tensor) and k.dtype is bool_ else 0 if k is None else 1 for k in after)
