@@ -108,7 +108,7 @@ def families() -> None:
     # comparisons, logic and bits
     assert_type(x == 0, rl.Tensor)
     assert_type(x != x, rl.Tensor)
-    assert_type(0.0 < x, rl.Tensor)
+    assert_type(0.0 < x, rl.Tensor)  # noqa: SIM300
     assert_type((x > 0) & (x < 1), rl.Tensor)
     assert_type(~(x > 0), rl.Tensor)
     assert_type(rl.logical_or(x > 0, x < 0), rl.Tensor)

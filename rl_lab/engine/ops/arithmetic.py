@@ -132,7 +132,8 @@ def _power_rule(g: Tensor, node: Node) -> Gradients:
 
 
 def _fixed_power_rule(g: Tensor, node: Node) -> Gradients:
-    (x,), exponent = node.saved, node.context
+    (x,) = node.saved
+    exponent = node.context
     if exponent == 0:
         with no_grad():
             return constant(0.0).expand(x.sizes)
