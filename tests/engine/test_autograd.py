@@ -278,7 +278,7 @@ def test_gradcheck_needs_an_input():
 
 
 def line_of(text):
-    """The number of the line of this file that holds the text. In the call of this function the text stands in quotes of another kind."""
+    """The number of the line of this file that holds the text, not counting the line that calls this function."""
     lines = Path(__file__).read_text(encoding="utf-8").split("\n")
     return next(k for k, line in enumerate(lines, 1) if text in line and "line_of" not in line)
 
@@ -288,7 +288,7 @@ def test_the_operation_and_its_line_are_named():
     with detect_anomaly():
         y = (x - x).sqrt()  # the line that makes the infinity
         z = (y * 0.0).sum()
-        with pytest.raises(AnomalyError, match=rf"sqrt.*test_autograd.py:{line_of('the line with infinity')}"):
+        with pytest.raises(AnomalyError, match=rf"sqrt.*test_autograd.py:{line_of('the line that makes the infinity')}"):
             z.backward()
     assert x.grad is None
     y = (x - x).sqrt()
