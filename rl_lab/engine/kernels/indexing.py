@@ -47,11 +47,13 @@ def take(out: Out, x: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int
 
 @primitive
 def take_int(out: OutInt, x: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """`take` of int64."""
     _take(out, x, index, status, n, r, m, count, wrap)
 
 
 @primitive
 def take_bool(out: OutBool, x: InBool, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """`take` of bool or uint8."""
     _take(out, x, index, status, n, r, m, count, wrap)
 
 
@@ -87,6 +89,7 @@ def gather(out: Out, x: In, index: InInt, status: InOutInt, n: Int, r: Int, m: I
 
 @primitive
 def gather_int(out: OutInt, x: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """`gather` of int64."""
     _gather(out, x, index, status, n, r, m, count)
 
 
@@ -121,6 +124,7 @@ def scatter(out: InOut, values: In, index: InInt, status: InOutInt, n: Int, r: I
 
 @primitive
 def scatter_int(out: InOutInt, values: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """`scatter` of int64."""
     _scatter(out, values, index, status, n, r, m, count)
 
 
@@ -144,6 +148,7 @@ def put(out: InOut, values: In, index: InInt, status: InOutInt, n: Int, r: Int, 
 
 @primitive
 def put_int(out: InOutInt, values: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """`put` of int64."""
     _put(out, values, index, status, n, r, m, count, wrap)
 
 

@@ -79,6 +79,7 @@ def sum_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real):
 
 @primitive
 def sum_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """out = the sum over the middle axis."""
     for i in range(n):
         for j in range(m):
             total = 0
@@ -120,6 +121,7 @@ def count_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def product_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """out = the product over the middle axis."""
     for i in range(n):
         for j in range(m):
             total = F(1)
@@ -130,6 +132,7 @@ def product_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def product_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """`product_over` of int64."""
     for i in range(n):
         for j in range(m):
             total = 1
@@ -154,6 +157,7 @@ def max_over(out: Out, index: OutInt, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def max_over_int(out: OutInt, index: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """`max_over` of int64."""
     for i in range(n):
         for j in range(m):
             best, at = x[i * r * m + j], 0
@@ -166,6 +170,7 @@ def max_over_int(out: OutInt, index: OutInt, x: InInt, n: Int, r: Int, m: Int):
 
 @primitive
 def any_over(out: OutBool, x: InBool, n: Int, r: Int, m: Int):
+    """out = whether an element along the middle axis is true (1 or 0)."""
     for i in range(n):
         for j in range(m):
             found = 0
@@ -188,6 +193,7 @@ def cumulative_sum(out: Out, x: In, n: Int, r: Int, m: Int, reverse: Int):
 
 @primitive
 def cumulative_sum_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """out = the running sum along the middle axis."""
     for i in range(n):
         for j in range(m):
             total = 0
@@ -228,6 +234,7 @@ def cumulative_product_backward(out: Out, g: In, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def cumulative_product_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """`cumulative_product` of int64."""
     for i in range(n):
         for j in range(m):
             total = 1
@@ -289,6 +296,7 @@ def running_logsumexp(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @njit(error_model="numpy")
 def _largest(x, p, r, m):
+    """The largest of r numbers that begin at x[p] and are m apart, or NaN if one is NaN."""
     best = x[p]
     for k in range(1, r):
         value = x[p + k * m]
@@ -308,6 +316,7 @@ def _blocks_of_rows(r):
 
 @primitive
 def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """out = log(sum(exp(x))) over the middle axis, without overflow."""
     if m == 1 and r > 0:
         block = _blocks_of_rows(r)
         work = np.empty(block * r, np.float32)
@@ -342,6 +351,7 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """out = exp(x) / sum(exp(x)) along the middle axis, without overflow."""
     if m == 1:
         for i in range(n):
             best = _largest(x, i * r, r, 1)
@@ -371,6 +381,7 @@ def softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def log_softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """out = x - log(sum(exp(x))) along the middle axis, without overflow."""
     if m == 1:
         block = _blocks_of_rows(r)
         work = np.empty(block * r, np.float32)

@@ -88,6 +88,7 @@ def _exp_parts(x):
 
 @njit(error_model="numpy")
 def exp32(x):
+    """exp(x)."""
     high, low, scale1, scale2 = _exp_parts(x)
     return (high + low) * scale1 * scale2
 
@@ -112,11 +113,13 @@ def exp232(x):
 
 @njit(error_model="numpy")
 def expm132(x):
+    """exp(x) - 1 without cancellation near 0."""
     return F(math.expm1(x))
 
 
 @njit(error_model="numpy")
 def relu32(x):
+    """max(x, 0). NaN stays NaN."""
     return x if not x < _ZERO else _ZERO
 
 
@@ -136,6 +139,7 @@ def sigmoid32(x):
 
 @njit(error_model="numpy")
 def sech32(x):
+    """1 / cosh(x)."""
     e = exp32(-abs(x))
     return (e + e) / fused(e, e, _ONE)
 
@@ -172,16 +176,19 @@ def tanh32(x):
 
 @njit(error_model="numpy")
 def softplus32(x):
+    """log(1 + exp(x)) without overflow. NaN stays NaN."""
     return max(x, _ZERO) + F(math.log1p(exp32(-abs(x)))) if x == x else x
 
 
 @njit(error_model="numpy")
 def fmod32(a, b):
+    """The remainder of a / b with the sign of a. NaN for b = 0."""
     return F(np.fmod(a, b)) if b != _ZERO else F(np.nan)  # numba's fmod by 0 returns a subnormal number unchanged
 
 
 @njit(error_model="numpy")
 def remainder32(a, b):
+    """The remainder of a / b with the sign of b. NaN for b = 0."""
     r = fmod32(a, b)
     return F(r + b) if r != _ZERO and (r < _ZERO) != (b < _ZERO) else F(r)
 
@@ -203,6 +210,7 @@ def floor_quotient32(a, b):
 
 @njit(error_model="numpy")
 def acosh32(x):
+    """The inverse of cosh, or NaN below 1."""
     return F(math.acosh(x)) if x >= _ONE else F(np.nan)
 
 
@@ -244,6 +252,7 @@ def erfinv64(y):
 
 @njit(error_model="numpy")
 def digamma64(x):
+    """The first derivative of the logarithm of the gamma function."""
     if x == 0.0:
         return math.copysign(np.inf, -x)
     if x == -np.inf or (x < 0.0 and x == np.floor(x)):
@@ -283,6 +292,7 @@ def trigamma32(x):
 
 @njit(error_model="numpy")
 def tetragamma64_above(x):
+    """`tetragamma64` of x > 0."""
     shift = 0.0
     while x < 8.0:
         shift -= 2.0 / (x * x * x)
@@ -294,6 +304,7 @@ def tetragamma64_above(x):
 
 @njit(error_model="numpy")
 def tetragamma64(x):
+    """The third derivative of the logarithm of the gamma function."""
     if x <= 0.0:
         if x == np.floor(x):
             return -np.inf

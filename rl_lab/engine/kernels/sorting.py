@@ -50,4 +50,5 @@ def order(out: OutInt, work: OutInt, x: In, n: Int, r: Int, m: Int, descending: 
 
 @primitive
 def order_int(out: OutInt, work: OutInt, x: InInt, n: Int, r: Int, m: Int, descending: Int):
+    """`order` of int64."""
     _order(out, work, x, n, r, m, descending)

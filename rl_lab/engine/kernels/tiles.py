@@ -37,6 +37,7 @@ def _declared(builder, name, result, parameters):
 
 
 def _vector_at(builder, pointer, offset):
+    """A pointer to a vector, ``offset`` numbers behind a pointer to a number."""
     return builder.bitcast(builder.gep(pointer, [offset]), _VECTOR.as_pointer())
 
 
@@ -51,6 +52,7 @@ def _store(builder, value, place):
 
 
 def _splat(builder, number):
+    """A vector whose elements all equal ``number``."""
     return builder.shuffle_vector(builder.insert_element(_UNDEFINED, number, _LANE(0)), _UNDEFINED, _FIRST_LANE)
 
 

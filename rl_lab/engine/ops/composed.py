@@ -89,6 +89,7 @@ def ldexp(input: Tensor, other: Tensor) -> Tensor:
 
 
 def _shift(kernel: Primitive, input: int | Tensor, other: int | Tensor) -> Tensor:
+    """A shift of bits by ``kernel``, in int64. Raises DtypeError for float32."""
     a = whole(input) if isinstance(input, Tensor) else constant(input, int64)
     b = whole(other) if isinstance(other, Tensor) else constant(other, int64)
     if a.dtype is float32 or b.dtype is float32:
@@ -334,6 +335,7 @@ def _one_of(*values: Cuts | None) -> Cuts:
 
 
 def _equal_split(name: str, x: Tensor, sections: Cuts, dim: int) -> tuple[Tensor, ...]:
+    """`tensor_split` along ``dim``. Raises ShapeError if there is no such dimension or a number of parts does not divide its size."""
     if x.dim() <= dim:
         raise ShapeError(f"{name} needs at least {dim + 1} dimensions, got shape {list(x.sizes)}")
     if isinstance(sections, INTEGERS) and x.sizes[dim] % sections:
@@ -662,6 +664,7 @@ def unique_consecutive(
 def _with_extras(
     values: Tensor, inverse: np.ndarray, counts: np.ndarray, with_inverse: bool, with_counts: bool
 ) -> Tensor | tuple[Tensor, ...]:
+    """The values alone, or a tuple with the extras that are asked for."""
     extras = [tensor(inverse.astype(np.int64))] if with_inverse else []
     extras += [tensor(counts.astype(np.int64))] if with_counts else []
     return (values, *extras) if extras else values

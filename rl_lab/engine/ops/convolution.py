@@ -99,6 +99,7 @@ def _run(
 
 
 def _launch(kernel: Primitive, plan: _Plan, parts: list[Part]) -> None:
+    """Launch a kernel on the parts of a batch, on several cores if there are several parts."""
     if len(parts) == 1:
         launch(kernel, parts[0][0], parts[0][2])
     else:
@@ -111,6 +112,7 @@ def _volume(shape: Shape) -> int:
 
 
 def _forward(plan: _Plan, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The convolution of x with weight, plus bias, off the tape."""
     out = empty(plan.out)
     tensors = (out, x, weight, weight if bias is None else bias)
     _run(convolution_kernels.convolve, plan, tensors, (_volume(plan.out), _volume(plan.x), 0, 0), (int(bias is not None),))
@@ -124,6 +126,7 @@ def _contiguous(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
+    """The convolution of x with weight, plus bias."""
     inputs = (x, weight) if bias is None else (x, weight, bias)
     saved = (x if weight.requires_grad else None, weight if x.requires_grad else None)
     return attach(_forward(plan, *_contiguous(*inputs)), _convolution_rule, inputs, saved, plan)
@@ -140,6 +143,7 @@ def _convolution_rule(g: Tensor, node: Node) -> Gradients:
 
 
 def _to_input(g: Tensor, weight: Tensor, plan: _Plan) -> Tensor:
+    """The gradient of the input, (n, channels, h, w), of a convolution with this weight."""
     dense, kernel = _contiguous(g, weight)
     out = empty(plan.x)
     _run(convolution_kernels.convolve_to_input, plan, (out, dense, kernel), (_volume(plan.x), _volume(plan.out), 0))
@@ -154,6 +158,7 @@ def _transposed_convolution_rule(gg: Tensor, node: Node) -> Gradients:
 
 
 def _to_weight(g: Tensor, x: Tensor, plan: _Plan) -> Tensor:
+    """The gradient of the weight of a convolution of x."""
     dense, source = _contiguous(g, x)
     if not plan.x[0]:
         return g.sum() * x.sum() + empty(plan.weight).zero_()
@@ -177,6 +182,7 @@ def _weight_gradient_rule(gg: Tensor, node: Node) -> Gradients:
 
 
 def _to_bias(g: Tensor, plan: _Plan) -> Tensor:
+    """The gradient of the bias of a convolution."""
     if tape.modes.grad:
         return g.sum((0, 2, 3))
     (dense,) = _contiguous(g)
@@ -339,6 +345,7 @@ def _unfold_rule(g: Tensor, node: Node) -> Gradients:
 
 
 def _unfold(x: Tensor, shape: Shape, window: Shape) -> Tensor:
+    """The columns of x, which has this shape. ``window`` is (kernel size, stride, padding, dilation), two numbers each."""
     (source,) = _contiguous(x)
     rows, columns = _window_counts(shape[2:], window)
     out = empty((shape[0], shape[1] * window[0] * window[1], rows * columns))
@@ -351,6 +358,7 @@ def _fold_rule(g: Tensor, node: Node) -> Gradients:
 
 
 def _fold(columns: Tensor, shape: Shape, window: Shape) -> Tensor:
+    """The transpose of `_unfold`."""
     (source,) = _contiguous(columns)
     out = empty(shape)
     launch(convolution_kernels.fold, (out, source), (*shape, *_window_counts(shape[2:], window), *window))
@@ -358,6 +366,7 @@ def _fold(columns: Tensor, shape: Shape, window: Shape) -> Tensor:
 
 
 def _window(kernel_size: Pair, dilation: Pair, padding: Pair, stride: Pair) -> tuple[int, ...]:
+    """(kernel size, stride, padding, dilation), two numbers each, checked."""
     return (
         *pair(kernel_size, "kernel_size", 1),
         *pair(stride, "stride", 1),
@@ -407,6 +416,7 @@ class _Pool(NamedTuple):
 def _pool_sizes(
     name: str, x: Tensor, kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> _Pool:
+    """The sizes of a pooling operation. Raises ShapeError or ValueError if they do not fit."""
     if x.dtype is not float32 or len(x.sizes) not in (3, 4):
         raise ShapeError(f"{name} takes float32 of 3 or 4 dimensions, got {x.dtype.name} of shape {list(x.sizes)}")
     window = pair(kernel_size, "kernel_size", 1)
@@ -517,6 +527,7 @@ def _planes(shape: Shape) -> int:
 
 
 def _avg_pool(x: Tensor, shape: Shape, numbers: tuple[int, ...]) -> Tensor:
+    """The means of the windows, of this shape. ``numbers`` are those of the kernel."""
     (source,) = _contiguous(x)
     out = empty(shape)
     launch(convolution_kernels.avg_pool, (out, source), (_planes(shape), *numbers))
@@ -528,6 +539,7 @@ def _avg_pool_rule(g: Tensor, node: Node) -> Gradients:
 
 
 def _spread(g: Tensor, shape: Shape, numbers: tuple[int, ...]) -> Tensor:
+    """The gradient of the input, of this shape, of `_avg_pool`."""
     (source,) = _contiguous(g)
     out = empty(shape)
     launch(convolution_kernels.avg_pool_backward, (out, source), (_planes(shape), *numbers))

@@ -75,6 +75,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
 
 
 def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
+    """x with zeros above (``lower``) or below a diagonal. Raises ShapeError for fewer than 2 dimensions."""
     if x.dim() < 2:
         raise ShapeError(f"tril and triu need a tensor of at least 2 dimensions, got shape {list(x.sizes)}")
     above = unsqueeze(arange(x.sizes[-2]) + diagonal, 1)

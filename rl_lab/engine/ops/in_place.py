@@ -41,6 +41,7 @@ def write_in_place(
 
 
 def _store(target: Tensor, value: Tensor) -> Tensor:
+    """Write the result of an operation into the target. Raises ShapeError or StateError if the target cannot hold it."""
     if value.sizes != target.sizes:
         raise ShapeError(f"the result of shape {list(value.sizes)} does not fit into the tensor of shape {list(target.sizes)}")
     if value.dtype.rank > target.dtype.rank:

@@ -138,6 +138,7 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
 
 
 def _inferred(sizes: Sequence[int], total: int) -> list[int]:
+    """``sizes`` with -1 replaced by the number that fits ``total``. Raises ShapeError if none does."""
     known = 1
     for size in sizes:
         known *= size if size != -1 else 1

@@ -37,6 +37,7 @@ def normal_dims(dim: Dims, rank: int) -> tuple[int, ...]:
 
 
 def _either(dim: Dims, axis: Dims) -> Dims:
+    """The dimensions given as ``dim`` or as ``axis``. Raises TypeError if both are given."""
     if dim is not None and axis is not None:
         raise TypeError("got both dim and axis: they are names of the same argument, give one")
     return dim if axis is None else axis
@@ -59,12 +60,14 @@ def _blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, int, int, int]:
 
 
 def _result_shape(shape: Shape, dims: tuple[int, ...], keepdim: bool) -> Shape:
+    """The shape of a reduction over ``dims``."""
     if keepdim:
         return tuple([1 if d in dims else size for d, size in enumerate(shape)])
     return tuple([size for d, size in enumerate(shape) if d not in dims])
 
 
 def _kept(shape: Shape, dims: tuple[int, ...]) -> Shape:
+    """The shape of a reduction over ``dims`` that keeps them with size 1."""
     return _result_shape(shape, dims, True)
 
 
@@ -79,6 +82,7 @@ def _sum_rule(g: Tensor, node: Node) -> Gradients:
 
 
 def _sum(x: Tensor, dims: tuple[int, ...], keepdim: bool, mean: bool) -> Tensor:
+    """The sum over ``dims``, or the mean."""
     everything = x.strides is None and len(dims) == len(x.sizes)
     source, n, r, m = (x, 1, math.prod(x.sizes), 1) if everything else _blocks(x, dims)
     divisor = r if mean else 1
@@ -395,6 +399,7 @@ def _max_over(x: Tensor, dims: tuple[int, ...], shape: Shape, name: str) -> tupl
 
 
 def _squeezed(x: Tensor, dim: int, keepdim: bool) -> Tensor:
+    """x without the reduced dimension, unless it is kept."""
     return x if keepdim or not x.sizes else x.squeeze(dim)
 
 
