@@ -42,7 +42,7 @@ ENGINE = [
     ("tape",),
     ("operations",),
     ("tensor",),
-    ("number",),
+    ("number", "types"),
     ("ops",),
     ("random",),
     ("reads",),

@@ -340,9 +340,9 @@ def exponential_(x: Tensor, lambd: float = 1.0, generator: Generator | None = No
     return x.copy_(_fill(empty(x.sizes), random_kernels.exponential, generator, float(lambd)))
 
 
-def bernoulli_(x: Tensor, p: Tensor | float = 0.5, generator: Generator | None = None) -> Tensor:
-    """Fill a tensor with ones with probability ``p``, and zeros. Raises ValueError if a probability is not in [0, 1]."""
-    chances = as_float(p).expand(x.sizes) if isinstance(p, TensorCore) else constant(real(p)).expand(x.sizes)
+def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Tensor":
+    """Fill a tensor with 1 with probability p, else 0."""
+    chances = as_float(p).expand(x.sizes) if isinstance(p, Tensor) else constant(real(p)).expand(x.sizes)
     return x.copy_(bernoulli(chances, generator=generator))
 
 
