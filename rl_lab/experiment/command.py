@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from rl_lab.engine.errors import EnvironmentFault, FileError, GraphError, NumericalError
@@ -18,7 +19,11 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        return body([word for word in given if word != "--debug"])
+        with (
+            warnings.catch_warnings()
+        ):  # Gymnasium has newer versions of some environments: not a reason for two lines on stderr
+            warnings.filterwarnings("ignore", r".*The environment .* is out of date", DeprecationWarning)
+            return body([word for word in given if word != "--debug"])
     except KeyboardInterrupt as interrupt:
         _say("interrupted")
         return getattr(interrupt, "code", 128 + signal.SIGINT)
