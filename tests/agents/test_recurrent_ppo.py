@@ -26,7 +26,7 @@ def test_probes(probe, learning_seed):
 
 def test_a_sign_is_remembered(learning_seed):
     """The agent learns to remember a sign; without a memory the mean return would be 0."""
-    agent = agent_on("rl_lab/ProbeMemory-v0", 16, learning_seed, learning_rate=1e-2, entropy_coefficient=0.01, epochs=8)
+    agent = agent_on("rl_lab/ProbeMemory-v0", 16, learning_seed, entropy_coefficient=0.01, epochs=8)
     for _ in range(60):
         agent.step()
     assert evaluate(agent, "rl_lab/ProbeMemory-v0", 40, seed=5).return_mean == 1.0
