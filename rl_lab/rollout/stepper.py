@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
-from rl_lab.rollout.actions import ActionMapping
+from rl_lab.rollout.actions import ActionMapping, choices_of, options_of
 
 EPISODE_LIMIT = 10_000
 """Longest episode, in steps, in environments without a time limit, where an episode may never end by itself."""
@@ -214,28 +214,25 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarra
 # --- action masks ----------------------------------------------------------------------------------------------------
 
 
-def options_of(space: Space) -> int:
-    """Number of entries of an action mask for a space: the options of all its choices."""
-    return int(space.n) if isinstance(space, Discrete) else ActionMapping(space).num_masked
-
-
 def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
     """The action mask (num_envs, options) in ``info["action_mask"]``; ``before`` if there is none or the actions are not choices.
 
     An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
-    EnvironmentFault if a mask has another shape, or if it allows no option and the episode is not ``over``.
+    EnvironmentFault if a mask has another shape, or if it allows no option of a choice and the episode is not ``over``.
     """
     given = info.get("action_mask")
-    options = 0 if given is None else options_of(envs.single_action_space)
-    if given is None or not options:
+    choices = [] if given is None else choices_of(envs.single_action_space)
+    if not choices:
         return before
+    options = sum(choices)
+    begins = np.cumsum([0, *choices[:-1]])
     mask = np.ones((envs.num_envs, options), bool) if before is None else before.copy()
     for i in np.flatnonzero(info.get("_action_mask", np.ones(envs.num_envs, bool))):
         row = np.asarray(given[i])
         if row.shape != (options,):
             raise EnvironmentFault(f"{name_of(envs)} returned an action mask of shape {row.shape} for {options} actions")
         mask[i] = row
-        if not mask[i].any():
+        if not (mask[i].any() if len(choices) == 1 else np.logical_or.reduceat(mask[i], begins).all()):
             if not over:
                 raise EnvironmentFault(f"{name_of(envs)} returned an action mask that allows nothing")
             mask[i] = True  # the episode is over: no action follows, and no value is bootstrapped from here
