@@ -29,6 +29,9 @@ RANDOM_CHECKED = 20
 MOST_NUMBERS = 100
 """Most numbers in the info of an episode's last step that are logged."""
 
+EPISODE = "episode"
+"""Name under which Gymnasium's RecordEpisodeStatistics reports return, length and time."""
+
 _said: set[str] = set()
 
 
@@ -45,7 +48,7 @@ class Adapter(gym.Wrapper):
     Observations are new arrays of ``observation_space``, a Box, see `ObservationMapping`; ``raw_observation_space`` is the space before.
     Rewards are floats, flags are bools. ``info`` holds nothing but ``action_mask``, bool (options,), if the environment gives a mask in
     its info, in its observation or by a method ``action_masks()``; and at the end of an episode the numbers that the environment
-    reported in its info, as floats by name. ``index`` is the number of this environment among several.
+    reported in its info, as floats by name, and ``episode`` of RecordEpisodeStatistics. ``index`` is the number of this environment among several.
 
     Raises EnvironmentFault for an observation space without numbers, or spaces that are not Gymnasium's.
     """
@@ -117,6 +120,8 @@ class Adapter(gym.Wrapper):
         seen, told = self._observed(observation, info)
         if info and (terminated or truncated):
             told |= numbers_in(info)
+            if EPISODE in info:
+                told[EPISODE] = info[EPISODE]
         return seen, reward, terminated, truncated, told
 
     def close(self) -> None:
@@ -235,9 +240,9 @@ def numbers_in(info: dict[str, Any], prefix: str = "") -> dict[str, float]:
     found: dict[str, float] = {}
     for key, value in info.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key != EPISODE:
             found |= numbers_in(value, f"{name}/")
-        elif key != MASK and len(found) < MOST_NUMBERS:
+        elif key not in (MASK, "final_obs", "final_info") and len(found) < MOST_NUMBERS:
             array = _array(value) if isinstance(value, (bool, int, float, np.generic, np.ndarray)) else None
             if array is not None and array.size == 1 and math.isfinite(number := float(array.ravel()[0])):
                 found[name] = number

@@ -30,6 +30,9 @@ class Step(NamedTuple):
     returns: np.ndarray  # float64 (n,): sum of the episode's rewards so far, this step included
     lengths: np.ndarray  # int64 (n,): steps of the episode so far, this step included
     action_mask: np.ndarray | None  # bool (n, options), for ``observations``
+    numbers: Sequence[
+        tuple[int, str, float]
+    ] = ()  # environment, name and value of each number that an episode's last info held
 
     @property
     def ended(self) -> np.ndarray:
@@ -145,13 +148,26 @@ class Stepper:
         if self.mode == AutoresetMode.NEXT_STEP:
             valid = ~self._resetting
             self._resetting = ended
+        numbers = self._numbers(info, ended & valid) if any_ended and self.native is None else ()
         cut = self._nowhere
         if self.limit is not None and (lengths >= self.limit).any():
             cut = ~ended & (lengths >= self.limit)
             truncated = truncated | cut
             if cut.any():
                 self.reset(mask=cut)
-        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask)
+        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask, numbers)
+
+    def _numbers(self, info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, str, float]]:
+        """The finite numbers in the last info of the episodes that ``ended`` (n,)."""
+        told = info.get("final_info", info) if self.mode == AutoresetMode.SAME_STEP else info
+        found = []
+        for name, values in told.items() if isinstance(told, dict) else ():
+            if f"_{name}" not in told or not isinstance(values, np.ndarray) or values.shape != ended.shape:
+                continue  # a mask, or something else than one number
+            if values.dtype.kind in "biuf":
+                for i in np.flatnonzero(told[f"_{name}"] & ended & np.isfinite(values)):
+                    found.append((int(i), name, float(values[i])))
+        return found
 
     def _as_float32(self, observations: Any) -> np.ndarray:
         """A float32 copy, because environments may write into the same array in the next step."""
