@@ -48,7 +48,8 @@ class Adapter(gym.Wrapper):
     Observations are new arrays of ``observation_space``, a Box, see `ObservationMapping`; ``raw_observation_space`` is the space before.
     Rewards are floats, flags are bools. ``info`` holds nothing but ``action_mask``, bool (options,), if the environment gives a mask in
     its info, in its observation or by a method ``action_masks()``; and at the end of an episode the numbers that the environment
-    reported in its info, as floats by name, and ``episode`` of RecordEpisodeStatistics. ``index`` is the number of this environment among several.
+    reported in its info, as floats by name, and ``episode`` of RecordEpisodeStatistics. ``index`` is the number of this environment
+    among several.
 
     Raises EnvironmentFault for an observation space without numbers, or spaces that are not Gymnasium's.
     """
