@@ -148,7 +148,7 @@ class Stepper:
         if self.mode == AutoresetMode.NEXT_STEP:
             valid = ~self._resetting
             self._resetting = ended
-        numbers = self._numbers(info, ended & valid) if any_ended and self.native is None else ()
+        numbers = self._numbers(info, ended & valid) if any_ended and info and self.native is None else ()
         cut = self._nowhere
         if self.limit is not None and (lengths >= self.limit).any():
             cut = ~ended & (lengths >= self.limit)
@@ -160,8 +160,10 @@ class Stepper:
     def _numbers(self, info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, str, float]]:
         """The finite numbers in the last info of the episodes that ``ended`` (n,)."""
         told = info.get("final_info", info) if self.mode == AutoresetMode.SAME_STEP else info
-        found = []
-        for name, values in told.items() if isinstance(told, dict) else ():
+        found: list[tuple[int, str, float]] = []
+        if not told or not isinstance(told, dict):
+            return found
+        for name, values in told.items():
             if f"_{name}" not in told or not isinstance(values, np.ndarray) or values.shape != ended.shape:
                 continue  # a mask, or something else than one number
             if values.dtype.kind in "biuf":
