@@ -79,13 +79,13 @@ def actor_of(network: GraphNetwork, actions: OutputMapping) -> GraphNetwork:
     continuous = isinstance(actions.space, Box)
     arrays = actions.arrays
     centre = actions.actions.centre
-    radius = actions.actions.radius
+    width = np.where(actions.actions.radius > 0, actions.actions.radius, 1)  # bounds may be equal
     if not continuous and all(network.activation_of(name) == "identity" for name in network.outputs):
         return GraphNetwork.from_description(described)
     for k, name in enumerate(network.outputs):
         # a policy's components are in [-1, 1], but the output mapping returns components in units of the space
-        weight = float(arrays.scale[k] / radius[k]) if continuous else STEEPNESS
-        bias = float((arrays.offset[k] - arrays.first[k] * arrays.scale[k] - centre[k]) / radius[k]) if continuous else 0.0
+        weight = float(arrays.scale[k] / width[k]) if continuous else STEEPNESS
+        bias = float((arrays.offset[k] - arrays.first[k] * arrays.scale[k] - centre[k]) / width[k]) if continuous else 0.0
         described["nodes"].append({"name": f"actor{k}", "activation": "identity", "aggregation": "sum", "bias": bias})
         described["edges"].append({"source": name, "target": f"actor{k}", "weight": weight})
     described["outputs"] = [f"actor{k}" for k in range(len(network.outputs))]

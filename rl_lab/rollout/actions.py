@@ -313,8 +313,8 @@ class OutputMapping:
     """Maps the outputs of an evolved network to actions of ``space``.
 
     Each choice has a group of outputs, and the largest of the group chooses. Each continuous component has one output. If the activation
-    and the component are bounded, the output's range is scaled to the component's bounds; otherwise the output is clipped to them. NaN,
-    which a diverging recurrent network may return, counts as 0.
+    and the component are bounded, the output's range is scaled to the component's bounds; otherwise the output is scaled as a policy's
+    component, from [-1, 1], and clipped to the bounds. NaN, which a diverging recurrent network may return, counts as 0.
 
     Raises TypeError if `ActionMapping` does not accept ``space``.
     """
@@ -326,9 +326,10 @@ class OutputMapping:
         low = self.actions.low
         high = self.actions.high
         first, last = _RANGES.get(output_activation, (0.0, 0.0))
-        stretched = np.isfinite(low) & np.isfinite(high) & (last > first)
-        offset = np.where(stretched, low, 0.0).astype(np.float32)
-        width = np.where(stretched, high, 0.0) - offset
+        bounded = (np.abs(low) < LARGEST_SCALE) & (np.abs(high) < LARGEST_SCALE)
+        stretched = bounded & (last > first)
+        offset = np.where(stretched, low, self.actions.centre).astype(np.float32)
+        width = np.where(stretched, high, 0.0) - np.where(stretched, low, 0.0)
         largest = np.finfo(np.float32).max
         starts = [leaf.starts for leaf in self.actions._leaves if leaf.starts is not None]
         # native environments count the actions of a Discrete space from 0
@@ -338,7 +339,7 @@ class OutputMapping:
             start.astype(np.float32),
             offset,
             np.where(stretched, first, 0.0).astype(np.float32),
-            np.where(stretched, width / ((last - first) or 1.0), 1.0).astype(np.float32),
+            np.where(stretched, width / ((last - first) or 1.0), self.actions.radius).astype(np.float32),
             np.maximum(low, -largest),
             np.minimum(high, largest),
         )
