@@ -259,7 +259,8 @@ def mask_row(space: Space, given: Any) -> np.ndarray:
     of rows for a MultiDiscrete, 0, 1 or 2 (free) for each entry of a MultiBinary, a tuple or dict of masks for the parts of a Tuple or
     Dict, where a missing part or None allows everything. Raises ValueError, with both sizes, for anything else.
     """
-    if isinstance(space, Tuple) and isinstance(given, (tuple, list)) and len(given) == len(space.spaces) != options_of(space):
+    by_parts = isinstance(given, (tuple, list)) and any(one is None or isinstance(one, _PARTS) for one in given)
+    if isinstance(space, Tuple) and by_parts and len(given) == len(space.spaces):
         return np.concatenate([_mask_part(part, one) for part, one in zip(space.spaces, given, strict=True)])
     if isinstance(space, Dict) and isinstance(given, dict):
         unknown = [name for name in given if name not in space.spaces]
@@ -279,13 +280,18 @@ def mask_row(space: Space, given: Any) -> np.ndarray:
     return found.astype(bool).ravel()
 
 
+_PARTS = (tuple, list, dict, np.ndarray)
+
+
 def _mask_part(space: Space, given: Any) -> np.ndarray:
     return np.ones(options_of(space), bool) if given is None or not options_of(space) else mask_row(space, given)
 
 
 def _flat(given: Any) -> list[Any]:
     """The numbers in nested tuples, lists and arrays."""
-    return [number for part in given for number in (_flat(part) if np.ndim(part) else [part])]
+    if isinstance(given, (tuple, list)) or (isinstance(given, np.ndarray) and given.ndim):
+        return [number for part in given for number in _flat(part)]
+    return [given]
 
 
 # --- evolved networks ------------------------------------------------------------------------------------------------
