@@ -200,7 +200,7 @@ class Adapter(gym.Wrapper):
         if flag is not None and (found is None or found.size != 1):
             shape = "" if found is None else f" of shape {found.shape}"
             raise self._fault(f"step() returned {type(flag).__name__}{shape} as {name}: return True or False")
-        self._warn(f"step() returns {type(flag).__name__} as {name}: return True or False")
+        self._warn(f"step() returns {type(flag).__name__} as terminated or truncated: return True or False")
         return False if found is None else bool(found.ravel()[0])
 
     def _info(self, info: Any) -> dict[str, Any]:

@@ -207,7 +207,8 @@ class Stepper:
 def name_of(envs: VectorEnv) -> str:
     """The name of environments for messages: their id, or else the name of their class."""
     spec = getattr(envs, "spec", None)
-    return spec.id if spec else type(envs.unwrapped).__name__
+    copies = getattr(envs, "envs", None)  # of one environment
+    return spec.id if spec else type((copies[0] if copies else envs).unwrapped).__name__
 
 
 def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray) -> tuple[int, str] | None:
