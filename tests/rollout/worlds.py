@@ -167,8 +167,14 @@ HABITS: dict[str, tuple[Callable[[], gym.Env], str | None]] = {
     "rewards that are arrays": (world(judge=lambda self, action: np.array([0.5])), r"a reward of shape \(1,\): return a float"),
     "rewards that are lists": (world(judge=lambda self, action: [0.5]), r"a reward of shape \(1,\)"),
     "flags of NumPy": (world(ends=lambda self: (np.bool_(self.t >= LENGTH), np.bool_(False))), None),
-    "flags that are numbers": (world(ends=lambda self: (int(self.t >= LENGTH), 0)), "int as terminated or truncated: return True or False"),
-    "flags that are arrays": (world(ends=lambda self: (np.array([self.t >= LENGTH]), False)), "ndarray as terminated or truncated"),
+    "flags that are numbers": (
+        world(ends=lambda self: (int(self.t >= LENGTH), 0)),
+        "int as terminated or truncated: return True or False",
+    ),
+    "flags that are arrays": (
+        world(ends=lambda self: (np.array([self.t >= LENGTH]), False)),
+        "ndarray as terminated or truncated",
+    ),
     "a flag that is None": (world(ends=lambda self: (self.t >= LENGTH, None)), "NoneType as terminated or truncated"),
     "no info": (world(tell=lambda self: None), "info is None: return a dict"),
     "infos that grow": (world(tell=lambda self: {"path": np.zeros(self.t + 1), "best": None if self.t % 2 else 1.5}), None),
