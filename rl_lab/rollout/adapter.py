@@ -6,6 +6,7 @@ warning that names what to mend; any other is an EnvironmentFault that says what
 
 import linecache
 import math
+import multiprocessing
 import random
 import re
 import sysconfig
@@ -74,7 +75,7 @@ class Adapter(gym.Wrapper):
         except TypeError as error:
             raise EnvironmentFault(str(error)) from None
         self.observation_space = self.observation_mapping.box
-        if self.observation_mapping.left_out:
+        if self.observation_mapping.left_out and multiprocessing.parent_process() is None:  # whose first environment says so
             self._warn(
                 f"left out of the observations, because they are not numbers: {', '.join(self.observation_mapping.left_out)}"
             )
@@ -233,7 +234,8 @@ class Adapter(gym.Wrapper):
     # --- messages ----------------------------------------------------------------------------------------------------
 
     def _warn(self, message: str) -> None:
-        warn_once(f"{self._name}: {message}")
+        if self._index == 0 or multiprocessing.parent_process() is None:  # one of several processes speaks for all
+            warn_once(f"{self._name}: {message}")
 
     def _fault(self, message: str) -> EnvironmentFault:
         return EnvironmentFault(

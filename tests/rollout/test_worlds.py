@@ -231,7 +231,7 @@ class Reports(World):
         }
 
 
-@pytest.mark.parametrize("kind", ["ppo", "dqn", "reinforce", "a2c", "sac"])
+@pytest.mark.parametrize("kind", ["ppo", "dqn", "reinforce", "a2c", "sac", "neat"])
 def test_numbers_in_info_are_logged(kind):
     agent = made(kind, Reports)
     seen = {}
