@@ -27,7 +27,7 @@ from rl_lab.experiment.faults import Fault, first_line, show_warnings_plainly
 from rl_lab.experiment.memory import require_memory
 from rl_lab.experiment.suggestions import nearest_environment
 from rl_lab.rollout.actions import options_of
-from rl_lab.rollout.adapter import Adapter, described, place_of
+from rl_lab.rollout.adapter import Adapter, VectorAdapter, described, place_of
 from rl_lab.rollout.observations import ObservationMapping
 
 BACKENDS = ("auto", "native", "gymnasium")
@@ -231,7 +231,7 @@ def open_environments(
     if isinstance(what, VectorEnv):
         if num_envs not in (None, what.num_envs):
             raise Fault(f"num_envs {num_envs} does not fit {what.num_envs} vector environments: leave it out")
-        return what, None
+        return what if isinstance(what.single_observation_space, spaces.Box) else VectorAdapter(what), None
     count = 1 if num_envs is None else num_envs
     if count < 1:
         raise Fault(f"num_envs must be at least 1, got {count}")
