@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -37,18 +38,8 @@ def ended_well(code, shown, allowed):
 
 
 CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES)
-FEW = [
-    "--total-timesteps",
-    "160",
-    "--checkpoint-frequency",
-    "80",
-    "--eval-frequency",
-    "70",
-    "--keep-best",
-    "--log-frequency",
-    "20",
-]
-FEW += ["--short-episodes", "1", "--eval-episodes", "1", "--stop-return", "none"]
+FEW = ["--total-timesteps", "160", "--checkpoint-frequency", "80", "--eval-frequency", "70", "--keep-best"]
+FEW += ["--log-frequency", "20", "--short-episodes", "1", "--eval-episodes", "1", "--stop-return", "none"]
 SMALL_A2C = ["--agent", "a2c", "--env", "CartPole-v1", "--network", "mlp:8", "--num-envs", "2", *FEW]
 SMALL_NEAT = ["--agent", "neat", "--env", "CartPole-v1", "--population", "10", "--champion-episodes", "2", *FEW]
 
@@ -65,7 +56,7 @@ def outcome(run: Path, lost_best: bool) -> tuple[dict, list]:
     log = sorted(event for event in kills.events(run) if event[0] != "charts/SPS")
     if not lost_best:
         return {str(file.relative_to(run)): file.read_bytes() for file in run.glob("checkpoints/*/state.*")}, log
-    last = {name: repr(part) for name, part in load_checkpoint(run / "checkpoints/last").items() if name != "driver"}
+    last = {name: pickle.dumps(part) for name, part in load_checkpoint(run / "checkpoints/last").items() if name != "driver"}
     return last, [event for event in log if event[0] != "eval/return_mean"]
 
 
@@ -213,7 +204,7 @@ def test_a_run_directory_that_vanishes(workplace, capsys, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="needs resource limits")
 @pytest.mark.parametrize("size", [100, 3_000, 30_000])
 def test_files_that_may_not_grow(size, workplace):
-    """A quota: whatever file of the run is larger cannot be written."""
+    """A quota: files of the run above a size cannot be written."""
     import resource
 
     words = [sys.executable, "-m", "rl_lab.train", *A2C, "--log-frequency", "1"]
