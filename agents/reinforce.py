@@ -170,11 +170,13 @@ class REINFORCE(Agent):
         if self.moments is not None:
             seen = episodes["observations"][episodes["counts"] > 0]
             self.moments.update(rl.from_numpy(np.ascontiguousarray(seen)))
-        # discard the collector's list: it also has short episodes that began and ended in the steps of weight 0
-        self.collector.episodes()
+        # the collector's list also has short episodes that began and ended in the steps of weight 0
+        listed = self.collector.episodes()
+        scored = listed if self.collector.stepper.scored else {}
         names = ("policy_loss", "value_loss", "entropy", "policy_grad_norm", "value_grad_norm")
         return {
             "charts/episodic_return": float((episodes["rewards"] * episodes["counts"]).sum(0).mean()),
             "charts/episodic_length": float(episodes["counts"].sum(0).mean()),
+            **scored,
             **{f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)},
         }

@@ -23,12 +23,13 @@ from rl_lab.experiment.environments import (
     Setup,
     absent_environments,
     describe_space,
-    import_beside,
     open_environments,
     rebuild_space,
 )
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.finding import import_beside
 from rl_lab.experiment.parts import load_part, part_state
+from rl_lab.experiment.preprocessing import as_presets, settings_of
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.nn import GraphNetwork
@@ -47,8 +48,9 @@ class Agent:
 
     ``DQN("CartPole-v1", seed=1, learning_rate=1e-3)`` makes an agent for an environment, given as an id, a ``gym.Env``, a function that
     returns one, or vector environments; settings go by name. The settings that `presets.toml` holds for an id are used unless
-    ``preset=False``; ``num_envs`` copies of the environment are stepped together. Raises Fault, naming the nearest valid choice, for
-    an unknown setting or environment, or spaces that the agent cannot take.
+    ``preset=False``; ``num_envs`` copies of the environment are stepped together. ``env_kwargs`` are the environment's own arguments;
+    ``wrapper`` and ``preprocess`` go around the environment, as ``--wrapper`` and ``--preprocess`` do. Raises Fault, naming the nearest
+    valid choice, for an unknown setting or environment, or spaces that the agent cannot take.
 
     A subclass declares ``Config``, the spaces that it takes, the names of its parts (``learned`` and ``saved``), and defines `build`,
     `step`, `greedy` and `sample`. A part is anything with ``state_dict`` and ``load_state_dict``, a tensor, a NumPy array, a random
@@ -96,10 +98,16 @@ class Agent:
         vectorization: str = "sync",
         frame_stack: int = 1,
         time_aware: bool = False,
+        env_kwargs: Any = (),
+        wrapper: Any = (),
+        preprocess: Any = (),
+        channels: str = "auto",
         **settings: Any,
     ):
         tuned = preset_for(type(self), name_of_agent(type(self)), env) if preset and isinstance(env, str) else {}
         names = {field.name for field in dataclasses.fields(self.Config)}
+        presets = as_presets(preprocess or tuned.get("preprocess", ()))
+        tuned = {**settings_of(presets), **tuned}
         own = {name: value for name, value in tuned.items() if name in names}
         config: Any = make_config(self.Config, {**own, **settings})
         if num_envs is None and not isinstance(env, VectorEnv):
@@ -111,6 +119,10 @@ class Agent:
             vectorization=vectorization,
             frame_stack=int(tuned.get("frame_stack", frame_stack)) if frame_stack == 1 else frame_stack,
             time_aware=bool(tuned.get("time_aware", time_aware)) or time_aware,
+            env_kwargs=env_kwargs or tuned.get("env_kwargs", ()),
+            wrapper=wrapper or tuned.get("wrapper", ()),
+            preprocess=presets,
+            channels=channels,
         )
         self.setup = setup
         try:

@@ -33,6 +33,8 @@ class Parser(argparse.ArgumentParser):
                 group.add_argument(
                     name, f"--no-{name[2:]}", action=_Switch, nargs="?", default=argparse.SUPPRESS, help=text, metavar="BOOL"
                 )
+            elif rules.get("read") is not None:
+                group.add_argument(name, action="append", default=argparse.SUPPRESS, help=text, metavar=rules["metavar"] or "V")
             else:
                 metavar = (
                     "|".join(map(str, rules["choices"]))

@@ -17,20 +17,19 @@ from rl_lab.experiment.agent import Agent, find_agent, preset_for, require_finit
 from rl_lab.experiment.config import as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
+    CHANNELS,
     VECTORIZATIONS,
     Setup,
-    abandon_environments,
     choose_setup,
-    close_environments,
-    find_environment,
-    full_id,
     make_environments,
     spaces_of,
 )
 from rl_lab.experiment.evaluation import Evaluation, evaluate, evaluation_seed, validation_seed
 from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, first_line
+from rl_lab.experiment.finding import find_environment, full_id
 from rl_lab.experiment.logger import Logger, cut_log
 from rl_lab.experiment.memory import within_free_memory
+from rl_lab.experiment.preprocessing import PRESETS, as_presets, settings_of
 from rl_lab.experiment.progress import NoProgress, Progress, make_progress
 from rl_lab.experiment.run import BEST, DRIVER, LAST, Run
 from rl_lab.experiment.starting import (
@@ -42,6 +41,8 @@ from rl_lab.experiment.starting import (
     take_over,
 )
 from rl_lab.experiment.trust import require_harmless
+from rl_lab.experiment.vector import abandon_environments, close_environments
+from rl_lab.experiment.wrapping import as_arguments, as_texts, recordable_wrappers
 from rl_lab.native import cache
 from rl_lab.nn.graph.files import save_graph
 from rl_lab.nn.graph.picture import save_pictures_beside
@@ -68,7 +69,29 @@ class Options:
         "auto", "of the environments: native twins where there are any, or one insisted on", choices=BACKENDS
     )
     vectorization: str = setting(
-        "sync", "of Gymnasium's environments: in this process, or a process each", choices=VECTORIZATIONS
+        "sync",
+        "of Gymnasium's environments: in this process, in processes of their own, or the environment's own vector form",
+        choices=VECTORIZATIONS,
+    )
+    env_kwargs: tuple[str, ...] = setting(
+        (), "an argument of the environment; can be repeated", read=lambda v: as_texts(as_arguments(v)), metavar="NAME=VALUE"
+    )
+    wrapper: tuple[str, ...] = setting(
+        (),
+        "a wrapper around the environment; can be repeated, the first one innermost",
+        read=recordable_wrappers,
+        metavar="MODULE:CLASS[:NAME=VALUE,...]",
+        shapes=True,
+    )
+    preprocess: tuple[str, ...] = setting(
+        (),
+        f"preprocessing with the usual settings: {', '.join(PRESETS)}; can be repeated",
+        read=as_presets,
+        metavar="|".join(PRESETS),
+        shapes=True,
+    )
+    channels: str = setting(
+        "auto", "the dimension of pictures that holds the channels, where a rule cannot tell", choices=CHANNELS, shapes=True
     )
     frame_stack: int = setting(1, "observations, the latest last, that make up what the agent sees", least=1, shapes=True)
     time_aware: bool = setting(False, "append the share of the time limit that is used up to the observation", shapes=True)
@@ -102,16 +125,19 @@ class Plan:
     """Lines to show: settings that differ from those of the checkpoint."""
 
 
-def make_plan(given: dict[str, Any]) -> Plan:
-    """Options and hyperparameters from what was given, over the preset, over the defaults. Fault for anything wrong."""
+def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
+    """Options and hyperparameters from what was given, over the preset, over the defaults. Fault for anything wrong.
+
+    ``pixels`` is False for runs of older versions, which saw uint8 and bool observations as float32.
+    """
     agent_class = find_agent(given.get("agent", ""))
     env = full_id(given.get("env", ""))
     find_environment(env)
     preset = preset_for(agent_class, given["agent"], env)
     given = {**given, "env": env}
     given = from_saved_run(given, [*fields(Options), *fields(agent_class.Config)])
-    values = {**preset, **given}
     own = {field.name for field in fields(Options)}
+    values = {**_settings_of_preprocessing({**preset, **given}, agent_class), **preset, **given}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
     config: Any = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
     if options.keep_best and not options.eval_frequency:
@@ -120,10 +146,30 @@ def make_plan(given: dict[str, Any]) -> Plan:
         if given.get("stop_return") is not None:
             raise Fault("--stop-return needs --eval-frequency: without evaluations there is no return to stop at")
         options = replace(options, stop_return=None)  # the preset's
-    setup = choose_setup(env, options.backend, options.vectorization, options.frame_stack, options.time_aware)
+    setup = choose_setup(
+        env,
+        options.backend,
+        options.vectorization,
+        options.frame_stack,
+        options.time_aware,
+        options.env_kwargs,
+        options.wrapper,
+        options.preprocess,
+        options.channels,
+        pixels,
+    )
     agent_class.check_spaces(env, *spaces_of(setup))
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
     return Plan(options, setup, agent_class, config, used)
+
+
+def _settings_of_preprocessing(given: dict[str, Any], agent_class: type[Agent]) -> dict[str, Any]:
+    """The settings of an agent that go with the preprocessing. Raises Fault if the agent cannot carry it out."""
+    settings = settings_of(as_presets(given.get("preprocess", ())))
+    known = {field.name for field in fields(agent_class.Config)}  # type: ignore[arg-type]
+    if "normalize_observations" in settings and "normalize_observations" not in known:
+        raise Fault(f"{given['agent']} cannot normalize: leave out --preprocess normalize")
+    return {name: value for name, value in settings.items() if name in known}
 
 
 def recorded_plan(run: Run, trust: bool = False, **changes: Any) -> Plan:
@@ -134,7 +180,7 @@ def recorded_plan(run: Run, trust: bool = False, **changes: Any) -> Plan:
     own = {name: value for name, value in run.config.items() if name not in ("versions", "start_from", "hyperparameters")}
     if not trust:
         require_harmless(run.config, run.path / "config.toml")
-    return make_plan({**own, **hyperparameters_of(run), **changes})
+    return make_plan({**own, **hyperparameters_of(run), **changes}, pixels="channels" in run.config)
 
 
 def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LAST, trust: bool = False) -> Plan:

@@ -57,6 +57,8 @@ def _numbers(text: str, description: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+KINDS = ("mlp", "cnn", "nature")
+"""What the descriptions of networks begin with; others are paths of evolved networks."""
 ACTOR = "actor"
 """File name, without suffix, of the network in a NEAT run from which gradient agents continue."""
 
@@ -66,7 +68,7 @@ def evolved_path(description: str) -> Path | None:
 
     The description is the path of a network file, or of a run directory that contains `ACTOR`.
     """
-    if description.partition(":")[0] in ("mlp", "cnn"):
+    if description.partition(":")[0] in KINDS:
         return None
     path = Path(description)
     if path.is_dir():
@@ -80,7 +82,7 @@ def check_network(description: str) -> None:
     """Raise ValueError if a description is neither a list of sizes nor the path of an evolved network."""
     if evolved_path(description) is not None:
         return
-    if description.partition(":")[0] not in ("mlp", "cnn") and (Path(description).exists() or "/" in description):
+    if description.partition(":")[0] not in KINDS and (Path(description).exists() or "/" in description):
         raise ValueError(f"{description!r} is neither an evolved network nor a NEAT run with {ACTOR}.json")
     layer_sizes(description)
 

@@ -129,8 +129,8 @@ class Collector:
         storage.truncated[t] = step.truncated
         storage.next_observations[t] = step.observations
         storage.valid[t] = step.valid
-        storage.episode_returns[t] = step.returns
-        storage.episode_lengths[t] = step.lengths
+        storage.episode_returns[t] = step.scores
+        storage.episode_lengths[t] = step.score_lengths
         if storage.next_masks is not None:
             storage.next_masks[t] = step.action_mask
 

@@ -30,6 +30,10 @@ class Step(NamedTuple):
     returns: np.ndarray  # float64 (n,): sum of the episode's rewards so far, this step included
     lengths: np.ndarray  # int64 (n,): steps of the episode so far, this step included
     action_mask: np.ndarray | None  # bool (n, options), for ``observations``
+    scores: (
+        np.ndarray
+    )  # float64 (n,): where an episode ended, the environment's own score, by default the return; NaN if none is due
+    score_lengths: np.ndarray  # int64 (n,): steps of the game that a score is for, which may have several episodes
 
     @property
     def ended(self) -> np.ndarray:
@@ -73,6 +77,9 @@ class Stepper:
             self.observations = self.native.observations
             self.elapsed = self.native.elapsed
             self.returns = self.native.returns
+        self.scored = bool(getattr(envs, "scored", False))
+        """Whether the environments keep scores, in ``info["episode"]`` as RecordEpisodeStatistics does: then no other end is counted."""
+        self._earlier = np.zeros(self.num_envs, np.int64)  # steps of earlier episodes of the same game
         self._resetting = np.zeros(self.num_envs, bool)
         self._everywhere = np.ones(self.num_envs, bool)
         self._nowhere = np.zeros(self.num_envs, bool)
@@ -91,6 +98,7 @@ class Stepper:
         self.action_mask = mask_of(info, self.envs, None if mask is None else self.action_mask)
         begins = self._everywhere if mask is None else mask
         self._resetting = self._resetting & ~begins
+        self._earlier = np.where(begins, 0, self._earlier)
         if self.native is None:
             self.observations = self._as_float32(observations)
             self.elapsed = np.where(begins, 0, self.elapsed)
@@ -141,6 +149,7 @@ class Stepper:
             self.returns = returns if not any_ended else np.where(ended, 0.0, returns)
             self.elapsed = lengths if not any_ended else np.where(ended, 0, lengths)
             self.observations = following
+        scores, score_lengths = self._scores(info, ended, returns, lengths) if any_ended else (returns, lengths + self._earlier)
         valid = self._everywhere
         if self.mode == AutoresetMode.NEXT_STEP:
             valid = ~self._resetting
@@ -149,9 +158,30 @@ class Stepper:
         if self.limit is not None and (lengths >= self.limit).any():
             cut = ~ended & (lengths >= self.limit)
             truncated = truncated | cut
+            scores = np.where(cut, returns, scores)
             if cut.any():
                 self.reset(mask=cut)
-        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask)
+        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask, scores, score_lengths)
+
+    def _scores(
+        self, info: dict[str, Any], ended: np.ndarray, returns: np.ndarray, lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the episodes that ended, and the steps of their games: an episode that is a lost life has no score yet."""
+        total = lengths + self._earlier
+        if self.native is not None:
+            return returns, total
+        told = info.get("final_info", {}) if self.mode == AutoresetMode.SAME_STEP else info
+        episode = told.get("episode") if isinstance(told, dict) else None
+        if not isinstance(episode, dict) or "r" not in episode:
+            if not self.scored:
+                return returns, total
+            self._earlier = np.where(ended, total, self._earlier)
+            return np.where(ended, np.nan, returns), total
+        self.scored = True
+        has = ended & np.asarray(told.get("_episode", ended), bool)
+        self._earlier = np.where(ended, np.where(has, 0, total), self._earlier)
+        given = np.asarray(episode["r"], np.float64).reshape(self.num_envs)
+        return np.where(ended, np.where(has, given, np.nan), returns), total
 
     def _as_float32(self, observations: Any) -> np.ndarray:
         """A float32 copy, because environments may write into the same array in the next step."""

@@ -113,8 +113,8 @@ class RolloutStorage:
         return found
 
     def finished(self) -> list[tuple[float, int]]:
-        """Return and length of each episode that ended in the stored steps."""
-        ended = (self.terminated | self.truncated) & self.valid
+        """Score and length of each game that ended in the stored steps. A lost life, which has no score, is not the end of a game."""
+        ended = (self.terminated | self.truncated) & self.valid & ~np.isnan(self.episode_returns)
         return list(zip(self.episode_returns[ended].tolist(), self.episode_lengths[ended].tolist(), strict=True))
 
     def rollout(self) -> Rollout:
