@@ -117,6 +117,9 @@ def body(arguments: Sequence[str]) -> int:
         f"greedy return {e.return_mean:.1f} (std {e.return_std:.1f}, min {e.return_min:.1f}) over {e.episodes} episodes "
         f"after {result.timesteps:,} steps in {result.seconds:.1f} s{e.remark()}"
     )
+    trained = result.training_return
+    if trained is not None and e.return_mean < trained - max(0.5 * abs(trained), 2 * e.return_std):
+        tell(f"training ended at a return of {trained:.1f}, with sampled actions: {again} --stochastic samples them")
     tell(f"curves: {board}   evaluate again: {again}")
     return 0
 

@@ -36,6 +36,10 @@ class EnvironmentFault(RuntimeError):
     """An environment that raised or returned something that is not a number; the message names it."""
 
 
+class EnvironmentWarning(UserWarning):
+    """A habit of an environment that is accepted; the message names what to mend."""
+
+
 class GraphError(ValueError):
     """A change that a graph network cannot take: a cycle, a duplicate, an unknown name. The graph is as it was before."""
 

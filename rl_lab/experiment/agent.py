@@ -17,7 +17,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.engine.errors import NumericalError, ShapeError
+from rl_lab.engine.errors import EnvironmentFault, NumericalError, ShapeError
 from rl_lab.experiment.config import as_plain, make_config, read_toml
 from rl_lab.experiment.environments import (
     Setup,
@@ -34,7 +34,8 @@ from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.nn import GraphNetwork
 from rl_lab.rollout import ActionMapping, Collector, Moment
-from rl_lab.rollout.actions import ANY_ACTIONS, single
+from rl_lab.rollout.actions import ANY_ACTIONS, mask_row, single
+from rl_lab.rollout.observations import conform
 
 Metrics = dict[str, float]
 """Numbers by log tag, such as ``losses/td_loss``."""
@@ -232,17 +233,24 @@ class Agent:
         the action and the ``state`` to pass with the next observation; None starts an episode. Raises ShapeError for an observation
         of another shape.
         """
-        space = self.envs.single_observation_space
-        raw = getattr(self.envs, "raw_observation_space", space)
-        if raw is not space and raw.contains(observation):
-            observation = gym.spaces.flatten(raw, observation)
+        mapping = getattr(self.envs, "observation_mapping", None)
+        if mapping is not None and not mapping.is_identity:
+            try:
+                raw = conform(mapping.space, observation, lambda note: None)
+            except EnvironmentFault:
+                pass  # flat already, or a batch
+            else:
+                action_mask = mapping.mask(raw) if action_mask is None else action_mask
+                observation = mapping.array(raw)
         x = np.asarray(observation, np.float32)
         one = x.shape == self.shape
         if not one and x.shape[1:] != self.shape:
             raise ShapeError(
                 f"{type(self).__name__} takes observations of shape {self.shape}, or a batch of them, not {x.shape}"
             )
-        mask = None if action_mask is None else np.asarray(action_mask, bool).reshape(-1, self.mapping.num_masked)
+        mask = None
+        if action_mask is not None and self.mapping.num_masked:
+            mask = mask_row(self.space, action_mask)[None] if one else np.asarray(action_mask, bool).reshape(len(x), -1)
         x = x[None] if one else x
         if self.acting_memory is None:
             actions = self.act(x, deterministic, mask)

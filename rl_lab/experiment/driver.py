@@ -52,6 +52,8 @@ CHANGEABLE = (
     *("checkpoint_frequency", "keep_checkpoints", "log_frequency"),
 )
 """What may change in a run that continues: its length, and options of evaluation, logging and checkpoints."""
+RECENT = 0.1
+"""Weight of the latest mean return in `Result.training_return`."""
 _ELSEWHERE = ("run_dir", "start_from", "versions", *CHANGEABLE)
 """What a run's config.toml may hold differently without being another run."""
 
@@ -268,13 +270,14 @@ class _StopRequest:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended; ``exit_code`` is 0 unless a signal stopped it."""
+    """How a run ended; ``exit_code`` is 0 unless a signal stopped it. ``training_return`` is the mean return at the end of training."""
 
     run: Run
     evaluation: Evaluation | None
     timesteps: int
     seconds: float
     exit_code: int = 0
+    training_return: float | None = None
 
 
 def train(agent: str | type[Agent], env: str, *, progress: bool = False, **settings: Any) -> Run:
@@ -350,7 +353,7 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
             close_environments(envs)
         if run is not None:
             run.close()
-    return Result(run, evaluation, timesteps, time.perf_counter() - begin, exit_code)
+    return Result(run, evaluation, timesteps, time.perf_counter() - begin, exit_code, loop.training_return)
 
 
 class _Loop:
@@ -368,6 +371,8 @@ class _Loop:
         self.pending: float | None = None
         """Return of a short evaluation in the last step: the evaluation at the end is logged in its place, unless training continues."""
         self.finished = False  # by ``stop_return``
+        self.training_return: float | None = None
+        """Mean return of the latest episodes of training, exponentially weighted."""
 
     def __call__(self, logger: Logger, show: Callable[..., None]) -> int:
         """Returns the exit code. Metrics are logged as means over the steps between two points of the log."""
@@ -387,6 +392,9 @@ class _Loop:
                 self._check(metrics)
                 self.means.add(metrics)
                 latest = metrics.get("charts/episodic_return", latest)
+                if latest is not None and "charts/episodic_return" in metrics:
+                    before = self.training_return
+                    self.training_return = latest if before is None else before + RECENT * (latest - before)
                 now = agent.timesteps
                 rate = (now - first) / (time.perf_counter() - begin)
                 if now >= self.next_log:

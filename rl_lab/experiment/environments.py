@@ -16,18 +16,20 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeVectorEnv
-from rl_lab.experiment.faults import Fault
-from rl_lab.experiment.finding import creator_of, find_environment, full_id, native_class
+from rl_lab.experiment.faults import Fault, show_warnings_plainly
+from rl_lab.experiment.finding import check_arguments, find_environment, full_id, native_class
 from rl_lab.experiment.memory import require_memory
 from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of, preprocessed
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
-from rl_lab.experiment.wrapping import Entry, as_arguments, as_texts, as_wrappers, check_arguments, texts_of, wrap
-from rl_lab.rollout.stepper import options_of
+from rl_lab.experiment.wrapping import as_arguments, as_texts, as_wrappers, texts_of, wrap
+from rl_lab.rollout.actions import options_of
+from rl_lab.rollout.adapter import Adapter, described, place_of
+from rl_lab.rollout.observations import ObservationMapping
 
 BACKENDS = ("auto", "native", "gymnasium")
 VECTORIZATIONS = ("sync", "async", "own")
@@ -156,43 +158,13 @@ def _native_takes(native: type[NativeVectorEnv], arguments: Mapping[str, Any]) -
 # --- making environments ---------------------------------------------------------------------------------------------
 
 
-class _Named(gym.Wrapper):
-    """An environment that names itself when it fails."""
-
-    def __init__(self, env: gym.Env, index: int):
-        super().__init__(env)
-        self._index = index
-        self._seed: int | None = None
-        self._steps = 0
-
-    def _run(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
-        try:
-            return call(*arguments, **keywords)
-        except Exception as error:
-            name = self.env.spec.id if self.env.spec else type(self.env.unwrapped).__name__
-            text = str(error).strip().splitlines()
-            detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-            raise EnvironmentFault(
-                f"environment {self._index} of {name} (seed {self._seed}) failed at step {self._steps} of its episode: {detail}"
-            ) from error
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        self._seed = self._seed if seed is None else seed
-        self._steps = 0
-        return self._run(self.env.reset, seed=seed, options=options)
-
-    def step(self, action: Any) -> Any:
-        self._steps += 1
-        return self._run(self.env.step, action)
-
-
 def _spec_of(setup: Setup) -> Any:
     """The registered specification of an environment, for processes that lack the registrations of this one."""
     return None if setup.maker is not None else copy.deepcopy(find_environment(setup.env_id))
 
 
 def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any = None) -> gym.Env:
-    """One scalar environment with the wrappers that the setup asks for; its attribute `raw_observation_space` is the unflattened space.
+    """One scalar environment with the wrappers that the setup asks for; its attribute `observation_mapping` flattens observations.
 
     ``spec`` is the registered specification, for a process that does not know it.
     """
@@ -205,15 +177,11 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any
         arguments = {**arguments_of(setup.preprocess, found), **setup.env_kwargs}
         if render_mode is not None:
             arguments["render_mode"] = render_mode
-        env = gym.make(replace(found, entry_point=Entry(creator_of(found)), kwargs=found.kwargs), **arguments)
+        env = gym.make(found, disable_env_checker=True, **arguments)
     if setup.wrapper or setup.preprocess:
         env = gym.wrappers.RecordEpisodeStatistics(env)  # the score of the game, whatever lies above makes of its rewards
-    env = wrap(env, setup.wrapper)
-    env = preprocessed(env, setup.preprocess, setup.training)
-    if not isinstance(env.observation_space, spaces.Box):
-        env = gym.wrappers.FlattenObservation(env)
-    if env.observation_space.shape == ():
-        env = gym.wrappers.ReshapeObservation(env, (1,))
+    env = preprocessed(wrap(env, setup.wrapper), setup.preprocess, setup.training)
+    env = Adapter(env, index)  # which also checks what the environment returns
     if not setup.pixels and env.observation_space.dtype in (np.uint8, np.bool_):  # type: ignore[comparison-overlap]
         env = gym.wrappers.DtypeObservation(env, np.float32)
     if setup.time_aware:
@@ -221,7 +189,7 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any
     if setup.frame_stack > 1:
         require_memory(env.observation_space.shape or (), setup.frame_stack)
         env = gym.wrappers.FrameStackObservation(env, setup.frame_stack)
-    return _Named(env, index)
+    return env
 
 
 def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False) -> VectorEnv:
@@ -257,16 +225,16 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         raise Fault(f"environment {setup.env_id!r} cannot be made: {str(error).splitlines()[0]}") from None
     except (MemoryError, Fault):
         raise
-    except ValueError as error:
-        raise Fault(f"environment {setup.env_id!r} cannot be made so: {error}") from None
+    except EnvironmentFault as error:
+        raise Fault(f"environment {setup.env_id!r} cannot be made: {error}") from None
     except Exception as error:  # whatever the environment's own code raises
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise Fault(f"environment {setup.env_id!r} cannot be made: {type(error).__name__}: {first}") from error
+        detail = str(error) if isinstance(error, ValueError) and not place_of(error) else described(error)
+        raise Fault(f"environment {setup.env_id!r} cannot be made: {detail}") from error
     if setup.maker is None:
         found = find_environment(setup.env_id)
         limit = setup.env_kwargs.get("max_episode_steps", found.max_episode_steps)
         envs.unwrapped.spec = replace(found, max_episode_steps=limit, kwargs=found.kwargs)
-    envs.raw_observation_space = raw_observation_space(envs)
+    envs.observation_mapping = observation_mapping(envs)
     return envs
 
 
@@ -303,15 +271,11 @@ def _own_environments(setup: Setup, num_envs: int) -> VectorEnv:
     return envs
 
 
-def raw_observation_space(envs: VectorEnv) -> gym.Space:
-    """The observation space of one environment before it was flattened to a Box."""
-    if isinstance(envs, SyncVectorEnv):
-        env: Any = envs.envs[0]
-        while isinstance(env, gym.Wrapper):
-            if isinstance(env, gym.wrappers.FlattenObservation):
-                return env.env.observation_space
-            env = env.env
-    return envs.single_observation_space
+def observation_mapping(envs: VectorEnv) -> ObservationMapping:
+    """The mapping from observations of one environment, as it returns them, to those that the agent sees."""
+    if isinstance(envs, (SyncVectorEnv, AsyncVectorEnv)):
+        return envs.get_attr("observation_mapping")[0]
+    return ObservationMapping(envs.single_observation_space)
 
 
 def open_environments(
@@ -371,7 +335,7 @@ def open_environments(
         name = getattr(what, "__name__", "the environment")
         maker = partial(what, **arguments) if arguments else what
         if isinstance(what, type) and issubclass(what, gym.Env):
-            maker = partial(Entry(what), **arguments)
+            maker = partial(what, **arguments)
         setup = Setup(name, maker=maker, **wrapping)
         return make_environments(setup, count), setup
     raise Fault(
@@ -420,6 +384,7 @@ class _Maker:
 
     def __call__(self) -> gym.Env:
         if multiprocessing.parent_process() is not None:
+            show_warnings_plainly()
             for name in ("SIGINT", "SIGHUP"):  # they reach all processes of a terminal: the first one decides
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -67,8 +67,8 @@ class Evaluation:
     """Environment steps taken, in all environments."""
     asked: int = 0
     """Episodes that were asked for, if the budget of steps ended the evaluation before; else 0."""
-    deterministic: bool = True
-    """Whether the actions were greedy; otherwise they were drawn as the agent explores."""
+    sampled: bool = False
+    """Whether the actions were drawn as the agent explores; otherwise they were greedy."""
 
     def remark(self) -> str:
         """A remark for the end of the line that shows the evaluation, or an empty text."""
@@ -78,8 +78,8 @@ class Evaluation:
 
     @property
     def kind(self) -> str:
-        """How the returns were obtained, for a line that shows them: "greedy return" or "return of sampled actions"."""
-        return "greedy return" if self.deterministic else "return of sampled actions"
+        """How the actions were chosen: "greedy" or "sampled"."""
+        return "sampled" if self.sampled else "greedy"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,8 +90,8 @@ def evaluate(
     setup: Setup | str | None = None,
     episodes: int = 100,
     seed: int | None = None,
-    *,
     deterministic: bool = True,
+    *,
     most_steps: int = MOST_STEPS,
     say: Callable[[str], None] | None = None,
 ) -> Evaluation:
@@ -121,8 +121,8 @@ def play(
     envs: VectorEnv,
     episodes: int,
     seed: int,
-    *,
     deterministic: bool = True,
+    *,
     most_steps: int = MOST_STEPS,
     say: Callable[[str], None] | None = None,
 ) -> Evaluation:
@@ -200,5 +200,5 @@ def _play(
         cut_off,
         steps,
         episodes if len(found) < episodes else 0,
-        deterministic,
+        not deterministic,
     )

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -218,3 +218,21 @@ def creator_of(spec: EnvSpec) -> Callable[..., Any]:
     except ImportError as error:
         hint = f"environment {spec.id!r} needs a package that is not installed"
         raise Fault(f"{hint}: {first_line(error)}" if error.name != module else f"{hint}: {module}") from None
+
+
+def check_arguments(spec: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise Fault, naming the nearest one, for an argument that the environment's class does not take."""
+    if not arguments:
+        return
+    creator = creator_of(spec)
+    try:
+        parameters = inspect.signature(creator).parameters
+    except (TypeError, ValueError):
+        return
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known += ["max_episode_steps", "disable_env_checker"]  # arguments of gymnasium.make itself
+    for name in arguments:
+        if name not in known:
+            raise Fault(f"--env-kwargs: {spec.id} takes no argument {name!r}{nearest(name, known)}")

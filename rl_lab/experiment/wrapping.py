@@ -1,14 +1,11 @@
-"""What goes around an environment: its arguments, the user's wrappers, and checks of what the environment's own code returns.
+"""What goes around an environment: its arguments, the user's wrappers, and the global random streams.
 
 Arguments and wrappers are kept as text, ``name=value`` and ``module:Class:name=value,...``: so they stand on the command line and in
 config.toml, and so they are made again in every process.
 """
 
 import ast
-import inspect
-import multiprocessing
 import random
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from rl_lab.experiment.faults import Fault
-from rl_lab.experiment.finding import attribute, creator_of, import_beside
+from rl_lab.experiment.finding import attribute, import_beside
 from rl_lab.experiment.suggestions import nearest
 
 _WORDS = {
@@ -108,24 +105,6 @@ def as_texts(arguments: Mapping[str, Any], asked_by: str = "--env-kwargs") -> tu
         raise Fault(f"{asked_by}: {error}: pass a function that makes the environment") from None
 
 
-def check_arguments(spec: Any, arguments: Mapping[str, Any]) -> None:
-    """Raise Fault, naming the nearest one, for an argument that the environment's class does not take."""
-    if not arguments:
-        return
-    creator = creator_of(spec)
-    try:
-        parameters = inspect.signature(creator).parameters
-    except (TypeError, ValueError):
-        return
-    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    known = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    known += ["max_episode_steps", "disable_env_checker"]  # arguments of gymnasium.make itself
-    for name in arguments:
-        if name not in known:
-            raise Fault(f"--env-kwargs: {spec.id} takes no argument {name!r}{nearest(name, known)}")
-
-
 # --- wrappers ------------------------------------------------------------------------------------------------------------
 
 
@@ -186,92 +165,7 @@ def wrap(env: gym.Env, wrappers: Iterable[Any]) -> gym.Env:
     return env
 
 
-# --- what the environment's own code returns -----------------------------------------------------------------------------
-
-_said: set[str] = set()
-
-
-def warn_once(message: str) -> None:
-    """Print a warning on stderr, once, and not in the processes of environments."""
-    if message not in _said and multiprocessing.parent_process() is None:
-        _said.add(message)
-        print(f"rl_lab: warning: {message}", file=sys.stderr, flush=True)
-
-
-class OwnCode(gym.Wrapper):
-    """The innermost wrapper: it accepts what older forms of the interface return, and names the file and line where own code fails."""
-
-    def __init__(self, env: gym.Env):
-        super().__init__(env)
-        self._reset_takes = _parameters(env.reset)
-        self._name = type(env.unwrapped).__name__
-
-    @property
-    def spec(self) -> Any:
-        """The environment's own specification, in which this wrapper does not appear."""
-        return self.env.spec
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Begin an episode; an environment whose reset takes no seed or no options is called without."""
-        given = {"seed": seed, "options": options}
-        taken = {name: value for name, value in given.items() if self._reset_takes is None or name in self._reset_takes}
-        if "seed" not in taken and seed is not None:
-            warn_once(
-                f"{self._name}.reset takes no seed, so runs cannot be repeated: declare reset(self, seed=None, options=None) and call "
-                "super().reset(seed=seed)"
-            )
-        if seed is not None and multiprocessing.parent_process() is not None:  # nobody else draws in a process of its own
-            seed_globals(seed)
-        result = self.env.reset(**taken)
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-            warn_once(f"{self._name}.reset returned an observation alone: return observation, info")
-            return result, {}
-        return result
-
-    def step(self, action: Any) -> Any:
-        """Take a step. Of four values, as before Gym 0.26, the third becomes ``terminated`` or, after a time limit, ``truncated``."""
-        result = self.env.step(action)
-        if isinstance(result, tuple) and len(result) == 5:
-            return result
-        if not isinstance(result, tuple) or len(result) != 4:
-            raise TypeError(
-                f"{self._name}.step returned {_shown(result)}: return observation, reward, terminated, truncated, info"
-            )
-        observation, reward, done, info = result
-        truncated = bool(done) and bool(info.get("TimeLimit.truncated", False))
-        warn_once(
-            f"{self._name}.step returned four values, as in old Gym: the third was read as terminated; return observation, reward, "
-            "terminated, truncated, info"
-        )
-        return observation, reward, bool(done) and not truncated, truncated, info
-
-
-def _shown(result: Any) -> str:
-    return f"{len(result)} values" if isinstance(result, tuple) else f"one {type(result).__name__}"
-
-
-def _parameters(function: Callable[..., Any]) -> set[str] | None:
-    """Names of the keyword arguments that a function takes; None if it takes any, or does not tell."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return None
-    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return None
-    return set(parameters)
-
-
-class Entry:
-    """A specification's class or function, with `OwnCode` around the environment that it makes."""
-
-    def __init__(self, creator: Callable[..., Any]):
-        self.creator = creator
-        if isinstance(getattr(creator, "metadata", None), dict):  # gymnasium.make reads the render modes
-            self.metadata = creator.metadata  # type: ignore[attr-defined]
-
-    def __call__(self, **arguments: Any) -> Any:
-        made = self.creator(**arguments)
-        return OwnCode(made) if isinstance(made, gym.Env) else made
+# --- global random streams -----------------------------------------------------------------------------------------------
 
 
 def seed_globals(seed: int) -> None:

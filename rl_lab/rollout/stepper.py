@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
-from rl_lab.rollout.actions import ActionMapping
+from rl_lab.rollout.actions import ActionMapping, choices_of, options_of
 
 EPISODE_LIMIT = 10_000
 """Longest episode, in steps, in environments without a time limit, where an episode may never end by itself."""
@@ -32,8 +32,11 @@ class Step(NamedTuple):
     action_mask: np.ndarray | None  # bool (n, options), for ``observations``
     scores: (
         np.ndarray
-    )  # float64 (n,): where an episode ended, the environment's own score, by default the return; NaN if none is due
+    )  # float64 (n,): where an episode ended, the score that the environment keeps, or the return; NaN if none is due
     score_lengths: np.ndarray  # int64 (n,): steps of the game that a score is for, which may have several episodes
+    numbers: Sequence[
+        tuple[int, str, float]
+    ] = ()  # environment, name and value of each number that an episode's last info held
 
     @property
     def ended(self) -> np.ndarray:
@@ -154,6 +157,7 @@ class Stepper:
         if self.mode == AutoresetMode.NEXT_STEP:
             valid = ~self._resetting
             self._resetting = ended
+        numbers = self._numbers(info, ended & valid) if any_ended and self.native is None else ()
         cut = self._nowhere
         if self.limit is not None and (lengths >= self.limit).any():
             cut = ~ended & (lengths >= self.limit)
@@ -161,7 +165,9 @@ class Stepper:
             scores = np.where(cut, returns, scores)
             if cut.any():
                 self.reset(mask=cut)
-        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask, scores, score_lengths)
+        return Step(
+            final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask, scores, score_lengths, numbers
+        )
 
     def _scores(
         self, info: dict[str, Any], ended: np.ndarray, returns: np.ndarray, lengths: np.ndarray
@@ -182,6 +188,18 @@ class Stepper:
         self._earlier = np.where(ended, np.where(has, 0, total), self._earlier)
         given = np.asarray(episode["r"], np.float64).reshape(self.num_envs)
         return np.where(ended, np.where(has, given, np.nan), returns), total
+
+    def _numbers(self, info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, str, float]]:
+        """The finite numbers in the last info of the episodes that ``ended`` (n,)."""
+        told = info.get("final_info", info) if self.mode == AutoresetMode.SAME_STEP else info
+        found = []
+        for name, values in told.items() if isinstance(told, dict) else ():
+            if f"_{name}" not in told or not isinstance(values, np.ndarray) or values.shape != ended.shape:
+                continue  # a mask, or something else than one number
+            if values.dtype.kind in "biuf":
+                for i in np.flatnonzero(told[f"_{name}"] & ended & np.isfinite(values)):
+                    found.append((int(i), name, float(values[i])))
+        return found
 
     def _as_float32(self, observations: Any) -> np.ndarray:
         """A float32 copy, because environments may write into the same array in the next step."""
@@ -244,28 +262,25 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarra
 # --- action masks ----------------------------------------------------------------------------------------------------
 
 
-def options_of(space: Space) -> int:
-    """Number of entries of an action mask for a space: the options of all its choices."""
-    return int(space.n) if isinstance(space, Discrete) else ActionMapping(space).num_masked
-
-
 def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
     """The action mask (num_envs, options) in ``info["action_mask"]``; ``before`` if there is none or the actions are not choices.
 
     An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
-    EnvironmentFault if a mask has another shape, or if it allows no option and the episode is not ``over``.
+    EnvironmentFault if a mask has another shape, or if it allows no option of a choice and the episode is not ``over``.
     """
     given = info.get("action_mask")
-    options = 0 if given is None else options_of(envs.single_action_space)
-    if given is None or not options:
+    choices = [] if given is None else choices_of(envs.single_action_space)
+    if not choices:
         return before
+    options = sum(choices)
+    begins = np.cumsum([0, *choices[:-1]])
     mask = np.ones((envs.num_envs, options), bool) if before is None else before.copy()
     for i in np.flatnonzero(info.get("_action_mask", np.ones(envs.num_envs, bool))):
         row = np.asarray(given[i])
         if row.shape != (options,):
             raise EnvironmentFault(f"{name_of(envs)} returned an action mask of shape {row.shape} for {options} actions")
         mask[i] = row
-        if not mask[i].any():
+        if not (mask[i].any() if len(choices) == 1 else np.logical_or.reduceat(mask[i], begins).all()):
             if not over:
                 raise EnvironmentFault(f"{name_of(envs)} returned an action mask that allows nothing")
             mask[i] = True  # the episode is over: no action follows, and no value is bootstrapped from here
