@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from rl_lab.experiment.environments import (
     choose_setup,
     make_environments,
     spaces_of,
+    summary_of,
 )
-from rl_lab.experiment.evaluation import Evaluation, evaluate, evaluation_seed, validation_seed
+from rl_lab.experiment.evaluation import MOST_STEPS, Evaluation, evaluate, evaluation_seed, validation_seed
 from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, first_line
 from rl_lab.experiment.finding import find_environment, full_id
 from rl_lab.experiment.logger import Logger, cut_log
@@ -42,19 +43,21 @@ from rl_lab.experiment.starting import (
 )
 from rl_lab.experiment.trust import require_harmless
 from rl_lab.experiment.vector import abandon_environments, close_environments
-from rl_lab.experiment.wrapping import as_arguments, as_texts, recordable_wrappers
+from rl_lab.experiment.wrapping import as_arguments, as_texts, recordable_wrappers, seeded_globals
 from rl_lab.native import cache
 from rl_lab.nn.graph.files import save_graph
 from rl_lab.nn.graph.picture import save_pictures_beside
 
 CHANGEABLE = (
-    *("total_timesteps", "eval_episodes", "eval_frequency", "short_episodes", "keep_best", "stop_return"),
+    *("total_timesteps", "eval_episodes", "eval_steps", "eval_frequency", "short_episodes", "keep_best", "stop_return"),
     *("checkpoint_frequency", "keep_checkpoints", "log_frequency"),
 )
 """What may change in a run that continues: its length, and options of evaluation, logging and checkpoints."""
+FACTS = ("versions", "spaces")
+"""Tables of config.toml that record facts about a run; they are not settings."""
 RECENT = 0.1
 """Weight of the latest mean return in `Result.training_return`."""
-_ELSEWHERE = ("run_dir", "start_from", "versions", *CHANGEABLE)
+_ELSEWHERE = ("run_dir", "start_from", *FACTS, *CHANGEABLE)
 """What a run's config.toml may hold differently without being another run."""
 
 
@@ -99,6 +102,7 @@ class Options:
     time_aware: bool = setting(False, "append the share of the time limit that is used up to the observation", shapes=True)
     run_dir: str = setting("runs", "where run directories are made")
     eval_episodes: int = setting(100, "greedy episodes of the evaluation at the end", least=1)
+    eval_steps: int = setting(MOST_STEPS, "environment steps after which no further episode of an evaluation begins", least=1)
     eval_frequency: int = setting(0, "environment steps between short evaluations during training; 0 for none", least=0)
     short_episodes: int = setting(10, "greedy episodes of those short evaluations", least=1)
     keep_best: bool = setting(False, "end with the state that did best in a short evaluation; needs eval-frequency")
@@ -125,6 +129,8 @@ class Plan:
     """Name of the checkpoint from which it continues."""
     remarks: tuple[str, ...] = ()
     """Lines to show: settings that differ from those of the checkpoint."""
+    spaces: dict[str, str] = field(default_factory=dict)
+    """The spaces of an environment in a few words each, for config.toml."""
 
 
 def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
@@ -160,9 +166,10 @@ def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
         options.channels,
         pixels,
     )
-    agent_class.check_spaces(env, *spaces_of(setup))
+    spaces = spaces_of(setup)
+    agent_class.check_spaces(env, *spaces)
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
-    return Plan(options, setup, agent_class, config, used)
+    return Plan(options, setup, agent_class, config, used, spaces=summary_of(*spaces))
 
 
 def _settings_of_preprocessing(given: dict[str, Any], agent_class: type[Agent]) -> dict[str, Any]:
@@ -179,10 +186,21 @@ def recorded_plan(run: Run, trust: bool = False, **changes: Any) -> Plan:
 
     Raises Fault for what cannot be made here, and for a module outside the package unless the run is trusted.
     """
-    own = {name: value for name, value in run.config.items() if name not in ("versions", "start_from", "hyperparameters")}
+    own = {name: value for name, value in run.config.items() if name not in (*FACTS, "start_from", "hyperparameters")}
     if not trust:
         require_harmless(run.config, run.path / "config.toml")
-    return make_plan({**own, **hyperparameters_of(run), **changes}, pixels="channels" in run.config)
+    plan = make_plan({**own, **hyperparameters_of(run), **changes}, pixels="channels" in run.config)
+    _require_same_spaces(plan, run)
+    return plan
+
+
+def _require_same_spaces(plan: Plan, run: Run) -> None:
+    """Raise Fault if the environment has other spaces than it had when the run was made."""
+    recorded = run.config.get("spaces", {})
+    for kind, now in plan.spaces.items():
+        before = recorded.get(kind, now) if isinstance(recorded, dict) else now
+        if before != now:
+            raise Fault(f"{plan.options.env} has changed since {run.path} was made: its {kind} was {before}, and is {now} now")
 
 
 def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LAST, trust: bool = False) -> Plan:
@@ -233,6 +251,7 @@ def run_config(plan: Plan) -> dict[str, Any]:
     return {
         **as_plain(plan.options),
         "hyperparameters": as_plain(plan.config),
+        "spaces": plan.spaces,
         "versions": {"python": sys.version.split()[0], "rl_lab": rl_lab.__version__, **libraries},
     }
 
@@ -270,7 +289,10 @@ class _StopRequest:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended; ``exit_code`` is 0 unless a signal stopped it. ``training_return`` is the mean return at the end of training."""
+    """How a run ended; ``exit_code`` is 0 unless a signal stopped it.
+
+    ``seconds`` passed until the end of training, ``training_return`` is the mean return there.
+    """
 
     run: Run
     evaluation: Evaluation | None
@@ -299,6 +321,11 @@ def load_run(path: Path | str) -> Run:
 
 def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
     """Carry out a plan: in a new run directory, created once the agent stands, or in that of the run that it resumes."""
+    with seeded_globals(plan.options.seed):
+        return _carry_out(plan, progress)
+
+
+def _carry_out(plan: Plan, progress: Progress | None) -> Result:
     options, total = plan.options, plan.config.total_timesteps
     progress = progress or make_progress(total)
     announced = False
@@ -334,11 +361,20 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
         logger = Logger(run.path, None if plan.resumes is None else agent.timesteps + 1, progress.say)
         try:
             exit_code = loop(logger, progress.update)
+            seconds = time.perf_counter() - begin
             evaluation, timesteps = None, agent.timesteps
             if exit_code == 0:
                 if options.keep_best and run.holds(BEST):
                     agent.load_state_dict(_agent_part(run.load(BEST)))
-                evaluation = evaluate(agent, plan.setup, options.eval_episodes, evaluation_seed(options.seed))
+                close_environments(envs)  # a robot or a port can be open only once
+                evaluation = evaluate(
+                    agent,
+                    plan.setup,
+                    options.eval_episodes,
+                    evaluation_seed(options.seed),
+                    most_steps=options.eval_steps,
+                    say=progress.say,
+                )
                 logger.record({"eval/return_mean": evaluation.return_mean}, timesteps)
         finally:
             logger.close()
@@ -353,7 +389,7 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
             close_environments(envs)
         if run is not None:
             run.close()
-    return Result(run, evaluation, timesteps, time.perf_counter() - begin, exit_code, loop.training_return)
+    return Result(run, evaluation, timesteps, seconds, exit_code, loop.training_return)
 
 
 class _Loop:
@@ -436,13 +472,14 @@ class _Loop:
         """A short greedy evaluation. It may decide which state is kept and, confirmed by a full one, that training is ``finished``."""
         options = self.plan.options
         self.last_evaluation = self.agent.timesteps
-        result = evaluate(self.agent, self.plan.setup, options.short_episodes, validation_seed(options.seed))
+        seed, budget = validation_seed(options.seed), options.eval_steps
+        result = evaluate(self.agent, self.plan.setup, options.short_episodes, seed, most_steps=budget, say=self.say)
         self.pending = result.return_mean
         if options.keep_best and result.return_mean > self.best and self._store(BEST, {"best": result.return_mean}):
             self.best = result.return_mean
         if options.stop_return is None or result.return_mean < options.stop_return:
             return
-        full = evaluate(self.agent, self.plan.setup, options.eval_episodes, validation_seed(options.seed))
+        full = evaluate(self.agent, self.plan.setup, options.eval_episodes, seed, most_steps=budget, say=self.say)
         self.finished = full.return_mean >= options.stop_return
         if self.finished and options.keep_best:
             self._store(BEST, {"best": self.best})

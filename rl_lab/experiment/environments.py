@@ -421,6 +421,17 @@ def absent_environments(observation_space: gym.Space, action_space: gym.Space, n
     return AbsentEnvironments(observation_space, action_space, num_envs, masked)
 
 
+def summary_of(observation_space: gym.Space, action_space: gym.Space) -> dict[str, str]:
+    """The spaces in a few words each: what must be the same for a policy to fit."""
+
+    def words(space: gym.Space, bounds: bool) -> str:
+        if isinstance(space, spaces.Box) and not bounds:
+            return f"{space.dtype} of shape {space.shape}"
+        return " ".join(str(space).split())
+
+    return {"observation": words(observation_space, False), "action": words(action_space, True)}
+
+
 def describe_space(space: Any) -> dict[str, Any]:
     """A space as plain values and arrays, for files."""
     if isinstance(space, spaces.Box):

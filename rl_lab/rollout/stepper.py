@@ -14,6 +14,7 @@ from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
 from rl_lab.rollout.actions import ActionMapping, choices_of, options_of
 
+LARGEST_SEED = 2**32
 EPISODE_LIMIT = 10_000
 """Longest episode, in steps, in environments without a time limit, where an episode may never end by itself."""
 
@@ -90,11 +91,14 @@ class Stepper:
     def reset(self, seed: int | Sequence[int | None] | None = None, mask: np.ndarray | None = None) -> np.ndarray:
         """Begin new episodes in all environments, or where ``mask`` (n,) is True; returns the observations (n, ...).
 
-        Running episodes are not counted. An integer ``seed`` seeds environment i with seed + i. Without a seed the random streams of the
+        Running episodes are not counted. An integer ``seed`` seeds environment i with seed + i; seeds of 32 bits stay below 2**32,
+        because many environments take no others. Without a seed the random streams of the
         environments continue.
         """
         if seed is not None:
             given = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
+            if isinstance(seed, (int, np.integer)) and seed < LARGEST_SEED <= seed + self.num_envs - 1:
+                seed = given = [number % LARGEST_SEED for number in given]
             self.seeds = [old if new is None else new for old, new in zip(self.seeds, given, strict=True)]
         options = None if mask is None else {"reset_mask": mask}
         observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
