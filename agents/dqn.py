@@ -96,6 +96,7 @@ class DQN(Agent):
             "n_steps": config.n_steps,
             "num_envs": self.num_envs,
             "num_masked": self.collector.num_masked,
+            "observation_dtype": self.observation_dtype,
         }
         kind: Any = ReplayBuffer
         if config.prioritized:
@@ -119,13 +120,13 @@ class DQN(Agent):
                 layer.generator = self.exploration
             return layer
 
-        network = make_network(self.shape, c.network, actions, c.activation, generator=stream, linear=linear)
+        network = make_network(self.observed, c.network, actions, c.activation, generator=stream, linear=linear)
         if evolved_path(c.network) is not None:
             if c.dueling or c.noisy:
                 raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
             # an evolved network ranks actions but does not estimate values, so it becomes the advantage head of a dueling network
             return Dueling(
-                Identity(), make_network(self.shape, sizes_beside(c.network), 1, c.activation, generator=stream), network
+                Identity(), make_network(self.observed, sizes_beside(c.network), 1, c.activation, generator=stream), network
             )
         if not c.dueling:
             return network

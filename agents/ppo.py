@@ -45,7 +45,7 @@ class PPOConfig:
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
     state_dependent_std: bool = setting(False, "standard deviation of continuous actions computed by the network", shapes=True)
     normalize_observations: bool = setting(
-        False, "normalize observations by their running mean and standard deviation", shapes=True
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
     )
     normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
@@ -77,13 +77,13 @@ class PPO(Agent):
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
-        self.actor = make_network(self.shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
-        self.critic = make_network(self.shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
+        self.actor = make_network(self.observed, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        self.critic = make_network(self.observed, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
         self.parameters = [*self.actor_parameters, *self.critic.parameters()]
         self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
         self.evolved = evolved_path(c.network) is not None
-        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
+        self.moments = RunningMoments(self.shape) if c.normalize_observations and self.observed.is_float else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
 
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
@@ -162,7 +162,7 @@ class PPO(Agent):
         masks = rollout.get("action_masks")
         actions = rollout["actions"]
         return RolloutBatch(
-            rl.zeros(n, *rollout["observations"].shape[2:]),
+            rl.zeros(n, *rollout["observations"].shape[2:], dtype=rollout["observations"].dtype),
             rl.zeros(n, *actions.shape[2:], dtype=actions.dtype),
             rl.zeros(n),
             rl.zeros(n),

@@ -80,7 +80,9 @@ class QRDQN(Agent):
         self.steps = steps_between_updates(c.train_frequency, self.num_envs, c.buffer_size)
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.actions = int(self.space.n)
-        self.network = make_network(self.shape, c.network, self.actions * c.quantiles, c.activation, generator=network_stream)
+        self.network = make_network(
+            self.observed, c.network, self.actions * c.quantiles, c.activation, generator=network_stream
+        )
         self.target_network = copy_of(self.network)
         self.optimizer = rl.optim.Adam(self.network.parameters(), lr=c.learning_rate, eps=0.01 / c.batch_size)
         self.epsilon_now = rl.ones(())
@@ -95,6 +97,7 @@ class QRDQN(Agent):
             n_steps=c.n_steps,
             num_envs=self.num_envs,
             num_masked=self.collector.num_masked,
+            observation_dtype=self.observation_dtype,
         )
         self.target_age = 0
         self._update = self.record(self.update)

@@ -17,7 +17,7 @@ from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, layer_sizes, make_network
+from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_action_value, make_network
 from rl_lab.nn.utils import polyak_
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import ColoredNoise, StickyActions, random_actions
@@ -78,20 +78,17 @@ class SAC(Agent):
         network_stream, self.action_stream, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.discrete = isinstance(self.space, Discrete)
         self.size = self.mapping.num_masked if self.discrete else self.mapping.size
-        if not self.discrete:
-            hidden_sizes(c.network)  # critics take observation and action as one vector, so convolutions are not possible
-        elif c.target_entropy is not None and c.target_entropy >= 1:
+        if self.discrete and c.target_entropy is not None and c.target_entropy >= 1:
             raise ValueError(
                 f"--target-entropy {c.target_entropy} is a share of the uniform policy's entropy, so it must be below 1"
             )
         make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
         self.head = ActionHead(self.space, state_dependent_std=True)
-        self.actor = make_network(self.shape, c.network, self.head.outputs, **make)
+        self.actor = make_network(self.observed, c.network, self.head.outputs, **make)
         if self.discrete:
-            self.critics = rl.nn.ModuleList([make_network(self.shape, c.network, self.size, **make) for _ in range(2)])
+            self.critics = rl.nn.ModuleList([make_network(self.observed, c.network, self.size, **make) for _ in range(2)])
         else:
-            inputs = math.prod(self.shape) + self.size
-            self.critics = rl.nn.ModuleList([make_network((inputs,), c.network, 1, **make) for _ in range(2)])
+            self.critics = rl.nn.ModuleList([make_action_value(self.observed, c.network, self.size, **make) for _ in range(2)])
         self.target_critics = copy_of(self.critics)
         self.log_temperature = rl.nn.Parameter(rl.full((), math.log(c.temperature)))
         self.target_entropy = rl.full((), self.target_entropy_at(0.0))
@@ -117,6 +114,7 @@ class SAC(Agent):
             n_steps=c.n_steps,
             num_envs=self.num_envs,
             num_masked=self.collector.num_masked,
+            observation_dtype=self.observation_dtype,
         )
         self._update = self.record(self.update)
 
@@ -173,8 +171,7 @@ class SAC(Agent):
         """Q-values of both critics: (batch,) for the given actions, or (batch, actions) for all discrete actions."""
         if actions is None:
             return [critic(observations) for critic in critics]
-        inputs = rl.cat([observations.flatten(1), actions], 1)
-        return [critic(inputs).squeeze(1) for critic in critics]
+        return [critic(observations, actions).squeeze(1) for critic in critics]
 
     def compute_target(self, batch: Batch) -> rl.Tensor:
         """r + gamma (min_i Q'_i(s', a') - alpha log pi(a'|s')) with a' from the policy, in expectation over discrete actions."""

@@ -1,7 +1,6 @@
 """Twin delayed deep deterministic policy gradient (Fujimoto, van Hoof and Meger 2018, "Addressing function approximation error in
 actor-critic methods")."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import rl_lab.nn.functional as F
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, make_network
+from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_action_value, make_network
 from rl_lab.nn.utils import polyak_
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import ColoredNoise
@@ -26,7 +25,7 @@ class TD3Config:
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
     network: str = setting(
-        "mlp:256,256", "layers of the actor and of each critic: mlp: and hidden sizes", check=hidden_sizes, shapes=True
+        "mlp:256,256", "layers of the actor and of each critic: mlp: or cnn: and sizes", check=layer_sizes, shapes=True
     )
     activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size, of actor and critics", above=0)
@@ -70,9 +69,8 @@ class TD3(Agent):
         network_stream, self.noise_stream, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.size = self.mapping.size
         make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
-        self.actor = make_network(self.shape, c.network, self.size, **make)
-        inputs = math.prod(self.shape) + self.size
-        self.critics = rl.nn.ModuleList([make_network((inputs,), c.network, 1, **make) for _ in range(2)])
+        self.actor = make_network(self.observed, c.network, self.size, **make)
+        self.critics = rl.nn.ModuleList([make_action_value(self.observed, c.network, self.size, **make) for _ in range(2)])
         self.target_actor = copy_of(self.actor)
         self.target_critics = copy_of(self.critics)
         self.actor_optimizer = rl.optim.Adam(self.actor.parameters(), lr=c.learning_rate)
@@ -89,6 +87,7 @@ class TD3(Agent):
             gamma=c.gamma,
             n_steps=c.n_steps,
             num_envs=self.num_envs,
+            observation_dtype=self.observation_dtype,
         )
         self.updates = 0
         self._update = self.record(self.update)
@@ -123,8 +122,7 @@ class TD3(Agent):
 
     def q_values(self, critics: Iterable[rl.nn.Module], observations: rl.Tensor, actions: rl.Tensor) -> list[rl.Tensor]:
         """The Q-values (batch,) of each critic."""
-        inputs = rl.cat([observations.flatten(1), actions], 1)
-        return [critic(inputs).squeeze(1) for critic in critics]
+        return [critic(observations, actions).squeeze(1) for critic in critics]
 
     def compute_target(self, batch: Batch) -> rl.Tensor:
         """Targets r + gamma min_i Q'_i(s', mu'(s') + clipped noise), shape (batch,) (algorithm 1)."""

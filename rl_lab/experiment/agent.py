@@ -29,13 +29,16 @@ from rl_lab.experiment.environments import (
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.finding import import_beside
 from rl_lab.experiment.parts import load_part, part_state
-from rl_lab.experiment.preprocessing import as_presets, settings_of
+from rl_lab.experiment.preprocessing import as_presets, channels_of, settings_of
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.nn import GraphNetwork
+from rl_lab.nn.networks import is_convolutional
+from rl_lab.nn.pictures import Observed, picture_of
 from rl_lab.rollout import ActionMapping, Collector, Moment
 from rl_lab.rollout.actions import ANY_ACTIONS, mask_row, single
 from rl_lab.rollout.observations import conform
+from rl_lab.rollout.storage import stored_dtype
 
 Metrics = dict[str, float]
 """Numbers by log tag, such as ``losses/td_loss``."""
@@ -77,6 +80,12 @@ class Agent:
     num_envs: int
     shape: tuple[int, ...]
     """Shape of one environment's observations."""
+    observed: Observed
+    """What networks need to know of the observations."""
+    observation_dtype: Any
+    """NumPy dtype in which observations are kept: uint8 or bool as the environment's, else float32."""
+    notes: tuple[str, ...] = ()
+    """Lines on how the observations are read, to print before training."""
     space: Any
     """Action space of one environment."""
     mapping: ActionMapping
@@ -151,8 +160,12 @@ class Agent:
         self.shape = tuple(envs.single_observation_space.shape or ())
         self.space = envs.single_action_space
         self.mapping = ActionMapping(self.space)
+        self.observation_dtype = stored_dtype(envs.single_observation_space)
+        self.observed = observed_in(envs.single_observation_space, self.setup)
         self.timesteps = 0
         try:
+            if is_convolutional(getattr(config, "network", "")):
+                self.notes = (str(picture_of(self.observed)),)
             self.build()
         except (ValueError, TypeError, ShapeError, OverflowError, RecursionError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
@@ -217,7 +230,7 @@ class Agent:
 
         ``action_mask`` is bool (batch, options), where the environments give one.
         """
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        x = rl.from_numpy(np.ascontiguousarray(observations, self.observation_dtype))
         mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
         if deterministic:
             return self.mapping(self._greedy(x, mask))
@@ -242,7 +255,7 @@ class Agent:
             else:
                 action_mask = mapping.mask(raw) if action_mask is None else action_mask
                 observation = mapping.array(raw)
-        x = np.asarray(observation, np.float32)
+        x = np.asarray(observation, self.observation_dtype)
         one = x.shape == self.shape
         if not one and x.shape[1:] != self.shape:
             raise ShapeError(
@@ -283,7 +296,7 @@ class Agent:
         begin = time.perf_counter()
         first = self.timesteps
         try:
-            for line in self.remarks():
+            for line in (*self.notes, *self.remarks()):
                 shown.say(line)
             while self.timesteps < total:
                 metrics = self.step()
@@ -379,6 +392,9 @@ class Agent:
         else:
             envs = absent_environments(*spaces, content["num_envs"], bool(content["masked"]))
         found = (envs.single_observation_space, envs.single_action_space)
+        if setup is not None and not setup.pixels and found[0].dtype != spaces[0].dtype:
+            # written by an older version, which saw bytes as float32
+            spaces = Box(spaces[0].low, spaces[0].high, dtype=np.float32), spaces[1]  # type: ignore[attr-defined]
         if found != spaces:
             raise Fault(f"{path} was trained with {spaces[0]} and {spaces[1]}, and {env} has {found[0]} and {found[1]}")
         agent = cls.create(make_config(cls.Config, content["config"]), envs, content["seed"], setup)
@@ -403,6 +419,18 @@ class Agent:
 
 
 SAVE_FORMAT = "agent 1"
+
+
+def observed_in(space: Space, setup: Setup | None) -> Observed:
+    """What networks need to know of observations of a Box: pixels of 0 to 255 are scaled to at most 1."""
+    assert isinstance(space, Box)
+    is_bytes = stored_dtype(space) is not np.float32
+    scale = 1.0 / 255.0 if space.dtype == np.uint8 and (np.asarray(space.high) == 255).all() else 1.0
+    frames = 1 if setup is None else setup.frame_stack
+    channels = "auto" if setup is None else setup.channels
+    if setup is not None and channels == "auto":
+        channels = channels_of(setup.preprocess) if setup.pixels else "first"
+    return Observed(tuple(space.shape), frames, channels, scale, not is_bytes)
 
 
 def _alternatives(space: Space) -> str:

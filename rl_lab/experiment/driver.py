@@ -344,7 +344,7 @@ def _carry_out(plan: Plan, progress: Progress | None) -> Result:
         with within_free_memory():
             envs = make_environments(plan.setup, options.num_envs)
             agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
-        for line in (*plan.remarks, *agent.remarks()):
+        for line in (*plan.remarks, *agent.notes, *agent.remarks()):
             progress.say(line)
         require_network_units(agent)
         if options.start_from:

@@ -410,7 +410,7 @@ class AbsentEnvironments(VectorEnv):
         shape = (self.num_envs, *(self.single_observation_space.shape or ()))
         options_count = options_of(self.single_action_space) if self._masked else 0
         info = {"action_mask": np.ones((self.num_envs, options_count), bool)} if self._masked else {}
-        return np.zeros(shape, np.float32), info
+        return np.zeros(shape, self.single_observation_space.dtype), info
 
     def step(self, actions: Any) -> Any:
         raise Fault("this agent was loaded without its environment: pass one to load(path, env)")

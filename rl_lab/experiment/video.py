@@ -44,10 +44,10 @@ def _rendering(setup: Setup) -> gym.Env:
     try:
         env = make_one(setup, 0, render_mode="rgb_array")
     except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
-        raise Fault(f"{setup.env_id} cannot be made with render_mode='rgb_array': {first_line(error)}") from None
+        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures: {first_line(error)}") from None
     if "rgb_array" not in env.metadata.get("render_modes", ()):
         env.close()
-        raise Fault(f"{setup.env_id} cannot be filmed: its metadata['render_modes'] does not hold 'rgb_array'")
+        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures, because metadata['render_modes'] lacks 'rgb_array'")
     if env.unwrapped.render_mode is None:  # its constructor forgot to keep the argument
         env.unwrapped.render_mode = "rgb_array"
     return env

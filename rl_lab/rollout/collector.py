@@ -105,7 +105,14 @@ class Collector:
         if storage is None:
             stepper = self.stepper
             has_reset_steps = stepper.mode.value != "SameStep"
-            storage = RolloutStorage(steps, self.num_envs, stepper.observation_shape, self.num_masked, has_reset_steps)
+            storage = RolloutStorage(
+                steps,
+                self.num_envs,
+                stepper.observation_shape,
+                self.num_masked,
+                has_reset_steps,
+                stepper.observation_dtype,
+            )
             self._storages[steps] = storage
         storage.numbers.clear()
         for t in range(steps):

@@ -25,6 +25,7 @@ class RunningMoments(Module):
     @rl.no_grad()
     def update(self, batch: rl.Tensor) -> None:
         """Add values (n, *shape) to the statistics."""
+        batch = batch.float()
         n = float(batch.shape[0])
         total = self.count + n
         difference = batch.mean(0) - self.mean

@@ -54,6 +54,7 @@ class ReplayBuffer:
         n_steps: int = 1,
         num_envs: int = 1,
         num_masked: int = 0,
+        observation_dtype: Any = np.float32,
     ):
         self.capacity = capacity - capacity % num_envs
         if self.capacity < 1:
@@ -66,10 +67,10 @@ class ReplayBuffer:
         self.num_envs = num_envs
         n = self.capacity
         self.arrays: Any = Transitions(
-            np.zeros((n, *observation_shape), np.float32),
+            np.zeros((n, *observation_shape), observation_dtype),
             np.zeros((n, *action_shape), action_dtype),
             np.zeros(n, np.float32),
-            np.zeros((n, *observation_shape), np.float32),
+            np.zeros((n, *observation_shape), observation_dtype),
             np.zeros(n, np.float32),
             np.zeros(n, np.float32),
             *[np.zeros((n, num_masked), bool) if num_masked else None for _ in range(2)],

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
 from rl_lab.rollout.actions import ActionMapping, choices_of, options_of
+from rl_lab.rollout.storage import stored_dtype
 
 LARGEST_SEED = 2**32
 EPISODE_LIMIT = 10_000
@@ -22,7 +23,7 @@ EPISODE_LIMIT = 10_000
 class Step(NamedTuple):
     """The result of one step of ``n`` environments."""
 
-    observations: np.ndarray  # float32 (n, ...), before any reset
+    observations: np.ndarray  # (n, ...), before any reset; uint8 or bool if the space has that dtype, else float32
     rewards: np.ndarray  # float64 (n,)
     terminated: np.ndarray  # bool (n,)
     truncated: np.ndarray  # bool (n,)
@@ -48,8 +49,8 @@ class Step(NamedTuple):
 class Stepper:
     """Steps vector environments and tracks the returns and lengths of their episodes.
 
-    The present state is in ``observations`` float32 (n, ...), ``elapsed`` int64 (n,), ``returns`` float64 (n,) and ``action_mask`` bool
-    (n, options) or None. With a ``limit`` an episode is truncated after so many steps.
+    The present state is in ``observations`` (n, ...), uint8 or bool if the space has that dtype and else float32, ``elapsed`` int64 (n,),
+    ``returns`` float64 (n,) and ``action_mask`` bool (n, options) or None. With a ``limit`` an episode is truncated after so many steps.
 
     Any exception of an environment, and any number that is not finite, is raised as an EnvironmentFault that names the environment.
     Raises ValueError if the autoreset of ``envs`` is disabled or its observations are not a Box.
@@ -66,6 +67,7 @@ class Stepper:
         if not isinstance(space, Box):
             raise ValueError(f"observations must be a Box, not {space}: wrap each environment in FlattenObservation")
         self.observation_shape = space.shape
+        self.observation_dtype = stored_dtype(space)
         self.mapping = ActionMapping(envs.single_action_space)
         self.seeds: list[int | None] = [None] * self.num_envs
         self.timesteps = 0
@@ -74,7 +76,7 @@ class Stepper:
         native = isinstance(envs, NativeVectorEnv) and self.mode == AutoresetMode.SAME_STEP
         self.native: NativeVectorEnv | None = envs if native else None  # type: ignore[assignment]
         """The environments, if they are native with SAME_STEP; their native loop then tracks returns and lengths."""
-        self.observations = np.zeros((self.num_envs, *self.observation_shape), np.float32)
+        self.observations = np.zeros((self.num_envs, *self.observation_shape), self.observation_dtype)
         self.elapsed = np.zeros(self.num_envs, np.int64)
         self.returns = np.zeros(self.num_envs)
         if self.native is not None:
@@ -107,7 +109,7 @@ class Stepper:
         self._resetting = self._resetting & ~begins
         self._earlier = np.where(begins, 0, self._earlier)
         if self.native is None:
-            self.observations = self._as_float32(observations)
+            self.observations = self._stored(observations)
             self.elapsed = np.where(begins, 0, self.elapsed)
             self.returns = np.where(begins, 0.0, self.returns)
         self._check(self.observations, np.zeros(self.num_envs), begins, "when it was reset")
@@ -122,7 +124,7 @@ class Stepper:
         rewards = np.asarray(rewards, np.float64)
         ended = terminated | truncated
         any_ended = bool(ended.any())
-        following = self._as_float32(observations)
+        following = self._stored(observations)
         checked = self._everywhere if counted is None else counted
         self._check(following, rewards, checked)
         mask = mask_after_step(info, self.envs, self.action_mask, over=self.mode == AutoresetMode.NEXT_STEP)
@@ -205,10 +207,10 @@ class Stepper:
                     found.append((int(i), name, float(values[i])))
         return found
 
-    def _as_float32(self, observations: Any) -> np.ndarray:
-        """A float32 copy, because environments may write into the same array in the next step."""
+    def _stored(self, observations: Any) -> np.ndarray:
+        """A copy in the dtype for storage, because environments may write into the same array in the next step."""
         with np.errstate(over="ignore"):  # `_check` finds values that overflow to infinity
-            found = np.array(observations, np.float32)
+            found = np.array(observations, self.observation_dtype)
         if found.shape != (self.num_envs, *self.observation_shape):
             raise EnvironmentFault(
                 f"{name_of(self.envs)} returned observations of shape {found.shape[1:]}, but its space has {self.observation_shape}"
@@ -249,7 +251,8 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarra
 
     Only environments marked in ``checked`` (n,) count.
     """
-    if np.abs(rewards).max() < 3e38 and np.isfinite(observations).all():  # false for NaN
+    sound = observations.dtype.kind != "f" or np.isfinite(observations).all()
+    if np.abs(rewards).max() < 3e38 and sound:  # false for NaN
         return None
     with np.errstate(over="ignore"):
         bad_reward = ~np.isfinite(rewards.astype(np.float32)) & checked

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from rl_lab.rollout.normalizers import RewardScale
 
 
+def stored_dtype(space: Any) -> Any:
+    """The dtype in which observations of a Box are kept: bytes stay bytes, everything else becomes float32."""
+    dtype = np.dtype(space.dtype)
+    return dtype.type if dtype in (np.dtype(np.uint8), np.dtype(np.bool_)) else np.float32
+
+
 class Transitions(NamedTuple):
     """Transitions as arrays (transitions, ...), ordered by step and within a step by environment.
 
@@ -36,12 +42,12 @@ class Rollout(NamedTuple):
     policy's other outputs by name.
     """
 
-    observations: np.ndarray  # float32 (steps, n, ...)
+    observations: np.ndarray  # float32, uint8 or bool (steps, n, ...)
     actions: np.ndarray  # int64 or float32 (steps, n, ...)
     rewards: np.ndarray  # float32 (steps, n)
     terminated: np.ndarray  # bool (steps, n)
     truncated: np.ndarray  # bool (steps, n)
-    next_observations: np.ndarray  # float32 (steps, n, ...)
+    next_observations: np.ndarray  # as the observations
     elapsed: np.ndarray  # int64 (steps, n)
     valid: np.ndarray  # bool (steps, n)
     extras: dict[str, np.ndarray]
@@ -93,11 +99,19 @@ class Rollout(NamedTuple):
 class RolloutStorage:
     """The arrays of rollouts of ``steps`` steps in ``n`` environments, filled step by step."""
 
-    def __init__(self, steps: int, n: int, observation_shape: tuple[int, ...], num_masked: int, has_reset_steps: bool):
+    def __init__(
+        self,
+        steps: int,
+        n: int,
+        observation_shape: tuple[int, ...],
+        num_masked: int,
+        has_reset_steps: bool,
+        observation_dtype: Any = np.float32,
+    ):
         self.steps = steps
         self.has_reset_steps = has_reset_steps
-        self.observations = np.zeros((steps, n, *observation_shape), np.float32)
-        self.next_observations = np.zeros((steps, n, *observation_shape), np.float32)
+        self.observations = np.zeros((steps, n, *observation_shape), observation_dtype)
+        self.next_observations = np.zeros((steps, n, *observation_shape), observation_dtype)
         self.rewards = np.zeros((steps, n))
         self.episode_returns = np.zeros((steps, n))
         self.terminated = np.zeros((steps, n), bool)
