@@ -97,6 +97,7 @@ class DQN(Agent):
             "num_envs": self.num_envs,
             "num_masked": self.collector.num_masked,
             "observation_dtype": self.observation_dtype,
+            "frames": self.observed.frames,
         }
         kind: Any = ReplayBuffer
         if config.prioritized:

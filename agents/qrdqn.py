@@ -98,6 +98,7 @@ class QRDQN(Agent):
             num_envs=self.num_envs,
             num_masked=self.collector.num_masked,
             observation_dtype=self.observation_dtype,
+            frames=self.observed.frames,
         )
         self.target_age = 0
         self._update = self.record(self.update)

@@ -115,6 +115,7 @@ class SAC(Agent):
             num_envs=self.num_envs,
             num_masked=self.collector.num_masked,
             observation_dtype=self.observation_dtype,
+            frames=self.observed.frames,
         )
         self._update = self.record(self.update)
 

@@ -88,6 +88,7 @@ class TD3(Agent):
             n_steps=c.n_steps,
             num_envs=self.num_envs,
             observation_dtype=self.observation_dtype,
+            frames=self.observed.frames,
         )
         self.updates = 0
         self._update = self.record(self.update)

@@ -47,7 +47,9 @@ def _rendering(setup: Setup) -> gym.Env:
         raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures: {first_line(error)}") from None
     if "rgb_array" not in env.metadata.get("render_modes", ()):
         env.close()
-        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures, because metadata['render_modes'] lacks 'rgb_array'")
+        raise Fault(
+            f"{setup.env_id} cannot be filmed: it renders no pictures, because metadata['render_modes'] lacks 'rgb_array'"
+        )
     if env.unwrapped.render_mode is None:  # its constructor forgot to keep the argument
         env.unwrapped.render_mode = "rgb_array"
     return env
