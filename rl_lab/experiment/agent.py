@@ -36,7 +36,7 @@ from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import is_convolutional
 from rl_lab.nn.pictures import Observed, picture_of
 from rl_lab.rollout import ActionMapping, Collector, Moment
-from rl_lab.rollout.actions import ANY_ACTIONS, mask_row, single
+from rl_lab.rollout.actions import ANY_ACTIONS, choices_of, mask_row, single
 from rl_lab.rollout.observations import conform
 from rl_lab.rollout.storage import stored_dtype
 
@@ -410,8 +410,8 @@ class Agent:
         kinds = " or ".join(kind.__name__ for kind in cls.action_spaces)
         if not isinstance(action_space, cls.action_spaces):
             raise Fault(f"{name} needs {kinds} actions, but {env} has {action_space}: use {_alternatives(action_space)}")
-        integers = isinstance(action_space, Box) and not np.issubdtype(action_space.dtype, np.floating)
-        if integers and cls.action_spaces is not ANY_ACTIONS:
+        choices = isinstance(action_space, Box) and bool(choices_of(action_space))
+        if choices and cls.action_spaces is not ANY_ACTIONS:
             raise Fault(f"{name} produces real-valued actions, but {env} expects integers ({action_space}): use ppo or a2c")
         if not isinstance(observation_space, cls.observation_spaces):
             wanted = " or ".join(kind.__name__ for kind in cls.observation_spaces)

@@ -183,7 +183,7 @@ def make_network(
 
 
 class ActionValue(Sequential):
-    """Q(s, a) of continuous actions: (batch, *shape) and (batch, size) give (batch, 1).
+    """Q(s, a) of continuous actions: (batch, *shape) and (batch, size) give (batch, outputs).
 
     The actions join the observation's features before the first of the hidden layers.
     """
@@ -201,15 +201,20 @@ class ActionValue(Sequential):
 
 
 def make_action_value(
-    observed: Observed | tuple[int, ...], description: str, size: int, activation: str = "relu", **options: Any
+    observed: Observed | tuple[int, ...],
+    description: str,
+    size: int,
+    outputs: int = 1,
+    activation: str = "relu",
+    **options: Any,
 ) -> ActionValue:
-    """Build the critic of a description for ``size`` continuous actions. ``options`` and errors are those of `make_network`."""
+    """Build the critic of a description for ``size`` components of actions, with ``outputs`` outputs. ``options`` and errors are those of `make_network`."""
     seen = observed if isinstance(observed, Observed) else Observed(tuple(observed))
     first, layers, features = _encoder(seen, description, activation, options)
     layers = [] if not is_convolutional(description) else layers
     _, hidden = layer_sizes(description)
     alone = len(layers) + (first is not None)
-    network = _in_order(first, [*layers, *mlp(features + size, hidden, 1, activation, **options)], ActionValue)
+    network = _in_order(first, [*layers, *mlp(features + size, hidden, outputs, activation, **options)], ActionValue)
     network.joined = alone
     return network
 

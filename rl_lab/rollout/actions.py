@@ -112,6 +112,37 @@ class ActionMapping:
         """Actions of the space for a policy's actions (batch, *shape): an array (batch, ...), or a tuple or dict of arrays."""
         return self.to_space(self.scaled(actions).numpy())
 
+    def to_policy(self, actions: Any) -> np.ndarray:
+        """The policy's actions (batch, *shape) for a batch of actions of the space: the inverse of calling the mapping.
+
+        Components beyond the bounds of the space are clipped by a call, so they do not return.
+        """
+        choices: list[np.ndarray] = []
+        components: list[np.ndarray] = []
+        parts = iter(self._leaves)
+
+        def collect(space: Any, batch: Any) -> None:
+            if isinstance(space, Tuple):
+                for part, values in zip(space.spaces, batch, strict=True):
+                    collect(part, values)
+                return
+            if isinstance(space, Dict):
+                for name, part in space.spaces.items():
+                    collect(part, batch[name])
+                return
+            leaf = next(parts)
+            values = np.asarray(batch).reshape(len(batch), leaf.numbers)
+            if leaf.starts is not None:
+                choices.append(values.astype(np.int64) - leaf.starts)
+                return
+            inside = slice(leaf.first, leaf.first + leaf.numbers)
+            centre, radius = leaf.fine or (self.centre[inside], self.radius[inside])
+            components.append((values.astype(np.float64) - centre) / np.where(radius > 0, radius, 1))
+
+        collect(self.space, actions)
+        joined = np.concatenate([*choices, *components], 1).astype(self.dtype)
+        return joined.reshape(len(joined), *self.shape)
+
     def assemble(self, choices: np.ndarray, components: np.ndarray) -> Any:
         """Actions of the space from choices counted from 0, int64 (batch, choices), and scaled components (batch, size)."""
         parts = iter(self._leaves)
