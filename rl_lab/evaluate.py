@@ -8,12 +8,15 @@ from pathlib import Path
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import parse_value
-from rl_lab.experiment.driver import restore
+from rl_lab.experiment.driver import evaluation_budget, restore
 from rl_lab.experiment.evaluation import evaluate, evaluation_seed
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.progress import tell
 from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.video import check_video, film
+
+UNLIMITED = 2**62
+"""Steps of an evaluation whose number of episodes was asked for."""
 
 
 def body(arguments: Sequence[str]) -> int:
@@ -52,7 +55,7 @@ def body(arguments: Sequence[str]) -> int:
         numbers["episodes"] or options.eval_episodes,
         seed,
         not given["stochastic"],
-        most_steps=numbers["steps"] or options.eval_steps,
+        most_steps=numbers["steps"] or (UNLIMITED if numbers["episodes"] else evaluation_budget(plan)),
         say=lambda line: print(f"rl_lab: {line}", file=sys.stderr, flush=True),
     )
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}

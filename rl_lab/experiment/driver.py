@@ -55,6 +55,8 @@ CHANGEABLE = (
 """What may change in a run that continues: its length, and options of evaluation, logging and checkpoints."""
 FACTS = ("versions", "spaces")
 """Tables of config.toml that record facts about a run; they are not settings."""
+LEAST_STEPS = 20_000
+"""Environment steps that an evaluation may take at least, however short the training was."""
 RECENT = 0.1
 """Weight of the latest mean return in `Result.training_return`."""
 _ELSEWHERE = ("run_dir", "start_from", *FACTS, *CHANGEABLE)
@@ -102,7 +104,12 @@ class Options:
     time_aware: bool = setting(False, "append the share of the time limit that is used up to the observation", shapes=True)
     run_dir: str = setting("runs", "where run directories are made")
     eval_episodes: int = setting(100, "greedy episodes of the evaluation at the end", least=1)
-    eval_steps: int = setting(MOST_STEPS, "environment steps after which no further episode of an evaluation begins", least=1)
+    eval_steps: int | None = setting(
+        None,
+        "environment steps after which no further episode of an evaluation begins; by default as many as the training has, within "
+        f"{LEAST_STEPS:,} and {MOST_STEPS:,}",
+        least=1,
+    )
     eval_frequency: int = setting(0, "environment steps between short evaluations during training; 0 for none", least=0)
     short_episodes: int = setting(10, "greedy episodes of those short evaluations", least=1)
     keep_best: bool = setting(False, "end with the state that did best in a short evaluation; needs eval-frequency")
@@ -314,6 +321,12 @@ def train(agent: str | type[Agent], env: str, *, progress: bool = False, **setti
     return carry_out(plan, shown).run
 
 
+def evaluation_budget(plan: Plan) -> int:
+    """Environment steps after which no further episode of an evaluation begins: a short training ends with a short evaluation."""
+    steps = plan.options.eval_steps
+    return max(LEAST_STEPS, min(MOST_STEPS, plan.config.total_timesteps)) if steps is None else steps
+
+
 def load_run(path: Path | str) -> Run:
     """The run in a directory: ``run.agent()``, ``run.config``, ``run.scalars()``. Raises Fault if the directory is not a run."""
     return Run.open(Path(path))
@@ -372,7 +385,7 @@ def _carry_out(plan: Plan, progress: Progress | None) -> Result:
                     plan.setup,
                     options.eval_episodes,
                     evaluation_seed(options.seed),
-                    most_steps=options.eval_steps,
+                    most_steps=evaluation_budget(plan),
                     say=progress.say,
                 )
                 logger.record({"eval/return_mean": evaluation.return_mean}, timesteps)
@@ -472,7 +485,7 @@ class _Loop:
         """A short greedy evaluation. It may decide which state is kept and, confirmed by a full one, that training is ``finished``."""
         options = self.plan.options
         self.last_evaluation = self.agent.timesteps
-        seed, budget = validation_seed(options.seed), options.eval_steps
+        seed, budget = validation_seed(options.seed), evaluation_budget(self.plan)
         result = evaluate(self.agent, self.plan.setup, options.short_episodes, seed, most_steps=budget, say=self.say)
         self.pending = result.return_mean
         if options.keep_best and result.return_mean > self.best and self._store(BEST, {"best": result.return_mean}):

@@ -208,7 +208,10 @@ def make_action_value(
     activation: str = "relu",
     **options: Any,
 ) -> ActionValue:
-    """Build the critic of a description for ``size`` components of actions, with ``outputs`` outputs. ``options`` and errors are those of `make_network`."""
+    """Build the critic of a description for ``size`` components of actions.
+
+    ``options`` and errors are those of `make_network`.
+    """
     seen = observed if isinstance(observed, Observed) else Observed(tuple(observed))
     first, layers, features = _encoder(seen, description, activation, options)
     layers = [] if not is_convolutional(description) else layers
