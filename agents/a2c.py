@@ -13,7 +13,7 @@ from rl_lab.experiment.config import setting
 from rl_lab.nn import Identity, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
+from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, following_values, generalized_advantages, normalized
 from rl_lab.rollout.policies import ActionDistribution, ActionHead
 
 
@@ -132,13 +132,14 @@ class A2C(Agent):
         masks = rollout.get("action_masks")
         features = self.features(rollout["observations"].flatten(0, 1))
         values = self.value(features)
+        constant = values.detach().reshape(*shape)
         with rl.no_grad():
-            next_values = self.value(self.features(rollout["next_observations"].flatten(0, 1)))
+            next_values = following_values(lambda x: self.value(self.features(x)), constant, rollout)
         # the advantages are constants in the loss: detach the values
         advantages = generalized_advantages(
             rollout["rewards"],
-            values.detach().reshape(shape),
-            next_values.reshape(shape),
+            constant,
+            next_values,
             rollout["terminated"],
             rollout["truncated"],
             c.gamma,

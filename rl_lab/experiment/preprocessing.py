@@ -172,7 +172,7 @@ def _as_it_is(env: gym.Env, training: bool) -> gym.Env:
 
 
 PRESETS = {
-    "atari": Preset(atari, {"network": "nature"}, frames=4),
+    "atari": Preset(atari, {"network": "nature", "shared": True}, frames=4),
     "minatar": Preset(minatar, {"network": "cnn:16:128"}, channels="last"),
     "minigrid": Preset(minigrid, {"network": "cnn:32,32:128"}, channels="first"),
     NORMALIZE: Preset(_as_it_is, {"normalize_observations": True, "normalize_rewards": True}),
