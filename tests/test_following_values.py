@@ -24,8 +24,9 @@ def test_they_equal_the_values_of_all_next_observations(env, backend, num_envs, 
         np.testing.assert_allclose(found[matter], direct[matter], atol=1e-5)
     if env == "rl_lab/ProbeEndless-v0" and steps > 5:  # episodes are truncated after 5 steps
         rows = rollout["bootstrap_rows"].numpy()
-        assert len(rows) & (len(rows) - 1) == 0
-        assert rollout["truncated"].numpy().ravel()[rows].all()
+        assert len(rows) in (8, 64, 512)
+        cut = set(np.flatnonzero(rollout["truncated"].numpy()[:-1]))
+        assert cut <= set(rows) <= cut | {num_envs * steps - 1}
 
 
 def test_seeds_stay_below_32_bits():

@@ -81,10 +81,11 @@ class Rollout(NamedTuple):
         """Tensors (steps, n, ...) by name, over the same memory as the arrays, with rewards scaled by ``reward_scale``.
 
         ``bootstrap_rows``, int64 (rows,), are the rows t * n + i of steps before the last whose next observation is not the observation
-        of the following step and has a value: those that end a truncated episode. They are padded to a power of two by repetition, so
-        that few programs are recorded, and absent if there are none. The tensors include the policy's outputs, and ``action_masks`` if
-        the environments have masks. With ``has_reset_steps`` they include ``valid``, and a step that was only a reset counts as a
-        truncation.
+        of the following step and has a value: those that end a truncated episode. They are padded with the last row to a power of eight,
+        so that few programs are recorded. With ``has_reset_steps`` there are none.
+
+        The tensors include the policy's outputs, and ``action_masks`` if the environments have masks. With ``has_reset_steps`` they
+        include ``valid``, and a step that was only a reset counts as a truncation.
         """
         rewards = self.rewards
         if reward_scale is not None:
@@ -97,8 +98,12 @@ class Rollout(NamedTuple):
         if self.action_masks is not None:
             arrays["action_masks"] = self.action_masks
         rows = np.flatnonzero(self.truncated[:-1] & ~self.terminated[:-1])
-        if len(rows) and not self.has_reset_steps:
-            arrays["bootstrap_rows"] = np.resize(rows, 1 << (len(rows) - 1).bit_length())
+        if not self.has_reset_steps:
+            size = 8
+            while size < len(rows):
+                size *= 8
+            arrays["bootstrap_rows"] = np.full(size, self.rewards.size - 1)
+            arrays["bootstrap_rows"][: len(rows)] = rows
         return {name: rl.from_numpy(array) for name, array in arrays.items()}
 
 
