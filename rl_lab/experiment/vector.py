@@ -2,24 +2,37 @@
 
 import copy
 import math
+import multiprocessing
+import pickle
+import select
+import struct
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
-from gymnasium.vector.utils import concatenate, iterate
+from gymnasium.vector.utils import concatenate, iterate, write_to_shared_memory
 
-from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
 from rl_lab.experiment.faults import first_line
+from rl_lab.experiment.wrapping import seed_globals
 
 KILL_SECONDS = 5.0
 """How long the end of a killed process is waited for."""
 ANSWER_SECONDS = 60.0
 """After so long without an answer an environment in a process of its own is named."""
+STEP = b"s"
+"""The first byte of short messages; pickles begin with another one."""
+RESULT = struct.Struct("d??")
+"""Reward, terminated and truncated in a short message."""
 
 
 class _AnyInfo:
@@ -105,7 +118,71 @@ class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
 
 
 class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
-    """Gymnasium's environments in processes of their own; one that ends or does not answer is named, and never waited for in vain."""
+    """Gymnasium's environments in processes of their own; one that ends or does not answer is named, and never waited for in vain.
+
+    A step without infos costs one short message in each direction: the action's bytes, and the reward with the flags. Observations are
+    in shared memory.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], Any]], **options: Any):
+        try:
+            super().__init__(makers, worker=_work, copy=False, **options)
+        except (EOFError, ConnectionError) as error:
+            for process in getattr(self, "processes", ()):
+                process.kill()
+            raise EnvironmentFault(
+                "a process of the environments ended before it answered; a script that starts them must have its code under "
+                "if __name__ == '__main__':"
+            ) from error
+        space = self.single_action_space
+        self._action_dtype = None if isinstance(space, (spaces.Tuple, spaces.Dict)) else np.dtype(space.dtype)
+        self._pollers = [_poller(pipe) for pipe in self.parent_pipes]
+        self.scored = any(self.get_attr("scored"))
+
+    def step_async(self, actions: Any) -> None:
+        """Send each process its action."""
+        if self._action_dtype is None:
+            self._call(super().step_async, actions)
+            return
+        self._assert_is_running()
+        if self._state != AsyncState.DEFAULT:
+            raise AlreadyPendingCallError("step_async was called while another call is pending", str(self._state.value))
+        self._call(self._send_actions, np.asarray(actions, self._action_dtype))
+        self._state = AsyncState.WAITING_STEP
+
+    def _send_actions(self, actions: np.ndarray) -> None:
+        for pipe, action in zip(self.parent_pipes, actions, strict=True):
+            pipe.send_bytes(STEP + action.tobytes())  # type: ignore[union-attr]
+
+    def step_wait(self, timeout: float | None = None) -> Any:
+        """The results of the step, when all processes have answered."""
+        self._assert_is_running()
+        if self._state != AsyncState.WAITING_STEP:
+            raise NoAsyncCallError("step_wait was called before step_async", AsyncState.WAITING_STEP.value)
+        return self._call(self._receive_step, timeout)
+
+    def _receive_step(self, timeout: float | None) -> Any:
+        if not self._poll_pipe_envs(timeout):
+            self._state = AsyncState.DEFAULT
+            raise multiprocessing.TimeoutError(f"the environments have not answered for {timeout} s: step_wait timed out")
+        rewards = np.zeros(self.num_envs)
+        flags = np.zeros((2, self.num_envs), np.bool_)
+        infos: dict[str, Any] = {}
+        successes = []
+        for i, pipe in enumerate(self.parent_pipes):
+            data = pipe.recv_bytes()  # type: ignore[union-attr]
+            success = True
+            if data[:1] == STEP:
+                rewards[i], flags[0, i], flags[1, i] = RESULT.unpack_from(data, 1)
+            else:
+                result, success = pickle.loads(data)
+                if success:
+                    _, rewards[i], flags[0, i], flags[1, i], info = result
+                    infos = self._add_info(infos, info, i)
+            successes.append(success)
+        self._raise_if_errors(successes)
+        self._state = AsyncState.DEFAULT
+        return self.observations, rewards, flags[0], flags[1], infos
 
     def _poll_pipe_envs(self, timeout: float | None = None) -> bool:
         """Wait for the answers of all processes, as Gymnasium asks before it reads them. Raises EnvironmentFault if one has ended."""
@@ -113,7 +190,9 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
         named = False
         begin = time.monotonic()
         for index, pipe in enumerate(self.parent_pipes):
-            while pipe is not None and not pipe.poll(min(1.0, max(0.0, until - time.monotonic()))):
+            if pipe is None:
+                continue
+            while not self._pollers[index](min(1.0, max(0.0, until - time.monotonic()))):
                 now = time.monotonic()
                 if not self.processes[index].is_alive() and not pipe.poll(0):
                     raise self._ended(index)
@@ -130,12 +209,6 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
 
     def reset_wait(self, *arguments: Any, **keywords: Any) -> Any:
         return self._call(super().reset_wait, *arguments, **keywords)
-
-    def step_async(self, *arguments: Any, **keywords: Any) -> None:
-        self._call(super().step_async, *arguments, **keywords)
-
-    def step_wait(self, *arguments: Any, **keywords: Any) -> Any:
-        return self._call(super().step_wait, *arguments, **keywords)
 
     def _call(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
         try:
@@ -162,6 +235,80 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
 
     def _name(self) -> str:
         return self.spec.id if self.spec else "the environment"
+
+
+def _poller(pipe: Any) -> Callable[[float], Any]:
+    """A function that waits for an answer for so many seconds; it costs less than ``pipe.poll``, which makes a selector each time."""
+    if not hasattr(select, "poll"):
+        return pipe.poll
+    poll = select.poll()
+    poll.register(pipe.fileno(), select.POLLIN | select.POLLHUP)
+    return lambda seconds: poll.poll(1000 * seconds)
+
+
+def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, errors: Any, mode: Any, semaphore: Any) -> None:
+    """The life of a process: make the environment, and do what the pipe says. Gymnasium's worker, with short messages for steps."""
+    if index > 0:
+        warnings.simplefilter("ignore", EnvironmentWarning)  # the first environment has said it
+    env = maker()
+    parent_pipe.close()
+    observation_space = env.observation_space
+    action_space = env.action_space
+    is_number = action_space.shape == ()
+
+    def show(observation: Any) -> None:
+        write_to_shared_memory(observation_space, index, observation, shared)
+
+    def take(action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = env.step(action)
+        if terminated or truncated:
+            final = copy.deepcopy(observation)  # the reset may write into the same array
+            observation, reset_info = env.reset()
+            info = {"final_info": info, "final_obs": final, **reset_info}
+        show(observation)
+        return reward, terminated, truncated, info
+
+    try:
+        while True:
+            data = pipe.recv_bytes()
+            if data[:1] == STEP:
+                action = np.frombuffer(data, action_space.dtype, offset=1).reshape(action_space.shape)
+                reward, terminated, truncated, info = take(action[()] if is_number else action.copy())
+                if info:
+                    pipe.send(((None, reward, terminated, truncated, info), True))
+                else:
+                    pipe.send_bytes(STEP + RESULT.pack(reward, terminated, truncated))
+                continue
+            command, given = pickle.loads(data)
+            if command == "reset":
+                if given.get("seed") is not None:
+                    seed_globals(given["seed"])  # nobody else draws in this process
+                observation, info = env.reset(**given)
+                show(observation)
+                pipe.send(((None, info), True))
+            elif command == "reset-noop":
+                pipe.send(((None, {}), True))
+            elif command == "step":
+                pipe.send(((None, *take(given)), True))
+            elif command == "close":
+                pipe.send((None, True))
+                break
+            elif command == "_call":
+                name, arguments, keywords = given
+                found = keeps_scores(env) if name == "scored" else env.get_wrapper_attr(name)
+                pipe.send((found(*arguments, **keywords) if callable(found) else found, True))
+            elif command == "_setattr":
+                env.set_wrapper_attr(*given)
+                pipe.send((None, True))
+            elif command == "_check_spaces":
+                _, observations, actions = given
+                pipe.send(((observations == observation_space, actions == action_space), True))
+    except (KeyboardInterrupt, Exception):
+        kind, error, _ = sys.exc_info()
+        errors.put((index, kind, error, traceback.format_exc()))
+        pipe.send((None, False))
+    finally:
+        env.close()
 
 
 # --- closing -----------------------------------------------------------------------------------------------------------
