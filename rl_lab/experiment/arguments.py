@@ -21,11 +21,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise Fault(message)
 
-    def add_settings(self, config_class: type, title: str, values: dict[str, Any] | None = None) -> None:
-        """One option for each field; ``values`` replace the defaults that the help shows."""
+    def add_settings(
+        self, config_class: type, title: str, values: dict[str, Any] | None = None, only: Sequence[str] = ()
+    ) -> None:
+        """One option for each field, or for those named in ``only``; ``values`` replace the defaults that the help shows."""
         group = self.add_argument_group(title)
         kinds = field_types(config_class)
         for field in dataclasses.fields(config_class):
+            if only and field.name not in only:
+                continue
             name, rules = option_name(field.name), field.metadata
             default = (values or {}).get(field.name, field.default)
             text = f"{rules['help']} (default: {default})".replace("%", "%%")

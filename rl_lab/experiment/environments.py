@@ -163,10 +163,11 @@ def _spec_of(setup: Setup) -> Any:
     return None if setup.maker is not None else copy.deepcopy(find_environment(setup.env_id))
 
 
-def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any = None) -> gym.Env:
+def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any = None, adapted: bool = True) -> gym.Env:
     """One scalar environment with the wrappers that the setup asks for; its attribute `observation_mapping` flattens observations.
 
-    ``spec`` is the registered specification, for a process that does not know it.
+    ``spec`` is the registered specification, for a process that does not know it. Without ``adapted`` the environment is as the user's
+    wrappers and the preprocessing leave it.
     """
     if setup.maker is not None:
         env = setup.maker()
@@ -181,6 +182,8 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any
     if setup.wrapper or setup.preprocess:
         env = gym.wrappers.RecordEpisodeStatistics(env)  # the score of the game, whatever lies above makes of its rewards
     env = preprocessed(wrap(env, setup.wrapper), setup.preprocess, setup.training)
+    if not adapted:
+        return env
     env = Adapter(env, index)  # which also checks what the environment returns
     if not setup.pixels and env.observation_space.dtype in (np.uint8, np.bool_):  # type: ignore[comparison-overlap]
         env = gym.wrappers.DtypeObservation(env, np.float32)
