@@ -65,6 +65,10 @@ class SACConfig:
         least=0,
         most=1,
     )
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
+    )
+    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
@@ -72,7 +76,7 @@ class SAC(Agent):
     """Soft actor-critic: a stochastic actor, two soft critics and a temperature."""
 
     Config = SACConfig
-    learned = ("actor", "critics", "target_critics", "log_temperature")
+    learned = ("actor", "critics", "target_critics", "log_temperature", "normalization")
     saved = ("actor_optimizer", "critic_optimizer", "temperature_optimizer", "replay", "noise", "action_stream")
 
     def build(self) -> None:
@@ -119,6 +123,7 @@ class SAC(Agent):
         else:
             self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.action_stream)
 
+        self.normalization = self.make_normalization()
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
             c.buffer_size,
@@ -179,7 +184,7 @@ class SAC(Agent):
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy, or uniformly random actions before learning starts."""
-        policy = self.policy(moment.observations, moment.action_mask)
+        policy = self.policy(self.normal(moment.observations), moment.action_mask)
         count = len(moment.observations)
         if self.factored:
             return {"actions": self.sample_parts(policy, moment)}
@@ -209,13 +214,13 @@ class SAC(Agent):
 
     def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """Actions drawn from the policy."""
-        policy = self.policy(observations, action_mask)
+        policy = self.policy(self.normal(observations), action_mask)
         return policy.sample(generator=self.action_stream) if self.choices else policy.rsample(self.action_stream)[0]
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The greedy actions: the most probable discrete ones, or the squashed mean of continuous ones."""
-        return self.policy(observations, action_mask).mode
+        return self.policy(self.normal(observations), action_mask).mode
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
@@ -295,7 +300,7 @@ class SAC(Agent):
 
     def update(self) -> list[rl.Tensor]:
         """Take one gradient step of critics, actor and temperature on a batch from replay."""
-        batch = self.replay.sample(self.config.batch_size)
+        batch = self.sample_batch(self.config.batch_size)
         critic_loss, q_mean = self.compute_loss_q(batch)
         self.critic_optimizer.zero_grad()
         critic_loss.backward()
@@ -325,7 +330,7 @@ class SAC(Agent):
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
         self.random_now.fill_(self.timesteps < c.learning_starts)
-        self.replay.add(self.collector.collect(self.steps).transitions())
+        self.remember(self.collector.collect(self.steps))
         before = self.timesteps
         self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, c.train_frequency)

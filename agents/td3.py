@@ -51,6 +51,10 @@ class TD3Config:
         0.2, "standard deviation of the noise on the target actor's actions, for actions scaled to [-1, 1]", least=0
     )
     noise_clip: float = setting(0.5, "largest magnitude of the noise on the target actor's actions", least=0)
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
+    )
+    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
@@ -59,7 +63,7 @@ class TD3(Agent):
 
     Config = TD3Config
     action_spaces = (Box,)
-    learned = ("actor", "critics", "target_actor", "target_critics")
+    learned = ("actor", "critics", "target_actor", "target_critics", "normalization")
     saved = ("actor_optimizer", "critic_optimizer", "replay", "noise", "noise_stream", "updates")
 
     def build(self) -> None:
@@ -77,6 +81,7 @@ class TD3(Agent):
         self.critic_optimizer = rl.optim.Adam(self.critics.parameters(), lr=c.learning_rate)
         self.random_now = rl.ones((), dtype=rl.bool)
         self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.noise_stream)
+        self.normalization = self.make_normalization()
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
             c.buffer_size,
@@ -103,21 +108,21 @@ class TD3(Agent):
         """The actor's actions with Gaussian noise, or uniformly random actions before learning starts."""
         count = len(moment.observations)
         noise = self.config.exploration_noise * self.noise(moment.elapsed)
-        drawn = (self.actor(moment.observations).tanh() + noise).clamp(-1.0, 1.0)
+        drawn = (self.actor(self.normal(moment.observations)).tanh() + noise).clamp(-1.0, 1.0)
         uniform = 2.0 * rl.rand(count, self.size, generator=self.noise_stream) - 1.0
         actions = rl.where(self.random_now, uniform, drawn)
         return {"actions": actions}
 
     def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The actor's actions with Gaussian noise."""
-        actions = self.actor(observations).tanh()
+        actions = self.actor(self.normal(observations)).tanh()
         noise = self.config.exploration_noise * rl.randn(*actions.shape, generator=self.noise_stream)
         return (actions + noise).clamp(-1.0, 1.0)
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The actor's actions without noise, in [-1, 1]."""
-        return self.actor(observations).tanh()
+        return self.actor(self.normal(observations)).tanh()
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
@@ -148,7 +153,7 @@ class TD3(Agent):
 
     def update(self, with_actor: bool) -> list[rl.Tensor]:
         """Take one gradient step of the critics; ``with_actor`` also one of the actor, and move the target networks."""
-        batch = self.replay.sample(self.config.batch_size)
+        batch = self.sample_batch(self.config.batch_size)
         critic_loss, q_mean = self.compute_loss_q(batch)
         self.critic_optimizer.zero_grad()
         critic_loss.backward()
@@ -170,7 +175,7 @@ class TD3(Agent):
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
         self.random_now.fill_(self.timesteps < c.learning_starts)
-        self.replay.add(self.collector.collect(self.steps).transitions())
+        self.remember(self.collector.collect(self.steps))
         before = self.timesteps
         self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, c.train_frequency)

@@ -35,7 +35,7 @@ from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import is_convolutional
 from rl_lab.nn.pictures import Observed, picture_of
-from rl_lab.rollout import ActionMapping, Collector, Moment
+from rl_lab.rollout import ActionMapping, Batch, Collector, Moment, Normalization, Rollout
 from rl_lab.rollout.actions import ANY_ACTIONS, choices_of, mask_row, single
 from rl_lab.rollout.observations import conform
 from rl_lab.rollout.storage import stored_dtype
@@ -94,6 +94,10 @@ class Agent:
     """How the environments can be made again; None for vector environments that were passed in."""
     collector: Collector = None  # type: ignore[assignment]
     """Collects experience; None for agents that play whole episodes."""
+    normalization: Normalization | None = None
+    """Statistics by which an agent with a replay buffer normalizes; None if it does not."""
+    replay: Any = None
+    """The replay buffer of agents that have one."""
     timesteps: int = 0
     """Environment steps taken so far."""
 
@@ -192,6 +196,31 @@ class Agent:
     def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """Actions to explore with, for any batch of observations; `sample` without what belongs to them."""
         return self.sample(Moment(observations, rl.zeros(len(observations), dtype=rl.int64), action_mask))["actions"]
+
+    # --- normalization of agents with a replay buffer -----------------------------------------------------------------
+
+    def make_normalization(self) -> Normalization | None:
+        """The normalization that the settings ask for. Bytes are scaled by the networks instead."""
+        c = self.config
+        shape = self.shape if c.normalize_observations and self.observed.is_float else None
+        if shape is None and not c.normalize_rewards:
+            return None
+        return Normalization(shape, c.normalize_rewards, self.num_envs, c.gamma)
+
+    def normal(self, observations: rl.Tensor) -> rl.Tensor:
+        """Observations (batch, ...) as the networks see them."""
+        return observations if self.normalization is None else self.normalization.observations(observations)
+
+    def sample_batch(self, size: int) -> Batch:
+        """A batch of replay as the networks see it."""
+        batch = self.replay.sample(size)
+        return batch if self.normalization is None else self.normalization.batch(batch)
+
+    def remember(self, rollout: Rollout) -> None:
+        """Add a rollout to replay and to the statistics of the normalization."""
+        self.replay.add(rollout.transitions())
+        if self.normalization is not None:
+            self.normalization.update(rollout)
 
     # --- what the driver may call ------------------------------------------------------------------------------------
 

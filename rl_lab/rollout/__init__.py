@@ -2,7 +2,7 @@
 
 from rl_lab.rollout.actions import ActionMapping, Moment, OutputMapping
 from rl_lab.rollout.collector import Collector, rounds_due, steps_between_updates
-from rl_lab.rollout.normalizers import RewardScale, RunningMoments
+from rl_lab.rollout.normalizers import Normalization, RewardScale, RunningMoments
 from rl_lab.rollout.policies import ActionHead
 from rl_lab.rollout.replay import Batch, PrioritizedReplayBuffer, ReplayBuffer
 from rl_lab.rollout.returns import discounted_returns, following_values, generalized_advantages, normalized
@@ -16,6 +16,7 @@ __all__ = [
     "Batch",
     "Collector",
     "Moment",
+    "Normalization",
     "OutputMapping",
     "PrioritizedReplayBuffer",
     "ReplayBuffer",
