@@ -222,6 +222,12 @@ def _declarations(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     assert not doubled, f"{sorted(doubled)[0]!r} is declared as learned and as saved"
 
 
+def _eager(agent_class: type[Agent], settings: dict[str, Any], eager: bool = True) -> dict[str, Any]:
+    """The settings without recording, if the agent knows it."""
+    known = "compile" in {field.name for field in dataclasses.fields(agent_class.Config)}
+    return {**settings, "compile": False} if known and eager else settings
+
+
 def _takes(agent_class: type[Agent], space: Space) -> bool:
     """Whether the agent accepts a space: its kind, and integers only with choices."""
     try:
@@ -234,7 +240,9 @@ def _takes(agent_class: type[Agent], space: Space) -> bool:
 def _spaces(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     for name, space in SPACES.items():
         if _takes(agent_class, space):
-            agent = _train(_make(agent_class, settings, env=lambda space=space: Probe(space)))
+            recorded = isinstance(space, (Discrete, Dict))  # eager steps are shorter, and `_recording` compares the two
+            env = functools.partial(Probe, space)
+            agent = _train(_make(agent_class, _eager(agent_class, settings, not recorded), env=env), steps=2, least=30)
             for deterministic in (True, False):
                 action = single(agent.act(np.zeros((1, 3), np.float32), deterministic))
                 assert space.contains(action), f"act() gave {action!r}, which is not in {space}"
@@ -245,10 +253,13 @@ def _spaces(agent_class: type[Agent], settings: dict[str, Any]) -> None:
 
 
 def _masks(agent_class: type[Agent], settings: dict[str, Any]) -> None:
-    spaces = [space for space in SPACES.values() if choices_of(space) and _takes(agent_class, space)]
-    for k, space in enumerate(spaces):
-        for shown in MASKS[k % 3 :][:1] if k else MASKS:  # each way with the first space, then the ways in turn
-            _train(_make(agent_class, settings, env=lambda space=space, shown=shown: Probe(space, shown)), least=96)
+    for shown in MASKS if _takes(agent_class, SPACES["Discrete"]) else ():
+        _train(_make(agent_class, settings, env=lambda shown=shown: Probe(SPACES["Discrete"], shown)))
+    for k, (name, space) in enumerate(SPACES.items()):
+        if name != "Discrete" and choices_of(space) and _takes(agent_class, space):
+            shown = MASKS[k % len(MASKS)]
+            env = functools.partial(Probe, space, shown)
+            _train(_make(agent_class, _eager(agent_class, settings), env=env), steps=1, least=16)
     if not issubclass(Discrete, agent_class.action_spaces):
         return
     agent = _train(_make(agent_class, settings, env=lambda: Probe(Discrete(4, start=1), "info")), least=96)

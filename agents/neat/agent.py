@@ -167,9 +167,13 @@ class NEAT(Agent):
             fitness = self.archive.novelty(np.nan_to_num(finals))
         seen = self.evolution.advance(fitness)
         assert self.champion is not None
+        told: dict[str, list[float]] = {}
+        for name, value in played.numbers:
+            told.setdefault(f"info/{name}", []).append(value)
         return {
             "charts/episodic_return": float(returns.mean()),
             "charts/episodic_length": float(played.lengths.mean()),
+            **{tag: float(np.mean(values)) for tag, values in told.items()},
             "neat/generation": float(seen.number),
             "neat/best_return": float(returns.max()),
             "neat/champion_return": self.champion.fitness,

@@ -25,6 +25,7 @@ def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: 
     chosen = np.full(slots, -1)
     states = np.zeros((slots, networks.state_size), np.float32)
     outputs = np.zeros((slots, networks.outputs), np.float32)
+    numbers: list[tuple[str, float]] = []
     following = 0
     while True:
         free = np.flatnonzero(episode < 0)
@@ -37,11 +38,12 @@ def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: 
             following += len(begins)
         playing = episode >= 0
         if not playing.any():
-            return Played(returns, lengths, finals)
+            return Played(returns, lengths, finals, tuple(numbers))
         x = np.ascontiguousarray(stepper.observations, np.float32).reshape(slots, networks.inputs)
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         step = stepper.step(actions(outputs, stepper.action_mask), counted=playing)
         ended = step.ended & playing
+        numbers.extend([(name, value) for i, name, value in step.numbers if ended[i]])
         returns[episode[ended]] = step.returns[ended]
         lengths[episode[ended]] = step.lengths[ended]
         finals[episode[ended]] = step.observations[ended].reshape(-1, networks.inputs)

@@ -468,7 +468,7 @@ def _alternatives(space: Space) -> str:
         return "dqn or ppo"
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
         return "sac, td3 or ppo"
-    return "ppo or a2c"
+    return "sac, ppo or a2c"
 
 
 def require_finite(metrics: Metrics, timesteps: int) -> None:

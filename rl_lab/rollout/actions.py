@@ -259,7 +259,8 @@ def mask_row(space: Space, given: Any) -> np.ndarray:
     of rows for a MultiDiscrete, 0, 1 or 2 (free) for each entry of a MultiBinary, a tuple or dict of masks for the parts of a Tuple or
     Dict, where a missing part or None allows everything. Raises ValueError, with both sizes, for anything else.
     """
-    if isinstance(space, Tuple) and isinstance(given, (tuple, list)) and len(given) == len(space.spaces) != options_of(space):
+    by_parts = isinstance(given, (tuple, list)) and any(one is None or isinstance(one, _PARTS) for one in given)
+    if isinstance(space, Tuple) and by_parts and len(given) == len(space.spaces):
         return np.concatenate([_mask_part(part, one) for part, one in zip(space.spaces, given, strict=True)])
     if isinstance(space, Dict) and isinstance(given, dict):
         unknown = [name for name in given if name not in space.spaces]
@@ -279,13 +280,18 @@ def mask_row(space: Space, given: Any) -> np.ndarray:
     return found.astype(bool).ravel()
 
 
+_PARTS = (tuple, list, dict, np.ndarray)
+
+
 def _mask_part(space: Space, given: Any) -> np.ndarray:
     return np.ones(options_of(space), bool) if given is None or not options_of(space) else mask_row(space, given)
 
 
 def _flat(given: Any) -> list[Any]:
     """The numbers in nested tuples, lists and arrays."""
-    return [number for part in given for number in (_flat(part) if np.ndim(part) else [part])]
+    if isinstance(given, (tuple, list)) or (isinstance(given, np.ndarray) and given.ndim):
+        return [number for part in given for number in _flat(part)]
+    return [given]
 
 
 # --- evolved networks ------------------------------------------------------------------------------------------------
@@ -313,8 +319,8 @@ class OutputMapping:
     """Maps the outputs of an evolved network to actions of ``space``.
 
     Each choice has a group of outputs, and the largest of the group chooses. Each continuous component has one output. If the activation
-    and the component are bounded, the output's range is scaled to the component's bounds; otherwise the output is clipped to them. NaN,
-    which a diverging recurrent network may return, counts as 0.
+    and the component are bounded, the output's range is scaled to the component's bounds; otherwise the output is scaled as a policy's
+    component, from [-1, 1], and clipped to the bounds. NaN, which a diverging recurrent network may return, counts as 0.
 
     Raises TypeError if `ActionMapping` does not accept ``space``.
     """
@@ -326,9 +332,10 @@ class OutputMapping:
         low = self.actions.low
         high = self.actions.high
         first, last = _RANGES.get(output_activation, (0.0, 0.0))
-        stretched = np.isfinite(low) & np.isfinite(high) & (last > first)
-        offset = np.where(stretched, low, 0.0).astype(np.float32)
-        width = np.where(stretched, high, 0.0) - offset
+        bounded = (np.abs(low) < LARGEST_SCALE) & (np.abs(high) < LARGEST_SCALE)
+        stretched = bounded & (last > first)
+        offset = np.where(stretched, low, self.actions.centre).astype(np.float32)
+        width = np.where(stretched, high, 0.0) - np.where(stretched, low, 0.0)
         largest = np.finfo(np.float32).max
         starts = [leaf.starts for leaf in self.actions._leaves if leaf.starts is not None]
         # native environments count the actions of a Discrete space from 0
@@ -338,7 +345,7 @@ class OutputMapping:
             start.astype(np.float32),
             offset,
             np.where(stretched, first, 0.0).astype(np.float32),
-            np.where(stretched, width / ((last - first) or 1.0), 1.0).astype(np.float32),
+            np.where(stretched, width / ((last - first) or 1.0), self.actions.radius).astype(np.float32),
             np.maximum(low, -largest),
             np.minimum(high, largest),
         )

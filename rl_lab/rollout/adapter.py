@@ -6,6 +6,7 @@ warning that names what to mend; any other is an EnvironmentFault that says what
 
 import linecache
 import math
+import multiprocessing
 import random
 import re
 import sysconfig
@@ -74,12 +75,16 @@ class Adapter(gym.Wrapper):
         except TypeError as error:
             raise EnvironmentFault(str(error)) from None
         self.observation_space = self.observation_mapping.box
-        if self.observation_mapping.left_out:
+        if self.observation_mapping.left_out and multiprocessing.parent_process() is None:  # whose first environment says so
             self._warn(
                 f"left out of the observations, because they are not numbers: {', '.join(self.observation_mapping.left_out)}"
             )
         method = env.get_wrapper_attr("action_masks") if self._options and env.has_wrapper_attr("action_masks") else None
         self._action_masks = method if callable(method) else None
+        self._masked = self.observation_mapping.holds_mask or self._action_masks is not None
+        self._is_box = self.observation_mapping.is_identity
+        self._shape = env.observation_space.shape
+        self._dtype = env.observation_space.dtype
         self._unchecked = BOUNDS_CHECKED
         self._unwatched = RANDOM_CHECKED if index == 0 else 0
 
@@ -89,12 +94,13 @@ class Adapter(gym.Wrapper):
         """Begin an episode. Raises EnvironmentFault if the environment fails."""
         self._seed = self._seed if seed is None else seed
         self._steps = 0
-        before = self._streams()
+        before = self._streams() if self._unwatched else None
         try:
             result: Any = self.env.reset(seed=seed, options=options)
         except Exception as error:
             raise self._failure(error, "reset") from error
-        self._watch(before)
+        if before is not None:
+            self._watch(before)
         if not isinstance(result, tuple) or len(result) != 2 or not (result[1] is None or isinstance(result[1], dict)):
             returned = f"{len(result)} values" if isinstance(result, tuple) else f"only a {type(result).__name__}"
             raise self._fault(
@@ -105,19 +111,20 @@ class Adapter(gym.Wrapper):
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take a step. Raises EnvironmentFault if the environment fails."""
         self._steps += 1
-        before = self._streams()
+        before = self._streams() if self._unwatched else None
         try:
             result: Any = self.env.step(action)
         except Exception as error:
             raise self._failure(error, "step") from error
-        self._watch(before)
+        if before is not None:
+            self._watch(before)
         if not isinstance(result, (tuple, list)) or len(result) != 5:
             raise self._fault(_old_step(len(result) if isinstance(result, (tuple, list)) else 1))
         observation, reward, terminated, truncated, info = result
         reward = reward if type(reward) is float else self._reward(reward)
         terminated = terminated if type(terminated) is bool else self._flag(terminated, "terminated")
         truncated = truncated if type(truncated) is bool else self._flag(truncated, "truncated")
-        info = self._info(info)
+        info = info if type(info) is dict else self._info(info)
         seen, told = self._observed(observation, info)
         if info and (terminated or truncated):
             told |= numbers_in(info)
@@ -136,21 +143,32 @@ class Adapter(gym.Wrapper):
 
     def _observed(self, observation: Any, info: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
         """The array of an observation, and the mask that belongs to it."""
+        plain = self._is_box and type(observation) is np.ndarray and not self._unchecked
+        if plain and observation.dtype == self._dtype and observation.shape == self._shape:
+            checked = seen = observation.copy()
+        else:
+            checked = self._checked(observation)
+            seen = self.observation_mapping.array(checked)
+        return seen, self._mask(checked, info) if self._masked or MASK in info else {}
+
+    def _checked(self, observation: Any) -> Any:
+        """A copy of an observation in the form of its space."""
         try:
-            observation = conform(self.raw_observation_space, observation, self._warn)
+            found = conform(self.raw_observation_space, observation, self._warn)
         except EnvironmentFault as error:
             raise self._fault(str(error)) from None
         if self._unchecked:
             self._unchecked -= 1
-            outside = out_of_bounds(self.raw_observation_space, observation)
+            outside = out_of_bounds(self.raw_observation_space, found)
             if outside is not None:
                 self._warn(outside)
                 self._unchecked = 0
-        told = {} if not self._options else self._mask(observation, info)
-        return self.observation_mapping.array(observation), told
+        return found
 
     def _mask(self, observation: Any, info: dict[str, Any]) -> dict[str, np.ndarray]:
         """The mask of the allowed actions: from info, from the observation, or from the environment's method."""
+        if not self._options:
+            return {}
         given = info.get(MASK)
         if given is None:
             given = self.observation_mapping.mask(observation)
@@ -183,7 +201,7 @@ class Adapter(gym.Wrapper):
         if flag is not None and (found is None or found.size != 1):
             shape = "" if found is None else f" of shape {found.shape}"
             raise self._fault(f"step() returned {type(flag).__name__}{shape} as {name}: return True or False")
-        self._warn(f"step() returns {type(flag).__name__} as {name}: return True or False")
+        self._warn(f"step() returns {type(flag).__name__} as terminated or truncated: return True or False")
         return False if found is None else bool(found.ravel()[0])
 
     def _info(self, info: Any) -> dict[str, Any]:
@@ -196,21 +214,15 @@ class Adapter(gym.Wrapper):
 
     # --- global random streams ---------------------------------------------------------------------------------------
 
-    def _streams(self) -> tuple[Any, Any] | None:
-        """States of the global random streams, for as many calls as are watched."""
-        if not self._unwatched:
-            return None
-        self._unwatched -= 1
+    def _streams(self) -> tuple[Any, Any]:
+        """States of the global random streams."""
         state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
         return random.getstate(), (state["state"]["key"].tobytes(), state["state"]["pos"])
 
-    def _watch(self, before: tuple[Any, Any] | None) -> None:
+    def _watch(self, before: tuple[Any, Any]) -> None:
         """Warn if the environment drew from a global random stream."""
-        if before is None:
-            return
-        self._unwatched += 1
+        self._unwatched -= 1
         now = self._streams()
-        assert now is not None
         names = [name for name, a, b in zip(("random", "np.random"), before, now, strict=True) if a != b]
         if names:
             self._warn(
@@ -222,7 +234,8 @@ class Adapter(gym.Wrapper):
     # --- messages ----------------------------------------------------------------------------------------------------
 
     def _warn(self, message: str) -> None:
-        warn_once(f"{self._name}: {message}")
+        if self._index == 0 or multiprocessing.parent_process() is None:  # one of several processes speaks for all
+            warn_once(f"{self._name}: {message}")
 
     def _fault(self, message: str) -> EnvironmentFault:
         return EnvironmentFault(

@@ -163,7 +163,7 @@ class Stepper:
         if self.mode == AutoresetMode.NEXT_STEP:
             valid = ~self._resetting
             self._resetting = ended
-        numbers = self._numbers(info, ended & valid) if any_ended and self.native is None else ()
+        numbers = self._numbers(info, ended & valid) if any_ended and info and self.native is None else ()
         cut = self._nowhere
         if self.limit is not None and (lengths >= self.limit).any():
             cut = ~ended & (lengths >= self.limit)
@@ -198,8 +198,10 @@ class Stepper:
     def _numbers(self, info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, str, float]]:
         """The finite numbers in the last info of the episodes that ``ended`` (n,)."""
         told = info.get("final_info", info) if self.mode == AutoresetMode.SAME_STEP else info
-        found = []
-        for name, values in told.items() if isinstance(told, dict) else ():
+        found: list[tuple[int, str, float]] = []
+        if not told or not isinstance(told, dict):
+            return found
+        for name, values in told.items():
             if f"_{name}" not in told or not isinstance(values, np.ndarray) or values.shape != ended.shape:
                 continue  # a mask, or something else than one number
             if values.dtype.kind in "biuf":
@@ -243,7 +245,8 @@ class Stepper:
 def name_of(envs: VectorEnv) -> str:
     """The name of environments for messages: their id, or else the name of their class."""
     spec = getattr(envs, "spec", None)
-    return spec.id if spec else type(envs.unwrapped).__name__
+    copies = getattr(envs, "envs", None)  # of one environment
+    return spec.id if spec else type((copies[0] if copies else envs).unwrapped).__name__
 
 
 def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray) -> tuple[int, str] | None:
