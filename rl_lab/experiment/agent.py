@@ -32,6 +32,7 @@ from rl_lab.experiment.parts import load_part, part_state
 from rl_lab.experiment.preprocessing import as_presets, channels_of, settings_of
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
+from rl_lab.experiment.trust import unknown_modules
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import is_convolutional
 from rl_lab.nn.pictures import Observed, picture_of
@@ -413,7 +414,11 @@ class Agent:
         if content["agent"] != named:
             raise Fault(f"{path} holds {content['agent']}, not {named}: load it with that class")
         spaces = rebuild_space(content["observation_space"]), rebuild_space(content["action_space"])
-        setup = None if content["setup"] is None else Setup.from_description(content["setup"])
+        made = content["setup"]
+        unknown = [] if made is None or env is not None else unknown_modules({**made, "env": made["env_id"]})
+        if unknown:
+            raise Fault(f"{path} names the module {unknown[0]!r}, and importing it runs its code: pass the environment to load")
+        setup = None if made is None or env is not None else Setup.from_description(made)
         if env is not None:
             envs, setup = open_environments(env, content["num_envs"])
         elif setup is not None:

@@ -77,7 +77,8 @@ def attribute(source: Any, path: str) -> Any:
 
 
 def _is_environment(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, (gym.Env, VectorEnv)) and not value.__module__.startswith("gymnasium")
+    own = isinstance(value, type) and not value.__module__.startswith("gymnasium")
+    return own and issubclass(value, (gym.Env, VectorEnv)) and not issubclass(value, gym.Wrapper)
 
 
 def spec_of_class(found: Any, name: str, shown: str) -> EnvSpec:

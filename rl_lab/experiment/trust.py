@@ -74,6 +74,15 @@ def require_harmless(config: dict[str, Any], source: Path) -> None:
     Importing a module runs its code. Environments and wrappers of modules that the program has imported already, and those of this
     user's own runs, do no harm.
     """
+    unknown = unknown_modules(config)
+    if unknown and not _is_signed(config, source.with_name(SIGNATURE)):
+        raise Fault(
+            f"{source} names the module {unknown[0]!r}, and importing it runs its code: add --trust if you trust this file"
+        )
+
+
+def unknown_modules(config: dict[str, Any]) -> list[str]:
+    """The modules of `foreign_modules` whose code has not run yet, or of which more than an environment or a wrapper would be called."""
     env = str(config.get("env", ""))
     module, _, name = env.rpartition(":")
     imported = set(sys.modules)
@@ -85,11 +94,7 @@ def require_harmless(config: dict[str, Any], source: Path) -> None:
             imported.discard(own)
         if own.partition(".")[0] == "gymnasium" and not _only_wraps(text):
             imported.discard(own)
-    unknown = [module for module in foreign_modules(config) if module not in imported]
-    if unknown and not _is_signed(config, source.with_name(SIGNATURE)):
-        raise Fault(
-            f"{source} names the module {unknown[0]!r}, and importing it runs its code: add --trust if you trust this file"
-        )
+    return [module for module in foreign_modules(config) if module not in imported]
 
 
 def sign(config: dict[str, Any], folder: Path) -> None:
