@@ -20,6 +20,8 @@ from rl_lab.experiment.memory import PAGE
 
 ALLOWED_GROWTH = 0.03
 """Share by which memory may grow from the middle third to the last one: the allocator keeps a little of what is freed."""
+START_SECONDS = 120.0
+"""How long the first checkpoint is waited for, after which samples are taken."""
 LEAST_GROWTH = {"memory": 4.0, "threads": 0, "descriptors": 2}
 """Growth that is always allowed, in the units of `Sample`: a file of a checkpoint may be open at the moment of a sample."""
 COMMON = {"eval-episodes": 2, "short-episodes": 2, "log-frequency": 100, "stop-return": "none"}
@@ -95,6 +97,9 @@ def watch(name: str, command: Sequence[str], seconds: float, every: float) -> bo
     program = [sys.executable, *command]
     with Path(folder, "output").open("wb") as output:
         process = subprocess.Popen(program, cwd=folder, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": root})
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until and process.poll() is None and not any(Path(folder).glob("runs/*/*/*/checkpoints/last")):
+            time.sleep(every)
         end = time.monotonic() + seconds
         while time.monotonic() < end and process.poll() is None:
             time.sleep(every)

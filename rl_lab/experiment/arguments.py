@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise Fault with argparse's message, in plain words."""
         message = re.sub(r"^argument (\S+): expected one argument$", r"\1 needs a value", message)
-        raise Fault(re.sub(r"^argument (-h)/--help: ignored explicit argument (.*)$", r"\1 takes no value, got \2", message))
+        raise Fault(re.sub(r"^argument ([^/:]+)\S*: ignored explicit argument (.*)$", r"\1 takes no value, got \2", message))
 
     def refuse_slips(self, words: Sequence[str], options: Sequence[str]) -> None:
         """Raise Fault if one of the words looks like a misspelt one of these options, such as ``--agnet``."""

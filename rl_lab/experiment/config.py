@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import sys
 import types
 import typing
@@ -65,40 +66,57 @@ def field_types(config_class: type) -> dict[str, Any]:
     return result
 
 
-def parse_value(name: str, kind: Any, text: Any) -> Any:
-    """A field's value from the command line's text or a file's value. Fault if it is of another kind."""
-    what = {int: "a whole number", float: "a number", bool: "true or false"}
+def parse_value(name: str, kind: type, value: object) -> Any:
+    """Convert the text of the command line, or a value of a file, to the type of a field. Raises Fault if it is of another type."""
     if kind is bool:
         words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-        value = words.get(str(text).lower())
-        if value is None:
-            raise Fault(f"{name} takes true or false, not {text!r}")
-        return value
+        if str(value).lower() not in words:
+            raise Fault(f"{name} takes true or false, not {_shown(value)}")
+        return words[str(value).lower()]
     if typing.get_origin(kind) is tuple:
-        if not isinstance(text, (str, list, tuple)):
-            raise Fault(f"{name} takes a list of values, not {text!r}")
-        parts = [p for p in text.split(",") if p] if isinstance(text, str) else list(text)
+        if not isinstance(value, (str, list, tuple)):
+            raise Fault(f"{name} takes a list of values, not {_shown(value)}")
+        parts = [part for part in value.split(",") if part] if isinstance(value, str) else list(value)
         return tuple([parse_value(name, typing.get_args(kind)[0], part) for part in parts])
     if kind in (int, float):
-        if isinstance(text, bool) or not isinstance(text, (str, int, float)):
-            raise Fault(f"{name} takes {what[kind]}, not {_shown(text)}")
-        plain = str(text).replace("_", "")
-        try:
-            if kind is int and plain.lstrip("-+").isdecimal():
-                return int(plain)  # which float would round
-            number = float(plain)
-            if kind is float:
-                return number
-            if number != int(number):
-                raise ValueError
-            return int(number)
-        except (ValueError, OverflowError):
-            raise Fault(f"{name} takes {what[kind]}, not {_shown(text)}") from None
-    if not isinstance(text, str):
-        raise Fault(f"{name} takes a word, not {_shown(text)}")
-    if not text.isprintable():  # line breaks, null bytes, and bytes of a command line that are not UTF-8
-        raise Fault(f"{name} takes printable characters, not {_shown(text)}")
-    return text
+        number = _number(kind, value)
+        if number is None:
+            what = "an integer" if kind is int else "a number"
+            raise Fault(f"{name} takes {what}, not {_shown(value)}{_plain_digits(value)}")
+        return number
+    if not isinstance(value, str):
+        raise Fault(f"{name} takes a word, not {_shown(value)}")
+    if not value.isprintable():  # line breaks, null bytes, and bytes of a command line that are not UTF-8
+        raise Fault(f"{name} takes printable characters, not {_shown(value)}")
+    return value
+
+
+def _number(kind: type, value: object) -> int | float | None:
+    """The number that a text or value stands for, or None. An integer may be written as 1_000 or 1e3."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    try:
+        plain = str(value).replace("_", "")
+        if kind is int and plain.lstrip("-+").isdecimal():
+            return int(plain)  # which float would round
+        number = float(plain)
+        if kind is float:
+            return number
+        return int(number) if number == int(number) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _plain_digits(value: object) -> str:
+    """The end of a message on an integer such as 1M, 10k or 1,000: how it is written here."""
+    found = re.fullmatch(r"(\d+|\d{1,3}(?:,\d{3})+|\d+\.\d+)\s?([kKmM]?)", value) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    number = float(found[1].replace(",", "")) * {"": 1, "k": 1000, "m": 1_000_000}[found[2].lower()]
+    zeros = len(str(int(number))) - len(str(int(number)).rstrip("0"))
+    if number != int(number) or not zeros:
+        return ""
+    return f": write {int(number)} or {int(number) // 10**zeros}e{zeros}"
 
 
 def _shown(value: Any) -> str:

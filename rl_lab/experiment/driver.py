@@ -220,6 +220,7 @@ def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LA
     run = Run.open(path)
     if checkpoint == LAST and not run.holds(LAST):
         raise Fault(f"{path} holds no checkpoint to go on from: start it again with --config {path / 'config.toml'}")
+    run.require(checkpoint)
     for name in changes:
         if name not in CHANGEABLE:
             raise Fault(

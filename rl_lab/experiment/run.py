@@ -172,12 +172,16 @@ class Run:
         """Whether there is a checkpoint of this name."""
         return find_checkpoint(self.path / "checkpoints" / name) is not None
 
-    def load(self, name: str = LAST) -> dict[str, Any]:
-        """The state in a checkpoint. Raises Fault, naming an older one that is whole, if it cannot be read or is not finite."""
+    def require(self, name: str) -> None:
+        """Raise Fault, naming the checkpoints that there are, unless one has this name."""
         if not self.holds(name):
             known = [other for other in (LAST, BEST, *self.older()) if other != name and self.holds(other)]
             hint = f", but {', '.join(known)}" if known else " yet"
             raise Fault(f"{self.path} holds no checkpoint{f' {name!r}' if known else ''}{hint}")
+
+    def load(self, name: str = LAST) -> dict[str, Any]:
+        """The state in a checkpoint. Raises Fault, naming an older one that is whole, if it cannot be read or is not finite."""
+        self.require(name)
         try:
             state = load_checkpoint(self.path / "checkpoints" / name)
         except Fault as fault:

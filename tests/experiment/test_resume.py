@@ -185,7 +185,7 @@ def test_returns_over_several_steps_end_where_episodes_were_cut():
         ),
         (["--resume", "RUN", "--learning-rate", "1"], "--learning-rate cannot change"),
         (["--resume", "RUN", "--learnin-rate", "1"], "unknown option '--learnin-rate', did you mean '--learning-rate'?"),
-        (["--resume", "RUN", "--total-timesteps", "x"], "--total-timesteps takes a whole number, not 'x'"),
+        (["--resume", "RUN", "--total-timesteps", "x"], "--total-timesteps takes an integer, not 'x'"),
         (["--resume", "EMPTY"], "holds no checkpoint to go on from: start it again with --config"),
     ],
 )
