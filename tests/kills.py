@@ -43,7 +43,11 @@ RUNS: dict[str, tuple[str, int, list[str]]] = {
     "ppo": ("CartPole-v1", 600, [*ROLLOUTS, "--batch-size", "20", "--normalize-observations"]),
     "recurrent_ppo": ("CartPole-v1", 600, [*ROLLOUTS, "--memory", "8", "--batch-envs", "1"]),
     "reinforce": ("CartPole-v1", 1200, ["--network", "mlp:16"]),
-    "neat": ("CartPole-v1", 20_000, ["--population", "10", "--lamarck", "1", "--gradient-rollouts", "1"]),
+    "neat": (
+        "CartPole-v1",
+        6_000,
+        ["--population", "10", "--champion-episodes", "2", "--lamarck", "1", "--gradient-rollouts", "1"],
+    ),
 }
 
 
