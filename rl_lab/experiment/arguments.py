@@ -1,4 +1,4 @@
-"""The command line, derived from settings dataclasses. Every fault is one line that names the nearest valid choice."""
+"""The command line, derived from dataclasses of settings. Every fault is one line that names the nearest valid choice."""
 
 import argparse
 import dataclasses
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
                 group.add_argument(name, default=argparse.SUPPRESS, help=text, metavar=metavar)
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """The options that were given, as text. Fault for an unknown one."""
+        """Return the given options as text. Raises Fault for an unknown option."""
         known, unknown = self.parse_known_args(arguments)
         if unknown:
             word = unknown[0].split("=")[0]

@@ -21,9 +21,9 @@ else:
 
 T = TypeVar("T")
 LARGEST_INTEGER = 2**63 - 1
-"""What int64, and so a TOML file, can hold."""
+"""The largest int64, which is also the largest integer of a TOML file."""
 LARGEST_NUMBER = 3.4028234663852886e38
-"""The largest float32: beyond it a setting would be infinite in every kernel."""
+"""The largest float32: a larger setting would be infinite in every kernel."""
 
 
 def setting(
@@ -39,11 +39,11 @@ def setting(
     read: Callable[[Any], Any] | None = None,
     metavar: str = "",
 ) -> T:
-    """A documented field of a config: its default, a sentence on it, and the values that make sense.
+    """Declare a field of a config: its default, a help text, and the allowed values.
 
-    These are bounds, choices, or a ``check`` that raises ValueError for a value that makes none. ``shapes`` says that the field
-    decides which parameters there are: it comes with the networks of an earlier run. ``read`` makes the value of what was given; its
-    option can then be repeated on the command line.
+    A value must be within the bounds, among the choices, and accepted by ``check``, which raises ValueError for a wrong one. ``shapes``
+    marks a field that determines the shapes of parameters: its value comes with the networks of an earlier run. ``read`` converts the
+    given value; the option can then be repeated on the command line, where ``metavar`` stands for its value in the help.
     """
     rules = {"help": help, "above": above, "least": least, "most": most, "choices": choices, "check": check, "shapes": shapes}
     rules |= {"read": read, "metavar": metavar}
@@ -55,7 +55,7 @@ def option_name(field: str) -> str:
 
 
 def field_types(config_class: type) -> dict[str, Any]:
-    """The type of each field, with ``X | None`` reduced to X."""
+    """Return the type of each field, with ``X | None`` reduced to X."""
     hints = typing.get_type_hints(config_class)
     result = {}
     for field in dataclasses.fields(config_class):
@@ -110,7 +110,7 @@ def _number(kind: type, value: object) -> int | float | None:
 def _plain_digits(value: object) -> str:
     """The end of a message on an integer such as 1M, 10k or 1,000: how it is written here."""
     found = re.fullmatch(r"(\d+|\d{1,3}(?:,\d{3})+|\d+\.\d+)\s?([kKmM]?)", value) if isinstance(value, str) else None
-    if found is None:
+    if found is None or len(found[1]) > 15:
         return ""
     number = float(found[1].replace(",", "")) * {"": 1, "k": 1000, "m": 1_000_000}[found[2].lower()]
     zeros = len(str(int(number))) - len(str(int(number)).rstrip("0"))
@@ -120,7 +120,7 @@ def _plain_digits(value: object) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value for a message: its first characters."""
+    """Return the first characters of a value, for a message."""
     try:
         text = ascii(value)
     except (ValueError, RecursionError):  # an integer of too many digits, a list of too many levels
@@ -129,7 +129,7 @@ def _shown(value: Any) -> str:
 
 
 def make_config(config_class: type[T], values: dict[str, Any], source: str = "") -> T:
-    """An instance with these values, each of the field's kind and within its bounds. Fault names the first that is not."""
+    """Make a config of these values. Raises Fault for the first one that is unknown, of another type or out of bounds."""
     kinds = field_types(config_class)
     optional = {field.name for field in dataclasses.fields(config_class) if field.default is None}  # type: ignore[arg-type]
     readers = {field.name: field.metadata.get("read") for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ def make_config(config_class: type[T], values: dict[str, Any], source: str = "")
 
 
 def check_config(config: Any) -> None:
-    """Fault for the first value outside its field's bounds."""
+    """Raise Fault for the first value outside the bounds of its field."""
     for field in dataclasses.fields(config):
         value, rules = getattr(config, field.name), field.metadata
         name = option_name(field.name)
@@ -178,9 +178,9 @@ def check_config(config: Any) -> None:
 
 
 def read_toml(path: Path, foreign: bool = False) -> dict[str, Any]:
-    """A TOML file's content; a byte order mark is skipped. Raises Fault if the file is missing, too large or not TOML.
+    """Return the content of a TOML file, without a byte order mark. Raises Fault if it is missing, too large or not TOML.
 
-    In a directory that may be somebody else's (``foreign``) it must be a regular file, not a link.
+    In a directory that may come from somebody else (``foreign``), the path must be a regular file, not a link.
     """
     try:
         text = read_file(path, LARGEST_CONFIG, foreign).decode("utf-8-sig")
@@ -194,6 +194,6 @@ def read_toml(path: Path, foreign: bool = False) -> dict[str, Any]:
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """A config as a dict that TOML can hold: tuples become lists, None is left out."""
+    """Return a config as a dict for TOML: tuples become lists, and settings that are None are left out."""
     plain = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
     return {key: value for key, value in plain.items() if value is not None}

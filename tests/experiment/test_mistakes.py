@@ -166,10 +166,10 @@ ppo CartPole-v1 -> name an agent and an environment
 --resume nowhere -> nowhere is not a run: it has no config.toml
 --resume some.toml -> some.toml is not a run: it has no config.toml
 --resume folder -> folder is not a run: it has no config.toml
---resume RUN --seed 3 -> --seed cannot change in a run that goes on
---resume RUN --env Acrobot-v1 -> --env cannot change in a run that goes on
---resume RUN --agent dqn -> --agent cannot change in a run that goes on
---resume RUN --gamma 0.5 -> --gamma cannot change in a run that goes on
+--resume RUN --seed 3 -> --seed cannot change when a run is resumed
+--resume RUN --env Acrobot-v1 -> --env cannot change when a run is resumed
+--resume RUN --agent dqn -> --agent cannot change when a run is resumed
+--resume RUN --gamma 0.5 -> --gamma cannot change when a run is resumed
 --resume RUN --total-timesteps x -> --total-timesteps takes an integer, not 'x'
 --resume RUN --totl-timesteps 5 -> did you mean '--total-timesteps'?
 --resume RUN --checkpoint bset -> holds no checkpoint 'bset', but last
