@@ -148,6 +148,7 @@ class REINFORCE(Agent):
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.collector.restart()
         parts: dict[str, list[np.ndarray]] = {}
+        told: dict[str, list[float]] = {}  # numbers in the last infos of the episodes
         going = np.ones(self.num_envs, bool)
         limit = longest_episode(self.collector.envs)
         while going.any() and (limit is None or len(parts.get("counts", ())) * CHUNK < limit):
@@ -160,6 +161,9 @@ class REINFORCE(Agent):
             for name in ("observations", "actions", "rewards", "terminated", "truncated", "next_observations"):
                 parts.setdefault(name, []).append(getattr(made, name).copy())
             parts.setdefault("counts", []).append(counts)
+            for t, i, name, value in made.numbers:
+                if counts[t, i]:
+                    told.setdefault(name, []).append(value)
             if made.action_masks is not None:
                 parts.setdefault("action_masks", []).append(made.action_masks.copy())
         episodes = {name: np.concatenate(chunks) for name, chunks in parts.items()}
@@ -176,5 +180,6 @@ class REINFORCE(Agent):
         return {
             "charts/episodic_return": float((episodes["rewards"] * episodes["counts"]).sum(0).mean()),
             "charts/episodic_length": float(episodes["counts"].sum(0).mean()),
+            **{f"info/{name}": float(np.mean(values)) for name, values in told.items()},
             **{f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)},
         }

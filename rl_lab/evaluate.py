@@ -1,4 +1,4 @@
-"""python -m rl_lab.evaluate RUN: play greedy episodes with the trained agent of a run directory."""
+"""python -m rl_lab.evaluate RUN: play episodes, greedy or sampled, with the trained agent of a run directory."""
 
 import json
 import sys
@@ -16,10 +16,13 @@ from rl_lab.experiment.video import check_video, film
 
 
 def body(arguments: Sequence[str]) -> int:
-    parser = Parser(prog="python -m rl_lab.evaluate", description="Evaluate a trained agent greedily.")
+    parser = Parser(prog="python -m rl_lab.evaluate", description="Evaluate a trained agent, greedily by default.")
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("--episodes", default=None, help="number of greedy episodes (default: as at the end of training)")
+    parser.add_argument("--episodes", default=None, help="number of episodes (default: as at the end of training)")
     parser.add_argument("--seed", default=None, help="seed of the first episode (default: as at the end of training)")
+    parser.add_argument(
+        "--stochastic", action="store_true", help="draw the actions as in training; the greedy policy may never end an episode"
+    )
     parser.add_argument("--video", action="store_true", help="film the first episode; the file goes into videos/ of the run")
     parser.add_argument(
         "--checkpoint",
@@ -41,7 +44,7 @@ def body(arguments: Sequence[str]) -> int:
     seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]
     if given["video"]:
         check_video(plan.setup)
-    result = evaluate(agent, plan.setup, numbers["episodes"] or options.eval_episodes, seed)
+    result = evaluate(agent, plan.setup, numbers["episodes"] or options.eval_episodes, seed, not given["stochastic"])
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
     if given["video"]:
         facts["video"] = str(film(agent, plan.setup, seed, Path(given["run"]) / "videos"))
@@ -51,7 +54,7 @@ def body(arguments: Sequence[str]) -> int:
         tell(json.dumps(facts))
     else:
         tell(
-            f"{options.agent} on {options.env}: greedy return {result.return_mean:.1f} (std {result.return_std:.1f}, "
+            f"{options.agent} on {options.env}: {result.kind} return {result.return_mean:.1f} (std {result.return_std:.1f}, "
             f"min {result.return_min:.1f}) over {result.episodes} episodes, trained for {agent.timesteps:,} steps{result.remark()}"
         )
         if given["video"]:

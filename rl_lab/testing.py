@@ -25,53 +25,91 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 import rl_lab as rl
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import adopt
-from rl_lab.rollout.actions import single
+from rl_lab.rollout.actions import ActionMapping, choices_of, single
 
 SPACES: dict[str, Space] = {
     "Discrete": Discrete(3, start=2),
     "MultiDiscrete": MultiDiscrete([2, 3], start=[0, 5]),
+    "MultiDiscrete of rank 2": MultiDiscrete([[2, 3], [4, 2]]),
     "MultiBinary": MultiBinary(3),
+    "MultiBinary of rank 2": MultiBinary((2, 2)),
     "Box": Box(np.array([-3.0, 0.0], np.float32), np.array([1.0, 0.5], np.float32)),
+    "Box of float16": Box(-0.1, 0.3, (2,), np.float16),
+    "Box of float64 and rank 2": Box(-1e6, 2e6, (2, 2), np.float64),
+    "Box without bounds": Box(-np.inf, np.inf, (2,)),
+    "Box with one bound": Box(np.array([5.0, -np.inf], np.float32), np.array([np.inf, -7.0], np.float32)),
+    "Box of integers": Box(-1, 2, (2,), np.int32),
+    "Box of many integers": Box(-5000, 10, (2,), np.int64),
     "Tuple": Tuple((Discrete(2), Box(-1.0, 1.0, (2,)))),
     "Dict": Dict({"which": Discrete(2), "how far": Box(0.0, 4.0, (1,))}),
+    "Dict of Tuples": Dict({"a": Tuple((MultiBinary(2), Discrete(3, start=-1))), "b": Dict({"c": Box(2.0, 3.0, (1,))})}),
 }
-"""An action space of each kind, with starts and bounds other than the usual ones."""
+"""Action spaces of each kind, with starts, bounds and types that are easily forgotten."""
+
+MASKS = ("info", "method", "observation")
+"""Where a `Probe` shows its mask: in ``info["action_mask"]``, by a method ``action_masks()``, or in a Dict observation."""
 
 
 class Probe(gym.Env):
-    """An environment that checks actions: reward 1 in each of 7 steps, random observations float32 (3,).
+    """An environment that checks actions: reward 1 in each of the 7 steps of an episode, random observations float32 (3,).
 
-    `step` raises AssertionError if an action is not in the action space, or if the environment is ``masked`` and its action mask
-    does not allow the action.
+    `step` raises AssertionError if an action is not in the action space, or if a mask does not allow the action.
+
+    With ``masked``, one of `MASKS`, a random mask allows some options of each choice.
     """
 
-    def __init__(self, action_space: Space, masked: bool = False):
-        self.observation_space = Box(-1.0, 1.0, (3,), np.float32)
+    def __init__(self, action_space: Space, masked: str = ""):
+        self.observation_space: Space = Box(-1.0, 1.0, (3,), np.float32)
         self.action_space = action_space
         self.masked = masked
+        self._choices = choices_of(action_space)
         self._step = 0
+        if masked == "method":
+            self.action_masks = lambda: self._mask
+        if masked == "observation":
+            mask = MultiBinary(sum(self._choices))
+            self.observation_space = Dict({"action_mask": mask, "observation": self.observation_space})
 
-    def _show(self) -> tuple[np.ndarray, dict[str, Any]]:
-        info: dict[str, Any] = {}
-        if self.masked:
-            self._mask = self.np_random.random(int(self.action_space.n)) < 0.5  # type: ignore[attr-defined]
-            self._mask[self.np_random.integers(len(self._mask))] = True
-            info["action_mask"] = self._mask.copy()
-        return self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32), info
+    def _show(self) -> tuple[Any, dict[str, Any]]:
+        observation = self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+        if not self.masked:
+            return observation, {}
+        rows = [self.np_random.random(count) < 0.5 for count in self._choices]
+        for row in rows:
+            row[self.np_random.integers(len(row))] = True
+        self._mask = np.concatenate(rows)
+        if self.masked == "observation":
+            return {"action_mask": self._mask.astype(np.int8), "observation": observation}, {}
+        return observation, {"action_mask": self._mask.copy()} if self.masked == "info" else {}
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self._step = 0
         return self._show()
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         assert self.action_space.contains(action), f"the agent took {action!r}, which is not in {self.action_space}"
         if self.masked:
-            allowed = self._mask[int(action) - int(self.action_space.start)]  # type: ignore[attr-defined]
-            assert allowed, f"the agent took {action!r}, which its mask forbids"
+            assert _allowed(self.action_space, action, self._mask), f"the agent took {action!r}, which its mask forbids"
         self._step += 1
         observation, info = self._show()
         return observation, 1.0, self._step >= 7, False, info
+
+
+def _allowed(space: Space, action: Any, mask: np.ndarray) -> bool:
+    """Whether a mask (options,) allows the choices of one action of a space."""
+    mapping = ActionMapping(space)
+    chosen = mapping.to_policy(_batch_of_one(action)).reshape(-1)[: len(mapping.choices)].astype(np.int64)
+    rows = np.split(mask, np.cumsum(mapping.choices)[:-1])
+    return all(row[i] for row, i in zip(rows, chosen, strict=True))
+
+
+def _batch_of_one(action: Any) -> Any:
+    if isinstance(action, tuple):
+        return tuple(_batch_of_one(part) for part in action)
+    if isinstance(action, dict):
+        return {name: _batch_of_one(part) for name, part in action.items()}
+    return np.asarray(action)[None]
 
 
 class Check:
@@ -193,22 +231,47 @@ def _declarations(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     assert not doubled, f"{sorted(doubled)[0]!r} is declared as learned and as saved"
 
 
+def _eager(agent_class: type[Agent], settings: dict[str, Any], eager: bool = True) -> dict[str, Any]:
+    """The settings without recording, if the agent knows it."""
+    known = "compile" in {field.name for field in dataclasses.fields(agent_class.Config)}
+    return {**settings, "compile": False} if known and eager else settings
+
+
+def _takes(agent_class: type[Agent], space: Space) -> bool:
+    """Whether the agent accepts a space: its kind, and integers only with choices."""
+    try:
+        agent_class.check_spaces("the environment", Box(-1.0, 1.0, (3,)), space)
+    except ValueError:
+        return False
+    return True
+
+
 def _spaces(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     for name, space in SPACES.items():
-        if isinstance(space, agent_class.action_spaces):
-            agent = _train(_make(agent_class, settings, env=functools.partial(Probe, space)))
-            action = single(agent.act(np.zeros((1, 3), np.float32)))
-            assert space.contains(action), f"act() gave {action!r}, which is not in {space}"
+        if _takes(agent_class, space):
+            recorded = isinstance(space, (Discrete, Dict))  # eager steps are shorter, and `_recording` compares the two
+            env = functools.partial(Probe, space)
+            agent = _train(_make(agent_class, _eager(agent_class, settings, not recorded), env=env), steps=2, least=30)
+            for deterministic in (True, False):
+                action = single(agent.act(np.zeros((1, 3), np.float32), deterministic))
+                assert space.contains(action), f"act() gave {action!r}, which is not in {space}"
             continue
         refusal = _refusal(functools.partial(_make, agent_class, settings, env=functools.partial(Probe, space)))
-        assert refusal is not None, f"{space} is not in action_spaces, but the agent accepts it"
-        assert name in refusal, f"the message about {space} does not name the space: {refusal}"
+        assert refusal is not None, f"{space} ({name}) is not in action_spaces, but the agent accepts it"
+        assert type(space).__name__ in refusal, f"the message about {space} does not name the space: {refusal}"
 
 
 def _masks(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    for shown in MASKS if _takes(agent_class, SPACES["Discrete"]) else ():
+        _train(_make(agent_class, settings, env=lambda shown=shown: Probe(SPACES["Discrete"], shown)))
+    for k, (name, space) in enumerate(SPACES.items()):
+        if name != "Discrete" and choices_of(space) and _takes(agent_class, space):
+            shown = MASKS[k % len(MASKS)]
+            env = functools.partial(Probe, space, shown)
+            _train(_make(agent_class, _eager(agent_class, settings), env=env), steps=1, least=16)
     if not issubclass(Discrete, agent_class.action_spaces):
         return
-    agent = _train(_make(agent_class, settings, env=lambda: Probe(Discrete(4, start=1), masked=True)), least=96)
+    agent = _train(_make(agent_class, settings, env=lambda: Probe(Discrete(4, start=1), "info")), least=96)
     for allowed in range(4):
         mask = np.zeros((5, 4), bool)
         mask[:, allowed] = True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_lab.experiment.agent import find_agent, preset_for
+from rl_lab.experiment.agent import find_agent, preset_for, registered_name
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import read_toml
@@ -24,6 +24,9 @@ def parse(arguments: Sequence[str]) -> Plan:
         first.add_argument(name)
     first.add_argument("--trust", action="store_true")
     known, rest = first.parse_known_args(arguments)
+    for name in ("config", "resume"):
+        if getattr(known, name) == "":
+            raise Fault(f"--{name} needs the path of a {'file' if name == 'config' else 'run'}, not an empty word")
     if known.resume and {"-h", "--help"}.isdisjoint(rest):
         return _parse_resume(arguments)
     file = _read_settings(Path(known.config), known.agent, known.env or "") if known.config else {}
@@ -34,7 +37,7 @@ def parse(arguments: Sequence[str]) -> Plan:
         )
     own = file.pop("hyperparameters", {})
     file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
-    agent = known.agent or file.get("agent")
+    agent = registered_name(known.agent or file.get("agent") or "")
     env = known.env or file.get("env")
     asks_help = not {"-h", "--help"}.isdisjoint(rest)
     parser = Parser(prog="python -m rl_lab.train", description="Train an agent in a Gymnasium environment.")
@@ -53,6 +56,7 @@ def parse(arguments: Sequence[str]) -> Plan:
         parser.epilog = "Name an agent (--agent dqn --help) to see its hyperparameters."
         parser.parse(["--help"])
     if not agent or not (env or asks_help):
+        parser.refuse_slips(rest, ("--agent", "--env", "--config", "--resume"))
         raise Fault("name an agent and an environment, as in: python -m rl_lab.train --agent dqn --env CartPole-v1")
     agent_class = find_agent(agent)
     preset = preset_for(agent_class, agent, env) if env else {}
@@ -119,6 +123,9 @@ def body(arguments: Sequence[str]) -> int:
         f"greedy return {e.return_mean:.1f} (std {e.return_std:.1f}, min {e.return_min:.1f}) over {e.episodes} episodes "
         f"after {result.timesteps:,} steps in {result.seconds:.1f} s{e.remark()}"
     )
+    trained = result.training_return
+    if trained is not None and e.return_mean < trained - max(0.5 * abs(trained), 2 * e.return_std):
+        tell(f"training ended at a return of {trained:.1f}, with sampled actions: {again} --stochastic samples them")
     tell(f"curves: {board}   evaluate again: {again}")
     return 0
 

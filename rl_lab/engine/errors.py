@@ -37,6 +37,10 @@ class EnvironmentFault(RuntimeError):
     """An environment raised an exception or returned a value that is not a number; the message names the environment."""
 
 
+class EnvironmentWarning(UserWarning):
+    """A habit of an environment that is accepted; the message names what to mend."""
+
+
 class GraphError(ValueError):
     """A change would make a graph network invalid: a cycle, a duplicate or an unknown name. The graph is unchanged."""
 

@@ -17,7 +17,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.engine.errors import NumericalError, ShapeError
+from rl_lab.engine.errors import EnvironmentFault, NumericalError, ShapeError
 from rl_lab.experiment.config import as_plain, make_config, read_toml
 from rl_lab.experiment.environments import (
     Setup,
@@ -33,7 +33,8 @@ from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.nn import GraphNetwork
 from rl_lab.rollout import ActionMapping, Collector, Moment
-from rl_lab.rollout.actions import ANY_ACTIONS, single
+from rl_lab.rollout.actions import ANY_ACTIONS, choices_of, mask_row, single
+from rl_lab.rollout.observations import conform
 
 Metrics = dict[str, float]
 """Numbers by log tag, such as ``losses/td_loss``."""
@@ -220,17 +221,24 @@ class Agent:
         the action and the ``state`` to pass with the next observation; None starts an episode. Raises ShapeError for an observation
         of another shape.
         """
-        space = self.envs.single_observation_space
-        raw = getattr(self.envs, "raw_observation_space", space)
-        if raw is not space and raw.contains(observation):
-            observation = gym.spaces.flatten(raw, observation)
+        mapping = getattr(self.envs, "observation_mapping", None)
+        if mapping is not None and not mapping.is_identity:
+            try:
+                raw = conform(mapping.space, observation, lambda note: None)
+            except EnvironmentFault:
+                pass  # flat already, or a batch
+            else:
+                action_mask = mapping.mask(raw) if action_mask is None else action_mask
+                observation = mapping.array(raw)
         x = np.asarray(observation, np.float32)
         one = x.shape == self.shape
         if not one and x.shape[1:] != self.shape:
             raise ShapeError(
                 f"{type(self).__name__} takes observations of shape {self.shape}, or a batch of them, not {x.shape}"
             )
-        mask = None if action_mask is None else np.asarray(action_mask, bool).reshape(-1, self.mapping.num_masked)
+        mask = None
+        if action_mask is not None and self.mapping.num_masked:
+            mask = mask_row(self.space, action_mask)[None] if one else np.asarray(action_mask, bool).reshape(len(x), -1)
         x = x[None] if one else x
         if self.acting_memory is None:
             actions = self.act(x, deterministic, mask)
@@ -374,8 +382,8 @@ class Agent:
         kinds = " or ".join(kind.__name__ for kind in cls.action_spaces)
         if not isinstance(action_space, cls.action_spaces):
             raise Fault(f"{name} needs {kinds} actions, but {env} has {action_space}: use {_alternatives(action_space)}")
-        integers = isinstance(action_space, Box) and not np.issubdtype(action_space.dtype, np.floating)
-        if integers and cls.action_spaces is not ANY_ACTIONS:
+        choices = isinstance(action_space, Box) and bool(choices_of(action_space))
+        if choices and cls.action_spaces is not ANY_ACTIONS:
             raise Fault(f"{name} produces real-valued actions, but {env} expects integers ({action_space}): use ppo or a2c")
         if not isinstance(observation_space, cls.observation_spaces):
             wanted = " or ".join(kind.__name__ for kind in cls.observation_spaces)
@@ -391,7 +399,7 @@ def _alternatives(space: Space) -> str:
         return "dqn or ppo"
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
         return "sac, td3 or ppo"
-    return "ppo or a2c"
+    return "sac, ppo or a2c"
 
 
 def require_finite(metrics: Metrics, timesteps: int) -> None:
@@ -424,6 +432,11 @@ def find_agent(name: str) -> type[Agent]:
         return adopt(found[name.lower()].load())
     hint = nearest_agent(name, found) if found else ": no agents are registered; run pip install -e ."
     raise Fault(f"unknown agent {name!r}{hint}")
+
+
+def registered_name(name: str) -> str:
+    """The name under which an agent is registered, for a name in other capitals such as ``DQN``; any other name as it is."""
+    return name.lower() if name.lower() in {entry.name for entry in entry_points(group="rl_lab.agents")} else name
 
 
 def adopt(found: type) -> type[Agent]:

@@ -23,10 +23,12 @@ from gymnasium.vector.utils import batch_space
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeVectorEnv
-from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.faults import Fault, first_line, show_warnings_plainly
 from rl_lab.experiment.memory import require_memory
 from rl_lab.experiment.suggestions import nearest_environment
-from rl_lab.rollout.stepper import options_of
+from rl_lab.rollout.actions import options_of
+from rl_lab.rollout.adapter import Adapter, VectorAdapter, described, place_of
+from rl_lab.rollout.observations import ObservationMapping
 
 BACKENDS = ("auto", "native", "gymnasium")
 VECTORIZATIONS = ("sync", "async")
@@ -143,43 +145,13 @@ def choose_setup(
 # --- making environments ---------------------------------------------------------------------------------------------
 
 
-class _Named(gym.Wrapper):
-    """An environment that names itself when it fails."""
-
-    def __init__(self, env: gym.Env, index: int):
-        super().__init__(env)
-        self._index = index
-        self._seed: int | None = None
-        self._steps = 0
-
-    def _run(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
-        try:
-            return call(*arguments, **keywords)
-        except Exception as error:
-            name = self.env.spec.id if self.env.spec else type(self.env.unwrapped).__name__
-            text = str(error).strip().splitlines()
-            detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-            raise EnvironmentFault(
-                f"environment {self._index} of {name} (seed {self._seed}) failed at step {self._steps} of its episode: {detail}"
-            ) from error
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        self._seed = self._seed if seed is None else seed
-        self._steps = 0
-        return self._run(self.env.reset, seed=seed, options=options)
-
-    def step(self, action: Any) -> Any:
-        self._steps += 1
-        return self._run(self.env.step, action)
-
-
 def _spec_of(setup: Setup) -> Any:
     """The registered specification of an environment, for processes that lack the registrations of this one."""
     return None if setup.maker is not None else copy.deepcopy(find_environment(setup.env_id))
 
 
 def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any = None) -> gym.Env:
-    """One scalar environment with the wrappers that the setup asks for; its attribute `raw_observation_space` is the unflattened space.
+    """One scalar environment with the wrappers that the setup asks for; its attribute `observation_mapping` flattens observations.
 
     ``spec`` is the registered specification, for a process that does not know it.
     """
@@ -187,17 +159,14 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any
         env = setup.maker()
     else:
         pictures: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-        env = gym.make(setup.env_id if spec is None else spec, **pictures)
-    if not isinstance(env.observation_space, spaces.Box):
-        env = gym.wrappers.FlattenObservation(env)
-    if env.observation_space.shape == ():
-        env = gym.wrappers.ReshapeObservation(env, (1,))
+        env = gym.make(setup.env_id if spec is None else spec, disable_env_checker=True, **pictures)
+    env = Adapter(env, index)  # which also checks what the environment returns
     if setup.time_aware:
         env = gym.wrappers.TimeAwareObservation(env, flatten=True, normalize_time=True)
     if setup.frame_stack > 1:
         require_memory(env.observation_space.shape or (), setup.frame_stack)
         env = gym.wrappers.FrameStackObservation(env, setup.frame_stack)
-    return _Named(env, index)
+    return env
 
 
 def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
@@ -227,26 +196,22 @@ def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
         raise Fault(f"environment {setup.env_id!r} cannot be made: {str(error).splitlines()[0]}") from None
     except (MemoryError, Fault):
         raise
-    except ValueError as error:
-        raise Fault(f"environment {setup.env_id!r} cannot be made so: {error}") from None
+    except EnvironmentFault as error:
+        raise Fault(f"environment {setup.env_id!r} cannot be made: {error}") from None
     except Exception as error:  # whatever the environment's own code raises
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise Fault(f"environment {setup.env_id!r} cannot be made: {type(error).__name__}: {first}") from error
+        detail = str(error) if isinstance(error, ValueError) and not place_of(error) else described(error)
+        raise Fault(f"environment {setup.env_id!r} cannot be made: {detail}") from error
     if setup.maker is None:
         envs.spec = find_environment(setup.env_id)
-    envs.raw_observation_space = raw_observation_space(envs)
+    envs.observation_mapping = observation_mapping(envs)
     return envs
 
 
-def raw_observation_space(envs: VectorEnv) -> gym.Space:
-    """The observation space of one environment before it was flattened to a Box."""
-    if isinstance(envs, SyncVectorEnv):
-        env: Any = envs.envs[0]
-        while isinstance(env, gym.Wrapper):
-            if isinstance(env, gym.wrappers.FlattenObservation):
-                return env.env.observation_space
-            env = env.env
-    return envs.single_observation_space
+def observation_mapping(envs: VectorEnv) -> ObservationMapping:
+    """The mapping from observations of one environment, as it returns them, to those that the agent sees."""
+    if isinstance(envs, (SyncVectorEnv, AsyncVectorEnv)):
+        return envs.get_attr("observation_mapping")[0]
+    return ObservationMapping(envs.single_observation_space)
 
 
 def open_environments(
@@ -266,7 +231,7 @@ def open_environments(
     if isinstance(what, VectorEnv):
         if num_envs not in (None, what.num_envs):
             raise Fault(f"num_envs {num_envs} does not fit {what.num_envs} vector environments: leave it out")
-        return what, None
+        return what if isinstance(what.single_observation_space, spaces.Box) else VectorAdapter(what), None
     count = 1 if num_envs is None else num_envs
     if count < 1:
         raise Fault(f"num_envs must be at least 1, got {count}")
@@ -360,6 +325,7 @@ class _Maker:
 
     def __call__(self) -> gym.Env:
         if multiprocessing.parent_process() is not None:
+            show_warnings_plainly()
             for name in ("SIGINT", "SIGHUP"):  # they reach all processes of a terminal: the first one decides
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Greedy evaluation over whole episodes."""
+"""Evaluation over whole episodes, greedy or with sampled actions."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -40,7 +40,7 @@ def validation_seed(seed: int) -> int:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Undiscounted returns of greedy episodes."""
+    """Undiscounted returns of episodes, greedy or, with ``sampled``, with actions drawn as in training."""
 
     return_mean: float
     return_std: float
@@ -52,6 +52,12 @@ class Evaluation:
     """Episodes that were cut off after `EPISODE_LIMIT` steps: the environment has no time limit of its own."""
     steps: int = 0
     """Environment steps taken, in all environments."""
+    sampled: bool = False
+
+    @property
+    def kind(self) -> str:
+        """ "greedy" or "sampled"."""
+        return "sampled" if self.sampled else "greedy"
 
     def remark(self) -> str:
         """A remark for the end of the line that shows the evaluation, or an empty text."""
@@ -61,9 +67,16 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(agent: Agent, setup: Setup | str | None = None, episodes: int = 100, seed: int | None = None) -> Evaluation:
+def evaluate(
+    agent: Agent,
+    setup: Setup | str | None = None,
+    episodes: int = 100,
+    seed: int | None = None,
+    deterministic: bool = True,
+) -> Evaluation:
     """Play greedy episodes, several side by side, with seeds ``seed``, ``seed + 1``, ..., in environments of their own.
 
+    With ``deterministic=False`` the actions are drawn as in training, from the agent's random streams, which advance.
     By default the environments are made like the agent's, and the seeds are those of the evaluation at the end of a run. Every episode
     that begins is counted: taking whatever ends first would favour short episodes. Raises Fault if the environments cannot be made
     again, EnvironmentFault if one fails.
@@ -76,13 +89,16 @@ def evaluate(agent: Agent, setup: Setup | str | None = None, episodes: int = 100
     count = 1 if setup.once else min(episodes, MOST_OBJECTS if setup.native is None else MOST_NATIVE)
     envs = make_environments(setup, count)
     try:
-        return play(agent, envs, episodes, seed)
+        return play(agent, envs, episodes, seed, deterministic)
     finally:
         close_environments(envs)
 
 
-def play(agent: Agent, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
-    """Play ``episodes`` greedy episodes in vector environments, of which there are at most as many; episode k has the seed ``seed + k``."""
+def play(agent: Agent, envs: VectorEnv, episodes: int, seed: int, deterministic: bool = True) -> Evaluation:
+    """Play ``episodes`` episodes, by default greedy, in vector environments, of which there are at most as many.
+
+    Episode k has the seed ``seed + k``.
+    """
     stepper = Stepper(envs, longest_episode(envs))
     count = envs.num_envs
     playing = np.arange(count)  # the episode that each environment plays, -1 for none
@@ -94,7 +110,7 @@ def play(agent: Agent, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
     cut_off = 0
     while (playing >= 0).any():
         masks = {} if stepper.action_mask is None else {"action_mask": stepper.action_mask}
-        step = stepper.step(agent.act(stepper.observations, deterministic=True, **masks), counted=playing >= 0)
+        step = stepper.step(agent.act(stepper.observations, deterministic=deterministic, **masks), counted=playing >= 0)
         agent.begin_episodes(step.ended)
         seeds: list[int | None] = [None] * count
         for i in map(int, np.flatnonzero(step.ended & step.valid & (playing >= 0))):
@@ -118,4 +134,5 @@ def play(agent: Agent, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
         episodes,
         cut_off,
         stepper.timesteps,
+        not deterministic,
     )

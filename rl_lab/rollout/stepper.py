@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
-from rl_lab.rollout.actions import ActionMapping
+from rl_lab.rollout.actions import ActionMapping, choices_of, options_of
 
 EPISODE_LIMIT = 10_000
 """Longest episode, in steps, in environments without a time limit, where an episode may never end by itself."""
@@ -30,6 +30,9 @@ class Step(NamedTuple):
     returns: np.ndarray  # float64 (n,): sum of the episode's rewards so far, this step included
     lengths: np.ndarray  # int64 (n,): steps of the episode so far, this step included
     action_mask: np.ndarray | None  # bool (n, options), for ``observations``
+    numbers: Sequence[
+        tuple[int, str, float]
+    ] = ()  # environment, name and value of each number that an episode's last info held
 
     @property
     def ended(self) -> np.ndarray:
@@ -145,13 +148,28 @@ class Stepper:
         if self.mode == AutoresetMode.NEXT_STEP:
             valid = ~self._resetting
             self._resetting = ended
+        numbers = self._numbers(info, ended & valid) if any_ended and info and self.native is None else ()
         cut = self._nowhere
         if self.limit is not None and (lengths >= self.limit).any():
             cut = ~ended & (lengths >= self.limit)
             truncated = truncated | cut
             if cut.any():
                 self.reset(mask=cut)
-        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask)
+        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask, numbers)
+
+    def _numbers(self, info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, str, float]]:
+        """The finite numbers in the last info of the episodes that ``ended`` (n,)."""
+        told = info.get("final_info", info) if self.mode == AutoresetMode.SAME_STEP else info
+        found: list[tuple[int, str, float]] = []
+        if not told or not isinstance(told, dict):
+            return found
+        for name, values in told.items():
+            if f"_{name}" not in told or not isinstance(values, np.ndarray) or values.shape != ended.shape:
+                continue  # a mask, or something else than one number
+            if values.dtype.kind in "biuf":
+                for i in np.flatnonzero(told[f"_{name}"] & ended & np.isfinite(values)):
+                    found.append((int(i), name, float(values[i])))
+        return found
 
     def _as_float32(self, observations: Any) -> np.ndarray:
         """A float32 copy, because environments may write into the same array in the next step."""
@@ -189,7 +207,8 @@ class Stepper:
 def name_of(envs: VectorEnv) -> str:
     """The name of environments for messages: their id, or else the name of their class."""
     spec = getattr(envs, "spec", None)
-    return spec.id if spec else type(envs.unwrapped).__name__
+    copies = getattr(envs, "envs", None)  # of one environment
+    return spec.id if spec else type((copies[0] if copies else envs).unwrapped).__name__
 
 
 def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray) -> tuple[int, str] | None:
@@ -214,28 +233,25 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarra
 # --- action masks ----------------------------------------------------------------------------------------------------
 
 
-def options_of(space: Space) -> int:
-    """Number of entries of an action mask for a space: the options of all its choices."""
-    return int(space.n) if isinstance(space, Discrete) else ActionMapping(space).num_masked
-
-
 def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
     """The action mask (num_envs, options) in ``info["action_mask"]``; ``before`` if there is none or the actions are not choices.
 
     An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
-    EnvironmentFault if a mask has another shape, or if it allows no option and the episode is not ``over``.
+    EnvironmentFault if a mask has another shape, or if it allows no option of a choice and the episode is not ``over``.
     """
     given = info.get("action_mask")
-    options = 0 if given is None else options_of(envs.single_action_space)
-    if given is None or not options:
+    choices = [] if given is None else choices_of(envs.single_action_space)
+    if not choices:
         return before
+    options = sum(choices)
+    begins = np.cumsum([0, *choices[:-1]])
     mask = np.ones((envs.num_envs, options), bool) if before is None else before.copy()
     for i in np.flatnonzero(info.get("_action_mask", np.ones(envs.num_envs, bool))):
         row = np.asarray(given[i])
         if row.shape != (options,):
             raise EnvironmentFault(f"{name_of(envs)} returned an action mask of shape {row.shape} for {options} actions")
         mask[i] = row
-        if not mask[i].any():
+        if not (mask[i].any() if len(choices) == 1 else np.logical_or.reduceat(mask[i], begins).all()):
             if not over:
                 raise EnvironmentFault(f"{name_of(envs)} returned an action mask that allows nothing")
             mask[i] = True  # the episode is over: no action follows, and no value is bootstrapped from here

@@ -1,5 +1,6 @@
 """Storage of rollouts: arrays (steps, environments, ...), written by the Python loop or the native loop."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,6 +48,9 @@ class Rollout(NamedTuple):
     action_masks: np.ndarray | None  # bool (steps, n, options)
     next_action_masks: np.ndarray | None
     has_reset_steps: bool = False  # whether a reset takes a step of its own (autoreset mode NEXT_STEP)
+    numbers: Sequence[
+        tuple[int, int, str, float]
+    ] = ()  # step, environment, name and value of numbers in the last infos of episodes
 
     def transitions(self) -> Transitions:
         """The valid steps as one batch, in the order in which they happened."""
@@ -104,6 +108,7 @@ class RolloutStorage:
         self.masks = np.zeros((steps, n, num_masked), bool) if num_masked else None
         self.next_masks = np.zeros((steps, n, num_masked), bool) if num_masked else None
         self.outputs: dict[str, np.ndarray] = {}
+        self.numbers: list[tuple[int, int, str, float]] = []
 
     def output(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """The array (steps, *shape) for the policy's output ``name``, made on the first call."""
@@ -133,4 +138,5 @@ class RolloutStorage:
             self.masks,
             self.next_masks,
             self.has_reset_steps,
+            tuple(self.numbers),
         )
