@@ -239,7 +239,7 @@ def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = N
     An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
     EnvironmentFault if a mask has another shape, or if it allows no option of a choice and the episode is not ``over``.
     """
-    given = info.get("action_mask")
+    given: Any = info.get("action_mask")
     choices = [] if given is None else choices_of(envs.single_action_space)
     if not choices:
         return before
