@@ -10,7 +10,7 @@ from rl_lab.experiment.agent import find_agent, preset_for, registered_name
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import read_toml
-from rl_lab.experiment.driver import Options, Plan, carry_out, make_plan, make_resuming_plan
+from rl_lab.experiment.driver import FACTS, Options, Plan, carry_out, make_plan, make_resuming_plan
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.progress import tell
 from rl_lab.experiment.run import LAST, Run, check_recorded
@@ -32,11 +32,9 @@ def parse(arguments: Sequence[str]) -> Plan:
     file = _read_settings(Path(known.config), known.agent, known.env or "") if known.config else {}
     check_recorded(file, Path(known.config or ""))
     if not known.trust:
-        require_harmless(
-            {key: file.get(key, "") for key in ("agent", "env") if not getattr(known, key)}, Path(known.config or "")
-        )
+        require_harmless({key: value for key, value in file.items() if not getattr(known, key, None)}, Path(known.config or ""))
     own = file.pop("hyperparameters", {})
-    file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
+    file = {**{k: v for k, v in file.items() if k not in FACTS}, **own}
     agent = registered_name(known.agent or file.get("agent") or "")
     env = known.env or file.get("env")
     asks_help = not {"-h", "--help"}.isdisjoint(rest)

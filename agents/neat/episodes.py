@@ -46,7 +46,7 @@ def play(
         playing = episode >= 0
         if not playing.any():
             return Played(returns, lengths, finals)
-        x = np.ascontiguousarray(stepper.observations).reshape(slots, networks.inputs)
+        x = np.ascontiguousarray(stepper.observations, np.float32).reshape(slots, networks.inputs)
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         step = stepper.step(actions(outputs, stepper.action_mask), counted=playing)
         ended = step.ended & playing

@@ -31,11 +31,15 @@ class Parser(argparse.ArgumentParser):
             if "did you mean" in close:
                 raise Fault(f"unknown option {name!r}{close}")
 
-    def add_settings(self, config_class: type, title: str, values: dict[str, Any] | None = None) -> None:
-        """One option for each field; ``values`` replace the defaults that the help shows."""
+    def add_settings(
+        self, config_class: type, title: str, values: dict[str, Any] | None = None, only: Sequence[str] = ()
+    ) -> None:
+        """One option for each field, or for those named in ``only``; ``values`` replace the defaults that the help shows."""
         group = self.add_argument_group(title)
         kinds = field_types(config_class)
         for field in dataclasses.fields(config_class):
+            if only and field.name not in only:
+                continue
             name, rules = option_name(field.name), field.metadata
             default = (values or {}).get(field.name, field.default)
             text = f"{rules['help']} (default: {default})".replace("%", "%%")
@@ -43,6 +47,8 @@ class Parser(argparse.ArgumentParser):
                 group.add_argument(
                     name, f"--no-{name[2:]}", action=_Switch, nargs="?", default=argparse.SUPPRESS, help=text, metavar="BOOL"
                 )
+            elif rules.get("read") is not None:
+                group.add_argument(name, action="append", default=argparse.SUPPRESS, help=text, metavar=rules["metavar"] or "V")
             else:
                 metavar = (
                     "|".join(map(str, rules["choices"]))

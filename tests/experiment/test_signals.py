@@ -15,10 +15,11 @@ from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment import lock as lock_module
 from rl_lab.experiment.analysis import read_events
 from rl_lab.experiment.checkpoint import load_checkpoint
-from rl_lab.experiment.environments import close_environments, make_environments, open_environments
+from rl_lab.experiment.environments import make_environments, open_environments
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.lock import RunLock
 from rl_lab.experiment.run import Run
+from rl_lab.experiment.vector import close_environments
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the signals of Unix")
 
@@ -208,9 +209,9 @@ def test_a_killed_environment_never_hangs_the_run(workplace, monkeypatch):
 
 
 def test_a_silent_environment_is_named(workplace, monkeypatch, capfd):
-    from rl_lab.experiment import environments
+    from rl_lab.experiment import vector
 
-    monkeypatch.setattr(environments, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(vector, "ANSWER_SECONDS", 0.5)
     envs, _ = open_environments("Acrobot-v1", 2, backend="gymnasium", vectorization="async")
     envs.reset(seed=1)
     os.kill(envs.processes[1].pid, signal.SIGSTOP)
