@@ -152,7 +152,7 @@ class SAC(Agent):
         return make_action_value(self.observed, network, self.mapping.size, self.combinations, **options)
 
     def target_entropy_at(self, progress: float) -> Any:
-        """The target entropy in nats when the share ``progress`` of the training is done; one value each for choices and components.
+        """The target entropy in nats when the share ``progress`` of the training is done; two values if actions have both parts.
 
         Source: Xu et al. 2021, "Target entropy annealing for discrete soft actor-critic".
         """

@@ -2,8 +2,8 @@
 
 ``mlp:64,64`` is a perceptron with two hidden layers of 64 units. ``cnn:16,32:128`` has two convolutions, with 16 and 32 channels, and
 one hidden layer of 128 units. A kernel size (default 3) and a stride (default 1) may follow the number of channels, as in
-``cnn:32x8s4,64x4s2,64x3:512``. ``nature`` means this last network, of Mnih et al. 2015. Some agents also accept the path of an evolved network: a file written by
-`nn.graph.files.save_graph`, or the directory of a NEAT run.
+``cnn:32x8s4,64x4s2,64x3:512``. ``nature`` means this last network, of Mnih et al. 2015. Some agents also accept the path of an evolved
+network: a file written by `nn.graph.files.save_graph`, or the directory of a NEAT run.
 """
 
 import copy
