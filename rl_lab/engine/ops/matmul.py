@@ -9,8 +9,7 @@ from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
-from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NOTHING, PLAIN, takes_tiles
-from rl_lab.engine.kernels.tiles import WIDTH
+from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NARROW, NOTHING, PLAIN, way_of
 from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import attach
@@ -71,15 +70,17 @@ def _launch(
     layout: int, out: Any, a: Any, b: Any, bias: Any, batch: int, n: int, k: int, m: int, a_step: int = 0, b_step: int = 0
 ) -> None:
     extra, end = (b, NOTHING) if bias is None else (bias, ADD)
-    if not takes_tiles(layout, n, k, m):
-        launch(matmul_kernels.matmul_blas, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end))
-        return
-    distances = (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m)
-    launch(matmul_kernels.matmul_tiles, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end, *distances))
+    numbers = (batch, n, k, m, a_step, b_step, layout, end, *_distances(layout, n, k, m), way_of(layout, n, k, m))
+    launch(matmul_kernels.matmul, (out, a, b, extra), numbers)
+
+
+def _distances(layout: int, n: int, k: int, m: int) -> tuple[int, int, int]:
+    """The distances between the rows of a, b and out."""
+    return (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m)
 
 
 def blocks_of(n: int, k: int, m: int) -> int:
-    """Into how many parts a product is cut: by its size alone, because BLAS computes a part otherwise than the whole."""
+    """The number of parts into which a product is cut."""
     size = n * k * m
     rows = TRANSFER * n * (k + m) if n >= MANY_ROWS else 0  # half of them may be in the other core's cache, and are left there
     return 1 if size + rows < TWO_BLOCKS else 2 if size < FOUR_BLOCKS else 4
@@ -95,22 +96,21 @@ def _multiply(layout: int, a: Any, b: Any, n: int, k: int, m: int, bias: Any = N
     """The product of two matrices whose memory lies as the layout says, plus a bias; large ones in parts for several cores."""
     out = empty((n, m))
     blocks = blocks_of(n, k, m)
-    by_tiles = takes_tiles(layout, n, k, m)
-    if blocks == 1 or (layout == A_TRANSPOSED and not by_tiles):
+    if blocks == 1:
         _launch(layout, out, a, b, bias, 1, n, k, m)
         return out
     extra, end = (b, NOTHING) if bias is None else (bias, ADD)
-    distances = (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m) if by_tiles else ()
+    rest = (*_distances(layout, n, k, m), way_of(layout, n, k, m))
     parts: list[Any] = []
-    if by_tiles and n < MANY_ROWS and m >= 64:
-        for low, high in _cuts(m, blocks, WIDTH):
+    if n < MANY_ROWS and m >= 64:
+        for low, high in _cuts(m, blocks, NARROW):
             starts = (low, 0, low * k if layout == B_TRANSPOSED else low, low if end else 0)
-            parts.append(((out, a, b, extra), starts, (1, n, k, high - low, 0, 0, layout, end, *distances)))
+            parts.append(((out, a, b, extra), starts, (1, n, k, high - low, 0, 0, layout, end, *rest)))
     else:
-        for low, high in _cuts(n, blocks, 4 if by_tiles else 1):
+        for low, high in _cuts(n, blocks, 4):
             starts = (low * m, low if layout == A_TRANSPOSED else low * k, 0, 0)
-            parts.append(((out, a, b, extra), starts, (1, high - low, k, m, 0, 0, layout, end, *distances)))
-    launch_parts(matmul_kernels.matmul_tiles if by_tiles else matmul_kernels.matmul_blas, parts, n * k * m // PRODUCTS_A_CYCLE)
+            parts.append(((out, a, b, extra), starts, (1, high - low, k, m, 0, 0, layout, end, *rest)))
+    launch_parts(matmul_kernels.matmul, parts, n * k * m // PRODUCTS_A_CYCLE)
     return out
 
 
