@@ -1,4 +1,4 @@
-"""Convolution and pooling of planes. A convolution unfolds a few samples at a time into columns that stay in the cache, and multiplies.
+"""Convolution and pooling of planes.
 
 Sizes: x is batch x groups*channels x height x width, weight groups*filters x channels x kh x kw, the result and its gradient g
 batch x groups*filters x oh x ow; ``sh ph dh`` are stride, padding and dilation of the rows, ``sw pw dw`` of the columns. The three
@@ -8,7 +8,8 @@ products below are one trilinear form seen from its three sides, so that each is
 import numpy as np
 from numba import njit
 
-from rl_lab.native.pointers import matrix
+from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, PANEL, dots_at, tile, tile_at
+from rl_lab.native.pointers import address_of, keep
 from rl_lab.native.primitive import In, Int, Out, OutInt, primitive
 
 F = np.float32
@@ -102,143 +103,306 @@ def fold(
         _fold(out, start, columns, at, oh * ow, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
 
 
+# --- convolution -----------------------------------------------------------------------------------------------------
+#
+# A plane of x is spread into sh * sw planes, each with every sh-th row and sw-th column, padding included; with a stride of 1 and no
+# padding it is x itself. In such planes, windows that are one step apart are one number apart. So for every element (c, i, j) of a filter,
+# what it multiplies is a piece of memory as it lies: nothing is unfolded. Rows of results are as wide as the planes (``span`` numbers from
+# the first result to the last), so some numbers between rows of results are computed in vain; gradients are zero there.
+
+
 @njit(error_model="numpy")
-def _is_plain(kh, kw, sh, sw, ph, pw):
-    """Whether the columns of a sample are the sample itself."""
-    return kh == 1 and kw == 1 and sh == 1 and sw == 1 and ph == 0 and pw == 0
+def _is_plain(sh, sw, ph, pw):
+    """Whether x is read as it lies."""
+    return sh == 1 and sw == 1 and ph == 0 and pw == 0
 
 
-@primitive(uses_blas=True)
+@njit(error_model="numpy")
+def _plane_size(height, width, sh, sw, ph, pw):
+    """Rows and columns of the planes into which a plane of x is spread."""
+    return (height + 2 * ph + sh - 1) // sh, (width + 2 * pw + sw - 1) // sw
+
+
+@njit(error_model="numpy")
+def _spread(planes, at, x, start, channels, height, width, rows, columns, sh, sw, ph, pw):
+    """Spread the channels of a sample."""
+    for c in range(channels):
+        for i in range(sh):
+            top, bottom = _inside(i - ph, sh, height, rows)
+            for k in range(at, at + sw * rows * columns):
+                planes[k] = F(0)
+            for j in range(sw):
+                low, high = _inside(j - pw, sw, width, columns)
+                for y in range(top, bottom):
+                    source = start + (c * height + y * sh + i - ph) * width + j - pw
+                    target = at + y * columns
+                    if sw == 1:
+                        for z in range(low, high):
+                            planes[target + z] = x[source + z]
+                    elif sw == 2:
+                        for z in range(low, high):
+                            planes[target + z] = x[source + 2 * z]
+                    elif sw == 4:
+                        for z in range(low, high):
+                            planes[target + z] = x[source + 4 * z]
+                    else:
+                        for z in range(low, high):
+                            planes[target + z] = x[source + z * sw]
+                at += rows * columns
+
+
+@njit(error_model="numpy")
+def _gather(x, start, planes, at, channels, height, width, rows, columns, sh, sw, ph, pw):
+    """The transpose of `_spread`: the channels of a sample from their planes."""
+    for c in range(channels):
+        for i in range(sh):
+            top, bottom = _inside(i - ph, sh, height, rows)
+            for j in range(sw):
+                low, high = _inside(j - pw, sw, width, columns)
+                for y in range(top, bottom):
+                    target = start + (c * height + y * sh + i - ph) * width + j - pw
+                    source = at + y * columns
+                    for z in range(low, high):
+                        x[target + z * sw] = planes[source + z]
+                at += rows * columns
+
+
+@njit(error_model="numpy")
+def _widen(wide, at, g, start, filters, oh, ow, columns):
+    """Results whose rows are ``columns`` apart, from results whose rows are ow apart: zero in between."""
+    span = (oh - 1) * columns + ow
+    for f in range(filters):
+        for y in range(oh):
+            source = start + (f * oh + y) * ow
+            target = at + f * span + y * columns
+            for z in range(ow):
+                wide[target + z] = g[source + z]
+            if y < oh - 1:
+                for z in range(ow, columns):
+                    wide[target + z] = F(0)
+
+
+@njit(error_model="numpy")
+def _table(channels, kh, kw, sh, sw, dh, dw, rows, columns):
+    """For each element (c, i, j) of a filter, where in the spread planes of a sample its first factor is."""
+    table = np.empty(channels * kh * kw, np.int64)
+    p = 0
+    for c in range(channels):
+        for i in range(kh):
+            down, y = divmod(i * dh, sh)
+            for j in range(kw):
+                right, z = divmod(j * dw, sw)
+                table[p] = (((c * sh + y) * sw + z) * rows + down) * columns + right
+                p += 1
+    return table
+
+
+@primitive
 def convolve(
-    out: Out, columns: Out, products: Out, x: In, weight: In, bias: In, has_bias: Int, together: Int, batch: Int, groups: Int,
+    out: Out, space: Out, x: In, weight: In, bias: In, has_bias: Int, together: Int, batch: Int, groups: Int,
     filters: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """out = weight * x + bias. The columns of ``together`` samples make one product, which is put in place then."""
-    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
-    for first in range(0, batch, together):
-        count = min(together, batch - first)
-        for group in range(groups):
-            w = matrix(weight, group * filters * k, filters, k)
-            if count == 1 and _is_plain(kh, kw, sh, sw, ph, pw):
-                n = first * groups + group
-                np.dot(w, matrix(x, n * plane, k, area), matrix(out, n * filters * area, filters, area))
-            else:
-                for t in range(count):
-                    start = ((first + t) * groups + group) * plane
-                    _unfold(
-                        columns,
-                        t * area,
-                        count * area,
-                        x,
-                        start,
-                        channels,
-                        height,
-                        width,
-                        oh,
-                        ow,
-                        kh,
-                        kw,
-                        sh,
-                        sw,
-                        ph,
-                        pw,
-                        dh,
-                        dw,
-                    )
-                if count == 1:
-                    o = (first * groups + group) * filters * area
-                    np.dot(w, matrix(columns, 0, k, area), matrix(out, o, filters, area))
-                else:
-                    np.dot(w, matrix(columns, 0, k, count * area), matrix(products, 0, filters, count * area))
-            for f in range(filters):
-                b = bias[group * filters + f] if has_bias else F(0)
-                for t in range(count):
-                    o, p = (((first + t) * groups + group) * filters + f) * area, (f * count + t) * area
-                    if count > 1:
-                        for j in range(area):
-                            out[o + j] = products[p + j] + b
-                    elif has_bias:
-                        for j in range(area):
-                            out[o + j] += b
-
-
-@njit(error_model="numpy")
-def _collect(products, g, first, count, groups, group, filters, area):
-    """products[f, (t, :)] = g[first + t, f, :]."""
-    for t in range(count):
+    """out = weight * x + bias. ``space`` holds the planes of a sample and its results."""
+    k = channels * kh * kw
+    rows, columns = _plane_size(height, width, sh, sw, ph, pw)
+    plain = _is_plain(sh, sw, ph, pw)
+    table = _table(channels, kh, kw, sh, sw, dh, dw, rows, columns)
+    places = np.int64(table.ctypes.data)
+    span = (oh - 1) * columns + ow
+    planes = 0 if plain else channels * sh * sw * rows * columns
+    for sample in range(batch * groups):
+        start = sample * channels * height * width
+        first = sample * filters * oh * ow
+        group = sample % groups
+        if plain:
+            source = address_of(x, start, channels * height * width)
+        else:
+            _spread(space, 0, x, start, channels, height, width, rows, columns, sh, sw, ph, pw)
+            source = address_of(space, 0, planes)
+        if columns == ow:
+            target = address_of(out, first, filters * span)
+        else:
+            target = address_of(space, planes, filters * span)
+        factors = address_of(weight, group * filters * k, filters * k)
+        for q in range(0, span, PANEL):
+            f = 0
+            at = 0
+            while f < filters:
+                while HEIGHTS[at] > filters - f:
+                    at += 1
+                high = HEIGHTS[at]
+                tile_at(
+                    factors + 4 * f * k,
+                    source + 4 * q,
+                    target + 4 * (f * span + q),
+                    k,
+                    k,
+                    1,
+                    places,
+                    span,
+                    high,
+                    min(PANEL, span - q),
+                )
+                f += high
         for f in range(filters):
-            o, p = (((first + t) * groups + group) * filters + f) * area, (f * count + t) * area
-            for j in range(area):
-                products[p + j] = g[o + j]
+            b = bias[group * filters + f] if has_bias else F(0)
+            o = first + f * oh * ow
+            if columns == ow:
+                if has_bias:
+                    for j in range(oh * ow):
+                        out[o + j] += b
+            else:
+                for y in range(oh):
+                    p = planes + f * span + y * columns
+                    for z in range(ow):
+                        out[o + y * ow + z] = space[p + z] + b
+    keep(table)
 
 
-@primitive(uses_blas=True)
+@primitive
 def convolve_to_input(
-    out: Out, columns: Out, products: Out, g: In, weight: In, together: Int, batch: Int, groups: Int, filters: Int,
+    out: Out, space: Out, g: In, weight: In, together: Int, batch: Int, groups: Int, filters: Int,
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The gradient of x: a transposed convolution of g."""
-    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
-    for first in range(0, batch, together):
-        count = min(together, batch - first)
-        for group in range(groups):
-            w = matrix(weight, group * filters * k, filters, k).T
-            n = first * groups + group
-            if count == 1 and _is_plain(kh, kw, sh, sw, ph, pw):
-                np.dot(w, matrix(g, n * filters * area, filters, area), matrix(out, n * plane, k, area))
-                continue
-            if count == 1:
-                np.dot(w, matrix(g, n * filters * area, filters, area), matrix(columns, 0, k, area))
-            else:
-                _collect(products, g, first, count, groups, group, filters, area)
-                np.dot(w, matrix(products, 0, filters, count * area), matrix(columns, 0, k, count * area))
-            for t in range(count):
-                start = ((first + t) * groups + group) * plane
-                _fold(
-                    out, start, columns, t * area, count * area, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw
-                )
+    """The gradient of x: a transposed convolution of g. Each element (i, j) of the filters adds its products to shifted planes."""
+    rows, columns = _plane_size(height, width, sh, sw, ph, pw)
+    plain = _is_plain(sh, sw, ph, pw)
+    table = _table(1, kh, kw, sh, sw, dh, dw, rows, columns)
+    span = (oh - 1) * columns + ow
+    size = sh * sw * rows * columns
+    planes = 0 if plain else channels * size
+    for sample in range(batch * groups):
+        start = sample * channels * height * width
+        first = sample * filters * oh * ow
+        if columns == ow:
+            source = address_of(g, first, filters * span)
+        else:
+            _widen(space, planes, g, first, filters, oh, ow, columns)
+            source = address_of(space, planes, filters * span)
+        if plain:
+            target = address_of(out, start, channels * size)
+            for k in range(start, start + channels * size):
+                out[k] = F(0)
+        else:
+            target = address_of(space, 0, planes)
+            for k in range(planes):
+                space[k] = F(0)
+        factors = address_of(weight, sample % groups * filters * channels * kh * kw, filters * channels * kh * kw)
+        for element in range(kh * kw):
+            shifted = target + 4 * table[element]
+            for q in range(0, span, PANEL):
+                c = 0
+                at = 0
+                while c < channels:
+                    while HEIGHTS[at] > channels - c:
+                        at += 1
+                    high = HEIGHTS[at]
+                    tile(
+                        factors + 4 * (c * kh * kw + element), source + 4 * q, shifted + 4 * (c * size + q), filters, kh * kw,
+                        channels * kh * kw, span, size, high, min(PANEL, span - q), True,
+                    )  # fmt: skip
+                    c += high
+        if not plain:
+            _gather(out, start, space, 0, channels, height, width, rows, columns, sh, sw, ph, pw)
 
 
-@primitive(uses_blas=True)
+@primitive
 def convolve_to_weight(
-    out: Out, columns: Out, products: Out, part: Out, g: In, x: In, together: Int, batch: Int, groups: Int, filters: Int,
+    out: Out, space: Out, part: Out, g: In, x: In, together: Int, batch: Int, groups: Int, filters: Int,
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The gradient of weight, summed over the batch."""
-    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
-    for first in range(0, batch, together):
-        count = min(together, batch - first)
+    """The gradient of weight, summed over the batch: dot products of results and pieces of planes, over ``together`` samples at a time."""
+    k = channels * kh * kw
+    rows, columns = _plane_size(height, width, sh, sw, ph, pw)
+    plain = _is_plain(sh, sw, ph, pw)
+    table = _table(channels, kh, kw, sh, sw, dh, dw, rows, columns)
+    places = np.int64(table.ctypes.data)
+    span = (oh - 1) * columns + ow
+    planes = 0 if plain else channels * sh * sw * rows * columns
+    for begin in range(0, batch, together):
+        count = min(together, batch - begin)
         for group in range(groups):
-            for t in range(count):
-                start = ((first + t) * groups + group) * plane
-                _unfold(
-                    columns, t * area, count * area, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw
-                )
-            _collect(products, g, first, count, groups, group, filters, area)
-            at = group * filters * k
-            gradient, unfolded = matrix(products, 0, filters, count * area), matrix(columns, 0, k, count * area).T
-            if first == 0:
-                np.dot(gradient, unfolded, matrix(out, at, filters, k))
+            sample = begin * groups + group
+            start = sample * channels * height * width
+            first = sample * filters * oh * ow
+            if plain:
+                right = address_of(x, start, channels * height * width)
+                distance = groups * channels * height * width
             else:
-                np.dot(gradient, unfolded, matrix(part, 0, filters, k))
+                for t in range(count):
+                    _spread(
+                        space, t * planes, x, start + t * groups * channels * height * width, channels, height, width, rows, columns,
+                        sh, sw, ph, pw,
+                    )  # fmt: skip
+                right = address_of(space, 0, count * planes)
+                distance = planes
+            if columns == ow:
+                left = address_of(g, first, filters * span)
+                gap = groups * filters * span
+            else:
+                for t in range(count):
+                    at = together * planes + t * filters * span
+                    _widen(space, at, g, first + t * groups * filters * oh * ow, filters, oh, ow, columns)
+                left = address_of(space, together * planes, count * filters * span)
+                gap = filters * span
+            if begin == 0:
+                target = address_of(out, group * filters * k, filters * k)
+            else:
+                target = address_of(part, 0, filters * k)
+            f = 0
+            of_rows = 0
+            while f < filters:
+                while DOT_ROWS[of_rows] > filters - f:
+                    of_rows += 1
+                high = DOT_ROWS[of_rows]
+                p = 0
+                of_columns = 0
+                while p < k:
+                    while DOT_COLUMNS[of_columns] > k - p:
+                        of_columns += 1
+                    wide = DOT_COLUMNS[of_columns]
+                    dots_at(
+                        left + 4 * f * span,
+                        right,
+                        target + 4 * (f * k + p),
+                        span,
+                        span,
+                        places + 8 * p,
+                        k,
+                        high,
+                        wide,
+                        count,
+                        gap,
+                        distance,
+                    )
+                    p += wide
+                f += high
+            if begin > 0:
                 for j in range(filters * k):
-                    out[at + j] += part[j]
+                    out[group * filters * k + j] += part[j]
+    keep(table)
 
 
 @primitive
 def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
     """The gradient of the bias: out[f] is the sum of g[n, f, :] over n."""
-    for f in range(filters):
-        out[f] = F(0)
-    for n in range(batch):
-        for f in range(filters):
-            total, row = F(0), (n * filters + f) * area
-            for j in range(area):
-                total += g[row + j]
-            out[f] += total
+    ones = np.ones(area, np.float32)
+    table = np.zeros(1, np.int64)
+    f = 0
+    at = 0
+    while f < filters:
+        while DOT_ROWS[at] > filters - f:
+            at += 1
+        dots_at(
+            address_of(g, f * area, ((batch - 1) * filters + DOT_ROWS[at]) * area), np.int64(ones.ctypes.data),
+            address_of(out, f, DOT_ROWS[at]), area, area, np.int64(table.ctypes.data), 1, DOT_ROWS[at], 1, batch, filters * area, 0,
+        )  # fmt: skip
+        f += DOT_ROWS[at]
+    keep(ones)
+    keep(table)
 
 
 # --- pooling ---------------------------------------------------------------------------------------------------------

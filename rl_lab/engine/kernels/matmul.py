@@ -50,7 +50,6 @@ def way_of(layout: int, n: int, k: int, m: int) -> int:
 
 F = np.float32
 _WIDE_1, _WIDE_2 = WIDE[1], WIDE[2]
-_DOT_ROWS = DOT_ROWS[0]
 
 
 @njit(error_model="numpy")
@@ -166,8 +165,11 @@ def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, 
 def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
     """The product of a (n x k) and the transpose of b (m x k) at three addresses by dot products of their rows."""
     i = 0
+    of_rows = 0
     while i < n:
-        height = _DOT_ROWS if n - i >= _DOT_ROWS else 1
+        while DOT_ROWS[of_rows] > n - i:
+            of_rows += 1
+        height = DOT_ROWS[of_rows]
         j = 0
         at = 0
         while j < m:

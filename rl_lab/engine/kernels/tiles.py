@@ -91,8 +91,8 @@ def _load_lanes(builder, place, lanes):
     return builder.call(load, [place, _LANE(4), lanes, _ZERO])
 
 
-def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, continued):
-    """The code of one tile; a mask picks the lanes of its last vector."""
+def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, continued, table):
+    """The code of one tile; a mask picks the lanes of its last vector. A table, if there is one, says where the rows of b begin."""
     masks = [None] * (vectors - 1) + [mask]
     fma = _declared(builder, f"llvm.fmuladd.v{WIDTH}f32", _VECTOR, [_VECTOR] * 3)
     resuming, loop = builder.append_basic_block("resume"), builder.append_basic_block("sum")
@@ -118,10 +118,12 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, con
         value.add_incoming(start if resumed is None else resumed, resuming)
         return value
 
-    p, at_b = running(_INT, _INT(0)), running(_POINTER, b)
+    p = running(_INT, _INT(0))
+    at_b = running(_POINTER, b) if table is None else None
     rows = [running(_POINTER, start) for start in starts]
     sums = [running(_VECTOR, _ZERO, value) for value in earlier]
-    columns = [_load_lanes(builder, _vector_at(builder, at_b, _INT(v * WIDTH)), lanes) for v, lanes in enumerate(masks)]
+    line = builder.gep(b, [builder.load(builder.gep(table, [p]))]) if table else at_b
+    columns = [_load_lanes(builder, _vector_at(builder, line, _INT(v * WIDTH)), lanes) for v, lanes in enumerate(masks)]
     following = []
     for i in range(height):
         place = rows[i // 3] if i % 3 == 0 else builder.gep(rows[i // 3], [row if i % 3 == 1 else row_twice])
@@ -131,7 +133,8 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, con
         value.add_incoming(after, loop)
     for value in rows:
         value.add_incoming(builder.gep(value, [step]), loop)
-    at_b.add_incoming(builder.gep(at_b, [ldb]), loop)
+    if at_b is not None:
+        at_b.add_incoming(builder.gep(at_b, [ldb]), loop)
     p_after = builder.add(p, _INT(1))
     p.add_incoming(p_after, loop)
     builder.cbranch(builder.icmp_signed("<", p_after, k), loop, done)
@@ -147,10 +150,20 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, con
 
 
 def _tiles(builder, args):
-    """The code of `tile`: one block for each kind of tile."""
-    a, b, out = (builder.inttoptr(address, _POINTER) for address in args[:3])
-    k, row, step, ldb, ldc, height, width = args[3:10]
+    """The code of `tile`."""
     continued = builder.icmp_signed("!=", args[10], _INT(0))
+    _kinds_of_tiles(builder, *args[:10], continued, None)
+
+
+def _tiles_at(builder, args):
+    """The code of `tile_at`."""
+    table = builder.inttoptr(args[6], _INT.as_pointer())
+    _kinds_of_tiles(builder, *args[:6], _INT(0), *args[7:10], ir.Constant(ir.IntType(1), 0), table)
+
+
+def _kinds_of_tiles(builder, a, b, out, k, row, step, ldb, ldc, height, width, continued, table):
+    """One block of code for each kind of tile, and the choice between them."""
+    a, b, out = (builder.inttoptr(address, _POINTER) for address in (a, b, out))
     end = builder.append_basic_block("end")
     narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
     mask = _mask_of(builder, builder.select(narrow, width, builder.sub(width, _INT(WIDTH))))
@@ -164,7 +177,7 @@ def _tiles(builder, args):
     for (rows, code), block in blocks.items():
         switch.add_case(_INT(rows + code), block)
         builder.position_at_end(block)
-        _tile(builder, rows, *kinds[rows, code], a, b, out, k, row, step, ldb, ldc, continued)
+        _tile(builder, rows, *kinds[rows, code], a, b, out, k, row, step, ldb, ldc, continued, table)
         builder.branch(end)
     builder.position_at_end(end)
 
@@ -185,12 +198,23 @@ def tile(_, a, b, out, k, row, step, ldb, ldc, height, width, continued):
     return types.void(*[types.int64] * 11), build
 
 
+@intrinsic
+def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
+    """`tile` whose row p of b begins ``table[p]`` numbers after the address b; ``table`` is the address of int64 numbers."""
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_tile_at", 10, _tiles_at), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 10), build
+
+
 # --- dot products ----------------------------------------------------------------------------------------------------
 
 _LONG, _LONG_LANES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_LANE, LANES)
 _LONG_MASK = ir.VectorType(ir.IntType(1), LANES)
 _LONG_ZERO = ir.Constant(_LONG, [0.0] * LANES)
-DOT_ROWS = (4, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
+DOT_ROWS = (4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
 DOT_COLUMNS = (4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
 
 
@@ -219,76 +243,103 @@ def _summed(builder, sums):
     return builder.fadd(_picked(builder, *pairs, [0, 2, 4, 6]), _picked(builder, *pairs, [1, 3, 5, 7]))
 
 
-def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc):
-    """The code of one block of dot products."""
+def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc, runs):
+    """The code of one block of dot products. ``runs`` is None or the table, the count of the runs and their distances in a and b."""
     fma = _declared(builder, f"llvm.fmuladd.v{LANES}f32", _LONG, [_LONG] * 3)
     load = _declared(builder, f"llvm.masked.load.v{LANES}f32.p0", _LONG, [_LONG.as_pointer(), _LANE, _LONG_MASK, _LONG])
     lines = [builder.gep(a, [builder.mul(lda, _INT(i))]) for i in range(height)]
-    lines += [builder.gep(b, [builder.mul(ldb, _INT(j))]) for j in range(width)]
+    if runs is None:
+        lines += [builder.gep(b, [builder.mul(ldb, _INT(j))]) for j in range(width)]
+    else:
+        lines += [builder.gep(b, [builder.load(builder.gep(runs[0], [_INT(j)]))]) for j in range(width)]
     whole = builder.and_(k, _INT(-LANES))
-    before, loop, rest = builder.block, builder.append_basic_block("sum"), builder.append_basic_block("rest")
-    last, done = builder.append_basic_block("last"), builder.append_basic_block("summed")
+    undefined = ir.Constant(_LONG_LANES, ir.Undefined)
+    count = builder.insert_element(undefined, builder.trunc(builder.sub(k, whole), _LANE), _LANE(0))
+    mask = builder.icmp_signed(
+        "<", ir.Constant(_LONG_LANES, list(range(LANES))), _picked(builder, count, undefined, [0] * LANES)
+    )
+    entry, run = builder.block, builder.append_basic_block("run")
+    loop, rest = builder.append_basic_block("sum"), builder.append_basic_block("rest")
+    last, next_run, done = (builder.append_basic_block(name) for name in ("last", "next", "summed"))
+    builder.branch(run)
+
+    builder.position_at_end(run)
+    index, from_a, from_b = builder.phi(_INT), builder.phi(_INT), builder.phi(_INT)
+    before = [builder.phi(_LONG) for _ in range(height * width)]
+    for value in (index, from_a, from_b):
+        value.add_incoming(_INT(0), entry)
+    for value in before:
+        value.add_incoming(_LONG_ZERO, entry)
+    starts = [builder.gep(line, [from_a if i < height else from_b]) for i, line in enumerate(lines)] if runs else lines
     builder.cbranch(builder.icmp_signed(">", whole, _INT(0)), loop, rest)
 
-    def products(sums, p, mask):
-        places = [builder.bitcast(builder.gep(line, [p]), _LONG.as_pointer()) for line in lines]
-        if mask is None:
+    def products(sums, p, lanes):
+        places = [builder.bitcast(builder.gep(line, [p]), _LONG.as_pointer()) for line in starts]
+        if lanes is None:
             values = [_load(builder, place) for place in places]
         else:
-            values = [builder.call(load, [place, _LANE(4), mask, _LONG_ZERO]) for place in places]
+            values = [builder.call(load, [place, _LANE(4), lanes, _LONG_ZERO]) for place in places]
         return [
             builder.call(fma, [values[i], values[height + j], sums[i * width + j]]) for i in range(height) for j in range(width)
         ]
 
     builder.position_at_end(loop)
     p = builder.phi(_INT)
-    sums = [builder.phi(_LONG) for _ in range(height * width)]
+    sums = [builder.phi(_LONG) for _ in before]
     following = products(sums, p, None)
     after = builder.add(p, _INT(LANES))
-    p.add_incoming(_INT(0), before)
+    p.add_incoming(_INT(0), run)
     p.add_incoming(after, loop)
-    for value, next_value in zip(sums, following, strict=True):
-        value.add_incoming(_LONG_ZERO, before)
+    for value, start, next_value in zip(sums, before, following, strict=True):
+        value.add_incoming(start, run)
         value.add_incoming(next_value, loop)
     builder.cbranch(builder.icmp_signed("<", after, whole), loop, rest)
 
     builder.position_at_end(rest)
-    so_far = [builder.phi(_LONG) for _ in range(height * width)]
-    for value, next_value in zip(so_far, following, strict=True):
-        value.add_incoming(_LONG_ZERO, before)
+    so_far = [builder.phi(_LONG) for _ in before]
+    for value, start, next_value in zip(so_far, before, following, strict=True):
+        value.add_incoming(start, run)
         value.add_incoming(next_value, loop)
-    builder.cbranch(builder.icmp_signed("<", whole, k), last, done)
+    builder.cbranch(builder.icmp_signed("<", whole, k), last, next_run)
 
     builder.position_at_end(last)
-    undefined = ir.Constant(_LONG_LANES, ir.Undefined)
-    count = builder.insert_element(undefined, builder.trunc(builder.sub(k, whole), _LANE), _LANE(0))
-    mask = builder.icmp_signed(
-        "<", ir.Constant(_LONG_LANES, list(range(LANES))), _picked(builder, count, undefined, [0] * LANES)
-    )
     finals = products(so_far, whole, mask)
-    builder.branch(done)
+    builder.branch(next_run)
 
-    builder.position_at_end(done)
-    totals = [builder.phi(_LONG) for _ in range(height * width)]
+    builder.position_at_end(next_run)
+    totals = [builder.phi(_LONG) for _ in before]
     for value, early, late in zip(totals, so_far, finals, strict=True):
         value.add_incoming(early, rest)
         value.add_incoming(late, last)
+    if runs is None:
+        builder.branch(done)
+    else:
+        _, runs_count, distance_a, distance_b = runs
+        next_index = builder.add(index, _INT(1))
+        index.add_incoming(next_index, next_run)
+        from_a.add_incoming(builder.add(from_a, distance_a), next_run)
+        from_b.add_incoming(builder.add(from_b, distance_b), next_run)
+        for value, total in zip(before, totals, strict=True):
+            value.add_incoming(total, next_run)
+        builder.cbranch(builder.icmp_signed("<", next_index, runs_count), run, done)
+
+    builder.position_at_end(done)
     for i in range(height):
         total = _summed(builder, totals[i * width : (i + 1) * width])
         place = builder.gep(out, [builder.mul(ldc, _INT(i))])
         _store(builder, total, builder.bitcast(place, ir.VectorType(_FLOAT, width).as_pointer()))
 
 
-def _blocks_of_dots(builder, args):
-    """The code of `dots`: one block for each shape."""
-    a, b, out = (builder.inttoptr(address, _POINTER) for address in args[:3])
+def _kinds_of_dots(builder, a, b, out, k, lda, ldb, ldc, height, width, runs):
+    """One block of code for each shape of dot products, and the choice between them."""
+    a, b, out = (builder.inttoptr(address, _POINTER) for address in (a, b, out))
     end = builder.append_basic_block("end")
     blocks = {(i, j): builder.append_basic_block(f"dots{i}x{j}") for i in DOT_ROWS for j in DOT_COLUMNS}
-    switch = builder.switch(builder.add(builder.mul(args[7], _INT(64)), args[8]), end)
+    switch = builder.switch(builder.add(builder.mul(height, _INT(64)), width), end)
     for (rows, columns), block in blocks.items():
         switch.add_case(_INT(64 * rows + columns), block)
         builder.position_at_end(block)
-        _dots(builder, rows, columns, a, b, out, *args[3:7])
+        _dots(builder, rows, columns, a, b, out, k, lda, ldb, ldc, runs)
         builder.branch(end)
     builder.position_at_end(end)
 
@@ -302,10 +353,29 @@ def dots(_, a, b, out, k, lda, ldb, ldc, height, width):
     """
 
     def build(context, builder, signature, args):
-        builder.call(_shared(builder.module, "rl_lab_dots", 9, _blocks_of_dots), args)
+        code = _shared(builder.module, "rl_lab_dots", 9, lambda inner, given: _kinds_of_dots(inner, *given, None))
+        builder.call(code, args)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 9), build
+
+
+@intrinsic
+def dots_at(_, a, b, out, k, lda, table, ldc, height, width, runs, distance_a, distance_b):
+    """`dots` summed over ``runs`` pairs of a and b, ``distance_a`` and ``distance_b`` numbers apart.
+
+    Row j of b begins ``table[j]`` numbers after the address b; ``table`` is the address of int64 numbers. The chains go on from run to run.
+    """
+
+    def code(builder, args):
+        table = builder.inttoptr(args[5], _INT.as_pointer())
+        _kinds_of_dots(builder, *args[:5], _INT(0), *args[6:9], (table, *args[9:12]))
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_dots_at", 12, code), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 12), build
 
 
 @intrinsic

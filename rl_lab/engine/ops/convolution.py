@@ -17,7 +17,7 @@ from rl_lab.engine.tensor import Tensor, empty, owned
 
 Pair = Any
 """One integer for both axes, or two."""
-WIDE, CACHED = 256, 65_536
+CACHED = 131_072
 
 
 def pair(value: Any, name: str, least: int, count: int = 2) -> tuple[int, ...]:
@@ -44,11 +44,15 @@ class _Plan:
         self.window = (*weight[2:], *stride, *padding, *dilation)
         rows, columns = (window_count(x[2 + i], weight[2 + i], stride[i], padding[i], dilation[i]) for i in (0, 1))
         self.out = (x[0], weight[0], rows, columns)
-        inner, area = weight[1] * weight[2] * weight[3], rows * columns
-        self.products = inner * weight[0] * x[0] * area
-        # the columns of so many samples make one product: wide enough for BLAS, small enough for the cache
-        self.together = max(1, min(x[0], WIDE // max(area, 1), CACHED // max(inner * area, 1)))
-        self.columns, self.collected = (self.together * area * size for size in (inner, weight[0] // groups))
+        channels, filters = weight[1], weight[0] // groups
+        self.products = channels * weight[2] * weight[3] * weight[0] * x[0] * rows * columns
+        (sh, sw), (ph, pw) = stride, padding
+        size = [-(-(x[2 + i] + 2 * padding[i]) // stride[i]) for i in (0, 1)]
+        self.planes = 0 if (sh, sw, ph, pw) == (1, 1, 0, 0) else channels * sh * sw * size[0] * size[1]
+        self.results = 0 if size[1] == columns else filters * ((rows - 1) * size[1] + columns)
+        # A gradient of the weight is summed over so many samples at a time: few enough for the cache.
+        sample = channels * x[2] * x[3] + filters * rows * columns
+        self.together = max(1, min(x[0], CACHED // max(sample, 1)))
 
     def numbers(self, batch: int) -> tuple[int, ...]:
         groups = self.groups
@@ -63,12 +67,12 @@ class _Plan:
 
 
 def _run(kernel: Any, plan: _Plan, tensors: tuple, steps: tuple[int, ...], flags: tuple[int, ...] = ()) -> None:
-    """Launch over the batch. The kernel's first tensor is the result, its next two are working memory; ``steps`` are the elements
+    """Launch over the batch. The kernel's first tensor is the result, its next one working memory; ``steps`` are the elements
     of one sample in each of the others and the first."""
     parts: list[Any] = []
     for low, high in plan.cuts():
-        filled = (tensors[0], empty((plan.columns,)), empty((plan.collected,)), *tensors[1:])
-        offsets = (low * steps[0], 0, 0, *[low * step for step in steps[1:]])
+        filled = (tensors[0], empty((plan.planes + plan.results,)), *tensors[1:])
+        offsets = (low * steps[0], 0, *[low * step for step in steps[1:]])
         parts.append((filled, offsets, (*flags, *plan.numbers(high - low))))
     if len(parts) == 1:
         launch(kernel, parts[0][0], parts[0][2])
@@ -129,8 +133,9 @@ def _to_weight(g: Any, x: Any, plan: _Plan) -> Any:
     sums = [empty(plan.weight) for _ in cuts]
     parts: list[Any] = []
     for total, (low, high) in zip(sums, cuts, strict=True):
-        tensors = (total, empty((plan.columns,)), empty((plan.collected,)), empty(plan.weight), dense, source)
-        parts.append((tensors, (0, 0, 0, 0, low * _volume(plan.out), low * _volume(plan.x)), plan.numbers(high - low)))
+        space = empty((plan.together * (plan.planes + plan.results),))
+        tensors = (total, space, empty(plan.weight), dense, source)
+        parts.append((tensors, (0, 0, 0, low * _volume(plan.out), low * _volume(plan.x)), plan.numbers(high - low)))
     if len(parts) == 1:
         launch(convolution_kernels.convolve_to_weight, parts[0][0], parts[0][2])
     else:
