@@ -162,8 +162,12 @@ def _gather(x, start, planes, at, channels, height, width, rows, columns, sh, sw
                 for y in range(top, bottom):
                     target = start + (c * height + y * sh + i - ph) * width + j - pw
                     source = at + y * columns
-                    for z in range(low, high):
-                        x[target + z * sw] = planes[source + z]
+                    if sw == 1:
+                        for z in range(low, high):
+                            x[target + z] = planes[source + z]
+                    else:
+                        for z in range(low, high):
+                            x[target + z * sw] = planes[source + z]
                 at += rows * columns
 
 
@@ -260,52 +264,79 @@ def convolve(
     keep(table)
 
 
+@njit(error_model="numpy")
+def _reorder(ordered, at, weight, start, filters, channels, elements):
+    """The weights of a group with their dimensions in the order element, filter, channel."""
+    for f in range(filters):
+        for element in range(elements):
+            for c in range(channels):
+                ordered[at + (element * filters + f) * channels + c] = weight[start + (f * channels + c) * elements + element]
+
+
 @primitive
 def convolve_to_input(
     out: Out, space: Out, g: In, weight: In, together: Int, batch: Int, groups: Int, filters: Int,
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The gradient of x: a transposed convolution of g. Each element (i, j) of the filters adds its products to shifted planes."""
+    """The gradient of x: a transposed convolution of g. Each element (i, j) of the filters adds its products to shifted planes.
+
+    ``space`` holds the planes of a sample, its results, and the weights of a group in the order i, j, filter, channel.
+    """
     rows, columns = _plane_size(height, width, sh, sw, ph, pw)
     plain = _is_plain(sh, sw, ph, pw)
     table = _table(1, kh, kw, sh, sw, dh, dw, rows, columns)
     span = (oh - 1) * columns + ow
     size = sh * sw * rows * columns
     planes = 0 if plain else channels * size
-    for sample in range(batch * groups):
-        start = sample * channels * height * width
-        first = sample * filters * oh * ow
-        if columns == ow:
-            source = address_of(g, first, filters * span)
-        else:
-            _widen(space, planes, g, first, filters, oh, ow, columns)
-            source = address_of(space, planes, filters * span)
-        if plain:
-            target = address_of(out, start, channels * size)
-            for k in range(start, start + channels * size):
-                out[k] = F(0)
-        else:
-            target = address_of(space, 0, planes)
-            for k in range(planes):
-                space[k] = F(0)
-        factors = address_of(weight, sample % groups * filters * channels * kh * kw, filters * channels * kh * kw)
-        for element in range(kh * kw):
-            shifted = target + 4 * table[element]
-            for q in range(0, span, PANEL):
-                c = 0
-                at = 0
-                while c < channels:
-                    while HEIGHTS[at] > channels - c:
-                        at += 1
-                    high = HEIGHTS[at]
-                    tile(
-                        factors + 4 * (c * kh * kw + element), source + 4 * q, shifted + 4 * (c * size + q), filters, kh * kw,
-                        channels * kh * kw, span, size, high, min(PANEL, span - q), True,
-                    )  # fmt: skip
-                    c += high
-        if not plain:
-            _gather(out, start, space, 0, channels, height, width, rows, columns, sh, sw, ph, pw)
+    results = 0 if columns == ow else filters * span
+    ordered = address_of(space, planes + results, filters * channels * kh * kw)
+    for group in range(groups):
+        _reorder(space, planes + results, weight, group * filters * channels * kh * kw, filters, channels, kh * kw)
+        for sample in range(group, batch * groups, groups):
+            start = sample * channels * height * width
+            first = sample * filters * oh * ow
+            if columns == ow:
+                source = address_of(g, first, filters * span)
+            else:
+                _widen(space, planes, g, first, filters, oh, ow, columns)
+                source = address_of(space, planes, filters * span)
+            if plain:
+                target = address_of(out, start, channels * size)
+                for k in range(start, start + channels * size):
+                    out[k] = F(0)
+            else:
+                target = address_of(space, 0, planes)
+                for k in range(planes):
+                    space[k] = F(0)
+            for element in range(kh * kw):
+                shifted = target + 4 * table[element]
+                factors = ordered + 4 * element * filters * channels
+                for q in range(0, span, PANEL):
+                    c = 0
+                    at = 0
+                    while c < channels:
+                        while HEIGHTS[at] > channels - c:
+                            at += 1
+                        high = HEIGHTS[at]
+                        into = shifted + 4 * (c * size + q)
+                        tile(
+                            factors + 4 * c,
+                            source + 4 * q,
+                            into,
+                            filters,
+                            1,
+                            channels,
+                            span,
+                            size,
+                            high,
+                            min(PANEL, span - q),
+                            True,
+                        )
+                        c += high
+            if not plain:
+                _gather(out, start, space, 0, channels, height, width, rows, columns, sh, sw, ph, pw)
+    keep(table)
 
 
 @primitive
@@ -408,29 +439,67 @@ def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
 # --- pooling ---------------------------------------------------------------------------------------------------------
 
 
+@njit(error_model="numpy")
+def _largest_in_window(x, start, y, z, top, bottom, left, right, dh, dw, width):
+    """The largest value of a window that begins at (y, z), and its place in the plane; NaN counts as largest."""
+    at = (y + top * dh) * width + z + left * dw
+    best = x[start + at]
+    for i in range(top, bottom):
+        for j in range(left, right):
+            here = (y + i * dh) * width + z + j * dw
+            value = x[start + here]
+            if value > best or (value != value and best == best):
+                best = value
+                at = here
+    return best, at
+
+
+@njit(error_model="numpy")
+def _row_of_squares(out, index, o, x, start, corner, width, count):
+    """`_largest_in_window` for ``count`` windows of 2 x 2 side by side, from ``corner`` on, without NaN: in vectors."""
+    for k in range(count):
+        at = corner + 2 * k
+        best = x[start + at]
+        right = x[start + at + 1]
+        below = x[start + at + width]
+        last = x[start + at + width + 1]
+        place = at + 1 if right > best else at
+        best = right if right > best else best
+        place = at + width if below > best else place
+        best = below if below > best else best
+        index[o + k] = at + width + 1 if last > best else place
+        out[o + k] = last if last > best else best
+
+
 @primitive
 def max_pool(
     out: Out, index: OutInt, x: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
     """The largest value of each window and the place of its first occurrence in the plane; NaN counts as largest."""
+    squares = kh == 2 and kw == 2 and sh == 2 and sw == 2 and ph == 0 and pw == 0 and dh == 1 and dw == 1
+    squares = squares and 2 * oh <= height and 2 * ow <= width
     for p in range(planes):
         start = p * height * width
+        simple = squares
+        if squares:
+            nans = 0
+            for k in range(start, start + height * width):
+                nans += x[k] != x[k]
+            simple = nans == 0
         for oy in range(oh):
-            top, bottom = _inside(oy * sh - ph, dh, height, kh)
+            o = (p * oh + oy) * ow
+            y = oy * sh - ph
+            if simple:
+                _row_of_squares(out, index, o, x, start, y * width, width, ow)
+                continue
+            top, bottom = _inside(y, dh, height, kh)
             for ox in range(ow):
-                left, right = _inside(ox * sw - pw, dw, width, kw)
-                at = (oy * sh - ph + top * dh) * width + ox * sw - pw + left * dw
-                best = x[start + at]
-                for i in range(top, bottom):
-                    for j in range(left, right):
-                        here = (oy * sh - ph + i * dh) * width + ox * sw - pw + j * dw
-                        value = x[start + here]
-                        if value > best or (value != value and best == best):
-                            best, at = value, here
-                o = (p * oh + oy) * ow + ox
-                out[o] = best
-                index[o] = at
+                z = ox * sw - pw
+                left, right = _inside(z, dw, width, kw)
+                best, at = _largest_in_window(x, start, y, z, top, bottom, left, right, dh, dw, width)
+                out[o + ox] = best
+                index[o + ox] = at
 
 
 @njit(error_model="numpy")

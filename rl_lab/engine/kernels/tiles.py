@@ -214,7 +214,7 @@ def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
 _LONG, _LONG_LANES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_LANE, LANES)
 _LONG_MASK = ir.VectorType(ir.IntType(1), LANES)
 _LONG_ZERO = ir.Constant(_LONG, [0.0] * LANES)
-DOT_ROWS = (4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
+DOT_ROWS = (6, 4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
 DOT_COLUMNS = (4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
 
 

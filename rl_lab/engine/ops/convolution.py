@@ -1,5 +1,6 @@
 """Convolution and pooling. The three products of a convolution are one trilinear form, so each one's gradients are the other two."""
 
+import math
 from typing import Any
 
 from rl_lab.engine import tape
@@ -66,12 +67,12 @@ class _Plan:
         return list(zip(edges, edges[1:], strict=False))
 
 
-def _run(kernel: Any, plan: _Plan, tensors: tuple, steps: tuple[int, ...], flags: tuple[int, ...] = ()) -> None:
-    """Launch over the batch. The kernel's first tensor is the result, its next one working memory; ``steps`` are the elements
-    of one sample in each of the others and the first."""
+def _run(kernel: Any, plan: _Plan, space: int, tensors: tuple, steps: tuple[int, ...], flags: tuple[int, ...] = ()) -> None:
+    """Launch over the batch. The kernel's first tensor is the result, its next one working memory of ``space`` elements; ``steps`` are
+    the elements of one sample in each of the others and the first."""
     parts: list[Any] = []
     for low, high in plan.cuts():
-        filled = (tensors[0], empty((plan.planes + plan.results,)), *tensors[1:])
+        filled = (tensors[0], empty((space,)), *tensors[1:])
         offsets = (low * steps[0], 0, *[low * step for step in steps[1:]])
         parts.append((filled, offsets, (*flags, *plan.numbers(high - low))))
     if len(parts) == 1:
@@ -87,7 +88,14 @@ def _volume(shape: tuple[int, ...]) -> int:
 def _forward(x: Any, weight: Any, bias: Any, plan: _Plan) -> Any:
     out = empty(plan.out)
     tensors = (out, x, weight, weight if bias is None else bias)
-    _run(convolution_kernels.convolve, plan, tensors, (_volume(plan.out), _volume(plan.x), 0, 0), (int(bias is not None),))
+    _run(
+        convolution_kernels.convolve,
+        plan,
+        plan.planes + plan.results,
+        tensors,
+        (_volume(plan.out), _volume(plan.x), 0, 0),
+        (int(bias is not None),),
+    )
     return out
 
 
@@ -115,7 +123,8 @@ def _convolution_rule(g, node):
 def _to_input(g: Any, weight: Any, plan: _Plan) -> Any:
     dense, kernel = _contiguous(g, weight)
     out = empty(plan.x)
-    _run(convolution_kernels.convolve_to_input, plan, (out, dense, kernel), (_volume(plan.x), _volume(plan.out), 0))
+    space = plan.planes + plan.results + math.prod(plan.weight) // plan.groups
+    _run(convolution_kernels.convolve_to_input, plan, space, (out, dense, kernel), (_volume(plan.x), _volume(plan.out), 0))
     return attach(out, _transposed_convolution_rule, (g, weight), (g, weight), plan)
 
 
