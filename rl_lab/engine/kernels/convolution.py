@@ -17,7 +17,7 @@ F = np.float32
 
 @njit(error_model="numpy")
 def _inside(offset, step, size, count):
-    """The positions p in 0..count-1 with 0 <= offset + p * step < size: the first, and the one after the last."""
+    """The range (first, end) of positions p in 0..count-1 with 0 <= offset + p * step < size."""
     if step == 1:  # a division costs more than a short row
         low, high = max(-offset, 0), max(size - offset, 0)
     else:
@@ -29,7 +29,10 @@ def _inside(offset, step, size, count):
 
 @njit(error_model="numpy")
 def _unfold(columns, at, step, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
-    """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], zero outside x. Rows are ``step`` apart, from ``at`` on."""
+    """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], and 0 outside x.
+
+    The first row of ``columns`` begins at position ``at``; rows are ``step`` numbers apart. The sample begins at ``x[start]``.
+    """
     p = at
     for c in range(channels):
         for i in range(kh):
@@ -59,7 +62,7 @@ def _unfold(columns, at, step, x, start, channels, height, width, oh, ow, kh, kw
 
 @njit(error_model="numpy")
 def _fold(x, start, columns, at, step, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
-    """The transpose of `_unfold`: every column adds to the place in x from which it was taken."""
+    """The transpose of `_unfold`: x = 0, then add every element of ``columns`` to the element of x that `_unfold` copies there."""
     for k in range(start, start + channels * height * width):
         x[k] = F(0)
     p = at
@@ -86,7 +89,7 @@ def unfold(
     out: Out, x: In, batch: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The columns of every sample, channels*kh*kw x oh*ow."""
+    """out = the columns of every sample, (batch, channels*kh*kw, oh*ow)."""
     for n in range(batch):
         at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
         _unfold(out, at, oh * ow, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
@@ -97,7 +100,7 @@ def fold(
     out: Out, columns: In, batch: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The sum of the columns at their places in every sample."""
+    """The transpose of `unfold`: sum the columns of every sample at the positions from which `unfold` takes them."""
     for n in range(batch):
         at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
         _fold(out, start, columns, at, oh * ow, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
@@ -504,7 +507,7 @@ def max_pool(
 
 @njit(error_model="numpy")
 def _divisor(oy, ox, height, width, kh, kw, sh, sw, ph, pw, counts_padding, divisor):
-    """By what a window's sum is divided: its size inside the padded or the bare plane, or a number given."""
+    """The divisor of a window's sum: ``divisor`` if it is not 0, else the window's size inside the padded or the bare plane."""
     if divisor:
         return divisor
     edge_y, edge_x = (ph, pw) if counts_padding else (0, 0)
@@ -519,7 +522,7 @@ def avg_pool(
     out: Out, x: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, counts_padding: Int, divisor: Int,
 ):  # fmt: skip
-    """The mean of each window."""
+    """out = the mean of each window, see `_divisor`."""
     for p in range(planes):
         for oy in range(oh):
             top, bottom = max(oy * sh - ph, 0), min(oy * sh - ph + kh, height)
@@ -538,7 +541,7 @@ def avg_pool_backward(
     out: Out, g: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, counts_padding: Int, divisor: Int,
 ):  # fmt: skip
-    """The gradient of x."""
+    """out = the gradient of x: each window's gradient, divided by the window's divisor and added to all elements of the window."""
     for k in range(planes * height * width):
         out[k] = F(0)
     for p in range(planes):

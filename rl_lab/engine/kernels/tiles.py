@@ -1,4 +1,4 @@
-"""The inner loop of a matrix product and of a transposition, in vectors: what numba cannot be told in Python, written in LLVM's language.
+"""The inner loops of products and of a transposition, written in LLVM's language: numba cannot express these vectors.
 
 A product is made of tiles: some rows of a and two vectors' worth of columns of b give so many sums, which stay in registers while k
 runs. Each sum is one chain of fused multiply-adds in the order of k, so no element depends on how the product was cut into tiles.
@@ -26,7 +26,9 @@ WIDE = {1: 8 * WIDTH, 2: 4 * WIDTH}
 LANES = 16
 """Partial sums of a dot product, whatever the width of the processor's vectors."""
 
-_FLOAT, _INT, _LANE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+_FLOAT = ir.FloatType()
+_INT = ir.IntType(64)
+_LANE = ir.IntType(32)
 _POINTER = _FLOAT.as_pointer()
 _VECTOR, _LANES = ir.VectorType(_FLOAT, WIDTH), ir.VectorType(_LANE, WIDTH)
 _MASK = ir.VectorType(ir.IntType(1), WIDTH)
