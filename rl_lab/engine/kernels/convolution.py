@@ -1,8 +1,10 @@
 """Convolution and pooling of planes.
 
-Sizes: x is batch x groups*channels x height x width, weight groups*filters x channels x kh x kw, the result and its gradient g
-batch x groups*filters x oh x ow; ``sh ph dh`` are stride, padding and dilation of the rows, ``sw pw dw`` of the columns. The three
-products below are one trilinear form seen from its three sides, so that each is a gradient of the others.
+Sizes: x is (batch, groups*channels, height, width), weight is (groups*filters, channels, kh, kw), the result and its gradient g are
+(batch, groups*filters, oh, ow). ``sh ph dh`` are stride, padding and dilation of the rows, ``sw pw dw`` those of the columns.
+
+`convolve`, `convolve_to_input` and `convolve_to_weight` are the three partial derivatives of one trilinear form of x, weight and g.
+The gradients of each are therefore calls of the other two.
 """
 
 import numpy as np
@@ -13,6 +15,7 @@ from rl_lab.native.pointers import address_of, keep
 from rl_lab.native.primitive import In, Int, Out, OutInt, primitive
 
 F = np.float32
+LARGEST = np.finfo(np.float32).max
 
 
 @njit(error_model="numpy")
@@ -204,6 +207,15 @@ def _table(channels, kh, kw, sh, sw, dh, dw, rows, columns):
     return table
 
 
+@njit(error_model="numpy")
+def _is_finite(x, start, count):
+    """Whether none of the numbers is infinite or NaN."""
+    others = 0
+    for k in range(start, start + count):
+        others += not (abs(x[k]) <= LARGEST)
+    return others == 0
+
+
 @primitive
 def convolve(
     out: Out, space: Out, x: In, weight: In, bias: In, has_bias: Int, together: Int, batch: Int, groups: Int,
@@ -296,6 +308,12 @@ def convolve_to_input(
     ordered = address_of(space, planes + results, filters * channels * kh * kw)
     for group in range(groups):
         _reorder(space, planes + results, weight, group * filters * channels * kh * kw, filters, channels, kh * kw)
+        # zeros between rows of results must not meet infinite weights: then each row is multiplied alone
+        lines = oh
+        length = ow
+        if _is_finite(weight, group * filters * channels * kh * kw, filters * channels * kh * kw):
+            lines = 1
+            length = span
         for sample in range(group, batch * groups, groups):
             start = sample * channels * height * width
             first = sample * filters * oh * ow
@@ -315,31 +333,45 @@ def convolve_to_input(
             for element in range(kh * kw):
                 shifted = target + 4 * table[element]
                 factors = ordered + 4 * element * filters * channels
-                for q in range(0, span, PANEL):
-                    c = 0
-                    at = 0
-                    while c < channels:
-                        while HEIGHTS[at] > channels - c:
-                            at += 1
-                        high = HEIGHTS[at]
-                        into = shifted + 4 * (c * size + q)
-                        tile(
-                            factors + 4 * c,
-                            source + 4 * q,
-                            into,
-                            filters,
-                            1,
-                            channels,
-                            span,
-                            size,
-                            high,
-                            min(PANEL, span - q),
-                            True,
-                        )
-                        c += high
+                for line in range(0, lines * columns, columns):
+                    for q in range(line, line + length, PANEL):
+                        wide = min(PANEL, line + length - q)
+                        c = 0
+                        at = 0
+                        while c < channels:
+                            while HEIGHTS[at] > channels - c:
+                                at += 1
+                            high = HEIGHTS[at]
+                            into = shifted + 4 * (c * size + q)
+                            tile(factors + 4 * c, source + 4 * q, into, filters, 1, channels, span, size, high, wide, True)
+                            c += high
             if not plain:
                 _gather(out, start, space, 0, channels, height, width, rows, columns, sh, sw, ph, pw)
     keep(table)
+
+
+@njit(error_model="numpy")
+def _correlate(g, x, target, places, filters, k, span, length, runs, gap, distance):
+    """For each filter and each element (c, i, j), the sum of ``runs`` dot products of ``length`` results and what they were made of.
+
+    g, x and target are addresses; the runs are ``gap`` and ``distance`` numbers apart.
+    """
+    f = 0
+    of_rows = 0
+    while f < filters:
+        while DOT_ROWS[of_rows] > filters - f:
+            of_rows += 1
+        high = DOT_ROWS[of_rows]
+        p = 0
+        of_columns = 0
+        while p < k:
+            while DOT_COLUMNS[of_columns] > k - p:
+                of_columns += 1
+            wide = DOT_COLUMNS[of_columns]
+            into = target + 4 * (f * k + p)
+            dots_at(g + 4 * f * span, x, into, length, span, places + 8 * p, k, high, wide, runs, gap, distance)
+            p += wide
+        f += high
 
 
 @primitive
@@ -382,41 +414,24 @@ def convolve_to_weight(
                     _widen(space, at, g, first + t * groups * filters * oh * ow, filters, oh, ow, columns)
                 left = address_of(space, together * planes, count * filters * span)
                 gap = filters * span
-            if begin == 0:
-                target = address_of(out, group * filters * k, filters * k)
-            else:
-                target = address_of(part, 0, filters * k)
-            f = 0
-            of_rows = 0
-            while f < filters:
-                while DOT_ROWS[of_rows] > filters - f:
-                    of_rows += 1
-                high = DOT_ROWS[of_rows]
-                p = 0
-                of_columns = 0
-                while p < k:
-                    while DOT_COLUMNS[of_columns] > k - p:
-                        of_columns += 1
-                    wide = DOT_COLUMNS[of_columns]
-                    dots_at(
-                        left + 4 * f * span,
-                        right,
-                        target + 4 * (f * k + p),
-                        span,
-                        span,
-                        places + 8 * p,
-                        k,
-                        high,
-                        wide,
-                        count,
-                        gap,
-                        distance,
+            finite = _is_finite(x, start, channels * height * width)
+            for t in range(1, count):
+                finite &= _is_finite(x, start + t * groups * channels * height * width, channels * height * width)
+            # zeros between rows of results must not meet infinite numbers: then each sample is added alone, row by row
+            for t in range(1 if finite else count):
+                if begin == 0 and t == 0:
+                    target = address_of(out, group * filters * k, filters * k)
+                else:
+                    target = address_of(part, 0, filters * k)
+                if finite:
+                    _correlate(left, right, target, places, filters, k, span, span, count, gap, distance)
+                else:
+                    _correlate(
+                        left + 4 * t * gap, right + 4 * t * distance, target, places, filters, k, span, ow, oh, columns, columns
                     )
-                    p += wide
-                f += high
-            if begin > 0:
-                for j in range(filters * k):
-                    out[group * filters * k + j] += part[j]
+                if begin > 0 or t > 0:
+                    for j in range(filters * k):
+                        out[group * filters * k + j] += part[j]
     keep(table)
 
 

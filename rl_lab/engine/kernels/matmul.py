@@ -201,6 +201,8 @@ def matmul(
     way: Int,
 ):
     """The products of a batch; lda, ldb and ldc are the distances between the rows as they lie in memory."""
+    if n == 0 or m == 0:
+        return
     swapped = way == SWAPPED
     for t in range(batch):
         first = t * n * m
@@ -214,7 +216,11 @@ def matmul(
         else:
             right = address_of(b, t * sb, (k - 1) * ldb + m)
         ending = end
-        if way == DOTS:
+        if k == 0:
+            for i in range(n):
+                for j in range(first + i * ldc, first + i * ldc + m):
+                    out[j] = F(0)
+        elif way == DOTS:
             multiply_dots(left, right, target, n, k, m, lda, ldb, ldc)
         elif way == DOTS_OF_COPY:
             copy = np.empty(k * m, np.float32)
