@@ -104,9 +104,10 @@ class DQN(Agent):
             "observation_dtype": self.observation_dtype,
             "frames": self.observed.frames,
         }
-        kind: Any = ReplayBuffer
+        kind = ReplayBuffer
         if config.prioritized:
-            kind, options["exponent"] = PrioritizedReplayBuffer, config.priority_exponent
+            kind = PrioritizedReplayBuffer
+            options["exponent"] = config.priority_exponent
         self.replay: Any = kind(config.buffer_size, self.shape, (), np.int64, replay_stream, **options)
         self.target_age = 0
         self._update = self.record(self.update)

@@ -10,11 +10,19 @@ from rl_lab.rollout import OutputMapping, Stepper
 from rl_lab.rollout.population import Played
 
 
-def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: np.ndarray, seeds: np.ndarray) -> Played:
+def play(
+    stepper: Stepper,
+    networks: Networks,
+    actions: OutputMapping,
+    genomes: np.ndarray,
+    seeds: np.ndarray,
+    numbers: dict[str, list[float]] | None = None,
+) -> Played:
     """Play episode k with network ``genomes[k]`` in an environment reset with ``seeds[k]``; both are int64 (episodes,).
 
     An environment that finishes an episode begins the next one waiting. The outcome of an episode depends on its network and its seed
-    alone, not on the number of environments or the order. Raises EnvironmentFault, naming the environment, if one fails.
+    alone, not on the number of environments or the order. The numbers in the last infos of the
+    episodes are appended to ``numbers``, by name. Raises EnvironmentFault, naming the environment, if one fails.
     """
     total = len(genomes)
     slots = stepper.num_envs
@@ -25,7 +33,6 @@ def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: 
     chosen = np.full(slots, -1)
     states = np.zeros((slots, networks.state_size), np.float32)
     outputs = np.zeros((slots, networks.outputs), np.float32)
-    numbers: list[tuple[str, float]] = []
     following = 0
     while True:
         free = np.flatnonzero(episode < 0)
@@ -43,7 +50,9 @@ def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: 
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         step = stepper.step(actions(outputs, stepper.action_mask), counted=playing)
         ended = step.ended & playing
-        numbers.extend([(name, value) for i, name, value in step.numbers if ended[i]])
+        for i, name, value in step.numbers:
+            if ended[i] and numbers is not None:
+                numbers.setdefault(name, []).append(value)
         returns[episode[ended]] = step.returns[ended]
         lengths[episode[ended]] = step.lengths[ended]
         finals[episode[ended]] = step.observations[ended].reshape(-1, networks.inputs)

@@ -508,6 +508,11 @@ def find_agent(name: str) -> type[Agent]:
     raise Fault(f"unknown agent {name!r}{hint}")
 
 
+def registered_name(name: str) -> str:
+    """The name under which an agent is registered, for a name in other capitals such as ``DQN``; any other name as it is."""
+    return name.lower() if name.lower() in {entry.name for entry in entry_points(group="rl_lab.agents")} else name
+
+
 def adopt(found: type) -> type[Agent]:
     """The class itself if it is an `Agent`, else a subclass of it and `Agent` that constructs it from config, environments and seed."""
     if issubclass(found, Agent):

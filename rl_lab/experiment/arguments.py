@@ -19,7 +19,17 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")  # argparse's knows no -1e3
 
     def error(self, message: str) -> NoReturn:
-        raise Fault(message)
+        """Raise Fault with argparse's message, in plain words."""
+        message = re.sub(r"^argument (\S+): expected one argument$", r"\1 needs a value", message)
+        raise Fault(re.sub(r"^argument (-h)/--help: ignored explicit argument (.*)$", r"\1 takes no value, got \2", message))
+
+    def refuse_slips(self, words: Sequence[str], options: Sequence[str]) -> None:
+        """Raise Fault if one of the words looks like a misspelt one of these options, such as ``--agnet``."""
+        for word in words:
+            name = word.split("=")[0]
+            close = nearest_option(name, options) if name.startswith("--") and name not in self._option_string_actions else ""
+            if "did you mean" in close:
+                raise Fault(f"unknown option {name!r}{close}")
 
     def add_settings(
         self, config_class: type, title: str, values: dict[str, Any] | None = None, only: Sequence[str] = ()
@@ -55,12 +65,8 @@ class Parser(argparse.ArgumentParser):
             options = [o for o in self._option_string_actions if o.startswith("--") and not o.startswith("--no-")]
             if not word.startswith("-"):
                 raise Fault(f"unexpected argument {word!r}")
-            raise Fault(f"unknown option {word!r}{_ABSENT.get(word) or nearest_option(word, options)}")
+            raise Fault(f"unknown option {word!r}{nearest_option(word, options)}")
         return vars(known)
-
-
-_ABSENT = dict.fromkeys(("--device", "--cuda", "--gpu", "--no-cuda"), ": rl_lab computes on the CPU, leave it out")
-"""Options of other libraries that have no counterpart here."""
 
 
 class _Switch(argparse.Action):

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
-from rl_lab.experiment.agent import Agent, find_agent, preset_for, require_finite
+from rl_lab.experiment.agent import Agent, find_agent, preset_for, registered_name, require_finite
 from rl_lab.experiment.config import as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
@@ -145,7 +146,8 @@ def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
 
     ``pixels`` is False for runs of older versions, which saw uint8 and bool observations as float32.
     """
-    agent_class = find_agent(given.get("agent", ""))
+    given = {**given, "agent": registered_name(given.get("agent", ""))}
+    agent_class = find_agent(given["agent"])
     env = full_id(given.get("env", ""))
     find_environment(env)
     preset = preset_for(agent_class, given["agent"], env)
@@ -234,7 +236,11 @@ def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LA
 
 def altered_settings(run: Run, checkpoint: str) -> tuple[str, ...]:
     """A line on the settings in config.toml that differ from those with which a checkpoint was made; empty if none do."""
-    recorded = run.recorded(checkpoint).get("config")
+    record = run.recorded(checkpoint)
+    if record is None:
+        place = run.path / "checkpoints" / checkpoint
+        return (f"{place / 'run.json'} is damaged or missing: whether config.toml was changed cannot be told",)
+    recorded = record.get("config")
     if not isinstance(recorded, dict):
         return ()
     own, now = _settings(recorded), _settings(run.config)
@@ -264,19 +270,24 @@ def run_config(plan: Plan) -> dict[str, Any]:
 
 
 class _StopRequest:
-    """Notes SIGINT, SIGTERM and SIGHUP, to stop between two steps; a second one interrupts at once, a third one ends the process."""
+    """Handles SIGINT, SIGTERM and SIGHUP for as long as a run is carried out.
+
+    While the loop ``waits`` for them, the first signal is noted in ``code`` and the loop stops between two steps. At any other time there
+    is nothing to save, and the first signal interrupts. A second signal interrupts at once, a third one ends the process.
+    """
 
     def __init__(self) -> None:
         self.code = 0
+        self.waits = False
         self._count = 0
         self._previous: dict[int, Any] = {}
 
-    def _note(self, number: int, frame: Any) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         self.code = 128 + number
         if self._count > 2:
             os._exit(self.code)
-        if self._count > 1:
+        if self._count > 1 or not self.waits:
             raise Interrupted(self.code)
 
     def __enter__(self) -> "_StopRequest":
@@ -333,14 +344,13 @@ def load_run(path: Path | str) -> Run:
 
 
 def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
-    """Carry out a plan: in a new run directory, created once the agent stands, or in that of the run that it resumes."""
-    with seeded_globals(plan.options.seed):
-        return _carry_out(plan, progress)
+    """Carry out a plan: in a new run directory, created once the agent exists, or in the directory of the run that it resumes."""
+    with _StopRequest() as stop, seeded_globals(plan.options.seed):
+        return _carry_out(plan, progress or make_progress(plan.config.total_timesteps), stop)
 
 
-def _carry_out(plan: Plan, progress: Progress | None) -> Result:
-    options, total = plan.options, plan.config.total_timesteps
-    progress = progress or make_progress(total)
+def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
+    options = plan.options
     announced = False
 
     def compiling(name: str) -> None:
@@ -373,7 +383,7 @@ def _carry_out(plan: Plan, progress: Progress | None) -> Result:
             loop.resume()
         logger = Logger(run.path, None if plan.resumes is None else agent.timesteps + 1, progress.say)
         try:
-            exit_code = loop(logger, progress.update)
+            exit_code = loop(logger, progress.update, stop)
             seconds = time.perf_counter() - begin
             evaluation, timesteps = None, agent.timesteps
             if exit_code == 0:
@@ -416,6 +426,7 @@ class _Loop:
         self.said_storage = False
         self.means = _Means()
         self.next_log = self.last_checkpoint = self.last_evaluation = agent.timesteps
+        self.last_pictures = -1  # the step at which pictures were logged
         self.best = -math.inf  # mean return of a short evaluation
         self.pending: float | None = None
         """Return of a short evaluation in the last step: the evaluation at the end is logged in its place, unless training continues."""
@@ -423,51 +434,60 @@ class _Loop:
         self.training_return: float | None = None
         """Mean return of the latest episodes of training, exponentially weighted."""
 
-    def __call__(self, logger: Logger, show: Callable[..., None]) -> int:
-        """Returns the exit code. Metrics are logged as means over the steps between two points of the log."""
+    def __call__(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> int:
+        """Train and return the exit code. Metrics are logged as means over the steps between two points of the log."""
+        stop.waits = True
+        try:
+            self._train(logger, show, stop)
+        finally:
+            stop.waits = False
+        return stop.code
+
+    def _train(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> None:
         agent, options, total = self.agent, self.plan.options, self.plan.config.total_timesteps
         begin, first = time.perf_counter(), agent.timesteps
         rate, latest = 0.0, None
-        with _StopRequest() as stop:
-            if agent.timesteps < total and not self.finished:
+        if agent.timesteps < total and not self.finished:
+            self._log_pending(logger)
+        while agent.timesteps < total and not stop.code and not self.finished:
+            try:
+                metrics = agent.step()
+            except EnvironmentFault:
+                if stop.code:  # the signal reached the environments' processes, too
+                    break
+                raise
+            self._check(metrics)
+            self.means.add(metrics)
+            latest = metrics.get("charts/episodic_return", latest)
+            if latest is not None and "charts/episodic_return" in metrics:
+                before = self.training_return
+                self.training_return = latest if before is None else before + RECENT * (latest - before)
+            now = agent.timesteps
+            rate = (now - first) / (time.perf_counter() - begin)
+            if now >= self.next_log:
+                logger.record({**self.means.take(), "charts/SPS": rate}, now)
+                show(now, rate, latest)
+                self.next_log = now + options.log_frequency
+            if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
+                self._evaluate()
+                if self.finished:
+                    break
+                if now < total:
+                    self._log_pending(logger)
+            if options.checkpoint_frequency and total > now >= self.last_checkpoint + options.checkpoint_frequency:
+                self.last_checkpoint = now
+                self._save(logger)
+        if stop.code:
+            if (
+                agent.timesteps < total and not self.finished
+            ):  # else the evaluation at the end takes its place, once the run is resumed
                 self._log_pending(logger)
-            while agent.timesteps < total and not stop.code and not self.finished:
-                try:
-                    metrics = agent.step()
-                except EnvironmentFault:
-                    if stop.code:  # the signal reached the environments' processes, too
-                        break
-                    raise
-                self._check(metrics)
-                self.means.add(metrics)
-                latest = metrics.get("charts/episodic_return", latest)
-                if latest is not None and "charts/episodic_return" in metrics:
-                    before = self.training_return
-                    self.training_return = latest if before is None else before + RECENT * (latest - before)
-                now = agent.timesteps
-                rate = (now - first) / (time.perf_counter() - begin)
-                if now >= self.next_log:
-                    logger.record({**self.means.take(), "charts/SPS": rate}, now)
-                    show(now, rate, latest)
-                    self.next_log = now + options.log_frequency
-                if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
-                    self._evaluate()
-                    if self.finished:
-                        break
-                    if now < total:
-                        self._log_pending(logger)
-                if options.checkpoint_frequency and now >= self.last_checkpoint + options.checkpoint_frequency:
-                    self.last_checkpoint = now
-                    self._save(logger)
-            if stop.code:
-                self._log_pending(logger)
-            else:
-                if agent.timesteps > first:
-                    logger.record({**self.means.take(), "charts/SPS": rate}, agent.timesteps)
-                if options.keep_best and agent.timesteps > self.last_evaluation:
-                    self._evaluate()
-            self._save(logger, last=True)
-            return stop.code
+        else:
+            speed = {"charts/SPS": rate} if agent.timesteps > first else {}
+            logger.record({**self.means.take(), **speed}, agent.timesteps)  # the means may come from the checkpoint
+            if options.keep_best and agent.timesteps > self.last_evaluation:
+                self._evaluate()
+        self._save(logger, last=True)
 
     def _log_pending(self, logger: Logger) -> None:
         if self.pending is not None:
@@ -503,7 +523,9 @@ class _Loop:
         The log reaches the disk first: a run that continues from this checkpoint finds every point before it. Where the disk takes no
         checkpoint, that is said once and training continues; at the end it is a Fault.
         """
-        logger.images(self.agent.pictures(), self.agent.timesteps)
+        if self.last_pictures != self.agent.timesteps:  # a run that is resumed at its end has them in its log
+            self.last_pictures = self.agent.timesteps
+            logger.images(self.agent.pictures(), self.agent.timesteps)
         self._store(LAST, self.state_dict(), logger.settle(), must=last)
 
     def _store(self, name: str, own: dict[str, Any], log: dict[str, int] | None = None, must: bool = False) -> bool:
@@ -545,10 +567,11 @@ class _Loop:
             raise _misfit(error, run.path) from None
         if not self.agent.continues:
             self.say(f"{plan.options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
+        run.recover(plan.options.keep_checkpoints, self.agent.timesteps if plan.checkpoint == LAST else None)
         settings, recorded = as_plain(plan.options), run.config.get("hyperparameters", {})
         same_goal = settings.get("stop_return") == run.config.get("stop_return")
         self.finished = self.finished and same_goal and plan.config.total_timesteps <= recorded["total_timesteps"]
-        cut_log(run.path, run.recorded(plan.checkpoint).get("log"))
+        cut_log(run.path, (run.recorded(plan.checkpoint) or {}).get("log"))
         changeable = {name: settings[name] for name in CHANGEABLE if name in settings}
         total_now = {**recorded, "total_timesteps": plan.config.total_timesteps}
         run.record({**run.config, **changeable, "hyperparameters": total_now, "versions": run_config(plan)["versions"]})
@@ -563,7 +586,7 @@ class _Loop:
         self.means.load_state_dict(state["means"])
 
 
-_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "best", "finished", "pending")
+_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "last_pictures", "best", "finished", "pending")
 
 
 class _Means:
@@ -601,8 +624,8 @@ def restore(path: Path, checkpoint: str | None = None, trust: bool = False) -> t
         with within_free_memory():
             envs = make_environments(plan.setup, plan.options.num_envs)
             agent = plan.agent_class.create(plan.config, envs, plan.options.seed, plan.setup)
-    except Fault as error:
-        raise Fault(f"{path / 'config.toml'} makes no agent: {error}") from None
+    except (Fault, MemoryError) as error:
+        raise Fault(f"the settings in {path / 'config.toml'} do not make an agent: {error}") from None
     require_same_units(agent, run)
     _load(agent, _agent_part(state), path)
     return agent, replace(plan, checkpoint=name, remarks=altered_settings(run, name))

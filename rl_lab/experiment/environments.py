@@ -28,7 +28,7 @@ from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of,
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import as_arguments, as_texts, as_wrappers, texts_of, wrap
 from rl_lab.rollout.actions import options_of
-from rl_lab.rollout.adapter import Adapter, described, place_of
+from rl_lab.rollout.adapter import Adapter, VectorAdapter, described, place_of
 from rl_lab.rollout.observations import ObservationMapping
 
 BACKENDS = ("auto", "native", "gymnasium")
@@ -305,7 +305,7 @@ def open_environments(
             raise Fault(f"num_envs {num_envs} does not fit {what.num_envs} vector environments: leave it out")
         if env_kwargs or wrapper or preprocess:
             raise Fault("env_kwargs, wrapper and preprocess are for single environments: apply them before making vector ones")
-        return what, None
+        return what if isinstance(what.single_observation_space, spaces.Box) else VectorAdapter(what), None
     count = 1 if num_envs is None else num_envs
     if count < 1:
         raise Fault(f"num_envs must be at least 1, got {count}")

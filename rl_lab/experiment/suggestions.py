@@ -101,6 +101,17 @@ _AGENTS: dict[str, str] = {
     "neat": "neatpython hyperneat neuroevolution ga es geneticalgorithm evolution evolutionstrategies cmaes ars",
 }
 
+_ABSENT: dict[str, str] = {
+    # the end of a message: options of other libraries that have no counterpart, without hyphens and underscores
+    ": rl_lab computes on the CPU, leave it out": "device cuda gpu nocuda gpuid usecuda",
+    ": film a run once it is trained: python -m rl_lab.evaluate RUN --video": "render rendermode capturevideo recordvideo video",
+    ": every run writes TensorBoard files into its directory, leave it out": "track wandb wandbprojectname wandbentity wandbproject "
+    "tensorboard logger tb usewandb",
+    ": runs with the same seed are the same bit for bit, leave it out": "torchdeterministic deterministic cudnndeterministic",
+    ": rl_lab prints a few lines for each run, leave it out": "verbose quiet loglevel silent",
+    ": this agent has one optimiser, leave it out": "optimizer optim opt optimizerclass",
+}
+
 _ATARI = (
     "Adventure AirRaid Alien Amidar Assault Asterix Asteroids Atlantis BankHeist BattleZone BeamRider Berzerk Bowling Boxing Breakout "
     "Carnival Centipede ChopperCommand CrazyClimber Defender DemonAttack DoubleDunk ElevatorAction Enduro FishingDerby Freeway "
@@ -225,6 +236,10 @@ def _nearest_known(word: str, listed: list[str], others: Mapping[str, str]) -> s
     ours = [name for name in listed if plain in others.get(name.lstrip("-").replace("-", "_"), "").split()]
     if ours:
         return ", did you mean " + " or ".join(map(repr, ours)) + "?"
+    if others is _OPTIONS:
+        for message, words in _ABSENT.items():
+            if plain in words.split():
+                return message
     close = _resembling(word, listed)
     return f", did you mean {close!r}?" if close else _all_of(listed)
 

@@ -85,7 +85,7 @@ def _numbers(text: str, description: str) -> tuple[int, ...]:
 KINDS = ("mlp", "cnn", "nature")
 """What the descriptions of networks begin with; others are paths of evolved networks."""
 ACTOR = "actor"
-"""File name, without suffix, of the network in a NEAT run from which gradient agents continue."""
+"""File name, without suffix, of the network in a NEAT run with which a gradient agent can start."""
 
 
 def evolved_path(description: str) -> Path | None:

@@ -19,6 +19,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space, iterate
 
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
@@ -260,6 +262,54 @@ class Adapter(gym.Wrapper):
         if isinstance(error, EnvironmentFault):
             return error
         return self._fault(_signature(error, self.env, method) or described(error))
+
+
+class VectorAdapter(VectorWrapper):
+    """Vector environments of others whose observations are not a Box: the agent sees arrays of one, see `ObservationMapping`.
+
+    A mask in the observations moves to ``info["action_mask"]``. Raises EnvironmentFault for an observation space without numbers.
+    """
+
+    def __init__(self, envs: VectorEnv):
+        super().__init__(envs)
+        try:
+            mapping = ObservationMapping(envs.single_observation_space, options_of(envs.single_action_space))
+        except TypeError as error:
+            raise EnvironmentFault(str(error)) from None
+        self.observation_mapping = mapping
+        self.single_observation_space = mapping.box
+        self.observation_space = batch_space(mapping.box, self.num_envs)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin episodes; see `gymnasium.vector.VectorEnv.reset`."""
+        observations, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
+        return self._seen(observations, info)
+
+    def step(self, actions: Any) -> tuple[np.ndarray, Any, Any, Any, dict[str, Any]]:
+        """Take a step; see `gymnasium.vector.VectorEnv.step`."""
+        observations, rewards, terminated, truncated, info = self.env.step(actions)
+        final = info.get("final_obs")
+        if final is not None:
+            ended = np.array([observation is not None for observation in final])
+            array = np.full(self.num_envs, None, object)
+            rows: list[Any] = [None] * self.num_envs
+            for i in map(int, np.flatnonzero(ended)):
+                array[i] = self.observation_mapping.array(final[i])
+                rows[i] = self.observation_mapping.mask(final[i])
+            info = {**info, "final_obs": array}
+            if self.observation_mapping.holds_mask:
+                info["final_info"] = {**info.get("final_info", {}), MASK: rows, f"_{MASK}": ended}
+        seen, info = self._seen(observations, info)
+        return seen, rewards, terminated, truncated, info
+
+    def _seen(self, observations: Any, info: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+        """The arrays of a batch of observations, and the info with their masks."""
+        rows = list(iterate(self.env.observation_space, observations))
+        if self.observation_mapping.holds_mask and MASK not in info:
+            info = {**info, MASK: [self.observation_mapping.mask(row) for row in rows]}
+        return np.stack([self.observation_mapping.array(row) for row in rows]), info
 
 
 def numbers_in(info: dict[str, Any], prefix: str = "") -> dict[str, float]:

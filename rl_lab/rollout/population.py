@@ -26,7 +26,6 @@ class Played(NamedTuple):
     """int64 (episodes,)."""
     final_observations: np.ndarray
     """float32 (episodes, inputs), flattened; novelty search uses them as behaviours."""
-    numbers: tuple[tuple[str, float], ...] = ()  # name and value of each number in the last info of an episode
 
 
 @functools.lru_cache(65_536)

@@ -16,7 +16,7 @@ SIGNS = np.array(list(itertools.product((-1.0, 1.0), repeat=2)), np.float32)
 SETTINGS: dict[str, tuple[int, dict[str, Any]]] = {
     "ppo": (8_000, {"num_steps": 16, "batch_size": 64, "learning_rate": 1e-2, "network": "mlp:16"}),
     "a2c": (12_000, {"num_steps": 8, "learning_rate": 3e-3, "network": "mlp:16"}),
-    "reinforce": (12_000, {"learning_rate": 2e-2, "network": "mlp:16"}),
+    "reinforce": (16_000, {"learning_rate": 3e-2, "log_std": -0.7, "network": "mlp:16"}),
     "sac": (
         3_000,
         {

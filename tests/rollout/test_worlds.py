@@ -257,6 +257,28 @@ def test_numbers_of_vector_environments_of_others():
         assert seen["info/steps"] == LENGTH
 
 
+@pytest.mark.parametrize("mode", [gym.vector.AutoresetMode.SAME_STEP, gym.vector.AutoresetMode.NEXT_STEP])
+@pytest.mark.parametrize("name", ["Discrete", "MultiBinary", "Dict", "nested", "Dict with a Text", "Box of rank 3"])
+def test_vector_environments_of_others_with_any_observations(name, mode):
+    kind, shape = OBSERVATIONS[name]
+    envs = gym.vector.SyncVectorEnv([kind, kind], autoreset_mode=mode)
+    agent = made("ppo", envs, num_envs=None)
+    assert agent.shape == shape
+    for _ in range(3):
+        assert np.isfinite(list(agent.step().values())).all()
+    raw, _ = kind().reset(seed=0)
+    assert agent.predict(raw) in (0, 1, 2)
+
+
+def test_masks_in_observations_of_vector_environments():
+    env, _ = HABITS["a mask in the observation"]
+    for mode in (gym.vector.AutoresetMode.SAME_STEP, gym.vector.AutoresetMode.NEXT_STEP):
+        agent = made("ppo", gym.vector.SyncVectorEnv([env, env], autoreset_mode=mode), num_envs=None)
+        for _ in range(3):
+            agent.step()  # the environment insists on its mask
+        assert agent.shape == (3,)
+
+
 # --- evaluation with sampled actions -------------------------------------------------------------------------------------
 
 
