@@ -73,7 +73,7 @@ class A2C(Agent):
         if c.shared and not self.evolved:
             self.trunk = actor[:-1]
             self.actor = actor[-1]
-            self.critic: Any = Linear(actor[-1].in_features, 1, generator=network_stream)
+            self.critic: rl.nn.Module = Linear(actor[-1].in_features, 1, generator=network_stream)
             init.orthogonal_(self.critic.weight, 1.0, network_stream)
             init.zeros_(self.critic.bias)
         else:
@@ -82,8 +82,8 @@ class A2C(Agent):
             self.critic = make_network(self.shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
         self.parts = rl.nn.ModuleDict({"trunk": self.trunk, "actor": self.actor, "critic": self.critic, "head": self.head})
         self.parameters = list(self.parts.parameters())
-        kind: Any = rl.optim.RMSprop if c.optimizer == "rmsprop" else rl.optim.Adam
-        self.optimizer = kind(self.parameters, lr=c.learning_rate, eps=1e-5)
+        kind = rl.optim.RMSprop if c.optimizer == "rmsprop" else rl.optim.Adam
+        self.optimizer: rl.optim.Optimizer = kind(self.parameters, lr=c.learning_rate, eps=1e-5)
         self.moments = RunningMoments(self.shape) if c.normalize_observations else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)

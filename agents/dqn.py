@@ -97,9 +97,10 @@ class DQN(Agent):
             "num_envs": self.num_envs,
             "num_masked": self.collector.num_masked,
         }
-        kind: Any = ReplayBuffer
+        kind = ReplayBuffer
         if config.prioritized:
-            kind, options["exponent"] = PrioritizedReplayBuffer, config.priority_exponent
+            kind = PrioritizedReplayBuffer
+            options["exponent"] = config.priority_exponent
         self.replay: Any = kind(config.buffer_size, self.shape, (), np.int64, replay_stream, **options)
         self.target_age = 0
         self._update = self.record(self.update)

@@ -54,14 +54,14 @@ class PPOConfig:
 class RolloutBatch(NamedTuple):
     """A rollout with steps and environments flattened; every tensor is (steps * environments, ...)."""
 
-    observations: Any
-    actions: Any
-    log_probs: Any
-    values: Any
-    advantages: Any
-    returns: Any
-    weights: Any  # 0 for a step that was only a reset, else 1; None if there are no such steps
-    action_masks: Any
+    observations: rl.Tensor
+    actions: rl.Tensor
+    log_probs: rl.Tensor
+    values: rl.Tensor
+    advantages: rl.Tensor
+    returns: rl.Tensor
+    weights: rl.Tensor | None  # 0 for a step that was only a reset, else 1; None if there are no such steps
+    action_masks: rl.Tensor | None
 
 
 class PPO(Agent):
@@ -208,7 +208,8 @@ class PPO(Agent):
     def update(self, index: rl.Tensor) -> None:
         """Take one gradient step on the minibatch of the rollout's steps ``index`` (batch_size,)."""
         c = self.config
-        batch = RolloutBatch(*[None if x is None else x.index_select(0, index) for x in self.batch])
+        parts: list[Any] = [None if x is None else x.index_select(0, index) for x in self.batch]
+        batch = RolloutBatch(*parts)
         policy_loss, value_loss, entropy, more = self.compute_loss(batch)
         self.optimizer.zero_grad()
         (policy_loss + c.value_coefficient * value_loss - c.entropy_coefficient * entropy).backward()

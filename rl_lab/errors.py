@@ -1,4 +1,4 @@
-"""Classes of errors, as ``rl_lab.errors``; each also is of the built-in class that PyTorch raises in the same place."""
+"""All exceptions and warnings of rl_lab. Each also derives from the built-in class that PyTorch raises in the same situation."""
 
 from rl_lab.engine.errors import (
     AnomalyError,

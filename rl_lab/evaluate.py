@@ -1,4 +1,4 @@
-"""python -m rl_lab.evaluate RUN: episodes of a trained agent, greedy or sampled, from the files of its run alone."""
+"""python -m rl_lab.evaluate RUN: play episodes with the trained agent of a run directory, greedily or with sampled actions."""
 
 import json
 import sys
@@ -18,14 +18,18 @@ from rl_lab.experiment.video import check_video, film
 def body(arguments: Sequence[str]) -> int:
     parser = Parser(prog="python -m rl_lab.evaluate", description="Evaluate a trained agent, greedily by default.")
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("--episodes", default=None, help="episodes; as many as at the end of training by default")
-    parser.add_argument("--seed", default=None, help="first seed of the episodes; that of the end of training by default")
+    parser.add_argument("--episodes", default=None, help="number of episodes (default: as at the end of training)")
+    parser.add_argument("--seed", default=None, help="seed of the first episode (default: as at the end of training)")
     parser.add_argument(
-        "--stochastic", action="store_true", help="draw the actions as in training; the greedy policy may never end an episode"
+        "--stochastic", action="store_true", help="sample the actions as in training; a greedy policy may never end an episode"
     )
-    parser.add_argument("--video", action="store_true", help="film the first episode, into the run's videos/")
-    parser.add_argument("--checkpoint", default=None, help="last, best or an older one; the best by default, if there is one")
-    parser.add_argument("--trust", action="store_true", help="import the modules that the run's files name")
+    parser.add_argument("--video", action="store_true", help="film the first episode; the file goes into videos/ of the run")
+    parser.add_argument(
+        "--checkpoint",
+        default=None,
+        help="last, best, or the name of an older checkpoint (default: best if it exists, else last)",
+    )
+    parser.add_argument("--trust", action="store_true", help="import the modules that the files of the run name")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse(arguments)
     numbers = {

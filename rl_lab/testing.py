@@ -1,9 +1,9 @@
-"""`check_agent`: hold an agent, ours or your own, against the contract of `rl_lab.experiment.Agent`.
+"""`check_agent`: check that an agent class keeps the contract of `rl_lab.experiment.Agent`.
 
     from rl_lab.testing import check_agent
     check_agent(MyAgent)
 
-or one test for each check, with pytest:
+With pytest, each check can be a test of its own:
 
     @pytest.mark.parametrize("check", agent_checks(MyAgent), ids=str)
     def test_contract(check):
@@ -51,9 +51,10 @@ MASKS = ("info", "method", "observation")
 
 
 class Probe(gym.Env):
-    """Pays 1 in each of the 7 steps of an episode and insists on actions of its space.
+    """An environment that checks actions: reward 1 in each of 7 steps, random observations float32 (3,).
 
-    With ``masked``, one of `MASKS`, a random mask allows some options of each choice, and the environment insists on them, too.
+    With ``masked``, one of `MASKS`, it shows a random mask that allows at least one option of each choice. `step` raises AssertionError
+    if an action is not in the action space, or if the mask does not allow the action.
     """
 
     def __init__(self, action_space: Space, masked: str = ""):
@@ -111,7 +112,7 @@ def _batch_of_one(action: Any) -> Any:
 
 
 class Check:
-    """One check of one agent: call it. Raises AssertionError, or what the agent raises."""
+    """One check of one agent class. A call runs the check; it raises AssertionError, or any exception of the agent, if it fails."""
 
     def __init__(self, name: str, function: Callable[..., None], agent_class: type[Agent], settings: dict[str, Any]):
         self.name = name
@@ -129,8 +130,8 @@ class Check:
 def check_agent(agent_class: type, **settings: Any) -> None:
     """Run all checks of the agent contract.
 
-    ``settings`` are hyperparameters for the checks, such as small networks and rollouts, so that a step is short. Raises
-    AssertionError, naming the check and what was expected, at the first that fails.
+    ``settings`` are hyperparameters for the checks; choose small networks and short rollouts to save time. Raises AssertionError
+    for the first check that fails, with the name of the check and the reason.
     """
     for check in agent_checks(agent_class, **settings):
         try:
@@ -142,7 +143,7 @@ def check_agent(agent_class: type, **settings: Any) -> None:
 
 
 def agent_checks(agent_class: type, **settings: Any) -> list[Check]:
-    """The checks of the agent contract, one for each property."""
+    """All checks of the agent contract for one agent class."""
     adopted = adopt(agent_class)
     return [Check(name, function, adopted, settings) for name, function in _CHECKS.items()]
 
@@ -151,29 +152,36 @@ def agent_checks(agent_class: type, **settings: Any) -> list[Check]:
 
 
 def _environment(agent_class: type[Agent]) -> str:
-    """A native environment that the agent can act in."""
+    """The id of a native environment whose actions the agent supports."""
     return "CartPole-v1" if issubclass(Discrete, agent_class.action_spaces) else "Pendulum-v1"
 
 
 def _make(
-    agent_class: type[Agent], settings: dict[str, Any], env: Any = None, num_envs: int | None = 2, seed: int = 3, **more: Any
+    agent_class: type[Agent],
+    settings: dict[str, Any],
+    env: Callable[[], gym.Env] | None = None,
+    num_envs: int | None = 2,
+    seed: int = 3,
+    **more: Any,
 ) -> Agent:
-    env = _environment(agent_class) if env is None else env
-    return agent_class(env, seed=seed, num_envs=num_envs, preset=False, **{**settings, **more})
+    made = _environment(agent_class) if env is None else env
+    return agent_class(made, seed=seed, num_envs=num_envs, preset=False, **{**settings, **more})
 
 
 def _train(agent: Agent, steps: int = 6, least: int = 48) -> Agent:
-    """Let the agent step a few times, and until it has taken ``least`` environment steps."""
+    """Call ``agent.step()`` at least ``steps`` times, and until the agent has taken ``least`` environment steps."""
     taken = 0
     while taken < steps or agent.timesteps < least:
         agent.step()
         taken += 1
-        assert taken < 10_000, "10,000 calls of step() took fewer than 48 environment steps: does step() advance timesteps?"
+        assert taken < 10_000, (
+            f"10,000 calls of step() took fewer than {least} environment steps: does step() advance timesteps?"
+        )
     return agent
 
 
 def content(state: Any, path: str = "") -> dict[str, bytes]:
-    """A nested state's tensors, arrays, numbers and texts as bytes, by their path."""
+    """The tensors, arrays, numbers and texts of a nested state, as bytes by their path."""
     if isinstance(state, dict):
         return {k: v for key, part in state.items() for k, v in content(part, f"{path}/{key}").items()}
     if isinstance(state, (list, tuple)):
@@ -195,8 +203,8 @@ def _action(agent: Agent, observations: np.ndarray) -> Any:
     return predicted[0] if agent.acting_memory is not None else predicted
 
 
-def _refusal(action: Callable[[], Any]) -> str | None:
-    """The message with which an action is refused; None if it is not."""
+def _refusal(action: Callable[[], object]) -> str | None:
+    """The message of the ValueError or RuntimeError that a call raises; None if it raises neither."""
     try:
         action()
     except (ValueError, RuntimeError) as error:
@@ -214,7 +222,7 @@ def _declarations(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     for field in dataclasses.fields(config):
         assert field.metadata.get("help"), f"Config.{field.name} has no help: declare it with setting(default, help)"
     assert "total_timesteps" in {field.name for field in dataclasses.fields(config)}, "Config needs total_timesteps"
-    assert agent_class.learned, "learned names no parts: nothing could be taken by --start-from"
+    assert agent_class.learned, "learned is empty, so --start-from could take nothing from a run: name the parts of the policy"
     agent = _make(agent_class, settings)
     missing = [name for name in (*agent_class.learned, *agent_class.saved) if not hasattr(agent, name)]
     assert not missing, f"build() does not make the declared part {missing[0]!r}"
@@ -248,8 +256,8 @@ def _spaces(agent_class: type[Agent], settings: dict[str, Any]) -> None:
                 assert space.contains(action), f"act() gave {action!r}, which is not in {space}"
             continue
         refusal = _refusal(functools.partial(_make, agent_class, settings, env=functools.partial(Probe, space)))
-        assert refusal is not None, f"{space} ({name}) is not among action_spaces, and is not refused"
-        assert type(space).__name__ in refusal, f"the message for {space} does not name it: {refusal}"
+        assert refusal is not None, f"{space} ({name}) is not in action_spaces, but the agent accepts it"
+        assert type(space).__name__ in refusal, f"the message about {space} does not name the space: {refusal}"
 
 
 def _masks(agent_class: type[Agent], settings: dict[str, Any]) -> None:
@@ -300,8 +308,8 @@ def _resuming(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rl.save(agent.state_dict(), Path(folder) / "state")
         twin.load_state_dict(rl.load(Path(folder) / "state"))
-    _assert_equal(agent.state_dict(), twin.state_dict(), "a state and the state of an agent that loaded it")
-    _assert_equal(_train(agent).state_dict(), _train(twin).state_dict(), "an unbroken training and a resumed one")
+    _assert_equal(agent.state_dict(), twin.state_dict(), "a state, and the state of an agent that loaded it")
+    _assert_equal(_train(agent).state_dict(), _train(twin).state_dict(), "an uninterrupted training and a resumed one")
 
 
 def _copies(agent_class: type[Agent], settings: dict[str, Any]) -> None:
@@ -311,7 +319,7 @@ def _copies(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     _train(twin)
     _assert_equal(state, agent.state_dict(), "an agent before and after its copy was trained")
     _train(agent)
-    _assert_equal(agent.state_dict(), twin.state_dict(), "an agent and its copy, trained alike")
+    _assert_equal(agent.state_dict(), twin.state_dict(), "an agent and its copy, after the same training")
 
 
 def _files(agent_class: type[Agent], settings: dict[str, Any]) -> None:
@@ -322,7 +330,9 @@ def _files(agent_class: type[Agent], settings: dict[str, Any]) -> None:
         twin = agent_class.load(Path(folder) / "agent")
     assert np.array_equal(_action(agent, observation), _action(twin, observation)), "a loaded agent predicts another action"
     _assert_equal(
-        _train(agent).state_dict(), _train(twin).state_dict(), "an agent and the one loaded from its file, trained alike"
+        _train(agent).state_dict(),
+        _train(twin).state_dict(),
+        "an agent and the agent loaded from its file, after the same training",
     )
 
 
@@ -332,7 +342,7 @@ def _starting(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     twin.load_learned(agent.state_dict())
     observations = np.stack([agent.envs.single_observation_space.sample() for _ in range(16)]).astype(np.float32)
     assert np.array_equal(_action(agent, observations), _action(twin, observations)), (
-        "an agent that took what was learned acts differently"
+        "an agent that loaded the learned parts acts differently"
     )
 
 
@@ -361,7 +371,7 @@ def _learning(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     assert agent.timesteps >= 40, f"learn(40) took {agent.timesteps} steps"
     for metrics in seen:
         for tag, value in metrics.items():
-            assert "/" in tag, f"the metric {tag!r} has no group, as in losses/{tag}"
+            assert "/" in tag, f"the metric {tag!r} has no group; name it like losses/{tag}"
             assert np.isfinite(value), f"the metric {tag!r} is {value}"
     seen.clear()
 

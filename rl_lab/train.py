@@ -1,4 +1,4 @@
-"""python -m rl_lab.train --agent dqn --env CartPole-v1: train an agent in a run directory, or go on with a run (--resume RUN)."""
+"""python -m rl_lab.train --agent dqn --env CartPole-v1: train an agent in a run directory, or continue a run (--resume RUN)."""
 
 import importlib.util
 import sys
@@ -18,7 +18,7 @@ from rl_lab.experiment.trust import require_harmless
 
 
 def parse(arguments: Sequence[str]) -> Plan:
-    """A checked plan from the command line."""
+    """Make a checked plan from the command line. Raises Fault for arguments or files that cannot be used."""
     first = Parser(prog="rl_lab.train", add_help=False)
     for name in ("--agent", "--env", "--config", "--resume"):
         first.add_argument(name)
@@ -34,7 +34,8 @@ def parse(arguments: Sequence[str]) -> Plan:
         )
     own = file.pop("hyperparameters", {})
     file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
-    agent, env = known.agent or file.get("agent"), known.env or file.get("env")
+    agent = known.agent or file.get("agent")
+    env = known.env or file.get("env")
     asks_help = not {"-h", "--help"}.isdisjoint(rest)
     parser = Parser(prog="python -m rl_lab.train", description="Train an agent in a Gymnasium environment.")
     parser.add_argument(
@@ -59,13 +60,13 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser.add_settings(agent_class.Config, f"hyperparameters of {agent}", preset)  # type: ignore[attr-defined]
     given = parser.parse(arguments)
     if given.get("checkpoint"):
-        raise Fault("--checkpoint goes with --resume RUN: it names the checkpoint from which the run continues")
+        raise Fault("--checkpoint names the checkpoint from which a run continues: give --resume RUN as well")
     given = {name: value for name, value in given.items() if name not in ("config", "resume", "checkpoint", "trust")}
     return make_plan({**file, **given, "agent": agent, "env": env})
 
 
 def _parse_resume(arguments: Sequence[str]) -> Plan:
-    """The plan of a run that goes on: what it is comes from the run's own files."""
+    """Make the plan of a run that continues; agent, environment and settings come from the files of the run."""
     parser = Parser(prog="python -m rl_lab.train")
     parser.add_argument("--resume")
     parser.add_argument("--checkpoint", default=LAST)
@@ -83,7 +84,7 @@ def _parse_resume(arguments: Sequence[str]) -> Plan:
 
 
 def _read_settings(path: Path, agent: str | None, env: str) -> dict[str, Any]:
-    """A TOML file, or a file of another kind that the agent's ``read_config`` knows; its remarks are printed."""
+    """Settings from a TOML file, or from another file that the agent's ``read_config`` reads; prints the remarks of the agent."""
     if not agent or path.suffix == ".toml":
         return read_toml(path)
     settings, remarks = find_agent(agent).read_config(path, env)
@@ -93,20 +94,21 @@ def _read_settings(path: Path, agent: str | None, env: str) -> dict[str, Any]:
 
 
 def body(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code. Raises Fault."""
     plan = parse(arguments)
     options = plan.options
     tell(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s): {plan.setup}")
     if plan.resumes is not None:
-        tell(f"goes on with {plan.resumes}")
+        tell(f"continues {plan.resumes}")
     else:
-        tell(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings")
+        tell(f"preset: {plan.preset}" if plan.preset else "no preset for this agent and environment: default settings")
     result = carry_out(plan)
     path = result.run.path
     again = f"python -m rl_lab.evaluate {path}"
     if result.evaluation is None:
         tell(
-            f"stopped at step {result.timesteps:,}; what was learned is saved. Evaluate it: {again}   "
-            f"go on: python -m rl_lab.train --resume {path}"
+            f"stopped at step {result.timesteps:,}; the agent is saved. Evaluate: {again}   "
+            f"continue: python -m rl_lab.train --resume {path}"
         )
         return result.exit_code
     e = result.evaluation

@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_itemcollected(item):
-    """Mark each test that takes ``learning_seed`` as a learning test. Nothing that the lab ships may compile in vain."""
+    """Mark each test that takes ``learning_seed`` as a learning test. Outside of tests/engine, an EagerWarning is an error."""
     if "learning_seed" in item.fixturenames:
         item.add_marker("learning")
     if "engine" not in item.path.parts:

@@ -40,7 +40,7 @@ class Counts:
     failures: dict[int, str] = field(default_factory=dict)
     """Messages by seed."""
     differences: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Of each quantity that the test compares, the differences from the expected value, as shares of the largest allowed one."""
+    """For each quantity that the test compares: the differences from the expected value, as shares of the allowed difference."""
 
 
 def environment(core_type: str) -> dict[str, str]:
@@ -123,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     results: dict[str, dict[str, Counts]] = {}
     for core_type in ("", *given.core_types):
-        kernels, name = kernels_of(core_type), f"OPENBLAS_CORETYPE={core_type}" if core_type else "this machine's own choice"
+        kernels = kernels_of(core_type)
+        name = f"OPENBLAS_CORETYPE={core_type}" if core_type else "this machine's own choice"
         if kernels is None:
             print(f"{name}: left out, this processor cannot run its kernels", flush=True)
         elif kernels in results:

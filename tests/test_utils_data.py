@@ -43,7 +43,8 @@ class Stream(IterableDataset):
         return iter(range(7))
 
 
-X, Y = rl.arange(20).reshape(10, 2).float(), rl.arange(10)
+X = rl.arange(20).reshape(10, 2).float()
+Y = rl.arange(10)
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

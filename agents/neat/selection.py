@@ -1,13 +1,11 @@
 """Alternatives to shared fitness: selection for several objectives (NSGA-II) and for novelty."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rl_lab.agents.neat.genome import Genomes
-from rl_lab.agents.neat.networks import Networks
 
 # --- NSGA-II: Deb, Pratap, Agarwal and Meyarivan 2002, "A fast and elitist multiobjective genetic algorithm" -------------------
 
@@ -115,11 +113,3 @@ class NoveltyArchive:
         self.threshold = float(state["threshold"])
         self.quiet = int(state["quiet"])
         self.behaviours = None if state["behaviours"] is None else np.array(state["behaviours"], np.float64)
-
-
-def novelty_of(
-    behaviour: Callable[[Networks], ArrayLike], archive: NoveltyArchive | None = None
-) -> Callable[[Networks], np.ndarray]:
-    """A fitness for `evolve`: the novelty of ``behaviour(networks)`` (population, features)."""
-    archive = archive or NoveltyArchive()
-    return lambda networks: archive.novelty(behaviour(networks))

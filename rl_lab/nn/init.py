@@ -16,7 +16,7 @@ from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tape import no_grad
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 

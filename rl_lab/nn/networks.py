@@ -58,7 +58,7 @@ def _numbers(text: str, description: str) -> tuple[int, ...]:
 
 
 ACTOR = "actor"
-"""File name, without suffix, of the network in a NEAT run from which gradient agents continue."""
+"""File name, without suffix, of the network in a NEAT run with which a gradient agent can start."""
 
 
 def evolved_path(description: str) -> Path | None:

@@ -80,9 +80,10 @@ def gradient_on(env, num_envs=8, seed=1, **settings):
 
 
 def gradient_for(space, networks, actions, seed=1, **settings):
-    """A `PolicyGradient` for ``space`` and a rollout of 4 steps in 3 environments, in one of which an episode ends."""
+    """A `PolicyGradient` for ``space``, and a rollout of 4 steps in 3 environments; one environment ends an episode."""
     gradient, _ = gradient_on("CartPole-v1", seed=seed, **settings)
-    gradient.actions, gradient.continuous = actions, isinstance(space, Box)
+    gradient.actions = actions
+    gradient.continuous = isinstance(space, Box)
     gradient.head = None if gradient.continuous else ActionHead(space)
     policy, factor = policy_of(networks[19].graph(), actions)
     rng = np.random.default_rng(seed)
@@ -283,7 +284,8 @@ def test_what_is_learnt_is_inherited_or_counts_for_fitness_only(kind, changed, l
     seeds = agent._episode_seeds()
     before = weights_of(agent)
     returns = agent._play(agent.evolution.networks(), np.arange(10), seeds).returns
-    steps, trained = agent.timesteps, returns.copy()
+    steps = agent.timesteps
+    trained = returns.copy()
     share = agent._train(trained, seeds)
     assert agent.timesteps > steps + 10 * 5 * 32 * 8
     assert (trained >= returns).all()
@@ -297,7 +299,8 @@ def test_what_is_learnt_is_inherited_or_counts_for_fitness_only(kind, changed, l
 
 def test_only_the_best_are_trained():
     agent = agent_on(lamarck=5, trained=2)
-    seeds, before = agent._episode_seeds(), weights_of(agent)
+    seeds = agent._episode_seeds()
+    before = weights_of(agent)
     agent._train(np.arange(10.0) - 1000.0, seeds)
     rows = np.flatnonzero(
         (agent.evolution.genomes.weight != before[: agent.evolution.genomes.weight.size].reshape(10, -1)).any(1)
@@ -320,7 +323,7 @@ def test_lamarck_is_the_same_again_and_on_either_backend(settings):
     assert other.step() == runs[0].step() == runs[1].step()
 
 
-# --- gradient agents that go on from a champion --------------------------------------------------------------------------
+# --- gradient agents that start with a champion --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,8 @@ def test_what_is_observed_after_a_truncation_is_valued_with_the_memory_of_the_ep
     agent = agent_on("rl_lab/ProbeEndless-v0", num_steps=8, gamma=0.8, gae_lambda=0.0, compile=False)
     batch, _ = first_losses(agent)
     with rl.no_grad():
-        memory, steps = rl.zeros(8, 16), []
+        memory = rl.zeros(8, 16)
+        steps = []
         for t in range(8):
             memory = agent.remember(rl.zeros(8, 1), memory if t % 5 else memory * 0.0)
             following = agent.critic(agent.remember(rl.zeros(8, 1), memory)).squeeze(1)

@@ -33,7 +33,7 @@ BASE = {
     "max_grad_norm": 0.1,
     "compile": False,
 }
-"""Settings of the first run; an agent gets those that it has."""
+"""Settings of the first run; an agent gets only the settings in its Config."""
 OF_AGENT = {
     "dqn": {"prioritized": True, "tau": 1.0},
     "qrdqn": {"tau": 1.0},

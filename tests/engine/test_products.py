@@ -1,4 +1,4 @@
-"""Matrix products of every size and layout, in parts and with ends: exact where mathematics is, bitwise where it is promised."""
+"""Matrix products of every size and layout, in parts and with ends: exact on exact inputs, bitwise where this is promised."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ NEAR_EDGES = st.one_of(
 
 
 def product(layout, a, b):
-    """a @ b through the memory that the layout reads."""
+    """The product of a and b, stored as the layout says."""
     left = rl.tensor(np.ascontiguousarray(a.T)).t() if layout == A_TRANSPOSED else rl.tensor(a)
     right = rl.tensor(np.ascontiguousarray(b.T)).t() if layout == B_TRANSPOSED else rl.tensor(b)
     return left @ right
@@ -41,7 +41,7 @@ def test_products_of_small_integers_are_exact(n, k, m, layout, seed):
     ("n", "k", "m"), [(128, 120, 84), (256, 256, 256), (97, 301, 130), (30, 200, 1100), (1030, 64, 64), (64, 1024, 64)]
 )
 def test_an_element_does_not_depend_on_the_parts(layout, n, k, m):
-    """A product in parts has the bits of the same rows multiplied alone; shapes for which BLAS is used on neither side."""
+    """A product in parts has the bits of the same rows multiplied alone. The shapes are those for which neither side uses BLAS."""
     rng = np.random.default_rng(1)
     a, b = rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal((k, m)).astype(np.float32)
     whole, few = product(layout, a, b).numpy(), product(layout, a[:13], b).numpy()
@@ -66,7 +66,7 @@ def launches_of(compiled):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize(("batch", "hidden"), [(5, 48), (64, 64), (128, 256)])
 def test_activations_and_their_gradients_join_the_products(activation, batch, hidden):
-    """Tiles, BLAS and products in parts; the same bits as eagerly, in fewer launches."""
+    """Tiles, BLAS and products in parts: the bits of the eager call, in fewer launches."""
     stream = rl.Generator(3)
     layers = [rl.nn.Linear(a, b, generator=stream) for a, b in ((4, hidden), (hidden, hidden), (hidden, 2))]
     parameters = [p for layer in layers for p in layer.parameters()]
@@ -94,7 +94,7 @@ def test_activations_and_their_gradients_join_the_products(activation, batch, hi
 
 @pytest.mark.parametrize("kept", ["returned", "read", "watched"])
 def test_a_sum_that_is_still_needed_stays(kept):
-    """z is returned, read by something else, or an input of the activation's gradient: the activation keeps a launch of its own."""
+    """z is returned, read by another launch, or an input of the activation's gradient: then the activation keeps its own launch."""
     layer = rl.nn.Linear(4, 8, generator=rl.Generator(0))
 
     @rl.no_grad()
@@ -116,7 +116,7 @@ def test_a_sum_that_is_still_needed_stays(kept):
 
 
 def test_layers_of_equal_size_without_gradients():
-    """Where each result could take the memory of the one before: the recording must not let it."""
+    """Each result could take the memory of the previous one, but the recording must prevent this."""
     stream = rl.Generator(1)
     layers = [rl.nn.Linear(32, 32, generator=stream) for _ in range(4)]
 

@@ -1,8 +1,10 @@
-"""Convolution and pooling of planes. A convolution unfolds a few samples at a time into columns that stay in the cache, and multiplies.
+"""Convolution and pooling of planes. A convolution unfolds a few samples into columns that fit the cache, then multiplies matrices.
 
-Sizes: x is batch x groups*channels x height x width, weight groups*filters x channels x kh x kw, the result and its gradient g
-batch x groups*filters x oh x ow; ``sh ph dh`` are stride, padding and dilation of the rows, ``sw pw dw`` of the columns. The three
-products below are one trilinear form seen from its three sides, so that each is a gradient of the others.
+Sizes: x is (batch, groups*channels, height, width), weight is (groups*filters, channels, kh, kw), the result and its gradient g are
+(batch, groups*filters, oh, ow). ``sh ph dh`` are stride, padding and dilation of the rows, ``sw pw dw`` those of the columns.
+
+`convolve`, `convolve_to_input` and `convolve_to_weight` are the three partial derivatives of one trilinear form of x, weight and g.
+The gradients of each are therefore calls of the other two.
 """
 
 import numpy as np
@@ -16,7 +18,7 @@ F = np.float32
 
 @njit(error_model="numpy")
 def _inside(offset, step, size, count):
-    """The positions p in 0..count-1 with 0 <= offset + p * step < size: the first, and the one after the last."""
+    """The range (first, end) of positions p in 0..count-1 with 0 <= offset + p * step < size."""
     if step == 1:  # a division costs more than a short row
         low, high = max(-offset, 0), max(size - offset, 0)
     else:
@@ -28,7 +30,10 @@ def _inside(offset, step, size, count):
 
 @njit(error_model="numpy")
 def _unfold(columns, at, step, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
-    """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], zero outside x. Rows are ``step`` apart, from ``at`` on."""
+    """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], and 0 outside x.
+
+    The first row of ``columns`` begins at position ``at``; rows are ``step`` numbers apart. The sample begins at ``x[start]``.
+    """
     p = at
     for c in range(channels):
         for i in range(kh):
@@ -58,7 +63,7 @@ def _unfold(columns, at, step, x, start, channels, height, width, oh, ow, kh, kw
 
 @njit(error_model="numpy")
 def _fold(x, start, columns, at, step, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
-    """The transpose of `_unfold`: every column adds to the place in x from which it was taken."""
+    """The transpose of `_unfold`: x = 0, then add every element of ``columns`` to the element of x that `_unfold` copies there."""
     for k in range(start, start + channels * height * width):
         x[k] = F(0)
     p = at
@@ -85,7 +90,7 @@ def unfold(
     out: Out, x: In, batch: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The columns of every sample, channels*kh*kw x oh*ow."""
+    """out = the columns of every sample, (batch, channels*kh*kw, oh*ow)."""
     for n in range(batch):
         at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
         _unfold(out, at, oh * ow, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
@@ -96,7 +101,7 @@ def fold(
     out: Out, columns: In, batch: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The sum of the columns at their places in every sample."""
+    """The transpose of `unfold`: sum the columns of every sample at the positions from which `unfold` takes them."""
     for n in range(batch):
         at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
         _fold(out, start, columns, at, oh * ow, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
@@ -104,7 +109,7 @@ def fold(
 
 @njit(error_model="numpy")
 def _is_plain(kh, kw, sh, sw, ph, pw):
-    """Whether the columns of a sample are the sample itself."""
+    """Whether the columns of a sample equal the sample: a window of one element, without stride and padding."""
     return kh == 1 and kw == 1 and sh == 1 and sw == 1 and ph == 0 and pw == 0
 
 
@@ -114,8 +119,13 @@ def convolve(
     filters: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """out = weight * x + bias. The columns of ``together`` samples make one product, which is put in place then."""
-    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
+    """out = weight * x + bias. ``together`` samples share one matrix product, whose rows are then copied to each sample's place.
+
+    ``columns`` and ``products`` are working memory.
+    """
+    k = channels * kh * kw
+    area = oh * ow
+    plane = channels * height * width
     for first in range(0, batch, together):
         count = min(together, batch - first)
         for group in range(groups):
@@ -165,7 +175,7 @@ def convolve(
 
 @njit(error_model="numpy")
 def _collect(products, g, first, count, groups, group, filters, area):
-    """products[f, (t, :)] = g[first + t, f, :]."""
+    """products[f, (t, :)] = g[first + t, f, :] for the filters of one group."""
     for t in range(count):
         for f in range(filters):
             o, p = (((first + t) * groups + group) * filters + f) * area, (f * count + t) * area
@@ -179,8 +189,10 @@ def convolve_to_input(
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The gradient of x: a transposed convolution of g."""
-    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
+    """out = the gradient of x: a transposed convolution of g."""
+    k = channels * kh * kw
+    area = oh * ow
+    plane = channels * height * width
     for first in range(0, batch, together):
         count = min(together, batch - first)
         for group in range(groups):
@@ -207,8 +219,10 @@ def convolve_to_weight(
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The gradient of weight, summed over the batch."""
-    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
+    """out = the gradient of weight, summed over the batch. ``part`` is working memory of weight's size."""
+    k = channels * kh * kw
+    area = oh * ow
+    plane = channels * height * width
     for first in range(0, batch, together):
         count = min(together, batch - first)
         for group in range(groups):
@@ -230,12 +244,13 @@ def convolve_to_weight(
 
 @primitive
 def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
-    """The gradient of the bias: out[f] is the sum of g[n, f, :] over n."""
+    """The gradient of the bias: out[f] = the sum of g[n, f, :] over n and the plane."""
     for f in range(filters):
         out[f] = F(0)
     for n in range(batch):
         for f in range(filters):
-            total, row = F(0), (n * filters + f) * area
+            total = F(0)
+            row = (n * filters + f) * area
             for j in range(area):
                 total += g[row + j]
             out[f] += total
@@ -249,7 +264,7 @@ def max_pool(
     out: Out, index: OutInt, x: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The largest value of each window and the place of its first occurrence in the plane; NaN counts as largest."""
+    """out = the largest value of each window, index = the position in the plane of its first occurrence. NaN counts as largest."""
     for p in range(planes):
         start = p * height * width
         for oy in range(oh):
@@ -271,7 +286,7 @@ def max_pool(
 
 @njit(error_model="numpy")
 def _divisor(oy, ox, height, width, kh, kw, sh, sw, ph, pw, counts_padding, divisor):
-    """By what a window's sum is divided: its size inside the padded or the bare plane, or a number given."""
+    """The divisor of a window's sum: ``divisor`` if it is not 0, else the window's size inside the padded or the bare plane."""
     if divisor:
         return divisor
     edge_y, edge_x = (ph, pw) if counts_padding else (0, 0)
@@ -286,7 +301,7 @@ def avg_pool(
     out: Out, x: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, counts_padding: Int, divisor: Int,
 ):  # fmt: skip
-    """The mean of each window."""
+    """out = the mean of each window, see `_divisor`."""
     for p in range(planes):
         for oy in range(oh):
             top, bottom = max(oy * sh - ph, 0), min(oy * sh - ph + kh, height)
@@ -305,7 +320,7 @@ def avg_pool_backward(
     out: Out, g: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, counts_padding: Int, divisor: Int,
 ):  # fmt: skip
-    """The gradient of x."""
+    """out = the gradient of x: each window's gradient, divided by the window's divisor and added to all elements of the window."""
     for k in range(planes * height * width):
         out[k] = F(0)
     for p in range(planes):

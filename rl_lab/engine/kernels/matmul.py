@@ -1,8 +1,8 @@
-"""Matrix products, for a batch of matrices: most by tiles of our own, some shapes by BLAS. No operand is copied but a transposed b.
+"""Products of batches of matrices, by tiles of our own or by BLAS. Only a transposed b is copied.
 
-Sizes: a is n x k, b is k x m, out is n x m; ``sa`` and ``sb`` are the distances between the batch's matrices (0 repeats one). The
-``layout`` says whose memory holds the transpose, ``end`` what becomes of the sums with the help of ``extra`` before they leave the
-cache. Which kernel multiplies depends on the shape alone, see `takes_tiles`.
+Sizes: a is (n, k), b is (k, m), out is (n, m). ``sa`` and ``sb`` are the distances between the matrices of a batch, in numbers; 0
+repeats one matrix. ``layout`` says which operand is stored transposed. ``end`` names the last step, which combines each row of the
+product with ``extra`` while the row is in the cache. The choice between tiles and BLAS depends on the shape alone, see `takes_tiles`.
 """
 
 import numpy as np
@@ -13,17 +13,23 @@ from rl_lab.engine.kernels.tiles import HEIGHTS, WIDTH, tile, transpose_block
 from rl_lab.native.pointers import address_of, matrix
 from rl_lab.native.primitive import In, Int, Out, primitive
 
-PLAIN, B_TRANSPOSED, A_TRANSPOSED = 0, 1, 2
-"""Layouts: a and b row by row; b's memory is m x k; a's memory is k x n."""
+PLAIN = 0
+B_TRANSPOSED = 1
+A_TRANSPOSED = 2
+"""Layouts: both operands row by row; b stored as (m, k); a stored as (k, n)."""
 
 NOTHING, ADD, ADD_RELU, ADD_TANH, RELU_BACKWARD, TANH_BACKWARD = range(6)
-"""Ends: extra is a row that is added, and an activation follows; or, shaped as out, the activation's output in a gradient."""
+"""Ends. ADD...: add the row ``extra`` (m), then apply the activation. ..._BACKWARD: ``extra`` (n, m) is the activation's output, and the
+product, a gradient, is multiplied by the activation's slope."""
 END_CELL = 11
-"""Where the end stands in both kernels' rows."""
+"""The position of ``end`` in the rows of both kernels."""
 
 
 def takes_tiles(layout: int, n: int, k: int, m: int) -> bool:
-    """Whether `matmul_tiles` beats BLAS: not for columns that fill no vector, nor few rows of a large b, nor what exceeds the cache."""
+    """Whether `matmul_tiles` is faster than BLAS.
+
+    BLAS is faster if m does not fill a vector, if few rows of a meet a large b, or if b exceeds the cache.
+    """
     if m < WIDTH or n * (1 if layout == B_TRANSPOSED else 3) < 12:
         return False
     return layout == A_TRANSPOSED or (k < 1024 and k * m < 500_000)
@@ -34,7 +40,7 @@ F = np.float32
 
 @njit(error_model="numpy")
 def _transposed(b, start, k, m):
-    """b's memory from ``start`` on, m x k, as a k x m matrix of its own."""
+    """A copy (k, m) of the matrix (m, k) that begins at ``b[start]``."""
     copy = np.empty((k, m), np.float32)
     source, target = address_of(b, start, m * k), copy.ctypes.data
     blocks_k, blocks_m = k - k % WIDTH, m - m % WIDTH
@@ -51,7 +57,7 @@ def _transposed(b, start, k, m):
 
 @njit(error_model="numpy")
 def _finish(out, first, extra, n, m, ldc, end):
-    """The end of n rows of m sums whose first is ``out[first]``."""
+    """Apply ``end`` to n rows of m sums. The first row begins at ``out[first]``; rows are ``ldc`` numbers apart."""
     for o in range(first, first + n * ldc, ldc):
         if end == ADD:
             for j in range(m):
@@ -74,11 +80,12 @@ def _finish(out, first, extra, n, m, ldc, end):
 
 @njit(error_model="numpy")
 def _tiles(a, b, out, n, k, m, row, step, ldb, ldc, result, first, extra, end):
-    """The product of matrices at three addresses; a's rows are ``row`` numbers apart and its columns ``step``.
+    """The product of the matrices at the addresses ``a`` and ``b``, written to the address ``out``, which is that of ``result[first]``.
 
-    ``out`` is the address of ``result[first]``.
+    Rows of a are ``row`` numbers apart, columns ``step``. Rows of b and out are ``ldb`` and ``ldc`` numbers apart.
     """
-    i, at = 0, 0
+    i = 0
+    at = 0
     while i < n:
         while HEIGHTS[at] > n - i:
             at += 1
@@ -111,14 +118,18 @@ def matmul_tiles(
     ldb: Int,
     ldc: Int,
 ):
-    """By tiles; lda, ldb and ldc are the distances between the rows as they lie in memory. A transposed b has no gaps."""
+    """out = a @ b by tiles, then ``end``. Stored rows of a, b and out are lda, ldb and ldc numbers apart; a transposed b has no gaps."""
     for t in range(batch):
         first = t * n * m
         target = address_of(out, first, (n - 1) * ldc + m)
         if layout == A_TRANSPOSED:
-            left, row, step = address_of(a, t * sa, (k - 1) * lda + n), 1, lda
+            left = address_of(a, t * sa, (k - 1) * lda + n)
+            row = 1
+            step = lda
         else:
-            left, row, step = address_of(a, t * sa, (n - 1) * lda + k), lda, 1
+            left = address_of(a, t * sa, (n - 1) * lda + k)
+            row = lda
+            step = 1
         if layout == B_TRANSPOSED:
             copy = _transposed(b, t * sb, k, m)
             _tiles(left, copy.ctypes.data, target, n, k, m, row, step, m, ldc, out, first, extra, end)
@@ -129,7 +140,7 @@ def matmul_tiles(
 
 @primitive(uses_blas=True)
 def matmul_blas(out: Out, a: In, b: In, extra: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, sb: Int, layout: Int, end: Int):
-    """By BLAS, whose matrices lie without gaps."""
+    """out = a @ b by BLAS, then ``end``. The rows of all three matrices have no gaps."""
     for t in range(batch):
         target = matrix(out, t * n * m, n, m)
         if layout == PLAIN:

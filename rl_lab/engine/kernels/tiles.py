@@ -1,7 +1,7 @@
-"""The inner loop of a matrix product and of a transposition, in vectors: what numba cannot be told in Python, written in LLVM's language.
+"""The inner loops of a matrix product and of a transposition, written in LLVM's language: numba cannot express these vectors.
 
-A product is made of tiles: some rows of a and two vectors' worth of columns of b give so many sums, which stay in registers while k
-runs. Each sum is one chain of fused multiply-adds in the order of k, so no element depends on how the product was cut into tiles.
+A product is cut into tiles. A tile is a few rows of a times two vectors of columns of b; its sums stay in registers during the loop
+over k. Each sum is one chain of fused multiply-adds in the order of k, so no element depends on how the product is cut into tiles.
 """
 
 import numba
@@ -12,15 +12,17 @@ from numba.extending import intrinsic
 _FEATURES = {} if numba.config.CPU_NAME else binding.get_host_cpu_features()  # type: ignore[attr-defined]
 _WIDE = _FEATURES.get("avx512f", False) and (
     binding.get_host_cpu_name().startswith("znver") or _FEATURES.get("avx512fp16", False)
-)  # Intel's before Sapphire Rapids are slower with 512 bits
+)  # Intel processors before Sapphire Rapids are slower with vectors of 512 bits
 _MANY_REGISTERS = _FEATURES.get("avx512vl", False) or _FEATURES.get("neon", False)
 
 WIDTH = 16 if _WIDE else 8 if _FEATURES.get("avx2", False) else 4
 """Numbers in a vector."""
 HEIGHTS = (12, 8, 4, 1) if _MANY_REGISTERS else (4, 2, 1)
-"""Rows that a tile can have."""
+"""Possible numbers of rows of a tile."""
 
-_FLOAT, _INT, _LANE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+_FLOAT = ir.FloatType()
+_INT = ir.IntType(64)
+_LANE = ir.IntType(32)
 _POINTER = _FLOAT.as_pointer()
 _VECTOR, _LANES = ir.VectorType(_FLOAT, WIDTH), ir.VectorType(_LANE, WIDTH)
 _MASK = ir.VectorType(ir.IntType(1), WIDTH)
@@ -29,12 +31,13 @@ _FIRST_LANE = ir.Constant(_LANES, [0] * WIDTH)
 
 
 def _declared(builder, name, result, parameters):
-    """LLVM's own function of this name."""
+    """The LLVM intrinsic of this name, declared in the module of the builder."""
     module = builder.module
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, parameters), name)
 
 
 def _vector_at(builder, pointer, offset):
+    """A pointer to a vector, ``offset`` numbers behind a pointer to a number."""
     return builder.bitcast(builder.gep(pointer, [offset]), _VECTOR.as_pointer())
 
 
@@ -49,11 +52,12 @@ def _store(builder, value, place):
 
 
 def _splat(builder, number):
+    """A vector whose elements all equal ``number``."""
     return builder.shuffle_vector(builder.insert_element(_UNDEFINED, number, _LANE(0)), _UNDEFINED, _FIRST_LANE)
 
 
 def _mask_of(builder, count):
-    """The first ``count`` lanes."""
+    """A mask of the first ``count`` lanes."""
     undefined = ir.Constant(_LANES, ir.Undefined)
     first = builder.insert_element(undefined, builder.trunc(count, _LANE), _LANE(0))
     return builder.icmp_signed(
@@ -62,11 +66,12 @@ def _mask_of(builder, count):
 
 
 def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc):
-    """The code of one tile; a mask picks the lanes of its last vector."""
+    """Emit the code of one tile. ``mask`` picks the lanes of its last vector; None takes all lanes."""
     masks = [None] * (vectors - 1) + [mask]
     fma = _declared(builder, f"llvm.fmuladd.v{WIDTH}f32", _VECTOR, [_VECTOR] * 3)
     masked = [_VECTOR.as_pointer(), _LANE, _MASK]
-    before, loop = builder.block, builder.append_basic_block("sum")
+    before = builder.block
+    loop = builder.append_basic_block("sum")
     done = builder.append_basic_block("summed")
     row_twice = builder.add(row, row)
     starts = [builder.gep(a, [builder.mul(row, _INT(i))]) for i in range(0, height, 3)]  # three rows from each address
@@ -79,7 +84,8 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc):
         value.add_incoming(start, before)
         return value
 
-    p, at_b = running(_INT, _INT(0)), running(_POINTER, b)
+    p = running(_INT, _INT(0))
+    at_b = running(_POINTER, b)
     rows = [running(_POINTER, start) for start in starts]
     sums = [running(_VECTOR, _ZERO) for _ in range(height * vectors)]
     columns = []
@@ -108,7 +114,8 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc):
     for i in range(height):
         line = builder.gep(out, [builder.mul(ldc, _INT(i))])
         for v, lanes in enumerate(masks):
-            value, place = following[i * vectors + v], _vector_at(builder, line, _INT(v * WIDTH))
+            value = following[i * vectors + v]
+            place = _vector_at(builder, line, _INT(v * WIDTH))
             if lanes is None:
                 _store(builder, value, place)
             else:
@@ -120,8 +127,8 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc):
 def tile(_, a, b, out, k, row, step, ldb, ldc, height, width):
     """``out[i, j] = sum over p < k of a[i, p] b[p, j]`` for i < height and j < width.
 
-    a, b and out are addresses of float32; the distances between numbers are ``row`` and ``step`` in a, ``ldb`` and ``ldc`` between
-    the rows of b and out. height is one of `HEIGHTS`, width at most 2 `WIDTH`, and k at least 1.
+    a, b and out are addresses of float32. Rows of a are ``row`` numbers apart and columns ``step``; rows of b and out are ``ldb`` and
+    ``ldc`` numbers apart. height is one of `HEIGHTS`, width is at most 2 `WIDTH`, k is at least 1.
     """
 
     def build(context, builder, signature, args):
@@ -149,12 +156,12 @@ def tile(_, a, b, out, k, row, step, ldb, ldc, height, width):
 
 @intrinsic
 def transpose_block(_, source, lds, target, ldt):
-    """Transpose `WIDTH` x `WIDTH` numbers between two addresses whose rows are ``lds`` and ``ldt`` numbers apart."""
+    """Transpose a block of `WIDTH` x `WIDTH` numbers from one address to another. The rows are ``lds`` and ``ldt`` numbers apart."""
 
     def build(context, builder, signature, args):
         source, target = (builder.inttoptr(args[i], _POINTER) for i in (0, 2))
         rows = [_load(builder, _vector_at(builder, source, builder.mul(args[1], _INT(i)))) for i in range(WIDTH)]
-        # Interleaving row i with row i + half moves one bit of the row's number into the column's, so log2(WIDTH) rounds swap them.
+        # Interleaving row i with row i + half moves one bit of the row number into the column number: log2(WIDTH) rounds swap the two.
         half = WIDTH // 2
         pairs = [[e + s * WIDTH for e in range(WIDTH) for s in (0, 1)][start : start + WIDTH] for start in (0, WIDTH)]
         for _ in range(WIDTH.bit_length() - 1):
