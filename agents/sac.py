@@ -19,7 +19,7 @@ from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, layer_sizes, make_network
+from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_action_value, make_network
 from rl_lab.nn.utils import polyak_
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import ColoredNoise, StickyActions, random_actions
@@ -65,6 +65,10 @@ class SACConfig:
         least=0,
         most=1,
     )
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
+    )
+    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
@@ -72,7 +76,7 @@ class SAC(Agent):
     """Soft actor-critic: a stochastic actor, two soft critics and a temperature."""
 
     Config = SACConfig
-    learned = ("actor", "critics", "target_critics", "log_temperature")
+    learned = ("actor", "critics", "target_critics", "log_temperature", "normalization")
     saved = ("actor_optimizer", "critic_optimizer", "temperature_optimizer", "replay", "noise", "action_stream")
 
     def build(self) -> None:
@@ -91,17 +95,14 @@ class SAC(Agent):
                 f"sac has an output for each combination of choices, {self.combinations:,} here, and at most {MOST_COMBINATIONS:,}: "
                 "use ppo or a2c"
             )
-        if self.mapping.size:
-            hidden_sizes(c.network)  # critics take observation and action as one vector, so convolutions are not possible
-        elif c.target_entropy is not None and c.target_entropy >= 1:
+        if not self.mapping.size and c.target_entropy is not None and c.target_entropy >= 1:
             raise ValueError(
                 f"--target-entropy {c.target_entropy} is a share of the uniform policy's entropy, so it must be below 1"
             )
         make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
         self.head = ActionHead(self.space, state_dependent_std=True)
-        self.actor = make_network(self.shape, c.network, self.head.outputs, **make)
-        inputs = (math.prod(self.shape) + self.mapping.size,) if self.mapping.size else self.shape
-        self.critics = rl.nn.ModuleList([make_network(inputs, c.network, self.combinations, **make) for _ in range(2)])
+        self.actor = make_network(self.observed, c.network, self.head.outputs, **make)
+        self.critics = rl.nn.ModuleList([self.make_critic(make) for _ in range(2)])
         self.target_critics = copy_of(self.critics)
         self.hybrid = self.factored and self.mapping.size > 0
         """Whether there are two temperatures, of the choices and of the components."""
@@ -122,6 +123,7 @@ class SAC(Agent):
         else:
             self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.action_stream)
 
+        self.normalization = self.make_normalization()
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
             c.buffer_size,
@@ -133,12 +135,21 @@ class SAC(Agent):
             n_steps=c.n_steps,
             num_envs=self.num_envs,
             num_masked=self.collector.num_masked,
+            observation_dtype=self.observation_dtype,
+            frames=self.observed.frames,
         )
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
         """A warning if training ends before learning starts."""
         return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
+
+    def make_critic(self, options: dict[str, Any]) -> rl.nn.Module:
+        """A network from observations, and components if there are any, to Q-values (batch, combinations of choices)."""
+        network = self.config.network
+        if not self.mapping.size:
+            return make_network(self.observed, network, self.combinations, **options)
+        return make_action_value(self.observed, network, self.mapping.size, self.combinations, **options)
 
     def target_entropy_at(self, progress: float) -> Any:
         """The target entropy in nats when the share ``progress`` of the training is done; of choices and components if there are both.
@@ -173,7 +184,7 @@ class SAC(Agent):
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy, or uniformly random actions before learning starts."""
-        policy = self.policy(moment.observations, moment.action_mask)
+        policy = self.policy(self.normal(moment.observations), moment.action_mask)
         count = len(moment.observations)
         if self.factored:
             return {"actions": self.sample_parts(policy, moment)}
@@ -203,13 +214,13 @@ class SAC(Agent):
 
     def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """Actions drawn from the policy."""
-        policy = self.policy(observations, action_mask)
+        policy = self.policy(self.normal(observations), action_mask)
         return policy.sample(generator=self.action_stream) if self.choices else policy.rsample(self.action_stream)[0]
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The greedy actions: the most probable discrete ones, or the squashed mean of continuous ones."""
-        return self.policy(observations, action_mask).mode
+        return self.policy(self.normal(observations), action_mask).mode
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
@@ -219,8 +230,8 @@ class SAC(Agent):
         """Q-values of both critics: (batch, combinations of choices), or (batch,) without choices, for the given components."""
         if components is None:
             return [critic(observations) for critic in critics]
-        inputs = rl.cat([observations.flatten(1), components], 1)
-        return [critic(inputs) if self.choices else critic(inputs).squeeze(1) for critic in critics]
+        values = [critic(observations, components) for critic in critics]
+        return values if self.choices else [value.squeeze(1) for value in values]
 
     def combination(self, actions: rl.Tensor) -> rl.Tensor:
         """Index of the combination of choices, int64 (batch,), of actions (batch, *shape): the last choice counts fastest."""
@@ -289,7 +300,7 @@ class SAC(Agent):
 
     def update(self) -> list[rl.Tensor]:
         """Take one gradient step of critics, actor and temperature on a batch from replay."""
-        batch = self.replay.sample(self.config.batch_size)
+        batch = self.sample_batch(self.config.batch_size)
         critic_loss, q_mean = self.compute_loss_q(batch)
         self.critic_optimizer.zero_grad()
         critic_loss.backward()
@@ -319,7 +330,7 @@ class SAC(Agent):
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
         self.random_now.fill_(self.timesteps < c.learning_starts)
-        self.replay.add(self.collector.collect(self.steps).transitions())
+        self.remember(self.collector.collect(self.steps))
         before = self.timesteps
         self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, c.train_frequency)

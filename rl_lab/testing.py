@@ -51,10 +51,11 @@ MASKS = ("info", "method", "observation")
 
 
 class Probe(gym.Env):
-    """An environment that checks actions: reward 1 in each of 7 steps, random observations float32 (3,).
+    """An environment that checks actions: reward 1 in each of the 7 steps of an episode, random observations float32 (3,).
 
-    With ``masked``, one of `MASKS`, it shows a random mask that allows at least one option of each choice. `step` raises AssertionError
-    if an action is not in the action space, or if the mask does not allow the action.
+    `step` raises AssertionError if an action is not in the action space, or if a mask does not allow the action.
+
+    With ``masked``, one of `MASKS`, a random mask allows some options of each choice.
     """
 
     def __init__(self, action_space: Space, masked: str = ""):

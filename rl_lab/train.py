@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_lab.experiment.agent import find_agent, preset_for
+from rl_lab.experiment.agent import find_agent, preset_for, registered_name
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import read_toml
-from rl_lab.experiment.driver import Options, Plan, carry_out, make_plan, make_resuming_plan
+from rl_lab.experiment.driver import FACTS, Options, Plan, carry_out, make_plan, make_resuming_plan
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.progress import tell
 from rl_lab.experiment.run import LAST, Run, check_recorded
@@ -24,17 +24,18 @@ def parse(arguments: Sequence[str]) -> Plan:
         first.add_argument(name)
     first.add_argument("--trust", action="store_true")
     known, rest = first.parse_known_args(arguments)
+    for name in ("config", "resume"):
+        if getattr(known, name) == "":
+            raise Fault(f"--{name} needs the path of a {'file' if name == 'config' else 'run'}, not an empty word")
     if known.resume and {"-h", "--help"}.isdisjoint(rest):
         return _parse_resume(arguments)
     file = _read_settings(Path(known.config), known.agent, known.env or "") if known.config else {}
     check_recorded(file, Path(known.config or ""))
     if not known.trust:
-        require_harmless(
-            {key: file.get(key, "") for key in ("agent", "env") if not getattr(known, key)}, Path(known.config or "")
-        )
+        require_harmless({key: value for key, value in file.items() if not getattr(known, key, None)}, Path(known.config or ""))
     own = file.pop("hyperparameters", {})
-    file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
-    agent = known.agent or file.get("agent")
+    file = {**{k: v for k, v in file.items() if k not in FACTS}, **own}
+    agent = registered_name(known.agent or file.get("agent") or "")
     env = known.env or file.get("env")
     asks_help = not {"-h", "--help"}.isdisjoint(rest)
     parser = Parser(prog="python -m rl_lab.train", description="Train an agent in a Gymnasium environment.")
@@ -53,6 +54,7 @@ def parse(arguments: Sequence[str]) -> Plan:
         parser.epilog = "Name an agent (--agent dqn --help) to see its hyperparameters."
         parser.parse(["--help"])
     if not agent or not (env or asks_help):
+        parser.refuse_slips(rest, ("--agent", "--env", "--config", "--resume"))
         raise Fault("name an agent and an environment, as in: python -m rl_lab.train --agent dqn --env CartPole-v1")
     agent_class = find_agent(agent)
     preset = preset_for(agent_class, agent, env) if env else {}

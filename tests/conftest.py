@@ -47,8 +47,11 @@ def learning_seed(request, record_property) -> int:
 
 
 @pytest.fixture
-def learned(record_property) -> Callable[..., None]:
-    """Assert that learned numbers differ from the expected ones by at most ``within``; the largest difference is reported."""
+def learned(record_property, learning_seed) -> Callable[..., None]:
+    """Assert that learned numbers differ from the expected ones by at most ``within``; the largest difference is reported.
+
+    A test that uses this fixture is a learning test and must train with ``learning_seed``.
+    """
 
     def compare(actual: Any, expected: Any, within: float, what: str = "difference") -> None:
         actual, expected = np.asarray(actual, float), np.asarray(expected, float)

@@ -30,6 +30,7 @@ FLOORS = {
     "rl_lab.agents": 5,
     "rl_lab.testing": 5,
     "rl_lab.train": 6,
+    "rl_lab.check": 6,
     "rl_lab.evaluate": 6,
 }
 # The modules of the engine in reading order; ops/ and kernels/ count as one module each. Imports for type checkers count here as well,

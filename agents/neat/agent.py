@@ -19,8 +19,9 @@ from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import NoveltyArchive
 from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
-from rl_lab.experiment.environments import choose_setup, full_id, spaces_of
+from rl_lab.experiment.environments import choose_setup, spaces_of
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.finding import full_id
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 from rl_lab.rollout import EPISODE_LIMIT, OutputMapping, Stepper, longest_episode

@@ -6,6 +6,7 @@ The folder is written under a temporary name and flushed to disk, the old one se
 checkpoint or the new one can be found. Nothing that is loaded can execute code, and a checksum tells whether it is what was saved.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -32,6 +33,15 @@ def _set_aside(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f".{path.name}.*.old"))
 
 
+def restore_checkpoint(path: Path) -> None:
+    """Give a checkpoint that was set aside its name again, or remove it if the new one is in its place. Raises OSError."""
+    for old in _set_aside(path):
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(path)
+
+
 def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | None = None) -> None:
     """Write ``state`` to the folder ``path``, replacing an older checkpoint there. One process may write at a time.
 
@@ -44,10 +54,15 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     save_file(arrays, temporary / "state.safetensors")
-    content = {"format": FORMAT, "checksum": checksum(arrays, json.dumps(plain)), "state": plain}
+    content = {
+        "format": FORMAT,
+        "checksum": checksum(arrays, json.dumps(plain)),
+        "recorded": record is not None,
+        "state": plain,
+    }
     write_file(temporary / "state.json", [json.dumps(content, indent=1).encode()])
     if record is not None:
-        write_file(temporary / "run.json", [json.dumps(record, indent=1).encode()])
+        write_file(temporary / "run.json", [json.dumps({**record, "checksum": _digest(record)}, indent=1).encode()])
     flush(temporary)
     if path.exists():
         for old in _set_aside(path):
@@ -79,25 +94,43 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise error if isinstance(error, Fault) else Fault(f"checkpoint {path} cannot be read: {first_line(error)}") from None
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The ``record`` that was saved with the checkpoint in the folder ``path``; empty if there is none."""
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The ``record`` that was saved with the checkpoint in the folder ``path``: empty if there was none, None if it is damaged."""
+    path = find_checkpoint(path) or path
     try:
-        record = json.loads(read_file((find_checkpoint(path) or path) / "run.json", LARGEST_PLAIN))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        expected = bool(json.loads(read_file(path / "state.json", LARGEST_PLAIN)).get("recorded"))
+        if not expected and not (path / "run.json").exists():
+            return {}
+        record = json.loads(read_file(path / "run.json", LARGEST_PLAIN))
+        digest = record.pop("checksum", None)  # the first runs of version 0.2 have none
+        return record if digest == _digest(record) or (digest is None and not expected) else None
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return None
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def keep_copy(path: Path, name: str) -> None:
-    """Keep the checkpoint ``path`` under a second name beside it, as links to the same content: nothing is copied. Raises OSError."""
+    """Keep the checkpoint ``path`` under a second name beside it. Raises OSError.
+
+    The files are hard links to the same content where the disk has such links, else copies.
+    """
     copy = path.with_name(name)
+    files = [file for file in path.iterdir() if file.is_file()]
+    if all((copy / file.name).exists() and file.samefile(copy / file.name) for file in files):
+        return
     temporary = path.with_name(f".{name}.{os.getpid()}.new")
     for old in (copy, temporary):
         if old.exists():
             shutil.rmtree(old)
     temporary.mkdir()
-    for file in path.iterdir():
-        os.link(file, temporary / file.name)
+    for file in files:
+        try:
+            os.link(file, temporary / file.name)
+        except OSError:
+            shutil.copyfile(file, temporary / file.name)
     temporary.rename(copy)
 
 

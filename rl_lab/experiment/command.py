@@ -21,7 +21,11 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
     previous = warnings.showwarning
     show_warnings_plainly()
     try:
-        return body([word for word in given if word != "--debug"])
+        with (
+            warnings.catch_warnings()
+        ):  # Gymnasium has newer versions of some environments: not a reason for two lines on stderr
+            warnings.filterwarnings("ignore", r".*The environment .* is out of date", DeprecationWarning)
+            return body([word for word in given if word != "--debug"])
     except KeyboardInterrupt as interrupt:
         _say("interrupted")
         return getattr(interrupt, "code", 128 + signal.SIGINT)

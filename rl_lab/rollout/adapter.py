@@ -229,8 +229,8 @@ class Adapter(gym.Wrapper):
         names = [name for name, a, b in zip(("random", "np.random"), before, now, strict=True) if a != b]
         if names:
             self._warn(
-                f"random numbers come from the global {' and '.join(names)}, which no seed of a run controls, "
-                "so two runs with one seed differ: use self.np_random"
+                f"random numbers come from the global {' and '.join(names)}, which all environments of a process share, "
+                "so an episode does not depend on its seed alone: use self.np_random"
             )
             self._unwatched = 0
 

@@ -105,7 +105,14 @@ class Collector:
         if storage is None:
             stepper = self.stepper
             has_reset_steps = stepper.mode.value != "SameStep"
-            storage = RolloutStorage(steps, self.num_envs, stepper.observation_shape, self.num_masked, has_reset_steps)
+            storage = RolloutStorage(
+                steps,
+                self.num_envs,
+                stepper.observation_shape,
+                self.num_masked,
+                has_reset_steps,
+                stepper.observation_dtype,
+            )
             self._storages[steps] = storage
         storage.numbers.clear()
         for t in range(steps):
@@ -133,8 +140,8 @@ class Collector:
         storage.truncated[t] = step.truncated
         storage.next_observations[t] = step.observations
         storage.valid[t] = step.valid
-        storage.episode_returns[t] = step.returns
-        storage.episode_lengths[t] = step.lengths
+        storage.episode_returns[t] = step.scores
+        storage.episode_lengths[t] = step.score_lengths
         storage.numbers.extend([(t, *number) for number in step.numbers])
         if storage.next_masks is not None:
             storage.next_masks[t] = step.action_mask

@@ -232,8 +232,9 @@ def test_the_genealogy_is_the_champions():
     assert lineage[-1] == {agent.champion_place[1]}
 
 
-def test_cartpole_is_solved(learning_seed):
+def test_cartpole_is_solved(learning_seed, learned):
     agent = NEAT.create(NEATAgentConfig(), make_environments("CartPole-v1", 64), learning_seed)
     for _ in range(10):
         agent.step()
-    assert evaluate(agent, "CartPole-v1", 100, seed=1_000_000).return_mean >= 475.0
+    result = evaluate(agent, "CartPole-v1", 100, seed=1_000_000)
+    learned(result.return_mean, 500.0, within=25.0)  # 500 is the largest possible return

@@ -237,7 +237,7 @@ def test_rollouts_over_the_ends_of_episodes(recurrent):
 
 
 def test_the_critic_outlives_the_networks(learning_seed, learned):
-    gradient, _ = gradient_on("CartPole-v1", seed=learning_seed, rollouts=4, steps=32, updates=80)
+    gradient, _ = gradient_on("CartPole-v1", seed=learning_seed, rollouts=4, steps=32, updates=80, gamma=0.8)
     networks, _ = networks_for(Discrete(2), seed=learning_seed)
     for i in range(3):
         gradient.train(networks[i].graph())
@@ -245,8 +245,8 @@ def test_the_critic_outlives_the_networks(learning_seed, learned):
     rollout, _ = gradient._act(policy, factor, gradient._begin(policy))
     _, targets = gradient.estimate(rollout)
     errors = (gradient.critic(rollout.seen) - targets).detach().numpy()
-    # the critic's error on a new network: over 20 seeds 0.08 with a standard deviation of 0.05, and 1.0 for an untrained critic
-    learned((errors**2).mean() / (targets.numpy() ** 2).mean(), 0.0, within=0.25, what="error in units of the targets' square")
+    # the critic's error on a new network: over 20 seeds 0.03 with a standard deviation of 0.02, and 1.0 for an untrained critic
+    learned((errors**2).mean() / (targets.numpy() ** 2).mean(), 0.0, within=0.15, what="error in units of the targets' square")
     other, _ = gradient_on("CartPole-v1")
     other.load_state_dict(gradient.state_dict())
     np.testing.assert_array_equal(other.critic(rollout.seen).detach(), gradient.critic(rollout.seen).detach())

@@ -83,7 +83,7 @@ OTHER = {
     "normalize_observations": True,
     "normalize_rewards": True,
     "batch_envs": 1,
-    "shared": False,
+    "shared": "not",
     "optimizer": "adam",
     "baseline": False,
     "baseline_steps": 1,
@@ -127,6 +127,8 @@ def learned(name: str, env: str, changes: tuple) -> dict[str, bytes]:
     state = agent.state_dict()
     left_out = (
         "optimizer",
+        "normalization",
+        "moments",
         "replay",
         "collector",
         "stream",

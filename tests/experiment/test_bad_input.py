@@ -4,7 +4,6 @@ import dataclasses
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import gymnasium as gym
 import pytest
 
 from rl_lab import evaluate, train
@@ -160,9 +159,10 @@ def test_names_of_environments(typed, meant, workplace, capsys, monkeypatch):
     assert meant in refused(capsys, train.main, ["--agent", "ppo", "--env", typed]), typed
 
 
-def test_a_suggestion_names_the_module_of_an_installed_package(monkeypatch):
-    monkeypatch.setattr(suggestions.importlib.util, "find_spec", lambda name: object())
-    assert suggestions.nearest_environment("ALE/Pong-v5", gym.registry) == ": try ale_py:ALE/Pong-v5"
+def test_a_suggestion_names_the_package_and_the_id_of_today(monkeypatch):
+    monkeypatch.setattr(suggestions.importlib.util, "find_spec", lambda name: None)
+    hint = suggestions.nearest_environment("pong", ["CartPole-v1"])
+    assert hint == ": it comes with the package ale-py: pip install ale-py, then --env ALE/Pong-v5"
 
 
 def test_suggested_environments_can_be_typed(workplace, capsys, monkeypatch):

@@ -13,11 +13,13 @@ import pytest
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment import lock as lock_module
+from rl_lab.experiment.analysis import read_events
 from rl_lab.experiment.checkpoint import load_checkpoint
-from rl_lab.experiment.environments import close_environments, make_environments, open_environments
+from rl_lab.experiment.environments import make_environments, open_environments
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.lock import RunLock
 from rl_lab.experiment.run import Run
+from rl_lab.experiment.vector import close_environments
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the signals of Unix")
 
@@ -106,6 +108,22 @@ def test_a_signal_saves_and_ends(name, workplace):
     assert not (only_run() / "lock").exists()
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_during_the_evaluation_at_the_end(name, workplace):
+    """Everything is saved already: the first signal ends the run, and nothing stays locked."""
+    process = start(*LONG[:6], "--total-timesteps", "200", "--eval-frequency", "0", "--eval-episodes", "1000000")
+    until(lambda: list(Path("runs").glob("*/*/*/checkpoints/last")), process)
+    time.sleep(0.3)
+    process.send_signal(getattr(signal, name))
+    _, error = end(process)
+    assert (process.returncode, error) == (128 + getattr(signal, name), "rl_lab: interrupted\n")
+    assert not (only_run() / "lock").exists()
+    done = end(start("--resume", str(only_run()), "--eval-episodes", "1"))
+    assert "after 200 steps" in done[0]
+    values = read_events(only_run())
+    assert not values[["tag", "step"]].duplicated().any()
+
+
 def test_a_hangup_that_the_shell_wants_ignored_is_ignored(workplace):
     """With nohup the run continues after its terminal is closed."""
     command = ["nohup", sys.executable, "-m", "rl_lab.train", *LONG, "--total-timesteps", "30000", "--eval-episodes", "1"]
@@ -191,9 +209,9 @@ def test_a_killed_environment_never_hangs_the_run(workplace, monkeypatch):
 
 
 def test_a_silent_environment_is_named(workplace, monkeypatch, capfd):
-    from rl_lab.experiment import environments
+    from rl_lab.experiment import vector
 
-    monkeypatch.setattr(environments, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(vector, "ANSWER_SECONDS", 0.5)
     envs, _ = open_environments("Acrobot-v1", 2, backend="gymnasium", vectorization="async")
     envs.reset(seed=1)
     os.kill(envs.processes[1].pid, signal.SIGSTOP)
