@@ -30,7 +30,7 @@ from rl_lab.rollout.actions import ActionMapping, choices_of, single
 SPACES: dict[str, Space] = {
     "Discrete": Discrete(3, start=2),
     "MultiDiscrete": MultiDiscrete([2, 3], start=[0, 5]),
-    "MultiDiscrete of rank 2": MultiDiscrete([[2, 3], [4, 2]]),
+    "MultiDiscrete of rank 2": MultiDiscrete(np.array([[2, 3], [4, 2]])),
     "MultiBinary": MultiBinary(3),
     "MultiBinary of rank 2": MultiBinary((2, 2)),
     "Box": Box(np.array([-3.0, 0.0], np.float32), np.array([1.0, 0.5], np.float32)),
@@ -263,7 +263,7 @@ def _spaces(agent_class: type[Agent], settings: dict[str, Any]) -> None:
 
 def _masks(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     for shown in MASKS if _takes(agent_class, SPACES["Discrete"]) else ():
-        _train(_make(agent_class, settings, env=lambda shown=shown: Probe(SPACES["Discrete"], shown)))
+        _train(_make(agent_class, settings, env=functools.partial(Probe, SPACES["Discrete"], shown)))
     for k, (name, space) in enumerate(SPACES.items()):
         if name != "Discrete" and choices_of(space) and _takes(agent_class, space):
             shown = MASKS[k % len(MASKS)]

@@ -58,7 +58,7 @@ class ObservationMapping:
 
     def array(self, observation: Any) -> np.ndarray:
         """The array of ``box`` for an observation of ``space``."""
-        parts = []
+        parts: list[Any] = []
         for path, space in self._leaves:
             part = observation
             for key in path:
