@@ -13,7 +13,9 @@ from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, LANES, P
 from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep
 from rl_lab.native.primitive import In, Int, Out, primitive
 
-PLAIN, B_TRANSPOSED, A_TRANSPOSED = 0, 1, 2
+PLAIN = 0
+B_TRANSPOSED = 1
+A_TRANSPOSED = 2
 """Layouts: a and b row by row; b's memory is m x k; a's memory is k x n."""
 
 TILES, DOTS, DOTS_OF_COPY, SWAPPED = range(4)

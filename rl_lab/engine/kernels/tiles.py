@@ -169,7 +169,10 @@ def _kinds_of_tiles(builder, a, b, out, k, row, step, ldb, ldc, height, width, c
     end = builder.append_basic_block("end")
     narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
     mask = _mask_of(builder, builder.select(narrow, width, builder.sub(width, _INT(WIDTH))))
-    full, one, two, wide = _INT(0), _INT(64), _INT(128), _INT(192)
+    full = _INT(0)
+    one = _INT(64)
+    two = _INT(128)
+    wide = _INT(192)
     partial = builder.select(narrow, one, builder.select(builder.icmp_signed("<", width, _INT(PANEL)), two, wide))
     kind = builder.select(builder.icmp_signed("==", width, _INT(PANEL)), full, partial)
     kinds = {(rows, code): shape for rows in HEIGHTS for code, shape in ((0, (2, None)), (64, (1, mask)), (128, (2, mask)))}
@@ -266,7 +269,9 @@ def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc, runs):
     builder.branch(run)
 
     builder.position_at_end(run)
-    index, from_a, from_b = builder.phi(_INT), builder.phi(_INT), builder.phi(_INT)
+    index = builder.phi(_INT)
+    from_a = builder.phi(_INT)
+    from_b = builder.phi(_INT)
     before = [builder.phi(_LONG) for _ in range(height * width)]
     for value in (index, from_a, from_b):
         value.add_incoming(_INT(0), entry)
