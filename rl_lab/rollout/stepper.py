@@ -280,7 +280,7 @@ def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = N
     """
     given: Any = info.get("action_mask")
     choices = [] if given is None else choices_of(envs.single_action_space)
-    if not choices:
+    if given is None or not choices:
         return before
     options = sum(choices)
     begins = np.cumsum([0, *choices[:-1]])
