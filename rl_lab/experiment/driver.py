@@ -289,7 +289,7 @@ class _StopRequest:
         self.code = 0
         self.waits = False
         self._count = 0
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
