@@ -60,6 +60,18 @@ def test_every_observation_space(name):
         assert agent.predict(raw) == agent.act(np.asarray(seen, np.float32)[None], deterministic=True)[0]
 
 
+@pytest.mark.parametrize("name", ["Discrete", "nested", "Dict with a Text"])
+def test_a_loaded_agent_takes_the_environments_observations(name, tmp_path):
+    """Also without the environment, which was made by a function that no file can hold."""
+    kind, _ = OBSERVATIONS[name]
+    agent = trained("ppo", lambda: kind(), steps=32)
+    agent.save(tmp_path / "agent")
+    twin = AGENTS["ppo"].load(tmp_path / "agent")
+    for seed in range(5):
+        raw, _ = kind().reset(seed=seed)
+        assert twin.predict(raw) == agent.predict(raw)
+
+
 @pytest.mark.parametrize("name", NO_NUMBERS)
 def test_spaces_without_numbers_are_named(name):
     with pytest.raises(Fault, match=f"({name}|Text).* holds no numbers to learn from: use Box, Discrete"):
