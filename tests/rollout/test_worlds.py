@@ -113,8 +113,14 @@ def test_habits_are_accepted_with_one_warning(name, kind):
         assert said[0].startswith(env().unwrapped.__class__.__name__)
 
 
+@pytest.fixture(params=[0, adapter.BOUNDS_CHECKED], ids=["unchecked", "checked"])
+def bounds_checked(request, monkeypatch) -> None:
+    """The first observations, whose bounds are checked, take another path than later ones."""
+    monkeypatch.setattr(adapter, "BOUNDS_CHECKED", request.param)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_reused_array_teaches_what_copies_teach(kind):
+def test_a_reused_array_teaches_what_copies_teach(kind, bounds_checked):
     finals = []
     for env in (Reused, Copied):
         agent = trained(kind, lambda env=env: gym.wrappers.TimeLimit(env(), 4), compile=True)
@@ -122,7 +128,7 @@ def test_a_reused_array_teaches_what_copies_teach(kind):
     assert finals[0] == finals[1]
 
 
-def test_a_reused_array_in_a_stack_of_frames():
+def test_a_reused_array_in_a_stack_of_frames(bounds_checked):
     """Each frame of a stack is what was observed at its time."""
     for env in (Reused, Copied):
         envs = make_environments(Setup("stacked", maker=env, frame_stack=3), 1)
@@ -142,7 +148,7 @@ def test_close_that_raises_does_not_hide_the_result():
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_named(name):
+def test_mistakes_are_named(name, bounds_checked):
     env, expected = MISTAKES[name]
     with pytest.raises((EnvironmentFault, Fault), match=expected) as caught:
         trained("ppo", env)
