@@ -119,8 +119,9 @@ def make_config(config_class: type[T], values: dict[str, Any], source: str = "")
     for key, value in values.items():
         if key not in kinds:
             raise Fault(f"unknown setting {key!r}{source}{nearest_option(key, kinds)}")
-        if readers[key] is not None:
-            clean[key] = readers[key](value)
+        read = readers[key]
+        if read is not None:
+            clean[key] = read(value)
             continue
         clean[key] = (
             None if key in optional and str(value).lower() == "none" else parse_value(option_name(key), kinds[key], value)

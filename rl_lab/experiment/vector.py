@@ -126,7 +126,7 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
 
     def __init__(self, makers: Sequence[Callable[[], Any]], **options: Any):
         try:
-            super().__init__(makers, worker=_work, copy=False, **options)
+            super().__init__(makers, worker=_work, copy=False, **options)  # type: ignore[arg-type]
         except (EOFError, ConnectionError) as error:
             for process in getattr(self, "processes", ()):
                 process.kill()
