@@ -44,10 +44,10 @@ SPACES: dict[str, Space] = {
     "Dict": Dict({"which": Discrete(2), "how far": Box(0.0, 4.0, (1,))}),
     "Dict of Tuples": Dict({"a": Tuple((MultiBinary(2), Discrete(3, start=-1))), "b": Dict({"c": Box(2.0, 3.0, (1,))})}),
 }
-"""Action spaces of each kind, with starts, bounds and types that are easily forgotten."""
+"""Action spaces of each kind, with starts, bounds and types other than the usual ones."""
 
 MASKS = ("info", "method", "observation")
-"""Where a `Probe` shows its mask: in ``info["action_mask"]``, by a method ``action_masks()``, or in a Dict observation."""
+"""Ways in which a `Probe` gives its mask: in ``info["action_mask"]``, by a method ``action_masks()``, or in a Dict observation."""
 
 
 class Probe(gym.Env):
@@ -232,13 +232,13 @@ def _declarations(agent_class: type[Agent], settings: dict[str, Any]) -> None:
 
 
 def _eager(agent_class: type[Agent], settings: dict[str, Any], eager: bool = True) -> dict[str, Any]:
-    """The settings without recording, if the agent knows it."""
+    """The settings with ``compile`` off, if the agent has this setting."""
     known = "compile" in {field.name for field in dataclasses.fields(agent_class.Config)}
     return {**settings, "compile": False} if known and eager else settings
 
 
 def _takes(agent_class: type[Agent], space: Space) -> bool:
-    """Whether the agent accepts a space: its kind, and integers only with choices."""
+    """Whether the agent accepts a space: it must accept the kind of space and, for a Box of integers, also choices."""
     try:
         agent_class.check_spaces("the environment", Box(-1.0, 1.0, (3,)), space)
     except ValueError:

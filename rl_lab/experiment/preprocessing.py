@@ -97,7 +97,7 @@ def atari(env: gym.Env, training: bool) -> gym.Env:
         env = LifeLoss(env)
     if len(meanings) > 2 and meanings[1] == "FIRE":
         env = FireReset(env)
-    return gym.wrappers.TransformReward(env, lambda reward: float(np.sign(reward))) if training else env
+    return gym.wrappers.TransformReward(env, np.sign) if training else env  # type: ignore[arg-type]
 
 
 # --- MinAtar -------------------------------------------------------------------------------------------------------------

@@ -99,12 +99,11 @@ class Stepper:
         streams of the environments continue.
         """
         if seed is not None:
-            given: list[Any] = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
             if isinstance(seed, (int, np.integer)):
-                if not self._is_gymnasiums:
-                    seed = int(seed) % (LARGEST_SEED // 2)
-                elif seed < LARGEST_SEED <= seed + self.num_envs - 1:
-                    seed = given = [number % LARGEST_SEED for number in given]
+                given: list[Any] = self._seeds_from(int(seed))
+                seed = given if self._is_gymnasiums else given[0]
+            else:
+                given = list(seed)
             self.seeds = [old if new is None else new for old, new in zip(self.seeds, given, strict=True)]
         options = None if mask is None else {"reset_mask": mask}
         observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
@@ -118,6 +117,13 @@ class Stepper:
             self.returns = np.where(begins, 0.0, self.returns)
         self._check(self.observations, np.zeros(self.num_envs), begins, "when it was reset")
         return self.observations
+
+    def _seeds_from(self, seed: int) -> list[int]:
+        """The seed of each environment."""
+        if not self._is_gymnasiums:
+            seed %= LARGEST_SEED // 2
+        wraps = seed < LARGEST_SEED <= seed + self.num_envs - 1
+        return [(seed + i) % LARGEST_SEED if wraps else seed + i for i in range(self.num_envs)]
 
     def step(self, actions: Any, counted: np.ndarray | None = None) -> Step:
         """Take one step with a batch of actions of the space.
@@ -282,7 +288,7 @@ def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = N
     An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
     EnvironmentFault if a mask has another shape, or if it allows no option of a choice and the episode is not ``over``.
     """
-    given = info.get("action_mask")
+    given: Any = info.get("action_mask")
     choices = [] if given is None else choices_of(envs.single_action_space)
     if given is None or not choices:
         return before
