@@ -217,7 +217,7 @@ class Agent:
         batch = self.replay.sample(size)
         return batch if self.normalization is None else self.normalization.batch(batch)
 
-    def remember(self, rollout: Rollout) -> None:
+    def store_rollout(self, rollout: Rollout) -> None:
         """Add a rollout to replay and to the statistics of the normalization."""
         self.replay.add(rollout.transitions())
         if self.normalization is not None:

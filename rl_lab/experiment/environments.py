@@ -221,7 +221,7 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
             envs = ProcessVectorEnv(makers, context=context, autoreset_mode=mode)
         else:
             made = _make_copies(setup, num_envs, or_fewer)
-            envs = SerialVectorEnv([(lambda env=env: env) for env in made], autoreset_mode=mode)  # type: ignore[misc]
+            envs = SerialVectorEnv([partial(_same, env) for env in made], autoreset_mode=mode)
     except gym.error.DependencyNotInstalled as error:
         raise Fault(f"environment {setup.env_id!r} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
@@ -239,6 +239,10 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         envs.unwrapped.spec = replace(found, max_episode_steps=limit, kwargs=found.kwargs)
     envs.observation_mapping = observation_mapping(envs)
     return envs
+
+
+def _same(env: gym.Env) -> gym.Env:
+    return env
 
 
 def _make_copies(setup: Setup, count: int, or_fewer: bool) -> list[gym.Env]:
@@ -337,8 +341,6 @@ def open_environments(
     if callable(what):
         name = getattr(what, "__name__", "the environment")
         maker: Any = partial(what, **arguments) if arguments else what
-        if isinstance(what, type) and issubclass(what, gym.Env):
-            maker = partial(what, **arguments)
         setup = Setup(name, maker=maker, **wrapping)
         return make_environments(setup, count), setup
     raise Fault(
