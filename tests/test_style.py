@@ -30,7 +30,7 @@ def packed_assignments(source: str) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("folder", ["rl_lab/engine/kernels", "rl_lab/engine/ops"])
+@pytest.mark.parametrize("folder", ["rl_lab", "agents", "envs"])
 def test_an_assignment_binds_at_most_two_names(folder):
     found = {path: packed_assignments(path.read_text(encoding="utf-8")) for path in (ROOT / folder).rglob("*.py")}
     assert {str(path): lines for path, lines in found.items() if lines} == {}, "write one assignment per line"
@@ -56,10 +56,6 @@ MODULES = (
 )
 
 
-TYPED = "rl_lab.engine.ops"
-"""The package whose functions are checked so far."""
-
-
 def public_functions() -> Iterator[tuple[str, Callable[..., object]]]:
     """(qualified name, function) of the public functions, and of the public methods and constructors of the public classes."""
     for module in map(importlib.import_module, MODULES):
@@ -77,7 +73,8 @@ def public_functions() -> Iterator[tuple[str, Callable[..., object]]]:
                 function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
                 if not inspect.isfunction(function):  # an object that is called as a function, such as rl_lab.exp
                     function = getattr(type(function), "__call__", None)  # noqa: B004
-                if inspect.isfunction(function) and function.__module__.startswith(TYPED):
+                own = "rl_lab" if hasattr(module, "__all__") else module.__name__
+                if inspect.isfunction(function) and function.__module__.startswith(own):
                     yield function.__qualname__, function
 
 
@@ -98,7 +95,25 @@ def untyped(function: Callable[..., object]) -> list[str]:
     return [name for name, a in annotations.items() if a is inspect.Parameter.empty or contains_any(a)]
 
 
-UNTYPED: dict[str, str] = {}
+UNTYPED = {
+    "Module.__call__": "the subclass gives forward its signature",
+    "Module.forward": "the subclass gives forward its signature",
+    "Module.register_forward_hook": "a hook takes the inputs and the output of forward",
+    "Module.register_forward_pre_hook": "a hook takes the inputs of forward",
+    "Activation.__init__": "the settings of the subclass's function: numbers, bools and names",
+    "RNN.__init__": "the settings of every recurrent layer: numbers and bools",
+    "TensorCore.tolist": "a number, or lists nested as deeply as the tensor has dimensions",
+    "load": "the saved object: tensors, numbers, names, and lists and dicts of them",
+    "save": "the object: tensors, numbers, names, and lists and dicts of them",
+    "Agent.__init__": "the settings of the subclass's Config",
+    "Agent.create": "the subclass's Config",
+    "Agent.act": "actions have the type of the environment's space",
+    "Agent.predict": "observations and actions have the types of the environment's spaces",
+    "Agent.load": "an environment: an id, an object, a constructor or vector environments",
+    "Agent.record": "the function and its compiled form have the signature of the function",
+    "setting": "a check takes a value of the field's type",
+    "train": "the settings of the agent's Config",
+}
 """Public functions with an argument or a result that has no type of its own, and the reason."""
 
 

@@ -444,7 +444,9 @@ class _Loop:
         return stop.code
 
     def _train(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> None:
-        agent, options, total = self.agent, self.plan.options, self.plan.config.total_timesteps
+        agent = self.agent
+        options = self.plan.options
+        total = self.plan.config.total_timesteps
         begin, first = time.perf_counter(), agent.timesteps
         rate, latest = 0.0, None
         if agent.timesteps < total and not self.finished:

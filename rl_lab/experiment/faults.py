@@ -7,7 +7,9 @@ from typing import Any
 
 from rl_lab.engine.errors import EnvironmentWarning
 
-USAGE, NUMERICAL, STORAGE = 2, 3, 4
+USAGE = 2
+NUMERICAL = 3
+STORAGE = 4
 """Exit codes: bad input, numerical failure or environment fault, files that cannot be written. A signal ends with 128 + its number."""
 
 

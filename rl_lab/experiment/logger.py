@@ -36,7 +36,9 @@ class Logger:
         from tensorboardX.crc32c import crc32c
         from tensorboardX.proto import event_pb2
 
-        self._summary, self._events, self._crc32c = summary, event_pb2, crc32c
+        self._summary = summary
+        self._events = event_pb2
+        self._crc32c = crc32c
         self._try(self._begin, resumed_from)
 
     def _begin(self, resumed_from: int | None) -> None:

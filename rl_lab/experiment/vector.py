@@ -106,7 +106,9 @@ class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
             if not self.awake[i]:
                 continue
             self._env_obs[i], reward, terminated, truncated, info = self.envs[i].step(action)
-            self._rewards[i], self._terminations[i], self._truncations[i] = reward, terminated, truncated
+            self._rewards[i] = reward
+            self._terminations[i] = terminated
+            self._truncations[i] = truncated
             if terminated or truncated:
                 final = copy.deepcopy(self._env_obs[i])  # the reset may write into the same array
                 infos = self._add_info(infos, {"final_obs": final, "final_info": info}, i)

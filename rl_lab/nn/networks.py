@@ -233,7 +233,9 @@ def _encoder(
     picture = picture_of(seen)
     plain = seen.is_float and seen.scale == 1.0 and picture.order == "first" and picture.frames == 1
     layers: list[Module] = []
-    channels, height, width = picture.channels, picture.height, picture.width
+    channels = picture.channels
+    height = picture.height
+    width = picture.width
     for filters, kernel, stride in convolutions:
         if min(height, width) < kernel:
             raise ShapeError(
@@ -244,7 +246,9 @@ def _encoder(
         if options.get("orthogonal"):
             _orthogonal(convolution, math.sqrt(2.0), options.get("generator"))
         layers += [convolution, ACTIVATIONS[activation]()]
-        channels, height, width = filters, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        channels = filters
+        height = (height - kernel) // stride + 1
+        width = (width - kernel) // stride + 1
     return None if plain else PictureInput(seen.scale, picture), [*layers, Flatten()], channels * height * width
 
 
