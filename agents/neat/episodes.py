@@ -45,7 +45,7 @@ def play(
             following += len(begins)
         playing = episode >= 0
         if not playing.any():
-            return Played(returns, lengths, finals, tuple(numbers))
+            return Played(returns, lengths, finals)
         x = np.ascontiguousarray(stepper.observations, np.float32).reshape(slots, networks.inputs)
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         step = stepper.step(actions(outputs, stepper.action_mask), counted=playing)

@@ -88,8 +88,9 @@ class NoveltyArchive:
             )
         kept = self.behaviours if self.behaviours is not None else behaviours[:0]
         others = np.concatenate([behaviours, kept])
-        # |a - b|^2 = |a|^2 + |b|^2 - 2 a b needs no array of three dimensions
-        squares = (behaviours**2).sum(1)[:, None] + (others**2).sum(1)[None] - 2.0 * behaviours @ others.T
+        squares = np.zeros((len(behaviours), len(others)))
+        for mine, theirs in zip(behaviours.T, others.T, strict=True):  # one feature at a time: no array of three dimensions
+            squares += np.square(mine[:, None] - theirs)
         np.fill_diagonal(squares, np.inf)  # a behaviour is not its own neighbour
         count = min(self.neighbours, len(others) - 1)
         nearest = np.partition(squares, count - 1, axis=1)[:, :count]

@@ -66,7 +66,7 @@ def finish_products(launches: Sequence[Launch], forgotten: Sequence[Span]) -> li
     result = list(launches)
     i = 0
     while i < len(result):
-        if result[i].primitive in (matmul.matmul_tiles, matmul.matmul_blas):
+        if result[i].primitive is matmul.matmul:
             j = next((j for j in range(i + 1, len(result)) if _touches(result[j], result[i].spans[0])), None)
             finished = None if j is None else _finished(result, i, j, forgotten)
             if j is not None and finished is not None:

@@ -4,6 +4,7 @@ A convolution, the gradient of its input and the gradient of its weight are the 
 gradients of each of the three are calls of the other two.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, overload
 
@@ -24,8 +25,7 @@ from rl_lab.native.primitive import Primitive
 
 Pair = int | Sequence[int]
 """One integer for all axes, or one for each axis."""
-WIDE = 256  # columns from which a matrix product runs at full speed
-CACHED = 65_536  # numbers that stay in the cache
+CACHED = 131_072  # numbers that stay in the cache
 
 
 def pair(value: Pair, name: str, least: int, count: int = 2) -> tuple[int, ...]:
@@ -62,13 +62,17 @@ class _Plan:
         self.window = (*weight[2:], *stride, *padding, *dilation)
         rows, columns = _window_counts(x[2:], self.window)
         self.out = (x[0], weight[0], rows, columns)
-        inner = weight[1] * weight[2] * weight[3]
-        area = rows * columns
-        self.products = inner * weight[0] * x[0] * area  # multiply-adds of the whole convolution
-        # the columns of this many samples share one matrix product: wide enough for BLAS, small enough for the cache
-        self.together = max(1, min(x[0], WIDE // max(area, 1), CACHED // max(inner * area, 1)))
-        self.columns = self.together * area * inner  # working memory, in numbers
-        self.collected = self.together * area * (weight[0] // groups)  # working memory, in numbers
+        channels = weight[1]
+        filters = weight[0] // groups
+        self.products = channels * weight[2] * weight[3] * math.prod(self.out)  # multiply-adds of the whole convolution
+        plane = [-(-(x[2 + i] + 2 * padding[i]) // stride[i]) for i in (0, 1)]
+        plain = (*stride, *padding) == (1, 1, 0, 0)
+        # numbers of working memory: the planes into which a sample is spread, and its results in rows as wide as the planes
+        self.planes = 0 if plain else channels * math.prod(stride) * math.prod(plane)
+        self.results = 0 if plane[1] == columns else filters * ((rows - 1) * plane[1] + columns)
+        # the gradient of the weight is summed over this many samples at a time: few enough for the cache
+        sample = channels * x[2] * x[3] + filters * rows * columns
+        self.together = max(1, min(x[0], CACHED // max(sample, 1)))
 
     def numbers(self, batch: int) -> tuple[int, ...]:
         """The numbers of a kernel for ``batch`` samples."""
@@ -84,16 +88,16 @@ class _Plan:
 
 
 def _run(
-    kernel: Primitive, plan: _Plan, tensors: tuple[Tensor, ...], steps: tuple[int, ...], flags: tuple[int, ...] = ()
+    kernel: Primitive, plan: _Plan, space: int, tensors: tuple[Tensor, ...], steps: tuple[int, ...], flags: tuple[int, ...] = ()
 ) -> None:
-    """Launch a kernel over the batch. ``tensors`` are the result and the operands; two tensors of working memory go between them.
+    """Launch a kernel over the batch. ``tensors`` are the result and the operands; ``space`` numbers of working memory go between them.
 
     ``steps`` are the distances between the samples of each tensor, in elements: 0 for a tensor without a batch.
     """
     parts: list[Part] = []
     for low, high in plan.cuts():
-        filled = (tensors[0], empty((plan.columns,)), empty((plan.collected,)), *tensors[1:])
-        offsets = (low * steps[0], 0, 0, *[low * step for step in steps[1:]])
+        filled = (tensors[0], empty((space,)), *tensors[1:])
+        offsets = (low * steps[0], 0, *[low * step for step in steps[1:]])
         parts.append((filled, offsets, (*flags, *plan.numbers(high - low))))
     _launch(kernel, plan, parts)
 
@@ -115,7 +119,8 @@ def _forward(plan: _Plan, x: Tensor, weight: Tensor, bias: Tensor | None = None)
     """The convolution of x with weight, plus bias, off the tape."""
     out = empty(plan.out)
     tensors = (out, x, weight, weight if bias is None else bias)
-    _run(convolution_kernels.convolve, plan, tensors, (_volume(plan.out), _volume(plan.x), 0, 0), (int(bias is not None),))
+    steps = (_volume(plan.out), _volume(plan.x), 0, 0)
+    _run(convolution_kernels.convolve, plan, plan.planes + plan.results, tensors, steps, (int(bias is not None),))
     return out
 
 
@@ -146,7 +151,9 @@ def _to_input(g: Tensor, weight: Tensor, plan: _Plan) -> Tensor:
     """The gradient of the input, (n, channels, h, w), of a convolution with this weight."""
     dense, kernel = _contiguous(g, weight)
     out = empty(plan.x)
-    _run(convolution_kernels.convolve_to_input, plan, (out, dense, kernel), (_volume(plan.x), _volume(plan.out), 0))
+    space = plan.planes + plan.results + math.prod(plan.weight) // plan.groups
+    steps = (_volume(plan.x), _volume(plan.out), 0)
+    _run(convolution_kernels.convolve_to_input, plan, space, (out, dense, kernel), steps)
     return attach(out, _transposed_convolution_rule, (g, weight), (g, weight), plan)
 
 
@@ -166,8 +173,9 @@ def _to_weight(g: Tensor, x: Tensor, plan: _Plan) -> Tensor:
     sums = [empty(plan.weight) for _ in cuts]
     parts: list[Part] = []
     for total, (low, high) in zip(sums, cuts, strict=True):
-        tensors = (total, empty((plan.columns,)), empty((plan.collected,)), empty(plan.weight), dense, source)
-        parts.append((tensors, (0, 0, 0, 0, low * _volume(plan.out), low * _volume(plan.x)), plan.numbers(high - low)))
+        space = empty((plan.together * (plan.planes + plan.results),))
+        starts = (0, 0, 0, low * _volume(plan.out), low * _volume(plan.x))
+        parts.append(((total, space, empty(plan.weight), dense, source), starts, plan.numbers(high - low)))
     _launch(convolution_kernels.convolve_to_weight, plan, parts)
     for part in sums[1:]:
         elementwise_into(add_into, sums[0], part)

@@ -8,17 +8,14 @@ from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
-from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NOTHING, PLAIN, takes_tiles
-from rl_lab.engine.kernels.tiles import WIDTH
+from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NARROW, NOTHING, PLAIN, way_of
 from rl_lab.engine.launch import Part, launch, launch_parts
 from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, owned
 from rl_lab.engine.types import Gradients
 
-TWO_BLOCKS = (
-    1_000_000  # multiply-adds from which a product is cut in two: for smaller ones, waking a core costs more than it saves
-)
+TWO_BLOCKS = 1_000_000  # multiply-adds from which a product is cut in two: below, waking a core costs more than it saves
 FOUR_BLOCKS = 16_000_000  # multiply-adds from which a product is cut in four
 PRODUCTS_A_CYCLE = 16  # multiply-adds of one core in a cycle, about
 TRANSFER = 16  # multiply-adds in the time in which a number moves from core to core
@@ -90,19 +87,20 @@ def _launch(
 ) -> None:
     """Write the products of a batch, plus the bias, into ``out``; the sizes are those of `rl_lab.engine.kernels.matmul`."""
     extra, end = (b, NOTHING) if bias is None else (bias, ADD)
-    if not takes_tiles(layout, n, k, m):
-        launch(matmul_kernels.matmul_blas, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end))
-        return
-    distances = (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m)
-    launch(matmul_kernels.matmul_tiles, (out, a, b, extra), (batch, n, k, m, a_step, b_step, layout, end, *distances))
+    numbers = (batch, n, k, m, a_step, b_step, layout, end, *_distances(layout, n, k, m), way_of(layout, n, k, m))
+    launch(matmul_kernels.matmul, (out, a, b, extra), numbers)
+
+
+def _distances(layout: int, n: int, k: int, m: int) -> tuple[int, int, int]:
+    """The distances between the rows of a, b and out."""
+    return (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m)
 
 
 def blocks_of(n: int, k: int, m: int) -> int:
-    """The number of parts into which a product is cut. It depends on the sizes alone, because BLAS rounds a part unlike the whole."""
+    """The number of parts into which a product is cut."""
     size = n * k * m
-    rows = (
-        TRANSFER * n * (k + m) if n >= MANY_ROWS else 0
-    )  # saved: half of the rows may be in the other core's cache and stay there
+    # saved if cut by rows: half of the rows may be in the other core's cache and stay there
+    rows = TRANSFER * n * (k + m) if n >= MANY_ROWS else 0
     return 1 if size + rows < TWO_BLOCKS else 2 if size < FOUR_BLOCKS else 4
 
 
@@ -116,23 +114,21 @@ def _multiply(layout: int, a: Tensor, b: Tensor, n: int, k: int, m: int, bias: T
     """The product (n, m) of two matrices stored as ``layout`` says, plus a bias (m,). Large products are cut for several cores."""
     out = empty((n, m))
     blocks = blocks_of(n, k, m)
-    by_tiles = takes_tiles(layout, n, k, m)
-    if blocks == 1 or (layout == A_TRANSPOSED and not by_tiles):
+    if blocks == 1:
         _launch(layout, out, a, b, bias, 1, n, k, m)
         return out
     extra, end = (b, NOTHING) if bias is None else (bias, ADD)
-    distances = (n if layout == A_TRANSPOSED else k, k if layout == B_TRANSPOSED else m, m) if by_tiles else ()
+    rest = (*_distances(layout, n, k, m), way_of(layout, n, k, m))  # the way of the whole product: a part has the same bits
     parts: list[Part] = []
-    if by_tiles and n < MANY_ROWS and m >= 64:
-        for low, high in _cuts(m, blocks, WIDTH):
+    if n < MANY_ROWS and m >= 64:
+        for low, high in _cuts(m, blocks, NARROW):
             starts = (low, 0, low * k if layout == B_TRANSPOSED else low, low if end else 0)
-            parts.append(((out, a, b, extra), starts, (1, n, k, high - low, 0, 0, layout, end, *distances)))
+            parts.append(((out, a, b, extra), starts, (1, n, k, high - low, 0, 0, layout, end, *rest)))
     else:
-        for low, high in _cuts(n, blocks, 4 if by_tiles else 1):
+        for low, high in _cuts(n, blocks, 4):
             starts = (low * m, low if layout == A_TRANSPOSED else low * k, 0, 0)
-            parts.append(((out, a, b, extra), starts, (1, high - low, k, m, 0, 0, layout, end, *distances)))
-    kernel = matmul_kernels.matmul_tiles if by_tiles else matmul_kernels.matmul_blas
-    launch_parts(kernel, parts, n * k * m // PRODUCTS_A_CYCLE)
+            parts.append(((out, a, b, extra), starts, (1, high - low, k, m, 0, 0, layout, end, *rest)))
+    launch_parts(matmul_kernels.matmul, parts, n * k * m // PRODUCTS_A_CYCLE)
     return out
 
 
