@@ -120,7 +120,7 @@ class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
 
 
 class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
-    """Gymnasium's environments in processes of their own; one that ends or does not answer is named, and never waited for in vain.
+    """Gymnasium's environments in separate processes. An error names a process that has ended or does not answer in time.
 
     A step without infos costs one short message in each direction: the action's bytes, and the reward with the flags. Observations are
     in shared memory.
@@ -128,7 +128,7 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
 
     def __init__(self, makers: Sequence[Callable[[], Any]], **options: Any):
         try:
-            super().__init__(makers, worker=_work, copy=False, **options)
+            super().__init__(makers, worker=_work, copy=False, **options)  # type: ignore[arg-type]
         except (EOFError, ConnectionError) as error:
             for process in getattr(self, "processes", ()):
                 process.kill()

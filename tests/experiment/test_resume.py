@@ -141,7 +141,7 @@ def test_environments_that_cannot_be_saved(workplace, monkeypatch, capsys):
     """Episodes restart with new seeds, and a message says so."""
     path = until_death(monkeypatch, "dqn", 400, backend="gymnasium", n_steps=3)
     assert train.main(["--resume", str(path)]) == 0
-    assert "CartPole-v1 cannot be saved in mid-episode: new episodes begin" in capsys.readouterr().out
+    assert "CartPole-v1 cannot be saved in the middle of an episode: new episodes begin" in capsys.readouterr().out
     firsts = []
     for timesteps in (0, 7):
         agent, _ = driver.restore(path)
@@ -180,13 +180,13 @@ def test_returns_over_several_steps_end_where_episodes_were_cut():
         (["--resume", "nowhere"], "nowhere is not a run"),
         (
             ["--resume", "RUN", "--seed", "3"],
-            "--seed cannot change in a run that goes on: --resume takes --total-timesteps, and options of "
+            "--seed cannot change when a run is resumed: --resume takes --total-timesteps, and options of "
             "evaluation, logging and checkpoints",
         ),
         (["--resume", "RUN", "--learning-rate", "1"], "--learning-rate cannot change"),
         (["--resume", "RUN", "--learnin-rate", "1"], "unknown option '--learnin-rate', did you mean '--learning-rate'?"),
-        (["--resume", "RUN", "--total-timesteps", "x"], "--total-timesteps takes a whole number, not 'x'"),
-        (["--resume", "EMPTY"], "holds no checkpoint to go on from: start it again with --config"),
+        (["--resume", "RUN", "--total-timesteps", "x"], "--total-timesteps takes an integer, not 'x'"),
+        (["--resume", "EMPTY"], "holds no checkpoint to resume from: start the run again with --config"),
     ],
 )
 def test_what_cannot_be_resumed(arguments, words, workplace, monkeypatch, capsys):
