@@ -43,7 +43,7 @@ from rl_lab.rollout.storage import stored_dtype
 
 Metrics = dict[str, float]
 """Numbers by log tag, such as ``losses/td_loss``."""
-Callback = Callable[["Agent", Metrics], Any]
+Callback = Callable[["Agent", Metrics], object]
 """Called after every step of an agent; returns False to stop the training."""
 Self = TypeVar("Self", bound="Agent")
 
