@@ -40,8 +40,8 @@ class Recorder(Protocol):
         """Write down a launch in independent parts, which the caller runs."""
         ...
 
-    def table(self, table: Any, tensors: list[Any]) -> None:
-        """Note a table of addresses: launches that get the table read and write these tensors."""
+    def table(self, table: Any, tensors: list[Any], writes: bool = True) -> None:
+        """Note a table of addresses: launches that get the table read these tensors and, if it ``writes``, write them."""
         ...
 
     def grad_read(self, leaf: Any) -> None:

@@ -9,8 +9,9 @@ import heapq
 import inspect
 import itertools
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from rl_lab.engine.errors import AnomalyError, StateError
 from rl_lab.engine.launch import recorder, user_line
@@ -28,6 +29,22 @@ modes = Modes()
 anomaly = ""  # "lines" if nodes remember the user's line, "nan" if backward also looks for NaN; of all threads
 next_sequence = itertools.count(1).__next__
 _deliver = threading.Lock()  # several threads may add to one leaf
+
+
+class LossGuard(Protocol):
+    """What is told of every walk back through a graph; see `rl_lab.optim.guard`."""
+
+    def note(self, roots: Sequence[Any], leaves: Mapping[int, Any]) -> None:
+        """Gradients of ``roots`` were computed for ``leaves``, which are found by their id."""
+        ...
+
+    def owns(self, parameters: Sequence[Any]) -> bool:
+        """Whether one of these leaves is guarded."""
+        ...
+
+
+guards: weakref.WeakSet[Any] = weakref.WeakSet()
+"""The guards (`LossGuard`) of this process."""
 
 Rule = Callable[[Any, "Node"], Any]
 """A gradient rule: from the gradient of a node's value to that of its input, or a tuple of those of its inputs (None for none)."""
@@ -324,6 +341,8 @@ def walk(
         for key, (leaf, gradient) in leaves.items():
             if leaf.hooks:
                 leaves[key] = (leaf, run_hooks(leaf.hooks, gradient, shown))
+        for guard in tuple(guards):
+            guard.note(roots, leaves)
     return {**leaves, **captured}
 
 

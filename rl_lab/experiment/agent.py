@@ -17,7 +17,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.engine.errors import NumericalError, ShapeError
+from rl_lab.engine.errors import EnvironmentFault, NumericalError, ShapeError
 from rl_lab.experiment.config import as_plain, make_config, read_toml
 from rl_lab.experiment.environments import (
     Setup,
@@ -28,6 +28,7 @@ from rl_lab.experiment.environments import (
     rebuild_space,
 )
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.finite import first_sources, guard_updates, not_finite_error
 from rl_lab.experiment.parts import load_part, part_state
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
@@ -143,6 +144,7 @@ class Agent:
             self.build()
         except (ValueError, TypeError, ShapeError, OverflowError, RecursionError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
+        guard_updates(self)
         self._greedy = self.record(rl.no_grad()(self.greedy))
 
     # --- what a subclass defines -------------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ class Agent:
         """Train for at least ``total_timesteps`` further environment steps; returns the agent.
 
         Schedules reach their end with the last of these steps. ``callback(agent, metrics)`` is called after each step and may return
-        False to stop. Raises NumericalError, before anything else is done with it, if a metric is not finite.
+        False to stop. Raises NumericalError as `advance` does, and EnvironmentFault if an environment fails.
         """
         if total_timesteps < 1:
             raise Fault(f"total_timesteps must be at least 1, got {total_timesteps}")
@@ -266,8 +268,7 @@ class Agent:
             for line in self.remarks():
                 shown.say(line)
             while self.timesteps < total:
-                metrics = self.step()
-                require_finite(metrics, self.timesteps)
+                metrics = self.advance()
                 rate = (self.timesteps - first) / (time.perf_counter() - begin)
                 shown.update(self.timesteps, rate, metrics.get("charts/episodic_return"))
                 if callback is not None and callback(self, metrics) is False:
@@ -275,6 +276,28 @@ class Agent:
         finally:
             shown.close()
         return self
+
+    def advance(self) -> Metrics:
+        """`step`, with a check that its numbers are finite: what `learn` and the driver call.
+
+        Raises NumericalError, naming the first number that is not finite. Optimisers among the parts check before each of their steps,
+        so no weight has changed because of it.
+        """
+        try:
+            metrics = self.step()
+        except (EnvironmentFault, NumericalError) as fault:  # acting may fail because the policy is not finite
+            name = next(first_sources(self), "")
+            if name and name not in str(fault):
+                raise not_finite_error(self, name) from fault
+            raise
+        require_finite(metrics, self.timesteps)
+        return metrics
+
+    def require_finite(self) -> None:
+        """Raise NumericalError, naming the first, if a number of the parts is not finite: for agents that learn without an optimiser."""
+        name = next(first_sources(self), "")
+        if name:
+            raise not_finite_error(self, name)
 
     def record(self, function: Callable[..., Any]) -> Any:
         """Compile ``function``, unless the config says ``compile=False``; the results are the same bit for bit."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
-from rl_lab.experiment.agent import Agent, find_agent, preset_for, require_finite
+from rl_lab.experiment.agent import Agent, find_agent, preset_for
 from rl_lab.experiment.config import as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
@@ -333,12 +333,14 @@ class _Loop:
                 self._log_pending(logger)
             while agent.timesteps < total and not stop.code and not self.finished:
                 try:
-                    metrics = agent.step()
+                    metrics = agent.advance()
                 except EnvironmentFault:
                     if stop.code:  # the signal reached the environments' processes, too
                         break
                     raise
-                self._check(metrics)
+                except NumericalError as error:
+                    kept = "the last checkpoint is intact" if self.run.holds(LAST) else "no checkpoint had been written yet"
+                    raise Fault(f"{error}; {kept} in {self.run.path}", NUMERICAL) from error
                 self.means.add(metrics)
                 latest = metrics.get("charts/episodic_return", latest)
                 now = agent.timesteps
@@ -370,13 +372,6 @@ class _Loop:
         if self.pending is not None:
             logger.record({"eval/return_mean": self.pending}, self.agent.timesteps)
             self.pending = None
-
-    def _check(self, metrics: dict[str, float]) -> None:
-        try:
-            require_finite(metrics, self.agent.timesteps)
-        except NumericalError as error:
-            kept = "the last checkpoint is intact" if self.run.holds(LAST) else "no checkpoint had been written yet"
-            raise Fault(f"{error}; {kept} in {self.run.path}", NUMERICAL) from None
 
     def _evaluate(self) -> None:
         """A short greedy evaluation. It may decide which state is kept and, confirmed by a full one, that training is ``finished``."""

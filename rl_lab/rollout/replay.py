@@ -153,6 +153,13 @@ class ReplayBuffer:
             index,
         )
 
+    def first_not_finite(self) -> str:
+        """The name of the first part of the stored transitions that is not finite, such as "rewards"; empty if there is none."""
+        parts = [
+            (name, array) for name, array in self.arrays._asdict().items() if array is not None and array.dtype.kind == "f"
+        ]
+        return next((name for name, array in parts if not np.isfinite(array[: len(self)]).all()), "")
+
     def state_dict(self) -> dict[str, Any]:
         """Copies of the stored transitions, the position of the next one, and the generator's state."""
         size = len(self)

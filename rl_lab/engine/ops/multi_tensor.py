@@ -23,11 +23,13 @@ def _sizes(sizes: tuple[int, ...]) -> Any:
         return from_numpy(np.array(sizes, np.int64))
 
 
-def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
-    """The addresses of contiguous tensors, a row of `COLUMNS` for each of ``rows``, and the number of elements in each row.
+def address_table(
+    rows: Sequence[Sequence[Any]], columns: int = optimizer_kernels.COLUMNS, writes: bool = True
+) -> tuple[Any, Any]:
+    """The addresses of contiguous tensors, a row of ``columns`` for each of ``rows``, and the number of elements in each row.
 
     The table is valid while the tensors live; missing columns are filled with the first tensor's address. A recorder takes all of
-    the tensors as written.
+    the tensors as read and, if the launch ``writes``, as written.
     """
     addresses: list[int] = []
     sizes = []
@@ -36,7 +38,7 @@ def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
             if x.strides is not None:
                 raise ShapeError(f"a tensor of shape {list(x.sizes)} and strides {list(x.strides)} must be contiguous here")
         addresses.extend([x.address for x in row])
-        addresses.extend([row[0].address] * (optimizer_kernels.COLUMNS - len(row)))
+        addresses.extend([row[0].address] * (columns - len(row)))
         sizes.append(row[0].numel())
     recording = recorder()
     if recording is None:
@@ -44,7 +46,7 @@ def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
     else:
         with unrecorded():
             table = empty((len(addresses),), int64)
-        recording.table(table, [x for row in rows for x in row])
+        recording.table(table, [x for row in rows for x in row], writes)
     struct.pack_into(f"{len(addresses)}q", table.storage.bytes().data, 0, *addresses)
     return table, _sizes(tuple(sizes))
 
