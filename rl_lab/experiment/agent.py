@@ -33,6 +33,7 @@ from rl_lab.experiment.parts import load_part, part_state
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.nn import GraphNetwork
+from rl_lab.optim.guard import one_round
 from rl_lab.rollout import ActionMapping, Collector, Moment
 from rl_lab.rollout.actions import ANY_ACTIONS, single
 
@@ -144,7 +145,7 @@ class Agent:
             self.build()
         except (ValueError, TypeError, ShapeError, OverflowError, RecursionError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
-        guard_updates(self)
+        self._guards = guard_updates(self)
         self._greedy = self.record(rl.no_grad()(self.greedy))
 
     # --- what a subclass defines -------------------------------------------------------------------------------------
@@ -284,7 +285,8 @@ class Agent:
         so no weight has changed because of it.
         """
         try:
-            metrics = self.step()
+            with one_round(self._guards):
+                metrics = self.step()
         except (EnvironmentFault, NumericalError) as fault:  # acting may fail because the policy is not finite
             name = next(first_sources(self), "")
             if name and name not in str(fault):

@@ -1,19 +1,24 @@
 """A guard of an optimiser: its step does nothing while a number that it depends on is not finite.
 
 One launch before the step looks at everything: state that others keep (such as running statistics), parameters, the optimiser's
-state, the losses and the gradients, in this order, so that the first source is named. The launch stops a recorded program.
+state, the losses and the gradients, in this order, so that the first source is named. The launch stops a recorded program. Within a
+`one_round` of several steps the state is looked at before the first one only: steps on finite numbers keep it finite.
 """
 
+import contextlib
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.finite import Explain, Listing
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.ops.gathering import launch_checked
 from rl_lab.engine.ops.multi_tensor import address_table
 
@@ -45,6 +50,9 @@ class Guard:
         self.explain = explain
         self._losses: deque[Tensor] = deque(maxlen=KEPT_LOSSES)
         self._listings: dict[tuple[str, ...], Listing] = {}
+        self.mode = np.zeros(1, np.int64)
+        """When the state is looked at: see `rl_lab.engine.kernels.optimizer.first_not_finite`."""
+        self._mode = from_numpy(self.mode)
         tape.guards.add(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
@@ -80,6 +88,7 @@ class Guard:
             named.append((name, parameter))
             moments = state.get(parameter, {}).items()
             named += [(f"{kind} of {name} in {self.name}", x) for kind, x in moments if x.dtype is float32]
+        state_count = len(named)
         named += [(f"the loss that {self.name} minimizes", x) for x in self._losses]
         names = [self.names.get(id(parameter), f"parameter {i}") for i, parameter in enumerate(parameters)]
         named += [(f"the gradient of {name}", x) for name, x in zip(names, gradients, strict=True)]
@@ -89,4 +98,17 @@ class Guard:
         if listing is None:
             listing = self._listings[key] = Listing(key, self.explain)
         table, sizes = address_table([(x,) for _, x in named], columns=1, writes=False)
-        launch_checked(optimizer_kernels.first_not_finite, (table, sizes), (len(named), listing.number))
+        tensors = (table, sizes, self._mode)
+        launch_checked(optimizer_kernels.first_not_finite, tensors, (len(named), state_count, listing.number))
+
+
+@contextlib.contextmanager
+def one_round(guards: Sequence[Guard]) -> Iterator[None]:
+    """Inside, each guard looks at the state before the first step of its optimiser only, and at losses and gradients before every step."""
+    for guard in guards:
+        guard.mode[0] = optimizer_kernels.NEXT_STEP
+    try:
+        yield
+    finally:
+        for guard in guards:
+            guard.mode[0] = optimizer_kernels.EVERY_STEP
