@@ -174,6 +174,24 @@ def checksum(arrays: dict[str, np.ndarray], structure: str) -> str:
     return digest.hexdigest()
 
 
+# --- random streams ----------------------------------------------------------------------------------------------------
+
+
+def generator_state(random: np.random.Generator) -> dict[str, Any]:
+    """The state of a NumPy generator (PCG64), whose words are longer than a checkpoint's whole numbers."""
+    whole: Any = random.bit_generator.state
+    words = {name: str(whole["state"][name]) for name in ("state", "inc")}
+    return {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]}
+
+
+def set_generator_state(random: np.random.Generator, state: dict[str, Any]) -> None:
+    """Go on as the generator whose `generator_state` this is."""
+    whole: Any = random.bit_generator.state
+    words = {name: int(value) for name, value in state.items()}
+    whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
+    random.bit_generator.state = {**whole, **words}
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 

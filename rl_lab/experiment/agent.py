@@ -343,7 +343,10 @@ class Agent:
                 raise TypeError(f"{type(self).__name__} cannot be copied, because its environments cannot: {error}") from error
             envs, _ = open_environments(self.setup, self.num_envs)
         other = type(self).create(self.config, envs, self.seed, self.setup)
-        other.load_state_dict(copy.deepcopy(self.state_dict()))
+        state = copy.deepcopy(self.state_dict())
+        if self.collector is not None and state["collector"]["environments"] is None:
+            state["collector"]["environments"] = self.collector.copied_environments()
+        other.load_state_dict(state)
         return other
 
     def save(self, path: str | Path) -> None:

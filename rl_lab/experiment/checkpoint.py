@@ -18,7 +18,15 @@ import numpy as np
 from rl_lab.engine.ops import Tensor
 from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.files import LARGEST_PLAIN, read_file
-from rl_lab.serialization import checksum, flush, join, read_safetensors, save_file, split, write_file
+from rl_lab.serialization import (
+    checksum,
+    flush,
+    join,
+    read_safetensors,
+    save_file,
+    split,
+    write_file,
+)
 
 FORMAT = 2
 
@@ -122,18 +130,3 @@ def first_not_finite(state: Any, name: str = "") -> str:
 
 _CHUNK = 1 << 20
 """Numbers that are looked at together: a copy of the whole would double the memory of a replay buffer."""
-
-
-def generator_state(random: np.random.Generator) -> dict[str, Any]:
-    """The state of a NumPy generator (PCG64), whose words are longer than a checkpoint's whole numbers."""
-    whole: Any = random.bit_generator.state
-    words = {name: str(whole["state"][name]) for name in ("state", "inc")}
-    return {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]}
-
-
-def set_generator_state(random: np.random.Generator, state: dict[str, Any]) -> None:
-    """Go on as the generator whose `generator_state` this is."""
-    whole: Any = random.bit_generator.state
-    words = {name: int(value) for name, value in state.items()}
-    whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
-    random.bit_generator.state = {**whole, **words}

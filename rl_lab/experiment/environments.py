@@ -26,6 +26,7 @@ from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.memory import require_memory
 from rl_lab.experiment.suggestions import nearest_environment
+from rl_lab.rollout.saving import StateHolder
 from rl_lab.rollout.stepper import options_of
 
 BACKENDS = ("auto", "native", "gymnasium")
@@ -143,7 +144,7 @@ def choose_setup(
 # --- making environments ---------------------------------------------------------------------------------------------
 
 
-class _Named(gym.Wrapper):
+class _Named(StateHolder):
     """An environment that names itself when it fails."""
 
     def __init__(self, env: gym.Env, index: int):
@@ -368,6 +369,9 @@ class _Maker:
 
 class ProcessVectorEnv(AsyncVectorEnv):
     """Gymnasium's environments in processes of their own; one that ends or does not answer is named, and never waited for in vain."""
+
+    saves_states = True
+    """Whether the environments have the attributes of `rl_lab.rollout.saving.StateHolder`."""
 
     def _poll_pipe_envs(self, timeout: float | None = None) -> bool:
         """Wait for the answers of all processes, as Gymnasium asks before it reads them. Raises EnvironmentFault if one has ended."""

@@ -153,6 +153,32 @@ class Stepper:
                 self.reset(mask=cut)
         return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the environments show and what is known of their episodes. Native environments have all of it in their own state."""
+        return {
+            "observations": self.observations.copy(),
+            "elapsed": self.elapsed.copy(),
+            "returns": self.returns.copy(),
+            "resetting": self._resetting.copy(),
+            "action_mask": None if self.action_mask is None else self.action_mask.copy(),
+            "seeds": list(self.seeds),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`. Raises ValueError, and changes nothing, if it does not fit the environments."""
+        mine = self.state_dict()
+        found = {name: None if state[name] is None else np.asarray(state[name]) for name in mine if name != "seeds"}
+        for name, array in found.items():
+            expected = mine[name]
+            if (array is None) != (expected is None) or (
+                array is not None and (array.shape != expected.shape or array.dtype != expected.dtype)
+            ):
+                raise ValueError(f"the saved {name} of the environments do not fit")
+        self.observations, self.elapsed = found["observations"].copy(), found["elapsed"].copy()
+        self.returns, self._resetting = found["returns"].copy(), found["resetting"].copy()
+        self.action_mask = None if found["action_mask"] is None else found["action_mask"].copy()
+        self.seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
+
     def _as_float32(self, observations: Any) -> np.ndarray:
         """A float32 copy, because environments may write into the same array in the next step."""
         with np.errstate(over="ignore"):  # `_check` finds values that overflow to infinity
