@@ -33,7 +33,6 @@ from rl_lab.experiment.parts import load_part, part_state
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.nn import GraphNetwork
-from rl_lab.optim.guard import one_round
 from rl_lab.rollout import ActionMapping, Collector, Moment
 from rl_lab.rollout.actions import ANY_ACTIONS, single
 
@@ -145,7 +144,9 @@ class Agent:
             self.build()
         except (ValueError, TypeError, ShapeError, OverflowError, RecursionError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
-        self._guards = guard_updates(self)
+        self._guard = guard_updates(self)
+        if self.collector is not None:
+            self.collector.begin = self._guard.begin
         self._greedy = self.record(rl.no_grad()(self.greedy))
 
     # --- what a subclass defines -------------------------------------------------------------------------------------
@@ -281,11 +282,11 @@ class Agent:
     def advance(self) -> Metrics:
         """`step`, with a check that its numbers are finite: what `learn` and the driver call.
 
-        Raises NumericalError, naming the first number that is not finite. Optimisers among the parts check before each of their steps,
-        so no weight has changed because of it.
+        Raises NumericalError, naming the first number that is not finite. One launch looks at the parts before anything is collected,
+        one more before each step of an optimiser among them, so no weight has changed because of it.
         """
         try:
-            with one_round(self._guards):
+            with self._guard.one_round():
                 metrics = self.step()
         except (EnvironmentFault, NumericalError) as fault:  # acting may fail because the policy is not finite
             name = next(first_sources(self), "")

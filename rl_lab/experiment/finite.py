@@ -62,24 +62,19 @@ def _walk(part: Any, name: str, found: Numbers, seen: set[int]) -> None:
                 _walk(value, f"{name}.{key.lstrip('_')}", found, seen)
 
 
-def guard_updates(agent: "Agent") -> list[Guard]:
-    """Guard the optimisers among an agent's parts: a step raises NumericalError, before a weight changes, if a number is not finite.
-
-    Returns the guards. The first one also looks at the tensors that no optimiser updates.
-    """
+def guard_updates(agent: "Agent") -> Guard:
+    """Guard the optimisers among an agent's parts: a step raises NumericalError, before a weight changes, if a number is not finite."""
     numbers = numbers_of(agent)
     updated = {id(p) for _, optimizer in numbers.optimizers for group in optimizer.param_groups for p in group["params"]}
     names = {id(x): name for name, x in numbers.tensors}
     others = [(name, x) for name, x in numbers.tensors if id(x) not in updated]
-
-    def explain(name: str) -> NumericalError:
-        return not_finite_error(agent, name)
-
-    made = []
-    for name, optimizer in numbers.optimizers:
-        optimizer.guard = Guard(optimizer, name, names, [] if made else others, explain)
-        made.append(optimizer.guard)
-    return made
+    return Guard(
+        numbers.optimizers,
+        names,
+        [(name, x) for name, x in others if not isinstance(x, rl.nn.Parameter)],
+        [(name, x) for name, x in others if isinstance(x, rl.nn.Parameter)],
+        lambda name: not_finite_error(agent, name),
+    )
 
 
 def not_finite_error(agent: "Agent", name: str) -> NumericalError:

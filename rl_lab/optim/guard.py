@@ -1,8 +1,9 @@
-"""A guard of an optimiser: its step does nothing while a number that it depends on is not finite.
+"""A guard of optimisers: no step is taken while a number that it depends on is not finite.
 
-One launch before the step looks at everything: state that others keep (such as running statistics), parameters, the optimiser's
-state, the losses and the gradients, in this order, so that the first source is named. The launch stops a recorded program. Within a
-`one_round` of several steps the state is looked at before the first one only: steps on finite numbers keep it finite.
+One launch before each step looks at running statistics, parameters, the optimiser's state, the losses and the gradients, in this order,
+so that the first source is named. The launch stops a recorded program. In a round of several steps (`Guard.one_round`) one launch in
+`Guard.begin` looks at parameters and state of all optimisers, and those before the steps at the rest: steps on finite numbers keep
+the state finite.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.finite import Explain, Listing
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
+from rl_lab.engine.launch import changes
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.ops.gathering import launch_checked
@@ -26,33 +28,39 @@ if TYPE_CHECKING:
     from rl_lab.optim.optimizer import Optimizer
 
 KEPT_LOSSES = 8
+Named = tuple[str, Tensor]
+"""The name of a float32 tensor, and the tensor."""
 
 
 class Guard:
     """Makes `Optimizer.step` raise an error, before any weight changes, if a number is NaN or infinite.
 
-    ``names`` are those of parameters, by their id; ``others`` are further tensors to look at. ``explain`` makes the error from the name
-    of the first source, such as "the gradient of actor.0.weight".
+    ``optimizers`` are guarded, by name. ``names`` are those of parameters, by their id. ``statistics`` are looked at before every step,
+    ``others`` at the start of a round. ``explain`` makes the error from the name of the first source, such as "the gradient of
+    actor.0.weight".
     """
 
     def __init__(
         self,
-        optimizer: "Optimizer",
-        name: str,
+        optimizers: Sequence[tuple[str, "Optimizer"]],
         names: Mapping[int, str],
-        others: Sequence[tuple[str, Tensor]],
+        statistics: Sequence[Named],
+        others: Sequence[Named],
         explain: Explain,
     ):
-        self._optimizer = weakref.ref(optimizer)
-        self.name = name
+        self._optimizers = [(name, weakref.ref(optimizer)) for name, optimizer in optimizers]
         self.names = names
-        self.others = [(name, x) for name, x in others if x.dtype is float32 and x.strides is None]
+        self.statistics = _whole(statistics)
+        self.others = _whole(others)
         self.explain = explain
-        self._losses: deque[Tensor] = deque(maxlen=KEPT_LOSSES)
+        self._losses: dict[int, deque[Tensor]] = {}
         self._listings: dict[tuple[str, ...], Listing] = {}
-        self.mode = np.zeros(1, np.int64)
-        """When the state is looked at: see `rl_lab.engine.kernels.optimizer.first_not_finite`."""
-        self._mode = from_numpy(self.mode)
+        self._skips = np.zeros(1, np.int64)
+        self._skips_tensor = from_numpy(self._skips)
+        self._in_round = False
+        self._round: tuple[Any, ...] = (None,)
+        for _, optimizer in optimizers:
+            optimizer.guard = self
         tape.guards.add(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
@@ -61,54 +69,85 @@ class Guard:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
 
+    def _living(self) -> list[tuple[str, "Optimizer"]]:
+        found = [(name, reference()) for name, reference in self._optimizers]
+        return [(name, optimizer) for name, optimizer in found if optimizer is not None]
+
     def owns(self, parameters: Sequence[Tensor]) -> bool:
-        """Whether the optimiser updates one of these parameters."""
-        optimizer = self._optimizer()
+        """Whether the optimisers update one of these parameters."""
         ids = set(map(id, parameters))
-        return optimizer is not None and any(id(p) in ids for group in optimizer.param_groups for p in group["params"])
+        return any(id(p) in ids for _, optimizer in self._living() for group in optimizer.param_groups for p in group["params"])
 
     def note(self, roots: Sequence[Tensor], leaves: Mapping[int, Any]) -> None:
-        """Keep the losses whose gradients were computed for the optimiser's parameters, until the step."""
-        optimizer = self._optimizer()
-        if optimizer is None or not any(id(p) in leaves for group in optimizer.param_groups for p in group["params"]):
-            return
-        self._losses.extend([x.with_node(None) for x in roots if x.dtype is float32 and x.strides is None])
+        """Keep the losses whose gradients were computed for an optimiser's parameters, until its step."""
+        for _, optimizer in self._living():
+            if any(id(p) in leaves for group in optimizer.param_groups for p in group["params"]):
+                kept = self._losses.setdefault(id(optimizer), deque(maxlen=KEPT_LOSSES))
+                kept.extend([x.with_node(None) for x in roots if x.dtype is float32 and x.strides is None])
 
-    def forget(self) -> None:
+    def forget(self, optimizer: "Optimizer") -> None:
         """Forget the losses of earlier gradients."""
-        self._losses.clear()
+        self._losses.pop(id(optimizer), None)
 
-    def check(
-        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], state: Mapping[Tensor, dict[str, Tensor]]
-    ) -> None:
-        """Raise an error that names the first source if a number is not finite. ``gradients`` are those of ``parameters``, in order."""
-        named = list(self.others)
+    def _state(self, name: str, optimizer: "Optimizer", parameters: Sequence[Tensor]) -> list[Named]:
+        """Parameters of an optimiser and their state tensors."""
+        named: list[Named] = []
         for i, parameter in enumerate(parameters):
-            name = self.names.get(id(parameter), f"parameter {i}")
-            named.append((name, parameter))
-            moments = state.get(parameter, {}).items()
-            named += [(f"{kind} of {name} in {self.name}", x) for kind, x in moments if x.dtype is float32]
-        state_count = len(named)
-        named += [(f"the loss that {self.name} minimizes", x) for x in self._losses]
-        names = [self.names.get(id(parameter), f"parameter {i}") for i, parameter in enumerate(parameters)]
-        named += [(f"the gradient of {name}", x) for name, x in zip(names, gradients, strict=True)]
-        self.forget()
+            own = self._name(parameter, i)
+            named.append((own, parameter))
+            moments = optimizer.state.get(parameter, {}).items()
+            named += [(f"{kind} of {own} in {name}", x) for kind, x in moments if x.dtype is float32]
+        return named
+
+    def _name(self, parameter: Tensor, number: int) -> str:
+        return self.names.get(id(parameter), f"parameter {number}")
+
+    def _listing(self, named: Sequence[Named]) -> Listing:
         key = tuple([name for name, _ in named])
-        listing = self._listings.get(key)
-        if listing is None:
-            listing = self._listings[key] = Listing(key, self.explain)
+        if key not in self._listings:
+            self._listings[key] = Listing(key, self.explain)
+        return self._listings[key]
+
+    def check(self, optimizer: "Optimizer", parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Raise an error that names the first source if a number is not finite. ``gradients`` are those of ``parameters``, in order."""
+        name = next((name for name, known in self._living() if known is optimizer), "the optimizer")
+        state = self._state(name, optimizer, parameters)
+        named = [*self.statistics, *state]
+        named += [(f"the loss that {name} minimizes", x) for x in self._losses.get(id(optimizer), ())]
+        names = [self._name(parameter, i) for i, parameter in enumerate(parameters)]
+        named += [(f"the gradient of {own}", x) for own, x in zip(names, gradients, strict=True)]
+        self.forget(optimizer)
         table, sizes = address_table([(x,) for _, x in named], columns=1, writes=False)
-        tensors = (table, sizes, self._mode)
-        launch_checked(optimizer_kernels.first_not_finite, tensors, (len(named), state_count, listing.number))
+        first = len(self.statistics)
+        numbers = (len(named), first, first + len(state), self._listing(named).number)
+        launch_checked(optimizer_kernels.first_not_finite, (table, sizes, self._skips_tensor), numbers)
+
+    @contextlib.contextmanager
+    def one_round(self) -> Iterator[None]:
+        """Inside, `begin` looks at parameters and state, and the checks before steps that follow leave them out."""
+        self._in_round = True
+        try:
+            yield
+        finally:
+            self._in_round = False
+            self._skips[0] = 0
+
+    def begin(self) -> None:
+        """Look at all parameters and states, in a round; without effect outside. Raises as `check` does."""
+        if not self._in_round:
+            return
+        optimizers = self._living()
+        key = (changes.count, *[len(optimizer.state) for _, optimizer in optimizers])
+        if key != self._round[0]:
+            named = [*self.statistics, *self.others]
+            for name, optimizer in optimizers:
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                named += self._state(name, optimizer, parameters)
+            table, sizes = address_table([(x,) for _, x in named], columns=1, writes=False)
+            self._round = key, (table, sizes, self._skips_tensor), (len(named), 0, 0, self._listing(named).number), named
+        launch_checked(optimizer_kernels.first_not_finite, *self._round[1:3])
+        self._skips[0] = 1
 
 
-@contextlib.contextmanager
-def one_round(guards: Sequence[Guard]) -> Iterator[None]:
-    """Inside, each guard looks at the state before the first step of its optimiser only, and at losses and gradients before every step."""
-    for guard in guards:
-        guard.mode[0] = optimizer_kernels.NEXT_STEP
-    try:
-        yield
-    finally:
-        for guard in guards:
-            guard.mode[0] = optimizer_kernels.EVERY_STEP
+def _whole(named: Sequence[Named]) -> list[Named]:
+    return [(name, x) for name, x in named if x.dtype is float32 and x.strides is None]

@@ -171,7 +171,7 @@ class Optimizer(Counted):
         if (recording := recorder()) is not None:
             recording.uses(self)
         if self.guard is not None:
-            self.guard.forget()
+            self.guard.forget(self)
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none or p.grad is None:
@@ -240,7 +240,7 @@ class Optimizer(Counted):
                 changing.append((rows, group))
         if self.guard is not None and changing:
             every = [row for rows, _ in changing for row in rows]
-            self.guard.check([row[0] for row in every], [row[1] for row in every], self.state)
+            self.guard.check(self, [row[0] for row in every], [row[1] for row in every])
         for rows, group in changing:
             self._change(rows, group)
             for row in rows:

@@ -6,6 +6,7 @@ call. Other environments are stepped from Python. A Gymnasium environment and it
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,8 @@ class Collector:
         self._shown: list[Any] = []
         self._tensors: Any = ()
         self._finished: list[tuple[float, int]] = []
+        self.begin: Callable[[], object] = _nothing
+        """Called before anything is collected; an agent looks there whether its numbers are finite."""
         self.continues = True
         """Whether the state loaded last also restored the environments, so that their episodes continue."""
         self.stepper.reset(seed)
@@ -102,6 +105,7 @@ class Collector:
 
     def collect(self, steps: int) -> Rollout:
         """Take ``steps`` steps in every environment. The arrays are valid until the next call with the same ``steps``."""
+        self.begin()
         storage = self._storages.get(steps)
         if storage is None:
             stepper = self.stepper
@@ -196,6 +200,10 @@ class Collector:
             self.stepper.load_state_dict(before)
             return False
         return True
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class CopiedEnvironments(NamedTuple):

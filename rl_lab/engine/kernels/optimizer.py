@@ -34,8 +34,6 @@ _bits = _at(types.int32)
 MAGNITUDE, INFINITY = np.int32(0x7FFFFFFF), np.int32(0x7F800000)
 NOT_FINITE = 5
 """What `first_not_finite` reports, beside the codes of `rl_lab.engine.ops.gathering`."""
-EVERY_STEP, NEXT_STEP, NO_STEP = 0, 1, 2
-"""When `first_not_finite` looks at the state, beside losses and gradients."""
 
 
 @primitive
@@ -412,16 +410,18 @@ def total_norm(out: Out, table: InInt, sizes: InInt, count: Int):
 
 
 @primitive
-def first_not_finite(table: InInt, sizes: InInt, mode: InOutInt, status: InOutInt, count: Int, state: Int, listing: Int):
+def first_not_finite(
+    table: InInt, sizes: InInt, skips: InInt, status: InOutInt, count: Int, first: Int, after: Int, listing: Int
+):
     """Report the first of ``count`` float32 buffers that holds NaN or infinity: `NOT_FINITE`, its number and ``listing``.
 
-    ``table[i]`` is the address of buffer i, ``sizes[i]`` its number of elements. The first ``state`` buffers are looked at in every
-    launch if ``mode[0]`` is `EVERY_STEP`, and in one launch if it is `NEXT_STEP`, which then becomes `NO_STEP`. The largest magnitude
-    is found among the bit patterns as integers, which the compiler vectorises: 28 elements a nanosecond.
+    ``table[i]`` is the address of buffer i, ``sizes[i]`` its number of elements. If ``skips[0]`` is not 0 the buffers from ``first`` to
+    ``after`` are left out. The largest magnitude is found among the bit patterns as integers, which the compiler vectorises: 28
+    elements a nanosecond.
     """
-    begin = state if mode[0] == NO_STEP else 0
-    mode[0] = EVERY_STEP if mode[0] == EVERY_STEP else NO_STEP
-    for i in range(begin, count):
+    for i in range(count):
+        if skips[0] != 0 and first <= i < after:
+            continue
         bits = _bits(table[i])
         largest = np.int32(0)
         for k in range(sizes[i]):
