@@ -24,6 +24,7 @@ from rl_lab.engine.ops.creation import tensor
 
 FORMAT = "1"
 LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
+PIECE = 1 << 20  # bytes that are read at once
 
 
 class WritableFile(Protocol):
@@ -88,13 +89,14 @@ def from_file_object(file: ReadableFile) -> tuple[dict[str, np.ndarray], dict[st
     """The arrays and the metadata of one safetensors object, read from an open file. Raises ValueError if bytes are missing."""
 
     def exactly(count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            part = file.read(count - len(data))
+        parts, size = [], 0
+        while size < count:  # in pieces: a file that is shorter than its header says gets no memory for the rest
+            part = file.read(min(count - size, PIECE))
             if not part:
                 raise ValueError("the data end too early")
-            data += part
-        return data
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
 
     length = exactly(8)
     size = int.from_bytes(length, "little")
@@ -190,6 +192,38 @@ def set_generator_state(random: np.random.Generator, state: dict[str, Any]) -> N
     words = {name: int(value) for name, value in state.items()}
     whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
     random.bit_generator.state = {**whole, **words}
+
+
+# --- arrays in segments ----------------------------------------------------------------------------------------------
+
+
+class Rows(dict[str, np.ndarray]):
+    """Arrays with equally many rows, such as a replay buffer's, which a checkpoint writes in segments of ``length`` rows.
+
+    ``versions`` has a number for each segment, which changes when a row of it is written. ``digests`` remembers, for each segment, a
+    version and the digest of its content then: an unchanged segment is neither digested nor written again.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], length: int, versions: list[int], digests: dict[int, tuple[int, str]]):
+        super().__init__(arrays)
+        self.length = length
+        self.versions = versions
+        self.digests = digests
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "dict[str, np.ndarray]":
+        """A plain dict: the segments belong to the buffer that made them."""
+        return {name: array.copy() for name, array in self.items()}
+
+    def segment(self, number: int) -> dict[str, np.ndarray]:
+        """The rows of a segment."""
+        return {name: array[number * self.length : (number + 1) * self.length] for name, array in self.items()}
+
+    def digest(self, number: int) -> str:
+        """SHA-256 digest of a segment."""
+        known = self.digests.get(number)
+        if known is None or known[0] != self.versions[number]:
+            known = self.digests[number] = self.versions[number], checksum(self.segment(number), "")
+        return known[1]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 Beside them ``run.json`` holds what else is known of the run at that moment: its settings, and how long its log is.
 
+A replay buffer is written in segments, a file each, named by the digest of its content. A segment that is in another checkpoint of the
+run already becomes a second link to the same file, so a checkpoint costs what has changed since the last one.
+
 The folder is written under a temporary name and flushed to disk, the old one set aside, the new one renamed: at every moment the old
 checkpoint or the new one can be found. Nothing that is loaded can execute code, and a checksum tells whether it is what was saved.
 """
@@ -9,6 +12,7 @@ checkpoint or the new one can be found. Nothing that is loaded can execute code,
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,19 +20,21 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine.ops import Tensor
-from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.faults import STORAGE, Fault, code_of, first_line
 from rl_lab.experiment.files import LARGEST_PLAIN, read_file
-from rl_lab.serialization import (
-    checksum,
-    flush,
-    join,
-    read_safetensors,
-    save_file,
-    split,
-    write_file,
-)
+from rl_lab.serialization import Rows, checksum, flush, join, read_safetensors, save_file, split, write_file
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)
+"""Formats that can be read: before 3 replay buffers were in ``state.safetensors``."""
+SEGMENTS = "rows in segments"
+"""The key under which a state refers to the segments of arrays."""
+_SEGMENT = re.compile("rows[-a-z0-9_]*-([0-9]{5})-([0-9a-f]{64})[.]safetensors")
+"""Name of a segment's file: the part, the number of the segment, and the digest of its content."""
+OBJECT_BYTES = 100
+"""About the memory that Python needs for one value in a JSON file."""
+LARGEST_OBJECTS = 1 << 28
+"""Bytes that the values of a checkpoint's JSON file may need, unless its files are larger than half of this."""
 
 
 def find_checkpoint(path: Path) -> Path | None:
@@ -46,11 +52,13 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
     ``record`` holds plain values about the run, for `read_record`. Raises OSError; the older checkpoint can then still be found.
     """
     arrays: dict[str, np.ndarray] = {}
-    plain = split(state, "", arrays)
+    segments: dict[str, dict[str, np.ndarray]] = {}
+    plain = split(_without_rows(state, segments), "", arrays)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     for unfinished in path.parent.glob(f".{path.name}.*.new"):
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
+    _write_segments(segments, temporary)
     save_file(arrays, temporary / "state.safetensors")
     content = {"format": FORMAT, "checksum": checksum(arrays, json.dumps(plain)), "state": plain}
     write_file(temporary / "state.json", [json.dumps(content, indent=1).encode()])
@@ -67,17 +75,61 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
         shutil.rmtree(old)
 
 
+def _without_rows(state: Any, segments: dict[str, dict[str, np.ndarray]], name: str = "rows") -> Any:
+    """The state with the digests of segments in place of arrays in `Rows`; the segments are added by the names of their files."""
+    if isinstance(state, Rows):
+        count = -(-len(next(iter(state.values()))) // state.length)
+        files = [f"{name}-{i:05d}-{state.digest(i)}.safetensors" for i in range(count)]
+        segments |= {file: state.segment(i) for i, file in enumerate(files)}
+        empty = {name: array[:0] for name, array in state.items()}
+        return {SEGMENTS: {"files": files, "empty": empty}}
+    if isinstance(state, dict):
+        return {key: _without_rows(value, segments, _file_name(name, key)) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_without_rows(value, segments, _file_name(name, i)) for i, value in enumerate(state)]
+    return state
+
+
+def _file_name(name: str, key: object) -> str:
+    return f"{name}-{re.sub('[^a-z0-9_]', '', str(key).lower())}"[:100]
+
+
+def _write_segments(segments: dict[str, dict[str, np.ndarray]], folder: Path) -> None:
+    """Write segments into a folder, or link those that another checkpoint beside it has."""
+    others = [place for place in folder.parent.iterdir() if place.is_dir() and place != folder] if segments else []
+    for name, arrays in segments.items():
+        known = next((found for place in others if (found := place / name).is_file()), None)
+        if known is None or not _link(known, folder / name):
+            save_file(arrays, folder / name)
+
+
+def _link(known: Path, file: Path) -> bool:
+    """Give a file a second name; False if the file system has no such links."""
+    try:
+        os.link(known, file)
+    except OSError as error:
+        if code_of(error) == STORAGE:
+            raise
+        return False
+    return True
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in the folder ``path``; tensors come back as NumPy arrays. Fault if a file is missing or damaged."""
+    """The state in the folder ``path``; tensors come back as NumPy arrays. Fault if a file is missing or damaged.
+
+    Memory is allocated for what the files hold, and never for sizes that they only claim.
+    """
     path = find_checkpoint(path) or path
     try:
-        content = json.loads(read_file(path / "state.json", LARGEST_PLAIN))
-        arrays, _ = read_safetensors(path / "state.safetensors", foreign=True)
-        if content["format"] != FORMAT:
+        text = read_file(path / "state.json", LARGEST_PLAIN)
+        _require_small(text, path)
+        content = json.loads(text)
+        if content["format"] not in READABLE:
             raise Fault(f"checkpoint {path} has format {content['format']}, this version of rl_lab reads format {FORMAT}")
+        arrays, _ = read_safetensors(path / "state.safetensors", foreign=True)
         if checksum(arrays, json.dumps(content["state"])) != content["checksum"]:
             raise Fault(f"checkpoint {path} cannot be read: its content does not fit its checksum")
-        state = join(content["state"], arrays, tensors=False)
+        state = _with_rows(join(content["state"], arrays, tensors=False), path)
         if not isinstance(state, dict):
             raise TypeError("its content is not a state")
         return state
@@ -85,6 +137,35 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise Fault(f"checkpoint {path} cannot be read: {error.filename}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, Fault) else Fault(f"checkpoint {path} cannot be read: {first_line(error)}") from None
+
+
+def _require_small(text: bytes, path: Path) -> None:
+    """Raise ValueError if the values of a JSON file would need far more memory than the checkpoint has bytes."""
+    needed = OBJECT_BYTES * sum(text.count(sign) for sign in (b",", b"[", b"{"))
+    if needed > max(LARGEST_OBJECTS, 2 * sum(file.stat().st_size for file in path.iterdir() if file.is_file())):
+        raise ValueError(f"state.json holds more values than a checkpoint has: they would need {needed / 1e9:.1f} GB")
+
+
+def _with_rows(state: Any, folder: Path) -> Any:
+    """The state with arrays in place of the names of their segments."""
+    if isinstance(state, list):
+        return [_with_rows(value, folder) for value in state]
+    if not isinstance(state, dict):
+        return state
+    if set(state) != {SEGMENTS}:
+        return {key: _with_rows(value, folder) for key, value in state.items()}
+    files, empty = state[SEGMENTS]["files"], state[SEGMENTS]["empty"]
+    pieces: dict[str, list[np.ndarray]] = {name: [array] for name, array in empty.items()}
+    for number, name in enumerate(files):
+        found = _SEGMENT.fullmatch(name)
+        if not found or int(found[1]) != number:
+            raise ValueError(f"a segment of rows has the name {name!r}")
+        segment, _ = read_safetensors(folder / name, foreign=True)
+        if checksum(segment, "") != found[2] or segment.keys() != empty.keys():
+            raise ValueError(f"the content of {name} does not fit its checksum")
+        for array, rows in segment.items():
+            pieces[array].append(rows)
+    return {name: np.concatenate(pieces.pop(name)) for name in list(pieces)}
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -97,7 +178,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def keep_copy(path: Path, name: str) -> None:
-    """Keep the checkpoint ``path`` under a second name beside it, as links to the same content: nothing is copied. Raises OSError."""
+    """Keep the checkpoint ``path`` under a second name beside it, as links to the same content where there are such. Raises OSError."""
     copy = path.with_name(name)
     temporary = path.with_name(f".{name}.{os.getpid()}.new")
     for old in (copy, temporary):
@@ -105,7 +186,8 @@ def keep_copy(path: Path, name: str) -> None:
             shutil.rmtree(old)
     temporary.mkdir()
     for file in path.iterdir():
-        os.link(file, temporary / file.name)
+        if not _link(file, temporary / file.name):
+            shutil.copyfile(file, temporary / file.name)
     temporary.rename(copy)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import sys
 import time
@@ -29,6 +30,7 @@ from rl_lab.experiment.environments import (
 )
 from rl_lab.experiment.evaluation import Evaluation, evaluate, evaluation_seed, validation_seed
 from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, first_line
+from rl_lab.experiment.finite import numbers_of
 from rl_lab.experiment.logger import Logger, cut_log
 from rl_lab.experiment.memory import within_free_memory
 from rl_lab.experiment.progress import NoProgress, Progress, make_progress
@@ -268,7 +270,7 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
         with within_free_memory():
             envs = make_environments(plan.setup, options.num_envs)
             agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
-        for line in (*plan.remarks, *agent.remarks()):
+        for line in (*plan.remarks, *agent.remarks(), *disk_estimate(agent, plan)):
             progress.say(line)
         require_network_units(agent)
         if options.start_from:
@@ -305,6 +307,28 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
         if run is not None:
             run.close()
     return Result(run, evaluation, timesteps, time.perf_counter() - begin, exit_code)
+
+
+def disk_estimate(agent: Agent, plan: Plan) -> list[str]:
+    """A line on the disk that a large replay buffer needs in checkpoints; none for smaller ones."""
+    size = sum(getattr(data, "nbytes", 0) for _, data in numbers_of(agent).data)
+    if size < LARGE_REPLAY:
+        return []
+    options = plan.options
+    kept = max(1, options.keep_checkpoints) + options.keep_best + 1
+    place = Path(options.run_dir).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    warns = "warning: " if kept * size > free else ""
+    return [
+        f"{warns}the replay buffer needs up to {size / 1e9:.1f} GB in a checkpoint; {kept} checkpoints (one of them being written) share "
+        f"what has not changed, so together up to {kept * size / 1e9:.1f} GB on disk, {free / 1e9:.1f} GB are free"
+    ]
+
+
+LARGE_REPLAY = 10**8
+"""Bytes from which the size of a replay buffer on disk is worth a line."""
 
 
 class _Loop:

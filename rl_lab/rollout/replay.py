@@ -13,6 +13,10 @@ from rl_lab.engine.random import Generator
 from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
 from rl_lab.rollout.storage import Transitions
+from rl_lab.serialization import Rows
+
+SEGMENT_BYTES = 4 << 20
+"""Bytes of transitions in a segment, the unit in which checkpoints write a replay buffer."""
 
 
 class Batch(NamedTuple):
@@ -77,10 +81,19 @@ class ReplayBuffer:
         self.tensors: list[Any] = [None if array is None else from_numpy(array) for array in self.arrays]
         self._place = np.zeros(2, np.int64)  # number of stored transitions, position of the next one
         self.place = from_numpy(self._place)
+        row_bytes = sum(array.nbytes // n for array in self.arrays if array is not None)
+        self._segment_rows = max(1, SEGMENT_BYTES // max(1, row_bytes))
+        self._versions = [0] * -(-n // self._segment_rows)
+        self._digests: dict[int, tuple[int, str]] = {}
         self._is_empty = True  # a Python value, so that a recorded program need not read the counts in memory
 
     def __len__(self) -> int:
         return int(self._place[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all transitions when the buffer is full."""
+        return sum(array.nbytes for array in self.arrays if array is not None)
 
     @property
     def position(self) -> int:
@@ -103,6 +116,8 @@ class ReplayBuffer:
                 target[start : start + first] = source[:first]
                 if first < count:
                     target[: count - first] = source[first:]
+        self._note(start, first)
+        self._note(0, count - first)
         self._place[1] = (start + count) % self.capacity
         self._place[0] = min(len(self) + count, self.capacity)
         self._is_empty = not len(self)
@@ -113,6 +128,13 @@ class ReplayBuffer:
             place = (self.position - back) % self.capacity
             if not self.arrays.terminated[place]:
                 self.arrays.truncated[place] = 1.0
+                self._note(place, 1)
+
+    def _note(self, start: int, count: int) -> None:
+        """Note that ``count`` transitions from ``start`` on were written: their segments differ from those on disk."""
+        if count > 0:
+            for i in range(start // self._segment_rows, (start + count - 1) // self._segment_rows + 1):
+                self._versions[i] += 1
 
     def _check(self) -> None:
         if self._is_empty:
@@ -164,7 +186,8 @@ class ReplayBuffer:
         """Copies of the stored transitions, the position of the next one, and the generator's state."""
         size = len(self)
         arrays = {name: array[:size].copy() for name, array in self.arrays._asdict().items() if array is not None}
-        return {"arrays": arrays, "position": self.position, "generator": self.generator.get_state()}
+        rows = Rows(arrays, self._segment_rows, list(self._versions), self._digests)
+        return {"arrays": rows, "position": self.position, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`. Raises ShapeError if it does not fit this buffer."""
@@ -178,6 +201,7 @@ class ReplayBuffer:
             _require_like(name, state["arrays"][name], (size, *array.shape[1:]), array.dtype)
         for name, array in arrays.items():
             array[:size] = state["arrays"][name]
+        self._note(0, size)
         self._place[:] = size, position
         self._is_empty = not size
         self.generator.set_state(state["generator"])
