@@ -38,7 +38,7 @@ ENGINE = [
     ("memory",),
     ("kernels",),
     ("launch",),
-    ("tape",),
+    ("tape", "finite"),
     ("operations",),
     ("tensor",),
     ("number",),

@@ -43,8 +43,19 @@ class LossGuard(Protocol):
         ...
 
 
-guards: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The guards (`LossGuard`) of this process."""
+_guards: dict[int, "weakref.ref[Any]"] = {}
+
+
+def add_guard(guard: LossGuard) -> None:
+    """Tell ``guard`` of every walk back through a graph, as long as it lives."""
+    key = id(guard)
+    _guards[key] = weakref.ref(guard, lambda _: _guards.pop(key, None))
+
+
+def guards() -> list[Any]:
+    """The guards of this process."""
+    return [guard for reference in list(_guards.values()) if (guard := reference()) is not None] if _guards else []
+
 
 Rule = Callable[[Any, "Node"], Any]
 """A gradient rule: from the gradient of a node's value to that of its input, or a tuple of those of its inputs (None for none)."""
@@ -341,8 +352,9 @@ def walk(
         for key, (leaf, gradient) in leaves.items():
             if leaf.hooks:
                 leaves[key] = (leaf, run_hooks(leaf.hooks, gradient, shown))
-        for guard in tuple(guards):
-            guard.note(roots, leaves)
+        if _guards:
+            for guard in guards():
+                guard.note(roots, leaves)
     return {**leaves, **captured}
 
 

@@ -47,7 +47,7 @@ def clip_grad_norm_(
     """
     listed: list[Tensor] = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     gradients = _gradients(listed)
-    guarded = any(guard.owns(listed) for guard in tuple(guards))
+    guarded = any(guard.owns(listed) for guard in guards())
     table, sizes = address_table([(g, g) for g in gradients])
     if norm_type == 2 or not gradients:
         norm = empty(())

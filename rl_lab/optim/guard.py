@@ -61,7 +61,7 @@ class Guard:
         self._round: tuple[Any, ...] = (None,)
         for _, optimizer in optimizers:
             optimizer.guard = self
-        tape.guards.add(self)
+        tape.add_guard(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copy of an optimiser has no guard: the names are those of the original's parameters."""

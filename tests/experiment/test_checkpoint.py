@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rl_lab as rl
-from rl_lab.experiment import checkpoint
+from rl_lab.experiment import checkpoint, driver
 from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
+from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.faults import Fault
 from rl_lab.rollout import ReplayBuffer, Transitions, replay
 from rl_lab.serialization import checksum, read_safetensors
@@ -243,3 +244,15 @@ def test_values_that_would_fill_the_memory(tmp_path):
     (tmp_path / "last/state.json").write_text('{"format": 3, "state": [' + "[]," * 3_000_000 + "[]]}")
     with pytest.raises(Fault, match=r"more values than a checkpoint has: they would need 0\.6 GB"):
         load_checkpoint(tmp_path / "last")
+
+
+def test_the_disk_that_a_large_replay_buffer_needs_is_said(workplace):
+    def lines(**changes) -> list[str]:
+        plan = driver.make_plan({"agent": "dqn", "env": "CartPole-v1", **changes})
+        envs = make_environments(plan.setup, plan.options.num_envs)
+        return driver.disk_estimate(plan.agent_class.create(plan.config, envs, 1, plan.setup), plan)
+
+    assert lines(buffer_size=50_000) == []
+    (line,) = lines(buffer_size=4_000_000, keep_checkpoints=3)
+    assert "the replay buffer needs up to 0.2 GB in a checkpoint; 4 checkpoints" in line
+    assert "together up to 0.8 GB on disk" in line

@@ -50,7 +50,7 @@ def test_native_environments_and_those_of_gymnasium(name):
     assert digest(name, "native", **small) == digest(name, "gymnasium", **small)
 
 
-def test_threads():
+def test_threads(full):
     def digests(threads: int) -> dict[str, str]:
         environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
         words = [sys.executable, "-m", "tests.experiment.test_determinism", str(threads)]
@@ -60,8 +60,9 @@ def test_threads():
 
     one = digests(1)
     assert set(one) == set(AGENTS)
-    assert digests(2) == one
     assert digests(4) == one
+    if full:
+        assert digests(2) == one
 
 
 if __name__ == "__main__":
