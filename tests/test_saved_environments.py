@@ -103,6 +103,8 @@ class Simulator:
         {(1, 2): 3},
         {1, 2},
         np.array([None]),
+        np.zeros((1 << 23) + 1),
+        [0.0] * 100_000,
         pickle.Pickler(open("/dev/null", "wb")),  # noqa: SIM115
     ],
     ids=lambda x: type(x).__name__,

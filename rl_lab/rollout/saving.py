@@ -24,6 +24,10 @@ from rl_lab.serialization import generator_state, set_generator_state
 
 DEPTH = 40
 """How deep attributes may be nested."""
+LARGEST_STATE = 1 << 26
+"""Bytes of arrays in the state of one environment, beyond which it is not saved: they are data that the environment reads."""
+MOST_VALUES = 100_000
+"""Values in the state of one environment, beyond which it is not saved."""
 _SKIPPED = ("_saved_kwargs", "_cached_spec", "spec", "metadata", "_metadata")
 """Attributes that Gymnasium sets when it makes an environment. They do not change afterwards."""
 FIXED = {"kind": "fixed"}
@@ -137,10 +141,13 @@ class _Writer:
         self.numbers: dict[int, int] = {}
         self.kept: list[Any] = []  # so that no id is used twice
         self.memory: dict[int, int] = {}
+        self.values = 0
+        self.bytes = 0
 
     def value(self, x: Any, depth: int) -> Any:
-        if depth > DEPTH:
-            raise Unsaved("nested too deeply")
+        self.values += 1
+        if depth > DEPTH or self.values > MOST_VALUES:
+            raise Unsaved("too many values, or nested too deeply")
         if x is None or isinstance(x, (bool, str)) or type(x) is int:
             return x if not isinstance(x, Enum) else FIXED
         if type(x) is float:
@@ -189,6 +196,9 @@ class _Writer:
         if self.memory.setdefault(id(root), id(x)) != id(x):
             raise Unsaved("two arrays over the same memory")
         self.kept.append(root)
+        self.bytes += x.nbytes
+        if self.bytes > LARGEST_STATE:
+            raise Unsaved("large arrays")
         return _array_state(x)
 
     def object(self, x: Any, depth: int) -> dict[str, Any]:

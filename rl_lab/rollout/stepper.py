@@ -167,16 +167,17 @@ class Stepper:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`. Raises ValueError, and changes nothing, if it does not fit the environments."""
         mine = self.state_dict()
-        found = {name: None if state[name] is None else np.asarray(state[name]) for name in mine if name != "seeds"}
-        for name, array in found.items():
-            expected = mine[name]
-            if (array is None) != (expected is None) or (
-                array is not None and (array.shape != expected.shape or array.dtype != expected.dtype)
-            ):
+        found: dict[str, Any] = {}
+        for name, expected in mine.items():
+            if name == "seeds":
+                continue
+            found[name] = None if state[name] is None else np.array(state[name])
+            kinds = [None if array is None else (array.shape, array.dtype) for array in (found[name], expected)]
+            if kinds[0] != kinds[1]:
                 raise ValueError(f"the saved {name} of the environments do not fit")
-        self.observations, self.elapsed = found["observations"].copy(), found["elapsed"].copy()
-        self.returns, self._resetting = found["returns"].copy(), found["resetting"].copy()
-        self.action_mask = None if found["action_mask"] is None else found["action_mask"].copy()
+        self.observations, self.elapsed = found["observations"], found["elapsed"]
+        self.returns, self._resetting = found["returns"], found["resetting"]
+        self.action_mask = found["action_mask"]
         self.seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
 
     def _as_float32(self, observations: Any) -> np.ndarray:
