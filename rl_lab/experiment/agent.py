@@ -285,14 +285,16 @@ class Agent:
         Raises NumericalError, naming the first number that is not finite. One launch looks at the parts before anything is collected,
         one more before each step of an optimiser among them, so no weight has changed because of it.
         """
+        self._guard.enter()
         try:
-            with self._guard.one_round():
-                metrics = self.step()
+            metrics = self.step()
         except (EnvironmentFault, NumericalError) as fault:  # acting may fail because the policy is not finite
             name = next(first_sources(self), "")
             if name and name not in str(fault):
                 raise not_finite_error(self, name) from fault
             raise
+        finally:
+            self._guard.leave()
         require_finite(metrics, self.timesteps)
         return metrics
 

@@ -1,15 +1,13 @@
 """A guard of optimisers: no step is taken while a number that it depends on is not finite.
 
 One launch before each step looks at running statistics, parameters, the optimiser's state, the losses and the gradients, in this order,
-so that the first source is named. The launch stops a recorded program. In a round of several steps (`Guard.one_round`) one launch in
-`Guard.begin` looks at parameters and state of all optimisers, and those before the steps at the rest: steps on finite numbers keep
-the state finite.
+so that the first source is named. The launch stops a recorded program. In a round of several steps one launch, in `Guard.begin`, looks
+at parameters and state of all optimisers, and those before the steps at the rest: steps on finite numbers keep the state finite.
 """
 
-import contextlib
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +16,10 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.finite import Explain, Listing
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
-from rl_lab.engine.launch import changes
+from rl_lab.engine.launch import changes, lengths_of
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import from_numpy
-from rl_lab.engine.ops.gathering import launch_checked
+from rl_lab.engine.ops.gathering import IndexStatus, launch_checked
 from rl_lab.engine.ops.multi_tensor import address_table
 
 if TYPE_CHECKING:
@@ -55,10 +53,17 @@ class Guard:
         self.explain = explain
         self._losses: dict[int, deque[Tensor]] = {}
         self._listings: dict[tuple[str, ...], Listing] = {}
-        self._skips = np.zeros(1, np.int64)
-        self._skips_tensor = from_numpy(self._skips)
+        skips = np.zeros(1, np.int64)
+        self._skip = memoryview(skips)
+        self._skips_tensor = from_numpy(skips)
         self._in_round = False
-        self._round: tuple[Any, ...] = (None,)
+        self.is_stale = True
+        """Whether an optimiser has got new state tensors since `begin` collected them."""
+        self._seen = -1
+        self._row = b""
+        self._kept: tuple[Any, ...] = ()
+        self._status = IndexStatus()
+        self._found = memoryview(self._status.words)
         for _, optimizer in optimizers:
             optimizer.guard = self
         tape.add_guard(self)
@@ -122,31 +127,39 @@ class Guard:
         numbers = (len(named), first, first + len(state), self._listing(named).number)
         launch_checked(optimizer_kernels.first_not_finite, (table, sizes, self._skips_tensor), numbers)
 
-    @contextlib.contextmanager
-    def one_round(self) -> Iterator[None]:
-        """Inside, `begin` looks at parameters and state, and the checks before steps that follow leave them out."""
+    def enter(self) -> None:
+        """Begin a round: `begin` looks at parameters and state, and the checks before steps that follow leave them out."""
         self._in_round = True
-        try:
-            yield
-        finally:
-            self._in_round = False
-            self._skips[0] = 0
+
+    def leave(self) -> None:
+        """End a round."""
+        self._in_round = False
+        self._skip[0] = 0
 
     def begin(self) -> None:
         """Look at all parameters and states, in a round; without effect outside. Raises as `check` does."""
         if not self._in_round:
             return
-        optimizers = self._living()
-        key = (changes.count, *[len(optimizer.state) for _, optimizer in optimizers])
-        if key != self._round[0]:
-            named = [*self.statistics, *self.others]
-            for name, optimizer in optimizers:
-                parameters = [p for group in optimizer.param_groups for p in group["params"]]
-                named += self._state(name, optimizer, parameters)
-            table, sizes = address_table([(x,) for _, x in named], columns=1, writes=False)
-            self._round = key, (table, sizes, self._skips_tensor), (len(named), 0, 0, self._listing(named).number), named
-        launch_checked(optimizer_kernels.first_not_finite, *self._round[1:3])
-        self._skips[0] = 1
+        if self.is_stale or changes.count != self._seen:
+            self._collect()
+        optimizer_kernels.first_not_finite.call(self._row)
+        if self._found[0]:
+            self._status.check()
+        self._skip[0] = 1
+
+    def _collect(self) -> None:
+        """Make the row of the launch of `begin`. The tensors are kept, because the row holds their addresses."""
+        named = [*self.statistics, *self.others]
+        for name, optimizer in self._living():
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            named += self._state(name, optimizer, parameters)
+        table, sizes = address_table([(x,) for _, x in named], columns=1, writes=False)
+        tensors = (table, sizes, self._skips_tensor, self._status.tensor)
+        numbers = (len(named), 0, 0, self._listing(named).number)
+        addresses = [x.address for x in tensors]
+        self._row = optimizer_kernels.first_not_finite.pack(*addresses, *numbers, *lengths_of(tensors))
+        self._kept = (tensors, named)
+        self.is_stale, self._seen = False, changes.count
 
 
 def _whole(named: Sequence[Named]) -> list[Named]:

@@ -195,6 +195,8 @@ class Optimizer(Counted):
         outlives = recording is None or not recording.was_made(self)
         if recording is not None and not state:
             recording.undoing.append(lambda: self.state.pop(parameter, None))
+        if self.guard is not None:
+            self.guard.is_stale = True
         with unrecorded() if outlives else contextlib.nullcontext():
             if not state:
                 state["step"] = zeros((1,), dtype=int64)
