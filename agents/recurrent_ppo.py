@@ -44,7 +44,7 @@ class RecurrentPPOConfig:
     max_grad_norm: float = setting(0.5, "largest norm of the gradient; a larger gradient is scaled down", above=0)
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
     normalize_observations: bool = setting(
-        False, "normalize observations by their running mean and standard deviation", shapes=True
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
     )
     normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
@@ -68,7 +68,7 @@ class RecurrentPPO(Agent):
         self.batch_envs = min(c.batch_envs, self.num_envs)
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std)
-        self.encoder = make_network(self.shape, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
+        self.encoder = make_network(self.observed, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
         self.cell = GRUCell(c.memory, c.memory, generator=network_stream)
         self.actor = Linear(c.memory, self.head.outputs, generator=network_stream)
         self.critic = Linear(c.memory, 1, generator=network_stream)
@@ -80,7 +80,7 @@ class RecurrentPPO(Agent):
         )
         self.parameters = list(self.parts.parameters())
         self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
-        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
+        self.moments = RunningMoments(self.shape) if c.normalize_observations and self.observed.is_float else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
         self.memory = rl.zeros(self.num_envs, c.memory)
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
@@ -125,7 +125,7 @@ class RecurrentPPO(Agent):
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
         """Actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        x = rl.from_numpy(np.ascontiguousarray(observations, self.observation_dtype))
         mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
         if len(self._acting) != len(x):
             self._acting = rl.zeros(len(x), self.config.memory)

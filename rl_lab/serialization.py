@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -28,18 +28,18 @@ PIECE = 1 << 20  # bytes that are read at once
 
 
 class WritableFile(Protocol):
-    """What `save` writes to besides a path: an open binary file, or ``io.BytesIO``."""
+    """A file to which `save` can write: an open binary file, or ``io.BytesIO``."""
 
-    def write(self, data: bytes, /) -> Any:
-        """Take the bytes."""
+    def write(self, data: bytes, /) -> object:
+        """Write all bytes."""
         ...
 
 
 class ReadableFile(Protocol):
-    """What `load` reads from besides a path."""
+    """A file from which `load` can read: an open binary file, or ``io.BytesIO``."""
 
     def read(self, count: int, /) -> bytes:
-        """At most ``count`` bytes from where the last call ended."""
+        """Read at most ``count`` bytes."""
         ...
 
 
@@ -60,11 +60,11 @@ def save(obj: Any, f: str | os.PathLike[str] | WritableFile) -> None:
 
 
 def load(f: str | os.PathLike[str] | ReadableFile, map_location: Any = None, weights_only: bool = True) -> Any:
-    """Read what `save` wrote, from a path or from an open binary file.
+    """Read an object that `save` wrote, from a path or from an open binary file.
 
-    An open file is read from its position to the end of one object, so several objects may follow each other. ``weights_only`` is
-    accepted for PyTorch's sake and has no effect; so is ``map_location``, which must be the cpu: raises DeviceError for another device.
-    Raises FileError if the file is missing, damaged or not written by `save`.
+    An open file is read from its position to the end of one object, so a file can hold several objects. ``weights_only`` and
+    ``map_location`` are accepted as in PyTorch and have no effect. Raises DeviceError if ``map_location`` is not the cpu, and
+    FileError if the file is missing, damaged or not written by `save`.
     """
     if isinstance(map_location, (str, device)):
         check_device(map_location)
@@ -197,32 +197,44 @@ def set_generator_state(random: np.random.Generator, state: dict[str, Any]) -> N
 # --- arrays in segments ----------------------------------------------------------------------------------------------
 
 
-class Rows(dict[str, np.ndarray]):
-    """Arrays with equally many rows, such as a replay buffer's, which a checkpoint writes in segments of ``length`` rows.
+SEGMENT_BYTES = 4 << 20
+"""Bytes in a segment, the unit in which checkpoints write a replay buffer."""
 
-    ``versions`` has a number for each segment, which changes when a row of it is written. ``digests`` remembers, for each segment, a
-    version and the digest of its content then: an unchanged segment is neither digested nor written again.
+
+class Segment(NamedTuple):
+    """Rows from ``low`` to ``high`` of arrays. ``key`` is its number; ``version`` changes when a row of it is written."""
+
+    key: int
+    low: int
+    high: int
+    version: Any
+
+
+class Rows(dict[str, np.ndarray]):
+    """Arrays with equally many rows, such as a replay buffer's, which a checkpoint writes in segments.
+
+    ``digests`` remembers, by the key of each segment, a version and the digest of its content then: an unchanged segment is neither
+    digested nor written again.
     """
 
-    def __init__(self, arrays: dict[str, np.ndarray], length: int, versions: list[int], digests: dict[int, tuple[int, str]]):
+    def __init__(self, arrays: dict[str, np.ndarray], segments: list[Segment], digests: dict[int, tuple[Any, str]]):
         super().__init__(arrays)
-        self.length = length
-        self.versions = versions
+        self.segments = segments
         self.digests = digests
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "dict[str, np.ndarray]":
         """A plain dict: the segments belong to the buffer that made them."""
         return {name: array.copy() for name, array in self.items()}
 
-    def segment(self, number: int) -> dict[str, np.ndarray]:
+    def content(self, segment: Segment) -> dict[str, np.ndarray]:
         """The rows of a segment."""
-        return {name: array[number * self.length : (number + 1) * self.length] for name, array in self.items()}
+        return {name: array[segment.low : segment.high] for name, array in self.items()}
 
-    def digest(self, number: int) -> str:
+    def digest(self, segment: Segment) -> str:
         """SHA-256 digest of a segment."""
-        known = self.digests.get(number)
-        if known is None or known[0] != self.versions[number]:
-            known = self.digests[number] = self.versions[number], checksum(self.segment(number), "")
+        known = self.digests.get(segment.key)
+        if known is None or known[0] != segment.version:
+            known = self.digests[segment.key] = segment.version, checksum(self.content(segment), "")
         return known[1]
 
 
@@ -241,7 +253,8 @@ def _safetensors(arrays: dict[str, np.ndarray], facts: dict[str, str]) -> Iterab
     end = 0
     for name in ordered:
         array = arrays[name]
-        begin, end = end, end + array.nbytes
+        begin = end
+        end += array.nbytes
         header[name] = {"dtype": _DTYPES[array.dtype.str[1:]], "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -283,7 +296,7 @@ def read_safetensors(path: Path, foreign: bool = False) -> tuple[dict[str, np.nd
 
 
 def require_regular(path: Path) -> None:
-    """Raise OSError unless ``path`` is a regular file, and not a link to one."""
+    """Raise OSError unless ``path`` is a regular file; a link to a regular file is not."""
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path))
@@ -304,7 +317,7 @@ def create_file(path: Path, pieces: Iterable[Any]) -> None:
 
 
 def write_file(path: Path, pieces: Iterable[Any]) -> None:
-    """Write a file whole or not at all: under a temporary name, flushed, renamed. An older file stays until then. Raises OSError."""
+    """Replace a file as a whole: write under a temporary name, flush, rename. If this fails, an older file stays. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
     try:
@@ -319,7 +332,7 @@ def write_file(path: Path, pieces: Iterable[Any]) -> None:
 def flush(path: Path) -> None:
     """Wait until the content of a file or directory is on the disk."""
     if os.name == "nt" and path.is_dir():
-        return  # Windows opens no directories
+        return  # Windows cannot open directories
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

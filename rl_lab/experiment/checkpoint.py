@@ -9,6 +9,7 @@ The folder is written under a temporary name and flushed to disk, the old one se
 checkpoint or the new one can be found. Nothing that is loaded can execute code, and a checksum tells whether it is what was saved.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -29,7 +30,7 @@ READABLE = (2, 3)
 """Formats that can be read: before 3 replay buffers were in ``state.safetensors``."""
 SEGMENTS = "rows in segments"
 """The key under which a state refers to the segments of arrays."""
-_SEGMENT = re.compile("rows[-a-z0-9_]*-([0-9]{5})-([0-9a-f]{64})[.]safetensors")
+_SEGMENT = re.compile("rows[-a-z0-9_]*-([0-9]{12})-([0-9a-f]{64})[.]safetensors")
 """Name of a segment's file: the part, the number of the segment, and the digest of its content."""
 OBJECT_BYTES = 100
 """About the memory that Python needs for one value in a JSON file."""
@@ -46,6 +47,15 @@ def _set_aside(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f".{path.name}.*.old"))
 
 
+def restore_checkpoint(path: Path) -> None:
+    """Give a checkpoint that was set aside its name again, or remove it if the new one is in its place. Raises OSError."""
+    for old in _set_aside(path):
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(path)
+
+
 def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | None = None) -> None:
     """Write ``state`` to the folder ``path``, replacing an older checkpoint there. One process may write at a time.
 
@@ -60,10 +70,15 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
     temporary.mkdir(parents=True)
     _write_segments(segments, temporary)
     save_file(arrays, temporary / "state.safetensors")
-    content = {"format": FORMAT, "checksum": checksum(arrays, json.dumps(plain)), "state": plain}
+    content = {
+        "format": FORMAT,
+        "checksum": checksum(arrays, json.dumps(plain)),
+        "recorded": record is not None,
+        "state": plain,
+    }
     write_file(temporary / "state.json", [json.dumps(content, indent=1).encode()])
     if record is not None:
-        write_file(temporary / "run.json", [json.dumps(record, indent=1).encode()])
+        write_file(temporary / "run.json", [json.dumps({**record, "checksum": _digest(record)}, indent=1).encode()])
     flush(temporary)
     if path.exists():
         for old in _set_aside(path):
@@ -78,9 +93,8 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
 def _without_rows(state: Any, segments: dict[str, dict[str, np.ndarray]], name: str = "rows") -> Any:
     """The state with the digests of segments in place of arrays in `Rows`; the segments are added by the names of their files."""
     if isinstance(state, Rows):
-        count = -(-len(next(iter(state.values()))) // state.length)
-        files = [f"{name}-{i:05d}-{state.digest(i)}.safetensors" for i in range(count)]
-        segments |= {file: state.segment(i) for i, file in enumerate(files)}
+        files = [f"{name}-{segment.key:012d}-{state.digest(segment)}.safetensors" for segment in state.segments]
+        segments |= {file: state.content(segment) for file, segment in zip(files, state.segments, strict=True)}
         empty = {name: array[:0] for name, array in state.items()}
         return {SEGMENTS: {"files": files, "empty": empty}}
     if isinstance(state, dict):
@@ -156,10 +170,12 @@ def _with_rows(state: Any, folder: Path) -> Any:
         return {key: _with_rows(value, folder) for key, value in state.items()}
     files, empty = state[SEGMENTS]["files"], state[SEGMENTS]["empty"]
     pieces: dict[str, list[np.ndarray]] = {name: [array] for name, array in empty.items()}
-    for number, name in enumerate(files):
+    last = -1
+    for name in files:
         found = _SEGMENT.fullmatch(name)
-        if not found or int(found[1]) != number:
+        if not found or int(found[1]) <= last:  # each file once: memory is allocated for what the files hold
             raise ValueError(f"a segment of rows has the name {name!r}")
+        last = int(found[1])
         segment, _ = read_safetensors(folder / name, foreign=True)
         if checksum(segment, "") != found[2] or segment.keys() != empty.keys():
             raise ValueError(f"the content of {name} does not fit its checksum")
@@ -168,24 +184,39 @@ def _with_rows(state: Any, folder: Path) -> Any:
     return {name: np.concatenate(pieces.pop(name)) for name in list(pieces)}
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The ``record`` that was saved with the checkpoint in the folder ``path``; empty if there is none."""
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The ``record`` that was saved with the checkpoint in the folder ``path``: empty if there was none, None if it is damaged."""
+    path = find_checkpoint(path) or path
     try:
-        record = json.loads(read_file((find_checkpoint(path) or path) / "run.json", LARGEST_PLAIN))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        expected = bool(json.loads(read_file(path / "state.json", LARGEST_PLAIN)).get("recorded"))
+        if not expected and not (path / "run.json").exists():
+            return {}
+        record = json.loads(read_file(path / "run.json", LARGEST_PLAIN))
+        digest = record.pop("checksum", None)  # the first runs of version 0.2 have none
+        return record if digest == _digest(record) or (digest is None and not expected) else None
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return None
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def keep_copy(path: Path, name: str) -> None:
-    """Keep the checkpoint ``path`` under a second name beside it, as links to the same content where there are such. Raises OSError."""
+    """Keep the checkpoint ``path`` under a second name beside it. Raises OSError.
+
+    The files are hard links to the same content where the disk has such links, else copies.
+    """
     copy = path.with_name(name)
+    files = [file for file in path.iterdir() if file.is_file()]
+    if all((copy / file.name).exists() and file.samefile(copy / file.name) for file in files):
+        return
     temporary = path.with_name(f".{name}.{os.getpid()}.new")
     for old in (copy, temporary):
         if old.exists():
             shutil.rmtree(old)
     temporary.mkdir()
-    for file in path.iterdir():
+    for file in files:
         if not _link(file, temporary / file.name):
             shutil.copyfile(file, temporary / file.name)
     temporary.rename(copy)

@@ -3,10 +3,11 @@
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from rl_lab.engine.errors import EnvironmentFault, FileError, GraphError, NumericalError
-from rl_lab.experiment.faults import NUMERICAL, USAGE, Fault, code_of, first_line
+from rl_lab.experiment.faults import NUMERICAL, USAGE, Fault, code_of, first_line, show_warnings_plainly
 from rl_lab.experiment.progress import mute
 
 DEFECT = 1
@@ -17,8 +18,14 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
     """Run a command's body and return its exit code. ``--debug`` shows the traceback of a fault."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    previous = warnings.showwarning
+    show_warnings_plainly()
     try:
-        return body([word for word in given if word != "--debug"])
+        with (
+            warnings.catch_warnings()
+        ):  # Gymnasium has newer versions of some environments: not a reason for two lines on stderr
+            warnings.filterwarnings("ignore", r".*The environment .* is out of date", DeprecationWarning)
+            return body([word for word in given if word != "--debug"])
     except KeyboardInterrupt as interrupt:
         _say("interrupted")
         return getattr(interrupt, "code", 128 + signal.SIGINT)
@@ -30,6 +37,7 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
             _say(message)
         return code
     finally:
+        warnings.showwarning = previous
         try:
             sys.stdout.flush()
         except (OSError, ValueError):

@@ -35,13 +35,17 @@ def setting(
     choices: tuple = (),
     check: Callable[[Any], Any] | None = None,
     shapes: bool = False,
+    read: Callable[[Any], Any] | None = None,
+    metavar: str = "",
 ) -> T:
     """A documented field of a config: its default, a sentence on it, and the values that make sense.
 
     These are bounds, choices, or a ``check`` that raises ValueError for a value that makes none. ``shapes`` says that the field
-    decides which parameters there are: it comes with the networks of an earlier run.
+    decides which parameters there are: it comes with the networks of an earlier run. ``read`` makes the value of what was given; its
+    option can then be repeated on the command line.
     """
     rules = {"help": help, "above": above, "least": least, "most": most, "choices": choices, "check": check, "shapes": shapes}
+    rules |= {"read": read, "metavar": metavar}
     return dataclasses.field(default=default, metadata=rules)  # type: ignore[return-value]
 
 
@@ -110,10 +114,14 @@ def make_config(config_class: type[T], values: dict[str, Any], source: str = "")
     """An instance with these values, each of the field's kind and within its bounds. Fault names the first that is not."""
     kinds = field_types(config_class)
     optional = {field.name for field in dataclasses.fields(config_class) if field.default is None}  # type: ignore[arg-type]
+    readers = {field.name: field.metadata.get("read") for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     clean = {}
     for key, value in values.items():
         if key not in kinds:
             raise Fault(f"unknown setting {key!r}{source}{nearest_option(key, kinds)}")
+        if readers[key] is not None:
+            clean[key] = readers[key](value)
+            continue
         clean[key] = (
             None if key in optional and str(value).lower() == "none" else parse_value(option_name(key), kinds[key], value)
         )

@@ -1,6 +1,11 @@
 """Faults that end a command: one line on stderr and an exit code."""
 
 import errno
+import sys
+import warnings
+from typing import Any
+
+from rl_lab.engine.errors import EnvironmentWarning
 
 USAGE, NUMERICAL, STORAGE = 2, 3, 4
 """Exit codes: bad input, numerical failure or environment fault, files that cannot be written. A signal ends with 128 + its number."""
@@ -33,6 +38,22 @@ def first_line(error: BaseException) -> str:
     """The class of an exception and the first line of its message, for a fault."""
     text = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def show_warnings_plainly() -> None:
+    """Show an `EnvironmentWarning` as one line on stderr: the line of our code that gives it helps nobody."""
+    previous = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
+        if not issubclass(category, EnvironmentWarning):
+            previous(message, category, filename, lineno, file, line)
+            return
+        try:
+            print(f"rl_lab: warning: {' '.join(str(message).split())}", file=file or sys.stderr, flush=True)
+        except (OSError, ValueError):
+            pass  # nobody reads it
+
+    warnings.showwarning = show
 
 
 class Interrupted(KeyboardInterrupt):

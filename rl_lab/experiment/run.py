@@ -1,5 +1,6 @@
 """The run directory: ``runs/<env>/<agent>/<time>-s<seed>/`` with config.toml, TensorBoard events and checkpoints/."""
 
+import os
 import re
 import shutil
 import time
@@ -15,6 +16,7 @@ from rl_lab.experiment.checkpoint import (
     keep_copy,
     load_checkpoint,
     read_record,
+    restore_checkpoint,
     save_checkpoint,
 )
 from rl_lab.experiment.config import read_toml
@@ -118,22 +120,47 @@ class Run:
             if not self.path.is_dir():
                 raise FileNotFoundError(2, "the run directory is gone", str(self.path))
             save_checkpoint(folder / name, state, record)
-            if name == LAST and kept > 1:
-                keep_copy(folder / LAST, f"{OLDER}{state['timesteps']:012d}")
-                future = [
-                    old for old in self.older() if old > f"{OLDER}{state['timesteps']:012d}"
-                ]  # of a run that was set back
-                for old in {*future, *[old for old in self.older() if old not in future][kept:]}:
-                    shutil.rmtree(folder / old)
+            if name == LAST:
+                self._keep(int(state["timesteps"]), kept)
         except OSError as error:
             raise Fault(f"cannot write a checkpoint to {self.path}: {error.strerror or error}", STORAGE) from None
+
+    def _keep(self, timesteps: int, kept: int) -> None:
+        """Keep the last checkpoint under its step too, and remove those beyond ``kept`` or after that step. Raises OSError."""
+        folder, own = self.path / "checkpoints", f"{OLDER}{timesteps:012d}"
+        if kept > 1:
+            keep_copy(folder / LAST, own)
+        past = [name for name in self.older() if name <= own]
+        for name in self.older():
+            if kept == 1 or name not in past[:kept]:  # later ones belong to a run that was set back
+                shutil.rmtree(folder / name)
+
+    def recover(self, kept: int, timesteps: int | None = None) -> None:
+        """Finish what a writer that was killed had begun, or remove it. Only the one writer may call this.
+
+        ``timesteps`` is the step of the last checkpoint if it is whole. Raises Fault if the disk refuses.
+        """
+        folder = self.path / "checkpoints"
+        try:
+            for unfinished in (*self.path.glob(".*.new"), *folder.glob(".*.new")):
+                remove = shutil.rmtree if unfinished.is_dir() else os.unlink
+                remove(unfinished)
+            for name in (LAST, BEST):
+                restore_checkpoint(folder / name)
+            if timesteps is not None:
+                self._keep(timesteps, kept)
+        except OSError as error:
+            raise Fault(f"cannot write to {self.path}: {error.strerror or error}", STORAGE) from None
 
     def older(self) -> list[str]:
         """Names of the checkpoints that are kept under their step, the latest first."""
         return sorted((found.name for found in (self.path / "checkpoints").glob(f"{OLDER}*") if found.is_dir()), reverse=True)
 
-    def recorded(self, name: str = LAST) -> dict[str, Any]:
-        """What was recorded of the run with a checkpoint: ``config`` and the sizes of the ``log``; empty for older runs."""
+    def recorded(self, name: str = LAST) -> dict[str, Any] | None:
+        """What was recorded of the run with a checkpoint: ``config`` and the sizes of the ``log``.
+
+        Empty for runs of older versions, None if the record is damaged.
+        """
         return read_record(self.path / "checkpoints" / name)
 
     def holds(self, name: str) -> bool:

@@ -10,7 +10,7 @@ from rl_lab.experiment.config import option_name, parse_value
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.run import Run
 from rl_lab.nn.graph.files import load_graph, save_graph
-from rl_lab.nn.networks import evolved_path
+from rl_lab.nn.networks import KINDS, evolved_path
 
 NETWORK = "network"
 """Name of the copy of an evolved network in the directory of a run that began with it."""
@@ -24,7 +24,7 @@ def from_saved_run(given: dict[str, Any], known: Iterable[dataclasses.Field]) ->
     asked = dict(given)
     network = str(given.get("network", ""))
     path = Path(network)
-    named = network.partition(":")[0] not in ("", "mlp", "cnn")
+    named = network.partition(":")[0] not in ("", *KINDS)
     if named and (path / "config.toml").is_file() and not (path / "actor.json").is_file():
         asked["start_from"] = network
         del asked["network"]
@@ -39,7 +39,10 @@ def from_saved_run(given: dict[str, Any], known: Iterable[dataclasses.Field]) ->
         if not field.metadata.get("shapes") or name not in recorded:
             continue
         value = recorded[name]
-        if name in asked and parse_value(option_name(name), type(value), asked[name]) != value:
+        read = field.metadata.get("read")
+        if name in asked and (
+            read(asked[name]) != read(value) if read else parse_value(option_name(name), type(value), asked[name]) != value
+        ):
             raise Fault(f"{option_name(name)} comes with the networks of {run.path}, where it is {value}: leave it out")
         asked[name] = value
     return asked

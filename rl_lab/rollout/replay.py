@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rl_lab import serialization
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import random as random_kernels
@@ -12,11 +13,9 @@ from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
+from rl_lab.rollout.frames import FrameStore
 from rl_lab.rollout.storage import Transitions
-from rl_lab.serialization import Rows
-
-SEGMENT_BYTES = 4 << 20
-"""Bytes of transitions in a segment, the unit in which checkpoints write a replay buffer."""
+from rl_lab.serialization import Rows, Segment
 
 
 class Batch(NamedTuple):
@@ -43,7 +42,9 @@ class ReplayBuffer:
 
     Collectors write through NumPy; learners read tensors over the same memory. All inputs of sampling, such as the number of stored
     transitions, are tensors, so a recorded program can sample. The capacity is rounded down to a multiple of ``num_envs``, so that each
-    environment always writes to the same positions modulo ``num_envs``. Raises ShapeError if the capacity is below ``num_envs``.
+    environment always writes to the same positions modulo ``num_envs``. With ``frames`` above 1 observations are stacks of so many
+    frames along their first dimension, and each frame is stored once, see `FrameStore`. Raises ShapeError if the capacity is below
+    ``num_envs``.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class ReplayBuffer:
         n_steps: int = 1,
         num_envs: int = 1,
         num_masked: int = 0,
+        observation_dtype: Any = np.float32,
+        frames: int = 1,
     ):
         self.capacity = capacity - capacity % num_envs
         if self.capacity < 1:
@@ -69,22 +72,26 @@ class ReplayBuffer:
         self.n_steps = n_steps
         self.num_envs = num_envs
         n = self.capacity
+        self._place = np.zeros(3, np.int64)  # number of stored transitions, position of the next one, number of all so far
+        self.frames: FrameStore | None = None
+        if frames > 1:
+            self.frames = FrameStore(n, num_envs, observation_shape, observation_dtype, self._place)
+        kept = () if self.frames is not None else (n, *observation_shape)
         self.arrays: Any = Transitions(
-            np.zeros((n, *observation_shape), np.float32),
+            np.zeros(kept, observation_dtype) if kept else None,  # type: ignore[arg-type]
             np.zeros((n, *action_shape), action_dtype),
             np.zeros(n, np.float32),
-            np.zeros((n, *observation_shape), np.float32),
+            np.zeros(kept, observation_dtype) if kept else None,  # type: ignore[arg-type]
             np.zeros(n, np.float32),
             np.zeros(n, np.float32),
             *[np.zeros((n, num_masked), bool) if num_masked else None for _ in range(2)],
         )
         self.tensors: list[Any] = [None if array is None else from_numpy(array) for array in self.arrays]
-        self._place = np.zeros(2, np.int64)  # number of stored transitions, position of the next one
         self.place = from_numpy(self._place)
         row_bytes = sum(array.nbytes // n for array in self.arrays if array is not None)
-        self._segment_rows = max(1, SEGMENT_BYTES // max(1, row_bytes))
+        self._segment_rows = max(1, serialization.SEGMENT_BYTES // max(1, row_bytes))
         self._versions = [0] * -(-n // self._segment_rows)
-        self._digests: dict[int, tuple[int, str]] = {}
+        self._digests: dict[int, tuple[Any, str]] = {}
         self._is_empty = True  # a Python value, so that a recorded program need not read the counts in memory
 
     def __len__(self) -> int:
@@ -93,7 +100,8 @@ class ReplayBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes of all transitions when the buffer is full."""
-        return sum(array.nbytes for array in self.arrays if array is not None)
+        frames = 0 if self.frames is None else self.frames.nbytes
+        return frames + sum(array.nbytes for array in self.arrays if array is not None)
 
     @property
     def position(self) -> int:
@@ -106,10 +114,14 @@ class ReplayBuffer:
         start = self.position
         if count > self.capacity:
             raise ShapeError(f"{count} transitions do not fit into a replay buffer of capacity {self.capacity}")
-        if self.n_steps > 1 and count % self.num_envs:
+        if (self.n_steps > 1 or self.frames is not None) and count % self.num_envs:
             raise ShapeError(
-                f"with n_steps > 1 transitions are added in whole steps of {self.num_envs} environments, got {count} transitions"
+                f"with n_steps > 1 or stacked frames transitions are added in whole steps of {self.num_envs} environments, got {count} "
+                "transitions"
             )
+        if self.frames is not None:
+            ended = np.asarray(transitions.terminated, bool) | np.asarray(transitions.truncated, bool)
+            self.frames.add(transitions.observations, transitions.next_observations, ended, self._ended_before())
         first = min(count, self.capacity - start)
         for target, source in zip(self.arrays, transitions, strict=True):
             if target is not None and source is not None:
@@ -122,6 +134,11 @@ class ReplayBuffer:
         self._place[0] = min(len(self) + count, self.capacity)
         self._is_empty = not len(self)
 
+    def _ended_before(self) -> np.ndarray:
+        """Where the newest transition of an environment ended an episode, bool (num_envs,)."""
+        last = (self.position - self.num_envs) % self.capacity + np.arange(self.num_envs)
+        return (self.arrays.terminated[last] + self.arrays.truncated[last]) > 0
+
     def begin_episodes(self) -> None:
         """Mark the latest transition of each running episode as truncated, so n-step returns end there."""
         for back in range(1, min(self.num_envs, len(self)) + 1):
@@ -129,6 +146,8 @@ class ReplayBuffer:
             if not self.arrays.terminated[place]:
                 self.arrays.truncated[place] = 1.0
                 self._note(place, 1)
+                if self.frames is not None:
+                    self.frames.end_episode(place)
 
     def _note(self, start: int, count: int) -> None:
         """Note that ``count`` transitions from ``start`` on were written: their segments differ from those on disk."""
@@ -164,11 +183,17 @@ class ReplayBuffer:
                 (total, discounts, last, index, rewards, terminated, truncated, self.place),
                 (n, self.capacity, self.num_envs, self.n_steps, self.gamma),
             )
+        if self.frames is not None:
+            seen = self.frames.gather(index, self.place, following=False)
+            next_seen = self.frames.gather(last, self.place, following=True)
+        else:
+            seen = observations.index_select(0, index)
+            next_seen = following.index_select(0, last)
         return Batch(
-            observations.index_select(0, index),
+            seen,
             actions.index_select(0, index),
             total,
-            following.index_select(0, last),
+            next_seen,
             discounts,
             None if masks is None else masks.index_select(0, index),
             None if next_masks is None else next_masks.index_select(0, last),
@@ -180,14 +205,18 @@ class ReplayBuffer:
         parts = [
             (name, array) for name, array in self.arrays._asdict().items() if array is not None and array.dtype.kind == "f"
         ]
-        return next((name for name, array in parts if not np.isfinite(array[: len(self)]).all()), "")
+        strange = next((name for name, array in parts if not np.isfinite(array[: len(self)]).all()), "")
+        return strange or ("" if self.frames is None or self.frames.is_finite() else "observations")
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the stored transitions, the position of the next one, and the generator's state."""
         size = len(self)
         arrays = {name: array[:size].copy() for name, array in self.arrays._asdict().items() if array is not None}
-        rows = Rows(arrays, self._segment_rows, list(self._versions), self._digests)
-        return {"arrays": rows, "position": self.position, "generator": self.generator.get_state()}
+        length = self._segment_rows
+        segments = [Segment(i, i * length, min((i + 1) * length, size), self._versions[i]) for i in range(-(-size // length))]
+        rows = Rows(arrays, segments, self._digests)
+        state = {"arrays": rows, "position": self.position, "generator": self.generator.get_state()}
+        return state if self.frames is None else {**state, "frames": self.frames.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`. Raises ShapeError if it does not fit this buffer."""
@@ -202,9 +231,33 @@ class ReplayBuffer:
         for name, array in arrays.items():
             array[:size] = state["arrays"][name]
         self._note(0, size)
-        self._place[:] = size, position
+        self._place[:2] = size, position
+        if self.frames is not None and "frames" in state:
+            self.frames.load_state_dict(state["frames"], size)
+        elif self.frames is not None:
+            self._load_stacks(state["arrays"], size, position)
         self._is_empty = not size
         self.generator.set_state(state["generator"])
+
+    def _load_stacks(self, arrays: dict[str, Any], size: int, position: int) -> None:
+        """Take the frames out of the stacks that an older version stored whole, oldest first. Raises ShapeError if they do not fit."""
+        assert self.frames is not None
+        if size % self.num_envs:
+            raise ShapeError(
+                f"the saved replay buffer holds {size} transitions, not whole steps of {self.num_envs} environments"
+            )
+        for name in ("observations", "next_observations"):
+            _require_like(name, arrays[name], (size, *self.frames.shape), self.frames.dtype)
+        ended = (self.arrays.terminated + self.arrays.truncated) > 0
+        begins = np.zeros(self.num_envs, bool)
+        self._place[2] = 0
+        for first in range(0, size, self.num_envs):
+            self._place[1] = (position - size + first) % self.capacity
+            rows = slice(self.position, self.position + self.num_envs)
+            seen, following = (np.asarray(arrays[name])[rows] for name in ("observations", "next_observations"))
+            self.frames.add(seen, following, ended[rows], begins)
+            begins = ended[rows]
+        self._place[1] = position
 
 
 class PrioritizedReplayBuffer(ReplayBuffer):

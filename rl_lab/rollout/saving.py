@@ -86,26 +86,6 @@ def set_vector_state(envs: VectorEnv, states: list[Any]) -> None:
         raise ValueError(f"{type(envs).__name__} has no state")
 
 
-class StateHolder(gym.Wrapper):
-    """Base of a wrapper through which another process reads and sets the state of its environment, by attributes."""
-
-    state_fault = ""
-    """Why the state that was set last does not fit; empty if it fits."""
-
-    @property
-    def saved_state(self) -> dict[str, Any] | None:
-        """`environment_state` of this wrapper and what it wraps."""
-        return environment_state(self)
-
-    @saved_state.setter
-    def saved_state(self, state: dict[str, Any]) -> None:
-        self.state_fault = ""
-        try:
-            set_environment_state(self, state)
-        except ValueError as error:
-            self.state_fault = str(error)
-
-
 # --- reading attributes ------------------------------------------------------------------------------------------------
 
 

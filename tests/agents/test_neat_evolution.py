@@ -63,7 +63,7 @@ def test_evolution_begins_anew_without_improvement(selection):
     assert evolution.generation == 7
     assert evolution.champion is champion
     assert champion.fitness == 7.0
-    # improvement counts anew after the restart: 3 is below the champion's fitness, but it is the best since the restart
+    # the restart resets the best fitness: 3 is below the champion's fitness, but it is an improvement since the restart
     evolution.advance(np.linspace(0.0, 3.0, 20))
     assert evolution.best_fitness == 3.0
     assert evolution.population_improved == 7
@@ -276,12 +276,14 @@ def test_a_state_in_memory_is_a_snapshot():
 def test_a_species_is_represented_by_any_of_its_genomes(monkeypatch):
     """The representative is drawn at random from the generation before; it is not always the best genome."""
     evolution = neat.Evolution(2, 1, neat.NEATConfig(population=60), seed=1)
-    rng, given = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    given = []
     speciate = evolution._speciate
     monkeypatch.setattr(evolution, "_speciate", lambda rows: given.append(rows.copy()) or speciate(rows))
     best = []
     for _ in range(6):
-        assigned, fitnesses = evolution.assigned.copy(), rng.normal(size=60)
+        assigned = evolution.assigned.copy()
+        fitnesses = rng.normal(size=60)
         best.append([max(np.flatnonzero(assigned == s), key=lambda i: fitnesses[i]) for s in range(assigned.max() + 1)])
         evolution.advance(fitnesses)
         assert assigned[given[-1]].tolist() == list(range(assigned.max() + 1))

@@ -1,4 +1,4 @@
-"""Checkpoints: what goes in comes out, bit for bit; the old one or the new one, never half."""
+"""Checkpoints: a state is loaded bit for bit as it was saved, and a crash leaves the old or the new checkpoint, never a part of one."""
 
 import json
 import os
@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rl_lab as rl
+from rl_lab import serialization
 from rl_lab.experiment import checkpoint, driver
 from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
 from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.faults import Fault
-from rl_lab.rollout import ReplayBuffer, Transitions, replay
+from rl_lab.rollout import ReplayBuffer, Transitions
 from rl_lab.serialization import checksum, read_safetensors
 
 PLAIN = st.recursive(
@@ -150,7 +151,7 @@ def fill(buffer: ReplayBuffer, count: int, seed: int) -> None:
 
 @pytest.fixture
 def small_segments(monkeypatch):
-    monkeypatch.setattr(replay, "SEGMENT_BYTES", 100 * (3 * 4 * 2 + 8 + 3 * 4))
+    monkeypatch.setattr(serialization, "SEGMENT_BYTES", 100 * (3 * 4 * 2 + 8 + 3 * 4))
 
 
 def inodes(folder) -> dict[str, int]:

@@ -41,10 +41,13 @@ def only_run() -> Path:
 
 
 class Disk:
-    """Counts what is done to files below a folder, and fails from the operation ``first`` on, ``count`` times."""
+    """Counts the file operations in a folder, and lets ``count`` operations fail from number ``first`` on."""
 
     def __init__(self, monkeypatch, folder: Path, code: int = errno.ENOSPC):
-        self.done, self.first, self.count, self.code = 0, -1, 0, code
+        self.done = 0
+        self.first = -1
+        self.count = 0
+        self.code = code
         self.folder = str(folder)
         for name in CALLS:
             monkeypatch.setattr(os, name, self.failing(getattr(os, name)))
@@ -118,7 +121,8 @@ def test_every_operation_may_fail(lasting, workplace, capsys, monkeypatch, full)
         capsys.readouterr()
         with monkeypatch.context() as context:
             disk = Disk(context, workplace)
-            disk.first, disk.count = first, 10**9 if lasting else 1
+            disk.first = first
+            disk.count = 10**9 if lasting else 1
             code = train.main(A2C)
         endings.add(code)
         ended_well(code, capsys.readouterr(), (0, 4))
@@ -214,7 +218,7 @@ def test_a_run_directory_that_vanishes(workplace, capsys, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="needs resource limits")
 @pytest.mark.parametrize("size", [100, 3_000, 30_000])
 def test_files_that_may_not_grow(size, workplace):
-    """A quota: whatever file of the run is larger cannot be written."""
+    """A quota: files of the run above a size cannot be written."""
     import resource
 
     words = [sys.executable, "-m", "rl_lab.train", *A2C, "--log-frequency", "1"]
