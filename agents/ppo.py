@@ -83,8 +83,9 @@ class PPO(Agent):
         self.evolved = evolved_path(c.network) is not None
         self.trunk: rl.nn.Module | None = None
         if c.shared and not self.evolved:
-            self.trunk, self.actor = self.actor[:-1], self.actor[-1]
-            self.critic: Any = Linear(self.actor.in_features, 1, generator=network_stream)
+            last: Any = self.actor[-1]
+            self.trunk, self.actor = self.actor[:-1], last
+            self.critic: Any = Linear(last.in_features, 1, generator=network_stream)
             init.orthogonal_(self.critic.weight, 1.0, network_stream)
             init.zeros_(self.critic.bias)
         else:

@@ -97,7 +97,7 @@ class RecurrentPPO(Agent):
         """Features (batch, units) of the observations, the input of the memory."""
         return self.encoder(self.moments.normalize(observations) if self.moments is not None else observations).tanh()
 
-    def remember(self, observations: rl.Tensor, memory: rl.Tensor) -> rl.Tensor:
+    def next_memory(self, observations: rl.Tensor, memory: rl.Tensor) -> rl.Tensor:
         """The memory (batch, units) after the observations."""
         return self.cell(self.encode(observations), memory)
 
@@ -108,7 +108,7 @@ class RecurrentPPO(Agent):
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy, their log-probabilities, the values, and the memory after the observation."""
         kept = self.memory * (moment.elapsed > 0).float().unsqueeze(1)
-        memory = self.remember(moment.observations, kept)
+        memory = self.next_memory(moment.observations, kept)
         self.memory.copy_(memory)
         policy = self.policy(memory, moment.action_mask)
         actions = policy.sample(generator=self.action_stream)
@@ -120,7 +120,7 @@ class RecurrentPPO(Agent):
         self, observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
     ) -> tuple[rl.Tensor, rl.Tensor]:
         """The greedy actions, and the memory after the observations."""
-        memory = self.remember(observations, memory)
+        memory = self.next_memory(observations, memory)
         return self.policy(memory, action_mask).mode, memory
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
@@ -133,7 +133,7 @@ class RecurrentPPO(Agent):
             actions, self._acting = self._mode(x, self._acting, mask)
         else:
             with rl.no_grad():
-                self._acting = self.remember(x, self._acting)
+                self._acting = self.next_memory(x, self._acting)
                 actions = self.policy(self._acting, mask).sample(generator=self.action_stream)
         return self.mapping(actions)
 
@@ -151,7 +151,7 @@ class RecurrentPPO(Agent):
         """Copy the rollout and its advantages into ``self.batch``, which the updates read; tensors are (steps, environments, ...)."""
         values = rollout["values"]
         shape = rollout["rewards"].shape
-        following = self.remember(rollout["next_observations"].flatten(0, 1), rollout["memory"].flatten(0, 1))
+        following = self.next_memory(rollout["next_observations"].flatten(0, 1), rollout["memory"].flatten(0, 1))
         next_values = self.critic(following).reshape(shape)
         flags = rollout["terminated"], rollout["truncated"]
         advantages = generalized_advantages(

@@ -2,8 +2,8 @@
 
 Continuous actions are squashed Gaussians; discrete ones follow Christodoulou 2019, "Soft actor-critic for discrete action settings".
 Actions with choices and continuous components follow Delalleau et al. 2019, "Discrete and continuous action representation for practical
-RL in video games": the critics see the components and have one output for each combination of choices, over which expectations are exact,
-and choices and components have a temperature each.
+RL in video games". The critics get the components as input and have one output per combination of choices, so expectations over choices
+are exact. Choices and components have separate temperatures.
 """
 
 import math
@@ -26,7 +26,7 @@ from rl_lab.rollout.exploration import ColoredNoise, StickyActions, random_actio
 from rl_lab.rollout.policies import ActionHead, Factored, SquashedGaussian
 
 MOST_COMBINATIONS = 1024
-"""Most combinations of choices, each of which is an output of the critics."""
+"""Largest number of combinations of choices; the critics have one output per combination."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class SAC(Agent):
         return make_action_value(self.observed, network, self.mapping.size, self.combinations, **options)
 
     def target_entropy_at(self, progress: float) -> Any:
-        """The target entropy in nats when the share ``progress`` of the training is done; of choices and components if there are both.
+        """The target entropy in nats when the share ``progress`` of the training is done; two values if actions have both parts.
 
         Source: Xu et al. 2021, "Target entropy annealing for discrete soft actor-critic".
         """
@@ -234,7 +234,7 @@ class SAC(Agent):
         return values if self.choices else [value.squeeze(1) for value in values]
 
     def combination(self, actions: rl.Tensor) -> rl.Tensor:
-        """Index of the combination of choices, int64 (batch,), of actions (batch, *shape): the last choice counts fastest."""
+        """Index of the combination of choices, int64 (batch,), of actions (batch, *shape). The last choice varies fastest."""
         if self.discrete:
             return actions
         index = actions[:, 0].long()
@@ -254,7 +254,7 @@ class SAC(Agent):
     def soft_values(
         self, critics: Iterable[rl.nn.Module], observations: rl.Tensor, mask: rl.Tensor | None, alpha: rl.Tensor
     ) -> tuple[rl.Tensor, list[rl.Tensor]]:
-        """E[min_i Q_i(s, a) - alpha log pi(a|s)], (batch,), and log pi of choices and components, (batch,), as far as there are any.
+        """E[min_i Q_i(s, a) - alpha log pi(a|s)], (batch,), and log pi, (batch,), of the choices and of the components that exist.
 
         Choices are averaged over, components are one sample. The critics' gradient flows to the components only.
         """

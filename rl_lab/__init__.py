@@ -408,7 +408,7 @@ short = int16
 cfloat = complex64
 cdouble = complex128
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = _not_covered(__name__, globals())
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""python -m rl_lab.check module:Class: what Gymnasium's checker and ours say of an environment, and what training will make of it."""
+"""python -m rl_lab.check module:Class: check an environment with Gymnasium's and with our checks, and show how training will use it."""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from rl_lab.experiment.finding import full_id
 from rl_lab.experiment.progress import tell
 
 TAKEN = ("frame_stack", "time_aware", "env_kwargs", "wrapper", "preprocess", "channels", "seed")
-"""Options of training that say how the environment is made."""
+"""Options of training that change the environment."""
 
 
 def body(arguments: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
-from rl_lab.experiment.config import parse_value
+from rl_lab.experiment.config import LARGEST_INTEGER, parse_value
 from rl_lab.experiment.driver import evaluation_budget, restore
 from rl_lab.experiment.evaluation import evaluate, evaluation_seed
 from rl_lab.experiment.faults import Fault
@@ -41,12 +41,12 @@ def body(arguments: Sequence[str]) -> int:
         name: None if given[name] is None else parse_value(f"--{name}", int, given[name])
         for name in ("episodes", "seed", "steps")
     }
-    for name in ("episodes", "steps"):
+    for name, least in (("episodes", 1), ("seed", 0), ("steps", 1)):
         number = numbers[name]
-        if number is not None and number < 1:
-            raise Fault(f"--{name} must be at least 1, got {number}")
-    if numbers["seed"] is not None and numbers["seed"] < 0:
-        raise Fault(f"--seed must be at least 0, got {numbers['seed']}")
+        if number is not None and number < least:
+            raise Fault(f"--{name} must be at least {least}, got {number}")
+        if number is not None and number > LARGEST_INTEGER:
+            raise Fault(f"--{name} must be an integer of 64 bits, at most {LARGEST_INTEGER}")
     agent, plan = restore(Path(given["run"]), given["checkpoint"], given["trust"])
     options = plan.options
     seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]

@@ -30,7 +30,7 @@ from rl_lab.rollout.actions import ActionMapping, choices_of, single
 SPACES: dict[str, Space] = {
     "Discrete": Discrete(3, start=2),
     "MultiDiscrete": MultiDiscrete([2, 3], start=[0, 5]),
-    "MultiDiscrete of rank 2": MultiDiscrete([[2, 3], [4, 2]]),
+    "MultiDiscrete of rank 2": MultiDiscrete(np.array([[2, 3], [4, 2]])),
     "MultiBinary": MultiBinary(3),
     "MultiBinary of rank 2": MultiBinary((2, 2)),
     "Box": Box(np.array([-3.0, 0.0], np.float32), np.array([1.0, 0.5], np.float32)),
@@ -44,10 +44,10 @@ SPACES: dict[str, Space] = {
     "Dict": Dict({"which": Discrete(2), "how far": Box(0.0, 4.0, (1,))}),
     "Dict of Tuples": Dict({"a": Tuple((MultiBinary(2), Discrete(3, start=-1))), "b": Dict({"c": Box(2.0, 3.0, (1,))})}),
 }
-"""Action spaces of each kind, with starts, bounds and types that are easily forgotten."""
+"""Action spaces of each kind, with starts, bounds and types other than the usual ones."""
 
 MASKS = ("info", "method", "observation")
-"""Where a `Probe` shows its mask: in ``info["action_mask"]``, by a method ``action_masks()``, or in a Dict observation."""
+"""Ways in which a `Probe` gives its mask: in ``info["action_mask"]``, by a method ``action_masks()``, or in a Dict observation."""
 
 
 class Probe(gym.Env):
@@ -232,13 +232,13 @@ def _declarations(agent_class: type[Agent], settings: dict[str, Any]) -> None:
 
 
 def _eager(agent_class: type[Agent], settings: dict[str, Any], eager: bool = True) -> dict[str, Any]:
-    """The settings without recording, if the agent knows it."""
+    """The settings with ``compile`` off, if the agent has this setting."""
     known = "compile" in {field.name for field in dataclasses.fields(agent_class.Config)}
     return {**settings, "compile": False} if known and eager else settings
 
 
 def _takes(agent_class: type[Agent], space: Space) -> bool:
-    """Whether the agent accepts a space: its kind, and integers only with choices."""
+    """Whether the agent accepts a space: it must accept the kind of space and, for a Box of integers, also choices."""
     try:
         agent_class.check_spaces("the environment", Box(-1.0, 1.0, (3,)), space)
     except ValueError:
@@ -263,7 +263,7 @@ def _spaces(agent_class: type[Agent], settings: dict[str, Any]) -> None:
 
 def _masks(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     for shown in MASKS if _takes(agent_class, SPACES["Discrete"]) else ():
-        _train(_make(agent_class, settings, env=lambda shown=shown: Probe(SPACES["Discrete"], shown)))
+        _train(_make(agent_class, settings, env=functools.partial(Probe, SPACES["Discrete"], shown)))
     for k, (name, space) in enumerate(SPACES.items()):
         if name != "Discrete" and choices_of(space) and _takes(agent_class, space):
             shown = MASKS[k % len(MASKS)]

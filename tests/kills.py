@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from typing import Any
 
 from rl_lab import train
 from rl_lab.experiment import driver
+from rl_lab.experiment.logger import whole_records
 from rl_lab.experiment.run import LAST, Run
 from tests.disk import Disk
 
@@ -43,7 +43,11 @@ RUNS: dict[str, tuple[str, int, list[str]]] = {
     "ppo": ("CartPole-v1", 600, [*ROLLOUTS, "--batch-size", "20", "--normalize-observations"]),
     "recurrent_ppo": ("CartPole-v1", 600, [*ROLLOUTS, "--memory", "8", "--batch-envs", "1"]),
     "reinforce": ("CartPole-v1", 1200, ["--network", "mlp:16"]),
-    "neat": ("CartPole-v1", 30_000, ["--population", "20", "--lamarck", "1", "--gradient-rollouts", "1"]),
+    "neat": (
+        "CartPole-v1",
+        6_000,
+        ["--population", "10", "--champion-episodes", "2", "--lamarck", "1", "--gradient-rollouts", "1"],
+    ),
 }
 
 
@@ -88,12 +92,12 @@ def events(folder: Path) -> Iterator[tuple[str, int, float]]:
     from tensorboardX.proto.event_pb2 import Event
 
     for file in sorted(folder.glob("events.out.tfevents.*"), key=lambda file: file.stat().st_mtime_ns):
-        data, at = file.read_bytes(), 0
-        while at < len(data):
-            (length,) = struct.unpack_from("<Q", data, at)
-            event = Event.FromString(data[at + 12 : at + 12 + length])
+        data = file.read_bytes()
+        offsets = whole_records(data)
+        assert offsets[-1] == len(data), f"{file} ends in the middle of a record"
+        for at, end in zip(offsets, offsets[1:], strict=False):
+            event = Event.FromString(data[at + 12 : end - 4])
             yield from ((value.tag, event.step, value.simple_value) for value in event.summary.value)
-            at += 16 + length
 
 
 def picture(run: Path, output: Path) -> Picture:

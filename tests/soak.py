@@ -20,6 +20,8 @@ from rl_lab.experiment.memory import PAGE
 
 ALLOWED_GROWTH = 0.03
 """Share by which memory may grow from the middle third to the last one: the allocator keeps a little of what is freed."""
+START_SECONDS = 120.0
+"""How long the first checkpoint is waited for, after which samples are taken."""
 LEAST_GROWTH = {"memory": 4.0, "threads": 0, "descriptors": 2}
 """Growth that is always allowed, in the units of `Sample`: a file of a checkpoint may be open at the moment of a sample."""
 COMMON = {"eval-episodes": 2, "short-episodes": 2, "log-frequency": 100, "stop-return": "none"}
@@ -95,6 +97,9 @@ def watch(name: str, command: Sequence[str], seconds: float, every: float) -> bo
     program = [sys.executable, *command]
     with Path(folder, "output").open("wb") as output:
         process = subprocess.Popen(program, cwd=folder, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": root})
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until and process.poll() is None and not any(Path(folder).glob("runs/*/*/*/checkpoints/last")):
+            time.sleep(every)
         end = time.monotonic() + seconds
         while time.monotonic() < end and process.poll() is None:
             time.sleep(every)
@@ -129,12 +134,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=120.0, help="for everything together")
     parser.add_argument("--every", type=float, default=2.0, help="seconds between two samples")
+    parser.add_argument(
+        "agents", nargs="*", help="long runs of these alone; by default short runs, then long runs of every agent"
+    )
     given = parser.parse_args(arguments)
-    half = given.minutes * 30
-    flat = watch("short runs of every agent in one process", ["-c", ROUNDS], half, given.every)
-    for agent in RUNS:
+    seconds, flat = given.minutes * 60, True
+    if not given.agents:
+        seconds /= 2
+        flat = watch("short runs of every agent in one process", ["-c", ROUNDS], seconds, given.every)
+    agents = given.agents or list(RUNS)
+    for agent in agents:
         long_run = ["-m", "rl_lab.train", *words(agent, 2_000_000_000, 2_000)]
-        flat = watch(f"one run of {agent}", long_run, half / len(RUNS), given.every) and flat
+        flat = watch(f"one run of {agent}", long_run, seconds / len(agents), given.every) and flat
     return 0 if flat else 1
 
 

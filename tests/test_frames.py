@@ -13,7 +13,9 @@ class Player:
     """Episodes of ``n`` environments with frames that are all different, stacked as Gymnasium's FrameStackObservation does."""
 
     def __init__(self, n: int, dtype, seed: int):
-        self.n, self.dtype, self.random = n, dtype, np.random.default_rng(seed)
+        self.n = n
+        self.dtype = dtype
+        self.random = np.random.default_rng(seed)
         self.count = 0
         self.stacks = np.stack([self.first() for _ in range(n)])
 

@@ -21,8 +21,8 @@ def play(
     """Play episode k with network ``genomes[k]`` in an environment reset with ``seeds[k]``; both are int64 (episodes,).
 
     An environment that finishes an episode begins the next one waiting. The outcome of an episode depends on its network and its seed
-    alone, not on the number of environments or the order. The numbers in the last infos of the
-    episodes are appended to ``numbers``, by name. Raises EnvironmentFault, naming the environment, if one fails.
+    alone, not on the number of environments or the order. Appends the numbers in the last info of each episode to ``numbers``, by name.
+    Raises EnvironmentFault, naming the environment, if one fails.
     """
     total = len(genomes)
     slots = stepper.num_envs
@@ -45,7 +45,7 @@ def play(
             following += len(begins)
         playing = episode >= 0
         if not playing.any():
-            return Played(returns, lengths, finals, tuple(numbers))
+            return Played(returns, lengths, finals)
         x = np.ascontiguousarray(stepper.observations, np.float32).reshape(slots, networks.inputs)
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         step = stepper.step(actions(outputs, stepper.action_mask), counted=playing)

@@ -18,7 +18,7 @@ from rl_lab.native import machine
 from rl_lab.native.primitive import CHECKED, Primitive
 
 
-class Operand(Protocol):
+class Buffer(Protocol):
     """The part of a tensor that a launch needs; the class itself stands above this module."""
 
     storage: Storage
@@ -27,8 +27,8 @@ class Operand(Protocol):
     address: int
 
 
-Tensor = TypeVar("Tensor", bound=Operand)
-Tensor_contra = TypeVar("Tensor_contra", bound=Operand, contravariant=True)
+Tensor = TypeVar("Tensor", bound=Buffer)
+Tensor_contra = TypeVar("Tensor_contra", bound=Buffer, contravariant=True)
 
 Part = tuple[tuple[Tensor, ...], tuple[int, ...], tuple[float, ...]]
 """One part of a launch: its tensors, the element at which the part begins in each tensor, and its numbers."""
@@ -183,7 +183,7 @@ def user_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def lengths_of(tensors: Sequence[Operand]) -> list[int]:
+def lengths_of(tensors: Sequence[Buffer]) -> list[int]:
     """Number of elements from each tensor's first element to the end of its memory, for kernels that check their indices.
 
     An empty list unless kernels check their indices (``CHECKED``).
@@ -191,7 +191,7 @@ def lengths_of(tensors: Sequence[Operand]) -> list[int]:
     return [(t.storage.address + t.storage.nbytes - t.address) // t.dtype.itemsize for t in tensors] if CHECKED else []
 
 
-def launch(primitive: Primitive, tensors: tuple[Operand, ...], numbers: tuple[float, ...] = ()) -> None:
+def launch(primitive: Primitive, tensors: tuple[Buffer, ...], numbers: tuple[float, ...] = ()) -> None:
     """Run ``primitive`` on the tensors' memory and the numbers, both in the order of its parameters.
 
     The caller must check shapes and dtypes, because kernels do not check bounds.
@@ -212,7 +212,7 @@ def launch(primitive: Primitive, tensors: tuple[Operand, ...], numbers: tuple[fl
 
 if CHECKED:
 
-    def launch(primitive: Primitive, tensors: tuple[Operand, ...], numbers: tuple[float, ...] = ()) -> None:
+    def launch(primitive: Primitive, tensors: tuple[Buffer, ...], numbers: tuple[float, ...] = ()) -> None:
         """The same, with the length of each buffer after the row."""
         if _recorders and _recording.recorder is not None:
             _recording.recorder.launch(primitive, tensors, numbers)
@@ -220,7 +220,7 @@ if CHECKED:
             primitive.call(primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors)))
 
 
-def launch_parts(primitive: Primitive, parts: Sequence[Part[Operand]], cycles: int) -> None:
+def launch_parts(primitive: Primitive, parts: Sequence[Part[Buffer]], cycles: int) -> None:
     """Run ``primitive`` on independent parts, on several cores if they are free; one core would need about ``cycles`` in total.
 
     The parts depend on shapes alone and never on the number of threads, and therefore neither does the result.

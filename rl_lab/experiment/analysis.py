@@ -1,7 +1,6 @@
 """Runs as tables, and statistics over seeds (Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical
 precipice"). Needs pandas."""
 
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.logger import whole_records
 
 
 def _pandas() -> Any:
@@ -30,13 +30,11 @@ def read_events(path: Path | str) -> Any:
 
     rows: list[tuple[str, int, float, float]] = []
     for file in sorted(found for found in Path(path).glob("events.out.tfevents.*") if found.is_file()):
-        data, at = file.read_bytes(), 0
-        while at + 12 <= len(data):
-            (length,) = struct.unpack_from("<Q", data, at)
-            if at + 16 + length > len(data):
-                break
+        data = file.read_bytes()
+        offsets = whole_records(data)
+        for at, end in zip(offsets, offsets[1:], strict=False):
             try:
-                event = Event.FromString(data[at + 12 : at + 12 + length])
+                event = Event.FromString(data[at + 12 : end - 4])
             except DecodeError:
                 raise Fault(
                     f"the log {file} is damaged at byte {at:,}: move it out of the directory to read the others"
@@ -44,7 +42,6 @@ def read_events(path: Path | str) -> Any:
             if event.HasField("session_log") and event.session_log.status == SessionLog.START:
                 rows = [row for row in rows if row[1] < event.step]
             rows.extend((value.tag, event.step, value.simple_value, event.wall_time) for value in event.summary.value)
-            at += 16 + length
     return _pandas().DataFrame(rows, columns=["tag", "step", "value", "seconds"])
 
 

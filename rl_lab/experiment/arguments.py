@@ -1,4 +1,4 @@
-"""The command line, derived from settings dataclasses. Every fault is one line that names the nearest valid choice."""
+"""The command line, derived from dataclasses of settings. Every fault is one line that names the nearest valid choice."""
 
 import argparse
 import dataclasses
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise Fault with argparse's message, in plain words."""
         message = re.sub(r"^argument (\S+): expected one argument$", r"\1 needs a value", message)
-        raise Fault(re.sub(r"^argument (-h)/--help: ignored explicit argument (.*)$", r"\1 takes no value, got \2", message))
+        raise Fault(re.sub(r"^argument ([^/:]+)\S*: ignored explicit argument (.*)$", r"\1 takes no value, got \2", message))
 
     def refuse_slips(self, words: Sequence[str], options: Sequence[str]) -> None:
         """Raise Fault if one of the words looks like a misspelt one of these options, such as ``--agnet``."""
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
                 group.add_argument(name, default=argparse.SUPPRESS, help=text, metavar=metavar)
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """The options that were given, as text. Fault for an unknown one."""
+        """Return the given options as text. Raises Fault for an unknown option."""
         known, unknown = self.parse_known_args(arguments)
         if unknown:
             word = unknown[0].split("=")[0]

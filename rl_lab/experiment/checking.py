@@ -21,6 +21,7 @@ from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.wrapping import seeded_globals
 from rl_lab.nn.pictures import picture_of
 from rl_lab.rollout import EPISODE_LIMIT, ActionMapping, Stepper, longest_episode
+from rl_lab.rollout.adapter import said_anew
 
 STEPS = 500
 """Steps that are taken with random actions."""
@@ -63,7 +64,7 @@ def check(setup: Setup, seed: int = 1, steps: int = STEPS) -> Report:
 @contextmanager
 def _noting(report: Report) -> Iterator[None]:
     """Collect warnings as things to mend."""
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, said_anew():
         warnings.simplefilter("always")
         yield
     for warning in caught:

@@ -1,12 +1,12 @@
 """Checkpoints: a nested state of tensors, arrays and plain values as ``state.safetensors`` and ``state.json`` in one folder.
 
-Beside them ``run.json`` holds what else is known of the run at that moment: its settings, and how long its log is.
+Beside them, ``run.json`` records the settings of the run and the length of its log at that moment.
 
-A replay buffer is written in segments, a file each, named by the digest of its content. A segment that is in another checkpoint of the
-run already becomes a second link to the same file, so a checkpoint costs what has changed since the last one.
+A replay buffer is written in segments, one file each, named by the digest of its content. A segment that another checkpoint of the run
+holds already becomes a hard link to the same file, so a checkpoint costs as much as has changed since the last one.
 
-The folder is written under a temporary name and flushed to disk, the old one set aside, the new one renamed: at every moment the old
-checkpoint or the new one can be found. Nothing that is loaded can execute code, and a checksum tells whether it is what was saved.
+The folder is written under a temporary name and flushed to disk, the old folder is set aside, and the new one is renamed: at every moment
+either the old checkpoint or the new one can be found. Loading a checkpoint cannot execute code, and checksums reveal damage.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ LARGEST_OBJECTS = 1 << 28
 
 
 def find_checkpoint(path: Path) -> Path | None:
-    """The checkpoint ``path``, or the one that was set aside if its writer died before the new one took its place; or None."""
+    """Return the folder of a checkpoint: ``path``, or the set-aside one if its writer died before the rename. None if there is none."""
     return next((place for place in (path, *_set_aside(path)) if place.is_dir()), None)
 
 
@@ -48,7 +48,7 @@ def _set_aside(path: Path) -> list[Path]:
 
 
 def restore_checkpoint(path: Path) -> None:
-    """Give a checkpoint that was set aside its name again, or remove it if the new one is in its place. Raises OSError."""
+    """Rename a set-aside checkpoint back to ``path``, or remove it if the new one is already there. Raises OSError."""
     for old in _set_aside(path):
         if path.exists():
             shutil.rmtree(old)
@@ -57,9 +57,9 @@ def restore_checkpoint(path: Path) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | None = None) -> None:
-    """Write ``state`` to the folder ``path``, replacing an older checkpoint there. One process may write at a time.
+    """Write ``state`` to the folder ``path``, replacing an older checkpoint. One process may write at a time.
 
-    ``record`` holds plain values about the run, for `read_record`. Raises OSError; the older checkpoint can then still be found.
+    ``record`` holds plain values about the run, for `read_record`. Raises OSError; the older checkpoint is then still there.
     """
     arrays: dict[str, np.ndarray] = {}
     segments: dict[str, dict[str, np.ndarray]] = {}
@@ -129,9 +129,9 @@ def _link(known: Path, file: Path) -> bool:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in the folder ``path``; tensors come back as NumPy arrays. Fault if a file is missing or damaged.
+    """Return the state in the folder ``path``, with tensors as NumPy arrays. Raises Fault if a file is missing or damaged.
 
-    Memory is allocated for what the files hold, and never for sizes that they only claim.
+    Memory is allocated for the content of the files, never for sizes that they only claim.
     """
     path = find_checkpoint(path) or path
     try:
@@ -142,7 +142,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             raise Fault(f"checkpoint {path} has format {content['format']}, this version of rl_lab reads format {FORMAT}")
         arrays, _ = read_safetensors(path / "state.safetensors", foreign=True)
         if checksum(arrays, json.dumps(content["state"])) != content["checksum"]:
-            raise Fault(f"checkpoint {path} cannot be read: its content does not fit its checksum")
+            raise Fault(f"checkpoint {path} cannot be read: its content does not match its checksum")
         state = _with_rows(join(content["state"], arrays, tensors=False), path)
         if not isinstance(state, dict):
             raise TypeError("its content is not a state")
@@ -185,7 +185,7 @@ def _with_rows(state: Any, folder: Path) -> Any:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The ``record`` that was saved with the checkpoint in the folder ``path``: empty if there was none, None if it is damaged."""
+    """Return the ``record`` of the checkpoint in the folder ``path``: empty if none was saved, None if it is damaged."""
     path = find_checkpoint(path) or path
     try:
         expected = bool(json.loads(read_file(path / "state.json", LARGEST_PLAIN)).get("recorded"))
@@ -223,9 +223,9 @@ def keep_copy(path: Path, name: str) -> None:
 
 
 def first_not_finite(state: Any, name: str = "") -> str:
-    """The name of the first value in a nested state that is not finite, or an empty text.
+    """Return the name of the first value in a nested state that is not finite, or an empty text.
 
-    A plain -infinity counts as finite: it is the best return where there is none yet.
+    A plain -infinity is allowed: the driver uses it as the best return before the first evaluation.
     """
     if isinstance(state, dict):
         parts = ((f"{name}/{key}" if name else str(key), value) for key, value in state.items())
@@ -242,4 +242,4 @@ def first_not_finite(state: Any, name: str = "") -> str:
 
 
 _CHUNK = 1 << 20
-"""Numbers that are looked at together: a copy of the whole would double the memory of a replay buffer."""
+"""Numbers checked at a time: a check of a whole replay buffer at once would double its memory."""

@@ -1,4 +1,4 @@
-"""The driver: it owns the loop. Step, log, evaluate, checkpoint, stop."""
+"""The driver: the loop that steps an agent, logs, evaluates, writes checkpoints and stops."""
 
 import math
 import os
@@ -55,7 +55,7 @@ CHANGEABLE = (
     *("total_timesteps", "eval_episodes", "eval_steps", "eval_frequency", "short_episodes", "keep_best", "stop_return"),
     *("checkpoint_frequency", "keep_checkpoints", "log_frequency"),
 )
-"""What may change in a run that continues: its length, and options of evaluation, logging and checkpoints."""
+"""Settings that may change when a run is resumed: its length, and options of evaluation, logging and checkpoints."""
 FACTS = ("versions", "spaces")
 """Tables of config.toml that record facts about a run; they are not settings."""
 LEAST_STEPS = 20_000
@@ -63,32 +63,35 @@ LEAST_STEPS = 20_000
 RECENT = 0.1
 """Weight of the latest mean return in `Result.training_return`."""
 _ELSEWHERE = ("run_dir", "start_from", *FACTS, *CHANGEABLE)
-"""What a run's config.toml may hold differently without being another run."""
+"""Entries of config.toml that may differ between two configurations of the same run."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the driver is told, besides the agent's hyperparameters."""
+    """Settings of a run besides the hyperparameters of its agent."""
 
-    agent: str = setting("", "the algorithm")
-    env: str = setting("", "a registered Gymnasium environment")
-    start_from: str = setting("", "a run of the same agent whose networks to begin with; --network RUN is the same")
-    seed: int = setting(1, "of all randomness in the run", least=0)
-    num_envs: int = setting(1, "environments stepped together", least=1)
+    agent: str = setting("", "name of a registered agent, or module:Class")
+    env: str = setting("", "id of a registered Gymnasium environment, or module:id")
+    start_from: str = setting("", "run of the same agent whose networks are the initial ones; --network RUN does the same")
+    seed: int = setting(1, "seed of the agent, of its environments and of the evaluations", least=0)
+    num_envs: int = setting(1, "number of environments that are stepped together", least=1)
     backend: str = setting(
-        "auto", "of the environments: native twins where there are any, or one insisted on", choices=BACKENDS
+        "auto", "implementation of the environments; auto: native where it exists, else gymnasium", choices=BACKENDS
     )
     vectorization: str = setting(
         "sync",
-        "of Gymnasium's environments: in this process, in processes of their own, or the environment's own vector form",
+        "where Gymnasium's environments run; sync: in this process, async: in one process each, own: in their own vector environment",
         choices=VECTORIZATIONS,
     )
     env_kwargs: tuple[str, ...] = setting(
-        (), "an argument of the environment; can be repeated", read=lambda v: as_texts(as_arguments(v)), metavar="NAME=VALUE"
+        (),
+        "keyword argument of the environment; can be repeated",
+        read=lambda v: as_texts(as_arguments(v)),
+        metavar="NAME=VALUE",
     )
     wrapper: tuple[str, ...] = setting(
         (),
-        "a wrapper around the environment; can be repeated, the first one innermost",
+        "wrapper of the environment; can be repeated, the first one is the innermost",
         read=recordable_wrappers,
         metavar="MODULE:CLASS[:NAME=VALUE,...]",
         shapes=True,
@@ -101,27 +104,31 @@ class Options:
         shapes=True,
     )
     channels: str = setting(
-        "auto", "the dimension of pictures that holds the channels, where a rule cannot tell", choices=CHANNELS, shapes=True
+        "auto", "dimension of pictures that holds the channels; auto: found by a rule", choices=CHANNELS, shapes=True
     )
-    frame_stack: int = setting(1, "observations, the latest last, that make up what the agent sees", least=1, shapes=True)
-    time_aware: bool = setting(False, "append the share of the time limit that is used up to the observation", shapes=True)
-    run_dir: str = setting("runs", "where run directories are made")
-    eval_episodes: int = setting(100, "greedy episodes of the evaluation at the end", least=1)
+    frame_stack: int = setting(
+        1, "number of successive observations that the agent sees together, the latest last", least=1, shapes=True
+    )
+    time_aware: bool = setting(False, "append the elapsed share of the time limit to each observation", shapes=True)
+    run_dir: str = setting("runs", "directory in which run directories are created")
+    eval_episodes: int = setting(100, "number of greedy episodes in the evaluation at the end", least=1)
     eval_steps: int | None = setting(
         None,
         "environment steps after which no further episode of an evaluation begins; by default as many as the training has, within "
         f"{LEAST_STEPS:,} and {MOST_STEPS:,}",
         least=1,
     )
-    eval_frequency: int = setting(0, "environment steps between short evaluations during training; 0 for none", least=0)
-    short_episodes: int = setting(10, "greedy episodes of those short evaluations", least=1)
-    keep_best: bool = setting(False, "end with the state that did best in a short evaluation; needs eval-frequency")
-    stop_return: float | None = setting(
-        None, "end training once a greedy evaluation (short, then confirmed in full) has this mean return; needs eval-frequency"
+    eval_frequency: int = setting(
+        0, "environment steps between short evaluations during training; 0: no short evaluations", least=0
     )
-    checkpoint_frequency: int = setting(25_000, "environment steps between checkpoints; 0 for one at the end", least=0)
-    keep_checkpoints: int = setting(2, "latest checkpoints that are kept, beside the best one", least=1)
-    log_frequency: int = setting(250, "environment steps between points in the log", least=1)
+    short_episodes: int = setting(10, "number of greedy episodes in a short evaluation", least=1)
+    keep_best: bool = setting(False, "keep the state with the best short evaluation and end with it; needs --eval-frequency")
+    stop_return: float | None = setting(
+        None, "mean return that ends training once a short and then a full evaluation reach it; needs --eval-frequency"
+    )
+    checkpoint_frequency: int = setting(25_000, "environment steps between checkpoints; 0: one checkpoint at the end", least=0)
+    keep_checkpoints: int = setting(2, "number of latest checkpoints to keep besides the best one", least=1)
+    log_frequency: int = setting(250, "environment steps between two points of the log", least=1)
 
 
 @dataclass(frozen=True)
@@ -134,17 +141,17 @@ class Plan:
     config: Any
     preset: str
     resumes: Path | None = None
-    """The run that continues, in its own directory; None for a new run."""
+    """Directory of the run to resume; None for a new run."""
     checkpoint: str = LAST
-    """Name of the checkpoint from which it continues."""
+    """Name of the checkpoint from which the run is resumed."""
     remarks: tuple[str, ...] = ()
-    """Lines to show: settings that differ from those of the checkpoint."""
+    """Lines to print: settings that differ from those of the checkpoint."""
     spaces: dict[str, str] = field(default_factory=dict)
     """The spaces of an environment in a few words each, for config.toml."""
 
 
 def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
-    """Options and hyperparameters from what was given, over the preset, over the defaults. Fault for anything wrong.
+    """Check the given settings and complete them by those of the preset, then by the defaults. Raises Fault for anything wrong.
 
     ``pixels`` is False for runs of older versions, which saw uint8 and bool observations as float32.
     """
@@ -193,9 +200,9 @@ def _settings_of_preprocessing(given: dict[str, Any], agent_class: type[Agent]) 
 
 
 def recorded_plan(run: Run, trust: bool = False, **changes: Any) -> Plan:
-    """The plan that a run's config.toml records, with ``changes``.
+    """Return the plan that the config.toml of a run records, with ``changes``.
 
-    Raises Fault for what cannot be made here, and for a module outside the package unless the run is trusted.
+    Raises Fault if the agent or environment does not exist here, and if the file names a module outside the package, unless ``trust``.
     """
     own = {name: value for name, value in run.config.items() if name not in (*FACTS, "start_from", "hyperparameters")}
     if not trust:
@@ -215,17 +222,19 @@ def _require_same_spaces(plan: Plan, run: Run) -> None:
 
 
 def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LAST, trust: bool = False) -> Plan:
-    """The plan of continuing the run at ``path`` from one of its checkpoints, with changes among `CHANGEABLE`.
+    """Return the plan that resumes the run at ``path`` from one of its checkpoints, with changes among `CHANGEABLE`.
 
-    A schedule follows a new length of the training. Raises Fault if the directory is no run or has no checkpoint, or for other changes.
+    Schedules follow a changed length of the training. Raises Fault if the directory is not a run, if it has no such checkpoint, or for
+    changes of other settings.
     """
     run = Run.open(path)
     if checkpoint == LAST and not run.holds(LAST):
-        raise Fault(f"{path} holds no checkpoint to go on from: start it again with --config {path / 'config.toml'}")
+        raise Fault(f"{path} holds no checkpoint to resume from: start the run again with --config {path / 'config.toml'}")
+    run.require(checkpoint)
     for name in changes:
         if name not in CHANGEABLE:
             raise Fault(
-                f"{option_name(name)} cannot change in a run that goes on: --resume takes --total-timesteps, and options of "
+                f"{option_name(name)} cannot change when a run is resumed: --resume takes --total-timesteps, and options of "
                 "evaluation, logging and checkpoints"
             )
     plan = recorded_plan(run, trust, **changes)
@@ -237,7 +246,7 @@ def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LA
 
 
 def altered_settings(run: Run, checkpoint: str) -> tuple[str, ...]:
-    """A line on the settings in config.toml that differ from those with which a checkpoint was made; empty if none do."""
+    """Return one line on the settings in config.toml that differ from those of a checkpoint; empty if none differs."""
     record = run.recorded(checkpoint)
     if record is None:
         place = run.path / "checkpoints" / checkpoint
@@ -251,7 +260,7 @@ def altered_settings(run: Run, checkpoint: str) -> tuple[str, ...]:
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a config.toml that make a run what it is, hyperparameters beside the others."""
+    """Return the settings of a configuration that must not change during a run, hyperparameters among the others."""
     inner = config.get("hyperparameters", {})
     both = {
         **{name: value for name, value in config.items() if name != "hyperparameters"},
@@ -261,7 +270,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_config(plan: Plan) -> dict[str, Any]:
-    """What config.toml records: enough to do the same run again."""
+    """Return the content of config.toml, from which the same run can be started again."""
     libraries = {name: version(name) for name in ("numpy", "numba", "gymnasium")}
     return {
         **as_plain(plan.options),
@@ -299,7 +308,7 @@ class _StopRequest:
                 if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP: so do we
                     self._previous[number] = signal.signal(number, self._note)
         except ValueError:
-            pass  # not the main thread: whoever runs us there handles signals
+            pass  # Python handles signals in the main thread alone, which another program owns here
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -325,8 +334,8 @@ class Result:
 def train(agent: str | type[Agent], env: str, *, progress: bool = False, **settings: Any) -> Run:
     """Train an agent in a run directory, as ``python -m rl_lab.train`` does, and return the `Run`.
 
-    ``settings`` are the command's options by name: hyperparameters, and ``seed``, ``num_envs``, ``run_dir``, ``eval_frequency`` and
-    so on. Raises Fault, before anything is created, for anything that the command refuses.
+    ``settings`` are the options of the command by name: hyperparameters, ``seed``, ``num_envs``, ``run_dir``, ``eval_frequency`` and so on.
+    Raises Fault for settings that the command refuses, before anything is created.
     """
     name = agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
     plan = make_plan({**settings, "agent": name, "env": env})
@@ -341,7 +350,7 @@ def evaluation_budget(plan: Plan) -> int:
 
 
 def load_run(path: Path | str) -> Run:
-    """The run in a directory: ``run.agent()``, ``run.config``, ``run.scalars()``. Raises Fault if the directory is not a run."""
+    """Open a run directory: ``run.agent()``, ``run.config``, ``run.scalars()``. Raises Fault if the directory is not a run."""
     return Run.open(Path(path))
 
 
@@ -358,7 +367,7 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
     def compiling(name: str) -> None:
         nonlocal announced
         if not announced:
-            progress.say("compiling kernels: this happens once, they are kept for later runs")
+            progress.say("compiling kernels: this happens once, later runs load them from the cache")
             announced = True
 
     previous = cache.on_compile
@@ -440,7 +449,7 @@ LARGE_REPLAY = 10**8
 
 
 class _Loop:
-    """Steps until the end is reached or a signal comes. What it keeps between steps is saved with the agent."""
+    """Steps an agent until the training ends or a signal arrives. Its own state is saved with that of the agent."""
 
     def __init__(self, agent: Agent, plan: Plan, run: Run, say: Callable[[str], None]):
         self.agent = agent
@@ -449,11 +458,12 @@ class _Loop:
         self.say = say
         self.said_storage = False
         self.means = _Means()
-        self.next_log = self.last_checkpoint = self.last_evaluation = agent.timesteps
+        self.next_log = agent.timesteps
+        self.last_checkpoint = self.last_evaluation = agent.timesteps
         self.last_pictures = -1  # the step at which pictures were logged
         self.best = -math.inf  # mean return of a short evaluation
         self.pending: float | None = None
-        """Return of a short evaluation in the last step: the evaluation at the end is logged in its place, unless training continues."""
+        """Mean return of a short evaluation that is not logged yet: if training ends here, the evaluation at the end takes its place."""
         self.finished = False  # by ``stop_return``
         self.training_return: float | None = None
         """Mean return of the latest episodes of training, exponentially weighted."""
@@ -468,7 +478,8 @@ class _Loop:
         return stop.code
 
     def _train(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> None:
-        agent, options, total = self.agent, self.plan.options, self.plan.config.total_timesteps
+        agent, options = self.agent, self.plan.options
+        total = self.plan.config.total_timesteps
         begin, first = time.perf_counter(), agent.timesteps
         rate, latest = 0.0, None
         if agent.timesteps < total and not self.finished:
@@ -504,9 +515,7 @@ class _Loop:
                 self.last_checkpoint = now
                 self._save(logger)
         if stop.code:
-            if (
-                agent.timesteps < total and not self.finished
-            ):  # else the evaluation at the end takes its place, once the run is resumed
+            if agent.timesteps < total and not self.finished:  # else it waits for the evaluation at the end, after a resume
                 self._log_pending(logger)
         else:
             speed = {"charts/SPS": rate} if agent.timesteps > first else {}
@@ -521,7 +530,7 @@ class _Loop:
             self.pending = None
 
     def _evaluate(self) -> None:
-        """A short greedy evaluation. It may decide which state is kept and, confirmed by a full one, that training is ``finished``."""
+        """Evaluate greedily in a few episodes. Keep the best state; set ``finished`` if a full evaluation confirms ``stop_return``."""
         options = self.plan.options
         self.last_evaluation = self.agent.timesteps
         seed, budget = validation_seed(options.seed), evaluation_budget(self.plan)
@@ -537,10 +546,10 @@ class _Loop:
             self._store(BEST, {"best": self.best})
 
     def _save(self, logger: Logger, last: bool = False) -> None:
-        """Write a checkpoint, and beside it the networks and pictures that the agent has to show.
+        """Write a checkpoint, and the networks and pictures of the agent beside it.
 
-        The log reaches the disk first: a run that continues from this checkpoint finds every point before it. Where the disk takes no
-        checkpoint, that is said once and training continues; at the end it is a Fault.
+        The log is flushed to the disk first, so that a run resumed from this checkpoint has every point before it. If the disk takes no
+        checkpoint, training continues after one message, but the ``last`` save raises Fault.
         """
         if self.last_pictures != self.agent.timesteps:  # a run that is resumed at its end has them in its log
             self.last_pictures = self.agent.timesteps
@@ -548,7 +557,7 @@ class _Loop:
         self._store(LAST, self.state_dict(), logger.settle(), must=last)
 
     def _store(self, name: str, own: dict[str, Any], log: dict[str, int] | None = None, must: bool = False) -> bool:
-        """Write a checkpoint with the driver's ``own`` state; whether that was possible. Raises Fault if it ``must`` be."""
+        """Write a checkpoint with the driver's ``own`` state and return whether the disk took it. Raises Fault if it ``must``."""
         record = {
             "config": {k: v for k, v in run_config(self.plan).items() if k not in ("run_dir", "versions")},
             "log": log or {},
@@ -585,7 +594,9 @@ class _Loop:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _misfit(error, run.path) from None
         if not self.agent.continues:
-            self.say(f"{plan.options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
+            self.say(
+                f"{plan.options.env} cannot be saved in the middle of an episode: new episodes begin, unlike in an uninterrupted run"
+            )
         run.recover(plan.options.keep_checkpoints, self.agent.timesteps if plan.checkpoint == LAST else None)
         settings, recorded = as_plain(plan.options), run.config.get("hyperparameters", {})
         same_goal = settings.get("stop_return") == run.config.get("stop_return")
@@ -605,7 +616,11 @@ class _Loop:
         self.means.load_state_dict(state["means"])
 
 
-_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "last_pictures", "best", "finished", "pending")
+_COUNTERS = (
+    *("next_log", "last_checkpoint", "last_evaluation", "last_pictures", "best", "finished", "pending"),
+    "training_return",
+)
+"""Attributes of the loop that a checkpoint holds."""
 
 
 class _Means:
@@ -632,9 +647,9 @@ class _Means:
 
 
 def restore(path: Path, checkpoint: str | None = None, trust: bool = False) -> tuple[Agent, Plan]:
-    """The agent of a run as a checkpoint left it, and the run's plan: by default its best checkpoint, else the last.
+    """Load the agent of a run from a checkpoint, by default the best one, else the last. Returns the agent and the plan of the run.
 
-    Raises Fault if the files do not hold an agent, or name a module outside the package and are not trusted.
+    Raises Fault if the files do not hold an agent, and if they name a module outside the package, unless ``trust``.
     """
     run = Run.open(path)
     name = checkpoint or (BEST if run.holds(BEST) else LAST)
@@ -651,12 +666,12 @@ def restore(path: Path, checkpoint: str | None = None, trust: bool = False) -> t
 
 
 def _agent_part(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint without what the driver keeps in it."""
+    """Return a checkpoint without the state of the driver."""
     return {name: part for name, part in state.items() if name != DRIVER}
 
 
 def _load(agent: Agent, state: dict[str, Any], path: Path) -> None:
-    """Load a state that may be somebody else's: whatever is wrong with it becomes a Fault."""
+    """Load a state that may come from somebody else. Raises Fault if it does not fit the agent."""
     try:
         agent.load_state_dict(state)
     except MemoryError:

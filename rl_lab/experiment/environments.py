@@ -209,7 +209,7 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         if setup.native is not None:
             require_memory(setup.native.world.observation_space.shape, num_envs * setup.frame_stack)
             spec = gym.spec(setup.env_id if setup.env_id.startswith("rl_lab/") else f"rl_lab/{setup.env_id}")
-            parameters = {name: float(value) for name, value in setup.env_kwargs.items()}
+            parameters: dict[str, Any] = {name: float(value) for name, value in setup.env_kwargs.items()}
             limit = int(parameters.pop("max_episode_steps", spec.max_episode_steps or 0)) or None
             envs = setup.native(num_envs, limit, mode, setup.frame_stack, setup.time_aware, **parameters)
         elif setup.vectorization == "own":
@@ -221,7 +221,7 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
             envs = ProcessVectorEnv(makers, context=context, autoreset_mode=mode)
         else:
             made = _make_copies(setup, num_envs, or_fewer)
-            envs = SerialVectorEnv([(lambda env=env: env) for env in made], autoreset_mode=mode)
+            envs = SerialVectorEnv([(lambda env=env: env) for env in made], autoreset_mode=mode)  # type: ignore[misc]
     except gym.error.DependencyNotInstalled as error:
         raise Fault(f"environment {setup.env_id!r} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
@@ -336,7 +336,7 @@ def open_environments(
         return what(num_envs=count, **arguments), None  # type: ignore[call-arg]
     if callable(what):
         name = getattr(what, "__name__", "the environment")
-        maker = partial(what, **arguments) if arguments else what
+        maker: Any = partial(what, **arguments) if arguments else what
         if isinstance(what, type) and issubclass(what, gym.Env):
             maker = partial(what, **arguments)
         setup = Setup(name, maker=maker, **wrapping)

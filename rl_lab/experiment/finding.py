@@ -81,6 +81,12 @@ def _is_environment(value: Any) -> bool:
     return own and issubclass(value, (gym.Env, VectorEnv)) and not issubclass(value, gym.Wrapper)
 
 
+def _needs_arguments(function: Callable[..., Any]) -> bool:
+    """Whether a function or a class cannot be called without arguments."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return any(p.default is p.empty and p.kind in kinds for p in inspect.signature(function).parameters.values())
+
+
 def spec_of_class(found: Any, name: str, shown: str) -> EnvSpec:
     """A specification, which is not registered, for a class or a function that makes environments.
 
@@ -88,7 +94,7 @@ def spec_of_class(found: Any, name: str, shown: str) -> EnvSpec:
     """
     if not callable(found):
         raise Fault(f"{shown} is {found!r}, not a class of environments or a function that makes one")
-    if isinstance(found, type) and issubclass(found, gym.Wrapper):
+    if isinstance(found, type) and issubclass(found, gym.Wrapper) and _needs_arguments(found):
         raise Fault(f"{shown} is a wrapper: name the environment with --env and the wrapper with --wrapper {shown}")
     if isinstance(found, type) and issubclass(found, VectorEnv):
         return EnvSpec(id=name, vector_entry_point=found)  # type: ignore[arg-type]
@@ -187,10 +193,10 @@ def _call_registration(source: Any, env_id: str = "") -> None:
         plain = name.strip("_").lower()
         if not (plain.startswith("register") and plain.rstrip("s").endswith(("env", "environment"))):
             continue
-        if inspect.isfunction(function) and function.__module__.partition(".")[0] == source.__name__.partition(".")[0]:
-            needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-            if not needed:
-                function()
+        if not inspect.isfunction(function) or _needs_arguments(function):
+            continue
+        if function.__module__.partition(".")[0] == source.__name__.partition(".")[0]:
+            function()
 
 
 # --- native twins ------------------------------------------------------------------------------------------------------

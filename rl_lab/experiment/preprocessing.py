@@ -87,7 +87,7 @@ def atari(env: gym.Env, training: bool) -> gym.Env:
     space = env.observation_space
     if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.shape[2] == 3 and space.dtype == np.uint8):
         raise Fault(f"--preprocess atari needs colour pictures, uint8 (height, width, 3), and the observations are {space}")
-    meanings = getattr(env.unwrapped, "get_action_meanings", list)()
+    meanings: list[str] = getattr(env.unwrapped, "get_action_meanings", list)()
     if getattr(env.unwrapped, "ale", None) is not None:
         env = gym.wrappers.AtariPreprocessing(env, noop_max=30 if meanings[:1] == ["NOOP"] else 0, frame_skip=4)
     else:  # a world with such pictures that is not the emulator
@@ -97,7 +97,7 @@ def atari(env: gym.Env, training: bool) -> gym.Env:
         env = LifeLoss(env)
     if len(meanings) > 2 and meanings[1] == "FIRE":
         env = FireReset(env)
-    return gym.wrappers.TransformReward(env, np.sign) if training else env
+    return gym.wrappers.TransformReward(env, np.sign) if training else env  # type: ignore[arg-type]
 
 
 # --- MinAtar -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The name that a person meant: the words of other libraries, missing versions, and slips of the keyboard."""
+"""Did-you-mean: names of other libraries, missing versions, and misspellings, mapped to our names."""
 
 import difflib
 import importlib.util
@@ -180,7 +180,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def nearest_option(word: str, options: Iterable[str]) -> str:
-    """As `nearest`, for options such as ``--lr`` or settings such as ``lr``: names that other libraries use count first."""
+    """As `nearest`, for options such as ``--lr`` or settings such as ``lr``; names of other libraries come first."""
     return _nearest_known(word, sorted(options), _OPTIONS)
 
 

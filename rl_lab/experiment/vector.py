@@ -107,7 +107,9 @@ class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
             if not self.awake[i]:
                 continue
             self._env_obs[i], reward, terminated, truncated, info = self.envs[i].step(action)
-            self._rewards[i], self._terminations[i], self._truncations[i] = reward, terminated, truncated
+            self._rewards[i] = reward
+            self._terminations[i] = terminated
+            self._truncations[i] = truncated
             if terminated or truncated:
                 final = copy.deepcopy(self._env_obs[i])  # the reset may write into the same array
                 infos = self._add_info(infos, {"final_obs": final, "final_info": info}, i)
@@ -119,7 +121,7 @@ class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
 
 
 class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
-    """Gymnasium's environments in processes of their own; one that ends or does not answer is named, and never waited for in vain.
+    """Gymnasium's environments in separate processes. An error names a process that has ended or does not answer in time.
 
     A step without infos costs one short message in each direction: the action's bytes, and the reward with the flags. Observations are
     in shared memory.
@@ -130,7 +132,7 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
 
     def __init__(self, makers: Sequence[Callable[[], Any]], **options: Any):
         try:
-            super().__init__(makers, worker=_work, copy=False, **options)
+            super().__init__(makers, worker=_work, copy=False, **options)  # type: ignore[arg-type]
         except (EOFError, ConnectionError) as error:
             for process in getattr(self, "processes", ()):
                 process.kill()

@@ -1,9 +1,9 @@
 """Networks built from a short description.
 
 ``mlp:64,64`` is a perceptron with two hidden layers of 64 units. ``cnn:16,32:128`` has two convolutions, with 16 and 32 channels, and
-one hidden layer of 128 units. A convolution may name its kernel and its stride, as in ``cnn:32x8s4,64x4s2,64x3:512``; without them they
-are 3 and 1. ``nature`` is that network, of Mnih et al. 2015. Some agents also accept the path of an evolved network: a file written by
-`nn.graph.files.save_graph`, or the directory of a NEAT run.
+one hidden layer of 128 units. A kernel size (default 3) and a stride (default 1) may follow the number of channels, as in
+``cnn:32x8s4,64x4s2,64x3:512``. ``nature`` means this last network, of Mnih et al. 2015. Some agents also accept the path of an evolved
+network: a file written by `nn.graph.files.save_graph`, or the directory of a NEAT run.
 """
 
 import copy
@@ -51,7 +51,7 @@ class Convolution(NamedTuple):
 
 
 NATURE = "cnn:32x8s4,64x4s2,64x3:512"
-"""What ``nature`` stands for: the network of Mnih et al. 2015, "Human-level control through deep reinforcement learning"."""
+"""The network ``nature``: Mnih et al. 2015, "Human-level control through deep reinforcement learning"."""
 
 
 def layer_sizes(description: str) -> tuple[tuple[Convolution, ...], tuple[int, ...]]:
@@ -83,7 +83,7 @@ def _numbers(text: str, description: str) -> tuple[int, ...]:
 
 
 KINDS = ("mlp", "cnn", "nature")
-"""What the descriptions of networks begin with; others are paths of evolved networks."""
+"""First words of descriptions; a description with another first word is the path of an evolved network."""
 ACTOR = "actor"
 """File name, without suffix, of the network in a NEAT run with which a gradient agent can start."""
 
@@ -165,8 +165,8 @@ def make_network(
 ) -> Sequential:
     """Build the network of a description, from observations (batch, *shape) to (batch, outputs).
 
-    ``observed`` is what is known of the observations, or their shape alone. Observations that are not float32 are converted and scaled
-    by the first layer. Convolutions need pictures, see `rl_lab.nn.pictures.picture_of`; the hidden layers follow them. A perceptron
+    ``observed`` describes the observations, or is their shape if they are float32. The first layer converts and scales observations
+    that are not float32. Convolutions need pictures, see `rl_lab.nn.pictures.picture_of`; the hidden layers follow them. A perceptron
     flattens the observation. ``options`` are the keyword arguments of `mlp`. An evolved network is loaded with its weights. Raises
     ValueError if the description is invalid, ShapeError if the convolutions do not fit the observation, and GraphError if the evolved
     network is recurrent or has other numbers of inputs or outputs.
@@ -185,7 +185,7 @@ def make_network(
 class ActionValue(Sequential):
     """Q(s, a) of continuous actions: (batch, *shape) and (batch, size) give (batch, outputs).
 
-    The actions join the observation's features before the first of the hidden layers.
+    The actions are appended to the features of the observation before the first hidden layer.
     """
 
     joined = 0
@@ -208,9 +208,9 @@ def make_action_value(
     activation: str = "relu",
     **options: Any,
 ) -> ActionValue:
-    """Build the critic of a description for ``size`` components of actions.
+    """Build the critic of a description for actions of ``size`` components.
 
-    ``options`` and errors are those of `make_network`.
+    Takes the same ``options`` and raises the same errors as `make_network`.
     """
     seen = observed if isinstance(observed, Observed) else Observed(tuple(observed))
     first, layers, features = _encoder(seen, description, activation, options)
@@ -233,7 +233,9 @@ def _encoder(
     picture = picture_of(seen)
     plain = seen.is_float and seen.scale == 1.0 and picture.order == "first" and picture.frames == 1
     layers: list[Module] = []
-    channels, height, width = picture.channels, picture.height, picture.width
+    channels = picture.channels
+    height = picture.height
+    width = picture.width
     for filters, kernel, stride in convolutions:
         if min(height, width) < kernel:
             raise ShapeError(
@@ -244,7 +246,9 @@ def _encoder(
         if options.get("orthogonal"):
             _orthogonal(convolution, math.sqrt(2.0), options.get("generator"))
         layers += [convolution, ACTIVATIONS[activation]()]
-        channels, height, width = filters, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        channels = filters
+        height = (height - kernel) // stride + 1
+        width = (width - kernel) // stride + 1
     return None if plain else PictureInput(seen.scale, picture), [*layers, Flatten()], channels * height * width
 
 
@@ -252,7 +256,7 @@ Made = TypeVar("Made", bound=Sequential)
 
 
 def _in_order(first: Module | None, layers: list[Module], kind: type[Made] = Sequential) -> Made:  # type: ignore[assignment]
-    """A network of layers that are named by their numbers; an input layer ``first`` does not count, as it has no parameters."""
+    """A network of layers that are named by their numbers. The input layer ``first`` has no parameters and no number."""
     named: list[tuple[str, Module]] = [] if first is None else [("input", first)]
     return kind(OrderedDict([*named, *[(str(i), layer) for i, layer in enumerate(layers)]]))
 

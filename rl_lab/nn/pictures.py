@@ -1,4 +1,4 @@
-"""Observations as networks take them: bytes become floats, and pictures get their channels first."""
+"""Conversion of observations for networks: bytes become floats, and the channels of pictures become the first dimension."""
 
 from typing import NamedTuple
 
@@ -8,17 +8,17 @@ from rl_lab.nn.module import Module
 
 
 class Observed(NamedTuple):
-    """What is known of the observations of an environment, apart from the batch."""
+    """The shape and type of one observation of an environment, and how a network must convert it."""
 
     shape: tuple[int, ...]
     frames: int = 1
     """Frames stacked along the first dimension; 1 if there is no such dimension."""
     channels: str = "auto"
-    """Which dimension of a picture holds the channels: "first", "last", or "auto" for the rule of `picture_of`."""
+    """The dimension of a picture that holds the channels: "first", "last", or "auto" for the rule of `picture_of`."""
     scale: float = 1.0
     """Factor of the values: 1 / 255 for pixels of 0 to 255."""
     is_float: bool = True
-    """Whether the values are float32; otherwise they are uint8 or bool, and are converted."""
+    """Whether the values are float32; uint8 and bool values are converted."""
 
 
 class Picture(NamedTuple):
@@ -41,11 +41,11 @@ class Picture(NamedTuple):
 
 
 def picture_of(observed: Observed) -> Picture:
-    """The picture that an observation is.
+    """How to read an observation as a picture.
 
-    Frames of two dimensions have one channel. Of three dimensions, the first or the last holds the channels: the one beside two equal
-    ones, as in (16, 16, 12), or else the smallest, as in (3, 210, 160). Raises ShapeError if this rule cannot tell, as for
-    (10, 10, 10) or (16, 3, 16), or if the observation is not a picture.
+    Frames of two dimensions have one channel. In frames of three dimensions the first or the last dimension holds the channels: if the
+    two others are equal, as in (16, 16, 12), or else if it is the smallest, as in (3, 210, 160). Raises ShapeError if this rule does
+    not decide, as for (10, 10, 10) or (16, 3, 16), or if the observation is not a picture.
     """
     shape = observed.shape
     frame = shape[1:] if observed.frames > 1 else shape
@@ -59,15 +59,15 @@ def picture_of(observed: Observed) -> Picture:
     order = observed.channels if observed.channels != "auto" else _order_of(frame)
     if order not in ("first", "last"):
         raise ShapeError(
-            f"which dimension of the pictures {frame} holds the channels cannot be told from their shape: say --channels first or "
-            "--channels last"
+            f"pictures have the shape {frame}, which does not show whether the first or the last dimension holds the channels: "
+            "give --channels first or --channels last"
         )
     channels, height, width = frame if order == "first" else (frame[2], frame[0], frame[1])
     return Picture(frames * channels, height, width, order, frames)
 
 
 def _order_of(frame: tuple[int, ...]) -> str:
-    """The dimension of the channels, "first" or "last"; empty if the shape does not tell."""
+    """The dimension of the channels, "first" or "last"; empty if the shape does not decide."""
     first, middle, last = frame
     if first == middle == last:
         return ""
@@ -81,9 +81,9 @@ def _order_of(frame: tuple[int, ...]) -> str:
 
 
 class PictureInput(Module):
-    """The first layer of a network: floats of the values times ``scale``, with the channels of a ``picture`` first.
+    """The first layer of a network: converts values to float32, multiplies them by ``scale``, and puts the channels first.
 
-    Without a picture the shape stays.
+    Without a ``picture`` the shape does not change.
     """
 
     def __init__(self, scale: float = 1.0, picture: Picture | None = None):

@@ -200,8 +200,8 @@ def _within(space: Box, components: np.ndarray, fine: tuple[np.ndarray, np.ndarr
     if np.issubdtype(space.dtype, np.floating):
         with np.errstate(over="ignore"):
             return np.clip(values.astype(space.dtype), space.low, space.high)  # rounding may exceed the bounds
-    limits = np.iinfo(space.dtype)
-    # the largest int64 is no float64: numbers beyond 2 ** 62 would wrap around
+    limits = np.iinfo(space.dtype)  # type: ignore[type-var]
+    # the largest int64 cannot be represented as float64: numbers beyond 2 ** 62 would wrap around
     low, high = max(limits.min, -(2**62)), min(limits.max, 2**62)
     return np.clip(np.clip(np.rint(values), low, high).astype(space.dtype), space.low, space.high)
 

@@ -11,7 +11,8 @@ import random
 import re
 import sysconfig
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,6 +45,17 @@ def warn_once(message: str) -> None:
     if message not in _said:
         _said.add(message)
         warnings.warn(message, EnvironmentWarning, stacklevel=2)
+
+
+@contextmanager
+def said_anew() -> Iterator[None]:
+    """Inside, `warn_once` also gives the warnings that this process has given before."""
+    before = set(_said)
+    _said.clear()
+    try:
+        yield
+    finally:
+        _said.update(before)
 
 
 class Adapter(gym.Wrapper):

@@ -58,9 +58,9 @@ class ObservationMapping:
 
     def array(self, observation: Any) -> np.ndarray:
         """The array of ``box`` for an observation of ``space``."""
-        parts = []
+        parts: list[Any] = []
         for path, space in self._leaves:
-            part = observation
+            part: Any = observation
             for key in path:
                 part = part[key]
             parts.append(np.asarray(part) if self._keeps_shape else spaces.flatten(space, part))

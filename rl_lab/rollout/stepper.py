@@ -94,13 +94,13 @@ class Stepper:
         """Begin new episodes in all environments, or where ``mask`` (n,) is True; returns the observations (n, ...).
 
         Running episodes are not counted. An integer ``seed`` seeds environment i with seed + i; seeds of 32 bits stay below 2**32,
-        because many environments take no others. Without a seed the random streams of the
-        environments continue.
+        because many environments accept no larger seed. Without a seed the random streams of the environments continue.
         """
         if seed is not None:
             given = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
             if isinstance(seed, (int, np.integer)) and seed < LARGEST_SEED <= seed + self.num_envs - 1:
-                seed = given = [number % LARGEST_SEED for number in given]
+                given = [(seed + i) % LARGEST_SEED for i in range(self.num_envs)]
+                seed = given
             self.seeds = [old if new is None else new for old, new in zip(self.seeds, given, strict=True)]
         options = None if mask is None else {"reset_mask": mask}
         observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
@@ -305,9 +305,9 @@ def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = N
     An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
     EnvironmentFault if a mask has another shape, or if it allows no option of a choice and the episode is not ``over``.
     """
-    given = info.get("action_mask")
+    given: Any = info.get("action_mask")
     choices = [] if given is None else choices_of(envs.single_action_space)
-    if not choices:
+    if given is None or not choices:
         return before
     options = sum(choices)
     begins = np.cumsum([0, *choices[:-1]])

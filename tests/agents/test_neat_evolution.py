@@ -204,8 +204,13 @@ def test_what_cannot_be_is_refused():
         evolution.networks()(np.zeros((4, 3)))
 
 
-def test_xor_needs_a_hidden_node(learning_seed):
-    """The paper's task with ten seeds; benchmarks/neat.py runs a hundred."""
+def test_xor_needs_a_hidden_node(learning_seed, learned):
+    """The paper's task with ten seeds; benchmarks/neat.py runs a hundred.
+
+    Random mutations solve it too, after more generations. Selection shows in the mean fitness of the last population: 6.9 with a
+    standard deviation of 0.5, and 4.2 if fitness values are shuffled among the genomes. The largest possible fitness is 16.
+    """
+    means = []
     for seed in range(10 * learning_seed - 10, 10 * learning_seed):
         result = neat.evolve(fitness, 2, 1, solved=solved, seed=seed, generations=150)
         assert result.solved
@@ -214,15 +219,18 @@ def test_xor_needs_a_hidden_node(learning_seed):
         network = result.network()
         outputs = network(rl.tensor(X)).detach().numpy()[:, 0]
         assert ((outputs > 0.5) == Y).all()
+        means.append(result.evolution.history[-1].mean)
+    learned(np.mean(means), 16.0, within=10.5)
 
 
-def test_a_fitness_of_one_network_and_a_target(learning_seed):
+def test_a_fitness_of_one_network_and_a_target(learning_seed, learned):
     seen = []
     single = neat.each(lambda network: float((4.0 - np.abs(network(X)[:, 0] - Y).sum()) ** 2))
     result = neat.evolve(single, 2, 1, target=9.5, seed=learning_seed, generations=100, on_generation=seen.append)
     again = neat.evolve(fitness, 2, 1, target=9.5, seed=learning_seed, generations=100)
     assert result.solved
     assert result.champion.fitness >= 9.5
+    learned(seen[-1].mean, 16.0, within=10.7)  # without selection the mean fitness is 4.2 with a standard deviation of 0.2
     assert result.generations == again.generations == len(seen)
     assert [g.number for g in seen] == list(range(len(seen)))
     assert all(sum(g.species.values()) == 150 for g in seen)

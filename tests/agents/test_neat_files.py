@@ -71,7 +71,7 @@ def test_other_values(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("pop_size = 150", "pop_size = many", r"neat\.cfg: pop_size takes a whole number"),
+        ("pop_size = 150", "pop_size = many", r"neat\.cfg: pop_size takes an integer"),
         ("node_add_prob = 0.03", "node_add_prob = 3", r"neat\.cfg: node_add_prob must be at most 1"),
         ("max_stagnation = 15", "max_stagnation = 0", r"neat\.cfg: max_stagnation must be at least 1"),
         ("weight_mutate_rate = 0.8", "weight_mutate_rate = -0.1", r"neat\.cfg: weight_mutate_rate .* 0 to 1, not -0.1"),

@@ -73,8 +73,8 @@ def test_what_is_observed_after_a_truncation_is_valued_with_the_memory_of_the_ep
         memory = rl.zeros(8, 16)
         steps = []
         for t in range(8):
-            memory = agent.remember(rl.zeros(8, 1), memory if t % 5 else memory * 0.0)
-            following = agent.critic(agent.remember(rl.zeros(8, 1), memory)).squeeze(1)
+            memory = agent.next_memory(rl.zeros(8, 1), memory if t % 5 else memory * 0.0)
+            following = agent.critic(agent.next_memory(rl.zeros(8, 1), memory)).squeeze(1)
             steps.append(1.0 + 0.8 * following)
     np.testing.assert_allclose(batch["returns"].numpy(), rl.stack(steps).numpy(), rtol=1e-5)
 

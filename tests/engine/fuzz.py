@@ -79,7 +79,9 @@ class Machine:
     """The registers and the state of one run of a program in one library."""
 
     def __init__(self, library: Any, dtype: Any, noise: Any = None):
-        self.library, self.dtype, self.noise = library, dtype, noise
+        self.library = library
+        self.dtype = dtype
+        self.noise = noise
         self.registers: list[Any] = []
         self.leaves: list[Any] = []
         self.trace: list[str] = []  # one line per initial leaf and per step

@@ -14,7 +14,10 @@ import numpy as np
 from tests.engine.cases import CLASSES
 from tests.engine.every_case import CASES
 
-INF, NAN, TINY, HUGE = math.inf, math.nan, 1e-40, 3e38
+INF = math.inf
+NAN = math.nan
+TINY = 1e-40
+HUGE = 3e38
 
 GRID = [
     0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 6.0, -6.0, 20.0, -20.0, 25.0, -25.0, 90.0, -90.0, 104.0, -104.0,

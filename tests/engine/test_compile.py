@@ -646,7 +646,9 @@ def test_an_index_out_of_bounds_raises_at_any_call(pick):
 
 def in_threads(count, work):
     """Run ``work(number)`` in several threads at once and return their results. Raises the exception of a thread."""
-    results, faults, start = [None] * count, [], threading.Barrier(count)
+    results = [None] * count
+    faults = []
+    start = threading.Barrier(count)
 
     def run(number):
         try:
@@ -947,7 +949,9 @@ class Owner:
     default = 1.0
 
     def __init__(self):
-        self.number, self.numbers, self.table = 1.0, [1.0, 2.0], {"a": {"b": 1.0}}
+        self.number = 1.0
+        self.numbers = [1.0, 2.0]
+        self.table = {"a": {"b": 1.0}}
         self.settings = Settings()
         self.settings.gain = 1.0
         self.outer, self.pair = Outer(self), Named(self.settings, "")
@@ -1144,7 +1148,9 @@ def test_containers_among_the_arguments_are_changed():
 
     compiled = rl.compile(put)
     for call in range(5):
-        x, items, named = rl.full((2,), float(call)), [], {}
+        x = rl.full((2,), float(call))
+        items = []
+        named = {}
         with (
             pytest.warns(EagerWarning, match="a list or a dict among its arguments") if call == 2 else contextlib.nullcontext()
         ):

@@ -571,7 +571,9 @@ def test_the_kernel_by_its_address():
     void = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(graph_kernels.compiled_activate().address)
     net = xor_like()
     structure, numbers = net.pack()
-    x, state, out = np.array([0.3, -0.7], np.float32), np.zeros(9, np.float32), np.zeros(1, np.float32)
+    x = np.array([0.3, -0.7], np.float32)
+    state = np.zeros(9, np.float32)
+    out = np.zeros(1, np.float32)
     void(*[a.ctypes.data for a in (structure, numbers, x, state, out)])
     assert out[0] == activate(structure, numbers, x)[0] != 0.0
 

@@ -10,7 +10,9 @@ from tests.engine import declarations
 
 def test_data_is_copied_or_shared_as_promised():
     array = np.zeros(3, np.float32)
-    copied, shared, converted = rl.tensor(array), rl.from_numpy(array), rl.as_tensor(array.astype(np.float64))
+    copied = rl.tensor(array)
+    shared = rl.from_numpy(array)
+    converted = rl.as_tensor(array.astype(np.float64))
     array[0] = 1.0
     assert copied.tolist() == [0.0] * 3
     assert shared.tolist() == [1.0, 0.0, 0.0]

@@ -165,12 +165,12 @@ class Locked(gym.Wrapper):
 
 
 def test_environments_that_cannot_be_saved(workplace, monkeypatch, capsys):
-    """Episodes begin anew, from seeds that were not used yet, and that is said."""
+    """Episodes restart with new seeds, and a message says so."""
     gym.register("probe/Locked-v0", entry_point=lambda: Locked(gym.make("CartPole-v1")))
     try:
         path = until_death(monkeypatch, "dqn", 400, env="probe/Locked-v0", n_steps=3)
         assert train.main(["--resume", str(path)]) == 0
-        assert "probe/Locked-v0 cannot be saved in mid-episode: new episodes begin" in capsys.readouterr().out
+        assert "probe/Locked-v0 cannot be saved in the middle of an episode: new episodes begin" in capsys.readouterr().out
     finally:
         del gym.registry["probe/Locked-v0"]
     firsts = []
