@@ -40,7 +40,7 @@ ENGINE = [
     ("memory",),
     ("kernels",),
     ("launch",),
-    ("tape",),
+    ("tape", "finite"),
     ("operations",),
     ("tensor",),
     ("number", "types"),
