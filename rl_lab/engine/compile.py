@@ -54,6 +54,14 @@ class Site:
         """Recordings since the last replay."""
         self.failures = 0
 
+    def note(self, numbers: Sequence[Any]) -> list[bool]:
+        """Which of the numbers vary, now that these have been seen too. The list is the caller's: other threads note others."""
+        last = numbers if self.last is None else self.last
+        varying = self.varying or [False] * len(numbers)
+        self.varying = [v or not same_number(a, b) for v, a, b in zip(varying, numbers, last, strict=True)]
+        self.last = tuple(numbers)
+        return self.varying.copy()
+
     def find(self, tensors: Sequence[Any], numbers: Sequence[Any]) -> Recorded | None:
         """A program that does what the function would do now."""
         if not numbers:
@@ -235,14 +243,11 @@ class Compiled:
     # --- recording ---------------------------------------------------------------------------------------------------
 
     def _record(self, site: Site, arguments: tuple, keywords: dict[str, Any], tensors: list[Any], numbers: list[Any]) -> Any:
-        if site.last is None:
-            site.varying = [False] * len(numbers)
-        else:
-            site.varying = [v or not same_number(a, b) for v, a, b in zip(site.varying, numbers, site.last, strict=True)]
-        site.last = tuple(numbers)
-        recording = Recorder(tensors, [n for n, v in zip(numbers, site.varying, strict=True) if v])
+        varies = site.note(numbers)
+        known = tuple([None if v else n for n, v in zip(numbers, varies, strict=True)])
+        recording = Recorder(tensors, [n for n, v in zip(numbers, varies, strict=True) if v])
         varying = iter(recording.expressions.inputs)
-        given = iter([next(varying) if v else n for n, v in zip(numbers, site.varying, strict=True)])
+        given = iter([next(varying) if v else n for n, v in zip(numbers, varies, strict=True)])
         replaced = _Replacements(iter(recording.arguments), given, [])
         originals = dict(zip(map(id, recording.arguments), tensors, strict=True))
         arguments = tuple([_replace(a, replaced) for a in arguments])
@@ -290,7 +295,6 @@ class Compiled:
             self._unused += 1
             if site.vain > 2 * KEEP_PROGRAMS:
                 self._tell_vain(site)
-            known = tuple([None if v else n for n, v in zip(site.last, site.varying, strict=True)])
             site.recorded.insert(0, Recorded(program, build, known))
             self._uses = program.last_use = self._uses + 1
             self._drop_oldest(site)

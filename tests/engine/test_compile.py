@@ -1226,6 +1226,18 @@ def test_threads_may_call_one_function():
     assert compiled.why is None
 
 
+def test_threads_may_call_one_function_with_numbers_that_vary():
+    """A program that another thread records meanwhile is not taken for one that suits any number."""
+    for _ in range(5):
+        compiled = rl.compile(rl.no_grad()(lambda x, scale: (x * scale).sum()))
+
+        def work(number, compiled=compiled):
+            calls = [(1 + (number + k) % 5, float(number)) for k in range(40)]
+            return [(rows, scale) for rows, scale in calls if compiled(rl.ones(rows), scale).item() != rows * scale]
+
+        assert in_threads(4, work) == [[]] * 4
+
+
 def test_recursion_and_generators_inside():
     def parts(x, n):
         for k in range(n):
