@@ -1,12 +1,13 @@
 """`compile`: record the launches of one call of a function and replay them natively afterwards."""
 
+import copy
 import functools
 import operator
 import threading
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from rl_lab.engine.number import Number, same_number
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.program import Program, Recorder, copy_of
+from rl_lab.engine.reads import fields_of, is_record
 from rl_lab.engine.tensor import TensorCore, new, view
 from rl_lab.engine.watch import watching
 from rl_lab.native.primitive import Primitive
@@ -84,8 +86,8 @@ class Compiled:
     A call does what the function does. The first call with a new combination runs the function and records its launches; further
     calls replay them, bitwise equal. NumPy arrays among the arguments are passed to the function as tensors; tensors in the result
     are copies. What the function writes into its arguments is written to the caller's. Python numbers that vary from call to call
-    become inputs of the program; all other arguments are static and must be hashable. What the function read besides, such as
-    attributes, globals and the structure of modules, is looked at before every replay: if something has changed, the call is
+    become inputs of the program; all other arguments are static and must be hashable. Tuples, lists, dicts and dataclasses of
+    tensors and numbers may be arguments and results. What the function read besides, such as attributes, globals and the structure of modules, is looked at before every replay: if something has changed, the call is
     recorded again.
 
     A function that cannot be recorded, such as one that reads a tensor's value, runs eagerly. It says so once, in an `EagerWarning`
@@ -133,7 +135,11 @@ class Compiled:
         key, tensors, numbers, reason = self._look(arguments, keywords)
         if reason is not None:
             return self._run_eagerly(reason, arguments, keywords)
-        site = self._sites.get(key)
+        try:
+            site = self._sites.get(key)
+        except TypeError as fault:
+            reason = f"calls are told apart by their arguments, and one cannot be hashed ({fault})"
+            return self._run_eagerly(reason, arguments, keywords)
         if site is not None and site.recorded:
             with self._replaying:
                 recorded = site.find(tensors, numbers)
@@ -248,7 +254,7 @@ class Compiled:
         recording = Recorder(tensors, [n for n, v in zip(numbers, varies, strict=True) if v])
         varying = iter(recording.expressions.inputs)
         given = iter([next(varying) if v else n for n, v in zip(numbers, varies, strict=True)])
-        replaced = _Replacements(iter(recording.arguments), given, [])
+        replaced = _Replacements(iter(recording.arguments), given, {})
         originals = dict(zip(map(id, recording.arguments), tensors, strict=True))
         arguments = tuple([_replace(a, replaced) for a in arguments])
         keywords = {name: _replace(value, replaced) for name, value in keywords.items()}
@@ -267,14 +273,14 @@ class Compiled:
             if recording.reason is None:
                 recording.undo()
             else:  # not all that has changed was noted: the call fails as an eager one does, half-way
-                _take_back(replaced.containers, originals)
+                _take_back(replaced.copies.values(), originals)
                 self._tell(recording.reason)
             recording.pool.retire()
             raise
         finally:
             recording.finish()
-        if _take_back(replaced.containers, originals) and recording.reason is None:
-            recording.reason = "it changes a list or a dict among its arguments"
+        if _take_back(replaced.copies.values(), originals) and recording.reason is None:
+            recording.reason = "it changes a list, a dict or a dataclass among its arguments"
         alone = len(arguments) == 1 and not keywords and isinstance(arguments[0], TensorCore)
         del arguments, keywords, replaced, given
         program = None
@@ -347,22 +353,40 @@ class Compiled:
                     self._short = (None,) * 5
 
 
+class _Copy(NamedTuple):
+    """A container among the arguments, its copy with the recorder's tensors and numbers, and the copy's content at first."""
+
+    theirs: Any
+    copied: Any
+    content: list[Any]
+
+
 class _Replacements(NamedTuple):
-    """The recorder's tensors and numbers in order, and each container that was copied: the caller's, the copy, and its content."""
+    """The recorder's tensors and numbers in order, and the containers that were copied, by the id of the caller's."""
 
     tensors: Iterator[Any]
     numbers: Iterator[Any]
-    containers: list[tuple[Any, Any, list[Any]]]
+    copies: dict[int, _Copy]
+
+
+def _with_fields(record: Any, values: dict[str, Any]) -> Any:
+    """A copy of a dataclass with other values in its fields, frozen or not."""
+    made = copy.copy(record)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 def _content_of(container: Any) -> list[Any]:
+    if is_record(container):
+        container = fields_of(container)
     return [part for item in container.items() for part in item] if isinstance(container, dict) else list(container)
 
 
-def _take_back(containers: list[tuple[Any, Any, list[Any]]], originals: dict[int, Any]) -> bool:
+def _take_back(copies: Iterable[_Copy], originals: dict[int, Any]) -> bool:
     """Do to the caller's containers what the function did to their copies; tells whether it did anything."""
     changed = False
-    for theirs, copied, content in containers:
+    for theirs, copied, content in copies:
         now = _content_of(copied)
         if len(now) == len(content) and all(map(operator.is_, now, content)):
             continue
@@ -370,8 +394,14 @@ def _take_back(containers: list[tuple[Any, Any, list[Any]]], originals: dict[int
         if isinstance(theirs, dict):
             theirs.clear()
             theirs.update({key: _own(value, originals) for key, value in copied.items()})
-        else:
+        elif isinstance(theirs, list):
             theirs[:] = [_own(value, originals) for value in copied]
+        else:
+            values = fields_of(copied)
+            for name in fields_of(theirs).keys() - values.keys():
+                object.__delattr__(theirs, name)
+            for name, value in values.items():
+                object.__setattr__(theirs, name, _own(value, originals))
     return changed
 
 
@@ -400,7 +430,9 @@ def _signature(argument: Any, tensors: list[Any], numbers: list[Any]) -> Any:
     if isinstance(argument, (tuple, list)):
         return kind, tuple([_signature(a, tensors, numbers) for a in argument])
     if isinstance(argument, dict):
-        return _mapping(argument), tuple([(k, _signature(v, tensors, numbers)) for k, v in argument.items()])
+        return kind, tuple([(k, _signature(v, tensors, numbers)) for k, v in argument.items()])
+    if is_record(argument):
+        return kind, tuple([(k, _signature(v, tensors, numbers)) for k, v in fields_of(argument).items()])
     return kind, argument
 
 
@@ -415,14 +447,19 @@ def _replace(argument: Any, replacements: _Replacements) -> Any:
         return kind(*[_replace(a, replacements) for a in argument])
     if isinstance(argument, tuple):
         return kind([_replace(a, replacements) for a in argument])
-    if not isinstance(argument, (list, dict)):
+    if not isinstance(argument, (list, dict)) and not is_record(argument):
         return argument
     if isinstance(argument, list):
-        copied: Any = kind([_replace(a, replacements) for a in argument])
+        copied: Any = copy.copy(argument)
+        copied[:] = [_replace(a, replacements) for a in argument]
+    elif isinstance(argument, dict):
+        copied = copy.copy(argument)
+        copied.update([(k, _replace(v, replacements)) for k, v in argument.items()])
     else:
-        copied = _mapping(argument)([(k, _replace(v, replacements)) for k, v in argument.items()])
-    replacements.containers.append((argument, copied, _content_of(copied)))
-    return copied
+        copied = _with_fields(argument, {k: _replace(v, replacements) for k, v in fields_of(argument).items()})
+    # of a container that is passed twice the function gets one copy
+    known = replacements.copies.setdefault(id(argument), _Copy(argument, copied, _content_of(copied)))
+    return known.copied
 
 
 def _without_arrays(argument: Any) -> Any:
@@ -434,14 +471,17 @@ def _without_arrays(argument: Any) -> Any:
         if all(map(operator.is_, parts, argument)):
             return argument
         return type(argument)(*parts) if hasattr(argument, "_fields") else type(argument)(parts)
-    if isinstance(argument, dict):
-        items = {key: _without_arrays(value) for key, value in argument.items()}
-        return argument if all(map(operator.is_, items.values(), argument.values())) else _mapping(argument)(items)
+    if isinstance(argument, dict) or is_record(argument):
+        values = argument if isinstance(argument, dict) else fields_of(argument)
+        items = {key: _without_arrays(value) for key, value in values.items()}
+        if all(map(operator.is_, items.values(), values.values())):
+            return argument
+        if values is not argument:
+            return _with_fields(argument, items)
+        copied = copy.copy(argument)
+        copied.update(items)
+        return copied
     return argument
-
-
-def _mapping(value: dict) -> type[dict]:
-    return OrderedDict if isinstance(value, OrderedDict) else dict
 
 
 def _own(result: Any, originals: dict[int, Any]) -> Any:
@@ -454,8 +494,10 @@ def _own(result: Any, originals: dict[int, Any]) -> Any:
         return type(result)(*[_own(part, originals) for part in result])
     if type(result) in (tuple, list):
         return type(result)([_own(part, originals) for part in result])
-    if type(result) is dict:
-        return {key: _own(part, originals) for key, part in result.items()}
+    if type(result) in (dict, OrderedDict):
+        return type(result)([(key, _own(part, originals)) for key, part in result.items()])
+    if is_record(result):
+        return _with_fields(result, {name: _own(part, originals) for name, part in fields_of(result).items()})
     return result
 
 
@@ -478,17 +520,24 @@ def _outputs(result: Any, found: list[Any], recording: Recorder, known: dict[int
     if type(result) is Number:
         place = result.place
         return lambda outputs, values, sources: values[place]
-    if isinstance(result, (tuple, list)):
+    if type(result) in (tuple, list) or (isinstance(result, tuple) and hasattr(result, "_fields")):
         kind, parts = type(result), [_outputs(part, found, recording, known) for part in result]
         if hasattr(result, "_fields"):
             return lambda outputs, values, sources: kind(*[part(outputs, values, sources) for part in parts])
         return lambda outputs, values, sources: kind([part(outputs, values, sources) for part in parts])
-    if isinstance(result, dict):
-        mapping, items = _mapping(result), {key: _outputs(value, found, recording, known) for key, value in result.items()}
+    if type(result) in (dict, OrderedDict):
+        mapping, items = type(result), {key: _outputs(value, found, recording, known) for key, value in result.items()}
         return lambda outputs, values, sources: mapping([(key, part(outputs, values, sources)) for key, part in items.items()])
+    if is_record(result):
+        fields = {name: _outputs(value, found, recording, known) for name, value in fields_of(result).items()}
+        empty = _with_fields(result, dict.fromkeys(fields))  # a program keeps no tensor alive that it does not need
+        return lambda outputs, values, sources: _with_fields(
+            empty, {name: part(outputs, values, sources) for name, part in fields.items()}
+        )
     if not isinstance(result, (bool, int, float, str, np.generic, type(None))):
         recording.give_up(
-            f"it returns a {type(result).__name__} (tensors, numbers, strings, None, and tuples, lists and dicts of them can be copied)"
+            f"it returns a {type(result).__name__} (tensors, numbers, strings, None, and tuples, lists, dicts and "
+            "dataclasses of them can be copied)"
         )
     return lambda outputs, values, sources: result
 

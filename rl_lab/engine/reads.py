@@ -6,6 +6,7 @@ function that tells whether everything still is as it was.
 
 import dis
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from operator import is_
 from types import CodeType
 from typing import Any, NamedTuple
@@ -44,6 +45,18 @@ def same(a: Any, b: Any) -> bool:
     if type(a) is tuple:
         return len(a) == len(b) and all(map(same, a, b))
     return type(a) in PLAIN and a == b
+
+
+def is_record(value: Any) -> bool:
+    """Whether a value is a dataclass that is equal to another of the same fields, so that it is nothing besides its fields."""
+    return is_dataclass(value) and not isinstance(value, type) and type(value).__hash__ is not object.__hash__
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """The attributes of a dataclass by name: its fields, as far as they are set, and what was added to it."""
+    names = dict.fromkeys(record.__dataclass_fields__)
+    names.update(dict.fromkeys(getattr(record, "__dict__", ())))
+    return {name: getattr(record, name) for name in names if hasattr(record, name)}
 
 
 class Snapshot:
