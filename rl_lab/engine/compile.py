@@ -87,8 +87,8 @@ class Compiled:
     calls replay them, bitwise equal. NumPy arrays among the arguments are passed to the function as tensors; tensors in the result
     are copies. What the function writes into its arguments is written to the caller's. Python numbers that vary from call to call
     become inputs of the program; all other arguments are static and must be hashable. Tuples, lists, dicts and dataclasses of
-    tensors and numbers may be arguments and results. What the function read besides, such as attributes, globals and the structure of modules, is looked at before every replay: if something has changed, the call is
-    recorded again.
+    tensors and numbers may be arguments and results. What the function read besides, such as attributes, globals and the structure
+    of modules, is looked at before every replay: if something has changed, the call is recorded again.
 
     A function that cannot be recorded, such as one that reads a tensor's value, runs eagerly. It says so once, in an `EagerWarning`
     with the line and the reason, and ``why`` keeps the text. An index out of bounds raises IndexError; the failing call has then

@@ -418,14 +418,15 @@ def test_subclasses_of_containers_keep_what_they_are():
         return x * table["missing"] + len(second)
 
     compiled = rl.compile(use)
-    with pytest.warns(EagerWarning, match="a list, a dict"):
-        for call in range(4):
-            items = [1]
+    for call in range(4):
+        items = [1]
+        with pytest.warns(EagerWarning, match="a list, a dict") if call == 2 else contextlib.nullcontext():
             assert compiled(rl.ones(1), defaultdict(lambda: 3.0), items, items).tolist() == [5.0]
-            assert len(items) == 2
+        assert len(items) == 2
     counted = rl.compile(lambda x: Counter({"x": x + 1.0}))
     with pytest.warns(EagerWarning, match="returns a Counter"):
-        assert all(type(counted(rl.ones(1))) is Counter for _ in range(3))
+        result = counted(rl.ones(1))
+    assert type(result) is Counter
 
 
 def test_results_are_those_of_the_eager_call():
