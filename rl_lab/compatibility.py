@@ -10,7 +10,7 @@ from rl_lab.engine import random
 from rl_lab.engine.dtype import DType, DTypeLike, NamedDType, as_dtype, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.operands import broadcast_shape
+from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape
 from rl_lab.engine.tensor import Size
 
 inf = math.inf
@@ -45,9 +45,9 @@ def t(input: Tensor) -> Tensor:
     return input.t()
 
 
-def broadcast_shapes(*shapes: tuple[int, ...]) -> Size:
-    """Shape to which all ``shapes`` broadcast. Raises ShapeError if they do not broadcast."""
-    return Size(broadcast_shape(*map(tuple, shapes)))
+def broadcast_shapes(*shapes: int | tuple[int, ...]) -> Size:
+    """Shape to which all ``shapes`` broadcast; a number is a shape of one dimension. Raises ShapeError if they do not broadcast."""
+    return Size(broadcast_shape(*[(int(shape),) if isinstance(shape, INTEGERS) else tuple(shape) for shape in shapes]))
 
 
 # --- dtypes ----------------------------------------------------------------------------------------------------------

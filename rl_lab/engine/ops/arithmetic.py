@@ -269,7 +269,11 @@ def atan2(input: Any, other: Any) -> Tensor:
 
 
 def heaviside(input: Any, values: Any) -> Tensor:
-    """0 below 0, 1 above, ``values`` at 0. No gradient."""
+    """0 below 0, 1 above, ``values`` at 0. No gradient. Raises DtypeError if the dtypes differ."""
+    if input.dtype is not values.dtype:
+        raise DtypeError(f"heaviside takes two tensors of one dtype, got {input.dtype.name} and {values.dtype.name}")
+    if input.dtype is not float32:
+        return where(eq(input, 0), values, gt(input, 0).to(input.dtype))
     return binary(elementwise_kernels.heaviside, as_float(input), as_float(values))
 
 

@@ -17,14 +17,14 @@ from rl_lab.engine.names import numpy_names
 from rl_lab.engine.number import real
 from rl_lab.engine.ops.arithmetic import copysign, power, where
 from rl_lab.engine.ops.comparison import eq, isnan, logical_not, lt
-from rl_lab.engine.ops.creation import arange, as_tensor, full, ones, tensor, zeros
+from rl_lab.engine.ops.creation import arange, as_tensor, evenly_spaced, full, ones, tensor, zeros
 from rl_lab.engine.ops.diagonals import diag
 from rl_lab.engine.ops.elementwise import digamma, lgamma, tetragamma, trigamma
 from rl_lab.engine.ops.gathering import scatter_add
 from rl_lab.engine.ops.indexing import getitem, nonzero
 from rl_lab.engine.ops.layout import cat, clone, reshape, split, stack, transpose, unsqueeze
 from rl_lab.engine.ops.matmul import matmul
-from rl_lab.engine.ops.operands import INTEGERS, as_float, binary, constant, normal_dim, operand, whole
+from rl_lab.engine.ops.operands import INTEGERS, as_float, binary, broadcast_shape, constant, normal_dim, operand, whole
 from rl_lab.engine.ops.rearrange import flip, tensor_split
 from rl_lab.engine.ops.reduction import amax, amin, mean, norm, sum
 from rl_lab.engine.ops.sorting import sort
@@ -186,7 +186,7 @@ def cov(input: Any, *, correction: float = 1, fweights: Any = None, aweights: An
         centred = x - sum(x * weights, 1, True) / total
         lost: Any = correction if aweights is None else correction * sum(weights * aweights) / total
         result = matmul(centred * weights, transpose(centred, 0, 1)) / (total - lost).clamp(min=0.0)
-    return reshape(result, ()) if input.dim() < 2 else result
+    return reshape(result, ()) if x.sizes[0] == 1 else result
 
 
 def corrcoef(input: Any) -> Tensor:
@@ -209,22 +209,27 @@ def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, 
     fractions = np.atleast_1d(np.asarray(q.tolist() if isinstance(q, TensorCore) else q, np.float32)).astype(np.float64)  # type: ignore[attr-defined]
     if ((fractions < 0) | (fractions > 1)).any():
         raise ValueError(f"quantiles must be in [0, 1], got {fractions.tolist()}")
-    x = reshape(input, -1) if dim is None else input
     place = 0 if dim is None else normal_dim(dim, input.dim())
+    if not input.sizes:
+        dim = None
+    x = reshape(input, -1) if dim is None else input
     ordered = sort(x, place)[0]
     size = ordered.sizes[place]
     if not size:
         raise IndexError("quantile() needs at least one element")
     missing = isnan(ordered).any(place, True)  # type: ignore[attr-defined]
     results = []
-    for fraction in fractions:
+    followed = isinstance(q, TensorCore) and q.requires_grad and interpolation == "linear"
+    for number, fraction in enumerate(fractions):
         rank = float(np.float32(fraction) * np.float32(size - 1))
         below = {"lower": math.floor(rank), "higher": math.ceil(rank), "nearest": round(rank)}.get(
             interpolation, math.floor(rank)
         )
         value = ordered.narrow(place, below, 1)
         if interpolation in ("linear", "midpoint"):
-            weight = rank - below if interpolation == "linear" else 0.5 if rank != below else 0.0
+            weight: Any = rank - below if interpolation == "linear" else 0.5 if rank != below else 0.0
+            if followed:
+                weight = getitem(reshape(q, -1), number) * float(size - 1) - float(below)
             value = value.lerp(ordered.narrow(place, min(below + 1, size - 1), 1), weight)
         value = where(missing, constant(math.nan), value)
         if dim is None and keepdim:
@@ -424,7 +429,10 @@ def diagflat(input: Any, offset: int = 0) -> Tensor:
 
 def logspace(start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """``steps`` powers of ``base`` whose exponents are evenly spaced from start to end."""
-    return tensor(np.logspace(start, end, steps, base=base), dtype=dtype or float32, device=device)
+    kind = as_dtype(dtype or float32)
+    base = base.item() if isinstance(base, TensorCore) else base  # type: ignore[attr-defined]
+    with np.errstate(all="ignore"):
+        return tensor(np.float64(base) ** evenly_spaced(start, end, steps, kind), dtype=kind, device=device)
 
 
 @numpy_names
@@ -508,7 +516,8 @@ def take(input: Any, index: Any) -> Tensor:
 
 def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
     """``input`` with the elements of ``source``, one after the other, where the mask is true. Raises ShapeError if there are too few."""
-    mask = mask.expand(input.sizes)
+    shape = broadcast_shape(input.sizes, mask.sizes)
+    input, mask = input.expand(shape), mask.expand(shape)
     with tape.no_grad():
         order = sum_before = mask.reshape(-1).to(int64).cumsum(0) - 1
         needed = int(sum_before[-1]) + 1 if sum_before.sizes[0] else 0

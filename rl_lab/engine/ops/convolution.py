@@ -3,7 +3,7 @@
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import convolution as convolution_kernels
 from rl_lab.engine.kernels.elementwise import add_into
@@ -11,7 +11,8 @@ from rl_lab.engine.launch import launch, launch_parts
 from rl_lab.engine.ops.gathering import scatter_sum
 from rl_lab.engine.ops.layout import cat, embed
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
-from rl_lab.engine.ops.operands import INTEGERS, elementwise_into
+from rl_lab.engine.ops.operands import INTEGERS, elementwise_into, require
+from rl_lab.engine.ops.rearrange import pad
 from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import Tensor, empty, owned
 
@@ -251,6 +252,9 @@ def conv_transpose2d(
     ]
     if min(sizes) < 1 or any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise ShapeError(f"conv_transpose2d: an output of {sizes} with output_padding {extra} is not possible")
+    beyond = [e // s for e, s in zip(extra, stride, strict=True)]
+    if any(beyond):  # more than a stride: as if zeros followed on the input, for else further windows would fit into the output
+        x = pad(x, (0, beyond[1], 0, beyond[0]))
     plan = _Plan((x.sizes[0], weight.sizes[1] * groups, *sizes), weight.sizes, stride, padding, dilation, groups)
     out = _to_input(x, weight, plan)
     if bias is not None:
@@ -310,8 +314,13 @@ def _window(kernel_size: Pair, dilation: Pair, padding: Pair, stride: Pair) -> t
 
 def unfold(input: Any, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
     """The windows of (n, channels, h, w) as columns: (n, channels * kh * kw, windows)."""
-    if len(input.sizes) != 4:
-        raise ShapeError(f"unfold takes 4 dimensions, got shape {list(input.sizes)}")
+    if len(input.sizes) not in (3, 4):
+        raise ShapeError(f"unfold takes 3 or 4 dimensions, got shape {list(input.sizes)}")
+    if len(input.sizes) == 3:
+        return unfold(input.unsqueeze(0), kernel_size, dilation, padding, stride).squeeze(0)
+    if input.dtype is bool_:
+        return unfold(input.to(float32), kernel_size, dilation, padding, stride).to(bool_)
+    require(input.dtype is float32, "unfold", input, "float32 or bool")
     return _unfold(input, input.sizes, _window(kernel_size, dilation, padding, stride))
 
 
@@ -320,6 +329,9 @@ def fold(input: Any, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, p
     window, size = _window(kernel_size, dilation, padding, stride), pair(output_size, "output_size", 1)
     rows, columns = (window_count(size[i], window[i], window[2 + i], window[4 + i], window[6 + i]) for i in (0, 1))
     area = window[0] * window[1]
+    if len(input.sizes) == 2:
+        return fold(input.unsqueeze(0), output_size, kernel_size, dilation, padding, stride).squeeze(0)
+    require(input.dtype is float32, "fold", input, "float32")
     if len(input.sizes) != 3 or input.sizes[1] % area or input.sizes[2] != rows * columns:
         raise ShapeError(f"fold: columns of shape {list(input.sizes)} do not fit an output of {list(size)}")
     return _fold(input, (input.sizes[0], input.sizes[1] // area, *size), window)
@@ -329,8 +341,9 @@ def fold(input: Any, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, p
 
 
 def _pool_sizes(name: str, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple:
-    if x.dtype is not float32 or len(x.sizes) not in (3, 4):
-        raise ShapeError(f"{name} takes float32 of 3 or 4 dimensions, got {x.dtype.name} of shape {list(x.sizes)}")
+    require(x.dtype is float32, name, x, "float32")
+    if len(x.sizes) not in (3, 4):
+        raise ShapeError(f"{name} takes 3 or 4 dimensions, got shape {list(x.sizes)}")
     window, edge, gap = pair(kernel_size, "kernel_size", 1), pair(padding, "padding", 0), pair(dilation, "dilation", 1)
     step = window if stride is None or stride == () else pair(stride, "stride", 1)
     if any(2 * e > w for e, w in zip(edge, window, strict=True)):

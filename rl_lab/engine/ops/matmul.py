@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
@@ -149,6 +149,8 @@ def _matmul_int(a: Any, b: Any) -> Tensor:
 
 def matmul(input: Any, other: Any) -> Tensor:
     """The matrix product; vectors count as a row on the left and a column on the right, further dimensions as a batch."""
+    if input.dtype is uint8 and other.dtype is uint8:  # stored only: arithmetic is in float32
+        input, other = input.to(float32), other.to(float32)
     whole = input.dtype is int64 and other.dtype is int64
     if not whole and (input.dtype is not float32 or other.dtype is not float32):
         raise DtypeError(f"matmul takes float32 tensors, got {input.dtype.name} and {other.dtype.name}")
@@ -269,6 +271,8 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
 
 
 def _plus(input: Any, product: Any, beta: float, alpha: float) -> Tensor:
+    if product.dtype is int64:  # as in PyTorch, which rounds the factors of integers to zero
+        beta, alpha = int(beta), int(alpha)
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
@@ -289,7 +293,11 @@ def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: flo
 
 
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """beta * input + alpha * `outer` of the vectors."""
+    """beta * input + alpha * `outer` of the vectors; of bools whether one of the two holds."""
+    if vec1.dtype is int64 and isinstance(beta + alpha, float):
+        raise DtypeError(f"addr of integers takes integers as beta and alpha, got {beta} and {alpha}")
+    if input.dtype is vec1.dtype is vec2.dtype is bool_:
+        return _plus(input, outer(vec1, vec2), bool(beta), 1) if alpha else input & bool(beta)
     return _plus(input, outer(vec1, vec2), beta, alpha)
 
 

@@ -115,7 +115,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     """Normalised over the channels of each group and all places (Wu and He 2018)."""
     if input.dim() < 2 or num_groups < 1 or input.sizes[1] % num_groups:
         raise ShapeError(f"group_norm: shape {list(input.sizes)} cannot be divided into {num_groups} groups of channels")
-    rows = input.reshape(input.sizes[0], num_groups, -1)
+    rows = input.reshape(input.sizes[0], num_groups, math.prod(input.sizes[1:]) // num_groups)
     result = layer_norm(rows, rows.sizes[-1], eps=eps).reshape(input.sizes)
     along = (1, input.sizes[1], *[1] * (input.dim() - 2))
     if weight is not None:

@@ -7,6 +7,7 @@ from rl_lab.engine.dtype import bool_, int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.comparison import logical_xor
+from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.creation import arange, full, tensor
 from rl_lab.engine.ops.gathering import index_select
 from rl_lab.engine.ops.layout import cat, expand, narrow, permute, reshape, split, unsqueeze
@@ -113,7 +114,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     shape = [x.numel() for x in axes]
     grids = [expand(reshape(x, [-1 if d == k else 1 for d in range(len(axes))]), shape) for k, x in enumerate(axes)]
     if indexing == "xy":
-        grids = [movedim(g, (0, 1), (1, 0)) for g in [*grids[:2][::-1], *grids[2:]]]
+        grids[:2] = grids[:2][::-1]
     return tuple(grids)
 
 
@@ -159,6 +160,8 @@ def unfold(x: Any, dimension: int, size: int, step: int) -> Tensor:
 @numpy_names
 def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
     """The differences of neighbours along ``dim``, n times, after joining ``prepend`` and ``append`` to the ends."""
+    if not n:
+        return clone(input)
     if prepend is not None or append is not None:
         input = cat([part for part in (prepend, input, append) if part is not None], dim)
     for _ in range(n):
@@ -202,17 +205,21 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     for number, (before, after) in enumerate(amounts):
         dim = x.dim() - 1 - number
         cut = (max(-before, 0), max(-after, 0))
+        if mode in ("reflect", "replicate"):  # these also repeat elements that are cut off
+            if before or after:
+                x = index_select(x, dim, tensor(_padding_places(x.sizes[dim], before, after, mode), dtype=int64))
+            continue
         if any(cut):
             x = narrow(x, dim, cut[0], x.sizes[dim] - sum(cut))
         before, after = max(before, 0), max(after, 0)
         if not before and not after:
             continue
-        if mode != "constant":
+        if mode == "circular":
             x = index_select(x, dim, tensor(_padding_places(x.sizes[dim], before, after, mode), dtype=int64))
             continue
         fill = float(value or 0.0) if x.dtype.is_floating_point else int(value or 0)
         ends = [full((*x.sizes[:dim], size, *x.sizes[dim + 1 :]), fill, dtype=x.dtype) for size in (before, after)]
-        x = cat([part for part in (ends[0], x, ends[1]) if part.sizes[dim]], dim)
+        x = cat([part for part in (ends[0], x, ends[1]) if part.sizes[dim] or part is x], dim)
     return x
 
 

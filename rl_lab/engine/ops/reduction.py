@@ -12,6 +12,7 @@ from rl_lab.engine.kernels import reduction as reduction_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.comparison import isnan
+from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.operands import INTEGERS, as_float, constant, differentiate, normal_dim, whole
 from rl_lab.engine.tape import attach, modes
@@ -121,7 +122,7 @@ def sum_to_size(x: Any, *sizes: Any, size: Any = None) -> Tensor:
     sizes = sizes if size is None else (size,)
     shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], INTEGERS) else tuple(sizes)
     if x.sizes == shape:
-        return x
+        return x if shape else sum(x)
     missing = x.dim() - len(shape)
     dims = (*range(missing), *[i + missing for i, size in enumerate(shape) if size == 1 and x.sizes[i + missing] != 1])
     result = sum(x, dims, keepdim=True) if dims else x
@@ -235,8 +236,10 @@ def _no_slope(g, node):
 
 
 @numpy_names
-def prod(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The product over one dimension, or of all elements."""
+def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The product over one dimension, or of all elements. That of integers and bools is int64 unless ``dtype`` is given."""
+    if dtype is not None:
+        input = input.to(as_dtype(dtype))
     input = whole(input)
     dims = normal_dims(dim, input.dim())
     source, n, r, m = _blocks(input, dims)
@@ -271,8 +274,10 @@ def _prod_rule(g, node):
 
 
 @numpy_names
-def cumsum(input: Any, dim: int) -> Tensor:
-    """The running sum along ``dim``."""
+def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
+    """The running sum along ``dim``. Integers and bools sum to int64 unless ``dtype`` is given."""
+    if dtype is not None:
+        input = input.to(as_dtype(dtype))
     dim = normal_dim(dim, input.dim())
     if input.dtype is float32:
         return _cumsum(input, dim, False) if input.dim() else input.clone()  # a scalar keeps the sign of its zero
@@ -295,8 +300,10 @@ def _cumsum_rule(g, node):
 
 
 @numpy_names
-def cumprod(input: Any, dim: int) -> Tensor:
-    """The running product along ``dim``."""
+def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
+    """The running product along ``dim``. That of integers and bools is int64 unless ``dtype`` is given."""
+    if dtype is not None:
+        input = input.to(as_dtype(dtype))
     dim = normal_dim(dim, input.dim())
     whole = input.dtype is not float32
     source, n, r, m = _blocks(input.to(int64) if whole else input, (dim,) if input.dim() else ())
@@ -451,7 +458,7 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     if input.requires_grad and modes.grad and input.dim():
         values = input.gather(dim, index)
     elif input.requires_grad and modes.grad:
-        values = input * 1.0
+        values = input * 1
     return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
 
 
@@ -469,7 +476,7 @@ def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     dim = int(dim)
     with tape.no_grad():
         _, index = _extreme(_reversed(input), dim, "min")
-    values = input.gather(dim, index) if input.dim() else input * 1.0
+    values = input.gather(dim, index) if input.dim() else clone(input)
     return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
 
 

@@ -10,6 +10,7 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.comparison import isnan
+from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.gathering import gather
 from rl_lab.engine.ops.operands import normal_dim, whole
@@ -39,7 +40,7 @@ def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Extremes:
     """(values, indices) in order along ``dim``; always stable, NaN counts as largest."""
     index = argsort(input, dim, descending)
-    return Extremes((gather(input, dim, index), index) if input.sizes else (input * 1, index))
+    return Extremes((gather(input, dim, index), index) if input.sizes else (clone(input), index))
 
 
 @numpy_names
@@ -50,7 +51,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
         raise ShapeError(f"topk: {k} elements do not exist along dimension {dim} of shape {list(input.sizes)}")
     index = argsort(input, dim, descending=largest)
     if not input.sizes:
-        return Extremes((input * 1, index))
+        return Extremes((clone(input), index))
     index = index.narrow(dim, 0, k).contiguous()
     return Extremes((gather(input, dim, index), index))
 
@@ -59,8 +60,10 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
 def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Extremes:
     """(value, index) of the k-th smallest, counted from 1, along ``dim``."""
     dim = normal_dim(dim, input.dim())
-    if not input.sizes or not 1 <= k <= input.sizes[dim]:
+    if not 1 <= k <= (input.sizes[dim] if input.sizes else 1):
         raise ShapeError(f"kthvalue: there is no element {k} along dimension {dim} of shape {list(input.sizes)}")
+    if not input.sizes:
+        return Extremes((clone(input), full((), 0)))
     index = argsort(input, dim).narrow(dim, k - 1, 1).contiguous()
     values = gather(input, dim, index)
     return Extremes((values, index) if keepdim else (owned(values.squeeze(dim)), owned(index.squeeze(dim))))
@@ -80,7 +83,7 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
         )
     dim = normal_dim(dim, input.dim())
     if not input.sizes:
-        return Extremes((input * 1, full((), 0)))
+        return Extremes((clone(input), full((), 0)))
     r = input.sizes[dim]
     if r == 0:
         raise IndexError(f"median() needs at least one element to reduce over, the shape is {list(input.sizes)}")
