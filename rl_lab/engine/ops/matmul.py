@@ -271,7 +271,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
 
 
 def _plus(input: Any, product: Any, beta: float, alpha: float) -> Tensor:
-    if product.dtype is int64:  # as in PyTorch, which rounds the factors of integers to zero
+    if product.dtype is int64 or input.dtype is uint8:  # as in PyTorch, which rounds the factors of integers to zero
         beta, alpha = int(beta), int(alpha)
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)

@@ -204,8 +204,10 @@ def _norm_rule(g, node):
     return scaled * constant(0.0).where(zero, g / safe ** (p - 1.0))
 
 
-def norm(input: Any, p: float | str | None = 2.0, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def norm(input: Any, p: float | str | None = 2.0, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The p-norm over the given dimensions, as of a vector ('fro' is 2). The gradient at 0 is 0."""
+    if dtype is not None:
+        input = input.to(as_dtype(dtype))
     if input.dtype is not float32:
         raise DtypeError(f"norm takes float32, got {input.dtype.name}: convert with .float() first")
     order = 2.0 if p in ("fro", None) else float(p)  # type: ignore[arg-type]
