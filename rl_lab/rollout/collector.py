@@ -170,7 +170,9 @@ def steps_between_updates(train_frequency: int, num_envs: int, buffer_size: int)
     """
     steps = max(1, train_frequency // num_envs)
     if buffer_size < steps * num_envs:
-        raise ValueError(f"buffer_size {buffer_size} has no room for the {steps * num_envs} steps between updates: raise it")
+        raise ValueError(
+            f"buffer_size {buffer_size} is smaller than the {steps * num_envs} environment steps between two updates: raise buffer_size"
+        )
     return steps
 
 
