@@ -117,7 +117,7 @@ def forms(op: Any) -> Iterator[tuple[str, Callable, Callable]]:
     for form, variant in (("method", op.method_variant), ("in place", op.inplace_variant)):
         if variant is not None and inspect.isfunction(variant):
             yield form, variant, function_here(variant)
-        elif variant is not None and hasattr(rl.Tensor, variant.__name__):
+        elif hasattr(variant, "__name__") and hasattr(rl.Tensor, variant.__name__):
             yield form, variant, getattr(rl.Tensor, variant.__name__)
     for form, variant in (("operator", op.operator_variant), ("in-place operator", op.inplace_operator_variant)):
         if variant is not None:
@@ -328,6 +328,7 @@ def main() -> None:
     parser.add_argument("--ops", nargs="*", help="names of operations; all by default")
     parser.add_argument("--all", action="store_true", help="print every operation's counts, not only of those that differ")
     parser.add_argument("--show", type=int, default=3, help="reasons to print of an operation")
+    parser.add_argument("--after", help="begin behind this operation")
     parser.add_argument("--most", type=int, default=300, help="samples of one operation and dtype; 0 for all")
     options = parser.parse_args()
     import torch as imported
@@ -337,7 +338,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     total: collections.Counter[bool] = collections.Counter()
     absent = []
-    for op in op_db:
+    names = [op.name for op in op_db]
+    for op in op_db[names.index(options.after) + names.count(options.after) if options.after else 0 :]:
         label = f"{op.name}/{op.variant_test_name}" if op.variant_test_name else op.name
         if (options.ops and op.name not in options.ops) or op.name in DECLINED:
             continue

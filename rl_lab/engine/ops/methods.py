@@ -701,7 +701,7 @@ class OtherForms:
         return self
 
 
-_OPERANDS = (TensorCore, int, float, np.number, np.ndarray)
+_OPERANDS = (TensorCore, int, float, np.number, np.bool_, np.ndarray)
 
 
 def _closest(name: str) -> Any:
