@@ -164,7 +164,7 @@ def differ(theirs: Any, ours: Any, drawn: bool, dtype: str, exact: Any = None) -
         if close(c, b):
             return None
         with np.errstate(all="ignore"):
-            error, allowed = np.abs(b - c), np.abs(a - c)
+            error, allowed = np.abs(b.astype(float) - c), np.abs(a.astype(float) - c)
         if np.array_equal(np.isfinite(b), np.isfinite(c)) and (error <= 4 * np.nanmax(allowed, initial=0.0) + ATOL).all():
             return None
     with np.errstate(all="ignore"):

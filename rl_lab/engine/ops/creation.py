@@ -192,7 +192,9 @@ def arange(
     if step == 0 or (end - start) / step < 0:
         raise ValueError(f"arange from {start} to {end} by {step}: the bounds do not agree with the step")
     whole = all(isinstance(v, INTEGERS) for v in (start, end, step))
-    if dtype is not None and as_dtype(dtype) is uint8 and not whole:  # as PyTorch, whose count is that of the numbers themselves
+    if (
+        dtype is not None and as_dtype(dtype) is uint8 and not whole
+    ):  # as PyTorch, whose count is that of the numbers themselves
         numbers = int(start) + int(step) * np.arange(math.ceil((end - start) / step))
         return _finish(_copy_of(numbers, uint8), requires_grad)
     kind = (int64 if whole else float32) if dtype is None else as_dtype(dtype)
@@ -214,7 +216,11 @@ def evenly_spaced(start: float, end: float, steps: int, kind: DType) -> np.ndarr
         raise ValueError(f"the number of steps must not be negative, got {steps}")
     gap = (end - start) / (steps - 1) if steps > 1 else 0.0
     places = np.arange(steps)
-    return np.where(places < steps / 2, start + gap * places, end - gap * (steps - 1 - places)) if steps > 1 else start + gap * places
+    return (
+        np.where(places < steps / 2, start + gap * places, end - gap * (steps - 1 - places))
+        if steps > 1
+        else start + gap * places
+    )
 
 
 def linspace(

@@ -9,7 +9,6 @@ from rl_lab.engine.device import CPU, check_device, device
 from rl_lab.engine.dtype import DType, NamedDType, as_dtype, bfloat16, bool_, float16, float32, int8, int16, int32, int64, uint8
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
-from rl_lab.engine.names import not_covered
 from rl_lab.engine.operations import hang
 from rl_lab.engine.ops import composed
 from rl_lab.engine.ops.arithmetic import (
@@ -704,20 +703,11 @@ class OtherForms:
 _OPERANDS = (TensorCore, int, float, np.number, np.bool_, np.ndarray)
 
 
-def _closest(name: str) -> Any:
-    return not_covered("rl_lab.Tensor", dict.fromkeys(dir(Tensor)))(name)
-
-
 class OtherNames:
-    """What `Tensor` itself does when it is called, and when it is asked for a name that it does not have."""
+    """What `Tensor` itself does when it is called."""
 
     def __new__(cls, *data: Any) -> Tensor:  # type: ignore[misc]
         return FloatTensor(*data)
-
-    def __getattr__(self: Any, name: str) -> Any:
-        if name.startswith("_"):  # what Python and its tools ask for
-            raise AttributeError(f"'Tensor' object has no attribute {name!r}")
-        return _closest(name)
 
 
 for _family in (
