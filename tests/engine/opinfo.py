@@ -2,7 +2,7 @@
 
 ``python -m tests.engine.opinfo`` (extra ``oracle``, and expecttest, which PyTorch's test helpers import) prints the operations of which
 a sample differs, with the reason, and the share of samples that agree. A sample counts if PyTorch computes it and all its tensors,
-numbers and dtypes exist here. It is run as a function, as a method, in place and as an operator, whichever the operation has.
+numbers and dtypes exist here, and if the operation takes its dtype: those that raise DtypeError are listed. It is run as a function, as a method, in place and as an operator, whichever the operation has.
 """
 
 import argparse
@@ -114,8 +114,9 @@ def forms(op: Any) -> Iterator[tuple[str, Callable, Callable]]:
         yield "function", op.op, function_here(op.op)
     elif ours is not None:
         yield "function", op.op, ours
-    for form, variant in (("method", op.method_variant), ("in place", op.inplace_variant)):
-        if variant is not None and inspect.isfunction(variant):
+    reflected = op.name.startswith("__r")  # its function is the operator; the method itself does not take two tensors here
+    for form, variant in (("method", None if reflected else op.method_variant), ("in place", op.inplace_variant)):
+        if inspect.isfunction(variant) and variant.__module__.startswith("torch.testing"):
             yield form, variant, function_here(variant)
         elif hasattr(variant, "__name__") and hasattr(rl.Tensor, variant.__name__):
             yield form, variant, getattr(rl.Tensor, variant.__name__)
@@ -268,6 +269,9 @@ def run_sample(op: Any, dtype: str, form: str, theirs: Callable, ours: Callable,
     try:
         actual = call(rl, ours, given, in_place, second)
     except Exception as fault:
+        if isinstance(fault, rl.errors.DtypeError):
+            yield Outcome(op.name, dtype, form, "refused", None)
+            return
         if dtype == "uint8" and "cannot be stored in a uint8 tensor" in str(fault):
             return  # uint8 is stored and computes as float32
         yield Outcome(op.name, dtype, form, "value", f"raises {type(fault).__name__}: {str(fault)[:150]}")
@@ -337,6 +341,7 @@ def main() -> None:
     torch = imported
     warnings.simplefilter("ignore")
     total: collections.Counter[bool] = collections.Counter()
+    refused: collections.Counter[str] = collections.Counter()
     absent = []
     names = [op.name for op in op_db]
     for op in op_db[names.index(options.after) + names.count(options.after) if options.after else 0 :]:
@@ -349,6 +354,9 @@ def main() -> None:
         counts: collections.Counter[bool] = collections.Counter()
         reasons: collections.Counter[str] = collections.Counter()
         for outcome in run(op, options.most):
+            if outcome.part == "refused":
+                refused[f"{op.name} of {outcome.dtype}"] += 1
+                continue
             counts[outcome.difference is None] += 1
             if outcome.difference is not None:
                 reasons[f"{outcome.dtype}, {outcome.form}, {outcome.part}: {outcome.difference}"] += 1
@@ -358,6 +366,7 @@ def main() -> None:
             for reason, count in reasons.most_common(options.show):
                 print(f"    {count} x {reason}", flush=True)
     print(f"not here: {' '.join(absent)}")
+    print("refused with a DtypeError, not counted: " + ", ".join(f"{what} ({count})" for what, count in refused.items()))
     print(f"{total[True]} of {total.total()} agree, {100 * total[True] / max(1, total.total()):.2f} %")
 
 

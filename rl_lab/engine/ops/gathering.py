@@ -100,12 +100,15 @@ def _take_rule(g, node):
 
 
 def add_rows(g: Any, shape: tuple[int, ...], dim: int, index: Any, wrap: bool) -> Any:
-    out = empty(shape)
+    """Zeros of ``shape`` with the rows of ``g`` added at the places of the index, in float32 or int64."""
+    g = whole(g)
+    kernel = indexing_kernels.take_add if g.dtype is float32 else indexing_kernels.take_add_int
+    out = empty(shape, g.dtype)
     n, r, m = three_parts(out, dim)
     with tape.no_grad():
         out.zero_()
         source = g.contiguous()
-    launch_checked(indexing_kernels.take_add, (out, source, index), (n, r, m, index.numel(), int(wrap)))
+    launch_checked(kernel, (out, source, index), (n, r, m, index.numel(), int(wrap)))
     return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
 
 
@@ -119,12 +122,20 @@ def check_index(index: Any, name: str) -> None:
         raise DtypeError(f"{name} expects an int64 index, got {index.dtype.name}")
 
 
+def check_source(source: Any, input: Any, name: str) -> None:
+    """Raise DtypeError unless the tensor that is written has the dtype of the one that it is written to."""
+    if source.dtype is not input.dtype:
+        raise DtypeError(f"{name}: the source is {source.dtype.name}, the tensor is {input.dtype.name}")
+
+
 @numpy_names
 def index_select(input: Any, dim: int, index: Any) -> Tensor:
     """The places along ``dim`` that a vector of indices names."""
     check_index(index, "index_select")
     if index.dim() > 1:
         raise IndexError(f"index_select expects a vector of indices, got shape {list(index.sizes)}")
+    if not input.sizes:
+        return take_rows(input.reshape(1), normal_dim(dim, 0), index.reshape(1), wrap=False).reshape(())
     return take_rows(input, normal_dim(dim, input.dim()), index.reshape(-1), wrap=False)
 
 
@@ -176,20 +187,20 @@ def _gather_rule(g, node):
 
 def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: Any) -> Any:
     """A copy of x (zeros if None) with the source added at the index."""
-    if x is None:
-        out = empty(shape)
-        with tape.no_grad():
-            out.zero_()
-    else:
-        with tape.no_grad():
-            out = x.clone()
-    n, r, m = three_parts(out, dim)
     with tape.no_grad():
-        values, index = source.contiguous(), index.contiguous()
-    launch_checked(indexing_kernels.scatter_add, (out, values, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
+        values, index = whole(source).contiguous(), index.contiguous()
+        if x is None:
+            out = empty(shape, values.dtype)
+            out.zero_()
+        else:
+            out = whole(x)
+            out = out.clone() if out is x else out
+    n, r, m = three_parts(out, dim)
+    kernel = indexing_kernels.scatter_add if out.dtype is float32 else indexing_kernels.scatter_add_int
+    launch_checked(kernel, (out, values, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
     if x is None:
         return attach(out, _scatter_rule, (source,), (index,), dim)
-    return attach(out, _scatter_add_rule, (x, source), (index,), dim)
+    return attach(out.to(x.dtype), _scatter_add_rule, (x, source), (index,), dim)
 
 
 def _scatter_rule(g, node):
@@ -210,6 +221,7 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
     """input with ``src`` added where `gather` with the same index would read; repeated indices add up."""
     dim = normal_dim(dim, input.dim())
     _check_gather("scatter_add", input, dim, index)
+    check_source(src, input, "scatter_add")
     if src.dim() != index.dim():
         raise ShapeError(
             f"scatter_add: source of shape {list(src.sizes)} and index of shape {list(index.sizes)} differ in rank"
@@ -266,13 +278,15 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
     if reduce is not None:
         if reduce != "add":
             raise ValueError(f"scatter: reduce must be 'add' or None, got {reduce!r}")
-        return scatter_add(input, dim, index, src if isinstance(src, TensorCore) else operand(src, input).expand(index.sizes))
+        return scatter_add(
+            input, dim, index, src if isinstance(src, TensorCore) else operand(src, input).to(input.dtype).expand(index.sizes)
+        )
     dim = normal_dim(dim, input.dim())
     _check_gather("scatter", input, dim, index)
     source = operand(src, input)
     if source.dtype is not input.dtype:
         if isinstance(src, TensorCore):
-            raise DtypeError(f"scatter: the source is {source.dtype.name}, the tensor is {input.dtype.name}")
+            check_source(source, input, "scatter")
         source = source.to(input.dtype)
     if not isinstance(src, TensorCore):
         source = source.expand(index.sizes)
@@ -297,10 +311,16 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
     """input with ``alpha * source`` added at the places of ``index`` along ``dim``; repeated indices add up."""
     dim = normal_dim(dim, input.dim())
     check_index(index, "index_add")
+    check_source(source, input, "index_add")
+    if not input.sizes and source.numel() == index.numel() == 1:
+        return index_add(input.reshape(1), 0, index.reshape(1), source.reshape(1), alpha=alpha).reshape(())
     if index.dim() > 1 or source.sizes != (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :]):
         raise ShapeError(
             f"index_add: index of shape {list(index.sizes)} and source of shape {list(source.sizes)} do not fit {list(input.sizes)}"
         )
+    if input.dtype is not float32:  # exact, and uint8 wraps as its memory does
+        added = add_rows(whole(source) * int(alpha), input.sizes, dim, index.reshape(-1), wrap=False)
+        return (whole(input) + added).to(input.dtype)
     added = add_rows(source if alpha == 1 else source * alpha, input.sizes, dim, index.reshape(-1), wrap=False)
     return input + added
 

@@ -129,7 +129,8 @@ def _inferred(sizes: Sequence[int], total: int) -> list[int]:
     known = 1
     for size in sizes:
         known *= size if size != -1 else 1
-    if list(sizes).count(-1) > 1 or not known or total % known:
+    open_size = list(sizes).count(-1)
+    if open_size > 1 or (known != total if not open_size else not known or total % known):
         raise ShapeError(f"a dimension of size {total} cannot be unflattened to {list(sizes)}")
     return [total // known if size == -1 else size for size in sizes]
 
