@@ -1,6 +1,9 @@
 """Further names of the torch namespace: constants, queries about tensors and dtypes, and settings."""
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -43,6 +46,18 @@ def detach(input: Tensor) -> Tensor:
 def t(input: Tensor) -> Tensor:
     """A matrix transposed; vectors as they are."""
     return input.t()
+
+
+def as_function(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A method of tensors as a function, whose first argument has PyTorch's name ``input``."""
+
+    @functools.wraps(method)
+    def function(input: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        return method(input, *arguments, **options)
+
+    first, *rest = inspect.signature(method).parameters.values()
+    function.__signature__ = inspect.Signature([first.replace(name="input"), *rest])  # type: ignore[attr-defined]
+    return function
 
 
 def broadcast_shapes(*shapes: int | tuple[int, ...]) -> Size:

@@ -8,6 +8,7 @@ from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import elementwise
 from rl_lab.engine.ops.arithmetic import clamp, where
 from rl_lab.engine.ops.arithmetic import prelu as prelu_plain
+from rl_lab.engine.ops.composed import pdist
 from rl_lab.engine.ops.convolution import (
     adaptive_avg_pool2d,
     avg_pool1d,
@@ -110,6 +111,7 @@ __all__ = [
     "multi_margin_loss",
     "multilabel_soft_margin_loss",
     "pairwise_distance",
+    "pdist",
     "pixel_shuffle",
     "pixel_unshuffle",
     "rrelu",

@@ -1,8 +1,9 @@
 """PyTorch's own samples (OpInfo) of every operation that exists here, compared: values, gradients and second derivatives.
 
 ``python -m tests.engine.opinfo`` (extra ``oracle``, and expecttest, which PyTorch's test helpers import) prints the operations of which
-a sample differs, with the reason, and the share of samples that agree. A sample counts if PyTorch computes it and all its tensors,
-numbers and dtypes exist here, and if the operation takes its dtype: those that raise DtypeError are listed. It is run as a function, as a method, in place and as an operator, whichever the operation has.
+a sample differs, with the reason, and the share of samples that agree. A sample counts if PyTorch computes it, if all its tensors,
+numbers and dtypes exist here, and if the operation takes its dtype: those that raise DtypeError are listed. It is run as a function, as
+a method, in place and as an operator, whichever the operation has.
 """
 
 import argparse

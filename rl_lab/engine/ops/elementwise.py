@@ -311,7 +311,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """Values cut off at the bounds, where the gradient is 0, as PyTorch has it (`clamp` passes it on there)."""
-    if min_val >= max_val:
+    if min_val > max_val:
         raise ValueError(f"hardtanh needs min_val <= max_val, got {min_val} and {max_val}")
     return _hardtanh(input, min_val, max_val)
 
