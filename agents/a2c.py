@@ -13,7 +13,7 @@ from rl_lab.experiment.config import setting
 from rl_lab.nn import Identity, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
+from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, following_values, generalized_advantages, normalized
 from rl_lab.rollout.policies import ActionDistribution, ActionHead
 
 
@@ -48,7 +48,7 @@ class A2CConfig:
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
     state_dependent_std: bool = setting(False, "standard deviation of continuous actions computed by the network", shapes=True)
     normalize_observations: bool = setting(
-        False, "normalize observations by their running mean and standard deviation", shapes=True
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
     )
     normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
@@ -67,24 +67,24 @@ class A2C(Agent):
         network_stream, self.action_stream, environment_stream = rl.Generator(self.seed).spawn(3)
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
-        actor = make_network(self.shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        actor = make_network(self.observed, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
         self.evolved = evolved_path(c.network) is not None
         self.trunk: rl.nn.Module
         if c.shared and not self.evolved:
             self.trunk = actor[:-1]
             self.actor = actor[-1]
-            self.critic: Any = Linear(actor[-1].in_features, 1, generator=network_stream)
+            self.critic: rl.nn.Module = Linear(actor[-1].in_features, 1, generator=network_stream)
             init.orthogonal_(self.critic.weight, 1.0, network_stream)
             init.zeros_(self.critic.bias)
         else:
             self.trunk = Identity()
             self.actor = actor
-            self.critic = make_network(self.shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
+            self.critic = make_network(self.observed, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
         self.parts = rl.nn.ModuleDict({"trunk": self.trunk, "actor": self.actor, "critic": self.critic, "head": self.head})
         self.parameters = list(self.parts.parameters())
-        kind: Any = rl.optim.RMSprop if c.optimizer == "rmsprop" else rl.optim.Adam
-        self.optimizer = kind(self.parameters, lr=c.learning_rate, eps=1e-5)
-        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
+        kind = rl.optim.RMSprop if c.optimizer == "rmsprop" else rl.optim.Adam
+        self.optimizer: rl.optim.Optimizer = kind(self.parameters, lr=c.learning_rate, eps=1e-5)
+        self.moments = RunningMoments(self.shape) if c.normalize_observations and self.observed.is_float else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self._update = self.record(self.update)
@@ -132,13 +132,14 @@ class A2C(Agent):
         masks = rollout.get("action_masks")
         features = self.features(rollout["observations"].flatten(0, 1))
         values = self.value(features)
+        constant = values.detach().reshape(*shape)
         with rl.no_grad():
-            next_values = self.value(self.features(rollout["next_observations"].flatten(0, 1)))
+            next_values = following_values(lambda x: self.value(self.features(x)), constant, rollout)
         # the advantages are constants in the loss: detach the values
         advantages = generalized_advantages(
             rollout["rewards"],
-            values.detach().reshape(shape),
-            next_values.reshape(shape),
+            constant,
+            next_values,
             rollout["terminated"],
             rollout["truncated"],
             c.gamma,

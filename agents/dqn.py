@@ -67,6 +67,10 @@ class DQNConfig:
         False, "noisy layers, which explore; set exploration-initial and exploration-final to 0 with it", shapes=True
     )
     max_grad_norm: float = setting(10.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
+    )
+    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
@@ -75,7 +79,7 @@ class DQN(Agent):
 
     Config = DQNConfig
     action_spaces = (Discrete,)
-    learned = ("q_network", "target_network")
+    learned = ("q_network", "target_network", "normalization")
     saved = ("optimizer", "replay", "exploration", "target_age")
 
     def build(self) -> None:
@@ -90,16 +94,20 @@ class DQN(Agent):
                 module.generator = self.exploration
         self.optimizer = rl.optim.Adam(self.q_network.parameters(), lr=config.learning_rate)
         self.epsilon_now = rl.ones(())
+        self.normalization = self.make_normalization()
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), config.compile)
         options = {
             "gamma": config.gamma,
             "n_steps": config.n_steps,
             "num_envs": self.num_envs,
             "num_masked": self.collector.num_masked,
+            "observation_dtype": self.observation_dtype,
+            "frames": self.observed.frames,
         }
-        kind: Any = ReplayBuffer
+        kind = ReplayBuffer
         if config.prioritized:
-            kind, options["exponent"] = PrioritizedReplayBuffer, config.priority_exponent
+            kind = PrioritizedReplayBuffer
+            options["exponent"] = config.priority_exponent
         self.replay: Any = kind(config.buffer_size, self.shape, (), np.int64, replay_stream, **options)
         self.target_age = 0
         self._update = self.record(self.update)
@@ -119,13 +127,13 @@ class DQN(Agent):
                 layer.generator = self.exploration
             return layer
 
-        network = make_network(self.shape, c.network, actions, c.activation, generator=stream, linear=linear)
+        network = make_network(self.observed, c.network, actions, c.activation, generator=stream, linear=linear)
         if evolved_path(c.network) is not None:
             if c.dueling or c.noisy:
                 raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
             # an evolved network ranks actions but does not estimate values, so it becomes the advantage head of a dueling network
             return Dueling(
-                Identity(), make_network(self.shape, sizes_beside(c.network), 1, c.activation, generator=stream), network
+                Identity(), make_network(self.observed, sizes_beside(c.network), 1, c.activation, generator=stream), network
             )
         if not c.dueling:
             return network
@@ -162,7 +170,7 @@ class DQN(Agent):
         c = self.config
         if c.tau < 1:
             rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.q_network.parameters()), c.tau)
-        batch = self.replay.sample(c.batch_size)
+        batch = self.sample_batch(c.batch_size)
         loss, q_mean, differences = self.compute_loss_q(batch)
         self.optimizer.zero_grad()
         loss.backward()
@@ -185,7 +193,7 @@ class DQN(Agent):
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """Greedy actions, argmax_a Q(s, a) among the allowed actions, for observations (batch, ...)."""
         self.q_network.eval()  # without noise
-        actions = greedy(self.q_network(observations), action_mask)
+        actions = greedy(self.q_network(self.normal(observations)), action_mask)
         self.q_network.train()
         return actions
 
@@ -196,7 +204,7 @@ class DQN(Agent):
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Greedy actions, each replaced by a random one with probability epsilon."""
-        q_values = self.q_network(moment.observations)
+        q_values = self.q_network(self.normal(moment.observations))
         return {"actions": epsilon_greedy(q_values, self.epsilon_now, self.exploration, moment.action_mask)}
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
@@ -204,7 +212,7 @@ class DQN(Agent):
     def step(self) -> dict[str, float]:
         """Collect ``train_frequency`` environment steps, then learn."""
         self.epsilon_now.fill_(self.epsilon)
-        self.replay.add(self.collector.collect(self.steps).transitions())
+        self.remember(self.collector.collect(self.steps))
         before = self.timesteps
         self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, self.config.train_frequency)

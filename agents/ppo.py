@@ -7,9 +7,10 @@ import rl_lab as rl
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
+from rl_lab.nn import Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
+from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, following_values, generalized_advantages, normalized
 from rl_lab.rollout.policies import ActionDistribution, ActionHead, approximate_kl, clipped_surrogate
 
 
@@ -25,6 +26,7 @@ class PPOConfig:
         shapes=True,
     )
     activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    shared: bool = setting(False, "actor and critic share all layers but the last, as is usual for pictures", shapes=True)
     learning_rate: float = setting(3e-4, "Adam's step size", above=0)
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
@@ -45,7 +47,7 @@ class PPOConfig:
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
     state_dependent_std: bool = setting(False, "standard deviation of continuous actions computed by the network", shapes=True)
     normalize_observations: bool = setting(
-        False, "normalize observations by their running mean and standard deviation", shapes=True
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
     )
     normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
@@ -54,21 +56,21 @@ class PPOConfig:
 class RolloutBatch(NamedTuple):
     """A rollout with steps and environments flattened; every tensor is (steps * environments, ...)."""
 
-    observations: Any
-    actions: Any
-    log_probs: Any
-    values: Any
-    advantages: Any
-    returns: Any
-    weights: Any  # 0 for a step that was only a reset, else 1; None if there are no such steps
-    action_masks: Any
+    observations: rl.Tensor
+    actions: rl.Tensor
+    log_probs: rl.Tensor
+    values: rl.Tensor
+    advantages: rl.Tensor
+    returns: rl.Tensor
+    weights: rl.Tensor | None  # 0 for a step that was only a reset, else 1; None if there are no such steps
+    action_masks: rl.Tensor | None
 
 
 class PPO(Agent):
     """Actor and critic with the clipped surrogate objective."""
 
     Config = PPOConfig
-    learned = ("actor", "head", "critic", "moments")
+    learned = ("trunk", "actor", "head", "critic", "moments")
     saved = ("optimizer", "reward_scale", "action_stream", "shuffle_stream")
 
     def build(self) -> None:
@@ -77,13 +79,22 @@ class PPO(Agent):
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
-        self.actor = make_network(self.shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
-        self.critic = make_network(self.shape, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
-        self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
-        self.parameters = [*self.actor_parameters, *self.critic.parameters()]
-        self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
+        self.actor = make_network(self.observed, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
         self.evolved = evolved_path(c.network) is not None
-        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
+        self.trunk: rl.nn.Module | None = None
+        if c.shared and not self.evolved:
+            last: Any = self.actor[-1]
+            self.trunk, self.actor = self.actor[:-1], last
+            self.critic: Any = Linear(last.in_features, 1, generator=network_stream)
+            init.orthogonal_(self.critic.weight, 1.0, network_stream)
+            init.zeros_(self.critic.bias)
+        else:
+            self.critic = make_network(self.observed, sizes_beside(c.network), 1, c.activation, output_gain=1.0, **options)
+        self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
+        trunk = [] if self.trunk is None else list(self.trunk.parameters())
+        self.parameters = [*trunk, *self.actor_parameters, *self.critic.parameters()]
+        self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
+        self.moments = RunningMoments(self.shape) if c.normalize_observations and self.observed.is_float else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
 
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
@@ -104,21 +115,29 @@ class PPO(Agent):
         """Normalized observations, or the observations themselves without ``normalize_observations``."""
         return self.moments.normalize(observations) if self.moments is not None else observations
 
-    def policy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> ActionDistribution:
+    def features(self, observations: rl.Tensor) -> rl.Tensor:
+        """The outputs of the layers that actor and critic share; the observations themselves if they share none."""
+        return observations if self.trunk is None else self.trunk(self.normal(observations))
+
+    def policy(self, features: rl.Tensor, action_mask: rl.Tensor | None = None) -> ActionDistribution:
         """The distribution of actions. An evolved network gets the observations as they are, as in its evolution."""
-        seen = observations if self.evolved else self.normal(observations)
+        seen = features if self.evolved or self.trunk is not None else self.normal(features)
         return self.head.distribution(self.actor(seen), action_mask)
+
+    def value(self, features: rl.Tensor) -> rl.Tensor:
+        """State values (batch,)."""
+        return self.critic(features if self.trunk is not None else self.normal(features)).squeeze(1)
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy, and their log-probabilities."""
-        policy = self.policy(moment.observations, moment.action_mask)
+        policy = self.policy(self.features(moment.observations), moment.action_mask)
         actions = policy.sample(generator=self.action_stream)
         return {"actions": actions, "log_probs": policy.log_prob(actions)}
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The greedy actions: the mode of the policy."""
-        return self.policy(observations, action_mask).mode
+        return self.policy(self.features(observations), action_mask).mode
 
     # --- the rollout's advantages ------------------------------------------------------------------------------------
 
@@ -126,13 +145,12 @@ class PPO(Agent):
     def prepare(self, rollout: dict[str, rl.Tensor]) -> None:
         """Compute values and advantages of a rollout (steps, environments, ...) and copy all into ``self.batch``."""
         observations = rollout["observations"].flatten(0, 1)
-        values = self.critic(self.normal(observations))
-        next_values = self.critic(self.normal(rollout["next_observations"].flatten(0, 1)))
-        shape = rollout["rewards"].shape
+        values = self.value(self.features(observations)).reshape(*rollout["rewards"].shape)
+        next_values = following_values(lambda x: self.value(self.features(x)), values, rollout)
         advantages = generalized_advantages(
             rollout["rewards"],
-            values.reshape(shape),
-            next_values.reshape(shape),
+            values,
+            next_values,
             rollout["terminated"],
             rollout["truncated"],
             self.config.gamma,
@@ -162,7 +180,7 @@ class PPO(Agent):
         masks = rollout.get("action_masks")
         actions = rollout["actions"]
         return RolloutBatch(
-            rl.zeros(n, *rollout["observations"].shape[2:]),
+            rl.zeros(n, *rollout["observations"].shape[2:], dtype=rollout["observations"].dtype),
             rl.zeros(n, *actions.shape[2:], dtype=actions.dtype),
             rl.zeros(n),
             rl.zeros(n),
@@ -181,14 +199,15 @@ class PPO(Agent):
             return x.mean() if batch.weights is None else (x * batch.weights).sum() / batch.weights.sum()
 
         c = self.config
-        policy = self.policy(batch.observations, batch.action_masks)
+        features = self.features(batch.observations)
+        policy = self.policy(features, batch.action_masks)
         log_ratio = policy.log_prob(batch.actions) - batch.log_probs
         advantages = batch.advantages
         if c.normalize_advantages:
             advantages = normalized(advantages, batch.weights)
         policy_loss = -mean(clipped_surrogate(log_ratio, advantages, self.clip_now))
 
-        values = self.critic(self.normal(batch.observations)).squeeze(1)
+        values = self.value(features)
         errors = (values - batch.returns) ** 2
         if c.clip_value > 0:
             moved = batch.values + (values - batch.values).clamp(-c.clip_value, c.clip_value)
@@ -208,7 +227,8 @@ class PPO(Agent):
     def update(self, index: rl.Tensor) -> None:
         """Take one gradient step on the minibatch of the rollout's steps ``index`` (batch_size,)."""
         c = self.config
-        batch = RolloutBatch(*[None if x is None else x.index_select(0, index) for x in self.batch])
+        parts: list[Any] = [None if x is None else x.index_select(0, index) for x in self.batch]
+        batch = RolloutBatch(*parts)
         policy_loss, value_loss, entropy, more = self.compute_loss(batch)
         self.optimizer.zero_grad()
         (policy_loss + c.value_coefficient * value_loss - c.entropy_coefficient * entropy).backward()

@@ -48,6 +48,10 @@ class QRDQNConfig:
     exploration_final: float = setting(0.05, "probability of a random action after the exploration phase", least=0, most=1)
     exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
     max_grad_norm: float = setting(10.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
+    )
+    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
@@ -71,7 +75,7 @@ class QRDQN(Agent):
 
     Config = QRDQNConfig
     action_spaces = (Discrete,)
-    learned = ("network", "target_network")
+    learned = ("network", "target_network", "normalization")
     saved = ("optimizer", "replay", "exploration", "target_age")
 
     def build(self) -> None:
@@ -80,10 +84,13 @@ class QRDQN(Agent):
         self.steps = steps_between_updates(c.train_frequency, self.num_envs, c.buffer_size)
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.actions = int(self.space.n)
-        self.network = make_network(self.shape, c.network, self.actions * c.quantiles, c.activation, generator=network_stream)
+        self.network = make_network(
+            self.observed, c.network, self.actions * c.quantiles, c.activation, generator=network_stream
+        )
         self.target_network = copy_of(self.network)
         self.optimizer = rl.optim.Adam(self.network.parameters(), lr=c.learning_rate, eps=0.01 / c.batch_size)
         self.epsilon_now = rl.ones(())
+        self.normalization = self.make_normalization()
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
             c.buffer_size,
@@ -95,6 +102,8 @@ class QRDQN(Agent):
             n_steps=c.n_steps,
             num_envs=self.num_envs,
             num_masked=self.collector.num_masked,
+            observation_dtype=self.observation_dtype,
+            frames=self.observed.frames,
         )
         self.target_age = 0
         self._update = self.record(self.update)
@@ -124,7 +133,7 @@ class QRDQN(Agent):
         c = self.config
         if c.tau < 1:
             rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.network.parameters()), c.tau)
-        loss, q_mean = self.compute_loss(self.replay.sample(c.batch_size))
+        loss, q_mean = self.compute_loss(self.sample_batch(c.batch_size))
         self.optimizer.zero_grad()
         loss.backward()
         rl.nn.utils.clip_grad_norm_(self.network.parameters(), c.max_grad_norm)
@@ -143,7 +152,7 @@ class QRDQN(Agent):
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """Greedy actions, those with the highest mean return, for observations (batch, ...)."""
-        return greedy(self.quantiles(self.network, observations).mean(2), action_mask)
+        return greedy(self.quantiles(self.network, self.normal(observations)).mean(2), action_mask)
 
     def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """Epsilon-greedy actions."""
@@ -152,7 +161,7 @@ class QRDQN(Agent):
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Greedy actions, each replaced by a random one with probability epsilon."""
-        q_values = self.quantiles(self.network, moment.observations).mean(2)
+        q_values = self.quantiles(self.network, self.normal(moment.observations)).mean(2)
         return {"actions": epsilon_greedy(q_values, self.epsilon_now, self.exploration, moment.action_mask)}
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
@@ -161,7 +170,7 @@ class QRDQN(Agent):
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
         self.epsilon_now.fill_(self.epsilon)
-        self.replay.add(self.collector.collect(self.steps).transitions())
+        self.remember(self.collector.collect(self.steps))
         before = self.timesteps
         self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, c.train_frequency)

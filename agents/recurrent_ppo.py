@@ -44,7 +44,7 @@ class RecurrentPPOConfig:
     max_grad_norm: float = setting(0.5, "largest norm of the gradient; a larger gradient is scaled down", above=0)
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
     normalize_observations: bool = setting(
-        False, "normalize observations by their running mean and standard deviation", shapes=True
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
     )
     normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
@@ -68,7 +68,7 @@ class RecurrentPPO(Agent):
         self.batch_envs = min(c.batch_envs, self.num_envs)
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std)
-        self.encoder = make_network(self.shape, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
+        self.encoder = make_network(self.observed, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
         self.cell = GRUCell(c.memory, c.memory, generator=network_stream)
         self.actor = Linear(c.memory, self.head.outputs, generator=network_stream)
         self.critic = Linear(c.memory, 1, generator=network_stream)
@@ -80,7 +80,7 @@ class RecurrentPPO(Agent):
         )
         self.parameters = list(self.parts.parameters())
         self.optimizer = rl.optim.Adam(self.parameters, lr=c.learning_rate, eps=1e-5)
-        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
+        self.moments = RunningMoments(self.shape) if c.normalize_observations and self.observed.is_float else None
         self.reward_scale = RewardScale(self.num_envs, c.gamma) if c.normalize_rewards else None
         self.memory = rl.zeros(self.num_envs, c.memory)
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
@@ -97,7 +97,7 @@ class RecurrentPPO(Agent):
         """Features (batch, units) of the observations, the input of the memory."""
         return self.encoder(self.moments.normalize(observations) if self.moments is not None else observations).tanh()
 
-    def remember(self, observations: rl.Tensor, memory: rl.Tensor) -> rl.Tensor:
+    def next_memory(self, observations: rl.Tensor, memory: rl.Tensor) -> rl.Tensor:
         """The memory (batch, units) after the observations."""
         return self.cell(self.encode(observations), memory)
 
@@ -108,7 +108,7 @@ class RecurrentPPO(Agent):
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy, their log-probabilities, the values, and the memory after the observation."""
         kept = self.memory * (moment.elapsed > 0).float().unsqueeze(1)
-        memory = self.remember(moment.observations, kept)
+        memory = self.next_memory(moment.observations, kept)
         self.memory.copy_(memory)
         policy = self.policy(memory, moment.action_mask)
         actions = policy.sample(generator=self.action_stream)
@@ -120,12 +120,12 @@ class RecurrentPPO(Agent):
         self, observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
     ) -> tuple[rl.Tensor, rl.Tensor]:
         """The greedy actions, and the memory after the observations."""
-        memory = self.remember(observations, memory)
+        memory = self.next_memory(observations, memory)
         return self.policy(memory, action_mask).mode, memory
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
         """Actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        x = rl.from_numpy(np.ascontiguousarray(observations, self.observation_dtype))
         mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
         if len(self._acting) != len(x):
             self._acting = rl.zeros(len(x), self.config.memory)
@@ -133,7 +133,7 @@ class RecurrentPPO(Agent):
             actions, self._acting = self._mode(x, self._acting, mask)
         else:
             with rl.no_grad():
-                self._acting = self.remember(x, self._acting)
+                self._acting = self.next_memory(x, self._acting)
                 actions = self.policy(self._acting, mask).sample(generator=self.action_stream)
         return self.mapping(actions)
 
@@ -151,7 +151,7 @@ class RecurrentPPO(Agent):
         """Copy the rollout and its advantages into ``self.batch``, which the updates read; tensors are (steps, environments, ...)."""
         values = rollout["values"]
         shape = rollout["rewards"].shape
-        following = self.remember(rollout["next_observations"].flatten(0, 1), rollout["memory"].flatten(0, 1))
+        following = self.next_memory(rollout["next_observations"].flatten(0, 1), rollout["memory"].flatten(0, 1))
         next_values = self.critic(following).reshape(shape)
         flags = rollout["terminated"], rollout["truncated"]
         advantages = generalized_advantages(

@@ -42,7 +42,7 @@ class REINFORCEConfig:
     max_grad_norm: float = setting(1.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
     normalize_observations: bool = setting(
-        False, "normalize observations by their running mean and standard deviation", shapes=True
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
     )
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
@@ -64,13 +64,13 @@ class REINFORCE(Agent):
         network_stream, self.action_stream, environment_stream = rl.Generator(self.seed).spawn(3)
         self.head = ActionHead(self.space, c.log_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
-        self.actor = make_network(self.shape, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
-        self.value = make_network(self.shape, sizes_beside(c.network), 1, c.activation, **options) if c.baseline else None
+        self.actor = make_network(self.observed, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        self.value = make_network(self.observed, sizes_beside(c.network), 1, c.activation, **options) if c.baseline else None
         self.actor_parameters = [*self.actor.parameters(), *self.head.parameters()]
         self.optimizer = rl.optim.Adam(self.actor_parameters, lr=c.learning_rate)
         self.value_optimizer = rl.optim.Adam(self.value.parameters(), lr=c.learning_rate) if self.value is not None else None
         self.evolved = evolved_path(c.network) is not None
-        self.moments = RunningMoments(self.shape) if c.normalize_observations else None
+        self.moments = RunningMoments(self.shape) if c.normalize_observations and self.observed.is_float else None
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self._update = self.record(self.update)
 
@@ -148,6 +148,7 @@ class REINFORCE(Agent):
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.collector.restart()
         parts: dict[str, list[np.ndarray]] = {}
+        told: dict[str, list[float]] = {}  # numbers in the last infos of the episodes
         going = np.ones(self.num_envs, bool)
         limit = longest_episode(self.collector.envs)
         while going.any() and (limit is None or len(parts.get("counts", ())) * CHUNK < limit):
@@ -160,6 +161,9 @@ class REINFORCE(Agent):
             for name in ("observations", "actions", "rewards", "terminated", "truncated", "next_observations"):
                 parts.setdefault(name, []).append(getattr(made, name).copy())
             parts.setdefault("counts", []).append(counts)
+            for t, i, name, value in made.numbers:
+                if counts[t, i]:
+                    told.setdefault(name, []).append(value)
             if made.action_masks is not None:
                 parts.setdefault("action_masks", []).append(made.action_masks.copy())
         episodes = {name: np.concatenate(chunks) for name, chunks in parts.items()}
@@ -170,11 +174,14 @@ class REINFORCE(Agent):
         if self.moments is not None:
             seen = episodes["observations"][episodes["counts"] > 0]
             self.moments.update(rl.from_numpy(np.ascontiguousarray(seen)))
-        # discard the collector's list: it also has short episodes that began and ended in the steps of weight 0
-        self.collector.episodes()
+        # the collector's list also has short episodes that began and ended in the steps of weight 0
+        listed = self.collector.episodes()
+        scored = listed if self.collector.stepper.scored else {}
         names = ("policy_loss", "value_loss", "entropy", "policy_grad_norm", "value_grad_norm")
         return {
             "charts/episodic_return": float((episodes["rewards"] * episodes["counts"]).sum(0).mean()),
             "charts/episodic_length": float(episodes["counts"].sum(0).mean()),
+            **scored,
+            **{f"info/{name}": float(np.mean(values)) for name, values in told.items()},
             **{f"losses/{name}": result.item() for name, result in zip(names, results, strict=True)},
         }

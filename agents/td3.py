@@ -1,7 +1,6 @@
 """Twin delayed deep deterministic policy gradient (Fujimoto, van Hoof and Meger 2018, "Addressing function approximation error in
 actor-critic methods")."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import rl_lab.nn.functional as F
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import setting
-from rl_lab.nn.networks import ACTIVATIONS, copy_of, hidden_sizes, make_network
+from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_action_value, make_network
 from rl_lab.nn.utils import polyak_
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import ColoredNoise
@@ -26,7 +25,7 @@ class TD3Config:
 
     total_timesteps: int = setting(50_000, "environment steps to train for", least=1)
     network: str = setting(
-        "mlp:256,256", "layers of the actor and of each critic: mlp: and hidden sizes", check=hidden_sizes, shapes=True
+        "mlp:256,256", "layers of the actor and of each critic: mlp: or cnn: and sizes", check=layer_sizes, shapes=True
     )
     activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size, of actor and critics", above=0)
@@ -52,6 +51,10 @@ class TD3Config:
         0.2, "standard deviation of the noise on the target actor's actions, for actions scaled to [-1, 1]", least=0
     )
     noise_clip: float = setting(0.5, "largest magnitude of the noise on the target actor's actions", least=0)
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
+    )
+    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
@@ -60,7 +63,7 @@ class TD3(Agent):
 
     Config = TD3Config
     action_spaces = (Box,)
-    learned = ("actor", "critics", "target_actor", "target_critics")
+    learned = ("actor", "critics", "target_actor", "target_critics", "normalization")
     saved = ("actor_optimizer", "critic_optimizer", "replay", "noise", "noise_stream", "updates")
 
     def build(self) -> None:
@@ -70,15 +73,15 @@ class TD3(Agent):
         network_stream, self.noise_stream, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.size = self.mapping.size
         make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
-        self.actor = make_network(self.shape, c.network, self.size, **make)
-        inputs = math.prod(self.shape) + self.size
-        self.critics = rl.nn.ModuleList([make_network((inputs,), c.network, 1, **make) for _ in range(2)])
+        self.actor = make_network(self.observed, c.network, self.size, **make)
+        self.critics = rl.nn.ModuleList([make_action_value(self.observed, c.network, self.size, **make) for _ in range(2)])
         self.target_actor = copy_of(self.actor)
         self.target_critics = copy_of(self.critics)
         self.actor_optimizer = rl.optim.Adam(self.actor.parameters(), lr=c.learning_rate)
         self.critic_optimizer = rl.optim.Adam(self.critics.parameters(), lr=c.learning_rate)
         self.random_now = rl.ones((), dtype=rl.bool)
         self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.noise_stream)
+        self.normalization = self.make_normalization()
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.replay = ReplayBuffer(
             c.buffer_size,
@@ -89,6 +92,8 @@ class TD3(Agent):
             gamma=c.gamma,
             n_steps=c.n_steps,
             num_envs=self.num_envs,
+            observation_dtype=self.observation_dtype,
+            frames=self.observed.frames,
         )
         self.updates = 0
         self._update = self.record(self.update)
@@ -103,28 +108,27 @@ class TD3(Agent):
         """The actor's actions with Gaussian noise, or uniformly random actions before learning starts."""
         count = len(moment.observations)
         noise = self.config.exploration_noise * self.noise(moment.elapsed)
-        drawn = (self.actor(moment.observations).tanh() + noise).clamp(-1.0, 1.0)
+        drawn = (self.actor(self.normal(moment.observations)).tanh() + noise).clamp(-1.0, 1.0)
         uniform = 2.0 * rl.rand(count, self.size, generator=self.noise_stream) - 1.0
         actions = rl.where(self.random_now, uniform, drawn)
         return {"actions": actions}
 
     def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The actor's actions with Gaussian noise."""
-        actions = self.actor(observations).tanh()
+        actions = self.actor(self.normal(observations)).tanh()
         noise = self.config.exploration_noise * rl.randn(*actions.shape, generator=self.noise_stream)
         return (actions + noise).clamp(-1.0, 1.0)
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The actor's actions without noise, in [-1, 1]."""
-        return self.actor(observations).tanh()
+        return self.actor(self.normal(observations)).tanh()
 
     # --- losses ------------------------------------------------------------------------------------------------------
 
     def q_values(self, critics: Iterable[rl.nn.Module], observations: rl.Tensor, actions: rl.Tensor) -> list[rl.Tensor]:
         """The Q-values (batch,) of each critic."""
-        inputs = rl.cat([observations.flatten(1), actions], 1)
-        return [critic(inputs).squeeze(1) for critic in critics]
+        return [critic(observations, actions).squeeze(1) for critic in critics]
 
     def compute_target(self, batch: Batch) -> rl.Tensor:
         """Targets r + gamma min_i Q'_i(s', mu'(s') + clipped noise), shape (batch,) (algorithm 1)."""
@@ -149,7 +153,7 @@ class TD3(Agent):
 
     def update(self, with_actor: bool) -> list[rl.Tensor]:
         """Take one gradient step of the critics; ``with_actor`` also one of the actor, and move the target networks."""
-        batch = self.replay.sample(self.config.batch_size)
+        batch = self.sample_batch(self.config.batch_size)
         critic_loss, q_mean = self.compute_loss_q(batch)
         self.critic_optimizer.zero_grad()
         critic_loss.backward()
@@ -171,7 +175,7 @@ class TD3(Agent):
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
         self.random_now.fill_(self.timesteps < c.learning_starts)
-        self.replay.add(self.collector.collect(self.steps).transitions())
+        self.remember(self.collector.collect(self.steps))
         before = self.timesteps
         self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, c.train_frequency)

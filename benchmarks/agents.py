@@ -85,7 +85,8 @@ def ours(name: str, env: str, num_envs: int, settings: dict[str, Any]) -> Callab
         agent.step()
 
     def run(seconds: float) -> float:
-        begin, first = time.perf_counter(), agent.timesteps
+        begin = time.perf_counter()
+        first = agent.timesteps
         while time.perf_counter() - begin < seconds:
             agent.step()
         return (agent.timesteps - first) / (time.perf_counter() - begin)
@@ -109,7 +110,8 @@ def peer(
             return time.perf_counter() - self.begin < self.seconds
 
         def _on_training_start(self) -> None:
-            self.begin, self.first = time.perf_counter(), self.model.num_timesteps
+            self.begin = time.perf_counter()
+            self.first = self.model.num_timesteps
 
     kind = getattr(importlib.import_module(library), name)
     model = kind("MlpPolicy", make_vec_env(env, num_envs), device="cpu", policy_kwargs=policy, **settings)

@@ -103,7 +103,9 @@ def ppo(sizes: tuple[int, ...], batch: int) -> tuple[Callable, Callable]:
 
 def sac(sizes: tuple[int, ...], batch: int) -> tuple[Callable, Callable]:
     rng = np.random.default_rng(0)
-    inputs, hidden, outputs = sizes[0], sizes[1:-1], sizes[-1]
+    inputs = sizes[0]
+    hidden = sizes[1:-1]
+    outputs = sizes[-1]
     actor = _perceptron(rng, (inputs, *hidden, 2 * outputs))
     critics, targets = ([_perceptron(rng, (inputs + outputs, *hidden, 1)) for _ in range(2)] for _ in range(2))
     observations, following = (jnp.asarray(rng.standard_normal((batch, inputs)), jnp.float32) for _ in range(2))
@@ -111,7 +113,8 @@ def sac(sizes: tuple[int, ...], batch: int) -> tuple[Callable, Callable]:
 
     def sample(actor, x, key):
         out = _forward(actor, x)
-        mean, log_std = out[:, :outputs], jnp.clip(out[:, outputs:], -20.0, 2.0)
+        mean = out[:, :outputs]
+        log_std = jnp.clip(out[:, outputs:], -20.0, 2.0)
         noise = jax.random.normal(key, mean.shape)
         u = mean + jnp.exp(log_std) * noise
         log_prob = -0.5 * noise * noise - log_std - 0.9189385 - 2.0 * (0.6931472 - u - jax.nn.softplus(-2.0 * u))

@@ -60,7 +60,8 @@ def theirs(seed: int, config_file: Path) -> tuple[float, int]:
     )
     random.seed(seed)
     env = gym.make("CartPole-v1")
-    seconds, steps = 0.0, 0
+    seconds = 0.0
+    steps = 0
 
     def evaluate(genomes, config):
         nonlocal seconds, steps
@@ -68,7 +69,8 @@ def theirs(seed: int, config_file: Path) -> tuple[float, int]:
         begin = time.perf_counter()
         for genome, network in networks:
             observation, _ = env.reset(seed=seed)
-            genome.fitness, over = 0.0, False
+            genome.fitness = 0.0
+            over = False
             while not over:
                 outputs = network.activate(observation)
                 observation, reward, terminated, truncated, _ = env.step(int(outputs[1] > outputs[0]))

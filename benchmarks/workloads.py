@@ -45,7 +45,8 @@ def dqn_update(lib: Any, sizes: tuple[int, ...], batch: int) -> Callable[[], Any
     optimizer = lib.optim.Adam(q.parameters(), lr=1e-3)
     observations, following = (lib.tensor(rng.standard_normal((batch, sizes[0])).astype(np.float32)) for _ in range(2))
     actions = lib.tensor(rng.integers(0, sizes[-1], (batch, 1)))
-    rewards, terminated = lib.ones(batch), lib.zeros(batch)
+    rewards = lib.ones(batch)
+    terminated = lib.zeros(batch)
 
     def update():
         with lib.no_grad():
@@ -94,7 +95,9 @@ def sac_update(lib: Any, sizes: tuple[int, ...], batch: int) -> Callable[[], Any
     """A function that runs one update of SAC: twin critics, squashed Gaussian actor, learned temperature, three Adams, polyak averaging."""
     functional = lib.nn.functional
     rng = np.random.default_rng(0)
-    inputs, hidden, outputs = sizes[0], sizes[1:-1], sizes[-1]
+    inputs = sizes[0]
+    hidden = sizes[1:-1]
+    outputs = sizes[-1]
     actor = perceptron(lib, (inputs, *hidden, 2 * outputs))
     critics, targets = ([perceptron(lib, (inputs + outputs, *hidden, 1)) for _ in range(2)] for _ in range(2))
     critic_parameters = [p for critic in critics for p in critic.parameters()]
@@ -107,11 +110,13 @@ def sac_update(lib: Any, sizes: tuple[int, ...], batch: int) -> Callable[[], Any
     alpha_optimizer = lib.optim.Adam([log_alpha], lr=1e-3)
     observations, following = (lib.tensor(rng.standard_normal((batch, inputs)).astype(np.float32)) for _ in range(2))
     actions = lib.tensor(rng.uniform(-1, 1, (batch, outputs)).astype(np.float32))
-    rewards, terminated = lib.ones(batch, 1), lib.zeros(batch, 1)
+    rewards = lib.ones(batch, 1)
+    terminated = lib.zeros(batch, 1)
 
     def sample(x):
         out = actor(x)
-        mean, log_std = out[:, :outputs], out[:, outputs:].clamp(-20.0, 2.0)
+        mean = out[:, :outputs]
+        log_std = out[:, outputs:].clamp(-20.0, 2.0)
         noise = lib.randn(batch, outputs)
         u = mean + log_std.exp() * noise
         log_prob = -0.5 * noise * noise - log_std - 0.9189385

@@ -106,9 +106,9 @@ def _painter(env_id: str) -> Any:
 
 
 def gymnasium_picture(env_id: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that draws a state row of a twin as Gymnasium's environment ``env_id`` draws its state.
+    """Return a function that draws a state row of a twin like Gymnasium's environment ``env_id``.
 
-    The row begins with the state; the parameters behind it are ignored.
+    The row begins with the state; the parameters after the state are ignored.
     """
 
     def draw(row: np.ndarray) -> np.ndarray:

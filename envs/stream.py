@@ -7,8 +7,6 @@ member XSL-RR 128/64. A stream is four uint64: the state and the increment, high
 import numpy as np
 from numba import njit
 
-STREAM_SIZE = 4
-
 _MASK = np.uint64(0xFFFFFFFF)
 _MULTIPLIER_HIGH = np.uint64(0x2360ED051FC65DA4)
 _MULTIPLIER_LOW = np.uint64(0x4385DF649FCCF645)

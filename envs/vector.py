@@ -95,6 +95,8 @@ class NativeVectorEnv(VectorEnv):
         self.seeds: list[int | None] = [None] * n
         self._started = np.zeros(n)
         self.is_ready = False
+        self.awake: np.ndarray | None = None
+        """Marks the environments that are stepped, bool (num_envs,); the others rest, with a reward of 0. None: all are stepped."""
 
         self.cells = np.zeros(w.CELLS, np.int64)
         self.cells[: w.STATES] = n, frame_stack, time_aware, max_episode_steps or 0, _MODES[self.autoreset_mode], 0
@@ -189,10 +191,28 @@ class NativeVectorEnv(VectorEnv):
         self.actions[:] = actions.reshape(self.actions.shape)
         if self._first_action:
             self.actions -= np.float32(self._first_action)
-        self.run(_MODES[self.autoreset_mode])
+        if self.awake is None or self.awake.all():
+            self.run(_MODES[self.autoreset_mode])
+        else:
+            self._step_awake(~self.awake)
         ended = self.terminated | self.truncated
         info = self._episode_info(ended) if ended.any() else {}
         return self.observations.copy(), self.rewards.copy(), self.terminated.copy(), self.truncated.copy(), info
+
+    def _step_awake(self, asleep: np.ndarray) -> None:
+        """Step the environments outside ``asleep``, and with same-step autoreset begin new episodes where one ended."""
+        self.ended[asleep] = True  # in the mode DISABLED the loop passes over them
+        try:
+            self.run(w.DISABLED)
+            results = (self.rewards, self.terminated, self.truncated)
+            kept = [array.copy() for array in results]
+            self.ended[asleep] = False
+            if self.autoreset_mode == AutoresetMode.SAME_STEP and self.ended.any():
+                self.run(w.RESETTING)
+                for array, values in zip(results, kept, strict=True):
+                    array[:] = values
+        finally:
+            self.ended[asleep] = False
 
     def _episode_info(self, ended: np.ndarray) -> dict[str, Any]:
         now = time.perf_counter()

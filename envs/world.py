@@ -173,9 +173,9 @@ def _advance(batch):
 class World:
     """A native environment: its name, spaces, kernels and settings.
 
-    ``parameters`` are named float64 constants with default values. Every row holds them behind the state, so environments of a batch may
+    ``parameters`` are named float64 constants with default values. Every row holds them after the state, so environments of a batch may
     differ in them. ``options`` maps keys of Gymnasium's ``reset(options=...)`` to the parameters that they set for one reset. An action
-    outside the action space is a fault, unless it is continuous and ``clips`` says that the step kernel clips it. ``draw`` returns the
+    outside the action space is a fault, unless the action is continuous and the step kernel clips it (``clips``). ``draw`` returns the
     picture, uint8 (height, width, 3), of a row.
     """
 
@@ -207,7 +207,7 @@ class World:
                 _loops[self.name] = (self, _compile(self))
             owner, loop = _loops[self.name]
         if owner is not self:
-            raise ValueError(f"two worlds have the name {self.name!r}: give each world a name of its own")
+            raise ValueError(f"two worlds have the name {self.name!r}: give each world another name")
         return loop
 
 

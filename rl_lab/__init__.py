@@ -55,7 +55,7 @@ from rl_lab.engine.dtype import (
     uint32,
     uint64,
 )
-from rl_lab.engine.names import not_covered
+from rl_lab.engine.names import not_covered as _not_covered
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import (
     add,
@@ -485,8 +485,8 @@ short = int16
 cfloat = complex64
 cdouble = complex128
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
-    __getattr__ = not_covered(__name__, globals())
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
+    __getattr__ = _not_covered(__name__, globals())
 
 __all__ = [
     "default_generator",
@@ -809,7 +809,6 @@ __all__ = [
     "nonzero",
     "norm",
     "normal",
-    "not_covered",
     "not_equal",
     "numel",
     "ones",

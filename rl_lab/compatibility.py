@@ -24,12 +24,12 @@ newaxis = None
 
 
 def is_tensor(obj: object) -> bool:
-    """Whether ``value`` is a tensor."""
+    """Whether ``obj`` is a tensor."""
     return isinstance(obj, Tensor)
 
 
 def is_floating_point(input: Tensor) -> bool:
-    """Whether the dtype of input is float32."""
+    """Whether the dtype of ``input`` is float32."""
     return input.dtype.is_floating_point
 
 
@@ -39,12 +39,12 @@ def numel(input: Tensor) -> int:
 
 
 def detach(input: Tensor) -> Tensor:
-    """The same memory without history."""
+    """A tensor over the same memory without a history."""
     return input.detach()
 
 
 def t(input: Tensor) -> Tensor:
-    """A matrix transposed; vectors as they are."""
+    """The transpose of a matrix; a tensor of fewer dimensions is returned as it is."""
     return input.t()
 
 
@@ -83,12 +83,12 @@ def iinfo(dtype: DTypeLike = int64) -> "np.iinfo[Any]":
 
 
 def get_default_dtype() -> DType:
-    """float32."""
+    """Always float32."""
     return float32
 
 
 def set_default_dtype(d: DTypeLike) -> None:
-    """Accept float32. Raises DtypeError for any other d."""
+    """Accept float32. Raises DtypeError for any other dtype."""
     if as_dtype(d) is not float32:
         raise DtypeError(f"the default dtype is float32 and cannot be changed to {d}")
 
@@ -138,5 +138,5 @@ def get_rng_state() -> Tensor:
 
 
 def set_rng_state(new_state: Tensor) -> None:
-    """Restore a new_state of the default random stream that `get_rng_state` returned."""
+    """Restore a state of the default random stream that `get_rng_state` returned."""
     random.default_generator.set_state(new_state)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rl_lab.engine.device import DeviceLike, check_device
 from rl_lab.engine.names import not_covered
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 
@@ -41,12 +41,12 @@ def synchronize(device: DeviceLike = None) -> None:
 
 
 def current_device() -> int:
-    """Raises DeviceError: there is no GPU."""
+    """Raise DeviceError, because there is no GPU."""
     check_device("cuda")
     return -1
 
 
 def get_device_name(device: DeviceLike = None) -> str:
-    """Raises DeviceError: there is no GPU."""
+    """Raise DeviceError, because there is no GPU."""
     check_device("cuda")
     return ""

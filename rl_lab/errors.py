@@ -1,4 +1,4 @@
-"""Classes of errors, as ``rl_lab.errors``; each also is of the built-in class that PyTorch raises in the same place."""
+"""All exceptions and warnings of rl_lab. Each also derives from the built-in class that PyTorch raises in the same situation."""
 
 from rl_lab.engine.errors import (
     AnomalyError,
@@ -6,6 +6,7 @@ from rl_lab.engine.errors import (
     DtypeError,
     EagerWarning,
     EnvironmentFault,
+    EnvironmentWarning,
     FileError,
     GraphError,
     NumericalError,
@@ -19,6 +20,7 @@ __all__ = [
     "DtypeError",
     "EagerWarning",
     "EnvironmentFault",
+    "EnvironmentWarning",
     "FileError",
     "GraphError",
     "NumericalError",

@@ -1,4 +1,4 @@
-"""python -m rl_lab.evaluate RUN: greedy episodes of a trained agent, from the files of its run alone."""
+"""python -m rl_lab.evaluate RUN: play episodes, greedy or sampled, with the trained agent of a run directory."""
 
 import json
 import sys
@@ -7,37 +7,61 @@ from pathlib import Path
 
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
-from rl_lab.experiment.config import parse_value
-from rl_lab.experiment.driver import restore
+from rl_lab.experiment.config import LARGEST_INTEGER, parse_value
+from rl_lab.experiment.driver import evaluation_budget, restore
 from rl_lab.experiment.evaluation import evaluate, evaluation_seed
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.progress import tell
+from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.video import check_video, film
+
+UNLIMITED = 2**62
+"""Steps of an evaluation whose number of episodes was asked for."""
 
 
 def body(arguments: Sequence[str]) -> int:
-    parser = Parser(prog="python -m rl_lab.evaluate", description="Evaluate a trained agent greedily.")
+    parser = Parser(prog="python -m rl_lab.evaluate", description="Evaluate a trained agent, greedily by default.")
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("--episodes", default=None, help="greedy episodes; as many as at the end of training by default")
-    parser.add_argument("--seed", default=None, help="first seed of the episodes; that of the end of training by default")
-    parser.add_argument("--video", action="store_true", help="film the first episode, into the run's videos/")
-    parser.add_argument("--checkpoint", default=None, help="last, best or an older one; the best by default, if there is one")
-    parser.add_argument("--trust", action="store_true", help="import the modules that the run's files name")
+    parser.add_argument("--episodes", default=None, help="number of episodes (default: as at the end of training)")
+    parser.add_argument("--seed", default=None, help="seed of the first episode (default: as at the end of training)")
+    parser.add_argument("--steps", default=None, help="environment steps after which no further episode begins")
+    parser.add_argument(
+        "--stochastic", action="store_true", help="draw the actions as in training; the greedy policy may never end an episode"
+    )
+    parser.add_argument("--video", action="store_true", help="film the first episode; the file goes into videos/ of the run")
+    parser.add_argument(
+        "--checkpoint",
+        default=None,
+        help="last, best, or the name of an older checkpoint (default: best if it exists, else last)",
+    )
+    parser.add_argument("--trust", action="store_true", help="import the modules that the files of the run name")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse(arguments)
     numbers = {
-        name: None if given[name] is None else parse_value(f"--{name}", int, given[name]) for name in ("episodes", "seed")
+        name: None if given[name] is None else parse_value(f"--{name}", int, given[name])
+        for name in ("episodes", "seed", "steps")
     }
-    if numbers["episodes"] is not None and numbers["episodes"] < 1:
-        raise Fault(f"--episodes must be at least 1, got {numbers['episodes']}")
-    if numbers["seed"] is not None and numbers["seed"] < 0:
-        raise Fault(f"--seed must be at least 0, got {numbers['seed']}")
+    for name, least in (("episodes", 1), ("seed", 0), ("steps", 1)):
+        number = numbers[name]
+        if number is not None and number < least:
+            raise Fault(f"--{name} must be at least {least}, got {number}")
+        if number is not None and number > LARGEST_INTEGER:
+            raise Fault(f"--{name} must be an integer of 64 bits, at most {LARGEST_INTEGER}")
     agent, plan = restore(Path(given["run"]), given["checkpoint"], given["trust"])
     options = plan.options
     seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]
     if given["video"]:
         check_video(plan.setup)
-    result = evaluate(agent, plan.setup, numbers["episodes"] or options.eval_episodes, seed)
+    close_environments(agent.envs)  # a robot or a port can be open only once
+    result = evaluate(
+        agent,
+        plan.setup,
+        numbers["episodes"] or options.eval_episodes,
+        seed,
+        not given["stochastic"],
+        most_steps=numbers["steps"] or (UNLIMITED if numbers["episodes"] else evaluation_budget(plan)),
+        say=lambda line: print(f"rl_lab: {line}", file=sys.stderr, flush=True),
+    )
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
     if given["video"]:
         facts["video"] = str(film(agent, plan.setup, seed, Path(given["run"]) / "videos"))
@@ -47,7 +71,7 @@ def body(arguments: Sequence[str]) -> int:
         tell(json.dumps(facts))
     else:
         tell(
-            f"{options.agent} on {options.env}: greedy return {result.return_mean:.1f} (std {result.return_std:.1f}, "
+            f"{options.agent} on {options.env}: {result.kind} return {result.return_mean:.1f} (std {result.return_std:.1f}, "
             f"min {result.return_min:.1f}) over {result.episodes} episodes, trained for {agent.timesteps:,} steps{result.remark()}"
         )
         if given["video"]:

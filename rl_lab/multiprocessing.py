@@ -1,29 +1,35 @@
-"""Python's multiprocessing by PyTorch's name, with processes that are spawned.
+"""The names of torch.multiprocessing, with Python's multiprocessing behind them. Processes are spawned, not forked.
 
-A forked process inherits threads that do not run in it, so processes are spawned here unless a context says otherwise. Tensors are
-sent through queues and pipes as copies: memory is not shared between processes.
+A forked process inherits the state of threads that do not exist in it. Queues and pipes send copies of tensors: processes share no
+memory.
 """
 
-import multiprocessing
 from collections.abc import Callable
-from typing import Any
-
-_context = multiprocessing.get_context("spawn")
-Process, Queue, SimpleQueue, Pipe, Pool = _context.Process, _context.Queue, _context.SimpleQueue, _context.Pipe, _context.Pool
-Event, Lock, RLock, Barrier, Condition = _context.Event, _context.Lock, _context.RLock, _context.Barrier, _context.Condition
-Semaphore, Value, Array, Manager = _context.Semaphore, _context.Value, _context.Array, _context.Manager
-JoinableQueue = _context.JoinableQueue
-cpu_count, current_process, get_context = (
-    multiprocessing.cpu_count,
-    multiprocessing.current_process,
-    multiprocessing.get_context,
+from multiprocessing import (
+    get_context,
 )
-active_children, freeze_support = multiprocessing.active_children, multiprocessing.freeze_support
-get_start_method, set_start_method = multiprocessing.get_start_method, multiprocessing.set_start_method
+from multiprocessing.process import BaseProcess
+
+_context = get_context("spawn")
+Array = _context.Array
+Barrier = _context.Barrier
+Condition = _context.Condition
+Event = _context.Event
+JoinableQueue = _context.JoinableQueue
+Lock = _context.Lock
+Manager = _context.Manager
+Pipe = _context.Pipe
+Pool = _context.Pool
+Process = _context.Process
+Queue = _context.Queue
+RLock = _context.RLock
+Semaphore = _context.Semaphore
+SimpleQueue = _context.SimpleQueue
+Value = _context.Value
 
 
 class ProcessRaisedException(RuntimeError):
-    """A process started by `spawn` that ended with another exit code than 0; ``error_index`` is its number."""
+    """A process started by `spawn` ended with an exit code other than 0; ``error_index`` is the number of the process."""
 
     def __init__(self, message: str, error_index: int):
         super().__init__(message)
@@ -33,15 +39,18 @@ class ProcessRaisedException(RuntimeError):
 class ProcessContext:
     """The processes that `spawn` started; ``join`` waits for them."""
 
-    def __init__(self, processes: list[Any]):
+    def __init__(self, processes: list[BaseProcess]):
         self.processes = processes
 
-    def pids(self) -> list[int]:
-        """Process numbers."""
+    def pids(self) -> list[int | None]:
+        """The process ids."""
         return [process.pid for process in self.processes]
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for all processes; return whether they have ended. Raises ProcessRaisedException, and ends the others, if one failed."""
+        """Wait at most ``timeout`` seconds for each process; return whether all have ended.
+
+        If a process has failed, terminates the others and raises ProcessRaisedException.
+        """
         for process in self.processes:
             process.join(timeout)
         for number, process in enumerate(self.processes):
@@ -54,19 +63,19 @@ class ProcessContext:
 
 
 def spawn(
-    fn: Callable[..., Any],
-    args: tuple[Any, ...] = (),
+    fn: Callable[..., object],
+    args: tuple[object, ...] = (),
     nprocs: int = 1,
     join: bool = True,
     daemon: bool = False,
     start_method: str = "spawn",
 ) -> ProcessContext | None:
-    """Run ``fn(i, *args)`` in ``nprocs`` processes, i from 0; wait for them unless ``join`` is False, which returns their context.
+    """Run ``fn(i, *args)`` in ``nprocs`` processes, with i from 0, and wait for them.
 
-    Raises ProcessRaisedException if one of them fails.
+    Returns None, or a `ProcessContext` without waiting if ``join`` is false. Raises ProcessRaisedException if a process fails.
     """
-    context: Any = multiprocessing.get_context(start_method)
-    processes = [context.Process(target=fn, args=(number, *args), daemon=daemon) for number in range(nprocs)]
+    make = get_context(start_method).Process  # type: ignore[attr-defined]
+    processes: list[BaseProcess] = [make(target=fn, args=(i, *args), daemon=daemon) for i in range(nprocs)]
     for process in processes:
         process.start()
     started = ProcessContext(processes)

@@ -27,18 +27,18 @@ LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
 
 
 class WritableFile(Protocol):
-    """What `save` writes to besides a path: an open binary file, or ``io.BytesIO``."""
+    """A file to which `save` can write: an open binary file, or ``io.BytesIO``."""
 
-    def write(self, data: bytes, /) -> Any:
-        """Take the bytes."""
+    def write(self, data: bytes, /) -> object:
+        """Write all bytes."""
         ...
 
 
 class ReadableFile(Protocol):
-    """What `load` reads from besides a path."""
+    """A file from which `load` can read: an open binary file, or ``io.BytesIO``."""
 
     def read(self, count: int, /) -> bytes:
-        """At most ``count`` bytes from where the last call ended."""
+        """Read at most ``count`` bytes."""
         ...
 
 
@@ -59,11 +59,11 @@ def save(obj: Any, f: str | os.PathLike[str] | WritableFile) -> None:
 
 
 def load(f: str | os.PathLike[str] | ReadableFile, map_location: Any = None, weights_only: bool = True) -> Any:
-    """Read what `save` wrote, from a path or from an open binary file.
+    """Read an object that `save` wrote, from a path or from an open binary file.
 
-    An open file is read from its position to the end of one object, so several objects may follow each other. ``weights_only`` is
-    accepted for PyTorch's sake and has no effect; so is ``map_location``, which must be the cpu: raises DeviceError for another device.
-    Raises FileError if the file is missing, damaged or not written by `save`.
+    An open file is read from its position to the end of one object, so a file can hold several objects. ``weights_only`` and
+    ``map_location`` are accepted as in PyTorch and have no effect. Raises DeviceError if ``map_location`` is not the cpu, and
+    FileError if the file is missing, damaged or not written by `save`.
     """
     if isinstance(map_location, (str, device)):
         check_device(map_location)
@@ -189,7 +189,8 @@ def _safetensors(arrays: dict[str, np.ndarray], facts: dict[str, str]) -> Iterab
     end = 0
     for name in ordered:
         array = arrays[name]
-        begin, end = end, end + array.nbytes
+        begin = end
+        end += array.nbytes
         header[name] = {"dtype": _DTYPES[array.dtype.str[1:]], "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -231,7 +232,7 @@ def read_safetensors(path: Path, foreign: bool = False) -> tuple[dict[str, np.nd
 
 
 def require_regular(path: Path) -> None:
-    """Raise OSError unless ``path`` is a regular file, and not a link to one."""
+    """Raise OSError unless ``path`` is a regular file; a link to a regular file is not."""
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path))
@@ -252,7 +253,7 @@ def create_file(path: Path, pieces: Iterable[Any]) -> None:
 
 
 def write_file(path: Path, pieces: Iterable[Any]) -> None:
-    """Write a file whole or not at all: under a temporary name, flushed, renamed. An older file stays until then. Raises OSError."""
+    """Replace a file as a whole: write under a temporary name, flush, rename. If this fails, an older file stays. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
     try:
@@ -267,7 +268,7 @@ def write_file(path: Path, pieces: Iterable[Any]) -> None:
 def flush(path: Path) -> None:
     """Wait until the content of a file or directory is on the disk."""
     if os.name == "nt" and path.is_dir():
-        return  # Windows opens no directories
+        return  # Windows cannot open directories
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

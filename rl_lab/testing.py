@@ -1,9 +1,9 @@
-"""`check_agent`: hold an agent, ours or your own, against the contract of `rl_lab.experiment.Agent`.
+"""`check_agent`: check that an agent class keeps the contract of `rl_lab.experiment.Agent`.
 
     from rl_lab.testing import check_agent
     check_agent(MyAgent)
 
-or one test for each check, with pytest:
+With pytest, each check can be a test of its own:
 
     @pytest.mark.parametrize("check", agent_checks(MyAgent), ids=str)
     def test_contract(check):
@@ -25,53 +25,95 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 import rl_lab as rl
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import adopt
-from rl_lab.rollout.actions import single
+from rl_lab.rollout.actions import ActionMapping, choices_of, single
 
 SPACES: dict[str, Space] = {
     "Discrete": Discrete(3, start=2),
     "MultiDiscrete": MultiDiscrete([2, 3], start=[0, 5]),
+    "MultiDiscrete of rank 2": MultiDiscrete(np.array([[2, 3], [4, 2]])),
     "MultiBinary": MultiBinary(3),
+    "MultiBinary of rank 2": MultiBinary((2, 2)),
     "Box": Box(np.array([-3.0, 0.0], np.float32), np.array([1.0, 0.5], np.float32)),
+    "Box of float16": Box(-0.1, 0.3, (2,), np.float16),
+    "Box of float64 and rank 2": Box(-1e6, 2e6, (2, 2), np.float64),
+    "Box without bounds": Box(-np.inf, np.inf, (2,)),
+    "Box with one bound": Box(np.array([5.0, -np.inf], np.float32), np.array([np.inf, -7.0], np.float32)),
+    "Box of integers": Box(-1, 2, (2,), np.int32),
+    "Box of many integers": Box(-5000, 10, (2,), np.int64),
     "Tuple": Tuple((Discrete(2), Box(-1.0, 1.0, (2,)))),
     "Dict": Dict({"which": Discrete(2), "how far": Box(0.0, 4.0, (1,))}),
+    "Dict of Tuples": Dict({"a": Tuple((MultiBinary(2), Discrete(3, start=-1))), "b": Dict({"c": Box(2.0, 3.0, (1,))})}),
 }
-"""An action space of each kind, with starts and bounds that are easily forgotten."""
+"""Action spaces of each kind, with starts, bounds and types other than the usual ones."""
+
+MASKS = ("info", "method", "observation")
+"""Ways in which a `Probe` gives its mask: in ``info["action_mask"]``, by a method ``action_masks()``, or in a Dict observation."""
 
 
 class Probe(gym.Env):
-    """Pays 1 in each of the 7 steps of an episode and insists on actions of its space, allowed by its mask if it is ``masked``."""
+    """An environment that checks actions: reward 1 in each of the 7 steps of an episode, random observations float32 (3,).
 
-    def __init__(self, action_space: Space, masked: bool = False):
-        self.observation_space = Box(-1.0, 1.0, (3,), np.float32)
+    `step` raises AssertionError if an action is not in the action space, or if a mask does not allow the action.
+
+    With ``masked``, one of `MASKS`, a random mask allows some options of each choice.
+    """
+
+    def __init__(self, action_space: Space, masked: str = ""):
+        self.observation_space: Space = Box(-1.0, 1.0, (3,), np.float32)
         self.action_space = action_space
         self.masked = masked
+        self._choices = choices_of(action_space)
         self._step = 0
+        if masked == "method":
+            self.action_masks = lambda: self._mask
+        if masked == "observation":
+            mask = MultiBinary(sum(self._choices))
+            self.observation_space = Dict({"action_mask": mask, "observation": self.observation_space})
 
-    def _show(self) -> tuple[np.ndarray, dict[str, Any]]:
-        info: dict[str, Any] = {}
-        if self.masked:
-            self._mask = self.np_random.random(int(self.action_space.n)) < 0.5  # type: ignore[attr-defined]
-            self._mask[self.np_random.integers(len(self._mask))] = True
-            info["action_mask"] = self._mask.copy()
-        return self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32), info
+    def _show(self) -> tuple[Any, dict[str, Any]]:
+        observation = self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+        if not self.masked:
+            return observation, {}
+        rows = [self.np_random.random(count) < 0.5 for count in self._choices]
+        for row in rows:
+            row[self.np_random.integers(len(row))] = True
+        self._mask = np.concatenate(rows)
+        if self.masked == "observation":
+            return {"action_mask": self._mask.astype(np.int8), "observation": observation}, {}
+        return observation, {"action_mask": self._mask.copy()} if self.masked == "info" else {}
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self._step = 0
         return self._show()
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         assert self.action_space.contains(action), f"the agent took {action!r}, which is not in {self.action_space}"
         if self.masked:
-            allowed = self._mask[int(action) - int(self.action_space.start)]  # type: ignore[attr-defined]
-            assert allowed, f"the agent took {action!r}, which its mask forbids"
+            assert _allowed(self.action_space, action, self._mask), f"the agent took {action!r}, which its mask forbids"
         self._step += 1
         observation, info = self._show()
         return observation, 1.0, self._step >= 7, False, info
 
 
+def _allowed(space: Space, action: Any, mask: np.ndarray) -> bool:
+    """Whether a mask (options,) allows the choices of one action of a space."""
+    mapping = ActionMapping(space)
+    chosen = mapping.to_policy(_batch_of_one(action)).reshape(-1)[: len(mapping.choices)].astype(np.int64)
+    rows = np.split(mask, np.cumsum(mapping.choices)[:-1])
+    return all(row[i] for row, i in zip(rows, chosen, strict=True))
+
+
+def _batch_of_one(action: Any) -> Any:
+    if isinstance(action, tuple):
+        return tuple(_batch_of_one(part) for part in action)
+    if isinstance(action, dict):
+        return {name: _batch_of_one(part) for name, part in action.items()}
+    return np.asarray(action)[None]
+
+
 class Check:
-    """One check of one agent: call it. Raises AssertionError, or what the agent raises."""
+    """One check of one agent class. A call runs the check; it raises AssertionError, or any exception of the agent, if it fails."""
 
     def __init__(self, name: str, function: Callable[..., None], agent_class: type[Agent], settings: dict[str, Any]):
         self.name = name
@@ -89,8 +131,8 @@ class Check:
 def check_agent(agent_class: type, **settings: Any) -> None:
     """Run all checks of the agent contract.
 
-    ``settings`` are hyperparameters for the checks, such as small networks and rollouts, so that a step is short. Raises
-    AssertionError, naming the check and what was expected, at the first that fails.
+    ``settings`` are hyperparameters for the checks; choose small networks and short rollouts to save time. Raises AssertionError
+    for the first check that fails, with the name of the check and the reason.
     """
     for check in agent_checks(agent_class, **settings):
         try:
@@ -102,7 +144,7 @@ def check_agent(agent_class: type, **settings: Any) -> None:
 
 
 def agent_checks(agent_class: type, **settings: Any) -> list[Check]:
-    """The checks of the agent contract, one for each property."""
+    """All checks of the agent contract for one agent class."""
     adopted = adopt(agent_class)
     return [Check(name, function, adopted, settings) for name, function in _CHECKS.items()]
 
@@ -111,29 +153,36 @@ def agent_checks(agent_class: type, **settings: Any) -> list[Check]:
 
 
 def _environment(agent_class: type[Agent]) -> str:
-    """A native environment that the agent can act in."""
+    """The id of a native environment whose actions the agent supports."""
     return "CartPole-v1" if issubclass(Discrete, agent_class.action_spaces) else "Pendulum-v1"
 
 
 def _make(
-    agent_class: type[Agent], settings: dict[str, Any], env: Any = None, num_envs: int | None = 2, seed: int = 3, **more: Any
+    agent_class: type[Agent],
+    settings: dict[str, Any],
+    env: Callable[[], gym.Env] | None = None,
+    num_envs: int | None = 2,
+    seed: int = 3,
+    **more: Any,
 ) -> Agent:
-    env = _environment(agent_class) if env is None else env
-    return agent_class(env, seed=seed, num_envs=num_envs, preset=False, **{**settings, **more})
+    made = _environment(agent_class) if env is None else env
+    return agent_class(made, seed=seed, num_envs=num_envs, preset=False, **{**settings, **more})
 
 
 def _train(agent: Agent, steps: int = 6, least: int = 48) -> Agent:
-    """Let the agent step a few times, and until it has taken ``least`` environment steps."""
+    """Call ``agent.step()`` at least ``steps`` times, and until the agent has taken ``least`` environment steps."""
     taken = 0
     while taken < steps or agent.timesteps < least:
         agent.step()
         taken += 1
-        assert taken < 10_000, "10,000 calls of step() took fewer than 48 environment steps: does step() advance timesteps?"
+        assert taken < 10_000, (
+            f"10,000 calls of step() took fewer than {least} environment steps: does step() advance timesteps?"
+        )
     return agent
 
 
 def content(state: Any, path: str = "") -> dict[str, bytes]:
-    """A nested state's tensors, arrays, numbers and texts as bytes, by their path."""
+    """The tensors, arrays, numbers and texts of a nested state, as bytes by their path."""
     if isinstance(state, dict):
         return {k: v for key, part in state.items() for k, v in content(part, f"{path}/{key}").items()}
     if isinstance(state, (list, tuple)):
@@ -155,8 +204,8 @@ def _action(agent: Agent, observations: np.ndarray) -> Any:
     return predicted[0] if agent.acting_memory is not None else predicted
 
 
-def _refusal(action: Callable[[], Any]) -> str | None:
-    """The message with which an action is refused; None if it is not."""
+def _refusal(action: Callable[[], object]) -> str | None:
+    """The message of the ValueError or RuntimeError that a call raises; None if it raises neither."""
     try:
         action()
     except (ValueError, RuntimeError) as error:
@@ -174,7 +223,7 @@ def _declarations(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     for field in dataclasses.fields(config):
         assert field.metadata.get("help"), f"Config.{field.name} has no help: declare it with setting(default, help)"
     assert "total_timesteps" in {field.name for field in dataclasses.fields(config)}, "Config needs total_timesteps"
-    assert agent_class.learned, "learned names no parts: nothing could be taken by --start-from"
+    assert agent_class.learned, "learned is empty, so --start-from could take nothing from a run: name the parts of the policy"
     agent = _make(agent_class, settings)
     missing = [name for name in (*agent_class.learned, *agent_class.saved) if not hasattr(agent, name)]
     assert not missing, f"build() does not make the declared part {missing[0]!r}"
@@ -182,22 +231,47 @@ def _declarations(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     assert not doubled, f"{sorted(doubled)[0]!r} is declared as learned and as saved"
 
 
+def _eager(agent_class: type[Agent], settings: dict[str, Any], eager: bool = True) -> dict[str, Any]:
+    """The settings with ``compile`` off, if the agent has this setting."""
+    known = "compile" in {field.name for field in dataclasses.fields(agent_class.Config)}
+    return {**settings, "compile": False} if known and eager else settings
+
+
+def _takes(agent_class: type[Agent], space: Space) -> bool:
+    """Whether the agent accepts a space: it must accept the kind of space and, for a Box of integers, also choices."""
+    try:
+        agent_class.check_spaces("the environment", Box(-1.0, 1.0, (3,)), space)
+    except ValueError:
+        return False
+    return True
+
+
 def _spaces(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     for name, space in SPACES.items():
-        if isinstance(space, agent_class.action_spaces):
-            agent = _train(_make(agent_class, settings, env=lambda space=space: Probe(space)))
-            action = single(agent.act(np.zeros((1, 3), np.float32)))
-            assert space.contains(action), f"act() gave {action!r}, which is not in {space}"
+        if _takes(agent_class, space):
+            recorded = isinstance(space, (Discrete, Dict))  # eager steps are shorter, and `_recording` compares the two
+            env = functools.partial(Probe, space)
+            agent = _train(_make(agent_class, _eager(agent_class, settings, not recorded), env=env), steps=2, least=30)
+            for deterministic in (True, False):
+                action = single(agent.act(np.zeros((1, 3), np.float32), deterministic))
+                assert space.contains(action), f"act() gave {action!r}, which is not in {space}"
             continue
         refusal = _refusal(functools.partial(_make, agent_class, settings, env=functools.partial(Probe, space)))
-        assert refusal is not None, f"{space} is not among action_spaces, and is not refused"
-        assert name in refusal, f"the message for {space} does not name it: {refusal}"
+        assert refusal is not None, f"{space} ({name}) is not in action_spaces, but the agent accepts it"
+        assert type(space).__name__ in refusal, f"the message about {space} does not name the space: {refusal}"
 
 
 def _masks(agent_class: type[Agent], settings: dict[str, Any]) -> None:
+    for shown in MASKS if _takes(agent_class, SPACES["Discrete"]) else ():
+        _train(_make(agent_class, settings, env=functools.partial(Probe, SPACES["Discrete"], shown)))
+    for k, (name, space) in enumerate(SPACES.items()):
+        if name != "Discrete" and choices_of(space) and _takes(agent_class, space):
+            shown = MASKS[k % len(MASKS)]
+            env = functools.partial(Probe, space, shown)
+            _train(_make(agent_class, _eager(agent_class, settings), env=env), steps=1, least=16)
     if not issubclass(Discrete, agent_class.action_spaces):
         return
-    agent = _train(_make(agent_class, settings, env=lambda: Probe(Discrete(4, start=1), masked=True)), least=96)
+    agent = _train(_make(agent_class, settings, env=lambda: Probe(Discrete(4, start=1), "info")), least=96)
     for allowed in range(4):
         mask = np.zeros((5, 4), bool)
         mask[:, allowed] = True
@@ -235,8 +309,8 @@ def _resuming(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rl.save(agent.state_dict(), Path(folder) / "state")
         twin.load_state_dict(rl.load(Path(folder) / "state"))
-    _assert_equal(agent.state_dict(), twin.state_dict(), "a state and the state of an agent that loaded it")
-    _assert_equal(_train(agent).state_dict(), _train(twin).state_dict(), "an unbroken training and a resumed one")
+    _assert_equal(agent.state_dict(), twin.state_dict(), "a state, and the state of an agent that loaded it")
+    _assert_equal(_train(agent).state_dict(), _train(twin).state_dict(), "an uninterrupted training and a resumed one")
 
 
 def _copies(agent_class: type[Agent], settings: dict[str, Any]) -> None:
@@ -246,7 +320,7 @@ def _copies(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     _train(twin)
     _assert_equal(state, agent.state_dict(), "an agent before and after its copy was trained")
     _train(agent)
-    _assert_equal(agent.state_dict(), twin.state_dict(), "an agent and its copy, trained alike")
+    _assert_equal(agent.state_dict(), twin.state_dict(), "an agent and its copy, after the same training")
 
 
 def _files(agent_class: type[Agent], settings: dict[str, Any]) -> None:
@@ -257,7 +331,9 @@ def _files(agent_class: type[Agent], settings: dict[str, Any]) -> None:
         twin = agent_class.load(Path(folder) / "agent")
     assert np.array_equal(_action(agent, observation), _action(twin, observation)), "a loaded agent predicts another action"
     _assert_equal(
-        _train(agent).state_dict(), _train(twin).state_dict(), "an agent and the one loaded from its file, trained alike"
+        _train(agent).state_dict(),
+        _train(twin).state_dict(),
+        "an agent and the agent loaded from its file, after the same training",
     )
 
 
@@ -267,7 +343,7 @@ def _starting(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     twin.load_learned(agent.state_dict())
     observations = np.stack([agent.envs.single_observation_space.sample() for _ in range(16)]).astype(np.float32)
     assert np.array_equal(_action(agent, observations), _action(twin, observations)), (
-        "an agent that took what was learned acts differently"
+        "an agent that loaded the learned parts acts differently"
     )
 
 
@@ -296,7 +372,7 @@ def _learning(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     assert agent.timesteps >= 40, f"learn(40) took {agent.timesteps} steps"
     for metrics in seen:
         for tag, value in metrics.items():
-            assert "/" in tag, f"the metric {tag!r} has no group, as in losses/{tag}"
+            assert "/" in tag, f"the metric {tag!r} has no group; name it like losses/{tag}"
             assert np.isfinite(value), f"the metric {tag!r} is {value}"
     seen.clear()
 

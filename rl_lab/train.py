@@ -1,4 +1,4 @@
-"""python -m rl_lab.train --agent dqn --env CartPole-v1: train an agent in a run directory, or go on with a run (--resume RUN)."""
+"""python -m rl_lab.train --agent dqn --env CartPole-v1: train an agent in a run directory, or continue a run (--resume RUN)."""
 
 import importlib.util
 import sys
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_lab.experiment.agent import find_agent, preset_for
+from rl_lab.experiment.agent import find_agent, preset_for, registered_name
 from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
 from rl_lab.experiment.config import read_toml
-from rl_lab.experiment.driver import Options, Plan, carry_out, make_plan, make_resuming_plan
+from rl_lab.experiment.driver import FACTS, Options, Plan, carry_out, make_plan, make_resuming_plan
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.progress import tell
 from rl_lab.experiment.run import LAST, Run, check_recorded
@@ -18,23 +18,25 @@ from rl_lab.experiment.trust import require_harmless
 
 
 def parse(arguments: Sequence[str]) -> Plan:
-    """A checked plan from the command line."""
+    """Make a checked plan from the command line. Raises Fault for arguments or files that cannot be used."""
     first = Parser(prog="rl_lab.train", add_help=False)
     for name in ("--agent", "--env", "--config", "--resume"):
         first.add_argument(name)
     first.add_argument("--trust", action="store_true")
     known, rest = first.parse_known_args(arguments)
+    for name in ("config", "resume"):
+        if getattr(known, name) == "":
+            raise Fault(f"--{name} needs the path of a {'file' if name == 'config' else 'run'}, not an empty word")
     if known.resume and {"-h", "--help"}.isdisjoint(rest):
         return _parse_resume(arguments)
     file = _read_settings(Path(known.config), known.agent, known.env or "") if known.config else {}
     check_recorded(file, Path(known.config or ""))
     if not known.trust:
-        require_harmless(
-            {key: file.get(key, "") for key in ("agent", "env") if not getattr(known, key)}, Path(known.config or "")
-        )
+        require_harmless({key: value for key, value in file.items() if not getattr(known, key, None)}, Path(known.config or ""))
     own = file.pop("hyperparameters", {})
-    file = {**{k: v for k, v in file.items() if k != "versions"}, **own}
-    agent, env = known.agent or file.get("agent"), known.env or file.get("env")
+    file = {**{k: v for k, v in file.items() if k not in FACTS}, **own}
+    agent = registered_name(known.agent or file.get("agent") or "")
+    env = known.env or file.get("env")
     asks_help = not {"-h", "--help"}.isdisjoint(rest)
     parser = Parser(prog="python -m rl_lab.train", description="Train an agent in a Gymnasium environment.")
     parser.add_argument(
@@ -52,6 +54,7 @@ def parse(arguments: Sequence[str]) -> Plan:
         parser.epilog = "Name an agent (--agent dqn --help) to see its hyperparameters."
         parser.parse(["--help"])
     if not agent or not (env or asks_help):
+        parser.refuse_slips(rest, ("--agent", "--env", "--config", "--resume"))
         raise Fault("name an agent and an environment, as in: python -m rl_lab.train --agent dqn --env CartPole-v1")
     agent_class = find_agent(agent)
     preset = preset_for(agent_class, agent, env) if env else {}
@@ -59,13 +62,13 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser.add_settings(agent_class.Config, f"hyperparameters of {agent}", preset)  # type: ignore[attr-defined]
     given = parser.parse(arguments)
     if given.get("checkpoint"):
-        raise Fault("--checkpoint goes with --resume RUN: it names the checkpoint from which the run continues")
+        raise Fault("--checkpoint names the checkpoint from which a run continues: give --resume RUN as well")
     given = {name: value for name, value in given.items() if name not in ("config", "resume", "checkpoint", "trust")}
     return make_plan({**file, **given, "agent": agent, "env": env})
 
 
 def _parse_resume(arguments: Sequence[str]) -> Plan:
-    """The plan of a run that goes on: what it is comes from the run's own files."""
+    """Make the plan of a run that continues; agent, environment and settings come from the files of the run."""
     parser = Parser(prog="python -m rl_lab.train")
     parser.add_argument("--resume")
     parser.add_argument("--checkpoint", default=LAST)
@@ -83,7 +86,7 @@ def _parse_resume(arguments: Sequence[str]) -> Plan:
 
 
 def _read_settings(path: Path, agent: str | None, env: str) -> dict[str, Any]:
-    """A TOML file, or a file of another kind that the agent's ``read_config`` knows; its remarks are printed."""
+    """Settings from a TOML file, or from another file that the agent's ``read_config`` reads; prints the remarks of the agent."""
     if not agent or path.suffix == ".toml":
         return read_toml(path)
     settings, remarks = find_agent(agent).read_config(path, env)
@@ -93,20 +96,21 @@ def _read_settings(path: Path, agent: str | None, env: str) -> dict[str, Any]:
 
 
 def body(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code. Raises Fault."""
     plan = parse(arguments)
     options = plan.options
     tell(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s): {plan.setup}")
     if plan.resumes is not None:
-        tell(f"goes on with {plan.resumes}")
+        tell(f"continues {plan.resumes}")
     else:
-        tell(f"preset: {plan.preset}" if plan.preset else "no preset for this pair: default settings")
+        tell(f"preset: {plan.preset}" if plan.preset else "no preset for this agent and environment: default settings")
     result = carry_out(plan)
     path = result.run.path
     again = f"python -m rl_lab.evaluate {path}"
     if result.evaluation is None:
         tell(
-            f"stopped at step {result.timesteps:,}; what was learned is saved. Evaluate it: {again}   "
-            f"go on: python -m rl_lab.train --resume {path}"
+            f"stopped at step {result.timesteps:,}; the agent is saved. Evaluate: {again}   "
+            f"continue: python -m rl_lab.train --resume {path}"
         )
         return result.exit_code
     e = result.evaluation
@@ -117,6 +121,9 @@ def body(arguments: Sequence[str]) -> int:
         f"greedy return {e.return_mean:.1f} (std {e.return_std:.1f}, min {e.return_min:.1f}) over {e.episodes} episodes "
         f"after {result.timesteps:,} steps in {result.seconds:.1f} s{e.remark()}"
     )
+    trained = result.training_return
+    if trained is not None and e.return_mean < trained - max(0.5 * abs(trained), 2 * e.return_std):
+        tell(f"training ended at a return of {trained:.1f}, with sampled actions: {again} --stochastic samples them")
     tell(f"curves: {board}   evaluate again: {again}")
     return 0
 

@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_itemcollected(item):
-    """Mark each test that takes ``learning_seed`` as a learning test. Nothing that the lab ships may compile in vain."""
+    """Mark each test that takes ``learning_seed`` as a learning test. Outside of tests/engine, an EagerWarning is an error."""
     if "learning_seed" in item.fixturenames:
         item.add_marker("learning")
     if "engine" not in item.path.parts:
@@ -47,8 +47,11 @@ def learning_seed(request, record_property) -> int:
 
 
 @pytest.fixture
-def learned(record_property) -> Callable[..., None]:
-    """Assert that learned numbers differ from the expected ones by at most ``within``; the largest difference is reported."""
+def learned(record_property, learning_seed) -> Callable[..., None]:
+    """Assert that learned numbers differ from the expected ones by at most ``within``; the largest difference is reported.
+
+    A test that uses this fixture is a learning test and must train with ``learning_seed``.
+    """
 
     def compare(actual: Any, expected: Any, within: float, what: str = "difference") -> None:
         actual, expected = np.asarray(actual, float), np.asarray(expected, float)

@@ -18,7 +18,7 @@ def takes_tensor(schema: Any) -> bool:
 
 
 def overloads(place: str, name: str, function: Any) -> list[list[str]]:
-    """The argument names of each overload, in order; those that only a name can give have a star."""
+    """The argument names of each overload, in order; keyword-only arguments have a star."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):

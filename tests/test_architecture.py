@@ -1,14 +1,15 @@
-"""The layers of the code: modules import only from lower layers."""
+"""The floors of the code: a module imports only from its own floor and from lower floors."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# The layer of each module; the longest matching prefix decides.
-LAYERS = {
+# The floor of each module; the longest matching prefix decides.
+FLOORS = {
     "rl_lab.native": 0,
     "rl_lab.engine": 1,
     "rl_lab.envs": 1,
@@ -29,6 +30,7 @@ LAYERS = {
     "rl_lab.agents": 5,
     "rl_lab.testing": 5,
     "rl_lab.train": 6,
+    "rl_lab.check": 6,
     "rl_lab.evaluate": 6,
 }
 # The modules of the engine in reading order; ops/ and kernels/ count as one module each. Imports for type checkers count here as well,
@@ -41,7 +43,7 @@ ENGINE = [
     ("tape",),
     ("operations",),
     ("tensor",),
-    ("number",),
+    ("number", "types"),
     ("ops",),
     ("random",),
     ("reads",),
@@ -127,22 +129,22 @@ def imports_of_file(path: Path, for_types: bool = False) -> set[str]:
     return imports_of(path.read_text(encoding="utf-8"), module_name(path), path.name == "__init__.py", for_types)
 
 
-def layer(module: str) -> int:
-    matches = [prefix for prefix in LAYERS if module == prefix or module.startswith(prefix + ".")]
-    return LAYERS[max(matches, key=len)]
+def floor(module: str) -> int:
+    matches = [prefix for prefix in FLOORS if module == prefix or module.startswith(prefix + ".")]
+    return FLOORS[max(matches, key=len)]
 
 
 def violations(module: str, imported: set[str]) -> list[str]:
-    """Imports of a module from a higher layer, or from a neighbour in the same layer that it must not know."""
+    """Imports of a module from a higher floor, or from a neighbour on the same floor that it must not know."""
     faults = []
     for other in imported:
         if module == "rl_lab":
             continue
-        if layer(other) > layer(module):
-            faults.append(f"{module} (layer {layer(module)}) imports {other} (layer {layer(other)})")
+        if floor(other) > floor(module):
+            faults.append(f"{module} (floor {floor(module)}) imports {other} (floor {floor(other)})")
         here, there = (name.split(".")[1:2] for name in (module, other))
         if here == ["envs"] and there not in (["envs"], ["native"]):
-            faults.append(f"environment {module} may import only the native layer, but imports {other}")
+            faults.append(f"environment {module} may import only rl_lab.native, but imports {other}")
         if there == ["envs"] and here in (["engine"], ["nn"], ["agents"]):
             faults.append(f"{module} must not know {other}")
         if here == there == ["agents"] and module.split(".")[2:3] != other.split(".")[2:3]:
@@ -155,13 +157,29 @@ def test_imports_point_down(path):
     assert not violations(module_name(path), imports_of_file(path))
 
 
-def test_every_module_has_a_layer():
-    """Every module has a layer of its own prefix, not just the one of ``rl_lab``."""
+def test_every_module_has_a_floor():
+    """Every module has a prefix of its own in `FLOORS`, not only ``rl_lab``."""
     for path in sources():
         module = module_name(path)
         assert module == "rl_lab" or any(
-            module == prefix or module.startswith(prefix + ".") for prefix in LAYERS if prefix != "rl_lab"
+            module == prefix or module.startswith(prefix + ".") for prefix in FLOORS if prefix != "rl_lab"
         ), module
+
+
+def test_the_page_describes_the_floors():
+    """The table of docs/architecture.md names the same modules on the same floors, and the text the engine in the same order."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    found = {}
+    for line in re.findall(r"^\| \d .*$", page, flags=re.MULTILINE):
+        _, number, paths, _, _ = line.split("|")
+        for top, rest in re.findall(r"`(\w+)/([\w/]*?)(?:\.py|/)?`", paths):
+            found[".".join([DIRECTORIES[top], *filter(None, rest.split("/"))])] = int(number)
+    assert found == {name: number for name, number in FLOORS.items() if name != "rl_lab"}
+    order = page[page.index("in this order:") : page.index("The families in")]
+    named = re.findall(r"`(\w+)(?:\.py|/)`", order)
+    heights = {name: height for height, names in enumerate(ENGINE) for name in names}
+    assert sorted(named) == sorted(heights)
+    assert [heights[name] for name in named] == sorted(heights.values())
 
 
 def test_the_engine_is_read_from_top_to_bottom():

@@ -30,7 +30,7 @@ def collect(mode: AutoresetMode, steps: int, env: str = "CartPole-v1", num_envs:
     return collector.collect(steps), collector
 
 
-# --- what is stored --------------------------------------------------------------------------------------------------
+# --- stored transitions --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -107,7 +107,8 @@ def walk(steps: int, num_envs: int, seed: int) -> tuple[Transitions, list[list[t
 @pytest.mark.parametrize(("num_envs", "n_steps", "capacity"), [(1, 3, 500), (4, 3, 500), (3, 5, 60), (2, 1, 40)])
 def test_returns_over_several_steps(num_envs, n_steps, capacity):
     """n-step returns equal a plain loop, which sums rewards up to n steps, the end of the episode or the newest transition."""
-    gamma, steps = 0.9, 100
+    gamma = 0.9
+    steps = 100
     replay = ReplayBuffer(capacity, (1,), (), np.int64, rl.Generator(0), gamma=gamma, n_steps=n_steps, num_envs=num_envs)
     made, lanes = walk(steps, num_envs, 1)
     for t in range(0, steps, 5):
@@ -115,7 +116,8 @@ def test_returns_over_several_steps(num_envs, n_steps, capacity):
         replay.add(Transitions(*[None if x is None else x[part] for x in made]))
     batch = replay.sample(400)
     for j, number in enumerate(batch.actions.numpy()):
-        lane, at = lanes[number % num_envs], number // num_envs
+        lane = lanes[number % num_envs]
+        at = number // num_envs
         total, factor = 0.0, 1.0
         for k in range(n_steps):
             reward, terminated, truncated, last = lane[at + k]
@@ -159,7 +161,8 @@ def test_a_new_transition_is_as_urgent_as_the_most_urgent():
 
 
 def test_the_tree_adds_up_after_any_number_of_updates():
-    replay, rng = prioritized(37), np.random.default_rng(0)
+    replay = prioritized(37)
+    rng = np.random.default_rng(0)
     for step in range(50):
         replay.add(numbered(5 * step, 5))
         index = rng.integers(0, len(replay), 16)
@@ -183,7 +186,10 @@ def test_generalized_advantages_by_hand():
     """Two steps of an episode that terminates, then two steps of a running one; gamma and lambda are 0.5."""
     rewards, values, following = tensors([1.0, 2.0, 3.0, 4.0], [0.5, 0.25, 1.0, 2.0], [0.25, 100.0, 2.0, 8.0])
     terminated, truncated = tensors([False, True, False, False], [False, False, False, False])
-    d0, d1, d2, d3 = 1 + 0.125 - 0.5, 2 - 0.25, 3 + 1 - 1, 4 + 4 - 2
+    d0 = 1 + 0.125 - 0.5
+    d1 = 2 - 0.25
+    d2 = 3 + 1 - 1
+    d3 = 4 + 4 - 2
     expected = [d0 + 0.25 * d1, d1, d2 + 0.25 * d3, d3]
     result = generalized_advantages(rewards, values, following, terminated, truncated, 0.5, 0.5)
     assert result.flatten().tolist() == pytest.approx(expected)

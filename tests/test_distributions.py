@@ -41,7 +41,8 @@ SCALAR = {
 @pytest.mark.parametrize("name", SCALAR)
 def test_density_entropy_and_moments(name):
     make, reference, tidy = SCALAR[name]
-    ours, values = make(), tidy(reference.rvs((7, 4, 3), random_state=1)).astype(np.float32)
+    ours = make()
+    values = tidy(reference.rvs((7, 4, 3), random_state=1)).astype(np.float32)
     density = reference.logpmf if "Bernoulli" in name else reference.logpdf
     assert ours.log_prob(t(values)).numpy() == pytest.approx(density(values), rel=2e-4, abs=2e-5)
     draws = ours.sample((20_000,), generator=rl.Generator(5)).numpy()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.learning_seeds import kernels_of, run_tests, table
+from tests.learning_seeds import Counts, kernels_of, narrow_margins, run_tests, table
 
 TESTS = """
 import os
@@ -29,9 +29,20 @@ def test_failures_are_counted_by_test_and_seed(tmp_path, monkeypatch):
     assert list(counts) == ["test_seeds.py::test_some[a]", "test_seeds.py::test_some[b]", "test_seeds.py::test_kernels"]
     assert [count.runs for count in counts.values()] == [3, 3, 3]
     assert [list(count.failures) for count in counts.values()] == [[3], [3], []]
-    assert counts["test_seeds.py::test_some[a]"].differences == {"difference": pytest.approx([0.4, 0.8, 1.2])}
-    first = table({"Haswell": counts, "SkylakeX": counts})[2:][1]
-    assert first == "| test_seeds.py::test_some[a] | 2 of 3 | 2 of 3 | 120% | 178% |"
+    assert counts["test_seeds.py::test_some[a]"].margins == pytest.approx([0.6, 0.2, -0.2])
+    assert table({"Haswell": counts})[2:] == [
+        "| test_seeds.py::test_kernels | Haswell | 3 | 0 |  |  |",
+        "| test_seeds.py::test_some[a] | Haswell | 3 | 1 | 20% | 33% |",
+        "| test_seeds.py::test_some[b] | Haswell | 3 | 1 | 20% | 33% |",
+    ]
+
+
+def test_a_narrow_margin_is_named():
+    """The margins of all kernels count together; tests of discrete results have none."""
+    wide, exact = Counts(3, margins=[0.9, 0.8, 0.7]), Counts(3)
+    assert narrow_margins({"Haswell": {"a": wide, "b": wide, "c": exact}, "Zen": {"a": wide}}) == []
+    (line,) = narrow_margins({"Haswell": {"a": wide, "b": wide}, "Zen": {"b": Counts(3, margins=[0.1, 0.2, 0.3])}})
+    assert line == "b: the mean margin of 50% is less than three standard deviations of 31%"
 
 
 def test_a_run_without_tests_is_no_success(tmp_path):

@@ -41,7 +41,8 @@ def test_its_state_continues_it():
 
 def stuck(colour, elapsed=1, mask=None):
     """Share of actions that repeat the last action, if the given actions are uniformly random among four."""
-    sticky, rng = StickyActions(ROWS, colour, rl.Generator(3)), np.random.default_rng(0)
+    sticky = StickyActions(ROWS, colour, rl.Generator(3))
+    rng = np.random.default_rng(0)
     taken = []
     for _ in range(STEPS):
         given = rl.tensor(rng.integers(4, size=ROWS))

@@ -176,7 +176,8 @@ def test_any_number_of_threads():
     actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
     networks = networks_for(envs, actions, recurrent=True)
     seeds = np.arange(COUNT * 5).reshape(COUNT, 5)
-    threads, results = numba.get_num_threads(), []
+    threads = numba.get_num_threads()
+    results = []
     try:
         for count in {1, threads}:
             numba.set_num_threads(count)
@@ -192,7 +193,8 @@ def test_any_number_of_threads():
 def test_tasks_may_be_cut_in_any_way():
     envs = make_environments("CartPole-v1", 1)
     actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
-    networks, collector = networks_for(envs, actions, recurrent=True), PopulationCollector(envs, actions)
+    networks = networks_for(envs, actions, recurrent=True)
+    collector = PopulationCollector(envs, actions)
     seeds = np.arange(12)
     whole = collector.play(networks.structures, networks.numbers, np.array([3]), seeds[None])
     for width in (1, 4):
@@ -203,7 +205,8 @@ def test_tasks_may_be_cut_in_any_way():
 def test_networks_that_do_not_fit_are_refused():
     envs = make_environments("CartPole-v1", 1)
     actions = OutputMapping(envs.single_action_space, "sigmoid")
-    networks, collector = networks_for(envs, actions), PopulationCollector(envs, actions)
+    networks = networks_for(envs, actions)
+    collector = PopulationCollector(envs, actions)
     structures, numbers = networks.structures, networks.numbers
     with pytest.raises(ValueError, match="genomes are 0 to 20"):
         collector.play(structures, numbers, np.array([0, 20]), np.zeros((2, 1)))
@@ -234,10 +237,12 @@ def test_damping_fitness_is_the_return():
 def test_options_set_the_start_of_each_episode():
     envs = make_environments("rl_lab/DoublePoleNoVelocity-v0", 3)
     actions = OutputMapping(envs.single_action_space, "steepened_sigmoid")
-    networks, collector = networks_for(envs, actions, recurrent=True), PopulationCollector(envs, actions)
+    networks = networks_for(envs, actions, recurrent=True)
+    collector = PopulationCollector(envs, actions)
     angles = np.array([[0.0, 0.1, 0.6], [0.02, -0.3, 0.07]])
     options = {"angle": angles, "x": 0.5}
-    genomes, seeds = np.array([2, 5]), np.zeros((2, 3))
+    genomes = np.array([2, 5])
+    seeds = np.zeros((2, 3))
     played = collector.play(networks.structures, networks.numbers, genomes, seeds, options)
     for k in range(2):
         observations, _ = envs.reset(seed=[0, 0, 0], options={"angle": angles[k], "x": 0.5})

@@ -156,7 +156,8 @@ def test_a_state_of_another_network_is_named():
 
 
 def test_a_file_object_holds_several_objects_one_after_the_other(tmp_path):
-    first, second = {"w": rl.ones(2, 3), "n": 3, "names": ["a", None]}, (rl.tensor([1, 2]), np.float64(0.5), True)
+    first = {"w": rl.ones(2, 3), "n": 3, "names": ["a", None]}
+    second = (rl.tensor([1, 2]), np.float64(0.5), True)
     buffer = io.BytesIO()
     rl.save(first, buffer)
     rl.save(obj=second, f=buffer)

@@ -8,6 +8,7 @@ from tests import typed_user
 
 def test_the_program_runs():
     typed_user.tensors()
+    typed_user.families()
     policy = typed_user.modules()
     typed_user.distributions(policy)
     assert typed_user.training(policy) > 0.0

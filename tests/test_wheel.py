@@ -160,7 +160,7 @@ def test_an_own_agent(installed):
 
 @pytest.mark.parametrize("folder", ["rl_lab", "agents", "envs", "examples"])
 def test_no_message_names_a_distribution_of_ours(folder):
-    """Others own these names on package indexes, so a message with such a name would tell users to install a stranger's code."""
+    """Other projects own these names on package indexes: a message with such a name would make users install foreign code."""
     wrong = re.compile(r"pip3? install[^\n]*\brl[_-]lab|rl[_-]lab(?:-cpu)?\[")
     assert wrong.search("pip install 'rl_lab[video]'")
     assert wrong.search('needs "rl-lab-cpu[plots]"')

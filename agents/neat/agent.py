@@ -19,8 +19,9 @@ from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import NoveltyArchive
 from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
-from rl_lab.experiment.environments import choose_setup, full_id, spaces_of
+from rl_lab.experiment.environments import choose_setup, spaces_of
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.finding import full_id
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 from rl_lab.rollout import EPISODE_LIMIT, OutputMapping, Stepper, longest_episode
@@ -153,7 +154,8 @@ class NEAT(Agent):
         c = self.config
         networks = self.evolution.networks()
         seeds = self._episode_seeds()
-        played = self._play(networks, np.arange(c.population), seeds)
+        told: dict[str, list[float]] = {}
+        played = self._play(networks, np.arange(c.population), seeds, told)
         returns = played.returns.reshape(c.population, c.episodes).mean(1)
         improved = 0.0
         if self.gradient is not None:
@@ -169,6 +171,7 @@ class NEAT(Agent):
         return {
             "charts/episodic_return": float(returns.mean()),
             "charts/episodic_length": float(played.lengths.mean()),
+            **{f"info/{name}": float(np.mean(values)) for name, values in told.items()},
             "neat/generation": float(seen.number),
             "neat/best_return": float(returns.max()),
             "neat/champion_return": self.champion.fitness,
@@ -228,14 +231,16 @@ class NEAT(Agent):
             self._acting = None
             self.champion_place = (self.evolution.generation, best)
 
-    def _play(self, networks: Networks, genomes: np.ndarray, seeds: np.ndarray) -> Played:
-        """Play one episode per seed in ``seeds[k]`` with the network of ``genomes[k]``."""
+    def _play(
+        self, networks: Networks, genomes: np.ndarray, seeds: np.ndarray, numbers: dict[str, list[float]] | None = None
+    ) -> Played:
+        """Play one episode per seed in ``seeds[k]`` with the network of ``genomes[k]``; numbers in infos go to ``numbers``."""
         if self._players is not None:
             played = self._players.play(networks.structures, networks.numbers, genomes, seeds)
         else:
             limit = None if longest_episode(self.envs) is None else self.config.episode_limit
             stepper = Stepper(self.envs, limit)
-            played = play(stepper, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel())
+            played = play(stepper, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), numbers)
         self.timesteps += int(played.lengths.sum())
         return played
 

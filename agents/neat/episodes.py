@@ -10,11 +10,19 @@ from rl_lab.rollout import OutputMapping, Stepper
 from rl_lab.rollout.population import Played
 
 
-def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: np.ndarray, seeds: np.ndarray) -> Played:
+def play(
+    stepper: Stepper,
+    networks: Networks,
+    actions: OutputMapping,
+    genomes: np.ndarray,
+    seeds: np.ndarray,
+    numbers: dict[str, list[float]] | None = None,
+) -> Played:
     """Play episode k with network ``genomes[k]`` in an environment reset with ``seeds[k]``; both are int64 (episodes,).
 
     An environment that finishes an episode begins the next one waiting. The outcome of an episode depends on its network and its seed
-    alone, not on the number of environments or the order. Raises EnvironmentFault, naming the environment, if one fails.
+    alone, not on the number of environments or the order. Appends the numbers in the last info of each episode to ``numbers``, by name.
+    Raises EnvironmentFault, naming the environment, if one fails.
     """
     total = len(genomes)
     slots = stepper.num_envs
@@ -38,10 +46,13 @@ def play(stepper: Stepper, networks: Networks, actions: OutputMapping, genomes: 
         playing = episode >= 0
         if not playing.any():
             return Played(returns, lengths, finals)
-        x = np.ascontiguousarray(stepper.observations).reshape(slots, networks.inputs)
+        x = np.ascontiguousarray(stepper.observations, np.float32).reshape(slots, networks.inputs)
         phenotypes.forward_each(networks.structures, networks.numbers, chosen, x, states, outputs)
         step = stepper.step(actions(outputs, stepper.action_mask), counted=playing)
         ended = step.ended & playing
+        for i, name, value in step.numbers:
+            if ended[i] and numbers is not None:
+                numbers.setdefault(name, []).append(value)
         returns[episode[ended]] = step.returns[ended]
         lengths[episode[ended]] = step.lengths[ended]
         finals[episode[ended]] = step.observations[ended].reshape(-1, networks.inputs)

@@ -294,7 +294,8 @@ class Evolution:
             raise ValueError("the saved genomes and species do not fit: a genome has no species, or a species has no genome")
         if counters.shape != (4,) or counters[NEXT_NODE] <= genomes.node.max() or counters[NEXT_INNOVATION] < 0:
             raise ValueError("the saved counters are too low: the next node or innovation would get a number already in use")
-        self.genomes, self.previous = genomes, like(genomes)
+        self.genomes = genomes
+        self.previous = like(genomes)
         self.random[:] = state["random"]
         self.innovations.counters[:] = counters
         self.assigned[:] = assigned

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box, MultiDiscrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
@@ -25,7 +24,7 @@ from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import mlp
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import OutputMapping, RunningMoments, Stepper, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionHead, approximate_kl, clipped_surrogate
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, Factored, approximate_kl, clipped_surrogate
 
 CLIP_RANGE = 0.2
 MAX_GRAD_NORM = 1.0
@@ -53,18 +52,19 @@ _MONOTONE = (
 def policy_of(network: GraphNetwork, actions: OutputMapping) -> tuple[GraphNetwork, float]:
     """A copy of the network to train, and a factor. Its outputs times the factor are logits of choices, or continuous outputs.
 
-    For choices the copy gets linear outputs, if every output activation is monotone: the largest output stays the largest, and the outputs
-    do not saturate. If an output feeds other nodes or has another activation, all outputs keep their activation, and the factor is
-    ``STEEPNESS``. For a Box nothing changes, and the factor is 1.
+    For choices the copy gets linear outputs, if the activation of each of their outputs is monotone: the largest output stays the largest,
+    and the outputs do not saturate. If an output feeds other nodes or has another activation, all outputs keep their activation, and the
+    factor is ``STEEPNESS``. The outputs of components do not change, and without choices the factor is 1.
     """
     policy = GraphNetwork.from_description(network.describe())
-    if isinstance(actions.space, Box):
+    logits = network.outputs[: actions.actions.num_masked]
+    if not logits:
         return policy, 1.0
     activations = {node["name"]: node["activation"] for node in network.describe()["nodes"]}
     fed = {source for source, _ in network.edges}
-    if fed & set(network.outputs) or any(activations[name] not in _MONOTONE for name in network.outputs):
+    if fed & set(network.outputs) or any(activations[name] not in _MONOTONE for name in logits):
         return policy, STEEPNESS
-    for name in policy.outputs:
+    for name in logits:
         policy.set_activation(name, "identity")
     return policy, 1.0
 
@@ -76,26 +76,27 @@ def actor_of(network: GraphNetwork, actions: OutputMapping) -> GraphNetwork:
     such ties in another way.
     """
     described = network.describe()
-    continuous = isinstance(actions.space, Box)
+    mapping = actions.actions
     arrays = actions.arrays
-    centre = actions.actions.centre
-    radius = actions.actions.radius
-    if not continuous and all(network.activation_of(name) == "identity" for name in network.outputs):
+    centre = mapping.centre
+    width = np.where(mapping.radius > 0, mapping.radius, 1)  # bounds may be equal
+    if not mapping.size and all(network.activation_of(name) == "identity" for name in network.outputs):
         return GraphNetwork.from_description(described)
-    for k, name in enumerate(network.outputs):
+    for output, name in enumerate(network.outputs):
+        k = output - mapping.num_masked
         # a policy's components are in [-1, 1], but the output mapping returns components in units of the space
-        weight = float(arrays.scale[k] / radius[k]) if continuous else STEEPNESS
-        bias = float((arrays.offset[k] - arrays.first[k] * arrays.scale[k] - centre[k]) / radius[k]) if continuous else 0.0
-        described["nodes"].append({"name": f"actor{k}", "activation": "identity", "aggregation": "sum", "bias": bias})
-        described["edges"].append({"source": name, "target": f"actor{k}", "weight": weight})
+        weight = float(arrays.scale[k] / width[k]) if k >= 0 else STEEPNESS
+        bias = float((arrays.offset[k] - arrays.first[k] * arrays.scale[k] - centre[k]) / width[k]) if k >= 0 else 0.0
+        described["nodes"].append({"name": f"actor{output}", "activation": "identity", "aggregation": "sum", "bias": bias})
+        described["edges"].append({"source": name, "target": f"actor{output}", "weight": weight})
     described["outputs"] = [f"actor{k}" for k in range(len(network.outputs))]
     return GraphNetwork.from_description(described)
 
 
 @rl.no_grad()
-def scale_outputs(network: GraphNetwork, scale: float) -> None:
-    """Multiply the incoming weights and the biases of the output nodes by ``scale``, in place."""
-    outputs = set(network.outputs)
+def scale_outputs(network: GraphNetwork, scale: float, count: int | None = None) -> None:
+    """Multiply the incoming weights and the biases of the first ``count`` output nodes, by default of all, by ``scale``, in place."""
+    outputs = set(network.outputs[:count])
     into = rl.tensor([scale if target in outputs else 1.0 for _, target in network.edges])
     network.weight.mul_(into)
     network.bias.mul_(rl.tensor([scale if name in outputs else 1.0 for name in network.nodes]))
@@ -204,8 +205,9 @@ class PolicyGradient:
         self.actions = actions
         self.learning = learning
         self.random = np.random.default_rng(seed)
-        self.continuous = isinstance(actions.space, Box)
-        self.head = None if self.continuous else ActionHead(actions.space)
+        self.options = actions.actions.num_masked
+        self.head = ActionHead(actions.space) if self.options else None
+        """Makes the distributions of choices; None without choices."""
         inputs = math.prod(envs.single_observation_space.shape or ())
         self.critic = Critic(inputs, learning.critic_learning_rate, rl.Generator(int(self.random.integers(2**31))))
 
@@ -219,10 +221,11 @@ class PolicyGradient:
         if self.head is not None:
             # a greedy rollout gives the logits in the states that the network visits
             rollout, place = self._act(policy, math.inf, place)
-            sharpness = self.sharpness(factor * self.outputs(policy, rollout).detach(), rollout.allowed)
+            logits = self.outputs(policy, rollout).detach()[:, : self.options]
+            sharpness = self.sharpness(factor * logits, rollout.allowed)
             rollouts += 1
         if factor == 1.0:
-            scale_outputs(policy, sharpness)
+            scale_outputs(policy, sharpness, self.options or None)
         life = Life(self, policy, factor if factor == 1.0 else factor * sharpness)
         for updates in c.shares():
             rollout, place = self._act(policy, life.factor, place)
@@ -230,7 +233,7 @@ class PolicyGradient:
             life.learn(rollout, advantages, updates)
             self.critic.learn(rollout.seen, targets, updates)
         if factor == 1.0:
-            scale_outputs(policy, 1.0 / sharpness)
+            scale_outputs(policy, 1.0 / sharpness, self.options or None)
         trained = GraphNetwork.from_description(network.describe())
         with rl.no_grad():
             trained.weight.copy_(policy.weight)
@@ -247,6 +250,7 @@ class PolicyGradient:
     def _act(self, policy: GraphNetwork, factor: float, place: Place) -> tuple[Rollout, Place]:
         """A rollout, and the place where the next one begins. Discrete actions are drawn, or greedy if ``factor`` is infinite."""
         stepper = self.stepper
+        mapping = self.actions.actions
         before, state = place
         n = stepper.num_envs
         steps: list[Any] = []
@@ -259,16 +263,20 @@ class PolicyGradient:
                 out = policy(rl.tensor(x))
             outputs = out.numpy()
             allowed = stepper.action_mask
-            if self.continuous:
-                chosen = outputs + np.float32(self.learning.noise) * self.random.standard_normal(outputs.shape, np.float32)
-                taken = self.actions(chosen)
-            else:
+            chosen = outputs.copy()
+            if self.options:
                 # Gumbel trick: the argmax of logits plus Gumbel noise is a sample from their softmax
-                noise = self.random.gumbel(size=outputs.shape) / factor
-                taken = self.actions(outputs + noise.astype(np.float32), allowed)
-                chosen = taken - self.actions.space.start  # type: ignore[attr-defined]
-                if isinstance(self.actions.space, MultiDiscrete):
-                    chosen = chosen.reshape(n, -1)  # a row of choices, whatever the space's shape
+                gumbel = self.random.gumbel(size=(n, self.options)) / factor
+                chosen[:, : self.options] += gumbel.astype(np.float32)
+            if mapping.size:
+                noise = self.random.standard_normal((n, mapping.size), np.float32)
+                chosen[:, self.options :] += np.float32(self.learning.noise) * noise
+            taken = self.actions(chosen, allowed)
+            if self.options:
+                # what was chosen: the indices of the choices, then the outputs of the components with their noise
+                choices = mapping.to_policy(taken)
+                count = len(mapping.choices)
+                chosen = np.concatenate([choices[:, :count], chosen[:, self.options :]], 1) if mapping.size else choices
             masks.append(allowed)
             step = stepper.step(taken)
             ended = step.ended
@@ -291,7 +299,7 @@ class PolicyGradient:
         high = SHARPEST
         for _ in range(30):
             middle = (low + high) / 2
-            policy = self.head.distribution(logits * math.exp(middle), mask)
+            policy = self.choices(logits * math.exp(middle), mask)
             if float(policy.log_prob(policy.mode).exp().mean()) < self.learning.greedy:
                 low = middle
             else:
@@ -331,9 +339,22 @@ class PolicyGradient:
         """Log-probabilities of the chosen actions, up to a constant; (steps * environments,)."""
         outputs = self.outputs(policy, rollout)
         chosen = rollout.chosen.flatten(0, 1)
-        if self.head is not None:
-            mask = None if rollout.allowed is None else rollout.allowed.flatten(0, 1)
-            return self.head.distribution(factor * outputs, mask).log_prob(chosen)
+        if self.head is None:
+            return self.noise_log_probs(chosen, outputs)
+        mask = None if rollout.allowed is None else rollout.allowed.flatten(0, 1)
+        if not self.actions.actions.size:
+            return self.choices(factor * outputs, mask).log_prob(chosen)
+        count = len(self.actions.actions.choices)
+        choices = self.choices(factor * outputs[:, : self.options], mask).log_prob(chosen[:, :count].long())
+        return choices + self.noise_log_probs(chosen[:, count:], outputs[:, self.options :])
+
+    def choices(self, logits: rl.Tensor, mask: rl.Tensor | None) -> ActionDistribution:
+        """The distribution of the choices."""
+        assert self.head is not None
+        return self.head.distribution(logits, mask) if self.head.single else Factored(self.head.parts(logits, mask))
+
+    def noise_log_probs(self, chosen: rl.Tensor, outputs: rl.Tensor) -> rl.Tensor:
+        """Log-probabilities of outputs with noise, up to a constant; (batch,)."""
         return -0.5 * (((chosen - outputs) / self.learning.noise) ** 2).sum(1)
 
     # --- state -------------------------------------------------------------------------------------------------------

@@ -112,11 +112,9 @@ def _copy(source, i, to, c):
         to.node[c, k], to.bias[c, k] = source.node[i, k], source.bias[i, k]
         to.activation[c, k], to.aggregation[c, k] = source.activation[i, k], source.aggregation[i, k]
     for k in range(source.connections[i]):
-        to.innovation[c, k], to.weight[c, k], to.enabled[c, k] = (
-            source.innovation[i, k],
-            source.weight[i, k],
-            source.enabled[i, k],
-        )
+        to.innovation[c, k] = source.innovation[i, k]
+        to.weight[c, k] = source.weight[i, k]
+        to.enabled[c, k] = source.enabled[i, k]
         to.source[c, k], to.target[c, k] = source.source[i, k], source.target[i, k]
     to.nodes[c], to.connections[c] = source.nodes[i], source.connections[i]
 
@@ -151,14 +149,14 @@ def _add_gene(to, c, innovation, source, target, weight):
     """Insert a connection gene, keeping the genes sorted by innovation number."""
     k = to.connections[c]
     while k > 0 and to.innovation[c, k - 1] > innovation:
-        to.innovation[c, k], to.weight[c, k], to.enabled[c, k] = (
-            to.innovation[c, k - 1],
-            to.weight[c, k - 1],
-            to.enabled[c, k - 1],
-        )
+        to.innovation[c, k] = to.innovation[c, k - 1]
+        to.weight[c, k] = to.weight[c, k - 1]
+        to.enabled[c, k] = to.enabled[c, k - 1]
         to.source[c, k], to.target[c, k] = to.source[c, k - 1], to.target[c, k - 1]
         k -= 1
-    to.innovation[c, k], to.weight[c, k], to.enabled[c, k] = innovation, weight, True
+    to.innovation[c, k] = innovation
+    to.weight[c, k] = weight
+    to.enabled[c, k] = True
     to.source[c, k], to.target[c, k] = source, target
     to.connections[c] += 1
 
@@ -166,11 +164,9 @@ def _add_gene(to, c, innovation, source, target, weight):
 @inner
 def _remove_gene(to, c, k):
     for j in range(k, to.connections[c] - 1):
-        to.innovation[c, j], to.weight[c, j], to.enabled[c, j] = (
-            to.innovation[c, j + 1],
-            to.weight[c, j + 1],
-            to.enabled[c, j + 1],
-        )
+        to.innovation[c, j] = to.innovation[c, j + 1]
+        to.weight[c, j] = to.weight[c, j + 1]
+        to.enabled[c, j] = to.enabled[c, j + 1]
         to.source[c, j], to.target[c, j] = to.source[c, j + 1], to.target[c, j + 1]
     to.connections[c] -= 1
 
@@ -183,7 +179,9 @@ def _connection_number(innovations, source, target):
         if innovations.connections[r, 0] == source and innovations.connections[r, 1] == target:
             return innovations.connections[r, 2]
     row = innovations.connections[counters[CONNECTIONS]]
-    row[0], row[1], row[2] = source, target, counters[NEXT_INNOVATION]
+    row[0] = source
+    row[1] = target
+    row[2] = counters[NEXT_INNOVATION]
     counters[CONNECTIONS] += 1
     counters[NEXT_INNOVATION] += 1
     return row[2]
@@ -197,7 +195,9 @@ def _split_numbers(innovations, innovation):
         if innovations.splits[r, 0] == innovation:
             return innovations.splits[r, 1], innovations.splits[r, 2]
     row = innovations.splits[counters[SPLITS]]
-    row[0], row[1], row[2] = innovation, counters[NEXT_NODE], counters[NEXT_INNOVATION]
+    row[0] = innovation
+    row[1] = counters[NEXT_NODE]
+    row[2] = counters[NEXT_INNOVATION]
     counters[SPLITS] += 1
     counters[NEXT_NODE] += 1
     counters[NEXT_INNOVATION] += 2
@@ -224,7 +224,8 @@ def _add_node(to, c, rates, innovations, random):
     weight = to.weight[c, k]
     to.enabled[c, k] = False
     end = to.nodes[c]  # new nodes have the highest numbers
-    to.node[c, end], to.bias[c, end] = node, F(0)
+    to.node[c, end] = node
+    to.bias[c, end] = F(0)
     to.activation[c, end], to.aggregation[c, end] = rates.activation, rates.aggregation
     to.nodes[c] += 1
     _add_gene(to, c, innovation, source, node, F(1))
@@ -390,7 +391,8 @@ def begin(genomes, hidden, activation, share, rates, random):
     inputs = genomes.inputs[0]
     outputs = genomes.outputs[0]
     for i in range(len(genomes.nodes)):
-        genomes.nodes[i], genomes.connections[i] = outputs + hidden, 0
+        genomes.nodes[i] = outputs + hidden
+        genomes.connections[i] = 0
         for k in range(outputs + hidden):
             is_hidden = k >= outputs
             genomes.node[i, k] = inputs + k

@@ -56,7 +56,8 @@ def decode(genomes, recurrent, structures, numbers):
             starts[n] = 0
         for k in range(connections):
             if genomes.enabled[i, k]:
-                ends[k, 0], ends[k, 1] = _row(genomes, i, genomes.source[i, k]), _row(genomes, i, genomes.target[i, k]) - inputs
+                ends[k, 0] = _row(genomes, i, genomes.source[i, k])
+                ends[k, 1] = _row(genomes, i, genomes.target[i, k]) - inputs
                 starts[ends[k, 1] + 1] += 1
         for n in range(nodes):
             starts[n + 1] += starts[n]
@@ -72,14 +73,17 @@ def decode(genomes, recurrent, structures, numbers):
             if state[o]:
                 continue
             depth = 1
-            stack[0], state[o], place[o] = o, 1, starts[o]
+            stack[0] = o
+            state[o] = 1
+            place[o] = starts[o]
             while depth:
                 n = stack[depth - 1]
                 if place[n] < starts[n + 1]:
                     source = ends[incoming[place[n]], 0] - inputs
                     place[n] += 1
                     if source >= 0 and not state[source]:
-                        state[source], place[source] = 1, starts[source]
+                        state[source] = 1
+                        place[source] = starts[source]
                         stack[depth] = source
                         depth += 1
                 else:
@@ -92,14 +96,19 @@ def decode(genomes, recurrent, structures, numbers):
             position[inputs + order[n]] = inputs + n
         row = structures[i]
         values = numbers[i]
-        row[0], row[1], row[2], row[3] = inputs, count, outputs, recurrent
+        row[0] = inputs
+        row[1] = count
+        row[2] = outputs
+        row[3] = recurrent
         for o in range(outputs):
             row[HEADER + o] = position[inputs + o]
         p = HEADER + outputs
         v = 0
         for m in range(count):
             n = order[m]
-            row[p], row[p + 1], row[p + 2] = genomes.activation[i, n], genomes.aggregation[i, n], starts[n + 1] - starts[n]
+            row[p] = genomes.activation[i, n]
+            row[p + 1] = genomes.aggregation[i, n]
+            row[p + 2] = starts[n + 1] - starts[n]
             values[v] = genomes.bias[i, n]
             p += 3
             v += 1

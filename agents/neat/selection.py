@@ -1,13 +1,11 @@
 """Alternatives to shared fitness: selection for several objectives (NSGA-II) and for novelty."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rl_lab.agents.neat.genome import Genomes
-from rl_lab.agents.neat.networks import Networks
 
 # --- NSGA-II: Deb, Pratap, Agarwal and Meyarivan 2002, "A fast and elitist multiobjective genetic algorithm" -------------------
 
@@ -90,8 +88,9 @@ class NoveltyArchive:
             )
         kept = self.behaviours if self.behaviours is not None else behaviours[:0]
         others = np.concatenate([behaviours, kept])
-        # |a - b|^2 = |a|^2 + |b|^2 - 2 a b needs no array of three dimensions
-        squares = (behaviours**2).sum(1)[:, None] + (others**2).sum(1)[None] - 2.0 * behaviours @ others.T
+        squares = np.zeros((len(behaviours), len(others)))
+        for mine, theirs in zip(behaviours.T, others.T, strict=True):  # one feature at a time: no array of three dimensions
+            squares += np.square(mine[:, None] - theirs)
         np.fill_diagonal(squares, np.inf)  # a behaviour is not its own neighbour
         count = min(self.neighbours, len(others) - 1)
         nearest = np.partition(squares, count - 1, axis=1)[:, :count]
@@ -115,11 +114,3 @@ class NoveltyArchive:
         self.threshold = float(state["threshold"])
         self.quiet = int(state["quiet"])
         self.behaviours = None if state["behaviours"] is None else np.array(state["behaviours"], np.float64)
-
-
-def novelty_of(
-    behaviour: Callable[[Networks], ArrayLike], archive: NoveltyArchive | None = None
-) -> Callable[[Networks], np.ndarray]:
-    """A fitness for `evolve`: the novelty of ``behaviour(networks)`` (population, features)."""
-    archive = archive or NoveltyArchive()
-    return lambda networks: archive.novelty(behaviour(networks))

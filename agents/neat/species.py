@@ -43,7 +43,8 @@ def allot_offspring(shares: np.ndarray, population: int) -> np.ndarray:
     """Number of offspring of each species: ``population`` divided in proportion to ``shares`` by the largest remainder method."""
     total = shares.sum()
     if not total > 0:
-        shares, total = (shares >= 0).astype(float), len(shares)
+        total = len(shares)
+        shares = (shares >= 0).astype(float)
     exact = population * shares / total
     offspring = exact.astype(np.int64)
     left = population - int(offspring.sum())

@@ -32,7 +32,9 @@ class ReplayBuffer:
         self.actions = torch.zeros((size, 1), dtype=torch.long, device=device)
         self.rewards = torch.zeros(size, device=device)
         self.dones = torch.zeros(size, dtype=torch.bool, device=device)
-        self.size, self.count, self.position = size, 0, 0
+        self.size = size
+        self.count = 0
+        self.position = 0
 
     def add(self, observation, action, reward, next_observation, done):
         i = self.position

@@ -48,9 +48,11 @@ def advantages_of(rewards, values, dones, next_value, next_done, gamma, gae_lamb
     last = 0
     for t in reversed(range(len(rewards))):
         if t == len(rewards) - 1:
-            nonterminal, following = 1.0 - next_done, next_value
+            nonterminal = 1.0 - next_done
+            following = next_value
         else:
-            nonterminal, following = 1.0 - dones[t + 1], values[t + 1]
+            nonterminal = 1.0 - dones[t + 1]
+            following = values[t + 1]
         delta = rewards[t] + gamma * following * nonterminal - values[t]
         advantages[t] = last = delta + gamma * gae_lambda * nonterminal * last
     return advantages
@@ -95,7 +97,9 @@ def train(updates=100, seed=1, num_envs=4, num_steps=64, minibatches=4, epochs=5
 
         b_obs = obs.reshape((-1, *envs.single_observation_space.shape))
         b_logprobs, b_actions = logprobs.reshape(-1), actions.reshape(-1)
-        b_advantages, b_returns, b_values = advantages.reshape(-1), returns.reshape(-1), values.reshape(-1)
+        b_advantages = advantages.reshape(-1)
+        b_returns = returns.reshape(-1)
+        b_values = values.reshape(-1)
         indices = np.arange(num_envs * num_steps)
         for _ in range(epochs):
             np.random.shuffle(indices)

@@ -15,7 +15,7 @@ from rl_lab.engine.ops.layout import stack
 from rl_lab.engine.tape import enable_grad, inference_mode, no_grad, set_grad_enabled
 from rl_lab.engine.tensor import gradients_of, root_gradient
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [

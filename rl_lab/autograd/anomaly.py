@@ -1,4 +1,4 @@
-"""Finding the operation whose gradient became NaN."""
+"""`detect_anomaly`: find the operation whose gradient became NaN."""
 
 from types import TracebackType
 
@@ -6,10 +6,10 @@ from rl_lab.engine import tape
 
 
 class detect_anomaly:
-    """Context manager under which backward names the operation, and the line of its forward pass, whose gradient is NaN.
+    """Context manager in which backward raises AnomalyError if a gradient is NaN.
 
-    Backward raises AnomalyError there. With ``check_nan`` False only the lines are remembered. Every gradient is read, which is slow:
-    use it to find an error, not to train.
+    The message names the operation and the line of its forward pass. With ``check_nan=False`` backward keeps the lines but does not
+    search for NaN. The search reads every gradient and is slow: use it to find an error, not for training.
     """
 
     def __init__(self, check_nan: bool = True):
@@ -23,7 +23,7 @@ class detect_anomaly:
 
 
 class set_detect_anomaly(detect_anomaly):
-    """`detect_anomaly` switched on or off at once; as a context manager, restored at the end."""
+    """Switch `detect_anomaly` on or off at once; as a context manager, restore the previous mode at the end."""
 
     def __init__(self, mode: bool, check_nan: bool = True):
         super().__init__(check_nan)
@@ -41,5 +41,5 @@ def is_anomaly_enabled() -> bool:
 
 
 def is_anomaly_check_nan_enabled() -> bool:
-    """Whether backward looks for NaN."""
+    """Whether backward searches for NaN."""
     return tape.anomaly == "nan"

@@ -1,8 +1,8 @@
-"""Operations of one's own: a forward pass and a gradient as two static methods."""
+"""Operations defined by a user: a forward pass and a gradient as two static methods."""
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rl_lab.engine import tape
 from rl_lab.engine.errors import StateError
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class FunctionCtx:
-    """What `Function.forward` hands to `Function.backward`: saved tensors, and any attribute that is set on it.
+    """The context of one call. `Function.forward` stores tensors and any attributes in it; `Function.backward` reads them.
 
-    ``needs_input_grad`` has one flag for each argument of forward: whether it needs a gradient.
+    ``needs_input_grad`` tells for each argument of forward whether the argument needs a gradient.
     """
 
     needs_input_grad: tuple[bool, ...]
@@ -31,47 +31,48 @@ class FunctionCtx:
         self._outputs: dict[int, int] = {}
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep tensors for `saved_tensors`. A later change of one of them in place makes backward raise."""
+        """Keep tensors for `saved_tensors`. If one of them is modified in place later, backward raises StateError."""
         self._to_save = tensors
 
     @property
-    def saved_tensors(self) -> tuple[Any, ...]:
-        """The tensors of `save_for_backward`. Raises StateError if they were freed, or changed in place since."""
+    def saved_tensors(self) -> tuple[Tensor, ...]:
+        """The tensors of `save_for_backward`. Raises StateError if they were freed or modified in place."""
         if self._node is None:
-            return self._to_save
+            return self._to_save  # type: ignore[return-value]
         saved = list(self._node.saved)
         for place, number in self._outputs.items():
             saved[place] = _on_tape(saved[place], self._node, number)
         return tuple(saved)
 
     def mark_dirty(self, *tensors: Tensor) -> None:
-        """Say which arguments forward changes in place. Each of them must be returned."""
+        """Declare the arguments that forward modifies in place. Forward must return each of them."""
         self._dirty = tensors
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
-        """Say which results have no gradient."""
+        """Declare the results that have no gradient."""
         self._constant = tensors
 
     def set_materialize_grads(self, value: bool) -> None:
-        """With False, backward gets None instead of zeros for results that were not used."""
+        """Choose the gradients of unused results that backward gets: zeros if ``value`` (the default), else None."""
         self._materialize = value
 
 
-def _part_rule(g: Any, node: "Node") -> Any:
+def _part_rule(g: Tensor, node: "Node") -> Parts:
     return Parts({node.context: g})
 
 
-def _on_tape(value: Any, joint: "Node", number: int) -> Any:
-    """The value as result ``number`` of an operation."""
+def _on_tape(value: Tensor, joint: "Node", number: int) -> Tensor:
+    """The value, recorded as result ``number`` of the operation of ``joint``."""
     return value.with_node(tape.Node(_part_rule, (joint,), (), number, value.sizes))
 
 
 class Function:
-    """Base of operations with a gradient of their own. A subclass has two static methods, ``forward`` and ``backward``.
+    """Base class of operations with a user-defined gradient. A subclass has two static methods, ``forward`` and ``backward``.
 
-    ``forward(ctx, *arguments)`` computes a tensor or a tuple of them, off the tape. ``backward(ctx, *gradients)`` gets one gradient for
-    each result and returns one for each argument of forward, None where there is none; it is differentiable if its operations are.
-    Instead of taking ``ctx``, forward may be accompanied by ``setup_context(ctx, inputs, output)``. Call ``apply``, never forward.
+    ``forward(ctx, *arguments)`` returns a tensor or a tuple of tensors; its operations are not recorded on the tape.
+    ``backward(ctx, *gradients)`` gets one gradient per result and returns one gradient per argument of forward, or None for an
+    argument without a gradient. The gradients are differentiable if all operations in backward are. If a subclass also has
+    ``setup_context(ctx, inputs, output)``, forward gets no ``ctx``. Call ``apply``, not forward.
 
     ::
 
@@ -100,7 +101,7 @@ class Function:
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Save what backward needs, for a forward without ``ctx``."""
+        """Save the tensors and attributes that backward needs, if forward gets no ``ctx``."""
         raise NotImplementedError("a Function whose forward takes no ctx needs a static method setup_context")
 
     @staticmethod
@@ -112,7 +113,7 @@ class Function:
 
     @classmethod
     def apply(cls, *arguments: Any, **options: Any) -> Any:
-        """Run forward and put its results on the tape. Raises StateError for a leaf, or a view, that forward changes in place."""
+        """Run forward and record its results on the tape. Raises StateError if forward modifies a leaf or a view in place."""
         ctx = FunctionCtx()
         tracked = tape.modes.grad
         ctx.needs_input_grad = tuple([tracked and isinstance(x, Tensor) and x.requires_grad for x in arguments])
@@ -140,8 +141,10 @@ class Function:
         saved = tuple([x.with_node(None) if place in ctx._outputs else x for place, x in enumerate(ctx._to_save)])  # type: ignore[union-attr]
         shapes = [result.sizes if isinstance(result, Tensor) else None for result in results]
         joint = tape.Node(_rule_of(cls, ctx, shapes), edges, saved, None, ())
-        ctx._node, ctx._to_save = joint, ()
-        dirty, constants = {id(x) for x in ctx._dirty}, {id(x) for x in ctx._constant}
+        ctx._node = joint
+        ctx._to_save = ()
+        dirty = {id(x) for x in ctx._dirty}
+        constants = {id(x) for x in ctx._constant}
         values = []
         for number, result in enumerate(results):
             if not isinstance(result, Tensor) or id(result) in constants or not result.dtype.is_floating_point:
@@ -159,10 +162,10 @@ class Function:
         return tuple(values) if several else values[0]
 
 
-def _rule_of(cls: type[Function], ctx: FunctionCtx, shapes: list[Any]) -> Callable:
-    """The gradient rule of one call: from the gradients of its results, by number, to those of its arguments."""
+def _rule_of(cls: type[Function], ctx: FunctionCtx, shapes: list[tuple[int, ...] | None]) -> tape.Rule:
+    """The gradient rule of one call. It maps the gradients of the results, by number, to the gradients of the arguments."""
 
-    def rule(parts: Any, node: "Node") -> tuple[Any, ...]:
+    def rule(parts: Parts, node: "Node") -> tuple[Tensor | None, ...]:
         given = parts.gradients
         gradients = []
         for number, shape in enumerate(shapes):
@@ -191,9 +194,9 @@ def _rule_of(cls: type[Function], ctx: FunctionCtx, shapes: list[Any]) -> Callab
 
 
 def once_differentiable(function: Callable) -> Callable:
-    """Decorate ``backward`` to say that its results cannot be differentiated: a second derivative raises StateError."""
+    """Decorate ``backward`` if its results are not differentiable: a second derivative then raises StateError."""
 
-    def refuse(g: Any, node: "Node") -> Any:
+    def refuse(g: Tensor, node: "Node") -> NoReturn:
         raise StateError("this Function is marked as once_differentiable: it has no second derivative")
 
     @functools.wraps(function)

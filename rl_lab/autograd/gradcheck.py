@@ -1,4 +1,4 @@
-"""Gradients compared with differences of the function itself."""
+"""`gradcheck`: compare gradients with finite differences of the function."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from rl_lab.engine.ops.creation import tensor, zeros_like
 from rl_lab.engine.random import randn_like
 from rl_lab.engine.tensor import gradients_of
 
-STEP = 2.0**-6  # of differences of float32 values: a smaller one loses more to rounding than it gains
-ATOL, RTOL = 2e-3, 1e-2  # what fourth-order differences of float32 values resolve
+STEP = 2.0**-6  # step of the finite differences; with float32 values, a smaller step loses more to rounding than it gains
+ATOL, RTOL = 2e-3, 1e-2  # accuracy of fourth-order differences of float32 values
 
 
 class GradcheckError(NumericalError, RuntimeError):
-    """A gradient that differs from the differences of its function."""
+    """A gradient does not agree with finite differences of its function."""
 
 
-def _outputs(result: Any) -> list[Tensor]:
+def _outputs(result: Tensor | Sequence[object]) -> list[Tensor]:
     parts = [result] if isinstance(result, Tensor) else list(result)
     return [part for part in parts if isinstance(part, Tensor) and part.dtype.is_floating_point]
 
@@ -31,7 +31,7 @@ def _values(function: Callable, inputs: Sequence[Any]) -> list[np.ndarray]:
 
 
 def _differences(function: Callable, inputs: list[Any], position: int, step: float) -> list[np.ndarray]:
-    """The Jacobians of each output with respect to one input, (outputs, inputs), from differences of the fourth order."""
+    """The Jacobian of each output with respect to one input, float64 (outputs, inputs), from differences of the fourth order."""
     original = inputs[position].numpy(force=True).copy()
     columns: list[list[np.ndarray]] = []
     for k in range(original.size):
@@ -68,13 +68,13 @@ def gradcheck(
     fast_mode: bool = False,
     masked: bool | None = None,
 ) -> bool:
-    """Compare the gradients of ``func(*inputs)`` with differences, for each input that requires grad; return True if they agree.
+    """Compare the gradients of ``func(*inputs)`` with finite differences, for each input that requires grad; True if they agree.
 
-    Raises GradcheckError, naming output, input and the largest difference, or returns False without ``raise_exception``; also if two
-    runs of backward differ by more than ``nondet_tol``. Raises ValueError if no input requires grad.
+    If they do not agree, or if two runs of backward differ by more than ``nondet_tol``, raises GradcheckError, or returns False
+    without ``raise_exception``. Raises ValueError if no input requires grad.
 
-    PyTorch's defaults are those of float64. Here functions are float32: the step is at least 1/64 and the tolerances at least 2e-3
-    absolute and 1e-2 relative, which is what differences of float32 numbers resolve. The other settings are accepted and have no effect.
+    The defaults are PyTorch's, for float64 functions. Functions in rl_lab are float32, so the step is at least 1/64, the absolute
+    tolerance at least 2e-3 and the relative tolerance at least 1e-2. The other settings are accepted and have no effect.
     """
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     wanted = [k for k, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
@@ -114,7 +114,8 @@ def _compare(
         for k in wanted:
             if not rows[k] or not numeric[k]:
                 continue
-            analytic, expected = np.stack(rows[k]), numeric[k][number]
+            analytic = np.stack(rows[k])
+            expected = numeric[k][number]
             wrong = ~(np.abs(analytic - expected) <= atol + rtol * np.abs(expected))
             if wrong.any():
                 row, column = np.argwhere(wrong)[0]
@@ -141,8 +142,9 @@ def gradgradcheck(
         pulls = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
     wanted = [k for k, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
 
-    def gradients(*arguments: Any) -> tuple[Any, ...]:
-        own, given_pulls = list(arguments[: len(given)]), arguments[len(given) :]
+    def gradients(*arguments: Any) -> tuple[Tensor, ...]:
+        own = list(arguments[: len(given)])
+        given_pulls = arguments[len(given) :]
         with tape.enable_grad():
             for k in wanted:
                 if not own[k].requires_grad:

@@ -23,7 +23,7 @@ from rl_lab.distributions.transforms import (
 from rl_lab.distributions.uniform import Uniform
 from rl_lab.engine.names import not_covered
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [

@@ -16,7 +16,7 @@ class Bernoulli(Distribution):
     def __init__(self, probs: TensorLike | None = None, logits: TensorLike | None = None, validate_args: bool | None = None):
         if (probs is None) == (logits is None):
             raise ValueError("Bernoulli needs either probs or logits, and not both")
-        given = as_tensor(probs if logits is None else logits).float()
+        given = as_tensor(probs if logits is None else logits).float()  # type: ignore[arg-type]  # one is given
         super().__init__(given.shape, (), validate_args)
         if logits is None:
             self._check("probs", given, (given >= 0) & (given <= 1), "between 0 and 1")

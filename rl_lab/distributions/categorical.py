@@ -19,7 +19,7 @@ class Categorical(Distribution):
     def __init__(self, probs: TensorLike | None = None, logits: TensorLike | None = None, validate_args: bool | None = None):
         if (probs is None) == (logits is None):
             raise ValueError("Categorical needs either probs or logits, and not both")
-        given = as_tensor(probs if logits is None else logits).float()
+        given = as_tensor(probs if logits is None else logits).float()  # type: ignore[arg-type]  # one is given
         if given.dim() < 1:
             raise ValueError("Categorical needs parameters of shape (..., classes), got a single number")
         super().__init__(given.shape[:-1], (), validate_args)

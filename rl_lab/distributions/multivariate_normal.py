@@ -26,7 +26,7 @@ class MultivariateNormal(Independent):
     ):
         if precision_matrix is not None or (covariance_matrix is None) == (scale_tril is None):
             raise ValueError("MultivariateNormal needs either covariance_matrix or scale_tril, and no precision_matrix")
-        matrix = as_tensor(covariance_matrix if scale_tril is None else scale_tril).float()
+        matrix = as_tensor(covariance_matrix if scale_tril is None else scale_tril).float()  # type: ignore[arg-type]  # one is given
         entries = diagonal(matrix, 0, -2, -1)
         if recorder() is None and bool((matrix.detach() != 0).sum() > (entries.detach() != 0).sum()):
             raise ValueError("MultivariateNormal needs a diagonal matrix, got entries other than 0 off the diagonal")

@@ -8,7 +8,7 @@ from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
 from rl_lab.nn.functional import softplus
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 

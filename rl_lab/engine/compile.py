@@ -1,62 +1,78 @@
-"""`compile`: record the launches of one call of a function and replay them natively afterwards."""
+"""`compile`: record the launches of one call of a function, and replay them natively in later calls."""
 
 import copy
 import functools
 import operator
+import sys
 import threading
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, Generic, Literal, NamedTuple, NoReturn, ParamSpec, TypeVar, overload
 
 import numpy as np
 
 from rl_lab.engine import tape
+from rl_lab.engine.dtype import DType
 from rl_lab.engine.errors import EagerWarning, StateError
 from rl_lab.engine.launch import changes, record_with, recorder, user_line
 from rl_lab.engine.memory import private_pool
-from rl_lab.engine.number import Number, same_number
+from rl_lab.engine.number import Number, Plain, same_number
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.program import Program, Recorder, copy_of
 from rl_lab.engine.reads import fields_of, is_record
-from rl_lab.engine.tensor import TensorCore, new, view
+from rl_lab.engine.tensor import Shape, new, view
 from rl_lab.engine.watch import watching
 from rl_lab.native.primitive import Primitive
 
-KEEP_PROGRAMS = 8  # of one kind of call: those used longest ago are dropped
-KEEP_ALL = 32  # of one function
-KEEP_SITES = 64  # kinds of calls of one function that are remembered
-TRIES = 3  # recordings of one kind of call, none of which could be replayed, before calls of this kind run eagerly
-PAUSE = 64  # calls that then run eagerly before recording is tried again
+KEEP_PROGRAMS = 8  # programs kept per kind of call; the least recently used are dropped
+KEEP_ALL = 32  # programs kept per function
+KEEP_SITES = 64  # kinds of calls remembered per function
+TRIES = 3  # failed recordings of one kind of call after which its calls run eagerly
+PAUSE = 64  # eager calls before recording is tried again
 
-Build = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any]
-"""Builds a result from its tensors, the values of the program's numbers, and the tensors among the arguments."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Build = Callable[[Sequence[Tensor], Sequence[Plain], Sequence[Tensor]], Any]
+"""Builds the result of a call from the program's output tensors, the values of its numbers, and the caller's tensors."""
 
 
 class Recorded(NamedTuple):
-    """A program, how to build its result, and the numbers among the arguments for which it is good (None for any)."""
+    """A program and the function that builds its result.
+
+    ``numbers`` has one entry per number among the arguments: its value if the program holds for this value only, else None.
+    """
 
     program: Program
     build: Build
-    numbers: tuple[Any, ...]
+    numbers: tuple[Plain | None, ...]
+
+
+Shortcut = tuple[Program, Callable[[Tensor], Tensor], Shape, DType, bool]
+"""The last program with one tensor argument and one tensor result, its `run_function`, and the argument and grad mode it is for.
+
+A plain tuple, which Python unpacks faster than a named tuple.
+"""
 
 
 class Site:
-    """One kind of call: its programs, and which numbers among the arguments have been seen to vary."""
+    """One kind of call: its programs, and which numbers among the arguments have varied so far."""
 
     def __init__(self) -> None:
         self.recorded: list[Recorded] = []
-        self.last: tuple[Any, ...] | None = None
+        self.last: tuple[Plain, ...] | None = None
+        """The numbers of the last call that was recorded."""
         self.varying: list[bool] = []
         self.eager = 0
-        """How many more calls run eagerly before recording is tried again; -1 for all."""
+        """How many more calls run eagerly before recording is tried again; -1 for all further calls."""
         self.vain = 0
         """Recordings since the last replay."""
         self.failures = 0
 
-    def note(self, numbers: Sequence[Any]) -> list[bool]:
+    def note(self, numbers: Sequence[Plain]) -> list[bool]:
         """Which of the numbers vary, now that these have been seen too. The list is the caller's: other threads note others."""
         last = numbers if self.last is None else self.last
         varying = self.varying or [False] * len(numbers)
@@ -64,8 +80,8 @@ class Site:
         self.last = tuple(numbers)
         return self.varying.copy()
 
-    def find(self, tensors: Sequence[Any], numbers: Sequence[Any]) -> Recorded | None:
-        """A program that does what the function would do now."""
+    def find(self, tensors: Sequence[Tensor], numbers: Sequence[Plain]) -> Recorded | None:
+        """A program whose replay does what the function would do now, or None."""
         if not numbers:
             for recorded in self.recorded:
                 if recorded.program.fits(tensors):
@@ -80,47 +96,50 @@ class Site:
         return None
 
 
-class Compiled:
-    """A function with a program for each combination of its tensors' shapes and dtypes and its other arguments.
+class Compiled(Generic[P, R]):
+    """A function that keeps one program per combination of tensor shapes, dtypes and other arguments.
 
-    A call does what the function does. The first call with a new combination runs the function and records its launches; further
-    calls replay them, bitwise equal. NumPy arrays among the arguments are passed to the function as tensors; tensors in the result
-    are copies. What the function writes into its arguments is written to the caller's. Python numbers that vary from call to call
-    become inputs of the program; all other arguments are static and must be hashable. Tuples, lists, dicts and dataclasses of
-    tensors and numbers may be arguments and results. What the function read besides, such as attributes, globals and the structure
-    of modules, is looked at before every replay: if something has changed, the call is recorded again.
+    A call has the same effects and the same result as a call of the function. The first call with a new combination runs the
+    function and records its launches. Later calls replay the launches, and their results are bitwise equal.
 
-    A function that cannot be recorded, such as one that reads a tensor's value, runs eagerly. It says so once, in an `EagerWarning`
-    with the line and the reason, and ``why`` keeps the text. An index out of bounds raises IndexError; the failing call has then
-    changed nothing.
+    - NumPy arrays among the arguments reach the function as tensors. Tensors in the result are copies.
+    - Writes to an argument reach the caller's tensor.
+    - Python numbers that vary from call to call become inputs of the program. All other arguments are static and must be hashable.
+    - The function may also read attributes, globals and the structure of modules. They are compared before every replay; if one
+      of them has changed, the call is recorded again.
+
+    A function that cannot be recorded runs eagerly, for example a function that reads the value of a tensor. The first such call
+    gives one `EagerWarning` with the line and the reason, and ``why`` keeps the text. A call raises IndexError if an index is out
+    of bounds; a replay that fails in this way leaves everything as it was before the call.
     """
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable[P, R]):
         functools.update_wrapper(self, function)
         self._function = function
-        self._sites: dict[Any, Site] = {}
+        self._sites: dict[Hashable, Site] = {}
         self._replaying = threading.RLock()
-        self._short: tuple[Any, ...] = (None,) * 5  # a policy's way: the last program that is a function, and of what
+        self._short: Shortcut | None = None
         self._uses = 0
         self._unused = 0
+        """Recordings since the last replay of any program."""
         self.why: str | None = None
-        """Why calls run eagerly; None if they do not."""
+        """Why calls run eagerly; None if no call did."""
 
     @property
     def programs(self) -> list[Program]:
-        """The programs recorded so far and not dropped."""
+        """The recorded programs that are still kept."""
         return [recorded.program for site in list(self._sites.values()) for recorded in site.recorded]
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+    def __get__(self, instance: object, owner: type | None = None) -> NoReturn:
         raise TypeError(
             "compile a bound method in __init__ (self.update = rl.compile(self.update)), not the function in the class"
         )
 
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+    def __call__(self, *arguments: P.args, **keywords: P.kwargs) -> R:
         if recorder() is not None:
             return self._function(*arguments, **keywords)
-        if len(arguments) == 1 and type(x := arguments[0]) is Tensor and not keywords:
-            program, run, shape, dtype, grad = self._short
+        if (short := self._short) is not None and len(arguments) == 1 and type(x := arguments[0]) is Tensor and not keywords:
+            program, run, shape, dtype, grad = short
             if (
                 x.sizes == shape
                 and x.dtype is dtype
@@ -131,7 +150,7 @@ class Compiled:
                 and ((reads := program.reads) is None or reads())
             ):
                 with self._replaying:
-                    return run(x)
+                    return run(x)  # type: ignore[return-value]
         key, tensors, numbers, reason = self._look(arguments, keywords)
         if reason is not None:
             return self._run_eagerly(reason, arguments, keywords)
@@ -151,10 +170,10 @@ class Compiled:
         return self._call_unrecorded(key, site, arguments, keywords, tensors, numbers)
 
     def run_within(self, primitive: Primitive, arguments: tuple, row: Callable[[Program, Callable[[], Any]], bytes]) -> bool:
-        """Run a primitive that replays the program of a call with these arguments: see `Program.run_within`.
+        """Run a primitive that replays the program of a call with these arguments (see `Program.run_within`).
 
-        ``row`` makes the primitive's row from the program and a function that gives the result, in the program's own tensors.
-        False, and nothing done, if there is no program yet.
+        ``row(program, result)`` makes the operand row of the primitive; ``result()`` gives the result of the call in the program's
+        own tensors. Returns False and does nothing if there is no program for this call yet.
         """
         key, tensors, numbers, reason = self._look(arguments, {})
         site = self._sites.get(key)
@@ -169,11 +188,13 @@ class Compiled:
             program.run_within(primitive, row(program, lambda: build(program.outputs, program.values, program.inputs)))
             return True
 
-    def times(self, count: int, *arguments: Any) -> Any:
-        """Call ``count`` times with the same arguments, in one native call if possible; returns the last result."""
+    def times(self, count: int, *arguments: Any) -> R:
+        """Call ``count`` times with the same arguments, in one native call if possible; return the last result.
+
+        Raises ValueError if ``count`` is less than 1.
+        """
         if count < 1:
-            raise ValueError(f"a function is called at least once, not {count} times")
-        result = None
+            raise ValueError(f"count is {count}, but the function must be called at least once")
         while count:
             if count > 1 and recorder() is None:
                 key, tensors, numbers, reason = self._look(arguments, {})
@@ -185,21 +206,21 @@ class Compiled:
                             program = recorded.program
                             self._note_use(site, program)
                             return recorded.build(program.run_times(tensors, count), program.values, tensors)
-            result = self(*arguments)
+            result = self(*arguments)  # type: ignore[call-arg, arg-type]
             count -= 1
         return result
 
     # --- which program -----------------------------------------------------------------------------------------------
 
-    def _look(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[Any, list[Any], list[Any], str | None]:
-        """The key of a call, its tensors and numbers, and why it must run eagerly (None if it need not)."""
-        tensors: list[Any] = []
-        numbers: list[Any] = []
+    def _look(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[Hashable, list[Tensor], list[Plain], str | None]:
+        """The key of a call, its tensors and numbers, and the reason why it must run eagerly (None if it can be recorded)."""
+        tensors: list[Tensor] = []
+        numbers: list[Plain] = []
         if not arguments and not keywords:
             return (tape.modes.grad,), tensors, numbers, None
         if len(arguments) == 1 and type(x := arguments[0]) is Tensor:
-            tensors.append(x)  # the commonest call, a policy's, without the general walk
-            key: Any = (tape.modes.grad, (x.sizes, x.strides, x.dtype))
+            tensors.append(x)  # a policy's call, which is the most frequent, without the general walk
+            key: Hashable = (tape.modes.grad, (x.sizes, x.strides, x.dtype))
         else:
             key = (tape.modes.grad, *[_signature(a, tensors, numbers) for a in arguments])
         if keywords:
@@ -214,9 +235,15 @@ class Compiled:
         site.vain = self._unused = 0
 
     def _call_unrecorded(
-        self, key: Any, site: Site | None, arguments: tuple, keywords: dict[str, Any], tensors: list[Any], numbers: list[Any]
+        self,
+        key: Hashable,
+        site: Site | None,
+        arguments: tuple,
+        keywords: dict[str, Any],
+        tensors: list[Tensor],
+        numbers: list[Plain],
     ) -> Any:
-        """A call for which there is no program: record it, or run it eagerly where recording is in vain."""
+        """Make a call that has no program: record it, or run it eagerly if recording has not paid so far."""
         if site is None:
             site = Site()
             with self._replaying:
@@ -226,7 +253,7 @@ class Compiled:
                     if oldest is None or oldest == key:
                         break
                     del self._sites[oldest]
-            if self._unused >= KEEP_ALL:  # calls of ever new kinds: one is recorded when it comes again
+            if self._unused >= KEEP_ALL:  # every call is of a new kind: record a kind only when it occurs a second time
                 return self._run_eagerly(None, arguments, keywords)
         if site.eager:
             site.eager -= site.eager > 0
@@ -236,19 +263,24 @@ class Compiled:
     def _run_eagerly(self, reason: str | None, arguments: tuple, keywords: dict[str, Any]) -> Any:
         if reason is not None:
             self._tell(f"{reason}, at {user_line()}")
+        function: Callable[..., Any] = self._function
         arguments = tuple(map(_without_arrays, arguments))
-        return self._function(*arguments, **{name: _without_arrays(value) for name, value in keywords.items()})
+        return function(*arguments, **{name: _without_arrays(value) for name, value in keywords.items()})
 
     def _tell(self, reason: str) -> None:
-        """Say once why the function runs eagerly."""
-        first, self.why = self.why is None, reason
+        """Keep the reason why the function runs eagerly, and warn the first time."""
+        first = self.why is None
+        self.why = reason
         if first:
             name = getattr(self._function, "__qualname__", type(self._function).__name__)
             warnings.warn(f"{name} is compiled, but runs eagerly: {reason}", EagerWarning, stacklevel=_levels_up())
 
     # --- recording ---------------------------------------------------------------------------------------------------
 
-    def _record(self, site: Site, arguments: tuple, keywords: dict[str, Any], tensors: list[Any], numbers: list[Any]) -> Any:
+    def _record(
+        self, site: Site, arguments: tuple, keywords: dict[str, Any], tensors: list[Tensor], numbers: list[Plain]
+    ) -> Any:
+        """Make a call and record its launches as a program, if a replay can do the same."""
         varies = site.note(numbers)
         known = tuple([None if v else n for n, v in zip(numbers, varies, strict=True)])
         recording = Recorder(tensors, [n for n, v in zip(numbers, varies, strict=True) if v])
@@ -260,11 +292,12 @@ class Compiled:
         keywords = {name: _replace(value, replaced) for name, value in keywords.items()}
         version = changes.count
         build: Build | None = None
-        outputs: list[Any] = []
+        outputs: list[Tensor] = []
+        function: Callable[..., Any] = self._function
         try:
             with private_pool(recording.pool), record_with(recording):
-                with watching(recording, self._function, (arguments, keywords)):
-                    result = self._function(*arguments, **keywords)
+                with watching(recording, function, (arguments, keywords)):
+                    result = function(*arguments, **keywords)
                 if recording.reason is None:
                     recording.forget_inner()
                     build = _outputs(result, outputs, recording, {})
@@ -272,7 +305,7 @@ class Compiled:
         except BaseException:
             if recording.reason is None:
                 recording.undo()
-            else:  # not all that has changed was noted: the call fails as an eager one does, half-way
+            else:  # the recording stopped before all changes were noted: the call fails half-way, as an eager call does
                 _take_back(replaced.copies.values(), originals)
                 self._tell(recording.reason)
             recording.pool.retire()
@@ -281,7 +314,7 @@ class Compiled:
             recording.finish()
         if _take_back(replaced.copies.values(), originals) and recording.reason is None:
             recording.reason = "it changes a list, a dict or a dataclass among its arguments"
-        alone = len(arguments) == 1 and not keywords and isinstance(arguments[0], TensorCore)
+        alone = len(arguments) == 1 and not keywords and isinstance(arguments[0], Tensor)
         del arguments, keywords, replaced, given
         program = None
         if recording.reason is None and build is not None:
@@ -292,7 +325,7 @@ class Compiled:
             recording.expressions.close()
             self._give_up(site, recording)
             return result
-        results = [copy_of(output) for output in outputs]  # before another thread can find the program and run it
+        results = [copy_of(output) for output in outputs]  # now, before another thread can find the program and run it
         made = build(results, values, tensors)
         program.checked_at = version if version == changes.count else -1
         with self._replaying:
@@ -304,13 +337,17 @@ class Compiled:
             site.recorded.insert(0, Recorded(program, build, known))
             self._uses = program.last_use = self._uses + 1
             self._drop_oldest(site)
-            plain = isinstance(result, TensorCore) and not result.requires_grad
+            plain = isinstance(result, Tensor) and not result.requires_grad
             if alone and plain and program.is_function and program.inputs[0].strides is None:
-                self._short = (program, program.run_function, program.inputs[0].sizes, program.inputs[0].dtype, tape.modes.grad)
+                entry = program.inputs[0]
+                self._short = (program, program.run_function, entry.sizes, entry.dtype, tape.modes.grad)
         return made
 
-    def _program_of(self, recording: Recorder, outputs: list[Any], tensors: list[Any]) -> Program | None:
-        """The program of a recording; None, and a reason in the recording, if a replay would not do what the function does."""
+    def _program_of(self, recording: Recorder, outputs: list[Tensor], tensors: list[Tensor]) -> Program | None:
+        """The program of a recording, or None if its replay would not do what the function does.
+
+        The reason is then in ``recording.reason``.
+        """
         changed = recording.changed_itself()
         if changed is None and recording.failed:
             changed = "it catches an error that a kernel reports"
@@ -320,12 +357,15 @@ class Compiled:
         program = Program(recording, outputs)
         weakref.finalize(program, recording.pool.retire).atexit = False
         if program.meets_outside(tensors):
-            recording.reason = "an argument shares memory with a tensor that the function uses besides"
+            recording.reason = "an argument shares memory with a tensor that the function reaches in another way"
             return None
         return program
 
     def _give_up(self, site: Site, recording: Recorder) -> None:
-        """A recording led to no program: the first calls may make parts, but if it happens again and again, say so."""
+        """Note a recording without a program; warn from the third on.
+
+        The first calls of a function often create layers or state, so a first failure means little.
+        """
         recording.pool.retire()
         site.failures += 1
         assert recording.reason is not None
@@ -335,12 +375,13 @@ class Compiled:
             site.eager = -1 if recording.stopped else PAUSE
 
     def _tell_vain(self, site: Site) -> None:
+        """Pause recording, because many recordings of one kind of call were made and none was replayed."""
         site.eager = PAUSE
         site.vain = 0
-        self._tell("what it depends on changes from call to call, so that no recording could be replayed")
+        self._tell("something it depends on changes from call to call, so that no recording could be replayed")
 
     def _drop_oldest(self, site: Site) -> None:
-        """Keep no more programs than `KEEP_PROGRAMS` of a kind of call and `KEEP_ALL` of all kinds, those used last."""
+        """Drop the least recently used programs beyond `KEEP_PROGRAMS` of this kind of call and `KEEP_ALL` of the function."""
 
         def last_use(entry: tuple[Site, Recorded]) -> int:
             return entry[1].program.last_use
@@ -349,24 +390,24 @@ class Compiled:
             kept = sorted(((s, recorded) for s in sites for recorded in s.recorded), key=last_use)
             for owner, oldest in kept[: max(0, len(kept) - limit)]:
                 owner.recorded.remove(oldest)
-                if self._short[0] is oldest.program:
-                    self._short = (None,) * 5
+                if self._short is not None and self._short[0] is oldest.program:
+                    self._short = None
 
 
-class _Copy(NamedTuple):
-    """A container among the arguments, its copy with the recorder's tensors and numbers, and the copy's content at first."""
+class _CopiedContainer(NamedTuple):
+    """A container among the arguments: the caller's, the copy that the function gets, and the content of the copy before the call."""
 
     theirs: Any
     copied: Any
-    content: list[Any]
+    content: list[object]
 
 
 class _Replacements(NamedTuple):
-    """The recorder's tensors and numbers in order, and the containers that were copied, by the id of the caller's."""
+    """The recorder's tensors and numbers, in the order of the arguments, and the containers copied so far, by the id of the caller's."""
 
-    tensors: Iterator[Any]
-    numbers: Iterator[Any]
-    copies: dict[int, _Copy]
+    tensors: Iterator[Tensor]
+    numbers: Iterator[Plain | Number]
+    copies: dict[int, _CopiedContainer]
 
 
 def _with_fields(record: Any, values: dict[str, Any]) -> Any:
@@ -377,21 +418,21 @@ def _with_fields(record: Any, values: dict[str, Any]) -> Any:
     return made
 
 
-def _content_of(container: Any) -> list[Any]:
+def _content_of(container: Any) -> list[object]:
     if is_record(container):
         container = fields_of(container)
     return [part for item in container.items() for part in item] if isinstance(container, dict) else list(container)
 
 
-def _take_back(copies: Iterable[_Copy], originals: dict[int, Any]) -> bool:
-    """Do to the caller's containers what the function did to their copies; tells whether it did anything."""
+def _take_back(copies: Iterable[_CopiedContainer], originals: dict[int, Tensor]) -> bool:
+    """Repeat on the caller's containers what the function did to the copies; returns whether any container changed."""
     changed = False
     for theirs, copied, content in copies:
         now = _content_of(copied)
         if len(now) == len(content) and all(map(operator.is_, now, content)):
             continue
         changed = True
-        if isinstance(theirs, dict):
+        if isinstance(theirs, dict) and isinstance(copied, dict):
             theirs.clear()
             theirs.update({key: _own(value, originals) for key, value in copied.items()})
         elif isinstance(theirs, list):
@@ -406,24 +447,24 @@ def _take_back(copies: Iterable[_Copy], originals: dict[int, Any]) -> bool:
 
 
 def _levels_up() -> int:
-    """How many frames above `warnings.warn` the user's code is."""
-    import sys
-
-    frame, level = sys._getframe(1), 1
+    """Number of frames from `warnings.warn` up to the user's code."""
+    frame = sys._getframe(1)
+    level = 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "rl_lab":
-        frame, level = frame.f_back, level + 1
+        frame = frame.f_back
+        level += 1
     return level
 
 
-def _signature(argument: Any, tensors: list[Any], numbers: list[Any]) -> Any:
-    """What distinguishes an argument's programs from others; tensors and numbers in it are appended to the lists."""
-    if isinstance(argument, TensorCore):
+def _signature(argument: object, tensors: list[Tensor], numbers: list[Plain]) -> Hashable:
+    """The part of a call's key that stands for this argument; appends the tensors and numbers in the argument to the lists."""
+    if isinstance(argument, Tensor):
         tensors.append(argument)
-        # strides, too: another layout is another kernel, which may round differently
+        # the strides, too, because another layout runs another kernel, which may round differently
         return argument.sizes, argument.strides, argument.dtype
-    kind = type(argument)
+    kind: Any = type(argument)
     if kind is float or kind is int or (kind is not bool and isinstance(argument, (np.floating, np.integer))):
-        numbers.append(argument)
+        numbers.append(argument)  # type: ignore[arg-type]
         return kind
     if isinstance(argument, np.ndarray):
         return _signature(as_tensor(argument), tensors, numbers)
@@ -437,8 +478,8 @@ def _signature(argument: Any, tensors: list[Any], numbers: list[Any]) -> Any:
 
 
 def _replace(argument: Any, replacements: _Replacements) -> Any:
-    """The argument with the recorder's tensors and numbers in place of the caller's."""
-    if isinstance(argument, (TensorCore, np.ndarray)):
+    """The argument with the caller's tensors and numbers replaced by the recorder's."""
+    if isinstance(argument, (Tensor, np.ndarray)):
         return next(replacements.tensors)
     kind = type(argument)
     if kind is float or kind is int or (kind is not bool and isinstance(argument, (np.floating, np.integer))):
@@ -449,6 +490,7 @@ def _replace(argument: Any, replacements: _Replacements) -> Any:
         return kind([_replace(a, replacements) for a in argument])
     if not isinstance(argument, (list, dict)) and not is_record(argument):
         return argument
+    copied: list | dict
     if isinstance(argument, list):
         copied: Any = copy.copy(argument)
         copied[:] = [_replace(a, replacements) for a in argument]
@@ -458,12 +500,12 @@ def _replace(argument: Any, replacements: _Replacements) -> Any:
     else:
         copied = _with_fields(argument, {k: _replace(v, replacements) for k, v in fields_of(argument).items()})
     # of a container that is passed twice the function gets one copy
-    known = replacements.copies.setdefault(id(argument), _Copy(argument, copied, _content_of(copied)))
+    known = replacements.copies.setdefault(id(argument), _CopiedContainer(argument, copied, _content_of(copied)))
     return known.copied
 
 
 def _without_arrays(argument: Any) -> Any:
-    """The argument with tensors in place of NumPy arrays; itself if there are none in it."""
+    """The argument with NumPy arrays replaced by tensors; the same object if it holds no array."""
     if isinstance(argument, np.ndarray):
         return as_tensor(argument)
     if isinstance(argument, (tuple, list)):
@@ -484,11 +526,11 @@ def _without_arrays(argument: Any) -> Any:
     return argument
 
 
-def _own(result: Any, originals: dict[int, Any]) -> Any:
-    """The result of a call that was recorded in vain, with the caller's tensors and plain numbers in place of the recorder's."""
+def _own(result: Any, originals: dict[int, Tensor]) -> Any:
+    """The result of a call without a program: the recorder's tensors replaced by the caller's, and each `Number` by its value."""
     if type(result) is Number:
         return result.value
-    if isinstance(result, TensorCore):
+    if isinstance(result, Tensor):
         return originals.get(id(result), result)
     if isinstance(result, tuple) and hasattr(result, "_fields"):
         return type(result)(*[_own(part, originals) for part in result])
@@ -501,19 +543,19 @@ def _own(result: Any, originals: dict[int, Any]) -> Any:
     return result
 
 
-def _used_up_rule(g: Any, node: tape.Node) -> Any:
+def _used_up_rule(g: Tensor, node: tape.Node) -> NoReturn:
     raise StateError(
-        "this value was returned by a compiled function that runs backward inside, and carries no gradient out of it: compute the "
-        "whole loss inside, or detach() the value, or call the function under no_grad()"
+        "this value comes from a compiled function that already ran backward inside, so no gradient can flow back through it: "
+        "compute the whole loss inside the function, or detach() the value, or call the function under no_grad()"
     )
 
 
-def _outputs(result: Any, found: list[Any], recording: Recorder, known: dict[int, Build]) -> Build:
-    """How to build a result of this form from its tensors, which are appended to ``found``.
+def _outputs(result: Any, found: list[Tensor], recording: Recorder, known: dict[int, Build]) -> Build:
+    """A function that builds a result of this form in each replay; the tensors it needs are appended to ``found``.
 
-    ``known`` are the tensors of the result so far, by id: what is returned twice is one object.
+    ``known`` maps the id of each tensor so far to its builder, so that a tensor returned twice stays one object.
     """
-    if isinstance(result, TensorCore):
+    if isinstance(result, Tensor):
         if id(result) not in known:
             known[id(result)] = _output(result, found, recording)
         return known[id(result)]
@@ -521,12 +563,14 @@ def _outputs(result: Any, found: list[Any], recording: Recorder, known: dict[int
         place = result.place
         return lambda outputs, values, sources: values[place]
     if type(result) in (tuple, list) or (isinstance(result, tuple) and hasattr(result, "_fields")):
-        kind, parts = type(result), [_outputs(part, found, recording, known) for part in result]
+        kind: Any = type(result)
+        parts = [_outputs(part, found, recording, known) for part in result]
         if hasattr(result, "_fields"):
             return lambda outputs, values, sources: kind(*[part(outputs, values, sources) for part in parts])
         return lambda outputs, values, sources: kind([part(outputs, values, sources) for part in parts])
     if type(result) in (dict, OrderedDict):
-        mapping, items = type(result), {key: _outputs(value, found, recording, known) for key, value in result.items()}
+        mapping = type(result)
+        items = {key: _outputs(value, found, recording, known) for key, value in result.items()}
         return lambda outputs, values, sources: mapping([(key, part(outputs, values, sources)) for key, part in items.items()])
     if is_record(result):
         fields = {name: _outputs(value, found, recording, known) for name, value in fields_of(result).items()}
@@ -536,17 +580,17 @@ def _outputs(result: Any, found: list[Any], recording: Recorder, known: dict[int
         )
     if not isinstance(result, (bool, int, float, str, np.generic, type(None))):
         recording.give_up(
-            f"it returns a {type(result).__name__} (tensors, numbers, strings, None, and tuples, lists, dicts and "
-            "dataclasses of them can be copied)"
+            f"it returns a {type(result).__name__}; a compiled function may return tensors, numbers, strings, None, "
+            "and tuples, lists, dicts and dataclasses of these"
         )
     return lambda outputs, values, sources: result
 
 
-def _output(result: Any, found: list[Any], recording: Recorder) -> Build:
-    """How to build a tensor of the result.
+def _output(result: Tensor, found: list[Tensor], recording: Recorder) -> Build:
+    """A function that builds one tensor of the result in each replay.
 
-    An argument, a gradient and a tensor from outside are returned themselves, as in eager mode; a view of an argument is one of the
-    caller's tensor. What the call makes is copied.
+    As in eager mode, an argument, a gradient and a tensor from outside are returned themselves, and a view of an argument becomes a
+    view of the caller's tensor. Tensors that the call makes are copied.
     """
     for i, argument in enumerate(recording.arguments):
         if result is argument:
@@ -563,32 +607,40 @@ def _output(result: Any, found: list[Any], recording: Recorder) -> Build:
     if result.node is None:
         gradient = None if result._grad is None else _getter(result._grad, found, recording)
 
-        def made_leaf(outputs: Sequence[Any], values: Sequence[Any], sources: Sequence[Any]) -> Any:
+        def made_leaf(outputs: Sequence[Tensor], values: Sequence[Plain], sources: Sequence[Tensor]) -> Tensor:
             value = get(outputs, values, sources).requires_grad_()
             value._grad = None if gradient is None else gradient(outputs, values, sources)
             return value
 
         return made_leaf
-    if not recording.ran_backward:  # a step computes its gradients itself, so its results are looked at and no more
+    if (
+        not recording.ran_backward
+    ):  # results of a function that runs backward itself are read only, so they may lose their history
         recording.give_up("it returns a value that requires grad (call it under no_grad(), or run backward inside)")
     node = tape.Node(_used_up_rule, (), (), None, result.sizes)
 
-    def output(outputs: Sequence[Any], values: Sequence[Any], sources: Sequence[Any]) -> Any:
+    def output(outputs: Sequence[Tensor], values: Sequence[Plain], sources: Sequence[Tensor]) -> Tensor:
         value = get(outputs, values, sources)
-        value.node, value.needs_grad = node, True
+        value.node = node
+        value.needs_grad = True
         return value
 
     return output
 
 
-def _getter(tensor: Any, found: list[Any], recording: Recorder) -> Build:
-    """How to get a tensor that the call makes: a view of the caller's tensor, or one of the outputs, to which it is added."""
+def _getter(tensor: Tensor, found: list[Tensor], recording: Recorder) -> Build:
+    """A function that makes this tensor of the call in each replay: a view of the caller's tensor, or an output of the program.
+
+    An output is appended to ``found``.
+    """
+    shape = tensor.sizes
+    strides = tensor.strides
     for i, argument in enumerate(recording.arguments):
         if tensor.storage is argument.storage:
-            shape, strides, distance = tensor.sizes, tensor.strides, tensor.offset - argument.offset
+            distance = tensor.offset - argument.offset
             is_view = tensor.base is not None
 
-            def take(outputs: Sequence[Any], values: Sequence[Any], sources: Sequence[Any]) -> Any:
+            def take(outputs: Sequence[Tensor], values: Sequence[Plain], sources: Sequence[Tensor]) -> Tensor:
                 made = view(sources[i], shape, strides, sources[i].offset + distance)
                 if not is_view:
                     made.base = None
@@ -596,15 +648,17 @@ def _getter(tensor: Any, found: list[Any], recording: Recorder) -> Build:
 
             return take
     if not recording.is_ours(tensor.storage):
-        storage, shape, strides, offset, dtype = tensor.storage, tensor.sizes, tensor.strides, tensor.offset, tensor.dtype
+        storage = tensor.storage
+        offset = tensor.offset
+        dtype = tensor.dtype
         return lambda outputs, values, sources: new(storage, shape, strides, offset, dtype)
     found.append(tensor)
     place = len(found) - 1
     return lambda outputs, values, sources: outputs[place]
 
 
-def call_times(function: Callable, count: int, *arguments: Any) -> Any:
-    """Call a function, compiled or not, ``count`` times with the same arguments and return the last result."""
+def call_times(function: Callable[..., R], count: int, *arguments: Any) -> R:
+    """Call a function, compiled or not, ``count`` times with the same arguments; return the last result."""
     if isinstance(function, Compiled):
         return function.times(count, *arguments)
     for _ in range(count):
@@ -612,20 +666,33 @@ def call_times(function: Callable, count: int, *arguments: Any) -> Any:
     return result
 
 
-def compile(
+@overload
+def compile(model: Callable[P, R], *, disable: Literal[False] = False, **options: Any) -> Compiled[P, R]: ...
+
+
+@overload
+def compile(model: Callable[P, R], *, disable: bool, **options: Any) -> Callable[P, R]: ...
+
+
+@overload
+def compile(model: None = None, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def compile(  # type: ignore[misc]
     model: Callable | None = None,
     *,
     fullgraph: bool = False,
     dynamic: bool | None = None,
-    backend: Any = None,
+    backend: object = None,
     mode: str | None = None,
-    options: Any = None,
+    options: object = None,
     disable: bool = False,
-) -> Any:
-    """Make a `Compiled` of a function; usable as a decorator. A compiled function inside another is recorded into it.
+) -> Callable:
+    """Compile a function, as a call or as a decorator: record its launches once and replay them afterwards (see `Compiled`).
 
-    ``fullgraph``, ``dynamic``, ``backend``, ``mode`` and ``options`` are accepted as in PyTorch and change nothing. With ``disable``
-    the function itself is returned.
+    A compiled function that is called while another function is recorded becomes part of that function's program. ``fullgraph``,
+    ``dynamic``, ``backend``, ``mode`` and ``options`` are accepted as in PyTorch and have no effect. Returns the function itself
+    if ``disable``.
     """
     if model is None:
         return lambda function: compile(function, disable=disable)

@@ -1,6 +1,4 @@
-"""Devices. Every device may be named, but tensors live on the cpu: code that chooses a device runs as long as it chooses the cpu."""
-
-from typing import Any
+"""Devices. PyTorch's devices can be named, but tensors exist on the cpu only. Code that chooses a device must choose the cpu."""
 
 from rl_lab.engine.errors import DeviceError
 
@@ -8,21 +6,23 @@ KINDS = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "meta", "xla", "vulkan", "p
 
 
 class device:
-    """The name of a device: ``device("cpu")``, ``device("cuda:0")``, ``device("cuda", 0)``. Only on the cpu can tensors be made.
+    """The name of a device: ``device("cpu")``, ``device("cuda:0")`` or ``device("cuda", 0)``.
 
-    As a context manager it does nothing for the cpu and raises DeviceError for others. Raises DeviceError if PyTorch has no such kind
-    of device.
+    Raises DeviceError if PyTorch has no such kind of device. Entering a device as a context manager raises DeviceError unless it is
+    the cpu.
     """
 
     __slots__ = ("index", "type")
     type: str
     index: int | None
 
-    def __init__(self, type: Any = "cpu", index: int | None = None):
+    def __init__(self, type: "DeviceLike" = "cpu", index: int | None = None):
         if isinstance(type, device):
-            type, index = type.type, type.index
+            index = type.index
+            type = type.type
         elif isinstance(type, int):
-            type, index = "cuda", type  # as in PyTorch: a number is that of a GPU
+            index = type
+            type = "cuda"  # as in PyTorch, a number is the number of a GPU
         kind, _, number = str(type).partition(":")
         if kind not in KINDS or (number and not number.isdecimal()):
             raise DeviceError(f"{str(type)!r} is not a device: rl_lab runs on the cpu")
@@ -41,7 +41,7 @@ class device:
     def __hash__(self) -> int:
         return hash((self.type, self.index))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple:
         return device, (self.type, self.index)
 
     def __enter__(self) -> "device":
@@ -53,7 +53,7 @@ class device:
 
 
 def check_device(name: object) -> None:
-    """Accept ``cpu`` in any spelling. DeviceError for anything else."""
+    """Raise DeviceError unless ``name`` is None or a spelling of the cpu."""
     if name is not None and (isinstance(name, int) or str(name).split(":")[0] != "cpu"):
         raise DeviceError(f"device {str(name)!r} is not available: rl_lab runs on the cpu")
 

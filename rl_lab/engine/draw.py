@@ -1,7 +1,6 @@
-"""Pictures of what was recorded: a program's launches and the values that pass between them, or the tape behind a tensor."""
+"""Pictures of a recorded program (its launches and the data flow between them) and of the tape behind a tensor."""
 
 from pathlib import Path
-from typing import Any
 
 from rl_lab.engine.passes import overlap
 from rl_lab.engine.program import Program
@@ -9,11 +8,13 @@ from rl_lab.engine.tape import Node
 from rl_lab.engine.tensor import TensorCore
 
 
-def draw_graph(target: Any, path: str | Path | None = None, *, profile: bool = False) -> str:
+def draw_graph(target: Program | TensorCore, path: str | Path | None = None, *, profile: bool = False) -> str:
     """Graphviz DOT text of a program (``compiled.programs[0]``) or of the tape behind a tensor.
 
-    Launches show their primitive, shapes and bytes, and with ``profile`` their median microseconds, coloured by their share. With
-    ``path`` (.dot, .svg, .png or .pdf) the picture is also written there; all but .dot need the package graphviz and its program.
+    Launches show their primitive, shapes and bytes; with ``profile`` also their median microseconds, coloured by their share of the
+    total. If ``path`` is given (.dot, .svg, .png or .pdf), the picture is also written to this file; all formats but .dot need the
+    package graphviz and the program dot. Raises TypeError for another target, ValueError for another format and ImportError if
+    graphviz is missing.
     """
     if isinstance(target, Program):
         source = _program(target, profile)
@@ -35,7 +36,8 @@ def _program(program: Program, profile: bool) -> str:
     writers: list[tuple[tuple[int, int], int]] = []
     for i, launch in enumerate(program.launches):
         shapes = " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes)
-        label, colour = f"{i} {launch.name}\\n{shapes}\\n{launch.bytes:,} B", ""
+        label = f"{i} {launch.name}\\n{shapes}\\n{launch.bytes:,} B"
+        colour = ""
         if times is not None:
             share = times[i] / max(sum(times), 1e-9)
             label += f"\\n{times[i]:.2f} us ({share:.0%})"
@@ -54,10 +56,10 @@ def _program(program: Program, profile: bool) -> str:
     return "\n".join([*lines, "}"])
 
 
-def _tape(tensor: Any) -> str:
+def _tape(tensor: TensorCore) -> str:
     lines = ["digraph tape {", "rankdir=BT; node [shape=box, fontname=Helvetica, fontsize=10];"]
     names: dict[int, str] = {}
-    stack = [tensor.grad_node() or tensor]
+    stack: list[Node | TensorCore] = [tensor.grad_node() or tensor]
     while stack:
         value = stack.pop()
         if id(value) in names:
@@ -69,7 +71,8 @@ def _tape(tensor: Any) -> str:
             stack.extend(edge for edge in value.inputs if edge is not None)
         else:
             lines.append(f'{names[id(value)]} [label="leaf\\n{shape}", style=filled, fillcolor=lightblue];')
-    stack, seen = [tensor.grad_node() or tensor], set()
+    stack = [tensor.grad_node() or tensor]
+    seen: set[int] = set()
     while stack:
         value = stack.pop()
         if id(value) in seen or not isinstance(value, Node):
@@ -91,5 +94,5 @@ def _write(source: str, path: Path) -> None:
     try:
         import graphviz
     except ImportError:
-        raise ImportError("pictures need the package graphviz: pip install graphviz (and the program dot)") from None
+        raise ImportError("drawing needs the package graphviz and the program dot: pip install graphviz") from None
     path.write_bytes(graphviz.Source(source).pipe(format=path.suffix[1:]))

@@ -1,4 +1,4 @@
-"""The dtypes of the lab: float32, the only differentiable one, int64, uint8 and bool; and the names of PyTorch's others."""
+"""The dtypes of tensors (float32, int64, uint8 and bool), and the names of PyTorch's other dtypes. Only float32 is differentiable."""
 
 import builtins
 
@@ -8,15 +8,17 @@ from rl_lab.engine.errors import DtypeError
 
 
 class DType:
-    """A tensor's element type. ``str(dtype)`` is PyTorch's spelling without the package.
+    """The type of a tensor's elements.
 
-    ``rank`` orders the dtypes: of two operands the one of lower rank is converted.
+    ``rank`` orders the dtypes: of two operands, the one with the lower rank is converted.
     """
 
     is_complex = False
 
     def __init__(self, name: str, numpy_dtype: type, rank: int):
-        self.name, self.numpy, self.rank = name, np.dtype(numpy_dtype), rank
+        self.name = name
+        self.numpy = np.dtype(numpy_dtype)
+        self.rank = rank
         self.itemsize = self.numpy.itemsize
         self.is_floating_point = name == "float32"
         self.is_signed = name in ("float32", "int64")
@@ -32,18 +34,19 @@ float32 = DType("float32", np.float32, 3)
 int64 = DType("int64", np.int64, 2)
 uint8 = DType("uint8", np.uint8, 1)
 bool_ = DType("bool", np.bool_, 0)
-DTYPES = (float32, int64, uint8, bool_)
 
 
 class NamedDType:
-    """A dtype of PyTorch that no tensor has here. Used as a dtype it stands for the ``nearest`` one, or raises if that is None.
+    """A dtype of PyTorch that no tensor has in rl_lab. Used as a dtype it stands for ``nearest``, or raises if ``nearest`` is None.
 
-    It compares equal to the dtype that it stands for, so ``x.dtype == rl.float64`` holds for a float32 tensor. ``limits`` is the range
-    of its integers: values outside of it are errors.
+    It compares equal to ``nearest``, so ``x.dtype == rl.float64`` is true for a float32 tensor. ``limits`` is the range of its
+    integers; a value outside of this range is an error.
     """
 
     def __init__(self, name: str, nearest: DType | None, limits: tuple[int, int] | None = None):
-        self.name, self.nearest, self.limits = name, nearest, limits
+        self.name = name
+        self.nearest = nearest
+        self.limits = limits
 
     def __repr__(self) -> str:
         return f"rl_lab.{self.name}"
@@ -64,7 +67,7 @@ class NamedDType:
     def resolve(self) -> DType:
         """The dtype that this one stands for. Raises DtypeError if there is none."""
         if self.nearest is None:
-            raise DtypeError(f"dtype {self.name} does not exist here: rl_lab computes in float32, so use float32")
+            raise DtypeError(f"dtype {self.name} does not exist in rl_lab, which computes in float32: use float32")
         return self.nearest
 
 
@@ -87,7 +90,7 @@ _PYTHON = {builtins.float: float32, builtins.int: int64, builtins.bool: bool_}
 
 
 def as_dtype(dtype: object) -> DType:
-    """The lab's dtype for a dtype argument; Python's float, int and bool are accepted. DtypeError for any other."""
+    """The `DType` of a dtype argument, which may also be Python's float, int or bool. Raises DtypeError for anything else."""
     if isinstance(dtype, DType):
         return dtype
     if isinstance(dtype, NamedDType):
@@ -101,16 +104,16 @@ def as_dtype(dtype: object) -> DType:
 
 
 def limits_of(dtype: object) -> tuple[int, int] | None:
-    """The smallest and largest integer of a dtype argument that has less than 64 bits, else None."""
+    """The smallest and largest integer of a dtype argument with less than 64 bits; None for other dtypes."""
     if dtype is uint8:
         return 0, 255
     return dtype.limits if isinstance(dtype, NamedDType) else None
 
 
 def dtype_of_numpy(dtype: np.dtype) -> DType:
-    """What an array of this NumPy dtype becomes: floats float32, uint8 uint8, other integers int64, bool bool.
+    """The dtype of a tensor made from an array of this NumPy dtype.
 
-    Raises DtypeError for any other.
+    Floats become float32, uint8 stays uint8, other integers become int64, and bool stays bool. Raises DtypeError for other dtypes.
     """
     if dtype.kind == "f":
         return float32
@@ -120,4 +123,4 @@ def dtype_of_numpy(dtype: np.dtype) -> DType:
         return int64
     if dtype.kind == "b":
         return bool_
-    raise DtypeError(f"an array of dtype {dtype} has no tensor form: use floats, integers or bool")
+    raise DtypeError(f"an array of dtype {dtype} cannot become a tensor: use floats, integers or bool")

@@ -1,44 +1,49 @@
-"""What can go wrong, by class: a user's tests can tell a wrong shape from a wrong state.
+"""The exceptions and warnings of rl_lab.
 
-Each class also inherits the built-in exception that PyTorch raises in the same place, so code written for PyTorch catches it.
+Each exception also derives from the built-in exception that PyTorch raises in the same situation, so code written for PyTorch
+catches it.
 """
 
 
 class ShapeError(RuntimeError):
-    """Shapes that do not fit together; the message names them."""
+    """Shapes do not fit together; the message names the shapes."""
 
 
 class DtypeError(TypeError, RuntimeError):
-    """A dtype outside float32, int64 and bool, or one that the operation does not take."""
+    """A dtype does not exist in rl_lab, or the operation does not accept it."""
 
 
 class DeviceError(RuntimeError):
-    """A device other than ``cpu``."""
+    """A device is not the cpu."""
 
 
 class StateError(RuntimeError):
-    """A call that does not fit the state of the graph: backward over freed values, a saved value changed in place."""
+    """A call does not fit the state of a tensor or a graph: saved values were freed, or a saved value was modified in place."""
 
 
 class NumericalError(ArithmeticError):
-    """NaN or infinity where a finite number is needed."""
+    """A number is NaN or infinite, but must be finite."""
 
 
 class AnomalyError(NumericalError, RuntimeError):
-    """A gradient that became NaN under ``detect_anomaly``; the message names the operation and the line of its forward pass."""
+    """A gradient became NaN under ``detect_anomaly``; the message names the operation and the line of its forward pass."""
 
 
 class EagerWarning(UserWarning):
-    """A compiled function runs eagerly; the message names the line and the reason."""
+    """A compiled function cannot be recorded and runs eagerly; the message names the line and the reason."""
 
 
 class EnvironmentFault(RuntimeError):
-    """An environment that raised or returned something that is not a number; the message names it."""
+    """An environment raised an exception or returned a value that is not a number; the message names the environment."""
+
+
+class EnvironmentWarning(UserWarning):
+    """A habit of an environment that is accepted; the message names what to mend."""
 
 
 class GraphError(ValueError):
-    """A change that a graph network cannot take: a cycle, a duplicate, an unknown name. The graph is as it was before."""
+    """A change would make a graph network invalid: a cycle, a duplicate or an unknown name. The graph is unchanged."""
 
 
 class FileError(RuntimeError):
-    """A file that is missing, damaged, or not of this project."""
+    """A file is missing or damaged, or has another format."""

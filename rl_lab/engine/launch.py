@@ -1,6 +1,6 @@
-"""A launch: one call of a primitive on given buffers. Run it now or, while a program is recorded, also write it down.
+"""A launch: one call of a primitive on given buffers. It runs at once and, while a program is recorded, is also recorded.
 
-Nothing else in the lab touches the memory of a tensor.
+Only launches read and write the memory of tensors.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,70 +19,99 @@ from rl_lab.engine.memory import Storage, private_pool
 from rl_lab.native import machine
 from rl_lab.native.primitive import CHECKED, Primitive
 
-Part = tuple[tuple[Any, ...], tuple[int, ...], tuple[float, ...]]
-"""Tensors, where in each the part begins (in elements), and the numbers."""
+
+class Buffer(Protocol):
+    """The part of a tensor that a launch needs; the class itself stands above this module."""
+
+    storage: Storage
+    sizes: tuple[int, ...]
+    dtype: DType
+    address: int
 
 
-class Recorder(Protocol):
-    """What writes launches down, and is told what a program depends on besides its launches."""
+Tensor = TypeVar("Tensor", bound=Buffer)
+Tensor_contra = TypeVar("Tensor_contra", bound=Buffer, contravariant=True)
+
+Part = tuple[tuple[Tensor, ...], tuple[int, ...], tuple[float, ...]]
+"""One part of a launch: its tensors, the element at which the part begins in each tensor, and its numbers."""
+
+
+class Recorder(Protocol[Tensor_contra]):
+    """The recorder of one call. It records launches, and is told about all other state on which the call depends."""
 
     reason: str | None
-    """Why nothing is written down any more; None while the recording goes on."""
+    """Why the recording has stopped; None while it goes on."""
     ran_backward: bool
-    """Whether a walk back through a graph was recorded."""
+    """Whether the call ran backward."""
+    failed: bool
+    """Whether a kernel has reported an index out of bounds."""
+    status: Any
+    """The words in which kernels report an index out of bounds (`rl_lab.engine.ops.gathering.IndexStatus`)."""
     reads: Any
-    """Notes of what the call reads of Python's state."""
-    undoing: list[Callable[[], Any]]
-    """What to call as well, last first, if the call fails."""
+    """The Python state that the call reads (`rl_lab.engine.reads.Reads`)."""
+    undoing: list[Callable[[], object]]
+    """Functions to call, last first, if the call fails."""
 
-    def launch(self, primitive: Primitive, tensors: tuple, numbers: tuple) -> None:
-        """Run a launch, and write it down."""
+    def launch(self, primitive: Primitive, tensors: tuple[Tensor_contra, ...], numbers: tuple) -> None:
+        """Run a launch, and record it."""
         ...
 
-    def record_parts(self, primitive: Primitive, parts: Sequence[Part], rows: list[bytes], cycles: int) -> None:
-        """Write down a launch in independent parts, which the caller runs."""
+    def record_parts(self, primitive: Primitive, parts: Sequence[Any], rows: list[bytes], cycles: int) -> None:
+        """Record a launch in independent parts (see `Part`), which the caller runs."""
         ...
 
-    def table(self, table: Any, tensors: list[Any]) -> None:
-        """Note a table of addresses: launches that get the table read and write these tensors."""
+    def table(self, table: Tensor_contra, tensors: Any) -> None:
+        """Note a table of addresses: launches that get the table read and write the tensors of a list."""
         ...
 
-    def grad_read(self, leaf: Any) -> None:
-        """Note that what is done depends on ``leaf.grad`` as it is now."""
+    def grad_read(self, leaf: Tensor_contra) -> None:
+        """Note that the call depends on ``leaf.grad`` as it is now."""
         ...
 
-    def grad_written(self, leaf: Any) -> None:
+    def grad_written(self, leaf: Tensor_contra) -> None:
         """Note that ``leaf.grad`` is about to be replaced."""
         ...
 
-    def uses(self, owner: Any) -> None:
-        """Note that what is done depends on the structure of a module or an optimizer."""
+    def read_attribute(self, owner: "Counted", name: str) -> None:
+        """Note that the call depends on an attribute of a module, which counts changes of this attribute."""
         ...
 
-    def made(self, owner: Any) -> None:
+    def store_attribute(self, owner: "Counted", name: str) -> None:
+        """Note that an attribute of a module is about to be set."""
+        ...
+
+    def uses(self, owner: "Counted") -> None:
+        """Note that the call depends on the structure of a module or an optimizer."""
+        ...
+
+    def made(self, owner: "Counted") -> None:
         """Note that a module or an optimizer was made during the recording."""
         ...
 
-    def uses_tensor(self, tensor: Any) -> None:
-        """Note that what is done depends on where a tensor's memory is, and on whether the tensor requires grad."""
+    def was_made(self, owner: "Counted | None") -> bool:
+        """Whether a module or an optimizer was made during the recording."""
+        ...
+
+    def uses_tensor(self, tensor: Tensor_contra) -> None:
+        """Note that the call depends on a tensor's address, its requires_grad flag and its hooks."""
         ...
 
     def give_up(self, reason: str) -> None:
-        """Stop recording: the rest of the call runs eagerly, and so do later calls."""
+        """Stop recording: the rest of the call runs eagerly. The first reason is kept, with the user's line."""
         ...
 
 
 class _Recording(threading.local):
-    recorder: Any = None
+    recorder: Recorder[Any] | None = None
 
 
 _recording = _Recording()
-_recorders = 0  # how many threads record: a plain global is read faster than a thread's own
+_recorders = 0  # number of threads that record; a plain global is read faster than a thread-local
 _counting = threading.Lock()
 
 
-def recorder() -> Any:
-    """This thread's recorder, or None."""
+def recorder() -> Recorder[Any] | None:
+    """The recorder of this thread; None if nothing is recorded, or the recording has stopped."""
     if not _recorders:
         return None
     current = _recording.recorder
@@ -90,10 +119,11 @@ def recorder() -> Any:
 
 
 @contextlib.contextmanager
-def record_with(recorder: Recorder | None) -> Iterator[None]:
-    """Let ``recorder`` write down this thread's launches; None pauses an outer recording."""
+def record_with(recorder: Recorder[Any] | None) -> Iterator[None]:
+    """Let ``recorder`` record this thread's launches while the context lasts; None pauses an outer recording."""
     global _recorders
-    previous, _recording.recorder = _recording.recorder, recorder
+    previous = _recording.recorder
+    _recording.recorder = recorder
     with _counting:
         _recorders += 1
     try:
@@ -106,16 +136,16 @@ def record_with(recorder: Recorder | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unrecorded() -> Iterator[None]:
-    """Make something that outlives the recording, or that Python fills and no launch fills again, as if nothing were recorded."""
+    """Pause a recording, to make tensors that outlive it or that Python code fills, so that a replay must not fill them again."""
     with record_with(None), private_pool(None):
         yield
 
 
 class Counted:
-    """What counts its own changes: a module or an optimizer."""
+    """Base of modules and optimizers, which count their own changes."""
 
     changes: int | None = None
-    """How often it got other parts, settings or state, counted from when a recorded program first used it."""
+    """Number of changes of parts, settings or state since a recorded program first used the object; None before that."""
 
     def __new__(cls, *arguments: Any, **settings: Any) -> Any:
         made = object.__new__(cls)
@@ -125,20 +155,20 @@ class Counted:
 
 
 class Changes:
-    """Counts changes, anywhere in the process, that launches cannot show: a parameter replaced, a layer's mode switched.
+    """Counts the changes in this process that are not launches, such as a replaced parameter or a switched mode of a layer.
 
-    A program has guards of its own on all that it depends on. The count only tells when they need not be looked at: as long as it
-    stands still, nothing has changed.
+    Each program compares the state on which it depends with the recorded state. It can skip the comparison while this count stays
+    the same.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.grads_seen = 0
-        """Counts how often somebody got hold of a gradient."""
-        self._next = itertools.count(1).__next__  # atomic: threads never store the same number
+        """Number of reads of ``.grad`` by user code."""
+        self._next = itertools.count(1).__next__  # atomic, so two threads never store the same number
 
-    def note(self, owner: Any = None) -> None:
-        """Call after a change. ``owner``, if given, is the module or optimizer that has other parts now."""
+    def note(self, owner: Counted | None = None) -> None:
+        """Call after a change. ``owner`` is the module or optimizer whose parts have changed, if any."""
         if owner is not None and owner.changes is not None:
             object.__setattr__(owner, "changes", owner.changes + 1)
         self.count = self._next()
@@ -148,15 +178,18 @@ changes = Changes()
 
 
 def user_line() -> str:
-    """File and line of the innermost caller outside the lab: where a user should look."""
+    """File and line of the innermost caller outside of rl_lab."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "rl_lab":
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def lengths_of(tensors: Sequence[Any]) -> list[int]:
-    """Elements from each tensor's first to the end of its memory: what kernels that check their indices get behind the row."""
+def lengths_of(tensors: Sequence[Buffer]) -> list[int]:
+    """Number of elements from each tensor's first element to the end of its memory, for kernels that check their indices.
+
+    An empty list unless kernels check their indices (``CHECKED``).
+    """
     return [(t.storage.address + t.storage.nbytes - t.address) // t.dtype.itemsize for t in tensors] if CHECKED else []
 
 
@@ -164,7 +197,7 @@ _dtype_of = operator.attrgetter("dtype")
 _KINDS = {"float32": float32, "int64": int64, "uint8": bool_}
 
 
-def check_dtypes(primitive: Primitive, tensors: Sequence[Any]) -> None:
+def check_dtypes(primitive: Primitive, tensors: Sequence[Buffer]) -> None:
     """Raise DtypeError if the kernel would read or write one of the tensors as another dtype than it has."""
     for tensor, kind in zip(tensors, kinds_of(primitive), strict=True):
         if tensor.dtype is not kind and (tensor.dtype is not uint8 or kind is not bool_):
@@ -182,10 +215,10 @@ def kinds_of(primitive: Primitive) -> tuple[DType, ...]:
     return primitive.kinds
 
 
-def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:
+def launch(primitive: Primitive, tensors: tuple[Buffer, ...], numbers: tuple[float, ...] = ()) -> None:
     """Run ``primitive`` on the tensors' memory and the numbers, both in the order of its parameters.
 
-    The caller has checked shapes: kernels index without bounds. Raises DtypeError for a tensor of another dtype than the kernel's.
+    The caller must check shapes, because kernels do not check bounds. Raises DtypeError for a tensor of another dtype than the kernel's.
     """
     if _recorders and _recording.recorder is not None:
         _recording.recorder.launch(primitive, tensors, numbers)
@@ -211,8 +244,8 @@ def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float,
 
 if CHECKED:
 
-    def launch(primitive: Primitive, tensors: tuple[Any, ...], numbers: tuple[float, ...] = ()) -> None:
-        """The same with each buffer's true length behind the row."""
+    def launch(primitive: Primitive, tensors: tuple[Buffer, ...], numbers: tuple[float, ...] = ()) -> None:
+        """The same, with the length of each buffer after the row."""
         if _recorders and _recording.recorder is not None:
             _recording.recorder.launch(primitive, tensors, numbers)
         else:
@@ -220,10 +253,10 @@ if CHECKED:
             primitive.call(primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors)))
 
 
-def launch_parts(primitive: Primitive, parts: Sequence[Part], cycles: int) -> None:
-    """Run ``primitive`` on independent parts, on several cores if they are free; ``cycles`` is about what one core would need.
+def launch_parts(primitive: Primitive, parts: Sequence[Part[Buffer]], cycles: int) -> None:
+    """Run ``primitive`` on independent parts, on several cores if they are free; one core would need about ``cycles`` in total.
 
-    The parts depend on shapes alone and never on the number of threads, so the result does not either.
+    The parts depend on shapes alone and never on the number of threads, and therefore neither does the result.
     """
     rows = []
     for tensors, offsets, numbers in parts:
@@ -232,8 +265,8 @@ def launch_parts(primitive: Primitive, parts: Sequence[Part], cycles: int) -> No
         ends = [t.storage.address + t.storage.nbytes for t in tensors] if CHECKED else []
         lengths = [(end - start) // t.dtype.itemsize for end, start, t in zip(ends, addresses, tensors, strict=False)]
         rows.append(primitive.pack(*addresses, *numbers, *lengths))
-    if recorder() is not None:
-        recorder().record_parts(primitive, parts, rows, cycles)
+    if (recording := recorder()) is not None:
+        recording.record_parts(primitive, parts, rows, cycles)
     cells = machine.parallel_table(primitive.address, rows)
     table = Storage(len(cells))
     table.bytes()[:] = np.frombuffer(cells, np.uint8)

@@ -1,28 +1,28 @@
-"""Memory for tensors: blocks aligned for vector instructions, and used again, because fresh memory costs more than a small kernel."""
+"""Memory for tensors: aligned blocks, kept in pools for reuse, because new memory costs more time than a small kernel."""
 
 import threading
 from typing import Any
 
 import numpy as np
 
-ALIGNMENT = 64
-# What eager code keeps of free blocks; the rest goes back to the operating system.
-SMALL = (
-    4096  # bytes; blocks up to this size are kept by their size alone, because counting them would cost as much as their use
-)
-KEEP_PER_SMALL_SIZE = 2 * 2**20  # bytes of free blocks of each small size
-KEEP_RECENT = 128 * 2**20  # bytes of larger free blocks of all sizes; as many again may wait for a second use
-LARGEST_KEPT = 32 * 2**20  # bytes; a larger block is never kept
+ALIGNMENT = 64  # bytes, for vector instructions
+# Free blocks that the pool of eager code keeps; the others go back to the operating system. All limits are in bytes.
+SMALL = 4096  # blocks up to this size are limited per size, because counting the bytes would cost as much as using the block
+KEEP_PER_SMALL_SIZE = 2 * 2**20  # free blocks of each small size
+KEEP_RECENT = 128 * 2**20  # larger free blocks of all sizes together; as many again are kept as older blocks
+LARGEST_KEPT = 32 * 2**20  # a larger block is never kept
 
 
 class Pool(dict[int, list["Block"]]):
-    """Free blocks by size, and those of a recording that rest for one launch more.
+    """Free blocks by size in bytes, and the resting blocks of a recording.
 
-    They rest so that what a launch writes is not what the launch before it read: passes can then make one launch of two.
+    A block that is freed during a recording rests for one more launch. So a launch never writes to memory that the previous launch
+    read, and passes can join the two launches.
 
-    The pool of eager code is bounded. ``kept`` counts the bytes of its larger blocks; beyond `KEEP_RECENT` all of them become the
-    ``older`` ones, from which a block is still taken, and the older ones until then are dropped: sizes that are not used again
-    leave after two rounds. Threads count without a lock, so ``kept`` may be off by a few blocks until the next round.
+    The pool of eager code is bounded. ``kept`` counts the bytes of its larger blocks. When ``kept`` exceeds `KEEP_RECENT`, these
+    blocks become the ``older`` blocks, which can still be used, and the previous older blocks are dropped. Blocks of a size that is
+    not used again are therefore dropped after two rounds. Threads count without a lock, so ``kept`` may be wrong by a few blocks
+    until the next round.
     """
 
     __slots__ = ("kept", "older", "resting")
@@ -34,9 +34,9 @@ class Pool(dict[int, list["Block"]]):
         self.older: dict[int, list[Block]] = {}
 
     def make(self, size: int) -> "Block":
-        """A block that is not among the recent ones: one of the older, or a new one."""
+        """Take a block from the older blocks, or make a new one."""
         if size > SMALL:
-            self.kept += size  # the caller counts it as taken
+            self.kept += size  # the caller subtracts the size of every block that it takes
             try:
                 return self.older[size].pop()
             except (KeyError, IndexError):
@@ -44,12 +44,12 @@ class Pool(dict[int, list["Block"]]):
         return Block(size, self)
 
     def age(self) -> None:
-        """Drop the older large blocks and make the recent ones the older ones."""
+        """Drop the older blocks, and make the recent large blocks the older ones."""
         self.kept = 0
         self.older = {size: self.pop(size) for size in list(self) if size > SMALL}
 
     def rested(self) -> None:
-        """Let the resting blocks be used again."""
+        """End the rest of all resting blocks: they can be used again."""
         for block in self.resting:
             self.setdefault(block.size, []).append(block)
         self.resting.clear()
@@ -61,20 +61,20 @@ class Pool(dict[int, list["Block"]]):
         self.resting.clear()
 
     def retire(self) -> None:
-        """Let go of all blocks, also of those that come back later: nobody allocates from this pool any more."""
+        """Release all blocks, and also those that come back later; nothing allocates from the pool any more."""
         self.clear()
         self.resting = _Discarding()
 
 
-class _Discarding(list[Any]):
-    """A list that keeps nothing."""
+class _Discarding(list["Block"]):
+    """A list whose `append` does nothing."""
 
-    def append(self, block: Any) -> None:
+    def append(self, block: "Block") -> None:
         pass
 
 
 class Block:
-    """A piece of memory at a fixed `address`; ``array`` is its bytes, ``pool`` where it goes when it is free."""
+    """A piece of memory at a fixed `address`, its bytes as an ``array``, and the ``pool`` to which it returns when it is free."""
 
     __slots__ = ("address", "array", "pool", "size")
 
@@ -83,7 +83,8 @@ class Block:
         start = -raw.ctypes.data % ALIGNMENT
         self.array = raw[start : start + size]
         self.address: int = self.array.ctypes.data
-        self.size, self.pool = size, pool
+        self.size = size
+        self.pool = pool
 
 
 _common = Pool()
@@ -94,18 +95,19 @@ class _Private(threading.local):
 
 
 _private = _Private()
-_private_pools = 0  # how many threads allocate from a pool of their own: a plain global is read faster than a thread's own
+_private_pools = 0  # number of threads with a pool of their own; a plain global is read faster than a thread-local
 
 
 class private_pool:
-    """Let this thread allocate from ``pool``, so that its blocks mix with nobody else's: a recorded program owns its memory."""
+    """Let this thread allocate from ``pool`` while the context lasts: a recorded program owns its memory. None for the common pool."""
 
     def __init__(self, pool: Pool | None):
         self.pool = pool
 
     def __enter__(self) -> Pool | None:
         global _private_pools
-        self._previous, _private.pool = _private.pool, self.pool
+        self._previous = _private.pool
+        _private.pool = self.pool
         with _counting:
             _private_pools += 1
         return self.pool
@@ -121,10 +123,10 @@ _counting = threading.Lock()
 
 
 class Storage:
-    """The memory under one tensor and all its views, with the version counter that in-place writes advance.
+    """The memory of a tensor and its views, and a version counter that in-place writes advance.
 
-    ``owner`` keeps the memory alive: a `Block` of a pool, to which it goes back when the storage is dropped, or anything else
-    that holds it, such as a NumPy array.
+    ``owner`` keeps the memory alive. It is a `Block`, which goes back to its pool when the storage is dropped, or another object
+    that holds the memory, such as a NumPy array or another storage.
     """
 
     __slots__ = ("address", "nbytes", "owner", "version")
@@ -150,18 +152,23 @@ class Storage:
     def over(cls, array: np.ndarray) -> "Storage":
         """A storage over the memory of a C-contiguous NumPy array, which it keeps alive."""
         storage = object.__new__(cls)
-        storage.owner, storage.nbytes, storage.version = array, array.nbytes, 0
+        storage.owner = array
+        storage.nbytes = array.nbytes
+        storage.version = 0
         storage.address = array.__array_interface__["data"][0]  # several times as fast as array.ctypes.data
         return storage
 
     def alias(self) -> "Storage":
         """The same memory with a version counter of its own (``Tensor.data``)."""
         storage = object.__new__(Storage)
-        storage.owner, storage.address, storage.nbytes, storage.version = self, self.address, self.nbytes, 0
+        storage.owner = self
+        storage.address = self.address
+        storage.nbytes = self.nbytes
+        storage.version = 0
         return storage
 
     def __reduce__(self) -> tuple:
-        """Pickle the bytes, never the address. Storages that share memory still share it after a copy or in another process."""
+        """Pickle the bytes, never the address. Storages that share memory also share it in the copy."""
         if isinstance(self.owner, Storage):
             return Storage.alias, (self.owner,)
         return Storage.of_bytes, (self.bytes().tobytes(),)
@@ -174,7 +181,7 @@ class Storage:
         return storage
 
     def export(self) -> np.ndarray:
-        """The bytes as a NumPy array; from now on the memory lives as long as that array or a view of it does."""
+        """The bytes as a NumPy array, which keeps the memory alive from now on: the memory does not return to its pool."""
         if type(self.owner) is Block:
             self.owner = self.owner.array
         if isinstance(self.owner, Storage):
@@ -182,16 +189,16 @@ class Storage:
         return self.owner.reshape(-1).view(np.uint8)[: self.nbytes]
 
     def bytes(self) -> np.ndarray:
-        """The bytes for writing at once, without handing the memory out."""
+        """The bytes as a NumPy array for immediate use only: the memory still returns to its pool when the storage is dropped."""
         owner = self.owner
         return owner.array[: self.nbytes] if type(owner) is Block else self.export()
 
     def __del__(
         self, _block=Block, _common=_common, _small=SMALL, _keep=KEEP_PER_SMALL_SIZE, _recent=KEEP_RECENT, _largest=LARGEST_KEPT
-    ):  # as defaults: they are found faster, and still there when the interpreter ends
+    ):  # defaults are found faster than globals, and still exist when the interpreter ends
         try:
             owner = self.owner
-        except AttributeError:  # there was no memory for it
+        except AttributeError:  # the allocation failed
             return
         if type(owner) is _block:
             pool = owner.pool

@@ -1,20 +1,20 @@
-"""Names of PyTorch: those that are not covered say so, and arguments may have NumPy's names where PyTorch allows it."""
+"""PyTorch's names: an error for those that rl_lab does not have, and NumPy's names of arguments, which PyTorch also accepts."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Function = TypeVar("Function", bound=Callable)
 
 TABLE = "rl_lab/README.md"
 
 
-def not_covered(module: str, names: dict[str, Any]) -> Callable[[str], Any]:
-    """A module's ``__getattr__``: AttributeError that names what is missing, the table of what is there, and a near name."""
+def not_covered(module: str, names: dict[str, object]) -> Callable[[str], Any]:
+    """A ``__getattr__`` for a module. It raises an AttributeError with the missing name, a similar name, and the table of names."""
 
-    def refuse(name: str) -> Any:
-        if name.startswith("_"):  # what the import machinery and the tools ask for
+    def refuse(name: str) -> NoReturn:
+        if name.startswith("_"):  # private names are asked for by the import machinery and by tools
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         near = get_close_matches(name, [known for known in names if not known.startswith("_")], 1)
         hint = f"; the nearest name is {near[0]!r}" if near else ""
@@ -25,13 +25,13 @@ def not_covered(module: str, names: dict[str, Any]) -> Callable[[str], Any]:
 
 
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
-"""NumPy's names of arguments and PyTorch's, which accepts both."""
+"""NumPy's names of arguments, and PyTorch's names for the same arguments. PyTorch accepts both."""
 
 
 def numpy_names(function: Function) -> Function:
-    """Let a function with an argument ``dim`` or ``keepdim`` take it as ``axis`` or ``keepdims``, too.
+    """Let a function with an argument ``dim`` or ``keepdim`` accept it also as ``axis`` or ``keepdims``.
 
-    Raises TypeError if an argument is given by both names.
+    A call raises TypeError if an argument is given by both names.
     """
 
     @wraps(function)

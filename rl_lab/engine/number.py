@@ -1,7 +1,8 @@
-"""Python numbers that vary from call to call of a compiled function: while it is recorded, objects that note what is computed of them.
+"""Python numbers that vary from call to call of a compiled function.
 
-A recorded program evaluates the same expressions, by the same Python operators, before every replay. Where a number leaves the
-expressions, because the function compares it, prints it or uses it as an index, the program holds only for calls that agree there.
+While the function is recorded, each such number is a `Number`, which records the expressions computed from it. Before every replay
+the program evaluates the same expressions with the same Python operators. When the function compares, prints or indexes with a
+number, the program becomes valid only for calls in which this number has the same value.
 """
 
 import math
@@ -13,26 +14,29 @@ import numpy as np
 
 from rl_lab.engine.dtype import DType
 from rl_lab.engine.memory import Storage
-from rl_lab.engine.tensor import new
+from rl_lab.engine.tensor import Tensor, new
 
 Plain = int | float
+"""A Python number."""
 
 
 class Expressions:
-    """The numbers of one recording: inputs first, then the results of operations on them, in order."""
+    """The numbers of one recording: the inputs, followed by the results of the operations on them, in order."""
 
     def __init__(self, inputs: Sequence[Plain]):
-        self.operations: list[tuple[Callable, tuple[Any, ...]]] = []
-        self.values: list[Any] = list(inputs)
+        self.operations: list[tuple[Callable, tuple[object, ...]]] = []
+        self.values: list[Plain] = list(inputs)
         self.inputs = [Number(self, i, value) for i, value in enumerate(inputs)]
         self.cells: list[tuple[int, np.ndarray]] = []
-        self.facts: list[tuple[int, Any]] = []
+        """Places of numbers, with the arrays of one element to which each replay writes them."""
+        self.facts: list[tuple[int, Plain]] = []
+        """Places of numbers, with the values for which the program is valid."""
         self.open = True
-        self._tensors: dict[tuple[int, str], Any] = {}
+        self._tensors: dict[tuple[int, str], Tensor] = {}
         self._known: set[int] = set()
 
     def apply(self, function: Callable, *operands: Any) -> Any:
-        """The result of a Python function of numbers; a `Number` as long as the recording goes on."""
+        """The result of a Python function of numbers, as a `Number` while the recording is open."""
         value = function(*[x.value if type(x) is Number else x for x in operands])
         if not self.open:
             return value
@@ -41,15 +45,15 @@ class Expressions:
         self.values.append(value)
         return Number(self, len(self.values) - 1, value)
 
-    def fact(self, number: "Number") -> Any:
-        """The value of a number on which the function's course depends from now on."""
+    def fact(self, number: "Number") -> Plain:
+        """The value of a number; the program is valid only for this value from now on."""
         if self.open and number.place not in self._known:
             self._known.add(number.place)
             self.facts.append((number.place, number.value))
         return number.value
 
-    def tensor(self, number: "Number", dtype: DType) -> Any:
-        """A zero-dimensional tensor whose memory every replay sets to the number."""
+    def tensor(self, number: "Number", dtype: DType) -> Tensor:
+        """A zero-dimensional tensor that every replay sets to the number."""
         key = number.place, dtype.name
         if key not in self._tensors:
             array = np.array([number.value]).astype(dtype.numpy)
@@ -58,18 +62,18 @@ class Expressions:
         return self._tensors[key]
 
     def close(self) -> None:
-        """End the recording: numbers that outlive it are plain from now on."""
+        """End the recording: later operations on its numbers give plain numbers."""
         self.open = False
         self.inputs.clear()
         self._tensors.clear()
 
-    def evaluate(self, inputs: Sequence[Plain]) -> list[Any] | None:
-        """All values for these inputs; None if the function would take another course."""
-        values: list[Any] = list(inputs)
+    def evaluate(self, inputs: Sequence[Plain]) -> list[Plain] | None:
+        """All values for these inputs; None if the program is not valid for them."""
+        values: list[Plain] = list(inputs)
         try:
             for function, operands in self.operations:
                 values.append(function(*[values[x] if type(x) is _Place else x for x in operands]))
-        except ArithmeticError:  # as the function will raise when it is called
+        except ArithmeticError:  # the function itself will be called, and raises it to the caller
             return None
         for place, expected in self.facts:
             if not same_number(values[place], expected):
@@ -78,32 +82,32 @@ class Expressions:
 
 
 class _Place(int):
-    """The place of a number among the values, told apart from an integer in an expression."""
+    """The place of a number among the values; a type of its own, to distinguish it from an integer constant."""
 
 
-def same_number(a: Any, b: Any) -> bool:
-    """Whether two numbers have the same type and the same bits, so that nothing computed of them can differ."""
+def same_number(a: object, b: object) -> bool:
+    """Whether two numbers have the same type and the same bits, so that no computation can tell them apart."""
     if type(a) is not type(b):
         return False
-    if type(a) is float:
+    if type(a) is float and type(b) is float:
         return (a == b and math.copysign(1.0, a) == math.copysign(1.0, b)) or (a != a and b != b)
     return a == b
 
 
 def plain(value: Any) -> Any:
-    """The number itself; where it is a `Number`, the recording depends on its value from now on."""
+    """The value of a `Number`, for which alone the program is valid from now on; any other value is returned unchanged."""
     return value.__expressions__.fact(value) if type(value) is Number else value
 
 
 def real(value: Any) -> Any:
-    """``float(value)``, but a `Number` stays one."""
+    """``float(value)``; a `Number` stays a `Number`."""
     if type(value) is Number:
         return value if type(value.value) is float else value.__expressions__.apply(float, value)
     return float(value)
 
 
 def integer(value: Any) -> Any:
-    """``int(value)`` of an integer, but a `Number` stays one."""
+    """``int(value)`` of an integer; a `Number` stays a `Number`."""
     if type(value) is Number:
         return value if type(value.value) is int else value.__expressions__.apply(int, value)
     return int(value)
@@ -152,27 +156,29 @@ def _outcome(function: Callable) -> Callable:
 
 
 class Number:
-    """A number in a recording; it computes as the int or float that it is, and ``isinstance`` takes it for one.
+    """A number in a recording. It computes like its int or float value, and ``isinstance`` accepts it as an int or a float.
 
-    It is not a subclass of float: C functions such as `math.exp` would take its value without a word. So they call ``__float__``.
+    It is not a subclass of float, because C functions such as `math.exp` would then read its value unseen. They call ``__float__``
+    instead, which makes the program valid for this value only.
     """
 
     __slots__ = ("__expressions__", "place", "value")
 
-    def __init__(self, expressions: Expressions, place: int, value: Any):
+    def __init__(self, expressions: Expressions, place: int, value: Plain):
         self.__expressions__ = expressions
-        self.place, self.value = place, value
+        self.place = place
+        self.value = value
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # type: ignore[override]
         return type(self.value)
 
-    def tensor(self, dtype: DType) -> Any:
-        """A zero-dimensional tensor of this number in every replay."""
+    def tensor(self, dtype: DType) -> Tensor:
+        """A zero-dimensional tensor that every replay sets to this number."""
         return self.__expressions__.tensor(self, dtype)
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.value, name)  # hex, is_integer, bit_length; AttributeError for what a number does not have
+        found = getattr(self.value, name)  # hex, is_integer, bit_length; AttributeError for other names
         plain(self)
         return found
 
@@ -209,5 +215,5 @@ class Number:
     def __deepcopy__(self, memo: dict) -> "Number":
         return self
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(plain(self), dtype)

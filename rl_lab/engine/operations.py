@@ -1,14 +1,19 @@
-"""The operations as methods of a tensor. `rl_lab.engine.ops.methods` hangs them here, once, when all families are known."""
+"""The operations as methods of a tensor. `rl_lab.engine.ops.methods` sets them here once, when all families are defined."""
+
+from collections.abc import Mapping
 
 
 class Operations:
-    """Base of `Tensor` that holds one method per operation; ``operations.pyi`` declares them for editors and type checkers."""
+    """Base of `Tensor` with one method per operation. ``operations.pyi`` declares the methods for editors and type checkers."""
 
     __slots__ = ()
 
 
-def hang(methods: type) -> None:
-    """Make the functions, properties and constants in the body of ``methods`` those of every tensor."""
-    for name, value in vars(methods).items():
-        if name not in ("__module__", "__doc__", "__slots__", "__annotations__", "__dict__", "__weakref__", "__hash__"):
+_OF_ANY_CLASS = ("__module__", "__doc__", "__slots__", "__annotations__", "__dict__", "__weakref__", "__hash__")
+
+
+def hang(methods: Mapping[str, object]) -> None:
+    """Make functions, properties and constants, by name, attributes of every tensor. Skips what every class has."""
+    for name, value in methods.items():
+        if name not in (*_OF_ANY_CLASS, "__static_attributes__", "__firstlineno__"):
             setattr(Operations, name, value)

@@ -1,15 +1,50 @@
-"""Passes over a recorded list of launches. Each keeps every value bit for bit and stands here because it was measured to pay."""
+"""A recorded launch, and passes over a list of them. Each pass keeps all values bitwise, and was measured to save time."""
 
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from rl_lab.engine.kernels import elementwise, matmul
-from rl_lab.native.primitive import ITEMSIZE
+from rl_lab.native.primitive import ITEMSIZE, Primitive
 
-CUT = 65_536  # elements from which an elementwise launch is cut in two: below, waking a second core costs more
+CUT = 65_536  # elements from which an elementwise launch is cut in two; below, waking a second core costs more than it saves
+
+Span = tuple[int, int]
+"""The address of the first byte, and the address after the last byte."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One recorded launch: the primitive, its operand row, and the user's line that caused it.
+
+    ``shapes`` and ``spans`` belong to its buffers; a span covers the bytes from the first to the last element. ``reached`` are the
+    bytes that it reads or writes through a table of addresses. ``parts``, if any, are rows that do the same work on several cores
+    and need about ``cycles`` together. ``numbers`` are the columns of the row that vary from call to call, each with the place of
+    its value. A ``checked`` launch may report an index out of bounds.
+    """
+
+    primitive: Primitive
+    row: bytes
+    shapes: tuple[tuple[int, ...], ...]
+    spans: tuple[Span, ...]
+    reached: tuple[Span, ...]
+    line: str
+    parts: tuple[bytes, ...] = ()
+    cycles: int = 0
+    numbers: tuple[tuple[int, int], ...] = ()
+    checked: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.primitive.name
+
+    @property
+    def bytes(self) -> int:
+        """Size of the operands; an element counts as often as it is repeated."""
+        sizes = zip(self.primitive.buffers, self.shapes, strict=True)
+        return sum(math.prod(shape) * ITEMSIZE[role.dtype] for role, shape in sizes)
+
 
 _ENDS = {
     (matmul.ADD, elementwise.relu): matmul.ADD_RELU,
@@ -17,20 +52,21 @@ _ENDS = {
     (matmul.NOTHING, elementwise.relu_backward): matmul.RELU_BACKWARD,
     (matmul.NOTHING, elementwise.tanh_backward): matmul.TANH_BACKWARD,
 }
-"""What a product becomes that is followed by an elementwise launch."""
+"""The end of the joined launch, from the end of a matrix product and the elementwise launch that follows it."""
 
 
-def finish_products(launches: Sequence[Any], forgotten: Sequence[tuple[int, int]]) -> list[Any]:
-    """``z = x @ w.T + b; y = activation(z)`` as one launch where nothing else reads z, and ``g @ w`` with the activation's gradient.
+def finish_products(launches: Sequence[Launch], forgotten: Sequence[Span]) -> list[Launch]:
+    """Join matrix products with the elementwise launch that uses their result.
 
-    The sums are still in the cache then, of the core that made them: large products are cut for two, and an elementwise launch on
-    one core would fetch half of its operand from the other. ``forgotten`` are the byte spans of the program's memory that no tensor
-    held when the recording ended.
+    ``z = x @ w.T + b; y = activation(z)`` becomes one launch if nothing else reads z, and so does ``g @ w`` followed by the
+    gradient of the activation. The core that computed the sums still has them in its cache: large products are cut for two cores,
+    and an elementwise launch on one core would fetch half of its operand from the other core. ``forgotten`` are the spans of the
+    program's memory that no tensor held when the recording ended.
     """
     result = list(launches)
     i = 0
     while i < len(result):
-        if result[i].primitive in (matmul.matmul_tiles, matmul.matmul_blas):
+        if result[i].primitive is matmul.matmul:
             j = next((j for j in range(i + 1, len(result)) if _touches(result[j], result[i].spans[0])), None)
             finished = None if j is None else _finished(result, i, j, forgotten)
             if j is not None and finished is not None:
@@ -40,24 +76,28 @@ def finish_products(launches: Sequence[Any], forgotten: Sequence[tuple[int, int]
     return result
 
 
-def _touches(launch: Any, span: tuple[int, int]) -> bool:
+def _touches(launch: Launch, span: Span) -> bool:
     return any(overlap(span, other) for other in (*launch.spans, *launch.reached))
 
 
-def _finished(launches: list[Any], i: int, j: int, forgotten: Sequence[tuple[int, int]]) -> Any:
-    """Launch i with launch j as its end, or None if that would change anything else."""
-    product, last = launches[i], launches[j]
+def _finished(launches: list[Launch], i: int, j: int, forgotten: Sequence[Span]) -> Launch | None:
+    """Launch i joined with launch j, or None if another value would change."""
+    product = launches[i]
+    last = launches[j]
     cells = struct.unpack(f"{len(product.row) // 8}q", product.row)
     after = struct.unpack(f"{len(last.row) // 8}q", last.row)
     end = _ENDS.get((cells[matmul.END_CELL], last.primitive))
     if end is None:
         return None
-    count, z, y = len(last.spans), product.spans[0], last.spans[0]
+    count = len(last.spans)
+    z = product.spans[0]
+    y = last.spans[0]
     dense = (cells[0], 1, math.prod(product.shapes[0]), *(1,) * (count - 1))
     strides = after[count + 2 : len(last.primitive.roles)]
     if (after[1], *after[count : count + 2], *strides[1::2]) != dense:
         return None
-    between, factor = launches[i + 1 : j], last.spans[2] if count == 3 else None
+    between = launches[i + 1 : j]
+    factor = last.spans[2] if count == 3 else None
     if not is_dead(z, launches[j + 1 :], forgotten):
         return None
     if any(overlap(y, other) for other in (*product.spans, *product.reached)) or any(_touches(launch, y) for launch in between):
@@ -67,11 +107,12 @@ def _finished(launches: list[Any], i: int, j: int, forgotten: Sequence[tuple[int
 
     def finished(row: bytes) -> bytes:
         part = list(struct.unpack(f"{len(row) // 8}q", row))
-        moved, width = part[0] - cells[0], len(product.primitive.roles)
+        moved = part[0] - cells[0]
+        width = len(product.primitive.roles)
         changes = {0: (after[0], 0)} if factor is None else {0: (after[0], 0), 3: (after[2], 2)}
         for cell, (address, operand) in changes.items():
             part[cell] = address + moved
-            if len(part) > width:  # the buffers' lengths, where kernels check their indices
+            if len(part) > width:  # the lengths of the buffers, which only kernels that check their indices get
                 part[width + cell] = after[len(last.primitive.roles) + operand] - moved // 4
         part[matmul.END_CELL] = end
         return struct.pack(f"{len(part)}q", *part)
@@ -82,14 +123,14 @@ def _finished(launches: list[Any], i: int, j: int, forgotten: Sequence[tuple[int
     return replace(product, row=finished(product.row), parts=parts, spans=spans, shapes=shapes)
 
 
-def _writes(launch: Any, span: tuple[int, int]) -> bool:
+def _writes(launch: Launch, span: Span) -> bool:
     written = [other for role, other in zip(launch.primitive.buffers, launch.spans, strict=True) if role.writes]
     return any(overlap(span, other) for other in (*written, *launch.reached))
 
 
-def remove_dead(launches: Sequence[Any], forgotten: Sequence[tuple[int, int]]) -> list[Any]:
-    """Without launches whose results nobody sees, such as a loss that is differentiated but not returned."""
-    kept: list[Any] = []
+def remove_dead(launches: Sequence[Launch], forgotten: Sequence[Span]) -> list[Launch]:
+    """The launches without those whose results nothing uses, such as a loss that is differentiated but not returned."""
+    kept: list[Launch] = []
     for launch in reversed(launches):
         outputs = [span for role, span in zip(launch.primitive.buffers, launch.spans, strict=True) if role.writes]
         changes_inputs = launch.reached or any(role.reads and role.writes for role in launch.primitive.buffers)
@@ -98,22 +139,22 @@ def remove_dead(launches: Sequence[Any], forgotten: Sequence[tuple[int, int]]) -
     return kept[::-1]
 
 
-def _inside(span: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
-    return any(low <= span[0] and span[1] <= high for low, high in spans)
+def cut_for_cores(launch: Launch) -> Launch:
+    """Cut a large elementwise launch into two halves for two cores; any other launch is returned as it is.
 
-
-def cut_for_cores(launch: Any) -> Any:
-    """A large elementwise launch in two halves for two cores. No element depends on another, so no bit changes.
-
-    The halves are those of a matrix product's rows: each core goes on with what it has in its own cache.
+    No element depends on another element, so all values stay bitwise the same. A matrix product is cut at the same row, so each
+    core continues with the rows that are in its own cache.
     """
     primitive = launch.primitive
     if not primitive.elementwise or launch.parts:
         return launch
     count = len(primitive.buffers)
-    cells, width = struct.unpack(f"{len(launch.row) // 8}q", launch.row), len(primitive.roles)
-    addresses, (n, m), strides = cells[:count], cells[count : count + 2], cells[count + 2 : width]
-    lengths = cells[width:]  # of the buffers, where kernels check their indices
+    cells = struct.unpack(f"{len(launch.row) // 8}q", launch.row)
+    width = len(primitive.roles)
+    addresses = cells[:count]
+    n, m = cells[count : count + 2]
+    strides = cells[count + 2 : width]
+    lengths = cells[width:]  # the lengths of the buffers, which only kernels that check their indices get
     if n * m < CUT or (n == 1 and m < 2):
         return launch
     sizes = [ITEMSIZE[role.dtype] for role in primitive.buffers]
@@ -121,22 +162,27 @@ def cut_for_cores(launch: Any) -> Any:
     for half in (0, 1):
         if n == 1:
             low, high = half * m // 2, (half + 1) * m // 2
-            steps, shape = (1, *strides[1::2]), (1, high - low)
+            shape = 1, high - low
+            steps = (1, *strides[1::2])
         else:
             low, high = half * n // 2, (half + 1) * n // 2
-            steps, shape = (m, *strides[0::2]), (high - low, m)
+            shape = high - low, m
+            steps = (m, *strides[0::2])
         moved = [address + low * step * size for address, step, size in zip(addresses, steps, sizes, strict=True)]
         left = [length - low * step for length, step in zip(lengths, steps, strict=False)]
         parts.append(struct.pack(f"{len(cells)}q", *moved, *shape, *strides, *left))
     return replace(launch, parts=tuple(parts), cycles=2 * n * m)
 
 
-def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
+def overlap(a: Span, b: Span) -> bool:
     return a[0] < b[1] and b[0] < a[1]
 
 
-def is_dead(span: tuple[int, int], later: Sequence[Any], forgotten: Sequence[tuple[int, int]]) -> bool:
-    """Whether the bytes are overwritten as a whole before they are read, or never touched again and held by nobody."""
+def is_dead(span: Span, later: Sequence[Launch], forgotten: Sequence[Span]) -> bool:
+    """Whether nothing can read the bytes of a span again.
+
+    Either a later launch overwrites all of them before any launch reads them, or no later launch uses them and no tensor holds them.
+    """
     for launch in later:
         operands = list(zip(launch.primitive.buffers, launch.spans, launch.shapes, strict=True))
         if any(overlap(span, other) for other in launch.reached):
@@ -147,4 +193,4 @@ def is_dead(span: tuple[int, int], later: Sequence[Any], forgotten: Sequence[tup
             dense = end - start == math.prod(shape) * ITEMSIZE[role.dtype]
             if not role.reads and dense and start <= span[0] and span[1] <= end:
                 return True
-    return _inside(span, forgotten)
+    return any(low <= span[0] and span[1] <= high for low, high in forgotten)

@@ -8,62 +8,34 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.launch import Part, changes, check_dtypes, lengths_of, user_line
+from rl_lab.engine.dtype import DType
+from rl_lab.engine.launch import Counted, Part, changes, check_dtypes, lengths_of, user_line
 from rl_lab.engine.memory import Block, Pool, Storage, private_pool
-from rl_lab.engine.number import Expressions, Number
+from rl_lab.engine.number import Expressions, Number, Plain
+from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.gathering import IndexStatus
-from rl_lab.engine.passes import cut_for_cores, finish_products, overlap, remove_dead
+from rl_lab.engine.passes import Launch, Span, cut_for_cores, finish_products, overlap, remove_dead
 from rl_lab.engine.reads import Reads
-from rl_lab.engine.tensor import empty, new
+from rl_lab.engine.tensor import Shape, empty, new
 from rl_lab.native import machine
-from rl_lab.native.primitive import ITEMSIZE, Primitive, Real
+from rl_lab.native.primitive import Primitive, Real
 
-Span = tuple[int, int]
-LARGEST_COPY = (
-    2**28
-)  # bytes of one tensor that a recording copies before it is written to, so that a failing call can be undone
+LARGEST_COPY = 2**28  # bytes; a recording keeps the old content of smaller tensors, so that a failing call can be undone
 
-
-@dataclass(frozen=True)
-class Launch:
-    """One recorded launch: the primitive, its row, and the user's line that caused it.
-
-    ``shapes`` are those of its buffers, ``spans`` the bytes from the first to the last that they cover, ``reached`` the bytes that
-    it reads or writes through a table of addresses; ``parts``, if any, are rows that do the same work on several cores, of about
-    ``cycles`` together. ``numbers`` are the columns of the row that vary from call to call, each with the place of its value.
-    A launch that is ``checked`` may report an index out of bounds.
-    """
-
-    primitive: Primitive
-    row: bytes
-    shapes: tuple[tuple[int, ...], ...]
-    spans: tuple[Span, ...]
-    reached: tuple[Span, ...]
-    line: str
-    parts: tuple[bytes, ...] = ()
-    cycles: int = 0
-    numbers: tuple[tuple[int, int], ...] = ()
-    checked: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.primitive.name
-
-    @property
-    def bytes(self) -> int:
-        """Memory of the operands; repeated elements count once for each time."""
-        sizes = zip(self.primitive.buffers, self.shapes, strict=True)
-        return sum(math.prod(shape) * ITEMSIZE[role.dtype] for role, shape in sizes)
+Place = tuple[np.ndarray, int, int]
+"""A cell that holds an address in a tensor's memory: the array, the index in it, and the distance in bytes from the tensor's start."""
+Facts = tuple[int, Shape, bool, tuple[Callable, ...] | None]
+"""Address, sizes, ``needs_grad`` and hooks of a tensor."""
 
 
-def span_of(tensor: Any) -> Span:
-    """The addresses of the first byte of a tensor and of the one after its last."""
+def span_of(tensor: Tensor) -> Span:
+    """The address of a tensor's first byte, and the address after its last byte."""
     size = tensor.dtype.itemsize
     if tensor.strides is None:
         return tensor.address, tensor.address + math.prod(tensor.sizes) * size
@@ -73,8 +45,8 @@ def span_of(tensor: Any) -> Span:
     return tensor.address, tensor.address + (last + 1) * size
 
 
-def regions_of(tensors: Sequence[Any]) -> list[list[int]]:
-    """The tensors' numbers, grouped where their memory overlaps; in each group one that begins first stands first."""
+def regions_of(tensors: Sequence[Tensor]) -> list[list[int]]:
+    """Groups of tensors with overlapping memory, by index; each group begins with a tensor of the lowest address."""
     groups: list[list[int]] = []
     reach = 0
     for (start, end), i in sorted((span_of(tensor), i) for i, tensor in enumerate(tensors)):
@@ -89,8 +61,8 @@ def regions_of(tensors: Sequence[Any]) -> list[list[int]]:
     return groups
 
 
-def sharing(tensors: Sequence[Any]) -> tuple | None:
-    """Which tensors overlap, and at what distances in bytes; None if none do."""
+def sharing(tensors: Sequence[Tensor]) -> tuple | None:
+    """Which tensors overlap, and their distances in bytes; None if no two tensors overlap."""
     if len(tensors) < 2:
         return None
     groups = [group for group in regions_of(tensors) if len(group) > 1]
@@ -100,10 +72,11 @@ def sharing(tensors: Sequence[Any]) -> tuple | None:
 
 
 class Region:
-    """Memory of one argument, or of several that overlap, and its home in the program."""
+    """Memory of one argument, or of several that overlap, and the memory (home) that stands for it in the program."""
 
-    def __init__(self, tensors: Sequence[Any], members: list[int]):
-        self.members, self.first = members, members[0]
+    def __init__(self, tensors: Sequence[Tensor], members: list[int]):
+        self.members = members
+        self.first = members[0]
         self.start = tensors[members[0]].address
         self.end = max(span_of(tensors[i])[1] for i in members)
         self.home = Storage(self.end - self.start)
@@ -115,14 +88,14 @@ class Region:
 
 
 class Undone(NamedTuple):
-    """Memory as it was before a recording wrote to it."""
+    """The content of some memory before a recording wrote to it."""
 
     address: int
     content: bytes
 
 
 class Table(NamedTuple):
-    """A table of addresses: its memory, what it names, and where the program has what is at each address during the recording."""
+    """A table of addresses: its memory, the spans that it refers to, and the home of each address in the program."""
 
     storage: Storage
     spans: list[Span]
@@ -130,48 +103,58 @@ class Table(NamedTuple):
 
 
 class Recorder:
-    """Writes down the launches of one call and what they depend on.
+    """Records the launches of one call and the state on which they depend.
 
-    Memory made during the recording comes from a pool that belongs to the program: a block that the call frees is used again by
-    later launches of the same program and by nothing else. The call works on its arguments' own memory, through tensors of the
-    recorder (``arguments``); what is written down refers to the program's ``inputs`` instead.
+    Memory made during the recording comes from a pool of the program. A block that the call frees is used again only by later
+    launches of the same program. The call works on the memory of the caller's tensors, through tensors of the recorder
+    (``arguments``). The recorded rows refer to the program's ``inputs`` instead.
+
+    Dictionaries are keyed by ``id`` and hold the object, so that the id stays valid.
     """
 
-    def __init__(self, tensors: Sequence[Any] = (), numbers: Sequence[int | float] = ()) -> None:
+    def __init__(self, tensors: Sequence[Tensor] = (), numbers: Sequence[Plain] = ()) -> None:
         self.launches: list[Launch] = []
         self.pool = Pool()
         self.outside: dict[int, Storage] = {}
+        """Memory that existed before the call and that a launch uses."""
         self.written: dict[int, Storage] = {}
-        self.expected_grads: dict[int, tuple[Any, Any]] = {}
-        self.old_grads: dict[int, tuple[Any, Any]] = {}
-        self.leaves: dict[int, Any] = {}
-        self.objects: dict[int, tuple[Any, int]] = {}
-        self.tensors: dict[int, tuple[Any, tuple]] = {}
+        """The part of `outside` that a launch writes to."""
+        self.expected_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        """Leaves whose gradient was read, with the gradient found."""
+        self.old_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
+        """Leaves whose gradient was read or replaced, with the gradient before the call."""
+        self.leaves: dict[int, Tensor] = {}
+        self.objects: dict[int, tuple[Counted, int]] = {}
+        """Modules and optimizers that were used, with their count of changes."""
+        self.tensors: dict[int, tuple[Tensor, Facts]] = {}
+        """Tensors from outside that were used, with their facts."""
         self.status = IndexStatus()
         self.numbers = tuple(numbers)
         self.expressions = Expressions(numbers)
         self.reason: str | None = None
-        self.stopped = False  # given up on the way, and not at the end
+        self.stopped = False  # whether the recording was given up before the call ended
         self.reads = Reads()
         self.ran_backward = False
-        self.failed = False  # a kernel has reported an index out of bounds
+        self.failed = False  # whether a kernel has reported an index out of bounds
         self.tables: dict[int, Table] = {}
         self._begin = tape.next_sequence()
-        self._made: dict[int, Any] = {}
+        self._made: dict[int, Counted] = {}
         self._lines: dict[str, str] = {}
-        self.undoing: list[Callable[[], Any]] = []
-        """What to call as well, last first, if the call fails."""
+        self.undoing: list[Callable[[], object]] = []
+        """Functions to call, last first, if the call fails."""
         self._undo: list[Undone] = []
         self._saved: set[Span] = set()
         self._prepare(tensors)
 
-    def _prepare(self, tensors: Sequence[Any]) -> None:
+    def _prepare(self, tensors: Sequence[Tensor]) -> None:
+        """Make the tensors that the call gets in place of the caller's, and the program's inputs."""
         self.sharing = sharing(tensors)
         with private_pool(self.pool):
             self.regions = [Region(tensors, members) for members in regions_of(tensors)]
         regions = {i: region for region in self.regions for i in region.members}
         aliases: dict[int, Storage] = {}
-        self.arguments, self.inputs = [], []
+        self.arguments: list[Tensor] = []
+        self.inputs: list[Tensor] = []
         for i, t in enumerate(tensors):
             alias = aliases.setdefault(id(t.storage), t.storage.alias())
             self.arguments.append(new(alias, t.sizes, t.strides, t.offset, t.dtype))
@@ -183,8 +166,8 @@ class Recorder:
 
     # --- launches ----------------------------------------------------------------------------------------------------
 
-    def launch(self, primitive: Primitive, tensors: tuple, numbers: tuple) -> None:
-        """Run a launch, and write it down."""
+    def launch(self, primitive: Primitive, tensors: tuple[Tensor, ...], numbers: tuple) -> None:
+        """Run a launch, and record it."""
         varying: tuple[tuple[int, int], ...] = ()
         if Number in map(type, numbers):
             columns = range(len(tensors), len(tensors) + len(numbers))
@@ -198,7 +181,9 @@ class Recorder:
             self._record(primitive, tensors, row, varying)
         primitive.call(row)
 
-    def _record(self, primitive: Primitive, tensors: tuple, row: bytes, varying: tuple = ()) -> None:
+    def _record(
+        self, primitive: Primitive, tensors: tuple[Tensor, ...], row: bytes, varying: tuple[tuple[int, int], ...] = ()
+    ) -> None:
         self.pool.rested()
         moves = self._note(primitive, tensors)
         line = user_line()
@@ -213,11 +198,15 @@ class Recorder:
         line = self._lines.setdefault(line, line)
         self.launches.append(Launch(primitive, row, shapes, spans, tuple(reached), line, (), 0, varying, checked))
 
-    def _note(self, primitive: Primitive, tensors: tuple) -> list[int]:
-        """Keep memory from outside alive, remember what of it is written to; the distance of each operand to its home."""
+    def _note(self, primitive: Primitive, tensors: tuple[Tensor, ...]) -> list[int]:
+        """Note the memory of the operands, and save memory that is about to be written to.
+
+        Returns the distance in bytes from each operand to its home in the program.
+        """
         moves = []
         for tensor, role in zip(tensors, primitive.buffers, strict=True):
-            storage, move = tensor.storage, 0
+            storage = tensor.storage
+            move = 0
             if id(storage) in self._aliases:
                 region = self._region_of(tensor)
                 if region is not None:
@@ -234,29 +223,30 @@ class Recorder:
             moves.append(move)
         return moves
 
-    def _region_of(self, tensor: Any) -> Region | None:
+    def _region_of(self, tensor: Tensor) -> Region | None:
+        """The region that holds a tensor made of an argument; gives up if the tensor reaches beyond all regions."""
         start, end = span_of(tensor)
         for region in self.regions:
             if region.start <= start and end <= region.end:
                 return region
         if start != end:
-            self.give_up("a view reaches beyond the memory of the argument that it was made of")
+            self.give_up("a view reaches beyond the memory of the argument from which it was made")
         return None
 
-    def _home_span(self, tensor: Any) -> Span:
+    def _home_span(self, tensor: Tensor) -> Span:
         low, high = span_of(tensor)
         move = self.move_of(tensor)
         return low + move, high + move
 
-    def move_of(self, tensor: Any) -> int:
-        """The distance in bytes from where a tensor is during the call to where the program has it."""
+    def move_of(self, tensor: Tensor) -> int:
+        """The distance in bytes from a tensor's memory during the call to its home in the program; 0 if they are the same."""
         if id(tensor.storage) not in self._aliases:
             return 0
         region = self._region_of(tensor)
         return 0 if region is None else region.home.address - region.start
 
     def record_parts(self, primitive: Primitive, parts: Sequence[Part], rows: list[bytes], cycles: int) -> None:
-        """Write down a launch in independent parts, which the caller runs."""
+        """Record a launch in independent parts, which the caller runs."""
         if self.reason is not None:
             return
         self._record(primitive, parts[0][0], rows[0])
@@ -279,13 +269,14 @@ class Recorder:
             owner = owner.owner
         return type(owner) is Block and owner.pool is self.pool
 
-    def is_inside(self, tensor: Any) -> bool:
-        """Whether a tensor's memory was made during the recording or is an argument's."""
+    def is_inside(self, tensor: Tensor) -> bool:
+        """Whether a tensor's memory was made during the recording or belongs to an argument."""
         return id(tensor.storage) in self._aliases or self.is_ours(tensor.storage)
 
-    # --- what it depends on ------------------------------------------------------------------------------------------
+    # --- state on which the launches depend --------------------------------------------------------------------------
 
-    def table(self, table: Any, tensors: list[Any]) -> None:
+    def table(self, table: Tensor, tensors: list[Tensor]) -> None:
+        """Note a table of addresses: launches that get the table read and write these tensors."""
         for tensor in tensors:
             storage = tensor.storage
             if id(storage) in self._aliases:
@@ -301,19 +292,21 @@ class Recorder:
         homes = {tensor.address: tensor.address + self.move_of(tensor) for tensor in tensors}
         self.tables[id(table.storage)] = Table(table.storage, [self._home_span(t) for t in tensors], homes)
 
-    def grad_read(self, leaf: Any) -> None:
+    def grad_read(self, leaf: Tensor) -> None:
+        """Note that the call depends on ``leaf.grad`` as it is now."""
         if id(leaf) not in self.leaves:
             self.expected_grads[id(leaf)] = (leaf, leaf._grad)
             self.leaves[id(leaf)] = leaf
             self.old_grads.setdefault(id(leaf), (leaf, leaf._grad))
             self.uses_tensor(leaf)
 
-    def grad_written(self, leaf: Any) -> None:
+    def grad_written(self, leaf: Tensor) -> None:
+        """Note that ``leaf.grad`` is about to be replaced."""
         self.leaves[id(leaf)] = leaf
         self.old_grads.setdefault(id(leaf), (leaf, leaf._grad))
 
-    def read_attribute(self, owner: Any, name: str) -> None:
-        """Note that what is done depends on an attribute of a module, whose changes are counted."""
+    def read_attribute(self, owner: Counted, name: str) -> None:
+        """Note that the call depends on an attribute of a module, which counts changes of this attribute."""
         if id(owner) in self._made:
             return
         if owner.changes is None:
@@ -322,36 +315,39 @@ class Recorder:
             owner.__dict__, name, owner.__dict__[name], covered=True, what=f"{type(owner).__name__}.{name.lstrip('_')}"
         )
 
-    def store_attribute(self, owner: Any, name: str) -> None:
+    def store_attribute(self, owner: Counted, name: str) -> None:
         """Note that an attribute of a module is about to be set."""
         if id(owner) not in self._made:
             self.reads.store(owner.__dict__, name, owner.__dict__[name])
 
-    def uses(self, owner: Any) -> None:
+    def uses(self, owner: Counted) -> None:
+        """Note that the call depends on the structure of a module or an optimizer."""
         if id(owner) in self._made or id(owner) in self.objects:
             return
         if owner.changes is None:
             object.__setattr__(owner, "changes", 0)
-        self.objects[id(owner)] = owner, owner.changes
+        self.objects[id(owner)] = owner, owner.changes or 0
 
-    def made(self, owner: Any) -> None:
+    def made(self, owner: Counted) -> None:
+        """Note that a module or an optimizer was made during the recording."""
         self._made[id(owner)] = owner
 
-    def was_made(self, owner: Any) -> bool:
+    def was_made(self, owner: Counted | None) -> bool:
         """Whether a module or an optimizer was made during the recording."""
         return id(owner) in self._made
 
-    def uses_tensor(self, tensor: Any) -> None:
+    def uses_tensor(self, tensor: Tensor) -> None:
+        """Note that the call depends on the facts of a tensor from outside (see `tensor_facts`)."""
         if id(tensor) in self.tensors or self.is_inside(tensor):
             return
         if tensor.base is not None:
             self.uses_tensor(tensor.base)
         elif tensor.node is not None and tensor.node.sequence < self._begin and tape.modes.grad:
-            self.give_up("a value that was computed outside and requires grad is used")
+            self.give_up("it uses a value that was computed outside of the function and requires grad")
         self.tensors[id(tensor)] = tensor, tensor_facts(tensor)
 
     def give_up(self, reason: str) -> None:
-        """Stop recording: the rest of the call runs eagerly."""
+        """Stop recording: the rest of the call runs eagerly. The first reason is kept, with the user's line."""
         if self.reason is None:
             self.reason = f"{reason}, at {user_line()}"
             self.stopped = True
@@ -360,15 +356,15 @@ class Recorder:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def _save(self, tensor: Any) -> None:
-        """Remember memory as it is before the call writes to it for the first time."""
+    def _save(self, tensor: Tensor) -> None:
+        """Keep the content of a tensor's memory before the call writes to it for the first time."""
         span = span_of(tensor)
         if span not in self._saved and span[1] - span[0] <= LARGEST_COPY:
             self._saved.add(span)
             self._undo.append(Undone(span[0], ctypes.string_at(span[0], span[1] - span[0])))
 
     def undo(self) -> None:
-        """Put back what the call changed: memory from outside, gradients, and what it read of Python's state."""
+        """Undo the changes of the call: memory from outside, gradients, and the Python state that it read."""
         self.reads.restore()
         for undo in reversed(self.undoing):
             undo()
@@ -378,7 +374,7 @@ class Recorder:
             leaf._grad = gradient
 
     def finish(self) -> None:
-        """Advance the versions of the arguments that were written to, and let go what only a recording needs."""
+        """Advance the versions of the arguments that were written to, and release everything that only a recording needs."""
         for original, alias in self._originals:
             original.version += alias.version
         self._undo.clear()
@@ -389,8 +385,8 @@ class Recorder:
         """Forget tensors made inside the function: each eager call makes new ones, so the program must not depend on them."""
         self.old_grads.clear()
         for key in list(self.leaves):
-            held = 1 + (key in self.expected_grads) + (key in self.tensors)  # by our own dicts
-            if self.is_inside(self.leaves[key]) or sys.getrefcount(self.leaves[key]) <= held + 1:  # and by the count itself
+            held = 1 + (key in self.expected_grads) + (key in self.tensors)  # references from the dicts of this recorder
+            if self.is_inside(self.leaves[key]) or sys.getrefcount(self.leaves[key]) <= held + 1:  # getrefcount adds one
                 del self.leaves[key]
                 self.expected_grads.pop(key, None)
                 self.tensors.pop(key, None)
@@ -403,25 +399,25 @@ class Recorder:
             self.outside.pop(id(gradient.storage), None)
 
     def changed_itself(self) -> str | None:
-        """What the call has changed in the structure of what it depends on; None if nothing."""
+        """A sentence that names a dependency of the call which the call itself has changed; None if there is no such change."""
         for owner, version in self.objects.values():
             if owner.changes != version:
                 return f"it changes the parts of a {type(owner).__name__}"
         for tensor, facts in self.tensors.values():
             if tensor_facts(tensor) != facts:
-                return f"it changes where the memory of a tensor of shape {list(tensor.sizes)} is, or whether it requires grad"
+                return f"it changes the memory, the requires_grad flag or the hooks of a tensor of shape {list(tensor.sizes)}"
         changed = self.reads.difference()
         return None if changed is None else f"it changes {changed}"
 
 
-def tensor_facts(tensor: Any) -> tuple:
-    """What of a tensor's Python side enters a recording."""
+def tensor_facts(tensor: Tensor) -> Facts:
+    """The Python-side state of a tensor on which a recording depends."""
     hooks = tensor.hooks
     return tensor.address, tensor.sizes, tensor.needs_grad, tuple(hooks.values()) if hooks else None
 
 
 def _moved(row: bytes, moves: Sequence[int]) -> bytes:
-    """The row with its first cells, addresses, moved."""
+    """The row with its first cells, which hold addresses, moved by these distances."""
     if not any(moves):
         return row
     cells = list(struct.unpack(f"{len(row) // 8}q", row))
@@ -433,20 +429,22 @@ def _moved(row: bytes, moves: Sequence[int]) -> bytes:
 class Gradient:
     """A gradient that a program leaves in ``.grad``.
 
-    ``places`` are the cells that hold addresses in its memory, each as (array, index, distance): while somebody else keeps the
-    gradient of an earlier call, the next one is computed elsewhere. Where not all of the cells are known ``places`` is None: then
-    ``.grad`` gets a copy. A tensor from ``outside`` that the function assigns is left in ``.grad`` itself.
+    ``places`` are all cells that hold an address in its memory. While somebody else keeps the gradient of an earlier call, these
+    cells are pointed at new memory, so that the next gradient does not overwrite the earlier one. ``places`` is None if not all
+    cells are known; then ``.grad`` gets a copy. If the function assigns a tensor from ``outside``, ``.grad`` gets that tensor.
     """
 
-    def __init__(self, leaf: Any, tensor: Any, outside: bool):
-        self.leaf, self.tensor = leaf, tensor
+    def __init__(self, leaf: Tensor, tensor: Tensor, outside: bool):
+        self.leaf = leaf
+        self.tensor = tensor
         self.outside = outside
         self.is_shared = True
-        """Whether ``.grad`` gets this tensor, and not a copy."""
-        self.places: list[tuple[Any, int, int]] | None = None
+        """Whether ``.grad`` gets this tensor and not a copy."""
+        self.places: list[Place] | None = None
         self.references = (1 << 30, 1 << 30)
 
     def count_references(self) -> tuple[int, int]:
+        """References to the gradient, apart from ``.grad``, and to its memory; exported memory counts as very many."""
         tensor = self.tensor
         shared = tensor.storage
         own = self.leaf._grad is tensor
@@ -454,16 +452,16 @@ class Gradient:
         return sys.getrefcount(tensor) - own, sys.getrefcount(shared) + exported
 
     def is_kept(self) -> bool:
-        """Whether somebody besides the program and ``.grad`` holds the gradient or its memory."""
+        """Whether anything besides the program and ``.grad`` refers to the gradient or to its memory."""
         tensors, storages = self.count_references()
         return tensors > self.references[0] or storages > self.references[1]
 
     def settle(self) -> None:
-        """Remember how many hold the gradient now: nobody but the program."""
+        """Take the present number of references, all of which are the program's, as the number to compare with."""
         self.references = self.count_references()
 
     def renew(self) -> None:
-        """Leave the gradient to whoever keeps it; the next replay computes it elsewhere."""
+        """Leave the present gradient to its holder, and let the next replay compute into new memory."""
         assert self.places is not None
         self.tensor = empty(self.tensor.sizes, self.tensor.dtype)
         address = self.tensor.address
@@ -473,41 +471,43 @@ class Gradient:
 
 
 class Expected:
-    """A gradient that a program finds in ``.grad``, or that there is none.
+    """The content of a leaf's ``.grad`` that a program expects before a replay: a certain gradient, or None.
 
-    ``places`` are the cells that hold addresses in its memory: another gradient of the same layout may stand in for the one of the
-    recording. None where not all of the cells are known.
+    ``places`` are all cells that hold an address in the gradient's memory. Through them another gradient of the same layout can
+    take the place of the recorded one. ``places`` is None if not all cells are known.
     """
 
-    def __init__(self, leaf: Any, tensor: Any):
+    def __init__(self, leaf: Tensor, tensor: Tensor | None):
         self.leaf = leaf
         self.shape = None if tensor is None else tensor.sizes
         self.span = (0, 0) if tensor is None else span_of(tensor)
         self.reference = None if tensor is None else weakref.ref(tensor)
-        self.places: list[tuple[Any, int, int]] | None = None
+        self.places: list[Place] | None = None
 
-    def can_be(self, found: Any) -> bool:
+    def can_be(self, found: Tensor) -> bool:
         """Whether the program can work on this gradient instead."""
         plain = found.strides is None and found.node is None and not found.needs_grad and not found.hooks
         return self.places is not None and plain and found.sizes == self.shape
 
-    def become(self, found: Any) -> None:
+    def become(self, found: Tensor) -> None:
         """Let the program work on this gradient from now on."""
         assert self.places is not None
-        self.reference, self.span = weakref.ref(found), span_of(found)
+        self.reference = weakref.ref(found)
+        self.span = span_of(found)
         for array, index, distance in self.places:
             array[index] = found.address + distance
 
 
 class Program:
-    """A list of launches with the memory they work on.
+    """A list of launches, and the memory that they use.
 
-    ``inputs`` and ``outputs`` are tensors of the program; a caller copies into and out of them. Parameters, optimiser state and
-    random streams are worked on in place. The program keeps all its memory alive, and frees it when it is dropped.
+    ``inputs`` and ``outputs`` are tensors of the program; a caller copies into and out of them. The program updates parameters,
+    optimizer state and random streams in place. It keeps all its memory alive, and frees the memory when it is dropped.
     """
 
-    def __init__(self, recorder: Recorder, outputs: list[Any]):
-        self.inputs, self.outputs = recorder.inputs, outputs
+    def __init__(self, recorder: Recorder, outputs: list[Tensor]):
+        self.inputs = recorder.inputs
+        self.outputs = outputs
         self.sharing = recorder.sharing
         self._regions = recorder.regions
         self._pool = recorder.pool
@@ -521,13 +521,13 @@ class Program:
         self._written_grad_spans = [span_of(gradient) for _, gradient in written_grads]
         self._status = recorder.status
         self._expected_grads = [Expected(leaf, gradient) for leaf, gradient in expected.values()]
-        changed = [leaf for key, leaf in recorder.leaves.items() if leaf._grad is not expected.get(key, (None, Block))[1]]
+        changed = [leaf for key, leaf in recorder.leaves.items() if key not in expected or leaf._grad is not expected[key][1]]
         self._removed = [leaf for leaf in changed if leaf._grad is None]
         self._gradients = [
             Gradient(leaf, leaf._grad, not recorder.is_inside(leaf._grad)) for leaf in changed if leaf._grad is not None
         ]
         self.repeatable = not any(id(leaf) in expected for leaf in changed)
-        """Whether the gradients after a replay are those that the next one expects."""
+        """Whether a replay leaves the gradients that the next replay expects."""
         self._address_tables = [(table.storage, table.storage.bytes().view(np.int64)) for table in recorder.tables.values()]
         for (_, words), table in zip(self._address_tables, recorder.tables.values(), strict=True):
             _settle_table(words, table.homes)
@@ -537,16 +537,18 @@ class Program:
         self._expressions = recorder.expressions
         self._expressions.close()
         self._has_numbers = bool(recorder.numbers)
-        self.values: list[Any] = []
+        self.values: list[Plain] = []
+        """The values of the numbers in the replay that `fits` has prepared."""
         self.last_use = 0
         self.reads, self._covered_reads = recorder.reads.checks()
-        """Whether what the function read of Python's state is as it was; None if it read nothing."""
+        """Tells whether the Python state that the function read is unchanged; None if the function read nothing."""
         forgotten = [(block.address, block.address + block.size) for blocks in self._pool.values() for block in blocks]
         needed = remove_dead(recorder.launches, forgotten)
         self.launches = [cut_for_cores(launch) for launch in finish_products(needed, forgotten)]
         self._build()
 
     def _build(self) -> None:
+        """Lay out the rows of all launches, and work out everything that a replay must do besides."""
         launches = self.launches
         rows = [launch.row for launch in launches]
         tables = [machine.parallel_table(x.primitive.address, x.parts) if x.parts else b"" for x in launches]
@@ -571,7 +573,7 @@ class Program:
         self._cells = memoryview(self._operands)
         self._reals = memoryview(self._operands).cast("B").cast("d")
         self._row_cells = np.frombuffer(self._row, np.int64)
-        self._at_home = True  # whether the rows point at the program's own inputs and outputs
+        self._at_home = True  # whether the rows refer to the program's own inputs and outputs
         self._input_cells = [self._cells_of_input(i) for i in range(len(self.inputs))]
         self._output_cells = [self._cells_of_output(tensor) for tensor in self.outputs]
         copied = [region for region in self._regions if any(self._input_cells[i] is None for i in region.members)]
@@ -603,14 +605,18 @@ class Program:
         one_each = len(self.inputs) == len(self.outputs) == 1 and self.outputs[0].strides is None
         whole = not any(distance for cells in (*self._input_cells, *self._output_cells) for _, distance in cells or ())
         self.is_function = one_each and whole and not conditions and not self._has_numbers
-        """Whether it is one tensor to one tensor, with no condition and no copy: what `run_function` can do."""
+        """Whether the program maps one tensor to one tensor without conditions and copies, so that `run_function` can replay it."""
         if self.is_function:
             self._entry_places = [place for place, _ in self._input_cells[0] or ()]
             self._exit_places = [place for place, _ in self._output_cells[0] or ()]
-            self._shape, self._dtype = self.outputs[0].sizes, self.outputs[0].dtype
+            self._shape = self.outputs[0].sizes
+            self._dtype = self.outputs[0].dtype
 
     def _make_row(self, primitives: list[Primitive]) -> None:
-        """The arrays that `machine.replay` walks; first of all, a copy of what must be put back if an index is out of bounds."""
+        """Make the arrays that `machine.replay` walks.
+
+        If a launch may report an index out of bounds, the first kernel copies the memory that must then be restored.
+        """
         kernels = [primitive.address for primitive in primitives]
         rows = self._rows
         self._saved_spans = self._spans_to_save()
@@ -627,18 +633,19 @@ class Program:
             kernels.insert(0, machine.copy_spans.address)
             offset = (self._saving_row.ctypes.data - self._operands.ctypes.data) // 8
             rows = np.concatenate([[offset], rows])
-        self._kernels, self._all_rows = np.array(kernels, np.int64), np.ascontiguousarray(rows, np.int64)
+        self._kernels = np.array(kernels, np.int64)
+        self._all_rows = np.ascontiguousarray(rows, np.int64)
         self._row = machine.replay_row(self._kernels, self._all_rows, self._status.words, self._operands)
-        machine.replay.address  # noqa: B018  compiled or loaded now, not at the first replay
+        machine.replay.address  # noqa: B018  compile or load the kernel now, not at the first replay
 
     def _spans_to_save(self) -> list[Span]:
-        """Memory that outlives a call and is written to before the last launch that may report an index out of bounds."""
+        """Memory that outlives a call and is written to up to the last launch that may report an index out of bounds."""
         last = max([i for i, launch in enumerate(self.launches) if launch.checked], default=-1)
         if last < 0:
             return []
         lasting = [(storage.address, storage.address + storage.nbytes) for storage in self._written]
         lasting += [region.span for region in self._regions if region.written]
-        # gradients may move one by one
+        # gradients apart from the rest, because each can be moved on its own
         lasting = [*_merged(lasting), *[span_of(gradient.tensor) for gradient in self._gradients], *self._written_grad_spans]
         status = self._status.words.ctypes.data
         found: list[list[Span]] = [[] for _ in lasting]
@@ -651,10 +658,10 @@ class Program:
                             pieces.append((max(low, start), min(high, end)))
         return [span for pieces in found for span in _merged(pieces)]
 
-    # --- where memory is named ---------------------------------------------------------------------------------------
+    # --- cells that hold addresses -----------------------------------------------------------------------------------
 
     def _give_memory(self, gradient: Gradient) -> None:
-        """Let a gradient have memory that nothing else in the program uses, if all cells that name its memory are known."""
+        """Move a gradient to memory that nothing else in the program uses, if all cells with its address are known."""
         tensor = gradient.tensor
         span = span_of(tensor)
         owner = tensor.storage.owner
@@ -684,7 +691,7 @@ class Program:
         gradient.places = places
 
     def _find_gradients(self) -> None:
-        """Find the cells that name the gradients, also in the list of what is saved before a replay that may fail."""
+        """Find the cells that hold addresses of gradients, also in the list of spans saved before a replay that may fail."""
         spans = [expected.span for expected in self._expected_grads if expected.reference is not None]
         outside = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
         apart = len(_merged_apart(spans)) == len(spans)
@@ -700,24 +707,28 @@ class Program:
                     places.append((self._saving.reshape(-1), 3 * i, start - span[0]))
 
     def _maker_of(self, span: Span, count: int) -> int | None:
-        """The last launch that writes all of ``count`` elements at a span without reading them: before it, others were there."""
+        """The last launch that writes all ``count`` elements of a span without reading them, or None.
+
+        Before this launch the same memory may hold other values.
+        """
         for i in range(len(self.launches) - 1, -1, -1):
             launch = self.launches[i]
             for role, other, shape in zip(launch.primitive.buffers, launch.spans, launch.shapes, strict=True):
-                whole = math.prod(shape) == count  # not a strided write from end to end
+                whole = math.prod(shape) == count  # False for a strided write, which has the same span
                 if other == span and role.writes and not role.reads and whole:
                     return i
         return None
 
-    def _places(self, span: Span, first: int, tables: bool = False) -> list[tuple[Any, int, int]] | None:
-        """The cells, from launch ``first`` on, that hold an address in the span: array, index, distance from its start.
+    def _places(self, span: Span, first: int, tables: bool = False) -> list[Place] | None:
+        """The cells of the launches from ``first`` on that hold an address in the span.
 
-        None if an operand lies in it only partly. With ``tables`` also in tables of addresses; else None if one reaches it.
+        None if an operand lies only partly in the span. Tables of addresses are searched if ``tables``; otherwise the result is
+        None if a table refers to the span.
         """
         found = self._where.inside(self._operands, span, first)
         if found is None:
             return None
-        places: list[tuple[Any, int, int]] = [(self._operands, int(i), int(self._operands[i]) - span[0]) for i in found]
+        places: list[Place] = [(self._operands, int(i), int(self._operands[i]) - span[0]) for i in found]
         reaching = [i for i, x in enumerate(self.launches) if any(overlap(span, other) for other in x.reached)]
         if not reaching or reaching[-1] < first:
             return places
@@ -735,10 +746,13 @@ class Program:
                 places += [(words, int(i), int(words[i]) - span[0]) for i in named]
         return places
 
-    # A replay need not copy: where every use of an input or output is known, the rows are pointed at the caller's memory instead.
+    # If every use of an input or output is known, a replay does not copy it: the rows are pointed at the caller's memory instead.
 
     def _cells_of_input(self, number: int) -> list[tuple[int, int]] | None:
-        """The cells that hold an input's address; None if its memory is written to, shared with another, or returned."""
+        """The cells that hold an input's address; None if the input must be copied.
+
+        An input is copied if its memory is written to, shared with another input, or part of an output.
+        """
         region = next(region for region in self._regions if number in region.members)
         span = region.span
         if region.written or len(region.members) > 1 or any(overlap(span, span_of(output)) for output in self.outputs):
@@ -746,10 +760,10 @@ class Program:
         places = self._places(span, 0)
         return None if places is None else [(index, distance) for _, index, distance in places]
 
-    def _cells_of_output(self, tensor: Any) -> list[tuple[int, int]] | None:
-        """The cells that hold an output's address from the launch on that makes it; None if no launch makes it as a whole.
+    def _cells_of_output(self, tensor: Tensor) -> list[tuple[int, int]] | None:
+        """The cells that hold an output's address, from the launch that makes the output on; None if the output must be copied.
 
-        Before that launch the same memory may have held something else.
+        An output is copied if no single launch writes the whole output, or if its memory overlaps other lasting memory.
         """
         span = span_of(tensor)
         if (
@@ -769,8 +783,11 @@ class Program:
 
     # --- guards ------------------------------------------------------------------------------------------------------
 
-    def fits(self, sources: Sequence[Any], numbers: Sequence[int | float] = ()) -> bool:
-        """Whether a replay for these arguments does what the function would do now. Call it right before `run`."""
+    def fits(self, sources: Sequence[Tensor], numbers: Sequence[Plain] = ()) -> bool:
+        """Whether a replay with these arguments does what the function would do now.
+
+        Also prepares the replay (numbers, gradients), so call it right before `run`.
+        """
         if changes.count != self.checked_at:
             now = changes.count
             if not self._is_as_recorded():
@@ -810,20 +827,24 @@ class Program:
                     gradient.renew()
         return True
 
-    def _meets_gradients(self, sources: Sequence[Any]) -> bool:
-        """Whether an argument overlaps a gradient that the function adds to."""
-        gradients = [span_of(leaf._grad) for leaf in self._written_grads]
+    def _meets_gradients(self, sources: Sequence[Tensor]) -> bool:
+        """Whether an argument overlaps a gradient to which the function adds."""
+        gradients = [span_of(leaf._grad) for leaf in self._written_grads if leaf._grad is not None]
         return any(overlap(span_of(source), gradient) for source in sources for gradient in gradients)
 
-    def _take_gradients(self, sources: Sequence[Any]) -> bool:
-        """Work on the gradients that are there now. False, and nothing changed, if they share memory with anything else."""
-        entries = [(expected, expected.leaf._grad) for expected in self._expected_grads if expected.reference is not None]
+    def _take_gradients(self, sources: Sequence[Tensor]) -> bool:
+        """Let the program work on the gradients that are in ``.grad`` now.
+
+        Returns False and changes nothing if one of them shares memory with another tensor.
+        """
+        present = [(e, e.leaf._grad) for e in self._expected_grads if e.reference is not None]
+        entries = [(expected, found) for expected, found in present if found is not None]
         spans = [span_of(found) for _, found in entries]
         others = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
         others += [span_of(source) for source in sources]
         if len(_merged_apart(spans)) < len(spans) or any(overlap(span, other) for span in spans for other in others):
             return False
-        for gradient in self._gradients:  # the program's own memory: the function computes the next gradient elsewhere
+        for gradient in self._gradients:  # it is in the program's own memory, so the next gradient must be computed elsewhere
             if any(found is gradient.tensor for _, found in entries):
                 if gradient.places is None:
                     return False
@@ -834,7 +855,7 @@ class Program:
         return True
 
     def _is_as_recorded(self) -> bool:
-        """Whether modules, optimizers and tensors are made as they were."""
+        """Whether modules, optimizers and tensors have the structure that they had in the recording."""
         for owner, version in self._objects:
             if owner.changes != version:
                 return False
@@ -843,8 +864,8 @@ class Program:
                 return False
         return self._covered_reads is None or self._covered_reads()
 
-    def meets_outside(self, sources: Sequence[Any]) -> bool:
-        """Whether an argument overlaps memory that the function changes by another way, or uses while it changes the argument."""
+    def meets_outside(self, sources: Sequence[Tensor]) -> bool:
+        """Whether an argument overlaps other memory of the function, and the function writes to one of the two."""
         for source in sources:
             low, high = span_of(source)
             before = bisect.bisect_left(self._guarded_starts, high) - 1
@@ -854,12 +875,13 @@ class Program:
 
     # --- replaying ---------------------------------------------------------------------------------------------------
 
-    def run(self, sources: Sequence[Any]) -> list[Any]:
-        """Replay on these inputs and return the outputs, as fresh tensors.
+    def run(self, sources: Sequence[Tensor]) -> list[Tensor]:
+        """Replay with these inputs; return the outputs as fresh tensors.
 
-        IndexError if an index was out of bounds: then nothing has changed.
+        Raises IndexError if an index was out of bounds; then everything is as it was before the call.
         """
-        cells, self._at_home = self._cells, False
+        cells = self._cells
+        self._at_home = False
         if sources:
             for home, first, size in self._copied_regions:
                 ctypes.memmove(home, sources[first].address, size)
@@ -879,9 +901,13 @@ class Program:
             copy_bytes(results[i], self.outputs[i])
         return results
 
-    def run_function(self, source: Any) -> Any:
-        """`run` where `is_function`: a policy that acts on one observation spends most of its time around the replay."""
-        cells, self._at_home = self._cells, False
+    def run_function(self, source: Tensor) -> Tensor:
+        """A short form of `run` for a program with `is_function`.
+
+        A policy that acts on one observation spends most of its time outside of the kernels.
+        """
+        cells = self._cells
+        self._at_home = False
         address = source.address
         for place in self._entry_places:
             cells[place] = address
@@ -895,26 +921,28 @@ class Program:
         return result
 
     def _set_numbers(self) -> None:
+        """Write the numbers of this call into the rows and into the memory of the tensors made of numbers."""
         values = self.values
         for cell, place in self._real_places:
             self._reals[cell] = values[place]
         for cell, place in self._int_places:
-            self._cells[cell] = values[place]
+            self._cells[cell] = values[place]  # type: ignore[assignment]
         with np.errstate(over="ignore"):
             for place, array in self._expressions.cells:
                 array[0] = values[place]
 
-    def _copy_back(self, sources: Sequence[Any]) -> None:
-        """Write what the function wrote into its arguments to the caller's."""
+    def _copy_back(self, sources: Sequence[Tensor]) -> None:
+        """Copy the arguments that the function wrote to into the caller's tensors."""
         for home, first, size, members in self._written_regions:
             ctypes.memmove(sources[first].address, home, size)
             for i in members:
                 sources[i].storage.version += 1
 
     def _replayed(self, published: bool = True) -> None:
-        """Leave behind what an eager call would: versions, gradients, and an error for a bad index.
+        """Do what an eager call does besides its launches: advance versions, set gradients, raise IndexError for a bad index.
 
-        The failing call is undone; ``published`` says whether gradients of earlier calls, in the same memory, are left.
+        A failing call is undone. ``published`` is False if ``.grad`` must be set even then, because earlier calls of the same
+        native loop left their gradients in the program's memory.
         """
         failed = self._status_cells[0] != 0
         if failed and self._saved_spans:
@@ -923,6 +951,7 @@ class Program:
         for storage in self._written:
             storage.version += 1
         for leaf in self._written_grads:
+            assert leaf._grad is not None
             leaf._grad.storage.version += 1
         if not failed or not published:
             for gradient in self._gradients:
@@ -935,16 +964,17 @@ class Program:
 
     @property
     def call(self) -> tuple[int, int]:
-        """For a native loop: the addresses of the replay kernel and of its row."""
+        """The addresses of the replay kernel and of its operand row, for a native loop."""
         return machine.replay.address, self._row_cells.ctypes.data
 
-    def run_times(self, sources: Sequence[Any], count: int) -> list[Any]:
-        """Replay ``count`` times on these inputs and return the last outputs, as fresh tensors.
+    def run_times(self, sources: Sequence[Tensor], count: int) -> list[Tensor]:
+        """Replay ``count`` times with these inputs; return the last outputs as fresh tensors.
 
-        IndexError if an index was out of bounds: then the calls before that one are done.
+        Raises IndexError if an index was out of bounds; then the calls before the failing one are done.
         """
         kernel, row = self.call
-        actions, progress = np.array([kernel, row, 0, 0], np.int64), np.zeros(2, np.int64)
+        actions = np.array([kernel, row, 0, 0], np.int64)
+        progress = np.zeros(2, np.int64)
         for region in self._regions:
             ctypes.memmove(region.home.address, sources[region.first].address, region.end - region.start)
         if self._has_numbers:
@@ -961,9 +991,9 @@ class Program:
         return results
 
     def run_within(self, primitive: Primitive, row: bytes, progress: np.ndarray | None = None) -> None:
-        """Run a primitive that replays the program by `call`, any number of times, on `inputs` and `outputs` themselves.
+        """Run a primitive that replays the program through `call` any number of times, directly on `inputs` and `outputs`.
 
-        ``progress[0]`` counts the replays, if given.
+        The primitive counts the replays in ``progress[0]``, if ``progress`` is given.
         """
         if not self._at_home:
             for tensors, cells_of in ((self.inputs, self._input_cells), (self.outputs, self._output_cells)):
@@ -975,7 +1005,7 @@ class Program:
         self._replayed(published=progress is None or progress[0] < 2)
 
     def profile(self, repeats: int = 20) -> list[float]:
-        """Median microseconds of each launch over ``repeats`` replays, made one by one."""
+        """Median time of each launch in microseconds, over ``repeats`` replays with one native call per launch."""
         times = np.zeros((repeats, len(self.launches)))
         ends = [*self._rows[1:], self._rows[-1] + self._executed[-1].row_length] if self.launches else []
         rows = [self._operands[start:end].tobytes() for start, end in zip(self._rows, ends, strict=True)]
@@ -988,14 +1018,14 @@ class Program:
 
     @property
     def bytes(self) -> int:
-        """Memory that belongs to the program."""
+        """Size of the program's own memory."""
         self._pool.rested()
         storages = {id(t.storage): t.storage for t in (*self.inputs, *self.outputs)}
         free = sum(block.size for blocks in self._pool.values() for block in blocks)
         return free + sum(s.nbytes for s in storages.values())
 
     def table(self, profile: bool = False) -> str:
-        """The launches as text: number, primitive, shapes, bytes, with ``profile`` microseconds, and the user's line."""
+        """The launches as text: number, primitive, shapes, bytes, microseconds if ``profile``, and the user's line."""
         times = self.profile() if profile else None
         lines = []
         for i, launch in enumerate(self.launches):
@@ -1009,12 +1039,13 @@ class Program:
 
 
 def _flattened(cells: list[list[tuple[int, int]] | None]) -> list[tuple[int, int, int]]:
-    """Each cell behind the number of its tensor: quicker to walk in every replay."""
+    """All cells as one list of (number of the tensor, cell, distance), which a replay walks faster than lists in a list."""
     return [(i, place, distance) for i, places in enumerate(cells) for place, distance in places or ()]
 
 
 class _Cells:
-    """The cells of all rows that hold addresses of buffers: place, number of the launch, bytes of the operand from there on."""
+    """All cells that hold addresses of buffers, in three arrays: the index of the cell, the number of the launch, and the number
+    of bytes from the address to the end of the operand."""
 
     def __init__(self, launches: Sequence[Launch], rows: np.ndarray, tables: np.ndarray):
         found: list[tuple[int, int, int]] = []
@@ -1031,7 +1062,7 @@ class _Cells:
         self._place, self._launch, self._size = np.ascontiguousarray(table.T)
 
     def inside(self, operands: np.ndarray, span: Span, first: int) -> np.ndarray | None:
-        """The places, from launch ``first`` on, of operands inside the span; None if one lies in it only partly."""
+        """Indices of the cells of operands in the span, from launch ``first`` on; None if an operand lies only partly in the span."""
         start = operands[self._place]
         end = start + self._size
         touching = (start < span[1]) & (end > span[0]) & (self._launch >= first) & (self._size > 0)
@@ -1041,7 +1072,7 @@ class _Cells:
 
 
 def _merged_apart(spans: Sequence[Span]) -> list[Span]:
-    """Those of the spans that do not overlap one that begins before them."""
+    """The spans that do not overlap a span with a lower start."""
     apart: list[Span] = []
     reach = 0
     for start, end in sorted(spans):
@@ -1052,7 +1083,7 @@ def _merged_apart(spans: Sequence[Span]) -> list[Span]:
 
 
 def _merged(spans: Sequence[Span]) -> list[Span]:
-    """The same bytes in spans that do not overlap, in order."""
+    """The union of the spans, as sorted spans that do not overlap."""
     merged: list[list[int]] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -1063,35 +1094,35 @@ def _merged(spans: Sequence[Span]) -> list[Span]:
 
 
 def _shifted(span: Span, region: Span, move: int) -> Span:
-    """The span, moved if it lies in the region."""
+    """The span, moved if it overlaps the region."""
     return (span[0] + move, span[1] + move) if overlap(span, region) else span
 
 
 def _settle_table(words: np.ndarray, homes: dict[int, int]) -> None:
-    """Let a table of addresses name the program's inputs in place of the caller's arguments."""
+    """Replace the addresses of the caller's tensors in a table by the addresses of the program's inputs."""
     if any(address != home for address, home in homes.items()):
         words[:] = [homes.get(word, word) for word in words.tolist()]
 
 
-def room_for(shape: tuple[int, ...], strides: tuple[int, ...] | None, dtype: Any, nbytes: int) -> Any:
-    """A tensor of this layout over fresh memory."""
+def room_for(shape: Shape, strides: Shape | None, dtype: DType, nbytes: int) -> Tensor:
+    """A tensor of this layout over new memory."""
     return empty(shape, dtype) if strides is None else new(Storage(nbytes), shape, strides, 0, dtype)
 
 
-def layout_of(tensor: Any) -> tuple:
-    """The arguments of `room_for` for a tensor like this one."""
+def layout_of(tensor: Tensor) -> tuple[Shape, Shape | None, DType, int]:
+    """The arguments of `room_for` that make a tensor of the same layout."""
     start, end = span_of(tensor)
     return tensor.sizes, tensor.strides, tensor.dtype, end - start
 
 
-def copy_of(tensor: Any) -> Any:
+def copy_of(tensor: Tensor) -> Tensor:
     """A copy of the same layout."""
     result = room_for(*layout_of(tensor))
     copy_bytes(result, tensor)
     return result
 
 
-def copy_bytes(target: Any, source: Any) -> None:
-    """Copy between tensors of the same layout."""
+def copy_bytes(target: Tensor, source: Tensor) -> None:
+    """Copy the memory of a tensor to another tensor of the same layout."""
     start, end = span_of(source)
     ctypes.memmove(target.address, start, end - start)

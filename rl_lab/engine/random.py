@@ -1,13 +1,14 @@
-"""Random streams. A stream's state is a tensor of four words, so it is saved, restored and replayed like any other value."""
+"""Random streams. The state of a stream is a tensor of four words; it is saved, restored and replayed like any other tensor."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from rl_lab.engine.device import check_device
+from rl_lab.engine.device import DeviceLike, check_device
 from rl_lab.engine.device import device as device_type
-from rl_lab.engine.dtype import as_dtype, bool_, float32, int64
+from rl_lab.engine.dtype import DTypeLike, as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
@@ -19,48 +20,57 @@ from rl_lab.engine.ops.gathering import check_probabilities, launch_checked
 from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, size_argument
 from rl_lab.engine.tensor import TensorCore, empty
+from rl_lab.native.primitive import Primitive
+
+
+def _seed_sequence(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
+    if isinstance(seed, np.random.SeedSequence):
+        return seed
+    if seed < 0:
+        raise ValueError(f"a seed must not be negative, got {seed}")
+    return np.random.SeedSequence(seed)
+
+
+def _first_words(sequence: np.random.SeedSequence) -> Tensor:
+    """The state of a stream at its start, int64 (4,)."""
+    return tensor(sequence.generate_state(4, np.uint64).view(np.int64))
 
 
 class Generator:
     """A stream of random numbers (xoshiro256++), seeded through ``numpy.random.SeedSequence``.
 
-    ``spawn`` makes independent streams from the same seed; ``get_state``/``set_state`` save and restore the position.
+    `spawn` makes independent streams from the same seed; `get_state` and `set_state` save and restore the position. As in PyTorch,
+    the first argument may also be a device.
     """
 
-    def __init__(self, seed: Any = 0, device: Any = None):
-        if isinstance(seed, (str, device_type)):  # as in PyTorch, whose only argument is the device
-            seed, device = 0, seed
+    def __init__(self, seed: int | np.random.SeedSequence | str | device_type = 0, device: DeviceLike = None):
+        if isinstance(seed, (str, device_type)):
+            device = seed
+            seed = 0
         check_device(device)
-        self.state: Any = None
-        self.manual_seed(seed)
+        self.seed_sequence = _seed_sequence(seed)
+        self.state = _first_words(self.seed_sequence)
 
     def manual_seed(self, seed: int | np.random.SeedSequence) -> "Generator":
-        """Begin the stream of this seed."""
-        if not isinstance(seed, np.random.SeedSequence):
-            if seed < 0:
-                raise ValueError(f"a seed must not be negative, got {seed}")
-            seed = np.random.SeedSequence(seed)
-        self.seed_sequence = seed
-        words = tensor(seed.generate_state(4, np.uint64).view(np.int64))
-        if self.state is None:
-            self.state = words
-        else:
-            self.state.copy_(words)
+        """Start the stream of this seed. Raises ValueError if the seed is negative."""
+        self.seed_sequence = _seed_sequence(seed)
+        self.state.copy_(_first_words(self.seed_sequence))
         return self
 
     def spawn(self, count: int) -> "list[Generator]":
-        """``count`` independent streams; spawning again gives others."""
+        """``count`` independent streams; each call gives other streams."""
         return [Generator(child) for child in self.seed_sequence.spawn(count)]
 
     def as_seed(self) -> int:
-        """A whole number from the same seed, for what takes no stream."""
+        """A non-negative integer derived from the seed, for code that takes a seed instead of a stream."""
         return int(self.seed_sequence.generate_state(1)[0])
 
-    def get_state(self) -> "Tensor":
+    def get_state(self) -> Tensor:
+        """The position in the stream, as a copy: int64 (4,)."""
         return self.state.clone()
 
-    def set_state(self, state: Any) -> "Generator":
-        """Go to a position that `get_state` returned (a tensor or an array)."""
+    def set_state(self, state: Tensor | np.ndarray) -> "Generator":
+        """Return to a position from `get_state`. Raises ShapeError unless ``state`` is int64 (4,)."""
         state = as_tensor(state)
         if state.sizes != (4,) or state.dtype is not int64:
             raise ShapeError(f"a generator's state is 4 int64 words, got {list(state.sizes)} of {state.dtype.name}")
@@ -71,23 +81,24 @@ class Generator:
 default_generator = Generator(0)
 
 
-def check_float(dtype: Any, device: Any) -> None:
-    """DtypeError or DeviceError unless these are float32, or its alias, and the cpu."""
+def check_float(dtype: DTypeLike, device: DeviceLike) -> None:
+    """Raise DtypeError unless ``dtype`` is None or means float32, and DeviceError unless ``device`` is None or the cpu."""
     check_device(device)
     if dtype is not None and as_dtype(dtype) is not float32:
         raise DtypeError(f"uniform and normal deviates are float32, not {dtype}")
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the default stream, which random functions use when none is passed."""
+    """Seed the default stream, which random functions use unless they get another one."""
     return default_generator.manual_seed(seed)
 
 
-def _state(generator: Generator | None) -> Any:
+def _state(generator: Generator | None) -> Tensor:
     return (generator or default_generator).state
 
 
-def _fill(out: Any, kernel: Any, generator: Generator | None, *numbers: float) -> Any:
+def _fill(out: Tensor, kernel: Primitive, generator: Generator | None, *numbers: float) -> Tensor:
+    """Fill a contiguous tensor by a kernel that draws from a stream; return the tensor."""
     state = _state(generator)
     launch(kernel, (out, state), (out.numel(), *numbers))
     state.storage.version += 1
@@ -95,15 +106,15 @@ def _fill(out: Any, kernel: Any, generator: Generator | None, *numbers: float) -
 
 
 def rand(
-    *sizes: Any,
-    size: Any = None,
+    *sizes: int | Sequence[int],
+    size: Sequence[int] | None = None,
     generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
     **ignored: Any,
-) -> "Tensor":
-    """Uniform on [0, 1)."""
+) -> Tensor:
+    """Uniform deviates on [0, 1), float32 of shape ``sizes``."""
     check_float(dtype, device)
     check_ignored(ignored)
     return _fill(
@@ -112,15 +123,15 @@ def rand(
 
 
 def randn(
-    *sizes: Any,
-    size: Any = None,
+    *sizes: int | Sequence[int],
+    size: Sequence[int] | None = None,
     generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
     **ignored: Any,
-) -> "Tensor":
-    """Standard normal deviates."""
+) -> Tensor:
+    """Standard normal deviates, float32 of shape ``sizes``."""
     check_float(dtype, device)
     check_ignored(ignored)
     return _fill(
@@ -128,23 +139,34 @@ def randn(
     ).requires_grad_(requires_grad)
 
 
-def rand_like(input: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
-    """`rand` in another tensor's shape."""
+def rand_like(input: Tensor, generator: Generator | None = None, **options: Any) -> Tensor:
+    """`rand` with the shape of another tensor."""
     return rand(input.sizes, generator=generator, **options)
 
 
-def randn_like(input: Any, generator: Generator | None = None, **options: Any) -> "Tensor":
-    """`randn` in another tensor's shape."""
+def randn_like(input: Tensor, generator: Generator | None = None, **options: Any) -> Tensor:
+    """`randn` with the shape of another tensor."""
     return randn(input.sizes, generator=generator, **options)
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
-) -> "Tensor":
-    """From low to high - 1, int64 unless told otherwise; ``randint(high, size)`` begins at 0."""
+    low: int,
+    high: Any = None,
+    size: Sequence[int] | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+) -> Tensor:
+    """Integers from ``low`` to ``high - 1``, int64 unless ``dtype`` says otherwise; ``randint(high, size)`` starts at 0.
+
+    Raises ValueError unless ``low < high``.
+    """
     check_device(device)
     if size is None:
-        low, high, size = 0, low, high
+        size = high
+        high = low
+        low = 0
     if high <= low:
         raise ValueError(f"randint needs low < high, got {low} and {high}")
     numbers = _fill(empty(size_argument((size,)), int64), random_kernels.integers, generator, low, high)
@@ -152,35 +174,41 @@ def randint(
 
 
 def randint_like(
-    input: Any, low: int, high: int | None = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
-) -> "Tensor":
-    """`randint` in another tensor's shape and dtype; ``randint_like(input, high)`` begins at 0."""
+    input: Tensor,
+    low: int,
+    high: int | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+) -> Tensor:
+    """`randint` with the shape and dtype of another tensor; ``randint_like(input, high)`` starts at 0."""
     low, high = (0, low) if high is None else (low, high)
     return randint(low, high, input.sizes, generator=generator, dtype=dtype or input.dtype, device=device)
 
 
-def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> "Tensor":
-    """0 to n - 1 in random order."""
+def randperm(n: int, *, generator: Generator | None = None, device: DeviceLike = None) -> Tensor:
+    """The integers from 0 to ``n - 1`` in random order, int64 (n,)."""
     check_device(device)
     return _fill(empty((n,), int64), random_kernels.permutation, generator)
 
 
-def uniform_(x: Any, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> "Tensor":
+def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill a float32 tensor with uniform deviates on [low, high)."""
     return x.copy_(_fill(empty(x.sizes), random_kernels.uniform, generator, low, high))
 
 
-def normal_(x: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> "Tensor":
+def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill a float32 tensor with normal deviates."""
     return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std))
 
 
-def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None = None) -> "Tensor":
-    """1 with probability ``input``, or with probability p, else 0, in the shape of ``input``; float32 as in PyTorch.
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """Ones with probability ``input``, or with probability ``p`` if given, and zeros; float32 in the shape of ``input``.
 
-    ValueError if a probability is not in [0, 1].
+    Raises ValueError if a probability is not in [0, 1].
     """
-    chances: Any = as_float(input) if p is None else constant(real(p)).expand(input.sizes)
+    chances = as_float(input) if p is None else constant(real(p)).expand(input.sizes)
     input = chances.detach().contiguous()
     check_probabilities(input)
     out = empty(input.sizes, bool_)
@@ -190,10 +218,11 @@ def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None
     return out.to(float32)
 
 
-def multinomial(input: Any, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> "Tensor":
-    """Indices drawn with probability proportional to the input (k) or (n, k), from each row.
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> Tensor:
+    """Indices drawn from each row with probabilities proportional to the weights ``input``, float32 (k,) or (n, k).
 
-    NumericalError if a weight is negative, infinite or NaN, or too few of a row are positive.
+    The result is int64 (num_samples,) or (n, num_samples). Raises ShapeError if there are fewer than ``num_samples`` classes and
+    ``replacement`` is false, and NumericalError if a weight is negative, infinite or NaN, or too few weights of a row are positive.
     """
     input = as_float(input).detach().contiguous()
     if input.dim() not in (1, 2) or input.sizes[-1] == 0:
@@ -208,8 +237,15 @@ def multinomial(input: Any, num_samples: int, replacement: bool = False, generat
     return out
 
 
-def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, device: Any = None) -> "Tensor":
-    """Normal deviates with the given mean and deviation: tensors that broadcast, or numbers and a ``size``."""
+def normal(
+    mean: Tensor | float,
+    std: Tensor | float = 1.0,
+    size: Sequence[int] | None = None,
+    *,
+    generator: Generator | None = None,
+    device: DeviceLike = None,
+) -> Tensor:
+    """Normal deviates. ``mean`` and ``std`` (the standard deviation) are tensors that broadcast, or numbers if ``size`` is given."""
     check_device(device)
     if size is not None:
         return _fill(empty(size_argument((size,))), random_kernels.normal, generator, real(mean), real(std))
@@ -217,8 +253,8 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
     return randn(shape, generator=generator) * std + mean
 
 
-def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None) -> "Tensor":
-    """Bools of this shape, each False with probability p."""
+def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None) -> Tensor:
+    """A bool tensor; each element is False with probability ``p``."""
     keep = empty(shape, bool_)
     state = _state(generator)
     launch(random_kernels.bernoulli, (keep, constant(1.0 - p), state), (keep.numel(), 0))
@@ -231,9 +267,9 @@ def _check_dropout(p: float) -> None:
         raise ValueError(f"the probability of dropout must be in [0, 1], got {p}")
 
 
-def _dropped(input: Any, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> "Tensor":
-    """Zeros where a mask of this shape, which broadcasts, says so; the rest divided by 1 - p."""
-    keep: Any = keep_mask(shape, p, generator)
+def _dropped(input: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> Tensor:
+    """Set elements to zero by a random mask of this shape, which broadcasts, and divide the others by ``1 - p``."""
+    keep = keep_mask(shape, p, generator)
     factor = 1.0 / (1.0 - p) if p < 1.0 else 0.0
     if inplace:
         return write_in_place(input, lambda x: (x * factor).where(keep, constant(0.0)))
@@ -241,9 +277,12 @@ def _dropped(input: Any, shape: tuple[int, ...], p: float, inplace: bool, genera
 
 
 def dropout(
-    input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
-) -> "Tensor":
-    """In training each element is zero with probability p and the others are divided by 1 - p (Srivastava et al. 2014)."""
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """In training, set each element to zero with probability ``p`` and divide the others by ``1 - p`` (Srivastava et al. 2014).
+
+    Raises ValueError if ``p`` is not in [0, 1].
+    """
     _check_dropout(p)
     if not training or p == 0.0:
         return input
@@ -251,9 +290,9 @@ def dropout(
 
 
 def channel_dropout(
-    input: Any, p: float, training: bool, inplace: bool, ranks: tuple[int, int], generator: Generator | None
-) -> "Tensor":
-    """`dropout` of whole channels; ``ranks`` are the numbers of dimensions without and with a batch."""
+    input: Tensor, p: float, training: bool, inplace: bool, ranks: tuple[int, int], generator: Generator | None
+) -> Tensor:
+    """`dropout` of whole channels. ``ranks`` are the allowed numbers of dimensions, without and with a batch dimension."""
     _check_dropout(p)
     if input.dim() not in ranks:
         raise ShapeError(f"dropout of channels takes {ranks[0]} or {ranks[1]} dimensions, got shape {list(input.sizes)}")
@@ -263,36 +302,39 @@ def channel_dropout(
     return _dropped(input, (*input.sizes[:lead], *[1] * (input.dim() - lead)), p, inplace, generator)
 
 
-ALPHA = 1.7580993408473766  # the limit of SELU at -inf, negated
+ALPHA = 1.7580993408473766  # SELU tends to -ALPHA at -inf
 
 
 def alpha_dropout(
-    input: Any,
+    input: Tensor,
     p: float = 0.5,
     training: bool = False,
     inplace: bool = False,
     *,
     channels: bool = False,
     generator: Generator | None = None,
-) -> "Tensor":
-    """Dropout that keeps the mean and the variance of SELU's outputs (Klambauer et al. 2017); of whole channels if asked."""
+) -> Tensor:
+    """Dropout that keeps the mean and the variance of SELU outputs (Klambauer et al. 2017), of elements or of whole ``channels``.
+
+    Raises ValueError if ``p`` is not in [0, 1].
+    """
     _check_dropout(p)
     if not training or p == 0.0:
         return input
     if p == 1.0:
         return input.mul_(0.0) if inplace else input * 0.0
     shape = (*input.sizes[:2], *[1] * (input.dim() - 2)) if channels else input.sizes
-    keep: Any = keep_mask(shape, p, generator)
+    keep = keep_mask(shape, p, generator)
     scale = ((ALPHA * ALPHA * p + 1.0) * (1.0 - p)) ** -0.5
 
-    def apply(x: Any) -> Any:
+    def apply(x: Tensor) -> Tensor:
         return (x * scale).where(keep, constant(-ALPHA * scale)) + ALPHA * scale * p
 
     return write_in_place(input, apply) if inplace else apply(input)
 
 
-def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None) -> "Tensor":
-    """Fill a float32 tensor with exponential deviates of this rate."""
+def exponential_(x: Tensor, lambd: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Fill a float32 tensor with exponential deviates of rate ``lambd``. Raises ValueError unless the rate is positive."""
     if lambd <= 0:
         raise ValueError(f"the rate must be positive, got {lambd}")
     return x.copy_(_fill(empty(x.sizes), random_kernels.exponential, generator, float(lambd)))
@@ -300,25 +342,29 @@ def exponential_(x: Any, lambd: float = 1.0, generator: Generator | None = None)
 
 def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Tensor":
     """Fill a tensor with 1 with probability p, else 0."""
-    chances = as_float(p).expand(x.sizes) if isinstance(p, TensorCore) else constant(real(p)).expand(x.sizes)
+    chances = as_float(p).expand(x.sizes) if isinstance(p, Tensor) else constant(real(p)).expand(x.sizes)
     return x.copy_(bernoulli(chances, generator=generator))
 
 
-def random_(x: Any, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> "Tensor":
-    """Fill a tensor with integers from ``from_`` to to - 1; ``random_(to)`` begins at 0. By default up to what the dtype counts exactly."""
+def random_(x: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
+    """Fill a tensor with integers from ``from_`` to ``to - 1``; ``random_(to)`` starts at 0.
+
+    Without bounds, the largest value is the largest integer up to which the dtype represents all integers exactly.
+    """
     if to is None:
-        largest = {"float32": 2**24 + 1, "int64": 2**63 - 1, "uint8": 256, "bool": 2}[x.dtype.name]
-        from_, to = 0, from_ or largest
+        limits = {"float32": 2**24 + 1, "int64": 2**63 - 1, "uint8": 256, "bool": 2}
+        to = from_ or limits[x.dtype.name]
+        from_ = 0
     return x.copy_(randint(from_, to, x.sizes, generator=generator))
 
 
-def log_normal_(x: Any, mean: float = 1.0, std: float = 2.0, generator: Generator | None = None) -> "Tensor":
-    """Fill a float32 tensor with the exponentials of normal deviates."""
+def log_normal_(x: Tensor, mean: float = 1.0, std: float = 2.0, generator: Generator | None = None) -> Tensor:
+    """Fill a float32 tensor with the exponential function of normal deviates."""
     return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std).exp())
 
 
 def seed() -> int:
-    """Seed the default stream with a number from the system, and return it."""
+    """Seed the default stream with entropy from the operating system; return the seed."""
     number = int(np.random.SeedSequence().entropy) % 2**63  # type: ignore[arg-type]
     default_generator.manual_seed(number)
     return number
@@ -329,15 +375,16 @@ def initial_seed() -> int:
     return int(default_generator.seed_sequence.entropy)  # type: ignore[arg-type]
 
 
-# drawing needs streams, which stand above the operations: the methods of Tensor that draw are added here
+# The methods of Tensor that draw need streams, and streams are tensors: so they are added here, not in `rl_lab.engine.ops.methods`.
 for _function in (uniform_, normal_, exponential_, log_normal_, random_, bernoulli_, bernoulli, multinomial):
     setattr(Operations, _function.__name__, _function)
 
 
-def standard_gamma(concentration: Any, generator: Generator | None = None) -> "Tensor":
-    """Gamma deviates of scale 1 with these shapes, all positive; not differentiable."""
+def standard_gamma(concentration: Tensor, generator: Generator | None = None) -> Tensor:
+    """Gamma deviates of scale 1 in the shape of ``concentration``, whose elements must be positive; not differentiable."""
     concentration = as_float(concentration).detach().contiguous()
-    out, state = empty(concentration.sizes), _state(generator)
+    out = empty(concentration.sizes)
+    state = _state(generator)
     launch(random_kernels.gamma, (out, concentration, state), (out.numel(),))
     state.storage.version += 1
     return out

@@ -1,48 +1,51 @@
-"""What a recorded call read of Python's state: attributes, globals, closures and the containers in them, with the values found.
+"""The Python state that a recorded call read: attributes, globals, closure variables and the containers in them, with their values.
 
-A program is good for as long as it would find the same. `Reads` collects what was read and stored during a recording, and makes a
-function that tells whether everything still is as it was.
+A program is valid while this state is unchanged. `Reads` collects the reads and stores of a recording, and makes a function that
+tells whether the state has changed.
 """
 
 import dis
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import is_dataclass
 from operator import is_
-from types import CodeType
+from types import CellType, CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rl_lab.engine.number import same_number
 
-LARGEST_CONTAINER = (
-    4096  # elements, and LARGEST_ARRAY bytes: what would take longer to compare before every call is not recorded
-)
-LARGEST_ARRAY = 65536
+# A larger container or array would take too long to compare before every call, so a call that reads one is not recorded.
+LARGEST_CONTAINER = 4096  # elements
+LARGEST_ARRAY = 65536  # bytes
 PLAIN = (int, float, bool, complex, str, bytes, type(None))
 MISSING = object()
+"""Stands for a value that does not exist, such as an attribute that an object does not have."""
+
+Getter = Callable[[Any, Any], object]
+"""Finds a value again from its namespace and name."""
 
 
 class TooLarge(Exception):
     """A container or an array is too large to be compared before every call."""
 
 
-def is_plain(value: Any) -> bool:
-    """Whether a value cannot change, and two of the same type that are equal mean the same."""
+def is_plain(value: object) -> bool:
+    """Whether a value is immutable, and equal values of its type are interchangeable."""
     return type(value) in PLAIN or isinstance(value, np.generic)
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two values are the same object, or plain values between which no computation can tell."""
+def same(a: object, b: object) -> bool:
+    """Whether two values are the same object, or plain values that no computation can tell apart."""
     if a is b:
         return True
     if type(a) is not type(b):
         return False
     if type(a) in (int, float, bool):
         return same_number(a, b)
-    if isinstance(a, np.generic):
+    if isinstance(a, np.generic) and isinstance(b, np.generic):
         return a.dtype == b.dtype and a.tobytes() == b.tobytes()
-    if type(a) is tuple:
+    if type(a) is tuple and type(b) is tuple:
         return len(a) == len(b) and all(map(same, a, b))
     return type(a) in PLAIN and a == b
 
@@ -60,7 +63,10 @@ def fields_of(record: Any) -> dict[str, Any]:
 
 
 class Snapshot:
-    """The content of a builtin container or an array as it was. Containers in it have snapshots of their own."""
+    """A copy of the content of a builtin container or an array. Containers inside of it have snapshots of their own.
+
+    Raises TooLarge if the content cannot be compared before every call.
+    """
 
     def __init__(self, value: Any):
         self.value = value
@@ -80,7 +86,7 @@ class Snapshot:
             self.content = tuple(value)
 
     def is_current(self) -> bool:
-        """Whether the content still is the same."""
+        """Whether the content is unchanged."""
         value = self.value
         if isinstance(value, np.ndarray):
             array = self.array
@@ -94,7 +100,7 @@ class Snapshot:
         return all(map(is_, value, self.content)) or all(map(same, value, self.content))
 
     def restore(self) -> None:
-        """Give the container the content that it had."""
+        """Restore the content of the container."""
         value: Any = self.value
         if isinstance(value, np.ndarray):
             value[...] = self.array
@@ -109,73 +115,76 @@ class Snapshot:
 
 
 class Read(NamedTuple):
-    """One thing that was read: in which namespace, under which name, and what was found (MISSING if nothing).
+    """One read of Python state.
 
-    ``get`` finds it again: for a mapping it is None. ``covered``: every change of it is counted by `launch.changes`. ``where`` is
-    the function that reads it.
+    ``value`` was found under ``name`` in the namespace ``space``; it is MISSING if nothing was found. ``get`` finds the value again;
+    None means ``space[name]``. If ``covered``, `launch.changes` counts every change of the value. ``what`` describes the value in a
+    message, and ``where`` is the code of the function that reads it.
     """
 
     space: Any
-    name: Any
-    value: Any
-    get: Callable[[Any, Any], Any] | None
+    name: Hashable
+    value: object
+    get: Getter | None
     covered: bool
     what: str
     where: CodeType | None = None
 
 
-def cell_content(cell: Any, name: Any) -> Any:
+def cell_content(cell: CellType, name: object) -> object:
     return cell.cell_contents
 
 
-def slot(owner: Any, name: Any) -> Any:
+def slot(owner: object, name: str) -> object:
     try:
         return object.__getattribute__(owner, name)
     except AttributeError:
         return MISSING
 
 
-def class_attribute(owner: type, name: Any) -> Any:
+def class_attribute(owner: type, name: str) -> object:
     return owner.__dict__.get(name, MISSING)
 
 
 class Reads:
-    """The state of Python that a recording depends on, and that it has changed."""
+    """The Python state that a recorded call reads and changes."""
 
     def __init__(self) -> None:
-        self.reads: dict[tuple[int, Any], Read] = {}
+        self.reads: dict[tuple[int, Hashable], Read] = {}
         self.snapshots: dict[int, tuple[Snapshot, str, CodeType | None]] = {}
-        self.stores: dict[tuple[int, Any], Read] = {}
+        self.stores: dict[tuple[int, Hashable], Read] = {}
         self.where: CodeType | None = None
-        """The function that reads what is noted now."""
+        """The code of the function that is reading at present."""
 
-    def read(self, space: Any, name: Any, value: Any, get: Any = None, covered: bool = False, what: str = "") -> None:
-        """Note what was found, unless it was read before or is what the call itself stored."""
+    def read(
+        self, space: Any, name: Hashable, value: object, get: Getter | None = None, covered: bool = False, what: str = ""
+    ) -> None:
+        """Note a read (see `Read`), unless the value was read before, or the call itself has stored it."""
         key = id(space), name
         if key not in self.reads and key not in self.stores:
             self.reads[key] = Read(space, name, value, get, covered, what or repr(name), self.where)
 
-    def content(self, value: Any, what: str) -> None:
+    def content(self, value: object, what: str) -> None:
         """Note the content of a container or an array. Raises TooLarge if it cannot be compared before every call."""
         if id(value) not in self.snapshots:
             self.snapshots[id(value)] = Snapshot(value), what, self.where
 
-    def store(self, space: Any, name: Any, old: Any, get: Any = None, what: str = "") -> None:
-        """Note that the call is about to store something; ``old`` is what is there before (MISSING if nothing)."""
+    def store(self, space: Any, name: Hashable, old: object, what: str = "") -> None:
+        """Note that the call is about to store a value; ``old`` is the value before (MISSING if there is none)."""
         key = id(space), name
         if key not in self.stores:
-            self.stores[key] = Read(space, name, old, get, False, what or repr(name))
+            self.stores[key] = Read(space, name, old, None, False, what or repr(name))
 
     @staticmethod
-    def now(read: Read) -> Any:
-        """What would be found now."""
+    def now(read: Read) -> object:
+        """The present value of the state that was read; MISSING if there is none."""
         try:
             return read.space[read.name] if read.get is None else read.get(read.space, read.name)
         except (KeyError, IndexError, AttributeError, ValueError):
             return MISSING
 
     def difference(self) -> str | None:
-        """What is no longer as it was read, and the line that changes it; None if everything is as it was."""
+        """A description of state that has changed since it was read, with the line that changes it; None if nothing has changed."""
         for read in self.reads.values():
             if not same(self.now(read), read.value):
                 return f"{read.what}{_line_of(read.where, read.name)}"
@@ -185,7 +194,7 @@ class Reads:
         return None
 
     def restore(self) -> None:
-        """Put back what was read and has changed since."""
+        """Restore all state that has changed since it was read."""
         for read in self.reads.values():
             now = self.now(read)
             if not same(now, read.value):
@@ -195,18 +204,19 @@ class Reads:
                 snapshot.restore()
 
     def checks(self) -> tuple[Callable[[], bool] | None, Callable[[], bool] | None]:
-        """Two functions that tell whether everything is as it was read: one for every call, one for when a change was counted.
+        """Two functions that tell whether the state is unchanged.
 
-        None where there is nothing to look at.
+        The first must be called before every replay. The second compares the covered state, so it is called only after
+        `launch.changes` has counted a change. A function is None if it would have nothing to compare.
         """
         snapshots = [snapshot for snapshot, _, _ in self.snapshots.values()]
         always = _check([read for read in self.reads.values() if not read.covered], snapshots)
         return always, _check([read for read in self.reads.values() if read.covered], [])
 
 
-def _put(read: Read, now: Any) -> None:
-    """Store again what was read, in place of what is there ``now``."""
-    space: Any = read.space
+def _put(read: Read, now: object) -> None:
+    """Restore a value that was read; ``now`` is the present value."""
+    space = read.space
     if read.get is cell_content:
         if read.value is MISSING:
             del space.cell_contents
@@ -214,17 +224,17 @@ def _put(read: Read, now: Any) -> None:
             space.cell_contents = read.value
     elif read.get is not None:
         if read.value is not MISSING:
-            setattr(space, read.name, read.value)
+            setattr(space, str(read.name), read.value)
         elif now is not MISSING:
-            delattr(space, read.name)
+            delattr(space, str(read.name))
     elif read.value is MISSING:
         space.pop(read.name, None)
     else:
         space[read.name] = read.value
 
 
-def _line_of(code: CodeType | None, name: Any) -> str:
-    """The line of a function that stores an attribute or a variable, or else its first line, to be put behind a sentence."""
+def _line_of(code: CodeType | None, name: Hashable) -> str:
+    """The end of a message, with the line of a function that stores the attribute or variable ``name``, or else its first line."""
     if code is None:
         return ""
     offsets = [i.offset for i in dis.get_instructions(code) if i.opname.startswith(("STORE_", "DELETE_")) and i.argval == name]
@@ -233,10 +243,13 @@ def _line_of(code: CodeType | None, name: Any) -> str:
 
 
 def _check(reads: list[Read], snapshots: list[Snapshot]) -> Callable[[], bool] | None:
-    """A function of one expression: a loop over the reads would cost several times as much."""
+    """A function that tells whether all reads and snapshots are unchanged; None if there are none.
+
+    Its source is generated as one expression, because a loop over the reads would take several times as long.
+    """
     if not reads and not snapshots:
         return None
-    names: dict[str, Any] = {"same": same, "is_": is_, "all": all, "map": map, "len": len}
+    names: dict[str, object] = {"same": same, "is_": is_, "all": all, "map": map, "len": len}
     spaces: dict[int, str] = {}
     terms = []
     for i, read in enumerate(reads):
@@ -253,7 +266,8 @@ def _check(reads: list[Read], snapshots: list[Snapshot]) -> Callable[[], bool] |
         elif read.get is cell_content:
             found = f"{space}.cell_contents"
         else:
-            names[f"g{i}"], names[f"n{i}"] = read.get, read.name
+            names[f"g{i}"] = read.get
+            names[f"n{i}"] = read.name
             found = f"g{i}({space}, n{i})"
         terms.append(
             f"({found} is v{i} or same({found}, v{i}))"
@@ -262,14 +276,15 @@ def _check(reads: list[Read], snapshots: list[Snapshot]) -> Callable[[], bool] |
         )
     for i, snapshot in enumerate(snapshots):
         names[f"c{i}"] = snapshot.is_current
-        if type(snapshot.value) is list:  # the common case without a call
-            names[f"l{i}"], names[f"t{i}"] = snapshot.value, snapshot.content
+        if type(snapshot.value) is list:  # the most frequent case, without a call
+            names[f"l{i}"] = snapshot.value
+            names[f"t{i}"] = snapshot.content
             terms.append(f"(len(l{i}) == {len(snapshot.content)} and all(map(is_, l{i}, t{i})) or c{i}())")
         else:
             terms.append(f"c{i}()")
     parameters = ", ".join(f"{name}={name}" for name in names)
     source = f"def check({parameters}):\n    try:\n        return {' and '.join(terms)}\n"
     source += "    except (KeyError, IndexError, AttributeError, ValueError):\n        return False\n"
-    scope = dict(names)
+    scope: dict[str, Any] = dict(names)
     exec(source, scope)
     return scope["check"]

@@ -1,7 +1,6 @@
-"""The tape: what was computed from what, the modes that switch it off, and the walk back through it.
+"""The tape: the record of operations, the modes that switch it off, and the walk back that computes gradients.
 
-Nothing here knows of arrays. A value that takes part has ``needs_grad``, ``node`` (None for a leaf) and ``storage.version``;
-gradients are added with ``+``.
+This module knows nothing of arrays. Its values have the attributes of `Value`, and gradients are added with ``+``.
 """
 
 import functools
@@ -10,35 +9,66 @@ import inspect
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rl_lab.engine.errors import AnomalyError, StateError
 from rl_lab.engine.launch import recorder, user_line
+from rl_lab.engine.memory import Storage
 
 Function = TypeVar("Function", bound=Callable)
 
 
 class Modes(threading.local):
-    """What this thread records on the tape."""
+    """Whether this thread records operations on the tape."""
 
     grad = True
 
 
 modes = Modes()
-anomaly = ""  # "lines" if nodes remember the user's line, "nan" if backward also looks for NaN; of all threads
+anomaly = ""  # for all threads: "lines" if nodes keep the user's line, "nan" if backward also searches for NaN
 next_sequence = itertools.count(1).__next__
 _deliver = threading.Lock()  # several threads may add to one leaf
 
 Rule = Callable[[Any, "Node"], Any]
-"""A gradient rule: from the gradient of a node's value to that of its input, or a tuple of those of its inputs (None for none)."""
+"""A gradient rule: maps the gradient of a node's value to the gradient of its input, or to a tuple with one gradient per input.
+
+None stands for an input without a gradient.
+"""
+
+
+class Value(Protocol):
+    """The part of a tensor that the tape needs; the class itself stands above this module."""
+
+    storage: Storage
+    node: "Node | None"
+    needs_grad: bool
+    hooks: dict[int, Callable] | None
+    regrown: int
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def requires_grad(self) -> bool: ...
+
+    @property
+    def base(self) -> "Value | None": ...
+
+    def grad_node(self) -> "Node | None": ...
+
+    def with_node(self, node: "Node | None") -> "Value": ...
+
+
+V = TypeVar("V", bound=Value)
+Edge = Any  # a Node, a leaf (a Value), or None for an input that gets no gradient
 
 
 class Node:
-    """One operation whose value needs a gradient.
+    """One recorded operation.
 
-    ``inputs`` are nodes, leaves, or None where no gradient goes. ``rule`` computes the inputs' gradients from that of the value,
-    the saved values and the ``context`` (shapes, axes). Later nodes have higher ``sequence`` numbers, which is all the order that
-    the walk back needs.
+    ``inputs`` are nodes, leaves, or None for an input that gets no gradient. ``rule`` computes the gradients of the inputs from the
+    gradient of the value, the saved values and the ``context`` (shapes, axes). Later nodes have higher ``sequence`` numbers, and the
+    walk back takes nodes in descending order.
     """
 
     __slots__ = (
@@ -56,15 +86,18 @@ class Node:
         "wanted",
     )
 
-    def __init__(self, rule: Rule, inputs: tuple, saved: tuple, context: Any, shape: tuple[int, ...]):
+    def __init__(self, rule: Rule, inputs: tuple[Edge, ...], saved: tuple, context: Any, shape: tuple[int, ...]):
         self.sequence = next_sequence()
-        self.rule, self.inputs, self.context, self.shape = rule, inputs, context, shape
+        self.rule = rule
+        self.inputs = inputs
+        self.context = context
+        self.shape = shape
         self._saved: tuple | None = saved
         self.versions = tuple([value.storage.version if value is not None else 0 for value in saved]) if saved else ()
-        self.own = -1  # which saved value is the node's own
+        self.own = -1  # index of the node's own value among the saved values; -1 if it is not saved
         self.hooks: dict[int, Callable] | None = None
         self.retained: Callable | None = None
-        self.wanted: tuple[bool, ...] | None = None  # during a walk to chosen targets: the inputs that lead to one
+        self.wanted: tuple[bool, ...] | None = None  # during a walk to chosen targets: which inputs lead to a target
         if anomaly:
             self.line = user_line()
 
@@ -73,12 +106,12 @@ class Node:
         return self.rule.__name__.strip("_").removesuffix("_rule")
 
     def wants(self, position: int) -> bool:
-        """Whether a gradient goes to this input; rules skip what nobody wants."""
+        """Whether the gradient of this input is needed; rules skip the others."""
         return self.inputs[position] is not None and (self.wanted is None or self.wanted[position])
 
     @property
     def saved(self) -> tuple:
-        """The saved values. StateError when they were freed by an earlier backward, or changed in place since."""
+        """The saved values. Raises StateError if an earlier backward freed them, or if one was modified in place."""
         saved = self._saved
         if saved is None:
             raise StateError(
@@ -95,15 +128,19 @@ class Node:
             saved = (*saved[: self.own], saved[self.own].with_node(self), *saved[self.own + 1 :])
         return saved
 
-    def move_own(self, place: Any) -> None:
-        """The node's own value was written to ``place``: that is what it keeps, and whose later change is an error."""
+    def move_own(self, place: Value) -> None:
+        """Save ``place`` instead of the node's own value, because an in-place operation has written the value there."""
         if self._saved:
             self._saved = (*self._saved[: self.own], place.with_node(None), *self._saved[self.own + 1 :])
             self.versions = (*self.versions[: self.own], place.storage.version, *self.versions[self.own + 1 :])
 
     def take_retained(self) -> Callable | None:
-        """Who keeps the gradient of the value: when that is written to in place, it is the new content's that is kept."""
-        retained, self.retained = self.retained, None
+        """Remove and return the function that keeps the gradient of the value.
+
+        After an in-place write the tensor has another node, and the gradient of the new content is kept.
+        """
+        retained = self.retained
+        self.retained = None
         return retained
 
     def free(self) -> None:
@@ -114,20 +151,20 @@ class Node:
         return f"<{self.name} node>"
 
 
-def _edge_of_view(x: Any) -> Any:
-    node = x.grad_node()  # first: it looks at the base
+def _edge_of_view(x: Value) -> Edge:
+    node = x.grad_node()  # before needs_grad is read, because it brings needs_grad up to date with the base
     return (node or x) if x.needs_grad else None
 
 
-def attach(value: Any, rule: Rule, inputs: tuple, saved: tuple = (), context: Any = None) -> Any:
-    """Put ``value`` on the tape as computed from ``inputs``, if recording is on and one of them needs a gradient; return it.
+def attach(value: V, rule: Rule, inputs: tuple[Value, ...], saved: tuple = (), context: Any = None) -> V:
+    """Record ``value`` on the tape as computed from ``inputs``, if recording is on and an input needs a gradient; return it.
 
-    A value that saves itself stands in ``saved`` as ``value`` and is kept without its node, so that a graph has no cycles and is
-    freed by reference counting.
+    An operation that saves its own result puts ``value`` into ``saved``. The node then keeps the value without its node, so that the
+    graph has no reference cycles and is freed by reference counting.
     """
     if modes.grad:
         for x in inputs:
-            if x.needs_grad or (x.base is not None and x.requires_grad):  # a view's flag is as old as its last look at its base
+            if x.needs_grad or (x.base is not None and x.requires_grad):  # needs_grad of a view may be out of date
                 break
         else:
             return value
@@ -135,7 +172,8 @@ def attach(value: Any, rule: Rule, inputs: tuple, saved: tuple = (), context: An
         own = -1
         for i, x in enumerate(saved):
             if x is value:
-                own, saved = i, (*saved[:i], value.with_node(None), *saved[i + 1 :])
+                own = i
+                saved = (*saved[:i], value.with_node(None), *saved[i + 1 :])
         node = Node(rule, edges, saved, context, value.shape)
         node.own = own
         value.node = node
@@ -147,7 +185,7 @@ def attach(value: Any, rule: Rule, inputs: tuple, saved: tuple = (), context: An
 
 
 class _GradMode:
-    """Base of `no_grad`, `enable_grad` and `set_grad_enabled`: a context manager, and a decorator of functions and generators."""
+    """Base of `no_grad`, `enable_grad` and `set_grad_enabled`: a context manager, and a decorator for functions and generators."""
 
     __slots__ = ("_previous", "mode")
 
@@ -168,8 +206,9 @@ class _GradMode:
 
             @functools.wraps(function)
             def resume(*args, **kwargs):
-                # the mode holds while the generator runs and not while it waits at a yield
-                generator, send = function(*args, **kwargs), None
+                # the mode holds while the generator runs, but not while it waits at a yield
+                generator = function(*args, **kwargs)
+                send = None
                 try:
                     while True:
                         with _GradMode(mode):
@@ -192,19 +231,19 @@ class _GradMode:
 
 
 class no_grad(_GradMode):
-    """Nothing computed under it needs a gradient. Context manager or decorator; the mode belongs to the thread."""
+    """Context manager or decorator that stops recording on the tape in this thread: results do not require gradients."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(False)
 
-    def __new__(cls, function: Callable | None = None):  # `@no_grad` without parentheses, as PyTorch allows
+    def __new__(cls, function: Callable | None = None):  # `@no_grad` without parentheses, as in PyTorch
         return super().__new__(cls) if function is None else _GradMode(False)(function)
 
 
 class enable_grad(_GradMode):
-    """Gradients are recorded under it, also inside `no_grad`."""
+    """Context manager or decorator that records operations on the tape, also inside `no_grad`."""
 
     __slots__ = ()
 
@@ -216,19 +255,19 @@ class enable_grad(_GradMode):
 
 
 class inference_mode(_GradMode):
-    """`no_grad` by PyTorch's newer name; ``inference_mode(False)`` is `enable_grad`."""
+    """The same as `no_grad`; ``inference_mode(False)`` is the same as `enable_grad`."""
 
     __slots__ = ()
 
     def __init__(self, mode: bool = True) -> None:
         super().__init__(not mode)
 
-    def __new__(cls, mode: Any = True):
+    def __new__(cls, mode: bool | Callable = True):
         return _GradMode(False)(mode) if callable(mode) else super().__new__(cls)
 
 
 class set_grad_enabled(_GradMode):
-    """Set the mode at once; as a context manager, restore it at the end."""
+    """Switch recording on or off at once; as a context manager, restore the previous mode at the end."""
 
     __slots__ = ()
 
@@ -246,6 +285,7 @@ class set_grad_enabled(_GradMode):
 
 
 def is_grad_enabled() -> bool:
+    """Whether this thread records operations on the tape."""
     return modes.grad
 
 
@@ -253,18 +293,18 @@ def is_grad_enabled() -> bool:
 
 
 def walk(
-    roots: Sequence[Any],
+    roots: Sequence[Value],
     gradients: Sequence[Any],
     retain: bool,
     create_graph: bool,
-    wanted: Sequence[Any] | None = None,
+    wanted: Sequence[Edge] | None = None,
     shown: list | None = None,
 ) -> dict[int, tuple[Any, Any]]:
-    """Carry ``gradients`` from ``roots`` back to the leaves and return ``{id(leaf): (leaf, gradient)}``.
+    """Propagate ``gradients`` from ``roots`` back to the leaves; return ``{id(leaf): (leaf, gradient)}``.
 
-    With ``wanted`` (nodes or leaves) the result holds those only. Gradients that code outside the walk has seen (hooks, retained
-    ones) are appended to ``shown``. Gradients of interior values live in this walk alone. Nodes are taken in descending sequence,
-    so a node is reached after everything computed from it.
+    If ``wanted`` (nodes or leaves) is given, the result holds only these. Saved values are freed unless ``retain``. Gradients that
+    code outside of the walk has seen, such as hooks, are appended to ``shown``. Gradients of interior values exist only during the
+    walk. Nodes are taken in descending sequence, so all results of a node's value are visited before the node.
     """
     pending: dict[Node, Any] = {}
     leaves: dict[int, tuple[Any, Any]] = {}
@@ -273,7 +313,7 @@ def walk(
     useful = None if wanted is None else _leading_to(roots, targets or set())
     heap: list[tuple[int, Node]] = []
 
-    def send(target: Any, gradient: Any, sender: Node | None = None) -> None:
+    def send(target: Edge, gradient: Any, sender: Node | None = None) -> None:
         if type(target) is Node:
             if useful is not None and target not in useful:
                 return
@@ -328,7 +368,7 @@ def walk(
 
 
 def _look_for_nan(node: Node, results: Any) -> None:
-    """Raise AnomalyError if a gradient that an operation computed holds a NaN."""
+    """Raise AnomalyError if a gradient computed by an operation holds NaN."""
     for number, result in enumerate(results if type(results) is tuple else (results,)):
         values = getattr(result, "_array", None)
         if values is None or node.inputs[number] is None:
@@ -341,21 +381,22 @@ def _look_for_nan(node: Node, results: Any) -> None:
 
 
 def set_anomaly(mode: str) -> str:
-    """Switch the search for NaN: "nan", "lines" (only remember lines) or "" (off). Returns the mode before."""
+    """Set the search for NaN to "nan", "lines" (nodes keep the user's line only) or "" (off). Returns the previous mode."""
     global anomaly
-    before, anomaly = anomaly, mode
+    before = anomaly
+    anomaly = mode
     return before
 
 
-def _is_useful(edge: Any, useful: set[Node], targets: set[int]) -> bool:
+def _is_useful(edge: Edge, useful: set[Node], targets: set[int]) -> bool:
     return edge is not None and (edge in useful if type(edge) is Node else id(edge) in targets)
 
 
-def _leading_to(roots: Sequence[Any], targets: set[int]) -> set[Node]:
-    """The nodes from which a target can be reached: the others need not be visited."""
+def _leading_to(roots: Sequence[Value], targets: set[int]) -> set[Node]:
+    """The nodes from which a target can be reached; a walk visits only these."""
     order: list[Node] = []
     seen: set[Node] = set()
-    stack = [root.grad_node() for root in roots]
+    stack: list[Edge] = [root.grad_node() for root in roots]
     while stack:
         node = stack.pop()
         if type(node) is Node and node not in seen:
@@ -370,6 +411,7 @@ def _leading_to(roots: Sequence[Any], targets: set[int]) -> set[Node]:
 
 
 def run_hooks(hooks: dict[int, Callable], gradient: Any, shown: list | None) -> Any:
+    """The gradient after all hooks; every gradient that a hook has seen or returned is appended to ``shown``."""
     for hook in list(hooks.values()):
         replacement = hook(gradient)
         if shown is not None:
@@ -381,8 +423,8 @@ def run_hooks(hooks: dict[int, Callable], gradient: Any, shown: list | None) -> 
     return gradient
 
 
-def backward(roots: Sequence[Any], gradients: Sequence[Any], retain_graph: bool | None, create_graph: bool) -> None:
-    """Add to ``grad`` of every leaf. If anything raises on the way, no leaf has changed."""
+def backward(roots: Sequence[Value], gradients: Sequence[Any], retain_graph: bool | None, create_graph: bool) -> None:
+    """Add the gradients of the roots to ``grad`` of every leaf. If a rule or a hook raises, no leaf has changed."""
     retain = create_graph if retain_graph is None else retain_graph
     shown = list(gradients)
     results = walk(roots, gradients, retain, create_graph, shown=shown)
@@ -393,17 +435,20 @@ def backward(roots: Sequence[Any], gradients: Sequence[Any], retain_graph: bool 
 
 
 class RemovableHandle:
-    """What ``register_hook`` returns: ``remove()`` takes the hook away; also usable in a ``with`` statement."""
+    """A registered hook: ``remove()`` removes it, and so does the end of a ``with`` statement."""
 
     _numbers = itertools.count().__next__
 
     def __init__(self, hooks: dict[int, Callable], hook: Callable, changed: Callable[[], None]):
-        """``changed`` is called after the hook has been added, and after it has been taken away."""
-        self._hooks, self._number, self._changed = hooks, self._numbers(), changed
+        """Add ``hook`` to ``hooks``. ``changed`` is called after the hook is added, and after it is removed."""
+        self._hooks = hooks
+        self._number = self._numbers()
+        self._changed = changed
         hooks[self._number] = hook
         changed()
 
     def remove(self) -> None:
+        """Remove the hook."""
         self._hooks.pop(self._number, None)
         self._changed()
 

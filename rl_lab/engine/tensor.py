@@ -1,10 +1,10 @@
-"""The tensor: memory, shape, strides, dtype, and its place on the tape. The operations are hung on it by `rl_lab.engine.ops`."""
+"""The tensor: memory, shape, strides, dtype, and its place on the tape. `rl_lab.engine.ops` adds the operations as methods."""
 
 import functools
 import math
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -27,17 +27,23 @@ class Size(tuple[int, ...]):
         """Number of elements of a tensor of this shape."""
         return math.prod(self)
 
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> int: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Size": ...
+
     def __getitem__(self, place: Any) -> Any:
         part = tuple.__getitem__(self, place)
         return Size(part) if type(place) is slice else part
 
-    def __add__(self, other: Any) -> "Size":
+    def __add__(self, other: tuple[int, ...]) -> "Size":  # type: ignore[override]
         return Size(tuple.__add__(self, other))
 
-    def __radd__(self, other: Any) -> "Size":
+    def __radd__(self, other: tuple[int, ...]) -> "Size":
         return Size((*other, *self)) if isinstance(other, tuple) else NotImplemented
 
-    def __mul__(self, count: Any) -> "Size":
+    def __mul__(self, count: SupportsIndex) -> "Size":
         return Size(tuple.__mul__(self, count))
 
     __rmul__ = __mul__
@@ -49,7 +55,8 @@ _size = functools.lru_cache(maxsize=4096)(Size)
 @functools.lru_cache(maxsize=4096)
 def contiguous_strides(shape: Shape) -> Shape:
     """Row-major strides in elements."""
-    strides, step = [], 1
+    strides = []
+    step = 1
     for size in reversed(shape):
         strides.append(step)
         step *= max(size, 1)
@@ -57,9 +64,10 @@ def contiguous_strides(shape: Shape) -> Shape:
 
 
 class TensorCore:
-    """What every tensor has. ``strides`` is None for the usual case: contiguous, row by row.
+    """The memory, layout and autograd state of a tensor, without its operations.
 
-    The library reads ``sizes``, a plain tuple; ``shape`` is the same as a `Size`, for users.
+    ``strides`` is None for a contiguous tensor in row-major order. ``sizes`` is the shape as a plain tuple, which the library reads;
+    ``shape`` is the same as a `Size`, for users.
     """
 
     __slots__ = (
@@ -86,20 +94,20 @@ class TensorCore:
     address: int
     node: tape.Node | None
     needs_grad: bool
-    base: "TensorCore | None"
+    base: "Tensor | None"
     epoch: int
     hooks: dict[int, Callable] | None
-    _grad: Any
+    _grad: "Tensor | None"
 
     regrown = 0
-    """When a leaf's elements last came or went, as a sequence number of nodes. The gradients of earlier nodes are of other elements."""
+    """Sequence number of nodes at which a leaf last gained or lost elements. Gradients of earlier nodes belong to other elements."""
 
-    __array_ufunc__ = None  # array + tensor is the tensor's business, not NumPy's
+    __array_ufunc__ = None  # so that array + tensor calls the tensor's method, not NumPy's
 
-    # --- the way onto and off the tape -------------------------------------------------------------------------------
+    # --- autograd ----------------------------------------------------------------------------------------------------
 
     def grad_node(self) -> tape.Node | None:
-        """The node that computed this value, None for a leaf. A view whose base was written to since gets a new one."""
+        """The node that computed this value; None for a leaf. A view gets a new node after a write to its base."""
         base = self.base
         if base is not None and base.epoch != self.epoch:
             self.epoch = base.epoch
@@ -113,15 +121,20 @@ class TensorCore:
         return self.node
 
     def with_node(self, node: tape.Node | None) -> "Tensor":
-        """This value again, with another node: how an operation keeps its own output without a cycle."""
+        """The same value with another node. Through it an operation keeps its own output without a reference cycle."""
         value = view(self, self.sizes, self.strides, self.offset)
         value.base = None
-        value.node, value.needs_grad = node, node is not None
+        value.node = node
+        value.needs_grad = node is not None
         return value
 
-    def accumulate(self, gradient: Any, taken: set[int], create_graph: bool) -> None:
-        """Add to ``grad``. The first gradient becomes ``grad`` itself unless its memory (``taken``) already belongs to somebody."""
-        if not self.needs_grad:  # frozen since the graph was built
+    def accumulate(self, gradient: "Tensor", taken: set[int], create_graph: bool) -> None:
+        """Add a gradient to ``grad``.
+
+        The first gradient itself becomes ``grad``, or a copy if the id of its storage is in ``taken``: then its memory is already
+        in use elsewhere.
+        """
+        if not self.needs_grad:  # frozen after the graph was built
             return
         if (recording := recorder()) is not None:
             recording.grad_read(self)
@@ -139,13 +152,17 @@ class TensorCore:
         taken.add(id(self._grad.storage))
 
     def backward(
-        self, gradient: "Tensor | None" = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+        self,
+        gradient: "Tensor | None" = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: "TensorCore | Sequence[TensorCore] | None" = None,
     ) -> None:
-        """Add the gradients of this value to ``grad`` of the leaves it was computed from.
+        """Add the gradients of this value to ``grad`` of the leaves from which it was computed, or only of ``inputs`` if given.
 
-        ``gradient`` has this tensor's shape and may be left out for a single element. Saved values are freed unless
-        ``retain_graph``; ``create_graph`` makes the gradients differentiable. StateError (a RuntimeError) if this value needs no
-        gradient or was freed; ShapeError for a gradient of another shape.
+        ``gradient`` has this tensor's shape; it may be omitted if the tensor has a single element. Saved values are freed unless
+        ``retain_graph``. With ``create_graph`` the gradients are differentiable. Raises StateError (a RuntimeError) if this value
+        does not require a gradient or its saved values were freed, and ShapeError if ``gradient`` has another shape.
         """
         gradient = root_gradient(self, gradient)
         if inputs is None:
@@ -178,9 +195,10 @@ class TensorCore:
         if self.node is None:
             if (recording := recorder()) is not None:
                 recording.uses_tensor(self)
-            before, self.needs_grad = self.needs_grad, bool(requires_grad)
+            before = self.needs_grad
+            self.needs_grad = bool(requires_grad)
             if before != self.needs_grad:
-                changes.note()  # programs that trained it, or did not, are out of date
+                changes.note()  # recorded programs that use it are out of date
         return self  # type: ignore[return-value]
 
     @property
@@ -212,7 +230,7 @@ class TensorCore:
         self._grad = value
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this interior value in ``grad`` at every backward."""
+        """Keep the gradient of this interior value in ``grad`` in every backward pass."""
         node = self.grad_node()
         if node is None:
             if not self.needs_grad:
@@ -221,39 +239,46 @@ class TensorCore:
         if node.retained is None:
             reference = weakref.ref(self)
 
-            def keep(gradient):
+            def keep(gradient: Tensor) -> None:
                 tensor = reference()
                 if tensor is not None:
-                    # a copy: the gradient itself may be somebody's result of autograd.grad
+                    # a copy, because the gradient itself may be a result of autograd.grad
                     tensor._grad = gradient.clone() if tensor._grad is None else tensor._grad + gradient
 
             node.retained = keep
 
-    def register_hook(self, hook: Callable) -> tape.RemovableHandle:
-        """Call ``hook(gradient)`` whenever the gradient of this value is computed; what it returns, if not None, replaces it."""
+    def register_hook(self, hook: "Callable[[Tensor], Tensor | None]") -> tape.RemovableHandle:
+        """Call ``hook(gradient)`` whenever the gradient of this value is computed.
+
+        A tensor that the hook returns replaces the gradient. Raises StateError if the tensor does not require a gradient.
+        """
         if not self.requires_grad:
             raise StateError("cannot register a hook on a tensor that doesn't require gradient")
-        owner: Any = self.node or self
+        owner = self.node or self
         if owner.hooks is None:
             owner.hooks = {}
         return tape.RemovableHandle(owner.hooks, hook, changes.note)
 
     def detach(self) -> "Tensor":
-        """The same memory without history: writes through either are seen, and caught, by both."""
+        """A tensor over the same memory without a history. The two share one version counter, so backward notices a write to either."""
         if (recording := recorder()) is not None:
             recording.uses_tensor(self)
         value = view(self, self.sizes, self.strides, self.offset)
-        value.base, value.node, value.needs_grad = None, None, False
+        value.base = None
+        value.node = None
+        value.needs_grad = False
         return value
 
     def detach_(self) -> "Tensor":
         """`detach` in place."""
-        self.base, self.node, self.needs_grad = None, None, False
+        self.base = None
+        self.node = None
+        self.needs_grad = False
         return self  # type: ignore[return-value]
 
     @property
     def data(self) -> "Tensor":
-        """The same memory without history and without the version counter: writes through it go unnoticed."""
+        """A tensor over the same memory with a version counter of its own: backward does not notice a write to it."""
         value = self.detach()
         value.storage = self.storage.alias()
         return value
@@ -264,7 +289,10 @@ class TensorCore:
             raise StateError("data takes a tensor of the same dtype")
         if (recording := recorder()) is not None:
             recording.uses_tensor(self)
-        self.storage, self.sizes, self.strides, self.offset = value.storage, value.sizes, value.strides, value.offset
+        self.storage = value.storage
+        self.sizes = value.sizes
+        self.strides = value.strides
+        self.offset = value.offset
         self.address = value.address
         changes.note()
 
@@ -272,7 +300,7 @@ class TensorCore:
     def _version(self) -> int:
         return self.storage.version
 
-    # --- facts -------------------------------------------------------------------------------------------------------
+    # --- shape and layout --------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> Size:
@@ -291,23 +319,35 @@ class TensorCore:
     def ndim(self) -> int:
         return len(self.sizes)
 
-    def size(self, dim: int | None = None) -> Any:
-        """Size of one dimension, or the shape. IndexError if there is no dimension ``dim``."""
+    @overload
+    def size(self, dim: None = None) -> Size: ...
+
+    @overload
+    def size(self, dim: int) -> int: ...
+
+    def size(self, dim: int | None = None) -> Size | int:
+        """Size of dimension ``dim``, or the shape if ``dim`` is None. Raises IndexError if there is no such dimension."""
         if dim is None:
             return _size(self.sizes)
         if not -len(self.sizes) <= dim < len(self.sizes):
             raise IndexError(f"dimension {dim} is out of range for a tensor of shape {list(self.sizes)}")
         return self.sizes[dim]
 
-    def stride(self, dim: int | None = None) -> Any:
-        """Distances between neighbours along each dimension, in elements."""
+    @overload
+    def stride(self, dim: None = None) -> Shape: ...
+
+    @overload
+    def stride(self, dim: int) -> int: ...
+
+    def stride(self, dim: int | None = None) -> Shape | int:
+        """Distance between neighbouring elements along each dimension, or along dimension ``dim``, in elements."""
         strides = contiguous_strides(self.sizes) if self.strides is None else self.strides
         return strides if dim is None else strides[dim]
 
     def storage_offset(self) -> int:
         return self.offset
 
-    def is_contiguous(self, memory_format: Any = None) -> bool:
+    def is_contiguous(self, memory_format: object = None) -> bool:
         return self.strides is None
 
     def element_size(self) -> int:
@@ -327,12 +367,12 @@ class TensorCore:
     def __hash__(self) -> int:
         return id(self)
 
-    # --- out of the tensor -------------------------------------------------------------------------------------------
+    # --- values as NumPy arrays and Python objects -------------------------------------------------------------------
 
     def _array(self, lasting: bool = True) -> np.ndarray:
-        """A NumPy view of the memory; one that is not ``lasting`` must not outlive the tensor, and leaves its block in the pool.
+        """A NumPy view of the memory. Stops a recording, because a replay could not repeat what is done with the values.
 
-        Reading it ends a recording: a replay could not follow.
+        A view that is not ``lasting`` must not outlive the tensor; it does not take the memory out of its pool.
         """
         if (recording := recorder()) is not None:
             recording.give_up("it reads a tensor's value")
@@ -344,19 +384,19 @@ class TensorCore:
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.sizes, steps)
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
-        """The same memory as a NumPy array. StateError if the tensor requires grad, unless ``force``."""
+        """The same memory as a NumPy array. Raises StateError if the tensor requires a gradient, unless ``force``."""
         if self.requires_grad and not force:
             raise StateError("can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
         return self._array()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
         return array.copy() if copy else array
 
     def item(self) -> float | int | bool:
-        """The value of a tensor of one element as a Python number."""
+        """The single element as a Python number. Raises ShapeError if the tensor does not have exactly one element."""
         if self.numel() != 1:
             raise ShapeError(f"a tensor of shape {self.sizes} has {self.numel()} elements, item() needs exactly one")
         return self._array(lasting=False).item()
@@ -403,7 +443,11 @@ class TensorCore:
         return f"tensor({', '.join(parts)})"
 
     def __deepcopy__(self, memo: dict) -> "Tensor":
-        """A leaf over a copy of the memory, with its gradient. Tensors that share memory share it in one deep copy of them all."""
+        """A leaf over a copy of the memory, with a copy of the gradient.
+
+        Tensors that share memory still share it if they are copied by one call of `copy.deepcopy`. Raises StateError if the tensor
+        is not a leaf.
+        """
         if self.grad_node() is not None:
             raise StateError("only leaf tensors can be deep-copied; clone() or detach() first")
         root = self.storage
@@ -412,7 +456,7 @@ class TensorCore:
         if id(root) not in memo:
             whole = new(root, (root.nbytes // self.dtype.itemsize,), None, 0, self.dtype)
             memo[id(root)] = whole.clone().storage
-            memo.setdefault(id(memo), []).append(root)  # as copy.deepcopy does: an id stands for an object that lives
+            memo.setdefault(id(memo), []).append(root)  # keeps the storage alive, so that no other object gets its id
         copy = new(memo[id(root)], self.sizes, self.strides, self.offset, self.dtype)
         copy.needs_grad = self.needs_grad
         if self._grad is not None:
@@ -420,15 +464,15 @@ class TensorCore:
         memo[id(self)] = copy
         return copy
 
-    def __reduce_ex__(self, protocol: Any) -> tuple:
-        """Pickle the memory and the layout: a leaf without gradient and hooks, as in PyTorch. ``copy.copy`` shares the memory."""
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
+        """Pickle the memory and the layout, as a leaf without gradient and hooks, as in PyTorch. ``copy.copy`` shares the memory."""
         if (recording := recorder()) is not None:
             recording.give_up("it pickles a tensor")
         return unpickled, (self.storage, self.sizes, self.strides, self.offset, self.dtype, self.requires_grad)
 
 
 class Tensor(Operations, TensorCore):
-    """An array of float32, int64, uint8 or bool with a place on the tape. Make one with `rl_lab.tensor`."""
+    """An array of float32, int64, uint8 or bool that can record its history for gradients. Create one with `rl_lab.tensor`."""
 
     __slots__ = ()
     __hash__ = TensorCore.__hash__
@@ -438,8 +482,8 @@ class Tensor(Operations, TensorCore):
 
 
 def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtype: DType) -> Tensor:
-    """A tensor over memory that exists."""
-    tensor: Any = object.__new__(Tensor)
+    """A tensor over existing memory."""
+    tensor = object.__new__(Tensor)
     tensor.storage = storage
     tensor.sizes = shape
     tensor.strides = strides
@@ -453,7 +497,7 @@ def new(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtyp
 
 
 def unpickled(storage: Storage, shape: Shape, strides: Shape | None, offset: int, dtype: DType, requires_grad: bool) -> Tensor:
-    """The tensor that was pickled. ShapeError if its elements do not lie inside the storage."""
+    """Rebuild a pickled tensor. Raises ShapeError if its elements do not lie inside the storage."""
     steps = contiguous_strides(shape) if strides is None else strides
     last = offset + sum([(size - 1) * step for size, step in zip(shape, steps, strict=True)])
     if 0 not in shape and not (0 <= offset <= last < storage.nbytes // dtype.itemsize and min(steps, default=0) >= 0):
@@ -464,8 +508,8 @@ def unpickled(storage: Storage, shape: Shape, strides: Shape | None, offset: int
 
 
 def empty(shape: Shape, dtype: DType = float32) -> Tensor:
-    """A tensor over fresh memory of unknown content."""
-    tensor: Any = object.__new__(Tensor)  # as `new`, without a second call: every operation comes through here
+    """A tensor over new memory with arbitrary content."""
+    tensor = object.__new__(Tensor)  # the body of `new`, to save a call: every operation makes its result here
     tensor.storage = storage = Storage(math.prod(shape) * dtype.itemsize)
     tensor.address = storage.address
     tensor.sizes = shape
@@ -477,18 +521,18 @@ def empty(shape: Shape, dtype: DType = float32) -> Tensor:
 
 
 def view(source: TensorCore, shape: Shape, strides: Shape | None, offset: int) -> Tensor:
-    """A view of ``source``'s memory; ``strides`` that say contiguous become None. The caller puts it on the tape."""
+    """A view of the memory of ``source``. Contiguous ``strides`` are stored as None. The caller records the view on the tape."""
     if strides is not None and is_row_major(shape, strides):
         strides = None
     tensor = new(source.storage, shape, strides, offset, source.dtype)
-    base = source.base
-    tensor.base = base = source if base is None else base
+    base: Tensor = source if source.base is None else source.base  # type: ignore[assignment]
+    tensor.base = base
     tensor.epoch = base.epoch
     return tensor
 
 
-def owned(result: Any, *sources: TensorCore) -> Any:
-    """The result of an operation that shaped fresh memory: nobody's view, unless the memory is that of one of the sources after all."""
+def owned(result: Tensor, *sources: TensorCore) -> Tensor:
+    """Make a result an ordinary tensor, not a view, if its memory is new; it stays a view if it shares the memory of a source."""
     if result.base is not None and all(result.storage is not source.storage for source in sources):
         result.base = None
     return result
@@ -508,20 +552,24 @@ def is_row_major(shape: Shape, strides: Shape) -> bool:
 
 
 def region_of(tensor: TensorCore) -> tuple[Shape, Shape, int]:
-    """Where a view lies in its base: shape, strides and offset in elements."""
+    """The part of its base that a view covers: shape, strides and offset in elements."""
     assert tensor.base is not None
     return tensor.sizes, tensor.stride(), tensor.offset - tensor.base.offset
 
 
-def _region_rule(g: Any, node: tape.Node) -> Any:
+def _region_rule(g: Tensor, node: tape.Node) -> Tensor:
     shape, region = node.context
-    return g._embed(shape, region)  # a method: the layouts stand above
+    return g._embed(shape, region)
 
 
 # --- gradients by call -----------------------------------------------------------------------------------------------
 
 
-def root_gradient(root: TensorCore, gradient: Any) -> Any:
+def root_gradient(root: TensorCore, gradient: Tensor | None) -> Tensor:
+    """The gradient with which a walk back begins at ``root``: ``gradient``, or 1 if it is None and ``root`` has one element.
+
+    Raises StateError if ``root`` does not require a gradient, ShapeError if ``gradient`` has another shape or is needed.
+    """
     if not isinstance(root, TensorCore) or not root.requires_grad:
         raise StateError("this value does not require grad and has no grad_fn: nothing to run backward through")
     if gradient is None:
@@ -538,9 +586,17 @@ def root_gradient(root: TensorCore, gradient: Any) -> Any:
 
 
 def gradients_of(
-    outputs: Any, inputs: Any, gradients: Any, retain_graph: bool | None, create_graph: bool, allow_unused: bool | None
+    outputs: TensorCore | Sequence[TensorCore],
+    inputs: TensorCore | Sequence[TensorCore],
+    gradients: Tensor | Sequence[Tensor | None] | None,
+    retain_graph: bool | None,
+    create_graph: bool,
+    allow_unused: bool | None,
 ) -> list[Tensor | None]:
-    """The gradients of the outputs with respect to each input, added over the outputs; ``grad`` of no leaf changes."""
+    """The gradients of the outputs with respect to each input, summed over the outputs; no leaf's ``grad`` changes.
+
+    Raises StateError if an input does not require a gradient, or was not used and ``allow_unused`` is false.
+    """
     outputs = [outputs] if isinstance(outputs, TensorCore) else list(outputs)
     inputs = [inputs] if isinstance(inputs, TensorCore) else list(inputs)
     gradients = [gradients] * len(outputs) if gradients is None or isinstance(gradients, TensorCore) else list(gradients)
@@ -562,20 +618,20 @@ class LeafStateError(StateError):
 
 
 def check_writable(tensor: TensorCore, overlap: bool = False) -> None:
-    """Raise if an in-place write would break the tape or, unless ``overlap``, write to one place in memory several times."""
+    """Raise StateError if an in-place write would break the tape or, unless ``overlap``, write to one memory cell several times."""
     if tape.modes.grad:
         root = tensor if tensor.base is None else tensor.base
         if (root.needs_grad and root.node is None) or (tensor.requires_grad and tensor.node is None):
             what = "a leaf tensor that requires grad" if root is tensor else "a view of a leaf tensor that requires grad"
             raise LeafStateError(f"{what} is being written to in place; wrap it in no_grad() or compute a new tensor")
         if root is not tensor and root.needs_grad and tensor.node is None and tensor.epoch == root.epoch:
-            raise StateError(  # the tape knows the base, but not how this view came from it
-                "a view that was made under no_grad is being written to in place outside of it, where the gradient of its base would "
-                "not see the write: make the view outside of no_grad(), or write inside of it"
+            raise StateError(  # the tape has no record of how this view was made from its base
+                "a view that was made under no_grad() is being written to in place outside of no_grad(), and the gradient of its "
+                "base would miss the write: make the view outside of no_grad(), or write inside of it"
             )
     if tensor.strides is not None and not overlap:
         for size, stride in zip(tensor.sizes, tensor.strides, strict=True):
             if stride == 0 and size > 1:
                 raise StateError(
-                    "an expanded tensor was written to: several of its elements share one place in memory; clone() first"
+                    "an expanded tensor is being written to, but several of its elements share one memory cell; clone() it first"
                 )

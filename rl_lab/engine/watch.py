@@ -1,11 +1,11 @@
-"""What a recorded call reads and changes of Python's state: attributes, globals, closure variables and the containers in them.
+"""Watch which Python state a recorded call reads and changes: attributes, globals, closure variables and the containers in them.
 
-A profile function hears of every Python function that the call enters. The bytecode tells which globals, closure variables and
-attributes the function names. An attribute of an argument or of a global, such as ``self.config.gamma``, is followed exactly; the
-name of an attribute of any other value is looked up on every object that the function has got hold of. So a recording may note more
-than was read, and never less, apart from what C code reads unseen (``operator.attrgetter``, a C extension).
+A profile function is called for every Python function that the call enters. The bytecode of the entered function names the globals,
+closure variables and attributes that it may read. Attributes of arguments and of globals, such as ``self.config.gamma``, are
+followed exactly. An attribute name of any other value is looked up on every object that the function holds. So a recording may note
+more than was read, but never less, except for reads by C code (``operator.attrgetter``, a C extension), which are not seen.
 
-Only objects that outlive the call matter: those reached from the function, its arguments, closures and globals.
+Only objects that outlive the call matter. They are reached from the function, its arguments, closures and globals.
 """
 
 import dis
@@ -15,7 +15,16 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
-from types import BuiltinMethodType, CodeType, FrameType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
+from types import (
+    BuiltinMethodType,
+    CellType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+)
 from types import ModuleType as PythonModule
 from typing import Any, NamedTuple
 
@@ -23,19 +32,29 @@ import numpy as np
 
 from rl_lab.engine.launch import Counted, Recorder
 from rl_lab.engine.number import Number
-from rl_lab.engine.reads import MISSING, TooLarge, cell_content, class_attribute, fields_of, is_plain, is_record, slot
+from rl_lab.engine.reads import (
+    MISSING,
+    Reads,
+    TooLarge,
+    cell_content,
+    class_attribute,
+    fields_of,
+    is_plain,
+    is_record,
+    slot,
+)
 from rl_lab.engine.tensor import TensorCore
 
 LIBRARIES = {"rl_lab", "numpy", "numba", "llvmlite", "scipy", *sys.stdlib_module_names}
 REPORTING = ("rl_lab.engine", "rl_lab.optim", "rl_lab.nn.module")
-"""Modules of the lab that tell the recorder themselves what they depend on."""
+"""Modules that report to the recorder themselves."""
 MACHINERY = ("rl_lab.native", "numba")
-"""What runs below these is no code of the user's."""
+"""Functions of these modules, and everything that they call, are not watched."""
 OPAQUE = ("rl_lab.engine", "rl_lab.native", "numba", "llvmlite", "numpy")
-"""Objects of classes from here are what they are: their state is memory that launches read, or never changes."""
+"""Attributes of objects whose class is in these modules are not noted: they never change, or hold memory that launches read."""
 DIRECT = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_DEREF", "LOAD_CLASSDEREF"}
 STORES = {"STORE_FAST", "DELETE_FAST", "STORE_DEREF", "DELETE_DEREF", "STORE_FAST_MAYBE_NULL", "LOAD_FAST_AND_CLEAR"}
-KEEPS = {"COPY", "DUP_TOP", "EXTENDED_ARG", "NOP", "PUSH_NULL", "CACHE"}  # the value on top of the stack stays what it is
+KEEPS = {"COPY", "DUP_TOP", "EXTENDED_ARG", "NOP", "PUSH_NULL", "CACHE"}  # do not change the value on top of the stack
 BY_NAME = {"getattr", "hasattr"}
 CHANGE_BY_NAME = {"setattr", "delattr"}
 IMPURE_BUILTINS = {"print", "input", "open", "exec", "eval", "globals"}
@@ -44,15 +63,19 @@ DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
 CONTAINERS = (list, dict, set, frozenset, deque, tuple)
 
 
-class Names(NamedTuple):
-    """What a function's bytecode names: globals, attributes of arguments or globals by their path, attributes of other values.
+Chain = tuple[bool, str, tuple[str, ...]]
+"""A path of attributes from a variable: whether the variable is a global, its name, and the names of the attributes."""
 
-    A chain is (whether its root is a global, the root's name, the attributes' names). ``stored`` are attributes that are set.
-    ``texts`` are string constants.
+
+class Names(NamedTuple):
+    """The names in a function's bytecode.
+
+    ``chains`` are paths of attributes from arguments and globals. ``loose`` are names of attributes of other values, ``stored`` are
+    names of attributes that are set on other values, and ``texts`` are string constants.
     """
 
     globals: frozenset[str]
-    chains: frozenset[tuple[bool, str, tuple[str, ...]]]
+    chains: frozenset[Chain]
     loose: frozenset[str]
     stored: frozenset[str]
     texts: frozenset[str]
@@ -70,12 +93,12 @@ def _texts(constants: tuple) -> Iterator[str]:
 def names_of(code: CodeType) -> Names:
     """The names in a function's bytecode."""
     named: set[str] = set()
-    chains: set[tuple[bool, str, tuple[str, ...]]] = set()
-    setting: set[tuple[bool, str, tuple[str, ...]]] = set()
+    chains: set[Chain] = set()
+    setting: set[Chain] = set()
     loose: set[str] = set()
     stored: set[str] = set()
     rebound: set[str] = set()
-    top: tuple[bool, str, tuple[str, ...]] | None = None  # where the value on top of the stack came from, if that is known
+    top: Chain | None = None  # the chain that gave the value on top of the stack, if it is known
     for instruction in dis.get_instructions(code):
         name, argument = instruction.opname, instruction.argval
         if instruction.is_jump_target:
@@ -105,7 +128,9 @@ def names_of(code: CodeType) -> Names:
         elif name in STORES:
             rebound.add(argument)
             top = None
-        elif name.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(argument, tuple):  # two in one, from Python 3.13 on
+        elif name.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(
+            argument, tuple
+        ):  # a double instruction of Python 3.13
             first, second = argument
             if name.startswith("STORE_FAST_"):
                 rebound.add(first)
@@ -129,15 +154,18 @@ def names_of(code: CodeType) -> Names:
     return Names(frozenset(named), frozenset(chains - uncertain), frozenset(loose), frozenset(stored), texts)
 
 
-def _is_library(module: Any) -> bool:
-    """Whether a module, by its name, is of the lab or of a library that it stands on; named tuples have functions in one of their own."""
+def _is_library(module: object) -> bool:
+    """Whether this is the name of a module of rl_lab, of the standard library, or of a library that rl_lab uses.
+
+    The functions of a named tuple have a module of their own, which counts as well.
+    """
     return isinstance(module, str) and (module.partition(".")[0] in LIBRARIES or module.startswith("namedtuple_"))
 
 
 class _Entered:
-    """A Python function that runs: what its bytecode names, and values that it got from calls.
+    """A Python function that is running: the names in its bytecode, and the results of its calls so far.
 
-    ``loose`` are attributes of values that are not known before the function runs, such as those that a property returns.
+    ``loose`` are names of attributes of values that are unknown before the function runs, such as the results of a property.
     """
 
     __slots__ = ("loose", "names", "results")
@@ -149,22 +177,27 @@ class _Entered:
 
     @property
     def is_loose(self) -> bool:
-        """Whether attributes are to be looked up on all that the function gets hold of."""
+        """Whether attributes must be looked up on every object that the function holds."""
         return bool(self.loose or self.names.stored or self.names.globals & (BY_NAME | CHANGE_BY_NAME))
 
 
 class watching:
-    """While the context lasts, note in the recorder's ``reads`` what calls of ``function`` read and change of Python's state."""
+    """Note in ``recording.reads`` the Python state that a call of ``function`` reads and changes while the context lasts."""
 
-    def __init__(self, recording: Recorder, function: Callable, arguments: tuple[tuple, dict[str, Any]]):
-        self.recording: Any = recording
-        self.reads = recording.reads
-        self.function, self.arguments = function, arguments
-        self.lasting: dict[int, Any] = {}
-        self.functions: dict[int, list[FunctionType]] = {}  # by the id of their code, whose hash would be costly
+    def __init__(self, recording: Recorder[Any], function: Callable, arguments: tuple[tuple, dict[str, Any]]):
+        self.recording = recording
+        self.reads: Reads = recording.reads
+        self.function = function
+        self.arguments = arguments
+        self.lasting: dict[int, object] = {}
+        """Objects that outlive the call, by id."""
+        self.functions: dict[int, list[FunctionType]] = {}
+        """Functions that outlive the call, by the id of their code, because hashing code takes long."""
         self.entered: dict[FrameType, _Entered] = {}
         self.inner: set[int] = set()
+        """Ids of the code of functions that are defined inside of watched functions."""
         self.ignored: FrameType | None = None
+        """The frame whose calls are not watched."""
         self.codes: dict[int, tuple[CodeType, Names | None]] = {}
 
     def __enter__(self) -> None:
@@ -175,7 +208,7 @@ class watching:
         sys.setprofile(self.hear)
 
     def __exit__(self, *exception: object) -> None:
-        if hasattr(self.previous, "enable"):  # cProfile's, which is no Python function
+        if hasattr(self.previous, "enable"):  # a cProfile.Profile, which is not a Python function
             sys.setprofile(None)
             self.previous.enable()
         else:
@@ -185,7 +218,7 @@ class watching:
     # --- events ------------------------------------------------------------------------------------------------------
 
     def hear(self, frame: FrameType, event: str, argument: Any) -> None:
-        """The profile function."""
+        """Receive an event of Python's profiler: a call or a return of a Python or a C function."""
         if self.recording.reason is not None:
             return
         if self.ignored is not None:
@@ -210,13 +243,14 @@ class watching:
                 caller.results.append(argument)
 
     def is_ignored(self, frame: FrameType) -> bool:
-        """Whether a frame, and all that it calls, is none of the function's: an import, a compilation, the garbage collection."""
+        """Whether a frame and its calls do not belong to the function: an import, a compilation, or a garbage collection."""
         code = frame.f_code
         if code.co_name in ("<module>", "__del__") or frame.f_globals.get("__name__", "").startswith(MACHINERY):
             return True
         return any(getattr(callback, "__code__", None) is code for callback in gc.callbacks)
 
     def enter(self, frame: FrameType) -> None:
+        """Note the state that a function may read, as far as it is known when the function starts."""
         code = frame.f_code
         known = self.codes.get(id(code))
         if known is None:
@@ -242,36 +276,39 @@ class watching:
             self.note_loose(frame, entered)
 
     def is_watched(self, frame: FrameType) -> bool:
+        """Whether the reads of a function are noted; gives up if the function has effects that a replay would not repeat."""
         module = frame.f_globals.get("__name__", "")
         if module.startswith(REPORTING):
             return False
         if module == "random" and frame.f_locals.get("self") is getattr(random, "_inst", None):
             self.recording.give_up("it draws from Python's random numbers")
         elif module.partition(".")[0] in IMPURE_MODULES:
-            self.recording.give_up(f"it calls {module}, which does more than a replay repeats")
+            self.recording.give_up(f"it calls a function of {module}, which a replay would not repeat")
         return module.startswith("rl_lab.") or not _is_library(module)
 
-    def check_builtin(self, function: Any) -> None:
-        """Give up if a C function does what a replay would not repeat."""
-        module, name, owner = function.__module__, function.__name__, function.__self__
+    def check_builtin(self, function: BuiltinMethodType) -> None:
+        """Give up if a C function has effects that a replay would not repeat."""
+        module = function.__module__
+        name = function.__name__
+        owner = function.__self__
         if module == "builtins" and name in IMPURE_BUILTINS:
             self.recording.give_up(f"it calls {name}(), which a replay would not repeat")
         elif module in IMPURE_MODULES:
             self.recording.give_up(f"it calls {module}.{name}(), which a replay would not repeat")
         elif owner is getattr(random, "_inst", None) or owner is np.random.mtrand._rand:
-            self.recording.give_up("it draws random numbers that are not of the lab")
+            self.recording.give_up("it draws random numbers from a generator that is not of rl_lab")
 
-    # --- what is read ------------------------------------------------------------------------------------------------
+    # --- reads -------------------------------------------------------------------------------------------------------
 
     def follow(self, space: Mapping[str, Any], root: str, path: tuple[str, ...], entered: _Entered) -> Any:
-        """Note each attribute on a path from a variable; what the path leads to, MISSING if that is not known."""
+        """Note each attribute on a path from a variable; return the value at its end, or MISSING if it is not known."""
         value = space.get(root, MISSING)
         what = root
         for place, name in enumerate(path):
             if isinstance(value, TensorCore):
                 return MISSING
             if value is MISSING or (place and hasattr(type(value), "__get__") and type(value) is not FunctionType):
-                if root in space:  # a property or the like: its value comes when it is called
+                if root in space:  # a descriptor such as a property, whose value is known only after it is called
                     entered.loose.update(path[place:])
                 return MISSING
             what = f"{what}.{name}"
@@ -279,7 +316,7 @@ class watching:
         return value
 
     def note_loose(self, frame: FrameType, entered: _Entered) -> None:
-        """Note attributes whose owner the bytecode does not tell, on every object that the function has got hold of."""
+        """Note attributes with an unknown owner, on every object that the function holds."""
         names = entered.names
         found = [*frame.f_locals.values(), *entered.results]
         if names.globals & (BY_NAME | CHANGE_BY_NAME):
@@ -312,9 +349,9 @@ class watching:
                 self.look_up(owner, name, f"{kind}.{name}", names, True)
 
     def look_up(self, owner: Any, name: str, what: str, names: Names, certain: bool) -> Any:
-        """Note an attribute of a lasting object, and return its value; MISSING if it has none.
+        """Note an attribute of an object that outlives the call; return its value, or MISSING if it is unknown or does not exist.
 
-        If it is ``certain`` that the function asks for the attribute, note also that it is missing.
+        If the function is ``certain`` to read the attribute, an attribute that does not exist is noted as well.
         """
         reads = self.reads
         if type(owner) is PythonModule:
@@ -327,7 +364,7 @@ class watching:
         kind = type(owner)
         if isinstance(owner, tuple) and name in getattr(kind, "_fields", ()):
             return self.reach(getattr(owner, name), what) if self.is_lasting(owner) else getattr(owner, name)
-        if not self.is_lasting(owner):  # made by the call, but it may lead to what lasts
+        if not self.is_lasting(owner):  # made by the call, but it may refer to an object that outlives the call
             value = _unseen(owner, name)
             if value is MISSING and not isinstance(owner, type) and not _is_library(kind.__module__):
                 self.look_up_in_class(kind, name, what)
@@ -367,13 +404,13 @@ class watching:
         if value is MISSING:
             return self.look_up_in_class(kind, name, what)
         if counted and kind.__module__.startswith("rl_lab."):
-            return value  # a layer of the lab does not change its containers
+            return value  # layers of rl_lab do not change their containers
         return self.reach(value, what)
 
-    def has_part(self, owner: Any, attributes: dict[str, Any], name: str, names: Names) -> bool:
-        """Whether an attribute of a module or an optimizer is one of its parts, whose changes it counts itself."""
+    def has_part(self, owner: Counted, attributes: dict[str, Any], name: str, names: Names) -> bool:
+        """Whether an attribute of a module or an optimizer is one of its parts; the owner counts changes of its parts itself."""
         if name == "param_groups" and "param_groups" in attributes:
-            if "lr" in names.texts:  # the step itself reads the rate from a tensor
+            if "lr" in names.texts:  # the step itself reads the learning rate from a tensor, but this function reads the number
                 for group in attributes[name]:
                     self.reads.read(group, "lr", group["lr"], what="the learning rate of an optimizer")
             return True
@@ -382,15 +419,16 @@ class watching:
         return any(name in attributes.get(table, ()) for table in ("_parameters", "_buffers", "_modules"))
 
     def look_up_in_library(self, module: PythonModule, name: str) -> Any:
-        """An attribute of a library's module if it is a module, too; gives up for what draws random numbers."""
+        """An attribute of a library's module if it is a module as well, else MISSING; gives up for functions of numpy.random."""
         value = module.__dict__.get(name, MISSING)
         if type(value) is PythonModule:
             return value
         if module.__name__ == "numpy.random" and not isinstance(value, type):
-            self.recording.give_up(f"it uses numpy.random.{name}, random numbers that are not of the lab")
+            self.recording.give_up(f"it uses numpy.random.{name}, whose random numbers a replay would not draw again")
         return MISSING
 
     def look_up_in_class(self, owner: type, name: str, what: str) -> Any:
+        """Note an attribute of a class or of its bases, and return its value, or MISSING if there is none."""
         for base in owner.__mro__:
             if name in vars(base):
                 value = vars(base)[name]
@@ -401,7 +439,8 @@ class watching:
 
     def note_closure(self, frame: FrameType) -> None:
         """Note the closure variables of a function that outlives the call."""
-        code, values = frame.f_code, frame.f_locals
+        code = frame.f_code
+        values = frame.f_locals
         if id(code) not in self.functions and id(code) not in self.inner and code.co_freevars != ("__class__",):
             # a method that the lab called, such as forward(), or a function that C code called
             for function in gc.get_referrers(code):
@@ -417,13 +456,14 @@ class watching:
                     self.reads.read(cell, name, contents[name], cell_content, what=f"the closure variable {name}")
                     self.reach(contents[name], f"the closure variable {name}")
 
-    # --- what lasts --------------------------------------------------------------------------------------------------
+    # --- objects that outlive the call -------------------------------------------------------------------------------
 
-    def is_lasting(self, value: Any) -> bool:
+    def is_lasting(self, value: object) -> bool:
+        """Whether an object outlives the call."""
         return id(value) in self.lasting or (isinstance(value, Counted) and not self.recording.was_made(value))
 
     def reach_argument(self, value: Any) -> None:
-        """Reach what is in an argument; its containers are the call's own."""
+        """`reach` an argument, or the elements of a container; the container itself is a copy that belongs to the call."""
         if isinstance(value, (tuple, list)):
             for part in value:
                 self.reach_argument(part)
@@ -437,7 +477,7 @@ class watching:
             self.reach(value, f"an argument of type {type(value).__name__}")
 
     def reach(self, value: Any, what: str) -> Any:
-        """Note that an object outlives the call, with the content of containers; returns the object."""
+        """Note that an object outlives the call, and the content of a container; return the object."""
         kind = type(value)
         if value is MISSING or kind is Number or is_plain(value) or isinstance(value, TensorCore) or id(value) in self.lasting:
             return value
@@ -445,7 +485,7 @@ class watching:
         if kind is FunctionType:
             self.functions.setdefault(id(value.__code__), []).append(value)
             for cell in value.__closure__ or ():
-                if type(_content(cell)) is FunctionType:  # what a decorator wraps is called by nobody else
+                if type(_content(cell)) is FunctionType:  # a function that a decorator wraps
                     self.reach(_content(cell), what)
             self.reach(value.__defaults__, what)
             if hasattr(value, "__wrapped__"):
@@ -459,7 +499,7 @@ class watching:
             for part in (value.func, *value.args, *value.keywords.values()):
                 self.reach(part, what)
         elif isinstance(value, DRAWING) or getattr(value, "__self__", None) is np.random.mtrand._rand:
-            self.recording.give_up(f"it uses {what}, random numbers that are not of the lab")
+            self.recording.give_up(f"it uses {what}, a source of random numbers that is not of rl_lab")
         elif isinstance(value, (*CONTAINERS, np.ndarray)):
             self.reach_content(value, what)
         elif hasattr(kind, "__next__"):
@@ -469,12 +509,12 @@ class watching:
         return value
 
     def reach_content(self, value: Any, what: str) -> None:
-        """Note the content of a container; a tuple is what it is, but its elements may be containers."""
+        """Note the content of a container and of the containers in it. A tuple cannot change, but its elements can."""
         if not isinstance(value, (tuple, frozenset)) and not type(value).__module__.startswith("rl_lab.optim"):
             try:
                 self.reads.content(value, f"the content of {what}")
             except TooLarge as fault:
-                self.recording.give_up(f"it uses {what}, {fault}, too much to compare before every call")
+                self.recording.give_up(f"it uses {what}, {fault}, which is too large to be compared before every call")
                 return
         if isinstance(value, np.ndarray):
             return
@@ -482,8 +522,8 @@ class watching:
             self.reach(element, f"an element of {what}")
 
 
-def _unseen(owner: Any, name: str) -> Any:
-    """An attribute in the object itself, without running any code of its class; MISSING if there is none."""
+def _unseen(owner: object, name: str) -> Any:
+    """An attribute that is stored in the object itself, without running code of its class; MISSING if there is none."""
     described = next((vars(base)[name] for base in type(owner).__mro__ if name in vars(base)), MISSING)
     if type(described) is MemberDescriptorType:
         return slot(owner, name)
@@ -493,7 +533,8 @@ def _unseen(owner: Any, name: str) -> Any:
         return MISSING
 
 
-def _content(cell: Any) -> Any:
+def _content(cell: CellType) -> Any:
+    """The content of a closure cell; MISSING if the cell is empty."""
     try:
         return cell.cell_contents
     except ValueError:

@@ -17,23 +17,29 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.engine.errors import NumericalError, ShapeError
+from rl_lab.engine.errors import EnvironmentFault, NumericalError, ShapeError
 from rl_lab.experiment.config import as_plain, make_config, read_toml
 from rl_lab.experiment.environments import (
     Setup,
     absent_environments,
     describe_space,
-    import_beside,
     open_environments,
     rebuild_space,
 )
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.finding import import_beside
 from rl_lab.experiment.parts import load_part, part_state
+from rl_lab.experiment.preprocessing import as_presets, channels_of, settings_of
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
+from rl_lab.experiment.trust import unknown_modules
 from rl_lab.nn import GraphNetwork
-from rl_lab.rollout import ActionMapping, Collector, Moment
-from rl_lab.rollout.actions import ANY_ACTIONS, single
+from rl_lab.nn.networks import is_convolutional
+from rl_lab.nn.pictures import Observed, picture_of
+from rl_lab.rollout import ActionMapping, Batch, Collector, Moment, Normalization, Rollout
+from rl_lab.rollout.actions import ANY_ACTIONS, choices_of, mask_row, single
+from rl_lab.rollout.observations import conform
+from rl_lab.rollout.storage import stored_dtype
 
 Metrics = dict[str, float]
 """Numbers by log tag, such as ``losses/td_loss``."""
@@ -47,8 +53,9 @@ class Agent:
 
     ``DQN("CartPole-v1", seed=1, learning_rate=1e-3)`` makes an agent for an environment, given as an id, a ``gym.Env``, a function that
     returns one, or vector environments; settings go by name. The settings that `presets.toml` holds for an id are used unless
-    ``preset=False``; ``num_envs`` copies of the environment are stepped together. Raises Fault, naming the nearest valid choice, for
-    an unknown setting or environment, or spaces that the agent cannot take.
+    ``preset=False``; ``num_envs`` copies of the environment are stepped together. ``env_kwargs`` are the environment's own arguments;
+    ``wrapper`` and ``preprocess`` go around the environment, as ``--wrapper`` and ``--preprocess`` do. Raises Fault, naming the nearest
+    valid choice, for an unknown setting or environment, or spaces that the agent cannot take.
 
     A subclass declares ``Config``, the spaces that it takes, the names of its parts (``learned`` and ``saved``), and defines `build`,
     `step`, `greedy` and `sample`. A part is anything with ``state_dict`` and ``load_state_dict``, a tensor, a NumPy array, a random
@@ -74,6 +81,12 @@ class Agent:
     num_envs: int
     shape: tuple[int, ...]
     """Shape of one environment's observations."""
+    observed: Observed
+    """What networks need to know of the observations."""
+    observation_dtype: Any
+    """NumPy dtype in which observations are kept: uint8 or bool as the environment's, else float32."""
+    notes: tuple[str, ...] = ()
+    """Lines on how the observations are read, to print before training."""
     space: Any
     """Action space of one environment."""
     mapping: ActionMapping
@@ -82,6 +95,10 @@ class Agent:
     """How the environments can be made again; None for vector environments that were passed in."""
     collector: Collector = None  # type: ignore[assignment]
     """Collects experience; None for agents that play whole episodes."""
+    normalization: Normalization | None = None
+    """Statistics by which an agent with a replay buffer normalizes; None if it does not."""
+    replay: Any = None
+    """The replay buffer of agents that have one."""
     timesteps: int = 0
     """Environment steps taken so far."""
 
@@ -96,10 +113,16 @@ class Agent:
         vectorization: str = "sync",
         frame_stack: int = 1,
         time_aware: bool = False,
+        env_kwargs: Any = (),
+        wrapper: Any = (),
+        preprocess: Any = (),
+        channels: str = "auto",
         **settings: Any,
     ):
         tuned = preset_for(type(self), name_of_agent(type(self)), env) if preset and isinstance(env, str) else {}
         names = {field.name for field in dataclasses.fields(self.Config)}
+        presets = as_presets(preprocess or tuned.get("preprocess", ()))
+        tuned = {**settings_of(presets), **tuned}
         own = {name: value for name, value in tuned.items() if name in names}
         config: Any = make_config(self.Config, {**own, **settings})
         if num_envs is None and not isinstance(env, VectorEnv):
@@ -111,6 +134,10 @@ class Agent:
             vectorization=vectorization,
             frame_stack=int(tuned.get("frame_stack", frame_stack)) if frame_stack == 1 else frame_stack,
             time_aware=bool(tuned.get("time_aware", time_aware)) or time_aware,
+            env_kwargs=env_kwargs or tuned.get("env_kwargs", ()),
+            wrapper=wrapper or tuned.get("wrapper", ()),
+            preprocess=presets,
+            channels=channels,
         )
         self.setup = setup
         try:
@@ -138,8 +165,12 @@ class Agent:
         self.shape = tuple(envs.single_observation_space.shape or ())
         self.space = envs.single_action_space
         self.mapping = ActionMapping(self.space)
+        self.observation_dtype = stored_dtype(envs.single_observation_space)
+        self.observed = observed_in(envs.single_observation_space, self.setup)
         self.timesteps = 0
         try:
+            if is_convolutional(getattr(config, "network", "")):
+                self.notes = (str(picture_of(self.observed)),)
             self.build()
         except (ValueError, TypeError, ShapeError, OverflowError, RecursionError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
@@ -166,6 +197,31 @@ class Agent:
     def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """Actions to explore with, for any batch of observations; `sample` without what belongs to them."""
         return self.sample(Moment(observations, rl.zeros(len(observations), dtype=rl.int64), action_mask))["actions"]
+
+    # --- normalization of agents with a replay buffer -----------------------------------------------------------------
+
+    def make_normalization(self) -> Normalization | None:
+        """The normalization that the settings ask for. Bytes are scaled by the networks instead."""
+        c = self.config
+        shape = self.shape if c.normalize_observations and self.observed.is_float else None
+        if shape is None and not c.normalize_rewards:
+            return None
+        return Normalization(shape, c.normalize_rewards, self.num_envs, c.gamma)
+
+    def normal(self, observations: rl.Tensor) -> rl.Tensor:
+        """Observations (batch, ...) as the networks see them."""
+        return observations if self.normalization is None else self.normalization.observations(observations)
+
+    def sample_batch(self, size: int) -> Batch:
+        """A batch of replay as the networks see it."""
+        batch = self.replay.sample(size)
+        return batch if self.normalization is None else self.normalization.batch(batch)
+
+    def remember(self, rollout: Rollout) -> None:
+        """Add a rollout to replay and to the statistics of the normalization."""
+        self.replay.add(rollout.transitions())
+        if self.normalization is not None:
+            self.normalization.update(rollout)
 
     # --- what the driver may call ------------------------------------------------------------------------------------
 
@@ -204,7 +260,7 @@ class Agent:
 
         ``action_mask`` is bool (batch, options), where the environments give one.
         """
-        x = rl.from_numpy(np.ascontiguousarray(observations, np.float32))
+        x = rl.from_numpy(np.ascontiguousarray(observations, self.observation_dtype))
         mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
         if deterministic:
             return self.mapping(self._greedy(x, mask))
@@ -220,17 +276,24 @@ class Agent:
         the action and the ``state`` to pass with the next observation; None starts an episode. Raises ShapeError for an observation
         of another shape.
         """
-        space = self.envs.single_observation_space
-        raw = getattr(self.envs, "raw_observation_space", space)
-        if raw is not space and raw.contains(observation):
-            observation = gym.spaces.flatten(raw, observation)
-        x = np.asarray(observation, np.float32)
+        mapping = getattr(self.envs, "observation_mapping", None)
+        if mapping is not None and not mapping.is_identity:
+            try:
+                raw = conform(mapping.space, observation, lambda note: None)
+            except EnvironmentFault:
+                pass  # flat already, or a batch
+            else:
+                action_mask = mapping.mask(raw) if action_mask is None else action_mask
+                observation = mapping.array(raw)
+        x = np.asarray(observation, self.observation_dtype)
         one = x.shape == self.shape
         if not one and x.shape[1:] != self.shape:
             raise ShapeError(
                 f"{type(self).__name__} takes observations of shape {self.shape}, or a batch of them, not {x.shape}"
             )
-        mask = None if action_mask is None else np.asarray(action_mask, bool).reshape(-1, self.mapping.num_masked)
+        mask = None
+        if action_mask is not None and self.mapping.num_masked:
+            mask = mask_row(self.space, action_mask)[None] if one else np.asarray(action_mask, bool).reshape(len(x), -1)
         x = x[None] if one else x
         if self.acting_memory is None:
             actions = self.act(x, deterministic, mask)
@@ -263,7 +326,7 @@ class Agent:
         begin = time.perf_counter()
         first = self.timesteps
         try:
-            for line in self.remarks():
+            for line in (*self.notes, *self.remarks()):
                 shown.say(line)
             while self.timesteps < total:
                 metrics = self.step()
@@ -351,7 +414,11 @@ class Agent:
         if content["agent"] != named:
             raise Fault(f"{path} holds {content['agent']}, not {named}: load it with that class")
         spaces = rebuild_space(content["observation_space"]), rebuild_space(content["action_space"])
-        setup = None if content["setup"] is None else Setup.from_description(content["setup"])
+        made = content["setup"]
+        unknown = [] if made is None or env is not None else unknown_modules({**made, "env": made["env_id"]})
+        if unknown:
+            raise Fault(f"{path} names the module {unknown[0]!r}, and importing it runs its code: pass the environment to load")
+        setup = None if made is None or env is not None else Setup.from_description(made)
         if env is not None:
             envs, setup = open_environments(env, content["num_envs"])
         elif setup is not None:
@@ -359,6 +426,9 @@ class Agent:
         else:
             envs = absent_environments(*spaces, content["num_envs"], bool(content["masked"]))
         found = (envs.single_observation_space, envs.single_action_space)
+        if setup is not None and not setup.pixels and found[0].dtype != spaces[0].dtype:
+            # written by an older version, which saw bytes as float32
+            spaces = Box(spaces[0].low, spaces[0].high, dtype=np.float32), spaces[1]  # type: ignore[attr-defined]
         if found != spaces:
             raise Fault(f"{path} was trained with {spaces[0]} and {spaces[1]}, and {env} has {found[0]} and {found[1]}")
         agent = cls.create(make_config(cls.Config, content["config"]), envs, content["seed"], setup)
@@ -374,8 +444,8 @@ class Agent:
         kinds = " or ".join(kind.__name__ for kind in cls.action_spaces)
         if not isinstance(action_space, cls.action_spaces):
             raise Fault(f"{name} needs {kinds} actions, but {env} has {action_space}: use {_alternatives(action_space)}")
-        integers = isinstance(action_space, Box) and not np.issubdtype(action_space.dtype, np.floating)
-        if integers and cls.action_spaces is not ANY_ACTIONS:
+        choices = isinstance(action_space, Box) and bool(choices_of(action_space))
+        if choices and cls.action_spaces is not ANY_ACTIONS:
             raise Fault(f"{name} produces real-valued actions, but {env} expects integers ({action_space}): use ppo or a2c")
         if not isinstance(observation_space, cls.observation_spaces):
             wanted = " or ".join(kind.__name__ for kind in cls.observation_spaces)
@@ -385,13 +455,25 @@ class Agent:
 SAVE_FORMAT = "agent 1"
 
 
+def observed_in(space: Space, setup: Setup | None) -> Observed:
+    """What networks need to know of observations of a Box: pixels of 0 to 255 are scaled to at most 1."""
+    assert isinstance(space, Box)
+    is_bytes = stored_dtype(space) is not np.float32
+    scale = 1.0 / 255.0 if space.dtype == np.uint8 and (np.asarray(space.high) == 255).all() else 1.0
+    frames = 1 if setup is None else setup.frame_stack
+    channels = "auto" if setup is None else setup.channels
+    if setup is not None and channels == "auto":
+        channels = channels_of(setup.preprocess) if setup.pixels else "first"
+    return Observed(tuple(space.shape), frames, channels, scale, not is_bytes)
+
+
 def _alternatives(space: Space) -> str:
     """Agents of ours for an action space."""
     if isinstance(space, Discrete):
         return "dqn or ppo"
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
         return "sac, td3 or ppo"
-    return "ppo or a2c"
+    return "sac, ppo or a2c"
 
 
 def require_finite(metrics: Metrics, timesteps: int) -> None:
@@ -424,6 +506,11 @@ def find_agent(name: str) -> type[Agent]:
         return adopt(found[name.lower()].load())
     hint = nearest_agent(name, found) if found else ": no agents are registered; run pip install -e ."
     raise Fault(f"unknown agent {name!r}{hint}")
+
+
+def registered_name(name: str) -> str:
+    """The name under which an agent is registered, for a name in other capitals such as ``DQN``; any other name as it is."""
+    return name.lower() if name.lower() in {entry.name for entry in entry_points(group="rl_lab.agents")} else name
 
 
 def adopt(found: type) -> type[Agent]:

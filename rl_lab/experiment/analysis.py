@@ -1,7 +1,6 @@
 """Runs as tables, and statistics over seeds (Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical
 precipice"). Needs pandas."""
 
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.logger import whole_records
 
 
 def _pandas() -> Any:
@@ -23,23 +23,25 @@ def read_events(path: Path | str) -> Any:
     """The scalars of a run's TensorBoard events as a DataFrame with the columns tag, step, value and seconds (wall time).
 
     A file that is still being written is read up to its last whole record. Where a run was resumed, what it had logged after the
-    checkpoint that it went on from is left out, as TensorBoard does.
+    checkpoint that it went on from is left out, as TensorBoard does. Raises Fault if a file is damaged.
     """
+    from google.protobuf.message import DecodeError
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
     rows: list[tuple[str, int, float, float]] = []
-    for file in sorted(Path(path).glob("events.out.tfevents.*")):
-        data, at = file.read_bytes(), 0
-        while at + 12 <= len(data):
-            (length,) = struct.unpack_from("<Q", data, at)
-            if at + 16 + length > len(data):
-                break
-            event = Event()
-            event.ParseFromString(data[at + 12 : at + 12 + length])
+    for file in sorted(found for found in Path(path).glob("events.out.tfevents.*") if found.is_file()):
+        data = file.read_bytes()
+        offsets = whole_records(data)
+        for at, end in zip(offsets, offsets[1:], strict=False):
+            try:
+                event = Event.FromString(data[at + 12 : end - 4])
+            except DecodeError:
+                raise Fault(
+                    f"the log {file} is damaged at byte {at:,}: move it out of the directory to read the others"
+                ) from None
             if event.HasField("session_log") and event.session_log.status == SessionLog.START:
                 rows = [row for row in rows if row[1] < event.step]
             rows.extend((value.tag, event.step, value.simple_value, event.wall_time) for value in event.summary.value)
-            at += 16 + length
     return _pandas().DataFrame(rows, columns=["tag", "step", "value", "seconds"])
 
 

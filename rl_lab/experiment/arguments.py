@@ -1,4 +1,4 @@
-"""The command line, derived from settings dataclasses. Every fault is one line that names the nearest valid choice."""
+"""The command line, derived from dataclasses of settings. Every fault is one line that names the nearest valid choice."""
 
 import argparse
 import dataclasses
@@ -19,13 +19,27 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")  # argparse's knows no -1e3
 
     def error(self, message: str) -> NoReturn:
-        raise Fault(message)
+        """Raise Fault with argparse's message, in plain words."""
+        message = re.sub(r"^argument (\S+): expected one argument$", r"\1 needs a value", message)
+        raise Fault(re.sub(r"^argument ([^/:]+)\S*: ignored explicit argument (.*)$", r"\1 takes no value, got \2", message))
 
-    def add_settings(self, config_class: type, title: str, values: dict[str, Any] | None = None) -> None:
-        """One option for each field; ``values`` replace the defaults that the help shows."""
+    def refuse_slips(self, words: Sequence[str], options: Sequence[str]) -> None:
+        """Raise Fault if one of the words looks like a misspelt one of these options, such as ``--agnet``."""
+        for word in words:
+            name = word.split("=")[0]
+            close = nearest_option(name, options) if name.startswith("--") and name not in self._option_string_actions else ""
+            if "did you mean" in close:
+                raise Fault(f"unknown option {name!r}{close}")
+
+    def add_settings(
+        self, config_class: type, title: str, values: dict[str, Any] | None = None, only: Sequence[str] = ()
+    ) -> None:
+        """One option for each field, or for those named in ``only``; ``values`` replace the defaults that the help shows."""
         group = self.add_argument_group(title)
         kinds = field_types(config_class)
         for field in dataclasses.fields(config_class):
+            if only and field.name not in only:
+                continue
             name, rules = option_name(field.name), field.metadata
             default = (values or {}).get(field.name, field.default)
             text = f"{rules['help']} (default: {default})".replace("%", "%%")
@@ -33,6 +47,8 @@ class Parser(argparse.ArgumentParser):
                 group.add_argument(
                     name, f"--no-{name[2:]}", action=_Switch, nargs="?", default=argparse.SUPPRESS, help=text, metavar="BOOL"
                 )
+            elif rules.get("read") is not None:
+                group.add_argument(name, action="append", default=argparse.SUPPRESS, help=text, metavar=rules["metavar"] or "V")
             else:
                 metavar = (
                     "|".join(map(str, rules["choices"]))
@@ -42,19 +58,15 @@ class Parser(argparse.ArgumentParser):
                 group.add_argument(name, default=argparse.SUPPRESS, help=text, metavar=metavar)
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """The options that were given, as text. Fault for an unknown one."""
+        """Return the given options as text. Raises Fault for an unknown option."""
         known, unknown = self.parse_known_args(arguments)
         if unknown:
             word = unknown[0].split("=")[0]
             options = [o for o in self._option_string_actions if o.startswith("--") and not o.startswith("--no-")]
             if not word.startswith("-"):
                 raise Fault(f"unexpected argument {word!r}")
-            raise Fault(f"unknown option {word!r}{_ABSENT.get(word) or nearest_option(word, options)}")
+            raise Fault(f"unknown option {word!r}{nearest_option(word, options)}")
         return vars(known)
-
-
-_ABSENT = dict.fromkeys(("--device", "--cuda", "--gpu", "--no-cuda"), ": rl_lab computes on the CPU, leave it out")
-"""Options of other libraries that have no counterpart here."""
 
 
 class _Switch(argparse.Action):

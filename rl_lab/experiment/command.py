@@ -1,24 +1,31 @@
-"""What every command does around its work: faults become one line and an exit code."""
+"""The frame of every command: a fault becomes one line on stderr and an exit code."""
 
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from rl_lab.engine.errors import EnvironmentFault, FileError, GraphError, NumericalError
-from rl_lab.experiment.faults import NUMERICAL, USAGE, Fault, code_of, first_line
+from rl_lab.experiment.faults import NUMERICAL, USAGE, Fault, code_of, first_line, show_warnings_plainly
 from rl_lab.experiment.progress import mute
 
 DEFECT = 1
-"""Exit code of an exception that nobody foresaw."""
+"""Exit code of an unforeseen exception."""
 
 
 def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
-    """Run a command's body and return its exit code. ``--debug`` shows the traceback of a fault."""
+    """Run the body of a command and return its exit code. With ``--debug`` the traceback of a fault is shown."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    previous = warnings.showwarning
+    show_warnings_plainly()
     try:
-        return body([word for word in given if word != "--debug"])
+        with (
+            warnings.catch_warnings()
+        ):  # Gymnasium has newer versions of some environments: not a reason for two lines on stderr
+            warnings.filterwarnings("ignore", r".*The environment .* is out of date", DeprecationWarning)
+            return body([word for word in given if word != "--debug"])
     except KeyboardInterrupt as interrupt:
         _say("interrupted")
         return getattr(interrupt, "code", 128 + signal.SIGINT)
@@ -30,6 +37,7 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
             _say(message)
         return code
     finally:
+        warnings.showwarning = previous
         try:
             sys.stdout.flush()
         except (OSError, ValueError):
@@ -37,7 +45,7 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """The line and the exit code for an exception; an empty line for an output that nobody reads any more."""
+    """Return the message and the exit code for an exception; the message is empty if nobody reads the output any more."""
     if isinstance(error, Fault):
         return str(error), error.code
     if isinstance(error, (EnvironmentFault, NumericalError)):
@@ -59,7 +67,7 @@ def _short(path: str) -> str:
 
 
 def _say(message: str) -> None:
-    """Print one line on stderr, if anybody reads it."""
+    """Print one line on stderr; ignore a closed stream."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
     try:
         print(f"rl_lab: {shown}", file=sys.stderr, flush=True)

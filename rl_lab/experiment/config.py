@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import sys
 import types
 import typing
@@ -20,9 +21,9 @@ else:
 
 T = TypeVar("T")
 LARGEST_INTEGER = 2**63 - 1
-"""What int64, and so a TOML file, can hold."""
+"""The largest int64, which is also the largest integer of a TOML file."""
 LARGEST_NUMBER = 3.4028234663852886e38
-"""The largest float32: beyond it a setting would be infinite in every kernel."""
+"""The largest float32: a larger setting would be infinite in every kernel."""
 
 
 def setting(
@@ -35,13 +36,17 @@ def setting(
     choices: tuple = (),
     check: Callable[[Any], Any] | None = None,
     shapes: bool = False,
+    read: Callable[[Any], Any] | None = None,
+    metavar: str = "",
 ) -> T:
-    """A documented field of a config: its default, a sentence on it, and the values that make sense.
+    """Declare a field of a config: its default, a help text, and the allowed values.
 
-    These are bounds, choices, or a ``check`` that raises ValueError for a value that makes none. ``shapes`` says that the field
-    decides which parameters there are: it comes with the networks of an earlier run.
+    A value must be within the bounds, among the choices, and accepted by ``check``, which raises ValueError for a wrong one. ``shapes``
+    marks a field that determines the shapes of parameters: its value comes with the networks of an earlier run. ``read`` converts the
+    given value; the option can then be repeated on the command line, where ``metavar`` stands for its value in the help.
     """
     rules = {"help": help, "above": above, "least": least, "most": most, "choices": choices, "check": check, "shapes": shapes}
+    rules |= {"read": read, "metavar": metavar}
     return dataclasses.field(default=default, metadata=rules)  # type: ignore[return-value]
 
 
@@ -50,7 +55,7 @@ def option_name(field: str) -> str:
 
 
 def field_types(config_class: type) -> dict[str, Any]:
-    """The type of each field, with ``X | None`` reduced to X."""
+    """Return the type of each field, with ``X | None`` reduced to X."""
     hints = typing.get_type_hints(config_class)
     result = {}
     for field in dataclasses.fields(config_class):
@@ -61,44 +66,61 @@ def field_types(config_class: type) -> dict[str, Any]:
     return result
 
 
-def parse_value(name: str, kind: Any, text: Any) -> Any:
-    """A field's value from the command line's text or a file's value. Fault if it is of another kind."""
-    what = {int: "a whole number", float: "a number", bool: "true or false"}
+def parse_value(name: str, kind: type, value: object) -> Any:
+    """Convert the text of the command line, or a value of a file, to the type of a field. Raises Fault if it is of another type."""
     if kind is bool:
         words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-        value = words.get(str(text).lower())
-        if value is None:
-            raise Fault(f"{name} takes true or false, not {text!r}")
-        return value
+        if str(value).lower() not in words:
+            raise Fault(f"{name} takes true or false, not {_shown(value)}")
+        return words[str(value).lower()]
     if typing.get_origin(kind) is tuple:
-        if not isinstance(text, (str, list, tuple)):
-            raise Fault(f"{name} takes a list of values, not {text!r}")
-        parts = [p for p in text.split(",") if p] if isinstance(text, str) else list(text)
+        if not isinstance(value, (str, list, tuple)):
+            raise Fault(f"{name} takes a list of values, not {_shown(value)}")
+        parts = [part for part in value.split(",") if part] if isinstance(value, str) else list(value)
         return tuple([parse_value(name, typing.get_args(kind)[0], part) for part in parts])
     if kind in (int, float):
-        if isinstance(text, bool) or not isinstance(text, (str, int, float)):
-            raise Fault(f"{name} takes {what[kind]}, not {_shown(text)}")
-        plain = str(text).replace("_", "")
-        try:
-            if kind is int and plain.lstrip("-+").isdecimal():
-                return int(plain)  # which float would round
-            number = float(plain)
-            if kind is float:
-                return number
-            if number != int(number):
-                raise ValueError
-            return int(number)
-        except (ValueError, OverflowError):
-            raise Fault(f"{name} takes {what[kind]}, not {_shown(text)}") from None
-    if not isinstance(text, str):
-        raise Fault(f"{name} takes a word, not {_shown(text)}")
-    if not text.isprintable():  # line breaks, null bytes, and bytes of a command line that are not UTF-8
-        raise Fault(f"{name} takes printable characters, not {_shown(text)}")
-    return text
+        number = _number(kind, value)
+        if number is None:
+            what = "an integer" if kind is int else "a number"
+            raise Fault(f"{name} takes {what}, not {_shown(value)}{_plain_digits(value)}")
+        return number
+    if not isinstance(value, str):
+        raise Fault(f"{name} takes a word, not {_shown(value)}")
+    if not value.isprintable():  # line breaks, null bytes, and bytes of a command line that are not UTF-8
+        raise Fault(f"{name} takes printable characters, not {_shown(value)}")
+    return value
+
+
+def _number(kind: type, value: object) -> int | float | None:
+    """The number that a text or value stands for, or None. An integer may be written as 1_000 or 1e3."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    try:
+        plain = str(value).replace("_", "")
+        if kind is int and plain.lstrip("-+").isdecimal():
+            return int(plain)  # which float would round
+        number = float(plain)
+        if kind is float:
+            return number
+        return int(number) if number == int(number) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _plain_digits(value: object) -> str:
+    """The end of a message on an integer such as 1M, 10k or 1,000: how it is written here."""
+    found = re.fullmatch(r"(\d+|\d{1,3}(?:,\d{3})+|\d+\.\d+)\s?([kKmM]?)", value) if isinstance(value, str) else None
+    if found is None or len(found[1]) > 15:
+        return ""
+    number = float(found[1].replace(",", "")) * {"": 1, "k": 1000, "m": 1_000_000}[found[2].lower()]
+    zeros = len(str(int(number))) - len(str(int(number)).rstrip("0"))
+    if number != int(number) or not zeros:
+        return ""
+    return f": write {int(number)} or {int(number) // 10**zeros}e{zeros}"
 
 
 def _shown(value: Any) -> str:
-    """A value for a message: its first characters."""
+    """Return the first characters of a value, for a message."""
     try:
         text = ascii(value)
     except (ValueError, RecursionError):  # an integer of too many digits, a list of too many levels
@@ -107,13 +129,18 @@ def _shown(value: Any) -> str:
 
 
 def make_config(config_class: type[T], values: dict[str, Any], source: str = "") -> T:
-    """An instance with these values, each of the field's kind and within its bounds. Fault names the first that is not."""
+    """Make a config of these values. Raises Fault for the first one that is unknown, of another type or out of bounds."""
     kinds = field_types(config_class)
     optional = {field.name for field in dataclasses.fields(config_class) if field.default is None}  # type: ignore[arg-type]
+    readers = {field.name: field.metadata.get("read") for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     clean = {}
     for key, value in values.items():
         if key not in kinds:
             raise Fault(f"unknown setting {key!r}{source}{nearest_option(key, kinds)}")
+        read = readers[key]
+        if read is not None:
+            clean[key] = read(value)
+            continue
         clean[key] = (
             None if key in optional and str(value).lower() == "none" else parse_value(option_name(key), kinds[key], value)
         )
@@ -123,7 +150,7 @@ def make_config(config_class: type[T], values: dict[str, Any], source: str = "")
 
 
 def check_config(config: Any) -> None:
-    """Fault for the first value outside its field's bounds."""
+    """Raise Fault for the first value outside the bounds of its field."""
     for field in dataclasses.fields(config):
         value, rules = getattr(config, field.name), field.metadata
         name = option_name(field.name)
@@ -152,9 +179,9 @@ def check_config(config: Any) -> None:
 
 
 def read_toml(path: Path, foreign: bool = False) -> dict[str, Any]:
-    """A TOML file's content; a byte order mark is skipped. Raises Fault if the file is missing, too large or not TOML.
+    """Return the content of a TOML file, without a byte order mark. Raises Fault if it is missing, too large or not TOML.
 
-    In a directory that may be somebody else's (``foreign``) it must be a regular file, not a link.
+    In a directory that may come from somebody else (``foreign``), the path must be a regular file, not a link.
     """
     try:
         text = read_file(path, LARGEST_CONFIG, foreign).decode("utf-8-sig")
@@ -168,6 +195,6 @@ def read_toml(path: Path, foreign: bool = False) -> dict[str, Any]:
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """A config as a dict that TOML can hold: tuples become lists, None is left out."""
+    """Return a config as a dict for TOML: tuples become lists, and settings that are None are left out."""
     plain = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
     return {key: value for key, value in plain.items() if value is not None}

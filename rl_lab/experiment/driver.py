@@ -1,4 +1,4 @@
-"""The driver: it owns the loop. Step, log, evaluate, checkpoint, stop."""
+"""The driver: the loop that steps an agent, logs, evaluates, writes checkpoints and stops."""
 
 import math
 import os
@@ -6,31 +6,32 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
-from rl_lab.experiment.agent import Agent, find_agent, preset_for, require_finite
+from rl_lab.experiment.agent import Agent, find_agent, preset_for, registered_name, require_finite
 from rl_lab.experiment.config import as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
+    CHANNELS,
     VECTORIZATIONS,
     Setup,
-    abandon_environments,
     choose_setup,
-    close_environments,
-    find_environment,
-    full_id,
     make_environments,
     spaces_of,
+    summary_of,
 )
-from rl_lab.experiment.evaluation import Evaluation, evaluate, evaluation_seed, validation_seed
+from rl_lab.experiment.evaluation import MOST_STEPS, Evaluation, evaluate, evaluation_seed, validation_seed
 from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, first_line
+from rl_lab.experiment.finding import find_environment, full_id
 from rl_lab.experiment.logger import Logger, cut_log
 from rl_lab.experiment.memory import within_free_memory
+from rl_lab.experiment.preprocessing import PRESETS, as_presets, settings_of
 from rl_lab.experiment.progress import NoProgress, Progress, make_progress
 from rl_lab.experiment.run import BEST, DRIVER, LAST, Run
 from rl_lab.experiment.starting import (
@@ -42,47 +43,90 @@ from rl_lab.experiment.starting import (
     take_over,
 )
 from rl_lab.experiment.trust import require_harmless
+from rl_lab.experiment.vector import abandon_environments, close_environments
+from rl_lab.experiment.wrapping import as_arguments, as_texts, recordable_wrappers, seeded_globals
 from rl_lab.native import cache
 from rl_lab.nn.graph.files import save_graph
 from rl_lab.nn.graph.picture import save_pictures_beside
 
 CHANGEABLE = (
-    *("total_timesteps", "eval_episodes", "eval_frequency", "short_episodes", "keep_best", "stop_return"),
+    *("total_timesteps", "eval_episodes", "eval_steps", "eval_frequency", "short_episodes", "keep_best", "stop_return"),
     *("checkpoint_frequency", "keep_checkpoints", "log_frequency"),
 )
-"""What may change in a run that continues: its length, and options of evaluation, logging and checkpoints."""
-_ELSEWHERE = ("run_dir", "start_from", "versions", *CHANGEABLE)
-"""What a run's config.toml may hold differently without being another run."""
+"""Settings that may change when a run is resumed: its length, and options of evaluation, logging and checkpoints."""
+FACTS = ("versions", "spaces")
+"""Tables of config.toml that record facts about a run; they are not settings."""
+LEAST_STEPS = 20_000
+"""Environment steps that an evaluation may take at least, however short the training was."""
+RECENT = 0.1
+"""Weight of the latest mean return in `Result.training_return`."""
+_ELSEWHERE = ("run_dir", "start_from", *FACTS, *CHANGEABLE)
+"""Entries of config.toml that may differ between two configurations of the same run."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the driver is told, besides the agent's hyperparameters."""
+    """Settings of a run besides the hyperparameters of its agent."""
 
-    agent: str = setting("", "the algorithm")
-    env: str = setting("", "a registered Gymnasium environment")
-    start_from: str = setting("", "a run of the same agent whose networks to begin with; --network RUN is the same")
-    seed: int = setting(1, "of all randomness in the run", least=0)
-    num_envs: int = setting(1, "environments stepped together", least=1)
+    agent: str = setting("", "name of a registered agent, or module:Class")
+    env: str = setting("", "id of a registered Gymnasium environment, or module:id")
+    start_from: str = setting("", "run of the same agent whose networks are the initial ones; --network RUN does the same")
+    seed: int = setting(1, "seed of the agent, of its environments and of the evaluations", least=0)
+    num_envs: int = setting(1, "number of environments that are stepped together", least=1)
     backend: str = setting(
-        "auto", "of the environments: native twins where there are any, or one insisted on", choices=BACKENDS
+        "auto", "implementation of the environments; auto: native where it exists, else gymnasium", choices=BACKENDS
     )
     vectorization: str = setting(
-        "sync", "of Gymnasium's environments: in this process, or a process each", choices=VECTORIZATIONS
+        "sync",
+        "where Gymnasium's environments run; sync: in this process, async: in one process each, own: in their own vector environment",
+        choices=VECTORIZATIONS,
     )
-    frame_stack: int = setting(1, "observations, the latest last, that make up what the agent sees", least=1, shapes=True)
-    time_aware: bool = setting(False, "append the share of the time limit that is used up to the observation", shapes=True)
-    run_dir: str = setting("runs", "where run directories are made")
-    eval_episodes: int = setting(100, "greedy episodes of the evaluation at the end", least=1)
-    eval_frequency: int = setting(0, "environment steps between short evaluations during training; 0 for none", least=0)
-    short_episodes: int = setting(10, "greedy episodes of those short evaluations", least=1)
-    keep_best: bool = setting(False, "end with the state that did best in a short evaluation; needs eval-frequency")
+    env_kwargs: tuple[str, ...] = setting(
+        (),
+        "keyword argument of the environment; can be repeated",
+        read=lambda v: as_texts(as_arguments(v)),
+        metavar="NAME=VALUE",
+    )
+    wrapper: tuple[str, ...] = setting(
+        (),
+        "wrapper of the environment; can be repeated, the first one is the innermost",
+        read=recordable_wrappers,
+        metavar="MODULE:CLASS[:NAME=VALUE,...]",
+        shapes=True,
+    )
+    preprocess: tuple[str, ...] = setting(
+        (),
+        f"preprocessing with the usual settings: {', '.join(PRESETS)}; can be repeated",
+        read=as_presets,
+        metavar="|".join(PRESETS),
+        shapes=True,
+    )
+    channels: str = setting(
+        "auto", "dimension of pictures that holds the channels; auto: found by a rule", choices=CHANNELS, shapes=True
+    )
+    frame_stack: int = setting(
+        1, "number of successive observations that the agent sees together, the latest last", least=1, shapes=True
+    )
+    time_aware: bool = setting(False, "append the elapsed share of the time limit to each observation", shapes=True)
+    run_dir: str = setting("runs", "directory in which run directories are created")
+    eval_episodes: int = setting(100, "number of greedy episodes in the evaluation at the end", least=1)
+    eval_steps: int | None = setting(
+        None,
+        "environment steps after which no further episode of an evaluation begins; by default as many as the training has, within "
+        f"{LEAST_STEPS:,} and {MOST_STEPS:,}",
+        least=1,
+    )
+    eval_frequency: int = setting(
+        0, "environment steps between short evaluations during training; 0: no short evaluations", least=0
+    )
+    short_episodes: int = setting(10, "number of greedy episodes in a short evaluation", least=1)
+    keep_best: bool = setting(False, "keep the state with the best short evaluation and end with it; needs --eval-frequency")
     stop_return: float | None = setting(
-        None, "end training once a greedy evaluation (short, then confirmed in full) has this mean return; needs eval-frequency"
+        None, "mean return that ends training once a short and then a full evaluation reach it; needs --eval-frequency"
     )
-    checkpoint_frequency: int = setting(25_000, "environment steps between checkpoints; 0 for one at the end", least=0)
-    keep_checkpoints: int = setting(2, "latest checkpoints that are kept, beside the best one", least=1)
-    log_frequency: int = setting(250, "environment steps between points in the log", least=1)
+    checkpoint_frequency: int = setting(25_000, "environment steps between checkpoints; 0: one checkpoint at the end", least=0)
+    keep_checkpoints: int = setting(2, "number of latest checkpoints to keep besides the best one", least=1)
+    log_frequency: int = setting(250, "environment steps between two points of the log", least=1)
 
 
 @dataclass(frozen=True)
@@ -95,23 +139,29 @@ class Plan:
     config: Any
     preset: str
     resumes: Path | None = None
-    """The run that continues, in its own directory; None for a new run."""
+    """Directory of the run to resume; None for a new run."""
     checkpoint: str = LAST
-    """Name of the checkpoint from which it continues."""
+    """Name of the checkpoint from which the run is resumed."""
     remarks: tuple[str, ...] = ()
-    """Lines to show: settings that differ from those of the checkpoint."""
+    """Lines to print: settings that differ from those of the checkpoint."""
+    spaces: dict[str, str] = field(default_factory=dict)
+    """The spaces of an environment in a few words each, for config.toml."""
 
 
-def make_plan(given: dict[str, Any]) -> Plan:
-    """Options and hyperparameters from what was given, over the preset, over the defaults. Fault for anything wrong."""
-    agent_class = find_agent(given.get("agent", ""))
+def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
+    """Check the given settings and complete them by those of the preset, then by the defaults. Raises Fault for anything wrong.
+
+    ``pixels`` is False for runs of older versions, which saw uint8 and bool observations as float32.
+    """
+    given = {**given, "agent": registered_name(given.get("agent", ""))}
+    agent_class = find_agent(given["agent"])
     env = full_id(given.get("env", ""))
     find_environment(env)
     preset = preset_for(agent_class, given["agent"], env)
     given = {**given, "env": env}
     given = from_saved_run(given, [*fields(Options), *fields(agent_class.Config)])
-    values = {**preset, **given}
     own = {field.name for field in fields(Options)}
+    values = {**_settings_of_preprocessing({**preset, **given}, agent_class), **preset, **given}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
     config: Any = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
     if options.keep_best and not options.eval_frequency:
@@ -120,35 +170,69 @@ def make_plan(given: dict[str, Any]) -> Plan:
         if given.get("stop_return") is not None:
             raise Fault("--stop-return needs --eval-frequency: without evaluations there is no return to stop at")
         options = replace(options, stop_return=None)  # the preset's
-    setup = choose_setup(env, options.backend, options.vectorization, options.frame_stack, options.time_aware)
-    agent_class.check_spaces(env, *spaces_of(setup))
+    setup = choose_setup(
+        env,
+        options.backend,
+        options.vectorization,
+        options.frame_stack,
+        options.time_aware,
+        options.env_kwargs,
+        options.wrapper,
+        options.preprocess,
+        options.channels,
+        pixels,
+    )
+    spaces = spaces_of(setup)
+    agent_class.check_spaces(env, *spaces)
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
-    return Plan(options, setup, agent_class, config, used)
+    return Plan(options, setup, agent_class, config, used, spaces=summary_of(*spaces))
+
+
+def _settings_of_preprocessing(given: dict[str, Any], agent_class: type[Agent]) -> dict[str, Any]:
+    """The settings of an agent that go with the preprocessing. Raises Fault if the agent cannot carry it out."""
+    settings = settings_of(as_presets(given.get("preprocess", ())))
+    known = {field.name for field in fields(agent_class.Config)}  # type: ignore[arg-type]
+    if "normalize_observations" in settings and "normalize_observations" not in known:
+        raise Fault(f"{given['agent']} cannot normalize: leave out --preprocess normalize")
+    return {name: value for name, value in settings.items() if name in known}
 
 
 def recorded_plan(run: Run, trust: bool = False, **changes: Any) -> Plan:
-    """The plan that a run's config.toml records, with ``changes``.
+    """Return the plan that the config.toml of a run records, with ``changes``.
 
-    Raises Fault for what cannot be made here, and for a module outside the package unless the run is trusted.
+    Raises Fault if the agent or environment does not exist here, and if the file names a module outside the package, unless ``trust``.
     """
-    own = {name: value for name, value in run.config.items() if name not in ("versions", "start_from", "hyperparameters")}
+    own = {name: value for name, value in run.config.items() if name not in (*FACTS, "start_from", "hyperparameters")}
     if not trust:
         require_harmless(run.config, run.path / "config.toml")
-    return make_plan({**own, **hyperparameters_of(run), **changes})
+    plan = make_plan({**own, **hyperparameters_of(run), **changes}, pixels="channels" in run.config)
+    _require_same_spaces(plan, run)
+    return plan
+
+
+def _require_same_spaces(plan: Plan, run: Run) -> None:
+    """Raise Fault if the environment has other spaces than it had when the run was made."""
+    recorded = run.config.get("spaces", {})
+    for kind, now in plan.spaces.items():
+        before = recorded.get(kind, now) if isinstance(recorded, dict) else now
+        if before != now:
+            raise Fault(f"{plan.options.env} has changed since {run.path} was made: its {kind} was {before}, and is {now} now")
 
 
 def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LAST, trust: bool = False) -> Plan:
-    """The plan of continuing the run at ``path`` from one of its checkpoints, with changes among `CHANGEABLE`.
+    """Return the plan that resumes the run at ``path`` from one of its checkpoints, with changes among `CHANGEABLE`.
 
-    A schedule follows a new length of the training. Raises Fault if the directory is no run or has no checkpoint, or for other changes.
+    Schedules follow a changed length of the training. Raises Fault if the directory is not a run, if it has no such checkpoint, or for
+    changes of other settings.
     """
     run = Run.open(path)
     if checkpoint == LAST and not run.holds(LAST):
-        raise Fault(f"{path} holds no checkpoint to go on from: start it again with --config {path / 'config.toml'}")
+        raise Fault(f"{path} holds no checkpoint to resume from: start the run again with --config {path / 'config.toml'}")
+    run.require(checkpoint)
     for name in changes:
         if name not in CHANGEABLE:
             raise Fault(
-                f"{option_name(name)} cannot change in a run that goes on: --resume takes --total-timesteps, and options of "
+                f"{option_name(name)} cannot change when a run is resumed: --resume takes --total-timesteps, and options of "
                 "evaluation, logging and checkpoints"
             )
     plan = recorded_plan(run, trust, **changes)
@@ -160,8 +244,12 @@ def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LA
 
 
 def altered_settings(run: Run, checkpoint: str) -> tuple[str, ...]:
-    """A line on the settings in config.toml that differ from those with which a checkpoint was made; empty if none do."""
-    recorded = run.recorded(checkpoint).get("config")
+    """Return one line on the settings in config.toml that differ from those of a checkpoint; empty if none differs."""
+    record = run.recorded(checkpoint)
+    if record is None:
+        place = run.path / "checkpoints" / checkpoint
+        return (f"{place / 'run.json'} is damaged or missing: whether config.toml was changed cannot be told",)
+    recorded = record.get("config")
     if not isinstance(recorded, dict):
         return ()
     own, now = _settings(recorded), _settings(run.config)
@@ -170,7 +258,7 @@ def altered_settings(run: Run, checkpoint: str) -> tuple[str, ...]:
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a config.toml that make a run what it is, hyperparameters beside the others."""
+    """Return the settings of a configuration that must not change during a run, hyperparameters among the others."""
     inner = config.get("hyperparameters", {})
     both = {
         **{name: value for name, value in config.items() if name != "hyperparameters"},
@@ -180,29 +268,35 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_config(plan: Plan) -> dict[str, Any]:
-    """What config.toml records: enough to do the same run again."""
+    """Return the content of config.toml, from which the same run can be started again."""
     libraries = {name: version(name) for name in ("numpy", "numba", "gymnasium")}
     return {
         **as_plain(plan.options),
         "hyperparameters": as_plain(plan.config),
+        "spaces": plan.spaces,
         "versions": {"python": sys.version.split()[0], "rl_lab": rl_lab.__version__, **libraries},
     }
 
 
 class _StopRequest:
-    """Notes SIGINT, SIGTERM and SIGHUP, to stop between two steps; a second one interrupts at once, a third one ends the process."""
+    """Handles SIGINT, SIGTERM and SIGHUP for as long as a run is carried out.
+
+    While the loop ``waits`` for them, the first signal is noted in ``code`` and the loop stops between two steps. At any other time there
+    is nothing to save, and the first signal interrupts. A second signal interrupts at once, a third one ends the process.
+    """
 
     def __init__(self) -> None:
         self.code = 0
+        self.waits = False
         self._count = 0
         self._previous: dict[int, Any] = {}
 
-    def _note(self, number: int, frame: Any) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         self.code = 128 + number
         if self._count > 2:
             os._exit(self.code)
-        if self._count > 1:
+        if self._count > 1 or not self.waits:
             raise Interrupted(self.code)
 
     def __enter__(self) -> "_StopRequest":
@@ -212,7 +306,7 @@ class _StopRequest:
                 if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP: so do we
                     self._previous[number] = signal.signal(number, self._note)
         except ValueError:
-            pass  # not the main thread: whoever runs us there handles signals
+            pass  # Python handles signals in the main thread alone, which another program owns here
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -222,20 +316,24 @@ class _StopRequest:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended; ``exit_code`` is 0 unless a signal stopped it."""
+    """How a run ended; ``exit_code`` is 0 unless a signal stopped it.
+
+    ``seconds`` passed until the end of training, ``training_return`` is the mean return there.
+    """
 
     run: Run
     evaluation: Evaluation | None
     timesteps: int
     seconds: float
     exit_code: int = 0
+    training_return: float | None = None
 
 
 def train(agent: str | type[Agent], env: str, *, progress: bool = False, **settings: Any) -> Run:
     """Train an agent in a run directory, as ``python -m rl_lab.train`` does, and return the `Run`.
 
-    ``settings`` are the command's options by name: hyperparameters, and ``seed``, ``num_envs``, ``run_dir``, ``eval_frequency`` and
-    so on. Raises Fault, before anything is created, for anything that the command refuses.
+    ``settings`` are the options of the command by name: hyperparameters, ``seed``, ``num_envs``, ``run_dir``, ``eval_frequency`` and so on.
+    Raises Fault for settings that the command refuses, before anything is created.
     """
     name = agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
     plan = make_plan({**settings, "agent": name, "env": env})
@@ -243,21 +341,31 @@ def train(agent: str | type[Agent], env: str, *, progress: bool = False, **setti
     return carry_out(plan, shown).run
 
 
+def evaluation_budget(plan: Plan) -> int:
+    """Environment steps after which no further episode of an evaluation begins: a short training ends with a short evaluation."""
+    steps = plan.options.eval_steps
+    return max(LEAST_STEPS, min(MOST_STEPS, plan.config.total_timesteps)) if steps is None else steps
+
+
 def load_run(path: Path | str) -> Run:
-    """The run in a directory: ``run.agent()``, ``run.config``, ``run.scalars()``. Raises Fault if the directory is not a run."""
+    """Open a run directory: ``run.agent()``, ``run.config``, ``run.scalars()``. Raises Fault if the directory is not a run."""
     return Run.open(Path(path))
 
 
 def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
-    """Carry out a plan: in a new run directory, created once the agent stands, or in that of the run that it resumes."""
-    options, total = plan.options, plan.config.total_timesteps
-    progress = progress or make_progress(total)
+    """Carry out a plan: in a new run directory, created once the agent exists, or in the directory of the run that it resumes."""
+    with _StopRequest() as stop, seeded_globals(plan.options.seed):
+        return _carry_out(plan, progress or make_progress(plan.config.total_timesteps), stop)
+
+
+def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
+    options = plan.options
     announced = False
 
     def compiling(name: str) -> None:
         nonlocal announced
         if not announced:
-            progress.say("compiling kernels: this happens once, they are kept for later runs")
+            progress.say("compiling kernels: this happens once, later runs load them from the cache")
             announced = True
 
     previous = cache.on_compile
@@ -268,7 +376,7 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
         with within_free_memory():
             envs = make_environments(plan.setup, options.num_envs)
             agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
-        for line in (*plan.remarks, *agent.remarks()):
+        for line in (*plan.remarks, *agent.notes, *agent.remarks()):
             progress.say(line)
         require_network_units(agent)
         if options.start_from:
@@ -284,12 +392,21 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
             loop.resume()
         logger = Logger(run.path, None if plan.resumes is None else agent.timesteps + 1, progress.say)
         try:
-            exit_code = loop(logger, progress.update)
+            exit_code = loop(logger, progress.update, stop)
+            seconds = time.perf_counter() - begin
             evaluation, timesteps = None, agent.timesteps
             if exit_code == 0:
                 if options.keep_best and run.holds(BEST):
                     agent.load_state_dict(_agent_part(run.load(BEST)))
-                evaluation = evaluate(agent, plan.setup, options.eval_episodes, evaluation_seed(options.seed))
+                close_environments(envs)  # a robot or a port can be open only once
+                evaluation = evaluate(
+                    agent,
+                    plan.setup,
+                    options.eval_episodes,
+                    evaluation_seed(options.seed),
+                    most_steps=evaluation_budget(plan),
+                    say=progress.say,
+                )
                 logger.record({"eval/return_mean": evaluation.return_mean}, timesteps)
         finally:
             logger.close()
@@ -304,11 +421,11 @@ def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
             close_environments(envs)
         if run is not None:
             run.close()
-    return Result(run, evaluation, timesteps, time.perf_counter() - begin, exit_code)
+    return Result(run, evaluation, timesteps, seconds, exit_code, loop.training_return)
 
 
 class _Loop:
-    """Steps until the end is reached or a signal comes. What it keeps between steps is saved with the agent."""
+    """Steps an agent until the training ends or a signal arrives. Its own state is saved with that of the agent."""
 
     def __init__(self, agent: Agent, plan: Plan, run: Run, say: Callable[[str], None]):
         self.agent = agent
@@ -317,54 +434,69 @@ class _Loop:
         self.say = say
         self.said_storage = False
         self.means = _Means()
-        self.next_log = self.last_checkpoint = self.last_evaluation = agent.timesteps
+        self.next_log = agent.timesteps
+        self.last_checkpoint = self.last_evaluation = agent.timesteps
+        self.last_pictures = -1  # the step at which pictures were logged
         self.best = -math.inf  # mean return of a short evaluation
         self.pending: float | None = None
-        """Return of a short evaluation in the last step: the evaluation at the end is logged in its place, unless training continues."""
+        """Mean return of a short evaluation that is not logged yet: if training ends here, the evaluation at the end takes its place."""
         self.finished = False  # by ``stop_return``
+        self.training_return: float | None = None
+        """Mean return of the latest episodes of training, exponentially weighted."""
 
-    def __call__(self, logger: Logger, show: Callable[..., None]) -> int:
-        """Returns the exit code. Metrics are logged as means over the steps between two points of the log."""
-        agent, options, total = self.agent, self.plan.options, self.plan.config.total_timesteps
+    def __call__(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> int:
+        """Train and return the exit code. Metrics are logged as means over the steps between two points of the log."""
+        stop.waits = True
+        try:
+            self._train(logger, show, stop)
+        finally:
+            stop.waits = False
+        return stop.code
+
+    def _train(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> None:
+        agent, options = self.agent, self.plan.options
+        total = self.plan.config.total_timesteps
         begin, first = time.perf_counter(), agent.timesteps
         rate, latest = 0.0, None
-        with _StopRequest() as stop:
-            if agent.timesteps < total and not self.finished:
+        if agent.timesteps < total and not self.finished:
+            self._log_pending(logger)
+        while agent.timesteps < total and not stop.code and not self.finished:
+            try:
+                metrics = agent.step()
+            except EnvironmentFault:
+                if stop.code:  # the signal reached the environments' processes, too
+                    break
+                raise
+            self._check(metrics)
+            self.means.add(metrics)
+            latest = metrics.get("charts/episodic_return", latest)
+            if latest is not None and "charts/episodic_return" in metrics:
+                before = self.training_return
+                self.training_return = latest if before is None else before + RECENT * (latest - before)
+            now = agent.timesteps
+            rate = (now - first) / (time.perf_counter() - begin)
+            if now >= self.next_log:
+                logger.record({**self.means.take(), "charts/SPS": rate}, now)
+                show(now, rate, latest)
+                self.next_log = now + options.log_frequency
+            if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
+                self._evaluate()
+                if self.finished:
+                    break
+                if now < total:
+                    self._log_pending(logger)
+            if options.checkpoint_frequency and total > now >= self.last_checkpoint + options.checkpoint_frequency:
+                self.last_checkpoint = now
+                self._save(logger)
+        if stop.code:
+            if agent.timesteps < total and not self.finished:  # else it waits for the evaluation at the end, after a resume
                 self._log_pending(logger)
-            while agent.timesteps < total and not stop.code and not self.finished:
-                try:
-                    metrics = agent.step()
-                except EnvironmentFault:
-                    if stop.code:  # the signal reached the environments' processes, too
-                        break
-                    raise
-                self._check(metrics)
-                self.means.add(metrics)
-                latest = metrics.get("charts/episodic_return", latest)
-                now = agent.timesteps
-                rate = (now - first) / (time.perf_counter() - begin)
-                if now >= self.next_log:
-                    logger.record({**self.means.take(), "charts/SPS": rate}, now)
-                    show(now, rate, latest)
-                    self.next_log = now + options.log_frequency
-                if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
-                    self._evaluate()
-                    if self.finished:
-                        break
-                    if now < total:
-                        self._log_pending(logger)
-                if options.checkpoint_frequency and now >= self.last_checkpoint + options.checkpoint_frequency:
-                    self.last_checkpoint = now
-                    self._save(logger)
-            if stop.code:
-                self._log_pending(logger)
-            else:
-                if agent.timesteps > first:
-                    logger.record({**self.means.take(), "charts/SPS": rate}, agent.timesteps)
-                if options.keep_best and agent.timesteps > self.last_evaluation:
-                    self._evaluate()
-            self._save(logger, last=True)
-            return stop.code
+        else:
+            speed = {"charts/SPS": rate} if agent.timesteps > first else {}
+            logger.record({**self.means.take(), **speed}, agent.timesteps)  # the means may come from the checkpoint
+            if options.keep_best and agent.timesteps > self.last_evaluation:
+                self._evaluate()
+        self._save(logger, last=True)
 
     def _log_pending(self, logger: Logger) -> None:
         if self.pending is not None:
@@ -379,31 +511,34 @@ class _Loop:
             raise Fault(f"{error}; {kept} in {self.run.path}", NUMERICAL) from None
 
     def _evaluate(self) -> None:
-        """A short greedy evaluation. It may decide which state is kept and, confirmed by a full one, that training is ``finished``."""
+        """Evaluate greedily in a few episodes. Keep the best state; set ``finished`` if a full evaluation confirms ``stop_return``."""
         options = self.plan.options
         self.last_evaluation = self.agent.timesteps
-        result = evaluate(self.agent, self.plan.setup, options.short_episodes, validation_seed(options.seed))
+        seed, budget = validation_seed(options.seed), evaluation_budget(self.plan)
+        result = evaluate(self.agent, self.plan.setup, options.short_episodes, seed, most_steps=budget, say=self.say)
         self.pending = result.return_mean
         if options.keep_best and result.return_mean > self.best and self._store(BEST, {"best": result.return_mean}):
             self.best = result.return_mean
         if options.stop_return is None or result.return_mean < options.stop_return:
             return
-        full = evaluate(self.agent, self.plan.setup, options.eval_episodes, validation_seed(options.seed))
+        full = evaluate(self.agent, self.plan.setup, options.eval_episodes, seed, most_steps=budget, say=self.say)
         self.finished = full.return_mean >= options.stop_return
         if self.finished and options.keep_best:
             self._store(BEST, {"best": self.best})
 
     def _save(self, logger: Logger, last: bool = False) -> None:
-        """Write a checkpoint, and beside it the networks and pictures that the agent has to show.
+        """Write a checkpoint, and the networks and pictures of the agent beside it.
 
-        The log reaches the disk first: a run that continues from this checkpoint finds every point before it. Where the disk takes no
-        checkpoint, that is said once and training continues; at the end it is a Fault.
+        The log is flushed to the disk first, so that a run resumed from this checkpoint has every point before it. If the disk takes no
+        checkpoint, training continues after one message, but the ``last`` save raises Fault.
         """
-        logger.images(self.agent.pictures(), self.agent.timesteps)
+        if self.last_pictures != self.agent.timesteps:  # a run that is resumed at its end has them in its log
+            self.last_pictures = self.agent.timesteps
+            logger.images(self.agent.pictures(), self.agent.timesteps)
         self._store(LAST, self.state_dict(), logger.settle(), must=last)
 
     def _store(self, name: str, own: dict[str, Any], log: dict[str, int] | None = None, must: bool = False) -> bool:
-        """Write a checkpoint with the driver's ``own`` state; whether that was possible. Raises Fault if it ``must`` be."""
+        """Write a checkpoint with the driver's ``own`` state and return whether the disk took it. Raises Fault if it ``must``."""
         record = {
             "config": {k: v for k, v in run_config(self.plan).items() if k not in ("run_dir", "versions")},
             "log": log or {},
@@ -440,11 +575,14 @@ class _Loop:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _misfit(error, run.path) from None
         if not self.agent.continues:
-            self.say(f"{plan.options.env} cannot be saved in mid-episode: new episodes begin, unlike in an unbroken run")
+            self.say(
+                f"{plan.options.env} cannot be saved in the middle of an episode: new episodes begin, unlike in an uninterrupted run"
+            )
+        run.recover(plan.options.keep_checkpoints, self.agent.timesteps if plan.checkpoint == LAST else None)
         settings, recorded = as_plain(plan.options), run.config.get("hyperparameters", {})
         same_goal = settings.get("stop_return") == run.config.get("stop_return")
         self.finished = self.finished and same_goal and plan.config.total_timesteps <= recorded["total_timesteps"]
-        cut_log(run.path, run.recorded(plan.checkpoint).get("log"))
+        cut_log(run.path, (run.recorded(plan.checkpoint) or {}).get("log"))
         changeable = {name: settings[name] for name in CHANGEABLE if name in settings}
         total_now = {**recorded, "total_timesteps": plan.config.total_timesteps}
         run.record({**run.config, **changeable, "hyperparameters": total_now, "versions": run_config(plan)["versions"]})
@@ -459,7 +597,11 @@ class _Loop:
         self.means.load_state_dict(state["means"])
 
 
-_COUNTERS = ("next_log", "last_checkpoint", "last_evaluation", "best", "finished", "pending")
+_COUNTERS = (
+    *("next_log", "last_checkpoint", "last_evaluation", "last_pictures", "best", "finished", "pending"),
+    "training_return",
+)
+"""Attributes of the loop that a checkpoint holds."""
 
 
 class _Means:
@@ -486,9 +628,9 @@ class _Means:
 
 
 def restore(path: Path, checkpoint: str | None = None, trust: bool = False) -> tuple[Agent, Plan]:
-    """The agent of a run as a checkpoint left it, and the run's plan: by default its best checkpoint, else the last.
+    """Load the agent of a run from a checkpoint, by default the best one, else the last. Returns the agent and the plan of the run.
 
-    Raises Fault if the files do not hold an agent, or name a module outside the package and are not trusted.
+    Raises Fault if the files do not hold an agent, and if they name a module outside the package, unless ``trust``.
     """
     run = Run.open(path)
     name = checkpoint or (BEST if run.holds(BEST) else LAST)
@@ -497,20 +639,20 @@ def restore(path: Path, checkpoint: str | None = None, trust: bool = False) -> t
         with within_free_memory():
             envs = make_environments(plan.setup, plan.options.num_envs)
             agent = plan.agent_class.create(plan.config, envs, plan.options.seed, plan.setup)
-    except Fault as error:
-        raise Fault(f"{path / 'config.toml'} makes no agent: {error}") from None
+    except (Fault, MemoryError) as error:
+        raise Fault(f"the settings in {path / 'config.toml'} do not make an agent: {error}") from None
     require_same_units(agent, run)
     _load(agent, _agent_part(state), path)
     return agent, replace(plan, checkpoint=name, remarks=altered_settings(run, name))
 
 
 def _agent_part(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint without what the driver keeps in it."""
+    """Return a checkpoint without the state of the driver."""
     return {name: part for name, part in state.items() if name != DRIVER}
 
 
 def _load(agent: Agent, state: dict[str, Any], path: Path) -> None:
-    """Load a state that may be somebody else's: whatever is wrong with it becomes a Fault."""
+    """Load a state that may come from somebody else. Raises Fault if it does not fit the agent."""
     try:
         agent.load_state_dict(state)
     except MemoryError:

@@ -4,37 +4,37 @@ Where an id has a native environment it is used, otherwise Gymnasium's own vecto
 """
 
 import copy
-import math
+import inspect
 import multiprocessing
 import signal
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from importlib import import_module
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import batch_space
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeVectorEnv
-from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.faults import Fault, show_warnings_plainly
+from rl_lab.experiment.finding import check_arguments, find_environment, full_id, native_class
 from rl_lab.experiment.memory import require_memory
-from rl_lab.experiment.suggestions import nearest_environment
-from rl_lab.rollout.stepper import options_of
+from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of, preprocessed
+from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
+from rl_lab.experiment.wrapping import as_arguments, as_texts, as_wrappers, texts_of, wrap
+from rl_lab.rollout.actions import options_of
+from rl_lab.rollout.adapter import Adapter, VectorAdapter, described, place_of
+from rl_lab.rollout.observations import ObservationMapping
 
 BACKENDS = ("auto", "native", "gymnasium")
-VECTORIZATIONS = ("sync", "async")
+VECTORIZATIONS = ("sync", "async", "own")
+CHANNELS = ("auto", "first", "last")
 Maker = Callable[[], gym.Env]
-KILL_SECONDS = 5.0
-"""How long the end of a killed process is waited for."""
-ANSWER_SECONDS = 60.0
-"""After so long without an answer an environment in a process of its own is named."""
 
 
 @dataclass(frozen=True)
@@ -49,128 +49,113 @@ class Setup:
     maker: Maker | None = None
     once: bool = False
     """Whether ``maker`` returns one and the same object, so that only one environment can exist at a time."""
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    wrapper: tuple[Any, ...] = ()
+    """Wrappers in the order in which they are applied: ``module:Class:name=value``, or functions of an environment."""
+    preprocess: tuple[str, ...] = ()
+    channels: str = "auto"
+    """Which dimension of pictures holds the channels: "first", "last", or "auto" for the rule of `rl_lab.nn.pictures`."""
+    pixels: bool = True
+    """Whether uint8 and bool observations keep their type. Runs of older versions saw them as float32, unscaled."""
+    training: bool = True
+    """Whether lives that are lost end episodes and rewards are clipped, where the preprocessing does so in training only."""
 
     def __str__(self) -> str:
         how = f"native {self.native.__name__}" if self.native else f"Gymnasium's {self.vectorization} vector environment"
-        stack = f", {self.frame_stack} frames stacked" if self.frame_stack > 1 else ""
-        return how + stack + (", time observed" if self.time_aware else "")
+        how = "its own vector environment" if self.vectorization == "own" else how
+        parts = [how, *([f"{self.frame_stack} frames stacked"] if self.frame_stack > 1 else [])]
+        parts += ["time observed"] if self.time_aware else []
+        parts += [f"with {', '.join(f'{k}={v!r}' for k, v in self.env_kwargs.items())}"] if self.env_kwargs else []
+        parts += [f"wrapped in {', '.join(map(str, self.wrapper))}"] if self.wrapper else []
+        parts += [f"preprocessed for {', '.join(self.preprocess)}"] if self.preprocess else []
+        return ", ".join(parts)
 
     def describe(self) -> dict[str, Any] | None:
-        """The setup as plain values, or None if it is made by a constructor, which a file cannot hold."""
-        if self.maker is not None:
+        """The setup as plain values, or None if it is made by functions or of objects, which a file cannot hold."""
+        if self.maker is not None or texts_of(self.wrapper) is None:
+            return None
+        try:
+            arguments = as_texts(self.env_kwargs)
+        except Fault:
             return None
         backend = "native" if self.native else "gymnasium"
-        return {
+        description = {
             "env_id": self.env_id,
             "backend": backend,
             "vectorization": self.vectorization,
             "frame_stack": self.frame_stack,
             "time_aware": self.time_aware,
+            "env_kwargs": list(arguments),
+            "wrapper": list(self.wrapper),
+            "preprocess": list(self.preprocess),
         }
+        return {**description, **({"channels": self.channels} if self.pixels else {})}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Setup":
         """The setup that `describe` described. Raises Fault if its environment does not exist here."""
-        return choose_setup(**description)
-
-
-# --- finding environments --------------------------------------------------------------------------------------------
-
-
-def full_id(env_id: str) -> str:
-    """The registered id: environments of the lab go by their bare names, too, and ``module:id`` is one that a module registers."""
-    own = f"rl_lab/{env_id}"
-    return own if env_id not in gym.registry and own in gym.registry else env_id
-
-
-def find_environment(env_id: str) -> Any:
-    """The registered specification of an id.
-
-    Raises Fault, with the nearest name, for an unknown id, a module that cannot be imported, or missing packages.
-    """
-    if not isinstance(env_id, str) or not env_id:
-        raise Fault(f"an environment is named by its id, such as CartPole-v1, not {env_id!r}")
-    module, _, registered = env_id.rpartition(":")
-    if module:
-        import_beside(module, f"environment {env_id!r}")
-    try:
-        return gym.spec(registered)
-    except gym.error.Error as error:
-        detail = nearest_environment(env_id, gym.registry) or f": {first_line(error).partition(': ')[2]}"
-        raise Fault(f"unknown environment {env_id!r}{detail}") from None
-    except ImportError as error:
-        raise Fault(f"environment {env_id!r} needs a package that is not installed: {error}") from None
-
-
-def import_beside(module: str, asked_by: str) -> Any:
-    """Import a module, which may be a file in the working directory, as ``python -m`` would find it.
-
-    Raises Fault, beginning with ``asked_by``, for a module that does not exist, cannot be imported or ends the program.
-    """
-    if not all(part.isidentifier() for part in module.split(".")):
-        raise Fault(f"{asked_by} cannot be imported: {module!r} is not the name of a module")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        return import_module(module)
-    except (Exception, SystemExit) as error:  # whatever the module's own code raises
-        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
-        detail = f"there is no module {module!r} here or among the installed ones" if missing else first_line(error)
-        raise Fault(f"{asked_by} cannot be imported: {detail}") from error
-
-
-def native_class(env_id: str) -> type[NativeVectorEnv] | None:
-    """The native vector environment of an id: the lab's own, or the twin of one of Gymnasium's; None if there is none."""
-    spec = gym.registry.get(env_id if env_id.startswith("rl_lab/") else f"rl_lab/{env_id}")
-    entry = spec and spec.vector_entry_point
-    found = gym.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
-    return found if isinstance(found, type) and issubclass(found, NativeVectorEnv) else None
+        return choose_setup(**description, pixels="channels" in description)
 
 
 def choose_setup(
-    env_id: str, backend: str = "auto", vectorization: str = "sync", frame_stack: int = 1, time_aware: bool = False
+    env_id: str,
+    backend: str = "auto",
+    vectorization: str = "sync",
+    frame_stack: int = 1,
+    time_aware: bool = False,
+    env_kwargs: Any = (),
+    wrapper: Any = (),
+    preprocess: Any = (),
+    channels: str = "auto",
+    pixels: bool = True,
 ) -> Setup:
-    """How to make the environments of an id. Raises Fault if ``backend`` is "native" and there is no native environment."""
+    """How to make the environments of an id. Raises Fault for what cannot be, such as "native" where there is no native environment."""
     spec = find_environment(env_id)
-    native = native_class(env_id) if backend != "gymnasium" else None
+    arguments = as_arguments(env_kwargs)
+    wrappers = as_wrappers(wrapper)
+    presets = as_presets(preprocess)
+    check_arguments(spec, arguments)
+    native = native_class(env_id) if backend != "gymnasium" and vectorization != "own" else None
+    if native is not None and (wrappers or presets or not _native_takes(native, arguments)):
+        if backend == "native":
+            what = "a wrapper" if wrappers else "preprocessing" if presets else f"the arguments {', '.join(arguments)}"
+            raise Fault(f"the native environment of {env_id!r} does not take {what}: use --backend auto or gymnasium")
+        native = None
     if backend == "native" and native is None:
         raise Fault(f"{env_id!r} has no native environment: use --backend auto or gymnasium")
-    if time_aware and not spec.max_episode_steps:
+    limit = arguments.get("max_episode_steps", spec.max_episode_steps)
+    if time_aware and not limit:
         raise Fault(f"{env_id!r} has no time limit to be aware of: leave out --time-aware")
-    return Setup(env_id, native, vectorization, frame_stack, time_aware)
+    if spec.entry_point is None:
+        vectorization = "own"
+    if vectorization == "own":
+        if spec.vector_entry_point is None:
+            raise Fault(f"{env_id!r} has no vector environment of its own: use --vectorization sync or async")
+        if wrappers or presets or frame_stack > 1 or time_aware:
+            what = "--wrapper" if wrappers else "--preprocess" if presets else "--time-aware" if time_aware else "--frame-stack"
+            raise Fault(f"{what} wraps single environments, and {env_id!r} has vector environments of its own: leave it out")
+    stack = frame_stack if frame_stack > 1 else frames_of(presets)
+    return Setup(
+        env_id,
+        native,
+        vectorization,
+        stack,
+        time_aware,
+        env_kwargs=arguments,
+        wrapper=wrappers,
+        preprocess=presets,
+        channels=channels,
+        pixels=pixels,
+    )
+
+
+def _native_takes(native: type[NativeVectorEnv], arguments: Mapping[str, Any]) -> bool:
+    """Whether a native environment can be made with these arguments: they are parameters of its world, or its time limit."""
+    known = (*native.world.parameters, "max_episode_steps")
+    return all(name in known and isinstance(value, (bool, int, float)) for name, value in arguments.items())
 
 
 # --- making environments ---------------------------------------------------------------------------------------------
-
-
-class _Named(gym.Wrapper):
-    """An environment that names itself when it fails."""
-
-    def __init__(self, env: gym.Env, index: int):
-        super().__init__(env)
-        self._index = index
-        self._seed: int | None = None
-        self._steps = 0
-
-    def _run(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
-        try:
-            return call(*arguments, **keywords)
-        except Exception as error:
-            name = self.env.spec.id if self.env.spec else type(self.env.unwrapped).__name__
-            text = str(error).strip().splitlines()
-            detail = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-            raise EnvironmentFault(
-                f"environment {self._index} of {name} (seed {self._seed}) failed at step {self._steps} of its episode: {detail}"
-            ) from error
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        self._seed = self._seed if seed is None else seed
-        self._steps = 0
-        return self._run(self.env.reset, seed=seed, options=options)
-
-    def step(self, action: Any) -> Any:
-        self._steps += 1
-        return self._run(self.env.step, action)
 
 
 def _spec_of(setup: Setup) -> Any:
@@ -178,32 +163,43 @@ def _spec_of(setup: Setup) -> Any:
     return None if setup.maker is not None else copy.deepcopy(find_environment(setup.env_id))
 
 
-def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any = None) -> gym.Env:
-    """One scalar environment with the wrappers that the setup asks for; its attribute `raw_observation_space` is the unflattened space.
+def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any = None, adapted: bool = True) -> gym.Env:
+    """One scalar environment with the wrappers that the setup asks for; its attribute `observation_mapping` flattens observations.
 
-    ``spec`` is the registered specification, for a process that does not know it.
+    ``spec`` is the registered specification, for a process that does not know it. Without ``adapted`` the environment is as the user's
+    wrappers and the preprocessing leave it.
     """
     if setup.maker is not None:
         env = setup.maker()
+        if not isinstance(env, gym.Env):
+            raise Fault(f"{setup.env_id} returned {env!r}, not a gymnasium.Env: return the environment that the function makes")
     else:
-        pictures: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-        env = gym.make(setup.env_id if spec is None else spec, **pictures)
-    if not isinstance(env.observation_space, spaces.Box):
-        env = gym.wrappers.FlattenObservation(env)
-    if env.observation_space.shape == ():
-        env = gym.wrappers.ReshapeObservation(env, (1,))
+        found = find_environment(setup.env_id) if spec is None else spec
+        arguments = {**arguments_of(setup.preprocess, found), **setup.env_kwargs}
+        if render_mode is not None:
+            arguments["render_mode"] = render_mode
+        env = gym.make(found, disable_env_checker=True, **arguments)
+    if setup.wrapper or setup.preprocess:
+        env = gym.wrappers.RecordEpisodeStatistics(env)  # the score of the game, whatever lies above makes of its rewards
+    env = preprocessed(wrap(env, setup.wrapper), setup.preprocess, setup.training)
+    if not adapted:
+        return env
+    env = Adapter(env, index)  # which also checks what the environment returns
+    if not setup.pixels and env.observation_space.dtype in (np.uint8, np.bool_):  # type: ignore[comparison-overlap]
+        env = gym.wrappers.DtypeObservation(env, np.float32)
     if setup.time_aware:
         env = gym.wrappers.TimeAwareObservation(env, flatten=True, normalize_time=True)
     if setup.frame_stack > 1:
         require_memory(env.observation_space.shape or (), setup.frame_stack)
         env = gym.wrappers.FrameStackObservation(env, setup.frame_stack)
-    return _Named(env, index)
+    return env
 
 
-def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
+def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False) -> VectorEnv:
     """``num_envs`` copies stepped together, which reset in the step that ends an episode and return its final observation.
 
-    Observations that are not a Box (numbers, tuples, dictionaries) are flattened. Raises Fault if an environment cannot be made.
+    ``or_fewer`` is content with at least one, where more of them cannot be open at once. Observations that are not a Box (numbers,
+    tuples, dictionaries) are flattened. Raises Fault if an environment cannot be made.
     """
     if isinstance(setup, str):
         setup = choose_setup(setup)
@@ -213,77 +209,137 @@ def make_environments(setup: Setup | str, num_envs: int) -> VectorEnv:
         if setup.native is not None:
             require_memory(setup.native.world.observation_space.shape, num_envs * setup.frame_stack)
             spec = gym.spec(setup.env_id if setup.env_id.startswith("rl_lab/") else f"rl_lab/{setup.env_id}")
-            envs = setup.native(num_envs, spec.max_episode_steps, mode, setup.frame_stack, setup.time_aware)
+            parameters: dict[str, Any] = {name: float(value) for name, value in setup.env_kwargs.items()}
+            limit = int(parameters.pop("max_episode_steps", spec.max_episode_steps or 0)) or None
+            envs = setup.native(num_envs, limit, mode, setup.frame_stack, setup.time_aware, **parameters)
+        elif setup.vectorization == "own":
+            envs = _own_environments(setup, num_envs)
         elif setup.vectorization == "async" and num_envs > 1:
             # forked workers would inherit a thread pool that is dead in them
             makers = [_Maker(setup, index, _spec_of(setup)) for index in range(num_envs)]
             context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
             envs = ProcessVectorEnv(makers, context=context, autoreset_mode=mode)
         else:
-            envs = SyncVectorEnv([_Maker(setup, index) for index in range(num_envs)], autoreset_mode=mode)
+            made = _make_copies(setup, num_envs, or_fewer)
+            envs = SerialVectorEnv([(lambda env=env: env) for env in made], autoreset_mode=mode)  # type: ignore[misc]
     except gym.error.DependencyNotInstalled as error:
         raise Fault(f"environment {setup.env_id!r} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
         raise Fault(f"environment {setup.env_id!r} cannot be made: {str(error).splitlines()[0]}") from None
     except (MemoryError, Fault):
         raise
-    except ValueError as error:
-        raise Fault(f"environment {setup.env_id!r} cannot be made so: {error}") from None
+    except EnvironmentFault as error:
+        raise Fault(f"environment {setup.env_id!r} cannot be made: {error}") from None
     except Exception as error:  # whatever the environment's own code raises
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise Fault(f"environment {setup.env_id!r} cannot be made: {type(error).__name__}: {first}") from error
+        detail = str(error) if isinstance(error, ValueError) and not place_of(error) else described(error)
+        raise Fault(f"environment {setup.env_id!r} cannot be made: {detail}") from error
     if setup.maker is None:
-        envs.spec = find_environment(setup.env_id)
-    envs.raw_observation_space = raw_observation_space(envs)
+        found = find_environment(setup.env_id)
+        limit = setup.env_kwargs.get("max_episode_steps", found.max_episode_steps)
+        envs.unwrapped.spec = replace(found, max_episode_steps=limit, kwargs=found.kwargs)
+    envs.observation_mapping = observation_mapping(envs)
     return envs
 
 
-def raw_observation_space(envs: VectorEnv) -> gym.Space:
-    """The observation space of one environment before it was flattened to a Box."""
-    if isinstance(envs, SyncVectorEnv):
-        env: Any = envs.envs[0]
-        while isinstance(env, gym.Wrapper):
-            if isinstance(env, gym.wrappers.FlattenObservation):
-                return env.env.observation_space
-            env = env.env
-    return envs.single_observation_space
+def _make_copies(setup: Setup, count: int, or_fewer: bool) -> list[gym.Env]:
+    """``count`` environments in this process. If one cannot be made, the others are closed, or returned if there may be fewer."""
+    made: list[gym.Env] = []
+    try:
+        while len(made) < count:
+            made.append(make_one(setup, len(made)))
+    except Exception:
+        if or_fewer and made:
+            return made
+        for env in made:
+            env.close()
+        raise
+    return made
+
+
+def _own_environments(setup: Setup, num_envs: int) -> VectorEnv:
+    """The vector environments that a vector entry point makes, with a reset in the last step of an episode where it can do that."""
+    spec = find_environment(setup.env_id)
+    arguments = dict(setup.env_kwargs)
+    entry = spec.vector_entry_point
+    creator = entry if callable(entry) else load_env_creator(str(entry))
+    taken = inspect.signature(creator).parameters
+    if "autoreset_mode" in taken:
+        arguments.setdefault("autoreset_mode", AutoresetMode.SAME_STEP)
+    limit = arguments.pop("max_episode_steps", spec.max_episode_steps)
+    if limit is not None and ("max_episode_steps" in taken or any(p.kind == p.VAR_KEYWORD for p in taken.values())):
+        arguments["max_episode_steps"] = limit
+    envs = creator(num_envs=num_envs, **{**spec.kwargs, **arguments})
+    if not isinstance(envs, VectorEnv):
+        raise Fault(f"the vector entry point of {setup.env_id!r} returned {envs!r}, not vector environments")
+    return envs
+
+
+def observation_mapping(envs: VectorEnv) -> ObservationMapping:
+    """The mapping from observations of one environment, as it returns them, to those that the agent sees."""
+    if isinstance(envs, (SyncVectorEnv, AsyncVectorEnv)):
+        return envs.get_attr("observation_mapping")[0]
+    return ObservationMapping(envs.single_observation_space)
 
 
 def open_environments(
-    what: Setup | str | gym.Env | Maker | VectorEnv,
+    what: "Setup | str | gym.Env | Maker | VectorEnv",
     num_envs: int | None = None,
     *,
     backend: str = "auto",
     vectorization: str = "sync",
     frame_stack: int = 1,
     time_aware: bool = False,
+    env_kwargs: Any = (),
+    wrapper: Any = (),
+    preprocess: Any = (),
+    channels: str = "auto",
 ) -> tuple[VectorEnv, Setup | None]:
     """Vector environments from a `Setup`, an id, an environment object, a constructor, or vector environments, which are taken as they are.
 
-    Returns them and how to make them again (None for vector environments). Raises Fault if they cannot be made: an object is one
+    A constructor is a class or a function of ``env_kwargs``; it may make vector environments if it takes ``num_envs``. Returns the
+    environments and how to make them again (None for vector environments). Raises Fault if they cannot be made: an object is one
     environment, so more of them need a constructor.
     """
     if isinstance(what, VectorEnv):
         if num_envs not in (None, what.num_envs):
             raise Fault(f"num_envs {num_envs} does not fit {what.num_envs} vector environments: leave it out")
-        return what, None
+        if env_kwargs or wrapper or preprocess:
+            raise Fault("env_kwargs, wrapper and preprocess are for single environments: apply them before making vector ones")
+        return what if isinstance(what.single_observation_space, spaces.Box) else VectorAdapter(what), None
     count = 1 if num_envs is None else num_envs
     if count < 1:
         raise Fault(f"num_envs must be at least 1, got {count}")
     if isinstance(what, Setup):
         return make_environments(what, count), what
+    wrapping: dict[str, Any] = {
+        "vectorization": vectorization,
+        "frame_stack": frame_stack,
+        "time_aware": time_aware,
+        "channels": channels,
+    }
     if isinstance(what, str):
-        setup = choose_setup(full_id(what), backend, vectorization, frame_stack, time_aware)
+        setup = choose_setup(full_id(what), backend, env_kwargs=env_kwargs, wrapper=wrapper, preprocess=preprocess, **wrapping)
         return make_environments(setup, count), setup
-    wrapping = {"vectorization": vectorization, "frame_stack": frame_stack, "time_aware": time_aware}
+    arguments = as_arguments(env_kwargs)
+    presets = as_presets(preprocess)
+    wrapping |= {"wrapper": as_wrappers(wrapper), "preprocess": presets}
+    wrapping["frame_stack"] = frame_stack if frame_stack > 1 else frames_of(presets)
     if isinstance(what, gym.Env):
         if count > 1:
             raise Fault(f"one environment object cannot be stepped {count} times at once: pass a function that makes one")
+        if arguments:
+            raise Fault("an environment object exists already: pass its class, or a function, to give it env_kwargs")
         env = what
-        setup = Setup(_name_of(what), maker=lambda: env, once=True, **wrapping)  # type: ignore[arg-type]
+        setup = Setup(_name_of(what), maker=lambda: env, once=True, **wrapping)
         return make_environments(setup, 1), setup
+    if isinstance(what, type) and issubclass(what, VectorEnv):
+        return what(num_envs=count, **arguments), None  # type: ignore[call-arg]
     if callable(what):
-        setup = Setup(getattr(what, "__name__", "the environment"), maker=what, **wrapping)  # type: ignore[arg-type]
+        name = getattr(what, "__name__", "the environment")
+        maker: Any = partial(what, **arguments) if arguments else what
+        if isinstance(what, type) and issubclass(what, gym.Env):
+            maker = partial(what, **arguments)
+        setup = Setup(name, maker=maker, **wrapping)
         return make_environments(setup, count), setup
     raise Fault(
         f"{what!r} is not an environment: pass an id, a gymnasium.Env, a function that makes one, or vector environments"
@@ -295,8 +351,12 @@ def _name_of(env: gym.Env) -> str:
 
 
 def copy_for_evaluation(setup: Setup) -> Setup:
-    """A setup whose environments do not disturb those of training. Raises Fault for an environment object that cannot be copied."""
-    setup = replace(setup, vectorization="sync")
+    """A setup whose environments do not disturb those of training and play whole games for their own scores.
+
+    Raises Fault for an environment object that cannot be copied.
+    """
+    vectorization = "own" if setup.vectorization == "own" else "sync"
+    setup = replace(setup, vectorization=vectorization, training=False)
     if not setup.once or setup.maker is None:
         return setup
     try:
@@ -304,39 +364,6 @@ def copy_for_evaluation(setup: Setup) -> Setup:
     except Exception:
         raise Fault(f"{setup.env_id} cannot be copied for an evaluation: pass a function that makes one") from None
     return replace(setup, maker=lambda: env)
-
-
-def close_environments(environments: VectorEnv) -> None:
-    """Close vector environments, with their processes; those that do not end in `KILL_SECONDS` are killed.
-
-    Gymnasium would wait for ever for a process that is dead, stopped or stuck.
-    """
-    if not isinstance(environments, AsyncVectorEnv):
-        environments.close()
-        return
-    if not environments.closed and environments._state == AsyncState.DEFAULT:
-        until = time.monotonic() + KILL_SECONDS
-        try:
-            for pipe in filter(None, environments.parent_pipes):
-                pipe.send(("close", None))
-            for process in environments.processes:
-                process.join(max(0.0, until - time.monotonic()))
-        except OSError:
-            pass  # a process ended just now
-    abandon_environments(environments)
-
-
-def abandon_environments(environments: VectorEnv) -> None:
-    """Kill the processes of environments after a failure: one of them may be stuck. Environments in this process are left alone."""
-    if not isinstance(environments, AsyncVectorEnv) or environments.closed:
-        return
-    environments.closed = True
-    for process in environments.processes:
-        process.kill()
-    for process in environments.processes:
-        process.join(KILL_SECONDS)
-    for pipe in filter(None, environments.parent_pipes):
-        pipe.close()
 
 
 def spaces_of(setup: Setup) -> tuple[gym.Space, gym.Space]:
@@ -347,7 +374,7 @@ def spaces_of(setup: Setup) -> tuple[gym.Space, gym.Space]:
     try:
         return probe.single_observation_space, probe.single_action_space
     finally:
-        probe.close()
+        close_environments(probe)
 
 
 @dataclass(frozen=True)
@@ -360,70 +387,11 @@ class _Maker:
 
     def __call__(self) -> gym.Env:
         if multiprocessing.parent_process() is not None:
+            show_warnings_plainly()
             for name in ("SIGINT", "SIGHUP"):  # they reach all processes of a terminal: the first one decides
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), signal.SIG_IGN)
         return make_one(self.setup, self.index, spec=self.spec)
-
-
-class ProcessVectorEnv(AsyncVectorEnv):
-    """Gymnasium's environments in processes of their own; one that ends or does not answer is named, and never waited for in vain."""
-
-    def _poll_pipe_envs(self, timeout: float | None = None) -> bool:
-        """Wait for the answers of all processes, as Gymnasium asks before it reads them. Raises EnvironmentFault if one has ended."""
-        until = math.inf if timeout is None else time.monotonic() + timeout
-        named = False
-        begin = time.monotonic()
-        for index, pipe in enumerate(self.parent_pipes):
-            while pipe is not None and not pipe.poll(min(1.0, max(0.0, until - time.monotonic()))):
-                now = time.monotonic()
-                if not self.processes[index].is_alive() and not pipe.poll(0):
-                    raise self._ended(index)
-                if now - begin > ANSWER_SECONDS and not named:
-                    named = True
-                    message = f"environment {index} of {self._name()} has not answered for {now - begin:.0f} s"
-                    print(f"rl_lab: {message}; Ctrl-C twice ends the run", file=sys.stderr, flush=True)
-                if now >= until:
-                    return False
-        return True
-
-    def reset_async(self, *arguments: Any, **keywords: Any) -> None:
-        self._call(super().reset_async, *arguments, **keywords)
-
-    def reset_wait(self, *arguments: Any, **keywords: Any) -> Any:
-        return self._call(super().reset_wait, *arguments, **keywords)
-
-    def step_async(self, *arguments: Any, **keywords: Any) -> None:
-        self._call(super().step_async, *arguments, **keywords)
-
-    def step_wait(self, *arguments: Any, **keywords: Any) -> Any:
-        return self._call(super().step_wait, *arguments, **keywords)
-
-    def _call(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
-        try:
-            return call(*arguments, **keywords)
-        except (EOFError, ConnectionError) as error:
-            for process in self.processes:  # the system may not have noted its end yet
-                process.join(0.2)
-            dead = [i for i, process in enumerate(self.processes) if not process.is_alive()]
-            raise self._ended(dead[0] if dead else 0) from error
-
-    def _raise_if_errors(self, successes: Sequence[bool]) -> None:  # type: ignore[override]
-        """Raise the first error that a process reported, as Gymnasium does, without printing the tracebacks of all."""
-        if all(successes):
-            return
-        index, _, error, _ = self.error_queue.get(timeout=KILL_SECONDS)
-        if isinstance(error, EnvironmentFault):
-            raise error
-        raise EnvironmentFault(f"environment {index} of {self._name()} failed: {first_line(error)}") from error
-
-    def _ended(self, index: int) -> EnvironmentFault:
-        code = self.processes[index].exitcode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-        return EnvironmentFault(f"the process of environment {index} of {self._name()} {how}")
-
-    def _name(self) -> str:
-        return self.spec.id if self.spec else "the environment"
 
 
 # --- spaces without environments ---------------------------------------------------------------------------------------
@@ -445,7 +413,7 @@ class AbsentEnvironments(VectorEnv):
         shape = (self.num_envs, *(self.single_observation_space.shape or ()))
         options_count = options_of(self.single_action_space) if self._masked else 0
         info = {"action_mask": np.ones((self.num_envs, options_count), bool)} if self._masked else {}
-        return np.zeros(shape, np.float32), info
+        return np.zeros(shape, self.single_observation_space.dtype), info
 
     def step(self, actions: Any) -> Any:
         raise Fault("this agent was loaded without its environment: pass one to load(path, env)")
@@ -454,6 +422,17 @@ class AbsentEnvironments(VectorEnv):
 def absent_environments(observation_space: gym.Space, action_space: gym.Space, num_envs: int, masked: bool) -> VectorEnv:
     """Stand-in for environments that cannot be made again; ``masked`` if they gave action masks."""
     return AbsentEnvironments(observation_space, action_space, num_envs, masked)
+
+
+def summary_of(observation_space: gym.Space, action_space: gym.Space) -> dict[str, str]:
+    """The spaces in a few words each: what must be the same for a policy to fit."""
+
+    def words(space: gym.Space, bounds: bool) -> str:
+        if isinstance(space, spaces.Box) and not bounds:
+            return f"{space.dtype} of shape {space.shape}"
+        return " ".join(str(space).split())
+
+    return {"observation": words(observation_space, False), "action": words(action_space, True)}
 
 
 def describe_space(space: Any) -> dict[str, Any]:

@@ -1,21 +1,21 @@
-"""Greedy evaluation over whole episodes."""
+"""Evaluation over whole episodes, greedy or as the agent explores."""
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+import rl_lab as rl
+from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.agent import Agent
-from rl_lab.experiment.environments import (
-    Setup,
-    choose_setup,
-    close_environments,
-    copy_for_evaluation,
-    full_id,
-    make_environments,
-)
+from rl_lab.experiment.environments import Setup, choose_setup, copy_for_evaluation, make_environments
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.finding import full_id
+from rl_lab.experiment.vector import SerialVectorEnv, close_environments
+from rl_lab.experiment.wrapping import seeded_globals
 from rl_lab.rollout import EPISODE_LIMIT, Stepper, longest_episode
 
 MOST_NATIVE = 100
@@ -23,24 +23,37 @@ MOST_NATIVE = 100
 MOST_OBJECTS = 8
 """Other environments that exist at once: each may be a simulator of its own."""
 
+MOST_STEPS = 200_000
+"""Environment steps after which no further episode of an evaluation begins."""
+SILENCE = 2.0
+"""Seconds after which an evaluation says that it runs."""
+
 # The seeds of final evaluations differ from those of training, of other runs' evaluations and of decisions to stop, so that a table over
 # seeds is a mean of independent figures.
 _EPISODES = 1_000_000
 
 
 def evaluation_seed(seed: int) -> int:
-    """The seed of the first episode of the evaluation that a run of ``seed`` reports."""
-    return (2 * seed + 1) * _EPISODES
+    """The seed of the first episode of the evaluation that a run of ``seed`` reports; all of them are below 2**32."""
+    return _first_seed(2 * seed + 1)
 
 
 def validation_seed(seed: int) -> int:
     """The seed of the first episode of the evaluations by which a run of ``seed`` stops and keeps its best."""
-    return (2 * seed + 2) * _EPISODES
+    return _first_seed(2 * seed + 2)
+
+
+def _first_seed(number: int) -> int:
+    """The first of a million seeds. Many environments seed NumPy's old generator, which takes 32 bits, so large numbers are hashed."""
+    first = number * _EPISODES
+    if first + _EPISODES <= 2**32:
+        return first
+    return int(np.random.SeedSequence(number).generate_state(1)[0]) % (2**32 - 2 * _EPISODES)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Undiscounted returns of greedy episodes."""
+    """Undiscounted returns of whole episodes: the scores that the environments keep, where they do."""
 
     return_mean: float
     return_std: float
@@ -52,21 +65,42 @@ class Evaluation:
     """Episodes that were cut off after `EPISODE_LIMIT` steps: the environment has no time limit of its own."""
     steps: int = 0
     """Environment steps taken, in all environments."""
+    asked: int = 0
+    """Episodes that were asked for, if the budget of steps ended the evaluation before; else 0."""
+    sampled: bool = False
+    """Whether the actions were drawn as the agent explores; otherwise they were greedy."""
 
     def remark(self) -> str:
         """A remark for the end of the line that shows the evaluation, or an empty text."""
-        return f"; {self.cut_off} episodes were cut off after {EPISODE_LIMIT:,} steps" if self.cut_off else ""
+        cut = f"; {self.cut_off} episodes were cut off after {EPISODE_LIMIT:,} steps" if self.cut_off else ""
+        ended = f"; no more of the {self.asked} episodes began after {self.steps:,} steps" if self.asked else ""
+        return cut + ended
+
+    @property
+    def kind(self) -> str:
+        """How the actions were chosen: "greedy" or "sampled"."""
+        return "sampled" if self.sampled else "greedy"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def evaluate(agent: Agent, setup: Setup | str | None = None, episodes: int = 100, seed: int | None = None) -> Evaluation:
-    """Play greedy episodes, several side by side, with seeds ``seed``, ``seed + 1``, ..., in environments of their own.
+def evaluate(
+    agent: Agent,
+    setup: Setup | str | None = None,
+    episodes: int = 100,
+    seed: int | None = None,
+    deterministic: bool = True,
+    *,
+    most_steps: int = MOST_STEPS,
+    say: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Play episodes, several side by side, with seeds ``seed``, ``seed + 1``, ..., in environments of their own.
 
     By default the environments are made like the agent's, and the seeds are those of the evaluation at the end of a run. Every episode
-    that begins is counted: taking whatever ends first would favour short episodes. Raises Fault if the environments cannot be made
-    again, EnvironmentFault if one fails.
+    that begins is counted: taking whatever ends first would favour short episodes. No further one begins after ``most_steps`` steps.
+    Actions are greedy, or drawn as the agent explores if not ``deterministic``; the agent's random streams stay where they are.
+    ``say`` is given a line now and then. Raises Fault if the environments cannot be made again, EnvironmentFault if one fails.
     """
     setup = agent.setup if setup is None else choose_setup(full_id(setup)) if isinstance(setup, str) else setup
     if setup is None:
@@ -74,48 +108,97 @@ def evaluate(agent: Agent, setup: Setup | str | None = None, episodes: int = 100
     seed = evaluation_seed(agent.seed) if seed is None else seed
     setup = copy_for_evaluation(setup)
     count = 1 if setup.once else min(episodes, MOST_OBJECTS if setup.native is None else MOST_NATIVE)
-    envs = make_environments(setup, count)
+    with seeded_globals(seed):
+        envs = make_environments(setup, count, or_fewer=True)
+        try:
+            return play(agent, envs, episodes, seed, deterministic=deterministic, most_steps=most_steps, say=say)
+        finally:
+            close_environments(envs)
+
+
+def play(
+    agent: Agent,
+    envs: VectorEnv,
+    episodes: int,
+    seed: int,
+    deterministic: bool = True,
+    *,
+    most_steps: int = MOST_STEPS,
+    say: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Play ``episodes`` episodes in vector environments, of which there are at most as many; episode k has the seed ``seed + k``.
+
+    Environments of other packages, which step together, go on without a seed after their first episode.
+    """
+    streams = [value for value in vars(agent).values() if isinstance(value, rl.Generator)]
+    kept = [stream.get_state() for stream in streams]
     try:
-        return play(agent, envs, episodes, seed)
+        if not deterministic:
+            for i, stream in enumerate(streams):
+                stream.set_state(rl.Generator(seed + i).get_state())
+        return _play(agent, envs, episodes, seed, deterministic, most_steps, say)
     finally:
-        close_environments(envs)
+        for stream, state in zip(streams, kept, strict=True):
+            stream.set_state(state)
 
 
-def play(agent: Agent, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
-    """Play ``episodes`` greedy episodes in vector environments, of which there are at most as many; episode k has the seed ``seed + k``."""
-    stepper = Stepper(envs, longest_episode(envs))
+def _play(
+    agent: Agent,
+    envs: VectorEnv,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    most_steps: int,
+    say: Callable[[str], None] | None,
+) -> Evaluation:
+    ours = isinstance(envs, (SerialVectorEnv, NativeVectorEnv))  # can rest, and begin an episode anywhere from a seed
+    limit = longest_episode(envs)
+    stepper = Stepper(envs, limit if ours else None)
     count = envs.num_envs
     playing = np.arange(count)  # the episode that each environment plays, -1 for none
-    begun = count
+    playing[episodes:] = -1
+    begun = min(count, episodes)
     stepper.reset(seed)
     agent.begin_episodes(np.ones(count, bool))
-    returns = np.zeros(episodes)
-    lengths = np.zeros(episodes, np.int64)
-    cut_off = 0
+    returns: dict[int, float] = {}
+    lengths: dict[int, int] = {}
+    cut_off = steps = 0
+    next_line = time.monotonic() + SILENCE
     while (playing >= 0).any():
         masks = {} if stepper.action_mask is None else {"action_mask": stepper.action_mask}
-        step = stepper.step(agent.act(stepper.observations, deterministic=True, **masks), counted=playing >= 0)
+        if ours:
+            envs.awake = playing >= 0  # type: ignore[attr-defined]
+        step = stepper.step(agent.act(stepper.observations, deterministic=deterministic, **masks), counted=playing >= 0)
+        steps += int((playing >= 0).sum())
         agent.begin_episodes(step.ended)
+        over = step.ended & ~np.isnan(step.scores)
+        late = (step.score_lengths >= limit) & ~over if not ours and limit is not None else np.zeros(count, bool)
         seeds: list[int | None] = [None] * count
-        for i in map(int, np.flatnonzero(step.ended & step.valid & (playing >= 0))):
-            returns[playing[i]] = step.returns[i]
-            lengths[playing[i]] = step.lengths[i]
-            cut_off += int(step.cut[i])
+        for i in map(int, np.flatnonzero((over | late) & step.valid & (playing >= 0))):
+            returns[playing[i]] = step.returns[i] if late[i] else step.scores[i]
+            lengths[playing[i]] = step.score_lengths[i]
+            cut_off += int(step.cut[i] or late[i])
             playing[i] = -1
-            if begun < episodes:
+            if begun < episodes and steps < most_steps and not late[i]:
                 playing[i] = begun
                 seeds[i] = seed + begun
                 begun += 1
         again = np.array([given is not None for given in seeds])
-        if again.any():
+        if ours and again.any():
             stepper.reset(seeds, again)
+        if say is not None and time.monotonic() > next_line:
+            next_line = time.monotonic() + 10.0
+            say(f"evaluating: {len(returns)} of {episodes} episodes are over, {steps:,} steps")
+    found = np.array([returns[k] for k in sorted(returns)])
     return Evaluation(
-        float(np.mean(returns)),
-        float(np.std(returns)),
-        float(np.min(returns)),
-        float(np.max(returns)),
-        float(lengths.mean()),
-        episodes,
+        float(np.mean(found)),
+        float(np.std(found)),
+        float(np.min(found)),
+        float(np.max(found)),
+        float(np.mean([lengths[k] for k in sorted(lengths)])),
+        len(found),
         cut_off,
-        stepper.timesteps,
+        steps,
+        episodes if len(found) < episodes else 0,
+        not deterministic,
     )

@@ -1,13 +1,23 @@
 """Faults that end a command: one line on stderr and an exit code."""
 
 import errno
+import sys
+import warnings
+from typing import Any
 
-USAGE, NUMERICAL, STORAGE = 2, 3, 4
-"""Exit codes: bad input, numerical failure or environment fault, files that cannot be written. A signal ends with 128 + its number."""
+from rl_lab.engine.errors import EnvironmentWarning
+
+# Exit codes. A signal ends with 128 + its number.
+USAGE = 2
+"""Bad input."""
+NUMERICAL = 3
+"""A number that is not finite, or a failing environment."""
+STORAGE = 4
+"""Files that cannot be written."""
 
 
 class Fault(ValueError):
-    """A cause and what to do about it, in one line. ``code`` is the exit code of the command."""
+    """A message of one line that names the cause and what to do. ``code`` is the exit code of the command."""
 
     def __init__(self, message: str, code: int = USAGE):
         super().__init__(" ".join(str(message).split()))
@@ -25,14 +35,30 @@ _STORAGE_ERRORS = (
 
 
 def code_of(error: OSError) -> int:
-    """The exit code for an error of the system: `STORAGE` if the disk takes no more, `USAGE` for a name or a right."""
+    """Return the exit code for an OSError: `STORAGE` for a full or failing disk, `USAGE` for a wrong name or a missing permission."""
     return STORAGE if error.errno in _STORAGE_ERRORS else USAGE
 
 
 def first_line(error: BaseException) -> str:
-    """The class of an exception and the first line of its message, for a fault."""
+    """Return the class of an exception and the first line of its message."""
     text = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def show_warnings_plainly() -> None:
+    """Show an `EnvironmentWarning` as one line on stderr: the line of our code that gives it helps nobody."""
+    previous = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
+        if not issubclass(category, EnvironmentWarning):
+            previous(message, category, filename, lineno, file, line)
+            return
+        try:
+            print(f"rl_lab: warning: {' '.join(str(message).split())}", file=file or sys.stderr, flush=True)
+        except (OSError, ValueError):
+            pass  # nobody reads it
+
+    warnings.showwarning = show
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,7 +1,6 @@
-"""Files of run directories, read within bounds and without following links.
+"""Reading files of run directories, with a limit on their size and without following links.
 
-A run directory may come from somebody else. Its links, devices and pipes are refused, and a file is read only up to a size that makes
-sense for it.
+A run directory may come from somebody else: its links, devices and pipes are refused, and each file has a largest size.
 """
 
 import errno
@@ -19,7 +18,7 @@ LARGEST_PLAIN = 1 << 28
 
 
 def read_file(path: Path, most: int, foreign: bool = True) -> bytes:
-    """The content of a file of at most ``most`` bytes.
+    """Return the content of a file of at most ``most`` bytes.
 
     Raises OSError for a larger file and, if it is ``foreign``, for anything but a regular file: links, devices and pipes are not opened.
     """

@@ -1,7 +1,7 @@
-"""The lock of a run directory: a file that exactly one process holds, and that dies with this process.
+"""The lock of a run directory: a file that exactly one process holds; the lock ends with that process.
 
-`fcntl.flock` on Unix, also over NFS where the server supports it; `msvcrt.locking` on Windows; elsewhere the file itself is the lock
-and a holder that is not alive any more is replaced.
+The lock is `fcntl.flock` on Unix (over NFS if the server supports it) and `msvcrt.locking` on Windows. Elsewhere the file itself is the
+lock, and a holder that is no longer alive is replaced.
 """
 
 import importlib
@@ -26,12 +26,12 @@ def _module(name: str) -> ModuleType | None:
 fcntl: Any = _module("fcntl")
 msvcrt: Any = _module("msvcrt")
 _BYTE = 1 << 30
-"""Offset of the byte that Windows locks, beyond the content, which others may read."""
+"""Offset of the byte that Windows locks: beyond the content, so that others can read the content."""
 _ATTEMPTS = 100
 
 
 class RunLock:
-    """Holds the lock file ``path``; construct it to become the one writer. Raises Fault, naming the holder, if another process is."""
+    """Holds the lock file ``path`` from construction to `release`. Raises Fault, naming the holder, if another process holds it."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -50,7 +50,7 @@ class RunLock:
         raise Fault(f"another process writes to {path.parent}{holder(path)}")
 
     def _open(self) -> int | None:
-        """A descriptor of the lock file, or None if it has to be tried again. Links are not followed."""
+        """Return a descriptor of the lock file, or None if the caller should try again. Links are not followed."""
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         if fcntl is None and msvcrt is None:
             flags |= os.O_EXCL
@@ -65,7 +65,7 @@ class RunLock:
             raise Fault(f"cannot lock {self._path}: {error.strerror}", code_of(error)) from None
 
     def _sign(self) -> None:
-        """Write who holds the lock into it, for messages of others."""
+        """Write the holder into the lock file, for the messages of other processes."""
         who = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         try:
             os.ftruncate(self._descriptor, 0)
@@ -74,7 +74,7 @@ class RunLock:
             pass  # the disk is full: the lock is held all the same
 
     def release(self) -> None:
-        """Let go. The file is removed while it is still held, so that nobody can hold a removed file without noticing it."""
+        """Release the lock. The file is removed while it is still locked, so that a process that locks a removed file notices it."""
         if msvcrt is None:
             try:
                 if _is_file(self._descriptor, self._path):
@@ -87,7 +87,7 @@ class RunLock:
 
 
 def holder(path: Path) -> str:
-    """Who holds a lock, for the end of a message; empty if that cannot be read."""
+    """Return the holder of a lock as the end of a message; empty if it cannot be read."""
     who = _content(path)
     if not {"process", "host", "since"} <= set(who):
         return ""
@@ -104,7 +104,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _take(descriptor: int) -> bool:
-    """Lock an open file without waiting; whether that succeeded."""
+    """Lock an open file without waiting; return whether that succeeded."""
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,7 +118,7 @@ def _take(descriptor: int) -> bool:
 
 
 def _is_file(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that has this name now."""
+    """Return whether an open file is the file of this name."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 
 def _is_alive(who: dict[str, Any]) -> bool:
-    """Whether the holder of a lock may still be running: only a process of this machine can be known to be dead."""
+    """Return whether the holder of a lock may be running. Only a process of this machine can be found dead."""
     number = who.get("process")
     if who.get("host") != socket.gethostname() or not isinstance(number, int):
         return True

@@ -1,7 +1,7 @@
 """The logger: scalars and pictures by tag and environment step, to TensorBoard.
 
-Records are written by the process that trains, in the order in which they come: a checkpoint can wait until they are on the disk and
-note how long the log is. If the log cannot be written, that is said once and training continues without it.
+The training process writes the records itself, in order, so that a checkpoint can flush them to the disk and record the length of the log.
+If the log cannot be written, one message says so and training continues without it.
 """
 
 import os
@@ -23,9 +23,9 @@ class Logger:
     """Writes TensorBoard events into a run directory. The step axis is environment steps."""
 
     def __init__(self, directory: Path, resumed_from: int | None = None, say: Callable[[str], None] = print):
-        """``resumed_from`` is the first step of a run that continues: what was logged at it and later does not count any more.
+        """Open a new log file. ``resumed_from`` is the first step of a resumed run: older points at this step or later no longer count.
 
-        ``say`` is given a line when the log cannot be written.
+        ``say`` is called with one line if the log cannot be written.
         """
         self._directory = directory
         self._say = say
@@ -36,11 +36,13 @@ class Logger:
         from tensorboardX.crc32c import crc32c
         from tensorboardX.proto import event_pb2
 
-        self._summary, self._events, self._crc32c = summary, event_pb2, crc32c
+        self._summary = summary
+        self._events = event_pb2
+        self._crc32c = crc32c
         self._try(self._begin, resumed_from)
 
     def _begin(self, resumed_from: int | None) -> None:
-        """Create a file of its own, even where two runs begin in one second, and mark what does not count any more."""
+        """Create a file, also if two runs begin in the same second, and mark the points that no longer count."""
         stem = f"events.out.tfevents.{int(time.time())}.{re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())}"
         name = stem if resumed_from is None else f"{stem}.{resumed_from}"
         for attempt in range(100):
@@ -67,7 +69,7 @@ class Logger:
             self._try(self._add, self._summary.image(tag, image, dataformats="HWC"), step)
 
     def settle(self) -> dict[str, int]:
-        """Wait until the log is on the disk; returns the size of each of the run's log files."""
+        """Flush the log to the disk and return the size of each log file of the run, in bytes by name."""
         self._try(self._flush, True)
         return log_sizes(self._directory)
 
@@ -80,7 +82,7 @@ class Logger:
     # --- records -----------------------------------------------------------------------------------------------------
 
     def _try(self, call: Callable, *arguments: Any) -> None:
-        """Call, unless the log has failed; a failure is said once and ends the log."""
+        """Call, unless the log has failed before. A failure is reported once and ends the log."""
         if self._file is None and call != self._begin:
             return
         try:
@@ -91,7 +93,12 @@ class Logger:
                 if file is not None:
                     file.close()
             except OSError:
-                pass  # what it still held cannot be written either
+                pass  # its buffer cannot be written either
+            try:
+                if file is not None:
+                    os.truncate(file.name, whole_records(Path(file.name).read_bytes())[-1])  # readers stop at half a record
+            except OSError:
+                pass
             self._say(
                 f"the log in {self._directory} cannot be written ({error.strerror or error}): training continues without it"
             )
@@ -115,8 +122,19 @@ class Logger:
         self._flushed = time.monotonic()
 
 
+def whole_records(data: bytes) -> list[int]:
+    """Offsets in a log file at which its whole records begin, and the end of the last one."""
+    offsets = [0]
+    while offsets[-1] + 12 <= len(data):
+        (length,) = struct.unpack_from("<Q", data, offsets[-1])
+        if offsets[-1] + 16 + length > len(data):
+            break
+        offsets.append(offsets[-1] + 16 + length)
+    return offsets
+
+
 def log_sizes(directory: Path) -> dict[str, int]:
-    """The log files of a run directory with their sizes in bytes; empty if the directory cannot be read."""
+    """Return the sizes in bytes of the log files in a run directory, by name; empty if the directory cannot be read."""
     try:
         return {file.name: file.stat().st_size for file in sorted(directory.iterdir()) if _NAME.fullmatch(file.name)}
     except OSError:
@@ -124,9 +142,9 @@ def log_sizes(directory: Path) -> dict[str, int]:
 
 
 def cut_log(directory: Path, sizes: Any) -> None:
-    """Remove what was logged after a checkpoint: each log file gets the size that it had then, files that began later are removed.
+    """Remove the records after a checkpoint: truncate each log file to the size that it had then, and delete newer files.
 
-    ``sizes`` come from the checkpoint; anything but sizes by name leaves the log as it is. Raises Fault if the log cannot be changed.
+    ``sizes`` come from the checkpoint; if they are not integers by name, the log stays unchanged. Raises Fault if the disk refuses.
     """
     if not isinstance(sizes, dict) or not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
         return

@@ -1,4 +1,4 @@
-"""A bound on memory while a run is set up, so that settings for which there is no memory are a fault and not the system's killer."""
+"""A bound on memory while a run is set up: settings that need too much memory are a fault, before the system kills the process."""
 
 import math
 import re
@@ -12,13 +12,13 @@ except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]
 
 OBSERVATION_BYTES = 64
-"""Bytes for one number of an observation: it is kept now, before and at the end of an episode, and its bounds are a Box."""
+"""Bytes for each number of an observation: the current, previous and final observations, and the bounds of the Box."""
 PAGE = 4096 if resource is None else resource.getpagesize()
 
 
 @contextmanager
 def within_free_memory() -> Iterator[None]:
-    """Inside, allocating more than the machine has free raises MemoryError. Without effect where the system tells no figures."""
+    """Context in which allocating more than the free memory raises MemoryError. No effect on systems that do not report free memory."""
     free = free_memory()
     if resource is None or free is None or not hasattr(resource, "RLIMIT_DATA"):
         yield
@@ -36,7 +36,7 @@ def within_free_memory() -> Iterator[None]:
 
 
 def require_memory(shape: Sequence[int], count: int) -> None:
-    """Raise MemoryError if ``count`` observations of a shape, with all that is made like them, are more than the machine has free."""
+    """Raise MemoryError if ``count`` observations of a shape, and the arrays of the same size, exceed the free memory."""
     needed, free = math.prod(shape) * count * OBSERVATION_BYTES, free_memory()
     if free is not None and needed > free:
         raise MemoryError(
@@ -45,7 +45,7 @@ def require_memory(shape: Sequence[int], count: int) -> None:
 
 
 def free_memory() -> int | None:
-    """Bytes that this process can still get, of the machine and of its container; None if the system does not tell."""
+    """Return the free memory of the machine, or of its container, in bytes; None if the system does not report it."""
     try:
         free = int(re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 1024  # type: ignore[index]
         group = Path("/sys/fs/cgroup")
@@ -58,5 +58,5 @@ def free_memory() -> int | None:
 
 
 def _in_use() -> int:
-    """Bytes of data that this process has mapped, as RLIMIT_DATA counts them."""
+    """Return the bytes of data that this process has mapped, as RLIMIT_DATA counts them."""
     return int(Path("/proc/self/statm").read_text().split()[5]) * PAGE

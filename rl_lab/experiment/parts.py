@@ -1,4 +1,4 @@
-"""The state of an agent's parts: from objects to what a checkpoint holds, and back into the same objects."""
+"""The state of the parts of an agent: from objects to the values in a checkpoint, and back into the same objects."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 
 
 def part_state(part: Any) -> Any:
-    """What a checkpoint holds of a part. Raises TypeError for a part of a kind that cannot be saved."""
+    """Return the state of a part for a checkpoint. Raises TypeError for a part of a type that cannot be saved."""
     if part is None or isinstance(part, (bool, int, float, str)):
         return part
     if isinstance(part, rl.Generator):
@@ -31,7 +31,7 @@ def part_state(part: Any) -> Any:
 
 
 def load_part(part: Any, state: Any, name: str) -> Any:
-    """Put a saved state into a part; returns the part, or the value to put in its place.
+    """Put a saved state into a part. Returns the part, or the value that replaces it.
 
     Raises KeyError, ShapeError or TypeError, naming the part, if the state does not fit.
     """

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar in a terminal, plain lines anywhere else."""
+"""Progress of a run: a bar in a terminal, plain lines anywhere else."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 def tell(line: str) -> None:
-    """Print a line, if anybody reads it: a closed pipe or a full disk behind the output ends the output, not the run."""
+    """Print a line. A closed pipe or a full disk behind the output ends the output, not the run."""
     try:
         print(line, flush=True)
     except OSError:
@@ -15,7 +15,7 @@ def tell(line: str) -> None:
 
 
 def mute(stream: Any) -> None:
-    """Lead a stream nowhere, so that what it still holds cannot fail when the program ends."""
+    """Redirect a stream to the null device, so that flushing its buffer cannot fail at the end of the program."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -31,7 +31,7 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """Nothing, for programs that train many agents."""
+    """Shows nothing: for programs that train many agents."""
 
     def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None: ...
 
@@ -41,7 +41,7 @@ class NoProgress:
 
 
 class PlainProgress:
-    """A line when a tenth of the work is done, and at least every ``interval`` seconds."""
+    """Prints a line after each tenth of the training, and at least every ``interval`` seconds."""
 
     def __init__(self, total: int, interval: float = 10.0):
         self.total, self.interval = total, interval
@@ -64,7 +64,7 @@ class PlainProgress:
 
 
 class BarProgress:
-    """A bar with steps per second, the last returns and the time left."""
+    """Shows a bar with steps per second, the latest return and the remaining time."""
 
     def __init__(self, total: int):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -1,5 +1,6 @@
 """The run directory: ``runs/<env>/<agent>/<time>-s<seed>/`` with config.toml, TensorBoard events and checkpoints/."""
 
+import os
 import re
 import shutil
 import time
@@ -15,6 +16,7 @@ from rl_lab.experiment.checkpoint import (
     keep_copy,
     load_checkpoint,
     read_record,
+    restore_checkpoint,
     save_checkpoint,
 )
 from rl_lab.experiment.config import read_toml
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
 
 
 LAST, BEST = "last", "best"
-"""Names of checkpoints: the latest state, and the one that did best in a short evaluation."""
+"""Names of checkpoints: the latest state, and the state with the best short evaluation."""
 OLDER = "step-"
-"""What the names of older checkpoints begin with; the environment steps follow."""
+"""Prefix of the names of older checkpoints; the environment steps follow it."""
 DRIVER = "driver"
-"""Where a checkpoint holds the driver's own state, among the parts of the agent's."""
+"""Key of the driver's own state in a checkpoint, among the parts of the agent."""
 
 
 def check_recorded(config: dict[str, Any], source: Path) -> None:
@@ -47,9 +49,14 @@ def check_recorded(config: dict[str, Any], source: Path) -> None:
             raise Fault(f"{source}: agent and env are words, but {key} is {config[key]!r}")
 
 
+def _file_name(name: str) -> str:
+    """A name without the characters that a system does not take in the names of files."""
+    return re.sub(r'[/:\\<>"|?*]', "-", name)
+
+
 @dataclass
 class Run:
-    """One run's directory. One process writes at a time, held by a lock file."""
+    """The directory of a run. A lock file ensures that one process writes at a time."""
 
     path: Path
     config: dict[str, Any]
@@ -57,8 +64,8 @@ class Run:
 
     @classmethod
     def create(cls, parent: Path, config: dict[str, Any]) -> "Run":
-        """A fresh directory with its config.toml, locked for this process."""
-        group = parent / re.sub("[/:]", "-", config["env"]) / config["agent"]
+        """Create a run directory with its config.toml, locked for this process. Raises Fault if the disk does not take it."""
+        group = parent / _file_name(config["env"]) / _file_name(config["agent"])
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-s{config['seed']}"
         for attempt in range(100):
             path = group / (f"{stem}-{attempt}" if attempt else stem)
@@ -84,7 +91,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> "Run":
-        """A directory that exists. Raises Fault if it is not a run, or holds anything but files and directories."""
+        """Open an existing directory. Raises Fault if it is not a run, or holds anything but files and directories."""
         if not (path / "config.toml").is_file():
             raise Fault(f"{path} is not a run: it has no config.toml")
         require_no_links(path)
@@ -93,11 +100,11 @@ class Run:
         return cls(path, config)
 
     def lock(self) -> None:
-        """Become the one writer until `close`. Raises Fault, naming the other process, if another one is."""
+        """Become the only writer until `close`. Raises Fault, naming the other process, if another process is the writer."""
         self._lock = RunLock(self.path / "lock")
 
     def record(self, config: dict[str, Any]) -> None:
-        """Write config.toml again: the old file or the new one, never half. Raises Fault if that is impossible."""
+        """Replace config.toml as a whole: a crash leaves the old file or the new one. Raises Fault if the disk does not take it."""
         try:
             write_file(self.path / "config.toml", [tomli_w.dumps(config).encode()])
         except OSError as error:
@@ -105,9 +112,9 @@ class Run:
         self.config = config
 
     def save(self, state: dict[str, Any], name: str = LAST, record: dict[str, Any] | None = None, kept: int = 1) -> None:
-        """Write a checkpoint, and keep the ``kept - 1`` before it under the names `older`; ``record`` is for `recorded`.
+        """Write a checkpoint with a ``record`` for `recorded`, and keep the ``kept`` latest ones under the names `older`.
 
-        Raises Fault, and leaves the checkpoints as they were, if a number in the state is not finite or the disk takes no more.
+        Raises Fault, and leaves the existing checkpoints unchanged, if a number in the state is not finite or the disk is full.
         """
         strange = first_not_finite({key: part for key, part in state.items() if key != DRIVER})
         if strange:
@@ -118,34 +125,63 @@ class Run:
             if not self.path.is_dir():
                 raise FileNotFoundError(2, "the run directory is gone", str(self.path))
             save_checkpoint(folder / name, state, record)
-            if name == LAST and kept > 1:
-                keep_copy(folder / LAST, f"{OLDER}{state['timesteps']:012d}")
-                future = [
-                    old for old in self.older() if old > f"{OLDER}{state['timesteps']:012d}"
-                ]  # of a run that was set back
-                for old in {*future, *[old for old in self.older() if old not in future][kept:]}:
-                    shutil.rmtree(folder / old)
+            if name == LAST:
+                self._keep(int(state["timesteps"]), kept)
         except OSError as error:
             raise Fault(f"cannot write a checkpoint to {self.path}: {error.strerror or error}", STORAGE) from None
 
+    def _keep(self, timesteps: int, kept: int) -> None:
+        """Keep the last checkpoint under its step, too; remove older ones beyond ``kept`` and those of later steps. Raises OSError."""
+        folder, own = self.path / "checkpoints", f"{OLDER}{timesteps:012d}"
+        if kept > 1:
+            keep_copy(folder / LAST, own)
+        past = [name for name in self.older() if name <= own]
+        for name in self.older():
+            if kept == 1 or name not in past[:kept]:  # later ones belong to a run that was set back
+                shutil.rmtree(folder / name)
+
+    def recover(self, kept: int, timesteps: int | None = None) -> None:
+        """Finish or remove what a killed writer had begun. Only the holder of the lock may call this.
+
+        ``timesteps`` is the step of the last checkpoint, or None if that one was not loaded. Raises Fault if the disk refuses.
+        """
+        folder = self.path / "checkpoints"
+        try:
+            for unfinished in (*self.path.glob(".*.new"), *folder.glob(".*.new")):
+                remove = shutil.rmtree if unfinished.is_dir() else os.unlink
+                remove(unfinished)
+            for name in (LAST, BEST):
+                restore_checkpoint(folder / name)
+            if timesteps is not None:
+                self._keep(timesteps, kept)
+        except OSError as error:
+            raise Fault(f"cannot write to {self.path}: {error.strerror or error}", STORAGE) from None
+
     def older(self) -> list[str]:
-        """Names of the checkpoints that are kept under their step, the latest first."""
+        """Return the names of the checkpoints that are kept under their step, the latest first."""
         return sorted((found.name for found in (self.path / "checkpoints").glob(f"{OLDER}*") if found.is_dir()), reverse=True)
 
-    def recorded(self, name: str = LAST) -> dict[str, Any]:
-        """What was recorded of the run with a checkpoint: ``config`` and the sizes of the ``log``; empty for older runs."""
+    def recorded(self, name: str = LAST) -> dict[str, Any] | None:
+        """Return the record of a checkpoint: the ``config`` of the run and the sizes of its ``log`` files.
+
+        The record is empty for runs of older versions, and None if it is damaged.
+        """
         return read_record(self.path / "checkpoints" / name)
 
     def holds(self, name: str) -> bool:
-        """Whether there is a checkpoint of this name."""
+        """Return whether the run has a checkpoint of this name."""
         return find_checkpoint(self.path / "checkpoints" / name) is not None
 
-    def load(self, name: str = LAST) -> dict[str, Any]:
-        """The state in a checkpoint. Raises Fault, naming an older one that is whole, if it cannot be read or is not finite."""
+    def require(self, name: str) -> None:
+        """Raise Fault, naming the checkpoints that there are, unless one has this name."""
         if not self.holds(name):
             known = [other for other in (LAST, BEST, *self.older()) if other != name and self.holds(other)]
             hint = f", but {', '.join(known)}" if known else " yet"
             raise Fault(f"{self.path} holds no checkpoint{f' {name!r}' if known else ''}{hint}")
+
+    def load(self, name: str = LAST) -> dict[str, Any]:
+        """Return the state in a checkpoint. Raises Fault, naming an older intact one, if it cannot be read or is not finite."""
+        self.require(name)
         try:
             state = load_checkpoint(self.path / "checkpoints" / name)
         except Fault as fault:
@@ -156,7 +192,7 @@ class Run:
         return state
 
     def _offer(self, damaged: str) -> str:
-        """The end of a message on a damaged checkpoint: an older one that can be read, and how to use it."""
+        """Return the end of a message on a damaged checkpoint: an older one that can be read, and how to use it."""
         for name in (*self.older(), BEST, LAST):
             if name == damaged or not self.holds(name):
                 continue
@@ -168,13 +204,13 @@ class Run:
         return ""
 
     def agent(self) -> "Agent":
-        """The trained agent, in its best state if the run kept one. Raises Fault if the files do not hold one."""
+        """Load the trained agent, in its best state if the run kept one. Raises Fault if the files do not hold an agent."""
         from rl_lab.experiment.driver import restore
 
         return restore(self.path)[0]
 
     def scalars(self) -> "DataFrame":
-        """What the run logged: a DataFrame with the columns tag, step, value and seconds (wall time). Needs pandas."""
+        """Return the logged scalars: a DataFrame with the columns tag, step, value and seconds (wall time). Needs pandas."""
         from rl_lab.experiment.analysis import read_events
 
         return read_events(self.path)

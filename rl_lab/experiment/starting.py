@@ -1,4 +1,4 @@
-"""Starting from what an earlier run has learned: ``--network RUN`` with a run of the same agent, or of NEAT."""
+"""Starting from the networks of an earlier run: ``--network RUN`` with a run of the same agent, or of NEAT."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -10,21 +10,22 @@ from rl_lab.experiment.config import option_name, parse_value
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.run import Run
 from rl_lab.nn.graph.files import load_graph, save_graph
-from rl_lab.nn.networks import evolved_path
+from rl_lab.nn.networks import KINDS, evolved_path
 
 NETWORK = "network"
-"""Name of the copy of an evolved network in the directory of a run that began with it."""
+"""Name of the copy of an evolved network in the directory of a run that started from it."""
 
 
 def from_saved_run(given: dict[str, Any], known: Iterable[dataclasses.Field]) -> dict[str, Any]:
-    """What was asked for, with the settings of the run that it starts from, of those ``known`` that shape networks.
+    """Add the settings that determine the shape of networks, from the run that ``given`` starts from, to ``given``.
 
-    Fault if that is no run or another agent's, or if something else was asked for.
+    ``known`` are the fields of the options and hyperparameters. Raises Fault if the directory is not a run of the same agent, or if
+    ``given`` asks for another shape.
     """
     asked = dict(given)
     network = str(given.get("network", ""))
     path = Path(network)
-    named = network.partition(":")[0] not in ("", "mlp", "cnn")
+    named = network.partition(":")[0] not in ("", *KINDS)
     if named and (path / "config.toml").is_file() and not (path / "actor.json").is_file():
         asked["start_from"] = network
         del asked["network"]
@@ -39,16 +40,19 @@ def from_saved_run(given: dict[str, Any], known: Iterable[dataclasses.Field]) ->
         if not field.metadata.get("shapes") or name not in recorded:
             continue
         value = recorded[name]
-        if name in asked and parse_value(option_name(name), type(value), asked[name]) != value:
+        read = field.metadata.get("read")
+        if name in asked and (
+            read(asked[name]) != read(value) if read else parse_value(option_name(name), type(value), asked[name]) != value
+        ):
             raise Fault(f"{option_name(name)} comes with the networks of {run.path}, where it is {value}: leave it out")
         asked[name] = value
     return asked
 
 
 def hyperparameters_of(run: Run) -> dict[str, Any]:
-    """What config.toml records, but for an evolved network the run's own copy: the run may be moved, and the other one be gone.
+    """Return the recorded hyperparameters, with the path of the run's own copy of an evolved network.
 
-    Raises Fault if the network is a path out of the run directory.
+    The original of the network may have been moved. Raises Fault if the run has no copy and the network is a path out of the run.
     """
     recorded = dict(run.config.get("hyperparameters", {}))
     copy = run.path / f"{NETWORK}.json"
@@ -61,14 +65,17 @@ def hyperparameters_of(run: Run) -> dict[str, Any]:
 
 
 def keep_network(config: Any, run: Run) -> None:
-    """Copy the evolved network with which a run begins into its directory."""
+    """Copy the evolved network that a run starts from into its directory."""
     path = evolved_path(getattr(config, "network", "mlp:"))
     if path is not None:
         save_graph(load_graph(path), run.path / NETWORK)
 
 
 def take_over(agent: Agent, path: Path) -> None:
-    """Give a new agent what the run at ``path`` learned, in its best state if it kept one. Raises Fault if that does not fit."""
+    """Load the learned parts of the run at ``path`` into a new agent, from its best checkpoint if there is one.
+
+    Raises Fault if they do not fit.
+    """
     if not agent.learned:
         raise Fault(f"{type(agent).__name__} declares no learned parts, so it cannot start from {path}")
     run = Run.open(path)
@@ -82,7 +89,7 @@ def take_over(agent: Agent, path: Path) -> None:
 
 
 def require_same_units(agent: Agent, run: Run) -> None:
-    """Raise Fault if the run's policy acted in units of the environment, as policies did before version 0.2."""
+    """Raise Fault if the policy of a run gives actions in units of the environment, as policies did before version 0.2."""
     recorded = str(run.config.get("versions", {}).get("rl_lab", "0.1"))
     scaled = bool((agent.mapping.centre != 0).any() or (agent.mapping.radius != 1).any())
     # agents without a collector map the outputs of their networks themselves
@@ -94,7 +101,7 @@ def require_same_units(agent: Agent, run: Run) -> None:
 
 
 def require_network_units(agent: Agent) -> None:
-    """`require_same_units` for the evolved network that an agent begins with, where that lies in a run directory."""
+    """Apply `require_same_units` to the evolved network that an agent starts from, if the network is in a run directory."""
     path = evolved_path(getattr(agent.config, "network", "mlp:"))
     if path is not None and (path.parent / "config.toml").is_file():
         require_same_units(agent, Run.open(path.parent))

@@ -1,9 +1,10 @@
-"""The name that a person meant: the words of other libraries, missing versions, and slips of the keyboard."""
+"""Did-you-mean: names of other libraries, missing versions, and misspellings, mapped to our names."""
 
 import difflib
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 _OPTIONS: dict[str, str] = {
     # our setting: the names that other libraries and papers give it, without hyphens and underscores
@@ -100,28 +101,75 @@ _AGENTS: dict[str, str] = {
     "neat": "neatpython hyperneat neuroevolution ga es geneticalgorithm evolution evolutionstrategies cmaes ars",
 }
 
-_PACKAGES: tuple[tuple[str, str, str], ...] = (
-    # a pattern of environment ids, the package that has them, and the module to name in front
-    (r"ALE/|.*(NoFrameskip|Deterministic)-v\d|[A-Z]\w*-ram(-|NoF|Det)", "ale-py", "ale_py"),
-    (
-        r"(Pong|Breakout|SpaceInvaders|Seaquest|MsPacman|Qbert|BeamRider|Enduro|Asterix|Freeway|MontezumaRevenge|Boxing|Assault|"
-        r"Atlantis|Alien|Amidar|BattleZone|Bowling|Centipede|ChopperCommand|CrazyClimber|DemonAttack|Frostbite|Gopher|Hero|"
-        r"IceHockey|Jamesbond|Kangaroo|Krull|KungFuMaster|Pitfall|PrivateEye|Riverraid|RoadRunner|Robotank|Tennis|Tutankham|"
-        r"Venture|VideoPinball|WizardOfWor|Zaxxon)(-v\d+)?$",
-        "ale-py",
-        "ale_py",
+_ABSENT: dict[str, str] = {
+    # the end of a message: options of other libraries that have no counterpart, without hyphens and underscores
+    ": rl_lab computes on the CPU, leave it out": "device cuda gpu nocuda gpuid usecuda",
+    ": film a run once it is trained: python -m rl_lab.evaluate RUN --video": "render rendermode capturevideo recordvideo video",
+    ": every run writes TensorBoard files into its directory, leave it out": "track wandb wandbprojectname wandbentity wandbproject "
+    "tensorboard logger tb usewandb",
+    ": runs with the same seed are the same bit for bit, leave it out": "torchdeterministic deterministic cudnndeterministic",
+    ": rl_lab prints a few lines for each run, leave it out": "verbose quiet loglevel silent",
+    ": this agent has one optimiser, leave it out": "optimizer optim opt optimizerclass",
+}
+
+_ATARI = (
+    "Adventure AirRaid Alien Amidar Assault Asterix Asteroids Atlantis BankHeist BattleZone BeamRider Berzerk Bowling Boxing Breakout "
+    "Carnival Centipede ChopperCommand CrazyClimber Defender DemonAttack DoubleDunk ElevatorAction Enduro FishingDerby Freeway "
+    "Frostbite Gopher Gravitar Hero IceHockey Jamesbond JourneyEscape Kangaroo Krull KungFuMaster MontezumaRevenge MsPacman "
+    "NameThisGame Phoenix Pitfall Pong Pooyan PrivateEye Qbert Riverraid RoadRunner Robotank Seaquest Skiing Solaris SpaceInvaders "
+    "StarGunner Surround Tennis TimePilot Tutankham UpNDown Venture VideoPinball WizardOfWor YarsRevenge Zaxxon"
+)
+
+
+class Package(NamedTuple):
+    """A package that brings environments: a pattern of their ids, its name for pip, and the module that registers them."""
+
+    pattern: str
+    name: str
+    module: str
+    games: str = ""
+    """The names in ids of the form ``ALE/Name-v5``, for people who type the name alone."""
+
+    def is_installed(self) -> bool:
+        """Whether the module can be imported; nothing is imported to find out."""
+        return importlib.util.find_spec(self.module.partition(".")[0]) is not None
+
+
+PACKAGES = (
+    Package(r"ALE/|.*(NoFrameskip|Deterministic)-v\d|[A-Z]\w*-ram(-|NoF|Det)", "ale-py", "ale_py"),
+    Package(rf"(?i:({'|'.join(_ATARI.split())}))(-v\d+)?$", "ale-py", "ale_py", _ATARI),
+    Package(r"(?i:MinAtar)/", "minatar", "minatar.gym"),
+    Package(r"(MiniGrid|BabyAI)-", "minigrid", "minigrid"),
+    Package(
+        r"(highway|merge|roundabout|parking|intersection|racetrack|exit|two-way|u-turn|lane-keeping)(-[a-z]+)*-v\d",
+        "highway-env",
+        "highway_env",
     ),
-    (r"MinAtar/", "minatar", "minatar.gym"),
-    (r"(MiniGrid|BabyAI)-", "minigrid", "minigrid"),
-    (r"(highway|merge|roundabout|parking|intersection|racetrack)(-fast)?-v\d", "highway-env", "highway_env"),
-    (r"(Fetch|Ant_?Maze|Point_?Maze|PointMaze|AdroitHand|HandReach|HandManipulate|FrankaKitchen)", "gymnasium-robotics",
-     "gymnasium_robotics"),
-    (r"(mo-|MO-)", "mo-gymnasium", "mo_gymnasium"),
-    (r"dm_control/", "shimmy[dm-control]", "shimmy"),
-    (r"FlappyBird", "flappy-bird-gymnasium", "flappy_bird_gymnasium"),
-    (r"PyFlyt/", "pyflyt", "PyFlyt.gym_envs"),
-    (r"Panda(Reach|Push|Slide|Pick|Stack|Flip)", "panda-gym", "panda_gym"),
-)  # fmt: skip
+    Package(
+        r"(Fetch|Ant_?Maze|Point_?Maze|AdroitHand|HandReach|HandManipulate|FrankaKitchen)",
+        "gymnasium-robotics",
+        "gymnasium_robotics",
+    ),
+    Package(r"(mo-|MO-)", "mo-gymnasium", "mo_gymnasium"),
+    Package(r"dm_control/", "shimmy[dm-control]", "shimmy"),
+    Package(r"FlappyBird", "flappy-bird-gymnasium", "flappy_bird_gymnasium"),
+    Package(r"PyFlyt/", "pyflyt", "PyFlyt.gym_envs"),
+    Package(r"Panda(Reach|Push|Slide|Pick|Stack|Flip)", "panda-gym", "panda_gym"),
+    Package(r"(Meta-World|metaworld)/", "metaworld", "metaworld"),
+    Package(r"procgen", "procgen", "procgen"),
+    Package(r"gym_pusht/", "gym-pusht", "gym_pusht"),
+    Package(r"gym_aloha/", "gym-aloha", "gym_aloha"),
+    Package(r"gym_xarm/", "gym-xarm", "gym_xarm"),
+    Package(r"Craft(er|ax)", "crafter", "crafter"),
+    Package(r"MiniWorld-", "miniworld", "miniworld"),
+    Package(r"SuperMarioBros", "gym-super-mario-bros", "gym_super_mario_bros"),
+)
+"""Packages whose environments people ask for by name. They are imported for ids that match."""
+
+
+def package_of(env_id: str) -> Package | None:
+    """The package that is known to bring an environment, or None."""
+    return next((package for package in PACKAGES if re.match(package.pattern, env_id)), None)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -132,7 +180,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def nearest_option(word: str, options: Iterable[str]) -> str:
-    """As `nearest`, for options such as ``--lr`` or settings such as ``lr``: names that other libraries use count first."""
+    """As `nearest`, for options such as ``--lr`` or settings such as ``lr``; names of other libraries come first."""
     return _nearest_known(word, sorted(options), _OPTIONS)
 
 
@@ -144,6 +192,8 @@ def nearest_agent(word: str, agents: Iterable[str]) -> str:
 def nearest_environment(env_id: str, registered: Iterable[str]) -> str:
     """The end of a message on an unknown environment: the id that was meant, or the package that has it; empty if nothing resembles it.
 
+    Old names are answered with today's.
+
     An id with a module in front, ``module:id``, is answered with that module in front, so that the answer can be typed.
     """
     module, _, name = env_id.rpartition(":")
@@ -152,11 +202,11 @@ def nearest_environment(env_id: str, registered: Iterable[str]) -> str:
     same = _best_version(name, ids)
     if same:
         return f", did you mean {front + same!r}?"
-    for pattern, package, of_package in () if module else _PACKAGES:
-        if re.match(pattern, name):
-            if importlib.util.find_spec(of_package.partition(".")[0]) is not None:
-                return f": try {of_package}:{name}"
-            return f": it comes with another package: pip install {package}, then --env {of_package}:{name}"
+    package = None if module else package_of(name)
+    if package is not None and not package.is_installed():
+        stem = _plain(_stem(name))
+        current = next((f"ALE/{game}-v5" for game in package.games.split() if _plain(game) == stem), name)
+        return f": it comes with the package {package.name}: pip install {package.name}, then --env {current}"
     stem = _resembling(_stem(name), map(_stem, ids))
     close = _best_version(stem + name[len(re.sub(r"-v\d+$", "", name)) :], ids) if stem else ""
     return f", did you mean {front + close!r}?" if close else ""
@@ -186,6 +236,10 @@ def _nearest_known(word: str, listed: list[str], others: Mapping[str, str]) -> s
     ours = [name for name in listed if plain in others.get(name.lstrip("-").replace("-", "_"), "").split()]
     if ours:
         return ", did you mean " + " or ".join(map(repr, ours)) + "?"
+    if others is _OPTIONS:
+        for message, words in _ABSENT.items():
+            if plain in words.split():
+                return message
     close = _resembling(word, listed)
     return f", did you mean {close!r}?" if close else _all_of(listed)
 

@@ -1,7 +1,7 @@
 """Which run directories this user made: a file in them is signed with a key that never leaves the machine.
 
-The signature covers the agent, the environment, and the place of the modules that they name. A run directory from somebody else has no
-valid signature, so its modules are not imported.
+The signature covers the agent, the environment with its arguments and wrappers, and the place of the modules that they name. A run
+directory from somebody else has no valid signature, so its modules are not imported.
 """
 
 import hashlib
@@ -14,8 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.files import read_file
+from rl_lab.experiment.finding import attribute, full_id, module_of_namespace
+from rl_lab.experiment.suggestions import package_of
 from rl_lab.native import cache
 from rl_lab.serialization import create_file
 
@@ -25,22 +30,71 @@ _KEY_BYTES = 32
 
 
 def foreign_modules(config: dict[str, Any]) -> list[str]:
-    """The modules outside this package that ``module:Class`` of an agent and ``module:id`` of an environment name."""
-    agent, env = str(config.get("agent", "")), str(config.get("env", ""))
-    named = [*([agent.partition(":")[0]] if ":" in agent else []), *([env.rpartition(":")[0]] if ":" in env else [])]
-    return [module for module in named if module.partition(".")[0] != "rl_lab"]
+    """The modules whose code a configuration would run beyond making a registered environment and an agent of this package.
+
+    They are named by ``module:Class`` of an agent, ``module:id`` or ``module:Class`` of an environment, the namespace of an id that
+    nobody registered, and wrappers.
+    """
+    agent = str(config.get("agent", ""))
+    env = str(config.get("env", ""))
+    named: list[str] = []
+    if ":" in agent and agent.partition(".")[0].partition(":")[0] != "rl_lab":
+        named.append(agent.partition(":")[0])
+    module, _, name = env.rpartition(":")
+    if module and not (module.partition(".")[0] == "rl_lab" and _is_class(module, name, gym.Env, VectorEnv)):
+        named.append(module)
+    if not module and "/" in env and env not in gym.registry and package_of(env) is None:
+        named += [found for found in [module_of_namespace(env.partition("/")[0])] if found]
+    return named + [text.partition(":")[0] for text in wrappers_of(config) if not _only_wraps(text)]
+
+
+def wrappers_of(config: dict[str, Any]) -> list[str]:
+    """The wrappers that a configuration names."""
+    given = config.get("wrapper", [])
+    return [str(text) for text in (given if isinstance(given, (list, tuple)) else [given])]
+
+
+def _only_wraps(text: str) -> bool:
+    """Whether a wrapper is one of Gymnasium's that write no files and open no windows."""
+    module, _, rest = text.partition(":")
+    name = rest.partition(":")[0]
+    writes = ("Record", "Render", "Human")
+    return module == "gymnasium.wrappers" and _is_class(module, name, gym.Wrapper) and not any(word in name for word in writes)
+
+
+def _is_class(module: str, name: str, *bases: type) -> bool:
+    """Whether a module that is imported already has a class of this name, derived from one of ``bases``."""
+    found = attribute(sys.modules.get(module), name)
+    return isinstance(found, type) and issubclass(found, bases)
 
 
 def require_harmless(config: dict[str, Any], source: Path) -> None:
-    """Raise Fault if a configuration file of somebody else names a module that would have to be imported.
+    """Raise Fault if a configuration file of somebody else names a module that would have to be imported, or whose code would be called.
 
-    Importing a module runs its code. Modules that the program has imported already, and those of this user's own runs, do no harm.
+    Importing a module runs its code. Environments and wrappers of modules that the program has imported already, and those of this
+    user's own runs, do no harm.
     """
-    unknown = [module for module in foreign_modules(config) if module not in sys.modules]
+    unknown = unknown_modules(config)
     if unknown and not _is_signed(config, source.with_name(SIGNATURE)):
         raise Fault(
             f"{source} names the module {unknown[0]!r}, and importing it runs its code: add --trust if you trust this file"
         )
+
+
+def unknown_modules(config: dict[str, Any]) -> list[str]:
+    """The modules of `foreign_modules` whose code has not run yet, or of which more than an environment or a wrapper would be called."""
+    env = str(config.get("env", ""))
+    module, _, name = env.rpartition(":")
+    imported = set(sys.modules)
+    if module in imported and name not in gym.registry and full_id(name) not in gym.registry:
+        imported -= set() if _is_class(module, name, gym.Env, VectorEnv) else {module}
+    for text in wrappers_of(config):
+        own, _, rest = text.partition(":")
+        if own in imported and not (_only_wraps(text) or _is_class(own, rest.partition(":")[0], gym.Wrapper)):
+            imported.discard(own)
+        if own.partition(".")[0] == "gymnasium" and not _only_wraps(text):
+            imported.discard(own)
+    return [module for module in foreign_modules(config) if module not in imported]
 
 
 def sign(config: dict[str, Any], folder: Path) -> None:
@@ -61,7 +115,9 @@ def _is_signed(config: dict[str, Any], file: Path) -> bool:
 def _signature(config: dict[str, Any], key: bytes) -> bytes:
     """The signature of the names in a configuration and of the places where Python finds their modules."""
     places = [_place_of(module) for module in foreign_modules(config)]
-    content = json.dumps([config.get("agent"), config.get("env"), places])
+    wrappers = wrappers_of(config)
+    called = [wrappers, [str(text) for text in config.get("env_kwargs", [])]] if wrappers or config.get("env_kwargs") else []
+    content = json.dumps([config.get("agent"), config.get("env"), places, *called])
     return hmac.new(key, content.encode(), hashlib.sha256).hexdigest().encode()
 
 

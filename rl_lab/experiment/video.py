@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 
+from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.environments import Setup, make_environments, make_one
 from rl_lab.experiment.evaluation import play
-from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.vector import close_environments
 
 
 def check_video(setup: Setup) -> None:
@@ -17,28 +20,54 @@ def check_video(setup: Setup) -> None:
     for package in ("moviepy", "pygame"):
         if importlib.util.find_spec(package) is None:
             raise Fault(f"a video needs {package}, which is not installed: pip install {package}")
-    env = gym.make(setup.env_id)
+    if setup.vectorization == "own":
+        raise Fault(f"{setup.env_id} cannot be filmed: its vector environments have no single one that renders")
+    env = _rendering(setup)
     try:
-        if "rgb_array" not in env.metadata.get("render_modes", ()):
-            raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures")
+        env.reset(seed=0)
+        picture = env.render()
+    except Exception as error:  # whatever the environment's own code raises
+        raise Fault(f"{setup.env_id} cannot be filmed: its render() failed: {first_line(error)}") from None
     finally:
         env.close()
+    if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
+        raise Fault(f"{setup.env_id} cannot be filmed: render() must return a picture (height, width, 3), not {_kind(picture)}")
+
+
+def _kind(picture: object) -> str:
+    return f"an array of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+
+
+def _rendering(setup: Setup) -> gym.Env:
+    """One environment with render_mode "rgb_array", as in an evaluation. Raises Fault if it has no such mode."""
+    setup = replace(setup, native=None, vectorization="sync", training=False)
+    try:
+        env = make_one(setup, 0, render_mode="rgb_array")
+    except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
+        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures: {first_line(error)}") from None
+    if "rgb_array" not in env.metadata.get("render_modes", ()):
+        env.close()
+        raise Fault(
+            f"{setup.env_id} cannot be filmed: it renders no pictures, because metadata['render_modes'] lacks 'rgb_array'"
+        )
+    if env.unwrapped.render_mode is None:  # its constructor forgot to keep the argument
+        env.unwrapped.render_mode = "rgb_array"
+    return env
 
 
 def film(agent: Agent, setup: Setup, seed: int, folder: Path) -> Path:
     """Play one greedy episode from ``seed`` and return the MP4 file made of it in ``folder``."""
     name = f"step-{agent.timesteps}-seed-{seed}"
     env = gym.wrappers.RecordVideo(
-        make_one(setup, 0, render_mode="rgb_array"),
+        _rendering(setup),
         str(folder),
         episode_trigger=lambda episode: True,
         name_prefix=name,
         disable_logger=True,
     )
-    setup_of_film = replace(setup, native=None, vectorization="sync", maker=lambda: env, frame_stack=1, time_aware=False)
-    envs = make_environments(setup_of_film, 1)
+    envs = make_environments(Setup(setup.env_id, maker=lambda: env, once=True, pixels=setup.pixels), 1)
     try:
         play(agent, envs, 1, seed)
     finally:
-        envs.close()
+        close_environments(envs)
     return folder / f"{name}-episode-0.mp4"

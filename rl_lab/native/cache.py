@@ -45,7 +45,7 @@ from numba.core.typing.templates import Signature, builtin_registry
 from numba.extending import _Intrinsic
 
 _MAGIC = b"rl_lab machine code 2\n"
-_DISTRIBUTIONS = ("numba", "llvmlite", "numpy", "scipy")
+_DISTRIBUTIONS = ("numba", "llvmlite", "numpy")
 """Packages whose version identifies their source, as Python's version identifies the standard library."""
 
 MOST_BYTES = 500_000_000

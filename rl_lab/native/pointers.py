@@ -145,3 +145,9 @@ def fetch_and_add(_, address):
         return builder.atomic_rmw("add", place, ir.Constant(word, 1), "monotonic")
 
     return types.int64(types.int64), build
+
+
+@intrinsic
+def keep(_, array):
+    """Keep an array until here. Numba frees an array after the last expression that names it, and its address is not such a name."""
+    return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()

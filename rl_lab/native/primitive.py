@@ -19,7 +19,7 @@ from numba import carray, types
 
 from rl_lab.native.cache import compile_c_function
 from rl_lab.native.pointers import float32_at, int64_at, load_int, load_real, uint8_at
-from rl_lab.native.threads import limit_blas_threads, start_threads
+from rl_lab.native.threads import start_threads
 
 # --- roles of a kernel's parameters ----------------------------------------------------------------------------------
 
@@ -80,7 +80,6 @@ class Primitive:
         source: str,
         namespace: dict,
         filename: str,
-        uses_blas: bool = False,
         starts_threads: bool = False,
         keeps_lock: bool = True,
     ):
@@ -90,8 +89,7 @@ class Primitive:
         self.name = name
         self.roles = roles
         self.keeps_lock = keeps_lock
-        self.uses_blas = uses_blas
-        self.starts_threads = starts_threads or uses_blas
+        self.starts_threads = starts_threads
         self.buffers = tuple(buffers)
         self._source = source
         self._namespace = namespace
@@ -130,8 +128,6 @@ class Primitive:
                 start_threads()
             exec(compile(self._source, self._filename, "exec"), self._namespace)
             self._compiled = compile_c_function(self._namespace[self.name], types.void(types.int64), self.name)
-            if self.uses_blas:
-                limit_blas_threads()
             self.call = (_keeping_lock if self.keeps_lock else _releasing_lock)(self._compiled.address)
 
     def _compile_and_call(self, row: bytes) -> None:
@@ -158,9 +154,7 @@ def unpack_source(roles: tuple[Role, ...]) -> list[str]:
     return expressions
 
 
-def primitive(
-    function: Callable | None = None, *, uses_blas: bool = False, starts_threads: bool = False, keeps_lock: bool = True
-) -> Any:
+def primitive(function: Callable | None = None, *, starts_threads: bool = False, keeps_lock: bool = True) -> Any:
     """Make a primitive from a function whose parameters are annotated with roles, buffers first. Usable as a decorator.
 
     Raises TypeError if a buffer follows a number.
@@ -171,7 +165,7 @@ def primitive(
         roles = tuple(p.annotation for p in inspect.signature(function).parameters.values())
         source = f"def {name}(row):\n    kernel({', '.join(unpack_source(roles))})\n"
         namespace = {**_LOADERS, "kernel": numba.njit(error_model="numpy")(function), "__name__": function.__module__}
-        return Primitive(name, roles, source, namespace, function.__code__.co_filename, uses_blas, starts_threads, keeps_lock)
+        return Primitive(name, roles, source, namespace, function.__code__.co_filename, starts_threads, keeps_lock)
 
     return make if function is None else make(function)
 

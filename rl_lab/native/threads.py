@@ -1,4 +1,4 @@
-"""The threads of numba and of BLAS, and the choice between one core and several.
+"""The threads of numba, and the choice between one core and several.
 
 A parallel region waits for its slowest thread. If another process occupies a core, that thread may wait for milliseconds, a thousand
 times the duration of a small product. So each region is timed. A region that does not stall earns credit, and one that stalls spends
@@ -39,19 +39,6 @@ def start_threads() -> None:
             parallel._launch_threads()
         finally:
             config.THREADING_LAYER = previous
-
-
-def limit_blas_threads() -> None:
-    """Limit SciPy's BLAS, which numba's ``np.dot`` calls, to one thread. NumPy's own BLAS keeps its threads.
-
-    With two threads any other load on the machine may stall a small product for milliseconds. Call this after the first kernel with a
-    matrix product is compiled or loaded, because that loads SciPy's BLAS.
-    """
-    from threadpoolctl import ThreadpoolController
-
-    for library in ThreadpoolController().lib_controllers:
-        if library.user_api == "blas" and "scipy" in library.filepath:
-            library.set_num_threads(1)
 
 
 # --- one core or several -----------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ from rl_lab.nn.resampling import (
     ZeroPad3d,
 )
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [

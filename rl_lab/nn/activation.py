@@ -171,7 +171,7 @@ class Hardtanh(Activation):
 class Softplus(Activation):
     """log(1 + exp(beta * x)) / beta, accurate for every x. Settings: ``beta``, ``threshold``.
 
-    ``threshold`` is accepted for PyTorch's sake and has no effect: it marks where PyTorch switches to an approximation.
+    ``threshold``, where PyTorch switches to an approximation, is accepted and has no effect.
     """
 
     function = staticmethod(elementwise.softplus)
@@ -242,8 +242,6 @@ class Softmax2d(Module):
 
 class RReLU(Module):
     """Randomized leaky ReLU: in training the slope below 0 is uniform on [lower, upper], else their mean (Xu et al. 2015)."""
-
-    mode_matters = True
 
     def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False):
         super().__init__()

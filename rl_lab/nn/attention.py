@@ -106,7 +106,8 @@ class MultiheadAttention(Module):
             else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         )
         biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        q, k, v = (self._heads(linear(x, w, b)) for x, w, b in zip(inputs, weights, biases, strict=True))
+        parts = zip(inputs, weights, biases, strict=True)
+        q, k, v = (self._heads(linear(x, w, b)) for x, w, b in parts)  # type: ignore[arg-type]
         scores = matmul(q, k.transpose(-2, -1)) * q.shape[-1] ** -0.5
         if attn_mask is not None:
             mask = attn_mask if attn_mask.dim() == 2 else attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[-2:])

@@ -47,7 +47,7 @@ class Sequential(Module):
         return self
 
     def insert(self, index: int, module: Module) -> "Self":
-        """Insert a module before position ``index``; the modules behind it move up by one. Returns this chain."""
+        """Insert a module before position ``index``, so that the following modules move up by one; return this chain."""
         if not -len(self) <= index <= len(self):
             raise IndexError(f"index {index} is out of range: the chain has {len(self)} modules")
         modules = list(self)
@@ -61,8 +61,8 @@ class Sequential(Module):
         del self[key]
         return module
 
-    def _fill(self, modules: Iterable[Any]) -> None:
-        """Hold these modules, under their numbers."""
+    def _fill(self, modules: Iterable[Module]) -> None:
+        """Replace the content by these modules, named by their positions."""
         kept = list(modules)
         self._modules.clear()
         changes.note(self)
@@ -99,9 +99,9 @@ class Sequential(Module):
     def __getitem__(self, position: slice) -> "Sequential": ...
 
     def __getitem__(self, position: int | slice) -> Module:
-        items: list[Any] = list(self._modules.items())
+        items = list(self._modules.items())
         if isinstance(position, slice):
-            return Sequential(OrderedDict(items[position]))
+            return Sequential(OrderedDict(items[position]))  # type: ignore[arg-type]
         return self._modules[self._name(position)]  # type: ignore[return-value]
 
     def __len__(self) -> int:
@@ -170,13 +170,13 @@ class _List(Module, Generic[Item]):
         self._fill(items)
 
     def _fill(self, items: Iterable[Item]) -> None:
-        """Hold these entries, under their numbers."""
+        """Replace the content by these entries, named by their positions."""
         kept = list(items)
         self._items().clear()
         changes.note(self)
         self.extend(kept)
 
-    def pop(self, key: int | slice) -> Any:
+    def pop(self, key: int | slice) -> "Item | Self":
         """Remove and return an entry, or the list of a slice."""
         item = self[key]
         del self[key]
@@ -202,7 +202,7 @@ class ModuleList(_List[Module]):
     """A list of modules. It has no ``forward``."""
 
     def insert(self, index: int, module: Module) -> None:
-        """Insert a module before position ``index``; the modules behind it move up by one."""
+        """Insert a module before position ``index``, so that the following modules move up by one."""
         items = list(self)
         items.insert(index, module)
         self._fill(items)
@@ -249,7 +249,7 @@ class _Dict(Module, Generic[Item]):
         changes.note(self)
 
     def pop(self, name: str) -> Item:
-        """Remove and return an entry. Raises KeyError if there is none of this name."""
+        """Remove and return an entry. Raises KeyError if there is no entry of this name."""
         item = self[name]
         del self[name]
         return item

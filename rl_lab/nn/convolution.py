@@ -129,7 +129,7 @@ class ConvTranspose2d(_Convolution):
 
     def forward(self, input: Tensor) -> Tensor:
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
-        return functional.conv_transpose2d(input, self.weight, self.bias, *settings)
+        return functional.conv_transpose2d(input, self.weight, self.bias, *settings)  # type: ignore[arg-type]
 
 
 class _Pool(Module):
@@ -232,7 +232,7 @@ class ConvTranspose1d(ConvTranspose2d):
 
     def forward(self, input: Tensor) -> Tensor:
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
-        return functional.conv_transpose1d(input, self.weight, self.bias, *settings)
+        return functional.conv_transpose1d(input, self.weight, self.bias, *settings)  # type: ignore[arg-type]
 
 
 class Unfold(Module):

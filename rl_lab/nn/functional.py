@@ -86,7 +86,7 @@ from rl_lab.nn.resampling import (
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 

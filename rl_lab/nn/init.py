@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from rl_lab.engine import random
+from rl_lab.engine.kernels.orthogonal import orthonormalize
+from rl_lab.engine.launch import launch
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tape import no_grad
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 
@@ -127,10 +129,9 @@ def orthogonal_(parameter: Tensor, gain: float = 1.0, generator: Generator | Non
         raise ValueError(f"orthogonal_ needs at least 2 dimensions, got shape {list(parameter.shape)}")
     rows = parameter.shape[0]
     columns = parameter.numel() // rows
-    deviates = random.randn(max(rows, columns), min(rows, columns), generator=generator).numpy().astype(np.float64)
-    q, r = np.linalg.qr(deviates)
-    q = q * np.sign(np.diag(r))
-    return parameter.copy_(tensor((q if rows >= columns else q.T) * gain).reshape(parameter.shape))
+    vectors = random.randn(min(rows, columns), max(rows, columns), generator=generator)
+    launch(orthonormalize, (vectors,), vectors.shape)
+    return parameter.copy_((vectors if rows <= columns else vectors.t()).reshape(parameter.shape) * gain)
 
 
 @no_grad()

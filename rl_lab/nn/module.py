@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -49,12 +49,12 @@ class Parameter(Tensor):
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Parameter":
+    def __deepcopy__(self, memo: dict[int, object]) -> "Parameter":
         copy = Parameter(self.detach().clone(), self.needs_grad)  # without its gradient, as in PyTorch
         memo[id(self)] = copy
         return copy
 
-    def __reduce_ex__(self, protocol: Any) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
         return Parameter, (self.detach(), self.needs_grad)
 
 

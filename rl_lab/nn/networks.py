@@ -1,18 +1,22 @@
 """Networks built from a short description.
 
 ``mlp:64,64`` is a perceptron with two hidden layers of 64 units. ``cnn:16,32:128`` has two convolutions, with 16 and 32 channels, and
-one hidden layer of 128 units. Some agents also accept the path of an evolved network: a file written by `nn.graph.files.save_graph`,
-or the directory of a NEAT run.
+one hidden layer of 128 units. A kernel size (default 3) and a stride (default 1) may follow the number of channels, as in
+``cnn:32x8s4,64x4s2,64x3:512``. ``nature`` means this last network, of Mnih et al. 2015. Some agents also accept the path of an evolved
+network: a file written by `nn.graph.files.save_graph`, or the directory of a NEAT run.
 """
 
 import copy
 import math
+import re
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rl_lab.engine.errors import GraphError, ShapeError
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.random import Generator
 from rl_lab.nn import init
 from rl_lab.nn.activation import ReLU, Sigmoid, SiLU, Tanh
@@ -22,6 +26,7 @@ from rl_lab.nn.graph import GraphNetwork
 from rl_lab.nn.graph.files import load_graph
 from rl_lab.nn.layers import Flatten, Linear
 from rl_lab.nn.module import Module
+from rl_lab.nn.pictures import Observed, PictureInput, picture_of
 
 Network = TypeVar("Network", bound=Module)
 ACTIVATIONS: dict[str, type[Module]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "silu": SiLU}
@@ -37,17 +42,37 @@ def hidden_sizes(description: str) -> tuple[int, ...]:
     return _numbers(sizes, description)
 
 
-def layer_sizes(description: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(channels of the convolutions, sizes of the hidden layers) of a description. Raises ValueError if it is neither mlp nor cnn."""
-    kind, _, sizes = description.partition(":")
+class Convolution(NamedTuple):
+    """A convolution in a description."""
+
+    filters: int
+    kernel: int = 3
+    stride: int = 1
+
+
+NATURE = "cnn:32x8s4,64x4s2,64x3:512"
+"""The network ``nature``: Mnih et al. 2015, "Human-level control through deep reinforcement learning"."""
+
+
+def layer_sizes(description: str) -> tuple[tuple[Convolution, ...], tuple[int, ...]]:
+    """(convolutions, sizes of the hidden layers) of a description. Raises ValueError if it is neither mlp, cnn nor nature."""
+    kind, _, sizes = (NATURE if description == "nature" else description).partition(":")
     if kind != "cnn":
         return (), hidden_sizes(description)
-    channels, _, hidden = sizes.partition(":")
-    if not _numbers(channels, description):
+    layers, _, hidden = sizes.partition(":")
+    found = [re.fullmatch(r"(\d+)(?:x(\d+))?(?:s(\d+))?", part.strip()) for part in layers.split(",") if part.strip()]
+    numbers = [tuple(int(number) for number in (m[1], m[2] or 3, m[3] or 1)) if m else (0,) for m in found]
+    if not numbers or not all(min(layer) > 0 for layer in numbers):
         raise ValueError(
-            f"a convolutional network must be cnn:, channels, and hidden sizes, as in cnn:16,32:128, got {description!r}"
+            "a convolutional network must be cnn:, channels, and hidden sizes, as in cnn:16,32:128 or cnn:32x8s4,64x4s2:512 with kernels "
+            f"and strides, got {description!r}"
         )
-    return _numbers(channels, description), _numbers(hidden, description)
+    return tuple([Convolution(*layer) for layer in numbers]), _numbers(hidden, description)
+
+
+def is_convolutional(description: str) -> bool:
+    """Whether a description names a network with convolutions."""
+    return description.partition(":")[0] in ("cnn", "nature")
 
 
 def _numbers(text: str, description: str) -> tuple[int, ...]:
@@ -57,8 +82,10 @@ def _numbers(text: str, description: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+KINDS = ("mlp", "cnn", "nature")
+"""First words of descriptions; a description with another first word is the path of an evolved network."""
 ACTOR = "actor"
-"""File name, without suffix, of the network in a NEAT run from which gradient agents continue."""
+"""File name, without suffix, of the network in a NEAT run with which a gradient agent can start."""
 
 
 def evolved_path(description: str) -> Path | None:
@@ -66,7 +93,7 @@ def evolved_path(description: str) -> Path | None:
 
     The description is the path of a network file, or of a run directory that contains `ACTOR`.
     """
-    if description.partition(":")[0] in ("mlp", "cnn"):
+    if description.partition(":")[0] in KINDS:
         return None
     path = Path(description)
     if path.is_dir():
@@ -80,7 +107,7 @@ def check_network(description: str) -> None:
     """Raise ValueError if a description is neither a list of sizes nor the path of an evolved network."""
     if evolved_path(description) is not None:
         return
-    if description.partition(":")[0] not in ("mlp", "cnn") and (Path(description).exists() or "/" in description):
+    if description.partition(":")[0] not in KINDS and (Path(description).exists() or "/" in description):
         raise ValueError(f"{description!r} is neither an evolved network nor a NEAT run with {ACTOR}.json")
     layer_sizes(description)
 
@@ -134,42 +161,104 @@ def mlp(
 
 
 def make_network(
-    observation_shape: tuple[int, ...], description: str, outputs: int, activation: str = "relu", **options: Any
+    observed: Observed | tuple[int, ...], description: str, outputs: int, activation: str = "relu", **options: Any
 ) -> Sequential:
-    """Build the network of a description, from observations (batch, *observation_shape) to (batch, outputs).
+    """Build the network of a description, from observations (batch, *shape) to (batch, outputs).
 
-    Convolutions are 3x3 with stride 1 and need observations of shape (channels, height, width); the hidden layers follow them. A
-    perceptron flattens the observation. ``options`` are the keyword arguments of `mlp`. An evolved network is loaded with its weights.
-    Raises ValueError if the description is invalid, ShapeError if the convolutions do not fit the observation, and GraphError if the
-    evolved network is recurrent or has other numbers of inputs or outputs.
+    ``observed`` describes the observations, or is their shape if they are float32. The first layer converts and scales observations
+    that are not float32. Convolutions need pictures, see `rl_lab.nn.pictures.picture_of`; the hidden layers follow them. A perceptron
+    flattens the observation. ``options`` are the keyword arguments of `mlp`. An evolved network is loaded with its weights. Raises
+    ValueError if the description is invalid, ShapeError if the convolutions do not fit the observation, and GraphError if the evolved
+    network is recurrent or has other numbers of inputs or outputs.
     """
-    network = Sequential()
+    seen = observed if isinstance(observed, Observed) else Observed(tuple(observed))
     path = evolved_path(description)
     if path is not None:
-        if len(observation_shape) != 1:
-            network.append(Flatten())
-        network.append(_evolved(path, math.prod(observation_shape), outputs))
-        return network
-    channels, hidden = layer_sizes(description)
-    if channels:
-        if len(observation_shape) != 3 or min(observation_shape[1:]) <= 2 * len(channels):
-            raise ShapeError(
-                f"network {description!r} needs observations of shape (channels, height, width) with room for {len(channels)} "
-                f"3x3 convolutions, got {observation_shape}"
-            )
-        for inputs, filters in zip((observation_shape[0], *channels), channels, strict=False):
-            convolution = Conv2d(inputs, filters, 3, generator=options.get("generator"))
-            if options.get("orthogonal"):
-                _orthogonal(convolution, math.sqrt(2.0), options.get("generator"))
-            network.append(convolution)
-            network.append(ACTIVATIONS[activation]())
-        border = 2 * len(channels)
-        observation_shape = (channels[-1], observation_shape[1] - border, observation_shape[2] - border)
-    if len(observation_shape) != 1:
-        network.append(Flatten())
-    for layer in mlp(math.prod(observation_shape), hidden, outputs, activation, **options):
-        network.append(layer)
+        layers: list[Module] = [] if len(seen.shape) == 1 else [Flatten()]
+        evolved = _evolved(path, math.prod(seen.shape), outputs)
+        return _in_order(None if seen.is_float else PictureInput(), [*layers, evolved])
+    first, layers, features = _encoder(seen, description, activation, options)
+    _, hidden = layer_sizes(description)
+    return _in_order(first, [*layers, *mlp(features, hidden, outputs, activation, **options)])
+
+
+class ActionValue(Sequential):
+    """Q(s, a) of continuous actions: (batch, *shape) and (batch, size) give (batch, outputs).
+
+    The actions are appended to the features of the observation before the first hidden layer.
+    """
+
+    joined = 0
+    """Number of modules that see the observation alone."""
+
+    def forward(self, input: Tensor, actions: Tensor) -> Tensor:  # type: ignore[override]
+        x = input
+        for i, module in enumerate(self):
+            if i == self.joined:
+                x = cat([x.flatten(1), actions], 1)
+            x = module(x)
+        return x
+
+
+def make_action_value(
+    observed: Observed | tuple[int, ...],
+    description: str,
+    size: int,
+    outputs: int = 1,
+    activation: str = "relu",
+    **options: Any,
+) -> ActionValue:
+    """Build the critic of a description for actions of ``size`` components.
+
+    Takes the same ``options`` and raises the same errors as `make_network`.
+    """
+    seen = observed if isinstance(observed, Observed) else Observed(tuple(observed))
+    first, layers, features = _encoder(seen, description, activation, options)
+    layers = [] if not is_convolutional(description) else layers
+    _, hidden = layer_sizes(description)
+    alone = len(layers) + (first is not None)
+    network = _in_order(first, [*layers, *mlp(features + size, hidden, outputs, activation, **options)], ActionValue)
+    network.joined = alone
     return network
+
+
+def _encoder(
+    seen: Observed, description: str, activation: str, options: dict[str, Any]
+) -> tuple[PictureInput | None, list[Module], int]:
+    """The layers before the hidden ones: the input layer or None, the others, and the number of features."""
+    convolutions, _ = layer_sizes(description)
+    if not convolutions:
+        first = None if seen.is_float and seen.scale == 1.0 else PictureInput(seen.scale)
+        return first, ([] if len(seen.shape) == 1 else [Flatten()]), math.prod(seen.shape)
+    picture = picture_of(seen)
+    plain = seen.is_float and seen.scale == 1.0 and picture.order == "first" and picture.frames == 1
+    layers: list[Module] = []
+    channels = picture.channels
+    height = picture.height
+    width = picture.width
+    for filters, kernel, stride in convolutions:
+        if min(height, width) < kernel:
+            raise ShapeError(
+                f"network {description!r} does not fit pictures of {picture.height} x {picture.width}: a kernel of {kernel} meets "
+                f"{height} x {width}; use smaller kernels and strides, or fewer convolutions"
+            )
+        convolution = Conv2d(channels, filters, kernel, stride, generator=options.get("generator"))
+        if options.get("orthogonal"):
+            _orthogonal(convolution, math.sqrt(2.0), options.get("generator"))
+        layers += [convolution, ACTIVATIONS[activation]()]
+        channels = filters
+        height = (height - kernel) // stride + 1
+        width = (width - kernel) // stride + 1
+    return None if plain else PictureInput(seen.scale, picture), [*layers, Flatten()], channels * height * width
+
+
+Made = TypeVar("Made", bound=Sequential)
+
+
+def _in_order(first: Module | None, layers: list[Module], kind: type[Made] = Sequential) -> Made:  # type: ignore[assignment]
+    """A network of layers that are named by their numbers. The input layer ``first`` has no parameters and no number."""
+    named: list[tuple[str, Module]] = [] if first is None else [("input", first)]
+    return kind(OrderedDict([*named, *[(str(i), layer) for i, layer in enumerate(layers)]]))
 
 
 def _orthogonal(layer: Module, gain: float, generator: Generator | None) -> None:

@@ -282,8 +282,6 @@ class InstanceNorm3d(InstanceNorm1d):
 class _Dropout(Module):
     """Base of the dropout layers: p, and whether the result is written into the input. Raises ValueError unless 0 <= p <= 1."""
 
-    mode_matters = True
-
     def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None):
         super().__init__()
         if not 0.0 <= p <= 1.0:

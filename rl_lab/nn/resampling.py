@@ -1,9 +1,9 @@
-"""Images made larger, smaller or rearranged: interpolation, pixel shuffling, padding layers, further pooling."""
+"""Changes of the size or the layout of images: interpolation, pixel shuffling, padding layers and further pooling layers."""
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from rl_lab.nn.module import Module
 
 Sizes = int | Sequence[int]
 Taps = list[tuple[np.ndarray, np.ndarray]]
-"""Along one dimension: for each neighbour its places, one for each new place, and its weights."""
+"""Interpolation along one dimension: for each neighbour, its index and its weight at every new place."""
 
 RANKS = {
     "nearest": (3, 4, 5),
@@ -34,7 +34,7 @@ RANKS = {
 
 
 def _centres(size: int, wanted: int, align_corners: bool, scale: float | None) -> np.ndarray:
-    """Where the new places lie on the old axis."""
+    """Coordinates of the new places on the old axis."""
     places = np.arange(wanted, dtype=np.float32)
     if align_corners:
         return places * np.float32((size - 1) / (wanted - 1) if wanted > 1 else 0.0)
@@ -71,7 +71,7 @@ def _taps(mode: str, size: int, wanted: int, align_corners: bool, scale: float |
 
 @lru_cache(maxsize=256)
 def _tap_tensors(mode: str, size: int, wanted: int, align_corners: bool, scale: float | None) -> list[tuple[Tensor, Tensor]]:
-    """`_taps` as tensors. They outlive a recording, of which they are constants."""
+    """`_taps` as tensors, which are constants of a recording and outlive it."""
     with unrecorded():
         taps = _taps(mode, size, wanted, align_corners, scale)
         return [(tensor(places.tolist()), tensor(weights.tolist())) for places, weights in taps]
@@ -101,16 +101,16 @@ def interpolate(
     """Resample the last dimensions of (n, channels, ...) to ``size``, or by ``scale_factor``.
 
     ``mode`` is "nearest", "nearest-exact" or "area" for one to three dimensions, "linear" for one, "bilinear" or "bicubic" for two,
-    "trilinear" for three. ``align_corners`` lets the outermost points coincide. Raises ValueError unless exactly one of ``size`` and
-    ``scale_factor`` is given, for an unknown mode, and for ``antialias``, which is not there; ShapeError for a wrong number of
-    dimensions.
+    "trilinear" for three. With ``align_corners`` the outermost old and new points coincide. Raises ValueError unless exactly one of
+    ``size`` and ``scale_factor`` is given, for an unknown mode, and for ``antialias``, which is not supported; raises ShapeError for
+    a wrong number of dimensions.
     """
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate takes either size or scale_factor")
     if mode not in RANKS:
         raise ValueError(f"mode must be one of {', '.join(RANKS)}, got {mode!r}")
     if antialias:
-        raise ValueError("interpolate has no antialias here: pass antialias=False")
+        raise ValueError("interpolate does not support antialias: pass antialias=False")
     if align_corners is not None and mode in ("nearest", "nearest-exact", "area"):
         raise ValueError(f"align_corners belongs to the linear and cubic modes, not to {mode!r}")
     rank = input.dim() - 2
@@ -120,7 +120,7 @@ def interpolate(
     if size is not None:
         sizes = [int(size)] * rank if isinstance(size, INTEGERS) else [int(s) for s in size]  # type: ignore[union-attr, arg-type]
     else:
-        given: list[Any] = list(scale_factor) if isinstance(scale_factor, (list, tuple)) else [scale_factor] * rank
+        given = list(scale_factor) if isinstance(scale_factor, Sequence) else [cast(float, scale_factor)] * rank
         sizes = [math.floor(old * factor) for old, factor in zip(input.shape[2:], given, strict=True)]
         if not recompute_scale_factor:
             factors = [float(factor) for factor in given]
@@ -143,21 +143,24 @@ def _means(x: Tensor, dim: int, count: int) -> Tensor:
     return cat([x.narrow(dim, low, high - low).mean(dim, keepdim=True) for low, high in edges], dim)
 
 
-def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+def adaptive_avg_pool1d(input: Tensor, output_size: Sizes) -> Tensor:
     """Means over windows that divide (n, channels, l) into ``output_size`` parts."""
-    count = output_size[0] if isinstance(output_size, (list, tuple)) else output_size
+    count = output_size[0] if isinstance(output_size, Sequence) else output_size
     return adaptive_avg_pool2d(input.unsqueeze(-2), (1, count)).squeeze(-2)
 
 
-def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(
+    input: Tensor, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
     """Maxima over windows that divide (n, channels, h, w) into ``output_size`` parts; None keeps a size.
 
-    With ``return_indices`` also their places in the plane.
+    With ``return_indices`` returns also the index of each maximum in its flattened plane.
     """
     wanted = (output_size,) * 2 if output_size is None or isinstance(output_size, INTEGERS) else tuple(output_size)
     rows, columns = [old if new is None else new for old, new in zip(input.shape[-2:], wanted, strict=True)]
     height, width = input.shape[-2:]
-    values, places = [], []
+    values = []
+    places = []
     for i in range(rows):
         top, bottom = i * height // rows, -(-(i + 1) * height // rows)
         for j in range(columns):
@@ -165,31 +168,36 @@ def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = 
             window = input[..., top:bottom, left:right].flatten(-2)
             best = window.max(-1)
             values.append(best.values)
-            row, column = best.indices // (right - left), best.indices % (right - left)
+            row = best.indices // (right - left)
+            column = best.indices % (right - left)
             places.append((row + top) * width + column + left)
     shape = (*input.shape[:-2], rows, columns)
     result = cat([v.unsqueeze(-1) for v in values], -1).reshape(shape)
     return (result, cat([p.unsqueeze(-1) for p in places], -1).reshape(shape)) if return_indices else result
 
 
-def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-    """Maxima over windows that divide (n, channels, l) into ``output_size`` parts; with ``return_indices`` also their places."""
-    count = output_size[0] if isinstance(output_size, (list, tuple)) else output_size
+def adaptive_max_pool1d(input: Tensor, output_size: Sizes, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    """Maxima over windows that divide (n, channels, l) into ``output_size`` parts; with ``return_indices`` also their indices."""
+    count = output_size[0] if isinstance(output_size, Sequence) else output_size
     found = adaptive_max_pool2d(input.unsqueeze(-2), (1, count), return_indices)
-    return tuple([part.squeeze(-2) for part in found]) if return_indices else found.squeeze(-2)
+    return (found[0].squeeze(-2), found[1].squeeze(-2)) if isinstance(found, tuple) else found.squeeze(-2)
 
 
-def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+def lp_pool2d(
+    input: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False
+) -> Tensor:
     """The p-norm of each window of (n, channels, h, w)."""
     area = math.prod((kernel_size,) * 2 if isinstance(kernel_size, INTEGERS) else kernel_size)
     mean = avg_pool2d(input**norm_type, kernel_size, stride, 0, ceil_mode)
     return (mean.sign() * mean.abs().relu() * area) ** (1.0 / norm_type)
 
 
-def lp_pool1d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+def lp_pool1d(
+    input: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False
+) -> Tensor:
     """The p-norm of each window of (n, channels, l)."""
-    window = kernel_size[0] if isinstance(kernel_size, (list, tuple)) else kernel_size
-    step = window if stride is None else stride[0] if isinstance(stride, (list, tuple)) else stride
+    window = kernel_size[0] if isinstance(kernel_size, Sequence) else kernel_size
+    step = window if stride is None else stride[0] if isinstance(stride, Sequence) else stride
     return lp_pool2d(input.unsqueeze(-2), norm_type, (1, window), (1, step), ceil_mode).squeeze(-2)
 
 
@@ -205,7 +213,8 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(..., c * f^2, h, w) as (..., c, h * f, w * f) (Shi et al. 2016). Raises ShapeError if the channels do not divide."""
-    f, (channels, height, width) = upscale_factor, input.shape[-3:]
+    f = upscale_factor
+    channels, height, width = input.shape[-3:]
     if channels % (f * f):
         raise ShapeError(f"pixel_shuffle: {channels} channels cannot be divided by {f * f}")
     lead = input.shape[:-3]
@@ -217,7 +226,8 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """(..., c, h * f, w * f) as (..., c * f^2, h, w): the inverse of `pixel_shuffle`."""
-    f, (channels, height, width) = downscale_factor, input.shape[-3:]
+    f = downscale_factor
+    channels, height, width = input.shape[-3:]
     if height % f or width % f:
         raise ShapeError(f"pixel_unshuffle: {height} x {width} cannot be divided by {f}")
     lead = input.shape[:-3]
@@ -394,7 +404,7 @@ class ConstantPad3d(_ConstantPad):
 class AdaptiveAvgPool1d(Module):
     """`functional.adaptive_avg_pool1d` as a module."""
 
-    def __init__(self, output_size: Any):
+    def __init__(self, output_size: Sizes):
         super().__init__()
         self.output_size = output_size
 
@@ -405,20 +415,20 @@ class AdaptiveAvgPool1d(Module):
 class AdaptiveMaxPool2d(Module):
     """`functional.adaptive_max_pool2d` as a module."""
 
-    def __init__(self, output_size: Any, return_indices: bool = False):
+    def __init__(self, output_size: int | Sequence[int | None] | None, return_indices: bool = False):
         super().__init__()
         self.output_size = output_size
         self.return_indices = return_indices
 
-    def forward(self, input: Tensor) -> Any:
+    def forward(self, input: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return adaptive_max_pool2d(input, self.output_size, self.return_indices)
 
 
 class AdaptiveMaxPool1d(AdaptiveMaxPool2d):
     """`functional.adaptive_max_pool1d` as a module."""
 
-    def forward(self, input: Tensor) -> Any:
-        return adaptive_max_pool1d(input, self.output_size, self.return_indices)
+    def forward(self, input: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return adaptive_max_pool1d(input, self.output_size, self.return_indices)  # type: ignore[arg-type]
 
 
 class LPPool2d(Module):
@@ -426,7 +436,7 @@ class LPPool2d(Module):
 
     pool = staticmethod(lp_pool2d)
 
-    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False):
+    def __init__(self, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False):
         super().__init__()
         self.norm_type = norm_type
         self.kernel_size = kernel_size

@@ -14,7 +14,7 @@ from rl_lab.engine.ops.multi_tensor import address_table, polyak_
 from rl_lab.engine.tape import no_grad
 from rl_lab.engine.tensor import empty
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "polyak_", "vector_to_parameters"]

@@ -8,7 +8,7 @@ from rl_lab.optim.further import ASGD, Adadelta, Adamax, NAdam, RAdam, Rprop
 from rl_lab.optim.lbfgs import LBFGS
 from rl_lab.optim.optimizer import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [

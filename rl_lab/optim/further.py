@@ -40,7 +40,7 @@ class NAdam(_Moments):
         decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         settings = {"betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "momentum_decay": momentum_decay}
@@ -81,7 +81,7 @@ class RAdam(_Moments):
         decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         settings = {"betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
@@ -107,7 +107,7 @@ class Adamax(_Moments):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         settings = {"betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
@@ -132,7 +132,7 @@ class Adadelta(Optimizer):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         settings = {"rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
@@ -165,7 +165,7 @@ class Rprop(Optimizer):
         step_sizes: tuple[float, float] = (1e-6, 50.0),
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         super().__init__(params, {"lr": lr, "etas": tuple(etas), "step_sizes": tuple(step_sizes), "maximize": maximize})
@@ -202,7 +202,7 @@ class ASGD(Optimizer):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         settings = {"lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay, "maximize": maximize}

@@ -50,25 +50,25 @@ def _strong_wolfe(
     """
     f_new, g_new, slope_new = evaluate(t)
     count = 1
-    t_before, f_before, g_before, slope_before = 0.0, f, g, slope
+    before = (0.0, f, g, slope)
     done = False
     steps = 0
     bracket: list[tuple[float, float, Tensor, float]] = []
     while steps < limit:
-        if f_new > f + c1 * t * slope or (steps > 1 and f_new >= f_before):
-            bracket = [(t_before, f_before, g_before, slope_before), (t, f_new, g_new, slope_new)]
+        now = (t, f_new, g_new, slope_new)
+        if f_new > f + c1 * t * slope or (steps > 1 and f_new >= before[1]):
+            bracket = [before, now]
             break
         if abs(slope_new) <= -c2 * slope:
-            bracket = [(t, f_new, g_new, slope_new)]
+            bracket = [now]
             done = True
             break
         if slope_new >= 0:
-            bracket = [(t_before, f_before, g_before, slope_before), (t, f_new, g_new, slope_new)]
+            bracket = [before, now]
             break
-        bounds = (t + 0.01 * (t - t_before), t * 10)
-        following = _cubic_minimum(t_before, f_before, slope_before, t, f_new, slope_new, bounds)
-        t_before, f_before, g_before, slope_before = t, f_new, g_new, slope_new
-        t = following
+        bounds = (t + 0.01 * (t - before[0]), t * 10)
+        t = _cubic_minimum(before[0], before[1], before[3], t, f_new, slope_new, bounds)
+        before = now
         f_new, g_new, slope_new = evaluate(t)
         count += 1
         steps += 1
@@ -115,7 +115,7 @@ class LBFGS(Optimizer):
     """Limited-memory BFGS (Liu and Nocedal 1989), with a fixed step or a line search for the strong Wolfe conditions.
 
     ``step`` needs a closure that clears the gradients, computes the loss, calls backward and returns the loss. The closure is called
-    up to ``max_eval`` times (1.25 * max_iter unless given). ``history_size`` pairs of changes stand for the inverse Hessian. There is
+    up to ``max_eval`` times (1.25 * max_iter unless given). ``history_size`` pairs of changes approximate the inverse Hessian. There is
     one parameter group. A compiled function that calls ``step`` runs eagerly, because the number of evaluations depends on the losses.
     Raises ValueError for several groups or an unknown ``line_search_fn``.
     """
@@ -170,10 +170,14 @@ class LBFGS(Optimizer):
             return closure()
 
     def _step(self, closure: Callable[[], Tensor]) -> Tensor:
-        group, memory = self.param_groups[0], self._memory
-        rate, change, search = float(group["lr"]), group["tolerance_change"], group["line_search_fn"]
+        group = self.param_groups[0]
+        memory = self._memory
+        rate = float(group["lr"])
+        change = group["tolerance_change"]
+        search = group["line_search_fn"]
         first_loss = self._loss(closure)
-        loss, evaluations = float(first_loss), 1
+        loss = float(first_loss)
+        evaluations = 1
         memory["func_evals"] += 1
         gradient = self._flat_gradient()
         if float(gradient.abs().max()) <= group["tolerance_grad"]:
@@ -203,7 +207,8 @@ class LBFGS(Optimizer):
                 left = group["max_eval"] - evaluations
                 loss, gradient, t, tried = _strong_wolfe(evaluate, t, norm, loss, gradient, slope, change, left)
                 self._move(t, direction)
-            memory["direction"], memory["t"] = direction, t
+            memory["direction"] = direction
+            memory["t"] = t
             evaluations += tried
             memory["func_evals"] += tried
             if iterations == group["max_iter"] or evaluations >= group["max_eval"]:
@@ -215,7 +220,7 @@ class LBFGS(Optimizer):
         return first_loss
 
     def _along(self, closure: Callable[[], Tensor], start: list[Tensor], direction: Tensor) -> Evaluate:
-        """The loss as a function of the step length; afterwards the parameters stand at ``start`` again."""
+        """The loss, gradient and slope as functions of the step length; each call restores the parameters to ``start``."""
 
         def evaluate(t: float) -> tuple[float, Tensor, float]:
             self._move(t, direction)
@@ -231,7 +236,9 @@ class LBFGS(Optimizer):
         """The negative gradient times the inverse Hessian, by the two loops (Nocedal and Wright 2006, algorithm 7.4)."""
         memory = self._memory
         if memory["n_iter"] == 1:
-            memory["changes"], memory["steps"], memory["scale"] = [], [], 1.0
+            memory["changes"] = []
+            memory["steps"] = []
+            memory["scale"] = 1.0
             return -gradient
         y = gradient - memory["previous_gradient"]
         s = memory["direction"] * memory["t"]

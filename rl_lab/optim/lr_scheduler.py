@@ -15,7 +15,7 @@ from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import not_covered
 from rl_lab.optim.optimizer import Optimizer
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 
@@ -49,7 +49,7 @@ class LRScheduler:
     def step(self, epoch: int | None = None) -> None:
         """Set the next learning rates, or with ``epoch`` the rates after that many steps from the start.
 
-        A compiled function that calls this runs eagerly: a replay would repeat one rate for ever.
+        A compiled function that calls this runs eagerly: a replay would always set the same rate.
         """
         if (recording := recorder()) is not None:
             recording.give_up(f"it calls {type(self).__name__}.step() (call that outside)")
@@ -388,7 +388,7 @@ class ChainedScheduler(LRScheduler):
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self, epoch: int | None = None) -> None:
-        """Advance every schedule by one step. Raises TypeError if ``epoch`` is given: the factors of a chain have no place to jump to."""
+        """Advance every schedule by one step. Raises TypeError if ``epoch`` is given: a chain cannot jump to a step."""
         if epoch is not None:
             raise TypeError("ChainedScheduler.step() takes no epoch")
         for scheduler in self._schedulers:

@@ -12,7 +12,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
-from rl_lab.engine.launch import Counted, changes, launch, launch_parts, recorder, unrecorded
+from rl_lab.engine.launch import Counted, Part, changes, launch, launch_parts, recorder, unrecorded
 from rl_lab.engine.number import real
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import full, full_like, tensor, zeros
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
-"""What an optimiser updates: tensors, or groups, which are dicts with the key ``params`` and settings of their own."""
+"""Tensors, or groups: dicts with the key ``params`` and, optionally, settings."""
 Slots = tuple[str | None, ...]
 Row = tuple[Tensor, ...]
 """One row of a kernel's table: a parameter, its gradient, its state tensors, and the step counter."""
 
-CUT = 32_768  # number of elements from which a step is split for two cores
+CUT = 32_768  # a step of at least this many elements is split for two cores
 CYCLES_AN_ELEMENT = 3
 
 
@@ -75,7 +75,7 @@ class Group(dict[str, Any]):
             changes.note(self.owner)  # the other settings are constants of a recorded step
 
     def belongs_to(self, owner: "Optimizer | None") -> None:
-        """Name the optimizer whose group this is."""
+        """Set the optimizer to which the group belongs."""
         self._owner = None if owner is None else weakref.ref(owner)
 
     @property
@@ -128,14 +128,14 @@ class Optimizer(Counted):
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Tensor]] = {}
-        listed: list[Any] = list(params)
+        listed: list = list(params)
         if not listed:
             raise ValueError("the optimizer got an empty list of parameters")
         for group in listed if isinstance(listed[0], dict) else [{"params": listed}]:
             self.add_param_group(group)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
-        """Add a group: a dict with the key ``params`` and, optionally, settings of its own. Raises as the constructor does."""
+        """Add a group: a dict with the key ``params`` and, optionally, settings. Raises the same errors as the constructor."""
         params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         known = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
@@ -151,8 +151,8 @@ class Optimizer(Counted):
         self._follow(params)
         changes.note(self)
 
-    def _follow(self, params: Iterable[Any]) -> None:
-        """Hear when elements of a parameter that can grow come and go."""
+    def _follow(self, params: Iterable[Tensor]) -> None:
+        """Register with parameters that can gain and lose elements, so that they call `keep_rows`."""
         for p in params:
             if (followers := getattr(p, "followers", None)) is not None:
                 followers.add(self)
@@ -183,7 +183,7 @@ class Optimizer(Counted):
         return self.first_value
 
     def _state_of(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
-        """State tensors of a parameter; those that are missing are created."""
+        """State tensors of a parameter; missing ones are created."""
         state = self.state.setdefault(parameter, {})
         recording = recorder()
         outlives = recording is None or not recording.was_made(self)
@@ -244,17 +244,17 @@ class Optimizer(Counted):
         self._after(table, len(rows), group)
 
     def _before(self, table: Tensor, count: int, group: Group) -> None:
-        """Launch what goes before the kernel, over the ``count`` rows of the table."""
+        """Run further launches before the kernel, over the ``count`` rows of the table. A hook for subclasses."""
 
     def _after(self, table: Tensor, count: int, group: Group) -> None:
-        """Launch what goes after the kernel, over the ``count`` rows of the table."""
+        """Run further launches after the kernel, over the ``count`` rows of the table. A hook for subclasses."""
 
     def _update(self, rows: list[Row], table: Tensor, sizes: Tensor, group: Group) -> None:
         total = sum([row[0].numel() for row in rows])
         if total < CUT:
             launch(self.kernel, (table, sizes, group.rate), (len(rows), *self.numbers(group)))
             return
-        parts: list[Any] = []
+        parts: list[Part[Tensor]] = []
         for half in _halves(rows, total):
             tensors = (*address_table(half), group.rate)
             parts.append((tensors, (0, 0, 0), (len(half), *self.numbers(group))))
@@ -284,9 +284,9 @@ class Optimizer(Counted):
         return other
 
     def keep_rows(self, parameter: Tensor, rows: Sequence[int]) -> None:
-        """Rearrange the state of a vector: element i was element ``rows[i]`` before, or is new, with state 0, where ``rows[i]`` is -1.
+        """Rearrange the state of a vector: element i takes the state of the old element ``rows[i]``, or state 0 if ``rows[i]`` is -1.
 
-        Called by parameters whose elements are added and removed, such as those of `nn.GraphNetwork`.
+        Parameters of `nn.GraphNetwork` call this when they gain or lose elements.
         """
         state = self.state.get(parameter, {})
         with unrecorded(), tape.no_grad():
@@ -339,11 +339,11 @@ class Optimizer(Counted):
 
 
 LARGEST_STEP = 2**53
-"""Beyond it a count of steps would not be exact where kernels raise numbers to its power."""
+"""Largest count of steps that a state may have: kernels use the count as a float64, which cannot represent all larger integers."""
 
 
 def _kind(value: Any) -> str:
-    """The kind of a setting, as far as kernels care: a state may come from a file."""
+    """The kind of a setting, to compare a setting from a file with the setting of a group."""
     if value is None or isinstance(value, bool):
         return type(value).__name__
     if isinstance(value, (int, float)):
@@ -369,7 +369,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         settings = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
@@ -406,7 +406,7 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         self.kernel = optimizer_kernels.adam_largest if amsgrad else optimizer_kernels.adam
@@ -441,7 +441,7 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, **ignored)
 
@@ -465,7 +465,7 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         settings = {"alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum, "centered": centered}
@@ -500,7 +500,7 @@ class Adagrad(Optimizer):
         eps: float = 1e-10,
         *,
         maximize: bool = False,
-        **ignored: Any,
+        **ignored: object,
     ):
         _ignore(ignored)
         self.first_value = initial_accumulator_value

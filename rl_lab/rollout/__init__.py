@@ -2,10 +2,10 @@
 
 from rl_lab.rollout.actions import ActionMapping, Moment, OutputMapping
 from rl_lab.rollout.collector import Collector, rounds_due, steps_between_updates
-from rl_lab.rollout.normalizers import RewardScale, RunningMoments
+from rl_lab.rollout.normalizers import Normalization, RewardScale, RunningMoments
 from rl_lab.rollout.policies import ActionHead
 from rl_lab.rollout.replay import Batch, PrioritizedReplayBuffer, ReplayBuffer
-from rl_lab.rollout.returns import discounted_returns, generalized_advantages, normalized
+from rl_lab.rollout.returns import discounted_returns, following_values, generalized_advantages, normalized
 from rl_lab.rollout.stepper import EPISODE_LIMIT, Step, Stepper, longest_episode
 from rl_lab.rollout.storage import Rollout, Transitions
 
@@ -16,6 +16,7 @@ __all__ = [
     "Batch",
     "Collector",
     "Moment",
+    "Normalization",
     "OutputMapping",
     "PrioritizedReplayBuffer",
     "ReplayBuffer",
@@ -26,6 +27,7 @@ __all__ = [
     "Stepper",
     "Transitions",
     "discounted_returns",
+    "following_values",
     "generalized_advantages",
     "longest_episode",
     "normalized",

@@ -15,7 +15,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 import rl_lab as rl
 
 LARGEST_SCALE = 1e18  # larger bounds, such as the largest float32, count as unbounded; squares of smaller ones are finite
-MOST_CHOICES = 1024  # most values of one component of an integer Box
+MOST_CHOICES = 1024  # an integer Box with more values in a component is not a choice: its components are rounded
+FINEST_WIDTH = 1e-4  # bounds closer than this share of their size are scaled in float64, because float32 would merge them
 
 
 ANY_ACTIONS: tuple[type[Space], ...] = (Discrete, MultiDiscrete, MultiBinary, Box, Tuple, Dict)
@@ -29,6 +30,8 @@ class _Leaf(NamedTuple):
     first: int
     numbers: int
     starts: np.ndarray | None  # int64 (numbers,), the first value of each choice; None for components
+    fine: tuple[np.ndarray, np.ndarray] | None = None
+    """Centre and radius, float64 (numbers,), of components that stay in [-1, 1] until they are assembled; None for float32 scaling."""
 
 
 class ActionMapping:
@@ -37,7 +40,9 @@ class ActionMapping:
     ``choices`` holds the number of options of each choice, ``size`` is the number of continuous components. A policy's action has
     ``shape`` and ``dtype``: int64 () for a Discrete space, int64 (choices,) for several choices, float32 (size,) for a Box, and float32
     (choices + size,) for a mixture, choices first. ``low`` and ``high``, float32 (size,), are the bounds of the components. ``centre``
-    and ``radius``, float32 (size,), scale [-1, 1] to these bounds; a component without both bounds is not scaled.
+    and ``radius``, float32 (size,), scale [-1, 1] to these bounds. A component without bounds is not scaled; with one bound, [-1, 1] is
+    moved so that it begins or ends there. An integer Box is a choice for each component, or, with more than ``MOST_CHOICES`` values,
+    components that are rounded.
 
     Raises TypeError if ``space`` is not one of these.
     """
@@ -51,11 +56,7 @@ class ActionMapping:
         self.choices = tuple(choices)
         self.low, self.high = np.concatenate([np.zeros((2, 0), np.float32), *bounds], 1)
         self.size = len(self.low)
-        scaled = (np.abs(self.low) < LARGEST_SCALE) & (np.abs(self.high) < LARGEST_SCALE)
-        low, high = (np.where(scaled, bound, np.float32(0)) for bound in (self.low, self.high))
-        self.centre = ((low + high) / 2).astype(np.float32)
-        self.radius = np.where(scaled, (high - low) / 2, 1).astype(np.float32)
-        self.is_scaled = bool(scaled.all()) and self.size > 0
+        self.centre, self.radius = _scale(self.low, self.high)
         self.shape: tuple[int, ...] = () if isinstance(space, Discrete) else (len(self.choices) + self.size,)
         self.dtype = np.float32 if self.size else np.int64
         self._tensors = [rl.tensor(values) for values in (self.low, self.high, self.centre, self.radius)]
@@ -69,10 +70,16 @@ class ActionMapping:
             for part in space.spaces.values():
                 self._collect(part, choices, bounds)
             return
-        if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+        if isinstance(space, Box) and not _is_choice(space):
+            exact = np.stack([np.asarray(bound, np.float64).ravel() for bound in (space.low, space.high)])
             with np.errstate(over="ignore"):
-                pair = np.stack([np.asarray(b, np.float64).astype(np.float32).ravel() for b in (space.low, space.high)])
-            self._leaves.append(_Leaf(space, sum(b.shape[1] for b in bounds), pair.shape[1], None))
+                pair = exact.astype(np.float32)
+            fine = None
+            if _needs_float64(space, exact):
+                centre, radius = _scale(*exact)
+                fine = centre, np.where(radius > 0, radius, 1)
+                pair = np.stack([(bound - fine[0]) / fine[1] for bound in exact]).astype(np.float32)
+            self._leaves.append(_Leaf(space, sum(b.shape[1] for b in bounds), pair.shape[1], None, fine))
             bounds.append(pair)
             return
         counts, starts = _choices(space)
@@ -105,6 +112,37 @@ class ActionMapping:
         """Actions of the space for a policy's actions (batch, *shape): an array (batch, ...), or a tuple or dict of arrays."""
         return self.to_space(self.scaled(actions).numpy())
 
+    def to_policy(self, actions: Any) -> np.ndarray:
+        """The policy's actions (batch, *shape) for a batch of actions of the space: the inverse of calling the mapping.
+
+        Components beyond the bounds of the space are clipped by a call, so they do not return.
+        """
+        choices: list[np.ndarray] = []
+        components: list[np.ndarray] = []
+        parts = iter(self._leaves)
+
+        def collect(space: Any, batch: Any) -> None:
+            if isinstance(space, Tuple):
+                for part, values in zip(space.spaces, batch, strict=True):
+                    collect(part, values)
+                return
+            if isinstance(space, Dict):
+                for name, part in space.spaces.items():
+                    collect(part, batch[name])
+                return
+            leaf = next(parts)
+            values = np.asarray(batch).reshape(len(batch), leaf.numbers)
+            if leaf.starts is not None:
+                choices.append(values.astype(np.int64) - leaf.starts)
+                return
+            inside = slice(leaf.first, leaf.first + leaf.numbers)
+            centre, radius = leaf.fine or (self.centre[inside], self.radius[inside])
+            components.append((values.astype(np.float64) - centre) / np.where(radius > 0, radius, 1))
+
+        collect(self.space, actions)
+        joined = np.concatenate([*choices, *components], 1).astype(self.dtype)
+        return joined.reshape(len(joined), *self.shape)
+
     def assemble(self, choices: np.ndarray, components: np.ndarray) -> Any:
         """Actions of the space from choices counted from 0, int64 (batch, choices), and scaled components (batch, size)."""
         parts = iter(self._leaves)
@@ -117,13 +155,55 @@ class ActionMapping:
             leaf = next(parts)
             stop = leaf.first + leaf.numbers
             if leaf.starts is None:
-                values = components[:, leaf.first : stop].reshape(-1, *space.shape)
-                with np.errstate(over="ignore"):
-                    return np.clip(values.astype(space.dtype), space.low, space.high)  # rounding may exceed the bounds
+                return _within(space, components[:, leaf.first : stop], leaf.fine)
             indices = (choices[:, leaf.first : stop] + leaf.starts).astype(space.dtype)
             return indices.reshape(-1, *space.shape)
 
         return build(self.space)
+
+
+def _scale(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and radius that scale [-1, 1] to bounds. Without bounds they are 0 and 1; [-1, 1] is moved to a single bound."""
+    has_low = np.abs(low) < LARGEST_SCALE
+    has_high = np.abs(high) < LARGEST_SCALE
+    lower, upper = (np.where(has, bound, bound.dtype.type(0)) for has, bound in ((has_low, low), (has_high, high)))
+    both = has_low & has_high
+    centre = np.where(both, (lower + upper) / 2, lower + upper + has_low * 1 - has_high * 1)
+    radius = np.where(both, (upper - lower) / 2, 1)
+    return centre.astype(low.dtype), radius.astype(low.dtype)
+
+
+def _is_choice(space: Box) -> bool:
+    """Whether a Box is made of choices: integers, with few values in each component."""
+    if np.issubdtype(space.dtype, np.floating):
+        return False
+    low, high = (np.asarray(bound).ravel().astype(object) for bound in (space.low, space.high))
+    return all(int(b) - int(a) < MOST_CHOICES for a, b in zip(low, high, strict=True))
+
+
+def _needs_float64(space: Box, exact: np.ndarray) -> bool:
+    """Whether float32 cannot tell values between the bounds, float64 (2, components), apart; integers are always scaled in float64."""
+    if not np.issubdtype(space.dtype, np.floating):
+        return True
+    low, high = exact
+    scaled = (np.abs(exact) < LARGEST_SCALE).all(0) & (high > low)
+    return space.dtype == np.float64 and bool(((high - low)[scaled] < FINEST_WIDTH * np.abs(exact).max(0)[scaled]).any())
+
+
+def _within(space: Box, components: np.ndarray, fine: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+    """Values of a Box (batch, *shape) from scaled components (batch, numbers); ``fine`` scales them in float64 if that was not done."""
+    values = components
+    if fine is not None:
+        centre, radius = fine
+        values = centre + radius * values.astype(np.float64)
+    values = values.reshape(-1, *space.shape)
+    if np.issubdtype(space.dtype, np.floating):
+        with np.errstate(over="ignore"):
+            return np.clip(values.astype(space.dtype), space.low, space.high)  # rounding may exceed the bounds
+    limits = np.iinfo(space.dtype)  # type: ignore[type-var]
+    # the largest int64 cannot be represented as float64: numbers beyond 2 ** 62 would wrap around
+    low, high = max(limits.min, -(2**62)), min(limits.max, 2**62)
+    return np.clip(np.clip(np.rint(values), low, high).astype(space.dtype), space.low, space.high)
 
 
 def _choices(space: Space) -> tuple[list[int], np.ndarray]:
@@ -137,12 +217,7 @@ def _choices(space: Space) -> tuple[list[int], np.ndarray]:
         return [2] * count, np.zeros(count, np.int64)
     if isinstance(space, Box):  # of integers
         low, high = (np.asarray(bound).ravel().astype(object) for bound in (space.low, space.high))
-        counts = [int(b) - int(a) + 1 for a, b in zip(low, high, strict=True)]
-        if max(counts, default=0) > MOST_CHOICES:
-            raise TypeError(
-                f"an integer Box with {max(counts):,} values is too large to choose from (at most {MOST_CHOICES:,})"
-            )
-        return counts, np.array([int(a) for a in low], np.int64)
+        return [int(b) - int(a) + 1 for a, b in zip(low, high, strict=True)], np.array([int(a) for a in low], np.int64)
     raise TypeError(f"{type(space).__name__} is not an action space that a policy can act in")
 
 
@@ -153,6 +228,70 @@ def single(actions: Any) -> Any:
     if isinstance(actions, dict):
         return {name: single(part) for name, part in actions.items()}
     return actions[0]
+
+
+# --- masks -----------------------------------------------------------------------------------------------------------
+
+
+def choices_of(space: Space) -> list[int]:
+    """Number of options of each choice of a space, as in `ActionMapping.choices`; empty for a space without choices."""
+    if isinstance(space, Tuple):
+        return [count for part in space.spaces for count in choices_of(part)]
+    if isinstance(space, Dict):
+        return [count for part in space.spaces.values() for count in choices_of(part)]
+    if isinstance(space, Box) and not _is_choice(space):
+        return []
+    try:
+        return _choices(space)[0]
+    except TypeError:
+        return []
+
+
+def options_of(space: Space) -> int:
+    """Number of entries of an action mask for a space: the options of all its choices; 0 without choices."""
+    return int(space.n) if isinstance(space, Discrete) else sum(choices_of(space))
+
+
+def mask_row(space: Space, given: Any) -> np.ndarray:
+    """An action mask of a space as a new row, bool (options,).
+
+    ``given`` is such a row or an array of its size, True or 1 for allowed options; or the mask that ``space.sample(mask)`` takes: a tuple
+    of rows for a MultiDiscrete, 0, 1 or 2 (free) for each entry of a MultiBinary, a tuple or dict of masks for the parts of a Tuple or
+    Dict, where a missing part or None allows everything. Raises ValueError, with both sizes, for anything else.
+    """
+    by_parts = isinstance(given, (tuple, list)) and any(one is None or isinstance(one, _PARTS) for one in given)
+    if isinstance(space, Tuple) and by_parts and len(given) == len(space.spaces):
+        return np.concatenate([_mask_part(part, one) for part, one in zip(space.spaces, given, strict=True)])
+    if isinstance(space, Dict) and isinstance(given, dict):
+        unknown = [name for name in given if name not in space.spaces]
+        if unknown:
+            raise ValueError(f"it has a part {unknown[0]!r}, which {space} lacks")
+        return np.concatenate([_mask_part(part, given.get(name)) for name, part in space.spaces.items()])
+    if isinstance(space, MultiDiscrete) and isinstance(given, (tuple, list)):
+        given = np.array(_flat(given))
+    options = options_of(space)
+    found = np.asarray(given)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(f"it is {type(given).__name__} of {found.dtype}, not {options} numbers or bools")
+    if isinstance(space, MultiBinary) and found.shape == space.shape:
+        return np.stack([found != 1, found != 0], -1).ravel()
+    if found.size != options:
+        raise ValueError(f"it has shape {found.shape} for {options} actions of {space}")
+    return found.astype(bool).ravel()
+
+
+_PARTS = (tuple, list, dict, np.ndarray)
+
+
+def _mask_part(space: Space, given: Any) -> np.ndarray:
+    return np.ones(options_of(space), bool) if given is None or not options_of(space) else mask_row(space, given)
+
+
+def _flat(given: Any) -> list[Any]:
+    """The numbers in nested tuples, lists and arrays."""
+    if isinstance(given, (tuple, list)) or (isinstance(given, np.ndarray) and given.ndim):
+        return [number for part in given for number in _flat(part)]
+    return [given]
 
 
 # --- evolved networks ------------------------------------------------------------------------------------------------
@@ -180,8 +319,8 @@ class OutputMapping:
     """Maps the outputs of an evolved network to actions of ``space``.
 
     Each choice has a group of outputs, and the largest of the group chooses. Each continuous component has one output. If the activation
-    and the component are bounded, the output's range is scaled to the component's bounds; otherwise the output is clipped to them. NaN,
-    which a diverging recurrent network may return, counts as 0.
+    and the component are bounded, the output's range is scaled to the component's bounds; otherwise the output is scaled as a policy's
+    component, from [-1, 1], and clipped to the bounds. NaN, which a diverging recurrent network may return, counts as 0.
 
     Raises TypeError if `ActionMapping` does not accept ``space``.
     """
@@ -193,9 +332,10 @@ class OutputMapping:
         low = self.actions.low
         high = self.actions.high
         first, last = _RANGES.get(output_activation, (0.0, 0.0))
-        stretched = np.isfinite(low) & np.isfinite(high) & (last > first)
-        offset = np.where(stretched, low, 0.0).astype(np.float32)
-        width = np.where(stretched, high, 0.0) - offset
+        bounded = (np.abs(low) < LARGEST_SCALE) & (np.abs(high) < LARGEST_SCALE)
+        stretched = bounded & (last > first)
+        offset = np.where(stretched, low, self.actions.centre).astype(np.float32)
+        width = np.where(stretched, high, 0.0) - np.where(stretched, low, 0.0)
         largest = np.finfo(np.float32).max
         starts = [leaf.starts for leaf in self.actions._leaves if leaf.starts is not None]
         # native environments count the actions of a Discrete space from 0
@@ -205,7 +345,7 @@ class OutputMapping:
             start.astype(np.float32),
             offset,
             np.where(stretched, first, 0.0).astype(np.float32),
-            np.where(stretched, width / ((last - first) or 1.0), 1.0).astype(np.float32),
+            np.where(stretched, width / ((last - first) or 1.0), self.actions.radius).astype(np.float32),
             np.maximum(low, -largest),
             np.minimum(high, largest),
         )

@@ -39,6 +39,7 @@ class Collector:
         self._shown: list[Any] = []
         self._tensors: Any = ()
         self._finished: list[tuple[float, int]] = []
+        self._numbers: dict[str, list[float]] = {}
         self.continues = True
         """Whether the state loaded last also restored the environments, so that their episodes continue."""
         self.stepper.reset(seed)
@@ -104,13 +105,23 @@ class Collector:
         if storage is None:
             stepper = self.stepper
             has_reset_steps = stepper.mode.value != "SameStep"
-            storage = RolloutStorage(steps, self.num_envs, stepper.observation_shape, self.num_masked, has_reset_steps)
+            storage = RolloutStorage(
+                steps,
+                self.num_envs,
+                stepper.observation_shape,
+                self.num_masked,
+                has_reset_steps,
+                stepper.observation_dtype,
+            )
             self._storages[steps] = storage
+        storage.numbers.clear()
         for t in range(steps):
             if self._loop is not None and self._loop.run(storage, t):
                 break
             self._step(storage, t)
         self._finished.extend(storage.finished())
+        for _, _, name, value in storage.numbers:
+            self._numbers.setdefault(name, []).append(value)
         return storage.rollout()
 
     def _step(self, storage: RolloutStorage, t: int) -> None:
@@ -129,20 +140,26 @@ class Collector:
         storage.truncated[t] = step.truncated
         storage.next_observations[t] = step.observations
         storage.valid[t] = step.valid
-        storage.episode_returns[t] = step.returns
-        storage.episode_lengths[t] = step.lengths
+        storage.episode_returns[t] = step.scores
+        storage.episode_lengths[t] = step.score_lengths
+        storage.numbers.extend([(t, *number) for number in step.numbers])
         if storage.next_masks is not None:
             storage.next_masks[t] = step.action_mask
 
     # --- statistics and state ----------------------------------------------------------------------------------------
 
     def episodes(self) -> dict[str, float]:
-        """Mean return and length of the episodes that ended since the last call, by log tag; empty if none ended."""
+        """Mean return and length of the episodes that ended since the last call, by log tag; empty if none ended.
+
+        With them, as ``info/<name>``, the means of the numbers that the environments reported in the last info of these episodes.
+        """
         if not self._finished:
             return {}
         returns, lengths = zip(*self._finished, strict=True)
         self._finished.clear()
-        return {"charts/episodic_return": float(np.mean(returns)), "charts/episodic_length": float(np.mean(lengths))}
+        told = {f"info/{name}": float(np.mean(values)) for name, values in self._numbers.items()}
+        self._numbers.clear()
+        return {"charts/episodic_return": float(np.mean(returns)), "charts/episodic_length": float(np.mean(lengths)), **told}
 
     def state_dict(self) -> dict[str, Any]:
         """Environment steps so far, and the state of the environments, or None if they cannot be saved. Native ones resume bitwise."""

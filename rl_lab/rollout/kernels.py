@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from rl_lab.engine.kernels.random import next_unit
-from rl_lab.native.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutInt, Real, primitive
+from rl_lab.native.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
 
@@ -129,3 +129,81 @@ def sample_priorities(
         largest = max(largest, weight)
     for b in range(batch):
         weights[b] = F(weights[b] / largest)
+
+
+# --- stacks of frames, see `rl_lab.rollout.frames.FrameStore` ---------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def _gather_stacks(out, frames, latest, finals, final, elapsed, index, place, numbers):
+    batch, stack, size, capacity, rows, stride, following = numbers
+    position = place[1]
+    total = place[2]
+    for b in range(batch):
+        at = index[b]
+        absolute = total - 1 - ((position - 1 - at) % capacity)
+        for j in range(stack):  # counted back from the newest frame
+            target = (b * stack + stack - 1 - j) * size
+            back = j - following
+            if back >= 0:
+                source = ((absolute - min(back, elapsed[at]) * stride) % rows) * size
+                for k in range(size):
+                    out[target + k] = frames[source + k]
+            elif final[at] >= 0:
+                source = final[at] * size
+                for k in range(size):
+                    out[target + k] = finals[source + k]
+            elif absolute + stride < total:
+                source = ((absolute + stride) % rows) * size
+                for k in range(size):
+                    out[target + k] = frames[source + k]
+            else:
+                source = (at % stride) * size
+                for k in range(size):
+                    out[target + k] = latest[source + k]
+
+
+@primitive
+def gather_stacks(
+    out: Out,
+    frames: In,
+    latest: In,
+    finals: In,
+    final: InInt,
+    elapsed: InInt,
+    index: InInt,
+    place: InInt,
+    batch: Int,
+    stack: Int,
+    size: Int,
+    capacity: Int,
+    rows: Int,
+    stride: Int,
+    following: Int,
+):
+    """The stacks of the transitions ``index``; with ``following`` 1, those after them."""
+    numbers = (batch, stack, size, capacity, rows, stride, following)
+    _gather_stacks(out, frames, latest, finals, final, elapsed, index, place, numbers)
+
+
+@primitive
+def gather_stacks_of_bytes(
+    out: OutBool,
+    frames: InBool,
+    latest: InBool,
+    finals: InBool,
+    final: InInt,
+    elapsed: InInt,
+    index: InInt,
+    place: InInt,
+    batch: Int,
+    stack: Int,
+    size: Int,
+    capacity: Int,
+    rows: Int,
+    stride: Int,
+    following: Int,
+):
+    """As `gather_stacks`, for frames of uint8 or bool."""
+    numbers = (batch, stack, size, capacity, rows, stride, following)
+    _gather_stacks(out, frames, latest, finals, final, elapsed, index, place, numbers)

@@ -6,6 +6,8 @@ import numpy as np
 
 import rl_lab as rl
 from rl_lab.nn.module import Module
+from rl_lab.rollout.replay import Batch
+from rl_lab.rollout.storage import Rollout
 
 
 class RunningMoments(Module):
@@ -25,6 +27,7 @@ class RunningMoments(Module):
     @rl.no_grad()
     def update(self, batch: rl.Tensor) -> None:
         """Add values (n, *shape) to the statistics."""
+        batch = batch.float()
         n = float(batch.shape[0])
         total = self.count + n
         difference = batch.mean(0) - self.mean
@@ -73,6 +76,56 @@ class RewardScale:
         return {"moments": self.moments.state_dict(), "running": self._running.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
+        """Continue from a `state_dict`. With another number of environments the running returns begin anew."""
         self.moments.load_state_dict(state["moments"])
-        self._running[:] = state["running"]
+        running = np.asarray(state["running"])
+        self._running[:] = running if running.shape == self._running.shape else 0.0
+
+
+class Normalization:
+    """Normalization for agents with a replay buffer, which stores observations and rewards as they are.
+
+    Observations (batch, *shape) are normalized by their running moments, if ``shape`` is given; rewards are divided by the running
+    standard deviation of the discounted return, if ``rewards``. `update` is called with what was collected for training only, so the
+    statistics are frozen in evaluations.
+    """
+
+    def __init__(self, shape: tuple[int, ...] | None, rewards: bool, num_envs: int, gamma: float):
+        self.moments = RunningMoments(shape) if shape is not None else None
+        self.reward_scale = RewardScale(num_envs, gamma) if rewards else None
+
+    def observations(self, observations: rl.Tensor) -> rl.Tensor:
+        """Normalized observations."""
+        return observations if self.moments is None else self.moments.normalize(observations)
+
+    def batch(self, batch: Batch) -> Batch:
+        """A batch of replay with normalized observations and scaled rewards."""
+        seen = self.observations(batch.observations)
+        following = self.observations(batch.next_observations)
+        rewards = batch.rewards if self.reward_scale is None else self.reward_scale.moments.scale(batch.rewards)
+        return batch._replace(observations=seen, next_observations=following, rewards=rewards)
+
+    def update(self, rollout: Rollout) -> None:
+        """Add the valid steps of a rollout to the statistics."""
+        if self.moments is not None:
+            seen = rollout.observations[rollout.valid] if rollout.has_reset_steps else rollout.observations
+            self.moments.update(rl.from_numpy(np.ascontiguousarray(seen).reshape(-1, *self.moments.mean.shape)))
+        if self.reward_scale is not None:
+            self.reward_scale(rollout.rewards, rollout.terminated | rollout.truncated)
+
+    def begin_episodes(self) -> None:
+        """Note that the running episodes do not continue."""
+        if self.reward_scale is not None:
+            self.reward_scale.begin_episodes()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The statistics."""
+        parts = {"moments": self.moments, "reward_scale": self.reward_scale}
+        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        if self.moments is not None:
+            self.moments.load_state_dict(state["moments"])
+        if self.reward_scale is not None:
+            self.reward_scale.load_state_dict(state["reward_scale"])

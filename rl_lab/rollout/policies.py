@@ -65,11 +65,15 @@ class ActionHead(Module):
         if not self.choices:
             return self._gaussian(outputs)
         options = sum(self.choices)
-        logits = masked(outputs[..., :options] if self.size else outputs, action_mask)
+        logits = outputs[..., :options] if self.size else outputs
         if self.single:
-            return Categorical(logits=logits, validate_args=False)
-        parts = [Categorical(logits=part, validate_args=False) for part in logits.split(self.choices, -1)]
-        return Factored(parts, self._gaussian(outputs[..., options:]) if self.size else None)
+            return Categorical(logits=masked(logits, action_mask), validate_args=False)
+        return Factored(self.parts(logits, action_mask), self._gaussian(outputs[..., options:]) if self.size else None)
+
+    def parts(self, logits: rl.Tensor, action_mask: rl.Tensor | None = None) -> list[Categorical]:
+        """The distribution of each choice, for the logits of the options of all choices (..., options)."""
+        split = masked(logits, action_mask).split(self.choices, -1)
+        return [Categorical(logits=part, validate_args=False) for part in split]
 
     def _gaussian(self, outputs: rl.Tensor) -> Independent:
         if self.free_std:
@@ -87,7 +91,7 @@ class Factored:
     Actions are int64 (batch, choices), or float32 (batch, choices + size) if there are components.
     """
 
-    def __init__(self, parts: list[Categorical], components: Independent | None = None):
+    def __init__(self, parts: list[Categorical], components: "Independent | SquashedGaussian | None" = None):
         self.parts = parts
         self.components = components
 
@@ -112,14 +116,19 @@ class Factored:
         total = self.parts[0].log_prob(choices[..., 0])
         for i in range(1, count):
             total = total + self.parts[i].log_prob(choices[..., i])
-        return total if self.components is None else total + self.components.log_prob(actions[..., count:])
+        return total if self.components is None else total + self._gaussian().log_prob(actions[..., count:])
 
     def entropy(self) -> rl.Tensor:
         """Entropies (batch,): sums over the independent parts."""
         total = self.parts[0].entropy()
         for part in self.parts[1:]:
             total = total + part.entropy()
-        return total if self.components is None else total + self.components.entropy()
+        return total if self.components is None else total + self._gaussian().entropy()
+
+    def _gaussian(self) -> Independent:
+        """The components, if they are not squashed: the density of a given squashed action is not defined at its bounds."""
+        assert isinstance(self.components, Independent)
+        return self.components
 
 
 ActionDistribution: TypeAlias = Categorical | Independent | Factored
@@ -141,6 +150,10 @@ class SquashedGaussian:
     def mode(self) -> rl.Tensor:
         """The tanh of the Gaussian's mean, (batch, size)."""
         return self.mean.tanh()
+
+    def sample(self, generator: rl.Generator | None = None) -> rl.Tensor:
+        """Actions (batch, size)."""
+        return (self.mean + self.std * rl.randn(*self.mean.shape, generator=generator)).tanh()
 
     def rsample(self, generator: rl.Generator | None = None) -> tuple[rl.Tensor, rl.Tensor]:
         """Differentiable actions (batch, size) and their log-probabilities (batch,)."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numba
 import numpy as np
+import numpy.typing as npt
 from gymnasium.utils import seeding
 
 from rl_lab.engine.errors import EnvironmentFault
@@ -127,15 +128,21 @@ class PopulationCollector:
             world = self.envs.world
             parameters = len(self.envs.world.parameters)
 
-            def room(dtype: Any, *row: int) -> np.ndarray:
+            def room(dtype: npt.DTypeLike, *row: int) -> np.ndarray:
                 bytes_a_row = np.dtype(dtype).itemsize * math.prod(row)
                 return np.zeros((threads, width + math.ceil(128 / bytes_a_row), *row), dtype)
 
             streams = room(np.uint64, 4)
             states = room(np.float64, world.state_size + parameters)
-            actions, observations, finals = (room(np.float32, size) for size in (world.action_size, self.inputs, self.inputs))
-            rewards, returns, episode_returns = (room(np.float64) for _ in range(3))
-            terminated, truncated, ended = (room(np.bool_) for _ in range(3))
+            actions = room(np.float32, world.action_size)
+            observations = room(np.float32, self.inputs)
+            finals = room(np.float32, self.inputs)
+            rewards = room(np.float64)
+            returns = room(np.float64)
+            episode_returns = room(np.float64)
+            terminated = room(np.bool_)
+            truncated = room(np.bool_)
+            ended = room(np.bool_)
             elapsed = room(np.int64)
             episode_lengths = room(np.int64)
             buffers = (
@@ -146,8 +153,10 @@ class PopulationCollector:
             for thread in range(threads):
                 row = cells[thread]
                 row[:, : w.STATES] = self.envs.cells[: w.STATES]
-                row[:, w.COUNT], row[:, w.FAULT] = width, 0
-                row[population_kernels.RESETTING, w.MODE], row[population_kernels.STEPPING, w.MODE] = w.RESETTING, w.DISABLED
+                row[:, w.COUNT] = width
+                row[:, w.FAULT] = 0
+                row[population_kernels.RESETTING, w.MODE] = w.RESETTING
+                row[population_kernels.STEPPING, w.MODE] = w.DISABLED
                 row[:, w.STATES : w.CELLS] = [buffer[thread].ctypes.data for buffer in (states, *buffers)]
             made = population_kernels.Batches(
                 self.envs.loop_address,

@@ -12,6 +12,7 @@ from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
+from rl_lab.rollout.frames import FrameStore
 from rl_lab.rollout.storage import Transitions
 
 
@@ -39,7 +40,9 @@ class ReplayBuffer:
 
     Collectors write through NumPy; learners read tensors over the same memory. All inputs of sampling, such as the number of stored
     transitions, are tensors, so a recorded program can sample. The capacity is rounded down to a multiple of ``num_envs``, so that each
-    environment always writes to the same positions modulo ``num_envs``. Raises ShapeError if the capacity is below ``num_envs``.
+    environment always writes to the same positions modulo ``num_envs``. With ``frames`` above 1 observations are stacks of so many
+    frames along their first dimension, and each frame is stored once, see `FrameStore`. Raises ShapeError if the capacity is below
+    ``num_envs``.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class ReplayBuffer:
         n_steps: int = 1,
         num_envs: int = 1,
         num_masked: int = 0,
+        observation_dtype: Any = np.float32,
+        frames: int = 1,
     ):
         self.capacity = capacity - capacity % num_envs
         if self.capacity < 1:
@@ -65,17 +70,21 @@ class ReplayBuffer:
         self.n_steps = n_steps
         self.num_envs = num_envs
         n = self.capacity
+        self._place = np.zeros(3, np.int64)  # number of stored transitions, position of the next one, number of all so far
+        self.frames: FrameStore | None = None
+        if frames > 1:
+            self.frames = FrameStore(n, num_envs, observation_shape, observation_dtype, self._place)
+        kept = () if self.frames is not None else (n, *observation_shape)
         self.arrays: Any = Transitions(
-            np.zeros((n, *observation_shape), np.float32),
+            np.zeros(kept, observation_dtype) if kept else None,  # type: ignore[arg-type]
             np.zeros((n, *action_shape), action_dtype),
             np.zeros(n, np.float32),
-            np.zeros((n, *observation_shape), np.float32),
+            np.zeros(kept, observation_dtype) if kept else None,  # type: ignore[arg-type]
             np.zeros(n, np.float32),
             np.zeros(n, np.float32),
             *[np.zeros((n, num_masked), bool) if num_masked else None for _ in range(2)],
         )
         self.tensors: list[Any] = [None if array is None else from_numpy(array) for array in self.arrays]
-        self._place = np.zeros(2, np.int64)  # number of stored transitions, position of the next one
         self.place = from_numpy(self._place)
         self._is_empty = True  # a Python value, so that a recorded program need not read the counts in memory
 
@@ -93,10 +102,14 @@ class ReplayBuffer:
         start = self.position
         if count > self.capacity:
             raise ShapeError(f"{count} transitions do not fit into a replay buffer of capacity {self.capacity}")
-        if self.n_steps > 1 and count % self.num_envs:
+        if (self.n_steps > 1 or self.frames is not None) and count % self.num_envs:
             raise ShapeError(
-                f"with n_steps > 1 transitions are added in whole steps of {self.num_envs} environments, got {count} transitions"
+                f"with n_steps > 1 or stacked frames transitions are added in whole steps of {self.num_envs} environments, got {count} "
+                "transitions"
             )
+        if self.frames is not None:
+            ended = np.asarray(transitions.terminated, bool) | np.asarray(transitions.truncated, bool)
+            self.frames.add(transitions.observations, transitions.next_observations, ended, self._ended_before())
         first = min(count, self.capacity - start)
         for target, source in zip(self.arrays, transitions, strict=True):
             if target is not None and source is not None:
@@ -107,12 +120,19 @@ class ReplayBuffer:
         self._place[0] = min(len(self) + count, self.capacity)
         self._is_empty = not len(self)
 
+    def _ended_before(self) -> np.ndarray:
+        """Where the newest transition of an environment ended an episode, bool (num_envs,)."""
+        last = (self.position - self.num_envs) % self.capacity + np.arange(self.num_envs)
+        return (self.arrays.terminated[last] + self.arrays.truncated[last]) > 0
+
     def begin_episodes(self) -> None:
         """Mark the latest transition of each running episode as truncated, so n-step returns end there."""
         for back in range(1, min(self.num_envs, len(self)) + 1):
             place = (self.position - back) % self.capacity
             if not self.arrays.terminated[place]:
                 self.arrays.truncated[place] = 1.0
+                if self.frames is not None:
+                    self.frames.end_episode(place)
 
     def _check(self) -> None:
         if self._is_empty:
@@ -142,11 +162,17 @@ class ReplayBuffer:
                 (total, discounts, last, index, rewards, terminated, truncated, self.place),
                 (n, self.capacity, self.num_envs, self.n_steps, self.gamma),
             )
+        if self.frames is not None:
+            seen = self.frames.gather(index, self.place, following=False)
+            next_seen = self.frames.gather(last, self.place, following=True)
+        else:
+            seen = observations.index_select(0, index)
+            next_seen = following.index_select(0, last)
         return Batch(
-            observations.index_select(0, index),
+            seen,
             actions.index_select(0, index),
             total,
-            following.index_select(0, last),
+            next_seen,
             discounts,
             None if masks is None else masks.index_select(0, index),
             None if next_masks is None else next_masks.index_select(0, last),
@@ -157,7 +183,8 @@ class ReplayBuffer:
         """Copies of the stored transitions, the position of the next one, and the generator's state."""
         size = len(self)
         arrays = {name: array[:size].copy() for name, array in self.arrays._asdict().items() if array is not None}
-        return {"arrays": arrays, "position": self.position, "generator": self.generator.get_state()}
+        state = {"arrays": arrays, "position": self.position, "generator": self.generator.get_state()}
+        return state if self.frames is None else {**state, "frames": self.frames.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`. Raises ShapeError if it does not fit this buffer."""
@@ -171,9 +198,33 @@ class ReplayBuffer:
             _require_like(name, state["arrays"][name], (size, *array.shape[1:]), array.dtype)
         for name, array in arrays.items():
             array[:size] = state["arrays"][name]
-        self._place[:] = size, position
+        self._place[:2] = size, position
+        if self.frames is not None and "frames" in state:
+            self.frames.load_state_dict(state["frames"], size)
+        elif self.frames is not None:
+            self._load_stacks(state["arrays"], size, position)
         self._is_empty = not size
         self.generator.set_state(state["generator"])
+
+    def _load_stacks(self, arrays: dict[str, Any], size: int, position: int) -> None:
+        """Take the frames out of the stacks that an older version stored whole, oldest first. Raises ShapeError if they do not fit."""
+        assert self.frames is not None
+        if size % self.num_envs:
+            raise ShapeError(
+                f"the saved replay buffer holds {size} transitions, not whole steps of {self.num_envs} environments"
+            )
+        for name in ("observations", "next_observations"):
+            _require_like(name, arrays[name], (size, *self.frames.shape), self.frames.dtype)
+        ended = (self.arrays.terminated + self.arrays.truncated) > 0
+        begins = np.zeros(self.num_envs, bool)
+        self._place[2] = 0
+        for first in range(0, size, self.num_envs):
+            self._place[1] = (position - size + first) % self.capacity
+            rows = slice(self.position, self.position + self.num_envs)
+            seen, following = (np.asarray(arrays[name])[rows] for name in ("observations", "next_observations"))
+            self.frames.add(seen, following, ended[rows], begins)
+            begins = ended[rows]
+        self._place[1] = position
 
 
 class PrioritizedReplayBuffer(ReplayBuffer):

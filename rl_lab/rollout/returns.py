@@ -1,7 +1,10 @@
 """Advantages and returns of rollouts."""
 
+from collections.abc import Callable
+
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.launch import launch
+from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
 
@@ -60,3 +63,20 @@ def _at_ends(next_values: Tensor, truncated: Tensor) -> Tensor:
     last = truncated.shape[0] - 1
     counted[last] = next_values[last]
     return counted
+
+
+def following_values(value: Callable[[Tensor], Tensor], values: Tensor, rollout: dict[str, Tensor]) -> Tensor:
+    """Values (steps, n) of the next observations of a rollout (see `Rollout.tensors`), from the ``values`` (steps, n) of its observations.
+
+    The next observation of a step is the observation of the following step, so ``value``, a function from observations (batch, ...) to
+    values (batch,), is called only for the last step and for the ends of truncated episodes. Where an episode terminated, the result
+    has no meaning.
+    """
+    following = rollout["next_observations"]
+    last = value(following[-1]).unsqueeze(0)
+    result = cat([values[1:], last], 0) if len(values) > 1 else last
+    rows = rollout.get("bootstrap_rows")
+    if rows is None:
+        return result
+    ends = value(following.flatten(0, 1).index_select(0, rows))
+    return result.flatten().index_copy(0, rows, ends).reshape(*values.shape)

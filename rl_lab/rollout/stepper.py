@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
-from rl_lab.rollout.actions import ActionMapping
+from rl_lab.rollout.actions import ActionMapping, choices_of, options_of
+from rl_lab.rollout.storage import stored_dtype
 
+LARGEST_SEED = 2**32
 EPISODE_LIMIT = 10_000
 """Longest episode, in steps, in environments without a time limit, where an episode may never end by itself."""
 
@@ -21,7 +23,7 @@ EPISODE_LIMIT = 10_000
 class Step(NamedTuple):
     """The result of one step of ``n`` environments."""
 
-    observations: np.ndarray  # float32 (n, ...), before any reset
+    observations: np.ndarray  # (n, ...), before any reset; uint8 or bool if the space has that dtype, else float32
     rewards: np.ndarray  # float64 (n,)
     terminated: np.ndarray  # bool (n,)
     truncated: np.ndarray  # bool (n,)
@@ -30,6 +32,13 @@ class Step(NamedTuple):
     returns: np.ndarray  # float64 (n,): sum of the episode's rewards so far, this step included
     lengths: np.ndarray  # int64 (n,): steps of the episode so far, this step included
     action_mask: np.ndarray | None  # bool (n, options), for ``observations``
+    scores: (
+        np.ndarray
+    )  # float64 (n,): where an episode ended, the score that the environment keeps, or the return; NaN if none is due
+    score_lengths: np.ndarray  # int64 (n,): steps of the game that a score is for, which may have several episodes
+    numbers: Sequence[
+        tuple[int, str, float]
+    ] = ()  # environment, name and value of each number that an episode's last info held
 
     @property
     def ended(self) -> np.ndarray:
@@ -40,8 +49,8 @@ class Step(NamedTuple):
 class Stepper:
     """Steps vector environments and tracks the returns and lengths of their episodes.
 
-    The present state is in ``observations`` float32 (n, ...), ``elapsed`` int64 (n,), ``returns`` float64 (n,) and ``action_mask`` bool
-    (n, options) or None. With a ``limit`` an episode is truncated after so many steps.
+    The present state is in ``observations`` (n, ...), uint8 or bool if the space has that dtype and else float32, ``elapsed`` int64 (n,),
+    ``returns`` float64 (n,) and ``action_mask`` bool (n, options) or None. With a ``limit`` an episode is truncated after so many steps.
 
     Any exception of an environment, and any number that is not finite, is raised as an EnvironmentFault that names the environment.
     Raises ValueError if the autoreset of ``envs`` is disabled or its observations are not a Box.
@@ -58,6 +67,7 @@ class Stepper:
         if not isinstance(space, Box):
             raise ValueError(f"observations must be a Box, not {space}: wrap each environment in FlattenObservation")
         self.observation_shape = space.shape
+        self.observation_dtype = stored_dtype(space)
         self.mapping = ActionMapping(envs.single_action_space)
         self.seeds: list[int | None] = [None] * self.num_envs
         self.timesteps = 0
@@ -66,13 +76,16 @@ class Stepper:
         native = isinstance(envs, NativeVectorEnv) and self.mode == AutoresetMode.SAME_STEP
         self.native: NativeVectorEnv | None = envs if native else None  # type: ignore[assignment]
         """The environments, if they are native with SAME_STEP; their native loop then tracks returns and lengths."""
-        self.observations = np.zeros((self.num_envs, *self.observation_shape), np.float32)
+        self.observations = np.zeros((self.num_envs, *self.observation_shape), self.observation_dtype)
         self.elapsed = np.zeros(self.num_envs, np.int64)
         self.returns = np.zeros(self.num_envs)
         if self.native is not None:
             self.observations = self.native.observations
             self.elapsed = self.native.elapsed
             self.returns = self.native.returns
+        self.scored = bool(getattr(envs, "scored", False))
+        """Whether the environments keep scores, in ``info["episode"]`` as RecordEpisodeStatistics does: then no other end is counted."""
+        self._earlier = np.zeros(self.num_envs, np.int64)  # steps of earlier episodes of the same game
         self._resetting = np.zeros(self.num_envs, bool)
         self._everywhere = np.ones(self.num_envs, bool)
         self._nowhere = np.zeros(self.num_envs, bool)
@@ -80,19 +93,23 @@ class Stepper:
     def reset(self, seed: int | Sequence[int | None] | None = None, mask: np.ndarray | None = None) -> np.ndarray:
         """Begin new episodes in all environments, or where ``mask`` (n,) is True; returns the observations (n, ...).
 
-        Running episodes are not counted. An integer ``seed`` seeds environment i with seed + i. Without a seed the random streams of the
-        environments continue.
+        Running episodes are not counted. An integer ``seed`` seeds environment i with seed + i; seeds of 32 bits stay below 2**32,
+        because many environments accept no larger seed. Without a seed the random streams of the environments continue.
         """
         if seed is not None:
             given = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
+            if isinstance(seed, (int, np.integer)) and seed < LARGEST_SEED <= seed + self.num_envs - 1:
+                given = [(seed + i) % LARGEST_SEED for i in range(self.num_envs)]
+                seed = given
             self.seeds = [old if new is None else new for old, new in zip(self.seeds, given, strict=True)]
         options = None if mask is None else {"reset_mask": mask}
         observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
         self.action_mask = mask_of(info, self.envs, None if mask is None else self.action_mask)
         begins = self._everywhere if mask is None else mask
         self._resetting = self._resetting & ~begins
+        self._earlier = np.where(begins, 0, self._earlier)
         if self.native is None:
-            self.observations = self._as_float32(observations)
+            self.observations = self._stored(observations)
             self.elapsed = np.where(begins, 0, self.elapsed)
             self.returns = np.where(begins, 0.0, self.returns)
         self._check(self.observations, np.zeros(self.num_envs), begins, "when it was reset")
@@ -107,7 +124,7 @@ class Stepper:
         rewards = np.asarray(rewards, np.float64)
         ended = terminated | truncated
         any_ended = bool(ended.any())
-        following = self._as_float32(observations)
+        following = self._stored(observations)
         checked = self._everywhere if counted is None else counted
         self._check(following, rewards, checked)
         mask = mask_after_step(info, self.envs, self.action_mask, over=self.mode == AutoresetMode.NEXT_STEP)
@@ -141,22 +158,61 @@ class Stepper:
             self.returns = returns if not any_ended else np.where(ended, 0.0, returns)
             self.elapsed = lengths if not any_ended else np.where(ended, 0, lengths)
             self.observations = following
+        scores, score_lengths = self._scores(info, ended, returns, lengths) if any_ended else (returns, lengths + self._earlier)
         valid = self._everywhere
         if self.mode == AutoresetMode.NEXT_STEP:
             valid = ~self._resetting
             self._resetting = ended
+        numbers = self._numbers(info, ended & valid) if any_ended and info and self.native is None else ()
         cut = self._nowhere
         if self.limit is not None and (lengths >= self.limit).any():
             cut = ~ended & (lengths >= self.limit)
             truncated = truncated | cut
+            scores = np.where(cut, returns, scores)
             if cut.any():
                 self.reset(mask=cut)
-        return Step(final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask)
+        return Step(
+            final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask, scores, score_lengths, numbers
+        )
 
-    def _as_float32(self, observations: Any) -> np.ndarray:
-        """A float32 copy, because environments may write into the same array in the next step."""
+    def _scores(
+        self, info: dict[str, Any], ended: np.ndarray, returns: np.ndarray, lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the episodes that ended, and the steps of their games: an episode that is a lost life has no score yet."""
+        total = lengths + self._earlier
+        if self.native is not None:
+            return returns, total
+        told = info.get("final_info", {}) if self.mode == AutoresetMode.SAME_STEP else info
+        episode = told.get("episode") if isinstance(told, dict) else None
+        if not isinstance(episode, dict) or "r" not in episode:
+            if not self.scored:
+                return returns, total
+            self._earlier = np.where(ended, total, self._earlier)
+            return np.where(ended, np.nan, returns), total
+        self.scored = True
+        has = ended & np.asarray(told.get("_episode", ended), bool)
+        self._earlier = np.where(ended, np.where(has, 0, total), self._earlier)
+        given = np.asarray(episode["r"], np.float64).reshape(self.num_envs)
+        return np.where(ended, np.where(has, given, np.nan), returns), total
+
+    def _numbers(self, info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, str, float]]:
+        """The finite numbers in the last info of the episodes that ``ended`` (n,)."""
+        told = info.get("final_info", info) if self.mode == AutoresetMode.SAME_STEP else info
+        found: list[tuple[int, str, float]] = []
+        if not told or not isinstance(told, dict):
+            return found
+        for name, values in told.items():
+            if f"_{name}" not in told or not isinstance(values, np.ndarray) or values.shape != ended.shape:
+                continue  # a mask, or something else than one number
+            if values.dtype.kind in "biuf":
+                for i in np.flatnonzero(told[f"_{name}"] & ended & np.isfinite(values)):
+                    found.append((int(i), name, float(values[i])))
+        return found
+
+    def _stored(self, observations: Any) -> np.ndarray:
+        """A copy in the dtype for storage, because environments may write into the same array in the next step."""
         with np.errstate(over="ignore"):  # `_check` finds values that overflow to infinity
-            found = np.array(observations, np.float32)
+            found = np.array(observations, self.observation_dtype)
         if found.shape != (self.num_envs, *self.observation_shape):
             raise EnvironmentFault(
                 f"{name_of(self.envs)} returned observations of shape {found.shape[1:]}, but its space has {self.observation_shape}"
@@ -189,7 +245,8 @@ class Stepper:
 def name_of(envs: VectorEnv) -> str:
     """The name of environments for messages: their id, or else the name of their class."""
     spec = getattr(envs, "spec", None)
-    return spec.id if spec else type(envs.unwrapped).__name__
+    copies = getattr(envs, "envs", None)  # of one environment
+    return spec.id if spec else type((copies[0] if copies else envs).unwrapped).__name__
 
 
 def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray) -> tuple[int, str] | None:
@@ -197,7 +254,8 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarra
 
     Only environments marked in ``checked`` (n,) count.
     """
-    if np.abs(rewards).max() < 3e38 and np.isfinite(observations).all():  # false for NaN
+    sound = observations.dtype.kind != "f" or np.isfinite(observations).all()
+    if np.abs(rewards).max() < 3e38 and sound:  # false for NaN
         return None
     with np.errstate(over="ignore"):
         bad_reward = ~np.isfinite(rewards.astype(np.float32)) & checked
@@ -214,28 +272,25 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarra
 # --- action masks ----------------------------------------------------------------------------------------------------
 
 
-def options_of(space: Space) -> int:
-    """Number of entries of an action mask for a space: the options of all its choices."""
-    return int(space.n) if isinstance(space, Discrete) else ActionMapping(space).num_masked
-
-
 def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
     """The action mask (num_envs, options) in ``info["action_mask"]``; ``before`` if there is none or the actions are not choices.
 
     An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
-    EnvironmentFault if a mask has another shape, or if it allows no option and the episode is not ``over``.
+    EnvironmentFault if a mask has another shape, or if it allows no option of a choice and the episode is not ``over``.
     """
-    given = info.get("action_mask")
-    options = 0 if given is None else options_of(envs.single_action_space)
-    if given is None or not options:
+    given: Any = info.get("action_mask")
+    choices = [] if given is None else choices_of(envs.single_action_space)
+    if given is None or not choices:
         return before
+    options = sum(choices)
+    begins = np.cumsum([0, *choices[:-1]])
     mask = np.ones((envs.num_envs, options), bool) if before is None else before.copy()
     for i in np.flatnonzero(info.get("_action_mask", np.ones(envs.num_envs, bool))):
         row = np.asarray(given[i])
         if row.shape != (options,):
             raise EnvironmentFault(f"{name_of(envs)} returned an action mask of shape {row.shape} for {options} actions")
         mask[i] = row
-        if not mask[i].any():
+        if not (mask[i].any() if len(choices) == 1 else np.logical_or.reduceat(mask[i], begins).all()):
             if not over:
                 raise EnvironmentFault(f"{name_of(envs)} returned an action mask that allows nothing")
             mask[i] = True  # the episode is over: no action follows, and no value is bootstrapped from here

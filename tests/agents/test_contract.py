@@ -99,7 +99,7 @@ def test_a_space_that_it_cannot_act_in(name):
 
 @pytest.mark.parametrize("name", ["dqn", "qrdqn", "sac", "ppo", "a2c", "reinforce"])
 def test_environments_that_reset_in_the_next_step(name):
-    """With Gymnasium's default, NEXT_STEP, the agent learns nothing from a step that is only a reset, and goes on learning."""
+    """With Gymnasium's default, NEXT_STEP, the agent does not learn from a step that is only a reset, but learns from all others."""
     given = SMALL[name] | ({"n_steps": 1} if name == "dqn" else {})
     agent = AGENTS[name](gym.make_vec("CartPole-v1", 2), seed=1, **given)
     for _ in range(8):

@@ -68,7 +68,8 @@ PARTS = [
 
 @pytest.mark.parametrize("part", [{}, *PARTS], ids=str)
 def test_action_reward(part, learning_seed, learned):
-    agent = trained("ActionReward", learning_seed, **part)
+    # the noise shrinks as a noisy network learns, so it seldom tries the worse action and needs more steps to know its value
+    agent = trained("ActionReward", learning_seed, total_timesteps=2500 if part.get("noisy") else 1500, **part)
     agent.q_network.eval()
     learned(q_values(agent, 0.0), [-1.0, 1.0], within=0.1)
 
@@ -190,10 +191,11 @@ def test_state_goes_round():
 
 
 @pytest.mark.slow
-def test_cartpole(full, workplace, learning_seed):
+def test_cartpole(full, workplace, learning_seed, learned):
     """The preset solves CartPole-v1; the short form of the test checks its progress after a fifth of the steps."""
     given = {} if full else {"total_timesteps": 10_000, "eval_frequency": 0}
     result = carry_out(make_plan({"agent": "dqn", "env": "CartPole-v1", "seed": learning_seed, **given}))
     assert result.evaluation is not None
-    assert result.evaluation.return_mean >= (475 if full else 100)
+    # 500 is the largest possible return, and an untrained network has about 10
+    learned(result.evaluation.return_mean, 500.0, within=25.0 if full else 400.0)
     assert result.timesteps <= 50_000

@@ -71,7 +71,7 @@ def test_other_values(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("pop_size = 150", "pop_size = many", r"neat\.cfg: pop_size takes a whole number"),
+        ("pop_size = 150", "pop_size = many", r"neat\.cfg: pop_size takes an integer"),
         ("node_add_prob = 0.03", "node_add_prob = 3", r"neat\.cfg: node_add_prob must be at most 1"),
         ("max_stagnation = 15", "max_stagnation = 0", r"neat\.cfg: max_stagnation must be at least 1"),
         ("weight_mutate_rate = 0.8", "weight_mutate_rate = -0.1", r"neat\.cfg: weight_mutate_rate .* 0 to 1, not -0.1"),
@@ -173,7 +173,9 @@ def test_ancestors():
     """By hand: champion 4 of generation 2 has the parents 1 and 3; genome 1 is a copy of 0, and genome 3 has the parents 2 and 5."""
     evolution = neat.Evolution(2, 1, neat.NEATConfig(population=6))
     first, second = np.full((6, 2), -1), np.full((6, 2), -1)
-    first[1], first[3], second[4] = (0, -1), (2, 5), (1, 3)
+    first[1] = (0, -1)
+    first[3] = (2, 5)
+    second[4] = (1, 3)
     evolution.ancestry += [first, second]
     evolution.champion_place = (2, 4)
     assert ancestors(evolution) == [{0, 2, 5}, {1, 3}, {4}]

@@ -80,9 +80,10 @@ def gradient_on(env, num_envs=8, seed=1, **settings):
 
 
 def gradient_for(space, networks, actions, seed=1, **settings):
-    """A `PolicyGradient` for ``space`` and a rollout of 4 steps in 3 environments, in one of which an episode ends."""
+    """A `PolicyGradient` for ``space``, and a rollout of 4 steps in 3 environments; one environment ends an episode."""
     gradient, _ = gradient_on("CartPole-v1", seed=seed, **settings)
-    gradient.actions, gradient.continuous = actions, isinstance(space, Box)
+    gradient.actions = actions
+    gradient.continuous = isinstance(space, Box)
     gradient.head = None if gradient.continuous else ActionHead(space)
     policy, factor = policy_of(networks[19].graph(), actions)
     rng = np.random.default_rng(seed)
@@ -236,7 +237,7 @@ def test_rollouts_over_the_ends_of_episodes(recurrent):
 
 
 def test_the_critic_outlives_the_networks(learning_seed, learned):
-    gradient, _ = gradient_on("CartPole-v1", seed=learning_seed, rollouts=4, steps=32, updates=80)
+    gradient, _ = gradient_on("CartPole-v1", seed=learning_seed, rollouts=4, steps=32, updates=80, gamma=0.8)
     networks, _ = networks_for(Discrete(2), seed=learning_seed)
     for i in range(3):
         gradient.train(networks[i].graph())
@@ -244,8 +245,8 @@ def test_the_critic_outlives_the_networks(learning_seed, learned):
     rollout, _ = gradient._act(policy, factor, gradient._begin(policy))
     _, targets = gradient.estimate(rollout)
     errors = (gradient.critic(rollout.seen) - targets).detach().numpy()
-    # the critic's error on a new network: over 20 seeds 0.08 with a standard deviation of 0.05, and 1.0 for an untrained critic
-    learned((errors**2).mean() / (targets.numpy() ** 2).mean(), 0.0, within=0.25, what="error in units of the targets' square")
+    # the critic's error on a new network: over 20 seeds 0.03 with a standard deviation of 0.02, and 1.0 for an untrained critic
+    learned((errors**2).mean() / (targets.numpy() ** 2).mean(), 0.0, within=0.15, what="error in units of the targets' square")
     other, _ = gradient_on("CartPole-v1")
     other.load_state_dict(gradient.state_dict())
     np.testing.assert_array_equal(other.critic(rollout.seen).detach(), gradient.critic(rollout.seen).detach())
@@ -283,7 +284,8 @@ def test_what_is_learnt_is_inherited_or_counts_for_fitness_only(kind, changed, l
     seeds = agent._episode_seeds()
     before = weights_of(agent)
     returns = agent._play(agent.evolution.networks(), np.arange(10), seeds).returns
-    steps, trained = agent.timesteps, returns.copy()
+    steps = agent.timesteps
+    trained = returns.copy()
     share = agent._train(trained, seeds)
     assert agent.timesteps > steps + 10 * 5 * 32 * 8
     assert (trained >= returns).all()
@@ -297,7 +299,8 @@ def test_what_is_learnt_is_inherited_or_counts_for_fitness_only(kind, changed, l
 
 def test_only_the_best_are_trained():
     agent = agent_on(lamarck=5, trained=2)
-    seeds, before = agent._episode_seeds(), weights_of(agent)
+    seeds = agent._episode_seeds()
+    before = weights_of(agent)
     agent._train(np.arange(10.0) - 1000.0, seeds)
     rows = np.flatnonzero(
         (agent.evolution.genomes.weight != before[: agent.evolution.genomes.weight.size].reshape(10, -1)).any(1)
@@ -320,7 +323,7 @@ def test_lamarck_is_the_same_again_and_on_either_backend(settings):
     assert other.step() == runs[0].step() == runs[1].step()
 
 
-# --- gradient agents that go on from a champion --------------------------------------------------------------------------
+# --- gradient agents that start with a champion --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

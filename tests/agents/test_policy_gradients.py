@@ -154,7 +154,7 @@ def test_soft_actor_critic_with_discrete_actions(learning_seed, learned):
 
 
 def test_quantiles_of_a_coin(learning_seed, learned):
-    """The reward is 1 or -1 at random. With the Huber loss the quantile of fraction f < 1/2 is f / (1 - f) - 1."""
+    """The reward is 1 or -1 at random. The learned quantiles are those of the rewards in the replay, which the seed decides."""
     config = QRDQNConfig(
         2000, "mlp:16", quantiles=4, learning_rate=1e-2, learning_rate_final=0.1, learning_starts=50, train_frequency=1
     )
@@ -163,8 +163,19 @@ def test_quantiles_of_a_coin(learning_seed, learned):
         agent.step()
     with rl.no_grad():
         quantiles = np.sort(agent.quantiles(agent.network, rl.tensor([[0.0]])).numpy()[0], 1)
-    low = [f / (1 - f) - 1 for f in (1 / 8, 3 / 8)]
-    learned(quantiles, [[*low, -low[1], -low[0]]] * 2, within=0.12)
+    size = len(agent.replay)
+    actions, rewards = agent.replay.arrays.actions[:size], agent.replay.arrays.rewards[:size]
+    wins = [(rewards[actions == action] > 0).mean() for action in (0, 1)]
+    learned(quantiles, [[quantile_of_a_coin(f, p) for f in (1 / 8, 3 / 8, 5 / 8, 7 / 8)] for p in wins], within=0.1)
+
+
+def quantile_of_a_coin(f: float, p: float) -> float:
+    """The minimum of the quantile Huber loss of fraction ``f`` where the reward is 1 with probability ``p`` and otherwise -1.
+
+    At a minimum q < 0 the derivatives p f of the part for reward 1, and (1 - p) (1 - f) (1 + q) of the other part, are equal.
+    """
+    up, down = p * f, (1 - p) * (1 - f)
+    return up / down - 1 if up < down else 1 - down / up
 
 
 class Coin(Target):

@@ -96,7 +96,9 @@ def test_actions_are_random_until_learning_starts(kind):
 def test_prioritised_replay_hears_the_differences_of_the_batch_it_gave():
     config = DQNConfig(prioritized=True, tau=0.5, compile=False, **SMALL)
     agent = DQN.create(config, make_environments("CartPole-v1", 1), 1)
-    sample, given, heard = agent.replay.sample, [], []
+    sample = agent.replay.sample
+    given = []
+    heard = []
 
     def sampled(size):
         batch = sample(size)
@@ -118,7 +120,8 @@ def test_prioritised_replay_hears_the_differences_of_the_batch_it_gave():
 
 def by_hand(values, following, gamma, gae_lambda):
     """Advantages (lists over eight steps) for rewards of 0 and episodes that are truncated after five steps."""
-    advantages, last = [0.0] * 8, 0.0
+    advantages = [0.0] * 8
+    last = 0.0
     for t in reversed(range(8)):
         last = gamma * following[t] - values[t] + (0.0 if t % 5 == 4 else gamma * gae_lambda * last)
         advantages[t] = last
@@ -201,7 +204,8 @@ def test_norms_are_those_of_their_losses():
 
 def test_reinforce_learns_from_whole_episodes():
     agent = REINFORCE.create(REINFORCEConfig(network="mlp:8"), make_environments("CartPole-v1", 4), 1)
-    collect, begins = agent.collector.collect, []
+    collect = agent.collector.collect
+    begins = []
     for _ in range(3):
         first = []
 
@@ -256,7 +260,8 @@ def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
     env = "Pendulum-v1" if kind is TD3 else "CartPole-v1"
     given = {**SMALL, "learning_starts": 0, "train_frequency": train_frequency, "compile": False}
     agent = kind.create(kind.Config(**given), make_environments(env, num_envs), 1)
-    made, update = [], agent._update
+    made = []
+    update = agent._update
     agent._update = lambda *given: made.append(1) or update(*given)
     while agent.timesteps < 96:
         agent.step()
@@ -264,5 +269,5 @@ def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
 
 
 def test_a_buffer_without_room_is_refused():
-    with pytest.raises(ValueError, match="no room for the 8 steps"):
+    with pytest.raises(ValueError, match="smaller than the 8 environment steps"):
         DQN.create(DQNConfig(**{**SMALL, "buffer_size": 4, "train_frequency": 8}), make_environments("CartPole-v1", 1), 1)

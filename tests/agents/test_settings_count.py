@@ -33,7 +33,7 @@ BASE = {
     "max_grad_norm": 0.1,
     "compile": False,
 }
-"""Settings of the first run; an agent gets those that it has."""
+"""Settings of the first run; an agent gets only the settings in its Config."""
 OF_AGENT = {
     "dqn": {"prioritized": True, "tau": 1.0},
     "qrdqn": {"tau": 1.0},
@@ -83,7 +83,7 @@ OTHER = {
     "normalize_observations": True,
     "normalize_rewards": True,
     "batch_envs": 1,
-    "shared": False,
+    "shared": "not",
     "optimizer": "adam",
     "baseline": False,
     "baseline_steps": 1,
@@ -127,6 +127,8 @@ def learned(name: str, env: str, changes: tuple) -> dict[str, bytes]:
     state = agent.state_dict()
     left_out = (
         "optimizer",
+        "normalization",
+        "moments",
         "replay",
         "collector",
         "stream",

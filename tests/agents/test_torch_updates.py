@@ -112,7 +112,8 @@ def one_update(case: Case, agent: Any, update: int) -> list[float]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_three_updates_equal_those_of_pytorch(name, monkeypatch):
-    case, noise = CASES[name], Noise()
+    case = CASES[name]
+    noise = Noise()
     monkeypatch.setattr(rl, "randn", lambda *shape, generator: rl.from_numpy(noise(shape)))
     agent = make_agent(case)
     with np.load(ANSWERS) as answers:

@@ -41,7 +41,8 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
     from torch import nn
 
     F, D = nn.functional, torch.distributions
-    o, noise = case.settings, Noise()
+    o = case.settings
+    noise = Noise()
     choices = CHOICES[case.actions]
     outputs = sum(choices) or 2
     lr = o["learning_rate"]
@@ -257,7 +258,8 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             ratio = log_ratio.exp()
             advantages = standardized(x["advantages"], w) if o.get("normalize_advantages", True) else x["advantages"]
             policy_loss = surrogate(ratio, advantages, w)
-            values, old = parts["critic"](x["observations"]).squeeze(1), x["values"]
+            values = parts["critic"](x["observations"]).squeeze(1)
+            old = x["values"]
             errors = (values - x["returns"]) ** 2
             if "clip_value" in o:
                 near = torch.minimum(torch.maximum(values, old - o["clip_value"]), old + o["clip_value"])
@@ -285,7 +287,8 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
         for update in range(UPDATES):
             x = tensors(update)
             seen = x["observations"].reshape(STEPS, ENVS, INPUTS)
-            memory, memories = x["first_memory"], []
+            memory = x["first_memory"]
+            memories = []
             for t in range(STEPS):
                 kept = (x["elapsed"].reshape(STEPS, ENVS)[t] > 0).float()[:, None]
                 memory = parts["cell"](parts["encoder"](seen[t]).tanh(), memory * kept)

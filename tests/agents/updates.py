@@ -12,7 +12,9 @@ import numpy as np
 UPDATES = 3
 STEPS, ENVS = 6, 2
 SIZE = STEPS * ENVS
-INPUTS, MEMORY, QUANTILES = 3, 4, 5
+INPUTS = 3
+MEMORY = 4
+QUANTILES = 5
 LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([3.0, 2.0], np.float32)
 CHOICES = {"discrete": (3,), "several": (2, 3), "box": ()}
 

@@ -1,7 +1,7 @@
 """Every operation of the lab in one line: the call, a NumPy reference in float64, and the inputs.
 
-A call is written once for both libraries: ``t`` is rl_lab in the tests and torch where the answers are recorded. The reference
-defaults to the call's own namesake in NumPy where one exists.
+A call is written once for both libraries: ``t`` is rl_lab in the tests, and torch in the script that records PyTorch's answers.
+The reference defaults to the NumPy function of the same name, if there is one.
 """
 
 import math
@@ -20,7 +20,7 @@ erf = np.vectorize(math.erf, otypes=[float])
 
 @dataclass(frozen=True)
 class Case:
-    """``function(t, *tensors)`` and the same on float64 arrays; inputs are seeded values in (low, high), see `arrays`."""
+    """``function(t, *tensors)`` with its reference on float64 arrays. The inputs are seeded values in (low, high), see `arrays`."""
 
     name: str
     function: Callable
@@ -30,7 +30,7 @@ class Case:
     high: float = 2.0
 
     def arrays(self, draw: int = 0) -> list[np.ndarray]:
-        """The inputs: evenly spaced values in random order, so that no two are close (ties and kinks have no derivative)."""
+        """The inputs: evenly spaced values in random order. No two values are close, because ties and kinks have no derivative."""
         generator = np.random.default_rng(len(self.name) + 1000 * draw)
         result = []
         for number, shape in enumerate(self.shapes):
@@ -44,7 +44,7 @@ class Case:
 
 
 def each(name: str, function: Callable, reference: Callable, *shapes: Any, low: float = -2.0, high: float = 2.0) -> list[Case]:
-    """One case for each entry of ``shapes``: a shape, or a list of the shapes of several inputs."""
+    """One case per entry of ``shapes``: a shape, or a list of shapes for several inputs."""
     cases = []
     for entry in shapes:
         inputs = tuple(entry) if isinstance(entry, list) else (entry,)
@@ -54,7 +54,7 @@ def each(name: str, function: Callable, reference: Callable, *shapes: Any, low: 
 
 
 def through_views(case: Case) -> Iterator[Case]:
-    """The case with its first input (a matrix) transposed, sliced, and expanded from a row; the leaf is what lies beneath."""
+    """The case with its first input, a matrix, as a view: transposed, sliced, and expanded from a row. The leaf is the base."""
     (rows, columns), rest = case.shapes[0], case.shapes[1:]
     views = {
         "transposed": ((columns, rows), lambda x: x.transpose(1, 0) if isinstance(x, np.ndarray) else x.t()),
@@ -75,20 +75,20 @@ def through_views(case: Case) -> Iterator[Case]:
 
 
 def unary(name: str, function: Callable, reference: Callable, low: float = -2.0, high: float = 2.0) -> list[Case]:
-    """A function of one tensor: matrix, scalar, empty, and through views."""
+    """Cases of a function of one tensor: a matrix, a scalar, an empty tensor, and views."""
     cases = each(name, function, reference, (2, 3), (), (0, 3), (2, 20), low=low, high=high)
     return [*cases, *through_views(cases[0])]
 
 
 def binary(name: str, function: Callable, reference: Callable, low: float = -2.0, high: float = 2.0) -> list[Case]:
-    """A function of two tensors: equal shapes, every kind of broadcasting, empty, and through views."""
+    """Cases of a function of two tensors: equal shapes, every kind of broadcasting, empty tensors, and views."""
     pairs = [[(2, 3), (2, 3)], [(3, 1), (1, 4)], [(), (2, 3)], [(2, 3), ()], [(3,), (2, 3)], [(2, 3), (2, 1)], [(4, 0), (4, 1)]]
     cases = each(name, function, reference, *pairs, [(2, 1, 3), (2, 4, 1)], low=low, high=high)
     return [*cases, *through_views(cases[0]), *through_views(cases[5])]
 
 
 def loss(name: str, losses: Callable, shapes: Any, target: Any = None, **options: float) -> list[Case]:
-    """A loss of `nn.functional` under its three reductions; ``target`` gives class numbers, else the second input is the target."""
+    """Cases of a loss of `nn.functional` with its three reductions. ``target`` gives class numbers; else the second input is the target."""
     cases = []
     for reduction, reduce in (("mean", np.mean), ("sum", np.sum), ("none", np.array)):
 
@@ -130,14 +130,14 @@ def put(x, key, value):
 
 
 def put_add(x, key, value):
-    """A copy of x with value added at key; repeated indices add up."""
+    """A copy of x with value added at key. Repeated indices add up."""
     x = x.copy()
     np.add.at(x, key, value)
     return x
 
 
 def written(t, x, key, value):
-    """`put` for tensors: an in-place write on the tape."""
+    """`put` for tensors: a write in place, recorded on the tape."""
     y = x.clone()
     y[key] = value
     return y
@@ -153,7 +153,7 @@ def nll(log_p, target):
 
 
 ALL = slice(None)
-INDEX = [[0, 2, 2], [1, 0, 1]]  # for gather and scatter_add; 2 and 1 twice in a row
+INDEX = [[0, 2, 2], [1, 0, 1]]  # for gather and scatter_add; 2 and 1 appear twice in a row
 MASK = [[True, False, True], [False, False, True]]
 CLASSES = [2, 0, 1, 2]
 
@@ -569,7 +569,7 @@ CASES: list[Case] = [
 
 @dataclass(frozen=True)
 class Discrete:
-    """A call without a derivative, compared in value and dtype; ``reference`` gives float64, int64 or bool."""
+    """A call without a derivative, compared in value and dtype. ``reference`` gives a float64, int64 or bool array."""
 
     name: str
     function: Callable
@@ -727,9 +727,9 @@ DISCRETE: list[Discrete] = [
 
 
 def first_and_second(t: Any, case: Case, cotangent: np.ndarray, draw: int = 0) -> list[Any]:
-    """With library ``t``: the value, the gradients, and the gradients of sum(gradients * direction) with respect to inputs and cotangent.
+    """(value, gradients, gradients of sum(gradients * direction) with respect to the inputs and the cotangent), computed by library ``t``.
 
-    None stands for a gradient that does not exist; the directions are the inputs themselves plus one.
+    None stands for a gradient that does not exist. The directions are the inputs plus one.
     """
     inputs = [t.tensor(array, requires_grad=True) for array in case.arrays(draw)]
     pull = t.tensor(cotangent, requires_grad=True)
@@ -796,7 +796,7 @@ STEPS = 20
 
 
 def regression(t: Any) -> tuple[list[Any], Callable]:
-    """Parameters and loss of a small regression with library ``t``."""
+    """The parameters and the loss of a small regression, in library ``t``."""
     generator = np.random.default_rng(7)
     x, y, w, b = (generator.normal(size=shape).astype(np.float32) for shape in ((8, 3), (8, 2), (3, 2), (2,)))
     x, y = t.tensor(x), t.tensor(y)
@@ -805,7 +805,7 @@ def regression(t: Any) -> tuple[list[Any], Callable]:
 
 
 def again(optimizer: Any, loss: Callable) -> Any:
-    """What LBFGS calls: the loss, with its gradients."""
+    """The closure that L-BFGS calls: computes the gradients and returns the loss."""
     optimizer.zero_grad()
     value = loss()
     value.backward()
@@ -813,7 +813,7 @@ def again(optimizer: Any, loss: Callable) -> Any:
 
 
 def trajectory(t: Any, name: str) -> np.ndarray:
-    """All parameters after each of `STEPS` steps, one row a step; the learning rate is halved after the tenth."""
+    """All parameters after each of `STEPS` steps, one row per step. The learning rate is halved after the tenth step."""
     kind, settings = OPTIMIZERS[name]
     parameters, loss = regression(t)
     optimizer = getattr(t.optim, kind)(parameters, **settings)

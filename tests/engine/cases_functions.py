@@ -1,4 +1,4 @@
-"""Cases as in `cases.py`: further functions, order, arrangements, reading and writing at positions, sums of products."""
+"""Cases as in `cases.py`: further functions, sorting, rearrangement, reading and writing at positions, sums of products."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Cases as in `cases.py` for networks: convolution, pooling, normalisation, losses."""
+"""Cases as in `cases.py` for the operations of networks: convolution, pooling, normalisation, losses."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.engine.cases import CLASSES, Case, each, log_softmax, loss, nll, sigmoid
 
-VOLUME = [[2, 0], [1, 2]]  # classes of (2, 3, 2) logits
+VOLUME = [[2, 0], [1, 2]]  # class numbers for logits of shape (2, 3, 2)
 WEIGHT = [0.5, 2.0, 1.5]
 SIGNS = [[1.0, -1.0, 1.0], [-1.0, -1.0, 1.0]]
 
@@ -52,7 +52,7 @@ def columns(x, size):
 
 
 def cover(rows, width):
-    """In how many 2 x 2 windows each element lies."""
+    """The number of 2 x 2 windows in which each element lies."""
     return np.outer([1, *[2] * (rows - 2), 1], [1, *[2] * (width - 2), 1])
 
 

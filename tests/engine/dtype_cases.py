@@ -1,6 +1,6 @@
-"""Calls of every function on tensors of each dtype, in either library: what they give, and in which dtype.
+"""Values and dtypes of every function on tensors of each dtype, in either library.
 
-``python -m tests.engine.dtype_cases`` records PyTorch's answers; the tests need no PyTorch.
+``python -m tests.engine.dtype_cases`` records PyTorch's answers; the tests run without PyTorch.
 """
 
 import inspect
@@ -19,7 +19,7 @@ DATA = {
     "bool": np.array([[False, True, True], [True, True, False]]),
     "float32": np.array([[0.0, 1.0, 3.0], [2.0, 1.0, 1.0]], np.float32),
 }
-ELSEWHERE = {  # of other shapes, of random numbers, or without a tensor as result
+ELSEWHERE = {  # functions with arguments of other shapes, with random results, or without a tensor as result
     "empty_like", "rand_like", "randn_like", "bernoulli", "multinomial", "normal", "poisson", "numel", "is_tensor", "save", "load",
     "compile", "manual_seed", "is_floating_point", "set_rng_state", "tensor", "as_tensor", "asarray", "from_numpy", "alias_copy",
     "dropout", "randperm", "set_num_threads", "is_nonzero",
@@ -246,7 +246,7 @@ def written(x: Any, key: Any, value: Any) -> Any:
 
 
 def calls() -> Iterator[tuple[str, Any]]:
-    """(name, function of the library and two tensors) for every function of one tensor, of one and a dimension, and of two."""
+    """(name, function of the library and two tensors): for functions of one tensor, of one tensor and a dimension, and of two tensors."""
     for key, overloads in json.loads(NAMES.read_text(encoding="utf-8")).items():
         place, name = key.rsplit(".", 1)
         if place != "torch" or name in ELSEWHERE or name.endswith("_"):
@@ -269,7 +269,7 @@ def calls() -> Iterator[tuple[str, Any]]:
 
 
 def answer(t: Any, function: Any, first: str, second: str) -> Any:
-    """[dtype, shape, values] of the call, or None if it raises."""
+    """[dtype, shape, values] of the call's result, or None if the call raises an error."""
     x, y = t.tensor(DATA[first]), t.tensor(DATA[second][::-1].copy())
     result = function(t, x, y)
     while isinstance(result, (tuple, list)):

@@ -1,4 +1,4 @@
-"""All cases together, and how many samples of each are compared with PyTorch. ``python -m tests.engine.every_case`` counts them."""
+"""All cases together, and the number of samples of each that are compared with PyTorch. ``python -m tests.engine.every_case`` counts."""
 
 from tests.engine.cases import CASES as BASIC
 from tests.engine.cases import DISCRETE as BASIC_DISCRETE
@@ -12,7 +12,7 @@ DRAWS = 4
 
 
 def operations() -> set[str]:
-    """The first words of the cases' names: one for each operation."""
+    """The first word of each case's name: one per operation."""
     return {case.name.split("[")[0].split(" ")[0] for case in [*CASES, *DISCRETE]}
 
 

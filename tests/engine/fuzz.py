@@ -1,11 +1,12 @@
-"""Random programs on PyTorch and on rl_lab: views, writes in place, modes, and backwards, with the same outcome or a minimal example.
+"""Random programs on PyTorch and on rl_lab: views, writes in place, modes and backward passes, compared step by step.
 
-A program is a list of `Step`. Registers are chosen by number modulo what exists when the step runs, so that a program stays one
-when steps are left out: this is how `shrink` finds the smallest that still differs. Each program runs three times, with PyTorch's
-float64 and float32 and with rl_lab. Steps must fail in both or in neither; values, gradients, shapes and flags must agree. How far
-PyTorch's two answers lie apart says how well a number is conditioned and thereby how far rl_lab's may be off.
+A program is a list of `Step`. A step chooses registers by number, modulo the number of registers that exist when it runs. So a
+program stays valid when steps are left out, and `shrink` can find the smallest program that still differs. Each program runs three
+times: with PyTorch in float64, with PyTorch in float32, and with rl_lab. A step must fail in both libraries or in neither; values,
+gradients, shapes and flags must agree. The distance between PyTorch's two answers measures how well a number is conditioned, and
+thereby how far rl_lab's answer may be off.
 
-``python -m tests.engine.fuzz --count 100000 --seed 1`` prints what differs and a summary. Needs torch (extra ``oracle``).
+``python -m tests.engine.fuzz --count 100000 --seed 1`` prints the differences and a summary. Needs torch (extra ``oracle``).
 """
 
 import argparse
@@ -43,7 +44,7 @@ UNDECIDED = 1e-2
 
 
 class Step(NamedTuple):
-    """What to do, three numbers that say with what, and whether under no_grad."""
+    """An operation, three numbers that choose its operands, and whether it runs under no_grad."""
 
     kind: str
     a: int = 0
@@ -53,50 +54,52 @@ class Step(NamedTuple):
 
 
 class Stop(Exception):
-    """The program ends here: a backward failed, and what it leaves behind is nobody's promise."""
+    """End of a program: a backward pass failed, and neither library promises in what state it leaves the gradients."""
 
 
 def base_of(x: Any) -> Any:
-    """What a tensor is a view of, or None."""
+    """The tensor of which ``x`` is a view, or None."""
     return x.base if isinstance(x, rl.Tensor) else x._base
 
 
 def memory_of(x: Any) -> int:
-    """The same for all tensors in one memory, detached or not."""
-    if not x.numel():  # PyTorch has no memory for nothing
+    """A key of the memory of ``x``: equal for all tensors that share it, detached or not."""
+    if not x.numel():  # PyTorch gives an empty tensor no memory
         base = base_of(x)
         return -id(x if base is None else base)
     return x.storage.address if isinstance(x, rl.Tensor) else x.untyped_storage().data_ptr()
 
 
 def has_views(m: Any, x: Any) -> bool:
-    """Whether another register lies in the same memory, or this one is a view itself."""
+    """Whether another register shares the memory of ``x``, or ``x`` is a view."""
     return any(y is x or memory_of(y) == memory_of(x) for y in m.views)
 
 
 class Machine:
-    """The registers of one run of a program on one library."""
+    """The registers and the state of one run of a program in one library."""
 
     def __init__(self, library: Any, dtype: Any, noise: Any = None):
-        self.library, self.dtype, self.noise = library, dtype, noise
+        self.library = library
+        self.dtype = dtype
+        self.noise = noise
         self.registers: list[Any] = []
         self.leaves: list[Any] = []
-        self.trace: list[str] = []  # a line for each of the leaves that it begins with, and for each step
+        self.trace: list[str] = []  # one line per initial leaf and per step
         self.text = ""
-        self.first = 0  # leaves at the beginning
+        self.first = 0  # the number of leaves that exist at the beginning
         self.views: list[Any] = []
-        self.overlaps = False  # whether a target was written that shares memory with the source
-        self.layouts: list[bool] = []  # where it matters whether an operand lies row by row
+        self.overlaps = False  # whether a write in place read a source that shares memory with the target
+        self.layouts: list[bool] = []  # for operations that depend on whether an operand is contiguous
 
     def number(self, array: np.ndarray) -> Any:
         return self.library.tensor(array.astype(np.float32), dtype=self.dtype)
 
     def register(self, place: int) -> Any:
-        """A register counted from the newest."""
+        """The register ``number`` places before the newest."""
         return self.registers[-1 - place % len(self.registers)]
 
     def disturb(self, value: Any) -> None:
-        """Errors of the size that float32 makes, in the memory of a new value."""
+        """A copy of ``value`` with errors of the size of float32's rounding."""
         if self.noise is not None and value._base is None and value.numel():
             factors = 1.0 + NOISE * self.noise.uniform(-1.0, 1.0, tuple(value.shape))
             value.data.mul_(self.library.tensor(factors, dtype=self.dtype))
@@ -105,7 +108,7 @@ class Machine:
         return next((f"r{i}" for i, r in enumerate(self.registers) if r is value), "?")
 
     def fitting(self, x: Any, place: int, test: Callable[[Any], bool]) -> Any:
-        """A register that passes the test, or None."""
+        """A register that passes the test, chosen by ``number``, or None."""
         found = [y for y in self.registers if test(y)]
         return found[-1 - place % len(found)] if found else None
 
@@ -123,7 +126,7 @@ STEPS: dict[str, tuple[float, Make]] = {}
 
 
 def step(weight: float, *names: str) -> Callable[[Callable], Callable]:
-    """Register what to do under names; a function that takes a name gets it as third argument."""
+    """Register an operation under its names. An operation that takes a name gets it as its third argument."""
 
     def note(function: Callable) -> Callable:
         for name in names:
@@ -295,9 +298,7 @@ VIEWS: dict[str, Callable[[Any, Step], Any]] = {
 def view(m: Machine, s: Step, name: str) -> Any:
     x = m.register(s.a)
     m.describe(f"{{}}: {name} {s.b} {s.c}", x)
-    if (
-        s.quiet and x.requires_grad
-    ):  # PyTorch 2.13 has such a view require grad, as a leaf of its own; rl_lab has it off the tape
+    if s.quiet and x.requires_grad:  # in PyTorch 2.13 such a view requires grad as a leaf; in rl_lab it is off the tape
         x = x.detach()
     if name in ("expand", "unsqueeze") and x.dim() > 3:
         return None
@@ -421,7 +422,7 @@ def grad(m: Machine, s: Step, name: str) -> Any:
     x = m.fitting(None, s.a, lambda y: y.requires_grad)
     target = m.fitting(
         None, s.b, lambda y: y.requires_grad and all(y is not view for view in m.views)
-    )  # a view may be out of date
+    )  # the flag of a view may be out of date
     if x is None:
         return None
     if target is None:
@@ -450,10 +451,10 @@ def of_the_tape(m: Machine, s: Step, name: str) -> Any:
             with m.library.no_grad():
                 leaf.sub_(leaf.grad * 0.1)
     elif name == "retain_grad":
-        if all(x is not y for y in m.views):  # views of it leave it out once the base was written to, in PyTorch by any write
+        if all(x is not y for y in m.views):  # skip the base of views: after a write, PyTorch's views no longer pass through it
             x.retain_grad()
     elif name == "hook":
-        if any(x is y for y in m.views):  # PyTorch 2.13 may crash on one whose base was written to
+        if any(x is y for y in m.views):  # PyTorch 2.13 may crash on a view whose base was written to
             return None
         x.register_hook(lambda gradient: gradient * 2.0)
     elif name == "new leaf":
@@ -464,7 +465,7 @@ def of_the_tape(m: Machine, s: Step, name: str) -> Any:
         if not has_views(m, x):  # in PyTorch they become leaves that require grad
             x.requires_grad_(s.b % 2 == 0)
     elif name == "detach_":
-        if not has_views(m, x):  # they stay where they were in PyTorch, and follow it in rl_lab
+        if not has_views(m, x):  # in PyTorch they keep the old memory, in rl_lab they follow to the new one
             x.detach_()
     else:
         return x.data
@@ -477,12 +478,12 @@ SHAPES = [(2, 3), (3,), (), (1, 3), (2, 1), (3, 2), (2, 2, 3), (3, 3), (1,), (0,
 
 
 def random_program(seed: int) -> list[Step]:
-    """A program of up to `DEPTH` steps. The first says what to begin with."""
+    """A program of up to `DEPTH` steps. The first step chooses the initial leaves."""
     choices = random.Random(seed)
     kinds, weights = list(STEPS), [weight for weight, _ in STEPS.values()]
     steps = [Step("begin", *[choices.randrange(NUMBERS) for _ in range(3)])]
     quiet = choices.choice([0.0, 0.05, 0.2])
-    far = choices.choice([3, 8, NUMBERS])  # how far back operands lie
+    far = choices.choice([3, 8, NUMBERS])  # how far back a step may choose its operands
     for kind in choices.choices(kinds, weights, k=choices.randint(1, DEPTH)):
         numbers = choices.randrange(far), choices.randrange(NUMBERS), choices.randrange(NUMBERS)
         steps.append(Step(kind, *numbers, choices.random() < quiet))
@@ -490,9 +491,9 @@ def random_program(seed: int) -> list[Step]:
 
 
 def begin(m: Machine, s: Step) -> None:
-    """Two or three leaves with shapes, kinds of numbers and flags that the step's numbers say."""
+    """Two or three leaves. The step's numbers choose their shapes, values and flags."""
     choices = random.Random(f"{s.a} {s.b} {s.c}")
-    rounded = choices.random() < 0.4  # quarters: ties, and exact sums
+    rounded = choices.random() < 0.4  # multiples of a quarter: ties are frequent, and sums are exact
     for number in range(choices.choice([2, 3])):
         shape = choices.choice(SHAPES[: 3 if number == 0 else len(SHAPES)])
         array = np.array([choices.gauss(0.0, 1.0) for _ in range(math.prod(shape))]).reshape(shape)
@@ -505,7 +506,7 @@ def begin(m: Machine, s: Step) -> None:
 
 
 def run(library: Any, dtype: Any, program: Sequence[Step], noise: Any = None) -> tuple[Machine, list[str]]:
-    """The machine at the end, and step by step "done" or the name of the error's type."""
+    """(the machine after the last step, the outcome of each step: "done" or the name of the error's type)."""
     m, outcomes = Machine(library, dtype, noise), []
     begin(m, program[0])
     for leaf in m.leaves:
@@ -571,7 +572,7 @@ LAYOUTS = "PyTorch's results keep an operand's strides and rl_lab's lie row by r
 
 
 def stale_view(theirs: str, ours: Machine, number: int) -> str | None:
-    """PyTorch asks a view that is older than the last write to its base whether it is a leaf, and takes the old answer."""
+    """Note a difference of PyTorch: for a view older than the last write to its base, it answers is_leaf from the old flag."""
     written = re.match(r"r(\d+)[.:]", ours.trace[number + ours.first])
     if written is None or "leaf Variable that requires grad is being used in an in-place operation" not in theirs:
         return None
@@ -587,7 +588,7 @@ def explanation(message: str, known: dict[str, str] = EXPLAINED) -> str | None:
 
 
 class Comparison(NamedTuple):
-    """The first difference or None; how many arrays were compared, how many of them PyTorch's precision leaves open; an explanation."""
+    """(the first difference or None, the number of arrays compared, how many of them PyTorch's precision leaves open, an explanation)."""
 
     difference: str | None
     arrays: int = 0
@@ -596,7 +597,7 @@ class Comparison(NamedTuple):
 
 
 class State(NamedTuple):
-    """What is compared of a tensor."""
+    """The properties of a tensor that are compared."""
 
     array: np.ndarray
     flags: dict[str, bool]
@@ -605,11 +606,11 @@ class State(NamedTuple):
 def array_of(value: Any) -> np.ndarray:
     return (
         value.detach().numpy() if isinstance(value, rl.Tensor) else value.detach().numpy(force=True)
-    )  # PyTorch has zeros without memory
+    )  # PyTorch represents some zeros without memory
 
 
 def arrays_of(m: Machine) -> dict[str, State | None]:
-    """The registers and their gradients by name."""
+    """The registers and their gradients, by name."""
     found: dict[str, State | None] = {}
     for i, x in enumerate(m.registers):
         for name, value in ((f"r{i}", x), (f"r{i}.grad", x.grad)):
@@ -650,21 +651,21 @@ def compare(program: Sequence[Step]) -> Comparison:
             return Comparison(
                 None, explained="a write through .data is unseen, and gradients use what was saved, or what is there"
             )
-        if result.difference:  # perhaps PyTorch was lucky with its rounding
+        if result.difference:  # PyTorch's rounding errors may have cancelled
             noisy = [run(torch, torch.float64, program, np.random.default_rng(seed)) for seed in range(NOISY_RUNS)]
             result = judge(exact, [expected, *noisy], actual)
         return result
 
 
 def zero_against_nan(difference: str) -> bool:
-    """Whether PyTorch's array is zero throughout, and rl_lab's zero or NaN."""
+    """Whether PyTorch's array is zero throughout while rl_lab's is zero or NaN."""
     arrays = re.search(r"grad: torch (.*), rl_lab (.*)", difference)
     numbers = [set(re.findall(r"[^\s\[\],]+", text)) for text in arrays.groups()] if arrays else [set("?")] * 2
     return numbers[0] <= {"0.0", "-0.0"} and "nan" in numbers[1] and numbers[1] <= {"0.0", "-0.0", "nan"}
 
 
 def signs_of_zeros(theirs: Machine, ours: Machine) -> bool:
-    """Whether a matrix product has zeros whose signs differ."""
+    """Whether a matrix product contains zeros of different signs."""
     for line in theirs.trace:
         product = re.match(r"r(\d+) = .*@", line)
         if product is not None:
@@ -675,14 +676,14 @@ def signs_of_zeros(theirs: Machine, ours: Machine) -> bool:
 
 
 def writes_through_data(program: Sequence[Step]) -> bool:
-    """Whether a write in place follows on a `.data`."""
+    """Whether a write in place follows on a use of `.data`."""
     kinds = [s.kind for s in program]
     later = kinds[kinds.index("data") :] if "data" in kinds else []
     return any(kind.split()[0].endswith("_") or kind.endswith("=") for kind in later)
 
 
 def judge(exact: Outcome, others: list[Outcome], actual: Outcome) -> Comparison:
-    """``others`` begins with PyTorch in float32; the rest are there to see how well numbers are conditioned."""
+    """Compare with ``others``: first PyTorch in float32, then further runs that show how well the numbers are conditioned."""
     errors = [error.__name__ for error in all_errors(ERRORS)]
     layouts = all(theirs == ours for theirs, ours in zip(others[0][0].layouts, actual[0].layouts, strict=False))
     for number, (theirs, ours) in enumerate(zip(others[0][1], actual[1], strict=False)):
@@ -695,12 +696,14 @@ def judge(exact: Outcome, others: list[Outcome], actual: Outcome) -> Comparison:
             if asked and is_done(theirs) and ours in (theirs.replace(TRACKED, ""), f"{theirs}{TRACKED}", "done"):
                 explained = "the gradient does not depend on anything, and only one of the two has it on its tape"
             if explained or (exact[1][number] != theirs and is_done(exact[1][number]) == is_done(theirs)):
-                return Comparison(None, undecided=not explained, explained=explained)  # what depends on a value is undecided
+                return Comparison(
+                    None, undecided=not explained, explained=explained
+                )  # what follows from an undecided value is undecided
             return Comparison(f"step {number + 1}: torch {theirs!r}, rl_lab {ours!r}")
     if not layouts:
         return Comparison(None, explained=LAYOUTS)
     if not is_done(others[0][1][-1]):
-        return Comparison(None)  # PyTorch has added to some gradients when a backward fails, rl_lab to none
+        return Comparison(None)  # when a backward pass fails, PyTorch has added to some gradients already, rl_lab to none
     try:
         wanted, given = arrays_of(exact[0]), arrays_of(actual[0])
         nearby = [arrays_of(machine) for machine, _ in others]
@@ -716,7 +719,7 @@ def judge(exact: Outcome, others: list[Outcome], actual: Outcome) -> Comparison:
 
 
 def differ(exact: State | None, nearby: list[State | None], ours: State | None) -> str | None:
-    """How rl_lab's tensor differs from PyTorch's: "" for not at all, None where precision leaves it open."""
+    """How rl_lab's tensor differs from PyTorch's: "" if it does not, None if PyTorch's precision leaves it open."""
     theirs = nearby[0]
     if theirs is None or ours is None or exact is None:
         return "" if theirs is ours else f"torch {show(theirs)}, rl_lab {show(ours)}"
@@ -738,7 +741,7 @@ def show(state: State | None) -> str:
 
 
 def agree(exact: np.ndarray, nearby: list[np.ndarray], actual: np.ndarray) -> bool | None:
-    """Whether rl_lab's array is right; None where PyTorch's answers are too far apart to tell."""
+    """Whether rl_lab's array is right, or None if PyTorch's answers are too far apart to tell."""
     finite = np.isfinite(exact)
     if any(array.shape != exact.shape or (finite != np.isfinite(array)).any() for array in nearby):
         return None
@@ -749,7 +752,9 @@ def agree(exact: np.ndarray, nearby: list[np.ndarray], actual: np.ndarray) -> bo
     if actual.shape != exact.shape or np.isfinite(actual[~finite]).any():
         return False
     if not np.array_equal(exact[~finite], actual[~finite], equal_nan=True):
-        return None  # which of two zeros a maximum is, nobody says; infinities have its sign, and their sums are NaN or not
+        return (
+            None  # the sign of a maximum of 0.0 and -0.0 is undefined: reciprocals make infinities of it, and sums of these NaN
+        )
     return bool(np.abs(actual[finite] - exact[finite]).max(initial=0.0) <= TOLERANCE * scale + AMPLIFIED * distance)
 
 
@@ -757,7 +762,7 @@ def agree(exact: np.ndarray, nearby: list[np.ndarray], actual: np.ndarray) -> bo
 
 
 def shrink(program: Sequence[Step], fails: Callable[[list[Step]], bool]) -> list[Step]:
-    """Leave out steps and lower numbers for as long as the program fails."""
+    """Leave out steps and lower numbers for as long as the program still fails."""
     best = list(program)
     changed = True
     while changed:
@@ -783,7 +788,7 @@ def smaller(program: list[Step]) -> Any:
 
 
 def explain(program: Sequence[Step]) -> str:
-    """What a program does and how the two differ in it, as text."""
+    """Describe a program and the difference between the two libraries, as text."""
     import torch
 
     with warnings.catch_warnings():

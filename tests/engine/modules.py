@@ -1,4 +1,4 @@
-"""Modules and schedules, built and run in either library: ``t`` is rl_lab in the tests and torch where the answers are recorded."""
+"""Modules and schedules, built and run in either library: ``t`` is rl_lab in the tests, and torch where the answers are recorded."""
 
 from collections.abc import Callable
 from typing import Any
@@ -99,12 +99,12 @@ MODULES: dict[str, tuple[Callable, list[tuple[int, ...]]]] = {
 
 
 def tensors_in(value: Any) -> list[Any]:
-    """The tensors of a result that may be a nested tuple."""
+    """The tensors of a result, which may be a nested tuple."""
     return [value] if hasattr(value, "shape") else [tensor for part in value for tensor in tensors_in(part)]
 
 
 def prepared(t: Any, name: str) -> tuple[Any, list[Any]]:
-    """A module of library ``t`` with seeded values under every name of its state, and its inputs."""
+    """A module of library ``t`` with its inputs. Every entry of its state has seeded values."""
     build, shapes = MODULES[name]
     module = build(t.nn)
     generator = np.random.default_rng(len(name))
@@ -119,7 +119,7 @@ def prepared(t: Any, name: str) -> tuple[Any, list[Any]]:
 
 
 def of_module(t: Any, name: str) -> list[Any]:
-    """Outputs, gradients of inputs and parameters, and buffers afterwards, as tensors of library ``t``."""
+    """Outputs, gradients of inputs and parameters, and buffers after the call, as tensors of library ``t``."""
     module, inputs = prepared(t, name)
     outputs = tensors_in(module(*inputs))
     generator = np.random.default_rng(1)
@@ -165,7 +165,7 @@ METRICS = [3.0, 2.0, 2.0, 2.5, 2.1, 1.0, 1.5, 1.4, 1.3, 1.0, 1.05, 0.99, 0.98, 1
 
 
 def scheduled(t: Any, name: str) -> np.ndarray:
-    """After each of 20 steps of SGD with momentum under a schedule: the parameter, the rate, the momentum."""
+    """The parameter, the rate and the momentum after each of 20 steps of SGD with momentum under a schedule."""
     parameter = t.nn.Parameter(t.tensor([1.0, -2.0]))
     optimizer = t.optim.SGD([parameter], lr=0.1, momentum=0.9)
     schedule = SCHEDULES[name](t.optim.lr_scheduler, optimizer)

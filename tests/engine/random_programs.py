@@ -1,7 +1,7 @@
 """Random training programs, each run eagerly and compiled: after every call the two twins must agree in every bit.
 
-A seed determines a program: `Twin.step` asks a stream of choices what to do next, and every call starts that stream anew, so all
-calls of one program do the same. ``python -m tests.engine.random_programs --count 1000`` prints the number of mismatches.
+A seed determines a program: `Twin.step` draws every decision from a stream of choices. Each call starts the same stream again, so
+all calls of one program do the same. ``python -m tests.engine.random_programs --count 1000`` prints the number of mismatches.
 """
 
 import argparse
@@ -46,14 +46,14 @@ FUNCTIONS = (F.softplus, F.silu, F.gelu, F.leaky_relu, F.logsigmoid, rl.floor, r
 
 
 class Result(NamedTuple):
-    """An output with a name, to see that its type survives."""
+    """A named output, to test that the type of a result survives."""
 
     loss: Any
     more: Any
 
 
 class Twin:
-    """Parameters, optimisers and a random stream made from a seed, and a step that trains them."""
+    """Parameters, optimisers and a random stream made from a seed, with a step that trains the parameters."""
 
     def __init__(self, seed: int):
         self.seed = seed
@@ -99,7 +99,7 @@ class Twin:
         return Result(kept[0], {"list": kept[1:], "tuple": (len(kept), x[:1], choices.choice(kept))})
 
     def differentiate(self, choices: random.Random, x: Any, more: dict[str, Any], scale: float) -> list[Any]:
-        """A random trunk, and losses on it that are differentiated one by one, together, or with `autograd.grad`."""
+        """A random trunk, and losses on it that are differentiated one by one, together, or by `autograd.grad`."""
         inner = x.detach().requires_grad_()
         pool = [inner if choices.random() < 0.3 else x, *more.values(), *self.parameters]
         if len(self.layers) and choices.random() < 0.8:
@@ -131,7 +131,9 @@ class Twin:
             (gradient,) = rl.autograd.grad(sum(losses), [used], create_graph=True, allow_unused=True)
             if gradient is not None and gradient.requires_grad:
                 gradient.square().sum().backward()
-        shown = choices.sample(pool, choices.choice([1, 2, len(pool)]))  # what is not shown may be computed in another way
+        shown = choices.sample(
+            pool, choices.choice([1, 2, len(pool)])
+        )  # a value that is not returned may be computed in another way
         return [*losses, *shown, *([inner.grad] if inner.grad is not None else [])]
 
     def product(self, choices: random.Random, x: Any) -> Any:
@@ -151,7 +153,7 @@ class Twin:
         return value.sum() if kind == 4 else value.tanh().mean()
 
     def operation(self, choices: random.Random, pool: list[Any]) -> Any:
-        """One of the library's differentiable operations on values of the pool."""
+        """A random differentiable operation on values of the pool."""
         x = choices.choice(pool)
         kind = choices.choice(["unary", "unary", "binary", "binary", "reduce", "layout", "index", "noise", "masks", "write"])
         return getattr(self, kind)(choices, x, pool)
@@ -249,7 +251,7 @@ class Twin:
         )()
 
     def write(self, choices: random.Random, x: Any, pool: list[Any]) -> Any:
-        """A copy written to in place, as a whole or through a view."""
+        """A copy that is written to in place, as a whole or through a view."""
         y = x.clone()
         kind = choices.randrange(4)
         if kind == 0:
@@ -263,7 +265,7 @@ class Twin:
         return y
 
     def change_in_place(self, choices: random.Random, x: Any) -> None:
-        """What surrounds an optimiser: target networks, running means, decay, noise on the parameters."""
+        """The surroundings of an optimiser: target networks, running means, weight decay, noise on the parameters."""
         with rl.no_grad():
             if choices.random() < 0.4:
                 polyak_(self.targets, [p.detach() for p in self.parameters], 0.25)
@@ -280,7 +282,7 @@ class Twin:
     # --- between calls -----------------------------------------------------------------------------------------------
 
     def arguments(self, call: int) -> tuple[Any, ...]:
-        """New values at every call; in some programs the batch, the kind of array or the static number change too."""
+        """New arguments for every call. In some programs the batch size, the kind of array or the static number changes, too."""
         choices = random.Random(f"arguments {self.seed}")
         batches, scales = choices.choice([[4], [1], [3, 3, 3, 2]]), choices.choice([[1.0], [0.5], [0.5, 0.5, -2.0]])
         numbers = np.random.default_rng([self.seed, call])
@@ -291,7 +293,7 @@ class Twin:
         return x, more, scales[call % len(scales)]
 
     def between(self, call: int) -> None:
-        """What a user does from outside: schedules, gradients reset, parameters set."""
+        """Changes from outside the program: schedules, gradients reset, parameters replaced."""
         choices = random.Random(f"between {self.seed} {call}")
         if self.outside_zero and choices.random() < 0.6:
             choices.choice(self.optimizers).zero_grad(set_to_none=choices.random() < 0.5)
@@ -327,7 +329,7 @@ def broadcasts(x: Any, y: Any) -> bool:
 
 
 class Ambient:
-    """A global object whose attribute programs read."""
+    """A global object with an attribute that programs read."""
 
     scale = 1.0
 
@@ -347,7 +349,7 @@ def nested(x: Any, depth: int) -> Any:
 
 
 def closure_over(value: float) -> tuple[Callable[[Any], Any], Callable[[float], None]]:
-    """A function of a tensor with a number in its closure, and one that changes the number."""
+    """(a function of a tensor with a number in its closure, a function that changes this number)."""
 
     def use(x: Any) -> Any:
         return x * value
@@ -360,7 +362,7 @@ def closure_over(value: float) -> tuple[Callable[[Any], Any], Callable[[float], 
 
 
 class Surrounded(Twin):
-    """A function that uses what surrounds tensors: numbers, attributes, containers, globals, closures, arguments written to."""
+    """A function that uses what surrounds tensors: numbers, attributes, containers, globals, closures, arguments that are written to."""
 
     width = 3
 
@@ -403,7 +405,7 @@ class Surrounded(Twin):
         names = choices.sample(sorted(shown), choices.randint(0, 3))
         return Result(y.detach(), {name: shown[name] for name in names})
 
-    # each takes the value so far and the arguments, and returns the next value
+    # each entry takes the value so far and the arguments, and returns the next value
 
     def writes(self, y: Any, a: Any, number: float, **rest: Any) -> Any:
         with rl.no_grad():
@@ -489,7 +491,7 @@ class Surrounded(Twin):
     def reads_options(self, y: Any, options: dict[str, Any], items: list[Any], **rest: Any) -> Any:
         return y * options["gain"] + items[0].mean() + len(items)
 
-    # what a replay would not do
+    # actions that a replay cannot repeat
 
     def counts(self, y: Any, **rest: Any) -> Any:
         self.count += 1
@@ -533,7 +535,7 @@ class Surrounded(Twin):
         return a, b, number, counts[call % len(counts)], index, options, [b, 1.5]
 
     def is_fault(self, call: int) -> bool:
-        """Whether the call gets an index out of bounds."""
+        """Whether the call gets an index that is out of bounds."""
         return "picks" in self.names and random.Random(f"fault {self.seed} {call}").random() < 0.15
 
     def between(self, call: int) -> None:
@@ -602,7 +604,7 @@ IMPURE = ["counts", "logs", "remembers", "extends_an_argument", "sets_an_option"
 
 
 def bits(value: Any, name: str = "output") -> dict[str, Any]:
-    """Every tensor in a nested value as shape, dtype and bytes, read from a copy so that nothing is disturbed."""
+    """Every tensor in a nested value as (shape, dtype, bytes), read from a copy so that reading changes nothing."""
     if isinstance(value, rl.Tensor):
         with rl.no_grad():
             return {name: (value.shape, value.dtype.name, value.detach().clone().numpy().tobytes())}
@@ -615,7 +617,7 @@ def bits(value: Any, name: str = "output") -> dict[str, Any]:
 
 
 class Comparison(NamedTuple):
-    """What came of one seed: the first difference or None, and how many calls were replayed."""
+    """The outcome of one seed: the first difference or None, and the number of replayed calls."""
 
     difference: str | None
     replays: int
@@ -623,7 +625,7 @@ class Comparison(NamedTuple):
 
 
 def compare_surrounded(seed: int, calls: int = 2 * CALLS) -> Comparison:
-    """Call the function of this seed eagerly and compiled; a call that fails has changed nothing."""
+    """Call the function of this seed eagerly and compiled. A call that fails must not have changed anything."""
     AMBIENT.scale = 1.0
     eager, compiled = Surrounded(seed), Surrounded(seed)
     step = rl.compile(compiled.step)
@@ -633,7 +635,7 @@ def compare_surrounded(seed: int, calls: int = 2 * CALLS) -> Comparison:
         fails = "may_fail" in eager.names and random.Random(f"raise {seed} {call}").random() < 0.1
         where = f"seed {seed}, call {call}"
         if fails or eager.is_fault(call):
-            if step.why is None:  # what runs eagerly fails as eager code does, half-way
+            if step.why is None:  # eager code that fails has done part of its work already
                 compiled.fails = fails
                 arguments = compiled.arguments(call)
                 before = bits(compiled.state(), "state") | bits(arguments, "argument")
@@ -664,7 +666,7 @@ def compare_surrounded(seed: int, calls: int = 2 * CALLS) -> Comparison:
                 return Comparison(f"{where}: {len(programs)} programs", replays)
             replays += bool(programs) and step.programs == programs and step.why is None
             changed = random.Random(f"change {seed} {call}")
-            if changed.random() < 0.2:  # a result is the caller's to write to
+            if changed.random() < 0.2:  # the caller may write to a result
                 with rl.no_grad():
                     right.loss.fill_(7.0)
                     output.loss.fill_(7.0)

@@ -1,4 +1,4 @@
-"""Record PyTorch's answers to the cases: ``python -m tests.engine.record_answers``. Needs torch, which the tests do not."""
+"""Record PyTorch's answers to the cases: ``python -m tests.engine.record_answers``. Needs torch; the tests do not."""
 
 import sys
 import warnings
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that the script runs by path, too
+sys.path.insert(0, str(Path(__file__).parents[2]))  # lets the script run by its path, too
 
 from tests.checks import cotangent_for
 from tests.engine.cases import OPTIMIZERS, Case, Discrete, first_and_second, trajectory
@@ -16,7 +16,7 @@ from tests.engine.modules import MODULES, SCHEDULES, of_module, prepared, schedu
 
 
 def flat(case: Case, draw: int) -> np.ndarray:
-    """Value, gradients and second derivatives one after the other as float32; zeros stand for what does not exist.
+    """Value, gradients and second derivatives in one float32 vector. Zeros stand for gradients that do not exist.
 
     Second derivatives that PyTorch does not have are NaN.
     """

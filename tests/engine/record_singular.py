@@ -1,4 +1,4 @@
-"""Record PyTorch's answers at singular points: ``python -m tests.engine.record_singular``. Needs torch, which the tests do not."""
+"""Record PyTorch's answers at singular points: ``python -m tests.engine.record_singular``. Needs torch; the tests do not."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""What each operation keeps for its gradient, seen from outside: which tensors may change between the forward pass and the backward.
+"""What each operation saves for its gradient, seen from outside: which tensors may change between forward and backward.
 
-``python -m tests.engine.saved`` records PyTorch's answers; the tests need no PyTorch.
+``python -m tests.engine.saved`` records PyTorch's answers; the tests run without PyTorch.
 """
 
 import json
@@ -16,9 +16,9 @@ RELEVANT = [case for case in CASES if "-" not in case.name.partition("]")[2]]
 
 
 def gradients(t: Any, case: Case, wanted: int, changed: int | None) -> Any:
-    """The gradient for input ``wanted``, the only one that needs it, after input ``changed`` (or the value, -1) was changed.
+    """The gradient of input ``wanted``, the only one that needs a gradient, after a change of input ``changed`` (-1: of the value).
 
-    None if backward raises.
+    None if backward raises an error.
     """
     inputs = [t.tensor(array, requires_grad=k == wanted) for k, array in enumerate(case.arrays())]
     value = case.function(t, *inputs)
@@ -38,7 +38,7 @@ def gradients(t: Any, case: Case, wanted: int, changed: int | None) -> Any:
 
 
 def changes(case: Case) -> list[tuple[int, int]]:
-    """All pairs (input that needs a gradient, input or -1 for the value that is changed)."""
+    """All pairs (input that needs a gradient, tensor that is changed: an input, or -1 for the value)."""
     return [(wanted, changed) for wanted in range(len(case.shapes)) for changed in range(-1, len(case.shapes))]
 
 

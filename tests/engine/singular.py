@@ -1,6 +1,6 @@
-"""Inputs at which functions are singular: zeros, ties, constants, infinities, NaN, subnormal and huge numbers, for every operation.
+"""Points at which functions are singular: zeros, ties, constants, infinities, NaN, subnormal and huge numbers, for every operation.
 
-A `Point` is one call on one set of such inputs, in either library. `answer` gives its value, its gradients and its second derivatives.
+A `Point` is one call on such inputs, in either library. `answer` gives its value, its gradients and its second derivatives.
 """
 
 import math
@@ -14,7 +14,10 @@ import numpy as np
 from tests.engine.cases import CLASSES
 from tests.engine.every_case import CASES
 
-INF, NAN, TINY, HUGE = math.inf, math.nan, 1e-40, 3e38
+INF = math.inf
+NAN = math.nan
+TINY = 1e-40
+HUGE = 3e38
 
 GRID = [
     0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 6.0, -6.0, 20.0, -20.0, 25.0, -25.0, 90.0, -90.0, 104.0, -104.0,
@@ -64,7 +67,7 @@ def filled(shapes: tuple[tuple[int, ...], ...], values: list[float]) -> tuple[np
 
 
 def elementwise(name: str, function: Callable, arguments: int) -> Point:
-    """One point over the whole grid, or over all pairs."""
+    """One point over the whole grid of special values, or over all pairs of them."""
     if arguments == 1:
         return Point(f"{name} | grid", function, (np.array(GRID, np.float32),))
     a, b = np.meshgrid(np.array(PAIRS, np.float32), np.array(PAIRS, np.float32), indexing="ij")
@@ -186,7 +189,7 @@ BINARY: dict[str, Callable] = {
 
 
 def others() -> Iterator[Point]:
-    """Reductions, norms, losses and layers."""
+    """Points of reductions, norms, losses and layers."""
     for p in (0, 0.5, 1, 1.5, 2, 3, INF, -INF, -1):
         yield from patterned(f"norm {p:g}", lambda t, a, p=p: a.norm(p), (4,))
         yield from patterned(f"norm {p:g} dim", lambda t, a, p=p: a.norm(p, dim=1), (2, 3))
@@ -324,7 +327,7 @@ def _of_bernoulli(t: Any, a: Any, what: str, by: str = "logits") -> Any:
 
 
 def points() -> list[Point]:
-    """All of them: the table of cases with the patterns, functions of one and two arguments over the grid, and `others`."""
+    """All points: the table of cases with the patterns, functions of one and two arguments over the grid, and `others`."""
     found: list[Point] = []
     seen: set[str] = set()
     labels = {case.name for case in CASES}
@@ -352,9 +355,9 @@ PARTS = ("value", "first", "second")
 
 
 def answer(t: Any, point: Point) -> dict[str, list[np.ndarray]] | None:
-    """With library ``t``: "value"; "first" derivatives; "slopes", the same by a recorded walk; "second" derivatives.
+    """Answers of library ``t``: "value", "first" derivatives, "slopes" (the same by a recorded walk), "second" derivatives.
 
-    "second" is missing where the library has none. None if the call raises an error.
+    "second" is missing if the library has no second derivative. None if the call raises an error.
     """
     generator = np.random.default_rng(7)
 
@@ -385,7 +388,7 @@ def answer(t: Any, point: Point) -> dict[str, list[np.ndarray]] | None:
                     t.autograd.grad(sum(terms), [*inputs, pull], allow_unused=True) if terms else [None] * (len(inputs) + 1)
                 )
             except RuntimeError:
-                return results  # not differentiable, or once
+                return results  # not differentiable, or only once
             results["slopes"] = arrays(slopes, inputs)
             results["second"] = arrays(seconds, [*inputs, pull])
     return results

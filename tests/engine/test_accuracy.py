@@ -44,7 +44,7 @@ LIMIT = 2.0
 
 
 def grid() -> np.ndarray:
-    """Dense where functions bend, and every 4,099th of all float32 numbers."""
+    """Grid points: dense where the functions bend, and every 4,099th of all float32 numbers."""
     every = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32).view(np.float32)
     small = np.concatenate([np.geomspace(1e-45, 1, 50_001), np.arange(1, 2000) * 1.4e-45])
     parts = [np.linspace(-110, 110, 100_001), np.linspace(-10, 10, 200_001), np.linspace(-1, 1, 50_001), small, -small]
@@ -56,7 +56,7 @@ GRID = grid()
 
 
 def ulps(actual: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """How many units in the last place of the exact value lie between the two; infinite where only one is infinite or NaN."""
+    """The distance between two numbers in units in the last place of the exact one; infinite if only one of them is infinite or NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
         nearest = exact.astype(np.float32)
         distance = np.abs(actual.astype(np.float64) - exact) / np.spacing(np.abs(nearest))
@@ -74,7 +74,7 @@ def test_units_in_the_last_place(name):
 
 
 def test_units_are_counted():
-    """The measure sees an error of 3 ulp, also of a subnormal number, and an infinity out of place."""
+    """The measure detects an error of 3 ulp, an error of a subnormal number, and a misplaced infinity."""
     exact = np.array([1.0, 1e-40, np.inf, np.nan])
     right = exact.astype(np.float32)
     assert ulps(right, exact).max() < 0.51
@@ -87,7 +87,7 @@ def test_units_are_counted():
 
 @pytest.mark.parametrize("name", ["exp", "exp2", "tanh", "sigmoid", "softplus", "logsigmoid", "relu", "elu", "log"])
 def test_special_numbers(name):
-    """Infinities, NaN and the sign of zero."""
+    """Infinities, NaN and the sign of zero are right."""
     special_numbers = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0], np.float32)
     references = {**FUNCTIONS, "relu": lambda x: np.maximum(x, 0)}
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""Arguments by PyTorch's names: every function and method takes the names that torch_arguments.json records of PyTorch's."""
+"""Argument names: every function and method accepts the names that torch_arguments.json records of PyTorch."""
 
 import inspect
 import json
@@ -81,7 +81,7 @@ def here(key):
 
 
 def accepted(key):
-    """The parameters of the function here that a name can give."""
+    """The parameters of the function here that can be given by name."""
     parameters = inspect.signature(here(key)).parameters.values()
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
@@ -117,14 +117,14 @@ VALUES = {
 
 
 def of(t, value):
-    """The value in library ``t``: arrays as tensors."""
+    """The value in library ``t``: arrays become tensors."""
     if isinstance(value, list):
         return [of(t, part) for part in value]
     return t.tensor(value) if isinstance(value, np.ndarray) else value
 
 
 def called_by_names(key, overload):
-    """The function of this overload called with every argument that has a value above, by its name."""
+    """Call the function of this overload with every argument that has a value above, by name."""
     place, name = key.rsplit(".", 1)
     names = [n.lstrip("*") for n in overload]
     options = {n: of(rl, VALUES[n]) for n in names if n in VALUES}

@@ -1,4 +1,4 @@
-"""Functions of one's own, gradients checked by differences, and the search for NaN."""
+"""User-defined functions, gradients checked by finite differences, and the search for NaN."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Exp(Function):
 
 
 class Product(Function):
-    """x * y and x + y, with a number that has no gradient."""
+    """(x * y, x + y), with a number as a third input, which has no gradient."""
 
     @staticmethod
     def forward(ctx, x, y, scale):
@@ -45,7 +45,7 @@ class Product(Function):
 
 
 class Square(Function):
-    """In the newer form, with setup_context."""
+    """The same with setup_context."""
 
     @staticmethod
     def forward(x):
@@ -62,7 +62,7 @@ class Square(Function):
 
 
 class Double(Function):
-    """In place."""
+    """The same, written in place."""
 
     @staticmethod
     def forward(ctx, x):
@@ -91,7 +91,7 @@ def test_several_results_and_arguments_without_gradient():
     assert (x.grad.item(), y.grad.item()) == (61.0, 41.0)
     x.grad = y.grad = None
     product, total = Product.apply(x, y, 10.0)
-    total.sum().backward()  # the other result is not used: its gradient is 0
+    total.sum().backward()  # the second result is not used: its gradient is 0
     assert (x.grad.item(), y.grad.item()) == (1.0, 1.0)
     x.grad = None
     product, _ = Product.apply(x, y.detach(), 10.0)
@@ -278,7 +278,7 @@ def test_gradcheck_needs_an_input():
 
 
 def line_of(text):
-    """The number of the line of this file that holds the text, between quotes of its own in this call."""
+    """The number of the line of this file that holds the text, not counting the line that calls this function."""
     lines = Path(__file__).read_text(encoding="utf-8").split("\n")
     return next(k for k, line in enumerate(lines, 1) if text in line and "line_of" not in line)
 
@@ -286,13 +286,13 @@ def line_of(text):
 def test_the_operation_and_its_line_are_named():
     x = rl.tensor([0.0, 1.0], requires_grad=True)
     with detect_anomaly():
-        y = (x - x).sqrt()  # the line with infinity
+        y = (x - x).sqrt()  # the line that makes the infinity
         z = (y * 0.0).sum()
-        with pytest.raises(AnomalyError, match=rf"sqrt.*test_autograd.py:{line_of('the line with infinity')}"):
+        with pytest.raises(AnomalyError, match=rf"sqrt.*test_autograd.py:{line_of('the line that makes the infinity')}"):
             z.backward()
     assert x.grad is None
     y = (x - x).sqrt()
-    (y * 0.0).sum().backward()  # off again: NaN passes
+    (y * 0.0).sum().backward()  # anomaly detection is off again: NaN passes
     assert np.isnan(x.grad.numpy()).any() or x.grad is not None
     assert not rl.is_anomaly_enabled()
 

@@ -1,4 +1,4 @@
-"""With NUMBA_BOUNDSCHECK=1 kernels check every index against the memory that is really there."""
+"""With NUMBA_BOUNDSCHECK=1 kernels check every index against the real size of the memory."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def run(count: int) -> subprocess.CompletedProcess:
 
 
 def test_a_launch_beyond_its_buffer_is_reported():
-    """The planted fault: 17 elements of buffers of 16. It is printed, which pytest's settings make a failure."""
+    """A planted error, 17 elements in buffers of 16, is printed; pytest's settings turn the message into a failure."""
     assert "IndexError" in run(17).stderr
 
 

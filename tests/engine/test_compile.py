@@ -1,4 +1,4 @@
-"""What `rl.compile` promises: the same bits as eager code, one program for each kind of call, and no memory but its own."""
+"""What `rl.compile` promises: the bits of eager code, one program per kind of call, and memory of its own."""
 
 import contextlib
 import copy
@@ -37,7 +37,7 @@ def bits(tensor):
 
 @pytest.fixture
 def recordings(monkeypatch):
-    """A list that gets one entry for each recording; a function that counted its own calls would run eagerly."""
+    """A list that gets one entry per recording. (A function that counted its own calls would have to run eagerly.)"""
     made = []
 
     class Counting(compiling.Recorder):
@@ -50,7 +50,7 @@ def recordings(monkeypatch):
 
 
 class Model:
-    """A small network with its optimiser and random stream; ``snapshot`` is all that training changes."""
+    """A small network with its optimiser and random stream. ``snapshot`` is everything that training changes."""
 
     def __init__(self, kind="Adam", outputs=2, **settings):
         self.generator = rl.Generator(5)
@@ -77,7 +77,7 @@ class Model:
 
 
 def check_twins(step, models=None, arguments=X, between=None, programs=None):
-    """``step(model, x)``, run eagerly and compiled, leaves two equal models in the same state after every call."""
+    """Run ``step(model, x)`` eagerly and compiled: two equal models must have the same state after every call."""
     eager, model = models or (Model(), Model())
     compiled = rl.compile(lambda x: step(model, x))
     for call, x in enumerate(arguments):
@@ -109,7 +109,7 @@ def check_twins(step, models=None, arguments=X, between=None, programs=None):
     ],
 )
 def test_training_is_bitwise_equal(kind, settings):
-    """Parameters, gradients, optimiser state and random stream."""
+    """The parameters, gradients, optimiser state and random stream."""
     check_twins(Model.step, (Model(kind, **settings), Model(kind, **settings)), programs=1)
 
 
@@ -124,7 +124,7 @@ def test_gradients_are_left_in_grad():
 
 
 def test_accumulated_gradients():
-    """zero_grad outside, now and then: to None, to zeros, or on a gradient that eager code left."""
+    """zero_grad outside the program, in some calls: to None, to zeros, or on a gradient that eager code left."""
 
     def between(model, call):
         if call in (1, 4):
@@ -138,7 +138,7 @@ def test_accumulated_gradients():
 
 
 def test_zero_grad_to_zeros_inside():
-    """Also in the sign of zero: zeros plus -0.0 are 0.0, a first gradient of -0.0 stays."""
+    """Even the sign of zero agrees: zeros plus -0.0 are 0.0, but a first gradient of -0.0 stays -0.0."""
     weight = rl.ones(3, requires_grad=True)
     optimizer = rl.optim.SGD([weight], lr=0.1)
 
@@ -163,7 +163,7 @@ def test_zero_grad_to_zeros_inside():
 
 
 def test_a_branch_on_grad_is_noticed():
-    """Code that asks whether a gradient is there gets a program for each answer."""
+    """A function that asks whether a gradient exists gets one program per answer."""
     weight = rl.ones(2, requires_grad=True)
     ask = rl.compile(lambda x: x * 2.0 if weight.grad is None else x * 3.0)
     assert ask(rl.ones(1)).item() == 2.0
@@ -226,7 +226,7 @@ def clipped(model, x):
 
 @pytest.mark.parametrize("step", [retained, parts_off_the_tape, penalty, clipped], ids=lambda step: step.__name__)
 def test_whole_autograd_is_recorded(step):
-    """Backward several times over one graph, no_grad and detach, double backward, changes in place."""
+    """Several backward passes over one graph, no_grad and detach, double backward, changes in place."""
     check_twins(step, programs=1)
 
 
@@ -246,7 +246,7 @@ def test_a_leaf_made_inside_needs_no_new_program():
 
 
 def test_a_program_for_each_kind_of_call(recordings):
-    """Shapes, dtypes, static arguments, the grad mode and the form of nested arguments tell programs apart; values do not."""
+    """Shapes, dtypes, static arguments, the grad mode and the form of nested arguments select the program; values do not."""
 
     @rl.compile
     def function(x, scale=1.0, **rest):
@@ -295,7 +295,7 @@ def test_unhashable_and_graded_arguments_run_eagerly():
 
 
 def test_arrays_are_arguments():
-    """In any of NumPy's dtypes and layouts; a later change of the array is not seen by earlier results."""
+    """Array arguments of every dtype and layout. A later change of the array does not change earlier results."""
     double = rl.compile(lambda x: x * 2)
     for dtype in (np.float32, np.float64, np.int64, np.int32, bool):
         for array in (np.arange(6).reshape(2, 3).astype(dtype), np.arange(6).reshape(3, 2).astype(dtype).T):
@@ -308,7 +308,7 @@ def test_arrays_are_arguments():
 
 
 def test_layouts_of_arguments():
-    """Transposed, sliced and repeated tensors, in the same bits as eagerly."""
+    """Transposed, sliced and repeated tensors give the bits of the eager call."""
     weight = rl.randn(5, 4, generator=rl.Generator(1))
     function = rl.compile(lambda x: (x @ weight).tanh())
     base = rl.randn(10, 10, generator=rl.Generator(2))
@@ -323,7 +323,7 @@ class Pair(NamedTuple):
 
 
 def test_nested_results():
-    """Tuples, lists, dicts in their order, NamedTuples, None and numbers come back as they are, at every call."""
+    """Tuples, lists, ordered dicts, NamedTuples, None and numbers have the same form in every call."""
     nest = rl.compile(lambda x: Pair(x + 1.0, {"b": [x, (x * 2.0, None)], "a": Pair(3, "text")}))
     for value in (1.0, 5.0):
         result = nest(rl.full((2,), value))
@@ -430,7 +430,7 @@ def test_subclasses_of_containers_keep_what_they_are():
 
 
 def test_results_are_those_of_the_eager_call():
-    """What the call makes keeps its values; an argument, a view of one and a tensor from outside are returned themselves."""
+    """Results made by the call keep their values. An argument, a view of it and a tensor from outside are returned as they are."""
     made = {}
     for compiled in (False, True):
         weight = rl.ones(3)
@@ -459,7 +459,7 @@ def test_results_are_those_of_the_eager_call():
 
 
 def test_a_parameter_written_as_a_whole_and_returned():
-    """The result is the parameter."""
+    """The result is the parameter itself."""
     weight = rl.zeros(3)
     function = rl.compile(lambda x: weight.copy_(x))
     for value in (1.0, 2.0, 3.0):
@@ -485,7 +485,7 @@ def test_methods():
 
 
 def test_values_changed_between_replays_are_seen():
-    """load_state_dict of modules and optimisers, changes in place, the stream's position."""
+    """Loaded state of modules and optimisers, changes in place and the position of the stream take effect."""
     saved = Model()
     saved.step(rl.tensor(X[0]))
     network, states = copy.deepcopy(saved.net.state_dict()), copy.deepcopy(saved.optimizer.state_dict())
@@ -513,7 +513,7 @@ def test_values_changed_between_replays_are_seen():
     [("lr", 0.01, 1), ("weight_decay", 0.5, 2), ("betas", (0.5, 0.6), 2), ("eps", 0.1, 2), ("maximize", True, 2)],
 )
 def test_settings_changed_through_param_groups_are_seen(key, value, programs, recordings):
-    """The learning rate without a new recording, the others with one."""
+    """A new learning rate needs no new recording; the other settings need one."""
 
     def between(model, call):
         if call == 3:
@@ -571,7 +571,7 @@ def freeze_all_but_one(model):
     ids=lambda change: change.__name__,
 )
 def test_a_changed_structure_is_noticed(change):
-    """Programs never work on what a model no longer has, and train neither more nor less than it says."""
+    """Programs never use what a model no longer has, and train exactly the parameters that the model now trains."""
 
     def between(model, call):
         if call == 2:
@@ -601,7 +601,7 @@ def test_a_part_made_at_the_first_call_is_not_made_again():
 
 
 def test_version_counters_advance_on_replay():
-    """A graph that saved a parameter which a replay changed refuses its backward."""
+    """A graph that saved a parameter refuses its backward pass after a replay has changed the parameter."""
     model = Model()
     step = rl.compile(model.step)
     step(X[0])
@@ -645,7 +645,7 @@ READS = {
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_reading_a_value_runs_eagerly_and_names_the_line_once(read):
-    """The results are those of the function; the warning and ``why`` name the user's file and line; no program is left."""
+    """The results are those of the function. The warning and ``why`` name the user's file and line. No program is kept."""
     function = rl.compile(lambda x: read(x))
     for call in range(5):
         x = rl.full((3,), float(call + 1))
@@ -661,7 +661,7 @@ def test_reading_a_value_runs_eagerly_and_names_the_line_once(read):
 
 
 def test_constants_may_be_made_inside():
-    """Numbers, lists, eye, linspace and ranges are part of the program."""
+    """Numbers, lists, eye, linspace and ranges become part of the program."""
 
     @rl.compile
     def function(x):
@@ -689,7 +689,7 @@ def test_an_exception_while_recording_leaves_no_program():
         with pytest.raises(KeyError, match="mine"):
             step(X[0])
     assert step.programs == []
-    rl.tensor([1.0]).item()  # nothing is recorded any more
+    rl.tensor([1.0]).item()  # recording has ended
     fail[0] = False
     before = bits(model.net[0].weight)
     assert np.isfinite([step(x).item() for x in X]).all()
@@ -708,7 +708,7 @@ def test_an_exception_while_recording_leaves_no_program():
     ],
 )
 def test_an_index_out_of_bounds_raises_at_any_call(pick):
-    """Also in a replay, and in a replay by another thread; the next good call is good."""
+    """Also in a replay, and in a replay by another thread. The next valid call succeeds."""
     table = rl.arange(5.0)
     function = rl.compile(lambda i: pick(table, i))
     for bad in ([1, 2, 5], [1, 2, 10**9]):
@@ -728,8 +728,10 @@ def test_an_index_out_of_bounds_raises_at_any_call(pick):
 
 
 def in_threads(count, work):
-    """``work(number)`` in several threads at once; their results. An exception in one is raised here."""
-    results, faults, start = [None] * count, [], threading.Barrier(count)
+    """Run ``work(number)`` in several threads at once and return their results. Raises the exception of a thread."""
+    results = [None] * count
+    faults = []
+    start = threading.Barrier(count)
 
     def run(number):
         try:
@@ -749,7 +751,7 @@ def in_threads(count, work):
 
 
 def test_one_function_in_several_threads():
-    """Each thread gets the result of its own arguments."""
+    """Each thread gets the result for its own arguments."""
     weight = rl.randn(64, 64, generator=rl.Generator(1))
     function = rl.compile(lambda x: ((x @ weight).tanh() @ weight).tanh())
     inputs = [rl.full((64, 64), 0.01 * i) for i in range(4)]
@@ -762,7 +764,7 @@ def test_one_function_in_several_threads():
 
 
 def test_training_in_several_threads():
-    """Threads that record and train models of their own do what they do alone."""
+    """Threads that record and train models of their own do what they would do alone."""
     alone = Model()
     for x in X:
         alone.step(rl.tensor(x))
@@ -781,9 +783,9 @@ def test_training_in_several_threads():
 
 
 def test_a_dropped_function_frees_its_memory():
-    """At once, without the garbage collector, though the last gradients still live in `.grad`."""
+    """The memory is free at once, without the garbage collector, though the last gradients still live in `.grad`."""
     model = Model(outputs=500)
-    rl.compile(model.step)(rl.ones(2000, 3))  # compiles kernels, which leaves garbage
+    rl.compile(model.step)(rl.ones(2000, 3))  # the first call compiles kernels, which leaves garbage
     gc.collect()
     gc.disable()
     try:
@@ -804,7 +806,7 @@ def test_a_dropped_function_frees_its_memory():
 
 
 def resident():
-    """The process' memory now where the system says so, else its highest mark."""
+    """The present memory of the process if the system tells it, else the highest so far."""
     if os.path.exists("/proc/self/statm"):
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
@@ -824,11 +826,11 @@ def test_compiling_again_and_again_does_not_grow():
     before = resident()
     for _ in range(40):
         once()
-    assert resident() - before < 12 * 2**20  # a program has 20 million bytes
+    assert resident() - before < 12 * 2**20  # a program holds 20 million bytes
 
 
 def test_large_blocks_stay_with_their_program():
-    """What a recording frees is kept whole, however large: the launches go on writing there."""
+    """Memory that a recording frees is kept for the program, whatever its size: the launches will write there again."""
     blocks = weakref.WeakValueDictionary()
 
     def function(x):
@@ -845,7 +847,7 @@ def test_large_blocks_stay_with_their_program():
 
 
 def test_programs_and_eager_tensors_share_no_memory():
-    """Replays leave eager tensors of all sizes as they are, and eager tensors leave the programs as they are."""
+    """Replays do not change eager tensors of any size, and eager tensors do not change programs."""
     model, alone = Model(), Model()
     step = rl.compile(model.step)
     step(X[0])
@@ -862,7 +864,7 @@ def test_programs_and_eager_tensors_share_no_memory():
 
 
 def test_what_a_function_leaves_behind_is_new_in_every_call():
-    """A function that stores a tensor in a dict runs eagerly: each call stores another one, and nobody writes to an earlier one."""
+    """A function that stores a tensor in a dict runs eagerly: each call stores a new tensor, and earlier ones keep their values."""
     left = {}
 
     def function(x):
@@ -896,7 +898,7 @@ def test_programs_show_themselves():
 
 
 def test_a_result_that_cannot_be_copied_runs_eagerly():
-    """An object might hold tensors of the program, which the next replay would overwrite."""
+    """Returned objects could hold tensors of the program, which the next replay would overwrite."""
 
     class Box:
         def __init__(self, value):
@@ -912,7 +914,7 @@ def test_a_result_that_cannot_be_copied_runs_eagerly():
 
 
 def learner(seed: int):
-    """A step with everything that goes on from call to call: parameters, optimiser, random numbers, a sum."""
+    """A step with everything that continues from call to call: parameters, optimiser, random numbers, a sum."""
     stream = rl.Generator(seed)
     net = rl.nn.Sequential(rl.nn.Linear(3, 8, generator=stream), rl.nn.Tanh(), rl.nn.Linear(8, 1, generator=stream))
     optimizer, total = rl.optim.Adam(net.parameters(), lr=1e-2), rl.zeros(())
@@ -948,7 +950,7 @@ def test_times_is_as_many_calls(count):
 
 
 def test_times_between_other_calls():
-    """Rows that point at the caller's memory are brought home before the native loop, and back."""
+    """A native loop makes rows that point at the caller's memory point at its own memory, and restores them afterwards."""
     step, _, total = learner(6)
     compiled, twin = rl.compile(step), learner(6)
     for i in range(4):
@@ -971,7 +973,7 @@ def test_times_notices_a_bad_index():
 
 
 def test_a_walk_to_chosen_leaves_computes_nothing_else():
-    """The critic of an actor-critic: no product for its weights' gradients when only the actor's are asked for."""
+    """The critic of an actor-critic: no product computes gradients of its weights if only the actor's are asked for."""
     actor, critic = rl.nn.Linear(3, 8), rl.nn.Linear(8, 1)
     x = rl.randn(16, 3)
 
@@ -982,8 +984,8 @@ def test_a_walk_to_chosen_leaves_computes_nothing_else():
     compiled()
     names = [launch.name for launch in compiled.programs[0].launches]
     assert (
-        sum(name in ("matmul_tiles", "matmul_blas") for name in names) == 3
-    )  # the actor's forward, to the actor, to its weights
+        sum(name == "matmul" for name in names) == 3
+    )  # the actor's forward pass, the gradient to the actor, the gradient of its weights
     expected = step()
     for mine, yours in zip(compiled(), expected, strict=True):
         assert bits(mine) == bits(yours)
@@ -998,7 +1000,7 @@ def test_a_function_of_one_tensor_takes_the_short_way_only_where_it_fits():
         assert compiled.programs[0].is_function
         for other in (x, x + 1.0, x[:1], x[1:]):
             assert compiled(other).numpy().tobytes() == net(other).numpy().tobytes()
-        compiled(rl.randn(4, 2, generator=rl.Generator(3)).t())  # the last program recorded is of another layout
+        compiled(rl.randn(4, 2, generator=rl.Generator(3)).t())  # the program recorded last has another layout
         first, second = compiled(x), compiled(x + 1.0)
         assert first.numpy().tobytes() == net(x).numpy().tobytes(), "a result is not written to by the next call"
         assert second.numpy().tobytes() == net(x + 1.0).numpy().tobytes()
@@ -1025,12 +1027,14 @@ class Settings:
 
 
 class Owner:
-    """What a compiled method may read: each way with a function that changes it."""
+    """What a compiled method may read: each kind of access with a function that changes the value."""
 
     default = 1.0
 
     def __init__(self):
-        self.number, self.numbers, self.table = 1.0, [1.0, 2.0], {"a": {"b": 1.0}}
+        self.number = 1.0
+        self.numbers = [1.0, 2.0]
+        self.table = {"a": {"b": 1.0}}
         self.settings = Settings()
         self.settings.gain = 1.0
         self.outer, self.pair = Outer(self), Named(self.settings, "")
@@ -1061,7 +1065,7 @@ def local_name(owner, x):
 
 
 class Helper:
-    """An object that a call makes around one that lasts."""
+    """A new object, made by the call, around an object that lasts."""
 
     def __init__(self, owner):
         self.owner = owner
@@ -1137,7 +1141,7 @@ def doubling(value):
 
 @pytest.mark.parametrize(("use", "change"), DEPENDS.values(), ids=DEPENDS)
 def test_what_a_function_reads_is_noticed_when_it_changes(use, change, monkeypatch):
-    """The result is that of the eager call after every change; between changes the call is replayed."""
+    """The result is that of the eager call after every change. Between changes the call is replayed."""
     monkeypatch.setattr(Owner, "default", 1.0)
     owner, x = Owner(), rl.tensor([1.0, 2.0])
     compiled = rl.compile(rl.no_grad()(lambda x: use(owner, x)))
@@ -1204,7 +1208,7 @@ def next_number(owner, x):
     ids=lambda x: getattr(x, "__name__", None),
 )
 def test_what_a_replay_would_not_do_runs_eagerly(function, reason, capsys):
-    """Each call does what an eager one does. One warning names the reason and the line, and ``why`` keeps them."""
+    """Each call does what an eager call does. One warning names the reason and the line, and ``why`` keeps them."""
     eager, owner = Owner(), Owner()
     eager.stream, owner.stream = iter(range(10)), iter(range(10))
     compiled = rl.compile(lambda x: function(owner, x))
@@ -1227,7 +1231,9 @@ def test_containers_among_the_arguments_are_changed():
 
     compiled = rl.compile(put)
     for call in range(5):
-        x, items, named = rl.full((2,), float(call)), [], {}
+        x = rl.full((2,), float(call))
+        items = []
+        named = {}
         with (
             pytest.warns(EagerWarning, match="a list, a dict or a dataclass among its arguments")
             if call == 2
@@ -1241,7 +1247,7 @@ def test_containers_among_the_arguments_are_changed():
 @pytest.mark.parametrize("error", [IndexError, ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("first", [True, False], ids=["recorded", "replayed"])
 def test_a_failing_call_has_changed_nothing(error, first):
-    """Neither parameters and optimizer state nor gradients, arguments and Python's numbers, whether recorded or replayed."""
+    """A failing call changes no parameter, optimizer state, gradient, argument or Python number, whether recorded or replayed."""
     model = Model()
     fails = [False]
     total = rl.zeros(2)
@@ -1273,7 +1279,7 @@ def test_a_failing_call_has_changed_nothing(error, first):
 
 
 def test_numbers_that_vary_are_inputs():
-    """A clip range that is annealed, a count of a loop, a branch: few programs, and the bits of the eager call."""
+    """An annealed clip range, the count of a loop, a branch: few programs, and the bits of the eager call."""
 
     def use(x, clip, count):
         y = x.clamp(1.0 - clip, 1.0 + clip) * (clip**2) / max(clip, 0.1) - round(clip, 1)
@@ -1357,7 +1363,7 @@ def test_a_profiler_goes_on_after_a_recording():
 
 
 def test_objects_made_inside_are_no_condition():
-    """Loss modules, optimizers and plain objects that each call makes anew."""
+    """Loss modules, optimizers and plain objects that each call makes."""
 
     class Sum:
         def __init__(self, start):

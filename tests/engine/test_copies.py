@@ -1,4 +1,4 @@
-"""Copies: ``copy``, ``deepcopy`` and pickles of tensors, modules, optimizers, schedules and generators, as PyTorch makes them."""
+"""Copies as in PyTorch: ``copy``, ``deepcopy`` and pickles of tensors, modules, optimizers, schedules and generators."""
 
 import copy
 import io
@@ -58,7 +58,7 @@ def test_a_copy_has_the_numbers_and_its_own_memory(name, how):
     assert y.shape == x.shape
     assert y.stride() == x.stride()
     np.testing.assert_array_equal(y.numpy(), before)
-    y.storage.bytes()[:] = 1  # all of the memory, also around a part
+    y.storage.bytes()[:] = 1  # the whole memory, also outside the part
     np.testing.assert_array_equal(x.numpy(), before)
 
 
@@ -277,7 +277,7 @@ def test_pickling_while_recording_says_so():
 
 @pytest.mark.parametrize("place", [rl, nn.functional], ids=["rl_lab", "functional"])
 def test_functions_are_pickled_by_name(place):
-    """A module that keeps ``F.relu`` is sent to a worker as any other."""
+    """A module that keeps ``F.relu`` can be sent to a worker like any other."""
     for name in dir(place):
         value = getattr(place, name)
         if isinstance(value, (FunctionType, Unary)) and not name.startswith("_"):

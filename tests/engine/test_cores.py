@@ -1,4 +1,4 @@
-"""The number of threads changes no bit: work is cut by its size alone."""
+"""The number of threads changes no bit: the sizes alone decide how work is cut."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ print(training_digest())
 
 
 def training_digest(steps: int = 3) -> str:
-    """A hash of the parameters after steps large enough for every kind of cut: products, elementwise launches and Adam."""
+    """A hash of the parameters after steps that are large enough for every kind of cut: products, elementwise launches and Adam."""
     generator = rl.Generator(3)
     net = rl.nn.Sequential(
         rl.nn.Linear(40, 300, generator=generator),
@@ -78,14 +78,14 @@ def test_a_cut_launch_equals_the_whole(shape):
 
 
 def test_parts_run_each_once():
-    """More parts than cores, each at its own place."""
+    """There are more parts than cores, and each part is written to its own place."""
     x, out = rl.arange(100).float(), rl.zeros(100)
     launch_parts(elementwise.neg, [((out, x), (10 * t, 10 * t), (1, 10, 0, 1)) for t in range(10)], cycles=1000)
     assert out.tolist() == [-float(i) for i in range(100)]
 
 
 def test_a_replay_that_only_reads_a_weight_leaves_its_version():
-    """Also where the product is cut: a graph that saved the weight before can still be differentiated."""
+    """The cut product keeps its gradient: a graph that saved the weight before can still be differentiated."""
     weight = rl.randn(256, 256, generator=rl.Generator(1)).requires_grad_()
     forward = rl.compile(rl.no_grad()(lambda x: x @ weight))
     x = rl.randn(128, 256, generator=rl.Generator(2))
@@ -101,7 +101,7 @@ def test_a_replay_that_only_reads_a_weight_leaves_its_version():
 
 
 def regions(stalls, expected=200_000):
-    """How many of the regions were shared, where those in ``stalls`` take as long as a time slice; and the final state."""
+    """(the number of regions that were shared, the final state), if each region in ``stalls`` takes as long as a time slice."""
     state, shared = np.zeros(3, np.int64), 0
     for stalled in stalls:
         if threads.may_share(state, 1):
@@ -124,4 +124,4 @@ def test_where_another_process_holds_the_core_work_stays_on_one():
 def test_sharing_comes_back_when_the_core_is_free_again():
     shared, state = regions(i < 1_000 for i in range(20_000))
     assert shared > 15_000
-    assert state[1] == 0  # the next rest would be short again
+    assert state[1] == 0  # the next rest would be short, too

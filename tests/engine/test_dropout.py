@@ -1,4 +1,4 @@
-"""Dropout in its forms: what is dropped together, what is kept, and in whose memory the result is."""
+"""The forms of dropout: which elements are dropped together, what is kept, and in whose memory the result is."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_alpha_dropout_keeps_mean_and_variance():
         y = nn.AlphaDropout(p)(x)
         assert abs(y.mean().item() - x.mean().item()) < 0.02
         assert abs(y.std().item() - x.std().item()) < 0.03
-    assert F.alpha_dropout(x, 0.5) is x  # training is False unless asked for, as in PyTorch
+    assert F.alpha_dropout(x, 0.5) is x  # training is False by default, as in PyTorch
     rows = F.feature_alpha_dropout(rl.ones(20, 30, 4), 0.5, True).numpy().reshape(600, 4)
     assert (rows == rows[:, :1]).all()
     assert not F.alpha_dropout(rl.ones(5), 1.0, True).any()

@@ -1,4 +1,4 @@
-"""Functions on uint8, int64, bool and float32 against PyTorch's recorded answers; uint8 is stored as bytes and computed as float32."""
+"""Functions on uint8, int64, bool and float32 against PyTorch's recorded answers. uint8 is stored as bytes and computed as float32."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a user can do wrong: each fault has a class and a message with shapes and names, as rl_lab/README.md lists them."""
+"""Errors of a user: each has a class, and a message with shapes and names, as rl_lab/README.md lists them."""
 
 import re
 import warnings

@@ -1,6 +1,6 @@
-"""Random programs give what PyTorch gives (extra ``oracle``); hypothesis makes one that does not as small as it can.
+"""Random programs give PyTorch's results (extra ``oracle``). Hypothesis shrinks a program that does not to the smallest one.
 
-``pytest tests/engine/test_fuzz.py --programs 100000`` tries as many as that.
+``pytest tests/engine/test_fuzz.py --programs 100000`` tries this number of programs.
 """
 
 import pytest
@@ -60,6 +60,6 @@ def test_a_wrong_gradient_is_found_and_made_small(monkeypatch):
 
     with pytest.raises(AssertionError):
         check()
-    lines = [line for line in failures[-1].splitlines() if line.startswith("    r")]  # the last is the smallest
+    lines = [line for line in failures[-1].splitlines() if line.startswith("    r")]  # the last program is the smallest
     assert any("tanh" in line for line in lines)
     assert len(lines) <= 6  # two or three leaves, tanh, backward

@@ -38,7 +38,7 @@ KINKS = {"relu": (0,), "step": (0,), "sign": (0,), "abs": (0,), "clamped": (-1, 
 
 
 def reference(net, x, weight, bias, state=None, sums=None):
-    """Outputs in float64, or all nodes' values for a recurrent network. Every argument may have further axes in front."""
+    """Outputs in float64, or the values of all nodes for a recurrent network. Every argument may have further axes in front."""
     values = {name: x[..., i] for i, name in enumerate(net.inputs)}
     if net.recurrent:
         values |= {name: state[..., i] for i, name in enumerate(net.nodes)}
@@ -59,7 +59,7 @@ def reference(net, x, weight, bias, state=None, sums=None):
 
 
 def random_graph(rng, nodes=60, recurrent=False) -> GraphNetwork:
-    """A random network of at most this many nodes, whose values stay near 1."""
+    """A random network of at most this many nodes whose values stay near 1."""
     inputs, outputs = rng.integers(1, 5, 2)
     hidden = int(rng.integers(0, nodes + 1 - inputs - outputs))
     names = [f"h{i}" for i in range(hidden)] + [f"output{i}" for i in range(outputs)]
@@ -93,7 +93,7 @@ def random_graph(rng, nodes=60, recurrent=False) -> GraphNetwork:
 
 
 def well_conditioned(net, x, state=None) -> bool:
-    """No sum near a kink of its activation, and none so large that float32 loses its digits."""
+    """Whether no sum is near a kink of its activation, and none is so large that float32 loses digits."""
     sums = {}
     reference(net, x, weights_of(net), biases_of(net), state, sums)
     near = any(np.abs(z - k).min() < 1e-3 for n, z in sums.items() for k in KINKS.get(net.activation_of(n), ()))
@@ -109,7 +109,7 @@ def biases_of(net):
 
 
 def drawn(rng, recurrent=False, batch=2):
-    """A well-conditioned network with inputs and state for it."""
+    """A well-conditioned network with inputs and a state."""
     while True:
         net = random_graph(rng, recurrent=recurrent)
         x = rng.normal(size=(batch, len(net.inputs))).astype(np.float32)
@@ -119,7 +119,7 @@ def drawn(rng, recurrent=False, batch=2):
 
 
 def differences(function, arrays, cotangent):
-    """`checks.finite_differences` with all perturbed copies in one call, along a new first axis."""
+    """`checks.finite_differences` with all perturbed copies in one call, stacked along a new first axis."""
     gradients = []
     for position, array in enumerate(arrays):
         steps = STEP * np.maximum(1.0, np.abs(array.reshape(-1)))
@@ -132,7 +132,7 @@ def differences(function, arrays, cotangent):
 
 
 def check(net, x, state=None):
-    """Values and all gradients against float64 differences, with the bars of `checks.check_gradients`."""
+    """Compare values and all gradients with float64 differences, with the tolerances of `checks.check_gradients`."""
     arrays = [x, net.weight.detach().numpy(), net.bias.detach().numpy()] + ([] if state is None else [state])
     arrays = [a.astype(np.float64) for a in arrays]
     expected = reference(net, *arrays)
@@ -216,7 +216,7 @@ def activate(structure, numbers, x, state=None):
 
 
 def random_surgery(net, rng):
-    """One change; about one in four attempts is refused."""
+    """One random change. About one in four attempts is refused."""
     names = [*net.inputs, *net.nodes]
     source, target = rng.choice(names), rng.choice(names)
     match rng.integers(6):
@@ -262,7 +262,7 @@ def test_a_thousand_surgeries_equal_fresh_graphs():
                 results.append([g.numpy().tobytes() for g in (one.weight.grad, one.bias.grad)])
                 results[-1].append((out[0] if recurrent else out).detach().numpy().tobytes())
             assert results[0] == results[1]
-            for _ in range(2):  # recorded, then replayed
+            for _ in range(2):  # the first call records, the second replays
                 again = recorded(x, state)
                 assert (again[0] if recurrent else again).numpy().tobytes() == results[0][-1]
             if all(np.isfinite(g.numpy()).all() for g in (net.weight.grad, net.bias.grad)):
@@ -371,21 +371,21 @@ def test_an_edge_made_anew_is_another_edge():
 
 
 def test_what_was_computed_with_the_weights_themselves_before_a_change():
-    """An L2 penalty must not reach other edges: it says so, or, of the weights as they were, reaches those that remain."""
+    """An L2 penalty must not reach edges added later. It raises an error, or reaches the edges of the old weights that remain."""
     net = GraphNetwork(["a", "b"], ["y"])
     net.add_edge("a", "y", 2.0)
     net.add_edge("b", "y", 3.0)
     for penalty in (lambda w: (w**2).sum(), lambda w: w.sum(), lambda w: w.abs().sum()):
         direct, kept = penalty(net.weight), penalty(net.weight.as_it_is())
         net.split_edge("a", "y", "h")
-        net.remove_edge("b", "y")  # as many weights as before
+        net.remove_edge("b", "y")  # the number of weights has not changed
         with pytest.raises(StateError, match="were added or removed after"):
             direct.backward()
         assert net.weight.grad is None
         kept.backward()
         found = net.weight.grad.tolist()
         assert found[net.edge_index("h", "y")] > 0
-        assert found[net.edge_index("a", "h")] == 0  # new
+        assert found[net.edge_index("a", "h")] == 0  # a new edge
         penalty(net.weight).backward()  # computed after the change
         net.zero_grad()
         net.add_edge("b", "y", 3.0)
@@ -424,7 +424,7 @@ def test_create_graph_is_refused():
 
 @pytest.mark.parametrize("make", [lambda p: rl.optim.Adam(p, lr=0.1), lambda p: rl.optim.SGD(p, lr=0.1, momentum=0.9)])
 def test_what_an_optimizer_knows_survives(make):
-    """After a change the weights that remain go on exactly as if nothing had happened."""
+    """After a change the remaining weights continue exactly as if nothing had happened."""
     nets = xor_like(), xor_like()
     optimizers = [make(net.parameters()) for net in nets]
     x = rl.tensor([[0.3, -0.7], [1.0, 0.2]])
@@ -523,7 +523,7 @@ def test_the_state_follows_a_change():
 
 
 def test_gradients_through_time():
-    """A sequence with the state passed on equals finite differences of the whole sequence."""
+    """The gradients of a sequence, with the state passed on, equal finite differences of the whole sequence."""
     net, x, state = drawn(np.random.default_rng(8), recurrent=True)
     xs = [x, -x, 0.5 * x]
     weight = rl.tensor(state, requires_grad=True)
@@ -571,7 +571,9 @@ def test_the_kernel_by_its_address():
     void = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(graph_kernels.compiled_activate().address)
     net = xor_like()
     structure, numbers = net.pack()
-    x, state, out = np.array([0.3, -0.7], np.float32), np.zeros(9, np.float32), np.zeros(1, np.float32)
+    x = np.array([0.3, -0.7], np.float32)
+    state = np.zeros(9, np.float32)
+    out = np.zeros(1, np.float32)
     void(*[a.ctypes.data for a in (structure, numbers, x, state, out)])
     assert out[0] == activate(structure, numbers, x)[0] != 0.0
 
@@ -590,7 +592,7 @@ def test_shapes():
 
 
 def test_a_network_as_a_part():
-    """In a Sequential, with a strided input, trained together with a layer."""
+    """A network in a Sequential, with a strided input, trained together with a layer."""
     generator = rl.Generator(1)
     layer = rl.nn.Linear(3, 2, generator=generator)
     both = rl.nn.Sequential(layer, xor_like())

@@ -1,4 +1,4 @@
-"""GraphNetworks on disk and as pictures."""
+"""GraphNetworks in files and as pictures."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def test_a_person_can_read_and_edit_it(tmp_path):
         net.weight.fill_(0.1)
     save_graph(net, tmp_path / "net")
     text = (tmp_path / "net.json").read_text()
-    assert '  {"source": "a", "target": "h", "weight": 0.1}' in text.splitlines()[-6:][0] + text  # one line an edge
+    assert '  {"source": "a", "target": "h", "weight": 0.1}' in text.splitlines()[-6:][0] + text  # one line per edge
     assert all(edge["weight"] == 0.1 for edge in json.loads(text)["edges"])
     (tmp_path / "net.json").write_text(text.replace('"h", "weight": 0.1', '"h", "weight": 0.25'))
     with pytest.raises(GraphError, match="differ in weight"):
@@ -82,7 +82,7 @@ def test_edges_are_drawn_by_sign_and_weight():
     net = xor_like()
     arrows = [p for p in draw_network(net).axes[0].patches if type(p).__name__ == "FancyArrowPatch"]
     assert len(arrows) == 4
-    widths = [a.get_linewidth() for a in arrows]  # drawn from the lightest to the heaviest
+    widths = [a.get_linewidth() for a in arrows]  # edges are drawn from the lightest to the heaviest
     assert widths == sorted(widths)
     assert widths[0] < widths[-1] == 3.6
     from matplotlib.colors import to_hex
@@ -92,7 +92,7 @@ def test_edges_are_drawn_by_sign_and_weight():
 
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_places(recurrent):
-    """No two nodes share a place; edges of feed-forward networks lead to the right."""
+    """No two nodes share a place. Edges of feed-forward networks lead to the right."""
     rng = np.random.default_rng(2)
     for _ in range(50):
         net = random_graph(rng, 40, recurrent)
@@ -117,7 +117,7 @@ def test_dot_names_everything():
 
 
 def test_edges_stay_inside_the_picture():
-    """Long edges bend above and below the nodes: ink touches no border."""
+    """Long edges bend above and below the nodes without touching the border of the picture."""
     net = GraphNetwork(4, 2)
     for name in ("p", "q", "r"):
         net.add_node(name)

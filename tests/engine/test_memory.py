@@ -1,4 +1,4 @@
-"""The memory of eager code: what is free is used again, and what is kept of it is bounded."""
+"""Memory of eager code: free blocks are used again, and the number of free bytes that are kept is bounded."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import rl_lab as rl
 from rl_lab.engine import memory
 from rl_lab.engine.memory import KEEP_PER_SMALL_SIZE, KEEP_RECENT, LARGEST_KEPT, SMALL
 
-# The shapes of one process: those of one phase come back, and each phase has others.
+# Shapes of one process: the shapes of a phase come back, and each phase has other shapes.
 RANDOM_SHAPES = """
 import numpy as np
 import rl_lab as rl
@@ -36,7 +36,7 @@ print(most)
 def test_ten_thousand_random_shapes_do_not_make_the_process_grow():
     done = subprocess.run([sys.executable, "-c", RANDOM_SHAPES], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 2 * KEEP_RECENT / 2**20 + 64  # MiB; 64 are for the allocator
+    assert float(done.stdout) < 2 * KEEP_RECENT / 2**20 + 64  # MiB; of these, 64 are for the allocator
 
 
 def free_blocks() -> int:
@@ -66,7 +66,7 @@ def test_small_sizes_are_bounded_each():
 
 
 def test_a_size_that_is_used_stays():
-    """A block is used again while other sizes come and go: only sizes out of use are dropped."""
+    """A block is used again while other sizes come and go: only sizes that are no longer used are dropped."""
     used = rl.empty(54_321)
     address = used.data_ptr()
     del used

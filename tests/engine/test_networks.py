@@ -1,4 +1,4 @@
-"""Modules and schedules on PyTorch's recorded answers, and the same bits recorded by `rl.compile` as eagerly."""
+"""Modules and schedules against PyTorch's recorded answers; `rl.compile` gives the same bits as eager code."""
 
 import contextlib
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_names_of_a_state_are_pytorchs(name):
 
 @each_module
 def test_a_recorded_module_gives_the_same_bits(name):
-    """Three calls each: buffers that change with every call are compared as well."""
+    """Three calls each: buffers, which change with every call, are compared as well."""
 
     def step(module, *arrays):
         inputs = [x.detach().requires_grad_() for x in arrays]
@@ -60,7 +60,7 @@ def test_a_schedule_is_pytorchs(name):
 
 
 def test_a_recorded_step_sees_the_schedule():
-    """Twenty replays of one program under a schedule end where eager steps end."""
+    """Twenty replays of one program under a schedule end in the state of twenty eager steps."""
     ends = []
     for wrap in (lambda f: f, rl.compile):
         parameter = rl.nn.Parameter(rl.tensor([1.0, -2.0]))

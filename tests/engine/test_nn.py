@@ -1,4 +1,4 @@
-"""Modules: names, state that loads in place or not at all, initial values, and clipping of gradients."""
+"""Modules: names, state that loads completely or not at all, initial values, and gradient clipping."""
 
 import copy
 import math
@@ -15,7 +15,7 @@ nn = rl.nn
 
 
 class Net(nn.Module):
-    """A body, a shared head, a parameter of its own and a buffer."""
+    """A module with a body, a shared head, a parameter of its own and a buffer."""
 
     def __init__(self):
         super().__init__()
@@ -155,7 +155,7 @@ def test_load_state_dict_copies_in_place():
     with rl.no_grad():
         other.head.weight.zero_()
     assert net.head.weight.any()
-    net.load_state_dict(values(other))  # arrays will do
+    net.load_state_dict(values(other))  # arrays are accepted
     assert not net.head.weight.any()
 
 
@@ -471,7 +471,7 @@ def test_a_generator_decides_a_layers_initial_values(name):
     ],
 )
 def test_shapes_that_do_not_fit_raise(call):
-    """Before a kernel sees them."""
+    """The errors are raised before a kernel sees the arguments."""
     with pytest.raises(RuntimeError, match=r"\d"):
         call()
 
@@ -487,7 +487,7 @@ def test_a_convolution_without_samples():
 
 @pytest.mark.parametrize("batch", [1, 3, 64, 130])
 def test_large_convolutions_in_parts(batch):
-    """Work that is cut for several cores, and batches that no group of samples divides."""
+    """Convolutions that are cut for several cores, and batches that are not a multiple of the group of samples."""
     generator = np.random.default_rng(0)
     arrays = [generator.normal(size=s).astype(np.float32) for s in ((batch, 8, 12, 12), (16, 8, 3, 3), (16,))]
     x, w, b = (rl.tensor(a, requires_grad=True) for a in arrays)

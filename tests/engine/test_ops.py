@@ -1,4 +1,4 @@
-"""Every operation against float64 NumPy, finite differences and PyTorch's recorded answers (`cases.py` is the table)."""
+"""Every operation against float64 NumPy, finite differences and PyTorch's recorded answers. `cases.py` is the table."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_names_are_unique_and_recorded():
 
 
 def test_the_table_is_large():
-    """At least 150 operations, and 3,000 forward-and-gradient samples against recorded answers."""
+    """The table has at least 150 operations and 3,000 samples of values and gradients with recorded answers."""
     assert len(operations()) >= 150
     assert len(CASES) * DRAWS >= 3000
 
@@ -60,7 +60,7 @@ def compare_with_pytorch(case: Case, draw: int) -> None:
 
 @each_case(DISCRETE)
 def test_without_gradient(case):
-    """Value and dtype agree with NumPy and PyTorch; the result needs no gradient."""
+    """Value and dtype agree with NumPy and PyTorch. The result needs no gradient."""
     arrays = case.arrays()
     result = case.function(rl, *[rl.tensor(array) for array in arrays])
     assert not result.requires_grad
@@ -77,7 +77,7 @@ def test_without_gradient(case):
 @pytest.mark.parametrize("sizes", [(1, 300, 1), (128, 256, 256), (257, 129, 65), (1024, 64, 64), (64, 1024, 3), (5, 2000, 7)])
 @pytest.mark.parametrize("layout", ["nn", "nt", "tn", "tt"])
 def test_large_products(sizes, layout):
-    """Products that are split over blocks and cores, and their gradients, in every layout of the operands."""
+    """Products that are cut into parts for several cores, and their gradients, in every layout of the operands."""
     n, k, m = sizes
     generator = np.random.default_rng(0)
     a, b, g = (generator.normal(size=shape).astype(np.float32) for shape in ((n, k), (k, m), (n, m)))
@@ -108,7 +108,7 @@ def test_large_linear(sizes):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 100, 1000])
 def test_every_length_of_a_row(size):
-    """Vector code and what is left over at its end."""
+    """Sizes around the width of a vector: the loop over vectors and the remainder at its end."""
     array = np.linspace(-3, 3, 2 * size, dtype=np.float32).reshape(2, size)
     x = rl.tensor(array)
     wide = array.astype(np.float64)
@@ -128,7 +128,7 @@ def test_every_length_of_a_row(size):
 
 @pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "softplus", "log", "sqrt", "sin", "expm1", "log1p"])
 def test_accuracy_over_the_whole_range(name):
-    """Within 4e-7 of the value itself wherever the result is a normal number."""
+    """Within 4e-7 of the value, relative to it, if the result is a normal number."""
     spread = np.concatenate([np.linspace(-100, 100, 4001), np.logspace(-30, 30, 601), -np.logspace(-30, 1.9, 401)])
     array = spread.astype(np.float32)
     if name in ("log", "sqrt"):

@@ -1,4 +1,4 @@
-"""Optimisers: twenty steps on PyTorch's path, state that continues bitwise, and what they refuse."""
+"""Optimisers: twenty steps on PyTorch's path, state that continues bitwise, and settings that are refused."""
 
 import copy
 from pathlib import Path
@@ -31,13 +31,13 @@ def run(optimizer, loss, steps):
 
 @each_optimizer
 def test_the_path_is_pytorchs(name):
-    # L-BFGS divides by differences of gradients, which multiplies their roundings
+    # L-BFGS divides by differences of gradients, which amplifies rounding errors
     assert_close(trajectory(rl, name), ANSWERS[name], each=1e-3 if name.startswith("LBFGS") else 5e-5)
 
 
 @each_optimizer
 def test_state_dict_continues_bitwise(name):
-    """Ten steps, state into a new optimiser over copies, ten more: the same bits as twenty steps."""
+    """Ten steps, the state loaded into a new optimiser over copies, ten more steps: the bits of twenty steps."""
     parameters, loss = regression(rl)
     optimizer = make(name, parameters)
     run(optimizer, loss, 10)
@@ -49,7 +49,7 @@ def test_state_dict_continues_bitwise(name):
             other.copy_(parameter)
     twin = make(name, others)
     twin.load_state_dict(state)
-    run(optimizer, loss, 10)  # the loaded state is a copy: going on here does not disturb the twin
+    run(optimizer, loss, 10)  # the loaded state is a copy: further steps here must not disturb the twin
     run(twin, other_loss, 10)
     for parameter, other in zip(parameters, others, strict=True):
         assert parameter.detach().numpy().tobytes() == other.detach().numpy().tobytes()
@@ -175,7 +175,7 @@ def test_senseless_parameters_raise():
 
 
 def test_a_group_may_have_momentum_alone():
-    """State is made by a group's own settings: without, a launch would take the parameter for its velocity."""
+    """State is made by the settings of the group. Without it a launch would take the parameter for its velocity."""
     plain, moving = rl.nn.Parameter(rl.ones(2)), rl.nn.Parameter(rl.ones(2))
     optimizer = rl.optim.SGD([{"params": [plain]}, {"params": [moving], "momentum": 0.5}], lr=0.1)
     run(optimizer, lambda: (plain + moving).sum(), 2)
@@ -192,7 +192,7 @@ def test_pytorchs_implementation_choices_are_accepted_and_others_are_not():
 
 
 def test_a_copy_of_network_and_optimizer_goes_on_alone():
-    """As in PyTorch: the copied optimizer changes the copied parameters, with the state and the settings of the other."""
+    """As in PyTorch, the copied optimizer changes the copied parameters, with the state and the settings of the original."""
     net = rl.nn.Linear(3, 2, generator=rl.Generator(1))
     optimizer = rl.optim.Adam([{"params": [net.weight], "lr": 0.1}, {"params": [net.bias]}], lr=0.01)
     x = rl.ones(4, 3)
@@ -233,7 +233,7 @@ def test_a_copy_of_a_graph_and_its_optimizer_survives_surgery():
 @pytest.mark.parametrize("size", [3, 40_000], ids=["small", "in two parts"])
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if not name.startswith("LBFGS")])
 def test_a_compiled_step_is_the_eager_one(name, size):
-    """Also where a step is cut for two cores: numbers that belong to a whole parameter are advanced once."""
+    """Also if a step is cut for two cores: numbers that belong to a whole parameter are advanced once."""
     results = []
     for compiled in (False, True):
         generator = np.random.default_rng(1)

@@ -1,13 +1,15 @@
 """Matrix products of every size and layout, in parts and with ends: exact where mathematics is, bitwise where it is promised."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rl_lab as rl
-from rl_lab.engine.kernels.matmul import A_TRANSPOSED, B_TRANSPOSED, PLAIN, takes_tiles
-from rl_lab.engine.kernels.tiles import HEIGHTS, WIDTH
+from rl_lab.engine.kernels.matmul import A_TRANSPOSED, B_TRANSPOSED, DOTS, DOTS_OF_COPY, PLAIN, SWAPPED, TILES, way_of
+from rl_lab.engine.kernels.tiles import HEIGHTS, LANES, WIDTH
 
 LAYOUTS = (PLAIN, B_TRANSPOSED, A_TRANSPOSED)
 NEAR_EDGES = st.one_of(
@@ -38,21 +40,69 @@ def test_products_of_small_integers_are_exact(n, k, m, layout, seed):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
-    ("n", "k", "m"), [(128, 120, 84), (256, 256, 256), (97, 301, 130), (30, 200, 1100), (1030, 64, 64), (64, 1024, 64)]
+    ("n", "k", "m"),
+    [(128, 120, 84), (256, 256, 256), (97, 301, 130), (30, 200, 1100), (1030, 64, 64), (64, 1024, 64), (40, 600, 33)],
 )
 def test_an_element_does_not_depend_on_the_parts(layout, n, k, m):
-    """A product in parts has the bits of the same rows multiplied alone; shapes for which BLAS is used on neither side."""
+    """A product in parts, or in blocks, has the bits of the same rows multiplied alone."""
     rng = np.random.default_rng(1)
-    a, b = rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal((k, m)).astype(np.float32)
-    whole, few = product(layout, a, b).numpy(), product(layout, a[:13], b).numpy()
-    if takes_tiles(layout, n, k, m) and takes_tiles(layout, 13, k, m):
-        assert whole[:13].tobytes() == few.tobytes()
+    a = rng.standard_normal((n, k)).astype(np.float32)
+    b = rng.standard_normal((k, m)).astype(np.float32)
+    whole = product(layout, a, b).numpy()
+    few = product(layout, a[:19], b).numpy()
+    assert whole[:19].tobytes() == few.tobytes()
     np.testing.assert_allclose(whole, a.astype(np.float64) @ b.astype(np.float64), atol=2e-6 * k)
 
 
-def test_both_kernels_are_covered():
-    choices = {takes_tiles(layout, n, 64, m) for layout in LAYOUTS for n in (1, 64) for m in (2, 64)}
-    assert choices == {True, False}
+def rounded(x):
+    """The float32 nearest to a fraction."""
+    return np.float32(float(x))
+
+
+def fused(a, b, c):
+    """a * b + c, rounded once."""
+    return rounded(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))
+
+
+def expected_sum(way, a, b):
+    """The sum of the products of two vectors in the order of a way."""
+    if way in (TILES, SWAPPED):
+        total = np.float32(0)
+        for x, y in zip(a, b, strict=True):
+            total = fused(x, y, total)
+        return total
+    sums = [np.float32(0)] * LANES
+    for p, (x, y) in enumerate(zip(a, b, strict=True)):
+        sums[p % LANES] = fused(x, y, sums[p % LANES])
+    while len(sums) > 1:
+        half = len(sums) // 2
+        sums = [sums[i] + sums[i + half] for i in range(half)]
+    return sums[0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "n", "k", "m", "way"),
+    [
+        (PLAIN, 33, 300, 40, TILES),
+        (B_TRANSPOSED, 40, 37, 18, TILES),
+        (B_TRANSPOSED, 3, 37, 18, DOTS),
+        (B_TRANSPOSED, 40, 70, 2, DOTS),
+        (PLAIN, 40, 70, 3, DOTS_OF_COPY),
+        (PLAIN, 2, 70, 3, TILES),
+        (A_TRANSPOSED, 40, 70, 3, SWAPPED),
+        (A_TRANSPOSED, 2, 70, 3, TILES),
+        (B_TRANSPOSED, 2, 5, 3, TILES),
+    ],
+)
+def test_every_sum_has_one_order(layout, n, k, m, way):
+    """The order follows from the shape, not from the width of the processor's vectors, so every processor gives the same bits."""
+    assert way_of(layout, n, k, m) == way
+    rng = np.random.default_rng(n + k + m)
+    a = rng.standard_normal((n, k)).astype(np.float32)
+    b = rng.standard_normal((k, m)).astype(np.float32)
+    result = product(layout, a, b).numpy()
+    for i, j in {(0, 0), (n - 1, m - 1), (n // 2, m // 2), (n - 1, 0)}:
+        assert result[i, j] == expected_sum(way, a[i], b[:, j])
 
 
 # --- ends: what a recorded program does to the sums before they leave the cache --------------------------------------
@@ -66,7 +116,7 @@ def launches_of(compiled):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize(("batch", "hidden"), [(5, 48), (64, 64), (128, 256)])
 def test_activations_and_their_gradients_join_the_products(activation, batch, hidden):
-    """Tiles, BLAS and products in parts; the same bits as eagerly, in fewer launches."""
+    """Tiles, dot products and products in parts; the same bits as eagerly, in fewer launches."""
     stream = rl.Generator(3)
     layers = [rl.nn.Linear(a, b, generator=stream) for a, b in ((4, hidden), (hidden, hidden), (hidden, 2))]
     parameters = [p for layer in layers for p in layer.parameters()]
@@ -130,4 +180,4 @@ def test_layers_of_equal_size_without_gradients():
     for i in range(3):
         x = rl.randn(32, 32, generator=rl.Generator(i))
         assert compiled(x).numpy().tobytes() == step(x).numpy().tobytes()
-    assert launches_of(compiled) == ["matmul_tiles"] * 4
+    assert launches_of(compiled) == ["matmul"] * 4

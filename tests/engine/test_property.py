@@ -1,4 +1,4 @@
-"""Shapes that nobody thought of: broadcasting, slicing and views against NumPy, and gradients that must add up."""
+"""Random shapes: broadcasting, slicing and views against NumPy, and gradients that must add up."""
 
 import math
 
@@ -15,7 +15,7 @@ shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
 
 def numbered(shape, requires_grad=False):
-    """An array of small distinct numbers and the tensor with the same."""
+    """An array of small distinct numbers, and a tensor of the same numbers."""
     array = np.asarray((np.arange(math.prod(shape), dtype=np.float32).reshape(shape) - 3) / 4)
     return array, rl.tensor(array, requires_grad=requires_grad)
 
@@ -23,7 +23,7 @@ def numbered(shape, requires_grad=False):
 @few
 @given(hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=4, min_side=0, max_side=4))
 def test_broadcasting(example):
-    """Values as in NumPy; every gradient is summed back to its operand's shape."""
+    """Values as in NumPy. The gradient of every operand has the operand's shape."""
     (a, x), (b, y), (c, z) = (numbered(shape, True) for shape in example.input_shapes)
     value = x * y + z
     assert value.shape == example.result_shape
@@ -43,14 +43,14 @@ def summed_to(array, shape):
 
 
 def keys(shape):
-    """Slices with positive steps, integers, None and ..., at most as many as there are dimensions."""
+    """Slices with positive steps, integers, None and ..., for at most as many dimensions as there are."""
     return hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True).filter(
         lambda key: all(not isinstance(k, slice) or (k.step or 1) > 0 for k in (key if isinstance(key, tuple) else (key,)))
     )
 
 
 def always_view(key):
-    """The key with an ellipsis, so that NumPy gives an array, never a number."""
+    """The key with an ellipsis, so that NumPy returns an array, never a number."""
     key = key if isinstance(key, tuple) else (key,)
     return key if Ellipsis in key else (*key, ...)
 
@@ -71,7 +71,7 @@ def arrays_with_keys(draw, depth=1):
 @given(arrays_with_keys(depth=2))
 @example(((0, 1, 2), [(slice(None), 0), (None, slice(None), slice(None), None)]))
 def test_slicing(case):
-    """A slice of a slice has NumPy's values, and its gradient is 1 where it reads."""
+    """A slice of a slice has NumPy's values. Its gradient is 1 at the elements that it reads."""
     shape, found = case
     array, x = numbered(shape, True)
     part, reads = x, np.zeros(shape)
@@ -88,7 +88,7 @@ def test_slicing(case):
 @few
 @given(arrays_with_keys())
 def test_writing_to_a_slice(example):
-    """x[key] = number writes where NumPy does, and cuts the gradient there."""
+    """x[key] = number writes where NumPy writes, and sets the gradient there to 0."""
     shape, (key,) = example
     array, x = numbered(shape, True)
     y = x * 1
@@ -104,7 +104,7 @@ def test_writing_to_a_slice(example):
 
 @st.composite
 def view_chains(draw):
-    """A shape and a list of steps (name, argument) that turn it into other shapes."""
+    """A shape and a list of steps (name, argument) that change it."""
     shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4))
     steps, now = [], np.empty(shape)
     for _ in range(draw(st.integers(1, 5))):
@@ -125,7 +125,7 @@ def view_chains(draw):
 
 
 def factors(size):
-    """The prime factors of a size and a 1: a shape."""
+    """A shape: the prime factors of a size, and a 1."""
     found = [1]
     for p in (2, 3):
         while size % p == 0:
@@ -165,7 +165,7 @@ def on_tensor(x, kind, argument):
 @few
 @given(view_chains())
 def test_chains_of_views(example):
-    """Any chain of views reads what NumPy reads; its gradient counts how often each element is read."""
+    """Any chain of views reads what NumPy reads. Its gradient counts how often each element is read."""
     shape, steps = example
     array, x = numbered(shape, True)
     numbers = np.arange(array.size).reshape(shape)

@@ -1,4 +1,4 @@
-"""Random streams: seeds reproduce, positions are saved, spawned streams are independent, and the numbers have their distribution."""
+"""Random streams: seeds reproduce, positions are saved, spawned streams are independent, and distributions are right."""
 
 import math
 
@@ -9,7 +9,7 @@ import rl_lab as rl
 from tests.checks import assert_close
 
 N = 40_000
-TOLERANCE = 5 / math.sqrt(N)  # five standard deviations of a mean of N numbers with deviation 1; the seeds are fixed
+TOLERANCE = 5 / math.sqrt(N)  # five standard errors of the mean of N numbers of deviation 1; the seeds are fixed
 
 DRAWS = {
     "rand": lambda g: rl.rand(3, 5, generator=g),
@@ -56,7 +56,7 @@ def test_a_saved_state_continues(draw):
     state = generator.get_state()
     copy = state.clone()
     expected = [bits(draw(generator)) for _ in range(3)]
-    assert bits(state) == bits(copy)  # a snapshot, not a window
+    assert bits(state) == bits(copy)  # a copy, not a view
     assert [bits(draw(other)) for other in [rl.Generator(0).set_state(state)] for _ in range(3)] == expected
 
 
@@ -90,7 +90,7 @@ def test_senseless_arguments_raise():
 
 
 def assert_moments(sample, mean, deviation):
-    """Mean and deviation of N draws, within five standard errors (of a normal distribution for the deviation)."""
+    """Compare mean and deviation of N draws within five standard errors (for the deviation: of a normal distribution)."""
     sample = sample.numpy().astype(np.float64)
     assert sample.size == N
     assert abs(sample.mean() - mean) < TOLERANCE * deviation
@@ -114,7 +114,7 @@ def test_normal():
     assert abs((array**4).mean() - 3) < 5 * math.sqrt(96 / N)
     assert abs((abs(array) < 1).mean() - 0.6827) < TOLERANCE
     assert np.isfinite(array).all()
-    assert abs(np.corrcoef(array[::2], array[1::2])[0, 1]) < 2 * TOLERANCE  # the two deviates of one transform
+    assert abs(np.corrcoef(array[::2], array[1::2])[0, 1]) < 2 * TOLERANCE  # the two deviates that one transform gives
 
 
 def test_integers():
@@ -178,13 +178,13 @@ def test_samples_are_leaves():
 
 
 def test_multinomial_without_replacement():
-    """Every row is a set of distinct classes of positive weight, and the first draw has the right frequencies."""
+    """Every row is a set of distinct classes of positive weight. The first draws have the right frequencies."""
     weights = rl.tensor([0.1, 0.0, 0.6, 0.3]).expand(20_000, 4)
     draws = rl.multinomial(weights, 3, generator=rl.Generator(2)).numpy()
     assert (np.sort(draws, 1) == [0, 2, 3]).all()
     frequencies = np.bincount(draws[:, 0], minlength=4) / len(draws)
     np.testing.assert_allclose(frequencies, [0.1, 0, 0.6, 0.3], atol=0.015)
-    # the second after class 2: 0.1 to 0.3
+    # the second draw after class 2: weights 0.1 and 0.3
     second = draws[draws[:, 0] == 2, 1]
     np.testing.assert_allclose((second == 3).mean(), 0.75, atol=0.02)
 

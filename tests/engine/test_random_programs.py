@@ -1,4 +1,4 @@
-"""Random training programs replay bit for bit; and the comparison notices a launch left out, a number changed, a gradient kept back.
+"""Random training programs replay bit for bit, and the comparison detects a missing launch, a changed number and a lost gradient.
 
 ``RL_LAB_PROGRAMS=1000 pytest tests/engine/test_random_programs.py`` runs more of them.
 """
@@ -13,11 +13,11 @@ from rl_lab.engine.program import Program
 from tests.engine.random_programs import CALLS, compare, compare_surrounded
 
 COUNT = int(os.environ.get("RL_LAB_PROGRAMS") or 200)
-PLANTED = [seed for seed in range(20) if compare(seed, calls=3).replays]  # programs in which an error can show after few calls
+PLANTED = [seed for seed in range(20) if compare(seed, calls=3).replays]  # programs in which an error shows after few calls
 
 
 def test_random_programs_replay_bit_for_bit():
-    """Outputs, parameters, gradients, optimiser states and random streams agree after every call, and most calls are replays."""
+    """Outputs, parameters, gradients, optimiser states and random streams agree after every call. Most calls are replays."""
     results = [compare(seed) for seed in range(COUNT)]
     assert [result.difference for result in results if result.difference] == []
     assert sum(result.replays for result in results) > 0.5 * CALLS * COUNT
@@ -25,7 +25,7 @@ def test_random_programs_replay_bit_for_bit():
 
 @pytest.mark.filterwarnings("ignore::rl_lab.errors.EagerWarning")
 def test_programs_that_use_what_surrounds_tensors_agree_bit_for_bit():
-    """Numbers, attributes, containers, globals, closures, arguments written to or passed twice, and calls that fail."""
+    """Numbers, attributes, containers, globals, closures, arguments that are written to or passed twice, and calls that fail."""
     results = [compare_surrounded(seed) for seed in range(COUNT)]
     assert [result.difference for result in results if result.difference] == []
     assert sum(result.replays for result in results) > 0.3 * 2 * CALLS * COUNT
@@ -36,7 +36,7 @@ def test_programs_that_use_what_surrounds_tensors_agree_bit_for_bit():
 
 
 def plant(monkeypatch, change):
-    """Let ``change(launches)`` return other launches for every program that is built."""
+    """Replace the launches of every program that is built by ``change(launches)``."""
     build = Program._build
 
     def spoiled(program):
@@ -47,7 +47,7 @@ def plant(monkeypatch, change):
 
 
 def is_found(seed):
-    """Whether the comparison reports a difference. A launch left out may also leave an index in memory that is out of bounds."""
+    """Whether the comparison reports a difference. A missing launch may also leave an index in memory that is out of bounds."""
     try:
         return compare(seed, calls=4).difference is not None
     except IndexError:
@@ -61,7 +61,7 @@ def test_without_a_planted_error_nothing_is_found():
 
 @pytest.mark.parametrize("kind", ["adam", "sgd", "normal", "blend"])
 def test_a_kernel_left_out_is_found(monkeypatch, kind):
-    """In the programs that launch it, apart from a few to which it makes no difference, and in no other."""
+    """The error shows in the programs that launch the kernel, apart from a few in which it has no effect, and in no other."""
     left_out = []
 
     def leave_out(launches):
@@ -80,7 +80,7 @@ def test_a_kernel_left_out_is_found(monkeypatch, kind):
 
 
 def test_a_single_launch_left_out_is_found(monkeypatch):
-    """With a single launch left out many programs differ; the others leave out what nothing depends on, or what stays the same."""
+    """With one launch left out many programs differ. In the others nothing depends on the launch, or its result does not change."""
     place = 0.0
 
     def leave_out_one(launches):
@@ -95,7 +95,7 @@ def test_a_single_launch_left_out_is_found(monkeypatch):
 
 
 def test_a_changed_number_is_found(monkeypatch):
-    """A discount of Adam's off by one part in a thousand."""
+    """Adam's decay rate is off by one part in a thousand."""
 
     def change(launch):
         if launch.name != "adam":
@@ -109,7 +109,7 @@ def test_a_changed_number_is_found(monkeypatch):
 
 
 def test_a_gradient_kept_back_is_found(monkeypatch):
-    """Replays that leave ``.grad`` as it was, here None."""
+    """Replays leave ``.grad`` as it was before, here None."""
     run = Program.run
 
     def forgetful(program, *arguments):

@@ -1,4 +1,4 @@
-"""`functional.interpolate` against a table of PyTorch's answers, and what it refuses."""
+"""`functional.interpolate` against PyTorch's recorded answers, and arguments that it refuses."""
 
 import numpy as np
 import pytest

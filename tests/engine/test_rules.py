@@ -1,6 +1,6 @@
-"""Every gradient rule is planted with errors, and the comparison with PyTorch's answers catches each of them.
+"""Errors are planted in every gradient rule, and the comparison with PyTorch's answers detects each of them.
 
-A rule that no case reaches, or whose error no case notices, fails here.
+A rule that no case reaches, or whose error no case detects, fails here.
 """
 
 import ast
@@ -33,7 +33,7 @@ def key_of(rule):
 
 
 def planting(error, wanted):
-    """A class of nodes whose rules are noted in ``seen`` and, where they are ``wanted``, changed by ``error``."""
+    """A subclass of nodes that notes their rules in ``seen`` and applies ``error`` to the gradients of the ``wanted`` rules."""
 
     class Node(PLAIN_NODE):
         __slots__ = ()
@@ -62,12 +62,12 @@ def planting(error, wanted):
 
 
 def scaled(gradient):
-    """A thousandth too large, and a thousandth too high: some gradients are zero by right."""
+    """Larger by a factor of 1.001 and by a constant 0.001: some gradients are zero by right."""
     return gradient * 1.001 + 0.001
 
 
 def zeroed(gradient):
-    """Forgotten, or invented where there is none."""
+    """Gradients that are left out, or invented where there are none."""
     return gradient * 0.0 + 0.01
 
 
@@ -111,14 +111,14 @@ def test_nothing_is_caught_without_an_error(reached, monkeypatch):
 
 
 def test_every_rule_is_reached(reached):
-    """The functions of the engine whose names end in _rule, and those that a factory names after its operation."""
+    """The functions of the engine whose names end in _rule, and the rules that a factory names after its operation."""
     written = set()
     for path in [*(ENGINE / "ops").glob("*.py"), ENGINE / "tensor.py"]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and node.name.endswith("_rule") and node.name[0] == "_":
                 written.add(f"{path.stem}.{node.name}")
     written |= {key_of(value.rule) for value in vars(elementwise).values() if isinstance(value, elementwise.Unary)}
-    # PyTorch has no sech, which has a test of its own; nothing goes beyond the third derivative of lgamma
+    # PyTorch has no sech, which has a test of its own; there is nothing beyond the third derivative of lgamma
     assert written - set(reached) == {"elementwise.sech_rule", "elementwise.tetragamma_rule"}
 
 

@@ -1,6 +1,6 @@
-"""Operations keep only what their gradients need: a tensor that PyTorch lets change before backward may change here, too.
+"""Operations save only what their gradients need: a tensor that may change before backward in PyTorch may change here, too.
 
-And what may change is not needed: the gradient is that of the unchanged tensor.
+And the gradient does not depend on it: the gradient is that of the unchanged tensor.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Fifty cases in which autograd must behave as PyTorch 2.13 does; the expected answers were read off it.
+"""Fifty cases in which autograd must behave as in PyTorch 2.13, with PyTorch's answers.
 
-Apart from the last case (the lab's own dtype rule) this file passes with ``import torch as rl``, too.
+Apart from the last case, the lab's own dtype rule, this file also passes with ``import torch as rl``.
 """
 
 import copy
@@ -19,12 +19,12 @@ inf, nan = math.inf, math.nan
 
 
 def leaf(*values):
-    """A vector that requires grad, or a scalar if there is one value."""
+    """A vector that requires grad; a scalar if there is one value."""
     return rl.tensor(list(values) if len(values) > 1 else values[0], requires_grad=True)
 
 
 def same(tensor, expected):
-    """Exactly equal in shape and values, NaN to NaN."""
+    """Whether shapes and values are equal; NaN equals NaN."""
     np.testing.assert_array_equal(tensor.detach().numpy(), np.asarray(expected, np.float32), strict=False)
     assert tuple(tensor.shape) == np.shape(expected)
 
@@ -105,7 +105,7 @@ def test_07_a_graph_is_freed_by_reference_counting():
         value.backward(retain_graph=True)
         return weakref.ref(hidden)
 
-    use()  # once before: a first launch compiles, and the compiler leaves frames to the collector
+    use()  # once before: a first launch compiles, and the compiler leaves frames for the garbage collector
     gc.disable()
     try:
         assert use()() is None
@@ -141,7 +141,7 @@ def test_09_retry_after_a_failed_hook_and_a_fixed_mask():
     handle.remove()
     z.backward(retain_graph=True)
     same(x.grad, 12.0)
-    # a random mask, such as dropout's, is part of the graph and stays what it was
+    # a random mask, as of dropout, is part of the graph and stays the same
     rl.manual_seed(0)
     x = rl.ones(64, requires_grad=True)
     z = (x * rl.bernoulli(rl.full((64,), 0.5))).sum()
@@ -343,7 +343,7 @@ def test_25_in_place_on_a_view_reaches_the_base():
     x = leaf(1.0, 2.0, 3.0)
     y = x * 1
     part = y[:2]
-    y.mul_(3)  # and a write to the base reaches the view
+    y.mul_(3)  # a write to the base reaches the view
     part.sum().backward()
     same(x.grad, [3.0, 3.0, 0.0])
 
@@ -357,7 +357,7 @@ def test_26_a_write_cuts_the_past_and_feeds_the_value():
     same(x.grad, [2.0, 0.0, 200.0])
     same(v.grad, [10.0])
     y = x * 2
-    y[...] = 1.0  # nothing of the past is left, yet the value still has a history
+    y[...] = 1.0  # no old part of the graph is left, yet the value still has a history
     assert y.requires_grad
     y.sum().backward()
     same(x.grad, [2.0, 0.0, 200.0])
@@ -751,7 +751,7 @@ def test_50_losses_honour_the_incoming_gradient():
 def test_a_view_made_before_its_base_joined_the_tape_is_on_it_afterwards():
     base, x = rl.tensor([2.0]), rl.tensor([3.0], requires_grad=True)
     part = base.view(1)
-    part.log()  # a look at the part while it was off the tape
+    part.log()  # read the flag of the part while it is off the tape
     base.mul_(x)
     for use in (lambda v: v.exp(), lambda v: v * v, lambda v: v[rl.tensor([0])], lambda v: v.view(1, 1) @ v.view(1, 1)):
         assert use(part).requires_grad
@@ -815,7 +815,7 @@ def test_products_of_nothing_and_interpolation_twice():
     a, b = rl.ones(2, requires_grad=True), rl.zeros(2, requires_grad=True)
     y = a.lerp(b, 0.25)
     y.sum().backward()
-    y.sum().backward()  # nothing was saved
+    y.sum().backward()  # nothing is saved
     assert (a.grad.tolist(), b.grad.tolist()) == ([1.5, 1.5], [0.5, 0.5])
 
 
@@ -836,7 +836,7 @@ def test_tanh_reaches_one():
     ],
 )
 def test_a_result_in_fresh_memory_is_nobodys_view(make):
-    """A write through a view of it reaches its retained gradient, as PyTorch has it."""
+    """A write through a view of a tensor reaches the tensor's retained gradient, as in PyTorch."""
     x = rl.tensor([1.0, 2.0, 3.0], requires_grad=True)
     y = make(x)
     y.retain_grad()

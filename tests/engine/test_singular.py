@@ -1,4 +1,4 @@
-"""Values and derivatives at singular points against PyTorch's recorded answers (`singular.py` is the table of points)."""
+"""Values and derivatives at singular points against PyTorch's recorded answers. `singular.py` is the table of points."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,7 +121,7 @@ OTHERS: dict[str, str] = {
 
 
 def recorded() -> Iterator[tuple[str, dict[str, np.ndarray] | None]]:
-    """(name of the point, parts of PyTorch's answer as flat arrays, or None where it raises)."""
+    """(name of the point, parts of PyTorch's answer as flat arrays, or None if PyTorch raises an error)."""
     sizes = iter(RECORDED["sizes"].tolist())
     numbers, at = RECORDED["numbers"], 0
     for name, parts in zip(RECORDED["names"].tolist(), RECORDED["parts"].tolist(), strict=True):
@@ -133,14 +133,14 @@ def recorded() -> Iterator[tuple[str, dict[str, np.ndarray] | None]]:
 
 
 def same(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Element by element."""
+    """Whether two arrays are equal, element by element."""
     with np.errstate(all="ignore"):
         close = np.abs(actual - expected) <= RELATIVE * np.abs(expected) + SMALLEST
     return close | (actual == expected) | (np.isnan(actual) & np.isnan(expected))
 
 
 def differences() -> dict[str, str]:
-    """``point: part`` of all that differs, and how."""
+    """``point: part`` of everything that differs, and the difference."""
     found = {}
     by_name = {point.name: point for point in points()}
     for name, expected in recorded():
@@ -156,7 +156,7 @@ def differences() -> dict[str, str]:
         for part in ("value", "first", "slopes", "second"):
             right = expected.get("first" if part == "slopes" else part)
             if right is None or (part == "slopes" and "slopes" not in actual):
-                continue  # PyTorch has none
+                continue  # PyTorch has no answer
             if part not in actual:
                 found[f"{name}: {part}"] = "has none"
                 continue
@@ -170,13 +170,13 @@ def differences() -> dict[str, str]:
 
 
 def test_elementwise_functions():
-    """Functions of one and two arguments over the grid; names that do not exist here are counted in the README."""
+    """Functions of one and two arguments over the grid. Names that do not exist here are counted in the README."""
     found = {key for key in differences() if "| grid" in key or "| pairs" in key}
     assert {key for key in found if not key.endswith("missing")} == set(DIFFERENCES)
 
 
 def test_other_functions():
-    """Values and first derivatives at zeros, ones, ties, infinities and NaN; an entry that no longer differs fails the test."""
+    """Values and first derivatives at zeros, ones, ties, infinities and NaN. A listed difference that no longer exists fails the test."""
     found = set()
     for key in differences():
         point, _, part = key.rpartition(": ")

@@ -1,4 +1,4 @@
-"""The tensor itself: memory that is shared or not, layout, conversion to Python and NumPy."""
+"""Tensors: memory that is shared or not, layout, conversion to Python and NumPy."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,9 @@ from tests.engine import declarations
 
 def test_data_is_copied_or_shared_as_promised():
     array = np.zeros(3, np.float32)
-    copied, shared, converted = rl.tensor(array), rl.from_numpy(array), rl.as_tensor(array.astype(np.float64))
+    copied = rl.tensor(array)
+    shared = rl.from_numpy(array)
+    converted = rl.as_tensor(array.astype(np.float64))
     array[0] = 1.0
     assert copied.tolist() == [0.0] * 3
     assert shared.tolist() == [1.0, 0.0, 0.0]
@@ -25,7 +27,7 @@ def test_data_is_copied_or_shared_as_promised():
 
 def test_numpy_outlives_its_tensor():
     window = rl.full((1000,), 3.0).numpy()
-    others = [rl.zeros(1000) for _ in range(10)]  # would take the block if it were free
+    others = [rl.zeros(1000) for _ in range(10)]  # a new tensor would take the block if it were free
     assert (window == 3.0).all()
     assert len(others) == 10
 
@@ -82,7 +84,7 @@ def test_detach_in_place():
     y.detach_()
     assert y.is_leaf
     assert not y.requires_grad
-    part = (x * 2)[0]  # PyTorch refuses this one
+    part = (x * 2)[0]  # PyTorch refuses this call
     assert part.detach_() is part
     assert part.is_leaf
 
@@ -97,7 +99,7 @@ def test_only_the_cpu():
 
 
 def test_operators_on_bits():
-    """& | ^ ~ are logical for bools and bitwise for integers; floats have no bits to work on."""
+    """& | ^ ~ are logical for bools and bitwise for integers. They refuse floats."""
     a, b = np.array([6, -3, 0, 2**40 + 1]), np.array([3, 5, -1, 1])
     x, y = rl.tensor(a), rl.tensor(b)
     for ours, theirs in ((x & y, a & b), (x | y, a | b), (x ^ y, a ^ b), (~x, ~a), (x & 4, a & 4)):

@@ -1,4 +1,4 @@
-"""Views made where no gradients are recorded: written to inside of no_grad they are memory, outside of it a write is an error."""
+"""Views made where no gradient is recorded: under no_grad they may be written to, outside of it a write is an error."""
 
 import pytest
 

@@ -52,7 +52,7 @@ def assert_observations(name: str, native: np.ndarray, expected: np.ndarray, beg
 
 
 def assert_infos(name: str, native: dict, expected: dict, mode: AutoresetMode) -> None:
-    """Assert equal final observations, and episode statistics equal to those of the scalar wrapper."""
+    """Assert that final observations agree, and that episode statistics agree with the statistics of the scalar wrapper."""
     if mode == AutoresetMode.SAME_STEP:
         assert ("final_obs" in native) == ("final_obs" in expected)
         assert ("final_info" in native) == ("final_info" in expected)
@@ -88,7 +88,8 @@ def assert_alike(name: str, native: Any, scalars: Any, steps: int, seed: int = 1
     assert info == {}
     assert_observations(name, first, expected, slice(None))
     scalars.action_space.seed(seed)
-    over, episodes = np.zeros(n, bool), 0
+    over = np.zeros(n, bool)
+    episodes = 0
     for _ in range(steps):
         actions = scalars.action_space.sample()
         mine, theirs = native.step(actions), scalars.step(actions)

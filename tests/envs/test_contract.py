@@ -53,7 +53,8 @@ def test_vector_and_scalars_agree(name, mode):
 
 @pytest.mark.parametrize("name", OWN)
 def test_vector_and_scalars_agree_under_the_registered_limit(name):
-    native, scalars = make_native(name, 4), make_scalars(name, 4)
+    native = make_native(name, 4)
+    scalars = make_scalars(name, 4)
     assert_alike(name, native, scalars, 250, seed=3)
     assert gym.spec(name).max_episode_steps == native.max_episode_steps
 
@@ -125,7 +126,8 @@ def test_one_seed_one_course(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_seeds_by_environment(name):
-    env, single = make_native(name), gym.make(name, disable_env_checker=True)
+    env = make_native(name)
+    single = gym.make(name, disable_env_checker=True)
     observations, _ = env.reset(seed=[7, None, 9])
     assert env.np_random_seed[0::2] == (7, 9)
     for i in (0, 2):
@@ -263,10 +265,8 @@ def test_an_option_holds_for_one_reset():
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_pictures(name):
-    env, single = (
-        make_native(name, 2, render_mode="rgb_array"),
-        gym.make(name, render_mode="rgb_array", disable_env_checker=True),
-    )
+    env = make_native(name, 2, render_mode="rgb_array")
+    single = gym.make(name, render_mode="rgb_array", disable_env_checker=True)
     env.reset(seed=3)
     single.reset(seed=3)
     pictures = env.render()

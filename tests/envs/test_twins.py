@@ -69,7 +69,8 @@ def test_a_twin_agrees_for_long(name, full):
     ],
 )
 def test_attributes_change_the_same_physics(name, attributes):
-    native, original = make_native(f"rl_lab/{name}", 2), gym.make_vec(name, num_envs=2, vectorization_mode="sync")
+    native = make_native(f"rl_lab/{name}", 2)
+    original = gym.make_vec(name, num_envs=2, vectorization_mode="sync")
     for attribute, value in attributes.items():
         native.set_attr(attribute, [value, value / 2])
         original.set_attr(attribute, [value, value / 2])
@@ -93,7 +94,8 @@ def test_attributes_change_the_same_physics(name, attributes):
     ],
 )
 def test_reset_options_are_those_of_the_original(name, options):
-    native, original = make_native(f"rl_lab/{name}", 2), gym.make_vec(name, num_envs=2, vectorization_mode="sync")
+    native = make_native(f"rl_lab/{name}", 2)
+    original = gym.make_vec(name, num_envs=2, vectorization_mode="sync")
     assert_observations(name, native.reset(seed=1, options=options)[0], original.reset(seed=1, options=options)[0], slice(None))
     assert_observations(name, native.reset()[0], original.reset()[0], slice(None))
 

@@ -17,7 +17,9 @@ from tests.envs.alike import make_native
 def slopes(state: np.ndarray, force: float) -> np.ndarray:
     """The equations of motion of a cart with two uniform rods from their Lagrangian: a linear system for the accelerations."""
     v, a, w, b, u = state[1:]
-    m, half, g = np.array([0.1, 0.01]), np.array([0.5, 0.05]), 9.8
+    m = np.array([0.1, 0.01])
+    half = np.array([0.5, 0.05])
+    g = 9.8
     angles, speeds = np.array([a, b]), np.array([w, u])
     mass = np.diag(np.append(1.0 + m.sum(), 4 / 3 * m * half**2))
     mass[0, 1:] = mass[1:, 0] = m * half * np.cos(angles)
@@ -48,7 +50,8 @@ def test_two_poles_move_as_their_lagrangian_says():
     states = rng.uniform(-1, 1, (200, 6)) * [2.2, 2.0, 0.5, 2.0, 0.5, 4.0]
     rows = env.get_attr("state")
     env.set_attr("state", [np.concatenate([state, row[6:]]) for state, row in zip(states, rows, strict=True)])
-    alive, compared = np.ones(200, bool), 0
+    alive = np.ones(200, bool)
+    compared = 0
     for _ in range(25):
         actions = rng.uniform(-1, 1, (200, 1)).astype(np.float32)
         observations, rewards, terminated, _, _ = env.step(actions)
@@ -84,7 +87,9 @@ def test_where_an_episode_starts(name, degrees):
 
 def feedback() -> double_pole.Policy:
     """The linear controller that is optimal for small angles (a linear-quadratic regulator of the linearised discrete system)."""
-    nothing, epsilon = np.zeros(6), 1e-2  # large enough that friction at rest, which is not differentiable, does not matter
+    # large enough that friction at rest, which is not differentiable, does not matter
+    nothing = np.zeros(6)
+    epsilon = 1e-2
     a = np.array(
         [(simulate(nothing + epsilon * e, 0) - simulate(nothing - epsilon * e, 0)) / (2 * epsilon) for e in np.eye(6)]
     ).T
@@ -106,7 +111,8 @@ def idle(observations: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
 
 def remembering() -> double_pole.Policy:
     """The same controller without observed velocities: it computes them from the change of the observations."""
-    act, before = feedback(), np.zeros((0, 3))
+    act = feedback()
+    before = np.zeros((0, 3))
 
     def policy(observations: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
         nonlocal before
@@ -145,7 +151,9 @@ def test_damping_fitness_by_hand():
     env = gym.make("rl_lab/DoublePole-v0", damping=1.0, max_episode_steps=1000)
     act = feedback()
     observation, _ = env.reset(seed=1)
-    sways, rewards, over = [], [], False
+    sways = []
+    rewards = []
+    over = False
     while not over:
         action = act(observation[None], np.array([0]))[0]
         action = np.clip(action + np.float32(0.1 * math.sin(0.07 * len(sways))), -1, 1)
@@ -176,7 +184,8 @@ def test_observations_of_two_poles_stay_inside_their_space():
     env = make_native("rl_lab/DoublePole-v0", 64)
     env.reset(seed=0)
     rng = np.random.default_rng(0)
-    rates, signs = rng.integers(1, 12, 64), rng.choice([-1, 1], 64)
+    rates = rng.integers(1, 12, 64)
+    signs = rng.choice([-1, 1], 64)
     for t in range(2000):
         actions = (signs * np.where((t // rates) % 2, 1, -1)).astype(np.float32)[:, None]
         actions[:16] = rng.uniform(-1, 1, (16, 1))
@@ -201,7 +210,9 @@ def test_catch_can_be_played_perfectly_and_no_better():
     env = gym.make("rl_lab/Catch-v0")
     for seed in range(20):
         observation, _ = env.reset(seed=seed)
-        total, steps, terminated = 0.0, 0, False
+        total = 0.0
+        steps = 0
+        terminated = False
         while not terminated:
             paddle = np.argwhere(observation[0])[0][1]
             observation, reward, terminated, truncated, _ = env.step(int(np.sign(lands_at(observation) - paddle)) + 1)
@@ -238,7 +249,9 @@ PADDLE, ROW, COLUMN, DOWN, RIGHT, LEFT = range(6)
 
 def fly(state: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Advance the ball to the step before it reaches the paddle's row; returns the state, the steps and the column where it arrives."""
-    state, stream, steps = state.copy(), stream_words(np.random.default_rng(0)), 0
+    state = state.copy()
+    stream = stream_words(np.random.default_rng(0))
+    steps = 0
     while not (state[ROW] == 8 and state[DOWN] == 1) and state[LEFT] > 0:
         bricks.step(state, np.array([1.0], np.float32), stream)
         steps += 1
@@ -257,7 +270,10 @@ def clear_the_wall(seed: int) -> tuple[float, int]:
     env = gym.make("rl_lab/Bricks-v0")
     env.reset(seed=seed)
     rng = np.random.default_rng(seed)
-    total, steps, over, aim = 0.0, 0, False, None
+    total = 0.0
+    steps = 0
+    over = False
+    aim = None
     while not over:
         state = env.unwrapped.state
         if aim is None:
@@ -272,7 +288,9 @@ def clear_the_wall(seed: int) -> tuple[float, int]:
             aim = min(reachable, key=worth) if landed[LEFT] > 0 else int(state[PADDLE])
         meets = state[ROW] == 8 and state[DOWN] == 1
         _, reward, terminated, truncated, _ = env.step(int(np.sign(aim - state[PADDLE])) + 1)
-        total, steps, over = total + reward, steps + 1, terminated or truncated
+        total = total + reward
+        steps = steps + 1
+        over = terminated or truncated
         if meets:
             aim = None
     return total, steps
@@ -326,10 +344,13 @@ def returns(name: str, policy, steps: int = 200) -> list[float]:
     gained = []
     for seed in range(steps):
         observation, _ = env.reset(seed=seed)
-        first, total, over = observation, 0.0, False
+        first = observation
+        total = 0.0
+        over = False
         while not over:
             observation, reward, terminated, truncated, _ = env.step(policy(observation, first))
-            total, over = total + reward, terminated or truncated
+            total = total + reward
+            over = terminated or truncated
         gained.append(total)
     return gained
 

@@ -48,7 +48,7 @@ def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end():
 
 
 def test_the_bootstrap_interval_covers():
-    """Of 200 intervals at 90 % about 180 hold the true value; fewer than 160 would be no accident."""
+    """Of 200 intervals at 90 % about 180 hold the true value; fewer than 160 would be very unlikely by chance."""
     rng = np.random.default_rng(0)
     held = 0
     for sample in rng.normal(3.0, 1.0, (200, 30)):

@@ -1,10 +1,9 @@
-"""What a person can type or put into a file: each mistake is one line, code 2, nothing is created and no traceback is shown."""
+"""Mistakes on the command line and in files: each gives one line and exit code 2, without a traceback, and creates no file."""
 
 import dataclasses
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import gymnasium as gym
 import pytest
 
 from rl_lab import evaluate, train
@@ -17,7 +16,7 @@ ENV = dict.fromkeys(AGENTS, "CartPole-v1") | {"td3": "Pendulum-v1"}
 
 
 def refused(capsys, command, words) -> str:
-    """The line with which a command refuses ``words``."""
+    """The message with which a command refuses the arguments ``words``."""
     capsys.readouterr()
     code = command(list(words))
     shown = capsys.readouterr()
@@ -58,7 +57,7 @@ def test_every_integer_has_64_bits(agent, workplace, capsys):
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_setting_in_a_file_has_its_type(agent, workplace, capsys):
-    """TOML tells words, numbers, tables and lists apart; so do settings."""
+    """TOML distinguishes words, numbers, tables and lists, and so do settings."""
     for config, table in ((Options, ""), (AGENTS[agent].Config, "[hyperparameters]\n")):
         for name, kind in field_types(config).items():
             if name in ("agent", "env", "start_from"):
@@ -74,7 +73,7 @@ def test_every_setting_in_a_file_has_its_type(agent, workplace, capsys):
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_sizes_beyond_all_memory(agent, workplace, capsys):
-    """The system would kill a process that takes memory which is not there."""
+    """The operating system would kill a process that allocates more memory than there is."""
     names = {field.name for config in (Options, AGENTS[agent].Config) for field in dataclasses.fields(config)}
     short = ["--agent", agent, "--env", ENV[agent], "--eval-episodes", "1", "--total-timesteps", "1"]
     for name in names.intersection(("num_envs", "frame_stack", "buffer_size", "population", "quantiles", "memory")):
@@ -160,9 +159,10 @@ def test_names_of_environments(typed, meant, workplace, capsys, monkeypatch):
     assert meant in refused(capsys, train.main, ["--agent", "ppo", "--env", typed]), typed
 
 
-def test_a_suggestion_names_the_module_of_an_installed_package(monkeypatch):
-    monkeypatch.setattr(suggestions.importlib.util, "find_spec", lambda name: object())
-    assert suggestions.nearest_environment("ALE/Pong-v5", gym.registry) == ": try ale_py:ALE/Pong-v5"
+def test_a_suggestion_names_the_package_and_the_id_of_today(monkeypatch):
+    monkeypatch.setattr(suggestions.importlib.util, "find_spec", lambda name: None)
+    hint = suggestions.nearest_environment("pong", ["CartPole-v1"])
+    assert hint == ": it comes with the package ale-py: pip install ale-py, then --env ALE/Pong-v5"
 
 
 def test_suggested_environments_can_be_typed(workplace, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""Checkpoints: what goes in comes out, bit for bit; the old one or the new one, never half."""
+"""Checkpoints: a state is loaded bit for bit as it was saved, and a crash leaves the old or the new checkpoint, never a part of one."""
 
 import json
 import os
@@ -62,7 +62,8 @@ def test_a_death_at_any_moment_leaves_the_old_one_or_the_new_one(tmp_path, monke
     class Death(BaseException):
         pass
 
-    path, left = tmp_path / "last", 0
+    path = tmp_path / "last"
+    left = 0
 
     def mortal(call):
         def wrapped(*arguments, **keywords):
@@ -77,7 +78,9 @@ def test_a_death_at_any_moment_leaves_the_old_one_or_the_new_one(tmp_path, monke
     places = [(os, name) for name in ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir", "fdopen")]
     for owner, name in [*places, (checkpoint.shutil, "rmtree")]:
         monkeypatch.setattr(owner, name, mortal(getattr(owner, name)))
-    left, deaths, outcomes = -1, 0, set()
+    left = -1
+    deaths = 0
+    outcomes = set()
     save_checkpoint(path, {"value": 0})
     for value in range(1, 100):
         left = deaths

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: results, files, and one clear line for everything that is wrong."""
+"""The commands: results, files, and one clear line for every error."""
 
 import importlib.util
 import json
@@ -73,7 +73,9 @@ def test_the_log_can_be_read_back(workplace):
     from tensorboardX.proto.event_pb2 import Event
 
     (events,) = only_run().glob("events.out.tfevents.*")
-    data, position, tags = events.read_bytes(), 0, set()
+    data = events.read_bytes()
+    position = 0
+    tags = set()
     while position < len(data):
         length = int.from_bytes(data[position : position + 8], "little")
         event = Event.FromString(data[position + 12 : position + 12 + length])
@@ -91,18 +93,18 @@ FAULTS = {
     "continuous actions": (["--agent", "dqn", "--env", "Pendulum-v1"], "dqn needs Discrete actions, but Pendulum-v1 has Box"),
     "negative learning rate": (["--learning-rate", "-1"], "--learning-rate must be above 0, got -1"),
     "zero batch": (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
-    "text for a number": (["--batch-size", "many"], "--batch-size takes a whole number, not 'many'"),
-    "fraction for a whole number": (["--total-timesteps", "1.5"], "--total-timesteps takes a whole number, not '1.5'"),
+    "text for a number": (["--batch-size", "many"], "--batch-size takes an integer, not 'many'"),
+    "fraction for an integer": (["--total-timesteps", "1.5"], "--total-timesteps takes an integer, not '1.5'"),
     "nan": (["--gamma", "nan"], "--gamma must be a number, got nan"),
     "gamma above 1": (["--gamma", "2"], "--gamma must be at most 1, got 2"),
     "unknown option": (["--batchsize", "3"], "unknown option '--batchsize', did you mean '--batch-size'?"),
     "unknown choice": (["--loss", "hubert"], "--loss 'hubert' is unknown, did you mean 'huber'?"),
     "bad network": (["--network", "mlp:0"], "the network must be like mlp:64,64"),
-    "a value is missing": (["--seed"], "expected one argument"),
+    "a value is missing": (["--seed"], "--seed needs a value"),
     "stray word": (["hello"], "unexpected argument 'hello'"),
     "negative seed": (["--seed", "-3"], "--seed must be at least 0, got -3"),
     "more memory than there is": (["--buffer-size", "1e12"], "not enough memory for these settings"),
-    "no agent": (["--agent"], "expected one argument"),
+    "no agent": (["--agent"], "--agent needs a value"),
     "batch that does not fit": (["--agent", "ppo", "--env", "CartPole-v1", "--batch-size", "100"], "does not divide a rollout"),
     "no native": (["--agent", "ppo", "--env", "FrozenLake-v1", "--backend", "native"], "has no native environment"),
     "best of nothing": (["--agent", "ppo", "--env", "Blackjack-v1", "--keep-best"], "needs --eval-frequency"),
@@ -170,7 +172,7 @@ def test_a_reward_of_nan_ends_the_run(workplace, capsys):
 
 
 def test_an_environment_that_raises_ends_the_run_with_the_last_checkpoint_intact(workplace, capsys, monkeypatch):
-    """It fails in step 333 of the run, after the checkpoint of step 250."""
+    """The environment fails in step 333 of the run, after the checkpoint of step 250."""
     gym.register("probe/Fails-v0", entry_point=Fails)
     code = train.main(["--agent", "dqn", "--env", "probe/Fails-v0", *SHORT, "--checkpoint-frequency", "250"])
     assert code == 3
@@ -222,7 +224,7 @@ def test_a_signal_saves_what_was_learned(workplace, number, code):
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert "what was learned is saved" in out
+    assert "the agent is saved" in out
     assert "Traceback" not in err
     assert evaluate.main([str(only_run()), "--episodes", "2"]) == 0
 
@@ -231,7 +233,7 @@ def test_a_run_starts_from_the_networks_of_another(workplace, capsys):
     run_train(*SHORT)
     first = only_run()
     options = ["--learning-starts", "100", "--eval-episodes", "5", "--network", str(first), "--run-dir", "second"]
-    # so few steps that nothing is learned: what is there comes from the first
+    # too few steps to learn anything: the second run's return comes from the networks of the first run
     assert run_train(*options, "--total-timesteps", "50", "--seed", "7") == 0
     (second,) = Path("second").glob("*/*/*")
     then, now = (restore(run)[0] for run in (first, second))

@@ -1,4 +1,4 @@
-"""A run directory from somebody else is data: it imports nothing, leads nowhere else, and a file that was made by hand is refused."""
+"""A run directory from somebody else is data: nothing is imported, no link is followed, and a forged file is refused."""
 
 import json
 import os
@@ -74,7 +74,7 @@ def test_a_foreign_module_is_not_imported(key, workplace):
 
 
 def test_an_own_run_needs_no_trust(workplace):
-    """It is signed with a key of this user; a copy elsewhere, with another module of that name, is not."""
+    """The run is signed with a key of this user; a copy in another place, with another module of the same name, is not."""
     Path("mine_here.py").write_text(MODULE)
     words = ["--agent", "ppo", "--env", "mine_here:Planted-v0", "--network", "mlp:8", *SHORT]
     assert command("train", *words).returncode == 0
@@ -202,7 +202,7 @@ GONE = object()
 
 
 def strange_values(value):
-    """What somebody may have put in the place of a value."""
+    """Values that a forged file may contain in place of a valid one."""
     yield from (GONE, None, "word", {"a": 1}, [1, 2], 10**30, -1, float("nan"), float("inf"), True)
     if isinstance(value, np.ndarray):
         yield from (np.zeros((2, *value.shape), value.dtype), value.reshape(-1)[:-1], np.zeros(0, value.dtype))
@@ -235,7 +235,7 @@ def test_states_made_by_hand(agent, workplace, capsys, full):
 
 @pytest.mark.parametrize("agent", ["neat", "dqn", "recurrent_ppo"])
 def test_resuming_states_made_by_hand(agent, workplace, full):
-    """In a process of its own, which must not crash: kernels use some of these numbers as places in memory."""
+    """Load each forged value in a separate process, which must not crash: kernels use some of these numbers as indices."""
     run = train_agent(agent)
     good = load_checkpoint(run / "checkpoints" / "last")
     shutil.rmtree(run / "checkpoints")
@@ -281,7 +281,7 @@ def test_truncated_checkpoints(name, small_run, workplace, full):
 
 
 def test_mutated_checkpoints_and_configs(small_run, workplace, capsys, full):
-    """Bits flip, bytes are repeated, removed and replaced: a file is refused in one line, or it says what it said before."""
+    """Flip bits, and repeat, remove and replace bytes: a damaged file is refused in one line, or its content is unchanged."""
     shutil.copytree(small_run, "run")
     last = Path("run/checkpoints/last")
     good = load_checkpoint(last)
@@ -364,7 +364,7 @@ def test_crafted_headers(header, claimed, small_run, workplace):
 
 
 def test_a_file_of_huge_size(small_run, workplace):
-    """A sparse file of a terabyte takes no room on the disk; it must take none in memory."""
+    """A sparse file of a terabyte uses no disk space, and reading it must not use memory either."""
     shutil.copytree(small_run, "run")
     for name, where in (("state.json", "run/checkpoints/last"), ("config.toml", "run")):
         file = Path(where) / name

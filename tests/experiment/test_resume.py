@@ -1,4 +1,4 @@
-"""Going on with a run: what a process that died would have done, bit for bit, where environments can be saved; and said where not."""
+"""Resuming a run: bit for bit as without the interruption if the environments can be saved, and a message if they cannot."""
 
 import re
 from importlib.metadata import entry_points
@@ -44,7 +44,8 @@ class Death(BaseException):
 
 def until_death(monkeypatch, agent: str, steps: int, **changes) -> Path:
     """The directory of a run that died in the middle of training, after so many environment steps."""
-    kind, step = AGENTS[agent], AGENTS[agent].step
+    kind = AGENTS[agent]
+    step = AGENTS[agent].step
 
     def mortal(self):
         if self.timesteps >= steps:
@@ -68,7 +69,7 @@ def resume(path: Path, **changes):
 
 
 def log(path: Path) -> list:
-    """What was logged, but for speeds."""
+    """The logged scalars without the measured speeds."""
     events = read_events(path)
     return events[events.tag != "charts/SPS"][["tag", "step", "value"]].values.tolist()
 
@@ -113,7 +114,7 @@ def test_a_finished_run_learns_on(workplace, capsys):
     path = driver.carry_out(plan).run.path
     assert train.main(["--resume", str(path), "--total-timesteps", "1000"]) == 0
     out = capsys.readouterr().out
-    assert f"goes on with {path}" in out
+    assert f"continues {path}" in out
     assert "after 1,000 steps" in out
     assert read_toml(path / "config.toml")["hyperparameters"]["total_timesteps"] == 1000
     steps = read_events(path).step
@@ -137,10 +138,10 @@ def test_what_a_dead_process_logged_after_its_checkpoint_does_not_count(workplac
 
 
 def test_environments_that_cannot_be_saved(workplace, monkeypatch, capsys):
-    """Episodes begin anew, from seeds that were not used yet, and that is said."""
+    """Episodes restart with new seeds, and a message says so."""
     path = until_death(monkeypatch, "dqn", 400, backend="gymnasium", n_steps=3)
     assert train.main(["--resume", str(path)]) == 0
-    assert "CartPole-v1 cannot be saved in mid-episode: new episodes begin" in capsys.readouterr().out
+    assert "CartPole-v1 cannot be saved in the middle of an episode: new episodes begin" in capsys.readouterr().out
     firsts = []
     for timesteps in (0, 7):
         agent, _ = driver.restore(path)
@@ -179,13 +180,13 @@ def test_returns_over_several_steps_end_where_episodes_were_cut():
         (["--resume", "nowhere"], "nowhere is not a run"),
         (
             ["--resume", "RUN", "--seed", "3"],
-            "--seed cannot change in a run that goes on: --resume takes --total-timesteps, and options of "
+            "--seed cannot change when a run is resumed: --resume takes --total-timesteps, and options of "
             "evaluation, logging and checkpoints",
         ),
         (["--resume", "RUN", "--learning-rate", "1"], "--learning-rate cannot change"),
         (["--resume", "RUN", "--learnin-rate", "1"], "unknown option '--learnin-rate', did you mean '--learning-rate'?"),
-        (["--resume", "RUN", "--total-timesteps", "x"], "--total-timesteps takes a whole number, not 'x'"),
-        (["--resume", "EMPTY"], "holds no checkpoint to go on from: start it again with --config"),
+        (["--resume", "RUN", "--total-timesteps", "x"], "--total-timesteps takes an integer, not 'x'"),
+        (["--resume", "EMPTY"], "holds no checkpoint to resume from: start the run again with --config"),
     ],
 )
 def test_what_cannot_be_resumed(arguments, words, workplace, monkeypatch, capsys):
@@ -214,7 +215,7 @@ def test_one_writer(workplace, capsys):
 
 @pytest.mark.parametrize(("agent", "env", "refused"), [("ppo", "Pendulum-v1", True), ("ppo", "CartPole-v1", False)])
 def test_runs_of_version_0_1(workplace, capsys, agent, env, refused):
-    """Policies acted in units of the environment then, and PPO saved its streams in one list."""
+    """In that version policies acted in units of the environment, and PPO saved its streams in one list."""
     assert train.main(["--agent", agent, "--env", env, "--total-timesteps", "600", "--eval-episodes", "2", "--seed", "1"]) == 0
     (path,) = Path("runs").glob("*/*/*")
     run = Run.open(path)

@@ -1,4 +1,4 @@
-"""What nobody planned for: odd environments, masks that come and go, signals, full disks, runs that end twice."""
+"""Unusual use: odd environments, masks that appear and disappear, signals, full disks, runs that end twice."""
 
 import math
 import os
@@ -29,12 +29,14 @@ from tests.agents.test_contract import AGENTS, SMALL
 
 
 class Odd(gym.Env):
-    """Episodes of ``length`` steps, strict about actions; subclasses and arguments make it odd."""
+    """An environment with episodes of ``length`` steps that checks its actions; arguments and subclasses make it unusual."""
 
     def __init__(self, actions=None, observations=None, length=6, mask="", nan=""):
         self.action_space = Discrete(3) if actions is None else actions
         self.observation_space = Box(-1, 1, (2,), np.float32) if observations is None else observations
-        self.length, self.mask, self.nan = length, mask, nan
+        self.length = length
+        self.mask = mask
+        self.nan = nan
 
     def look(self, when):
         observation = self.observation_space.sample()
@@ -91,7 +93,7 @@ def ten_steps_on(env):
 
 @pytest.mark.parametrize("mask", ["full", "list", "reset", "some", "empty at the end"])
 def test_where_there_is_no_mask_everything_is_allowed(mask):
-    """Not nothing, whose values would be -1e9."""
+    """All actions are allowed where a mask is missing; otherwise their values would be -1e9."""
     agent = dqn_on(odd(f"Mask{mask.title().replace(' ', '')}", mask=mask))
     for _ in range(60):
         metrics = agent.step()
@@ -271,7 +273,8 @@ def scripted(monkeypatch, scores):
     """Short evaluations (of two episodes) give these returns."""
     from dataclasses import replace
 
-    real, left = driver.evaluate, iter(scores)
+    real = driver.evaluate
+    left = iter(scores)
 
     def fake(agent, setup, episodes, seed):
         result = real(agent, setup, 1, seed)
@@ -285,7 +288,7 @@ class Death(BaseException):
 
 
 def test_the_best_state_is_not_lost_to_a_worse_one(workplace, monkeypatch):
-    """It was written after the last checkpoint, and the process died."""
+    """The best state was saved after the last checkpoint, before the process died."""
     given = {"agent": "a2c", "env": "CartPole-v1", "backend": "gymnasium", "total_timesteps": 300, "num_envs": 1}
     given |= {"eval_frequency": 50, "short_episodes": 2, "keep_best": True, "checkpoint_frequency": 60, "eval_episodes": 1}
     given |= {"stop_return": "1e9"}
@@ -356,7 +359,7 @@ ASYNC = (
 
 
 def started(folder: Path) -> subprocess.Popen:
-    """A run with environments in processes of their own, that has begun to learn."""
+    """A run with its environments in separate processes, after learning has started."""
     process = subprocess.Popen(
         [sys.executable, "-m", "rl_lab.train", *ASYNC], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True, cwd=folder,
@@ -404,7 +407,7 @@ def test_a_mask_has_a_place_for_each_choice():
 
 
 def test_an_environment_of_a_module_beside_the_user(workplace, capsys, monkeypatch):
-    """``module:id`` is found while training, in processes of their own, and again by an evaluation."""
+    """An environment ``module:id`` is found in training, in environment processes, and in an evaluation."""
     monkeypatch.syspath_prepend(str(workplace))
     (workplace / "my_worlds.py").write_text(
         "import gymnasium as gym\ngym.register('mine/Cart-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=50)\n"

@@ -1,4 +1,4 @@
-"""Signals, locks and environments in processes of their own: a run is saved and ends, nobody waits in vain, nothing is left behind."""
+"""Signals, locks and environments in separate processes: a run is saved and ends, no process hangs, and no process is left over."""
 
 import json
 import os
@@ -13,11 +13,13 @@ import pytest
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment import lock as lock_module
+from rl_lab.experiment.analysis import read_events
 from rl_lab.experiment.checkpoint import load_checkpoint
-from rl_lab.experiment.environments import close_environments, make_environments, open_environments
+from rl_lab.experiment.environments import make_environments, open_environments
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.lock import RunLock
 from rl_lab.experiment.run import Run
+from rl_lab.experiment.vector import close_environments
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the signals of Unix")
 
@@ -77,7 +79,7 @@ def end(process: subprocess.Popen, seconds: float = 30.0) -> tuple[str, str]:
 
 
 def left(process: subprocess.Popen) -> list[str]:
-    """Processes of a session that is over, once those that are ending had their time."""
+    """Processes of a finished session that are still alive after the time that they have to end."""
     for _ in range(40):
         found = subprocess.run(["ps", "-s", str(process.pid), "-o", "pid=,stat=,args="], capture_output=True, text=True).stdout
         alive = [line for line in found.splitlines() if line.split()[1][0] != "Z"]
@@ -101,13 +103,29 @@ def test_a_signal_saves_and_ends(name, workplace):
     out, error = end(process)
     assert process.returncode == 128 + getattr(signal, name), error
     assert error == ""
-    assert "what was learned is saved" in out
+    assert "the agent is saved" in out
     assert load_checkpoint(only_run() / "checkpoints/last")["timesteps"] > 0
     assert not (only_run() / "lock").exists()
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_during_the_evaluation_at_the_end(name, workplace):
+    """Everything is saved already: the first signal ends the run, and nothing stays locked."""
+    process = start(*LONG[:6], "--total-timesteps", "200", "--eval-frequency", "0", "--eval-episodes", "1000000")
+    until(lambda: list(Path("runs").glob("*/*/*/checkpoints/last")), process)
+    time.sleep(0.3)
+    process.send_signal(getattr(signal, name))
+    _, error = end(process)
+    assert (process.returncode, error) == (128 + getattr(signal, name), "rl_lab: interrupted\n")
+    assert not (only_run() / "lock").exists()
+    done = end(start("--resume", str(only_run()), "--eval-episodes", "1"))
+    assert "after 200 steps" in done[0]
+    values = read_events(only_run())
+    assert not values[["tag", "step"]].duplicated().any()
+
+
 def test_a_hangup_that_the_shell_wants_ignored_is_ignored(workplace):
-    """nohup: the run outlives its terminal."""
+    """With nohup the run continues after its terminal is closed."""
     command = ["nohup", sys.executable, "-m", "rl_lab.train", *LONG, "--total-timesteps", "30000", "--eval-episodes", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: list(Path("runs").glob("*/*/*/events*")), process)
@@ -152,7 +170,7 @@ def test_a_second_signal_ends_a_run_that_hangs_in_its_own_process(workplace):
     ],
 )
 def test_an_environment_that_ends_is_named(body, words, workplace):
-    """Three times: whether the system has noted the end of a process already is a matter of luck."""
+    """Run three times, because the system may note the end of a process with a random delay."""
     Path("slow.py").write_text(SLOW.replace("BODY", body))
     for _ in range(3):
         process = start(*ASYNC)
@@ -172,7 +190,7 @@ def three_steps(envs):
 
 
 def test_a_killed_environment_never_hangs_the_run(workplace, monkeypatch):
-    """It is killed at many moments: while it steps, while it waits, before and after its answer."""
+    """Kill an environment process at many moments: while it steps, while it waits, before and after its answer."""
     envs = make_environments("Acrobot-v1", 2)
     close_environments(envs)
     for pause in (0.0, 0.001, 0.005, 0.02, 0.05):
@@ -191,9 +209,9 @@ def test_a_killed_environment_never_hangs_the_run(workplace, monkeypatch):
 
 
 def test_a_silent_environment_is_named(workplace, monkeypatch, capfd):
-    from rl_lab.experiment import environments
+    from rl_lab.experiment import vector
 
-    monkeypatch.setattr(environments, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(vector, "ANSWER_SECONDS", 0.5)
     envs, _ = open_environments("Acrobot-v1", 2, backend="gymnasium", vectorization="async")
     envs.reset(seed=1)
     os.kill(envs.processes[1].pid, signal.SIGSTOP)
@@ -236,7 +254,7 @@ def test_a_lock_of_a_dead_process_is_free(workplace):
 
 
 def test_a_lock_whose_file_was_removed_is_noticed(workplace):
-    """The holder ends between the opening and the locking of its file by another one."""
+    """The holder ends after another process has opened the lock file and before it locks the file."""
     first = RunLock(Path("lock"))
     take = lock_module._take
     taken = []
@@ -309,7 +327,7 @@ def test_windows_locks_a_byte(workplace, monkeypatch):
 
 
 def test_many_processes_reach_for_one_run(workplace):
-    """Four processes take and leave the lock; never do two hold it."""
+    """Four processes acquire and release the lock; no two hold it at the same time."""
     code = """
 import random, time
 from pathlib import Path
@@ -344,7 +362,7 @@ def test_a_run_names_the_process_that_writes(workplace):
 
 
 def test_an_environment_of_the_script_in_processes(workplace):
-    """The processes get the environment from the script, whose registrations an import does not make."""
+    """The environment is registered by the script itself, so environment processes cannot find it by an import."""
     Path("script.py").write_text(
         SLOW.replace("BODY", "pass").replace("gym.register(", "def register():\n    gym.register(")
         + "\nif __name__ == '__main__':\n    register()\n    from rl_lab.train import main\n"

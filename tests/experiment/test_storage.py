@@ -1,13 +1,13 @@
 """Disks that are full, read-only or gone: the run says so in one line, the last good checkpoint stays, and nothing hangs."""
 
-import builtins
 import errno
-import io
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,81 +18,17 @@ from rl_lab.experiment.analysis import read_events
 from rl_lab.experiment.checkpoint import load_checkpoint
 from rl_lab.experiment.logger import Logger, cut_log, log_sizes
 from rl_lab.experiment.run import Run
+from tests import kills
+from tests.disk import Disk
 
 A2C = ["--agent", "a2c", "--env", "CartPole-v1", "--network", "mlp:8", "--num-envs", "2", "--total-timesteps", "300"]
-A2C += [
-    "--checkpoint-frequency",
-    "100",
-    "--eval-frequency",
-    "90",
-    "--keep-best",
-    "--short-episodes",
-    "1",
-    "--eval-episodes",
-    "1",
-]
-A2C += ["--log-frequency", "20"]
-CALLS = ("open", "fsync", "rename", "replace", "mkdir", "unlink", "link", "rmdir")
+A2C += ["--checkpoint-frequency", "100", "--eval-frequency", "90", "--keep-best", "--log-frequency", "20"]
+A2C += ["--short-episodes", "1", "--eval-episodes", "1"]
 
 
 def only_run() -> Path:
     (run,) = Path("runs").glob("*/*/*")
     return run
-
-
-class Disk:
-    """Counts what is done to files below a folder, and fails from the operation ``first`` on, ``count`` times."""
-
-    def __init__(self, monkeypatch, folder: Path, code: int = errno.ENOSPC):
-        self.done, self.first, self.count, self.code = 0, -1, 0, code
-        self.folder = str(folder)
-        for name in CALLS:
-            monkeypatch.setattr(os, name, self.failing(getattr(os, name)))
-        fdopen, opened = os.fdopen, io.open
-        monkeypatch.setattr(os, "fdopen", lambda *given, **named: self.watched(fdopen(*given, **named)))
-
-        def open_file(file, mode="r", *given, **named):
-            found = opened(file, mode, *given, **named)
-            return self.watched(found) if "x" in mode else found
-
-        monkeypatch.setattr(io, "open", open_file)
-        monkeypatch.setattr(builtins, "open", open_file)
-
-    def watched(self, file):
-        disk = self
-
-        class Watched:
-            def __getattr__(self, name):
-                return getattr(file, name)
-
-            def __enter__(self):
-                return self
-
-            def __exit__(self, *given):
-                file.close()
-
-            def write(self, data):
-                disk.step()
-                return file.write(data)
-
-            def flush(self):
-                disk.step()
-                file.flush()
-
-        return Watched()
-
-    def failing(self, call):
-        def wrapped(target, *given, **named):
-            if isinstance(target, int) or not str(target).endswith((".py", ".pyc")):
-                self.step()
-            return call(target, *given, **named)
-
-        return wrapped
-
-    def step(self):
-        self.done += 1
-        if 0 <= self.first <= self.done - 1 < self.first + self.count:
-            raise OSError(self.code, os.strerror(self.code))
 
 
 def ended_well(code, shown, allowed):
@@ -101,39 +37,93 @@ def ended_well(code, shown, allowed):
     assert len(shown.err.splitlines()) == (0 if code == 0 else 1), shown.err
 
 
-@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
-def test_every_operation_may_fail(lasting, workplace, capsys, monkeypatch, full):
-    """The operations of a run are counted, then each fails in its turn."""
+CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES)
+FEW = ["--total-timesteps", "160", "--checkpoint-frequency", "80", "--eval-frequency", "70", "--keep-best"]
+FEW += ["--log-frequency", "20", "--short-episodes", "1", "--eval-episodes", "1", "--stop-return", "none"]
+SMALL_A2C = ["--agent", "a2c", "--env", "CartPole-v1", "--network", "mlp:8", "--num-envs", "2", *FEW]
+SMALL_NEAT = ["--agent", "neat", "--env", "CartPole-v1", "--population", "10", "--champion-episodes", "2", *FEW]
+
+
+def resume_words() -> list[str]:
+    return ["--resume", str(only_run()), "--total-timesteps", "160"]
+
+
+def outcome(run: Path, lost_best: bool) -> tuple[dict, list]:
+    """What must be equal in two runs: the states in their checkpoints and what they logged, but for speeds.
+
+    With ``lost_best`` the best checkpoint, and what is evaluated at the end, may be another one.
+    """
+    log = sorted(event for event in kills.events(run) if event[0] != "charts/SPS")
+    if not lost_best:
+        return {str(file.relative_to(run)): file.read_bytes() for file in run.glob("checkpoints/*/state.*")}, log
+    last = {name: pickle.dumps(part) for name, part in load_checkpoint(run / "checkpoints/last").items() if name != "driver"}
+    return last, [event for event in log if event[0] != "eval/return_mean"]
+
+
+@pytest.mark.skipif(not hasattr(errno, "EDQUOT"), reason="needs the errors of Unix")
+@pytest.mark.parametrize("program", ["train", "resume", "neat"])
+def test_every_operation_may_fail(program, workplace, capsys, full, record_property):
+    """Count the operations of a command on files, then let each fail in its turn, once or from then on. Nothing is lost.
+
+    A run that reached its end has the checkpoints of an undisturbed one; any other one is resumed and reaches the same end. Where the
+    best state could not be written and the command said so, a later one is the best. The log is whole unless the command said otherwise.
+    """
     warnings.simplefilter("ignore")
-    assert train.main(A2C) == 0  # kernels are kept now
-    shutil.rmtree("runs")
-    with monkeypatch.context() as context:
-        disk = Disk(context, workplace)
-        assert train.main(A2C) == 0
-        operations = disk.done
-    assert operations > 150
-    endings = set()
-    for first in range(0, operations, 1 if full else 13):
+    begin = {"train": SMALL_A2C, "resume": [*SMALL_A2C, "--total-timesteps", "100"], "neat": SMALL_NEAT}[program]
+    assert train.main(begin) == 0
+    if program == "resume":
+        shutil.copytree("runs", "before")
+    else:
+        shutil.rmtree("runs")
+    words = resume_words() if program == "resume" else begin
+    with Disk(workplace / "runs").watching() as disk:
+        assert train.main(words) == 0
+    operations = disk.done
+    assert operations > 100
+    reference = workplace / "undisturbed"
+    only_run().rename(reference)
+    endings: Counter[int] = Counter()
+    resumed = 0
+    faults = [(number, code, 1) for number in range(operations) for code in CODES]
+    faults += [(number, CODES[number % 5], 10**9) for number in range(operations)]
+    for number, code, count in faults if full else faults[:: 6 * operations // 25]:
         shutil.rmtree("runs", ignore_errors=True)
+        if program == "resume":
+            shutil.copytree("before", "runs")
+            words = resume_words()
         capsys.readouterr()
-        with monkeypatch.context() as context:
-            disk = Disk(context, workplace)
-            disk.first, disk.count = first, 10**9 if lasting else 1
-            code = train.main(A2C)
-        endings.add(code)
-        ended_well(code, capsys.readouterr(), (0, 4))
-        whole = 0
-        for run in Path("runs").glob("*/*/*"):
-            for name in ("last", "best"):
-                if (run / "config.toml").exists() and Run.open(run).holds(name):
-                    load_checkpoint(run / "checkpoints" / name)
-                    whole += 1
-            if code == 0:
-                assert load_checkpoint(run / "checkpoints" / "last")["timesteps"] == 300
-                assert evaluate.main([str(run), "--episodes", "1"]) == 0
-        if first > operations * 0.6:
-            assert whole, "the checkpoint before is lost"
-    assert endings == {0, 4} if lasting is False else 4 in endings
+
+        def fail(done: int) -> None:
+            if number <= done < number + count:
+                raise OSError(code, os.strerror(code))
+
+        with Disk(workplace / "runs", fail).watching():
+            ending = train.main(words)
+        shown = capsys.readouterr()
+        endings[ending] += 1
+        ended_well(ending, shown, (0, 4, 2) if code == errno.EACCES else (0, 4))
+        runs = [found.parent for found in Path("runs").glob("*/*/*/config.toml")]
+        held = bool(runs) and Run.open(runs[0]).holds("last")
+        if program == "resume":
+            assert held, "the checkpoint before is lost"
+        if ending and held:
+            resumed += 1
+            assert train.main(resume_words()) == 0, (number, code, count)
+        if ending and not held:
+            continue
+        lost_best = "the last good checkpoint stays" in shown.out
+        found, log = outcome(only_run(), lost_best)
+        assert found == outcome(reference, lost_best)[0], (number, code, count)
+        if "training continues without it" not in shown.out:
+            assert log == outcome(reference, lost_best)[1], (number, code, count)
+        if full and sum(endings.values()) % 200 == 0:
+            print(f"\n{program}: {sum(endings.values())} faults", flush=True)
+    assert endings[0]
+    assert endings[4]
+    record_property("faults", f"{sum(endings.values())} at {operations} operations, {resumed} resumed: {dict(endings)}")
+    print(
+        f"{program}: {sum(endings.values())} faults at {operations} operations, {resumed} runs resumed, exit codes {dict(endings)}"
+    )
 
 
 def test_a_log_that_cannot_be_written_is_said_once(workplace, capsys):
@@ -214,7 +204,7 @@ def test_a_run_directory_that_vanishes(workplace, capsys, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="needs resource limits")
 @pytest.mark.parametrize("size", [100, 3_000, 30_000])
 def test_files_that_may_not_grow(size, workplace):
-    """A quota: whatever file of the run is larger cannot be written."""
+    """A quota: files of the run above a size cannot be written."""
     import resource
 
     words = [sys.executable, "-m", "rl_lab.train", *A2C, "--log-frequency", "1"]

@@ -38,7 +38,8 @@ class Package:
     """A package of kernels on disk, imported again after each edit."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
-        self.root, self.folder = folder, folder / "edited"
+        self.root = folder
+        self.folder = folder / "edited"
         self.folder.mkdir(parents=True)
         (self.folder / "__init__.py").write_text("")
         monkeypatch.syspath_prepend(str(folder))

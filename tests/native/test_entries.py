@@ -133,7 +133,8 @@ def planted(name: str) -> bytes:
 )
 def test_planted_pickles_are_not_executed(place, compiled, tmp_path, head):
     call(double)
-    path, witness = entry_of(place, double), tmp_path / "it_ran"
+    path = entry_of(place, double)
+    witness = tmp_path / "it_ran"
     content = planted(str(witness))
     heads = {
         "none": b"",
@@ -286,7 +287,8 @@ FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))\n
     ["file", "below a file", "others can write", "foreign", "no home", "nowhere to write", "full", "nearly full"],
 )
 def test_a_place_that_cannot_be_used_costs_one_warning(tmp_path, kind):
-    base, before = tmp_path / "base", ""
+    base = tmp_path / "base"
+    before = ""
     environment: dict[str, str | None] = {"RL_LAB_CACHE": str(base), "TMPDIR": str(tmp_path)}
     if kind == "file":
         base.write_text("here already")
@@ -302,7 +304,8 @@ def test_a_place_that_cannot_be_used_costs_one_warning(tmp_path, kind):
         base.mkdir()
         os.chown(base, 12345, -1)
     elif kind == "no home":
-        before, environment["RL_LAB_CACHE"] = NO_HOME, "~/cache"
+        before = NO_HOME
+        environment["RL_LAB_CACHE"] = "~/cache"
     elif kind == "nowhere to write":
         base.write_text("here already")
         before = "import tempfile\ndef none(**given): raise FileNotFoundError('no usable temporary directory')\ntempfile.mkdtemp = none\n"

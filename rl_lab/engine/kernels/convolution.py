@@ -1,22 +1,26 @@
-"""Convolution and pooling of planes. A convolution unfolds a few samples at a time into columns that stay in the cache, and multiplies.
+"""Convolution and pooling of planes.
 
-Sizes: x is batch x groups*channels x height x width, weight groups*filters x channels x kh x kw, the result and its gradient g
-batch x groups*filters x oh x ow; ``sh ph dh`` are stride, padding and dilation of the rows, ``sw pw dw`` of the columns. The three
-products below are one trilinear form seen from its three sides, so that each is a gradient of the others.
+Sizes: x is (batch, groups*channels, height, width), weight is (groups*filters, channels, kh, kw), the result and its gradient g are
+(batch, groups*filters, oh, ow). ``sh ph dh`` are stride, padding and dilation of the rows, ``sw pw dw`` those of the columns.
+
+`convolve`, `convolve_to_input` and `convolve_to_weight` are the three partial derivatives of one trilinear form of x, weight and g.
+The gradients of each are therefore calls of the other two.
 """
 
 import numpy as np
 from numba import njit
 
-from rl_lab.native.pointers import matrix
+from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, PANEL, dots_at, tile, tile_at
+from rl_lab.native.pointers import address_of, keep
 from rl_lab.native.primitive import In, Int, Out, OutInt, primitive
 
 F = np.float32
+LARGEST = np.finfo(np.float32).max
 
 
 @njit(error_model="numpy")
 def _inside(offset, step, size, count):
-    """The positions p in 0..count-1 with 0 <= offset + p * step < size: the first, and the one after the last."""
+    """The range (first, end) of positions p in 0..count-1 with 0 <= offset + p * step < size."""
     if step == 1:  # a division costs more than a short row
         low, high = max(-offset, 0), max(size - offset, 0)
     else:
@@ -28,7 +32,10 @@ def _inside(offset, step, size, count):
 
 @njit(error_model="numpy")
 def _unfold(columns, at, step, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
-    """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], zero outside x. Rows are ``step`` apart, from ``at`` on."""
+    """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], and 0 outside x.
+
+    The first row of ``columns`` begins at position ``at``; rows are ``step`` numbers apart. The sample begins at ``x[start]``.
+    """
     p = at
     for c in range(channels):
         for i in range(kh):
@@ -58,7 +65,7 @@ def _unfold(columns, at, step, x, start, channels, height, width, oh, ow, kh, kw
 
 @njit(error_model="numpy")
 def _fold(x, start, columns, at, step, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
-    """The transpose of `_unfold`: every column adds to the place in x from which it was taken."""
+    """The transpose of `_unfold`: x = 0, then add every element of ``columns`` to the element of x that `_unfold` copies there."""
     for k in range(start, start + channels * height * width):
         x[k] = F(0)
     p = at
@@ -85,7 +92,7 @@ def unfold(
     out: Out, x: In, batch: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The columns of every sample, channels*kh*kw x oh*ow."""
+    """out = the columns of every sample, (batch, channels*kh*kw, oh*ow)."""
     for n in range(batch):
         at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
         _unfold(out, at, oh * ow, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
@@ -96,152 +103,390 @@ def fold(
     out: Out, columns: In, batch: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The sum of the columns at their places in every sample."""
+    """The transpose of `unfold`: sum the columns of every sample at the positions from which `unfold` takes them."""
     for n in range(batch):
         at, start = n * channels * kh * kw * oh * ow, n * channels * height * width
         _fold(out, start, columns, at, oh * ow, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw)
 
 
+# --- convolution -----------------------------------------------------------------------------------------------------
+#
+# A plane of x is spread into sh * sw planes, each with every sh-th row and sw-th column, padding included; with a stride of 1 and no
+# padding it is x itself. In such planes, windows that are one step apart are one number apart. So for every element (c, i, j) of a filter,
+# what it multiplies is a piece of memory as it lies: nothing is unfolded. Rows of results are as wide as the planes (``span`` numbers from
+# the first result to the last), so some numbers between rows of results are computed in vain; gradients are zero there.
+
+
 @njit(error_model="numpy")
-def _is_plain(kh, kw, sh, sw, ph, pw):
-    """Whether the columns of a sample are the sample itself."""
-    return kh == 1 and kw == 1 and sh == 1 and sw == 1 and ph == 0 and pw == 0
+def _is_plain(sh, sw, ph, pw):
+    """Whether x is read as it lies."""
+    return sh == 1 and sw == 1 and ph == 0 and pw == 0
 
 
-@primitive(uses_blas=True)
+@njit(error_model="numpy")
+def _plane_size(height, width, sh, sw, ph, pw):
+    """Rows and columns of the planes into which a plane of x is spread."""
+    return (height + 2 * ph + sh - 1) // sh, (width + 2 * pw + sw - 1) // sw
+
+
+@njit(error_model="numpy")
+def _spread(planes, at, x, start, channels, height, width, rows, columns, sh, sw, ph, pw):
+    """Spread the channels of a sample."""
+    for c in range(channels):
+        for i in range(sh):
+            top, bottom = _inside(i - ph, sh, height, rows)
+            for k in range(at, at + sw * rows * columns):
+                planes[k] = F(0)
+            for j in range(sw):
+                low, high = _inside(j - pw, sw, width, columns)
+                for y in range(top, bottom):
+                    source = start + (c * height + y * sh + i - ph) * width + j - pw
+                    target = at + y * columns
+                    if sw == 1:
+                        for z in range(low, high):
+                            planes[target + z] = x[source + z]
+                    elif sw == 2:
+                        for z in range(low, high):
+                            planes[target + z] = x[source + 2 * z]
+                    elif sw == 4:
+                        for z in range(low, high):
+                            planes[target + z] = x[source + 4 * z]
+                    else:
+                        for z in range(low, high):
+                            planes[target + z] = x[source + z * sw]
+                at += rows * columns
+
+
+@njit(error_model="numpy")
+def _gather(x, start, planes, at, channels, height, width, rows, columns, sh, sw, ph, pw):
+    """The transpose of `_spread`: the channels of a sample from their planes."""
+    for c in range(channels):
+        for i in range(sh):
+            top, bottom = _inside(i - ph, sh, height, rows)
+            for j in range(sw):
+                low, high = _inside(j - pw, sw, width, columns)
+                for y in range(top, bottom):
+                    target = start + (c * height + y * sh + i - ph) * width + j - pw
+                    source = at + y * columns
+                    if sw == 1:
+                        for z in range(low, high):
+                            x[target + z] = planes[source + z]
+                    else:
+                        for z in range(low, high):
+                            x[target + z * sw] = planes[source + z]
+                at += rows * columns
+
+
+@njit(error_model="numpy")
+def _widen(wide, at, g, start, filters, oh, ow, columns):
+    """Results whose rows are ``columns`` apart, from results whose rows are ow apart: zero in between."""
+    span = (oh - 1) * columns + ow
+    for f in range(filters):
+        for y in range(oh):
+            source = start + (f * oh + y) * ow
+            target = at + f * span + y * columns
+            for z in range(ow):
+                wide[target + z] = g[source + z]
+            if y < oh - 1:
+                for z in range(ow, columns):
+                    wide[target + z] = F(0)
+
+
+@njit(error_model="numpy")
+def _table(channels, kh, kw, sh, sw, dh, dw, rows, columns):
+    """For each element (c, i, j) of a filter, where in the spread planes of a sample its first factor is."""
+    table = np.empty(channels * kh * kw, np.int64)
+    p = 0
+    for c in range(channels):
+        for i in range(kh):
+            down, y = divmod(i * dh, sh)
+            for j in range(kw):
+                right, z = divmod(j * dw, sw)
+                table[p] = (((c * sh + y) * sw + z) * rows + down) * columns + right
+                p += 1
+    return table
+
+
+@njit(error_model="numpy")
+def _is_finite(x, start, count):
+    """Whether none of the numbers is infinite or NaN."""
+    others = 0
+    for k in range(start, start + count):
+        others += not (abs(x[k]) <= LARGEST)
+    return others == 0
+
+
+@primitive
 def convolve(
-    out: Out, columns: Out, products: Out, x: In, weight: In, bias: In, has_bias: Int, together: Int, batch: Int, groups: Int,
+    out: Out, space: Out, x: In, weight: In, bias: In, has_bias: Int, together: Int, batch: Int, groups: Int,
     filters: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """out = weight * x + bias. The columns of ``together`` samples make one product, which is put in place then."""
-    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
-    for first in range(0, batch, together):
-        count = min(together, batch - first)
-        for group in range(groups):
-            w = matrix(weight, group * filters * k, filters, k)
-            if count == 1 and _is_plain(kh, kw, sh, sw, ph, pw):
-                n = first * groups + group
-                np.dot(w, matrix(x, n * plane, k, area), matrix(out, n * filters * area, filters, area))
+    """out = weight * x + bias. ``space`` holds the planes of a sample and its results."""
+    k = channels * kh * kw
+    rows, columns = _plane_size(height, width, sh, sw, ph, pw)
+    plain = _is_plain(sh, sw, ph, pw)
+    table = _table(channels, kh, kw, sh, sw, dh, dw, rows, columns)
+    places = np.int64(table.ctypes.data)
+    span = (oh - 1) * columns + ow
+    planes = 0 if plain else channels * sh * sw * rows * columns
+    for sample in range(batch * groups):
+        start = sample * channels * height * width
+        first = sample * filters * oh * ow
+        group = sample % groups
+        if plain:
+            source = address_of(x, start, channels * height * width)
+        else:
+            _spread(space, 0, x, start, channels, height, width, rows, columns, sh, sw, ph, pw)
+            source = address_of(space, 0, planes)
+        if columns == ow:
+            target = address_of(out, first, filters * span)
+        else:
+            target = address_of(space, planes, filters * span)
+        factors = address_of(weight, group * filters * k, filters * k)
+        for q in range(0, span, PANEL):
+            f = 0
+            at = 0
+            while f < filters:
+                while HEIGHTS[at] > filters - f:
+                    at += 1
+                high = HEIGHTS[at]
+                tile_at(
+                    factors + 4 * f * k,
+                    source + 4 * q,
+                    target + 4 * (f * span + q),
+                    k,
+                    k,
+                    1,
+                    places,
+                    span,
+                    high,
+                    min(PANEL, span - q),
+                )
+                f += high
+        for f in range(filters):
+            b = bias[group * filters + f] if has_bias else F(0)
+            o = first + f * oh * ow
+            if columns == ow:
+                if has_bias:
+                    for j in range(oh * ow):
+                        out[o + j] += b
             else:
-                for t in range(count):
-                    start = ((first + t) * groups + group) * plane
-                    _unfold(
-                        columns,
-                        t * area,
-                        count * area,
-                        x,
-                        start,
-                        channels,
-                        height,
-                        width,
-                        oh,
-                        ow,
-                        kh,
-                        kw,
-                        sh,
-                        sw,
-                        ph,
-                        pw,
-                        dh,
-                        dw,
-                    )
-                if count == 1:
-                    o = (first * groups + group) * filters * area
-                    np.dot(w, matrix(columns, 0, k, area), matrix(out, o, filters, area))
-                else:
-                    np.dot(w, matrix(columns, 0, k, count * area), matrix(products, 0, filters, count * area))
-            for f in range(filters):
-                b = bias[group * filters + f] if has_bias else F(0)
-                for t in range(count):
-                    o, p = (((first + t) * groups + group) * filters + f) * area, (f * count + t) * area
-                    if count > 1:
-                        for j in range(area):
-                            out[o + j] = products[p + j] + b
-                    elif has_bias:
-                        for j in range(area):
-                            out[o + j] += b
+                for y in range(oh):
+                    p = planes + f * span + y * columns
+                    for z in range(ow):
+                        out[o + y * ow + z] = space[p + z] + b
+    keep(table)
 
 
 @njit(error_model="numpy")
-def _collect(products, g, first, count, groups, group, filters, area):
-    """products[f, (t, :)] = g[first + t, f, :]."""
-    for t in range(count):
-        for f in range(filters):
-            o, p = (((first + t) * groups + group) * filters + f) * area, (f * count + t) * area
-            for j in range(area):
-                products[p + j] = g[o + j]
+def _reorder(ordered, at, weight, start, filters, channels, elements):
+    """The weights of a group with their dimensions in the order element, filter, channel."""
+    for f in range(filters):
+        for element in range(elements):
+            for c in range(channels):
+                ordered[at + (element * filters + f) * channels + c] = weight[start + (f * channels + c) * elements + element]
 
 
-@primitive(uses_blas=True)
+@primitive
 def convolve_to_input(
-    out: Out, columns: Out, products: Out, g: In, weight: In, together: Int, batch: Int, groups: Int, filters: Int,
+    out: Out, space: Out, g: In, weight: In, together: Int, batch: Int, groups: Int, filters: Int,
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The gradient of x: a transposed convolution of g."""
-    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
-    for first in range(0, batch, together):
-        count = min(together, batch - first)
-        for group in range(groups):
-            w = matrix(weight, group * filters * k, filters, k).T
-            n = first * groups + group
-            if count == 1 and _is_plain(kh, kw, sh, sw, ph, pw):
-                np.dot(w, matrix(g, n * filters * area, filters, area), matrix(out, n * plane, k, area))
-                continue
-            if count == 1:
-                np.dot(w, matrix(g, n * filters * area, filters, area), matrix(columns, 0, k, area))
+    """The gradient of x: a transposed convolution of g. Each element (i, j) of the filters adds its products to shifted planes.
+
+    ``space`` holds the planes of a sample, its results, and the weights of a group in the order i, j, filter, channel.
+    """
+    rows, columns = _plane_size(height, width, sh, sw, ph, pw)
+    plain = _is_plain(sh, sw, ph, pw)
+    table = _table(1, kh, kw, sh, sw, dh, dw, rows, columns)
+    span = (oh - 1) * columns + ow
+    size = sh * sw * rows * columns
+    planes = 0 if plain else channels * size
+    results = 0 if columns == ow else filters * span
+    ordered = address_of(space, planes + results, filters * channels * kh * kw)
+    for group in range(groups):
+        _reorder(space, planes + results, weight, group * filters * channels * kh * kw, filters, channels, kh * kw)
+        # zeros between rows of results must not meet infinite weights: then each row is multiplied alone
+        lines = oh
+        length = ow
+        if _is_finite(weight, group * filters * channels * kh * kw, filters * channels * kh * kw):
+            lines = 1
+            length = span
+        for sample in range(group, batch * groups, groups):
+            start = sample * channels * height * width
+            first = sample * filters * oh * ow
+            if columns == ow:
+                source = address_of(g, first, filters * span)
             else:
-                _collect(products, g, first, count, groups, group, filters, area)
-                np.dot(w, matrix(products, 0, filters, count * area), matrix(columns, 0, k, count * area))
-            for t in range(count):
-                start = ((first + t) * groups + group) * plane
-                _fold(
-                    out, start, columns, t * area, count * area, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw
-                )
+                _widen(space, planes, g, first, filters, oh, ow, columns)
+                source = address_of(space, planes, filters * span)
+            if plain:
+                target = address_of(out, start, channels * size)
+                for k in range(start, start + channels * size):
+                    out[k] = F(0)
+            else:
+                target = address_of(space, 0, planes)
+                for k in range(planes):
+                    space[k] = F(0)
+            for element in range(kh * kw):
+                shifted = target + 4 * table[element]
+                factors = ordered + 4 * element * filters * channels
+                for line in range(0, lines * columns, columns):
+                    for q in range(line, line + length, PANEL):
+                        wide = min(PANEL, line + length - q)
+                        c = 0
+                        at = 0
+                        while c < channels:
+                            while HEIGHTS[at] > channels - c:
+                                at += 1
+                            high = HEIGHTS[at]
+                            into = shifted + 4 * (c * size + q)
+                            tile(factors + 4 * c, source + 4 * q, into, filters, 1, channels, span, size, high, wide, True)
+                            c += high
+            if not plain:
+                _gather(out, start, space, 0, channels, height, width, rows, columns, sh, sw, ph, pw)
+    keep(table)
 
 
-@primitive(uses_blas=True)
+@njit(error_model="numpy")
+def _correlate(g, x, target, places, filters, k, span, length, runs, gap, distance):
+    """For each filter and each element (c, i, j), the sum of ``runs`` dot products of ``length`` results and what they were made of.
+
+    g, x and target are addresses; the runs are ``gap`` and ``distance`` numbers apart.
+    """
+    f = 0
+    of_rows = 0
+    while f < filters:
+        while DOT_ROWS[of_rows] > filters - f:
+            of_rows += 1
+        high = DOT_ROWS[of_rows]
+        p = 0
+        of_columns = 0
+        while p < k:
+            while DOT_COLUMNS[of_columns] > k - p:
+                of_columns += 1
+            wide = DOT_COLUMNS[of_columns]
+            into = target + 4 * (f * k + p)
+            dots_at(g + 4 * f * span, x, into, length, span, places + 8 * p, k, high, wide, runs, gap, distance)
+            p += wide
+        f += high
+
+
+@primitive
 def convolve_to_weight(
-    out: Out, columns: Out, products: Out, part: Out, g: In, x: In, together: Int, batch: Int, groups: Int, filters: Int,
+    out: Out, space: Out, part: Out, g: In, x: In, together: Int, batch: Int, groups: Int, filters: Int,
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The gradient of weight, summed over the batch."""
-    k, area, plane = channels * kh * kw, oh * ow, channels * height * width
-    for first in range(0, batch, together):
-        count = min(together, batch - first)
+    """The gradient of weight, summed over the batch: dot products of results and pieces of planes, over ``together`` samples at a time."""
+    k = channels * kh * kw
+    rows, columns = _plane_size(height, width, sh, sw, ph, pw)
+    plain = _is_plain(sh, sw, ph, pw)
+    table = _table(channels, kh, kw, sh, sw, dh, dw, rows, columns)
+    places = np.int64(table.ctypes.data)
+    span = (oh - 1) * columns + ow
+    planes = 0 if plain else channels * sh * sw * rows * columns
+    for begin in range(0, batch, together):
+        count = min(together, batch - begin)
         for group in range(groups):
-            for t in range(count):
-                start = ((first + t) * groups + group) * plane
-                _unfold(
-                    columns, t * area, count * area, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw
-                )
-            _collect(products, g, first, count, groups, group, filters, area)
-            at = group * filters * k
-            gradient, unfolded = matrix(products, 0, filters, count * area), matrix(columns, 0, k, count * area).T
-            if first == 0:
-                np.dot(gradient, unfolded, matrix(out, at, filters, k))
+            sample = begin * groups + group
+            start = sample * channels * height * width
+            first = sample * filters * oh * ow
+            if plain:
+                right = address_of(x, start, channels * height * width)
+                distance = groups * channels * height * width
             else:
-                np.dot(gradient, unfolded, matrix(part, 0, filters, k))
-                for j in range(filters * k):
-                    out[at + j] += part[j]
+                for t in range(count):
+                    _spread(
+                        space, t * planes, x, start + t * groups * channels * height * width, channels, height, width, rows, columns,
+                        sh, sw, ph, pw,
+                    )  # fmt: skip
+                right = address_of(space, 0, count * planes)
+                distance = planes
+            if columns == ow:
+                left = address_of(g, first, filters * span)
+                gap = groups * filters * span
+            else:
+                for t in range(count):
+                    at = together * planes + t * filters * span
+                    _widen(space, at, g, first + t * groups * filters * oh * ow, filters, oh, ow, columns)
+                left = address_of(space, together * planes, count * filters * span)
+                gap = filters * span
+            finite = _is_finite(x, start, channels * height * width)
+            for t in range(1, count):
+                finite &= _is_finite(x, start + t * groups * channels * height * width, channels * height * width)
+            # zeros between rows of results must not meet infinite numbers: then each sample is added alone, row by row
+            for t in range(1 if finite else count):
+                if begin == 0 and t == 0:
+                    target = address_of(out, group * filters * k, filters * k)
+                else:
+                    target = address_of(part, 0, filters * k)
+                if finite:
+                    _correlate(left, right, target, places, filters, k, span, span, count, gap, distance)
+                else:
+                    _correlate(
+                        left + 4 * t * gap, right + 4 * t * distance, target, places, filters, k, span, ow, oh, columns, columns
+                    )
+                if begin > 0 or t > 0:
+                    for j in range(filters * k):
+                        out[group * filters * k + j] += part[j]
+    keep(table)
 
 
 @primitive
 def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
     """The gradient of the bias: out[f] is the sum of g[n, f, :] over n."""
-    for f in range(filters):
-        out[f] = F(0)
-    for n in range(batch):
-        for f in range(filters):
-            total, row = F(0), (n * filters + f) * area
-            for j in range(area):
-                total += g[row + j]
-            out[f] += total
+    ones = np.ones(area, np.float32)
+    table = np.zeros(1, np.int64)
+    f = 0
+    at = 0
+    while f < filters:
+        while DOT_ROWS[at] > filters - f:
+            at += 1
+        dots_at(
+            address_of(g, f * area, ((batch - 1) * filters + DOT_ROWS[at]) * area), np.int64(ones.ctypes.data),
+            address_of(out, f, DOT_ROWS[at]), area, area, np.int64(table.ctypes.data), 1, DOT_ROWS[at], 1, batch, filters * area, 0,
+        )  # fmt: skip
+        f += DOT_ROWS[at]
+    keep(ones)
+    keep(table)
 
 
 # --- pooling ---------------------------------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def _largest_in_window(x, start, y, z, top, bottom, left, right, dh, dw, width):
+    """The largest value of a window that begins at (y, z), and its place in the plane; NaN counts as largest."""
+    at = (y + top * dh) * width + z + left * dw
+    best = x[start + at]
+    for i in range(top, bottom):
+        for j in range(left, right):
+            here = (y + i * dh) * width + z + j * dw
+            value = x[start + here]
+            if value > best or (value != value and best == best):
+                best = value
+                at = here
+    return best, at
+
+
+@njit(error_model="numpy")
+def _row_of_squares(out, index, o, x, start, corner, width, count):
+    """`_largest_in_window` for ``count`` windows of 2 x 2 side by side, from ``corner`` on, without NaN: in vectors."""
+    for k in range(count):
+        at = corner + 2 * k
+        best = x[start + at]
+        right = x[start + at + 1]
+        below = x[start + at + width]
+        last = x[start + at + width + 1]
+        place = at + 1 if right > best else at
+        best = right if right > best else best
+        place = at + width if below > best else place
+        best = below if below > best else best
+        index[o + k] = at + width + 1 if last > best else place
+        out[o + k] = last if last > best else best
 
 
 @primitive
@@ -250,28 +495,34 @@ def max_pool(
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
     """The largest value of each window and the place of its first occurrence in the plane; NaN counts as largest."""
+    squares = kh == 2 and kw == 2 and sh == 2 and sw == 2 and ph == 0 and pw == 0 and dh == 1 and dw == 1
+    squares = squares and 2 * oh <= height and 2 * ow <= width
     for p in range(planes):
         start = p * height * width
+        simple = squares
+        if squares:
+            nans = 0
+            for k in range(start, start + height * width):
+                nans += x[k] != x[k]
+            simple = nans == 0
         for oy in range(oh):
-            top, bottom = _inside(oy * sh - ph, dh, height, kh)
+            o = (p * oh + oy) * ow
+            y = oy * sh - ph
+            if simple:
+                _row_of_squares(out, index, o, x, start, y * width, width, ow)
+                continue
+            top, bottom = _inside(y, dh, height, kh)
             for ox in range(ow):
-                left, right = _inside(ox * sw - pw, dw, width, kw)
-                at = (oy * sh - ph + top * dh) * width + ox * sw - pw + left * dw
-                best = x[start + at]
-                for i in range(top, bottom):
-                    for j in range(left, right):
-                        here = (oy * sh - ph + i * dh) * width + ox * sw - pw + j * dw
-                        value = x[start + here]
-                        if value > best or (value != value and best == best):
-                            best, at = value, here
-                o = (p * oh + oy) * ow + ox
-                out[o] = best
-                index[o] = at
+                z = ox * sw - pw
+                left, right = _inside(z, dw, width, kw)
+                best, at = _largest_in_window(x, start, y, z, top, bottom, left, right, dh, dw, width)
+                out[o + ox] = best
+                index[o + ox] = at
 
 
 @njit(error_model="numpy")
 def _divisor(oy, ox, height, width, kh, kw, sh, sw, ph, pw, counts_padding, divisor):
-    """By what a window's sum is divided: its size inside the padded or the bare plane, or a number given."""
+    """The divisor of a window's sum: ``divisor`` if it is not 0, else the window's size inside the padded or the bare plane."""
     if divisor:
         return divisor
     edge_y, edge_x = (ph, pw) if counts_padding else (0, 0)
@@ -286,7 +537,7 @@ def avg_pool(
     out: Out, x: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, counts_padding: Int, divisor: Int,
 ):  # fmt: skip
-    """The mean of each window."""
+    """out = the mean of each window, see `_divisor`."""
     for p in range(planes):
         for oy in range(oh):
             top, bottom = max(oy * sh - ph, 0), min(oy * sh - ph + kh, height)
@@ -305,7 +556,7 @@ def avg_pool_backward(
     out: Out, g: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, counts_padding: Int, divisor: Int,
 ):  # fmt: skip
-    """The gradient of x."""
+    """out = the gradient of x: each window's gradient, divided by the window's divisor and added to all elements of the window."""
     for k in range(planes * height * width):
         out[k] = F(0)
     for p in range(planes):

@@ -1,8 +1,8 @@
-"""Elementwise kernels: one expression each, over one, two or three operands that broadcast.
+"""Elementwise kernels: one expression each, over one or more operands that broadcast.
 
-The output is contiguous with ``n`` rows of ``m`` elements. An operand ``a`` has strides ``a0`` between rows and ``a1`` between
-elements (0 repeats it), so rows, columns, scalars and transposed matrices need no copy. Contiguous rows and scalar operands have
-a loop of their own that LLVM vectorises.
+The output is contiguous: ``n`` rows of ``m`` elements. An operand ``a`` has the strides ``a0`` between rows and ``a1`` between
+elements, where 0 repeats an element. So rows, columns, scalars and transposed matrices need no copy. Contiguous rows and scalar
+operands get loops of their own, which LLVM vectorises.
 """
 
 import math
@@ -37,14 +37,14 @@ _OUTPUT_TYPE = {"float32": "F", "int64": "I", "uint8": "np.uint8"}
 
 
 def _loop(condition: str, loads: dict[str, str], expression: str) -> str:
-    """One inner loop over j; loads whose index does not mention j stand before it."""
+    """Source of one inner loop over j. Loads that do not depend on j stand before the loop."""
     outside = "".join(f"            {name} = {index}\n" for name, index in loads.items() if "j" not in index)
     inside = "".join(f"                {name} = {index}\n" for name, index in loads.items() if "j" in index)
     return f"        {condition}:\n{outside}            for j in range(m):\n{inside}                out[o + j] = {expression}\n"
 
 
 def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Primitive:
-    """A primitive ``name(out, operands..., n, m, a0, a1, b0, b1, ...)`` that computes ``expression`` of the operands' elements."""
+    """A primitive ``name(out, operands..., n, m, a0, a1, b0, b1, ...)``: out = ``expression`` of the operands' elements."""
     names = list(operands)
     own = {"a": "out[o + j]"} if out.reads else {}
     expression = f"{_OUTPUT_TYPE[out.dtype]}({expression})"
@@ -73,15 +73,15 @@ def _binary(name: str, expression: str, operands: Role = In, out: Role = Out) ->
 
 
 def _into(name: str, expression: str) -> Primitive:
-    """``out = expression`` of out's own elements ``a`` and an operand ``b``.
+    """``out = expression`` of out's own elements ``a`` and an operand ``b``, in place.
 
-    A kernel of its own: LLVM does not vectorise a loop over two pointers that turn out to be the same.
+    `_binary` with out = a would be slow: LLVM does not vectorise a loop over two pointers that turn out to be the same.
     """
     return _elementwise(name, expression, InOut, b=In)
 
 
 def _backward(name: str, expression: str) -> Primitive:
-    """The gradient of a unary function from the gradient ``g`` of its value and its saved input or output ``s``."""
+    """The gradient of a unary function's input, from the gradient ``g`` of its output and ``s``, its saved input or output."""
     return _elementwise(name, expression, Out, g=In, s=In)
 
 
@@ -134,10 +134,10 @@ logsigmoid = _unary("logsigmoid", "-softplus32(-x)")
 logit = _unary("logit", "np.log(x / (F(1) - x))")
 softsign = _unary("softsign", "x / (F(1) + abs(x)) if abs(x) < inf else F(x > F(0)) - F(x < F(0)) if x == x else x")
 gelu = _unary("gelu", "F(0.5) * x * (F(1) + math.erf(x * F(0.70710678118654752)))")
-softplus_from = _elementwise(  # linear above the threshold, as PyTorch's
+softplus_from = _elementwise(  # linear above the threshold, as in PyTorch
     "softplus_from", "x if x * beta > threshold else softplus32(x * beta) / beta", Out, x=In, beta=In, threshold=In
 )
-# below 0 low * (exp(x * inner) - 1), above high * x; NaN counts as above
+# low * (exp(x * inner) - 1) up to 0, high * x above 0; NaN counts as above
 elu = _elementwise("elu", "low * expm132(x * inner) if x <= F(0) else x * high", Out, x=In, low=In, high=In, inner=In)
 threshold = _elementwise("threshold", "value if x <= threshold else x", Out, x=In, threshold=In, value=In)
 hardshrink = _elementwise("hardshrink", "F(0) if abs(x) <= limit else x", Out, x=In, limit=In)
@@ -158,10 +158,10 @@ minimum = _binary("minimum", "a if a <= b or a != a else b")
 remainder = _binary("remainder", "remainder32(a, b)")
 fmod = _binary("fmod", "fmod32(a, b)")
 atan2 = _binary("atan2", "np.arctan2(a, b)")
-heaviside = _binary("heaviside", "b if a == F(0) else F(a > F(0))")  # 0 of NaN
+heaviside = _binary("heaviside", "b if a == F(0) else F(a > F(0))")  # NaN gives 0
 hypot = _binary(
     "hypot", "inf if abs(a) == inf or abs(b) == inf else math.sqrt(np.float64(a) * a + np.float64(b) * b)"
-)  # in float64 nothing overflows
+)  # float64: the squares of float32 numbers do not overflow
 xlogy = _binary("xlogy", "b if b != b else F(0) if a == F(0) else a * np.log(b)")
 logaddexp = _binary("logaddexp", "a if a == b and abs(a) == inf else max(a, b) + softplus32(-abs(a - b))")
 copysign = _binary("copysign", "np.copysign(a, b)")
@@ -221,13 +221,13 @@ clamp_backward = _elementwise("clamp_backward", "g if s >= low and s <= high els
 where = _elementwise("where", "a if c else b", Out, c=InBool, a=In, b=In)
 keep_where = _elementwise("keep_where", "g if c else F(0)", Out, g=In, c=InBool)
 keep_where_not = _elementwise("keep_where_not", "F(0) if c else g", Out, g=In, c=InBool)
-# smooth L1 (Huber) of a difference, and its slope; beta > 0
+# smooth L1 (Huber) of a difference, and its slope, for beta > 0
 smooth_l1 = _elementwise("smooth_l1", "F(0.5) * x * x / beta if abs(x) < beta else abs(x) - F(0.5) * beta", Out, x=In, beta=In)
 smooth_l1_backward = _elementwise(
     "smooth_l1_backward", "g if x >= beta else -g if x <= -beta else g * x / beta", Out, g=In, x=In, beta=In
-)  # NaN stays
+)  # NaN stays NaN
 
-# binary cross entropy of probabilities; its slope is cut off near 0 and 1 as PyTorch's is
+# binary cross entropy of probabilities; its slope is bounded near 0 and 1, as in PyTorch
 bce = _binary("bce", "(b - F(1)) * max(np.log1p(-a), F(-100)) - b * max(np.log(a), F(-100))")
 bce_backward = _elementwise("bce_backward", "g * (a - b) / max((F(1) - a) * a, F(1e-12))", Out, g=In, a=In, b=In)
 
@@ -249,14 +249,14 @@ mul_int = _binary("mul_int", "a * b", InInt, OutInt)
 power_int = _binary("power_int", "a ** b", InInt, OutInt)
 maximum_int = _binary("maximum_int", "max(a, b)", InInt, OutInt)
 minimum_int = _binary("minimum_int", "min(a, b)", InInt, OutInt)
-# Python's floor division and remainder; a zero divisor is caught before the launch
-# and by -1 it is no division: the processor has no quotient for the smallest integer, which wraps to itself
+# Python's floor division and remainder. The caller refuses a divisor of 0 before the launch.
+# Division by -1 is a negation: the smallest integer has no quotient on the processor, and its negative wraps to itself.
 floordiv_int = _binary("floordiv_int", "-a if b == -1 else a // b", InInt, OutInt)
 truncdiv_int = _binary(
     "truncdiv_int", "-a if b == -1 else a // b if (a < 0) == (b < 0) or a % b == 0 else a // b + 1", InInt, OutInt
 )
 remainder_int = _binary("remainder_int", "I(0) if b == -1 else a % b", InInt, OutInt)
-# the floored remainder, moved by one divisor where its sign is not that of a
+# the floored remainder, minus one divisor if its sign differs from that of a
 fmod_int = _binary("fmod_int", "I(0) if b == -1 else a % b if (a < 0) == (b < 0) or a % b == 0 else a % b - b", InInt, OutInt)
 and_int = _binary("and_int", "a & b", InInt, OutInt)
 or_int = _binary("or_int", "a | b", InInt, OutInt)

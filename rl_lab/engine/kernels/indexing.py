@@ -1,10 +1,10 @@
-"""Reading and writing at positions that are data.
+"""Reading and writing at positions given by index tensors.
 
-Indices are checked here, where they are read: one outside its axis is skipped and reported in ``status`` (a flag, the index, the
-axis' size), which the caller looks at after the launch, or a program after its replay. Nothing is ever read or written out of
-bounds. With ``wrap`` an index may be negative and counts from the end.
+The kernels check each index. An index outside its axis is skipped and reported in ``status``: [1, the index, the size of the axis].
+The caller checks ``status`` after the launch, a program after its replay. No kernel reads or writes out of bounds. With ``wrap`` a
+negative index counts from the end.
 
-Unless said otherwise ``x`` is contiguous, ``x[n, r, m]``, and an index picks along the middle axis.
+Tensors are contiguous. ``x`` is (n, r, m), and an index is a position along the middle axis.
 """
 
 import numpy as np
@@ -17,10 +17,12 @@ F = np.float32
 
 @njit(error_model="numpy")
 def _checked(status, index, size, wrap):
-    """The position, or -1 and a report."""
+    """The position of an index along an axis of this size, or -1 after a report in ``status``."""
     position = index + size if wrap and index < 0 else index
     if position < 0 or position >= size:
-        status[0], status[1], status[2] = 1, index, size
+        status[0] = 1
+        status[1] = index
+        status[2] = size
         return -1
     return position
 
@@ -45,11 +47,13 @@ def take(out: Out, x: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int
 
 @primitive
 def take_int(out: OutInt, x: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """`take` of int64."""
     _take(out, x, index, status, n, r, m, count, wrap)
 
 
 @primitive
 def take_bool(out: OutBool, x: InBool, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """`take` of bool or uint8."""
     _take(out, x, index, status, n, r, m, count, wrap)
 
 
@@ -95,6 +99,7 @@ def gather(out: Out, x: In, index: InInt, status: InOutInt, n: Int, r: Int, m: I
 
 @primitive
 def gather_int(out: OutInt, x: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """`gather` of int64."""
     _gather(out, x, index, status, n, r, m, count)
 
 
@@ -133,12 +138,13 @@ def _scatter(out, values, index, status, n, r, m, count):
 
 @primitive
 def scatter(out: InOut, values: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
-    """out[i, index[i, c, j], j] = values[i, c, j]; of repeated indices the last stays."""
+    """out[i, index[i, c, j], j] = values[i, c, j]. Of repeated indices the last one wins."""
     _scatter(out, values, index, status, n, r, m, count)
 
 
 @primitive
 def scatter_int(out: InOutInt, values: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """`scatter` of int64."""
     _scatter(out, values, index, status, n, r, m, count)
 
 
@@ -156,18 +162,19 @@ def _put(out, values, index, status, n, r, m, count, wrap):
 
 @primitive
 def put(out: InOut, values: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
-    """out[i, index[c], :] = values[i, c, :]; of repeated indices the last stays."""
+    """out[i, index[c], :] = values[i, c, :]. Of repeated indices the last one wins."""
     _put(out, values, index, status, n, r, m, count, wrap)
 
 
 @primitive
 def put_int(out: InOutInt, values: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """`put` of int64."""
     _put(out, values, index, status, n, r, m, count, wrap)
 
 
 @primitive
 def flat_index(out: OutInt, index: InInt, status: InOutInt, count: Int, size: Int, stride: Int, start: Int):
-    """out[c] += position of index[c] times stride; ``start`` says that the first of several indices begins the sum at 0."""
+    """out[c] += stride * (position of index[c]). With ``start``, for the first of several indices, the sum starts at 0."""
     for c in range(count):
         at = _checked(status, index[c], size, True)
         out[c] = (0 if start else out[c]) + max(at, 0) * stride
@@ -175,12 +182,14 @@ def flat_index(out: OutInt, index: InInt, status: InOutInt, count: Int, size: In
 
 @primitive
 def arange(out: OutInt, start: Int, step: Int, count: Int):
+    """out[c] = start + c * step."""
     for c in range(count):
         out[c] = start + c * step
 
 
 @primitive
 def one_hot(out: OutInt, index: InInt, status: InOutInt, count: Int, classes: Int):
+    """out[c, k] = 1 if index[c] == k, else 0."""
     for c in range(count):
         at = _checked(status, index[c], classes, False)
         for k in range(classes):
@@ -192,14 +201,16 @@ def picked_loss(
     out: Out, used: Out, x: In, target: InInt, weight: In, status: InOutInt, n: Int, classes: Int, m: Int,
     ignored: Int, has_weight: Int, reduction: Int,
 ):  # fmt: skip
-    """Minus x[i, target[i, j], j] times the weight of the class, 0 for the class ``ignored``.
+    """Loss of (i, j) = -x[i, target[i, j], j] * weight[target[i, j]], or 0 if the target is ``ignored``.
 
-    ``reduction`` 0 writes one number for each i and j, 1 their sum, 2 their mean by weight; used[0] is the sum of the weights.
+    ``reduction`` 0 writes the losses (n, m), 1 their sum, 2 their mean by weight. used[0] is the sum of the weights.
     """
-    total, weights = 0.0, 0.0
+    total = 0.0
+    weights = 0.0
     for i in range(n):
         for j in range(m):
-            loss, label = F(0), target[i * m + j]
+            loss = F(0)
+            label = target[i * m + j]
             if label != ignored:
                 at = _checked(status, label, classes, False)
                 if at >= 0:
@@ -230,7 +241,7 @@ def picked_loss_backward(
     has_weight: Int,
     reduction: Int,
 ):
-    """The gradient of x."""
+    """out (n, classes, m) = the gradient of x from ``g``, the gradient of the loss."""
     for k in range(n * classes * m):
         out[k] = F(0)
     for i in range(n):
@@ -244,7 +255,7 @@ def picked_loss_backward(
 
 @primitive
 def check_probabilities(x: In, status: InOutInt, count: Int):
-    """Report a number that is not in [0, 1]."""
+    """Set status[0] = 4 if a number is not in [0, 1]."""
     for c in range(count):
         if not (x[c] >= F(0) and x[c] <= F(1)):
             status[0] = 4

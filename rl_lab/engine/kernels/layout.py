@@ -1,6 +1,6 @@
-"""Copies between layouts, with or without a change of dtype. Both sides are strided over up to six dimensions.
+"""Copies between memory layouts and dtypes: ``out[index] = x[index]`` for every index.
 
-``out[index] = x[index]`` for every index; a stride of 0 on the side of ``x`` repeats it.
+Both sides are strided over `RANK` dimensions. A stride of 0 in ``x`` repeats an element.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ _CONVERT = {
     "float": "F(value)",
     "int": "np.int64(value)",
     "bool": "np.uint8(value != 0)",
-    "byte": "np.uint8(np.int64(value) & 255)",  # as PyTorch's: the lowest eight bits of the integer part
+    "byte": "np.uint8(np.int64(value) & 255)",  # as PyTorch: the lowest eight bits of the integer part
 }
 
 
@@ -48,4 +48,4 @@ def _copy(source: str, target: str) -> Primitive:
 
 
 copy = {(source, target): _copy(source, target) for source in _READS for target in _WRITES}
-"""Copy kernels by (from, to), each one of ``float``, ``int``, ``bool``, ``byte``."""
+"""Copy kernels by (source, target); both are one of ``float``, ``int``, ``bool``, ``byte``."""

@@ -1,70 +1,88 @@
-"""Matrix products, for a batch of matrices: most by tiles of our own, some shapes by BLAS. No operand is copied but a transposed b.
+"""Matrix products, for a batch of matrices. No result depends on the processor: every sum has one order, given by the shape.
 
-Sizes: a is n x k, b is k x m, out is n x m; ``sa`` and ``sb`` are the distances between the batch's matrices (0 repeats one). The
-``layout`` says whose memory holds the transpose, ``end`` what becomes of the sums with the help of ``extra`` before they leave the
-cache. Which kernel multiplies depends on the shape alone, see `takes_tiles`.
+Sizes: a is n x k, b is k x m, out is n x m; ``sa`` and ``sb`` are the distances between the matrices of the batch (0 repeats one). The
+``layout`` says whose memory holds the transpose, ``way`` how the product is computed (`way_of`), and ``end`` which function of the
+sums and ``extra`` is stored.
 """
 
 import numpy as np
 from numba import njit
 
 from rl_lab.engine.kernels.scalar import relu32, tanh32
-from rl_lab.engine.kernels.tiles import HEIGHTS, WIDTH, tile, transpose_block
-from rl_lab.native.pointers import address_of, matrix
+from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, LANES, PANEL, WIDE, WIDTH, dots, tile, transpose_block
+from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep
 from rl_lab.native.primitive import In, Int, Out, primitive
 
 PLAIN, B_TRANSPOSED, A_TRANSPOSED = 0, 1, 2
 """Layouts: a and b row by row; b's memory is m x k; a's memory is k x n."""
 
+TILES, DOTS, DOTS_OF_COPY, SWAPPED = range(4)
+"""Ways to compute a product: by tiles, by dot products of rows, by dot products after b is transposed, or by tiles as b.T @ a.T."""
+
 NOTHING, ADD, ADD_RELU, ADD_TANH, RELU_BACKWARD, TANH_BACKWARD = range(6)
 """Ends: extra is a row that is added, and an activation follows; or, shaped as out, the activation's output in a gradient."""
 END_CELL = 11
-"""Where the end stands in both kernels' rows."""
+"""Index of the end in the kernel's row."""
+
+NARROW = 16
+"""Fewer columns than this leave most of a vector unused in some processors."""
+FEW = 16
+"""Up to so many rows are not worth transposing b."""
+DEPTH = 256
+"""Rows of b in a block."""
+BLOCK = 16_384
+"""Numbers of b in a block, which stays in the cache while all rows of a pass."""
+UNPACKED = 4_096
+"""Numbers of b up to which its rows are read where they lie."""
 
 
-def takes_tiles(layout: int, n: int, k: int, m: int) -> bool:
-    """Whether `matmul_tiles` beats BLAS: not for columns that fill no vector, nor few rows of a large b, nor what exceeds the cache."""
-    if m < WIDTH or n * (1 if layout == B_TRANSPOSED else 3) < 12:
-        return False
-    return layout == A_TRANSPOSED or (k < 1024 and k * m < 500_000)
+def way_of(layout: int, n: int, k: int, m: int) -> int:
+    """How a product of this shape is computed."""
+    narrow = m < NARROW
+    if layout == A_TRANSPOSED:
+        return SWAPPED if narrow and m < n else TILES
+    if k < LANES or not (narrow or n <= FEW):
+        return TILES
+    if layout == B_TRANSPOSED:
+        return DOTS
+    return DOTS_OF_COPY if narrow and n > FEW else TILES
 
 
 F = np.float32
+_WIDE_1, _WIDE_2 = WIDE[1], WIDE[2]
 
 
 @njit(error_model="numpy")
-def _transposed(b, start, k, m):
-    """b's memory from ``start`` on, m x k, as a k x m matrix of its own."""
-    copy = np.empty((k, m), np.float32)
-    source, target = address_of(b, start, m * k), copy.ctypes.data
-    blocks_k, blocks_m = k - k % WIDTH, m - m % WIDTH
-    for i in range(0, blocks_m, WIDTH):
-        for j in range(0, blocks_k, WIDTH):
-            transpose_block(source + 4 * (i * k + j), k, target + 4 * (j * m + i), m)
-    edges = matrix(b, start, m, k)
-    for p in range(k):
-        row = copy[p]
-        for j in range(blocks_m if p < blocks_k else 0, m):
-            row[j] = edges[j, p]
-    return copy
+def _transpose(source, lds, target, ldt, n, m):
+    """Write the transpose of n x m numbers at address ``source`` to address ``target``, rows ``lds`` and ``ldt`` numbers apart."""
+    whole_n, whole_m = n - n % WIDTH, m - m % WIDTH
+    for i in range(0, whole_n, WIDTH):
+        for j in range(0, whole_m, WIDTH):
+            transpose_block(source + 4 * (i * lds + j), lds, target + 4 * (j * ldt + i), ldt)
+    x = float32_at(source)
+    y = float32_at(target)
+    for j in range(m):
+        for i in range(whole_n if j < whole_m else 0, n):
+            y[j * ldt + i] = x[i * lds + j]
 
 
 @njit(error_model="numpy")
-def _finish(out, first, extra, n, m, ldc, end):
-    """The end of n rows of m sums whose first is ``out[first]``."""
+def _finish(out, first, extra, column, n, m, ldc, end):
+    """Apply the end to n rows of m sums, the first of which is ``out[first]`` in column ``column``."""
     for o in range(first, first + n * ldc, ldc):
         if end == ADD:
             for j in range(m):
-                out[o + j] = out[o + j] + extra[j]
+                out[o + j] = out[o + j] + extra[column + j]
         elif end == ADD_RELU:
             for j in range(m):
-                out[o + j] = relu32(out[o + j] + extra[j])
+                out[o + j] = relu32(out[o + j] + extra[column + j])
         elif end == ADD_TANH:
             for j in range(m):
-                out[o + j] = tanh32(out[o + j] + extra[j])
+                out[o + j] = tanh32(out[o + j] + extra[column + j])
         elif end == RELU_BACKWARD:
             for j in range(m):
-                s, g = extra[o + j], out[o + j]
+                s = extra[o + j]
+                g = out[o + j]
                 out[o + j] = g if s > F(0) else (F(0) if s == s else g)
         else:
             for j in range(m):
@@ -73,28 +91,98 @@ def _finish(out, first, extra, n, m, ldc, end):
 
 
 @njit(error_model="numpy")
-def _tiles(a, b, out, n, k, m, row, step, ldb, ldc, result, first, extra, end):
-    """The product of matrices at three addresses; a's rows are ``row`` numbers apart and its columns ``step``.
+def _pack(source, ldb, transposed, target, k, m):
+    """Copy k x m numbers of b to panels of `PANEL` columns. Their memory is m x k if ``transposed``."""
+    j = 0
+    while j < m:
+        width = min(PANEL, m - j)
+        if transposed:
+            _transpose(source + 4 * j * ldb, ldb, target, PANEL, width, k)
+        else:
+            for p in range(k):
+                copy_bytes(target + 4 * p * PANEL, source + 4 * (p * ldb + j), 4 * width)
+        target += 4 * k * PANEL
+        j += PANEL
 
-    ``out`` is the address of ``result[first]``.
-    """
-    i, at = 0, 0
+
+@njit(error_model="numpy")
+def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, result, first, extra, column, end):
+    """All rows of the result, for m columns from ``column`` on. A packed b consists of panels."""
+    panel = k * PANEL if packed else PANEL
+    distance = PANEL if packed else ldb
+    i = 0
+    at = 0
     while i < n:
         while HEIGHTS[at] > n - i:
             at += 1
         height = HEIGHTS[at]
+        left = a + 4 * i * row
+        right = b
+        target = out + 4 * i * ldc
         j = 0
         while j < m:
-            width = min(2 * WIDTH, m - j)
-            tile(a + 4 * i * row, b + 4 * j, out + 4 * (i * ldc + j), k, row, step, ldb, ldc, height, width)
+            width = min(PANEL, m - j)
+            if height <= 2 and not packed:
+                wide = _WIDE_1 if height == 1 else _WIDE_2
+                if j + wide <= m:
+                    width = wide
+            tile(left, right, target + 4 * j, k, row, step, distance, ldc, height, width, continued)
             j += width
+            right += 4 * panel * (width // PANEL)
         if end != NOTHING:
-            _finish(result, first + i * ldc, extra, height, m, ldc, end)
+            _finish(result, first + i * ldc, extra, column, height, m, ldc, end)
+        i += height
+
+
+@njit(error_model="numpy")
+def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
+    """The product of matrices at three addresses by tiles.
+
+    The rows of a are ``row`` numbers apart and its columns ``step``; the rows of b's memory, m x k if ``transposed``, are ``ldb`` apart.
+    ``out`` is the address of ``result[first]``.
+    """
+    packed = transposed or (k * m > UNPACKED and n >= 32)
+    depth = min(k, DEPTH) if packed else k
+    columns = min(max(PANEL, BLOCK // depth // PANEL * PANEL), -(-m // PANEL) * PANEL) if packed else m
+    block = np.empty(depth * columns if packed else 0, np.float32)
+    right = np.int64(block.ctypes.data)
+    for p in range(0, k, depth):
+        kc = min(depth, k - p)
+        for j in range(0, m, columns):
+            mc = min(columns, m - j)
+            if packed:
+                _pack(b + 4 * (j * ldb + p if transposed else p * ldb + j), ldb, transposed, right, kc, mc)
+            else:
+                right = b
+            _rows_of_tiles(
+                a + 4 * p * step, right, out + 4 * j, n, kc, mc, row, step, ldb, packed, ldc, p > 0,
+                result, first + j, extra, j, end if p + kc == k else NOTHING,
+            )  # fmt: skip
+    keep(block)
+
+
+@njit(error_model="numpy")
+def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
+    """The product of a (n x k) and the transpose of b (m x k) at three addresses by dot products of their rows."""
+    i = 0
+    of_rows = 0
+    while i < n:
+        while DOT_ROWS[of_rows] > n - i:
+            of_rows += 1
+        height = DOT_ROWS[of_rows]
+        j = 0
+        at = 0
+        while j < m:
+            while DOT_COLUMNS[at] > m - j:
+                at += 1
+            width = DOT_COLUMNS[at]
+            dots(a + 4 * i * lda, b + 4 * j * ldb, out + 4 * (i * ldc + j), k, lda, ldb, ldc, height, width)
+            j += width
         i += height
 
 
 @primitive
-def matmul_tiles(
+def matmul(
     out: Out,
     a: In,
     b: In,
@@ -110,33 +198,65 @@ def matmul_tiles(
     lda: Int,
     ldb: Int,
     ldc: Int,
+    way: Int,
 ):
-    """By tiles; lda, ldb and ldc are the distances between the rows as they lie in memory. A transposed b has no gaps."""
+    """The products of a batch; lda, ldb and ldc are the distances between the rows as they lie in memory."""
+    if n == 0 or m == 0:
+        return
+    swapped = way == SWAPPED
     for t in range(batch):
         first = t * n * m
         target = address_of(out, first, (n - 1) * ldc + m)
         if layout == A_TRANSPOSED:
-            left, row, step = address_of(a, t * sa, (k - 1) * lda + n), 1, lda
+            left = address_of(a, t * sa, (k - 1) * lda + n)
         else:
-            left, row, step = address_of(a, t * sa, (n - 1) * lda + k), lda, 1
+            left = address_of(a, t * sa, (n - 1) * lda + k)
         if layout == B_TRANSPOSED:
-            copy = _transposed(b, t * sb, k, m)
-            _tiles(left, copy.ctypes.data, target, n, k, m, row, step, m, ldc, out, first, extra, end)
+            right = address_of(b, t * sb, (m - 1) * ldb + k)
         else:
             right = address_of(b, t * sb, (k - 1) * ldb + m)
-            _tiles(left, right, target, n, k, m, row, step, ldb, ldc, out, first, extra, end)
-
-
-@primitive(uses_blas=True)
-def matmul_blas(out: Out, a: In, b: In, extra: In, batch: Int, n: Int, k: Int, m: Int, sa: Int, sb: Int, layout: Int, end: Int):
-    """By BLAS, whose matrices lie without gaps."""
-    for t in range(batch):
-        target = matrix(out, t * n * m, n, m)
-        if layout == PLAIN:
-            np.dot(matrix(a, t * sa, n, k), matrix(b, t * sb, k, m), target)
-        elif layout == A_TRANSPOSED:
-            np.dot(matrix(a, t * sa, k, n).T, matrix(b, t * sb, k, m), target)
+        ending = end
+        if k == 0:
+            for i in range(n):
+                for j in range(first + i * ldc, first + i * ldc + m):
+                    out[j] = F(0)
+        elif way == DOTS:
+            multiply_dots(left, right, target, n, k, m, lda, ldb, ldc)
+        elif way == DOTS_OF_COPY:
+            copy = np.empty(k * m, np.float32)
+            rows = np.int64(copy.ctypes.data)
+            _transpose(right, ldb, rows, k, k, m)
+            multiply_dots(left, rows, target, n, k, m, lda, k, ldc)
+            keep(copy)
         else:
-            np.dot(matrix(a, t * sa, n, k), matrix(b, t * sb, m, k).T, target)
-        if end != NOTHING:
-            _finish(out, t * n * m, extra, n, m, m, end)
+            product = np.empty(n * m if swapped else 0, np.float32)
+            row = lda
+            step = 1
+            if layout == A_TRANSPOSED:
+                row = 1
+                step = lda
+            height = n
+            width = m
+            distance = ldb
+            into = target
+            gap = ldc
+            inner = end
+            if swapped:
+                left, right = right, left
+                step = ldb
+                height = m
+                width = n
+                distance = lda
+                into = np.int64(product.ctypes.data)
+                gap = n
+                inner = NOTHING
+            multiply_tiles(
+                left, right, into, height, k, width, row, step, distance, layout == B_TRANSPOSED, gap, out, first, extra, inner
+            )
+            if swapped:
+                _transpose(into, n, target, ldc, m, n)
+            else:
+                ending = NOTHING
+            keep(product)
+        if ending != NOTHING:
+            _finish(out, first, extra, 0, n, m, ldc, ending)

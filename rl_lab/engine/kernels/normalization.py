@@ -11,7 +11,7 @@ F = np.float32
 
 @njit(error_model="numpy")
 def row_dot(a, p, b, q, r):
-    """The sum of a[p + k] * b[q + k] in eight partial sums."""
+    """Dot product of r numbers of a from p on and r numbers of b from q on, in eight partial sums."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = F(0)
     full = r - r % 8
     for k in range(0, full, 8):
@@ -49,7 +49,7 @@ def layer_norm(out: Out, normal: Out, inverse: Out, x: In, weight: In, bias: In,
 def layer_norm_backward(
     to_x: Out, to_weight: Out, to_bias: Out, scaled: Out, g: In, normal: In, inverse: In, weight: In, n: Int, r: Int
 ):
-    """All three gradients; ``scaled`` is a row of working memory."""
+    """Gradients of x, weight and bias from ``g``, the gradient of ``out``. ``scaled`` is working memory of r numbers."""
     for k in range(r):
         to_weight[k] = F(0)
         to_bias[k] = F(0)

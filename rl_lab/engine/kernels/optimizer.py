@@ -1,24 +1,25 @@
 """Optimiser steps. One launch updates every parameter of a group.
 
-``table[COLUMNS * i:]`` holds the addresses of parameter i, its gradient, its first, second and third state buffers and its int64
-step counter; ``sizes[i]`` is its number of elements. `advance` goes before a step, which may then be cut into launches for several
-cores. The learning rate stands in a buffer, so that a schedule changes it under a
-recorded program.
+Row i of ``table``, which has `COLUMNS` columns, holds six addresses: parameter i, its gradient, its three float32 state buffers and
+its int64 step counter. ``sizes[i]`` is the number of elements of parameter i. Launch `advance` before a step: the step may then be cut
+into launches for several cores. The learning rate is a buffer, so a schedule changes the rate of a recorded program.
 """
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from rl_lab.native.primitive import In, InInt, Int, Out, Real, primitive
 
 F = np.float32
 COLUMNS = 6
-SMALL = F(1e-36)
-LANES = 64  # enough sums side by side to hide an addition's latency
+SMALL = F(1e-36)  # a moment below it becomes 0: a moment that decays into denormal numbers costs many times as much
+LANES = 64  # independent sums, enough to hide the latency of an addition
 
 
 def _at(kind):
+    """An intrinsic that turns an address into a pointer to numbers of this type."""
+
     @intrinsic
     def pointer(_, address):
         def build(context, builder, signature, args):
@@ -29,7 +30,16 @@ def _at(kind):
     return pointer
 
 
-_floats, _counter = _at(types.float32), _at(types.int64)
+_floats = _at(types.float32)
+_counter = _at(types.int64)
+
+
+@njit(error_model="numpy")
+def _buffers(table, i):
+    """Pointers to parameter i, its gradient, its three state buffers and its step counter."""
+    row = COLUMNS * i
+    states = _floats(table[row + 2]), _floats(table[row + 3]), _floats(table[row + 4])
+    return _floats(table[row]), _floats(table[row + 1]), *states, _counter(table[row + 5])
 
 
 @primitive
@@ -44,13 +54,14 @@ def sgd(
     nesterov: Int,
     maximize: Int,
 ):
-    """Stochastic gradient descent as PyTorch defines it: v = momentum v + (1 - dampening) g; p -= rate v."""
-    lr, mu, damp, decay = rate[0], F(momentum), F(1.0 - dampening), F(weight_decay)
+    """Stochastic gradient descent with momentum as in PyTorch: v = momentum v + (1 - dampening) g; p -= rate v."""
+    lr = rate[0]
+    mu = F(momentum)
+    damp = F(1.0 - dampening)
+    decay = F(weight_decay)
     sense = F(-1) if maximize else F(1)
     for i in range(count):
-        row = COLUMNS * i
-        p, g, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
-        step = _counter(table[row + 5])
+        p, g, v, _, _, step = _buffers(table, i)
         first = step[0] == 1
         if mu == F(0):
             for k in range(sizes[i]):
@@ -67,8 +78,7 @@ def sgd(
 def advance(table: InInt, count: Int):
     """Add one to every parameter's step counter."""
     for i in range(count):
-        step = _counter(table[COLUMNS * i + 5])
-        step[0] += 1
+        _counter(table[COLUMNS * i + 5])[0] += 1
 
 
 @primitive
@@ -84,16 +94,20 @@ def adam(
     decoupled: Int,
     maximize: Int,
 ):
-    """Adam (Kingma and Ba 2015, algorithm 1); with ``decoupled`` AdamW (Loshchilov and Hutter 2019, algorithm 2)."""
-    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
-    c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
+    """Adam (Kingma and Ba 2015, algorithm 1). With ``decoupled``: AdamW (Loshchilov and Hutter 2019, algorithm 2)."""
+    lr = rate[0]
+    b1 = F(beta1)
+    b2 = F(beta2)
+    decay = F(weight_decay)
+    epsilon = F(eps)
+    c1 = F(1.0 - beta1)
+    c2 = F(1.0 - beta2)
+    sense = F(-1) if maximize else F(1)
     keep = F(1) - lr * decay if decoupled else F(1)
     coupled = F(0) if decoupled else decay
     for i in range(count):
-        row = COLUMNS * i
-        p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
-        step = _counter(table[row + 5])
-        # corrections in float64: 1 - beta2**t loses half its digits in float32 while t is small
+        p, g, m, v, _, step = _buffers(table, i)
+        # bias corrections in float64: in float32, 1 - beta2**t loses half its digits while t is small
         scale = F(float(lr) / (1.0 - beta1 ** step[0]))
         root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
         for k in range(sizes[i]):
@@ -101,7 +115,6 @@ def adam(
             d = sense * g[k] + coupled * old
             first = b1 * m[k] + c1 * d
             second = b2 * v[k] + c2 * d * d
-            # a moment without gradients would end as a denormal number and stay there, at many times the cost
             first = first if abs(first) > SMALL else F(0)
             second = second if second > SMALL else F(0)
             m[k] = first
@@ -122,15 +135,19 @@ def adam_largest(
     decoupled: Int,
     maximize: Int,
 ):
-    """AMSGrad (Reddi, Kale and Kumar 2018, algorithm 2): Adam with the largest second moment so far, in the third buffer."""
-    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
-    c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
+    """AMSGrad (Reddi, Kale and Kumar 2018, algorithm 2): Adam with the largest second moment so far, the third state buffer."""
+    lr = rate[0]
+    b1 = F(beta1)
+    b2 = F(beta2)
+    decay = F(weight_decay)
+    epsilon = F(eps)
+    c1 = F(1.0 - beta1)
+    c2 = F(1.0 - beta2)
+    sense = F(-1) if maximize else F(1)
     keep = F(1) - lr * decay if decoupled else F(1)
     coupled = F(0) if decoupled else decay
     for i in range(count):
-        row = COLUMNS * i
-        p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
-        largest, step = _floats(table[row + 4]), _counter(table[row + 5])
+        p, g, m, v, largest, step = _buffers(table, i)
         scale = F(float(lr) / (1.0 - beta1 ** step[0]))
         root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
         for k in range(sizes[i]):
@@ -155,13 +172,19 @@ def rmsprop(
     centered: Int,
     maximize: Int,
 ):
-    """RMSprop (Hinton 2012), centred after Graves 2013: buffers are the mean square, the velocity and the mean gradient."""
-    lr, a, decay, mu, epsilon = rate[0], F(alpha), F(weight_decay), F(momentum), F(eps)
-    c, sense = F(1.0 - alpha), F(-1) if maximize else F(1)
+    """RMSprop (Hinton 2012). With ``centered``: the form of Graves 2013.
+
+    State buffers: the mean square, the velocity and the mean gradient.
+    """
+    lr = rate[0]
+    a = F(alpha)
+    decay = F(weight_decay)
+    mu = F(momentum)
+    epsilon = F(eps)
+    c = F(1.0 - alpha)
+    sense = F(-1) if maximize else F(1)
     for i in range(count):
-        row = COLUMNS * i
-        p, g, s = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
-        velocity, mean = _floats(table[row + 3]), _floats(table[row + 4])
+        p, g, s, velocity, mean, _ = _buffers(table, i)
         for k in range(sizes[i]):
             d = sense * g[k] + decay * p[k]
             square = a * s[k] + c * d * d
@@ -180,11 +203,11 @@ def rmsprop(
 @primitive
 def adagrad(table: InInt, sizes: InInt, rate: In, count: Int, lr_decay: Real, eps: Real, weight_decay: Real, maximize: Int):
     """Adagrad (Duchi, Hazan and Singer 2011)."""
-    decay, epsilon, sense = F(weight_decay), F(eps), F(-1) if maximize else F(1)
+    decay = F(weight_decay)
+    epsilon = F(eps)
+    sense = F(-1) if maximize else F(1)
     for i in range(count):
-        row = COLUMNS * i
-        p, g, s = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
-        step = _counter(table[row + 5])
+        p, g, s, _, _, step = _buffers(table, i)
         lr = F(float(rate[0]) / (1.0 + (step[0] - 1) * lr_decay))
         for k in range(sizes[i]):
             d = sense * g[k] + decay * p[k]
@@ -194,9 +217,9 @@ def adagrad(table: InInt, sizes: InInt, rate: In, count: Int, lr_decay: Real, ep
 
 @primitive
 def nadam_product(table: InInt, count: Int, beta1: Real, momentum_decay: Real):
-    """Multiply the momentum of this step into the product of all momenta so far, in the third buffer. Goes after `advance`."""
+    """Multiply the product of all momenta, the third state buffer, by the momentum of this step. Launch it after `advance`."""
     for i in range(count):
-        product, step = _floats(table[COLUMNS * i + 4]), _counter(table[COLUMNS * i + 5])
+        _, _, _, _, product, step = _buffers(table, i)
         product[0] *= F(beta1 * (1.0 - 0.5 * 0.96 ** (step[0] * momentum_decay)))
 
 
@@ -215,14 +238,19 @@ def nadam(
     maximize: Int,
 ):
     """NAdam (Dozat 2016, algorithm 1): Adam with Nesterov's momentum."""
-    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
-    c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
+    lr = rate[0]
+    b1 = F(beta1)
+    b2 = F(beta2)
+    decay = F(weight_decay)
+    epsilon = F(eps)
+    c1 = F(1.0 - beta1)
+    c2 = F(1.0 - beta2)
+    sense = F(-1) if maximize else F(1)
     keep = F(1) - lr * decay if decoupled else F(1)
     coupled = F(0) if decoupled else decay
     for i in range(count):
-        row = COLUMNS * i
-        p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
-        product, step = float(_floats(table[row + 4])[0]), _counter(table[row + 5])
+        p, g, m, v, momenta, step = _buffers(table, i)
+        product = float(momenta[0])
         root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
         now = beta1 * (1.0 - 0.5 * 0.96 ** (step[0] * momentum_decay))
         later = beta1 * (1.0 - 0.5 * 0.96 ** ((step[0] + 1) * momentum_decay))
@@ -253,16 +281,20 @@ def radam(
     decoupled: Int,
     maximize: Int,
 ):
-    """RAdam (Liu et al. 2020, algorithm 2): Adam that ignores the second moment until its variance can be estimated."""
-    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
-    c1, c2, sense = F(1.0 - beta1), F(1.0 - beta2), F(-1) if maximize else F(1)
+    """RAdam (Liu et al. 2020, algorithm 2): Adam that ignores the second moment until the variance of the moment is defined."""
+    lr = rate[0]
+    b1 = F(beta1)
+    b2 = F(beta2)
+    decay = F(weight_decay)
+    epsilon = F(eps)
+    c1 = F(1.0 - beta1)
+    c2 = F(1.0 - beta2)
+    sense = F(-1) if maximize else F(1)
     keep = F(1) - lr * decay if decoupled else F(1)
     coupled = F(0) if decoupled else decay
     longest = 2.0 / (1.0 - beta2) - 1.0
     for i in range(count):
-        row = COLUMNS * i
-        p, g, m, v = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
-        step = _counter(table[row + 5])
+        p, g, m, v, _, step = _buffers(table, i)
         left = 1.0 - beta2 ** step[0]
         length = longest - 2.0 * step[0] * beta2 ** step[0] / left
         scale = float(lr) / (1.0 - beta1 ** step[0])
@@ -295,18 +327,23 @@ def adamax(
     weight_decay: Real,
     maximize: Int,
 ):
-    """Adamax (Kingma and Ba 2015, algorithm 2): the second buffer is the decayed largest magnitude."""
-    lr, b1, b2, decay, epsilon = rate[0], F(beta1), F(beta2), F(weight_decay), F(eps)
-    c1, sense = F(1.0 - beta1), F(-1) if maximize else F(1)
+    """Adamax (Kingma and Ba 2015, algorithm 2): the second state buffer is the decayed maximum of gradient magnitudes."""
+    lr = rate[0]
+    b1 = F(beta1)
+    b2 = F(beta2)
+    decay = F(weight_decay)
+    epsilon = F(eps)
+    c1 = F(1.0 - beta1)
+    sense = F(-1) if maximize else F(1)
     for i in range(count):
-        row = COLUMNS * i
-        p, g, m, u = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
-        scale = F(float(lr) / (1.0 - beta1 ** _counter(table[row + 5])[0]))
+        p, g, m, u, _, step = _buffers(table, i)
+        scale = F(float(lr) / (1.0 - beta1 ** step[0]))
         for k in range(sizes[i]):
             d = sense * g[k] + decay * p[k]
             first = b1 * m[k] + c1 * d
             first = first if abs(first) > SMALL else F(0)
-            largest, size = b2 * u[k], abs(d) + epsilon
+            largest = b2 * u[k]
+            size = abs(d) + epsilon
             largest = size if size > largest or size != size else largest
             m[k] = first
             u[k] = largest
@@ -315,12 +352,15 @@ def adamax(
 
 @primitive
 def adadelta(table: InInt, sizes: InInt, rate: In, count: Int, rho: Real, eps: Real, weight_decay: Real, maximize: Int):
-    """Adadelta (Zeiler 2012, algorithm 1): buffers are the mean squares of the gradients and of the changes."""
-    lr, r, c, decay, epsilon = rate[0], F(rho), F(1.0 - rho), F(weight_decay), F(eps)
+    """Adadelta (Zeiler 2012, algorithm 1): the state buffers are the mean squares of the gradients and of the changes."""
+    lr = rate[0]
+    r = F(rho)
+    c = F(1.0 - rho)
+    decay = F(weight_decay)
+    epsilon = F(eps)
     sense = F(-1) if maximize else F(1)
     for i in range(count):
-        row = COLUMNS * i
-        p, g, s, a = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
+        p, g, s, a, _, _ = _buffers(table, i)
         for k in range(sizes[i]):
             d = sense * g[k] + decay * p[k]
             square = r * s[k] + c * d * d
@@ -344,11 +384,17 @@ def rprop(
     largest: Real,
     maximize: Int,
 ):
-    """Rprop (Riedmiller and Braun 1993), which only looks at signs: buffers are the last gradient and the step size."""
-    down, up, low, high, sense = F(shrink), F(grow), F(smallest), F(largest), F(-1) if maximize else F(1)
+    """Rprop (Riedmiller and Braun 1993), which uses the signs of gradients only.
+
+    State buffers: the previous gradient and the step size.
+    """
+    down = F(shrink)
+    up = F(grow)
+    low = F(smallest)
+    high = F(largest)
+    sense = F(-1) if maximize else F(1)
     for i in range(count):
-        row = COLUMNS * i
-        p, g, before, size = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2]), _floats(table[row + 3])
+        p, g, before, size, _, _ = _buffers(table, i)
         for k in range(sizes[i]):
             d = sense * g[k]
             same = d * before[k]
@@ -362,12 +408,16 @@ def rprop(
 
 @primitive
 def asgd(table: InInt, sizes: InInt, rate: In, count: Int, lambd: Real, weight_decay: Real, maximize: Int):
-    """Averaged SGD (Polyak and Juditsky 1992): buffers are the average, the rate and the average's weight of this step."""
-    decay, sense = F(weight_decay), F(-1) if maximize else F(1)
+    """Averaged SGD (Polyak and Juditsky 1992).
+
+    State buffers: the average, this step's rate (one number) and this step's weight in the average (one number).
+    """
+    decay = F(weight_decay)
+    sense = F(-1) if maximize else F(1)
     for i in range(count):
-        row = COLUMNS * i
-        p, g, mean = _floats(table[row]), _floats(table[row + 1]), _floats(table[row + 2])
-        eta, weight = _floats(table[row + 3])[0], _floats(table[row + 4])[0]
+        p, g, mean, rates, weights, _ = _buffers(table, i)
+        eta = rates[0]
+        weight = weights[0]
         keep = F(1.0 - lambd * float(eta))
         for k in range(sizes[i]):
             d = sense * g[k] + decay * p[k]
@@ -378,22 +428,22 @@ def asgd(table: InInt, sizes: InInt, rate: In, count: Int, lambd: Real, weight_d
 
 @primitive
 def asgd_rates(table: InInt, rate: In, count: Int, lambd: Real, alpha: Real, start: Real):
-    """The rate and the average's weight of the next step. Goes after `asgd`."""
+    """Write the rate and the averaging weight of the next step into the state buffers. Launch it after `asgd`."""
     lr = float(rate[0])
     for i in range(count):
-        row = COLUMNS * i
-        step = _counter(table[row + 5])[0]
-        _floats(table[row + 3])[0] = F(lr / (1.0 + lambd * lr * step) ** alpha)
-        _floats(table[row + 4])[0] = F(1.0 / max(1.0, step - start))
+        _, _, _, rates, weights, step = _buffers(table, i)
+        rates[0] = F(lr / (1.0 + lambd * lr * step[0]) ** alpha)
+        weights[0] = F(1.0 / max(1.0, step[0] - start))
 
 
 @primitive
 def total_norm(out: Out, table: InInt, sizes: InInt, count: Int):
-    """The Euclidean norm of all gradients together; only the table's second column is read."""
+    """out[0] = the Euclidean norm of all gradients together. Reads only the column of gradients."""
     total = 0.0
     lanes = np.empty(LANES, np.float32)
     for i in range(count):
-        g, full = _floats(table[COLUMNS * i + 1]), sizes[i] - sizes[i] % LANES
+        g = _floats(table[COLUMNS * i + 1])
+        full = sizes[i] - sizes[i] % LANES
         lanes[:] = F(0)
         for k in range(0, full, LANES):
             for lane in range(LANES):
@@ -407,7 +457,7 @@ def total_norm(out: Out, table: InInt, sizes: InInt, count: Int):
 
 @primitive
 def clip_gradients(table: InInt, sizes: InInt, norm: In, count: Int, max_norm: Real):
-    """Scale all gradients by max_norm / norm where the norm is larger (Pascanu, Mikolov and Bengio 2013)."""
+    """Scale all gradients by max_norm / norm if the norm is larger than max_norm (Pascanu, Mikolov and Bengio 2013)."""
     factor = min(F(max_norm) / (norm[0] + F(1e-6)), F(1))
     if factor == F(1):
         return
@@ -419,7 +469,7 @@ def clip_gradients(table: InInt, sizes: InInt, norm: In, count: Int, max_norm: R
 
 @primitive
 def clip_values(table: InInt, sizes: InInt, count: Int, limit: Real):
-    """Cut every element of the gradients off at -limit and limit; NaN stays."""
+    """Clamp every element of the gradients to [-limit, limit]. NaN stays NaN."""
     low, high = F(-limit), F(limit)
     for i in range(count):
         g = _floats(table[COLUMNS * i + 1])
@@ -429,7 +479,7 @@ def clip_values(table: InInt, sizes: InInt, count: Int, limit: Real):
 
 @primitive
 def blend(table: InInt, sizes: InInt, count: Int, tau: Real):
-    """Column 0 moves towards column 1: target = (1 - tau) target + tau source; tau 1 copies."""
+    """Move column 0 (targets) towards column 1 (sources): target = (1 - tau) target + tau source. A tau of 1 copies."""
     t = F(tau)
     for i in range(count):
         target, source = _floats(table[COLUMNS * i]), _floats(table[COLUMNS * i + 1])

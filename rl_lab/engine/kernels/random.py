@@ -1,5 +1,8 @@
-"""Random numbers by xoshiro256++ (Blackman and Vigna 2021). The four words of a stream's state are an int64 buffer, so a stream is
-saved, restored and advanced by a recorded program like any other tensor."""
+"""Random numbers by xoshiro256++ (Blackman and Vigna 2021).
+
+The state of a stream is a buffer of four int64 words. So a stream is saved and restored like a tensor, and a recorded program
+advances the stream as eager calls do.
+"""
 
 import numpy as np
 from numba import njit
@@ -17,8 +20,11 @@ def _rotate(x, k):
 
 @njit(error_model="numpy")
 def next_word(state):
-    """The next 64 random bits; advances the state."""
-    s0, s1, s2, s3 = U(state[0]), U(state[1]), U(state[2]), U(state[3])
+    """The next 64 random bits. Advances the state."""
+    s0 = U(state[0])
+    s1 = U(state[1])
+    s2 = U(state[2])
+    s3 = U(state[3])
     result = _rotate(s0 + s3, 23) + s0
     t = s1 << U(17)
     s2 ^= s0
@@ -27,7 +33,10 @@ def next_word(state):
     s0 ^= s3
     s2 ^= t
     s3 = _rotate(s3, 45)
-    state[0], state[1], state[2], state[3] = np.int64(s0), np.int64(s1), np.int64(s2), np.int64(s3)
+    state[0] = np.int64(s0)
+    state[1] = np.int64(s1)
+    state[2] = np.int64(s2)
+    state[3] = np.int64(s3)
     return result
 
 
@@ -45,15 +54,15 @@ def next_below(state, bound):
 
 @primitive
 def uniform(out: Out, state: InOutInt, count: Int, low: Real, high: Real):
-    """Uniform on [low, high) in float32."""
+    """out = uniform deviates in [low, high), float32."""
     for i in range(count):
-        u = F(next_word(state) >> U(40)) * F(1.0 / 16777216.0)  # 24 bits: every value is exact, and 1 cannot appear
+        u = F(next_word(state) >> U(40)) * F(1.0 / 16777216.0)  # 24 bits: every value is exact, and below 1
         out[i] = F(low) + F(high - low) * u
 
 
 @primitive
 def normal(out: Out, state: InOutInt, count: Int, mean: Real, std: Real):
-    """Normal deviates by Box and Muller's transform, in float64 before rounding."""
+    """out = normal deviates by the transform of Box and Muller (1958), computed in float64."""
     for i in range(0, count, 2):
         radius = np.sqrt(-2.0 * np.log(1.0 - next_unit(state)))
         angle = 2.0 * np.pi * next_unit(state)
@@ -64,21 +73,21 @@ def normal(out: Out, state: InOutInt, count: Int, mean: Real, std: Real):
 
 @primitive
 def integers(out: OutInt, state: InOutInt, count: Int, low: Int, high: Int):
-    """Integers in low..high-1."""
+    """out = integers in low..high-1."""
     for i in range(count):
         out[i] = low + next_below(state, high - low)
 
 
 @primitive
 def integers_below(out: OutInt, bound: InInt, state: InOutInt, count: Int):
-    """Integers in 0..bound[0]-1, the bound read when the kernel runs."""
+    """out = integers in 0..bound[0]-1. The bound is a buffer, so a recorded program reads its current value."""
     for i in range(count):
         out[i] = next_below(state, bound[0])
 
 
 @primitive
 def permutation(out: OutInt, state: InOutInt, count: Int):
-    """0..count-1 in random order (Fisher and Yates)."""
+    """out = 0..count-1 in random order (the shuffle of Fisher and Yates)."""
     for i in range(count):
         out[i] = i
     for i in range(count - 1, 0, -1):
@@ -88,15 +97,19 @@ def permutation(out: OutInt, state: InOutInt, count: Int):
 
 @primitive
 def bernoulli(out: OutBool, p: In, state: InOutInt, count: Int, stride: Int):
-    """True with probability p[i]; ``stride`` 0 uses p[0] for all."""
+    """out[i] = 1 with probability p[i * stride], else 0. A ``stride`` of 0 uses p[0] for all."""
     for i in range(count):
         out[i] = np.uint8(next_unit(state) < p[i * stride])
 
 
 @njit(error_model="numpy")
 def _total(weights, start, k, status, wanted):
-    """The sum of a row of weights; -1 and a report if one is negative or not finite, or fewer than ``wanted`` are positive."""
-    total, positive = 0.0, 0
+    """The sum of a row of weights, or -1 after setting status[0].
+
+    status[0] = 2 if a weight is negative or not finite, 3 if fewer than ``wanted`` weights are positive.
+    """
+    total = 0.0
+    positive = 0
     for c in range(start, start + k):
         w = weights[c]
         if not (w >= F(0) and w < F(np.inf)):
@@ -112,7 +125,7 @@ def _total(weights, start, k, status, wanted):
 
 @primitive
 def categorical(out: OutInt, weights: In, state: InOutInt, status: InOutInt, n: Int, k: Int, count: Int):
-    """``count`` draws with replacement from each of n rows of k non-negative weights, which need not sum to 1."""
+    """out (n, count) = draws with replacement from each of n rows of k non-negative weights, which need not sum to 1."""
     for i in range(n):
         total = _total(weights, i * k, k, status, 1)
         for draw in range(count):
@@ -120,7 +133,7 @@ def categorical(out: OutInt, weights: In, state: InOutInt, status: InOutInt, n: 
             chosen = 0
             for c in range(k):
                 w = weights[i * k + c]
-                # a class of weight 0 is never drawn, and rounding at the end falls back on the last class that can be
+                # a class of weight 0 is never drawn; if rounding leaves a remainder, the last class of positive weight is drawn
                 if w > F(0):
                     chosen = c
                     rest -= w
@@ -131,7 +144,7 @@ def categorical(out: OutInt, weights: In, state: InOutInt, status: InOutInt, n: 
 
 @primitive
 def categorical_distinct(out: OutInt, weights: In, state: InOutInt, status: InOutInt, n: Int, k: Int, count: Int):
-    """The same without replacement: the weight of what was drawn no longer counts."""
+    """`categorical` without replacement: a class that was drawn gets the weight 0."""
     left = np.empty(k, np.float32)
     for i in range(n):
         _total(weights, i * k, k, status, count)
@@ -155,7 +168,7 @@ def categorical_distinct(out: OutInt, weights: In, state: InOutInt, status: InOu
 
 @primitive
 def exponential(out: Out, state: InOutInt, count: Int, rate: Real):
-    """Exponential deviates by inversion, in float64 before rounding."""
+    """out = exponential deviates of this rate by inversion, computed in float64."""
     for i in range(count):
         out[i] = F(-np.log(1.0 - next_unit(state)) / rate)
 
@@ -167,7 +180,10 @@ def _standard_normal(state):
 
 @primitive
 def gamma(out: Out, shape: In, state: InOutInt, count: Int):
-    """Gamma deviates of scale 1 (Marsaglia and Tsang 2000); shapes below 1 by the power of a uniform number."""
+    """out[i] = a gamma deviate of shape[i] and scale 1 (Marsaglia and Tsang 2000).
+
+    A shape a < 1 is drawn as a deviate of shape a + 1, times u ** (1 / a) for a uniform number u.
+    """
     for i in range(count):
         a = np.float64(shape[i])
         boost = 1.0
@@ -182,7 +198,7 @@ def gamma(out: Out, shape: In, state: InOutInt, count: Int):
             u = 1.0 - next_unit(state)
             if v > 0.0 and np.log(u) < 0.5 * x * x + d - d * v + d * np.log(v):
                 break
-            if not a > 0.0:  # NaN would never be accepted
+            if not a > 0.0:  # with a NaN no draw would ever be accepted
                 v = np.nan
                 break
         out[i] = F(boost * d * v)

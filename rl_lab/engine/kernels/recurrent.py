@@ -1,4 +1,4 @@
-"""The elementwise parts of gated recurrent cells, forward and backward, with PyTorch's order of gates. n rows of m units."""
+"""The elementwise parts of gated recurrent cells, forward and backward: n rows of m units, gates in PyTorch's order."""
 
 import numpy as np
 
@@ -10,8 +10,11 @@ F = np.float32
 
 @primitive
 def lstm_cell(out: Out, gates: Out, z: In, c: In, n: Int, m: Int):
-    """out[0] = hidden, out[1] = cell, from the gates' inputs z (n, 4m) in the order in, forget, candidate, out, and the old cell c
-    (Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000)."""
+    """out[0] = new hidden state, out[1] = new cell, from the pre-activations z of the gates (n, 4m) and the old cell c (n, m).
+
+    The gates stand in the order input, forget, candidate, output. ``gates`` (n, 4m) receives the activations for the backward pass.
+    Source: Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000.
+    """
     for i in range(n):
         p, q = i * 4 * m, i * m
         for k in range(2 * m):
@@ -28,11 +31,14 @@ def lstm_cell(out: Out, gates: Out, z: In, c: In, n: Int, m: Int):
 
 @primitive
 def lstm_cell_backward(to_z: Out, to_c: Out, g: In, out: In, gates: In, c: In, n: Int, m: Int):
-    """g and out are 2 x n x m as above."""
+    """Gradients of z and c from ``g``, the gradient of ``out``. ``g`` and ``out`` are (2, n, m)."""
     for i in range(n):
         p, q = i * 4 * m, i * m
         for k in range(m):
-            enter, forget, candidate, leave = gates[p + k], gates[p + m + k], gates[p + 2 * m + k], gates[p + 3 * m + k]
+            enter = gates[p + k]
+            forget = gates[p + m + k]
+            candidate = gates[p + 2 * m + k]
+            leave = gates[p + 3 * m + k]
             squashed = tanh32(out[n * m + q + k])
             to_hidden = g[q + k]
             to_cell = g[n * m + q + k] + to_hidden * leave * (F(1) - squashed * squashed)
@@ -45,8 +51,11 @@ def lstm_cell_backward(to_z: Out, to_c: Out, g: In, out: In, gates: In, c: In, n
 
 @primitive
 def gru_cell(out: Out, gates: Out, zi: In, zh: In, h: In, n: Int, m: Int):
-    """The new hidden state from the gates' inputs zi and zh (n, 3m), from x and from h, in the order reset, update, new
-    (Cho et al. 2014, with the reset gate applied after the product as in PyTorch)."""
+    """out = new hidden state (n, m) from the old one, h, and the pre-activations of the gates: zi (from x) and zh (from h), (n, 3m).
+
+    The gates stand in the order reset, update, new. ``gates`` (n, 3m) receives the activations for the backward pass.
+    Source: Cho et al. 2014, with the reset gate applied after the product with h, as in PyTorch.
+    """
     for i in range(n):
         p, q = i * 3 * m, i * m
         for k in range(2 * m):
@@ -60,10 +69,13 @@ def gru_cell(out: Out, gates: Out, zi: In, zh: In, h: In, n: Int, m: Int):
 
 @primitive
 def gru_cell_backward(to_zi: Out, to_zh: Out, to_h: Out, g: In, gates: In, zh: In, h: In, n: Int, m: Int):
+    """Gradients of zi, zh and h from ``g``, the gradient of ``out``."""
     for i in range(n):
         p, q = i * 3 * m, i * m
         for k in range(m):
-            reset, update, new = gates[p + k], gates[p + m + k], gates[p + 2 * m + k]
+            reset = gates[p + k]
+            update = gates[p + m + k]
+            new = gates[p + 2 * m + k]
             to_new = g[q + k] * (F(1) - update) * (F(1) - new * new)
             to_update = g[q + k] * (h[q + k] - new) * update * (F(1) - update)
             to_reset = to_new * zh[p + 2 * m + k] * reset * (F(1) - reset)

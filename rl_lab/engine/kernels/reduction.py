@@ -1,4 +1,4 @@
-"""Reductions of a contiguous ``x[n, r, m]`` over its middle axis to ``out[n, m]``, and the softmax family over the same axis."""
+"""Reductions of a contiguous ``x[n, r, m]`` over its middle axis to ``out[n, m]``, and the softmax family along the same axis."""
 
 import numpy as np
 from numba import njit
@@ -25,7 +25,10 @@ LANES = 16
 
 @njit(error_model="numpy")
 def row_sum(x, start, r):
-    """Sixteen partial sums, added pairwise: as fast as vector code and far closer to the true sum than one running sum."""
+    """The sum of r numbers from x[start] on, as sixteen partial sums that are added pairwise.
+
+    LLVM turns the partial sums into vector code, and the result is far closer to the true sum than one running sum.
+    """
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = F(0)
     t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = F(0)
     full = r - r % LANES
@@ -56,7 +59,7 @@ def row_sum(x, start, r):
 
 @primitive
 def sum_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real):
-    """Sum over the middle axis, divided by ``divisor`` (1 for a sum, r for a mean)."""
+    """out = the sum over the middle axis, divided by ``divisor`` (1 for a sum, r for a mean)."""
     d = F(divisor)
     if m == 1:
         for i in range(n):
@@ -76,6 +79,7 @@ def sum_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real):
 
 @primitive
 def sum_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """out = the sum over the middle axis."""
     for i in range(n):
         for j in range(m):
             total = 0
@@ -86,13 +90,18 @@ def sum_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
 
 @primitive
 def variance_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real, root: Int):
-    """Squared distances from the mean, summed and divided, in float64: exactly 0 for equal numbers. With ``root`` their root."""
+    """out = the sum of squared distances from the mean, divided by ``divisor``; with ``root`` the square root of this.
+
+    Computed in float64, so equal numbers give exactly 0.
+    """
     for i in range(n):
         for j in range(m):
-            p, total = i * r * m + j, 0.0
+            p = i * r * m + j
+            total = 0.0
             for k in range(r):
                 total += x[p + k * m]
-            mean, squares = total / r, 0.0
+            mean = total / r
+            squares = 0.0
             for k in range(r):
                 distance = x[p + k * m] - mean
                 squares += distance * distance
@@ -101,7 +110,7 @@ def variance_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real, root: 
 
 @primitive
 def count_over(out: Out, x: In, n: Int, r: Int, m: Int):
-    """How many numbers are not 0."""
+    """out = the number of elements that are not 0."""
     for i in range(n):
         for j in range(m):
             count = 0
@@ -112,6 +121,7 @@ def count_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def product_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """out = the product over the middle axis."""
     for i in range(n):
         for j in range(m):
             total = F(1)
@@ -122,6 +132,7 @@ def product_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def product_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """`product_over` of int64."""
     for i in range(n):
         for j in range(m):
             total = 1
@@ -132,7 +143,7 @@ def product_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
 
 @primitive
 def max_over(out: Out, index: OutInt, x: In, n: Int, r: Int, m: Int):
-    """The largest value and the index of its first occurrence; NaN counts as largest."""
+    """out = the largest value, index = the position of its first occurrence. NaN counts as largest."""
     for i in range(n):
         for j in range(m):
             best, at = x[i * r * m + j], 0
@@ -146,6 +157,7 @@ def max_over(out: Out, index: OutInt, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def max_over_int(out: OutInt, index: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """`max_over` of int64."""
     for i in range(n):
         for j in range(m):
             best, at = x[i * r * m + j], 0
@@ -158,6 +170,7 @@ def max_over_int(out: OutInt, index: OutInt, x: InInt, n: Int, r: Int, m: Int):
 
 @primitive
 def any_over(out: OutBool, x: InBool, n: Int, r: Int, m: Int):
+    """out = whether an element along the middle axis is true (1 or 0)."""
     for i in range(n):
         for j in range(m):
             found = 0
@@ -168,7 +181,7 @@ def any_over(out: OutBool, x: InBool, n: Int, r: Int, m: Int):
 
 @primitive
 def cumulative_sum(out: Out, x: In, n: Int, r: Int, m: Int, reverse: Int):
-    """Running sum along the middle axis, from its end if ``reverse``."""
+    """out = the running sum along the middle axis, starting at its end if ``reverse``."""
     for i in range(n):
         for j in range(m):
             total = F(0)
@@ -180,6 +193,7 @@ def cumulative_sum(out: Out, x: In, n: Int, r: Int, m: Int, reverse: Int):
 
 @primitive
 def cumulative_sum_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """out = the running sum along the middle axis."""
     for i in range(n):
         for j in range(m):
             total = 0
@@ -190,7 +204,7 @@ def cumulative_sum_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
 
 @primitive
 def cumulative_product(out: Out, x: In, n: Int, r: Int, m: Int):
-    """Running product along the middle axis."""
+    """out = the running product along the middle axis."""
     for i in range(n):
         for j in range(m):
             total = F(1)
@@ -201,10 +215,14 @@ def cumulative_product(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def cumulative_product_backward(out: Out, g: In, x: In, n: Int, r: Int, m: Int):
-    """Element k meets the product of those before it and, behind it, s[k] = g[k] + x[k + 1] s[k + 1]: right also where x is 0."""
+    """The gradient of x: out[k] = (x[0] ... x[k - 1]) * s[k] with s[k] = g[k] + x[k + 1] s[k + 1].
+
+    It divides by no element, so it is right also where x is 0.
+    """
     for i in range(n):
         for j in range(m):
-            p, rest = i * r * m + j, F(0)
+            p = i * r * m + j
+            rest = F(0)
             for k in range(r - 1, -1, -1):
                 rest = g[p + k * m] + (x[p + (k + 1) * m] * rest if k + 1 < r else F(0))
                 out[p + k * m] = rest
@@ -216,6 +234,7 @@ def cumulative_product_backward(out: Out, g: In, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def cumulative_product_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
+    """`cumulative_product` of int64."""
     for i in range(n):
         for j in range(m):
             total = 1
@@ -225,7 +244,7 @@ def cumulative_product_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
 
 
 def _running_extreme(name: str, better: str, read: Role) -> Primitive:
-    """``index[k]`` is the last place up to k whose value is the extreme so far; a NaN stays."""
+    """A primitive: index[k] = the last position up to k whose value is the extreme of x[0], ..., x[k]. A NaN is the extreme."""
     body = f"""
     for i in range(n):
         for j in range(m):
@@ -243,17 +262,20 @@ def _running_extreme(name: str, better: str, read: Role) -> Primitive:
     return primitive_from_source(name, parameters, body, {"np": np}, __file__)
 
 
-running_max, running_min = _running_extreme("running_max", ">=", In), _running_extreme("running_min", "<=", In)
+running_max = _running_extreme("running_max", ">=", In)
+running_min = _running_extreme("running_min", "<=", In)
 running_max_int = _running_extreme("running_max_int", ">=", InInt)
 running_min_int = _running_extreme("running_min_int", "<=", InInt)
 
 
 @primitive
 def running_logsumexp(out: Out, x: In, n: Int, r: Int, m: Int):
-    """The logarithm of the running sum of exponentials along the middle axis; sums are kept in float64."""
+    """out = the logarithm of the running sum of exponentials along the middle axis. The sums are float64."""
     for i in range(n):
         for j in range(m):
-            p, best, total = i * r * m + j, F(-np.inf), 0.0
+            p = i * r * m + j
+            best = F(-np.inf)
+            total = 0.0
             for k in range(r):
                 value = x[p + k * m]
                 if total != total or value != value:
@@ -274,6 +296,7 @@ def running_logsumexp(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @njit(error_model="numpy")
 def _largest(x, p, r, m):
+    """The largest of r numbers that begin at x[p] and are m apart, or NaN if one is NaN."""
     best = x[p]
     for k in range(1, r):
         value = x[p + k * m]
@@ -281,17 +304,19 @@ def _largest(x, p, r, m):
     return best
 
 
-# Rows are taken in blocks whose exponentials fit the first cache: a flat loop over the block is vector code however short its rows.
+# Rows are processed in blocks whose exponentials fit the first-level cache. One flat loop over a block is vector code, even for short rows.
 BLOCK = 1024
 
 
 @njit(error_model="numpy")
 def _blocks_of_rows(r):
+    """The number of rows in a block."""
     return max(1, BLOCK // max(r, 1))
 
 
 @primitive
 def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """out = log(sum(exp(x))) over the middle axis, without overflow."""
     if m == 1 and r > 0:
         block = _blocks_of_rows(r)
         work = np.empty(block * r, np.float32)
@@ -300,7 +325,7 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
             for i in range(rows):
                 p, q = (first + i) * r, i * r
                 best = _largest(x, p, r, 1)
-                # an infinite maximum is the answer itself, and inf - inf would be NaN
+                # an infinite maximum is the result, but inf - inf would be NaN
                 shift = F(0) if abs(best) == F(np.inf) else best
                 out[first + i] = shift
                 for k in range(r):
@@ -326,6 +351,7 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """out = exp(x) / sum(exp(x)) along the middle axis, without overflow."""
     if m == 1:
         for i in range(n):
             best = _largest(x, i * r, r, 1)
@@ -343,7 +369,8 @@ def softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
     for i in range(n):
         for j in range(m):
             p = i * r * m + j
-            best, total = _largest(x, p, r, m), F(0)
+            best = _largest(x, p, r, m)
+            total = F(0)
             for k in range(r):
                 e = exp32(x[p + k * m] - best)
                 out[p + k * m] = e
@@ -354,11 +381,13 @@ def softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
 
 @primitive
 def log_softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """out = x - log(sum(exp(x))) along the middle axis, without overflow."""
     if m == 1:
         block = _blocks_of_rows(r)
         work = np.empty(block * r, np.float32)
         for first in range(0, n, block):
-            begin, rows = first * r, min(block, n - first)
+            begin = first * r
+            rows = min(block, n - first)
             for i in range(rows):
                 p = begin + i * r
                 best = _largest(x, p, r, 1)
@@ -367,7 +396,8 @@ def log_softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
             for k in range(rows * r):
                 work[k] = exp32(out[begin + k])
             for i in range(rows):
-                total, p = F(0), begin + i * r
+                total = F(0)
+                p = begin + i * r
                 for k in range(i * r, i * r + r):
                     total += work[k]
                 log_total = F(np.log(total))
@@ -377,7 +407,8 @@ def log_softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
     for i in range(n):
         for j in range(m):
             p = i * r * m + j
-            best, total = _largest(x, p, r, m), F(0)
+            best = _largest(x, p, r, m)
+            total = F(0)
             for k in range(r):
                 total += exp32(x[p + k * m] - best)
             log_total = F(np.log(total))
@@ -390,7 +421,8 @@ def softmax_backward(out: Out, g: In, y: In, n: Int, r: Int, m: Int):
     """``y * (g - sum(g * y))`` along the middle axis."""
     for i in range(n):
         for j in range(m):
-            p, dot = i * r * m + j, F(0)
+            p = i * r * m + j
+            dot = F(0)
             for k in range(r):
                 dot += g[p + k * m] * y[p + k * m]
             for k in range(r):
@@ -412,7 +444,8 @@ def log_softmax_backward(out: Out, g: In, y: In, n: Int, r: Int, m: Int):
         return
     for i in range(n):
         for j in range(m):
-            p, total = i * r * m + j, F(0)
+            p = i * r * m + j
+            total = F(0)
             for k in range(r):
                 total += g[p + k * m]
             for k in range(r):

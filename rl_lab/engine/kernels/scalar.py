@@ -1,6 +1,7 @@
-"""Scalar float32 functions that LLVM can turn into vector code: no branches, no calls, NaN and infinity as IEEE 754 wants them.
+"""Scalar functions for kernels. NaN and infinity follow IEEE 754.
 
-libm's scalar functions cost ten times as much per element, and one call in a loop keeps the whole loop from being vectorised.
+exp32, exp232, relu32, sigmoid32, sech32 and tanh32 have neither branches nor calls, so LLVM turns loops over them into vector code.
+A call of libm costs ten times as much per element, and one call keeps the whole loop from being vectorised.
 """
 
 import math
@@ -28,7 +29,7 @@ def from_bits(_, i):
 
 @intrinsic
 def fused(_, a, b, c):
-    """a * b + c, rounded once where the processor has an instruction for it."""
+    """a * b + c, rounded once if the processor has a fused multiply-add, else twice."""
 
     def build(context, builder, signature, args):
         kind = ir.FloatType()
@@ -41,21 +42,24 @@ def fused(_, a, b, c):
 
 
 _LOG2E = F(1.0 / math.log(2.0))
-_LN2_HIGH = F(0.693359375)  # ln 2 in two parts: the first has few bits, so that n * _LN2_HIGH is exact
+_LN2_HIGH = F(0.693359375)  # ln 2 in two parts: the high part has few bits, so n * _LN2_HIGH is exact
 _LN2_LOW = F(math.log(2.0) - 0.693359375)
 _LN2 = F(math.log(2.0))
-_ROUND = F(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer that stands in the lowest bits
-# (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2, fitted for the largest error relative to exp(r) to be least (4e-9)
+_ROUND = F(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer, which then stands in the lowest bits
+# minimax polynomial of (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2; its error relative to exp(r) is at most 4e-9
 _E2, _E3, _E4, _E5, _E6 = (
     F(c) for c in (0.4999999403953552, 0.1666652113199234, 0.04166838899254799, 0.00836874544620514, 0.0013814540579915047)
 )
-_ONE, _HALF, _TWO, _ZERO = F(1), F(0.5), F(2), F(0)
+_ONE = F(1)
+_HALF = F(0.5)
+_TWO = F(2)
+_ZERO = F(0)
 _SIGN = I32(-(2**31))
 
 
 @njit(error_model="numpy")
 def _reduced(x, shifted):
-    """The rest r = x - n ln 2, where ``shifted`` is n + _ROUND, and p with exp(r) = 1 + r + p r^2."""
+    """(r, p): the remainder r = x - n ln 2, where ``shifted`` is n + _ROUND, and p with exp(r) = 1 + r + p r^2."""
     n = shifted - _ROUND
     r = fused(n, -_LN2_LOW, fused(n, -_LN2_HIGH, x))
     p = fused(_E6, r, _E5)
@@ -66,13 +70,16 @@ def _reduced(x, shifted):
 
 @njit(error_model="numpy")
 def _exp_parts(x):
-    """exp(x) as (high + low) * scale1 * scale2: n reaches 128 and -151, beyond the exponents of normal numbers, hence two scales."""
+    """(high, low, scale1, scale2) with exp(x) = (high + low) * scale1 * scale2.
+
+    The scale 2**n needs two factors: n reaches 128 and -151, beyond the exponents of normal float32 numbers.
+    """
     x = F(89) if x > F(89) else x
     x = F(-105) if x < F(-105) else x
     shifted = fused(x, _LOG2E, _ROUND)
     r, p = _reduced(x, shifted)
     high = r + _ONE
-    low = fused(p, r * r, r - (high - _ONE))  # with what the sum has cut off
+    low = fused(p, r * r, r - (high - _ONE))  # r - (high - 1) is the rounding error of high
     exponent = bits(shifted) - bits(_ROUND)
     half = exponent >> I32(1)
     scale1, scale2 = from_bits((half + I32(127)) << I32(23)), from_bits((exponent - half + I32(127)) << I32(23))
@@ -81,6 +88,7 @@ def _exp_parts(x):
 
 @njit(error_model="numpy")
 def exp32(x):
+    """exp(x)."""
     high, low, scale1, scale2 = _exp_parts(x)
     return (high + low) * scale1 * scale2
 
@@ -105,26 +113,33 @@ def exp232(x):
 
 @njit(error_model="numpy")
 def expm132(x):
+    """exp(x) - 1 without cancellation near 0."""
     return F(math.expm1(x))
 
 
 @njit(error_model="numpy")
 def relu32(x):
+    """max(x, 0). NaN stays NaN."""
     return x if not x < _ZERO else _ZERO
 
 
 @njit(error_model="numpy")
 def sigmoid32(x):
-    """e / (1 + e) = e - e (e / (1 + e)) for e = exp(-|x|), whose roundings weigh less; 1 minus it above 0."""
+    """1 / (1 + exp(-x)): s = e / (1 + e) for e = exp(-|x|) if x < 0, else 1 - s.
+
+    s is computed as e - e (e / (1 + e)), which has smaller rounding errors.
+    """
     high, low, scale1, scale2 = _exp_parts(-abs(x))
     mantissa = high + low
-    e, rest = mantissa * scale1 * scale2, (low - (mantissa - high)) * scale1 * scale2
+    e = mantissa * scale1 * scale2
+    rest = (low - (mantissa - high)) * scale1 * scale2
     small = e + fused(-e, e / (e + _ONE), rest)
     return _ONE - small if x >= _ZERO else small
 
 
 @njit(error_model="numpy")
 def sech32(x):
+    """1 / cosh(x)."""
     e = exp32(-abs(x))
     return (e + e) / fused(e, e, _ONE)
 
@@ -132,7 +147,7 @@ def sech32(x):
 _TANH_END = F(9.02)  # tanh is 1 in float32 from 9.011 on
 _TANH_NEAR = F(0.55)
 _TWO_LOG2E, _HALF_LN2 = F(2.0 / math.log(2.0)), F(0.5 * math.log(2.0))
-# 1.5 * 2**23 + 127: the lowest nine bits of a number added to it are the exponent of a float
+# 1.5 * 2**23 + 127: adding it rounds to an integer n whose biased exponent n + 127 then stands in the lowest bits
 _ROUND_BIASED = F(12583039.0)
 _T2, _T3, _T4, _T5, _T6 = (F(2.0 ** (k - 1) * c) for k, c in enumerate((_E2, _E3, _E4, _E5, _E6), 2))
 
@@ -141,10 +156,10 @@ _T2, _T3, _T4, _T5, _T6 = (F(2.0 ** (k - 1) * c) for k, c in enumerate((_E2, _E3
 def tanh32(x):
     """tanh(y) = h / (h + 1) for h = (exp(2 y) - 1) / 2 and y = |x|.
 
-    Near 0, where y is most of it, y + (h - y (h + 1)) / (h + 1), whose roundings weigh less.
+    Near 0 it is computed as y + (h - y (h + 1)) / (h + 1), which has smaller rounding errors.
     """
     y = abs(x)
-    z = _TANH_END if y > _TANH_END else y  # NaN stays
+    z = _TANH_END if y > _TANH_END else y  # NaN stays NaN
     shifted = fused(z, _TWO_LOG2E, _ROUND_BIASED)
     r = fused(shifted - _ROUND_BIASED, -_HALF_LN2, z)
     p = fused(_T6, r, _T5)
@@ -161,23 +176,26 @@ def tanh32(x):
 
 @njit(error_model="numpy")
 def softplus32(x):
+    """log(1 + exp(x)) without overflow. NaN stays NaN."""
     return max(x, _ZERO) + F(math.log1p(exp32(-abs(x)))) if x == x else x
 
 
 @njit(error_model="numpy")
 def fmod32(a, b):
-    return F(np.fmod(a, b)) if b != _ZERO else F(np.nan)  # the processor's own leaves a subnormal number as it is
+    """The remainder of a / b with the sign of a. NaN for b = 0."""
+    return F(np.fmod(a, b)) if b != _ZERO else F(np.nan)  # numba's fmod by 0 returns a subnormal number unchanged
 
 
 @njit(error_model="numpy")
 def remainder32(a, b):
+    """The remainder of a / b with the sign of b. NaN for b = 0."""
     r = fmod32(a, b)
     return F(r + b) if r != _ZERO and (r < _ZERO) != (b < _ZERO) else F(r)
 
 
 @njit(error_model="numpy")
 def floor_quotient32(a, b):
-    """floor(a / b) by way of the remainder, so that it is never one off; a / 0 as division has it."""
+    """floor(a / b), computed from the remainder so that rounding never makes it one off. A divisor of 0 gives a / b."""
     if b == _ZERO:
         return a / b
     rest = F(np.fmod(a, b))
@@ -192,12 +210,13 @@ def floor_quotient32(a, b):
 
 @njit(error_model="numpy")
 def acosh32(x):
+    """The inverse of cosh, or NaN below 1."""
     return F(math.acosh(x)) if x >= _ONE else F(np.nan)
 
 
 @njit(error_model="numpy")
 def erfinv64(y):
-    """The inverse of erf: the central and outer approximations of Giles 2010, then one step of Newton's method."""
+    """The inverse of erf: Giles' (2010) approximations for the center and the tails, then one step of Newton's method."""
     if not abs(y) < 1.0:
         return np.inf * y if abs(y) == 1.0 else np.nan
     w = -math.log((1.0 - y) * (1.0 + y))
@@ -227,19 +246,21 @@ def erfinv64(y):
     return x - (math.erf(x) - y) / (2.0 / math.sqrt(math.pi) * math.exp(-x * x))
 
 
-# Derivatives of the logarithm of the gamma function: by the recurrence up to 8 and the asymptotic series from there on (Abramowitz and
-# Stegun 1964, 6.3.18 and 6.4.12), and by reflection (6.3.7) below 0. At the poles they are what PyTorch gives.
+# Derivatives of the logarithm of the gamma function (Abramowitz and Stegun 1964): the recurrence moves the argument up to 8, where the
+# asymptotic series (6.3.18, 6.4.12) takes over. Arguments below 0 are reflected (6.3.7). At the poles the values are PyTorch's.
 
 
 @njit(error_model="numpy")
 def digamma64(x):
+    """The first derivative of the logarithm of the gamma function."""
     if x == 0.0:
         return math.copysign(np.inf, -x)
     if x == -np.inf or (x < 0.0 and x == np.floor(x)):
         return np.nan
     reflected = 0.0
     if x < 0.0:
-        reflected, x = math.pi / math.tan(math.pi * (x - np.trunc(x))), 1.0 - x
+        reflected = math.pi / math.tan(math.pi * (x - np.trunc(x)))
+        x = 1.0 - x
     if x == np.inf:
         return x
     shift = 0.0
@@ -253,8 +274,9 @@ def digamma64(x):
 
 @njit(error_model="numpy")
 def trigamma32(x):
-    """In float32, so that it is as large as PyTorch's near the poles, where the rounding of pi decides."""
-    sign, total = _ONE, _ZERO
+    """Trigamma in float32. Near the poles the rounding of pi decides the value, so float64 would differ from PyTorch."""
+    sign = _ONE
+    total = _ZERO
     if x < _HALF:
         sign = -_ONE
         sine = F(np.sin(F(math.pi) * x))
@@ -270,6 +292,7 @@ def trigamma32(x):
 
 @njit(error_model="numpy")
 def tetragamma64_above(x):
+    """`tetragamma64` of x > 0."""
     shift = 0.0
     while x < 8.0:
         shift -= 2.0 / (x * x * x)
@@ -281,6 +304,7 @@ def tetragamma64_above(x):
 
 @njit(error_model="numpy")
 def tetragamma64(x):
+    """The third derivative of the logarithm of the gamma function."""
     if x <= 0.0:
         if x == np.floor(x):
             return -np.inf

@@ -1,4 +1,4 @@
-"""Stable sorting along the middle axis of a contiguous ``x[n, r, m]`` by merging; NaN counts as largest, as in PyTorch."""
+"""Stable merge sort along the middle axis of a contiguous ``x[n, r, m]``. NaN counts as the largest value, as in PyTorch."""
 
 from numba import njit
 
@@ -7,7 +7,7 @@ from rl_lab.native.primitive import In, InInt, Int, OutInt, primitive
 
 @njit(error_model="numpy")
 def _comes_after(a, b, descending):
-    """Whether a stands behind b; equal values keep their order."""
+    """Whether a must stand behind b. False for equal values, so they keep their order."""
     if descending:
         return a < b or (b != b and a == a)
     return a > b or (a != a and b == b)
@@ -24,7 +24,8 @@ def _order(out, work, x, n, r, m, descending):
             while width < r:
                 for start in range(0, r, 2 * width):
                     middle, end = min(start + width, r), min(start + 2 * width, r)
-                    left, right = start, middle
+                    left = start
+                    right = middle
                     for k in range(start, end):
                         take_right = left >= middle
                         if not take_right and right < end:
@@ -43,10 +44,11 @@ def _order(out, work, x, n, r, m, descending):
 
 @primitive
 def order(out: OutInt, work: OutInt, x: In, n: Int, r: Int, m: Int, descending: Int):
-    """The positions along the axis that put x in order; ``work`` holds r of them."""
+    """out = the positions along the axis that put x in order. ``work`` is working memory of r integers."""
     _order(out, work, x, n, r, m, descending)
 
 
 @primitive
 def order_int(out: OutInt, work: OutInt, x: InInt, n: Int, r: Int, m: Int, descending: Int):
+    """`order` of int64."""
     _order(out, work, x, n, r, m, descending)

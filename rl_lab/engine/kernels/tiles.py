@@ -1,4 +1,4 @@
-"""The inner loop of a matrix product and of a transposition, in vectors: what numba cannot be told in Python, written in LLVM's language.
+"""The inner loops of products and of a transposition, written in LLVM's language: numba cannot express these vectors.
 
 A product is made of tiles: some rows of a and two vectors' worth of columns of b give so many sums, which stay in registers while k
 runs. Each sum is one chain of fused multiply-adds in the order of k, so no element depends on how the product was cut into tiles.
@@ -17,10 +17,18 @@ _MANY_REGISTERS = _FEATURES.get("avx512vl", False) or _FEATURES.get("neon", Fals
 
 WIDTH = 16 if _WIDE else 8 if _FEATURES.get("avx2", False) else 4
 """Numbers in a vector."""
-HEIGHTS = (12, 8, 4, 1) if _MANY_REGISTERS else (4, 2, 1)
+HEIGHTS = (12, 8, 6, 4, 2, 1) if _MANY_REGISTERS else (6, 4, 2, 1)
 """Rows that a tile can have."""
+PANEL = 2 * WIDTH
+"""Columns of a full tile."""
+WIDE = {1: 8 * WIDTH, 2: 4 * WIDTH}
+"""Columns of a wide tile, by its rows: few rows need more columns, so that enough sums run side by side."""
+LANES = 16
+"""Partial sums of a dot product, whatever the width of the processor's vectors."""
 
-_FLOAT, _INT, _LANE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+_FLOAT = ir.FloatType()
+_INT = ir.IntType(64)
+_LANE = ir.IntType(32)
 _POINTER = _FLOAT.as_pointer()
 _VECTOR, _LANES = ir.VectorType(_FLOAT, WIDTH), ir.VectorType(_LANE, WIDTH)
 _MASK = ir.VectorType(ir.IntType(1), WIDTH)
@@ -32,6 +40,22 @@ def _declared(builder, name, result, parameters):
     """LLVM's own function of this name."""
     module = builder.module
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, parameters), name)
+
+
+def _shared(module, name, count, body):
+    """The function of this name with ``count`` int64 parameters, whose code `body` writes once in a module.
+
+    It is never inlined: its code is long, and its callers are many.
+    """
+    function = module.globals.get(name)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_INT] * count), name)
+        function.linkage = "linkonce_odr"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block("start"))
+        body(builder, function.args)
+        builder.ret_void()
+    return function
 
 
 def _vector_at(builder, pointer, offset):
@@ -61,35 +85,47 @@ def _mask_of(builder, count):
     )
 
 
-def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc):
-    """The code of one tile; a mask picks the lanes of its last vector."""
+def _load_lanes(builder, place, lanes):
+    """The vector at a place; if ``lanes`` is a mask, zero outside it."""
+    if lanes is None:
+        return _load(builder, place)
+    load = _declared(builder, f"llvm.masked.load.v{WIDTH}f32.p0", _VECTOR, [_VECTOR.as_pointer(), _LANE, _MASK, _VECTOR])
+    return builder.call(load, [place, _LANE(4), lanes, _ZERO])
+
+
+def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, continued, table):
+    """The code of one tile; a mask picks the lanes of its last vector. A table, if there is one, says where the rows of b begin."""
     masks = [None] * (vectors - 1) + [mask]
     fma = _declared(builder, f"llvm.fmuladd.v{WIDTH}f32", _VECTOR, [_VECTOR] * 3)
-    masked = [_VECTOR.as_pointer(), _LANE, _MASK]
-    before, loop = builder.block, builder.append_basic_block("sum")
+    resuming, loop = builder.append_basic_block("resume"), builder.append_basic_block("sum")
     done = builder.append_basic_block("summed")
     row_twice = builder.add(row, row)
     starts = [builder.gep(a, [builder.mul(row, _INT(i))]) for i in range(0, height, 3)]  # three rows from each address
+    places = []
+    for i in range(height):
+        line = builder.gep(out, [builder.mul(ldc, _INT(i))])
+        places += [_vector_at(builder, line, _INT(v * WIDTH)) for v in range(vectors)]
+    fresh = builder.block
+    builder.cbranch(continued, resuming, loop)
+
+    builder.position_at_end(resuming)
+    earlier = [_load_lanes(builder, place, lanes) for place, lanes in zip(places, masks * height, strict=True)]
     builder.branch(loop)
 
     builder.position_at_end(loop)
 
-    def running(kind, start):
+    def running(kind, start, resumed=None):
         value = builder.phi(kind)
-        value.add_incoming(start, before)
+        value.add_incoming(start, fresh)
+        value.add_incoming(start if resumed is None else resumed, resuming)
         return value
 
-    p, at_b = running(_INT, _INT(0)), running(_POINTER, b)
+    p = running(_INT, _INT(0))
+    at_b = running(_POINTER, b) if table is None else None
     rows = [running(_POINTER, start) for start in starts]
-    sums = [running(_VECTOR, _ZERO) for _ in range(height * vectors)]
-    columns = []
-    for v, lanes in enumerate(masks):
-        place = _vector_at(builder, at_b, _INT(v * WIDTH))
-        if lanes is None:
-            columns.append(_load(builder, place))
-        else:
-            load = _declared(builder, f"llvm.masked.load.v{WIDTH}f32.p0", _VECTOR, [*masked, _VECTOR])
-            columns.append(builder.call(load, [place, _LANE(4), lanes, _ZERO]))
+    sums = [running(_VECTOR, _ZERO, value) for value in earlier]
+    line = builder.gep(b, [builder.load(builder.gep(table, [p]))]) if table else at_b
+    columns = [_load_lanes(builder, _vector_at(builder, line, _INT(v * WIDTH)), lanes) for v, lanes in enumerate(masks)]
     following = []
     for i in range(height):
         place = rows[i // 3] if i % 3 == 0 else builder.gep(rows[i // 3], [row if i % 3 == 1 else row_twice])
@@ -99,52 +135,249 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc):
         value.add_incoming(after, loop)
     for value in rows:
         value.add_incoming(builder.gep(value, [step]), loop)
-    at_b.add_incoming(builder.gep(at_b, [ldb]), loop)
+    if at_b is not None:
+        at_b.add_incoming(builder.gep(at_b, [ldb]), loop)
     p_after = builder.add(p, _INT(1))
     p.add_incoming(p_after, loop)
     builder.cbranch(builder.icmp_signed("<", p_after, k), loop, done)
 
     builder.position_at_end(done)
-    for i in range(height):
-        line = builder.gep(out, [builder.mul(ldc, _INT(i))])
-        for v, lanes in enumerate(masks):
-            value, place = following[i * vectors + v], _vector_at(builder, line, _INT(v * WIDTH))
-            if lanes is None:
-                _store(builder, value, place)
-            else:
-                store = _declared(builder, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), [_VECTOR, *masked])
-                builder.call(store, [value, place, _LANE(4), lanes])
+    for value, place, lanes in zip(following, places, masks * height, strict=True):
+        if lanes is None:
+            _store(builder, value, place)
+        else:
+            masked = [_VECTOR, _VECTOR.as_pointer(), _LANE, _MASK]
+            store = _declared(builder, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), masked)
+            builder.call(store, [value, place, _LANE(4), lanes])
+
+
+def _tiles(builder, args):
+    """The code of `tile`."""
+    continued = builder.icmp_signed("!=", args[10], _INT(0))
+    _kinds_of_tiles(builder, *args[:10], continued, None)
+
+
+def _tiles_at(builder, args):
+    """The code of `tile_at`."""
+    table = builder.inttoptr(args[6], _INT.as_pointer())
+    _kinds_of_tiles(builder, *args[:6], _INT(0), *args[7:10], ir.Constant(ir.IntType(1), 0), table)
+
+
+def _kinds_of_tiles(builder, a, b, out, k, row, step, ldb, ldc, height, width, continued, table):
+    """One block of code for each kind of tile, and the choice between them."""
+    a, b, out = (builder.inttoptr(address, _POINTER) for address in (a, b, out))
+    end = builder.append_basic_block("end")
+    narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
+    mask = _mask_of(builder, builder.select(narrow, width, builder.sub(width, _INT(WIDTH))))
+    full, one, two, wide = _INT(0), _INT(64), _INT(128), _INT(192)
+    partial = builder.select(narrow, one, builder.select(builder.icmp_signed("<", width, _INT(PANEL)), two, wide))
+    kind = builder.select(builder.icmp_signed("==", width, _INT(PANEL)), full, partial)
+    kinds = {(rows, code): shape for rows in HEIGHTS for code, shape in ((0, (2, None)), (64, (1, mask)), (128, (2, mask)))}
+    kinds |= {(rows, 192): (columns // WIDTH, None) for rows, columns in WIDE.items()}
+    blocks = {key: builder.append_basic_block(f"tile{key[0]}") for key in kinds}
+    switch = builder.switch(builder.add(height, kind), end)
+    for (rows, code), block in blocks.items():
+        switch.add_case(_INT(rows + code), block)
+        builder.position_at_end(block)
+        _tile(builder, rows, *kinds[rows, code], a, b, out, k, row, step, ldb, ldc, continued, table)
+        builder.branch(end)
+    builder.position_at_end(end)
 
 
 @intrinsic
-def tile(_, a, b, out, k, row, step, ldb, ldc, height, width):
-    """``out[i, j] = sum over p < k of a[i, p] b[p, j]`` for i < height and j < width.
+def tile(_, a, b, out, k, row, step, ldb, ldc, height, width, continued):
+    """``out[i, j] = sum over p < k of a[i, p] b[p, j]`` for i < height and j < width; if ``continued``, added to out's own numbers.
 
     a, b and out are addresses of float32; the distances between numbers are ``row`` and ``step`` in a, ``ldb`` and ``ldc`` between
-    the rows of b and out. height is one of `HEIGHTS`, width at most 2 `WIDTH`, and k at least 1.
+    the rows of b and out. height is one of `HEIGHTS`, width at most `PANEL` or the height's number in `WIDE`, and k at least 1.
+    A product that is cut along k and continued gives the same bits as the whole.
     """
 
     def build(context, builder, signature, args):
-        a, b, out = (builder.inttoptr(address, _POINTER) for address in args[:3])
-        k, row, step, ldb, ldc, height, width = args[3:]
-        end = builder.append_basic_block("end")
-        narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
-        mask = _mask_of(builder, builder.select(narrow, width, builder.sub(width, _INT(WIDTH))))
-        kind = builder.select(
-            builder.icmp_signed("==", width, _INT(2 * WIDTH)), _INT(0), builder.select(narrow, _INT(64), _INT(128))
-        )
-        kinds = {0: (2, None), 64: (1, mask), 128: (2, mask)}
-        blocks = {(rows, k): builder.append_basic_block(f"tile{rows}") for rows in HEIGHTS for k in kinds}
-        switch = builder.switch(builder.add(height, kind), end)
-        for (rows, of), block in blocks.items():
-            switch.add_case(_INT(rows + of), block)
-            builder.position_at_end(block)
-            _tile(builder, rows, *kinds[of], a, b, out, k, row, step, ldb, ldc)
-            builder.branch(end)
-        builder.position_at_end(end)
+        builder.call(_shared(builder.module, "rl_lab_tile", 11, _tiles), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 11), build
+
+
+@intrinsic
+def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
+    """`tile` whose row p of b begins ``table[p]`` numbers after the address b; ``table`` is the address of int64 numbers."""
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_tile_at", 10, _tiles_at), args)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 10), build
+
+
+# --- dot products ----------------------------------------------------------------------------------------------------
+
+_LONG, _LONG_LANES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_LANE, LANES)
+_LONG_MASK = ir.VectorType(ir.IntType(1), LANES)
+_LONG_ZERO = ir.Constant(_LONG, [0.0] * LANES)
+DOT_ROWS = (6, 4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
+DOT_COLUMNS = (4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
+
+
+def _picked(builder, x, y, lanes):
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_LANE, len(lanes)), lanes))
+
+
+def _summed(builder, sums):
+    """The sums of 1, 2 or 4 vectors, as a vector of so many: lane p is added to lane p + 8, then p to p + 4, to p + 2, to p + 1."""
+    for half in (8, 4):
+        sums = [
+            builder.fadd(_picked(builder, x, x, list(range(half))), _picked(builder, x, x, list(range(half, 2 * half))))
+            for x in sums
+        ]
+    if len(sums) == 1:
+        (x,) = sums
+        x = builder.fadd(_picked(builder, x, x, [0, 1]), _picked(builder, x, x, [2, 3]))
+        return builder.fadd(_picked(builder, x, x, [0]), _picked(builder, x, x, [1]))
+    pairs = [
+        builder.fadd(_picked(builder, x, y, [0, 1, 4, 5]), _picked(builder, x, y, [2, 3, 6, 7]))
+        for x, y in zip(sums[::2], sums[1::2], strict=True)
+    ]
+    if len(pairs) == 1:
+        (x,) = pairs
+        return builder.fadd(_picked(builder, x, x, [0, 2]), _picked(builder, x, x, [1, 3]))
+    return builder.fadd(_picked(builder, *pairs, [0, 2, 4, 6]), _picked(builder, *pairs, [1, 3, 5, 7]))
+
+
+def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc, runs):
+    """The code of one block of dot products. ``runs`` is None or the table, the count of the runs and their distances in a and b."""
+    fma = _declared(builder, f"llvm.fmuladd.v{LANES}f32", _LONG, [_LONG] * 3)
+    load = _declared(builder, f"llvm.masked.load.v{LANES}f32.p0", _LONG, [_LONG.as_pointer(), _LANE, _LONG_MASK, _LONG])
+    lines = [builder.gep(a, [builder.mul(lda, _INT(i))]) for i in range(height)]
+    if runs is None:
+        lines += [builder.gep(b, [builder.mul(ldb, _INT(j))]) for j in range(width)]
+    else:
+        lines += [builder.gep(b, [builder.load(builder.gep(runs[0], [_INT(j)]))]) for j in range(width)]
+    whole = builder.and_(k, _INT(-LANES))
+    undefined = ir.Constant(_LONG_LANES, ir.Undefined)
+    count = builder.insert_element(undefined, builder.trunc(builder.sub(k, whole), _LANE), _LANE(0))
+    mask = builder.icmp_signed(
+        "<", ir.Constant(_LONG_LANES, list(range(LANES))), _picked(builder, count, undefined, [0] * LANES)
+    )
+    entry, run = builder.block, builder.append_basic_block("run")
+    loop, rest = builder.append_basic_block("sum"), builder.append_basic_block("rest")
+    last, next_run, done = (builder.append_basic_block(name) for name in ("last", "next", "summed"))
+    builder.branch(run)
+
+    builder.position_at_end(run)
+    index, from_a, from_b = builder.phi(_INT), builder.phi(_INT), builder.phi(_INT)
+    before = [builder.phi(_LONG) for _ in range(height * width)]
+    for value in (index, from_a, from_b):
+        value.add_incoming(_INT(0), entry)
+    for value in before:
+        value.add_incoming(_LONG_ZERO, entry)
+    starts = [builder.gep(line, [from_a if i < height else from_b]) for i, line in enumerate(lines)] if runs else lines
+    builder.cbranch(builder.icmp_signed(">", whole, _INT(0)), loop, rest)
+
+    def products(sums, p, lanes):
+        places = [builder.bitcast(builder.gep(line, [p]), _LONG.as_pointer()) for line in starts]
+        if lanes is None:
+            values = [_load(builder, place) for place in places]
+        else:
+            values = [builder.call(load, [place, _LANE(4), lanes, _LONG_ZERO]) for place in places]
+        return [
+            builder.call(fma, [values[i], values[height + j], sums[i * width + j]]) for i in range(height) for j in range(width)
+        ]
+
+    builder.position_at_end(loop)
+    p = builder.phi(_INT)
+    sums = [builder.phi(_LONG) for _ in before]
+    following = products(sums, p, None)
+    after = builder.add(p, _INT(LANES))
+    p.add_incoming(_INT(0), run)
+    p.add_incoming(after, loop)
+    for value, start, next_value in zip(sums, before, following, strict=True):
+        value.add_incoming(start, run)
+        value.add_incoming(next_value, loop)
+    builder.cbranch(builder.icmp_signed("<", after, whole), loop, rest)
+
+    builder.position_at_end(rest)
+    so_far = [builder.phi(_LONG) for _ in before]
+    for value, start, next_value in zip(so_far, before, following, strict=True):
+        value.add_incoming(start, run)
+        value.add_incoming(next_value, loop)
+    builder.cbranch(builder.icmp_signed("<", whole, k), last, next_run)
+
+    builder.position_at_end(last)
+    finals = products(so_far, whole, mask)
+    builder.branch(next_run)
+
+    builder.position_at_end(next_run)
+    totals = [builder.phi(_LONG) for _ in before]
+    for value, early, late in zip(totals, so_far, finals, strict=True):
+        value.add_incoming(early, rest)
+        value.add_incoming(late, last)
+    if runs is None:
+        builder.branch(done)
+    else:
+        _, runs_count, distance_a, distance_b = runs
+        next_index = builder.add(index, _INT(1))
+        index.add_incoming(next_index, next_run)
+        from_a.add_incoming(builder.add(from_a, distance_a), next_run)
+        from_b.add_incoming(builder.add(from_b, distance_b), next_run)
+        for value, total in zip(before, totals, strict=True):
+            value.add_incoming(total, next_run)
+        builder.cbranch(builder.icmp_signed("<", next_index, runs_count), run, done)
+
+    builder.position_at_end(done)
+    for i in range(height):
+        total = _summed(builder, totals[i * width : (i + 1) * width])
+        place = builder.gep(out, [builder.mul(ldc, _INT(i))])
+        _store(builder, total, builder.bitcast(place, ir.VectorType(_FLOAT, width).as_pointer()))
+
+
+def _kinds_of_dots(builder, a, b, out, k, lda, ldb, ldc, height, width, runs):
+    """One block of code for each shape of dot products, and the choice between them."""
+    a, b, out = (builder.inttoptr(address, _POINTER) for address in (a, b, out))
+    end = builder.append_basic_block("end")
+    blocks = {(i, j): builder.append_basic_block(f"dots{i}x{j}") for i in DOT_ROWS for j in DOT_COLUMNS}
+    switch = builder.switch(builder.add(builder.mul(height, _INT(64)), width), end)
+    for (rows, columns), block in blocks.items():
+        switch.add_case(_INT(64 * rows + columns), block)
+        builder.position_at_end(block)
+        _dots(builder, rows, columns, a, b, out, k, lda, ldb, ldc, runs)
+        builder.branch(end)
+    builder.position_at_end(end)
+
+
+@intrinsic
+def dots(_, a, b, out, k, lda, ldb, ldc, height, width):
+    """``out[i, j] = sum over p < k of a[i, p] b[j, p]`` for i < height and j < width.
+
+    a, b and out are addresses of float32, whose rows are ``lda``, ``ldb`` and ``ldc`` numbers apart. height is one of `DOT_ROWS`, width
+    one of `DOT_COLUMNS`. Each sum is made of `LANES` chains of fused multiply-adds, number p in chain p % LANES.
+    """
+
+    def build(context, builder, signature, args):
+        code = _shared(builder.module, "rl_lab_dots", 9, lambda inner, given: _kinds_of_dots(inner, *given, None))
+        builder.call(code, args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 9), build
+
+
+@intrinsic
+def dots_at(_, a, b, out, k, lda, table, ldc, height, width, runs, distance_a, distance_b):
+    """`dots` summed over ``runs`` pairs of a and b, ``distance_a`` and ``distance_b`` numbers apart.
+
+    Row j of b begins ``table[j]`` numbers after the address b; ``table`` is the address of int64 numbers. The chains go on from run to run.
+    """
+
+    def code(builder, args):
+        table = builder.inttoptr(args[5], _INT.as_pointer())
+        _kinds_of_dots(builder, *args[:5], _INT(0), *args[6:9], (table, *args[9:12]))
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_dots_at", 12, code), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 12), build
 
 
 @intrinsic

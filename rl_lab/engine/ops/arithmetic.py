@@ -1,8 +1,7 @@
-"""Functions of two tensors that broadcast, element by element, and choices. Each stands beside its gradient rule."""
+"""Functions of two tensors that broadcast, element by element, and choices, each beside its gradient rule."""
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -13,58 +12,77 @@ from rl_lab.engine.number import real
 from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, le, logical_and, logical_or, lt
 from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.elementwise import clamp_between, exp, log, square, trunc
-from rl_lab.engine.ops.operands import as_float, binary, check_range, constant, elementwise, fit, operand, promote, unary
-from rl_lab.engine.tape import attach, modes, no_grad
-from rl_lab.engine.tensor import Tensor, TensorCore
+from rl_lab.engine.ops.operands import (
+    INTEGERS,
+    as_float,
+    binary,
+    check_range,
+    constant,
+    elementwise,
+    fit,
+    operand,
+    promote,
+    unary,
+)
+from rl_lab.engine.tape import Node, Rule, attach, modes, no_grad
+from rl_lab.engine.tensor import Tensor
+from rl_lab.engine.types import Binary, Gradients, Operand
 from rl_lab.native.primitive import Primitive
 
 # --- functions of two arguments --------------------------------------------------------------------------------------
 
 
-def _add_rule(g, node):
+def _floats(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
+    """Both operands as float32 tensors."""
+    first, second = promote(a, b)
+    return as_float(first), as_float(second)
+
+
+def _add_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.context
     return fit(g, a) if node.wants(0) else None, fit(g, b) if node.wants(1) else None
 
 
-def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """input + alpha * other."""
+def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
+    """input + alpha * other. Of two bool tensors it is `logical_or`."""
     if alpha != 1:
-        other = mul(other, alpha) if isinstance(other, TensorCore) else other * alpha
+        other = other * alpha
     a, b = promote(input, other)
     if a.dtype is not float32:
-        return _integer(elementwise_kernels.add_int, a, b) if a.dtype is int64 else logical_or(a, b)
+        return binary(elementwise_kernels.add_int, a, b, int64) if a.dtype is int64 else logical_or(a, b)
     out = binary(elementwise_kernels.add, a, b)
     return attach(out, _add_rule, (a, b), context=(a.sizes, b.sizes)) if modes.grad else out
 
 
-def _sub_rule(g, node):
+def _sub_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.context
     return fit(g, a) if node.wants(0) else None, fit(-g, b) if node.wants(1) else None
 
 
-def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """input - alpha * other."""
+def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
+    """input - alpha * other. Raises DtypeError for two bool tensors."""
     if alpha != 1:
-        other = mul(other, alpha) if isinstance(other, TensorCore) else other * alpha
+        other = other * alpha
     a, b = promote(input, other)
     if a.dtype is not float32:
         if a.dtype is bool_:
             raise DtypeError("subtraction of two bool tensors is not supported: use logical_xor or ~")
-        return _integer(elementwise_kernels.sub_int, a, b)
+        return binary(elementwise_kernels.sub_int, a, b, int64)
     out = binary(elementwise_kernels.sub, a, b)
     return attach(out, _sub_rule, (a, b), context=(a.sizes, b.sizes)) if modes.grad else out
 
 
-def _mul_rule(g, node):
+def _mul_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
     return fit(g * b, shape_a) if node.wants(0) else None, fit(g * a, shape_b) if node.wants(1) else None
 
 
-def mul(input: Any, other: Any) -> Tensor:
+def mul(input: Operand, other: Operand) -> Tensor:
+    """input * other. Of two bool tensors it is `logical_and`."""
     a, b = promote(input, other)
     if a.dtype is not float32:
-        return _integer(elementwise_kernels.mul_int, a, b) if a.dtype is int64 else logical_and(a, b)
+        return binary(elementwise_kernels.mul_int, a, b, int64) if a.dtype is int64 else logical_and(a, b)
     out = binary(elementwise_kernels.mul, a, b)
     if modes.grad and (a.requires_grad or b.requires_grad):
         saved = (a if b.requires_grad else None, b if a.requires_grad else None)
@@ -72,7 +90,7 @@ def mul(input: Any, other: Any) -> Tensor:
     return out
 
 
-def _div_rule(g, node):
+def _div_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
     return (
@@ -81,46 +99,49 @@ def _div_rule(g, node):
     )
 
 
-def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """input / other in float32; ``rounding_mode`` 'floor' or 'trunc' rounds the quotient."""
+def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
+    """input / other in float32. ``rounding_mode`` "floor" or "trunc" rounds the quotient and keeps integers.
+
+    Raises ValueError for another ``rounding_mode``, ZeroDivisionError if a rounded quotient of integers has a divisor of 0.
+    """
     if rounding_mode is not None:
         if rounding_mode == "floor":
             return floor_divide(input, other)
         if rounding_mode == "trunc":
             return _trunc_divide(input, other)
         raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
-    a, b = promote(input, other)
-    a, b = as_float(a), as_float(b)
+    a, b = _floats(input, other)
     out = binary(elementwise_kernels.div, a, b)
     if modes.grad and (a.requires_grad or b.requires_grad):
         attach(out, _div_rule, (a, b), (a if b.requires_grad else None, b), (a.sizes, b.sizes))
     return out
 
 
-def _power_rule(g, node):
+def _power_rule(g: Tensor, node: Node) -> Gradients:
     a, b, result = node.saved
     shape_a, shape_b = node.context
     to_a = to_b = None
     if node.wants(0):
-        # b * a**(b - 1) is 0 * inf at a = 0, b = 0, where the power does not depend on a
+        # at a = 0, b = 0 the power does not depend on a, but b * a**(b - 1) would be 0 * inf
         to_a = fit(where(eq(b, 0.0), constant(0.0), g * (b * power(a, b - 1.0))), shape_a)
     if node.wants(1):
-        # at a = 0 the power is flat in b for b >= 0, but log(0) * 0 would be NaN
+        # at a = 0, b >= 0 the power does not depend on b, but 0 * log(0) would be NaN
         flat = logical_and(eq(a, 0.0), ge(b, 0.0))
         to_b = fit(where(flat, constant(0.0), g * (result * log(a))), shape_b)
     return to_a, to_b
 
 
-def _fixed_power_rule(g, node):
-    (x,), exponent = node.saved, node.context
+def _fixed_power_rule(g: Tensor, node: Node) -> Gradients:
+    (x,) = node.saved
+    exponent = node.context
     if exponent == 0:
         with no_grad():
             return constant(0.0).expand(x.sizes)
     return g * (power(x, exponent - 1) * exponent)
 
 
-def _fixed_power(x: Any, exponent: float) -> Any:
-    """x to the power of a number, in the fewest roundings for the usual numbers."""
+def _fixed_power(x: Tensor, exponent: float) -> Tensor:
+    """x to the power of a number. Common exponents have kernels of their own, which round less often."""
     if exponent == 2:
         return square(x)
     if exponent == 1:
@@ -135,30 +156,33 @@ def _fixed_power(x: Any, exponent: float) -> Any:
 _POWERS = {0.5: elementwise_kernels.sqrt, -0.5: elementwise_kernels.rsqrt, -1: elementwise_kernels.reciprocal}
 
 
-def power(input: Any, exponent: Any) -> Tensor:
-    """input ** exponent. Raises RuntimeError for an integer tensor to a negative integer number."""
-    if isinstance(input, TensorCore) and input.dtype is float32 and type(exponent) in (int, float):
-        return _fixed_power(input, exponent)
+def power(input: Operand, exponent: Operand) -> Tensor:
+    """input ** exponent. Raises DtypeError, a RuntimeError, for an integer tensor to the power of a negative integer."""
+    if isinstance(input, Tensor) and input.dtype is float32 and type(exponent) in (int, float):
+        return _fixed_power(input, exponent)  # type: ignore[arg-type]
     whole = isinstance(exponent, (int, np.integer)) and not isinstance(exponent, bool)
-    if whole and exponent < 0 and isinstance(input, TensorCore):
+    if whole and exponent < 0 and isinstance(input, Tensor):
         raise DtypeError(
-            f"integers to negative integer powers are not allowed, got the power {exponent} of a {input.dtype.name} tensor"
+            f"integers to negative integer powers are not allowed, got the power {exponent} of a {input.dtype.name} tensor: "
+            "convert it with .float() first"
         )
     a, b = promote(input, exponent)
     if a.dtype is not float32:
-        return _integer(elementwise_kernels.power_int, a.to(int64), b.to(int64))
+        return binary(elementwise_kernels.power_int, a.to(int64), b.to(int64), int64)
     out = binary(elementwise_kernels.power, a, b)
     if modes.grad and (a.requires_grad or b.requires_grad):
         attach(out, _power_rule, (a, b), (a, b, out if b.requires_grad else None), (a.sizes, b.sizes))
     return out
 
 
-def _tied(winner: Callable) -> Callable:
-    def rule(g, node):
+def _tied(winner: Binary) -> Rule:
+    """The gradient rule of an extreme: ``winner(a, b)`` holds where a is chosen. Ties share the gradient evenly."""
+
+    def rule(g: Tensor, node: Node) -> Gradients:
         a, b = node.saved
         shape_a, shape_b = node.context
         half = where(eq(a, b), constant(0.5), constant(1.0)) * g
-        zero = constant(0.0)  # of the one that loses; with NaN in either there is no loser, and both get g, as in PyTorch
+        zero = constant(0.0)  # for the loser. With a NaN there is no loser: both operands get g, as in PyTorch
         return (
             fit(where(winner(b, a), zero, half), shape_a) if node.wants(0) else None,
             fit(where(winner(a, b), zero, half), shape_b) if node.wants(1) else None,
@@ -167,60 +191,62 @@ def _tied(winner: Callable) -> Callable:
     return rule
 
 
-_maximum_rule, _minimum_rule = _tied(lambda a, b: gt(a, b)), _tied(lambda a, b: lt(a, b))
+_maximum_rule = _tied(gt)
+_minimum_rule = _tied(lt)
 
 
-def maximum(input: Any, other: Any) -> Tensor:
-    """The larger of two; NaN wins; a tie splits the gradient evenly."""
+def maximum(input: Operand, other: Operand) -> Tensor:
+    """The larger of two elements, or NaN if one is NaN. Equal elements share the gradient evenly."""
     a, b = promote(input, other)
     if a.dtype is not float32:
-        return _integer(elementwise_kernels.maximum_int, a.to(int64), b.to(int64)).to(a.dtype)
+        return binary(elementwise_kernels.maximum_int, a.to(int64), b.to(int64), int64).to(a.dtype)
     return attach(binary(elementwise_kernels.maximum, a, b), _maximum_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
-def minimum(input: Any, other: Any) -> Tensor:
-    """The smaller of two; NaN wins, and a tie splits the gradient evenly."""
+def minimum(input: Operand, other: Operand) -> Tensor:
+    """The smaller of two elements, or NaN if one is NaN. Equal elements share the gradient evenly."""
     a, b = promote(input, other)
     if a.dtype is not float32:
-        return _integer(elementwise_kernels.minimum_int, a.to(int64), b.to(int64)).to(a.dtype)
+        return binary(elementwise_kernels.minimum_int, a.to(int64), b.to(int64), int64).to(a.dtype)
     return attach(binary(elementwise_kernels.minimum, a, b), _minimum_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
-def _no_zero(divisor: Any, name: str) -> None:
-    """Integers have no infinity: raise before the launch. A number in the code is checked without reading a tensor."""
-    if divisor == 0 if isinstance(divisor, (int, np.integer)) else bool(eq(divisor, 0).any()):
+def _integer_division(kernel: Primitive, name: str, a: Tensor, b: Tensor, divisor: Operand) -> Tensor:
+    """The kernel's result for integers, which have no infinity: raises ZeroDivisionError if ``divisor``, given as b, has a 0."""
+    # a Python number is checked without reading a tensor, which would end a recording
+    if divisor == 0 if isinstance(divisor, INTEGERS) else bool(eq(divisor, 0).any()):
         raise ZeroDivisionError(f"{name} of integers by zero")
+    return binary(kernel, a.to(int64), b.to(int64), int64)
 
 
-def _flat_rule(g, node):
-    """Zeros: the function is made of steps."""
+def _flat_rule(g: Tensor, node: Node) -> Gradients:
+    """Zeros: the function is piecewise constant."""
     with no_grad():
         return tuple([constant(0.0).expand(shape) for shape in node.context])
 
 
-def floor_divide(input: Any, other: Any) -> Tensor:
-    """The quotient rounded down, exact for integers. Raises ZeroDivisionError for integers by zero."""
-    divisor = other
+def floor_divide(input: Operand, other: Operand) -> Tensor:
+    """The quotient rounded down. Exact for integers. Raises ZeroDivisionError if integers are divided by 0."""
     a, b = promote(input, other)
     if a.dtype is not float32:
-        _no_zero(divisor, "floor_divide")
-        return _integer(elementwise_kernels.floordiv_int, a.to(int64), b.to(int64))
+        return _integer_division(elementwise_kernels.floordiv_int, "floor_divide", a, b, other)
     return attach(binary(elementwise_kernels.floor_quotient, a, b), _flat_rule, (a, b), context=(a.sizes, b.sizes))
 
 
-def _trunc_divide(input: Any, other: Any) -> Tensor:
-    divisor = other
+def _trunc_divide(input: Operand, other: Operand) -> Tensor:
+    """The quotient rounded towards 0. Exact for integers. Raises ZeroDivisionError if integers are divided by 0."""
     a, b = promote(input, other)
     if a.dtype is not float32:
-        _no_zero(divisor, "division")
-        return _integer(elementwise_kernels.truncdiv_int, a.to(int64), b.to(int64))
+        return _integer_division(elementwise_kernels.truncdiv_int, "division", a, b, other)
     with no_grad():
         out = trunc(a / b)
     return attach(out, _flat_rule, (a, b), context=(a.sizes, b.sizes))
 
 
-def _remainder_gradient(divide: Callable) -> Callable:
-    def rule(g, node):
+def _remainder_gradient(divide: Callable[[Tensor, Tensor], Tensor]) -> Rule:
+    """The gradient rule of a - divide(a, b) * b, where the quotient is piecewise constant."""
+
+    def rule(g: Tensor, node: Node) -> Gradients:
         a, b = node.saved
         shape_a, shape_b = node.context
         return fit(g, shape_a) if node.wants(0) else None, fit(-g * divide(a, b), shape_b) if node.wants(1) else None
@@ -228,48 +254,47 @@ def _remainder_gradient(divide: Callable) -> Callable:
     return rule
 
 
-_floored_rule, _truncated_rule = _remainder_gradient(floor_divide), _remainder_gradient(_trunc_divide)
+_floored_rule = _remainder_gradient(floor_divide)
+_truncated_rule = _remainder_gradient(_trunc_divide)
 
 
-def remainder(input: Any, other: Any) -> Tensor:
-    """Python's input % other: the result has the sign of ``other``. Raises ZeroDivisionError for integers by zero."""
-    divisor = other
+def remainder(input: Operand, other: Operand) -> Tensor:
+    """input % other as in Python: the result has the sign of ``other``. Raises ZeroDivisionError if integers are divided by 0."""
     a, b = promote(input, other)
     if a.dtype is not float32:
-        _no_zero(divisor, "remainder")
-        return _integer(elementwise_kernels.remainder_int, a.to(int64), b.to(int64))
+        return _integer_division(elementwise_kernels.remainder_int, "remainder", a, b, other)
     saved = (a if b.requires_grad else None, b if b.requires_grad else None)
     return attach(binary(elementwise_kernels.remainder, a, b), _floored_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
-def fmod(input: Any, other: Any) -> Tensor:
-    """C's remainder: the result has the sign of ``input``. Raises ZeroDivisionError for integers by zero."""
-    divisor = other
+def fmod(input: Operand, other: Operand) -> Tensor:
+    """The remainder as in C: the result has the sign of ``input``. Raises ZeroDivisionError if integers are divided by 0."""
     a, b = promote(input, other)
     if a.dtype is not float32:
-        _no_zero(divisor, "fmod")
-        return _integer(elementwise_kernels.fmod_int, a.to(int64), b.to(int64))
+        return _integer_division(elementwise_kernels.fmod_int, "fmod", a, b, other)
     saved = (a if b.requires_grad else None, b if b.requires_grad else None)
     return attach(binary(elementwise_kernels.fmod, a, b), _truncated_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
-def _atan2_rule(g, node):
+def _atan2_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
     distance = a * a + b * b
-    inverse = where(eq(distance, 0.0), constant(0.0), 1.0 / distance)  # the angle of the origin is constant
+    inverse = where(eq(distance, 0.0), constant(0.0), 1.0 / distance)  # the gradient at the origin is 0
     return fit(g * b * inverse, shape_a) if node.wants(0) else None, fit(g * -a * inverse, shape_b) if node.wants(1) else None
 
 
-def atan2(input: Any, other: Any) -> Tensor:
-    """The angle of the point (other, input)."""
-    a, b = promote(input, other)
-    a, b = as_float(a), as_float(b)
+def atan2(input: Operand, other: Operand) -> Tensor:
+    """The angle of the point (x, y) = (other, input) in radians, from -pi to pi."""
+    a, b = _floats(input, other)
     return attach(binary(elementwise_kernels.atan2, a, b), _atan2_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
-def heaviside(input: Any, values: Any) -> Tensor:
-    """0 below 0, 1 above, ``values`` at 0. No gradient. Raises DtypeError if the dtypes differ."""
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 where input is below 0, 1 where it is above 0, ``values`` where it is 0. The result has no gradient.
+
+    Raises DtypeError if the two dtypes differ.
+    """
     if input.dtype is not values.dtype:
         raise DtypeError(f"heaviside takes two tensors of one dtype, got {input.dtype.name} and {values.dtype.name}")
     if input.dtype is not float32:
@@ -277,7 +302,7 @@ def heaviside(input: Any, values: Any) -> Tensor:
     return binary(elementwise_kernels.heaviside, as_float(input), as_float(values))
 
 
-def _logaddexp_rule(g, node):
+def _logaddexp_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
     return (
@@ -286,36 +311,35 @@ def _logaddexp_rule(g, node):
     )
 
 
-def logaddexp(input: Any, other: Any) -> Tensor:
+def logaddexp(input: Operand, other: Operand) -> Tensor:
     """log(exp(input) + exp(other)) without overflow."""
-    a, b = promote(input, other)
-    a, b = as_float(a), as_float(b)
+    a, b = _floats(input, other)
     return attach(binary(elementwise_kernels.logaddexp, a, b), _logaddexp_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
-def logaddexp2(input: Any, other: Any) -> Tensor:
+def logaddexp2(input: Operand, other: Operand) -> Tensor:
     """log2(2^input + 2^other) without overflow."""
-    a, b = promote(input, other)
-    return logaddexp(as_float(a) * math.log(2.0), as_float(b) * math.log(2.0)) / math.log(2.0)
+    a, b = _floats(input, other)
+    return logaddexp(a * math.log(2.0), b * math.log(2.0)) / math.log(2.0)
 
 
-def _hypot_rule(g, node):
+def _hypot_rule(g: Tensor, node: Node) -> Gradients:
     a, b, out = node.saved
     shape_a, shape_b = node.context
     return fit(g * (a / out), shape_a) if node.wants(0) else None, fit(g * (b / out), shape_b) if node.wants(1) else None
 
 
-def hypot(input: Any, other: Any) -> Tensor:
-    """sqrt(input^2 + other^2), which does not overflow on the way."""
-    a, b = promote(input, other)
-    a, b = as_float(a), as_float(b)
+def hypot(input: Operand, other: Operand) -> Tensor:
+    """sqrt(input^2 + other^2), without overflow of the squares."""
+    a, b = _floats(input, other)
     out = binary(elementwise_kernels.hypot, a, b)
     saved = (a if a.requires_grad else None, b if b.requires_grad else None, out)
     return attach(out, _hypot_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
-def _logit_rule(g, node):
-    (x,), eps = node.saved, node.context
+def _logit_rule(g: Tensor, node: Node) -> Gradients:
+    (x,) = node.saved
+    eps = node.context
     low = 0.0 if eps is None else eps
     outside = math.nan if eps is None else 0.0
     if not modes.grad:
@@ -324,15 +348,15 @@ def _logit_rule(g, node):
     return where(inside, g / (x * (1.0 - x)), constant(outside))
 
 
-def logit(input: Any, eps: float | None = None) -> Tensor:
-    """log(input / (1 - input)), of input cut off at eps and 1 - eps if given."""
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """log(input / (1 - input)). With ``eps``, input is clamped to [eps, 1 - eps] first."""
     input = as_float(input)
     with no_grad():
         inner = input if eps is None else clamp(input, eps, 1.0 - eps)
     return attach(unary(elementwise_kernels.logit, inner), _logit_rule, (input,), (input,), eps)
 
 
-def _xlogy_rule(g, node):
+def _xlogy_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
     to_a = to_b = None
@@ -343,14 +367,13 @@ def _xlogy_rule(g, node):
     return to_a, to_b
 
 
-def xlogy(input: Any, other: Any) -> Tensor:
-    """input * log(other), and 0 where ``input`` is 0."""
-    a, b = promote(input, other)
-    a, b = as_float(a), as_float(b)
+def xlogy(input: Operand, other: Operand) -> Tensor:
+    """input * log(other), or 0 where ``input`` is 0 and ``other`` is not NaN."""
+    a, b = _floats(input, other)
     return attach(binary(elementwise_kernels.xlogy, a, b), _xlogy_rule, (a, b), (a, b), (a.sizes, b.sizes))
 
 
-def _copysign_rule(g, node):
+def _copysign_rule(g: Tensor, node: Node) -> Gradients:
     a, out = node.saved
     shape_a, shape_b = node.context
     to_a = to_b = None
@@ -363,19 +386,21 @@ def _copysign_rule(g, node):
     return to_a, to_b
 
 
-def copysign(input: Any, other: Any) -> Tensor:
+def copysign(input: Operand, other: Operand) -> Tensor:
     """The magnitude of ``input`` with the sign of ``other``."""
-    a, b = promote(input, other)
-    a, b = as_float(a), as_float(b)
+    a, b = _floats(input, other)
     out = binary(elementwise_kernels.copysign, a, b)
     saved = (a, out) if a.requires_grad else (None, None)
     return attach(out, _copysign_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
-def _choice(kernel: Primitive, keeps: Callable) -> Callable:
-    """An extreme that passes over NaN; ``keeps`` says where the first operand is chosen, which gets the whole gradient of a tie."""
+def _choice(kernel: Primitive, keeps: Binary, otherwise: Binary) -> Binary:
+    """An extreme that ignores NaN. ``otherwise`` is the extreme for integers.
 
-    def rule(g, node):
+    ``keeps(a, b)`` holds where a is chosen, ties included: a gets the whole gradient of a tie.
+    """
+
+    def rule(g: Tensor, node: Node) -> Gradients:
         a, b = node.saved
         shape_a, shape_b = node.context
         first = logical_or(keeps(a, b), isnan(b))
@@ -387,21 +412,24 @@ def _choice(kernel: Primitive, keeps: Callable) -> Callable:
 
     rule.__name__ = f"{kernel.name}_rule"
 
-    def apply(input: Any, other: Any) -> Any:
+    def apply(input: Operand, other: Operand) -> Tensor:
         a, b = promote(input, other)
         if a.dtype is not float32:
-            return (maximum if kernel.name == "fmax" else minimum)(a, b)
+            return otherwise(a, b)
         return attach(binary(kernel, a, b), rule, (a, b), (a, b), (a.sizes, b.sizes))
 
     apply.__name__ = apply.__qualname__ = kernel.name
-    apply.__doc__ = f"`{'maximum' if kernel.name == 'fmax' else 'minimum'}` that passes over NaN."
+    apply.__doc__ = (
+        f"`{otherwise.__name__}` that ignores NaN: NaN only where both are NaN. ``input`` gets the gradient of a tie."
+    )
     return apply
 
 
-fmax, fmin = _choice(elementwise_kernels.fmax, ge), _choice(elementwise_kernels.fmin, le)
+fmax = _choice(elementwise_kernels.fmax, ge, maximum)
+fmin = _choice(elementwise_kernels.fmin, le, minimum)
 
 
-def _addcmul_rule(g, node):
+def _addcmul_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     (shape, shape_a, shape_b), value = node.context
     return (
@@ -411,7 +439,7 @@ def _addcmul_rule(g, node):
     )
 
 
-def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """input + value * tensor1 * tensor2."""
     with no_grad():
         out = input + (tensor1 if value == 1 else tensor1 * value) * tensor2
@@ -420,7 +448,7 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tens
     return attach(out, _addcmul_rule, (input, tensor1, tensor2), saved, (shapes, value))
 
 
-def _addcdiv_rule(g, node):
+def _addcdiv_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     (shape, shape_a, shape_b), value = node.context
     return (
@@ -430,10 +458,10 @@ def _addcdiv_rule(g, node):
     )
 
 
-def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
-    """input + value * tensor1 / tensor2."""
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """input + value * tensor1 / tensor2. Raises DtypeError if input is not float32."""
     if input.dtype is not float32:
-        raise DtypeError(f"addcdiv takes float32, got {input.dtype.name}")
+        raise DtypeError(f"addcdiv takes float32, got {input.dtype.name}: convert with .float() first")
     with no_grad():
         out = input + (tensor1 if value == 1 else tensor1 * value) / tensor2
     shapes = (input.sizes, tensor1.sizes, tensor2.sizes)
@@ -442,11 +470,7 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tens
     return attach(out, _addcdiv_rule, (input, tensor1, tensor2), saved, (shapes, value))
 
 
-def _integer(kernel: Primitive, a: Any, b: Any) -> Tensor:
-    return binary(kernel, a, b, int64)
-
-
-def _lerp_rule(g, node):
+def _lerp_rule(g: Tensor, node: Node) -> Gradients:
     weight, shape_start, shape_end = node.context
     return (
         fit(g * (1.0 - weight), shape_start) if node.wants(0) else None,
@@ -454,38 +478,36 @@ def _lerp_rule(g, node):
     )
 
 
-def lerp(input: Any, end: Any, weight: Any) -> Tensor:
-    """input + weight * (end - input), with a number or a tensor as weight."""
-    if isinstance(weight, TensorCore):
+def lerp(input: Tensor, end: Tensor, weight: float | Tensor) -> Tensor:
+    """input + weight * (end - input), linear interpolation with a number or a tensor as weight."""
+    if isinstance(weight, Tensor):
         return _lerp_tensor(input, end, weight)
-    input, end = promote(input, end)
-    out = elementwise(elementwise_kernels.lerp, (input, end, constant(real(weight))), float32)
-    return attach(out, _lerp_rule, (input, end), (), (weight, input.sizes, end.sizes))
+    a, b = promote(input, end)
+    out = elementwise(elementwise_kernels.lerp, (a, b, constant(real(weight))), float32)
+    return attach(out, _lerp_rule, (a, b), (), (weight, a.sizes, b.sizes))
 
 
-def _lerp_tensor_rule(g, node):
+def _lerp_tensor_rule(g: Tensor, node: Node) -> Gradients:
     start, end, weight = node.saved
-    of_start, of_end, of_weight = node.context
+    shape_start, shape_end, shape_weight = node.context
     return (
-        fit(g * (1.0 - weight), of_start) if node.wants(0) else None,
-        fit(g * weight, of_end) if node.wants(1) else None,
-        fit(g * (end - start), of_weight) if node.wants(2) else None,
+        fit(g * (1.0 - weight), shape_start) if node.wants(0) else None,
+        fit(g * weight, shape_end) if node.wants(1) else None,
+        fit(g * (end - start), shape_weight) if node.wants(2) else None,
     )
 
 
-def _lerp_tensor(start: Any, end: Any, weight: Any) -> Any:
+def _lerp_tensor(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     out = elementwise(elementwise_kernels.lerp, (start, end, weight), float32)
     ends = (start, end) if weight.requires_grad else (None, None)
     saved = (*ends, weight if start.requires_grad or end.requires_grad else None)
     return attach(out, _lerp_tensor_rule, (start, end, weight), saved, (start.sizes, end.sizes, weight.sizes))
 
 
-def _clamp_rule(g, node):
+def _clamp_rule(g: Tensor, node: Node) -> Gradients:
     x, low, high = node.saved
     zero = constant(0.0)
-    inside = None if low is None else ge(x, low)
-    if high is not None:
-        inside = le(x, high) if inside is None else logical_and(inside, le(x, high))
+    inside = ge(x, low) if high is None else le(x, high) if low is None else logical_and(ge(x, low), le(x, high))
     gradients = [fit(where(inside, g, zero), x.sizes) if node.wants(0) else None]
     place = 1
     if low is not None:
@@ -498,26 +520,28 @@ def _clamp_rule(g, node):
     return tuple(gradients)
 
 
-def _clamp_tensors(x: Any, min: Any, max: Any) -> Any:
-    """`clamp` at bounds of which one is a tensor. A value on its bound keeps the gradient."""
-    given = [operand(bound, x) for bound in (min, max) if bound is not None]
+def _clamp_tensors(x: Tensor, min: Operand | None, max: Operand | None) -> Tensor:
+    """`clamp` with at least one tensor as a bound. An element equal to its bound keeps the gradient."""
     with no_grad():
         out = x if min is None else maximum(x, min)
         out = out if max is None else minimum(out, max)
         if out.dtype is not float32:
             return out
-        x, given = as_float(x), [as_float(bound) for bound in given]
-    bounds = iter(given)
-    low = None if min is None else next(bounds)
-    high = None if max is None else next(bounds)
-    return attach(out, _clamp_rule, (x, *given), (x, low, high))
+        source = as_float(x)
+        low = None if min is None else as_float(operand(min, x))
+        high = None if max is None else as_float(operand(max, x))
+    bounds = [bound for bound in (low, high) if bound is not None]
+    return attach(out, _clamp_rule, (source, *bounds), (source, low, high))
 
 
-def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
-    """Values cut off at the bounds, which are numbers or tensors; NaN stays, and the gradient at a bound is 1."""
+def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
+    """Values limited to the interval from ``min`` to ``max``, numbers or tensors. NaN stays NaN.
+
+    The gradient is 1 inside and on the bounds, else 0. Raises ValueError if neither bound is given.
+    """
     if min is None and max is None:
-        raise ValueError("clamp needs min or max")
-    if isinstance(min, TensorCore) or isinstance(max, TensorCore):
+        raise ValueError("clamp needs a bound: give min, max or both")
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
         return _clamp_tensors(input, min, max)
     if input.dtype is bool_:
         input = input.to(int64)
@@ -527,21 +551,22 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     return clamp_between(input, -math.inf if min is None else min, math.inf if max is None else max)
 
 
-def clamp_min(input: Any, min: Any) -> Tensor:
-    """`clamp` from below only."""
+def clamp_min(input: Tensor, min: Operand | None) -> Tensor:
+    """`clamp` with a lower bound only."""
     return clamp(input, min, None)
 
 
-def clamp_max(input: Any, max: Any) -> Tensor:
-    """`clamp` from above only."""
+def clamp_max(input: Tensor, max: Operand | None) -> Tensor:
+    """`clamp` with an upper bound only."""
     return clamp(input, None, max)
 
 
 # --- choice ----------------------------------------------------------------------------------------------------------
 
 
-def _where_rule(g, node):
-    (condition,), (shape_a, shape_b) = node.saved, node.context
+def _where_rule(g: Tensor, node: Node) -> Gradients:
+    (condition,) = node.saved
+    shape_a, shape_b = node.context
     to_a = to_b = None
     if node.wants(0):
         to_a = fit(_keep(elementwise_kernels.keep_where, g, condition), shape_a)
@@ -550,32 +575,40 @@ def _where_rule(g, node):
     return to_a, to_b
 
 
-def _keep(kernel: Primitive, g: Any, condition: Any) -> Any:
-    """The gradient on one side of a choice, zero on the other."""
+def _keep(kernel: Primitive, g: Tensor, condition: Tensor) -> Tensor:
+    """The gradient where its side of a choice is taken, zeros elsewhere. ``kernel`` names the side."""
     out = binary(kernel, g, condition)
     return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.sizes)
 
 
-def _as_bytes(value: Any, other: Any) -> Any:
-    """A Python integer beside a uint8 tensor as uint8: a choice is no arithmetic. Raises OverflowError if it does not fit."""
-    if type(value) is int and isinstance(other, TensorCore) and other.dtype is uint8:
+def _as_bytes(value: Operand, other: Operand) -> Operand:
+    """A Python integer beside a uint8 tensor becomes uint8: unlike arithmetic, a choice keeps the dtype.
+
+    Raises OverflowError if the integer does not fit into uint8.
+    """
+    if type(value) is int and isinstance(other, Tensor) and other.dtype is uint8:
         check_range(value, uint8)
         return constant(value, uint8)
     return value
 
 
-def _are_bytes(a: Any, b: Any) -> bool:
-    return isinstance(a, TensorCore) and isinstance(b, TensorCore) and a.dtype is uint8 and b.dtype is uint8
+def _sides(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
+    """Both sides of a choice: two uint8 tensors as they are, others in the higher of their dtypes."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype is uint8 and b.dtype is uint8:
+        return a, b
+    return promote(a, b)
 
 
-def where(condition: Any, input: Any, other: Any) -> Tensor:
-    """``input`` where the condition holds, ``other`` elsewhere; all three broadcast."""
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
+    """``input`` where the condition holds, ``other`` elsewhere. All three broadcast.
+
+    Raises DtypeError if the condition is not a bool tensor.
+    """
     if condition.dtype is not bool_:
-        raise DtypeError(f"where takes a bool condition, got {condition.dtype.name}")
-    if not isinstance(input, TensorCore) and not isinstance(other, TensorCore):
-        input = constant(input, float32 if isinstance(input, float) else int64)
-    input, other = _as_bytes(input, other), _as_bytes(other, input)
-    a, b = (input, other) if _are_bytes(input, other) else promote(input, other)
+        raise DtypeError(f"where takes a bool condition, got {condition.dtype.name}: compare it first, as in condition != 0")
+    if not isinstance(input, Tensor) and not isinstance(other, Tensor):
+        input = constant(input, float32 if isinstance(input, float) else int64)  # type: ignore[arg-type]
+    a, b = _sides(_as_bytes(input, other), _as_bytes(other, input))
     if a.dtype is not float32:
         kernel = elementwise_kernels.where_int if a.dtype is int64 else elementwise_kernels.where_bool
         return elementwise(kernel, (condition, a, b), a.dtype)
@@ -583,49 +616,51 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
     return attach(out, _where_rule, (a, b), (condition,), (a.sizes, b.sizes))
 
 
-def _prelu_rule(g, node):
+def _prelu_rule(g: Tensor, node: Node) -> Gradients:
     x, weight = node.saved
     return (
         _prelu_slope(g, x, weight) if node.wants(0) else None,
-        # as PyTorch's second derivative wants it at 0, where the value is 0 either way
+        # at 0 both branches give the value 0; PyTorch's second derivative is that of the upper one
         fit(where(ge(x, 0.0), constant(0.0), x * g), weight.sizes) if node.wants(1) else None,
     )
 
 
-def _prelu_slope(g: Any, x: Any, weight: Any) -> Any:
+def _prelu_slope(g: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     with no_grad():
         result = where(gt(x, 0.0), g, weight * g)
     return attach(result, _prelu_slope_rule, (g, weight), (g, weight), x.detach())
 
 
-def _prelu_slope_rule(gg, node):
-    (g, weight), x = node.saved, node.context
-    above = ge(x, 0.0)  # at 0, PyTorch's second derivative is that from above and its first that from below
+def _prelu_slope_rule(gg: Tensor, node: Node) -> Gradients:
+    g, weight = node.saved
+    x = node.context
+    above = ge(x, 0.0)  # at 0, PyTorch takes the second derivative from above, but the first from below
     return (
         where(above, gg, weight * gg) if node.wants(0) else None,
         fit(where(above, constant(0.0), gg * g), weight.sizes) if node.wants(1) else None,
     )
 
 
-def prelu(input: Any, weight: Any) -> Tensor:
-    """input above 0, weight * input below, with a weight that broadcasts."""
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """input above 0, weight * input below (He et al. 2015). ``weight`` broadcasts."""
     with no_grad():
         out = where(gt(input, 0.0), input, weight * input)
     return attach(out, _prelu_rule, (input, weight), (input, weight))
 
 
-def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
-    """``value`` where the mask is true."""
-    if input.dtype is bool_ and not isinstance(value, TensorCore):
+def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
+    """input, but ``value`` where the bool tensor ``mask``, which broadcasts, is true."""
+    if input.dtype is bool_ and not isinstance(value, Tensor):
         value = bool(value)
     return where(mask, value if input.dtype is uint8 and type(value) is int else operand(value, input), input)
 
 
-def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
-    """Numbers in place of NaN and the infinities (by default the largest and smallest of float32)."""
+def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """input with NaN, inf and -inf replaced by numbers: ``nan``, ``posinf`` (by default the largest float32) and ``neginf``."""
     if input.dtype is not float32:
         return clone(input)
     largest = float(np.finfo(np.float32).max)
-    low, high = -largest if neginf is None else neginf, largest if posinf is None else posinf
+    low = -largest if neginf is None else neginf
+    high = largest if posinf is None else posinf
     input = where(isnan(input), constant(nan), input)
     return where(eq(input, math.inf), constant(high), where(eq(input, -math.inf), constant(low), input))

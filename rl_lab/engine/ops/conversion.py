@@ -1,6 +1,4 @@
-"""Copies: as it is, in another dtype, and on the one device there is."""
-
-from typing import Any
+"""Copies of a tensor, in the same or in another dtype."""
 
 from rl_lab.engine.dtype import DType, NamedDType
 from rl_lab.engine.launch import recorder
@@ -9,8 +7,8 @@ from rl_lab.engine.tape import attach
 from rl_lab.engine.tensor import Tensor, empty
 
 
-def convert(x: Any, dtype: DType) -> Tensor:
-    """The tensor in another dtype; itself if it has that already. Only float32 carries gradients."""
+def convert(x: Tensor, dtype: DType) -> Tensor:
+    """The tensor in ``dtype``: itself if it has this dtype already, else a copy without a gradient."""
     if x.dtype is dtype:
         return x
     out = empty(x.sizes, dtype)
@@ -18,20 +16,23 @@ def convert(x: Any, dtype: DType) -> Tensor:
     return out
 
 
-def check_limits(x: Any, dtype: NamedDType) -> None:
-    """Raise OverflowError if an integer tensor holds a number outside of the narrower dtype that was asked for.
+def check_limits(x: Tensor, dtype: NamedDType) -> None:
+    """Raise OverflowError if an integer tensor holds a number outside the range of the narrower ``dtype``.
 
-    While a program is recorded, values cannot be read and are not checked.
+    Nothing is checked during a recording, which cannot read values.
     """
     if dtype.limits is None or not x.numel() or recorder() is not None:
         return
     array = x._array(lasting=False)
     if array.min() < dtype.limits[0] or array.max() > dtype.limits[1]:
-        raise OverflowError(f"numbers from {array.min()} to {array.max()} do not fit into {dtype.name}")
+        low, high = dtype.limits
+        raise OverflowError(
+            f"numbers from {array.min()} to {array.max()} do not fit into {dtype.name}, which holds {low} to {high}"
+        )
 
 
-def clone(input: Any) -> Tensor:
-    """A contiguous copy; gradients pass through."""
+def clone(input: Tensor) -> Tensor:
+    """A contiguous copy. The gradient passes through unchanged."""
     out = empty(input.sizes, input.dtype)
     copy_into(out, input)
     return attach(out, same_rule, (input,))

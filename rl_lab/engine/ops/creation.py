@@ -1,40 +1,48 @@
 """Tensors from data, and tensors filled with a pattern."""
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from rl_lab.engine import tape
-from rl_lab.engine.device import check_device
-from rl_lab.engine.dtype import DType, as_dtype, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
+from rl_lab.engine.device import DeviceLike, check_device
+from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, unrecorded
 from rl_lab.engine.number import Number
 from rl_lab.engine.ops.operands import INTEGERS, check_range, of_array, refuse_recording, size_argument
-from rl_lab.engine.tensor import Size, Tensor, TensorCore
+from rl_lab.engine.tensor import Size, Tensor
 from rl_lab.engine.tensor import empty as _empty
+from rl_lab.engine.types import Data, Scalar, Sizes
 
 
-def _finish(tensor: Any, requires_grad: bool) -> Any:
+def _finish(tensor: Tensor, requires_grad: bool) -> Tensor:
     return tensor.requires_grad_() if requires_grad else tensor
 
 
-def check_ignored(settings: dict[str, Any]) -> None:
-    """Accept PyTorch's settings of memory, which change no result here. TypeError for any other."""
+def check_ignored(settings: dict[str, object]) -> None:
+    """Accept PyTorch's settings of memory, which have no effect. Raises TypeError for another name."""
     for name in settings:
         if name not in ("layout", "pin_memory", "memory_format"):
-            raise TypeError(f"unexpected argument {name!r}")
+            raise TypeError(
+                f"unexpected argument {name!r}: allowed are dtype, device, requires_grad, layout, pin_memory, memory_format"
+            )
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new tensor with a copy of ``data``: a number, nested lists, a NumPy array. Floats become float32, integers int64."""
+def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor with a copy of ``data``: a number, nested lists, a NumPy array or a tensor.
+
+    Without ``dtype``, floats become float32 and integers int64; uint8 and bool stay. Raises DtypeError for data of another kind,
+    ValueError for ragged lists, OverflowError if a number does not fit into the dtype, DeviceError for a device other than the cpu.
+    """
     check_device(device)
     if type(data) is Number:
-        data = data.tensor(float32 if isinstance(data, float) else int64)
-    if isinstance(data, TensorCore):
-        result: Any = data.detach().clone()
+        data = data.tensor(float32 if isinstance(data, float) else int64)  # type: ignore[unreachable]
+    if isinstance(data, Tensor):
+        result = data.detach().clone()
         return _finish(result if dtype is None else result.to(dtype), requires_grad)
     if isinstance(data, (list, tuple)):
         data = _plain(data)
@@ -51,125 +59,174 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     return _finish(_copy_of(array, kind), requires_grad)
 
 
-def _plain(data: Any) -> Any:
-    """Nested lists with NumPy numbers in place of tensors of one element. Raises ValueError for larger tensors, as PyTorch does."""
+def _plain(data: Sequence[object]) -> Sequence[object]:
+    """Nested lists with tensors of one element replaced by NumPy numbers. Raises ValueError for larger tensors, as in PyTorch."""
     kinds = set(map(type, data))
-    if not any(issubclass(kind, (TensorCore, list, tuple)) for kind in kinds):
+    if not any(issubclass(kind, (Tensor, list, tuple)) for kind in kinds):
         return data
     return [
-        _number(part) if isinstance(part, TensorCore) else _plain(part) if isinstance(part, (list, tuple)) else part
+        _number(part) if isinstance(part, Tensor) else _plain(part) if isinstance(part, (list, tuple)) else part
         for part in data
     ]
 
 
-def _number(x: Any) -> Any:
+def _number(x: Tensor) -> object:
     if x.numel() != 1:
         raise ValueError(
-            f"only tensors of one element can become numbers, got one of shape {list(x.sizes)}: use stack() or cat() for others"
+            f"only tensors of one element can become numbers, got one of shape {list(x.sizes)}: join larger tensors by stack() or cat()"
         )
     return x._array(lasting=False).reshape(())[()]
 
 
-def _copy_of(array: np.ndarray, kind: DType) -> Any:
-    """The array's values in a new tensor; to a recorded program they are constants."""
+def _copy_of(array: np.ndarray, kind: DType) -> Tensor:
+    """A new tensor with the array's values. In a recorded program they are constants."""
     with unrecorded():
         result = _empty(array.shape, kind)
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise OverflowError(f"{array.max()} does not fit into int64")
+        raise OverflowError(f"{array.max()} does not fit into int64, the largest integer dtype")
     memory = result.storage.bytes().view(kind.numpy)
     with np.errstate(over="ignore", invalid="ignore"):
         if kind is uint8 and array.dtype.kind == "f":
-            array = array.astype(np.int64)  # the direct conversion is undefined outside of 0 to 255
+            array = array.astype(np.int64)  # the direct conversion of floats is undefined outside 0..255
         memory[:] = array.astype(kind.numpy, copy=False).reshape(-1)
     return result
 
 
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`tensor` without a copy where the data is a tensor, or an array of one of the four dtypes."""
+def as_tensor(data: Data, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
+    """`tensor`, but tensors and arrays of dtype float32, int64, uint8 or bool are not copied if ``dtype`` is not given."""
     check_device(device)
-    if isinstance(data, TensorCore):
-        result: Any = data
-        return result if dtype is None else result.to(dtype)
+    if isinstance(data, Tensor):
+        return data if dtype is None else data.to(dtype)  # type: ignore[return-value]
     if isinstance(data, np.ndarray) and dtype is None and data.dtype in (np.float32, np.int64, np.uint8, np.bool_):
         return from_numpy(data)
     return tensor(data, dtype=dtype)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor over the array's own memory if its dtype is float32, int64, uint8 or bool and it lies row by row; else over a copy."""
+    """A tensor with the values of a NumPy array.
+
+    It shares the array's memory if the array is C-contiguous and has the dtype float32, int64, uint8 or bool, else it has a copy.
+    Raises TypeError if ``array`` is not a NumPy array, DtypeError if its dtype has no counterpart.
+    """
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"from_numpy takes a NumPy array, not {type(array).__name__}")
+        raise TypeError(f"from_numpy takes a NumPy array, not {type(array).__name__}: use tensor() for lists and numbers")
     return of_array(array)
 
 
 def empty(
-    *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+    *sizes: Sizes,
+    size: Sizes | None = None,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **ignored: object,
 ) -> Tensor:
-    """A tensor of unknown content."""
+    """An uninitialised tensor, float32 by default. Raises ShapeError for a negative size."""
     check_device(device)
     check_ignored(ignored)
-    return _finish(
-        _empty(size_argument(sizes if size is None else (size,)), float32 if dtype is None else as_dtype(dtype)), requires_grad
-    )
+    shape = size_argument(sizes if size is None else (size,))
+    return _finish(_empty(shape, float32 if dtype is None else as_dtype(dtype)), requires_grad)
 
 
 def full(
-    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+    size: Sizes,
+    fill_value: Scalar | Tensor,
+    *,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **ignored: object,
 ) -> Tensor:
-    """A tensor filled with one value, whose Python type decides the dtype."""
+    """A tensor filled with one value. Without ``dtype``, the type of the value decides: float32, int64 or bool.
+
+    Raises ShapeError for a negative size, OverflowError if the value does not fit into the dtype.
+    """
     check_device(device)
     check_ignored(ignored)
-    if isinstance(fill_value, (np.generic, TensorCore)):
-        fill_value = fill_value.item()
-    kind = as_dtype(fill_value.__class__) if dtype is None else as_dtype(dtype)
-    if type(fill_value) is not Number:
-        check_range(fill_value, dtype)
-    result: Any = _empty(size_argument((size,)), kind)
+    value: Scalar = fill_value.item() if isinstance(fill_value, (np.generic, Tensor)) else fill_value  # type: ignore[assignment]
+    kind = as_dtype(value.__class__) if dtype is None else as_dtype(dtype)
+    if type(value) is not Number:
+        check_range(value, dtype)
+    result = _empty(size_argument((size,)), kind)
     with tape.no_grad():
-        result.fill_(fill_value)
+        result.fill_(value)
     result.storage.version = 0
     return _finish(result, requires_grad)
 
 
 def zeros(
-    *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+    *sizes: Sizes,
+    size: Sizes | None = None,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **ignored: object,
 ) -> Tensor:
-    """A tensor of zeros."""
+    """A tensor of zeros, float32 by default. Raises ShapeError for a negative size."""
     check_ignored(ignored)
     shape = size_argument(sizes if size is None else (size,))
     return full(shape, 0.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
 
 
 def ones(
-    *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+    *sizes: Sizes,
+    size: Sizes | None = None,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **ignored: object,
 ) -> Tensor:
-    """A tensor of ones."""
+    """A tensor of ones, float32 by default. Raises ShapeError for a negative size."""
     check_ignored(ignored)
     shape = size_argument(sizes if size is None else (size,))
     return full(shape, 1.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
 
 
-def _like(make: Any) -> Any:
-    def like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any) -> Any:
+class _Like(Protocol):
+    def __call__(
+        self,
+        input: Tensor,
+        *,
+        dtype: DTypeLike = None,
+        device: DeviceLike = None,
+        requires_grad: bool = False,
+        **ignored: object,
+    ) -> Tensor: ...
+
+
+def _like(make: Callable[..., Tensor]) -> _Like:
+    def like(
+        input: Tensor, *, dtype: DTypeLike = None, device: DeviceLike = None, requires_grad: bool = False, **ignored: object
+    ) -> Tensor:
         return make(input.sizes, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, **ignored)
 
     like.__name__ = like.__qualname__ = f"{make.__name__}_like"
-    like.__doc__ = f"`{make.__name__}` with another tensor's shape and dtype."
+    like.__doc__ = f"`{make.__name__}` with the shape and, by default, the dtype of ``input``."
     return like
 
 
-empty_like, zeros_like, ones_like = map(_like, (empty, zeros, ones))
+empty_like = _like(empty)
+zeros_like = _like(zeros)
+ones_like = _like(ones)
 
 
 def full_like(
-    input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **ignored: Any
+    input: Tensor,
+    fill_value: Scalar | Tensor,
+    *,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **ignored: object,
 ) -> Tensor:
-    """`full` with another tensor's shape and dtype."""
+    """`full` with the shape and, by default, the dtype of ``input``."""
     return full(input.sizes, fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, **ignored)
 
 
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """The identity matrix, n x m."""
+def eye(
+    n: int, m: int | None = None, *, dtype: DTypeLike = None, device: DeviceLike = None, requires_grad: bool = False
+) -> Tensor:
+    """The identity matrix (n, m), float32 by default. ``m`` is n if not given."""
     check_device(device)
     return _finish(_copy_of(np.eye(n, m), as_dtype(dtype or float32)), requires_grad)
 
@@ -179,18 +236,21 @@ def arange(
     end: float | None = None,
     step: float = 1,
     *,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """start, start + step, ... below end; int64 for integers, float32 otherwise. An integer ``dtype`` rounds the three to zero first."""
+    """The vector start, start + step, ... before ``end``; arange(end) starts at 0. int64 for integers, float32 otherwise.
+
+    An integer ``dtype`` rounds the three to zero first. Raises ValueError if the step is 0 or leads away from ``end``.
+    """
     check_device(device)
     if end is None:
         start, end = 0, start
     if dtype is not None and as_dtype(dtype) is int64:
         start, end, step = [v if isinstance(v, INTEGERS) else int(v) for v in (start, end, step)]
     if step == 0 or (end - start) / step < 0:
-        raise ValueError(f"arange from {start} to {end} by {step}: the bounds do not agree with the step")
+        raise ValueError(f"arange from {start} to {end} by {step}: the step must not be 0 and must lead from start to end")
     whole = all(isinstance(v, INTEGERS) for v in (start, end, step))
     if (
         dtype is not None and as_dtype(dtype) is uint8 and not whole
@@ -200,7 +260,7 @@ def arange(
     kind = (int64 if whole else float32) if dtype is None else as_dtype(dtype)
     if whole:
         count = max(0, math.ceil((end - start) / step))
-        result: Any = _empty((count,), int64)
+        result = _empty((count,), int64)
         launch(indexing_kernels.arange, (result,), (start, step, count))
         return _finish(result.to(kind), requires_grad)
     count = math.ceil((end - start) / step)
@@ -209,7 +269,7 @@ def arange(
 
 def evenly_spaced(start: float, end: float, steps: int, kind: DType) -> np.ndarray:
     """``steps`` numbers from start to end in float64, from both ends to the middle; ends of integers are rounded to zero first."""
-    start, end = [v.item() if isinstance(v, TensorCore) else v for v in (start, end)]
+    start, end = [v.item() if isinstance(v, Tensor) else v for v in (start, end)]
     if kind is not float32:
         start, end = int(start), int(end)
     if steps < 0:
@@ -224,29 +284,34 @@ def evenly_spaced(start: float, end: float, steps: int, kind: DType) -> np.ndarr
 
 
 def linspace(
-    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    start: float, end: float, steps: int, *, dtype: DTypeLike = None, device: DeviceLike = None, requires_grad: bool = False
 ) -> Tensor:
-    """``steps`` values from start to end, both included."""
+    """The vector of ``steps`` evenly spaced values from ``start`` to ``end``, both included."""
     check_device(device)
     kind = as_dtype(dtype or float32)
     return _finish(_copy_of(evenly_spaced(start, end, steps, kind), kind), requires_grad)
 
 
 class LegacyType:
-    """PyTorch's older constructors: ``FloatTensor(2, 3)`` is uninitialised, ``FloatTensor(data)`` holds the data in its dtype."""
+    """One of PyTorch's older constructors: ``FloatTensor(2, 3)`` is uninitialised, ``FloatTensor(data)`` holds the data as float32."""
 
     def __init__(self, dtype: DType):
         self.dtype = dtype
 
-    def __call__(self, *arguments: Any) -> Tensor:
+    def __call__(self, *arguments: Data) -> Tensor:
+        """A tensor of this dtype, from sizes or from data. Raises DtypeError for several arguments that are not sizes."""
         if len(arguments) == 1 and isinstance(arguments[0], Size):
             arguments = arguments[0]
         if all(isinstance(a, INTEGERS) and not isinstance(a, bool) for a in arguments):
-            return _empty(size_argument(arguments) or (0,), self.dtype)
+            return _empty(size_argument(arguments) or (0,), self.dtype)  # type: ignore[arg-type]
         if len(arguments) != 1:
-            raise DtypeError("a tensor type takes sizes or one piece of data")
+            raise DtypeError(f"a tensor type takes integers as sizes, or one piece of data, got {len(arguments)} arguments")
         return tensor(arguments[0], dtype=self.dtype)
 
 
-FloatTensor, LongTensor, ByteTensor, BoolTensor = map(LegacyType, (float32, int64, uint8, bool_))
-DoubleTensor, IntTensor = FloatTensor, LongTensor
+FloatTensor = LegacyType(float32)
+LongTensor = LegacyType(int64)
+ByteTensor = LegacyType(uint8)
+BoolTensor = LegacyType(bool_)
+DoubleTensor = FloatTensor
+IntTensor = LongTensor

@@ -1,12 +1,11 @@
-"""Functions of one tensor, element by element. Each stands beside its gradient rule.
+"""Functions of one tensor, element by element, each beside its gradient rule.
 
-A rule is written in differentiable operations, so that second derivatives work. Where a kernel of its own computes the same
-gradient in one launch, the plain backward uses that.
+Rules consist of differentiable operations, so second derivatives work. If a kernel computes the same gradient in one launch, a
+backward pass that records no graph uses the kernel.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import StateError
@@ -14,28 +13,39 @@ from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.number import real
 from rl_lab.engine.ops.conversion import convert
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
-from rl_lab.engine.tape import attach, modes, no_grad
+from rl_lab.engine.tape import Node, attach, modes, no_grad
 from rl_lab.engine.tensor import Tensor, empty
+from rl_lab.engine.types import Gradients
 from rl_lab.native.primitive import Primitive
 
 # --- functions of one argument ---------------------------------------------------------------------------------------
 
 
-class Unary:
-    """A function of one float32 tensor.
+Slope = Callable[[Tensor, Tensor], Tensor]
+"""The gradient of a function's input, from the gradient of its output and the saved tensor."""
 
-    ``saves`` names what its gradient needs: the input ``x``, the output ``y`` or nothing. ``rule(g, s)`` is the gradient in
-    differentiable operations; ``fast``, a kernel of (g, s), computes the same in one launch.
+
+class Unary:
+    """A function of one float32 tensor, computed by ``kernel``.
+
+    ``saves`` names what the gradient needs: the input "x", the output "y", or nothing "". ``rule(g, saved)`` computes the gradient
+    in differentiable operations; ``fast``, a kernel of (g, saved), computes the same in one launch. ``integer`` is the kernel for
+    int64 tensors; without it they become float32.
     """
 
     def __init__(
-        self, kernel: Primitive, saves: str, rule: Callable, fast: Primitive | None = None, integer: Primitive | None = None
+        self, kernel: Primitive, saves: str, rule: Slope, fast: Primitive | None = None, integer: Primitive | None = None
     ):
         self.__name__ = kernel.name
-        self.kernel, self.saves, self.integer = kernel, saves, integer
-        self.of_bool = {"sign": bool_, "square": int64}.get(kernel.name)  # the dtype in which 0 and 1 stay as they are
+        self.__doc__ = f"{kernel.name} of each element. Integers {'stay int64' if integer else 'become float32'}."
+        self.kernel = kernel
+        self.saves = saves
+        self.integer = integer
+        self.of_bool = {"sign": bool_, "square": int64}.get(
+            kernel.name
+        )  # the dtype of the result for bools, whose values stay 0 and 1
 
-        def gradient_rule(g, node):
+        def gradient_rule(g: Tensor, node: Node) -> Gradients:
             (saved,) = node.saved or (None,)
             if fast is not None and not modes.grad:
                 return binary(fast, g, saved)
@@ -45,10 +55,10 @@ class Unary:
         self.rule = gradient_rule
 
     def __reduce__(self) -> str:
-        """Pickle by name, as a function is."""
+        """Pickle by name, as functions are pickled."""
         return next(name for name, value in globals().items() if value is self)
 
-    def __call__(self, input: Any) -> Tensor:
+    def __call__(self, input: Tensor) -> Tensor:
         if input.dtype is not float32:
             if self.integer is not None and input.dtype is int64:
                 return elementwise(self.integer, (input,), int64)
@@ -61,14 +71,14 @@ class Unary:
         return y
 
 
-def _zero(g: Any, s: Any) -> Any:
-    """Zeros, also where g is infinite or NaN."""
+def _zero(g: Tensor, s: Tensor) -> Tensor:
+    """Gradient of a step function: zeros, also where g is infinite or NaN."""
     with no_grad():
-        return empty(g.sizes).zero_()  # type: ignore[attr-defined]
+        return empty(g.sizes).zero_()
 
 
-def _only_once(g: Any, s: Any) -> Any:
-    raise StateError("the fourth derivative of lgamma is not there: digamma is differentiable twice")
+def _no_further(g: Tensor, s: Tensor) -> Tensor:
+    raise StateError("lgamma is differentiable three times and digamma twice: their next derivatives are not implemented")
 
 
 neg = Unary(elementwise_kernels.neg, "", lambda g, s: -g, integer=elementwise_kernels.neg_int)
@@ -139,27 +149,27 @@ sinc = Unary(elementwise_kernels.sinc, "x", lambda g, x: _sinc_slope(g, x))
 lgamma = Unary(elementwise_kernels.lgamma, "x", lambda g, x: g * digamma(x))
 digamma = Unary(elementwise_kernels.digamma, "x", lambda g, x: g * trigamma(x))
 trigamma = Unary(elementwise_kernels.trigamma, "x", lambda g, x: g * tetragamma(x))
-tetragamma = Unary(elementwise_kernels.tetragamma, "x", _only_once)
+tetragamma = Unary(elementwise_kernels.tetragamma, "x", _no_further)
 floor = Unary(elementwise_kernels.floor, "", _zero, integer=elementwise_kernels.same_int)
 ceil = Unary(elementwise_kernels.ceil, "", _zero, integer=elementwise_kernels.same_int)
 rint = Unary(elementwise_kernels.rint, "", _zero, integer=elementwise_kernels.same_int)
 trunc = Unary(elementwise_kernels.trunc, "", _zero, integer=elementwise_kernels.same_int)
 
 
-def _relu_slope(g: Any, y: Any) -> Any:
-    """g where y > 0; the choice itself has no derivative."""
+def _relu_slope(g: Tensor, y: Tensor) -> Tensor:
+    """g where y > 0, else 0: differentiable with respect to g only."""
     result = binary(elementwise_kernels.relu_backward, g, y)
 
-    def rule(gg, node):
+    def rule(gg: Tensor, node: Node) -> Tensor:
         return _relu_slope(gg, node.context)
 
     return attach(result, rule, (g,), context=y.detach())
 
 
-def _logsigmoid_slope(g: Any, x: Any) -> Any:
-    """g * sigmoid(-x); its derivative is that of PyTorch, -s * (1 - s) for s = sigmoid(x), which keeps small numbers below 0."""
+def _logsigmoid_slope(g: Tensor, x: Tensor) -> Tensor:
+    """g * sigmoid(-x). The derivative is computed as in PyTorch, -s * (1 - s) with s = sigmoid(x), which is exact for x far below 0."""
 
-    def rule(gg, node):
+    def rule(gg: Tensor, node: Node) -> Gradients:
         g, x = node.saved
         y = sigmoid(x)
         return _logsigmoid_slope(gg, x), gg * g * (y - 1.0) * y
@@ -169,41 +179,44 @@ def _logsigmoid_slope(g: Any, x: Any) -> Any:
     return attach(result, rule, (g, x), (g, x))
 
 
-def _sinc_slope(g: Any, x: Any) -> Any:
+def _sinc_slope(g: Tensor, x: Tensor) -> Tensor:
     turn = x * math.pi
     squared = square(turn)
-    near = absolute(turn) < 0.05  # there the difference of the formula cancels, and the series is exact to float32
+    near = absolute(turn) < 0.05  # near 0 the formula's difference cancels, and the series is exact to float32
     series = turn * (squared * (squared * (-1.0 / 840.0) + 1.0 / 30.0) - 1.0 / 3.0)
-    far = (turn * cos(turn) - sin(turn)) / (squared + near.float())  # type: ignore[attr-defined]
-    return g * ((_keep_where(near, series) + _keep_where(near.logical_not(), far)) * math.pi)  # type: ignore[attr-defined]
+    far = (turn * cos(turn) - sin(turn)) / (squared + near.float())
+    return g * ((_keep_where(near, series) + _keep_where(near.logical_not(), far)) * math.pi)
 
 
-def _keep_where(condition: Any, x: Any) -> Any:
-    """x where the condition holds, zeros without a gradient elsewhere."""
+def _keep_where(condition: Tensor, x: Tensor) -> Tensor:
+    """x where the condition holds, elsewhere zeros, which have no gradient."""
     result = binary(elementwise_kernels.keep_where, x, condition)
     return attach(result, lambda g, node: _keep_where(condition, g), (x,))
 
 
-def round(input: Any, *, decimals: int = 0) -> Tensor:
-    """The nearest number with this many decimals; of two that are equally near, the even one. Integers stay as they are."""
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Round to ``decimals`` decimal places, halves to the even neighbour. Integers stay as they are."""
     if decimals == 0 or input.dtype is not float32:
         return rint(input)
     factor = 10.0 ** abs(decimals)
     return rint(input * factor) / factor if decimals > 0 else rint(input / factor) * factor
 
 
-def mish(input: Any) -> Tensor:
+def mish(input: Tensor) -> Tensor:
     """input * tanh(softplus(input)) (Misra 2019)."""
     return input * tanh(softplus_plain(input))
 
 
-def frac(input: Any) -> Tensor:
-    """What is left of the number towards zero."""
+def frac(input: Tensor) -> Tensor:
+    """The fractional part, input - trunc(input), with the sign of input."""
     return input - trunc(input)
 
 
-def gelu(input: Any, approximate: str = "none") -> Tensor:
-    """input times the normal distribution function at input (Hendrycks and Gimpel 2016); ``approximate`` 'none' or 'tanh'."""
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """input * Phi(input), where Phi is the standard normal distribution function (Hendrycks and Gimpel 2016).
+
+    ``approximate`` "tanh" takes the authors' approximation. Raises ValueError if it is neither "none" nor "tanh".
+    """
     if approximate == "tanh":
         return input * 0.5 * (tanh((input + input * input * input * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0)
     if approximate != "none":
@@ -211,22 +224,24 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     return gelu_exact(input)
 
 
-# --- functions with fixed parameters: the parameters are constants, the gradient goes to x only -----------------------
+# --- functions with parameters: the parameters are constants, only x gets a gradient ----------------------------------
 
 
-def _with_parameters(forward: Primitive, backward: Primitive, bend: Callable | None = None) -> Callable:
-    """A function of x and numbers; ``backward`` is the kernel of its gradient.
+def _with_parameters(
+    forward: Primitive, backward: Primitive, bend: Callable[..., Tensor] | None = None
+) -> Callable[..., Tensor]:
+    """A function of x and numbers. ``backward`` is the kernel of its gradient.
 
-    ``bend(h, x, *numbers)``, in differentiable operations, is h times the derivative of the slope, where that is not 0 everywhere.
+    ``bend(h, x, *numbers)`` is h times the second derivative, in differentiable operations. None stands for a second derivative of 0.
     """
     name = forward.name
 
-    def slope(g: Any, x: Any, parameters: tuple) -> Any:
+    def slope(g: Tensor, x: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
         result = elementwise(backward, (g, x, *parameters), float32)
         saved = (g, x) if bend is not None and modes.grad else ()
         return attach(result, slope_rule, (g, x) if bend is not None else (g,), saved, (x.detach(), parameters))
 
-    def slope_rule(gg, node):
+    def slope_rule(gg: Tensor, node: Node) -> Gradients:
         x, parameters = node.context
         if bend is None:
             return slope(gg, x, parameters)
@@ -236,14 +251,14 @@ def _with_parameters(forward: Primitive, backward: Primitive, bend: Callable | N
             bend(gg * g, x, *parameters) if node.wants(1) else None,
         )
 
-    def rule(g, node):
+    def rule(g: Tensor, node: Node) -> Gradients:
         (x,) = node.saved
         return slope(g, x, node.context)
 
     rule.__name__ = f"{name}_rule"
     slope_rule.__name__ = f"{name}_slope_rule"
 
-    def apply(x: Any, *values: float) -> Any:
+    def apply(x: Tensor, *values: float) -> Tensor:
         x = as_float(x)
         parameters = tuple([constant(real(v)) for v in values])
         return attach(elementwise(forward, (x, *parameters), float32), rule, (x,), (x,), parameters)
@@ -281,71 +296,81 @@ hardswish = _with_parameters(
 )
 
 
-def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta * input)) / beta, and input itself where beta * input exceeds ``threshold``."""
-    if beta == 1.0 and threshold == 20.0:  # the exact function is x there
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * input)) / beta, or input where beta * input exceeds ``threshold``."""
+    if beta == 1.0 and threshold == 20.0:  # above 20 the exact function equals input in float32
         return softplus_plain(input)
     return _softplus(input, beta, threshold)
 
 
-def threshold(input: Any, threshold: float, value: float) -> Tensor:
-    """x above the threshold, ``value`` elsewhere."""
+def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
+    """input where it is above ``threshold``, ``value`` elsewhere."""
     return _threshold(input, threshold, value)
 
 
-def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
-    """x outside -lambd..lambd, 0 inside."""
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """input outside the interval [-lambd, lambd], 0 inside."""
     return _hardshrink(input, lambd)
 
 
-def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
-    """x moved towards 0 by lambd, at most to 0. Raises ValueError if lambd is negative."""
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """input moved towards 0 by ``lambd``, but not beyond 0. Raises ValueError if ``lambd`` is negative."""
     if lambd < 0:
         raise ValueError(f"lambd must not be negative, got {lambd}")
     return _softshrink(input, lambd)
 
 
-def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """input above 0, negative_slope * input below (Maas, Hannun and Ng 2013)."""
     return _leaky_relu(input, negative_slope)
 
 
-def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """Values cut off at the bounds, where the gradient is 0, as PyTorch has it (`clamp` passes it on there)."""
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """Values clamped to [min_val, max_val]. At a bound the gradient is 0, unlike that of `clamp`, as in PyTorch.
+
+    Raises ValueError if min_val is above max_val.
+    """
     if min_val > max_val:
-        raise ValueError(f"hardtanh needs min_val <= max_val, got {min_val} and {max_val}")
+        raise ValueError(f"hardtanh needs min_val not above max_val, got min_val={min_val} and max_val={max_val}")
     return _hardtanh(input, min_val, max_val)
 
 
-def relu6(input: Any) -> Tensor:
+def relu6(input: Tensor) -> Tensor:
+    """min(max(input, 0), 6)."""
     return _hardtanh(input, 0.0, 6.0)
 
 
-def elu(input: Any, alpha: float = 1.0) -> Tensor:
+def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """input above 0, alpha * (exp(input) - 1) below (Clevert, Unterthiner and Hochreiter 2016)."""
     return _elu(input, alpha, 1.0, 1.0)
 
 
-def celu(input: Any, alpha: float = 1.0) -> Tensor:
-    """max(input, 0) + min(alpha * (exp(input / alpha) - 1), 0) (Barron 2017)."""
+def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """max(input, 0) + min(alpha * (exp(input / alpha) - 1), 0) (Barron 2017). Raises ZeroDivisionError if alpha is 0."""
     if alpha == 0:
-        raise ZeroDivisionError("celu needs an alpha other than 0")
+        raise ZeroDivisionError("celu divides by alpha, got alpha=0")
     return _elu(input, alpha, 1.0, 1.0 / alpha)
 
 
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+SELU_ALPHA = 1.6732632423543772
+SELU_SCALE = 1.0507009873554805
 
 
-def selu(input: Any) -> Tensor:
-    """The exponential linear unit that keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
+def selu(input: Tensor) -> Tensor:
+    """The scaled exponential linear unit, which keeps mean 0 and variance 1 from layer to layer (Klambauer et al. 2017)."""
     return _elu(input, SELU_ALPHA * SELU_SCALE, SELU_SCALE, 1.0)
 
 
-def tanhshrink(input: Any) -> Tensor:
+def tanhshrink(input: Tensor) -> Tensor:
+    """input - tanh(input)."""
     return input - tanh(input)
 
 
-def smooth_l1(difference: Any, beta: float = 1.0) -> Tensor:
-    """Huber's loss of a difference divided by beta: x^2 / (2 beta) below beta, |x| - beta / 2 above (Girshick 2015)."""
+def smooth_l1(difference: Tensor, beta: float = 1.0) -> Tensor:
+    """Smooth L1 loss of a difference d (Girshick 2015): d^2 / (2 beta) if |d| < beta, else |d| - beta / 2.
+
+    This is the Huber loss divided by beta. Raises ValueError if beta is negative.
+    """
     if beta < 0:
         raise ValueError(f"beta must not be negative, got {beta}")
     return absolute(difference) if beta == 0 else _smooth_l1(difference, beta)

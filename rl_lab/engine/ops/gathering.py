@@ -1,8 +1,7 @@
-"""Rows and elements taken from positions that are data, and put or added there: gather, scatter and their kin."""
+"""Reading, writing and adding at positions given by index tensors: index_select, gather, scatter and similar functions."""
 
 import math
 import threading
-from typing import Any
 
 import numpy as np
 
@@ -15,16 +14,21 @@ from rl_lab.engine.memory import Storage
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.layout import cat, copy_, narrow
 from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand, whole
-from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import Tensor, TensorCore, empty, new, owned
+from rl_lab.engine.tape import Node, attach
+from rl_lab.engine.tensor import Shape, Tensor, empty, new, owned
+from rl_lab.engine.types import Gradients, Operand
+from rl_lab.native.primitive import Primitive
 
-BAD_WEIGHT, FEW_WEIGHTS, BAD_PROBABILITY = 2, 3, 4
+BAD_WEIGHT = 2
+FEW_WEIGHTS = 3
+BAD_PROBABILITY = 4
+"""Flags that kernels report, beside 1 for an index outside its axis."""
 
 
 class IndexStatus:
-    """Where kernels report an index outside its axis (1, the index, the axis' size) or weights that they cannot draw from.
+    """Memory in which kernels report an error: a flag, the index and the size of its axis. Each program has its own.
 
-    Each program has its own.
+    Kernels never raise, so `check` raises after the launch or the replay.
     """
 
     def __init__(self) -> None:
@@ -32,28 +36,32 @@ class IndexStatus:
         self.tensor = new(Storage.over(self.words), (3,), None, 0, int64)
 
     def check(self) -> None:
-        """IndexError if a kernel reported one, NumericalError or ValueError for bad weights or probabilities."""
+        """Raise the error that a kernel reported.
+
+        Raises IndexError for an index outside its axis, NumericalError for weights that cannot be drawn from, ValueError for a number
+        that is not a probability.
+        """
         if self.words[0]:
             flag, index, size = (int(word) for word in self.words)
             self.words[0] = 0
             if flag == BAD_WEIGHT:
                 raise NumericalError("multinomial: a weight is negative, infinite or NaN")
             if flag == FEW_WEIGHTS:
-                raise NumericalError("multinomial: too few weights of a row are positive")
+                raise NumericalError("multinomial: a row has fewer positive weights than draws without replacement")
             if flag == BAD_PROBABILITY:
-                raise ValueError("a probability is not in [0, 1]: an output of a network needs a sigmoid first")
+                raise ValueError("a probability is not in [0, 1]: apply sigmoid() to the output of a network first")
             raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")
 
 
 class _ThreadStatus(threading.local, IndexStatus):
-    """Each thread has its own for what it launches itself."""
+    """The status of each thread's own launches."""
 
 
 _status = _ThreadStatus()
 
 
-def launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
-    """Launch a kernel that takes an index, with a status after its tensors, and raise if it reported one out of bounds."""
+def launch_checked(primitive: Primitive, tensors: tuple[Tensor, ...], numbers: tuple[int, ...]) -> None:
+    """Launch a kernel whose parameter after the tensors is a status, then raise the error it reported, see `IndexStatus.check`."""
     recording = recorder()
     status = _status if recording is None else recording.status
     launch(primitive, (*tensors, status.tensor), numbers)
@@ -62,14 +70,15 @@ def launch_checked(primitive: Any, tensors: tuple, numbers: tuple) -> None:
     status.check()
 
 
-def check_probabilities(x: Any) -> None:
-    """Raise ValueError if a number is not in [0, 1]."""
+def check_probabilities(x: Tensor) -> None:
+    """Raise ValueError if an element is not in [0, 1]."""
     with tape.no_grad():
         source = x.contiguous()
     launch_checked(indexing_kernels.check_probabilities, (source,), (source.numel(),))
 
 
-def three_parts(x: Any, dim: int) -> tuple[int, int, int]:
+def three_parts(x: Tensor, dim: int) -> tuple[int, int, int]:
+    """(n, r, m): the numbers of elements before, along and after dimension ``dim``."""
     return math.prod(x.sizes[:dim]), x.sizes[dim] if x.sizes else 1, math.prod(x.sizes[dim + 1 :])
 
 
@@ -83,24 +92,26 @@ _TAKE = {
 }
 
 
-def take_rows(x: Any, dim: int, index: Any, wrap: bool) -> Any:
-    """out[..., c, ...] = x[..., index[c], ...] for a vector of indices."""
+def take_rows(x: Tensor, dim: int, index: Tensor, wrap: bool) -> Tensor:
+    """out[..., c, ...] = x[..., index[c], ...] for a vector of indices. With ``wrap`` negative indices count from the end."""
     n, r, m = three_parts(x, dim)
     count = index.numel()
     out = empty((*x.sizes[:dim], count, *x.sizes[dim + 1 :]), x.dtype)
     with tape.no_grad():
-        source, index = x.contiguous(), index.contiguous()
+        source = x.contiguous()
+        index = index.contiguous()
     launch_checked(_TAKE[x.dtype], (out, source, index), (n, r, m, count, int(wrap)))
     return attach(out, _take_rule, (x,), (index,), (x.sizes, dim, wrap))
 
 
-def _take_rule(g, node):
-    (index,), (shape, dim, wrap) = node.saved, node.context
+def _take_rule(g: Tensor, node: Node) -> Gradients:
+    (index,) = node.saved
+    shape, dim, wrap = node.context
     return add_rows(g, shape, dim, index, wrap)
 
 
-def add_rows(g: Any, shape: tuple[int, ...], dim: int, index: Any, wrap: bool) -> Any:
-    """Zeros of ``shape`` with the rows of ``g`` added at the places of the index, in float32 or int64."""
+def add_rows(g: Tensor, shape: Shape, dim: int, index: Tensor, wrap: bool) -> Tensor:
+    """Zeros of ``shape`` with out[..., index[c], ...] += g[..., c, ...], the gradient of `take_rows`, in float32 or int64."""
     g = whole(g)
     kernel = indexing_kernels.take_add if g.dtype is float32 else indexing_kernels.take_add_int
     out = empty(shape, g.dtype)
@@ -112,25 +123,30 @@ def add_rows(g: Any, shape: tuple[int, ...], dim: int, index: Any, wrap: bool) -
     return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
 
 
-def _take_add_rule(g, node):
-    (index,), (dim, wrap) = node.saved, node.context
+def _take_add_rule(g: Tensor, node: Node) -> Gradients:
+    (index,) = node.saved
+    dim, wrap = node.context
     return take_rows(g, dim, index, wrap)
 
 
-def check_index(index: Any, name: str) -> None:
+def check_index(index: Tensor, name: str) -> None:
+    """Raise DtypeError if the index is not int64."""
     if index.dtype is not int64:
-        raise DtypeError(f"{name} expects an int64 index, got {index.dtype.name}")
+        raise DtypeError(f"{name} expects an int64 index, got {index.dtype.name}: convert with .long() first")
 
 
-def check_source(source: Any, input: Any, name: str) -> None:
+def check_source(source: Tensor, input: Tensor, name: str) -> None:
     """Raise DtypeError unless the tensor that is written has the dtype of the one that it is written to."""
     if source.dtype is not input.dtype:
         raise DtypeError(f"{name}: the source is {source.dtype.name}, the tensor is {input.dtype.name}")
 
 
 @numpy_names
-def index_select(input: Any, dim: int, index: Any) -> Tensor:
-    """The places along ``dim`` that a vector of indices names."""
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The positions ``index``, an int64 vector, along ``dim``.
+
+    Raises DtypeError if the index is not int64, IndexError if it is not a vector or an index is out of bounds.
+    """
     check_index(index, "index_select")
     if index.dim() > 1:
         raise IndexError(f"index_select expects a vector of indices, got shape {list(index.sizes)}")
@@ -142,19 +158,23 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
 # --- gather and scatter ----------------------------------------------------------------------------------------------
 
 
-def _check_gather(name: str, x: Any, dim: int, index: Any) -> None:
+def _check_gather(name: str, x: Tensor, dim: int, index: Tensor) -> None:
+    """Raise DtypeError or ShapeError if `gather` cannot take this index."""
     check_index(index, name)
     if index.dim() != x.dim():
-        raise ShapeError(f"{name}: index of shape {list(index.sizes)} and tensor of shape {list(x.sizes)} differ in rank")
+        raise ShapeError(
+            f"{name}: the index needs as many dimensions as the tensor of shape {list(x.sizes)}, got shape {list(index.sizes)}"
+        )
     for d in range(x.dim()):
         if d != dim and index.sizes[d] > x.sizes[d]:
             raise ShapeError(
-                f"{name}: index of shape {list(index.sizes)} exceeds shape {list(x.sizes)} apart from dimension {dim}"
+                f"{name}: in all dimensions but {dim} the index must not be larger than the tensor of shape {list(x.sizes)}, "
+                f"got shape {list(index.sizes)}"
             )
 
 
-def _cut(x: Any, dim: int, shape: tuple[int, ...]) -> Any:
-    """x cut down to the index' sizes except along ``dim``."""
+def _cut(x: Tensor, dim: int, shape: Shape) -> Tensor:
+    """The first ``shape[d]`` positions of x in each dimension d, except in ``dim``."""
     for d, size in enumerate(shape):
         if d != dim and x.sizes[d] != size:
             x = narrow(x, d, 0, size)
@@ -162,36 +182,41 @@ def _cut(x: Any, dim: int, shape: tuple[int, ...]) -> Any:
 
 
 @numpy_names
-def gather(input: Any, dim: int, index: Any) -> Tensor:
-    """out[i][j][k] = input[index[i][j][k]][j][k] for dim 0, and so on for the others; negative indices are errors."""
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """out[i][j][k] = input[index[i][j][k]][j][k] if ``dim`` is 0; accordingly for other dimensions.
+
+    Raises DtypeError or ShapeError for an unsuitable index, IndexError if an index is negative or too large.
+    """
     dim = normal_dim(dim, input.dim())
     _check_gather("gather", input, dim, index)
     return _gather(_cut(input, dim, index.sizes), dim, index)
 
 
-def _gather(x: Any, dim: int, index: Any) -> Any:
+def _gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     n, r, m = three_parts(x, dim)
     out = empty(index.sizes, float32 if x.dtype is float32 else int64)
     with tape.no_grad():
-        source, index = x.contiguous(), index.contiguous()
+        source = x.contiguous()
+        index = index.contiguous()
     kernel = indexing_kernels.gather if x.dtype is float32 else indexing_kernels.gather_int
     source = whole(source)
     launch_checked(kernel, (out, source, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
     return attach(out.to(x.dtype), _gather_rule, (x,), (index,), (x.sizes, dim))
 
 
-def _gather_rule(g, node):
-    (index,), (shape, dim) = node.saved, node.context
-    return _scatter_add(None, shape, dim, index, g)
+def _gather_rule(g: Tensor, node: Node) -> Gradients:
+    (index,) = node.saved
+    shape, dim = node.context
+    return scatter_sum(shape, dim, index, g)
 
 
-def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: Any) -> Any:
-    """A copy of x (zeros if None) with the source added at the index."""
+def _scatter_add(x: Tensor | None, shape: Shape, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """A copy of x, or zeros of ``shape`` if x is None, with the source added at the index."""
     with tape.no_grad():
-        values, index = whole(source).contiguous(), index.contiguous()
+        values = whole(source).contiguous()
+        index = index.contiguous()
         if x is None:
-            out = empty(shape, values.dtype)
-            out.zero_()
+            out = empty(shape, values.dtype).zero_()
         else:
             out = whole(x)
             out = out.clone() if out is x else out
@@ -203,28 +228,31 @@ def _scatter_add(x: Any, shape: tuple[int, ...], dim: int, index: Any, source: A
     return attach(out.to(x.dtype), _scatter_add_rule, (x, source), (index,), dim)
 
 
-def _scatter_rule(g, node):
+def _scatter_rule(g: Tensor, node: Node) -> Gradients:
     return _gather(g, node.context, node.saved[0])
 
 
-def _scatter_add_rule(g, node):
+def _scatter_add_rule(g: Tensor, node: Node) -> Gradients:
     return g if node.wants(0) else None, _gather(g, node.context, node.saved[0]) if node.wants(1) else None
 
 
-def scatter_sum(shape: tuple[int, ...], dim: int, index: Any, source: Any) -> Any:
-    """Zeros of ``shape`` with the source added at the index: the gradient of `gather`."""
+def scatter_sum(shape: Shape, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """Zeros of ``shape`` with the source added at the index, the gradient of `gather`."""
     return _scatter_add(None, shape, dim, index, source)
 
 
 @numpy_names
-def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """input with ``src`` added where `gather` with the same index would read; repeated indices add up."""
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """A copy of input with ``src`` added at the positions that `gather` would read with this index. Repeated indices add up.
+
+    Raises DtypeError or ShapeError for an unsuitable index or source, IndexError if an index is out of bounds.
+    """
     dim = normal_dim(dim, input.dim())
     _check_gather("scatter_add", input, dim, index)
     check_source(src, input, "scatter_add")
     if src.dim() != index.dim():
         raise ShapeError(
-            f"scatter_add: source of shape {list(src.sizes)} and index of shape {list(index.sizes)} differ in rank"
+            f"scatter_add: the source needs as many dimensions as the index of shape {list(index.sizes)}, got shape {list(src.sizes)}"
         )
     for d, size in enumerate(index.sizes):
         src = narrow(src, d, 0, size)
@@ -232,13 +260,14 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
     added = _scatter_add(region, region.sizes, dim, index, src)
     if region is input:
         return added
-    whole = input.clone()
-    copy_(_cut(whole, dim, index.sizes), added)
-    return whole
+    out = input.clone()
+    copy_(_cut(out, dim, index.sizes), added)
+    return out
 
 
-def _scatter_rule_of_values(g, node):
-    (index,), dim = node.saved, node.context
+def _scatter_values_rule(g: Tensor, node: Node) -> Gradients:
+    (index,) = node.saved
+    dim = node.context
     to_x = to_source = None
     if node.wants(0):
         to_x = _scatter(g, dim, index, constant(0.0).expand(index.sizes))
@@ -247,48 +276,57 @@ def _scatter_rule_of_values(g, node):
     return to_x, to_source
 
 
-def _scatter(x: Any, dim: int, index: Any, source: Any) -> Any:
+def _scatter(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     region = _cut(x, dim, index.sizes)
     with tape.no_grad():
         kind = float32 if x.dtype is float32 else int64
         out = region.to(kind).clone() if region.dtype is kind else region.to(kind)
-        values, places = source.to(kind).contiguous(), index.contiguous()
+        values = source.to(kind).contiguous()
+        places = index.contiguous()
     n, r, m = three_parts(out, dim)
     kernel = indexing_kernels.scatter if kind is float32 else indexing_kernels.scatter_int
     launch_checked(kernel, (out, values, places), (n, r, m, index.sizes[dim] if index.sizes else 1))
     out = out.to(x.dtype)
     if region is not x:
         with tape.no_grad():
-            whole = x.clone()
-            part = whole
-            for d, size in enumerate(index.sizes):
-                part = narrow(part, d, 0, size) if d != dim else part
-            copy_(part, out)
-        out = whole
-    return attach(out, _scatter_rule_of_values, (x, source), (index,), dim)
+            full = x.clone()
+            copy_(_cut(full, dim, index.sizes), out)
+        out = full
+    return attach(out, _scatter_values_rule, (x, source), (index,), dim)
 
 
 @numpy_names
-def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
-    """input with ``src`` (a tensor or a number) written where `gather` with the same index would read.
+def scatter(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Operand | None = None,
+    *,
+    value: Operand | None = None,
+    reduce: str | None = None,
+) -> Tensor:
+    """A copy of input with ``src``, a tensor or a number, written at the positions that `gather` would read with this index.
 
-    With ``reduce`` "add" it is added there. Raises ValueError for another ``reduce``.
+    ``value`` is another name of ``src``. With ``reduce`` "add" the source is added instead. Raises ValueError for another ``reduce``,
+    TypeError without a source, DtypeError or ShapeError for an unsuitable index or source, IndexError if an index is out of bounds.
     """
     src = value if src is None else src
+    if src is None:
+        raise TypeError("scatter needs a source: give src or value")
     if reduce is not None:
         if reduce != "add":
             raise ValueError(f"scatter: reduce must be 'add' or None, got {reduce!r}")
         return scatter_add(
-            input, dim, index, src if isinstance(src, TensorCore) else operand(src, input).to(input.dtype).expand(index.sizes)
+            input, dim, index, src if isinstance(src, Tensor) else operand(src, input).to(input.dtype).expand(index.sizes)
         )
     dim = normal_dim(dim, input.dim())
     _check_gather("scatter", input, dim, index)
     source = operand(src, input)
     if source.dtype is not input.dtype:
-        if isinstance(src, TensorCore):
+        if isinstance(src, Tensor):
             check_source(source, input, "scatter")
         source = source.to(input.dtype)
-    if not isinstance(src, TensorCore):
+    if not isinstance(src, Tensor):
         source = source.expand(index.sizes)
     for d, size in enumerate(index.sizes):
         source = narrow(source, d, 0, size)
@@ -296,8 +334,8 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
 
 
 @numpy_names
-def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
-    """`gather`, with everything but ``dim`` broadcast; of the flattened tensor without ``dim``."""
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """`gather` after broadcasting all dimensions but ``dim``. Without ``dim``, both tensors are flattened first."""
     if dim is None:
         return gather(input.reshape(-1), 0, indices.reshape(-1))
     dim = normal_dim(dim, input.dim())
@@ -307,8 +345,11 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
 
 
 @numpy_names
-def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
-    """input with ``alpha * source`` added at the places of ``index`` along ``dim``; repeated indices add up."""
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """A copy of input with ``alpha * source`` added at the positions ``index``, a vector, along ``dim``. Repeated indices add up.
+
+    Raises DtypeError or ShapeError for an unsuitable index or source, IndexError if an index is out of bounds.
+    """
     dim = normal_dim(dim, input.dim())
     check_index(index, "index_add")
     check_source(source, input, "index_add")
@@ -316,7 +357,8 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
         return index_add(input.reshape(1), 0, index.reshape(1), source.reshape(1), alpha=alpha).reshape(())
     if index.dim() > 1 or source.sizes != (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :]):
         raise ShapeError(
-            f"index_add: index of shape {list(index.sizes)} and source of shape {list(source.sizes)} do not fit {list(input.sizes)}"
+            f"index_add: an index of shape {list(index.sizes)} and a source of shape {list(source.sizes)} do not fit a tensor of shape "
+            f"{list(input.sizes)} along dimension {dim}"
         )
     if input.dtype is not float32:  # exact, and uint8 wraps as its memory does
         added = add_rows(whole(source) * int(alpha), input.sizes, dim, index.reshape(-1), wrap=False)
@@ -325,11 +367,14 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
     return input + added
 
 
-def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
-    """Rows of weight (count, size) at integers of any shape; the gradient skips row ``padding_idx``."""
+def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """The rows ``input``, int64 of any shape, of weight (count, size), as (*input.shape, size). Row ``padding_idx`` gets no gradient.
+
+    Raises DtypeError, ShapeError or IndexError for unsuitable arguments.
+    """
     check_index(input, "embedding")
     if weight.dim() != 2:
-        raise ShapeError(f"embedding takes a matrix of weights, got shape {list(weight.sizes)}")
+        raise ShapeError(f"embedding takes a weight of shape (count, size), got shape {list(weight.sizes)}")
     if padding_idx is not None:
         place = padding_idx % weight.sizes[0]
         kept = weight.detach()[place : place + 1]
@@ -338,8 +383,11 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     return owned(rows.reshape((*input.sizes, weight.sizes[1])))
 
 
-def one_hot(input: Any, num_classes: int = -1) -> Tensor:
-    """1 at the index ``input`` and 0 elsewhere along a new last dimension, in int64."""
+def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+    """int64 tensor (*input.shape, classes): 1 at the position ``input`` of the last dimension, 0 elsewhere.
+
+    ``num_classes`` -1 takes the largest element plus 1. Raises DtypeError if input is not int64, IndexError if a class is out of bounds.
+    """
     check_index(input, "one_hot")
     classes = int(input.max()) + 1 if num_classes == -1 else num_classes
     out = empty((*input.sizes, classes), int64)

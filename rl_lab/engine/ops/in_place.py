@@ -1,7 +1,6 @@
-"""Writing the result of an operation into one of its operands."""
+"""Operations that write their result into an operand."""
 
 from collections.abc import Callable
-from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32
@@ -9,17 +8,21 @@ from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.ops.layout import copy_
 from rl_lab.engine.ops.operands import elementwise_into, operand
 from rl_lab.engine.tape import modes
-from rl_lab.engine.tensor import TensorCore, check_writable
+from rl_lab.engine.tensor import Tensor, check_writable
+from rl_lab.engine.types import Operand
 from rl_lab.native.primitive import Primitive
 
 
-def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive | None = None, operands: tuple = ()) -> Any:
-    """target[...] = compute(target), on the tape if recording is on.
+def write_in_place(
+    target: Tensor, compute: Callable[[Tensor], Tensor], kernel: Primitive | None = None, operands: tuple[Operand, ...] = ()
+) -> Tensor:
+    """target[...] = compute(target); returns the target. ``operands`` are the other tensors and numbers that ``compute`` uses.
 
-    Without the tape, ``kernel`` over the target and one operand writes straight into a contiguous target of the same shape.
+    On the tape if one of them needs a gradient. Else ``kernel``, if given, may write directly into a contiguous float32 target.
+    Raises StateError if the tape cannot follow the write, ShapeError if the result has another shape.
     """
     check_writable(target)
-    tracked = modes.grad and (target.requires_grad or any(isinstance(x, TensorCore) and x.requires_grad for x in operands))
+    tracked = modes.grad and (target.requires_grad or any(isinstance(x, Tensor) and x.requires_grad for x in operands))
     if not tracked and kernel is not None and target.dtype is float32 and target.strides is None:
         others = tuple([operand(x, target) for x in operands])
         if all(
@@ -37,11 +40,15 @@ def write_in_place(target: Any, compute: Callable[[Any], Any], kernel: Primitive
     return _store(target, compute(target.clone()))
 
 
-def _store(target: Any, value: Any) -> Any:
+def _store(target: Tensor, value: Tensor) -> Tensor:
+    """Write the result of an operation into the target. Raises ShapeError or StateError if the target cannot hold it."""
     if value.sizes != target.sizes:
         raise ShapeError(f"the result of shape {list(value.sizes)} does not fit into the tensor of shape {list(target.sizes)}")
     if value.dtype.rank > target.dtype.rank:
-        raise StateError(f"the result is {value.dtype.name} and cannot be stored in a {target.dtype.name} tensor")
+        raise StateError(
+            f"the result is {value.dtype.name} and cannot be stored in a {target.dtype.name} tensor: use the form that returns a "
+            "new tensor"
+        )
     copy_(target, value, from_target=True)
     if value.node is not None and value.node.own >= 0:
         value.node.move_own(target)

@@ -1,7 +1,9 @@
-"""Indexing with slices, integers, tensors and masks."""
+"""Indexing as in ``x[...]``: with slices, integers, index tensors and masks."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from types import EllipsisType
+from typing import Literal, SupportsIndex, overload
 
 import numpy as np
 
@@ -25,69 +27,79 @@ from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.layout import cat as concatenate
 from rl_lab.engine.ops.layout import copy_, narrow, pick, view_as_shape
 from rl_lab.engine.ops.operands import broadcast_shape, check_range, normal_dim, operand, whole
-from rl_lab.engine.tape import attach
-from rl_lab.engine.tensor import Tensor, TensorCore, empty, owned
+from rl_lab.engine.tape import Node, attach
+from rl_lab.engine.tensor import Shape, Tensor, empty, owned
+from rl_lab.engine.types import Data, Gradients, Index, Operand
+
+Key = SupportsIndex | slice | EllipsisType | None
+"""A part of a key: an integer, a tensor, a slice, ... or None."""
+
+IndexTensors = list[tuple[int, Tensor]]
+"""Index tensors in the order of the key, each with the dimension that it indexes."""
 
 
-def _nonzero_vectors(mask: Any) -> list[Any]:
+def _nonzero_vectors(mask: Tensor) -> list[Tensor]:
+    """The positions of nonzero elements, one vector per dimension. Ends a recording: the number of positions depends on the data."""
     if (recording := recorder()) is not None:
         recording.give_up("a boolean mask makes a shape that depends on data (where() does not)")
     return [tensor(positions) for positions in np.nonzero(mask._array())]
 
 
-def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
-    """Apply slices, integers, None and ... as a view; return it and the index tensors with the dimension each applies to."""
+def _view_part(x: Tensor, key: Index) -> tuple[Tensor, IndexTensors]:
+    """The view that the slices, integers, None and ... of a key give, and the index tensors that remain to be applied to it.
+
+    Raises IndexError for an unsuitable key, ValueError for a slice with a negative step.
+    """
     keys = list(key) if isinstance(key, tuple) else [key]
-    expanded: list[Any] = []
+    expanded: list[Key] = []
     for k in [_index_of_sequence(k) if isinstance(k, _SEQUENCES) else k for k in keys]:
-        if isinstance(k, TensorCore) and k.dtype is uint8:
-            expanded.append(k.to(bool_))  # type: ignore[attr-defined]  # a mask, as in PyTorch
+        if isinstance(k, Tensor) and k.dtype is uint8:
+            expanded.append(k.to(bool_))  # uint8 index tensors are masks, as in PyTorch
         elif isinstance(k, (bool, np.bool_)):
             expanded.append(tensor(bool(k)))
-        elif isinstance(k, TensorCore) and k.dtype is float32:
-            raise IndexError("tensors used as indices must be int64 or bool, got float32")
+        elif isinstance(k, Tensor) and k.dtype is float32:
+            raise IndexError("tensors used as indices must be int64 or bool, got float32: convert with .long() first")
         elif isinstance(k, (float, str)):
-            raise IndexError(f"an index must be an integer, a slice, None, ... or a tensor, not {k!r}")
+            raise IndexError(f"an index must be an integer, a slice, None, ..., a tensor or a list, not {k!r}")
         else:
-            expanded.append(k)
+            expanded.append(k)  # type: ignore[arg-type]  # a sequence is an index tensor by now
     used = sum(
-        k.dim() if isinstance(k, TensorCore) and k.dtype is bool_ else 1
-        for k in expanded
-        if k is not None and k is not Ellipsis
+        k.dim() if isinstance(k, Tensor) and k.dtype is bool_ else 1 for k in expanded if k is not None and k is not Ellipsis
     )
     if used > x.dim():
-        raise IndexError(f"too many indices for a tensor of {x.dim()} dimensions: {used}")
+        raise IndexError(f"too many indices for a tensor of shape {list(x.sizes)}: {used} for {x.dim()} dimensions")
     if not any(k is Ellipsis for k in expanded):
         expanded.append(Ellipsis)
     dim = 0
-    tensors: list[tuple[int, Any]] = []
+    tensors: IndexTensors = []
     for k in expanded:
         if k is Ellipsis:
             dim += x.dim() - dim - _remaining(expanded)
-            used = 0
         elif k is None:
             x = x.unsqueeze(dim)
             dim += 1
         elif isinstance(k, slice):
             if (k.step or 1) < 0:
-                raise ValueError("step must be greater than zero")
+                raise ValueError(
+                    f"the step of a slice must be greater than zero, got {k.step}: use flip() to reverse a dimension"
+                )
             start, stop, step = k.indices(x.sizes[dim])
             x = narrow(x, dim, min(start, x.sizes[dim]), len(range(start, stop, step)), step)
             dim += 1
-        elif isinstance(k, TensorCore) and k.dtype is bool_ and not k.sizes:
-            x = x.unsqueeze(dim)  # one flag: the whole tensor or nothing of it, along a new dimension
+        elif isinstance(k, Tensor) and k.dtype is bool_ and not k.sizes:
+            x = x.unsqueeze(dim)  # a mask without dimensions takes all or nothing along a new dimension
             tensors.append((dim, tensor([0] if bool(k) else [], dtype=int64)))
             dim += 1
-        elif isinstance(k, TensorCore) and k.dtype is bool_:
+        elif isinstance(k, Tensor) and k.dtype is bool_:
             for offset, size in enumerate(k.sizes):
                 if x.sizes[dim + offset] != size:
                     raise IndexError(
-                        f"the mask of shape {list(k.sizes)} does not match shape {list(x.sizes)} at dimension {dim + offset}"
+                        f"the mask of shape {list(k.sizes)} does not match the tensor of shape {list(x.sizes)} at dimension {dim + offset}"
                     )
             for positions in _nonzero_vectors(k):
                 tensors.append((dim, positions))
                 dim += 1
-        elif isinstance(k, TensorCore) and (k.dim() > 0 or recorder() is not None):
+        elif isinstance(k, Tensor) and (k.dim() > 0 or recorder() is not None):
             tensors.append((dim, k))  # type: ignore[arg-type]
             dim += 1
         else:
@@ -99,24 +111,25 @@ def _view_part(x: Any, key: Any) -> tuple[Any, list[tuple[int, Any]]]:
 _SEQUENCES = (list, tuple, range, np.ndarray)
 
 
-def _index_of_sequence(sequence: Any) -> Any:
-    """A list, tuple, range or array as an index tensor; an empty one chooses nothing."""
+def _index_of_sequence(sequence: list[object] | tuple[object, ...] | range | np.ndarray) -> Tensor:
+    """A list, tuple, range or array as an index tensor. An empty one selects nothing."""
     if isinstance(sequence, range):
         sequence = list(sequence)
     index = tensor(sequence)
     return index.to(int64) if not index.numel() and index.dtype is float32 else index
 
 
-def _remaining(expanded: list[Any]) -> int:
-    """How many dimensions the keys after the ellipsis use."""
+def _remaining(expanded: list[Key]) -> int:
+    """The number of dimensions that the keys after the ellipsis index."""
     after = expanded[[k is Ellipsis for k in expanded].index(True) + 1 :]
-    return sum(k.dim() if isinstance(k, TensorCore) and k.dtype is bool_ else 0 if k is None else 1 for k in after)
+    return sum(k.dim() if isinstance(k, Tensor) and k.dtype is bool_ else 0 if k is None else 1 for k in after)
 
 
-def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[int, ...], tuple[int, ...]]:
-    """Reduce index tensors to one: the indexed dimensions side by side and flattened, one vector of positions in them.
+def _flat_rows(x: Tensor, tensors: IndexTensors) -> tuple[Tensor, Tensor, Shape, int]:
+    """Reduce several index tensors to one vector of positions along one dimension, into which the indexed dimensions are merged.
 
-    Returns (x with those dimensions merged at the place of the result, positions, shape of the index, its place).
+    Returns (x with the merged dimension, the vector, the common shape of the index tensors, the merged dimension). The merged
+    dimension stands where the dimensions of the index appear in the result.
     """
     dims = [dim for dim, _ in tensors]
     shape = broadcast_shape(*[index.sizes for _, index in tensors])
@@ -130,7 +143,7 @@ def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[
     if len(dims) == 1:
         with tape.no_grad():
             positions = tensors[0][1].contiguous()
-        return x, positions.reshape(-1), shape, (place,)
+        return x, positions.reshape(-1), shape, place
     positions = empty((count,), int64)
     for i, (_, index) in enumerate(tensors):
         with tape.no_grad():
@@ -139,11 +152,11 @@ def _flat_rows(x: Any, tensors: list[tuple[int, Any]]) -> tuple[Any, Any, tuple[
             indexing_kernels.flat_index, (positions, flat), (count, sizes[i], math.prod(sizes[i + 1 :]), int(i == 0))
         )
     merged = x.reshape((*x.sizes[:place], math.prod(sizes), *x.sizes[place + len(dims) :]))
-    return merged, positions, shape, (place,)
+    return merged, positions, shape, place
 
 
-def _unflat_rows(rows: Any, old: Any, tensors: list[tuple[int, Any]]) -> Any:
-    """What `_flat_rows` made of ``old``, back in its shape."""
+def _unflat_rows(rows: Tensor, old: Tensor, tensors: IndexTensors) -> Tensor:
+    """The inverse of `_flat_rows`: rows in the shape of ``old``."""
     dims = [dim for dim, _ in tensors]
     if dims == list(range(dims[0], dims[-1] + 1)):
         return rows.reshape(old.sizes)
@@ -152,24 +165,27 @@ def _unflat_rows(rows: Any, old: Any, tensors: list[tuple[int, Any]]) -> Any:
     return rows.reshape(tuple([old.sizes[d] for d in order])).permute(inverse)
 
 
-def getitem(x: Any, key: Any) -> Tensor:
-    """x[key]: slices, integers, None and ... give views, index tensors and masks give copies. IndexError out of bounds."""
+def getitem(x: Tensor, key: Index) -> Tensor:
+    """x[key]: a view for slices, integers, None and ..., a copy for index tensors, lists and masks.
+
+    Raises IndexError if an index is out of bounds or the key does not fit the shape.
+    """
     if type(key) is int:
         return pick(x, 0, key)
     part, tensors = _view_part(x, key)
     if not tensors:
         return part if part is not x else view_as_shape(x, x.sizes)
-    x = part
-    rows, positions, shape, (place,) = _flat_rows(x, tensors)
+    rows, positions, shape, place = _flat_rows(part, tensors)
     out = take_rows(rows, place, positions, wrap=True)
     return owned(out.reshape((*out.sizes[:place], *shape, *out.sizes[place + 1 :])))
 
 
-def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
+def _with_rows(x: Tensor, place: int, positions: Tensor, values: Tensor) -> Tensor:
     """A copy of x with ``values`` put at the positions along dimension ``place``."""
     with tape.no_grad():
-        out, source = whole(x), whole(values).contiguous()
+        out = whole(x)
         out = out.clone() if out is x else out
+        source = whole(values).contiguous()
     n, r, m = three_parts(out, place)
     kernel = indexing_kernels.put if out.dtype is float32 else indexing_kernels.put_int
     launch_checked(kernel, (out, source, positions), (n, r, m, positions.numel(), 1))
@@ -177,8 +193,9 @@ def _with_rows(x: Any, place: int, positions: Any, values: Any) -> Any:
     return attach(out, _with_rows_rule, (x, values), (positions,), place)
 
 
-def _with_rows_rule(g, node):
-    (positions,), place = node.saved, node.context
+def _with_rows_rule(g: Tensor, node: Node) -> Gradients:
+    (positions,) = node.saved
+    place = node.context
     to_x = to_values = None
     if node.wants(0):
         shape = (*g.sizes[:place], positions.numel(), *g.sizes[place + 1 :])
@@ -188,44 +205,56 @@ def _with_rows_rule(g, node):
     return to_x, to_values
 
 
-def _without_leading_ones(value: Any, dimensions: int) -> Any:
-    """Values to assign may have more dimensions than there is room for, as long as the first are 1: PyTorch allows it here only."""
+def _without_leading_ones(value: Tensor, dimensions: int) -> Tensor:
+    """``value`` without its extra first dimensions, if they are of size 1. As in PyTorch, only assignments accept such values."""
     extra = value.dim() - dimensions
     return value.reshape(value.sizes[extra:]) if extra > 0 and all(size == 1 for size in value.sizes[:extra]) else value
 
 
-def setitem(x: Any, key: Any, value: Any) -> None:
-    """x[key] = value, in place; the value is a number or broadcasts to x[key]."""
+def setitem(x: Tensor, key: Index, value: Data) -> None:
+    """x[key] = value, in place. The value is a number, or broadcasts to the shape of x[key].
+
+    Raises IndexError for a key that does not fit, ShapeError for a value that does not fit, OverflowError for a number that does not
+    fit into uint8, StateError if the tape cannot follow the write.
+    """
     if x.dtype is uint8 and isinstance(value, (int, float)):
         check_range(value, uint8)
-    value = operand(value, x) if not isinstance(value, _SEQUENCES) else tensor(value)
-    if isinstance(key, TensorCore) and key.dtype is bool_ and value.numel() == 1 and key.sizes == x.sizes:
-        write_in_place(x, lambda old: value.to(x.dtype).reshape(()).where(key, old), None, (value,))
+    source = tensor(value) if isinstance(value, _SEQUENCES) else operand(value, x)  # type: ignore[arg-type]
+    if isinstance(key, Tensor) and key.dtype is bool_ and source.numel() == 1 and key.sizes == x.sizes:
+        write_in_place(x, lambda old: source.to(x.dtype).reshape(()).where(key, old), None, (source,))
         return
     target, tensors = _view_part(x, key)
     if not tensors:
-        copy_(target, _without_leading_ones(value, target.dim()))
+        copy_(target, _without_leading_ones(source, target.dim()))
         return
 
-    def compute(old: Any) -> Any:
-        rows, positions, shape, (place,) = _flat_rows(old, tensors)
-        full = (*rows.sizes[:place], *shape, *rows.sizes[place + 1 :])
-        flat = (*rows.sizes[:place], positions.numel(), *rows.sizes[place + 1 :])
-        put = _without_leading_ones(value.to(x.dtype), len(full))
+    def compute(old: Tensor) -> Tensor:
+        rows, positions, full, flat, place = _assigned_rows(old, tensors)
+        put = _without_leading_ones(source.to(x.dtype), len(full))
         result = _with_rows(rows, place, positions, put.expand(full).reshape(flat))
         return _unflat_rows(result, old, tensors)
 
-    write_in_place(target, compute, None, (value,))
+    write_in_place(target, compute, None, (source,))
 
 
-def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    """input with input[indices] = values, or += where repeated indices add up, as a new tensor."""
-    out = input.clone()
-    return index_put_(out, indices, values, accumulate)
+def _assigned_rows(old: Tensor, tensors: IndexTensors) -> tuple[Tensor, Tensor, Shape, Shape, int]:
+    """Rows, positions and dimension of `_flat_rows`, with the shapes of the values to assign: (rows, positions, full, flat, dimension).
+
+    ``full`` is the shape of x[key]; ``flat`` has the dimensions of the index as one.
+    """
+    rows, positions, shape, place = _flat_rows(old, tensors)
+    before = rows.sizes[:place]
+    after = rows.sizes[place + 1 :]
+    return rows, positions, (*before, *shape, *after), (*before, positions.numel(), *after), place
 
 
-def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    """`index_put` in place."""
+def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of input with input[indices] = values. With ``accumulate`` the values are added, and repeated indices add up."""
+    return index_put_(input.clone(), indices, values, accumulate)
+
+
+def index_put_(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
+    """`index_put` in place. Raises IndexError if ``indices`` is empty and ``accumulate`` is set."""
     key = tuple(indices)
     check_source(values, x, "index_put")
     if not accumulate:
@@ -233,20 +262,25 @@ def index_put_(x: Any, indices: Any, values: Any, accumulate: bool = False) -> T
         return x
     target, tensors = _view_part(x, key)
     if not tensors:
-        raise IndexError("index_put_ needs at least one index tensor")
+        raise IndexError("index_put_ needs at least one index tensor, got none")
 
-    def compute(old: Any) -> Any:
-        rows, positions, shape, (place,) = _flat_rows(old, tensors)
-        full = (*rows.sizes[:place], *shape, *rows.sizes[place + 1 :])
-        flat = (*rows.sizes[:place], positions.numel(), *rows.sizes[place + 1 :])
+    def compute(old: Tensor) -> Tensor:
+        rows, positions, full, flat, place = _assigned_rows(old, tensors)
         added = add_rows(values.expand(full).reshape(flat), rows.sizes, place, positions, wrap=True)
         return _unflat_rows((rows + added).to(old.dtype), old, tensors)
 
     return write_in_place(target, compute, None, (values,))
 
 
-def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
-    """The positions of elements that are not zero, one row each, or a vector for each dimension. A data-dependent shape."""
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[False] = False) -> Tensor: ...
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
+    """The positions of elements that are not zero: int64 (count, dimensions), or with ``as_tuple`` a vector per dimension.
+
+    Ends a recording, because the shape depends on the data.
+    """
     vectors = _nonzero_vectors(input.detach())
     if as_tuple:
         return tuple(vectors)
@@ -254,8 +288,8 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
 
 
 @numpy_names
-def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
-    """input with one value at the places of ``index`` along ``dim``."""
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor:
+    """A copy of input with one value at the positions ``index`` along ``dim``. Raises IndexError if an index is out of bounds."""
     dim = normal_dim(dim, input.dim())
     check_index(index, "index_fill")
     along = tuple([-1 if d == dim else 1 for d in range(input.dim())])
@@ -266,8 +300,11 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
 
 
 @numpy_names
-def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
-    """input with ``source`` at the places of ``index`` along ``dim``."""
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """A copy of input with ``source`` at the positions ``index`` along ``dim``.
+
+    Raises IndexError if an index is out of bounds, ShapeError or DtypeError if the source does not fit.
+    """
     dim = normal_dim(dim, input.dim())
     check_index(index, "index_copy")
     check_source(source, input, "index_copy")
@@ -280,7 +317,7 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
     return _with_rows(input, dim, index.reshape(-1), source)
 
 
-def masked_select(input: Any, mask: Any) -> Tensor:
-    """The elements where the mask is true, as a vector."""
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the bool tensor ``mask``, which broadcasts, is true, as a vector."""
     shape = broadcast_shape(input.sizes, mask.sizes)
     return getitem(input.expand(shape), mask.expand(shape))

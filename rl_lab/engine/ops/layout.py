@@ -1,9 +1,8 @@
-"""Shapes and memory: views that share storage, copies, joining, dtype conversion, and writing into a tensor."""
+"""Shapes and memory: views that share storage, copies, writing into a tensor, dividing and joining."""
 
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, float32
@@ -11,21 +10,24 @@ from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.conversion import clone, convert
 from rl_lab.engine.ops.operands import INTEGERS, collapse, copy_into, expanded_strides, normal_dim, same_rule, shape_argument
-from rl_lab.engine.tape import attach, modes
+from rl_lab.engine.tape import Node, attach, modes
 from rl_lab.engine.tensor import Shape, Tensor, check_writable, contiguous_strides, empty, region_of, view
+from rl_lab.engine.types import Gradients, Sizes
 
 # --- copies ----------------------------------------------------------------------------------------------------------
 
 
-def contiguous(x: Any) -> Tensor:
-    """The tensor itself if its memory is row-major, else a copy that is."""
+def contiguous(x: Tensor) -> Tensor:
+    """The tensor itself if its memory is row-major, else a row-major copy."""
     return x if x.strides is None else clone(x)
 
 
-def _written_rule(g, node):
-    """Gradient of a base of which one region was overwritten: none for the old content there, all of it for the new."""
+def _written_rule(g: Tensor, node: Node) -> Gradients:
+    """Gradients of the old and the new content of a base: the overwritten region belongs to the new content, the rest to the old."""
     where, value_shape = node.context
-    _ = node.saved  # nothing, but freed by a backward: a second one through a write into a view is an error in PyTorch
+    _ = (
+        node.saved
+    )  # raises if a backward freed the node: a second backward through a write into a view is an error, as in PyTorch
     old = new = None
     if node.wants(0):
         old = without_region(g, where)
@@ -34,11 +36,12 @@ def _written_rule(g, node):
     return old, new
 
 
-def copy_(target: Any, source: Any, from_target: bool = False, overlap: bool = False) -> Tensor:
-    """target[...] = source, broadcast and converted. A write through a view reaches the base's gradient.
+def copy_(target: Tensor, source: Tensor, from_target: bool = False, overlap: bool = False) -> Tensor:
+    """target[...] = source, broadcast and converted; returns the target. A write through a view changes the gradient of its base.
 
-    ``from_target`` says that the source was computed from the target: then the old content is on the source's tape already, and
-    needs no gradient of zeros for having been overwritten. ``overlap`` lets several elements of the target share one place.
+    ``from_target``: the source was computed from the target, so the gradient of the old content flows through the source alone.
+    ``overlap``: several elements of the target may share one place in memory.
+    Raises StateError if the tape cannot follow the write, ShapeError if the source does not broadcast to the target's shape.
     """
     check_writable(target, overlap)
     tracked = modes.grad and (target.requires_grad or source.requires_grad) and target.dtype is float32
@@ -65,40 +68,45 @@ def copy_(target: Any, source: Any, from_target: bool = False, overlap: bool = F
 # --- views -----------------------------------------------------------------------------------------------------------
 
 
-def _region_rule(g, node):
+def _region_rule(g: Tensor, node: Node) -> Gradients:
     return embed(g, *node.context)
 
 
-def region(x: Any, where: tuple[Shape, Shape, int]) -> Tensor:
-    """The part of a contiguous tensor given by shape, strides and offset, as a view."""
+Region = tuple[Shape, Shape, int]
+"""A part of a contiguous tensor: shape, strides and offset, in elements."""
+
+
+def region(x: Tensor, where: Region) -> Tensor:
+    """A region of ``x`` as a view; of a copy if ``x`` is not contiguous."""
     x = contiguous(x)
     shape, strides, offset = where
     return attach(view(x, shape, strides, x.offset + offset), _region_rule, (x,), context=(x.sizes, where))
 
 
-def _embed_rule(g, node):
+def _embed_rule(g: Tensor, node: Node) -> Gradients:
     return region(g, node.context)
 
 
-def embed(g: Any, shape: Shape, where: tuple[Shape, Shape, int]) -> Tensor:
-    """Zeros of ``shape`` with ``g`` at a region: the gradient of taking that region."""
+def embed(g: Tensor, shape: Shape, where: Region) -> Tensor:
+    """Zeros of ``shape`` with ``g`` in a region: the gradient of `region`."""
     sizes, strides, offset = where
-    if 0 in strides:  # an expanded view's: repetitions add up
+    if 0 in strides:  # the region of an expanded view: the gradients of repeated elements add up
         sizes = tuple([1 if stride == 0 else size for size, stride in zip(sizes, strides, strict=True)])
-        g, where = g.sum_to_size(sizes), (sizes, tuple([stride or 1 for stride in strides]), offset)
+        g = g.sum_to_size(sizes)
+        where = (sizes, tuple([stride or 1 for stride in strides]), offset)
     out = empty(shape, g.dtype)
     with tape.no_grad():
         out.zero_()
-        copy_into(view(out, where[0], where[1], where[2]), g)
+        copy_into(view(out, *where), g)
     return attach(out, _embed_rule, (g,), context=where)
 
 
-def _without_region_rule(g, node):
+def _without_region_rule(g: Tensor, node: Node) -> Gradients:
     return without_region(g, node.context)
 
 
-def without_region(g: Any, where: tuple[Shape, Shape, int]) -> Tensor:
-    """A copy of ``g`` with zeros at a region."""
+def without_region(g: Tensor, where: Region) -> Tensor:
+    """A copy of ``g`` with zeros in a region."""
     with tape.no_grad():
         out = clone(g)
         view(out, *where).zero_()
@@ -106,24 +114,27 @@ def without_region(g: Any, where: tuple[Shape, Shape, int]) -> Tensor:
     return attach(out, _without_region_rule, (g,), context=where)
 
 
-def _reshape_rule(g, node):
+def _reshape_rule(g: Tensor, node: Node) -> Gradients:
     return reshape(g, node.context)
 
 
-def reshape(input: Any, *sizes: Any, shape: Any = None) -> Tensor:
-    """The same elements in another shape; one size may be -1. A view where the layout allows, else a copy."""
-    shape = _infer(input, shape_argument(sizes if shape is None else (shape,)))
-    strides = None if input.strides is None else _view_strides(input, shape)
+def reshape(input: Tensor, *sizes: Sizes, shape: Sizes | None = None) -> Tensor:
+    """The same elements in another shape: a view if the strides allow it, else a copy. One size may be -1: it is inferred.
+
+    Raises ShapeError if the shape does not have as many elements.
+    """
+    wanted = _infer(input, shape_argument(sizes if shape is None else (shape,)))
+    strides = None if input.strides is None else _view_strides(input, wanted)
     if input.strides is not None and strides is None:
         input = clone(input)
-    return attach(view(input, shape, strides, input.offset), _reshape_rule, (input,), context=input.sizes)
+    return attach(view(input, wanted, strides, input.offset), _reshape_rule, (input,), context=input.sizes)
 
 
-def view_as_shape(x: Any, *sizes: Any, size: Any = None) -> Tensor:
-    """`reshape` that never copies: ShapeError where the layout does not allow a view."""
+def view_as_shape(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor:
+    """`reshape` that never copies. Raises ShapeError if the strides do not allow a view."""
     sizes = sizes if size is None else (size,)
     if len(sizes) == 1 and isinstance(sizes[0], DType):
-        raise DtypeError("view(dtype) is not supported: use to(dtype)")
+        raise DtypeError("view(dtype) is not supported: use to(dtype), which converts the values")
     shape = _infer(x, shape_argument(sizes))
     if x.strides is not None and _view_strides(x, shape) is None:
         raise ShapeError(
@@ -132,12 +143,13 @@ def view_as_shape(x: Any, *sizes: Any, size: Any = None) -> Tensor:
     return reshape(x, shape)
 
 
-def _infer(x: Any, shape: Shape) -> Shape:
+def _infer(x: Tensor, shape: Shape) -> Shape:
+    """``shape`` with the size -1 replaced by the number that fits. Raises ShapeError if none does."""
     if shape == x.sizes:
         return shape
     known = math.prod([size for size in shape if size != -1])
     if shape.count(-1) > 1 or min(shape, default=0) < -1:
-        raise ShapeError(f"invalid shape {list(shape)}: at most one size may be -1")
+        raise ShapeError(f"invalid shape {list(shape)}: at most one size may be -1, the others must not be negative")
     if -1 in shape:
         if known == 0 or x.numel() % known:
             raise ShapeError(f"shape {list(shape)} is invalid for a tensor of {x.numel()} elements")
@@ -147,9 +159,9 @@ def _infer(x: Any, shape: Shape) -> Shape:
     return shape
 
 
-def _view_strides(x: Any, shape: Shape) -> Shape | None:
-    """Strides that show a strided tensor in another shape, or None when only a copy can."""
-    sizes, (steps,) = collapse(x.sizes, x.strides)
+def _view_strides(x: Tensor, shape: Shape) -> Shape | None:
+    """Strides that read a strided tensor in another shape, or None if this needs a copy."""
+    sizes, (steps,) = collapse(x.sizes, x.stride())
     result = []
     pending = list(zip(sizes, steps, strict=True))
     size, step = pending.pop() if pending else (1, 1)
@@ -167,56 +179,61 @@ def _view_strides(x: Any, shape: Shape) -> Shape | None:
     return tuple(reversed(result)) if size == 1 and not pending else None
 
 
-def _permute_rule(g, node):
+def _permute_rule(g: Tensor, node: Node) -> Gradients:
     inverse = [0] * len(node.context)
     for i, dim in enumerate(node.context):
         inverse[dim] = i
     return permute(g, tuple(inverse))
 
 
-def permute(input: Any, *order: Any, dims: Any = None) -> Tensor:
-    """A view with its dimensions in another order."""
-    order = tuple([normal_dim(dim, input.dim()) for dim in shape_argument(order if dims is None else (dims,))])
-    if sorted(order) != list(range(input.dim())):
-        raise ShapeError(f"permute needs each of {input.dim()} dimensions once, got {list(order)}")
+def permute(input: Tensor, *order: Sizes, dims: Sizes | None = None) -> Tensor:
+    """A view with the dimensions in another order. Raises ShapeError unless each dimension is named once."""
+    places = tuple([normal_dim(dim, input.dim()) for dim in shape_argument(order if dims is None else (dims,))])
+    if sorted(places) != list(range(input.dim())):
+        raise ShapeError(f"permute needs each of {input.dim()} dimensions once, got {list(places)}")
     strides = input.stride()
-    shape, steps = tuple([input.sizes[d] for d in order]), tuple([strides[d] for d in order])
-    return attach(view(input, shape, steps, input.offset), _permute_rule, (input,), context=order)
+    shape = tuple([input.sizes[d] for d in places])
+    steps = tuple([strides[d] for d in places])
+    return attach(view(input, shape, steps, input.offset), _permute_rule, (input,), context=places)
 
 
-def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions exchanged."""
     order = list(range(input.dim()))
     if len(order) == 2 and input.strides is None and (dim0 - dim1) % 2 == 1 and -2 <= min(dim0, dim1) <= max(dim0, dim1) < 2:
         rows, columns = input.sizes
         return attach(view(input, (columns, rows), (1, columns), input.offset), _permute_rule, (input,), context=(1, 0))
     if order:
-        dim0, dim1 = normal_dim(dim0, input.dim()), normal_dim(dim1, input.dim())
+        dim0 = normal_dim(dim0, input.dim())
+        dim1 = normal_dim(dim1, input.dim())
         order[dim0], order[dim1] = dim1, dim0
     return permute(input, tuple(order))
 
 
-def _expand_rule(g, node):
+def _expand_rule(g: Tensor, node: Node) -> Gradients:
     return g.sum_to_size(node.context)
 
 
-def expand(x: Any, *sizes: Any, size: Any = None) -> Tensor:
-    """A view repeated along dimensions of size 1; -1 keeps a size."""
+def expand(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor:
+    """A view that repeats dimensions of size 1 and may have new dimensions in front. The size -1 keeps a size.
+
+    Raises ShapeError if the shape cannot be expanded to these sizes.
+    """
     shape = shape_argument(sizes if size is None else (size,))
     missing = len(shape) - x.dim()
     if missing < 0:
-        raise ShapeError(f"expand of shape {list(x.sizes)} to {list(shape)}: too few sizes")
+        raise ShapeError(f"expand of shape {list(x.sizes)} to {list(shape)}: give a size for each of the {x.dim()} dimensions")
     shape = tuple([x.sizes[i - missing] if size == -1 and i >= missing else size for i, size in enumerate(shape)])
     if any(old not in (1, new) for old, new in zip(x.sizes, shape[missing:], strict=True)) or min(shape, default=0) < 0:
-        raise ShapeError(f"shape {list(x.sizes)} cannot be expanded to {list(shape)}")
+        raise ShapeError(f"shape {list(x.sizes)} cannot be expanded to {list(shape)}: only sizes of 1 can grow")
     if shape == x.sizes:
         return attach(view(x, shape, x.strides, x.offset), same_rule, (x,))
     return attach(view(x, shape, expanded_strides(x.sizes, x.stride(), shape), x.offset), _expand_rule, (x,), context=x.sizes)
 
 
 @numpy_names
-def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
-    """A view without the dimensions of size 1, or without the given ones if their size is 1."""
+def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """A view without the dimensions of size 1, or without those of ``dim`` whose size is 1."""
     if dim is None:
         drop = set(range(input.dim()))
     else:
@@ -226,23 +243,25 @@ def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
 
 
 @numpy_names
-def unsqueeze(input: Any, dim: int) -> Tensor:
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view with a dimension of size 1 at ``dim``."""
     dim = normal_dim(dim, input.dim() + 1)
     return _with_dims(input, (*input.sizes[:dim], 1, *input.sizes[dim:]), (*input.stride()[:dim], 1, *input.stride()[dim:]))
 
 
-def _with_dims(x: Any, shape: Shape, strides: Shape) -> Any:
+def _with_dims(x: Tensor, shape: Shape, strides: Shape) -> Tensor:
     return attach(view(x, shape, None if x.strides is None else strides, x.offset), _reshape_rule, (x,), context=x.sizes)
 
 
-def swapaxes(input: Any, axis0: int, axis1: int) -> Tensor:
-    """`transpose` with NumPy's names of the arguments."""
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """`transpose` with NumPy's argument names."""
     return transpose(input, axis0, axis1)
 
 
-def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    start, end = normal_dim(start_dim, input.dim()), normal_dim(end_dim, input.dim())
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The dimensions from ``start_dim`` to ``end_dim``, included, as one: a view if the strides allow it, else a copy."""
+    start = normal_dim(start_dim, input.dim())
+    end = normal_dim(end_dim, input.dim())
     if not input.sizes:
         return reshape(input, (1,))
     if start == end:
@@ -251,15 +270,16 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 @numpy_names
-def narrow(input: Any, dim: int, start: int, length: int, step: int = 1) -> Tensor:
-    """A view of ``length`` places along ``dim``, from ``start`` on, every ``step``-th."""
+def narrow(input: Tensor, dim: int, start: int, length: int, step: int = 1) -> Tensor:
+    """A view of ``length`` positions along ``dim``: start, start + step, ... Raises IndexError if one is outside the dimension."""
     dim = normal_dim(dim, input.dim())
-    start, length = operator.index(start), operator.index(length)
+    start = operator.index(start)
+    length = operator.index(length)
     size = input.sizes[dim]
     if start < 0:
         start += size
     if not (0 <= start <= size and length >= 0 and (length == 0 or start + (length - 1) * step < size)):
-        raise IndexError(f"narrow: {length} places from {start} by {step} do not fit into dimension {dim} of size {size}")
+        raise IndexError(f"narrow: {length} positions from {start} by {step} do not fit into dimension {dim} of size {size}")
     strides = input.stride()
     shape = (*input.sizes[:dim], length, *input.sizes[dim + 1 :])
     where = (shape, (*strides[:dim], strides[dim] * step, *strides[dim + 1 :]), start * strides[dim])
@@ -267,29 +287,30 @@ def narrow(input: Any, dim: int, start: int, length: int, step: int = 1) -> Tens
     return attach(out, _narrow_rule, (input,), context=(input.sizes, dim, start, step))
 
 
-def _narrow_rule(g, node):
+def _narrow_rule(g: Tensor, node: Node) -> Gradients:
     shape, dim, start, step = node.context
     strides = contiguous_strides(shape)
     return embed(g, shape, (g.sizes, (*strides[:dim], strides[dim] * step, *strides[dim + 1 :]), start * strides[dim]))
 
 
 @numpy_names
-def select(input: Any, dim: int, index: int) -> Tensor:
-    """A view of one place along ``dim``, without that dimension. IndexError outside the dimension."""
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """A view of one position along ``dim``, without this dimension. Raises IndexError if the position is outside the dimension."""
     return pick(input, dim, index)
 
 
-def _pick_rule(g, node):
+def _pick_rule(g: Tensor, node: Node) -> Gradients:
     sizes, dim, index = node.context
     strides = contiguous_strides(sizes)
     return embed(g, sizes, (g.sizes, (*strides[:dim], *strides[dim + 1 :]), index * strides[dim]))
 
 
-def pick(input: Any, dim: int, index: int) -> Tensor:
-    """`select` without NumPy's names of the arguments."""
-    sizes, strides = input.sizes, input.strides
+def pick(input: Tensor, dim: int, index: int) -> Tensor:
+    """`select` without NumPy's argument names, which cost time in every call."""
+    sizes = input.sizes
+    strides = input.strides
     if not sizes:
-        raise IndexError("a 0-dimensional tensor cannot be indexed")
+        raise IndexError("a 0-dimensional tensor cannot be indexed: use item() for its value")
     dim = normal_dim(dim, len(sizes))
     size = sizes[dim]
     if not -size <= index < size:
@@ -303,14 +324,14 @@ def pick(input: Any, dim: int, index: int) -> Tensor:
 
 
 class Parts:
-    """Gradients of the parts into which a tensor was divided, by number: added part by part and joined at the end.
+    """Gradients of the parts of a divided tensor, by part number. Addition adds part by part; `_parts_rule` joins the parts.
 
-    Each as a whole tensor of zeros but for its part would cost the square of their number.
+    Embedding each part in a whole tensor of zeros would cost time quadratic in the number of parts.
     """
 
     __slots__ = ("gradients",)
 
-    def __init__(self, gradients: dict[int, Any]):
+    def __init__(self, gradients: dict[int, Tensor]):
         self.gradients = gradients
 
     def __add__(self, other: "Parts") -> "Parts":
@@ -320,24 +341,25 @@ class Parts:
         return Parts(result)
 
 
-def _part_rule(g, node):
+def _part_rule(g: Tensor, node: Node) -> Parts:
     return Parts({node.context: g})
 
 
-def _parts_rule(parts, node):
+def _parts_rule(parts: Parts, node: Node) -> Tensor:
     shapes, dim = node.context
     given = parts.gradients
     return cat([given[k] if k in given else _zeros(shape) for k, shape in enumerate(shapes)], dim)
 
 
-def _zeros(shape: Shape) -> Any:
+def _zeros(shape: Shape) -> Tensor:
     with tape.no_grad():
-        return empty(shape).zero_()  # type: ignore[attr-defined]
+        return empty(shape).zero_()
 
 
-def _divided(x: Any, sizes: Sequence[int], dim: int) -> list[Any]:
+def _divided(x: Tensor, sizes: Sequence[int], dim: int) -> list[Tensor]:
     """Views of consecutive sizes along ``dim``."""
-    parts, start = [], 0
+    parts = []
+    start = 0
     if not (modes.grad and x.requires_grad and len(sizes) > 1):
         for size in sizes:
             parts.append(narrow(x, dim, start, size))
@@ -354,16 +376,19 @@ def _divided(x: Any, sizes: Sequence[int], dim: int) -> list[Any]:
 
 
 @numpy_names
-def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of each place along ``dim``, without that dimension."""
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """A view of each position along ``dim``, without this dimension. Raises ShapeError for a scalar."""
     dim = normal_dim(dim, input.dim())
     if not input.sizes:
-        raise ShapeError("unbind needs at least 1 dimension")
+        raise ShapeError("unbind needs a tensor of at least 1 dimension, got a scalar")
     return tuple([squeeze(part, dim) for part in _divided(input, [1] * input.sizes[dim], dim)])
 
 
-def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of ``size`` places each along ``dim`` (the last may be smaller), or of the sizes listed."""
+def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of consecutive parts along ``dim``: of one size each (the last may be smaller), or of the sizes listed.
+
+    Raises ValueError for a size that is not positive, ShapeError if the listed sizes do not add up to the size of the dimension.
+    """
     dim = normal_dim(dim, tensor.dim())
     total = tensor.sizes[dim]
     if isinstance(split_size_or_sections, INTEGERS):
@@ -378,8 +403,8 @@ def split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
 
 
 @numpy_names
-def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most ``chunks`` views of equal size along ``dim``, the last one smaller if need be."""
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most ``chunks`` views of equal size along ``dim``; the last may be smaller. Raises ValueError if ``chunks`` is not positive."""
     if chunks <= 0:
         raise ValueError(f"chunks must be positive, got {chunks}")
     size = input.sizes[normal_dim(dim, input.dim())]
@@ -389,9 +414,9 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 # --- joining ---------------------------------------------------------------------------------------------------------
 
 
-def _cat_rule(g, node):
+def _cat_rule(g: Tensor, node: Node) -> Gradients:
     dim, sizes = node.context
-    parts: list[Any] = []
+    parts: list[Tensor | None] = []
     start = 0
     for i, size in enumerate(sizes):
         parts.append(narrow(g, dim, start, size) if node.wants(i) else None)
@@ -400,8 +425,11 @@ def _cat_rule(g, node):
 
 
 @numpy_names
-def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Tensors joined along an existing dimension; their other sizes are equal."""
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors joined along an existing dimension, in the highest of their dtypes.
+
+    Raises ValueError for an empty sequence, ShapeError if the sizes of another dimension differ.
+    """
     tensors = tuple(tensors)
     if not tensors:
         raise ValueError("cat needs at least one tensor")
@@ -411,10 +439,13 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     dim = normal_dim(dim, first.dim())
     for t in tensors[1:]:
         if t.dim() != first.dim() or t.sizes[:dim] + t.sizes[dim + 1 :] != first.sizes[:dim] + first.sizes[dim + 1 :]:
-            raise ShapeError(f"cat along dimension {dim}: shapes {list(first.sizes)} and {list(t.sizes)} differ elsewhere")
+            raise ShapeError(
+                f"cat along dimension {dim}: shapes {list(first.sizes)} and {list(t.sizes)} differ in another dimension"
+            )
     sizes = tuple([t.sizes[dim] for t in tensors])
     out = empty((*first.sizes[:dim], sum(sizes), *first.sizes[dim + 1 :]), dtype)
-    strides, start = out.stride(), 0
+    strides = out.stride()
+    start = 0
     for t in tensors:
         copy_into(view(out, t.sizes, strides, start * strides[dim]), t)
         start += t.sizes[dim]
@@ -422,13 +453,10 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 
 
 @numpy_names
-def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new dimension."""
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new dimension ``dim``. Raises ShapeError if the shapes differ."""
     tensors = list(tensors)
     for t in tensors[1:]:
         if t.sizes != tensors[0].sizes:
             raise ShapeError(f"stack expects equal shapes, got {list(tensors[0].sizes)} and {list(t.sizes)}")
     return cat([unsqueeze(t, dim) for t in tensors], dim)
-
-
-# --- methods ---------------------------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
-"""Many tensors for one launch: a table of their addresses."""
+"""Launches over many tensors: tables of addresses."""
 
 import functools
 import struct
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,27 +13,31 @@ from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import launch, recorder, unrecorded
 from rl_lab.engine.number import real
 from rl_lab.engine.ops.creation import from_numpy
-from rl_lab.engine.tensor import empty
+from rl_lab.engine.tensor import Tensor, empty
 
 
 @functools.lru_cache(maxsize=256)
-def _sizes(sizes: tuple[int, ...]) -> Any:
+def _sizes(sizes: tuple[int, ...]) -> Tensor:
     with unrecorded():
         return from_numpy(np.array(sizes, np.int64))
 
 
-def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
-    """The addresses of contiguous tensors, a row of `COLUMNS` for each of ``rows``, and the number of elements in each row.
+def address_table(rows: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
+    """(table, sizes): a row of `COLUMNS` addresses for each of ``rows``, and the number of elements of each row's first tensor.
 
-    The table is valid while the tensors live; missing columns are filled with the first tensor's address. A recorder takes all of
-    the tensors as written.
+    The tensors of a row are contiguous. A row of fewer tensors is filled up with the address of its first one. The table is valid as
+    long as the tensors exist. A recorder assumes that a launch with the table writes to all of them.
+    Raises ShapeError if a tensor is not contiguous.
     """
     addresses: list[int] = []
     sizes = []
     for row in rows:
         for x in row:
             if x.strides is not None:
-                raise ShapeError(f"a tensor of shape {list(x.sizes)} and strides {list(x.strides)} must be contiguous here")
+                raise ShapeError(
+                    f"parameters and their buffers must be contiguous, got shape {list(x.sizes)} with strides {list(x.strides)}: "
+                    "replace the tensor by its contiguous()"
+                )
         addresses.extend([x.address for x in row])
         addresses.extend([row[0].address] * (optimizer_kernels.COLUMNS - len(row)))
         sizes.append(row[0].numel())
@@ -49,14 +52,14 @@ def address_table(rows: Sequence[Sequence[Any]]) -> tuple[Any, Any]:
     return table, _sizes(tuple(sizes))
 
 
-def polyak_(targets: Sequence[Any], sources: Sequence[Any], tau: float = 1.0) -> None:
+def polyak_(targets: Sequence[Tensor], sources: Sequence[Tensor], tau: float = 1.0) -> None:
     """Move every target towards its source in one launch: target = (1 - tau) target + tau source (Lillicrap et al. 2016).
 
-    With tau 1 the sources are copied. Off the tape. ShapeError if a pair differs in shape.
+    A ``tau`` of 1 copies the sources. Does not touch the tape. Raises ShapeError if a target and its source differ in shape.
     """
     for target, source in zip(targets, sources, strict=True):
         if target.sizes != source.sizes:
-            raise ShapeError(f"a target of shape {list(target.sizes)} and a source of shape {list(source.sizes)} differ")
+            raise ShapeError(f"a target of shape {list(target.sizes)} needs a source of this shape, got {list(source.sizes)}")
     table, sizes = address_table(list(zip(targets, sources, strict=True)))
     with tape.no_grad():
         launch(optimizer_kernels.blend, (table, sizes), (len(targets), real(tau)))

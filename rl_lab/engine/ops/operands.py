@@ -1,44 +1,48 @@
-"""What the families share: Python numbers as operands, dtype promotion, broadcasting plans, and writing in place."""
+"""Shared by all families: numbers as operands, dtype promotion, arguments that name dimensions and sizes, broadcasting, copies."""
 
 import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
-from rl_lab.engine.errors import DtypeError, ShapeError
+from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
 from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.number import Number, integer, real
-from rl_lab.engine.tensor import Shape, TensorCore, contiguous_strides, empty, gradients_of, new, view
+from rl_lab.engine.tape import Node
+from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, gradients_of, new, view
+from rl_lab.engine.types import Operand, Scalar, Sizes
 from rl_lab.native.primitive import Primitive
 
 INTEGERS = (int, np.integer)
-"""Types of a size, a dimension, an index or a count."""
+"""The types accepted for a size, a dimension, an index or a count."""
 
 # --- numbers as operands ---------------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=1024)
-def _constant(value: float, dtype: DType, sign: float) -> Any:
+def _constant(value: float, dtype: DType, sign: float) -> Tensor:
     return new(Storage.over(np.array([value]).astype(dtype.numpy)), (), None, 0, dtype)
 
 
-def constant(value: float, dtype: DType = float32) -> Any:
-    """A zero-dimensional tensor of this value that nobody writes to. (The sign tells 0.0 from -0.0 in the cache.)"""
+def constant(value: Scalar, dtype: DType = float32) -> Tensor:
+    """A cached zero-dimensional tensor of a number, or of a recorded `Number`. Callers must not write to it."""
     if type(value) is Number:
-        return value.tensor(dtype)
-    return _constant(value, dtype, math.copysign(1.0, value))
+        return value.tensor(dtype)  # type: ignore[unreachable]  # a `Number` passes for a float everywhere but in ``type``
+    return _constant(value, dtype, math.copysign(1.0, value))  # the sign tells 0.0 from -0.0 in the cache
 
 
-def operand(value: Any, other: TensorCore) -> Any:
-    """A tensor as it is, an array as a tensor; a Python number in the dtype that PyTorch gives it beside ``other``."""
-    if isinstance(value, TensorCore):
+def operand(value: Operand, other: Tensor) -> Tensor:
+    """``value`` as a tensor: tensors as they are, arrays over their memory, numbers in the dtype that PyTorch gives them beside ``other``.
+
+    Raises TypeError if ``value`` is neither a tensor nor a number nor an array.
+    """
+    if isinstance(value, Tensor):
         return value
     if type(value) is float:
         return constant(value)
@@ -50,17 +54,20 @@ def operand(value: Any, other: TensorCore) -> Any:
         return constant(real(value))
     if isinstance(value, np.ndarray):
         return of_array(value)
-    raise TypeError(f"an operand must be a tensor or a number, not {type(value).__name__}")
+    raise TypeError(f"an operand must be a tensor, a number or a NumPy array, not {type(value).__name__}")
 
 
 def refuse_recording() -> None:
-    """End a recording in which an array becomes a tensor: the array's values would become constants of the program."""
+    """End a recording in which an array becomes a tensor: a program would keep the array's present values as constants."""
     if (recording := recorder()) is not None:
         recording.give_up("a NumPy array becomes a tensor (pass the array as an argument)")
 
 
-def of_array(array: np.ndarray) -> Any:
-    """A tensor over the array's own memory if its dtype is float32, int64, uint8 or bool and it lies row by row; else over a copy."""
+def of_array(array: np.ndarray) -> Tensor:
+    """A tensor of the array's shape.
+
+    It shares the array's memory if the array is C-contiguous and has the dtype float32, int64, uint8 or bool, else it has a copy.
+    """
     refuse_recording()
     kind = dtype_of_numpy(array.dtype)
     if array.dtype != kind.numpy or not array.flags.c_contiguous:
@@ -68,59 +75,65 @@ def of_array(array: np.ndarray) -> Any:
     return new(Storage.over(array), array.shape, None, 0, kind)
 
 
-def promote(a: Any, b: Any) -> tuple[Any, Any]:
-    """Two operands in the higher of their dtypes: bool below uint8 below int64 below float32; uint8 alone becomes float32."""
+def promote(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
+    """Both operands as tensors of the higher of their dtypes: bool < uint8 < int64 < float32. Two uint8 operands become float32.
+
+    Raises TypeError if neither operand is a tensor, or if one is neither a tensor nor a number nor an array.
+    """
     try:
-        if a.dtype is b.dtype is not uint8 and isinstance(a, TensorCore) and isinstance(b, TensorCore):
+        if a.dtype is b.dtype is not uint8 and isinstance(a, Tensor) and isinstance(b, Tensor):  # type: ignore[union-attr]
             return a, b
     except AttributeError:
         pass
-    if not isinstance(a, TensorCore):
-        a = operand(a, b)
-    elif not isinstance(b, TensorCore):
+    if isinstance(a, Tensor):
         b = operand(b, a)
+    elif isinstance(b, Tensor):
+        a = operand(a, b)
+    else:
+        raise TypeError(f"one operand must be a tensor, got {type(a).__name__} and {type(b).__name__}: make one with tensor()")
     kind = a.dtype if a.dtype.rank > b.dtype.rank else b.dtype
     if kind is uint8:
         kind = float32
     return a if a.dtype is kind else a.to(kind), b if b.dtype is kind else b.to(kind)
 
 
-def whole(x: Any) -> Any:
-    """A bool or uint8 tensor as int64, for kernels that know float32 and int64 only; others as they are."""
+def whole(x: Tensor) -> Tensor:
+    """A bool or uint8 tensor as int64, for kernels of float32 and int64 only. Other tensors as they are."""
     return x.to(int64) if x.dtype is bool_ or x.dtype is uint8 else x
 
 
-def check_range(value: Any, dtype: object) -> None:
-    """Raise OverflowError if a Python number does not fit into an integer dtype of less than 64 bits."""
+def check_range(value: Scalar, dtype: object) -> None:
+    """Raise OverflowError if a number does not fit into an integer dtype of less than 64 bits."""
     limits = limits_of(dtype)
     if limits is not None and not limits[0] <= int(value) <= limits[1]:
         raise OverflowError(f"{value} does not fit into {dtype}, which holds {limits[0]} to {limits[1]}")
 
 
-def as_float(x: Any) -> Any:
+def as_float(x: Tensor) -> Tensor:
+    """The tensor as float32."""
     return x if x.dtype is float32 else x.to(float32)
 
 
 def normal_dim(dim: int, rank: int) -> int:
-    """A dimension counted from the end made non-negative. IndexError outside -rank..rank-1."""
+    """A dimension as a number from 0 to rank - 1. Raises IndexError outside -rank..rank-1 (-1..0 for a scalar)."""
     low, high = -max(rank, 1), max(rank, 1) - 1
     if not low <= dim <= high:
-        raise IndexError(f"dimension out of range: expected {low} to {high}, got {dim}")
+        raise IndexError(f"dimension {dim} is out of range: a tensor of {rank} dimensions takes {low} to {high}")
     return dim + max(rank, 1) if dim < 0 else dim
 
 
-def shape_argument(sizes: tuple) -> Shape:
-    """f(2, 3), f((2, 3)) and f([2, 3]) alike."""
+def shape_argument(sizes: tuple[Sizes, ...]) -> Shape:
+    """The shape given by the positional arguments of f(2, 3), f((2, 3)) or f([2, 3])."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = tuple(sizes[0])
-    return tuple([operator.index(size) for size in sizes])
+    return tuple([operator.index(size) for size in sizes])  # type: ignore[arg-type]
 
 
-def size_argument(sizes: tuple) -> tuple[int, ...]:
-    """`shape_argument` of a new tensor. ShapeError for a negative size."""
+def size_argument(sizes: tuple[Sizes, ...]) -> Shape:
+    """`shape_argument` of a new tensor. Raises ShapeError if a size is negative."""
     shape = shape_argument(sizes)
     if min(shape, default=0) < 0:
-        raise ShapeError(f"a tensor cannot have the negative size in {list(shape)}")
+        raise ShapeError(f"the sizes of a tensor must not be negative, got {list(shape)}")
     return shape
 
 
@@ -128,8 +141,8 @@ def size_argument(sizes: tuple) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=8192)
-def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The common shape; ShapeError names the shapes that have none."""
+def broadcast_shape(*shapes: Shape) -> Shape:
+    """The shape to which all shapes broadcast. Raises ShapeError if there is none."""
     rank = max(map(len, shapes))
     result = []
     for sizes in zip(*[(1,) * (rank - len(shape)) + shape for shape in shapes], strict=True):
@@ -144,8 +157,8 @@ def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(result)
 
 
-def expanded_strides(shape: tuple[int, ...], strides: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides under which ``shape`` reads as ``target``: 0 where it is repeated."""
+def expanded_strides(shape: Shape, strides: Shape, target: Shape) -> Shape:
+    """Strides that read memory of ``shape`` and ``strides`` as the shape ``target``: 0 along repeated dimensions."""
     missing = len(target) - len(shape)
     return (0,) * missing + tuple(
         0 if size == 1 and wanted != 1 else stride
@@ -153,8 +166,11 @@ def expanded_strides(shape: tuple[int, ...], strides: tuple[int, ...], target: t
     )
 
 
-def collapse(sizes: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[int], list[list[int]]]:
-    """The fewest dimensions over which all strides still hold: neighbours that run on are merged, those of size 1 dropped."""
+def collapse(sizes: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]:
+    """The same elements in the fewest dimensions: (sizes, strides of each operand).
+
+    Neighbouring dimensions that are contiguous for every operand are merged. Dimensions of size 1 are dropped.
+    """
     merged: list[int] = []
     result: list[list[int]] = [[] for _ in strides]
     for i, size in enumerate(sizes):
@@ -172,8 +188,11 @@ def collapse(sizes: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[in
 
 
 @functools.lru_cache(maxsize=8192)
-def _plan(*layouts: tuple[tuple[int, ...], tuple[int, ...] | None]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """The common shape, and n, m and each operand's two strides; None when two dimensions do not suffice."""
+def _plan(*layouts: tuple[Shape, Shape | None]) -> tuple[Shape, tuple[int, ...] | None]:
+    """The common shape of operands given by (sizes, strides), and the kernel's numbers: n, m and two strides per operand.
+
+    The numbers are None if the operands need more than two dimensions.
+    """
     shape = broadcast_shape(*[s for s, _ in layouts])
     if 0 in shape:
         return shape, (0, 0) + (0, 1) * len(layouts)
@@ -185,7 +204,7 @@ def _plan(*layouts: tuple[tuple[int, ...], tuple[int, ...] | None]) -> tuple[tup
     numbers = list(sizes)
     for operand_strides in strides[1:]:
         padded = [0] * (2 - len(operand_strides)) + operand_strides
-        # a size of 1 has no stride; saying 1 lets the contiguous loop take it
+        # the stride along a dimension of size 1 has no effect; 1 selects the contiguous loop
         numbers += [padded[0], padded[1] if sizes[1] != 1 else 1]
     return shape, tuple(numbers)
 
@@ -193,8 +212,8 @@ def _plan(*layouts: tuple[tuple[int, ...], tuple[int, ...] | None]) -> tuple[tup
 _CONTIGUOUS = tuple([(0, 1) * count for count in range(6)])
 
 
-def elementwise(kernel: Primitive, operands: tuple, dtype: DType) -> Any:
-    """Launch an elementwise kernel over operands that broadcast; the result is contiguous and not on the tape."""
+def elementwise(kernel: Primitive, operands: tuple[Tensor, ...], dtype: DType) -> Tensor:
+    """The result of an elementwise kernel over operands that broadcast: contiguous, of ``dtype``, not on the tape."""
     shape = operands[0].sizes
     for x in operands:
         if x.strides is not None or x.sizes != shape:
@@ -213,7 +232,7 @@ def elementwise(kernel: Primitive, operands: tuple, dtype: DType) -> Any:
     return out
 
 
-def unary(kernel: Primitive, x: Any, dtype: DType = float32) -> Any:
+def unary(kernel: Primitive, x: Tensor, dtype: DType = float32) -> Tensor:
     """`elementwise` of one operand."""
     if x.strides is not None:
         return elementwise(kernel, (x,), dtype)
@@ -222,8 +241,8 @@ def unary(kernel: Primitive, x: Any, dtype: DType = float32) -> Any:
     return out
 
 
-def binary(kernel: Primitive, a: Any, b: Any, dtype: DType = float32) -> Any:
-    """`elementwise` of two operands, quick where they are alike."""
+def binary(kernel: Primitive, a: Tensor, b: Tensor, dtype: DType = float32) -> Tensor:
+    """`elementwise` of two operands, with a short way for contiguous operands of one shape."""
     shape = a.sizes
     if a.strides is not None or b.strides is not None or b.sizes != shape:
         return elementwise(kernel, (a, b), dtype)
@@ -232,8 +251,11 @@ def binary(kernel: Primitive, a: Any, b: Any, dtype: DType = float32) -> Any:
     return out
 
 
-def elementwise_into(kernel: Primitive, target: Any, other: Any) -> None:
-    """target = kernel(target, other) in place; the target is contiguous and ``other`` broadcasts to its shape. No tape, no version."""
+def elementwise_into(kernel: Primitive, target: Tensor, other: Tensor) -> None:
+    """target = kernel(target, other), in place. ``target`` is contiguous and ``other`` broadcasts to its shape.
+
+    Does not touch the tape and the version counter.
+    """
     if other.strides is None and other.sizes == target.sizes:
         launch(kernel, (target, other), (1, math.prod(target.sizes), 0, 1))
         return
@@ -245,23 +267,24 @@ def elementwise_into(kernel: Primitive, target: Any, other: Any) -> None:
     launch(kernel, (target, other), numbers[:2] + numbers[4:])
 
 
-def fit(gradient: Any, shape: tuple[int, ...]) -> Any:
-    """A gradient summed over what broadcasting repeated, back to an operand's shape."""
+def fit(gradient: Tensor, shape: Shape) -> Tensor:
+    """The gradient summed over the dimensions that broadcasting repeated, in the operand's ``shape``."""
     return gradient if gradient.sizes == shape else gradient.sum_to_size(shape)
 
 
 # --- gradients of gradients ------------------------------------------------------------------------------------------
 
 
-def same_rule(g, node):
+def same_rule(g: Tensor, node: Node) -> Tensor:
+    """Gradient rule of operations that only move or copy all elements."""
     return g
 
 
-def differentiate(function: Callable, inputs: Sequence[Any], g: Any) -> list[Any]:
-    """The gradients of ``function(*inputs)``, a composition of differentiable operations, on the tape themselves.
+def differentiate(function: Callable[..., Tensor], inputs: Sequence[Tensor | None], g: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of ``function(*inputs)``, a composition of differentiable operations, themselves on the tape.
 
-    This is how an operation with a kernel of its own says what its gradient's gradient is: it names the operations that it stands
-    for. Each input enters through a copy of its place on the tape, so that one computed from another keeps its own share.
+    An operation with a kernel of its own gets its second derivative in this way: ``function`` computes the same value from
+    differentiable operations. Each input enters as a new view, so that an input computed from another one keeps its own gradient.
     """
     with tape.enable_grad():
         places = [
@@ -270,7 +293,7 @@ def differentiate(function: Callable, inputs: Sequence[Any], g: Any) -> list[Any
         value = function(*places)
         wanted = [x for x in places if x is not None and x.requires_grad]
         found = iter(gradients_of(value, wanted, g, True, True, True))
-    return [next(found) if x is not None and x.requires_grad else None for x in places]
+    return tuple([next(found) if x is not None and x.requires_grad else None for x in places])
 
 
 # --- copies ----------------------------------------------------------------------------------------------------------
@@ -279,31 +302,31 @@ _KIND = {float32: "float", int64: "int", bool_: "bool", uint8: "byte"}
 
 
 @functools.lru_cache(maxsize=8192)
-def _copy_numbers(shape: tuple[int, ...], out: tuple[int, ...], x: tuple[int, ...]) -> tuple[int, ...]:
+def _copy_numbers(shape: Shape, out: Shape, x: Shape) -> tuple[int, ...]:
+    """Numbers of a copy kernel: sizes, strides of the target and strides of the source. Raises ShapeError for too many dimensions."""
     sizes, (out_strides, x_strides) = collapse(shape, out, x)
     if len(sizes) > layout_kernels.RANK:
         raise ShapeError(
-            f"a copy between these layouts of shape {list(shape)} needs more than {layout_kernels.RANK} dimensions"
+            f"a copy of shape {list(shape)} between these strides needs {len(sizes)} dimensions, but only {layout_kernels.RANK} are "
+            "possible: merge dimensions with reshape() before you permute them"
         )
     missing = layout_kernels.RANK - len(sizes)
-    last = [1] if not sizes else []  # a single element: say stride 1 to take the contiguous loop
+    last = [1] if not sizes else []  # a single element: the stride 1 selects the contiguous loop
     pad = [0] * (missing - len(last))
     return (*([1] * missing), *sizes, *pad, *last, *out_strides, *pad, *last, *x_strides)
 
 
-def copy_into(target: Any, source: Any) -> None:
-    """target[...] = source, broadcast and converted; both may be strided. No tape, no version."""
+def copy_into(target: Tensor, source: Tensor) -> None:
+    """target[...] = source, broadcast and converted. Both may be strided. Does not touch the tape and the version counter.
+
+    Raises ShapeError if the source does not broadcast to the target's shape.
+    """
     source_strides = contiguous_strides(source.sizes) if source.strides is None else source.strides
     if source.sizes != target.sizes:
         if broadcast_shape(source.sizes, target.sizes) != target.sizes:
-            raise ShapeError(f"a value of shape {list(source.sizes)} does not fit into shape {list(target.sizes)}")
+            raise ShapeError(f"a value of shape {list(source.sizes)} does not broadcast to the shape {list(target.sizes)}")
         source_strides = expanded_strides(source.sizes, source_strides, target.sizes)
     if 0 in target.sizes:
         return
     numbers = _copy_numbers(target.sizes, target.stride(), source_strides)
     launch(layout_kernels.copy[_KIND[source.dtype], _KIND[target.dtype]], (target, source), numbers)
-
-
-def require(condition: bool, name: str, x: Any, what: str) -> None:
-    if not condition:
-        raise DtypeError(f"{name} takes {what}, got a tensor of dtype {x.dtype.name} and shape {list(x.sizes)}")

@@ -1,6 +1,4 @@
-"""Gated recurrent cells: the products are matrix products, all that follows them is one launch."""
-
-from typing import Any
+"""Gated recurrent cells: matrix products, then one launch for everything else."""
 
 from rl_lab.engine import tape
 from rl_lab.engine.kernels import recurrent as recurrent_kernels
@@ -8,40 +6,47 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.layout import stack
 from rl_lab.engine.ops.matmul import linear
 from rl_lab.engine.ops.operands import differentiate
-from rl_lab.engine.tape import attach, modes
+from rl_lab.engine.tape import Node, attach, modes
 from rl_lab.engine.tensor import Tensor, empty
+from rl_lab.engine.types import Gradients
 
 
-def _dense(*tensors: Any) -> tuple:
+def _dense(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors, contiguous and off the tape."""
     with tape.no_grad():
         return tuple([t.contiguous() for t in tensors])
 
 
-def _lstm_composed(z: Any, c: Any) -> Any:
+def _lstm_composed(z: Tensor, c: Tensor) -> Tensor:
     enter, forget, candidate, leave = z.chunk(4, -1)
     cell = forget.sigmoid() * c + enter.sigmoid() * candidate.tanh()
     return stack([leave.sigmoid() * cell.tanh(), cell])
 
 
-def _lstm_rule(g, node):
+def _lstm_rule(g: Tensor, node: Node) -> Gradients:
     z, c, gates, out = node.saved
     if modes.grad:
-        return tuple(differentiate(_lstm_composed, (z, c), g))
+        return differentiate(_lstm_composed, (z, c), g)
     g, before = _dense(g, c)
-    to_z, to_c = empty(z.sizes), empty(c.sizes)
+    to_z = empty(z.sizes)
+    to_c = empty(c.sizes)
     launch(recurrent_kernels.lstm_cell_backward, (to_z, to_c, g, out, gates, before), c.sizes)
     return to_z, to_c
 
 
-def lstm_gates(z: Any, c: Any) -> Tensor:
-    """The new hidden state and cell, stacked (2, n, m), from the gates' inputs z (n, 4m), in PyTorch's order, and the cell (n, m)."""
+def lstm_gates(z: Tensor, c: Tensor) -> Tensor:
+    """The new hidden state and the new cell, stacked to (2, n, m).
+
+    z (n, 4m) are the pre-activations of the gates in PyTorch's order, c (n, m) is the old cell.
+    """
     inputs, before = _dense(z, c)
-    out, gates = empty((2, *c.sizes)), empty(z.sizes)
+    out = empty((2, *c.sizes))
+    gates = empty(z.sizes)
     launch(recurrent_kernels.lstm_cell, (out, gates, inputs, before), c.sizes)
     return attach(out, _lstm_rule, (z, c), (z, c, gates, out))
 
 
-def _gru_composed(zi: Any, zh: Any, h: Any) -> Any:
+def _gru_composed(zi: Tensor, zh: Tensor, h: Tensor) -> Tensor:
     reset_i, update_i, new_i = zi.chunk(3, -1)
     reset_h, update_h, new_h = zh.chunk(3, -1)
     update = (update_i + update_h).sigmoid()
@@ -49,31 +54,47 @@ def _gru_composed(zi: Any, zh: Any, h: Any) -> Any:
     return new + update * (h - new)
 
 
-def _gru_rule(g, node):
+def _gru_rule(g: Tensor, node: Node) -> Gradients:
     zi, zh, h, gates = node.saved
     if modes.grad:
-        return tuple(differentiate(_gru_composed, (zi, zh, h), g))
+        return differentiate(_gru_composed, (zi, zh, h), g)
     g, inputs, before = _dense(g, zh, h)
-    to_zi, to_zh, to_h = empty(zi.sizes), empty(zh.sizes), empty(h.sizes)
+    to_zi = empty(zi.sizes)
+    to_zh = empty(zh.sizes)
+    to_h = empty(h.sizes)
     launch(recurrent_kernels.gru_cell_backward, (to_zi, to_zh, to_h, g, gates, inputs, before), h.sizes)
     return to_zi, to_zh, to_h
 
 
-def gru_gates(zi: Any, zh: Any, h: Any) -> Tensor:
-    """The new hidden state (n, m) from the gates' inputs (n, 3m) from x and from h, in PyTorch's order, and h."""
+def gru_gates(zi: Tensor, zh: Tensor, h: Tensor) -> Tensor:
+    """The new hidden state (n, m) from the old one, h, and the pre-activations (n, 3m) of the gates, in PyTorch's order.
+
+    zi is the part of the pre-activations that comes from x, zh the part that comes from h.
+    """
     from_x, from_h, before = _dense(zi, zh, h)
-    out, gates = empty(h.sizes), empty(zi.sizes)
+    out = empty(h.sizes)
+    gates = empty(zi.sizes)
     launch(recurrent_kernels.gru_cell, (out, gates, from_x, from_h, before), h.sizes)
     return attach(out, _gru_rule, (zi, zh, h), (zi, zh, h, gates))
 
 
-def lstm_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> tuple[Tensor, Tensor]:
-    """The new (h, c) of a long short-term memory (Hochreiter and Schmidhuber 1997) from x (n, inputs) and hx = (h, c)."""
+def lstm_cell(
+    input: Tensor, hx: tuple[Tensor, Tensor], w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The new (h, c), each (n, m), of a long short-term memory (Hochreiter and Schmidhuber 1997).
+
+    Takes x (n, inputs), hx = (h, c), the weights (4m, inputs) and (4m, m) and the biases (4m,).
+    """
     h, c = hx
-    h, c = lstm_gates(linear(input, w_ih, b_ih) + linear(h, w_hh, b_hh), c).unbind(0)
-    return h, c
+    new_h, new_c = lstm_gates(linear(input, w_ih, b_ih) + linear(h, w_hh, b_hh), c).unbind(0)
+    return new_h, new_c
 
 
-def gru_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> Tensor:
-    """The new h of a gated recurrent unit (Cho et al. 2014) from x (n, inputs) and hx = h."""
+def gru_cell(
+    input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> Tensor:
+    """The new hidden state (n, m) of a gated recurrent unit (Cho et al. 2014).
+
+    Takes x (n, inputs), the old hidden state hx (n, m), the weights (3m, inputs) and (3m, m) and the biases (3m,).
+    """
     return gru_gates(linear(input, w_ih, b_ih), linear(hx, w_hh, b_hh), hx)

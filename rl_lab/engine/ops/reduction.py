@@ -2,11 +2,11 @@
 
 import builtins
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, overload
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType, as_dtype, bool_, float32, int64
+from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import reduction as reduction_kernels
 from rl_lab.engine.launch import launch
@@ -15,14 +15,17 @@ from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.operands import INTEGERS, as_float, constant, differentiate, normal_dim, whole
-from rl_lab.engine.tape import attach, modes
+from rl_lab.engine.tape import Node, attach, modes
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned
-
-Dims = int | Sequence[int] | None
+from rl_lab.engine.types import Dims, Gradients, Sizes
+from rl_lab.native.primitive import Primitive
 
 
 def normal_dims(dim: Dims, rank: int) -> tuple[int, ...]:
-    """Dimensions as sorted non-negative numbers; None or an empty list means all."""
+    """Dimensions as sorted non-negative numbers. None and an empty sequence mean all dimensions.
+
+    Raises IndexError for a dimension that does not exist, ShapeError if a dimension appears twice.
+    """
     if dim is None:
         return tuple(range(rank))
     dims = [dim] if isinstance(dim, INTEGERS) else list(dim)
@@ -30,18 +33,19 @@ def normal_dims(dim: Dims, rank: int) -> tuple[int, ...]:
         return tuple(range(rank))
     result = sorted({normal_dim(d, rank) for d in dims})
     if len(result) != len(dims):
-        raise ShapeError(f"a dimension appears twice in {dims}")
+        raise ShapeError(f"each dimension may be named once, but one appears twice in {dims}")
     return tuple(result) if rank else ()
 
 
 def _either(dim: Dims, axis: Dims) -> Dims:
+    """The dimensions given as ``dim`` or as ``axis``. Raises TypeError if both are given."""
     if dim is not None and axis is not None:
-        raise TypeError("got both dim and axis: they are the same argument")
+        raise TypeError("got both dim and axis: they are names of the same argument, give one")
     return dim if axis is None else axis
 
 
-def _blocks(x: Any, dims: tuple[int, ...]) -> tuple[Any, int, int, int]:
-    """x contiguous with the reduced dimensions side by side, and its sizes (n, r, m) before, in and after them."""
+def _blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, int, int, int]:
+    """(x, n, r, m): x contiguous with the reduced dimensions side by side, and the numbers of elements before, in and after them."""
     shape = x.sizes
     if dims and dims != tuple(range(dims[0], dims[-1] + 1)):
         kept = [d for d in range(len(shape)) if d not in dims]
@@ -57,30 +61,31 @@ def _blocks(x: Any, dims: tuple[int, ...]) -> tuple[Any, int, int, int]:
 
 
 def _result_shape(shape: Shape, dims: tuple[int, ...], keepdim: bool) -> Shape:
+    """The shape of a reduction over ``dims``."""
     if keepdim:
         return tuple([1 if d in dims else size for d, size in enumerate(shape)])
     return tuple([size for d, size in enumerate(shape) if d not in dims])
 
 
 def _kept(shape: Shape, dims: tuple[int, ...]) -> Shape:
+    """The shape of a reduction over ``dims`` that keeps them with size 1."""
     return _result_shape(shape, dims, True)
 
 
 # --- sums ------------------------------------------------------------------------------------------------------------
 
 
-def _sum_rule(g, node):
+def _sum_rule(g: Tensor, node: Node) -> Gradients:
     shape, dims, divisor = node.context
     if divisor != 1:
         g = g / float(divisor)
     return g.reshape(_kept(shape, dims)).expand(shape)
 
 
-def _sum(x: Any, dims: tuple[int, ...], keepdim: bool, mean: bool) -> Any:
-    if x.strides is None and len(dims) == len(x.sizes):
-        source, n, r, m = x, 1, math.prod(x.sizes), 1
-    else:
-        source, n, r, m = _blocks(x, dims)
+def _sum(x: Tensor, dims: tuple[int, ...], keepdim: bool, mean: bool) -> Tensor:
+    """The sum over ``dims``, or the mean."""
+    everything = x.strides is None and len(dims) == len(x.sizes)
+    source, n, r, m = (x, 1, math.prod(x.sizes), 1) if everything else _blocks(x, dims)
     divisor = r if mean else 1
     out = empty(_result_shape(x.sizes, dims, keepdim))
     launch(reduction_kernels.sum_over, (out, source), (n, r, m, float(divisor)))
@@ -88,11 +93,18 @@ def _sum(x: Any, dims: tuple[int, ...], keepdim: bool, mean: bool) -> Any:
 
 
 def sum(
-    input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Dims = None, keepdims: bool | None = None
+    input: Tensor,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: DTypeLike = None,
+    axis: Dims = None,
+    keepdims: bool | None = None,
 ) -> Tensor:
-    """The sum over the given dimensions, over all by default. Integers and bools sum to int64."""
-    if axis is not None or keepdims is not None:  # not by `numpy_names`: the commonest reduction
-        dim, keepdim = _either(dim, axis), keepdim if keepdims is None else keepdims
+    """The sum over ``dim``, by default over all dimensions. Sums of integers and bools are int64."""
+    if axis is not None or keepdims is not None:  # not by `numpy_names`, which would slow down the most frequent reduction
+        dim = _either(dim, axis)
+        keepdim = keepdim if keepdims is None else keepdims
     if dtype is not None:
         input = input.to(as_dtype(dtype))
     dims = normal_dims(dim, input.dim())
@@ -105,11 +117,18 @@ def sum(
 
 
 def mean(
-    input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Dims = None, keepdims: bool | None = None
+    input: Tensor,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: DTypeLike = None,
+    axis: Dims = None,
+    keepdims: bool | None = None,
 ) -> Tensor:
-    """The mean over the given dimensions; NaN over no elements. DtypeError for integers."""
+    """The mean over ``dim``, by default over all dimensions. NaN over no elements. Raises DtypeError if input is not float32."""
     if axis is not None or keepdims is not None:
-        dim, keepdim = _either(dim, axis), keepdim if keepdims is None else keepdims
+        dim = _either(dim, axis)
+        keepdim = keepdim if keepdims is None else keepdims
     if dtype is not None:
         input = input.to(as_dtype(dtype))
     if input.dtype is not float32:
@@ -117,10 +136,10 @@ def mean(
     return _sum(input, normal_dims(dim, input.dim()), keepdim, mean=True)
 
 
-def sum_to_size(x: Any, *sizes: Any, size: Any = None) -> Tensor:
-    """Summed over what broadcasting from ``sizes`` to this shape would repeat."""
+def sum_to_size(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor:
+    """The sum over the dimensions that broadcasting from ``sizes`` to the shape of x would repeat, in the shape ``sizes``."""
     sizes = sizes if size is None else (size,)
-    shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], INTEGERS) else tuple(sizes)
+    shape: Shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], INTEGERS) else tuple(sizes)  # type: ignore[arg-type, assignment]
     if x.sizes == shape:
         return x if shape else sum(x)
     missing = x.dim() - len(shape)
@@ -130,26 +149,27 @@ def sum_to_size(x: Any, *sizes: Any, size: Any = None) -> Tensor:
 
 
 def _ratio(a: float, b: float) -> float:
-    """a / b as floats are divided."""
+    """a / b as float32 division: infinite or NaN for b = 0."""
     return a / b if b else math.copysign(math.inf, a) if a else math.nan
 
 
-def _var_rule(g, node):
-    (x,), (dims, correction) = node.saved, node.context
+def _var_rule(g: Tensor, node: Node) -> Gradients:
+    (x,) = node.saved
+    dims, correction = node.context
     count = math.prod([x.sizes[d] for d in dims])
     return g.reshape(_kept(x.sizes, dims)) * _ratio(2.0, count - correction) * (x - mean(x, dims, keepdim=True))
 
 
-def _std_rule(g, node):
+def _std_rule(g: Tensor, node: Node) -> Gradients:
     x, out = node.saved
-    slope = constant(0.0).where(out.eq(0.0), g / (out * 2.0))  # equal numbers: 0
-    count = math.prod([x.sizes[d] for d in node.context[0]])
-    factor = _ratio(2.0, count - node.context[1])
-    return slope.reshape(_kept(x.sizes, node.context[0])) * factor * (x - mean(x, node.context[0], keepdim=True))
+    dims, correction = node.context
+    slope = constant(0.0).where(out.eq(0.0), g / (out * 2.0))  # the gradient of equal numbers is 0
+    count = math.prod([x.sizes[d] for d in dims])
+    return slope.reshape(_kept(x.sizes, dims)) * _ratio(2.0, count - correction) * (x - mean(x, dims, keepdim=True))
 
 
-def _moment(x: Any, dim: Dims, correction: float | None, keepdim: bool, unbiased: bool, root: bool) -> Any:
-    """The variance, or its root."""
+def _moment(x: Tensor, dim: Dims, correction: float | None, keepdim: bool, unbiased: bool, root: bool) -> Tensor:
+    """The variance, or with ``root`` the standard deviation."""
     if isinstance(dim, bool):  # var(unbiased)
         unbiased = dim
         dim = None
@@ -169,24 +189,29 @@ def _moment(x: Any, dim: Dims, correction: float | None, keepdim: bool, unbiased
 
 @numpy_names
 def var(
-    input: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
+    input: Tensor, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
 ) -> Tensor:
-    """The variance with divisor n - correction (Bessel's 1 by default); NaN for a single element."""
+    """The variance over ``dim``: the sum of squared deviations divided by n - correction, by default n - 1 (Bessel).
+
+    NaN if the divisor is 0. Raises DtypeError if input is not float32.
+    """
     return _moment(input, dim, correction, keepdim, unbiased, root=False)
 
 
 @numpy_names
 def std(
-    input: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
+    input: Tensor, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
 ) -> Tensor:
-    """The square root of `var`. The gradient of equal numbers is 0."""
+    """The standard deviation, the square root of `var`. The gradient of equal numbers is 0."""
     return _moment(input, dim, correction, keepdim, unbiased, root=True)
 
 
-def _norm_rule(g, node):
-    (x, out), (dims, p) = node.saved, node.context
+def _norm_rule(g: Tensor, node: Node) -> Gradients:
+    x, out = node.saved
+    dims, p = node.context
     shape = _kept(x.sizes, dims)
-    g, out = g.reshape(shape), out.reshape(shape)
+    g = g.reshape(shape)
+    out = out.reshape(shape)
     if abs(p) == math.inf:
         largest = x.abs().eq(out).logical_or(isnan(x).logical_and(isnan(out)))
         count = sum(largest.float(), dims, keepdim=True) if dims else 1.0
@@ -197,20 +222,24 @@ def _norm_rule(g, node):
         return x * constant(0.0).where(zero, g / safe)
     if p < 1:
         at_zero = x.eq(0.0)
-        return (
-            constant(0.0).where(at_zero, x.sign() * constant(1.0).where(at_zero, x.abs()) ** (p - 1.0)) * g * out ** (1.0 - p)
-        )
+        slope = x.sign() * constant(1.0).where(at_zero, x.abs()) ** (p - 1.0)
+        return constant(0.0).where(at_zero, slope) * g * out ** (1.0 - p)
     scaled = x.sign() * x.abs() ** (p - 1.0) if p < 2 else x * x.abs() ** (p - 2.0)
     return scaled * constant(0.0).where(zero, g / safe ** (p - 1.0))
 
 
-def norm(input: Any, p: float | str | None = 2.0, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-    """The p-norm over the given dimensions, as of a vector ('fro' is 2). The gradient at 0 is 0."""
+def norm(
+    input: Tensor, p: float | str | None = 2.0, dim: Dims = None, keepdim: bool = False, dtype: DTypeLike = None
+) -> Tensor:
+    """The p-norm of the vector of all elements along ``dim``. "fro" and None are p = 2. The gradient at 0 is 0.
+
+    Raises DtypeError if input is not float32.
+    """
     if dtype is not None:
         input = input.to(as_dtype(dtype))
     if input.dtype is not float32:
         raise DtypeError(f"norm takes float32, got {input.dtype.name}: convert with .float() first")
-    order = 2.0 if p in ("fro", None) else float(p)  # type: ignore[arg-type]
+    order = 2.0 if p is None or p == "fro" else float(p)
     dims = normal_dims(dim, input.dim())
     if order == 1:
         return sum(input.abs(), dims if input.dim() else None, keepdim)
@@ -238,32 +267,31 @@ def _no_slope(g, node):
 
 
 @numpy_names
-def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The product over one dimension, or of all elements. That of integers and bools is int64 unless ``dtype`` is given."""
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DTypeLike = None) -> Tensor:
+    """The product along ``dim``, or of all elements. Products of integers and bools are int64 unless ``dtype`` is given."""
     if dtype is not None:
         input = input.to(as_dtype(dtype))
     input = whole(input)
     dims = normal_dims(dim, input.dim())
     source, n, r, m = _blocks(input, dims)
     out = empty(_result_shape(input.sizes, dims, keepdim), input.dtype)
-    launch(
-        reduction_kernels.product_over if input.dtype is float32 else reduction_kernels.product_over_int,
-        (out, source),
-        (n, r, m),
-    )
+    kernel = reduction_kernels.product_over if input.dtype is float32 else reduction_kernels.product_over_int
+    launch(kernel, (out, source), (n, r, m))
     return attach(out, _prod_rule, (input,), (input,), context=dims)
 
 
-def _prod_rule(g, node):
-    (x,), dims = node.saved, node.context
+def _prod_rule(g: Tensor, node: Node) -> Gradients:
+    (x,) = node.saved
+    dims = node.context
     if not x.numel():
         return x * 0.0
-    # the product of the others, from the left and from the right: right also where an element is 0
+    # the product of all other elements, from those before and those behind: without a division, which fails where an element is 0
     order = (*[d for d in range(x.dim()) if d not in dims], *dims)
     moved = x.permute(order)
     rows = moved.reshape((*moved.sizes[: x.dim() - len(dims)], -1))
     places = rows.sizes[-1]
-    before, others = [rows.narrow(-1, 0, 1) * 0.0 + 1.0], []
+    before = [rows.narrow(-1, 0, 1) * 0.0 + 1.0]
+    others = []
     for k in range(places - 1):
         before.append(before[-1] * rows.narrow(-1, k, 1))
     after = before[0]
@@ -276,48 +304,48 @@ def _prod_rule(g, node):
 
 
 @numpy_names
-def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
-    """The running sum along ``dim``. Integers and bools sum to int64 unless ``dtype`` is given."""
+def cumsum(input: Tensor, dim: int, *, dtype: DTypeLike = None) -> Tensor:
+    """The running sum along ``dim``. Sums of integers and bools are int64 unless ``dtype`` is given."""
     if dtype is not None:
         input = input.to(as_dtype(dtype))
     dim = normal_dim(dim, input.dim())
     if input.dtype is float32:
-        return _cumsum(input, dim, False) if input.dim() else input.clone()  # a scalar keeps the sign of its zero
+        return _cumsum(input, dim, False) if input.dim() else input.clone()  # a sum would turn the scalar -0.0 into 0.0
     source, n, r, m = _blocks(input.to(int64), (dim,) if input.dim() else ())
     out = empty(input.sizes, int64)
     launch(reduction_kernels.cumulative_sum_int, (out, source), (n, r, m))
     return out
 
 
-def _cumsum(x: Any, dim: int, reverse: bool) -> Any:
+def _cumsum(x: Tensor, dim: int, reverse: bool) -> Tensor:
     source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
     out = empty(x.sizes)
     launch(reduction_kernels.cumulative_sum, (out, source), (n, r, m, int(reverse)))
     return attach(out, _cumsum_rule, (x,), context=(dim, reverse))
 
 
-def _cumsum_rule(g, node):
+def _cumsum_rule(g: Tensor, node: Node) -> Gradients:
     dim, reverse = node.context
     return _cumsum(g, dim, not reverse)
 
 
 @numpy_names
-def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
-    """The running product along ``dim``. That of integers and bools is int64 unless ``dtype`` is given."""
+def cumprod(input: Tensor, dim: int, *, dtype: DTypeLike = None) -> Tensor:
+    """The running product along ``dim``. Products of integers and bools are int64 unless ``dtype`` is given."""
     if dtype is not None:
         input = input.to(as_dtype(dtype))
     dim = normal_dim(dim, input.dim())
-    whole = input.dtype is not float32
-    source, n, r, m = _blocks(input.to(int64) if whole else input, (dim,) if input.dim() else ())
-    out = empty(input.sizes, int64 if whole else float32)
-    launch(
-        reduction_kernels.cumulative_product_int if whole else reduction_kernels.cumulative_product, (out, source), (n, r, m)
-    )
-    return out if whole else attach(out, _cumprod_rule, (input,), (input,), dim)
+    real = input.dtype is float32
+    source, n, r, m = _blocks(input if real else input.to(int64), (dim,) if input.dim() else ())
+    out = empty(input.sizes, float32 if real else int64)
+    kernel = reduction_kernels.cumulative_product if real else reduction_kernels.cumulative_product_int
+    launch(kernel, (out, source), (n, r, m))
+    return attach(out, _cumprod_rule, (input,), (input,), dim) if real else out
 
 
-def _cumprod_rule(g, node):
-    (x,), dim = node.saved, node.context
+def _cumprod_rule(g: Tensor, node: Node) -> Gradients:
+    (x,) = node.saved
+    dim = node.context
     if modes.grad:
         return differentiate(lambda x: _cumprod_composed(x, dim), (x,), g)[0]
     source, n, r, m = _blocks(x, (dim,) if x.dim() else ())
@@ -326,7 +354,7 @@ def _cumprod_rule(g, node):
     return out
 
 
-def _cumprod_composed(x: Any, dim: int) -> Any:
+def _cumprod_composed(x: Tensor, dim: int) -> Tensor:
     if not x.sizes or not x.sizes[dim]:
         return x * 1.0
     parts = [x.narrow(dim, 0, 1)]
@@ -337,51 +365,57 @@ def _cumprod_composed(x: Any, dim: int) -> Any:
 
 @numpy_names
 def var_mean(
-    input: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
+    input: Tensor, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """`var` and `mean`."""
+    """(`var`, `mean`) over ``dim``."""
     mean_dim = None if isinstance(dim, bool) else dim
     return var(input, dim, correction, keepdim, unbiased=unbiased), mean(input, mean_dim, keepdim)
 
 
 @numpy_names
 def std_mean(
-    input: Any, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
+    input: Tensor, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """`std` and `mean`."""
+    """(`std`, `mean`) over ``dim``."""
     mean_dim = None if isinstance(dim, bool) else dim
     return std(input, dim, correction, keepdim, unbiased=unbiased), mean(input, mean_dim, keepdim)
 
 
 @numpy_names
-def count_nonzero(input: Any, dim: Dims = None) -> Tensor:
-    """How many elements are not zero."""
+def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
+    """The number of elements along ``dim``, or of all elements, that are not zero."""
     return sum(input.to(bool_), dim)
 
 
 # --- extremes --------------------------------------------------------------------------------------------------------
 
 
-def _extreme(x: Any, dim: int | None, name: str) -> tuple[Any, Any]:
-    """The values and positions of the maximum over ``dim`` (of the negated tensor: of the minimum), contiguous, off the tape."""
+def _extreme(x: Tensor, dim: int | None, name: str) -> tuple[Tensor, Tensor]:
+    """The values and positions of the maximum along ``dim``, or of all elements: dimensions kept, off the tape."""
     x = whole(x)
     dims = tuple(range(x.dim())) if dim is None else ((normal_dim(dim, x.dim()),) if x.dim() else ())
+    return _max_over(x, dims, _kept(x.sizes, dims), name)
+
+
+def _max_over(x: Tensor, dims: tuple[int, ...], shape: Shape, name: str) -> tuple[Tensor, Tensor]:
+    """The values and positions, of ``shape``, of the maximum over ``dims``. Raises IndexError if there are no elements."""
     source, n, r, m = _blocks(x, dims)
     if r == 0:
-        raise IndexError(f"{name}() needs at least one element to reduce over, the shape is {list(x.sizes)}")
-    shape = _result_shape(x.sizes, dims, True)
-    values, index = empty(shape, x.dtype), empty(shape, int64)
-    launch(
-        reduction_kernels.max_over if x.dtype is float32 else reduction_kernels.max_over_int, (values, index, source), (n, r, m)
-    )
+        raise IndexError(f"{name}() needs at least one element to reduce over, got shape {list(x.sizes)}")
+    values = empty(shape, source.dtype)
+    index = empty(shape, int64)
+    kernel = reduction_kernels.max_over if source.dtype is float32 else reduction_kernels.max_over_int
+    launch(kernel, (values, index, source), (n, r, m))
     return values, index
 
 
-def _squeezed(x: Any, dim: int, keepdim: bool) -> Any:
+def _squeezed(x: Tensor, dim: int, keepdim: bool) -> Tensor:
+    """x without the reduced dimension, unless it is kept."""
     return x if keepdim or not x.sizes else x.squeeze(dim)
 
 
-def tied_rule(g, node):
+def tied_rule(g: Tensor, node: Node) -> Gradients:
+    """The gradient of an extreme, shared evenly by the elements equal to it. With ``to_nan`` the NaNs share that of a NaN."""
     x, y = node.saved
     dims, to_nan = node.context
     shape = _kept(x.sizes, dims)
@@ -394,58 +428,61 @@ def tied_rule(g, node):
 
 
 @numpy_names
-def amax(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The largest value; ties share the gradient evenly."""
+def amax(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The largest element along ``dim``, or of all. Elements equal to it share the gradient evenly.
+
+    Raises IndexError if there are no elements.
+    """
     return _largest(input, dim, keepdim)
 
 
-def _largest(x: Any, dim: Dims, keepdim: bool, to_nan: bool = False) -> Any:
-    """`amax`; with ``to_nan`` the gradient of a largest value that is NaN goes to the NaNs, as in PyTorch's max and min of all."""
+def _largest(x: Tensor, dim: Dims, keepdim: bool, to_nan: bool = False) -> Tensor:
+    """`amax`. With ``to_nan`` the NaNs share the gradient of a result that is NaN, as in PyTorch's max and min of all elements."""
     dims = normal_dims(dim, x.dim())
-    source, n, r, m = _blocks(whole(x), dims)
-    if r == 0:
-        raise IndexError(f"amax() needs at least one element to reduce over, the shape is {list(x.sizes)}")
-    out = empty(_result_shape(x.sizes, dims, keepdim), source.dtype)
-    index = empty(out.sizes, int64)
-    launch(
-        reduction_kernels.max_over if source.dtype is float32 else reduction_kernels.max_over_int,
-        (out, index, source),
-        (n, r, m),
-    )
+    out, _ = _max_over(whole(x), dims, _result_shape(x.sizes, dims, keepdim), "amax")
     return attach(out, tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
 
 
 @numpy_names
-def amin(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The smallest value; ties share the gradient evenly."""
+def amin(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The smallest element along ``dim``, or of all. Elements equal to it share the gradient evenly.
+
+    Raises IndexError if there are no elements.
+    """
     return _reversed(_largest(_reversed(input), dim, keepdim), input.dtype)
 
 
-def _reversed(x: Any, dtype: DType | None = None) -> Any:
-    """x in the opposite order, in ``dtype`` if given. Integers by their complement: the smallest of them has no negative."""
+def _reversed(x: Tensor, dtype: DType | None = None) -> Tensor:
+    """x with its order reversed: -x, or -x - 1 for integers, of which the smallest has no negative. Integers become ``dtype`` if given."""
     if x.dtype is float32:
         return -x
     result = -whole(x) - 1
     return result if dtype is None else result.to(dtype)
 
 
-class Extremes(tuple):
-    """Values and their indices along a dimension."""
+class Extremes(NamedTuple):
+    """Values and their positions along a dimension."""
 
-    __slots__ = ()
-
-    @property
-    def values(self) -> Tensor:
-        return self[0]
-
-    @property
-    def indices(self) -> Tensor:
-        return self[1]
+    values: Tensor
+    indices: Tensor
 
 
+@overload
+def max(input: Tensor, dim: None = None, keepdim: bool = False) -> Tensor: ...
+@overload
+def max(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
+@overload
+def max(input: Tensor, dim: Tensor) -> Tensor: ...
+@overload
+def max(input: Tensor, *, other: Tensor) -> Tensor: ...
 @numpy_names
-def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """Without ``dim`` the largest of all; with a tensor the elementwise maximum; else (values, indices of the first largest)."""
+def max(
+    input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Tensor | None = None
+) -> Tensor | Extremes:
+    """The largest of all elements; with ``dim`` (values, indices of their first occurrence); with a tensor the elementwise maximum.
+
+    Raises IndexError if there are no elements.
+    """
     if other is not None:
         return input.maximum(other)
     if dim is None:
@@ -455,18 +492,31 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     if not isinstance(dim, INTEGERS):
         return input.maximum(dim)
     dim = int(dim)
-    values, index = _extreme(input, dim, "max")
-    values = values.to(input.dtype)
+    largest, index = _extreme(input, dim, "max")
+    values = largest.to(input.dtype)
     if input.requires_grad and modes.grad and input.dim():
         values = input.gather(dim, index)
     elif input.requires_grad and modes.grad:
         values = input * 1
-    return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
+    return Extremes(owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim)))
 
 
+@overload
+def min(input: Tensor, dim: None = None, keepdim: bool = False) -> Tensor: ...
+@overload
+def min(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
+@overload
+def min(input: Tensor, dim: Tensor) -> Tensor: ...
+@overload
+def min(input: Tensor, *, other: Tensor) -> Tensor: ...
 @numpy_names
-def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """As `max`, for the smallest."""
+def min(
+    input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Tensor | None = None
+) -> Tensor | Extremes:
+    """The smallest of all elements; with ``dim`` (values, indices of their first occurrence); with a tensor the elementwise minimum.
+
+    Raises IndexError if there are no elements.
+    """
     if other is not None:
         return input.minimum(other)
     if dim is None:
@@ -479,25 +529,26 @@ def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     with tape.no_grad():
         _, index = _extreme(_reversed(input), dim, "min")
     values = input.gather(dim, index) if input.dim() else clone(input)
-    return Extremes((owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim))))
+    return Extremes(owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim)))
 
 
 @numpy_names
-def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The index of the first largest element along ``dim``, or in the flattened tensor."""
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The position of the first largest element along ``dim``, or in the flattened tensor. Raises IndexError without elements."""
     _, index = _extreme(input, dim, "argmax")
     return (index if keepdim else index.reshape(())) if dim is None else _squeezed(index, dim, keepdim)
 
 
 @numpy_names
-def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The position of the first smallest element along ``dim``, or in the flattened tensor. Raises IndexError without elements."""
     with tape.no_grad():
         return argmax(_reversed(input), dim, keepdim)
 
 
 @numpy_names
-def any(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Whether some element is true (not zero)."""
+def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether some element along ``dim``, or of all elements, is true (not zero)."""
     dims = normal_dims(dim, input.dim())
     source, n, r, m = _blocks(input.to(bool_), dims)
     out = empty(_result_shape(input.sizes, dims, keepdim), bool_)
@@ -506,23 +557,23 @@ def any(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 @numpy_names
-def all(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Whether every element is true (not zero)."""
+def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether every element along ``dim``, or of all elements, is true (not zero)."""
     return any(input.logical_not(), dim, keepdim).logical_not()
 
 
 # --- softmax family --------------------------------------------------------------------------------------------------
 
 
-def _logsumexp_rule(g, node):
+def _logsumexp_rule(g: Tensor, node: Node) -> Gradients:
     x, y = node.saved
     shape = _kept(x.sizes, node.context)
     return g.reshape(shape) * (x - y.reshape(shape)).exp()
 
 
 @numpy_names
-def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
-    """log(sum(exp(input))) without overflow; -inf over no elements."""
+def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(input))) over ``dim``, without overflow. Minus infinity over no elements."""
     input = as_float(input)
     dims = normal_dims(dim, input.dim())
     source, n, r, m = _blocks(input, dims)
@@ -531,9 +582,21 @@ def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
     return attach(out, _logsumexp_rule, (input,), (input, out), context=dims)
 
 
-def _softmax_like(forward: Any, backward: Any, differentiable: Callable, name: str) -> Callable:
-    def rule(g, node):
-        (y,), dim = node.saved, node.context
+class _Softmax(Protocol):
+    __name__: str
+
+    def __call__(self, input: Tensor, dim: int, dtype: DTypeLike = None) -> Tensor: ...
+
+
+def _softmax_like(
+    forward: Primitive, backward: Primitive, differentiable: Callable[[Tensor, Tensor, int], Tensor], formula: str
+) -> _Softmax:
+    """A function of the softmax family. ``differentiable(g, y, dim)`` is its gradient, from that of its value y."""
+    name = forward.name.removesuffix("_over")
+
+    def rule(g: Tensor, node: Node) -> Tensor:
+        (y,) = node.saved
+        dim = node.context
         if modes.grad:
             return differentiable(g, y, dim)
         g, n, r, m = _blocks(g, (dim,) if y.dim() else ())
@@ -544,7 +607,7 @@ def _softmax_like(forward: Any, backward: Any, differentiable: Callable, name: s
     rule.__name__ = f"{name}_rule"
 
     @numpy_names
-    def apply(input: Any, dim: int, dtype: Any = None) -> Any:
+    def apply(input: Tensor, dim: int, dtype: DTypeLike = None) -> Tensor:
         input = as_float(input)
         dim = normal_dim(dim, input.dim())
         source, n, r, m = _blocks(input, (dim,) if input.dim() else ())
@@ -553,6 +616,7 @@ def _softmax_like(forward: Any, backward: Any, differentiable: Callable, name: s
         return attach(out, rule, (input,), (out,), context=dim)
 
     apply.__name__ = apply.__qualname__ = name
+    apply.__doc__ = f"{formula} along ``dim``, without overflow. ``dtype`` is accepted: the result is float32."
     return apply
 
 
@@ -560,11 +624,11 @@ softmax = _softmax_like(
     reduction_kernels.softmax_over,
     reduction_kernels.softmax_backward,
     lambda g, y, dim: y * (g - sum(g * y, dim, keepdim=True)),
-    "softmax",
+    "exp(input) / sum(exp(input))",
 )
 log_softmax = _softmax_like(
     reduction_kernels.log_softmax_over,
     reduction_kernels.log_softmax_backward,
     lambda g, y, dim: g - y.exp() * sum(g, dim, keepdim=True),
-    "log_softmax",
+    "input - log(sum(exp(input)))",
 )

@@ -1,6 +1,4 @@
-"""Running extremes and the running logarithm of sums of exponentials, along a dimension."""
-
-from typing import Any
+"""Running maximum, minimum and logarithm of the sum of exponentials along a dimension."""
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32, int64
@@ -14,42 +12,44 @@ from rl_lab.engine.ops.gathering import gather, three_parts
 from rl_lab.engine.ops.operands import as_float, constant, normal_dim, whole
 from rl_lab.engine.ops.rearrange import flip
 from rl_lab.engine.ops.reduction import Extremes
-from rl_lab.engine.tape import attach
+from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Tensor, empty
+from rl_lab.engine.types import Gradients
+from rl_lab.native.primitive import Primitive
 
 
-def _running(x: Any, dim: int, kernels: tuple[Any, Any]) -> Extremes:
-    """Values and indices of a running extreme; of equal ones the last, and NaN stays, as in PyTorch."""
+def _running(x: Tensor, dim: int, kernel: Primitive, integer: Primitive) -> Extremes:
+    """Values and indices of a running extreme: the last of equal elements. After a NaN the extreme stays NaN. As in PyTorch."""
     dim = normal_dim(dim, x.dim())
     if not x.sizes:
         with tape.no_grad():
-            index = empty((), int64).zero_()  # type: ignore[attr-defined]
-        return Extremes((clone(x), index))
+            index = empty((), int64).zero_()
+        return Extremes(clone(x), index)
     with tape.no_grad():
         source = whole(x).contiguous()
     index = empty(x.sizes, int64)
-    launch(kernels[0] if source.dtype is float32 else kernels[1], (index, source), three_parts(source, dim))
-    return Extremes((gather(x, dim, index), index))
+    launch(kernel if source.dtype is float32 else integer, (index, source), three_parts(source, dim))
+    return Extremes(gather(x, dim, index), index)
 
 
 @numpy_names
-def cummax(input: Any, dim: int) -> Extremes:
-    """(values, indices) of the largest element so far along ``dim``."""
-    return _running(input, dim, (reduction_kernels.running_max, reduction_kernels.running_max_int))
+def cummax(input: Tensor, dim: int) -> Extremes:
+    """(values, indices) of the largest element up to each position along ``dim``."""
+    return _running(input, dim, reduction_kernels.running_max, reduction_kernels.running_max_int)
 
 
 @numpy_names
-def cummin(input: Any, dim: int) -> Extremes:
-    """(values, indices) of the smallest element so far along ``dim``."""
-    return _running(input, dim, (reduction_kernels.running_min, reduction_kernels.running_min_int))
+def cummin(input: Tensor, dim: int) -> Extremes:
+    """(values, indices) of the smallest element up to each position along ``dim``."""
+    return _running(input, dim, reduction_kernels.running_min, reduction_kernels.running_min_int)
 
 
-LOWEST = -3.4028234663852886e38  # of float32: stands for the logarithm of 0 where infinity would give NaN
+LOWEST = -3.4028234663852886e38  # the lowest float32 stands for log(0): minus infinity would lead to NaN
 
 
 @numpy_names
-def logcumsumexp(input: Any, dim: int) -> Tensor:
-    """log(sum(exp(x))) of the elements so far along ``dim``, without overflow."""
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """log(sum(exp(x))) of the elements up to each position along ``dim``, without overflow."""
     x = as_float(input)
     dim = normal_dim(dim, x.dim())
     with tape.no_grad():
@@ -59,13 +59,14 @@ def logcumsumexp(input: Any, dim: int) -> Tensor:
     return attach(out, _logcumsumexp_rule, (x,), (x, out), dim)
 
 
-def _logcumsumexp_rule(g, node):
-    (x, out), dim = node.saved, node.context
+def _logcumsumexp_rule(g: Tensor, node: Node) -> Gradients:
+    x, out = node.saved
+    dim = node.context
     if not x.sizes:
         return g * 1.0
 
-    # in logarithms, because exp(-out) overflows: of the positive gradients and of the negative ones alone
-    def part(g):
+    # computed in logarithms, because exp(-out) overflows: once for the positive gradients, once for the negative ones
+    def part(g: Tensor) -> Tensor:
         positive = g > 0.0
         logarithm = where(positive, log(where(positive, g, constant(1.0))), constant(LOWEST))
         return exp(flip(logcumsumexp(flip(logarithm - out, dim), dim), dim) + x)

@@ -5,11 +5,15 @@ import io
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rl_lab.nn.graph.network import GraphNetwork, layers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 POSITIVE = "#2b6cb0"
 NEGATIVE = "#c05621"
@@ -20,16 +24,16 @@ SWEEPS = 8
 RADIUS = 0.33
 CROWD = 24
 CROWD_OF_EDGES = 300
-"""With more rows of nodes, or more edges, there is no room for names and arrows."""
+"""With more than `CROWD` rows of nodes, or more than `CROWD_OF_EDGES` edges, there is no space for names and arrows."""
 HEIGHT_OF_A_CROWD = 10.0
 
 
-def draw_network(network: GraphNetwork, title: str = "") -> Any:
+def draw_network(network: GraphNetwork, title: str = "") -> "Figure":
     """A matplotlib figure: inputs on the left, each node right of its sources, outputs on the right.
 
-    Blue edges have positive weights and orange ones negative; the wider, the larger; those of a weight that is no number are black.
-    Edges that run backwards, in recurrent networks, are dashed. A node shows its activation, and x in front of it if it multiplies.
-    Where there are too many nodes to write beside each, they are dots, and edges are straight.
+    Edges with positive weights are blue and edges with negative weights orange; a larger weight gives a wider edge; an edge is black
+    if its weight is not a number. Backward edges of recurrent networks are dashed. A node shows its activation, with x before it if
+    the node multiplies. In a large network the nodes are dots without text, and edges are straight.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -88,7 +92,7 @@ def _largest(weights: dict[Any, float]) -> float:
     return max([abs(w) for w in weights.values() if math.isfinite(w)], default=0.0) or 1.0
 
 
-def _draw_arrows(axes: Any, weights: dict, places: dict, at: dict) -> tuple[float, float]:
+def _draw_arrows(axes: "Axes", weights: dict, places: dict, at: dict) -> tuple[float, float]:
     """Edges as arrows that bend around nodes; returns how far down and up they reach."""
     from matplotlib.patches import FancyArrowPatch
 
@@ -128,7 +132,7 @@ def _draw_arrows(axes: Any, weights: dict, places: dict, at: dict) -> tuple[floa
     return low, high
 
 
-def _draw_lines(axes: Any, weights: dict, at: dict) -> tuple[float, float]:
+def _draw_lines(axes: "Axes", weights: dict, at: dict) -> tuple[float, float]:
     """Edges as thin straight lines, all at once; returns how far down and up they reach."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
@@ -165,7 +169,7 @@ def save_pictures_beside(network: GraphNetwork, path: str | Path) -> None:
         save_picture(network, path.with_name(path.name + ".svg"))
 
 
-def as_image(figure: Any) -> np.ndarray:
+def as_image(figure: "Figure") -> np.ndarray:
     """A figure as uint8 (height, width, 3), for a logger."""
     from matplotlib.image import imread
 
@@ -232,7 +236,7 @@ def _places(network: GraphNetwork) -> dict[str, tuple[int, float]]:
 
 
 def _without_cycles(network: GraphNetwork) -> list[tuple[str, str]]:
-    """The edges without those that close a cycle in a search from the inputs."""
+    """The edges without the edges that close a cycle in a depth-first search from the inputs."""
     if not network.recurrent:
         return list(network.edges)
     following: dict[str, list[str]] = {name: [] for name in (*network.inputs, *network.nodes)}
@@ -247,7 +251,7 @@ def _without_cycles(network: GraphNetwork) -> list[tuple[str, str]]:
             name, rest = stack[-1]
             for target in rest:
                 if state.get(target) == "open":
-                    continue  # on the way here
+                    continue  # the target is on the current path, so the edge closes a cycle
                 kept.append((name, target))
                 if target not in state:
                     state[target] = "open"
@@ -260,7 +264,7 @@ def _without_cycles(network: GraphNetwork) -> list[tuple[str, str]]:
 
 
 def _bend(source: str, target: str, places: dict, at: dict) -> float:
-    """How far an edge bends so that it does not run through other nodes."""
+    """The bend of an edge that avoids other nodes, as a share of its length; 0 for a straight edge."""
     (x0, y0), (x1, y1) = at[source], at[target]
     for other, (x, y) in at.items():
         if places[source][0] < places[other][0] < places[target][0]:
@@ -271,6 +275,6 @@ def _bend(source: str, target: str, places: dict, at: dict) -> float:
 
 
 def _rim(x0: float, y0: float, x1: float, y1: float, radius: float, bend: float) -> tuple[float, float]:
-    """Where an edge that leaves (x0, y0) for (x1, y1) crosses the circle."""
+    """The point where an edge from (x0, y0) to (x1, y1) crosses the circle around (x0, y0)."""
     angle = np.arctan2(y1 - y0, x1 - x0) - np.arctan(2.0 * bend)
     return x0 + radius * float(np.cos(angle)), y0 + radius * float(np.sin(angle))

@@ -23,7 +23,7 @@ from rl_lab.utils.data.sampler import (
     WeightedRandomSampler,
 )
 
-if not TYPE_CHECKING:  # a type checker would take every name for known
+if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [

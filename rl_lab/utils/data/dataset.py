@@ -42,7 +42,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
             raise ValueError(f"the tensors of a TensorDataset must have one first size, got {sizes}")
         self.tensors = tensors
 
-    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> tuple[Tensor, ...]:
         return tuple([x[index] for x in self.tensors])
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
@@ -76,7 +76,7 @@ class StackDataset(Dataset[Any]):
 
 
 class ConcatDataset(Dataset[Sample_co]):
-    """Several data sets one after the other. Raises ValueError if there is none."""
+    """Several data sets one after the other. Raises ValueError if ``datasets`` is empty."""
 
     def __init__(self, datasets: Iterable[Dataset[Sample_co]]):
         self.datasets = list(datasets)
@@ -131,9 +131,10 @@ class Subset(Dataset[Sample_co]):
 def random_split(
     dataset: Dataset[Sample], lengths: Sequence[int | float], generator: Generator | None = None
 ) -> list[Subset[Sample]]:
-    """Divide a data set at random into parts of these lengths, or of these fractions of it, which add up to 1.
+    """Divide a data set at random into parts of the given lengths, or of the given fractions, which must add up to 1.
 
-    What rounding leaves over goes to the first parts, one sample each. Raises ValueError if the lengths do not add up.
+    Fractions are rounded down, and the remaining samples go to the first parts, one each. Raises ValueError if the lengths do not
+    add up to the size of the data set.
     """
     total = len(dataset)  # type: ignore[arg-type]
     counts = [int(length) for length in lengths]
@@ -147,7 +148,8 @@ def random_split(
     if sum(counts) != total:
         raise ValueError(f"the lengths {list(lengths)} do not add up to {total}, the size of the data set")
     order = randperm(total, generator=generator).tolist()
-    parts, start = [], 0
+    parts = []
+    start = 0
     for count in counts:
         parts.append(Subset(dataset, order[start : start + count]))
         start += count

@@ -94,7 +94,7 @@ class DataLoader:
         if num_workers < 0:
             raise ValueError(f"num_workers must not be negative, got {num_workers}")
         if stream and (shuffle or sampler is not None or batch_sampler is not None):
-            raise ValueError("a stream of samples has an order of its own: give no shuffle, sampler or batch_sampler")
+            raise ValueError("a stream of samples determines their order: give no shuffle, sampler or batch_sampler")
         if sampler is not None and shuffle:
             raise ValueError("give a sampler or shuffle, not both")
         if batch_sampler is not None:

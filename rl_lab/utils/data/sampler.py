@@ -1,4 +1,4 @@
-"""In which order samples are taken from a data set."""
+"""Samplers: the order in which samples are taken from a data set."""
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
@@ -56,7 +56,7 @@ class RandomSampler(Sampler[int]):
 
     @property
     def num_samples(self) -> int:
-        """How many samples one round has."""
+        """Number of samples in one round."""
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
     def __iter__(self) -> Iterator[int]:

@@ -1,0 +1,60 @@
+"""Orthonormal vectors by an algorithm of our own, because LAPACK's results differ from processor to processor."""
+
+import numpy as np
+from numba import njit
+
+from rl_lab.native.primitive import InOut, Int, primitive
+
+D = np.float64
+TOGETHER = 8
+"""Rows that pass through the finished rows together, each of which is then read once for all of them."""
+
+
+@njit(error_model="numpy")
+def _dot(x, y, m):
+    """The dot product of two rows, in eight sums, so that the additions of one need not wait for each other."""
+    a = b = c = d = e = f = g = h = D(0)
+    whole = m - m % 8
+    for k in range(0, whole, 8):
+        a += x[k] * y[k]
+        b += x[k + 1] * y[k + 1]
+        c += x[k + 2] * y[k + 2]
+        d += x[k + 3] * y[k + 3]
+        e += x[k + 4] * y[k + 4]
+        f += x[k + 5] * y[k + 5]
+        g += x[k + 6] * y[k + 6]
+        h += x[k + 7] * y[k + 7]
+    for k in range(whole, m):
+        a += x[k] * y[k]
+    return ((a + e) + (c + g)) + ((b + f) + (d + h))
+
+
+@njit(error_model="numpy")
+def _remove(x, y, m):
+    """Subtract from row x its part along row y."""
+    along = _dot(x, y, m)
+    for k in range(m):
+        x[k] -= along * y[k]
+
+
+@primitive
+def orthonormalize(rows: InOut, n: Int, m: Int):
+    """Make n rows of m numbers, n at most m, orthonormal: Gram and Schmidt's method, twice for each row, in float64."""
+    x = np.empty((n, m), np.float64)
+    for i in range(n):
+        for k in range(m):
+            x[i, k] = rows[i * m + k]
+    for first in range(0, n, TOGETHER):
+        last = min(n, first + TOGETHER)
+        for _ in range(2):
+            for j in range(first):
+                for i in range(first, last):
+                    _remove(x[i], x[j], m)
+        for i in range(first, last):
+            for _ in range(2):
+                for j in range(first, i):
+                    _remove(x[i], x[j], m)
+            length = np.sqrt(_dot(x[i], x[i], m))
+            for k in range(m):
+                x[i, k] /= length
+                rows[i * m + k] = x[i, k]

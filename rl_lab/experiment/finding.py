@@ -1,0 +1,245 @@
+"""Finding environments: by id, as ``module:Id`` or ``module:Class``, and in packages that register theirs when they are asked."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.vector import VectorEnv
+
+from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.suggestions import nearest, nearest_environment, package_of
+
+PLUGINS = "gymnasium.envs"
+"""The group of entry points in which packages announce their environments. Gymnasium itself stopped reading it in version 1.0."""
+_loaded: set[str] = set()
+
+
+def full_id(env_id: str) -> str:
+    """The registered id: environments of the lab go by their bare names, too, and ``module:id`` is one that a module registers."""
+    own = f"rl_lab/{env_id}"
+    return own if env_id not in gym.registry and own in gym.registry else env_id
+
+
+def find_environment(env_id: str) -> EnvSpec:
+    """The specification of an environment: a registered one, or one made for the class or function of ``module:Class``.
+
+    A package that registers its environments by a call or when it is imported is found by the namespace or the prefix of the id. Raises
+    Fault, with the nearest name or the command that installs the package, for an unknown id, a module that cannot be imported, or
+    missing packages.
+    """
+    if not isinstance(env_id, str) or not env_id:
+        raise Fault(f"an environment is named by its id, such as CartPole-v1, not {env_id!r}")
+    module, _, name = env_id.rpartition(":")
+    if module:
+        return _find_in_module(module, name, env_id)
+    try:
+        if name not in gym.registry:
+            _ask_packages(name)
+        return gym.spec(name)
+    except gym.error.Error as error:
+        detail = nearest_environment(env_id, gym.registry) or f": {first_line(error).partition(': ')[2]}"
+        raise Fault(f"unknown environment {env_id!r}{detail}") from None
+    except ImportError as error:
+        raise Fault(f"environment {env_id!r} needs a package that is not installed: {error}") from None
+
+
+def _find_in_module(module: str, name: str, env_id: str) -> EnvSpec:
+    """The environment ``name`` of a module: an id that is registered once the module is imported, or a class or function in it."""
+    source = import_beside(module, f"environment {env_id!r}")
+    if name not in gym.registry:
+        found = attribute(source, name)
+        if found is not None:
+            return spec_of_class(found, name, env_id)
+        _call_registration(source)
+    own = full_id(name)
+    if own in gym.registry:
+        return gym.registry[own]
+    detail = nearest_environment(env_id, gym.registry)
+    if not detail:
+        classes = [key for key, value in vars(source).items() if _is_environment(value)]
+        detail = nearest(name, classes) or f": {module} has no class or function {name!r} and registers no such id"
+    raise Fault(f"unknown environment {env_id!r}{detail}")
+
+
+def attribute(source: Any, path: str) -> Any:
+    """The attribute of a module, such as ``Class`` or ``Outer.Inner``; None if there is none."""
+    for part in path.split("."):
+        source = getattr(source, part, None)
+    return source
+
+
+def _is_environment(value: Any) -> bool:
+    own = isinstance(value, type) and not value.__module__.startswith("gymnasium")
+    return own and issubclass(value, (gym.Env, VectorEnv)) and not issubclass(value, gym.Wrapper)
+
+
+def _needs_arguments(function: Callable[..., Any]) -> bool:
+    """Whether a function or a class cannot be called without arguments."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return any(p.default is p.empty and p.kind in kinds for p in inspect.signature(function).parameters.values())
+
+
+def spec_of_class(found: Any, name: str, shown: str) -> EnvSpec:
+    """A specification, which is not registered, for a class or a function that makes environments.
+
+    A class of vector environments becomes a vector entry point. Raises Fault if ``found`` cannot be called or is a wrapper.
+    """
+    if not callable(found):
+        raise Fault(f"{shown} is {found!r}, not a class of environments or a function that makes one")
+    if isinstance(found, type) and issubclass(found, gym.Wrapper) and _needs_arguments(found):
+        raise Fault(f"{shown} is a wrapper: name the environment with --env and the wrapper with --wrapper {shown}")
+    if isinstance(found, type) and issubclass(found, VectorEnv):
+        return EnvSpec(id=name, vector_entry_point=found)  # type: ignore[arg-type]
+    return EnvSpec(id=name, entry_point=found)
+
+
+def import_beside(module: str, asked_by: str) -> Any:
+    """Import a module, which may be a file in the working directory, as ``python -m`` would find it.
+
+    Raises Fault, beginning with ``asked_by``, for a module that does not exist, cannot be imported or ends the program.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise Fault(f"{asked_by} cannot be imported: {module!r} is not the name of a module")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        return import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the module's own code raises
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        detail = f"there is no module {module!r} here or among the installed ones" if missing else first_line(error)
+        raise Fault(f"{asked_by} cannot be imported: {detail}") from error
+
+
+# --- packages that register their environments late --------------------------------------------------------------------
+
+
+def plugins_for(env_id: str) -> list[EntryPoint]:
+    """The entry points that may register an id: those named like its namespace, or all of them if there is none of that name."""
+    namespace = env_id.partition("/")[0] if "/" in env_id else ""
+    found = [entry for entry in entry_points(group=PLUGINS) if entry.value != "rl_lab.envs:register"]
+    named = [entry for entry in found if namespace and entry.name.lower() == namespace.lower()]
+    return named or found
+
+
+def _ask_packages(env_id: str) -> None:
+    """Let the packages register their environments that may know an id: those that announce it, and the well-known ones.
+
+    Raises Fault if a package whose name is in the id fails.
+    """
+    for entry in plugins_for(env_id):
+        if entry.value in _loaded:
+            continue
+        _loaded.add(entry.value)
+        before = set(gym.registry)
+        try:
+            register = entry.load()
+            if callable(register):
+                register()
+        except (Exception, SystemExit) as error:
+            if entry.name.lower() == env_id.partition("/")[0].lower():
+                raise Fault(
+                    f"environment {env_id!r}: the package that announces it cannot register it: {first_line(error)}"
+                ) from error
+            continue  # another package's fault, and nobody asked for it
+        if not entry.name.startswith("__"):  # an id without a namespace gets the name of its entry point, as in Gymnasium 0.29
+            for new in set(gym.registry) - before:
+                if "/" not in new:
+                    gym.registry.setdefault(
+                        f"{entry.name}/{new}",
+                        replace(gym.registry[new], id=f"{entry.name}/{new}", kwargs=gym.registry[new].kwargs),
+                    )
+        if env_id in gym.registry:
+            return
+    if env_id not in gym.registry:
+        package = package_of(env_id)
+        if package is not None and package.is_installed():
+            _call_registration(import_beside(package.module, f"environment {env_id!r}"), env_id)
+    namespace = env_id.partition("/")[0]
+    if env_id not in gym.registry and "/" in env_id and module_of_namespace(namespace):
+        _call_registration(import_beside(module_of_namespace(namespace), f"environment {env_id!r}"), env_id)
+
+
+def module_of_namespace(namespace: str) -> str:
+    """The module that is named like a namespace of ids, such as tiny_worlds for TinyWorlds or tiny-worlds; empty if there is none."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    for name in (namespace, namespace.lower(), namespace.replace("-", "_"), namespace.lower().replace("-", "_")):
+        if not name.isidentifier():
+            continue
+        try:
+            if name in sys.modules or find_spec(name) is not None:
+                return name
+        except (ImportError, ValueError):
+            continue
+    return ""
+
+
+def _call_registration(source: Any, env_id: str = "") -> None:
+    """Call the functions of a module that register environments and need no arguments, such as ``register_envs``.
+
+    Some packages register when they are imported; they are not called again if the id is known already.
+    """
+    if env_id and env_id in gym.registry:
+        return
+    for name, function in list(vars(source).items()):
+        plain = name.strip("_").lower()
+        if not (plain.startswith("register") and plain.rstrip("s").endswith(("env", "environment"))):
+            continue
+        if not inspect.isfunction(function) or _needs_arguments(function):
+            continue
+        if function.__module__.partition(".")[0] == source.__name__.partition(".")[0]:
+            function()
+
+
+# --- native twins ------------------------------------------------------------------------------------------------------
+
+
+def native_class(env_id: str) -> type[NativeVectorEnv] | None:
+    """The native vector environment of an id: the lab's own, or the twin of one of Gymnasium's; None if there is none."""
+    spec = gym.registry.get(env_id if env_id.startswith("rl_lab/") else f"rl_lab/{env_id}")
+    entry = spec and spec.vector_entry_point
+    found = load_env_creator(entry) if isinstance(entry, str) else entry
+    return found if isinstance(found, type) and issubclass(found, NativeVectorEnv) else None
+
+
+def creator_of(spec: EnvSpec) -> Callable[..., Any]:
+    """The class or function behind a specification. Raises Fault if it cannot be imported."""
+    entry = spec.entry_point or spec.vector_entry_point
+    if callable(entry):
+        return entry
+    module, _, _ = str(entry).partition(":")
+    try:
+        return load_env_creator(str(entry))
+    except AttributeError as error:
+        raise Fault(f"environment {spec.id!r} is registered with {entry}, which does not exist: {first_line(error)}") from None
+    except gym.error.DependencyNotInstalled as error:
+        raise Fault(f"environment {spec.id!r} needs a package that is not installed: {error}") from None
+    except ImportError as error:
+        hint = f"environment {spec.id!r} needs a package that is not installed"
+        raise Fault(f"{hint}: {first_line(error)}" if error.name != module else f"{hint}: {module}") from None
+
+
+def check_arguments(spec: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise Fault, naming the nearest one, for an argument that the environment's class does not take."""
+    if not arguments:
+        return
+    creator = creator_of(spec)
+    try:
+        parameters = inspect.signature(creator).parameters
+    except (TypeError, ValueError):
+        return
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known += ["max_episode_steps", "disable_env_checker"]  # arguments of gymnasium.make itself
+    for name in arguments:
+        if name not in known:
+            raise Fault(f"--env-kwargs: {spec.id} takes no argument {name!r}{nearest(name, known)}")

@@ -1,0 +1,411 @@
+"""What one scalar environment returns, checked and brought into the form that vector environments and the stepper need.
+
+Environments of users deviate from Gymnasium's interface in many small ways. A deviation whose meaning is clear is accepted, with one
+warning that names what to mend; any other is an EnvironmentFault that says what was returned and what to return instead.
+"""
+
+import linecache
+import math
+import multiprocessing
+import random
+import re
+import sysconfig
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space, iterate
+
+import rl_lab
+from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
+from rl_lab.rollout.actions import mask_row, options_of
+from rl_lab.rollout.observations import MASK, ObservationMapping, conform, out_of_bounds
+
+BOUNDS_CHECKED = 1_000
+"""Observations of an environment that are compared with the bounds of their space."""
+RANDOM_CHECKED = 20
+"""Calls of an environment after which the states of the global random streams are compared."""
+MOST_NUMBERS = 100
+"""Most numbers in the info of an episode's last step that are logged."""
+
+EPISODE = "episode"
+"""Name under which Gymnasium's RecordEpisodeStatistics reports return, length and time."""
+
+_said: set[str] = set()
+
+
+def warn_once(message: str) -> None:
+    """Give an `EnvironmentWarning`, unless this process has given it before: many copies of an environment share a habit."""
+    if message not in _said:
+        _said.add(message)
+        warnings.warn(message, EnvironmentWarning, stacklevel=2)
+
+
+@contextmanager
+def said_anew() -> Iterator[None]:
+    """Inside, `warn_once` also gives the warnings that this process has given before."""
+    before = set(_said)
+    _said.clear()
+    try:
+        yield
+    finally:
+        _said.update(before)
+
+
+class Adapter(gym.Wrapper):
+    """Brings what an environment returns into one form, and names the environment when it fails.
+
+    Observations are new arrays of ``observation_space``, a Box, see `ObservationMapping`; ``raw_observation_space`` is the space before.
+    Rewards are floats, flags are bools. ``info`` holds nothing but ``action_mask``, bool (options,), if the environment gives a mask in
+    its info, in its observation or by a method ``action_masks()``; and at the end of an episode the numbers that the environment
+    reported in its info, as floats by name, and ``episode`` of RecordEpisodeStatistics. ``index`` is the number of this environment
+    among several.
+
+    Raises EnvironmentFault for an observation space without numbers, or spaces that are not Gymnasium's.
+    """
+
+    def __init__(self, env: gym.Env, index: int = 0):
+        super().__init__(env)
+        self._index = index
+        self._seed: int | None = None
+        self._steps = 0
+        self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
+        for name in ("observation_space", "action_space"):
+            space = getattr(env, name, None)
+            if not isinstance(space, gym.Space):
+                old = (
+                    " of the package gym: import gymnasium as gym instead" if type(space).__module__.startswith("gym.") else ""
+                )
+                raise EnvironmentFault(f"the {name} of {self._name} is {type(space).__name__}, not a space of gymnasium{old}")
+        self._options = options_of(env.action_space)
+        self.raw_observation_space: gym.Space = env.observation_space
+        try:
+            self.observation_mapping = ObservationMapping(env.observation_space, self._options)
+        except TypeError as error:
+            raise EnvironmentFault(str(error)) from None
+        self.observation_space = self.observation_mapping.box
+        if self.observation_mapping.left_out and multiprocessing.parent_process() is None:  # whose first environment says so
+            self._warn(
+                f"left out of the observations, because they are not numbers: {', '.join(self.observation_mapping.left_out)}"
+            )
+        method = env.get_wrapper_attr("action_masks") if self._options and env.has_wrapper_attr("action_masks") else None
+        self._action_masks = method if callable(method) else None
+        self._masked = self.observation_mapping.holds_mask or self._action_masks is not None
+        self._is_box = self.observation_mapping.is_identity
+        self._shape = env.observation_space.shape
+        self._dtype = env.observation_space.dtype
+        self._unchecked = BOUNDS_CHECKED
+        self._unwatched = RANDOM_CHECKED if index == 0 else 0
+
+    # --- Gymnasium's interface ---------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode. Raises EnvironmentFault if the environment fails."""
+        self._seed = self._seed if seed is None else seed
+        self._steps = 0
+        before = self._streams() if self._unwatched else None
+        try:
+            result: Any = self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise self._failure(error, "reset") from error
+        if before is not None:
+            self._watch(before)
+        if not isinstance(result, tuple) or len(result) != 2 or not (result[1] is None or isinstance(result[1], dict)):
+            returned = f"{len(result)} values" if isinstance(result, tuple) else f"only a {type(result).__name__}"
+            raise self._fault(
+                f"reset() returned {returned}, as before gym 0.26: return a pair (observation, info), where info is a dict"
+            )
+        return self._observed(result[0], self._info(result[1]))
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Take a step. Raises EnvironmentFault if the environment fails."""
+        self._steps += 1
+        before = self._streams() if self._unwatched else None
+        try:
+            result: Any = self.env.step(action)
+        except Exception as error:
+            raise self._failure(error, "step") from error
+        if before is not None:
+            self._watch(before)
+        if not isinstance(result, (tuple, list)) or len(result) != 5:
+            raise self._fault(_old_step(len(result) if isinstance(result, (tuple, list)) else 1))
+        observation, reward, terminated, truncated, info = result
+        reward = reward if type(reward) is float else self._reward(reward)
+        terminated = terminated if type(terminated) is bool else self._flag(terminated, "terminated")
+        truncated = truncated if type(truncated) is bool else self._flag(truncated, "truncated")
+        info = info if type(info) is dict else self._info(info)
+        seen, told = self._observed(observation, info)
+        if info and (terminated or truncated):
+            told |= numbers_in(info)
+            if EPISODE in info:
+                told[EPISODE] = info[EPISODE]
+        return seen, reward, terminated, truncated, told
+
+    def close(self) -> None:
+        """Close the environment. An exception is a warning only: results that are complete must not be lost."""
+        try:
+            super().close()
+        except Exception as error:
+            self._warn(f"close() raised {described(error)}")
+
+    # --- the parts of a step -----------------------------------------------------------------------------------------
+
+    def _observed(self, observation: Any, info: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+        """The array of an observation, and the mask that belongs to it."""
+        plain = self._is_box and type(observation) is np.ndarray and not self._unchecked
+        if plain and observation.dtype == self._dtype and observation.shape == self._shape:
+            checked = seen = observation.copy()
+        else:
+            checked = self._checked(observation)
+            seen = self.observation_mapping.array(checked)
+        return seen, self._mask(checked, info) if self._masked or MASK in info else {}
+
+    def _checked(self, observation: Any) -> Any:
+        """A copy of an observation in the form of its space."""
+        try:
+            found = conform(self.raw_observation_space, observation, self._warn)
+        except EnvironmentFault as error:
+            raise self._fault(str(error)) from None
+        if self._unchecked:
+            self._unchecked -= 1
+            outside = out_of_bounds(self.raw_observation_space, found)
+            if outside is not None:
+                self._warn(outside)
+                self._unchecked = 0
+        return found
+
+    def _mask(self, observation: Any, info: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The mask of the allowed actions: from info, from the observation, or from the environment's method."""
+        if not self._options:
+            return {}
+        given = info.get(MASK)
+        if given is None:
+            given = self.observation_mapping.mask(observation)
+        if given is None and self._action_masks is not None:
+            try:
+                given = self._action_masks()
+            except Exception as error:
+                raise self._failure(error, "action_masks") from error
+        try:
+            return {} if given is None else {MASK: mask_row(self.env.action_space, given)}
+        except ValueError as error:
+            raise self._fault(f"the action mask does not fit: {error}") from None
+
+    def _reward(self, reward: Any) -> float:
+        if isinstance(reward, (int, float, np.number, np.bool_)) and not np.iscomplexobj(reward):
+            return float(reward)
+        found = _array(reward)
+        if found is None or found.size != 1:
+            shape = "" if found is None or not found.shape else f" of shape {found.shape}"
+            raise self._fault(
+                f"step() returned {type(reward).__name__}{shape} as the reward: return one number, such as a float"
+            )
+        self._warn(f"step() returns a reward of shape {found.shape}: return a float")
+        return float(found.ravel()[0])
+
+    def _flag(self, flag: Any, name: str) -> bool:
+        if isinstance(flag, np.bool_):
+            return bool(flag)
+        found = _array(flag)
+        if flag is not None and (found is None or found.size != 1):
+            shape = "" if found is None else f" of shape {found.shape}"
+            raise self._fault(f"step() returned {type(flag).__name__}{shape} as {name}: return True or False")
+        self._warn(f"step() returns {type(flag).__name__} as terminated or truncated: return True or False")
+        return False if found is None else bool(found.ravel()[0])
+
+    def _info(self, info: Any) -> dict[str, Any]:
+        if info is None:
+            self._warn("info is None: return a dict, {} if there is nothing to say")
+            return {}
+        if not isinstance(info, dict):
+            raise self._fault(f"step() returned {type(info).__name__} as info: return a dict")
+        return info
+
+    # --- global random streams ---------------------------------------------------------------------------------------
+
+    def _streams(self) -> tuple[Any, Any]:
+        """States of the global random streams."""
+        state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+        return random.getstate(), (state["state"]["key"].tobytes(), state["state"]["pos"])
+
+    def _watch(self, before: tuple[Any, Any]) -> None:
+        """Warn if the environment drew from a global random stream."""
+        self._unwatched -= 1
+        now = self._streams()
+        names = [name for name, a, b in zip(("random", "np.random"), before, now, strict=True) if a != b]
+        if names:
+            self._warn(
+                f"random numbers come from the global {' and '.join(names)}, which all environments of a process share, "
+                "so an episode does not depend on its seed alone: use self.np_random"
+            )
+            self._unwatched = 0
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def _warn(self, message: str) -> None:
+        if self._index == 0 or multiprocessing.parent_process() is None:  # one of several processes speaks for all
+            warn_once(f"{self._name}: {message}")
+
+    def _fault(self, message: str) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"environment {self._index} of {self._name} (seed {self._seed}) failed at step {self._steps} of its episode: {message}"
+        )
+
+    def _failure(self, error: Exception, method: str) -> EnvironmentFault:
+        """The fault for an exception of the environment's code."""
+        if isinstance(error, EnvironmentFault):
+            return error
+        return self._fault(_signature(error, self.env, method) or described(error))
+
+
+class VectorAdapter(VectorWrapper):
+    """Vector environments of others whose observations are not a Box: the agent sees arrays of one, see `ObservationMapping`.
+
+    A mask in the observations moves to ``info["action_mask"]``. Raises EnvironmentFault for an observation space without numbers.
+    """
+
+    def __init__(self, envs: VectorEnv):
+        super().__init__(envs)
+        try:
+            mapping = ObservationMapping(envs.single_observation_space, options_of(envs.single_action_space))
+        except TypeError as error:
+            raise EnvironmentFault(str(error)) from None
+        self.observation_mapping = mapping
+        self.single_observation_space = mapping.box
+        self.observation_space = batch_space(mapping.box, self.num_envs)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin episodes; see `gymnasium.vector.VectorEnv.reset`."""
+        observations, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
+        return self._seen(observations, info)
+
+    def step(self, actions: Any) -> tuple[np.ndarray, Any, Any, Any, dict[str, Any]]:
+        """Take a step; see `gymnasium.vector.VectorEnv.step`."""
+        observations, rewards, terminated, truncated, info = self.env.step(actions)
+        final = info.get("final_obs")
+        if final is not None:
+            ended = np.array([observation is not None for observation in final])
+            array = np.full(self.num_envs, None, object)
+            rows: list[Any] = [None] * self.num_envs
+            for i in map(int, np.flatnonzero(ended)):
+                array[i] = self.observation_mapping.array(final[i])
+                rows[i] = self.observation_mapping.mask(final[i])
+            info = {**info, "final_obs": array}
+            if self.observation_mapping.holds_mask:
+                info["final_info"] = {**info.get("final_info", {}), MASK: rows, f"_{MASK}": ended}
+        seen, info = self._seen(observations, info)
+        return seen, rewards, terminated, truncated, info
+
+    def _seen(self, observations: Any, info: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+        """The arrays of a batch of observations, and the info with their masks."""
+        rows = list(iterate(self.env.observation_space, observations))
+        if self.observation_mapping.holds_mask and MASK not in info:
+            info = {**info, MASK: [self.observation_mapping.mask(row) for row in rows]}
+        return np.stack([self.observation_mapping.array(row) for row in rows]), info
+
+
+def numbers_in(info: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """The finite numbers in the info of an episode's last step by name; those in dicts are named ``outer/inner``."""
+    found: dict[str, float] = {}
+    for key, value in info.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and key != EPISODE:
+            found |= numbers_in(value, f"{name}/")
+        elif key not in (MASK, "final_obs", "final_info") and len(found) < MOST_NUMBERS:
+            array = _array(value) if isinstance(value, (bool, int, float, np.generic, np.ndarray)) else None
+            if array is not None and array.size == 1 and math.isfinite(number := float(array.ravel()[0])):
+                found[name] = number
+    return found
+
+
+def _array(value: Any) -> np.ndarray | None:
+    """A value as an array of real numbers; None if it is something else."""
+    try:
+        found = np.asarray(value)
+    except Exception:  # whatever the value's own conversion raises
+        return None
+    return found if found.dtype.kind in "biuf" else None
+
+
+# --- exceptions in the environment's code ------------------------------------------------------------------------------
+
+_OURS = tuple(str(Path(module.__file__ or "").resolve().parent) for module in (gym, rl_lab))
+_INSTALLED = tuple(str(Path(sysconfig.get_paths()[name]).resolve()) for name in ("stdlib", "purelib", "platlib"))
+
+
+def place_of(error: BaseException) -> str:
+    """File and line of the user's code in which an exception arose, with the text of the line; empty if there is none.
+
+    The deepest frame outside of Python's and the installed libraries counts; where all code is installed, the deepest outside of
+    Gymnasium and rl_lab.
+    """
+    frames: list[tuple[str, int]] = []
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        trace = trace.tb_next
+    found = [(file, line) for file, line in frames if file[:1] != "<" and not _resolved(file).startswith(_OURS)]
+    own = [(file, line) for file, line in found if not _resolved(file).startswith(_INSTALLED)]
+    if not found:
+        return ""
+    file, line = (own or found)[-1]
+    text = " ".join(linecache.getline(file, line).split())
+    return f"{_short(file)}, line {line}" + (f": {text[:80]}" if text else "")
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line: its class, the first line of its message, and the place in the user's code."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    place = place_of(error)
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__) + (f" ({place})" if place else "")
+
+
+def _resolved(file: str) -> str:
+    return str(Path(file).resolve())
+
+
+def _short(file: str) -> str:
+    path = Path(file).resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _signature(error: Exception, env: gym.Env, method: str) -> str | None:
+    """What is wrong with the signature of a method in gym's old form; None if the exception has another cause."""
+    text = str(error)
+    if method == "reset" and isinstance(error, TypeError):
+        found = re.search(r"(\w+\.)?reset\(\) got an unexpected keyword argument '(seed|options)'", text)
+        if found:
+            return (
+                f"{found[1] or ''}reset() takes no {found[2]}, as before gym 0.26: write def reset(self, *, seed=None, options=None), "
+                "and call super().reset(seed=seed) in it"
+            )
+    unpacked = method == "step" and isinstance(error, ValueError) and "values to unpack (expected 5" in text
+    if unpacked and _last_file(error).startswith(_OURS):  # by a wrapper, not by the user's own code
+        count = re.search(r"got (\d+)", text)
+        return _old_step(int(count[1]) if count else 0)
+    return None
+
+
+def _last_file(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else _resolved(trace.tb_frame.f_code.co_filename)
+
+
+def _old_step(count: int) -> str:
+    if count == 4:
+        return (
+            "step() returned four values (observation, reward, done, info), as before gym 0.26: return observation, reward, terminated, "
+            "truncated, info, where truncated is True if a time limit ended the episode"
+        )
+    returned = f"{count} value{'s' if count > 1 else ''}" if count else "another number of values"
+    return f"step() returned {returned}: return five, observation, reward, terminated, truncated, info"

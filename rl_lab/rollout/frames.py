@@ -1,0 +1,154 @@
+"""Observations that are stacks of frames, with each frame stored once: the stacks of a batch are made when it is sampled."""
+
+import mmap
+from typing import Any
+
+import numpy as np
+
+from rl_lab.engine.dtype import bool_, float32, uint8
+from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.launch import launch
+from rl_lab.engine.ops.creation import from_numpy
+from rl_lab.engine.tensor import Tensor, empty
+from rl_lab.rollout import kernels
+
+_DTYPES = {np.dtype(np.uint8): uint8, np.dtype(np.bool_): bool_, np.dtype(np.float32): float32}
+
+
+class FrameStore:
+    """The observations of ``capacity`` transitions in a ring, written in whole steps of ``num_envs`` environments.
+
+    An observation of shape (frames, ...) consists of the latest frames of its episode, oldest first; at the start of an episode its
+    first frame is repeated. Each frame is kept once. The frame that ends an episode has a row of its own, which is freed when its
+    transition is overwritten. ``counts`` is int64 (3,): the number of stored transitions, the position of the next one, and the number
+    of all transitions so far. The caller updates the first two, the position after `add`.
+    """
+
+    def __init__(self, capacity: int, num_envs: int, shape: tuple[int, ...], dtype: Any, counts: np.ndarray):
+        self.capacity = capacity
+        self.num_envs = num_envs
+        self.shape = shape
+        self.stack = shape[0]
+        self.dtype = np.dtype(dtype)
+        self.rows = capacity + self.stack * num_envs  # the oldest transition needs the frames before it, too
+        frame = shape[1:]
+        self._frames = np.zeros((self.rows, *frame), dtype)
+        self._latest = np.zeros((num_envs, *frame), dtype)  # the frame after the newest transition of each environment
+        self._finals = _lazy_zeros((capacity, *frame), self.dtype)
+        self._final = np.full(capacity, -1, np.int64)  # row of the frame that ended an episode, -1 if the episode went on
+        self._elapsed = np.zeros(capacity, np.int64)  # frames of the episode before this one, at most `stack`
+        self._free: list[int] = []
+        self._used = 0
+        self._counts = counts
+        self.tensors = [from_numpy(a) for a in (self._frames, self._latest, self._finals, self._final, self._elapsed)]
+        self.size = int(np.prod(frame))
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def add(self, observations: np.ndarray, following: np.ndarray, ended: np.ndarray, begins: np.ndarray) -> None:
+        """Append transitions (count, frames, ...) at the position in ``counts``.
+
+        ``ended`` (count,) marks the last of an episode, ``begins`` (num_envs,) the environments whose first transition here begins one.
+        """
+        n = self.num_envs
+        position = int(self._counts[1])
+        total = int(self._counts[2])
+        if total == 0:
+            self._remember(observations[:n])
+        last = (position - n) % self.capacity + np.arange(n)
+        elapsed = np.where(begins, 0, np.minimum(self._elapsed[last] + 1, self.stack))
+        for first in range(0, len(ended), n):
+            place = (position + first) % self.capacity
+            rows = slice(place, place + n)
+            self._release(rows)
+            self._frames[(total + first + np.arange(n)) % self.rows] = observations[first : first + n, -1]
+            self._elapsed[rows] = elapsed
+            self._latest[:] = following[first : first + n, -1]
+            for i in map(int, np.flatnonzero(ended[first : first + n])):
+                self._keep_final(place + i, self._latest[i])
+            elapsed = np.where(ended[first : first + n], 0, np.minimum(elapsed + 1, self.stack))
+        self._counts[2] = total + len(ended)
+
+    def _remember(self, observations: np.ndarray) -> None:
+        """Keep the older frames of the first observations (num_envs, frames, ...), whose episodes may have begun before."""
+        n = self.num_envs
+        for back in range(1, self.stack):
+            self._frames[(np.arange(n) - back * n) % self.rows] = observations[:, self.stack - 1 - back]
+        self._elapsed[(int(self._counts[1]) - n) % self.capacity + np.arange(n)] = self.stack
+
+    def _release(self, rows: slice) -> None:
+        kept = self._final[rows]
+        self._free.extend(kept[kept >= 0].tolist())
+        self._final[rows] = -1
+
+    def _keep_final(self, place: int, frame: np.ndarray) -> None:
+        if self._free:
+            row = self._free.pop()
+        else:
+            row = self._used
+            self._used += 1
+        self._finals[row] = frame
+        self._final[place] = row
+
+    def end_episode(self, place: int) -> None:
+        """Note that the episode of the transition at ``place``, the newest of its environment, was cut off there."""
+        if self._final[place] < 0:
+            self._keep_final(place, self._latest[place % self.num_envs])
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def gather(self, index: Tensor, place: Tensor, following: bool) -> Tensor:
+        """The observations (batch, frames, ...) of the transitions at ``index``, or those that follow them."""
+        batch = index.shape[0]
+        out = empty((batch, *self.shape), _DTYPES[self.dtype])
+        kernel = kernels.gather_stacks if self.dtype == np.float32 else kernels.gather_stacks_of_bytes
+        numbers = (batch, self.stack, self.size, self.capacity, self.rows, self.num_envs, following)
+        launch(kernel, (out, *self.tensors, index, place), numbers)
+        return out
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The frames of the stored transitions and those before them, oldest first, and what belongs to each transition."""
+        size, total = int(self._counts[0]), int(self._counts[2])
+        first = total - size - (self.stack - 1) * self.num_envs
+        rows = np.arange(first, total) % self.rows
+        ends = np.flatnonzero(self._final[:size] >= 0)
+        return {
+            "frames": self._frames[rows],
+            "latest": self._latest.copy(),
+            "elapsed": self._elapsed[:size].copy(),
+            "ends": ends,
+            "finals": self._finals[self._final[ends]],
+            "total": total,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], size: int) -> None:
+        """Continue from a `state_dict` of ``size`` transitions. Raises ShapeError if it does not fit."""
+        total = int(state["total"])
+        frames, ends = np.asarray(state["frames"]), np.asarray(state["ends"], np.int64)
+        count = size + (self.stack - 1) * self.num_envs
+        finals = np.asarray(state["finals"])
+        wanted = {"frames": (count, *self.shape[1:]), "finals": (len(ends), *self.shape[1:])}
+        for name, found in (("frames", frames), ("finals", finals)):
+            if found.shape != wanted[name] or found.dtype.kind != self.dtype.kind:
+                raise ShapeError(
+                    f"the saved {name} have shape {found.shape} and dtype {found.dtype}, not {wanted[name]} and {self.dtype}"
+                )
+        elapsed = np.asarray(state["elapsed"], np.int64)
+        if len(elapsed) != size or total < size or ((ends < 0) | (ends >= size)).any() or (elapsed < 0).any():
+            raise ShapeError("the saved frames do not belong to the saved transitions")
+        self._frames[np.arange(total - count, total) % self.rows] = frames
+        self._latest[:] = np.asarray(state["latest"])
+        self._elapsed[:size] = elapsed
+        self._final[:] = -1
+        self._final[ends] = np.arange(len(ends))
+        self._finals[: len(ends)] = finals
+        self._free, self._used = [], len(ends)
+        self._counts[2] = total
+
+
+def _lazy_zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros whose memory the system provides when it is first written to: few transitions end an episode."""
+    size = max(1, int(np.prod(shape)) * dtype.itemsize)
+    return np.frombuffer(mmap.mmap(-1, size), dtype, int(np.prod(shape))).reshape(shape)

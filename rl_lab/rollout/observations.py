@@ -1,0 +1,192 @@
+"""The mapping from observations of any space to arrays of one Box, and the check of an observation against its space."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.spaces import Space
+
+from rl_lab.engine.errors import EnvironmentFault
+
+MASK = "action_mask"
+"""Name of the mask of allowed actions, in ``info`` and in Dict observations."""
+
+
+class ObservationMapping:
+    """Maps observations of ``space`` to arrays of ``box``.
+
+    A Box keeps its shape and dtype; rank 0 becomes shape (1,). Discrete and MultiDiscrete spaces become one-hot vectors, Dict and Tuple
+    spaces become vectors of all their parts, except that a single part is not flattened. ``left_out`` names the parts that hold no
+    numbers, such as texts; the arrays do not contain them. A part ``action_mask`` of a Dict that has one entry for each of ``options``
+    is not an observation but the mask of the allowed actions: ``holds_mask`` is then True, and `mask` returns it.
+
+    Raises TypeError, naming the space, if no part holds numbers.
+    """
+
+    def __init__(self, space: Space, options: int = 0):
+        self.space = space
+        self.left_out: list[str] = []
+        self.holds_mask = options > 0 and isinstance(space, spaces.Dict) and _is_mask(space.spaces.get(MASK), options)
+        self._leaves: list[tuple[tuple[Any, ...], Space]] = []  # path and space of each part that holds numbers
+        self._collect(space, ())
+        if not self._leaves:
+            left = ", ".join(self.left_out) or str(space)
+            raise TypeError(
+                f"{left} holds no numbers to learn from: use Box, Discrete, MultiDiscrete, MultiBinary, Tuple or Dict"
+            )
+        first = self._leaves[0][1]
+        self._keeps_shape = len(self._leaves) == 1 and isinstance(first, spaces.Box) and first.shape != ()
+        self.is_identity = self._keeps_shape and self._leaves[0][0] == ()
+        """Whether observations are passed on as they are."""
+        parts = [leaf for _, leaf in self._leaves]
+        box: Any = first if self._keeps_shape else spaces.flatten_space(spaces.Tuple(parts) if len(parts) > 1 else first)
+        self.box: spaces.Box = box
+
+    def _collect(self, space: Space, path: tuple[Any, ...]) -> None:
+        if isinstance(space, spaces.Dict):
+            for name, part in space.spaces.items():
+                if path or name != MASK or not self.holds_mask:
+                    self._collect(part, (*path, name))
+        elif isinstance(space, spaces.Tuple):
+            for i, part in enumerate(space.spaces):
+                self._collect(part, (*path, i))
+        elif _has_numbers(space):
+            self._leaves.append((path, space))
+        else:
+            self.left_out.append(f"{_written(path)} ({type(space).__name__})")
+
+    def array(self, observation: Any) -> np.ndarray:
+        """The array of ``box`` for an observation of ``space``."""
+        parts: list[Any] = []
+        for path, space in self._leaves:
+            part: Any = observation
+            for key in path:
+                part = part[key]
+            parts.append(np.asarray(part) if self._keeps_shape else spaces.flatten(space, part))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self.box.dtype)
+
+    def mask(self, observation: Any) -> Any:
+        """The mask of the allowed actions in an observation; None if ``space`` has none."""
+        return observation[MASK] if self.holds_mask else None
+
+
+def _written(path: tuple[Any, ...]) -> str:
+    """A part of an observation as a user would write it: ``observation['image']``."""
+    return "observation" + "".join(f"[{key!r}]" for key in path)
+
+
+def _is_mask(space: Space | None, options: int) -> bool:
+    """Whether a space holds one number for each of the options."""
+    return isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete)) and int(np.prod(space.shape)) == options
+
+
+def _has_numbers(space: Space) -> bool:
+    """Whether a space without parts can be flattened to an array of a fixed size."""
+    if isinstance(space, spaces.Text):
+        return False
+    try:
+        return isinstance(spaces.flatten_space(space), spaces.Box)
+    except (NotImplementedError, ValueError):  # a kind that Gymnasium does not know, or one of changing size
+        return False
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def conform(space: Space, value: Any, note: Callable[[str], None], path: tuple[Any, ...] = ()) -> Any:
+    """A copy of an observation in the form of its space: arrays of the right dtype, tuples and dicts.
+
+    The copy does not change when the environment writes into its arrays again. ``note`` is called with a sentence for each deviation
+    that Gymnasium accepts. Raises EnvironmentFault for a value that has another shape or cannot be stored without loss.
+    """
+    if isinstance(space, spaces.Box):
+        return _conform_box(space, value, note, path)
+    if isinstance(space, spaces.Dict):
+        if not isinstance(value, dict):
+            raise EnvironmentFault(f"{_written(path)} is {_shown(value)}, but its space is a Dict: return a dict")
+        missing = [name for name in space.spaces if name not in value]
+        if missing:
+            has = ", ".join(map(repr, value)) or "nothing"
+            raise EnvironmentFault(f"{_written(path)} has no {missing[0]!r}, which its space has; it holds {has}")
+        return {name: conform(part, value[name], note, (*path, name)) for name, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        if not isinstance(value, (tuple, list)) or len(value) != len(space.spaces):
+            raise EnvironmentFault(
+                f"{_written(path)} is {_shown(value)}, but its space is a Tuple of {len(space.spaces)}: return a tuple of so many parts"
+            )
+        return tuple(
+            conform(part, one, note, (*path, i)) for i, (part, one) in enumerate(zip(space.spaces, value, strict=True))
+        )
+    if isinstance(space, spaces.Discrete):
+        array = _conform_numbers(space, value, (), np.int64, note, path)
+        if not space.start <= array < space.start + space.n:
+            raise EnvironmentFault(f"{_written(path)} is {int(array)}, outside of its space {space}: correct the space")
+        return space.dtype.type(array)
+    if isinstance(space, (spaces.MultiDiscrete, spaces.MultiBinary)):
+        array = _conform_numbers(space, value, space.shape, space.dtype, note, path)
+        if not space.contains(array):
+            raise EnvironmentFault(f"{_written(path)} is {array.tolist()}, outside of its space {space}: correct the space")
+        return array
+    return value
+
+
+def _conform_box(space: spaces.Box, value: Any, note: Callable[[str], None], path: tuple[Any, ...]) -> np.ndarray:
+    if type(value) is np.ndarray and value.dtype == space.dtype and value.shape == space.shape:
+        return value.copy()
+    return _conform_numbers(space, value, space.shape, space.dtype, note, path)
+
+
+def _conform_numbers(
+    space: Space, value: Any, shape: tuple[int, ...], dtype: Any, note: Callable[[str], None], path: tuple[Any, ...]
+) -> np.ndarray:
+    """``value`` as a new array of this shape and dtype. Raises EnvironmentFault if that is not possible without loss."""
+    try:
+        found = np.asarray(value)
+    except ValueError:
+        found = np.asarray(None)
+    if found.dtype.kind not in "biuf":
+        raise EnvironmentFault(f"{_written(path)} is {_shown(value)}, which are not numbers of its space {space}")
+    if found.shape != shape:
+        raise EnvironmentFault(f"{_written(path)} has shape {found.shape}, but its space {_brief(space)} has shape {shape}")
+    with np.errstate(all="ignore"):
+        made = found.astype(dtype)
+    is_exact = np.can_cast(found.dtype, dtype, "safe")
+    if not is_exact and not (np.issubdtype(dtype, np.floating) or (made == found).all()):
+        raise EnvironmentFault(
+            f"{_written(path)} has the values {_shown(found)}, which its space {_brief(space)} cannot hold: "
+            "declare the space with dtype=np.float32"
+        )
+    if not isinstance(value, (np.ndarray, np.generic, int)):
+        note(f"{_written(path)} is a {type(value).__name__}: return a NumPy array of dtype {np.dtype(dtype)}")
+    elif not is_exact and not isinstance(value, int):
+        note(f"{_written(path)} has dtype {found.dtype}, but its space has {np.dtype(dtype)}: return that dtype")
+    return made
+
+
+def out_of_bounds(space: Space, value: Any, path: tuple[Any, ...] = ()) -> str | None:
+    """A sentence that names the first value outside of the bounds of its Box; None if there is none. NaN counts as inside."""
+    if isinstance(space, spaces.Dict):
+        return next(filter(None, (out_of_bounds(part, value[k], (*path, k)) for k, part in space.spaces.items())), None)
+    if isinstance(space, spaces.Tuple):
+        return next(filter(None, (out_of_bounds(p, value[i], (*path, i)) for i, p in enumerate(space.spaces))), None)
+    if not isinstance(space, spaces.Box):
+        return None
+    outside = (value < space.low) | (value > space.high)
+    if not outside.any():
+        return None
+    index = np.unravel_index(int(outside.argmax()), outside.shape)
+    place = _written((*path, *map(int, index)))
+    low, high = space.low[index], space.high[index]
+    return f"{place} is {value[index]:g}, outside of [{low:g}, {high:g}] in its space: widen the space"
+
+
+def _brief(space: Space) -> str:
+    text = str(space)
+    return text if len(text) <= 80 else f"{text[:60]}... {text[-15:]}"
+
+
+def _shown(value: Any) -> str:
+    """A value in a few words, for a message."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:50]}... ({type(value).__name__})"
