@@ -18,8 +18,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import AlreadyPendingCallError
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
+from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.serialization import generator_state, set_generator_state
 
 DEPTH = 40
@@ -64,7 +66,10 @@ def vector_state(envs: VectorEnv) -> list[Any] | None:
     if isinstance(envs, SyncVectorEnv):
         states = [environment_state(env) for env in envs.envs]
     elif isinstance(envs, AsyncVectorEnv) and getattr(envs, "saves_states", False):
-        states = list(envs.get_attr("saved_state"))
+        try:
+            states = list(envs.get_attr("saved_state"))
+        except (AlreadyPendingCallError, EnvironmentFault, EOFError, OSError):
+            return None  # a signal to all processes ended them in the middle of a step
     else:
         return None
     return None if any(state is None for state in states) else states

@@ -235,7 +235,7 @@ def test_evaluations_of_damaged_runs(workplace, capsys):
     config = only_run() / "config.toml"
     config.write_text(config.read_text().replace("buffer_size = 50000", "buffer_size = 2"))
     assert evaluate_command.main([str(only_run())]) == 2
-    assert "makes no agent" in capsys.readouterr().err
+    assert "do not make an agent" in capsys.readouterr().err
 
 
 def test_networks_that_do_not_fit_say_why(workplace, capsys):
@@ -276,8 +276,8 @@ def scripted(monkeypatch, scores):
     real = driver.evaluate
     left = iter(scores)
 
-    def fake(agent, setup, episodes, seed):
-        result = real(agent, setup, 1, seed)
+    def fake(agent, setup, episodes, seed, **named):
+        result = real(agent, setup, 1, seed, **named)
         return replace(result, return_mean=next(left)) if episodes == 2 else result
 
     monkeypatch.setattr(driver, "evaluate", fake)
