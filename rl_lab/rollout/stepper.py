@@ -185,6 +185,33 @@ class Stepper:
             final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask, scores, score_lengths, numbers
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the environments show and what is known of their episodes. Native environments have all of it in their own state."""
+        return {
+            "observations": self.observations.copy(),
+            "elapsed": self.elapsed.copy(),
+            "returns": self.returns.copy(),
+            "resetting": self._resetting.copy(),
+            "action_mask": None if self.action_mask is None else self.action_mask.copy(),
+            "seeds": list(self.seeds),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`. Raises ValueError, and changes nothing, if it does not fit the environments."""
+        mine = self.state_dict()
+        found: dict[str, Any] = {}
+        for name, expected in mine.items():
+            if name == "seeds":
+                continue
+            found[name] = None if state[name] is None else np.array(state[name])
+            kinds = [None if array is None else (array.shape, array.dtype) for array in (found[name], expected)]
+            if kinds[0] != kinds[1]:
+                raise ValueError(f"the saved {name} of the environments do not fit")
+        self.observations, self.elapsed = found["observations"], found["elapsed"]
+        self.returns, self._resetting = found["returns"], found["resetting"]
+        self.action_mask = found["action_mask"]
+        self.seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
+
     def _scores(
         self, info: dict[str, Any], ended: np.ndarray, returns: np.ndarray, lengths: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
