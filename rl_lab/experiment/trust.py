@@ -49,9 +49,10 @@ def foreign_modules(config: dict[str, Any]) -> list[str]:
 
 
 def wrappers_of(config: dict[str, Any]) -> list[str]:
-    """The wrappers that a configuration names."""
+    """The wrappers that a configuration names, without values that `wrapping.as_wrappers` refuses before it imports a module."""
     given = config.get("wrapper", [])
-    return [str(text) for text in (given if isinstance(given, (list, tuple)) else [given])]
+    listed = given if isinstance(given, (list, tuple)) else [given]
+    return [text for text in listed if isinstance(text, str) and text.isprintable()]
 
 
 def _only_wraps(text: str) -> bool:
