@@ -95,7 +95,8 @@ def unknown_modules(config: dict[str, Any]) -> list[str]:
             imported.discard(own)
         if own.partition(".")[0] == "gymnasium" and not _only_wraps(text):
             imported.discard(own)
-    return [module for module in foreign_modules(config) if module not in imported]
+    named = [module for module in foreign_modules(config) if module not in imported]
+    return [module for module in named if all(part.isidentifier() for part in module.split("."))]  # others cannot be imported
 
 
 def sign(config: dict[str, Any], folder: Path) -> None:
