@@ -1,7 +1,6 @@
 """Further names of the torch namespace: constants, queries about tensors and dtypes, and settings."""
 
 import math
-from typing import Any
 
 import numba
 import numpy as np
@@ -60,7 +59,7 @@ def finfo(dtype: DTypeLike = float32) -> np.finfo[np.float32]:
     return np.finfo(np.float32)
 
 
-def iinfo(dtype: DTypeLike = int64) -> "np.iinfo[Any]":
+def iinfo(dtype: DTypeLike = int64) -> np.iinfo:
     """Numerical limits of an integer dtype. Raises DtypeError for another dtype."""
     if as_dtype(dtype) not in (int64, uint8):
         raise DtypeError(f"iinfo needs an integer dtype, got {dtype}")

@@ -6,7 +6,7 @@ import numpy as np
 
 import rl_lab as rl
 from rl_lab.engine.errors import ShapeError
-from rl_lab.experiment.checkpoint import generator_state, set_generator_state
+from rl_lab.serialization import generator_state, set_generator_state
 
 
 def part_state(part: Any) -> Any:
