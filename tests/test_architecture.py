@@ -77,6 +77,7 @@ OPS = [
     "bce_loss",
     "multi_tensor",
     "methods",
+    "absent",
     "__init__",
 ]
 DIRECTORIES = {"rl_lab": "rl_lab", "agents": "rl_lab.agents", "envs": "rl_lab.envs"}
