@@ -33,6 +33,7 @@ from rl_lab.compatibility import (
     t,
     use_deterministic_algorithms,
 )
+from rl_lab.compatibility import as_function as _as_function
 from rl_lab.engine.compile import compile
 from rl_lab.engine.device import device
 from rl_lab.engine.draw import draw_graph
@@ -345,23 +346,36 @@ from rl_lab.engine.random import (
 )
 from rl_lab.engine.tape import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from rl_lab.nn.functional import (
+    adaptive_avg_pool1d,
     avg_pool1d,
     batch_norm,
+    bilinear,
     binary_cross_entropy_with_logits,
+    celu_,
+    channel_shuffle,
     conv1d,
     conv2d,
+    conv_transpose1d,
     conv_transpose2d,
     cosine_similarity,
     dropout,
     embedding,
     group_norm,
+    hardshrink,
     kl_div,
     layer_norm,
     max_pool1d,
     max_pool2d,
+    pairwise_distance,
+    pixel_shuffle,
+    pixel_unshuffle,
     prelu,
     rms_norm,
+    rrelu,
+    rrelu_,
+    selu_,
     threshold,
+    threshold_,
 )
 from rl_lab.serialization import load, save
 
@@ -397,6 +411,69 @@ not_equal = ne
 asarray = as_tensor
 trapz = trapezoid
 sgn = sign
+
+# PyTorch has these methods, which write into their tensor, as functions too
+for _name in [
+    "abs_",
+    "acos_",
+    "acosh_",
+    "addmv_",
+    "arccos_",
+    "arccosh_",
+    "arcsin_",
+    "arcsinh_",
+    "arctan_",
+    "arctanh_",
+    "asin_",
+    "asinh_",
+    "atan_",
+    "atanh_",
+    "ceil_",
+    "clamp_",
+    "clamp_max_",
+    "clamp_min_",
+    "clip_",
+    "cos_",
+    "cosh_",
+    "deg2rad_",
+    "detach_",
+    "erf_",
+    "erfc_",
+    "exp2_",
+    "exp_",
+    "expm1_",
+    "fill_",
+    "fix_",
+    "floor_",
+    "frac_",
+    "index_put_",
+    "ldexp_",
+    "log10_",
+    "log1p_",
+    "log2_",
+    "log_",
+    "logit_",
+    "nan_to_num_",
+    "neg_",
+    "negative_",
+    "rad2deg_",
+    "reciprocal_",
+    "relu_",
+    "round_",
+    "rsqrt_",
+    "sigmoid_",
+    "sin_",
+    "sinc_",
+    "sinh_",
+    "sqrt_",
+    "square_",
+    "tan_",
+    "tanh_",
+    "trunc_",
+    "xlogy_",
+    "zero_",
+]:
+    globals()[_name] = _as_function(getattr(Tensor, _name))
 
 bool = bool_
 float = float32

@@ -1,6 +1,9 @@
 """Further names of the torch namespace: constants, queries about tensors and dtypes, and settings."""
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -10,7 +13,7 @@ from rl_lab.engine import random
 from rl_lab.engine.dtype import DType, DTypeLike, NamedDType, as_dtype, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.operands import broadcast_shape
+from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape
 from rl_lab.engine.tensor import Size
 
 inf = math.inf
@@ -45,9 +48,21 @@ def t(input: Tensor) -> Tensor:
     return input.t()
 
 
-def broadcast_shapes(*shapes: tuple[int, ...]) -> Size:
-    """Shape to which all ``shapes`` broadcast. Raises ShapeError if they do not broadcast."""
-    return Size(broadcast_shape(*map(tuple, shapes)))
+def as_function(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A method of tensors as a function, whose first argument has PyTorch's name ``input``."""
+
+    @functools.wraps(method)
+    def function(input: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        return method(input, *arguments, **options)
+
+    first, *rest = inspect.signature(method).parameters.values()
+    function.__signature__ = inspect.Signature([first.replace(name="input"), *rest])  # type: ignore[attr-defined]
+    return function
+
+
+def broadcast_shapes(*shapes: int | tuple[int, ...]) -> Size:
+    """Shape to which all ``shapes`` broadcast; a number is a shape of one dimension. Raises ShapeError if they do not broadcast."""
+    return Size(broadcast_shape(*[(int(shape),) if isinstance(shape, INTEGERS) else tuple(shape) for shape in shapes]))
 
 
 # --- dtypes ----------------------------------------------------------------------------------------------------------
@@ -60,7 +75,7 @@ def finfo(dtype: DTypeLike = float32) -> np.finfo[np.float32]:
     return np.finfo(np.float32)
 
 
-def iinfo(dtype: DTypeLike = int64) -> "np.iinfo[Any]":
+def iinfo(dtype: DTypeLike = int64) -> np.iinfo:
     """Numerical limits of an integer dtype. Raises DtypeError for another dtype."""
     if as_dtype(dtype) not in (int64, uint8):
         raise DtypeError(f"iinfo needs an integer dtype, got {dtype}")

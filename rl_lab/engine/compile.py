@@ -1,5 +1,6 @@
 """`compile`: record the launches of one call of a function, and replay them natively in later calls."""
 
+import copy
 import functools
 import operator
 import sys
@@ -7,7 +8,7 @@ import threading
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Literal, NamedTuple, NoReturn, ParamSpec, TypeVar, overload
 
 import numpy as np
@@ -21,6 +22,7 @@ from rl_lab.engine.number import Number, Plain, same_number
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.program import Program, Recorder, copy_of
+from rl_lab.engine.reads import fields_of, is_record
 from rl_lab.engine.tensor import Shape, new, view
 from rl_lab.engine.watch import watching
 from rl_lab.native.primitive import Primitive
@@ -69,6 +71,14 @@ class Site:
         self.vain = 0
         """Recordings since the last replay."""
         self.failures = 0
+
+    def note(self, numbers: Sequence[Plain]) -> list[bool]:
+        """Which of the numbers vary, now that these have been seen too. The list is the caller's: other threads note others."""
+        last = numbers if self.last is None else self.last
+        varying = self.varying or [False] * len(numbers)
+        self.varying = [v or not same_number(a, b) for v, a, b in zip(varying, numbers, last, strict=True)]
+        self.last = tuple(numbers)
+        return self.varying.copy()
 
     def find(self, tensors: Sequence[Tensor], numbers: Sequence[Plain]) -> Recorded | None:
         """A program whose replay does what the function would do now, or None."""
@@ -144,7 +154,11 @@ class Compiled(Generic[P, R]):
         key, tensors, numbers, reason = self._look(arguments, keywords)
         if reason is not None:
             return self._run_eagerly(reason, arguments, keywords)
-        site = self._sites.get(key)
+        try:
+            site = self._sites.get(key)
+        except TypeError as fault:
+            reason = f"calls are told apart by their arguments, and one cannot be hashed ({fault})"
+            return self._run_eagerly(reason, arguments, keywords)
         if site is not None and site.recorded:
             with self._replaying:
                 recorded = site.find(tensors, numbers)
@@ -267,15 +281,12 @@ class Compiled(Generic[P, R]):
         self, site: Site, arguments: tuple, keywords: dict[str, Any], tensors: list[Tensor], numbers: list[Plain]
     ) -> Any:
         """Make a call and record its launches as a program, if a replay can do the same."""
-        if site.last is None:
-            site.varying = [False] * len(numbers)
-        else:
-            site.varying = [v or not same_number(a, b) for v, a, b in zip(site.varying, numbers, site.last, strict=True)]
-        site.last = tuple(numbers)
-        recording = Recorder(tensors, [n for n, v in zip(numbers, site.varying, strict=True) if v])
+        varies = site.note(numbers)
+        known = tuple([None if v else n for n, v in zip(numbers, varies, strict=True)])
+        recording = Recorder(tensors, [n for n, v in zip(numbers, varies, strict=True) if v])
         varying = iter(recording.expressions.inputs)
-        given = iter([next(varying) if v else n for n, v in zip(numbers, site.varying, strict=True)])
-        replaced = _Replacements(iter(recording.arguments), given, [])
+        given = iter([next(varying) if v else n for n, v in zip(numbers, varies, strict=True)])
+        replaced = _Replacements(iter(recording.arguments), given, {})
         originals = dict(zip(map(id, recording.arguments), tensors, strict=True))
         arguments = tuple([_replace(a, replaced) for a in arguments])
         keywords = {name: _replace(value, replaced) for name, value in keywords.items()}
@@ -295,14 +306,14 @@ class Compiled(Generic[P, R]):
             if recording.reason is None:
                 recording.undo()
             else:  # the recording stopped before all changes were noted: the call fails half-way, as an eager call does
-                _take_back(replaced.containers, originals)
+                _take_back(replaced.copies.values(), originals)
                 self._tell(recording.reason)
             recording.pool.retire()
             raise
         finally:
             recording.finish()
-        if _take_back(replaced.containers, originals) and recording.reason is None:
-            recording.reason = "it changes a list or a dict among its arguments"
+        if _take_back(replaced.copies.values(), originals) and recording.reason is None:
+            recording.reason = "it changes a list, a dict or a dataclass among its arguments"
         alone = len(arguments) == 1 and not keywords and isinstance(arguments[0], Tensor)
         del arguments, keywords, replaced, given
         program = None
@@ -323,7 +334,6 @@ class Compiled(Generic[P, R]):
             self._unused += 1
             if site.vain > 2 * KEEP_PROGRAMS:
                 self._tell_vain(site)
-            known = tuple([None if v else n for n, v in zip(site.last, site.varying, strict=True)])
             site.recorded.insert(0, Recorded(program, build, known))
             self._uses = program.last_use = self._uses + 1
             self._drop_oldest(site)
@@ -385,29 +395,39 @@ class Compiled(Generic[P, R]):
 
 
 class _CopiedContainer(NamedTuple):
-    """A list or dict among the arguments: the caller's, the copy that the function gets, and the content of the copy before the call."""
+    """A container among the arguments: the caller's, the copy that the function gets, and the content of the copy before the call."""
 
-    theirs: list | dict
-    copied: list | dict
+    theirs: Any
+    copied: Any
     content: list[object]
 
 
 class _Replacements(NamedTuple):
-    """The recorder's tensors and numbers, in the order of the arguments, and the containers copied so far."""
+    """The recorder's tensors and numbers, in the order of the arguments, and the containers copied so far, by the id of the caller's."""
 
     tensors: Iterator[Tensor]
     numbers: Iterator[Plain | Number]
-    containers: list[_CopiedContainer]
+    copies: dict[int, _CopiedContainer]
 
 
-def _content_of(container: list | dict) -> list[object]:
+def _with_fields(record: Any, values: dict[str, Any]) -> Any:
+    """A copy of a dataclass with other values in its fields, frozen or not."""
+    made = copy.copy(record)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def _content_of(container: Any) -> list[object]:
+    if is_record(container):
+        container = fields_of(container)
     return [part for item in container.items() for part in item] if isinstance(container, dict) else list(container)
 
 
-def _take_back(containers: list[_CopiedContainer], originals: dict[int, Tensor]) -> bool:
+def _take_back(copies: Iterable[_CopiedContainer], originals: dict[int, Tensor]) -> bool:
     """Repeat on the caller's containers what the function did to the copies; returns whether any container changed."""
     changed = False
-    for theirs, copied, content in containers:
+    for theirs, copied, content in copies:
         now = _content_of(copied)
         if len(now) == len(content) and all(map(operator.is_, now, content)):
             continue
@@ -417,6 +437,12 @@ def _take_back(containers: list[_CopiedContainer], originals: dict[int, Tensor])
             theirs.update({key: _own(value, originals) for key, value in copied.items()})
         elif isinstance(theirs, list):
             theirs[:] = [_own(value, originals) for value in copied]
+        else:
+            values = fields_of(copied)
+            for name in fields_of(theirs).keys() - values.keys():
+                object.__delattr__(theirs, name)
+            for name, value in values.items():
+                object.__setattr__(theirs, name, _own(value, originals))
     return changed
 
 
@@ -445,7 +471,9 @@ def _signature(argument: object, tensors: list[Tensor], numbers: list[Plain]) ->
     if isinstance(argument, (tuple, list)):
         return kind, tuple([_signature(a, tensors, numbers) for a in argument])
     if isinstance(argument, dict):
-        return _mapping(argument), tuple([(k, _signature(v, tensors, numbers)) for k, v in argument.items()])
+        return kind, tuple([(k, _signature(v, tensors, numbers)) for k, v in argument.items()])
+    if is_record(argument):
+        return kind, tuple([(k, _signature(v, tensors, numbers)) for k, v in fields_of(argument).items()])
     return kind, argument
 
 
@@ -460,15 +488,20 @@ def _replace(argument: Any, replacements: _Replacements) -> Any:
         return kind(*[_replace(a, replacements) for a in argument])
     if isinstance(argument, tuple):
         return kind([_replace(a, replacements) for a in argument])
-    if not isinstance(argument, (list, dict)):
+    if not isinstance(argument, (list, dict)) and not is_record(argument):
         return argument
     copied: list | dict
     if isinstance(argument, list):
-        copied = kind([_replace(a, replacements) for a in argument])
+        copied: Any = copy.copy(argument)
+        copied[:] = [_replace(a, replacements) for a in argument]
+    elif isinstance(argument, dict):
+        copied = copy.copy(argument)
+        copied.update([(k, _replace(v, replacements)) for k, v in argument.items()])
     else:
-        copied = _mapping(argument)([(k, _replace(v, replacements)) for k, v in argument.items()])
-    replacements.containers.append(_CopiedContainer(argument, copied, _content_of(copied)))
-    return copied
+        copied = _with_fields(argument, {k: _replace(v, replacements) for k, v in fields_of(argument).items()})
+    # of a container that is passed twice the function gets one copy
+    known = replacements.copies.setdefault(id(argument), _CopiedContainer(argument, copied, _content_of(copied)))
+    return known.copied
 
 
 def _without_arrays(argument: Any) -> Any:
@@ -480,14 +513,17 @@ def _without_arrays(argument: Any) -> Any:
         if all(map(operator.is_, parts, argument)):
             return argument
         return type(argument)(*parts) if hasattr(argument, "_fields") else type(argument)(parts)
-    if isinstance(argument, dict):
-        items = {key: _without_arrays(value) for key, value in argument.items()}
-        return argument if all(map(operator.is_, items.values(), argument.values())) else _mapping(argument)(items)
+    if isinstance(argument, dict) or is_record(argument):
+        values = argument if isinstance(argument, dict) else fields_of(argument)
+        items = {key: _without_arrays(value) for key, value in values.items()}
+        if all(map(operator.is_, items.values(), values.values())):
+            return argument
+        if values is not argument:
+            return _with_fields(argument, items)
+        copied = copy.copy(argument)
+        copied.update(items)
+        return copied
     return argument
-
-
-def _mapping(value: dict) -> type[dict]:
-    return OrderedDict if isinstance(value, OrderedDict) else dict
 
 
 def _own(result: Any, originals: dict[int, Tensor]) -> Any:
@@ -500,8 +536,10 @@ def _own(result: Any, originals: dict[int, Tensor]) -> Any:
         return type(result)(*[_own(part, originals) for part in result])
     if type(result) in (tuple, list):
         return type(result)([_own(part, originals) for part in result])
-    if type(result) is dict:
-        return {key: _own(part, originals) for key, part in result.items()}
+    if type(result) in (dict, OrderedDict):
+        return type(result)([(key, _own(part, originals)) for key, part in result.items()])
+    if is_record(result):
+        return _with_fields(result, {name: _own(part, originals) for name, part in fields_of(result).items()})
     return result
 
 
@@ -524,20 +562,26 @@ def _outputs(result: Any, found: list[Tensor], recording: Recorder, known: dict[
     if type(result) is Number:
         place = result.place
         return lambda outputs, values, sources: values[place]
-    if isinstance(result, (tuple, list)):
+    if type(result) in (tuple, list) or (isinstance(result, tuple) and hasattr(result, "_fields")):
         kind: Any = type(result)
         parts = [_outputs(part, found, recording, known) for part in result]
         if hasattr(result, "_fields"):
             return lambda outputs, values, sources: kind(*[part(outputs, values, sources) for part in parts])
         return lambda outputs, values, sources: kind([part(outputs, values, sources) for part in parts])
-    if isinstance(result, dict):
-        mapping = _mapping(result)
+    if type(result) in (dict, OrderedDict):
+        mapping = type(result)
         items = {key: _outputs(value, found, recording, known) for key, value in result.items()}
         return lambda outputs, values, sources: mapping([(key, part(outputs, values, sources)) for key, part in items.items()])
+    if is_record(result):
+        fields = {name: _outputs(value, found, recording, known) for name, value in fields_of(result).items()}
+        empty = _with_fields(result, dict.fromkeys(fields))  # a program keeps no tensor alive that it does not need
+        return lambda outputs, values, sources: _with_fields(
+            empty, {name: part(outputs, values, sources) for name, part in fields.items()}
+        )
     if not isinstance(result, (bool, int, float, str, np.generic, type(None))):
         recording.give_up(
             f"it returns a {type(result).__name__}; a compiled function may return tensors, numbers, strings, None, "
-            "and tuples, lists and dicts of these"
+            "and tuples, lists, dicts and dataclasses of these"
         )
     return lambda outputs, values, sources: result
 

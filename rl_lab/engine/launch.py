@@ -5,6 +5,7 @@ Only launches read and write the memory of tensors.
 
 import contextlib
 import itertools
+import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from rl_lab.engine.dtype import DType
+from rl_lab.engine.dtype import DType, bool_, float32, int64, uint8
+from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.memory import Storage, private_pool
 from rl_lab.native import machine
 from rl_lab.native.primitive import CHECKED, Primitive
@@ -191,21 +193,51 @@ def lengths_of(tensors: Sequence[Buffer]) -> list[int]:
     return [(t.storage.address + t.storage.nbytes - t.address) // t.dtype.itemsize for t in tensors] if CHECKED else []
 
 
+_dtype_of = operator.attrgetter("dtype")
+_KINDS = {"float32": float32, "int64": int64, "uint8": bool_}
+
+
+def check_dtypes(primitive: Primitive, tensors: Sequence[Buffer]) -> None:
+    """Raise DtypeError if the kernel would read or write one of the tensors as another dtype than it has."""
+    for tensor, kind in zip(tensors, kinds_of(primitive), strict=True):
+        if tensor.dtype is not kind and (tensor.dtype is not uint8 or kind is not bool_):
+            wanted = ", ".join(dict.fromkeys(kind.name for kind in primitive.kinds))
+            given = ", ".join(t.dtype.name for t in tensors)
+            raise DtypeError(
+                f"the kernel {primitive.name} takes {wanted}, got {given}: convert with .float(), .long() or .bool()"
+            )
+
+
+def kinds_of(primitive: Primitive) -> tuple[DType, ...]:
+    """The dtypes of a primitive's buffers; bool stands for uint8, too."""
+    if None in primitive.kinds:
+        primitive.kinds = tuple([_KINDS[role.dtype] for role in primitive.buffers])
+    return primitive.kinds
+
+
 def launch(primitive: Primitive, tensors: tuple[Buffer, ...], numbers: tuple[float, ...] = ()) -> None:
     """Run ``primitive`` on the tensors' memory and the numbers, both in the order of its parameters.
 
-    The caller must check shapes and dtypes, because kernels do not check bounds.
+    The caller must check shapes, because kernels do not check bounds. Raises DtypeError for a tensor of another dtype than the kernel's.
     """
     if _recorders and _recording.recorder is not None:
         _recording.recorder.launch(primitive, tensors, numbers)
         return
     if len(tensors) == 2:
         a, b = tensors
+        first, second = primitive.kinds
+        if a.dtype is not first or b.dtype is not second:
+            check_dtypes(primitive, tensors)
         row = primitive.pack(a.address, b.address, *numbers)
     elif len(tensors) == 3:
         a, b, c = tensors
+        first, second, third = primitive.kinds
+        if a.dtype is not first or b.dtype is not second or c.dtype is not third:
+            check_dtypes(primitive, tensors)
         row = primitive.pack(a.address, b.address, c.address, *numbers)
     else:
+        if tuple(map(_dtype_of, tensors)) != primitive.kinds:
+            check_dtypes(primitive, tensors)
         row = primitive.pack(*[tensor.address for tensor in tensors], *numbers)
     primitive.call(row)
 
@@ -217,6 +249,7 @@ if CHECKED:
         if _recorders and _recording.recorder is not None:
             _recording.recorder.launch(primitive, tensors, numbers)
         else:
+            check_dtypes(primitive, tensors)
             primitive.call(primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors)))
 
 
@@ -227,6 +260,7 @@ def launch_parts(primitive: Primitive, parts: Sequence[Part[Buffer]], cycles: in
     """
     rows = []
     for tensors, offsets, numbers in parts:
+        check_dtypes(primitive, tensors)
         addresses = [t.address + offset * t.dtype.itemsize for t, offset in zip(tensors, offsets, strict=True)]
         ends = [t.storage.address + t.storage.nbytes for t in tensors] if CHECKED else []
         lengths = [(end - start) // t.dtype.itemsize for end, start, t in zip(ends, addresses, tensors, strict=False)]

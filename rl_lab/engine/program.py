@@ -16,7 +16,7 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType
 from rl_lab.engine.kernels.optimizer import first_not_finite
-from rl_lab.engine.launch import Counted, Part, changes, lengths_of, user_line
+from rl_lab.engine.launch import Counted, Part, changes, check_dtypes, lengths_of, user_line
 from rl_lab.engine.memory import Block, Pool, Storage, private_pool
 from rl_lab.engine.number import Expressions, Number, Plain
 from rl_lab.engine.ops import Tensor
@@ -176,6 +176,7 @@ class Recorder:
             fitting = [type(n) is Number and type(n.value) is (float if r else int) for n, r in zip(numbers, real, strict=True)]
             varying = tuple([(c, n.place) for c, n, fits in zip(columns, numbers, fitting, strict=True) if fits])
             numbers = tuple([n.value if fits else n for n, fits in zip(numbers, fitting, strict=True)])
+        check_dtypes(primitive, tensors)
         row = primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors))
         if self.reason is None:
             self._record(primitive, tensors, row, varying)

@@ -6,6 +6,7 @@ tells whether the state has changed.
 
 import dis
 from collections.abc import Callable, Hashable
+from dataclasses import is_dataclass
 from operator import is_
 from types import CellType, CodeType
 from typing import Any, NamedTuple
@@ -47,6 +48,18 @@ def same(a: object, b: object) -> bool:
     if type(a) is tuple and type(b) is tuple:
         return len(a) == len(b) and all(map(same, a, b))
     return type(a) in PLAIN and a == b
+
+
+def is_record(value: Any) -> bool:
+    """Whether a value is a dataclass that is equal to another of the same fields, so that it is nothing besides its fields."""
+    return is_dataclass(value) and not isinstance(value, type) and type(value).__hash__ is not object.__hash__
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """The attributes of a dataclass by name: its fields, as far as they are set, and what was added to it."""
+    names = dict.fromkeys(record.__dataclass_fields__)
+    names.update(dict.fromkeys(getattr(record, "__dict__", ())))
+    return {name: getattr(record, name) for name in names if hasattr(record, name)}
 
 
 class Snapshot:

@@ -32,7 +32,17 @@ import numpy as np
 
 from rl_lab.engine.launch import Counted, Recorder
 from rl_lab.engine.number import Number
-from rl_lab.engine.reads import MISSING, Reads, TooLarge, cell_content, class_attribute, is_plain, slot
+from rl_lab.engine.reads import (
+    MISSING,
+    Reads,
+    TooLarge,
+    cell_content,
+    class_attribute,
+    fields_of,
+    is_plain,
+    is_record,
+    slot,
+)
 from rl_lab.engine.tensor import TensorCore
 
 LIBRARIES = {"rl_lab", "numpy", "numba", "llvmlite", "scipy", *sys.stdlib_module_names}
@@ -355,7 +365,10 @@ class watching:
         if isinstance(owner, tuple) and name in getattr(kind, "_fields", ()):
             return self.reach(getattr(owner, name), what) if self.is_lasting(owner) else getattr(owner, name)
         if not self.is_lasting(owner):  # made by the call, but it may refer to an object that outlives the call
-            return _unseen(owner, name)
+            value = _unseen(owner, name)
+            if value is MISSING and not isinstance(owner, type) and not _is_library(kind.__module__):
+                self.look_up_in_class(kind, name, what)
+            return value
         if isinstance(owner, type):
             return self.look_up_in_class(owner, name, what)
         if kind.__module__.startswith(OPAQUE):
@@ -451,11 +464,14 @@ class watching:
 
     def reach_argument(self, value: Any) -> None:
         """`reach` an argument, or the elements of a container; the container itself is a copy that belongs to the call."""
-        if type(value) in (tuple, list):
+        if isinstance(value, (tuple, list)):
             for part in value:
                 self.reach_argument(part)
-        elif type(value) is dict:
+        elif isinstance(value, dict):
             for part in value.values():
+                self.reach_argument(part)
+        elif is_record(value):
+            for part in fields_of(value).values():
                 self.reach_argument(part)
         else:
             self.reach(value, f"an argument of type {type(value).__name__}")

@@ -44,7 +44,7 @@ from rl_lab.rollout.storage import stored_dtype
 
 Metrics = dict[str, float]
 """Numbers by log tag, such as ``losses/td_loss``."""
-Callback = Callable[["Agent", Metrics], Any]
+Callback = Callable[["Agent", Metrics], object]
 """Called after every step of an agent; returns False to stop the training."""
 Self = TypeVar("Self", bound="Agent")
 
@@ -221,7 +221,7 @@ class Agent:
         batch = self.replay.sample(size)
         return batch if self.normalization is None else self.normalization.batch(batch)
 
-    def remember(self, rollout: Rollout) -> None:
+    def store_rollout(self, rollout: Rollout) -> None:
         """Add a rollout to replay and to the statistics of the normalization."""
         self.replay.add(rollout.transitions())
         if self.normalization is not None:
@@ -417,6 +417,7 @@ class Agent:
 
     def save(self, path: str | Path) -> None:
         """Write the agent to the file ``path``, replacing an older one. `load` reads it; nothing in it is code."""
+        mapping = getattr(self.envs, "observation_mapping", None)
         content = {
             "format": SAVE_FORMAT,
             "agent": f"{type(self).__module__}:{type(self).__qualname__}",
@@ -425,6 +426,7 @@ class Agent:
             "num_envs": self.num_envs,
             "masked": self.collector is not None and self.collector.action_mask is not None,
             "observation_space": describe_space(self.envs.single_observation_space),
+            "raw_observation_space": None if mapping is None else describe_space(mapping.space, or_text=True),
             "action_space": describe_space(self.space),
             "setup": None if self.setup is None else self.setup.describe(),
             "state": self.state_dict(),
@@ -455,7 +457,9 @@ class Agent:
         elif setup is not None:
             envs, setup = open_environments(setup, content["num_envs"])
         else:
-            envs = absent_environments(*spaces, content["num_envs"], bool(content["masked"]))
+            raw = content.get("raw_observation_space")
+            seen_first = None if raw is None else rebuild_space(raw)
+            envs = absent_environments(*spaces, content["num_envs"], bool(content["masked"]), seen_first)
         found = (envs.single_observation_space, envs.single_action_space)
         if setup is not None and not setup.pixels and found[0].dtype != spaces[0].dtype:
             # written by an older version, which saw bytes as float32

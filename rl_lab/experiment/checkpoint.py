@@ -222,7 +222,7 @@ def keep_copy(path: Path, name: str) -> None:
     temporary.rename(copy)
 
 
-def first_not_finite(state: Any, name: str = "") -> str:
+def first_not_finite(state: object, name: str = "") -> str:
     """Return the name of the first value in a nested state that is not finite, or an empty text.
 
     A plain -infinity is allowed: the driver uses it as the best return before the first evaluation.

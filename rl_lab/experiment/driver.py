@@ -291,7 +291,7 @@ class _StopRequest:
         self.code = 0
         self.waits = False
         self._count = 0
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
@@ -478,7 +478,8 @@ class _Loop:
         return stop.code
 
     def _train(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> None:
-        agent, options = self.agent, self.plan.options
+        agent = self.agent
+        options = self.plan.options
         total = self.plan.config.total_timesteps
         begin, first = time.perf_counter(), agent.timesteps
         rate, latest = 0.0, None

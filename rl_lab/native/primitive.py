@@ -99,6 +99,8 @@ class Primitive:
         self.pack = struct.Struct(codes).pack
         self.call: Callable[[bytes], None] = self._compile_and_call
         self._compiled: Any = None
+        self.kinds: tuple[Any, ...] = (None,) * len(buffers)
+        """The caller's names for the buffers' dtypes, which it notes here at the first launch."""
         self.elementwise = False
         """Whether the numbers are n, m and two strides for each operand, and each element is computed independently."""
 

@@ -3,11 +3,12 @@
 import math
 from typing import TYPE_CHECKING
 
-from rl_lab.engine.dtype import bool_
+from rl_lab.engine.dtype import bool_, int64
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import elementwise
 from rl_lab.engine.ops.arithmetic import clamp, where
 from rl_lab.engine.ops.arithmetic import prelu as prelu_plain
+from rl_lab.engine.ops.composed import pdist
 from rl_lab.engine.ops.convolution import (
     adaptive_avg_pool2d,
     avg_pool1d,
@@ -110,6 +111,7 @@ __all__ = [
     "multi_margin_loss",
     "multilabel_soft_margin_loss",
     "pairwise_distance",
+    "pdist",
     "pixel_shuffle",
     "pixel_unshuffle",
     "rrelu",
@@ -227,7 +229,9 @@ def hardswish(input: "Tensor", inplace: bool = False) -> "Tensor":
 def hardtanh(input: "Tensor", min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> "Tensor":
     """x cut off at the bounds, where the gradient is 0. ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: elementwise.hardtanh(x, min_val, max_val))
+        return write_in_place(input, lambda x: hardtanh(x, min_val, max_val))
+    if input.dtype is int64:
+        return clamp(input, int(min_val), int(max_val))
     return elementwise.hardtanh(input, min_val, max_val)
 
 
@@ -255,8 +259,8 @@ def relu(input: "Tensor", inplace: bool = False) -> "Tensor":
 def relu6(input: "Tensor", inplace: bool = False) -> "Tensor":
     """min(max(0, x), 6). ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: elementwise.relu6(x))
-    return elementwise.relu6(input)
+        return write_in_place(input, lambda x: relu6(x))
+    return clamp(input, 0, 6) if input.dtype is int64 else elementwise.relu6(input)
 
 
 def selu(input: "Tensor", inplace: bool = False) -> "Tensor":
@@ -276,8 +280,12 @@ def silu(input: "Tensor", inplace: bool = False) -> "Tensor":
 def threshold(input: "Tensor", threshold: float, value: float, inplace: bool = False) -> "Tensor":
     """x above the threshold, ``value`` elsewhere. ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: elementwise.threshold(x, threshold, value))
-    return elementwise.threshold(input, threshold, value)
+        return threshold_(input, threshold, value)
+    return _threshold_of(input, threshold, value)
+
+
+def _threshold_of(x: "Tensor", threshold: float, value: float) -> "Tensor":
+    return where(x > int(threshold), x, int(value)) if x.dtype is int64 else elementwise.threshold(x, threshold, value)
 
 
 def celu_(input: "Tensor", alpha: float = 1.0) -> "Tensor":
@@ -315,7 +323,7 @@ _threshold = threshold  # the parameter of the next function has the same name
 
 def threshold_(input: "Tensor", threshold: float, value: float) -> "Tensor":
     """`threshold`, written into ``input``."""
-    return write_in_place(input, lambda x: elementwise.threshold(x, threshold, value))
+    return write_in_place(input, lambda x: _threshold_of(x, threshold, value))
 
 
 # --- other functions -------------------------------------------------------------------------------------------------

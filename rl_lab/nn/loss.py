@@ -18,6 +18,7 @@ from rl_lab.engine.ops.elementwise import absolute, exp, log, softplus_plain, sq
 from rl_lab.engine.ops.elementwise import smooth_l1 as smooth
 from rl_lab.engine.ops.nll_loss import nll_loss
 from rl_lab.engine.ops.operands import constant
+from rl_lab.engine.ops.rearrange import broadcast_tensors
 from rl_lab.engine.ops.reduction import log_softmax
 from rl_lab.nn.module import Module
 
@@ -220,6 +221,8 @@ def margin_ranking_loss(
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Cosine of the angle between the vectors along ``dim``. Norms below ``eps`` are raised to ``eps``."""
+    if x1.sizes != x2.sizes:  # the norms are of what is compared
+        x1, x2 = broadcast_tensors(x1, x2)
     return (x1 * x2).sum(dim) / (x1.norm(2, dim).clamp(min=eps) * x2.norm(2, dim).clamp(min=eps))
 
 
@@ -270,7 +273,7 @@ def multi_margin_loss(
     input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
     """Mean over the classes of max(0, margin - x[target] + x[i])^p for the others. The input is (n, classes) or (classes)."""
-    x, y = (input, target) if input.dim() > 1 else (input.unsqueeze(0), target.reshape(1))
+    x, y = (input, target) if input.dim() > 1 else (input.reshape(1, -1), target.reshape(1))
     own = x.gather(1, y.unsqueeze(1))
     terms = (x - own + margin).clamp(min=0.0) ** p
     if weight is not None:

@@ -170,6 +170,67 @@ MORE = {
     "tril_": lambda t, x, y: x.clone().tril_(),
     "fill_diagonal_": lambda t, x, y: x.clone().fill_diagonal_(1),
     "scatter add": lambda t, x, y: x.float().scatter(1, t.tensor([[0, 0], [1, 1]]), y.float(), reduce="add"),
+    "index_add": lambda t, x, y: x.index_add(1, t.tensor([2, 0, 2]), y),
+    "index_add scaled": lambda t, x, y: x.index_add(0, t.tensor([1, 1]), y, alpha=2),
+    "index_add of a number": lambda t, x, y: x[0, 0].index_add(0, t.tensor([0]), y[0, 0]),
+    "scatter_add": lambda t, x, y: x.scatter_add(1, t.tensor([[2, 2, 0], [1, 0, 1]]), y),
+    "scatter reduce add": lambda t, x, y: x.scatter(1, t.tensor([[2, 2, 0], [1, 0, 1]]), y, reduce="add"),
+    "index_put sums": lambda t, x, y: x.index_put((t.tensor([0, 1, 0]), t.tensor([2, 0, 2])), y[0], accumulate=True),
+    "index_fill negative": lambda t, x, y: x.index_fill(1, t.tensor([-1, -1]), 1),
+    "index_copy of a number": lambda t, x, y: x[0, 0].index_copy(0, t.tensor([0]), y[0, 0]),
+    "index_select of a number": lambda t, x, y: x[0, 2].index_select(0, t.tensor([0])),
+    "scatter_add_": lambda t, x, y: x.clone().scatter_add_(1, t.tensor([[2, 2, 0], [1, 0, 1]]), y),
+    "index_add_": lambda t, x, y: x.clone().index_add_(1, t.tensor([2, 0, 2]), y),
+    "index_put_ sums": lambda t, x, y: x.clone().index_put_((t.tensor([0, 1]),), y, accumulate=True),
+    "hardtanh": lambda t, x, y: t.nn.functional.hardtanh(x, 0, 2),
+    "relu6": lambda t, x, y: t.nn.functional.relu6(x + x),
+    "threshold": lambda t, x, y: t.nn.functional.threshold(x, 1, 7),
+    "lerp": lambda t, x, y: t.lerp(x, y, 0.5),
+    "nll_loss weights": lambda t, x, y: t.nn.functional.nll_loss(t.ones(2, 4), t.tensor([1, 2]), y.reshape(-1)[:4]),
+    "linear bias": lambda t, x, y: t.nn.functional.linear(t.ones(2, 3), t.ones(3, 3), x[0]),
+    "layer_norm weight": lambda t, x, y: t.nn.functional.layer_norm(t.arange(6.0).reshape(2, 3), (3,), x[0]),
+    "unflatten to nothing": lambda t, x, y: x[:0].unflatten(0, (2, 0, 0)),
+    "unflatten": lambda t, x, y: x.unflatten(1, (3, 1)),
+    "arange of its dtype": lambda t, x, y: t.arange(-0.9, 6.1, 1.7, dtype=t.int64),
+    "arange down": lambda t, x, y: t.arange(2.1, -2.9, -1.0, dtype=t.int64),
+    "arange up to": lambda t, x, y: t.arange(3.1, dtype=t.int64),
+    "arange of bytes": lambda t, x, y: t.arange(-0.9, 2.1, 2.0, dtype=t.uint8),
+    "arange of floats": lambda t, x, y: t.arange(0.0, 2.9, 0.7),
+    "linspace of integers": lambda t, x, y: t.linspace(-3.7, 9.4, 50, dtype=t.int64),
+    "linspace of one": lambda t, x, y: t.linspace(2.0, 9.0, 1),
+    "linspace between tensors": lambda t, x, y: t.linspace(x[0, 0], x[1, 0], 3),
+    "logspace of integers": lambda t, x, y: t.logspace(-1.5, 4.3, 9, 3.3, dtype=t.int64),
+    "meshgrid xy": lambda t, x, y: t.meshgrid(x[0], y[0, :2], indexing="xy")[0],
+    "meshgrid xy second": lambda t, x, y: t.meshgrid(x[0], y[0, :2], indexing="xy")[1],
+    "meshgrid xy three": lambda t, x, y: t.meshgrid(x[0], y[0, :2], x[1, :1], indexing="xy")[2],
+    "meshgrid of a number": lambda t, x, y: t.meshgrid(x[0], y[0, 0], indexing="ij")[1],
+    "pad replicate cut": lambda t, x, y: t.nn.functional.pad(x[None].float(), (-3, 5), mode="replicate"),
+    "pad reflect cut": lambda t, x, y: t.nn.functional.pad(x[None].float(), (-2, 2), mode="reflect"),
+    "pad circular cut": lambda t, x, y: t.nn.functional.pad(x[None].float(), (-2, 1), mode="circular"),
+    "pad nothing": lambda t, x, y: t.nn.functional.pad(x[:0].float(), (1, 1, 1, 1)),
+    "conv_transpose2d wide": lambda t, x, y: t.nn.functional.conv_transpose2d(
+        x[None, None].float(), y[None, None].float() + 1.0, stride=(2, 3), dilation=4, padding=1, output_padding=(3, 2)
+    ),
+    "conv_transpose1d wide": lambda t, x, y: t.nn.functional.conv_transpose1d(
+        x[None, :1].float(), y[None, :1].float() + 1.0, stride=1, dilation=3, padding=2, output_padding=2
+    ),
+    "cosine_similarity broadcast": lambda t, x, y: t.cosine_similarity(x[None].float() + 1.0, y[:, None].float() - 2.0, -2),
+    "masked_scatter broadcast": lambda t, x, y: x[0].masked_scatter(y > 1, t.arange(9).to(x.dtype)),
+    "diff none": lambda t, x, y: t.diff(x, 0, prepend=y, append=y),
+    "cov of one row": lambda t, x, y: t.cov(x[:1].float()),
+    "corrcoef of one row": lambda t, x, y: t.corrcoef(x[:1].float()),
+    "sum_to_size": lambda t, x, y: x[0, 0].sum_to_size(()),
+    "broadcast_shapes": lambda t, x, y: t.zeros(t.broadcast_shapes(3, (2, 1), ())),
+    "quantile of a number": lambda t, x, y: t.quantile(x[0, 2].float(), t.tensor([0.1, 0.6]), 0),
+    "heaviside": lambda t, x, y: t.heaviside(x, y) + t.heaviside(t.zeros_like(x), y),
+    "group_norm of nothing": lambda t, x, y: t.nn.functional.group_norm(x[:0].float(), 3),
+    "unfold windows": lambda t, x, y: t.nn.functional.unfold(x[None, None], 2),
+    "multi_margin_loss of one": lambda t, x, y: t.nn.functional.multi_margin_loss(x[0, 1].float(), t.tensor(0)),
+    "matmul of a batch": lambda t, x, y: x @ t.stack([y.T, y.T]),
+    "addmm": lambda t, x, y: t.addmm(x[:, :2], x, y.T, beta=2, alpha=3),
+    "addmm rounded": lambda t, x, y: t.addmm(x[:, :2], x, y.T, beta=0.6, alpha=1.7),
+    "addmv rounded": lambda t, x, y: t.addmv(x[:, 0], x, y[0], beta=0.6, alpha=1.7),
+    "addr": lambda t, x, y: t.addr(x, x[:, 0], y[0]),
     "promote": lambda t, x, y: t.zeros(1, dtype=t.promote_types(x.dtype, y.dtype)),
     "result": lambda t, x, y: t.zeros(1, dtype=t.result_type(x, 1.5)),
     "sum rows": lambda t, x, y: x.sum(1),
@@ -195,6 +256,12 @@ def calls() -> Iterator[tuple[str, Any]]:
             yield f"{name}(x)", lambda t, x, y, name=name: getattr(t, name)(x)
         if {"input", "dim"} <= arguments:
             yield f"{name}(x, 1)", lambda t, x, y, name=name: getattr(t, name)(x, 1)
+            yield f"{name}(number, 0)", lambda t, x, y, name=name: getattr(t, name)(x[0, 2], 0)
+        if {"input", "k"} <= arguments:
+            yield f"{name}(number, 1)", lambda t, x, y, name=name: getattr(t, name)(x[0, 2], 1)
+        if {"input", "dtype"} <= arguments:
+            yield f"{name}(dtype=int64)", lambda t, x, y, name=name: getattr(t, name)(x, dtype=t.int64)
+            yield f"{name}(1, dtype=float32)", lambda t, x, y, name=name: getattr(t, name)(x, 1, dtype=t.float32)
         if {"input", "other"} <= arguments:
             yield f"{name}(x, y)", lambda t, x, y, name=name: getattr(t, name)(x, y)
             yield f"{name}(x, 2)", lambda t, x, y, name=name: getattr(t, name)(x, 2)

@@ -11,8 +11,9 @@ import threading
 import time
 import warnings
 import weakref
-from collections import OrderedDict
-from typing import Any, NamedTuple
+from collections import Counter, OrderedDict, defaultdict
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -282,10 +283,11 @@ def test_static_numbers_are_told_apart_by_their_bits():
     assert len(times.programs) <= 3
 
 
-def test_unhashable_and_graded_arguments_are_refused():
+def test_unhashable_and_graded_arguments_run_eagerly():
     function = rl.compile(lambda x, static=None: x)
-    with pytest.raises(TypeError, match="unhashable"):
-        function(rl.ones(1), {1, 2})
+    with pytest.warns(EagerWarning, match=f"unhashable.*, at {HERE}"):
+        assert function(rl.ones(1), {1, 2}).tolist() == [1.0]
+    function = rl.compile(lambda x, static=None: x)
     x = rl.ones(1, requires_grad=True)
     with pytest.warns(EagerWarning, match=f"requires grad.*, at {HERE}"):
         assert function(x) is x
@@ -344,6 +346,87 @@ def test_nested_arguments_keep_their_form_and_order():
         a, b, c, d, e, f = [rl.full((1,), i + shift) for i in range(6)]
         result = join(OrderedDict(z=a, y=b), Pair(c, [d]), q=e, p=f)
         assert result.tolist() == [i + shift for i in range(6)]
+
+
+@dataclass
+class Batch:
+    x: Any
+    weights: Any = 1.0
+    unit: ClassVar[float] = 1.0
+
+    def scaled(self):
+        return self.x * self.weights * self.unit
+
+
+@dataclass(frozen=True)
+class Frozen:
+    batch: Batch
+    more: dict
+
+
+@dataclass(slots=True)
+class Slotted:
+    x: Any
+    inner: Any = None
+
+
+def test_dataclasses_of_tensors_and_numbers():
+    """As arguments and results, nested, frozen, with slots; what is written to their tensors reaches the caller's."""
+
+    def use(frozen, slotted):
+        frozen.batch.x.add_(1.0)
+        slotted.inner.x.mul_(2.0)
+        shown = Batch(frozen.batch.scaled() + frozen.more["b"] * slotted.x, frozen.batch.weights)
+        return Frozen(shown, {"again": slotted.inner, "same": frozen.batch.x})
+
+    compiled = rl.compile(use)
+    for call in range(6):
+        Batch.unit = 1.0 if call < 4 else 3.0
+        outcomes = []
+        for function in (use, compiled):
+            x, y = rl.full((2,), float(call)), rl.full((2,), call + 0.5)
+            result = function(Frozen(Batch(x, 0.1 * call), {"b": y}), Slotted(2.0, Slotted(y)))
+            assert (type(result), type(result.batch)) == (Frozen, Batch)
+            assert result.more["same"] is x
+            assert result.more["again"].x is y
+            outcomes.append((bits(x), bits(y), bits(result.batch.x), result.batch.weights))
+        assert outcomes[0] == outcomes[1]
+    Batch.unit = 1.0
+    assert compiled.why is None
+    assert 1 <= len(compiled.programs) <= 4
+
+
+def test_the_fields_of_a_dataclass_are_the_callers():
+    def change(record, x):
+        record.x = x * 2.0
+        record.added = record.weights
+
+    compiled = rl.compile(change)
+    for call in range(5):
+        x, record = rl.full((2,), float(call)), Batch(rl.zeros(2), rl.ones(1))
+        with pytest.warns(EagerWarning, match="a dataclass among its arg") if call == 2 else contextlib.nullcontext():
+            compiled(record, x)
+        assert record.x.tolist() == [2.0 * call] * 2
+        assert record.added is record.weights
+
+
+def test_subclasses_of_containers_keep_what_they_are():
+    """A defaultdict has its default inside; one list that is passed twice is one list; what cannot be copied runs eagerly."""
+
+    def use(x, table, first, second):
+        first.append(x)
+        return x * table["missing"] + len(second)
+
+    compiled = rl.compile(use)
+    for call in range(4):
+        items = [1]
+        with pytest.warns(EagerWarning, match="a list, a dict") if call == 2 else contextlib.nullcontext():
+            assert compiled(rl.ones(1), defaultdict(lambda: 3.0), items, items).tolist() == [5.0]
+        assert len(items) == 2
+    counted = rl.compile(lambda x: Counter({"x": x + 1.0}))
+    with pytest.warns(EagerWarning, match="returns a Counter"):
+        result = counted(rl.ones(1))
+    assert type(result) is Counter
 
 
 def test_results_are_those_of_the_eager_call():
@@ -1152,7 +1235,9 @@ def test_containers_among_the_arguments_are_changed():
         items = []
         named = {}
         with (
-            pytest.warns(EagerWarning, match="a list or a dict among its arguments") if call == 2 else contextlib.nullcontext()
+            pytest.warns(EagerWarning, match="a list, a dict or a dataclass among its arguments")
+            if call == 2
+            else contextlib.nullcontext()
         ):
             compiled(x, items, named)
         assert [item.tolist() for item in items] == [[2.0 * call] * 2]
@@ -1230,6 +1315,18 @@ def test_threads_may_call_one_function():
             thread.join()
     assert wrong == []
     assert compiled.why is None
+
+
+def test_threads_may_call_one_function_with_numbers_that_vary():
+    """A program that another thread records meanwhile is not taken for one that suits any number."""
+    for _ in range(5):
+        compiled = rl.compile(rl.no_grad()(lambda x, scale: (x * scale).sum()))
+
+        def work(number, compiled=compiled):
+            calls = [(1 + (number + k) % 5, float(number)) for k in range(40)]
+            return [(rows, scale) for rows, scale in calls if compiled(rl.ones(rows), scale).item() != rows * scale]
+
+        assert in_threads(4, work) == [[]] * 4
 
 
 def test_recursion_and_generators_inside():

@@ -103,11 +103,15 @@ def learned_actions(name: str, space: gym.Space, seed: int, masked: bool = False
     return agent
 
 
-CASES = [(name, space) for name in SETTINGS for space in SPACES if name in ("ppo", "sac") or space == "Dict"]
+CASES = [(name, space) for name in SETTINGS for space in SPACES]
+SHORT = {"ppo": ("MultiBinary", "Dict"), "sac": ("Tuple", "Dict"), "a2c": ("Dict",), "reinforce": ("Dict",)}
+"""The cases that always run; all run with --full."""
 
 
 @pytest.mark.parametrize(("name", "space"), CASES)
-def test_the_best_actions_are_found(name, space, learning_seed, learned):
+def test_the_best_actions_are_found(name, space, full, learning_seed, learned):
+    if not full and space not in SHORT[name]:
+        pytest.skip("runs with --full")
     agent = learned_actions(name, SPACES[space], learning_seed)
     found = agent.mapping.to_policy(agent.act(SIGNS, deterministic=True))
     wanted = np.stack([best(agent.mapping, signs) for signs in SIGNS])
@@ -121,8 +125,10 @@ MASKED = {"MultiDiscrete": MultiDiscrete([3, 2]), "Tuple": Tuple((Discrete(3), B
 
 
 @pytest.mark.parametrize(("name", "space"), [("ppo", "MultiDiscrete"), *[(name, "Tuple") for name in SETTINGS]])
-def test_the_best_allowed_actions_are_found(name, space, learning_seed, learned):
+def test_the_best_allowed_actions_are_found(name, space, full, learning_seed, learned):
     """With and without the best option of the first choice."""
+    if not full and (name, space) not in (("ppo", "MultiDiscrete"), ("sac", "Tuple")):
+        pytest.skip("runs with --full")
     agent = learned_actions(name, MASKED[space], learning_seed, masked=True)
     for forbid in (False, True):
         masks = np.ones((4, agent.mapping.num_masked), bool)

@@ -57,9 +57,8 @@ def take_bool(out: OutBool, x: InBool, index: InInt, status: InOutInt, n: Int, r
     _take(out, x, index, status, n, r, m, count, wrap)
 
 
-@primitive
-def take_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
-    """out[i, index[c], :] += g[i, c, :], the gradient of `take`. Repeated indices add up."""
+@njit(error_model="numpy")
+def _take_add(out, g, index, status, n, r, m, count, wrap):
     for c in range(count):
         at = _checked(status, index[c], r, wrap)
         if at < 0:
@@ -68,6 +67,17 @@ def take_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: Int, 
             p, o = (i * r + at) * m, (i * count + c) * m
             for j in range(m):
                 out[p + j] += g[o + j]
+
+
+@primitive
+def take_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """out[i, index[c], :] += g[i, c, :]: the gradient of `take`; repeated indices add up."""
+    _take_add(out, g, index, status, n, r, m, count, wrap)
+
+
+@primitive
+def take_add_int(out: InOutInt, g: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    _take_add(out, g, index, status, n, r, m, count, wrap)
 
 
 @njit(error_model="numpy")
@@ -93,9 +103,8 @@ def gather_int(out: OutInt, x: InInt, index: InInt, status: InOutInt, n: Int, r:
     _gather(out, x, index, status, n, r, m, count)
 
 
-@primitive
-def scatter_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
-    """out[i, index[i, c, j], j] += g[i, c, j], the gradient of `gather`. Repeated indices add up."""
+@njit(error_model="numpy")
+def _scatter_add(out, g, index, status, n, r, m, count):
     for i in range(n):
         for c in range(count):
             o = (i * count + c) * m
@@ -103,6 +112,17 @@ def scatter_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: In
                 at = _checked(status, index[o + j], r, False)
                 if at >= 0:
                     out[(i * r + at) * m + j] += g[o + j]
+
+
+@primitive
+def scatter_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """out[i, index[i, c, j], j] += g[i, c, j]: the gradient of `gather`; repeated indices add up."""
+    _scatter_add(out, g, index, status, n, r, m, count)
+
+
+@primitive
+def scatter_add_int(out: InOutInt, g: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    _scatter_add(out, g, index, status, n, r, m, count)
 
 
 @njit(error_model="numpy")

@@ -3,5 +3,6 @@
 ``tests/test_architecture.py`` lists the order. A gradient rule that needs a later family calls it as a method of its gradient.
 """
 
+from rl_lab.engine.ops import absent as absent
 from rl_lab.engine.ops import methods as methods
 from rl_lab.engine.tensor import Tensor as Tensor

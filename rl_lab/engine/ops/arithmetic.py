@@ -291,7 +291,14 @@ def atan2(input: Operand, other: Operand) -> Tensor:
 
 
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
-    """0 where input is below 0, 1 where it is above 0, ``values`` where it is 0. The result has no gradient."""
+    """0 where input is below 0, 1 where it is above 0, ``values`` where it is 0. The result has no gradient.
+
+    Raises DtypeError if the two dtypes differ.
+    """
+    if input.dtype is not values.dtype:
+        raise DtypeError(f"heaviside takes two tensors of one dtype, got {input.dtype.name} and {values.dtype.name}")
+    if input.dtype is not float32:
+        return where(eq(input, 0), values, gt(input, 0).to(input.dtype))
     return binary(elementwise_kernels.heaviside, as_float(input), as_float(values))
 
 

@@ -19,14 +19,14 @@ from rl_lab.engine.names import numpy_names
 from rl_lab.engine.number import real
 from rl_lab.engine.ops.arithmetic import copysign, power, where
 from rl_lab.engine.ops.comparison import eq, isnan, logical_not, lt
-from rl_lab.engine.ops.creation import arange, as_tensor, full, ones, tensor, zeros
+from rl_lab.engine.ops.creation import arange, as_tensor, evenly_spaced, full, ones, tensor, zeros
 from rl_lab.engine.ops.diagonals import diag
 from rl_lab.engine.ops.elementwise import digamma, lgamma, tetragamma, trigamma
 from rl_lab.engine.ops.gathering import scatter_add
 from rl_lab.engine.ops.indexing import getitem, nonzero
 from rl_lab.engine.ops.layout import cat, clone, reshape, split, stack, transpose, unsqueeze
 from rl_lab.engine.ops.matmul import matmul
-from rl_lab.engine.ops.operands import INTEGERS, as_float, binary, constant, normal_dim, operand, whole
+from rl_lab.engine.ops.operands import INTEGERS, as_float, binary, broadcast_shape, constant, normal_dim, operand, whole
 from rl_lab.engine.ops.rearrange import Cuts, flip, tensor_list, tensor_split
 from rl_lab.engine.ops.reduction import amax, amin, mean, norm, sum
 from rl_lab.engine.ops.sorting import sort
@@ -191,7 +191,7 @@ def cov(input: Tensor, *, correction: float = 1, fweights: Tensor | None = None,
         centred = x - sum(x * weights, 1, True) / total
         lost = correction if aweights is None else correction * sum(weights * aweights) / total
         result = matmul(centred * weights, transpose(centred, 0, 1)) / (total - lost).clamp(min=0.0)
-    return reshape(result, ()) if input.dim() < 2 else result
+    return reshape(result, ()) if x.sizes[0] == 1 else result
 
 
 def corrcoef(input: Tensor) -> Tensor:
@@ -222,22 +222,27 @@ def quantile(
     fractions = np.atleast_1d(np.asarray(q.tolist() if isinstance(q, Tensor) else q, np.float32)).astype(np.float64)
     if ((fractions < 0) | (fractions > 1)).any():
         raise ValueError(f"quantiles must be in [0, 1], got {fractions.tolist()}")
-    x = reshape(input, -1) if dim is None else input
     place = 0 if dim is None else normal_dim(dim, input.dim())
+    if not input.sizes:
+        dim = None
+    x = reshape(input, -1) if dim is None else input
     ordered = sort(x, place)[0]
     size = ordered.sizes[place]
     if not size:
         raise IndexError(f"quantile() needs at least one element, got shape {list(input.sizes)}")
     missing = isnan(ordered).any(place, True)
     results = []
-    for fraction in fractions:
+    followed = isinstance(q, Tensor) and q.requires_grad and interpolation == "linear"
+    for number, fraction in enumerate(fractions):
         rank = float(np.float32(fraction) * np.float32(size - 1))
         below = {"lower": math.floor(rank), "higher": math.ceil(rank), "nearest": round(rank)}.get(
             interpolation, math.floor(rank)
         )
         value = ordered.narrow(place, below, 1)
         if interpolation in ("linear", "midpoint"):
-            weight = rank - below if interpolation == "linear" else 0.5 if rank != below else 0.0
+            weight: float | Tensor = rank - below if interpolation == "linear" else 0.5 if rank != below else 0.0
+            if followed:
+                weight = getitem(reshape(q, -1), number) * float(size - 1) - float(below)
             value = value.lerp(ordered.narrow(place, min(below + 1, size - 1), 1), weight)
         value = where(missing, constant(math.nan), value)
         if dim is None and keepdim:
@@ -447,7 +452,10 @@ def logspace(
     start: float, end: float, steps: int, base: float = 10.0, *, dtype: DTypeLike = None, device: DeviceLike = None
 ) -> Tensor:
     """The vector of ``steps`` powers of ``base`` whose exponents are evenly spaced from ``start`` to ``end``, both included."""
-    return tensor(np.logspace(start, end, steps, base=base), dtype=dtype or float32, device=device)
+    kind = as_dtype(dtype or float32)
+    base = base.item() if isinstance(base, Tensor) else base
+    with np.errstate(all="ignore"):
+        return tensor(np.float64(base) ** evenly_spaced(start, end, steps, kind), dtype=kind, device=device)
 
 
 @numpy_names
@@ -530,9 +538,10 @@ def take(input: Tensor, index: Tensor) -> Tensor:
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """A copy of input in which the masked elements are replaced, in order, by the elements of ``source``.
 
-    Raises ShapeError if the source has fewer elements than are masked.
+    Input and mask broadcast. Raises ShapeError if the source has fewer elements than are masked.
     """
-    mask = mask.expand(input.sizes)
+    shape = broadcast_shape(input.sizes, mask.sizes)
+    input, mask = input.expand(shape), mask.expand(shape)
     with tape.no_grad():
         order = mask.reshape(-1).to(int64).cumsum(0) - 1  # the position in the source, where the mask is true
         needed = int(order[-1]) + 1 if order.sizes[0] else 0

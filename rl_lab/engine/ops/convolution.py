@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, overload
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import convolution as convolution_kernels
 from rl_lab.engine.kernels.elementwise import add_into
@@ -18,6 +18,7 @@ from rl_lab.engine.ops.gathering import scatter_sum
 from rl_lab.engine.ops.layout import cat, embed
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
 from rl_lab.engine.ops.operands import INTEGERS, elementwise_into
+from rl_lab.engine.ops.rearrange import pad
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned
 from rl_lab.engine.types import Gradients
@@ -39,6 +40,11 @@ def pair(value: Pair, name: str, least: int, count: int = 2) -> tuple[int, ...]:
     if len(values) != count or min(values) < least:
         raise ValueError(f"{name} must be one or {count} integers of at least {least}, got {value}")
     return values
+
+
+def _require_float(name: str, x: Tensor) -> None:
+    if x.dtype is not float32:
+        raise DtypeError(f"{name} takes float32, got {x.dtype.name}: convert with .float() first")
 
 
 def window_count(size: int, window: int, stride: int, padding: int, dilation: int) -> int:
@@ -318,6 +324,9 @@ def conv_transpose2d(
         raise ShapeError(
             f"conv_transpose2d: the output size {sizes} must be at least 1, and output_padding {extra} smaller than stride or dilation"
         )
+    beyond = [e // s for e, s in zip(extra, step, strict=True)]
+    if any(beyond):  # more than a stride: as if zeros followed on the input, for else further windows would fit into the output
+        x = pad(x, (0, beyond[1], 0, beyond[0]))
     plan = _Plan((x.sizes[0], weight.sizes[1] * groups, *sizes), weight.sizes, step, edge, gap, groups)
     out = _to_input(x, weight, plan)
     if bias is not None:
@@ -384,9 +393,17 @@ def _window(kernel_size: Pair, dilation: Pair, padding: Pair, stride: Pair) -> t
 
 
 def unfold(input: Tensor, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
-    """The windows of (n, channels, h, w) as columns: (n, channels * kh * kw, windows). Raises ShapeError for other dimensions."""
-    if len(input.sizes) != 4:
-        raise ShapeError(f"unfold takes a tensor of 4 dimensions, got shape {list(input.sizes)}")
+    """The windows of (n, channels, h, w), or (channels, h, w), as columns: (n, channels * kh * kw, windows).
+
+    Raises ShapeError for other dimensions, and DtypeError for integers.
+    """
+    if len(input.sizes) not in (3, 4):
+        raise ShapeError(f"unfold takes a tensor of 3 or 4 dimensions, got shape {list(input.sizes)}")
+    if len(input.sizes) == 3:
+        return unfold(input.unsqueeze(0), kernel_size, dilation, padding, stride).squeeze(0)
+    if input.dtype is bool_:
+        return unfold(input.to(float32), kernel_size, dilation, padding, stride).to(bool_)
+    _require_float("unfold", input)
     return _unfold(input, input.sizes, _window(kernel_size, dilation, padding, stride))
 
 
@@ -401,6 +418,9 @@ def fold(
     size = pair(output_size, "output_size", 1)
     rows, columns = _window_counts(size, window)
     area = window[0] * window[1]
+    if len(input.sizes) == 2:
+        return fold(input.unsqueeze(0), output_size, kernel_size, dilation, padding, stride).squeeze(0)
+    _require_float("fold", input)
     if len(input.sizes) != 3 or input.sizes[1] % area or input.sizes[2] != rows * columns:
         raise ShapeError(
             f"fold: an output of {list(size)} needs columns of shape [n, channels * {area}, {rows * columns}], got {list(input.sizes)}"
@@ -424,9 +444,10 @@ class _Pool(NamedTuple):
 def _pool_sizes(
     name: str, x: Tensor, kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> _Pool:
-    """The sizes of a pooling operation. Raises ShapeError or ValueError if they do not fit."""
-    if x.dtype is not float32 or len(x.sizes) not in (3, 4):
-        raise ShapeError(f"{name} takes float32 of 3 or 4 dimensions, got {x.dtype.name} of shape {list(x.sizes)}")
+    """The sizes of a pooling operation. Raises DtypeError unless x is float32, and ShapeError or ValueError if they do not fit."""
+    _require_float(name, x)
+    if len(x.sizes) not in (3, 4):
+        raise ShapeError(f"{name} takes 3 or 4 dimensions, got shape {list(x.sizes)}")
     window = pair(kernel_size, "kernel_size", 1)
     edge = pair(padding, "padding", 0)
     gap = pair(dilation, "dilation", 1)

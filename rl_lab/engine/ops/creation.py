@@ -242,21 +242,45 @@ def arange(
 ) -> Tensor:
     """The vector start, start + step, ... before ``end``; arange(end) starts at 0. int64 for integers, float32 otherwise.
 
-    Raises ValueError if the step is 0 or leads away from ``end``.
+    An integer ``dtype`` rounds the three to zero first. Raises ValueError if the step is 0 or leads away from ``end``.
     """
     check_device(device)
     if end is None:
         start, end = 0, start
+    if dtype is not None and as_dtype(dtype) is int64:
+        start, end, step = [v if isinstance(v, INTEGERS) else int(v) for v in (start, end, step)]
     if step == 0 or (end - start) / step < 0:
         raise ValueError(f"arange from {start} to {end} by {step}: the step must not be 0 and must lead from start to end")
     whole = all(isinstance(v, INTEGERS) for v in (start, end, step))
+    if (
+        dtype is not None and as_dtype(dtype) is uint8 and not whole
+    ):  # as PyTorch, whose count is that of the numbers themselves
+        numbers = int(start) + int(step) * np.arange(math.ceil((end - start) / step))
+        return _finish(_copy_of(numbers, uint8), requires_grad)
     kind = (int64 if whole else float32) if dtype is None else as_dtype(dtype)
     if whole:
         count = max(0, math.ceil((end - start) / step))
         result = _empty((count,), int64)
         launch(indexing_kernels.arange, (result,), (start, step, count))
         return _finish(result.to(kind), requires_grad)
-    return _finish(_copy_of(np.arange(start, end, step), kind), requires_grad)
+    count = math.ceil((end - start) / step)
+    return _finish(_copy_of(start + step * np.arange(count), kind), requires_grad)
+
+
+def evenly_spaced(start: float, end: float, steps: int, kind: DType) -> np.ndarray:
+    """``steps`` numbers from start to end in float64, from both ends to the middle; ends of integers are rounded to zero first."""
+    start, end = [v.item() if isinstance(v, Tensor) else v for v in (start, end)]
+    if kind is not float32:
+        start, end = int(start), int(end)
+    if steps < 0:
+        raise ValueError(f"the number of steps must not be negative, got {steps}")
+    gap = (end - start) / (steps - 1) if steps > 1 else 0.0
+    places = np.arange(steps)
+    return (
+        np.where(places < steps / 2, start + gap * places, end - gap * (steps - 1 - places))
+        if steps > 1
+        else start + gap * places
+    )
 
 
 def linspace(
@@ -264,7 +288,8 @@ def linspace(
 ) -> Tensor:
     """The vector of ``steps`` evenly spaced values from ``start`` to ``end``, both included."""
     check_device(device)
-    return _finish(_copy_of(np.linspace(start, end, steps), as_dtype(dtype or float32)), requires_grad)
+    kind = as_dtype(dtype or float32)
+    return _finish(_copy_of(evenly_spaced(start, end, steps, kind), kind), requires_grad)
 
 
 class LegacyType:

@@ -328,10 +328,10 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """Values clamped to [min_val, max_val]. At a bound the gradient is 0, unlike that of `clamp`, as in PyTorch.
 
-    Raises ValueError if min_val is not below max_val.
+    Raises ValueError if min_val is above max_val.
     """
-    if min_val >= max_val:
-        raise ValueError(f"hardtanh needs min_val below max_val, got min_val={min_val} and max_val={max_val}")
+    if min_val > max_val:
+        raise ValueError(f"hardtanh needs min_val not above max_val, got min_val={min_val} and max_val={max_val}")
     return _hardtanh(input, min_val, max_val)
 
 

@@ -114,13 +114,15 @@ def _take_rule(g: Tensor, node: Node) -> Gradients:
 
 
 def add_rows(g: Tensor, shape: Shape, dim: int, index: Tensor, wrap: bool) -> Tensor:
-    """Zeros of ``shape`` with out[..., index[c], ...] += g[..., c, ...], the gradient of `take_rows`."""
-    out = empty(shape)
+    """Zeros of ``shape`` with out[..., index[c], ...] += g[..., c, ...], the gradient of `take_rows`, in float32 or int64."""
+    g = whole(g)
+    kernel = indexing_kernels.take_add if g.dtype is float32 else indexing_kernels.take_add_int
+    out = empty(shape, g.dtype)
     n, r, m = three_parts(out, dim)
     with tape.no_grad():
         out.zero_()
         source = g.contiguous()
-    launch_checked(indexing_kernels.take_add, (out, source, index), (n, r, m, index.numel(), int(wrap)))
+    launch_checked(kernel, (out, source, index), (n, r, m, index.numel(), int(wrap)))
     return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
 
 
@@ -136,6 +138,12 @@ def check_index(index: Tensor, name: str) -> None:
         raise DtypeError(f"{name} expects an int64 index, got {index.dtype.name}: convert with .long() first")
 
 
+def check_source(source: Tensor, input: Tensor, name: str) -> None:
+    """Raise DtypeError unless the tensor that is written has the dtype of the one that it is written to."""
+    if source.dtype is not input.dtype:
+        raise DtypeError(f"{name}: the source is {source.dtype.name}, the tensor is {input.dtype.name}")
+
+
 @numpy_names
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions ``index``, an int64 vector, along ``dim``.
@@ -145,6 +153,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     check_index(index, "index_select")
     if index.dim() > 1:
         raise IndexError(f"index_select expects a vector of indices, got shape {list(index.sizes)}")
+    if not input.sizes:
+        return take_rows(input.reshape(1), normal_dim(dim, 0), index.reshape(1), wrap=False).reshape(())
     return take_rows(input, normal_dim(dim, input.dim()), index.reshape(-1), wrap=False)
 
 
@@ -206,14 +216,19 @@ def _gather_rule(g: Tensor, node: Node) -> Gradients:
 def _scatter_add(x: Tensor | None, shape: Shape, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """A copy of x, or zeros of ``shape`` if x is None, with the source added at the index."""
     with tape.no_grad():
-        out = empty(shape).zero_() if x is None else x.clone()
-        values = source.contiguous()
+        values = whole(source).contiguous()
         index = index.contiguous()
+        if x is None:
+            out = empty(shape, values.dtype).zero_()
+        else:
+            out = whole(x)
+            out = out.clone() if out is x else out
     n, r, m = three_parts(out, dim)
-    launch_checked(indexing_kernels.scatter_add, (out, values, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
+    kernel = indexing_kernels.scatter_add if out.dtype is float32 else indexing_kernels.scatter_add_int
+    launch_checked(kernel, (out, values, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
     if x is None:
         return attach(out, _scatter_rule, (source,), (index,), dim)
-    return attach(out, _scatter_add_rule, (x, source), (index,), dim)
+    return attach(out.to(x.dtype), _scatter_add_rule, (x, source), (index,), dim)
 
 
 def _scatter_rule(g: Tensor, node: Node) -> Gradients:
@@ -237,6 +252,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """
     dim = normal_dim(dim, input.dim())
     _check_gather("scatter_add", input, dim, index)
+    check_source(src, input, "scatter_add")
     if src.dim() != index.dim():
         raise ShapeError(
             f"scatter_add: the source needs as many dimensions as the index of shape {list(index.sizes)}, got shape {list(src.sizes)}"
@@ -303,13 +319,15 @@ def scatter(
     if reduce is not None:
         if reduce != "add":
             raise ValueError(f"scatter: reduce must be 'add' or None, got {reduce!r}")
-        return scatter_add(input, dim, index, src if isinstance(src, Tensor) else operand(src, input).expand(index.sizes))
+        return scatter_add(
+            input, dim, index, src if isinstance(src, Tensor) else operand(src, input).to(input.dtype).expand(index.sizes)
+        )
     dim = normal_dim(dim, input.dim())
     _check_gather("scatter", input, dim, index)
     source = operand(src, input)
     if source.dtype is not input.dtype:
         if isinstance(src, Tensor):
-            raise DtypeError(f"scatter: the source must be {input.dtype.name} as the tensor is, got {source.dtype.name}")
+            check_source(source, input, "scatter")
         source = source.to(input.dtype)
     if not isinstance(src, Tensor):
         source = source.expand(index.sizes)
@@ -337,11 +355,17 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     """
     dim = normal_dim(dim, input.dim())
     check_index(index, "index_add")
+    check_source(source, input, "index_add")
+    if not input.sizes and source.numel() == index.numel() == 1:
+        return index_add(input.reshape(1), 0, index.reshape(1), source.reshape(1), alpha=alpha).reshape(())
     if index.dim() > 1 or source.sizes != (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :]):
         raise ShapeError(
             f"index_add: an index of shape {list(index.sizes)} and a source of shape {list(source.sizes)} do not fit a tensor of shape "
             f"{list(input.sizes)} along dimension {dim}"
         )
+    if input.dtype is not float32:  # exact, and uint8 wraps as its memory does
+        added = add_rows(whole(source) * int(alpha), input.sizes, dim, index.reshape(-1), wrap=False)
+        return (whole(input) + added).to(input.dtype)
     added = add_rows(source if alpha == 1 else source * alpha, input.sizes, dim, index.reshape(-1), wrap=False)
     return input + added
 

@@ -9,12 +9,16 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
+from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import numpy_names
-from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.ops.arithmetic import where
+from rl_lab.engine.ops.creation import ones, tensor, zeros
 from rl_lab.engine.ops.gathering import (
     add_rows,
+    check_index,
+    check_source,
     launch_checked,
     take_rows,
     three_parts,
@@ -252,6 +256,7 @@ def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumula
 def index_put_(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
     """`index_put` in place. Raises IndexError if ``indices`` is empty and ``accumulate`` is set."""
     key = tuple(indices)
+    check_source(values, x, "index_put")
     if not accumulate:
         setitem(x, key, values)
         return x
@@ -262,7 +267,7 @@ def index_put_(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate:
     def compute(old: Tensor) -> Tensor:
         rows, positions, full, flat, place = _assigned_rows(old, tensors)
         added = add_rows(values.expand(full).reshape(flat), rows.sizes, place, positions, wrap=True)
-        return _unflat_rows(rows + added, old, tensors)
+        return _unflat_rows((rows + added).to(old.dtype), old, tensors)
 
     return write_in_place(target, compute, None, (values,))
 
@@ -286,14 +291,30 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Tensor | tuple[Tensor, 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor:
     """A copy of input with one value at the positions ``index`` along ``dim``. Raises IndexError if an index is out of bounds."""
     dim = normal_dim(dim, input.dim())
-    shape = (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :])
-    return _with_rows(input, dim, index.reshape(-1), operand(value, input).to(input.dtype).expand(shape))
+    check_index(index, "index_fill")
+    along = tuple([-1 if d == dim else 1 for d in range(input.dim())])
+    with tape.no_grad():
+        places = zeros(input.sizes[dim : dim + 1] or (1,), dtype=bool_)
+        filled = _with_rows(places, 0, index.reshape(-1), ones((index.numel(),), dtype=bool_)).reshape(along)
+    return where(filled, operand(value, input).to(input.dtype), input)
 
 
 @numpy_names
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """A copy of input with ``source`` at the positions ``index`` along ``dim``. Raises IndexError if an index is out of bounds."""
-    return _with_rows(input, normal_dim(dim, input.dim()), index.reshape(-1), source)
+    """A copy of input with ``source`` at the positions ``index`` along ``dim``.
+
+    Raises IndexError if an index is out of bounds, ShapeError or DtypeError if the source does not fit.
+    """
+    dim = normal_dim(dim, input.dim())
+    check_index(index, "index_copy")
+    check_source(source, input, "index_copy")
+    if not input.sizes:
+        return _with_rows(input.reshape(1), 0, index.reshape(1), source.reshape(1)).reshape(())
+    if source.sizes != (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :]):
+        raise ShapeError(
+            f"index_copy: a source of shape {list(source.sizes)} does not fit {index.numel()} places of {list(input.sizes)}"
+        )
+    return _with_rows(input, dim, index.reshape(-1), source)
 
 
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import float32, int64
+from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
@@ -97,7 +97,7 @@ def _distances(layout: int, n: int, k: int, m: int) -> tuple[int, int, int]:
 
 
 def blocks_of(n: int, k: int, m: int) -> int:
-    """The number of parts into which a product is cut."""
+    """The number of parts into which a product is cut, which depends on its sizes alone."""
     size = n * k * m
     # saved if cut by rows: half of the rows may be in the other core's cache and stay there
     rows = TRANSFER * n * (k + m) if n >= MANY_ROWS else 0
@@ -162,6 +162,8 @@ def _matmul_int(a: Tensor, b: Tensor) -> Tensor:
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product; vectors count as a row on the left and a column on the right, further dimensions as a batch."""
+    if input.dtype is uint8 and other.dtype is uint8:  # stored only: arithmetic is in float32
+        input, other = input.to(float32), other.to(float32)
     whole = input.dtype is int64 and other.dtype is int64
     if not whole and (input.dtype is not float32 or other.dtype is not float32):
         raise DtypeError(f"matmul takes float32 tensors, got {input.dtype.name} and {other.dtype.name}")
@@ -297,6 +299,8 @@ def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[int | Sequence[int]] = 
 
 def _plus(input: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
     """beta * input + alpha * product."""
+    if product.dtype is int64 or input.dtype is uint8:  # as in PyTorch, which rounds the factors of integers to zero
+        beta, alpha = int(beta), int(alpha)
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
@@ -317,7 +321,11 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
 
 
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """beta * input + alpha * `outer` of the vectors."""
+    """beta * input + alpha * `outer` of the vectors; of bools whether one of the two holds."""
+    if vec1.dtype is int64 and isinstance(beta + alpha, float):
+        raise DtypeError(f"addr of integers takes integers as beta and alpha, got {beta} and {alpha}")
+    if input.dtype is vec1.dtype is vec2.dtype is bool_:
+        return _plus(input, outer(vec1, vec2), bool(beta), 1) if alpha else input & bool(beta)
     return _plus(input, outer(vec1, vec2), beta, alpha)
 
 

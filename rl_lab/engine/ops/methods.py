@@ -1,7 +1,6 @@
 """The methods and operators of tensors, set on the class in this one place. The functions behind them belong to the families."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from rl_lab.engine.dtype import (
 )
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
-from rl_lab.engine.names import not_covered
 from rl_lab.engine.operations import hang
 from rl_lab.engine.ops import (
     arithmetic,
@@ -585,11 +583,6 @@ class Names(Tensor):
 
     def __new__(cls, *data: Data) -> Tensor:  # type: ignore[misc]
         return FloatTensor(*data)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):  # names for which Python and its tools look
-            raise AttributeError(f"'Tensor' object has no attribute {name!r}")
-        raise not_covered("rl_lab.Tensor", dict.fromkeys(dir(Tensor)))(name)
 
 
 hang(_functions())

@@ -148,7 +148,7 @@ def group_norm(
         raise ShapeError(
             f"group_norm: dimension 1 of shape {list(input.sizes)} cannot be divided into {num_groups} groups of channels"
         )
-    rows = input.reshape(input.sizes[0], num_groups, -1)
+    rows = input.reshape(input.sizes[0], num_groups, math.prod(input.sizes[1:]) // num_groups)
     result = layer_norm(rows, rows.sizes[-1], eps=eps).reshape(input.sizes)
     along = (1, input.sizes[1], *[1] * (input.dim() - 2))
     if weight is not None:

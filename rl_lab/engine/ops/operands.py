@@ -46,8 +46,8 @@ def operand(value: Operand, other: Tensor) -> Tensor:
         return value
     if type(value) is float:
         return constant(value)
-    if isinstance(value, bool):
-        return constant(value, bool_)
+    if isinstance(value, (bool, np.bool_)):
+        return constant(bool(value), bool_)
     if isinstance(value, INTEGERS):
         return constant(integer(value), int64 if other.dtype is int64 or other.dtype is bool_ else float32)
     if isinstance(value, (float, np.floating)):

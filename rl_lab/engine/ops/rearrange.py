@@ -6,6 +6,7 @@ from rl_lab.engine.dtype import bool_, int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.comparison import logical_xor
+from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.creation import arange, full, tensor
 from rl_lab.engine.ops.gathering import index_select
 from rl_lab.engine.ops.layout import cat, expand, narrow, permute, reshape, split, unsqueeze
@@ -126,7 +127,7 @@ def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str = "ij") -> tuple
     shape = [x.numel() for x in axes]
     grids = [expand(reshape(x, [-1 if d == k else 1 for d in range(len(axes))]), shape) for k, x in enumerate(axes)]
     if indexing == "xy":
-        grids = [movedim(g, (0, 1), (1, 0)) for g in [*grids[:2][::-1], *grids[2:]]]
+        grids[:2] = grids[:2][::-1]
     return tuple(grids)
 
 
@@ -142,7 +143,8 @@ def _inferred(sizes: Sequence[int], total: int) -> list[int]:
     known = 1
     for size in sizes:
         known *= size if size != -1 else 1
-    if list(sizes).count(-1) > 1 or not known or total % known:
+    open_size = list(sizes).count(-1)
+    if open_size > 1 or (known != total if not open_size else not known or total % known):
         raise ShapeError(f"a dimension of size {total} cannot be unflattened to the sizes {list(sizes)}")
     return [total // known if size == -1 else size for size in sizes]
 
@@ -179,6 +181,8 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
 
     The difference of bools is `logical_xor`.
     """
+    if not n:
+        return clone(input)
     if prepend is not None or append is not None:
         input = cat([part for part in (prepend, input, append) if part is not None], dim)
     for _ in range(n):
@@ -227,18 +231,22 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     for number, (before, after) in enumerate(amounts):
         dim = x.dim() - 1 - number
         cut = (max(-before, 0), max(-after, 0))
+        if mode in ("reflect", "replicate"):  # these also repeat elements that are cut off
+            if before or after:
+                x = index_select(x, dim, tensor(_padding_places(x.sizes[dim], before, after, mode), dtype=int64))
+            continue
         if any(cut):
             x = narrow(x, dim, cut[0], x.sizes[dim] - sum(cut))
         before = max(before, 0)
         after = max(after, 0)
         if not before and not after:
             continue
-        if mode != "constant":
+        if mode == "circular":
             x = index_select(x, dim, tensor(_padding_places(x.sizes[dim], before, after, mode), dtype=int64))
             continue
         fill = float(value or 0.0) if x.dtype.is_floating_point else int(value or 0)
         ends = [full((*x.sizes[:dim], size, *x.sizes[dim + 1 :]), fill, dtype=x.dtype) for size in (before, after)]
-        x = cat([part for part in (ends[0], x, ends[1]) if part.sizes[dim]], dim)
+        x = cat([part for part in (ends[0], x, ends[1]) if part.sizes[dim] or part is x], dim)
     return x
 
 

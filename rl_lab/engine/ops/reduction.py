@@ -12,6 +12,7 @@ from rl_lab.engine.kernels import reduction as reduction_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.comparison import isnan
+from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.operands import INTEGERS, as_float, constant, differentiate, normal_dim, whole
 from rl_lab.engine.tape import Node, attach, modes
@@ -140,7 +141,7 @@ def sum_to_size(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor:
     sizes = sizes if size is None else (size,)
     shape: Shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], INTEGERS) else tuple(sizes)  # type: ignore[arg-type, assignment]
     if x.sizes == shape:
-        return x
+        return x if shape else sum(x)
     missing = x.dim() - len(shape)
     dims = (*range(missing), *[i + missing for i, size in enumerate(shape) if size == 1 and x.sizes[i + missing] != 1])
     result = sum(x, dims, keepdim=True) if dims else x
@@ -227,11 +228,15 @@ def _norm_rule(g: Tensor, node: Node) -> Gradients:
     return scaled * constant(0.0).where(zero, g / safe ** (p - 1.0))
 
 
-def norm(input: Tensor, p: float | str | None = 2.0, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def norm(
+    input: Tensor, p: float | str | None = 2.0, dim: Dims = None, keepdim: bool = False, dtype: DTypeLike = None
+) -> Tensor:
     """The p-norm of the vector of all elements along ``dim``. "fro" and None are p = 2. The gradient at 0 is 0.
 
     Raises DtypeError if input is not float32.
     """
+    if dtype is not None:
+        input = input.to(as_dtype(dtype))
     if input.dtype is not float32:
         raise DtypeError(f"norm takes float32, got {input.dtype.name}: convert with .float() first")
     order = 2.0 if p is None or p == "fro" else float(p)
@@ -262,8 +267,10 @@ def _no_slope(g, node):
 
 
 @numpy_names
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The product along ``dim``, or of all elements. Products of integers and bools are int64."""
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DTypeLike = None) -> Tensor:
+    """The product along ``dim``, or of all elements. Products of integers and bools are int64 unless ``dtype`` is given."""
+    if dtype is not None:
+        input = input.to(as_dtype(dtype))
     input = whole(input)
     dims = normal_dims(dim, input.dim())
     source, n, r, m = _blocks(input, dims)
@@ -297,8 +304,10 @@ def _prod_rule(g: Tensor, node: Node) -> Gradients:
 
 
 @numpy_names
-def cumsum(input: Tensor, dim: int) -> Tensor:
-    """The running sum along ``dim``. Sums of integers and bools are int64."""
+def cumsum(input: Tensor, dim: int, *, dtype: DTypeLike = None) -> Tensor:
+    """The running sum along ``dim``. Sums of integers and bools are int64 unless ``dtype`` is given."""
+    if dtype is not None:
+        input = input.to(as_dtype(dtype))
     dim = normal_dim(dim, input.dim())
     if input.dtype is float32:
         return _cumsum(input, dim, False) if input.dim() else input.clone()  # a sum would turn the scalar -0.0 into 0.0
@@ -321,8 +330,10 @@ def _cumsum_rule(g: Tensor, node: Node) -> Gradients:
 
 
 @numpy_names
-def cumprod(input: Tensor, dim: int) -> Tensor:
-    """The running product along ``dim``. Products of integers and bools are int64."""
+def cumprod(input: Tensor, dim: int, *, dtype: DTypeLike = None) -> Tensor:
+    """The running product along ``dim``. Products of integers and bools are int64 unless ``dtype`` is given."""
+    if dtype is not None:
+        input = input.to(as_dtype(dtype))
     dim = normal_dim(dim, input.dim())
     real = input.dtype is float32
     source, n, r, m = _blocks(input if real else input.to(int64), (dim,) if input.dim() else ())
@@ -486,7 +497,7 @@ def max(
     if input.requires_grad and modes.grad and input.dim():
         values = input.gather(dim, index)
     elif input.requires_grad and modes.grad:
-        values = input * 1.0
+        values = input * 1
     return Extremes(owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim)))
 
 
@@ -517,7 +528,7 @@ def min(
     dim = int(dim)
     with tape.no_grad():
         _, index = _extreme(_reversed(input), dim, "min")
-    values = input.gather(dim, index) if input.dim() else input * 1.0
+    values = input.gather(dim, index) if input.dim() else clone(input)
     return Extremes(owned(_squeezed(values, dim, keepdim)), owned(_squeezed(index, dim, keepdim)))
 
 

@@ -6,6 +6,7 @@ from rl_lab.engine.kernels import reduction as reduction_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.arithmetic import where
+from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.elementwise import exp, log
 from rl_lab.engine.ops.gathering import gather, three_parts
 from rl_lab.engine.ops.operands import as_float, constant, normal_dim, whole
@@ -23,7 +24,7 @@ def _running(x: Tensor, dim: int, kernel: Primitive, integer: Primitive) -> Extr
     if not x.sizes:
         with tape.no_grad():
             index = empty((), int64).zero_()
-        return Extremes(x * 1, index)
+        return Extremes(clone(x), index)
     with tape.no_grad():
         source = whole(x).contiguous()
     index = empty(x.sizes, int64)

@@ -10,6 +10,7 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.comparison import isnan
+from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.gathering import gather, three_parts
 from rl_lab.engine.ops.operands import normal_dim, whole
@@ -34,7 +35,7 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Extremes:
     """(values, indices) in order along ``dim``. NaN counts as the largest value. Always stable."""
     index = argsort(input, dim, descending)
-    return Extremes(gather(input, dim, index) if input.sizes else input * 1, index)
+    return Extremes(gather(input, dim, index) if input.sizes else clone(input), index)
 
 
 @numpy_names
@@ -48,7 +49,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         raise ShapeError(f"topk: k must be from 0 to the size of dimension {dim} of shape {list(input.sizes)}, got {k}")
     index = argsort(input, dim, descending=largest)
     if not input.sizes:
-        return Extremes(input * 1, index)
+        return Extremes(clone(input), index)
     index = index.narrow(dim, 0, k).contiguous()
     return Extremes(gather(input, dim, index), index)
 
@@ -60,8 +61,10 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Ext
     Raises ShapeError if there are fewer than k elements.
     """
     dim = normal_dim(dim, input.dim())
-    if not input.sizes or not 1 <= k <= input.sizes[dim]:
+    if not 1 <= k <= (input.sizes[dim] if input.sizes else 1):
         raise ShapeError(f"kthvalue: k must be from 1 to the size of dimension {dim} of shape {list(input.sizes)}, got {k}")
+    if not input.sizes:
+        return Extremes(clone(input), full((), 0))
     index = argsort(input, dim).narrow(dim, k - 1, 1).contiguous()
     values = gather(input, dim, index)
     return Extremes(values, index) if keepdim else Extremes(owned(values.squeeze(dim)), owned(index.squeeze(dim)))
@@ -88,7 +91,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
         )
     dim = normal_dim(dim, input.dim())
     if not input.sizes:
-        return Extremes(input * 1, full((), 0))
+        return Extremes(clone(input), full((), 0))
     r = input.sizes[dim]
     if r == 0:
         raise IndexError(f"median() needs at least one element to reduce over, got shape {list(input.sizes)}")

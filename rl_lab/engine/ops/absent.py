@@ -1,0 +1,42 @@
+"""PyTorch's methods of tensors that the lab does not have: asking for one says so.
+
+A ``__getattr__`` would say the same for every name, and make every attribute of every tensor slower.
+"""
+
+from typing import Any
+
+from rl_lab.engine.names import not_covered
+from rl_lab.engine.tensor import Tensor
+
+NAMES = """
+addbmm addbmm_ adjoint angle apply_ as_strided as_strided_ as_strided_scatter as_subclass cauchy_ cholesky cholesky_inverse
+cholesky_solve coalesce const_data_ptr dense_dim det dim_order eig frexp gcd gcd_ geometric_ geqrf grad_dtype hash_tensor
+histogram i0 i0_ igamma igamma_ igammac igammac_ imag index index_reduce index_reduce_ indices int_repr inverse is_coalesced
+is_distributed is_inference is_neg is_nested is_set_to istft layout lcm lcm_ logdet lstsq lu lu_solve map2_ map_ matrix_exp
+matrix_power mode module_load mvlgamma_ nanmedian nanquantile new new_empty_strided nextafter nextafter_ nonzero_static orgqr
+ormqr output_nr pinverse polygamma_ put put_ qr qscheme real record_stream register_post_accumulate_grad_hook reinforce resize
+resize_ resize_as resize_as_ resolve_neg scatter_reduce scatter_reduce_ set_ slice_inverse slogdet smm solve squeeze_ sspaddmm
+stft svd swapaxes_ swapdims_ symeig t_ to_dense transpose_ triangular_solve unsqueeze_ values volatile
+""".split()  # noqa: SIM905
+"""Public names of torch.Tensor; ``tests/test_coverage.py`` holds the list against PyTorch's."""
+
+
+class Absent:
+    """An attribute that raises AttributeError, with the place where the covered names are listed."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, owner: Any, kind: type) -> Any:
+        present = [name for name in dir(kind) if not isinstance(vars(Tensor).get(name), Absent)]
+        return not_covered("rl_lab.Tensor", dict.fromkeys(present))(self.name)
+
+
+def __dir__(self: Any) -> list[str]:
+    return [name for name in object.__dir__(self) if not isinstance(vars(Tensor).get(name), Absent)]
+
+
+Tensor.__dir__ = __dir__  # type: ignore[method-assign, assignment]
+for _name in NAMES:
+    if not hasattr(Tensor, _name):
+        setattr(Tensor, _name, Absent(_name))
