@@ -242,6 +242,7 @@ def quantile(
         if interpolation in ("linear", "midpoint"):
             weight: float | Tensor = rank - below if interpolation == "linear" else 0.5 if rank != below else 0.0
             if followed:
+                assert isinstance(q, Tensor)
                 weight = getitem(reshape(q, -1), number) * float(size - 1) - float(below)
             value = value.lerp(ordered.narrow(place, min(below + 1, size - 1), 1), weight)
         value = where(missing, constant(math.nan), value)
@@ -660,7 +661,7 @@ def unique_consecutive(
     """`unique`, but only consecutive repetitions are dropped, and the order stays."""
     array = _values(input, "unique_consecutive")
     parts = array.reshape(-1) if dim is None else np.moveaxis(array, dim, 0)
-    rows = parts.reshape(len(parts), -1)
+    rows = parts.reshape(len(parts), parts.size // max(len(parts), 1))
     first = np.ones(len(parts), bool)
     first[1:] = (rows[1:] != rows[:-1]).any(1)
     inverse = np.cumsum(first) - 1
