@@ -473,7 +473,7 @@ for _name in [
     "xlogy_",
     "zero_",
 ]:
-    globals()[_name] = _as_function(getattr(Tensor, _name))
+    globals()[_name] = _as_function(_name)
 
 bool = bool_
 float = float32

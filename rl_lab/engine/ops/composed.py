@@ -660,7 +660,7 @@ def unique_consecutive(
     """`unique`, but only consecutive repetitions are dropped, and the order stays."""
     array = _values(input, "unique_consecutive")
     parts = array.reshape(-1) if dim is None else np.moveaxis(array, dim, 0)
-    rows = parts.reshape(len(parts), -1)
+    rows = parts.reshape(len(parts), parts.size // max(len(parts), 1))
     first = np.ones(len(parts), bool)
     first[1:] = (rows[1:] != rows[:-1]).any(1)
     inverse = np.cumsum(first) - 1
