@@ -383,8 +383,7 @@ class Agent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned. Raises KeyError, ShapeError or TypeError if it does not fit."""
         for name in (*self.learned, *self.saved):
-            part = getattr(self, name)
-            setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
+            self._load_part(name, state)
         if self.collector is not None:
             self.collector.load_state_dict(state["collector"])
         self.timesteps = int(state["timesteps"])
@@ -397,8 +396,14 @@ class Agent:
     def load_learned(self, state: dict[str, Any]) -> None:
         """Take what another agent of this class learned; the rest stays. Raises as `load_state_dict` does."""
         for name in self.learned:
-            part = getattr(self, name)
-            setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
+            self._load_part(name, state)
+
+    def _load_part(self, name: str, state: dict[str, Any]) -> None:
+        """Load one part. Raises KeyError, ShapeError or TypeError if the state does not fit."""
+        part = getattr(self, name)
+        if part is None and name in self.learned and state.get(name) is not None:
+            raise TypeError(f"the state holds {name}, which this agent does not have")
+        setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         """An independent agent in the same state. Environments that cannot be copied are made again and begin new episodes."""
