@@ -212,7 +212,7 @@ class DQN(Agent):
     def step(self) -> dict[str, float]:
         """Collect ``train_frequency`` environment steps, then learn."""
         self.epsilon_now.fill_(self.epsilon)
-        self.remember(self.collector.collect(self.steps))
+        self.store_rollout(self.collector.collect(self.steps))
         before = self.timesteps
         self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, self.config.train_frequency)

@@ -79,7 +79,7 @@ class PPO(Agent):
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std, c.state_dependent_std)
         options: dict[str, Any] = {"orthogonal": True, "generator": network_stream}
-        self.actor = make_network(self.observed, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
+        self.actor: Any = make_network(self.observed, c.network, self.head.outputs, c.activation, output_gain=0.01, **options)
         self.evolved = evolved_path(c.network) is not None
         self.trunk: rl.nn.Module | None = None
         if c.shared and not self.evolved:

@@ -170,7 +170,7 @@ class QRDQN(Agent):
         """Collect ``train_frequency`` environment steps, then learn."""
         c = self.config
         self.epsilon_now.fill_(self.epsilon)
-        self.remember(self.collector.collect(self.steps))
+        self.store_rollout(self.collector.collect(self.steps))
         before = self.timesteps
         self.timesteps += self.steps * self.num_envs
         rounds = rounds_due(before, self.timesteps, c.train_frequency)

@@ -178,7 +178,8 @@ class RecurrentPPO(Agent):
 
     def compute_loss(self, batch: dict[str, rl.Tensor]) -> list[rl.Tensor]:
         """Policy loss, value loss, entropy and approximate KL divergence of sequences (steps, environments, ...)."""
-        c, (steps, count) = self.config, batch["log_probs"].shape
+        c = self.config
+        steps, count = batch["log_probs"].shape
         encoded = self.encode(batch["observations"].flatten(0, 1)).reshape(steps, count, c.memory)
         memory = batch["first_memory"][0]
         memories = []

@@ -131,7 +131,7 @@ def _advance(batch):
             observe(state, seen)
             if time_aware:
                 shown[newest + OBSERVATION_SIZE] = age / limit
-            sound = np.isfinite(reward)
+            sound = np.isfinite(np.float32(reward))
             for j in range(OBSERVATION_SIZE):
                 sound &= np.isfinite(seen[j])
             if not sound:

@@ -78,7 +78,7 @@ def finfo(dtype: DTypeLike = float32) -> np.finfo[np.float32]:
     return np.finfo(np.float32)
 
 
-def iinfo(dtype: DTypeLike = int64) -> "np.iinfo[Any]":
+def iinfo(dtype: DTypeLike = int64) -> np.iinfo:
     """Numerical limits of an integer dtype. Raises DtypeError for another dtype."""
     if as_dtype(dtype) not in (int64, uint8):
         raise DtypeError(f"iinfo needs an integer dtype, got {dtype}")

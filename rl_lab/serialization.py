@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,6 +24,7 @@ from rl_lab.engine.ops.creation import tensor
 
 FORMAT = "1"
 LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
+PIECE = 1 << 20  # bytes that are read at once
 
 
 class WritableFile(Protocol):
@@ -88,13 +89,14 @@ def from_file_object(file: ReadableFile) -> tuple[dict[str, np.ndarray], dict[st
     """The arrays and the metadata of one safetensors object, read from an open file. Raises ValueError if bytes are missing."""
 
     def exactly(count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            part = file.read(count - len(data))
+        parts, size = [], 0
+        while size < count:  # in pieces: a file that is shorter than its header says gets no memory for the rest
+            part = file.read(min(count - size, PIECE))
             if not part:
                 raise ValueError("the data end too early")
-            data += part
-        return data
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
 
     length = exactly(8)
     size = int.from_bytes(length, "little")
@@ -172,6 +174,68 @@ def checksum(arrays: dict[str, np.ndarray], structure: str) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+# --- random streams ----------------------------------------------------------------------------------------------------
+
+
+def generator_state(random: np.random.Generator) -> dict[str, Any]:
+    """Return the state of a NumPy generator (PCG64); its 128-bit integers become text, because a checkpoint holds 64 bits."""
+    whole: Any = random.bit_generator.state
+    words = {name: str(whole["state"][name]) for name in ("state", "inc")}
+    return {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]}
+
+
+def set_generator_state(random: np.random.Generator, state: dict[str, Any]) -> None:
+    """Put a state from `generator_state` into a NumPy generator."""
+    whole: Any = random.bit_generator.state
+    words = {name: int(value) for name, value in state.items()}
+    whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
+    random.bit_generator.state = {**whole, **words}
+
+
+# --- arrays in segments ----------------------------------------------------------------------------------------------
+
+
+SEGMENT_BYTES = 4 << 20
+"""Bytes in a segment, the unit in which checkpoints write a replay buffer."""
+
+
+class Segment(NamedTuple):
+    """Rows from ``low`` to ``high`` of arrays. ``key`` is its number; ``version`` changes when a row of it is written."""
+
+    key: int
+    low: int
+    high: int
+    version: Any
+
+
+class Rows(dict[str, np.ndarray]):
+    """Arrays with equally many rows, such as a replay buffer's, which a checkpoint writes in segments.
+
+    ``digests`` remembers, by the key of each segment, a version and the digest of its content then: an unchanged segment is neither
+    digested nor written again.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], segments: list[Segment], digests: dict[int, tuple[Any, str]]):
+        super().__init__(arrays)
+        self.segments = segments
+        self.digests = digests
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "dict[str, np.ndarray]":
+        """A plain dict: the segments belong to the buffer that made them."""
+        return {name: array.copy() for name, array in self.items()}
+
+    def content(self, segment: Segment) -> dict[str, np.ndarray]:
+        """The rows of a segment."""
+        return {name: array[segment.low : segment.high] for name, array in self.items()}
+
+    def digest(self, segment: Segment) -> str:
+        """SHA-256 digest of a segment."""
+        known = self.digests.get(segment.key)
+        if known is None or known[0] != segment.version:
+            known = self.digests[segment.key] = segment.version, checksum(self.content(segment), "")
+        return known[1]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

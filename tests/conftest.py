@@ -16,6 +16,8 @@ probes.register()
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="run slow learning tests at full length")
     parser.addoption("--programs", type=int, default=2000, help="random programs that are compared with PyTorch")
+    parser.addoption("--mutations", type=int, default=600, help="mutations of the files of a run")
+    parser.addoption("--injections", type=int, default=0, help="numbers that are not finite, injected into each agent")
     parser.addoption("--learning-seeds", type=int, default=0, help="run every learning test with seeds 1 to this number")
 
 

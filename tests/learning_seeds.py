@@ -44,7 +44,7 @@ class Counts:
     """One margin per run that compares learned numbers: the smallest over these numbers of (allowed - difference) / allowed.
 
     It is 1 where the learned number equals the expected one, 0 where the difference is the largest allowed one, and negative in a
-    failed run. A test that asserts only a discrete result, such as the greedy action, has no margins.
+    failed run. A number that must be exact, such as a discrete greedy action, has no margin.
     """
 
 
@@ -93,7 +93,8 @@ def counts_in(report: Path) -> dict[str, Counts]:
                 seed = int(value)
             else:
                 difference, allowed = map(float, value.split(" of "))
-                margins.append((allowed - difference) / allowed)
+                if allowed > 0:
+                    margins.append((allowed - difference) / allowed)
         if margins:
             count.margins.append(min(margins))
         for problem in (*case.findall("failure"), *case.findall("error")):

@@ -10,6 +10,7 @@ import pytest
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_some(name, learning_seed, learned):
+    learned(1, 1, within=0, what="exact")
     learned([1.0, 0.1 * learning_seed], [1.0, 0.0], within=0.25)
 
 def test_kernels(learning_seed):
@@ -38,7 +39,7 @@ def test_failures_are_counted_by_test_and_seed(tmp_path, monkeypatch):
 
 
 def test_a_narrow_margin_is_named():
-    """The margins of all kernels count together; tests of discrete results have none."""
+    """The margins of all kernels count together; tests of exact results have none."""
     wide, exact = Counts(3, margins=[0.9, 0.8, 0.7]), Counts(3)
     assert narrow_margins({"Haswell": {"a": wide, "b": wide, "c": exact}, "Zen": {"a": wide}}) == []
     (line,) = narrow_margins({"Haswell": {"a": wide, "b": wide}, "Zen": {"b": Counts(3, margins=[0.1, 0.2, 0.3])}})

@@ -60,6 +60,9 @@ def families() -> None:
     x = rl.randn(2, 3)
     n, m = x.shape
     assert_type(n, int)
+    assert_type(x.size(), rl.Size)
+    assert_type(x.size(0), int)
+    assert_type(x.shape[:1], rl.Size)
     assert_type(x.device, rl.device)
     # creation: sizes one by one, as a sequence, as an array's shape, as NumPy integers
     array = np.ones((2, 3), np.float32)

@@ -152,11 +152,13 @@ class NEAT(Agent):
     def step(self) -> dict[str, float]:
         """Evaluate a generation and let it reproduce."""
         c = self.config
+        self.require_finite()
         networks = self.evolution.networks()
         seeds = self._episode_seeds()
         told: dict[str, list[float]] = {}
         played = self._play(networks, np.arange(c.population), seeds, told)
         returns = played.returns.reshape(c.population, c.episodes).mean(1)
+        self.evolution.check_fitness(returns)
         improved = 0.0
         if self.gradient is not None:
             improved = self._train(returns, seeds)

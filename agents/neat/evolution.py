@@ -117,6 +117,12 @@ class Evolution:
         self._reproduce(np.asarray(fitness, np.float64))
         return seen
 
+    def check_fitness(self, fitness: np.ndarray) -> None:
+        """Raise NumericalError, naming the genome, if a fitness (population,) is NaN or infinite."""
+        if not np.isfinite(fitness).all():
+            index = int(np.flatnonzero(~np.isfinite(fitness))[0])
+            raise NumericalError(f"the fitness of genome {index} of generation {self.generation} is {fitness[index]}")
+
     def record(self, fitness: ArrayLike) -> Generation:
         """Record the fitness (population,) of the present generation without making the next one."""
         fitness = np.asarray(fitness, np.float64)
@@ -124,9 +130,7 @@ class Evolution:
             raise ValueError(
                 f"the fitness of {len(self.assigned)} genomes has shape [{len(self.assigned)}], got {list(fitness.shape)}"
             )
-        if not np.isfinite(fitness).all():
-            index = int(np.flatnonzero(~np.isfinite(fitness))[0])
-            raise NumericalError(f"the fitness of genome {index} of generation {self.generation} is {fitness[index]}")
+        self.check_fitness(fitness)
         best = int(fitness.argmax())
         if fitness[best] > self.best_fitness:
             self.best_fitness = float(fitness[best])
@@ -249,6 +253,14 @@ class Evolution:
             self.threshold = max(self.config.threshold_step, self.threshold + float(step))
 
     # --- state -------------------------------------------------------------------------------------------------------
+
+    def first_not_finite(self) -> str:
+        """The first gene of the population that is not finite, such as "the weight of a gene of genome 3"; empty if all are."""
+        for name in ("weight", "bias"):
+            strange = np.flatnonzero(~np.isfinite(getattr(self.genomes, name)).all(1))
+            if len(strange):
+                return f"the {name} of a gene of genome {strange[0]}"
+        return ""
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as arrays and plain values; an evolution that loads it continues with the same results."""

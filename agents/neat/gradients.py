@@ -19,12 +19,12 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
-from rl_lab.experiment.checkpoint import generator_state, set_generator_state
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import mlp
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import OutputMapping, RunningMoments, Stepper, generalized_advantages, normalized
 from rl_lab.rollout.policies import ActionDistribution, ActionHead, Factored, approximate_kl, clipped_surrogate
+from rl_lab.serialization import generator_state, set_generator_state
 
 CLIP_RANGE = 0.2
 MAX_GRAD_NORM = 1.0

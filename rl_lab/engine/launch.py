@@ -60,8 +60,8 @@ class Recorder(Protocol[Tensor_contra]):
         """Record a launch in independent parts (see `Part`), which the caller runs."""
         ...
 
-    def table(self, table: Tensor_contra, tensors: Any) -> None:
-        """Note a table of addresses: launches that get the table read and write the tensors of a list."""
+    def table(self, table: Tensor_contra, tensors: Any, writes: bool = True) -> None:
+        """Note a table of addresses: launches that get the table read the tensors of a list and, if it ``writes``, write them."""
         ...
 
     def grad_read(self, leaf: Tensor_contra) -> None:

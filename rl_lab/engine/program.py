@@ -15,6 +15,7 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType
+from rl_lab.engine.kernels.optimizer import first_not_finite
 from rl_lab.engine.launch import Counted, Part, changes, check_dtypes, lengths_of, user_line
 from rl_lab.engine.memory import Block, Pool, Storage, private_pool
 from rl_lab.engine.number import Expressions, Number, Plain
@@ -192,7 +193,7 @@ class Recorder:
             if (table := self.tables.get(id(tensor.storage))) is not None:
                 reached += table.spans
         spans = tuple([(low + move, high + move) for (low, high), move in zip(map(span_of, tensors), moves, strict=True)])
-        checked = any(tensor is self.status.tensor for tensor in tensors)
+        checked = primitive is not first_not_finite and any(tensor is self.status.tensor for tensor in tensors)
         shapes = tuple([tensor.sizes for tensor in tensors])
         row = _moved(row, moves)
         line = self._lines.setdefault(line, line)
@@ -275,19 +276,22 @@ class Recorder:
 
     # --- state on which the launches depend --------------------------------------------------------------------------
 
-    def table(self, table: Tensor, tensors: list[Tensor]) -> None:
-        """Note a table of addresses: launches that get the table read and write these tensors."""
+    def table(self, table: Tensor, tensors: list[Tensor], writes: bool = True) -> None:
+        """Note a table of addresses: launches that get the table read these tensors and, if it ``writes``, write them."""
         for tensor in tensors:
             storage = tensor.storage
             if id(storage) in self._aliases:
                 region = self._region_of(tensor)
-                if region is not None:
+                if region is not None and writes:
                     region.written = True
-                self._save(tensor)
+                if writes:
+                    self._save(tensor)
             elif not self.is_ours(storage):
-                self.outside[id(storage)] = self.written[id(storage)] = storage
+                self.outside[id(storage)] = storage
                 self.uses_tensor(tensor)
-                self._save(tensor)
+                if writes:
+                    self.written[id(storage)] = storage
+                    self._save(tensor)
         self.outside[id(table.storage)] = table.storage
         homes = {tensor.address: tensor.address + self.move_of(tensor) for tensor in tensors}
         self.tables[id(table.storage)] = Table(table.storage, [self._home_span(t) for t in tensors], homes)
@@ -599,7 +603,7 @@ class Program:
         self._guarded_starts = [start for start, _ in self._guarded_spans]
         for gradient in self._gradients:
             gradient.settle()
-        any_checked = any(launch.checked for launch in launches)
+        any_checked = any(launch.checked or launch.primitive is first_not_finite for launch in launches)
         self._has_effects = bool(self._written or self._gradients or self._removed or self._written_grads or any_checked)
         conditions = self._copied_regions or self._copied_outputs or self._expected_grads or self._guarded_spans
         one_each = len(self.inputs) == len(self.outputs) == 1 and self.outputs[0].strides is None
@@ -651,7 +655,8 @@ class Program:
         found: list[list[Span]] = [[] for _ in lasting]
         for launch in self.launches[: last + 1]:
             written = [span for role, span in zip(launch.primitive.buffers, launch.spans, strict=True) if role.writes]
-            for low, high in (*written, *launch.reached):
+            reached = () if launch.primitive is first_not_finite else launch.reached
+            for low, high in (*written, *reached):
                 if low != status:
                     for pieces, (start, end) in zip(found, lasting, strict=True):
                         if low < end and start < high:

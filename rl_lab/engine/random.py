@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,8 @@ from rl_lab.engine.ops.creation import as_tensor, check_ignored, tensor
 from rl_lab.engine.ops.gathering import check_probabilities, launch_checked
 from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, size_argument
-from rl_lab.engine.tensor import TensorCore, empty
+from rl_lab.engine.tensor import empty
+from rl_lab.engine.types import Sizes
 from rl_lab.native.primitive import Primitive
 
 
@@ -106,13 +106,13 @@ def _fill(out: Tensor, kernel: Primitive, generator: Generator | None, *numbers:
 
 
 def rand(
-    *sizes: int | Sequence[int],
-    size: Sequence[int] | None = None,
+    *sizes: Sizes,
+    size: Sizes | None = None,
     generator: Generator | None = None,
     dtype: DTypeLike = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
-    **ignored: Any,
+    **ignored: object,
 ) -> Tensor:
     """Uniform deviates on [0, 1), float32 of shape ``sizes``."""
     check_float(dtype, device)
@@ -123,13 +123,13 @@ def rand(
 
 
 def randn(
-    *sizes: int | Sequence[int],
-    size: Sequence[int] | None = None,
+    *sizes: Sizes,
+    size: Sizes | None = None,
     generator: Generator | None = None,
     dtype: DTypeLike = None,
     device: DeviceLike = None,
     requires_grad: bool = False,
-    **ignored: Any,
+    **ignored: object,
 ) -> Tensor:
     """Standard normal deviates, float32 of shape ``sizes``."""
     check_float(dtype, device)
@@ -139,20 +139,38 @@ def randn(
     ).requires_grad_(requires_grad)
 
 
-def rand_like(input: Tensor, generator: Generator | None = None, **options: Any) -> Tensor:
+def rand_like(
+    input: Tensor,
+    generator: Generator | None = None,
+    *,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **ignored: object,
+) -> Tensor:
     """`rand` with the shape of another tensor."""
-    return rand(input.sizes, generator=generator, **options)
+    check_ignored(ignored)
+    return rand(input.sizes, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def randn_like(input: Tensor, generator: Generator | None = None, **options: Any) -> Tensor:
+def randn_like(
+    input: Tensor,
+    generator: Generator | None = None,
+    *,
+    dtype: DTypeLike = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **ignored: object,
+) -> Tensor:
     """`randn` with the shape of another tensor."""
-    return randn(input.sizes, generator=generator, **options)
+    check_ignored(ignored)
+    return randn(input.sizes, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def randint(
     low: int,
-    high: Any = None,
-    size: Sequence[int] | None = None,
+    high: int | Sequence[int] | None = None,
+    size: Sizes | None = None,
     *,
     generator: Generator | None = None,
     dtype: DTypeLike = None,
@@ -167,9 +185,11 @@ def randint(
         size = high
         high = low
         low = 0
-    if high <= low:
+    if size is None or high is None:
+        raise TypeError("randint needs a size: randint(high, size) or randint(low, high, size)")
+    if high <= low:  # type: ignore[operator]
         raise ValueError(f"randint needs low < high, got {low} and {high}")
-    numbers = _fill(empty(size_argument((size,)), int64), random_kernels.integers, generator, low, high)
+    numbers = _fill(empty(size_argument((size,)), int64), random_kernels.integers, generator, low, high)  # type: ignore[arg-type]
     return numbers if dtype is None else numbers.to(as_dtype(dtype))
 
 
@@ -249,7 +269,7 @@ def normal(
     check_device(device)
     if size is not None:
         return _fill(empty(size_argument((size,))), random_kernels.normal, generator, real(mean), real(std))
-    shape = broadcast_shape(*[value.sizes for value in (mean, std) if isinstance(value, TensorCore)])
+    shape = broadcast_shape(*[value.sizes for value in (mean, std) if isinstance(value, Tensor)])
     return randn(shape, generator=generator) * std + mean
 
 
@@ -340,8 +360,8 @@ def exponential_(x: Tensor, lambd: float = 1.0, generator: Generator | None = No
     return x.copy_(_fill(empty(x.sizes), random_kernels.exponential, generator, float(lambd)))
 
 
-def bernoulli_(x: Any, p: Any = 0.5, generator: Generator | None = None) -> "Tensor":
-    """Fill a tensor with 1 with probability p, else 0."""
+def bernoulli_(x: Tensor, p: Tensor | float = 0.5, generator: Generator | None = None) -> Tensor:
+    """Fill a tensor with ones with probability ``p``, and zeros. Raises ValueError if a probability is not in [0, 1]."""
     chances = as_float(p).expand(x.sizes) if isinstance(p, Tensor) else constant(real(p)).expand(x.sizes)
     return x.copy_(bernoulli(chances, generator=generator))
 

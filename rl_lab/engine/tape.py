@@ -8,7 +8,8 @@ import heapq
 import inspect
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from rl_lab.engine.errors import AnomalyError, StateError
@@ -28,6 +29,33 @@ modes = Modes()
 anomaly = ""  # for all threads: "lines" if nodes keep the user's line, "nan" if backward also searches for NaN
 next_sequence = itertools.count(1).__next__
 _deliver = threading.Lock()  # several threads may add to one leaf
+
+
+class LossGuard(Protocol):
+    """What is told of every walk back through a graph; see `rl_lab.optim.guard`."""
+
+    def note(self, roots: Sequence[Any], leaves: Mapping[int, Any]) -> None:
+        """Gradients of ``roots`` were computed for ``leaves``, which are found by their id."""
+        ...
+
+    def owns(self, parameters: Sequence[Any]) -> bool:
+        """Whether one of these leaves is guarded."""
+        ...
+
+
+_guards: dict[int, "weakref.ref[Any]"] = {}
+
+
+def add_guard(guard: LossGuard) -> None:
+    """Tell ``guard`` of every walk back through a graph, as long as it lives."""
+    key = id(guard)
+    _guards[key] = weakref.ref(guard, lambda _: _guards.pop(key, None))
+
+
+def guards() -> list[Any]:
+    """The guards of this process."""
+    return [guard for reference in list(_guards.values()) if (guard := reference()) is not None] if _guards else []
+
 
 Rule = Callable[[Any, "Node"], Any]
 """A gradient rule: maps the gradient of a node's value to the gradient of its input, or to a tuple with one gradient per input.
@@ -364,6 +392,9 @@ def walk(
         for key, (leaf, gradient) in leaves.items():
             if leaf.hooks:
                 leaves[key] = (leaf, run_hooks(leaf.hooks, gradient, shown))
+        if _guards:
+            for guard in guards():
+                guard.note(roots, leaves)
     return {**leaves, **captured}
 
 

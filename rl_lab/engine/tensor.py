@@ -33,9 +33,9 @@ class Size(tuple[int, ...]):
     @overload
     def __getitem__(self, place: slice) -> "Size": ...
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, place: SupportsIndex | slice) -> "int | Size":
         part = tuple.__getitem__(self, place)
-        return Size(part) if type(place) is slice else part
+        return Size(part) if isinstance(part, tuple) else part
 
     def __add__(self, other: tuple[int, ...]) -> "Size":  # type: ignore[override]
         return Size(tuple.__add__(self, other))

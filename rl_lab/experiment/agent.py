@@ -28,6 +28,7 @@ from rl_lab.experiment.environments import (
 )
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.finding import import_beside
+from rl_lab.experiment.finite import first_sources, guard_updates, not_finite_error
 from rl_lab.experiment.parts import load_part, part_state
 from rl_lab.experiment.preprocessing import as_presets, channels_of, settings_of
 from rl_lab.experiment.progress import NoProgress, make_progress
@@ -43,7 +44,7 @@ from rl_lab.rollout.storage import stored_dtype
 
 Metrics = dict[str, float]
 """Numbers by log tag, such as ``losses/td_loss``."""
-Callback = Callable[["Agent", Metrics], Any]
+Callback = Callable[["Agent", Metrics], object]
 """Called after every step of an agent; returns False to stop the training."""
 Self = TypeVar("Self", bound="Agent")
 
@@ -174,6 +175,9 @@ class Agent:
             self.build()
         except (ValueError, TypeError, ShapeError, OverflowError, RecursionError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
+        self._guard = guard_updates(self)
+        if self.collector is not None:
+            self.collector.begin = self._guard.begin
         self._greedy = self.record(rl.no_grad()(self.greedy))
 
     # --- what a subclass defines -------------------------------------------------------------------------------------
@@ -217,7 +221,7 @@ class Agent:
         batch = self.replay.sample(size)
         return batch if self.normalization is None else self.normalization.batch(batch)
 
-    def remember(self, rollout: Rollout) -> None:
+    def store_rollout(self, rollout: Rollout) -> None:
         """Add a rollout to replay and to the statistics of the normalization."""
         self.replay.add(rollout.transitions())
         if self.normalization is not None:
@@ -316,7 +320,7 @@ class Agent:
         """Train for at least ``total_timesteps`` further environment steps; returns the agent.
 
         Schedules reach their end with the last of these steps. ``callback(agent, metrics)`` is called after each step and may return
-        False to stop. Raises NumericalError, before anything else is done with it, if a metric is not finite.
+        False to stop. Raises NumericalError as `advance` does, and EnvironmentFault if an environment fails.
         """
         if total_timesteps < 1:
             raise Fault(f"total_timesteps must be at least 1, got {total_timesteps}")
@@ -329,8 +333,7 @@ class Agent:
             for line in (*self.notes, *self.remarks()):
                 shown.say(line)
             while self.timesteps < total:
-                metrics = self.step()
-                require_finite(metrics, self.timesteps)
+                metrics = self.advance()
                 rate = (self.timesteps - first) / (time.perf_counter() - begin)
                 shown.update(self.timesteps, rate, metrics.get("charts/episodic_return"))
                 if callback is not None and callback(self, metrics) is False:
@@ -338,6 +341,31 @@ class Agent:
         finally:
             shown.close()
         return self
+
+    def advance(self) -> Metrics:
+        """`step`, with a check that its numbers are finite: what `learn` and the driver call.
+
+        Raises NumericalError, naming the first number that is not finite. One launch looks at the parts before anything is collected,
+        one more before each step of an optimiser among them, so no weight has changed because of it.
+        """
+        self._guard.enter()
+        try:
+            metrics = self.step()
+        except (EnvironmentFault, NumericalError) as fault:  # acting may fail because the policy is not finite
+            name = next(first_sources(self), "")
+            if name and name not in str(fault):
+                raise not_finite_error(self, name) from fault
+            raise
+        finally:
+            self._guard.leave()
+        require_finite(metrics, self.timesteps)
+        return metrics
+
+    def require_finite(self) -> None:
+        """Raise NumericalError, naming the first, if a number of the parts is not finite: for agents that learn without an optimiser."""
+        name = next(first_sources(self), "")
+        if name:
+            raise not_finite_error(self, name)
 
     def record(self, function: Callable[..., Any]) -> Any:
         """Compile ``function``, unless the config says ``compile=False``; the results are the same bit for bit."""
@@ -355,8 +383,7 @@ class Agent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned. Raises KeyError, ShapeError or TypeError if it does not fit."""
         for name in (*self.learned, *self.saved):
-            part = getattr(self, name)
-            setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
+            self._load_part(name, state)
         if self.collector is not None:
             self.collector.load_state_dict(state["collector"])
         self.timesteps = int(state["timesteps"])
@@ -369,8 +396,14 @@ class Agent:
     def load_learned(self, state: dict[str, Any]) -> None:
         """Take what another agent of this class learned; the rest stays. Raises as `load_state_dict` does."""
         for name in self.learned:
-            part = getattr(self, name)
-            setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
+            self._load_part(name, state)
+
+    def _load_part(self, name: str, state: dict[str, Any]) -> None:
+        """Load one part. Raises KeyError, ShapeError or TypeError if the state does not fit."""
+        part = getattr(self, name)
+        if part is None and name in self.learned and state.get(name) is not None:
+            raise TypeError(f"the state holds {name}, which this agent does not have")
+        setattr(self, name, load_part(part, state.get(name) if part is None else state[name], name))
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         """An independent agent in the same state. Environments that cannot be copied are made again and begin new episodes."""
@@ -381,11 +414,15 @@ class Agent:
                 raise TypeError(f"{type(self).__name__} cannot be copied, because its environments cannot: {error}") from error
             envs, _ = open_environments(self.setup, self.num_envs)
         other = type(self).create(self.config, envs, self.seed, self.setup)
-        other.load_state_dict(copy.deepcopy(self.state_dict()))
+        state = copy.deepcopy(self.state_dict())
+        if self.collector is not None and state["collector"]["environments"] is None:
+            state["collector"]["environments"] = self.collector.copied_environments()
+        other.load_state_dict(state)
         return other
 
     def save(self, path: str | Path) -> None:
         """Write the agent to the file ``path``, replacing an older one. `load` reads it; nothing in it is code."""
+        mapping = getattr(self.envs, "observation_mapping", None)
         content = {
             "format": SAVE_FORMAT,
             "agent": f"{type(self).__module__}:{type(self).__qualname__}",
@@ -394,6 +431,7 @@ class Agent:
             "num_envs": self.num_envs,
             "masked": self.collector is not None and self.collector.action_mask is not None,
             "observation_space": describe_space(self.envs.single_observation_space),
+            "raw_observation_space": None if mapping is None else describe_space(mapping.space, or_text=True),
             "action_space": describe_space(self.space),
             "setup": None if self.setup is None else self.setup.describe(),
             "state": self.state_dict(),
@@ -424,7 +462,9 @@ class Agent:
         elif setup is not None:
             envs, setup = open_environments(setup, content["num_envs"])
         else:
-            envs = absent_environments(*spaces, content["num_envs"], bool(content["masked"]))
+            raw = content.get("raw_observation_space")
+            seen_first = None if raw is None else rebuild_space(raw)
+            envs = absent_environments(*spaces, content["num_envs"], bool(content["masked"]), seen_first)
         found = (envs.single_observation_space, envs.single_action_space)
         if setup is not None and not setup.pixels and found[0].dtype != spaces[0].dtype:
             # written by an older version, which saw bytes as float32

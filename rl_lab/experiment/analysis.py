@@ -3,15 +3,20 @@ precipice"). Needs pandas."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.logger import whole_records
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-def _pandas() -> Any:
+
+def _pandas() -> ModuleType:
     try:
         import pandas
     except ImportError:
@@ -19,7 +24,7 @@ def _pandas() -> Any:
     return pandas
 
 
-def read_events(path: Path | str) -> Any:
+def read_events(path: Path | str) -> "DataFrame":
     """The scalars of a run's TensorBoard events as a DataFrame with the columns tag, step, value and seconds (wall time).
 
     A file that is still being written is read up to its last whole record. Where a run was resumed, what it had logged after the
@@ -45,7 +50,7 @@ def read_events(path: Path | str) -> Any:
     return _pandas().DataFrame(rows, columns=["tag", "step", "value", "seconds"])
 
 
-def read_runs(folder: Path | str) -> Any:
+def read_runs(folder: Path | str) -> "DataFrame":
     """All runs below a folder in one DataFrame: the columns of `read_events`, and agent, env, seed and run."""
     from rl_lab.experiment.config import read_toml
 
@@ -58,8 +63,8 @@ def read_runs(folder: Path | str) -> Any:
     return _pandas().concat(tables, ignore_index=True)
 
 
-def interquartile_mean(values: Any, axis: int = 0) -> Any:
-    """The mean of the middle half: a quarter of the values is left out at either end."""
+def interquartile_mean(values: npt.ArrayLike, axis: int = 0) -> "np.ndarray | np.floating":
+    """Mean of the middle half of the values along ``axis``: a quarter of them is left out at either end."""
     ordered = np.sort(np.asarray(values, float), axis)
     count = ordered.shape[axis]
     cut = count // 4
@@ -67,8 +72,8 @@ def interquartile_mean(values: Any, axis: int = 0) -> Any:
 
 
 def bootstrap_interval(
-    values: Any, confidence: float = 0.95, samples: int = 2000, seed: int = 0, axis: int = 0
-) -> tuple[Any, Any]:
+    values: npt.ArrayLike, confidence: float = 0.95, samples: int = 2000, seed: int = 0, axis: int = 0
+) -> "tuple[np.ndarray | np.floating, np.ndarray | np.floating]":
     """Percentile bootstrap interval of the interquartile mean over ``axis`` (the seeds): lower and upper ends."""
     values = np.moveaxis(np.asarray(values, float), axis, 0)
     rng = np.random.default_rng(seed)
@@ -78,7 +83,7 @@ def bootstrap_interval(
     return np.quantile(means, tail, axis=0), np.quantile(means, 1.0 - tail, axis=0)
 
 
-def on_common_steps(runs: Any, tag: str, steps: Iterable[float]) -> Any:
+def on_common_steps(runs: "DataFrame", tag: str, steps: Iterable[float]) -> np.ndarray:
     """A tag of each run at the same steps, by interpolation: an array (runs, steps), NaN before a run's first point.
 
     ``runs`` is a table of `read_runs`.

@@ -72,8 +72,14 @@ class Parser(argparse.ArgumentParser):
 class _Switch(argparse.Action):
     """--flag, --flag true, --no-flag."""
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        if option_string.startswith("--no-"):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if option_string is not None and option_string.startswith("--no-"):
             if values is not None:
                 parser.error(f"{option_string} takes no value, got {values!r}")
             values = "false"

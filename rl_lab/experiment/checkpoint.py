@@ -2,6 +2,9 @@
 
 Beside them, ``run.json`` records the settings of the run and the length of its log at that moment.
 
+A replay buffer is written in segments, one file each, named by the digest of its content. A segment that another checkpoint of the run
+holds already becomes a hard link to the same file, so a checkpoint costs as much as has changed since the last one.
+
 The folder is written under a temporary name and flushed to disk, the old folder is set aside, and the new one is renamed: at every moment
 either the old checkpoint or the new one can be found. Loading a checkpoint cannot execute code, and checksums reveal damage.
 """
@@ -10,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,11 +21,21 @@ from typing import Any
 import numpy as np
 
 from rl_lab.engine.ops import Tensor
-from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.faults import STORAGE, Fault, code_of, first_line
 from rl_lab.experiment.files import LARGEST_PLAIN, read_file
-from rl_lab.serialization import checksum, flush, join, read_safetensors, save_file, split, write_file
+from rl_lab.serialization import Rows, checksum, flush, join, read_safetensors, save_file, split, write_file
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)
+"""Formats that can be read: before 3 replay buffers were in ``state.safetensors``."""
+SEGMENTS = "rows in segments"
+"""The key under which a state refers to the segments of arrays."""
+_SEGMENT = re.compile("rows[-a-z0-9_]*-([0-9]{12})-([0-9a-f]{64})[.]safetensors")
+"""Name of a segment's file: the part, the number of the segment, and the digest of its content."""
+OBJECT_BYTES = 100
+"""About the memory that Python needs for one value in a JSON file."""
+LARGEST_OBJECTS = 1 << 28
+"""Bytes that the values of a checkpoint's JSON file may need, unless its files are larger than half of this."""
 
 
 def find_checkpoint(path: Path) -> Path | None:
@@ -48,11 +62,13 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
     ``record`` holds plain values about the run, for `read_record`. Raises OSError; the older checkpoint is then still there.
     """
     arrays: dict[str, np.ndarray] = {}
-    plain = split(state, "", arrays)
+    segments: dict[str, dict[str, np.ndarray]] = {}
+    plain = split(_without_rows(state, segments), "", arrays)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     for unfinished in path.parent.glob(f".{path.name}.*.new"):
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
+    _write_segments(segments, temporary)
     save_file(arrays, temporary / "state.safetensors")
     content = {
         "format": FORMAT,
@@ -74,17 +90,60 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
         shutil.rmtree(old)
 
 
+def _without_rows(state: Any, segments: dict[str, dict[str, np.ndarray]], name: str = "rows") -> Any:
+    """The state with the digests of segments in place of arrays in `Rows`; the segments are added by the names of their files."""
+    if isinstance(state, Rows):
+        files = [f"{name}-{segment.key:012d}-{state.digest(segment)}.safetensors" for segment in state.segments]
+        segments |= {file: state.content(segment) for file, segment in zip(files, state.segments, strict=True)}
+        empty = {name: array[:0] for name, array in state.items()}
+        return {SEGMENTS: {"files": files, "empty": empty}}
+    if isinstance(state, dict):
+        return {key: _without_rows(value, segments, _file_name(name, key)) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_without_rows(value, segments, _file_name(name, i)) for i, value in enumerate(state)]
+    return state
+
+
+def _file_name(name: str, key: object) -> str:
+    return f"{name}-{re.sub('[^a-z0-9_]', '', str(key).lower())}"[:100]
+
+
+def _write_segments(segments: dict[str, dict[str, np.ndarray]], folder: Path) -> None:
+    """Write segments into a folder, or link those that another checkpoint beside it has."""
+    others = [place for place in folder.parent.iterdir() if place.is_dir() and place != folder] if segments else []
+    for name, arrays in segments.items():
+        known = next((found for place in others if (found := place / name).is_file()), None)
+        if known is None or not _link(known, folder / name):
+            save_file(arrays, folder / name)
+
+
+def _link(known: Path, file: Path) -> bool:
+    """Give a file a second name; False if the file system has no such links."""
+    try:
+        os.link(known, file)
+    except OSError as error:
+        if code_of(error) == STORAGE:
+            raise
+        return False
+    return True
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the state in the folder ``path``, with tensors as NumPy arrays. Raises Fault if a file is missing or damaged."""
+    """Return the state in the folder ``path``, with tensors as NumPy arrays. Raises Fault if a file is missing or damaged.
+
+    Memory is allocated for the content of the files, never for sizes that they only claim.
+    """
     path = find_checkpoint(path) or path
     try:
-        content = json.loads(read_file(path / "state.json", LARGEST_PLAIN))
-        arrays, _ = read_safetensors(path / "state.safetensors", foreign=True)
-        if content["format"] != FORMAT:
+        text = read_file(path / "state.json", LARGEST_PLAIN)
+        _require_small(text, path)
+        content = json.loads(text)
+        if content["format"] not in READABLE:
             raise Fault(f"checkpoint {path} has format {content['format']}, this version of rl_lab reads format {FORMAT}")
+        arrays, _ = read_safetensors(path / "state.safetensors", foreign=True)
         if checksum(arrays, json.dumps(content["state"])) != content["checksum"]:
             raise Fault(f"checkpoint {path} cannot be read: its content does not match its checksum")
-        state = join(content["state"], arrays, tensors=False)
+        state = _with_rows(join(content["state"], arrays, tensors=False), path)
         if not isinstance(state, dict):
             raise TypeError("its content is not a state")
         return state
@@ -92,6 +151,37 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise Fault(f"checkpoint {path} cannot be read: {error.filename}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, Fault) else Fault(f"checkpoint {path} cannot be read: {first_line(error)}") from None
+
+
+def _require_small(text: bytes, path: Path) -> None:
+    """Raise ValueError if the values of a JSON file would need far more memory than the checkpoint has bytes."""
+    needed = OBJECT_BYTES * sum(text.count(sign) for sign in (b",", b"[", b"{"))
+    if needed > max(LARGEST_OBJECTS, 2 * sum(file.stat().st_size for file in path.iterdir() if file.is_file())):
+        raise ValueError(f"state.json holds more values than a checkpoint has: they would need {needed / 1e9:.1f} GB")
+
+
+def _with_rows(state: Any, folder: Path) -> Any:
+    """The state with arrays in place of the names of their segments."""
+    if isinstance(state, list):
+        return [_with_rows(value, folder) for value in state]
+    if not isinstance(state, dict):
+        return state
+    if set(state) != {SEGMENTS}:
+        return {key: _with_rows(value, folder) for key, value in state.items()}
+    files, empty = state[SEGMENTS]["files"], state[SEGMENTS]["empty"]
+    pieces: dict[str, list[np.ndarray]] = {name: [array] for name, array in empty.items()}
+    last = -1
+    for name in files:
+        found = _SEGMENT.fullmatch(name)
+        if not found or int(found[1]) <= last:  # each file once: memory is allocated for what the files hold
+            raise ValueError(f"a segment of rows has the name {name!r}")
+        last = int(found[1])
+        segment, _ = read_safetensors(folder / name, foreign=True)
+        if checksum(segment, "") != found[2] or segment.keys() != empty.keys():
+            raise ValueError(f"the content of {name} does not fit its checksum")
+        for array, rows in segment.items():
+            pieces[array].append(rows)
+    return {name: np.concatenate(pieces.pop(name)) for name in list(pieces)}
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -127,14 +217,12 @@ def keep_copy(path: Path, name: str) -> None:
             shutil.rmtree(old)
     temporary.mkdir()
     for file in files:
-        try:
-            os.link(file, temporary / file.name)
-        except OSError:
+        if not _link(file, temporary / file.name):
             shutil.copyfile(file, temporary / file.name)
     temporary.rename(copy)
 
 
-def first_not_finite(state: Any, name: str = "") -> str:
+def first_not_finite(state: object, name: str = "") -> str:
     """Return the name of the first value in a nested state that is not finite, or an empty text.
 
     A plain -infinity is allowed: the driver uses it as the best return before the first evaluation.
@@ -155,18 +243,3 @@ def first_not_finite(state: Any, name: str = "") -> str:
 
 _CHUNK = 1 << 20
 """Numbers checked at a time: a check of a whole replay buffer at once would double its memory."""
-
-
-def generator_state(random: np.random.Generator) -> dict[str, Any]:
-    """Return the state of a NumPy generator (PCG64); its 128-bit integers become text, because a checkpoint holds 64 bits."""
-    whole: Any = random.bit_generator.state
-    words = {name: str(whole["state"][name]) for name in ("state", "inc")}
-    return {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]}
-
-
-def set_generator_state(random: np.random.Generator, state: dict[str, Any]) -> None:
-    """Put a state from `generator_state` into a NumPy generator."""
-    whole: Any = random.bit_generator.state
-    words = {name: int(value) for name, value in state.items()}
-    whole["state"] = {name: words.pop(name) for name in ("state", "inc")}
-    random.bit_generator.state = {**whole, **words}

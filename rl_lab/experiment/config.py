@@ -19,6 +19,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 T = TypeVar("T")
 LARGEST_INTEGER = 2**63 - 1
 """The largest int64, which is also the largest integer of a TOML file."""
@@ -119,7 +122,7 @@ def _plain_digits(value: object) -> str:
     return f": write {int(number)} or {int(number) // 10**zeros}e{zeros}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """Return the first characters of a value, for a message."""
     try:
         text = ascii(value)
@@ -145,11 +148,11 @@ def make_config(config_class: type[T], values: dict[str, Any], source: str = "")
             None if key in optional and str(value).lower() == "none" else parse_value(option_name(key), kinds[key], value)
         )
     config = config_class(**clean)
-    check_config(config)
+    check_config(typing.cast("DataclassInstance", config))
     return config
 
 
-def check_config(config: Any) -> None:
+def check_config(config: "DataclassInstance") -> None:
     """Raise Fault for the first value outside the bounds of its field."""
     for field in dataclasses.fields(config):
         value, rules = getattr(config, field.name), field.metadata
@@ -171,9 +174,10 @@ def check_config(config: Any) -> None:
                 raise Fault(f"{name} must be at most {rules['most']:g}, got {number:g}")
         if rules.get("choices") and value not in rules["choices"]:
             raise Fault(f"{name} {value!r} is unknown{nearest(str(value), map(str, rules['choices']))}")
-        if rules.get("check") is not None:
+        check = rules.get("check")
+        if check is not None:
             try:
-                rules["check"](value)
+                check(value)
             except ValueError as error:
                 raise Fault(f"{name}: {error}") from None
 

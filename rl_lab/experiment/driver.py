@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
-from rl_lab.experiment.agent import Agent, find_agent, preset_for, registered_name, require_finite
+from rl_lab.experiment.agent import Agent, find_agent, preset_for, registered_name
 from rl_lab.experiment.config import as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
@@ -29,6 +30,7 @@ from rl_lab.experiment.environments import (
 from rl_lab.experiment.evaluation import MOST_STEPS, Evaluation, evaluate, evaluation_seed, validation_seed
 from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, first_line
 from rl_lab.experiment.finding import find_environment, full_id
+from rl_lab.experiment.finite import numbers_of
 from rl_lab.experiment.logger import Logger, cut_log
 from rl_lab.experiment.memory import within_free_memory
 from rl_lab.experiment.preprocessing import PRESETS, as_presets, settings_of
@@ -289,7 +291,7 @@ class _StopRequest:
         self.code = 0
         self.waits = False
         self._count = 0
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
@@ -376,7 +378,7 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
         with within_free_memory():
             envs = make_environments(plan.setup, options.num_envs)
             agent = plan.agent_class.create(plan.config, envs, options.seed, plan.setup)
-        for line in (*plan.remarks, *agent.notes, *agent.remarks()):
+        for line in (*plan.remarks, *agent.notes, *agent.remarks(), *disk_estimate(agent, plan)):
             progress.say(line)
         require_network_units(agent)
         if options.start_from:
@@ -424,6 +426,28 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
     return Result(run, evaluation, timesteps, seconds, exit_code, loop.training_return)
 
 
+def disk_estimate(agent: Agent, plan: Plan) -> list[str]:
+    """A line on the disk that a large replay buffer needs in checkpoints; none for smaller ones."""
+    size = sum(getattr(data, "nbytes", 0) for _, data in numbers_of(agent).data)
+    if size < LARGE_REPLAY:
+        return []
+    options = plan.options
+    kept = max(1, options.keep_checkpoints) + options.keep_best + 1
+    place = Path(options.run_dir).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    warns = "warning: " if kept * size > free else ""
+    return [
+        f"{warns}the replay buffer needs up to {size / 1e9:.1f} GB in a checkpoint; {kept} checkpoints (one of them being written) share "
+        f"what has not changed, so together up to {kept * size / 1e9:.1f} GB on disk, {free / 1e9:.1f} GB are free"
+    ]
+
+
+LARGE_REPLAY = 10**8
+"""Bytes from which the size of a replay buffer on disk is worth a line."""
+
+
 class _Loop:
     """Steps an agent until the training ends or a signal arrives. Its own state is saved with that of the agent."""
 
@@ -454,7 +478,8 @@ class _Loop:
         return stop.code
 
     def _train(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> None:
-        agent, options = self.agent, self.plan.options
+        agent = self.agent
+        options = self.plan.options
         total = self.plan.config.total_timesteps
         begin, first = time.perf_counter(), agent.timesteps
         rate, latest = 0.0, None
@@ -462,12 +487,14 @@ class _Loop:
             self._log_pending(logger)
         while agent.timesteps < total and not stop.code and not self.finished:
             try:
-                metrics = agent.step()
+                metrics = agent.advance()
             except EnvironmentFault:
                 if stop.code:  # the signal reached the environments' processes, too
                     break
                 raise
-            self._check(metrics)
+            except NumericalError as error:
+                kept = "the last checkpoint is intact" if self.run.holds(LAST) else "no checkpoint had been written yet"
+                raise Fault(f"{error}; {kept} in {self.run.path}", NUMERICAL) from error
             self.means.add(metrics)
             latest = metrics.get("charts/episodic_return", latest)
             if latest is not None and "charts/episodic_return" in metrics:
@@ -502,13 +529,6 @@ class _Loop:
         if self.pending is not None:
             logger.record({"eval/return_mean": self.pending}, self.agent.timesteps)
             self.pending = None
-
-    def _check(self, metrics: dict[str, float]) -> None:
-        try:
-            require_finite(metrics, self.agent.timesteps)
-        except NumericalError as error:
-            kept = "the last checkpoint is intact" if self.run.holds(LAST) else "no checkpoint had been written yet"
-            raise Fault(f"{error}; {kept} in {self.run.path}", NUMERICAL) from None
 
     def _evaluate(self) -> None:
         """Evaluate greedily in a few episodes. Keep the best state; set ``finished`` if a full evaluation confirms ``stop_return``."""

@@ -218,10 +218,12 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
             # forked workers would inherit a thread pool that is dead in them
             makers = [_Maker(setup, index, _spec_of(setup)) for index in range(num_envs)]
             context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+            if context == "forkserver":  # it imports this package once, for all processes that come from it
+                multiprocessing.get_context(context).set_forkserver_preload(["__main__", __name__])  # type: ignore[attr-defined]
             envs = ProcessVectorEnv(makers, context=context, autoreset_mode=mode)
         else:
             made = _make_copies(setup, num_envs, or_fewer)
-            envs = SerialVectorEnv([(lambda env=env: env) for env in made], autoreset_mode=mode)  # type: ignore[misc]
+            envs = SerialVectorEnv([partial(_same, env) for env in made], autoreset_mode=mode)
     except gym.error.DependencyNotInstalled as error:
         raise Fault(f"environment {setup.env_id!r} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
@@ -239,6 +241,10 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         envs.unwrapped.spec = replace(found, max_episode_steps=limit, kwargs=found.kwargs)
     envs.observation_mapping = observation_mapping(envs)
     return envs
+
+
+def _same(env: gym.Env) -> gym.Env:
+    return env
 
 
 def _make_copies(setup: Setup, count: int, or_fewer: bool) -> list[gym.Env]:
@@ -337,8 +343,6 @@ def open_environments(
     if callable(what):
         name = getattr(what, "__name__", "the environment")
         maker: Any = partial(what, **arguments) if arguments else what
-        if isinstance(what, type) and issubclass(what, gym.Env):
-            maker = partial(what, **arguments)
         setup = Setup(name, maker=maker, **wrapping)
         return make_environments(setup, count), setup
     raise Fault(
@@ -419,9 +423,17 @@ class AbsentEnvironments(VectorEnv):
         raise Fault("this agent was loaded without its environment: pass one to load(path, env)")
 
 
-def absent_environments(observation_space: gym.Space, action_space: gym.Space, num_envs: int, masked: bool) -> VectorEnv:
-    """Stand-in for environments that cannot be made again; ``masked`` if they gave action masks."""
-    return AbsentEnvironments(observation_space, action_space, num_envs, masked)
+def absent_environments(
+    observation_space: gym.Space, action_space: gym.Space, num_envs: int, masked: bool, raw: gym.Space | None = None
+) -> VectorEnv:
+    """Stand-in for environments that cannot be made again.
+
+    ``masked`` if they gave action masks; ``raw`` is the observation space of one environment before observations were flattened.
+    """
+    envs = AbsentEnvironments(observation_space, action_space, num_envs, masked)
+    if raw is not None:
+        envs.observation_mapping = ObservationMapping(raw, options_of(action_space))  # type: ignore[attr-defined]
+    return envs
 
 
 def summary_of(observation_space: gym.Space, action_space: gym.Space) -> dict[str, str]:
@@ -435,7 +447,7 @@ def summary_of(observation_space: gym.Space, action_space: gym.Space) -> dict[st
     return {"observation": words(observation_space, False), "action": words(action_space, True)}
 
 
-def describe_space(space: Any) -> dict[str, Any]:
+def describe_space(space: Any, or_text: bool = False) -> dict[str, Any]:
     """A space as plain values and arrays, for files."""
     if isinstance(space, spaces.Box):
         return {"kind": "Box", "low": np.asarray(space.low), "high": np.asarray(space.high), "dtype": str(space.dtype)}
@@ -451,9 +463,11 @@ def describe_space(space: Any) -> dict[str, Any]:
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "shape": list(space.shape)}
     if isinstance(space, spaces.Tuple):
-        return {"kind": "Tuple", "spaces": [describe_space(part) for part in space.spaces]}
+        return {"kind": "Tuple", "spaces": [describe_space(part, or_text) for part in space.spaces]}
     if isinstance(space, spaces.Dict):
-        return {"kind": "Dict", "spaces": {name: describe_space(part) for name, part in space.spaces.items()}}
+        return {"kind": "Dict", "spaces": {name: describe_space(part, or_text) for name, part in space.spaces.items()}}
+    if or_text:
+        return {"kind": "Text"}
     raise TypeError(f"a space of kind {type(space).__name__} cannot be saved")
 
 
@@ -479,4 +493,6 @@ def rebuild_space(description: dict[str, Any]) -> gym.Space:
         return spaces.Tuple([rebuild_space(part) for part in description["spaces"]])
     if kind == "Dict":
         return spaces.Dict({name: rebuild_space(part) for name, part in description["spaces"].items()})
+    if kind == "Text":
+        return spaces.Text(1)
     raise ValueError(f"unknown kind of space {kind!r}")

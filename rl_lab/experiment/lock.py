@@ -23,8 +23,8 @@ def _module(name: str) -> ModuleType | None:
         return None
 
 
-fcntl: Any = _module("fcntl")
-msvcrt: Any = _module("msvcrt")
+fcntl = _module("fcntl")
+msvcrt = _module("msvcrt")
 _BYTE = 1 << 30
 """Offset of the byte that Windows locks: beyond the content, so that others can read the content."""
 _ATTEMPTS = 100

@@ -10,8 +10,11 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rl_lab.experiment.faults import Fault
 
@@ -29,7 +32,7 @@ class Logger:
         """
         self._directory = directory
         self._say = say
-        self._file: Any = None
+        self._file: BufferedWriter | None = None
         self._flushed = time.monotonic()
         # imported here: tensorboardX imports torch wherever that is installed, which takes seconds
         from tensorboardX import summary
@@ -63,7 +66,7 @@ class Logger:
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self._try(self._flush)
 
-    def images(self, pictures: dict[str, Any], step: int) -> None:
+    def images(self, pictures: dict[str, np.ndarray], step: int) -> None:
         """Log images (height, width, 3) uint8 by tag."""
         for tag, image in pictures.items():
             self._try(self._add, self._summary.image(tag, image, dataformats="HWC"), step)
@@ -81,7 +84,7 @@ class Logger:
 
     # --- records -----------------------------------------------------------------------------------------------------
 
-    def _try(self, call: Callable, *arguments: Any) -> None:
+    def _try(self, call: Callable[..., object], *arguments: object) -> None:
         """Call, unless the log has failed before. A failure is reported once and ends the log."""
         if self._file is None and call != self._begin:
             return
@@ -107,6 +110,7 @@ class Logger:
         self._write(self._events.Event(wall_time=time.time(), step=step, summary=summary))
 
     def _write(self, event: Any) -> None:
+        assert self._file is not None  # `_try` calls nothing once the log has failed
         data = event.SerializeToString()
         length = struct.pack("<Q", len(data))
         self._file.write(length + self._masked_crc(length) + data + self._masked_crc(data))
@@ -116,6 +120,7 @@ class Logger:
         return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
     def _flush(self, to_disk: bool = False) -> None:
+        assert self._file is not None
         self._file.flush()
         if to_disk:
             os.fsync(self._file.fileno())
@@ -141,7 +146,7 @@ def log_sizes(directory: Path) -> dict[str, int]:
         return {}
 
 
-def cut_log(directory: Path, sizes: Any) -> None:
+def cut_log(directory: Path, sizes: object) -> None:
     """Remove the records after a checkpoint: truncate each log file to the size that it had then, and delete newer files.
 
     ``sizes`` come from the checkpoint; if they are not integers by name, the log stays unchanged. Raises Fault if the disk refuses.

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol, TextIO
 
 
 def tell(line: str) -> None:
@@ -14,7 +15,7 @@ def tell(line: str) -> None:
         mute(sys.stdout)
 
 
-def mute(stream: Any) -> None:
+def mute(stream: TextIO) -> None:
     """Redirect a stream to the null device, so that flushing its buffer cannot fail at the end of the program."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -71,7 +72,7 @@ class BarProgress:
         from rich.progress import Progress as Bar
 
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
-        self._bar: Any = Bar(*columns, transient=True)
+        self._bar = Bar(*columns, transient=True)
         self._bar.start()
         self._task = self._bar.add_task("", total=total, facts="")
 
@@ -85,7 +86,7 @@ class BarProgress:
     def close(self) -> None:
         self._try(self._bar.stop)
 
-    def _try(self, call: Any, *arguments: Any, **keywords: Any) -> None:
+    def _try(self, call: Callable[..., object], *arguments: object, **keywords: object) -> None:
         try:
             call(*arguments, **keywords)
         except OSError:  # the terminal was closed

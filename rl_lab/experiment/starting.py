@@ -64,7 +64,7 @@ def hyperparameters_of(run: Run) -> dict[str, Any]:
     return recorded
 
 
-def keep_network(config: Any, run: Run) -> None:
+def keep_network(config: object, run: Run) -> None:
     """Copy the evolved network that a run starts from into its directory."""
     path = evolved_path(getattr(config, "network", "mlp:"))
     if path is not None:

@@ -49,9 +49,10 @@ def foreign_modules(config: dict[str, Any]) -> list[str]:
 
 
 def wrappers_of(config: dict[str, Any]) -> list[str]:
-    """The wrappers that a configuration names."""
+    """The wrappers that a configuration names, without values that `wrapping.as_wrappers` refuses before it imports a module."""
     given = config.get("wrapper", [])
-    return [str(text) for text in (given if isinstance(given, (list, tuple)) else [given])]
+    listed = given if isinstance(given, (list, tuple)) else [given]
+    return [text for text in listed if isinstance(text, str) and text.isprintable()]
 
 
 def _only_wraps(text: str) -> bool:
@@ -94,7 +95,8 @@ def unknown_modules(config: dict[str, Any]) -> list[str]:
             imported.discard(own)
         if own.partition(".")[0] == "gymnasium" and not _only_wraps(text):
             imported.discard(own)
-    return [module for module in foreign_modules(config) if module not in imported]
+    named = [module for module in foreign_modules(config) if module not in imported]
+    return [module for module in named if all(part.isidentifier() for part in module.split("."))]  # others cannot be imported
 
 
 def sign(config: dict[str, Any], folder: Path) -> None:

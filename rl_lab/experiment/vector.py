@@ -24,6 +24,7 @@ from gymnasium.vector.utils import concatenate, iterate, write_to_shared_memory
 from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
 from rl_lab.experiment.faults import first_line
 from rl_lab.experiment.wrapping import seed_globals
+from rl_lab.rollout.saving import environment_state, set_environment_state
 
 KILL_SECONDS = 5.0
 """How long the end of a killed process is waited for."""
@@ -125,6 +126,9 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
     A step without infos costs one short message in each direction: the action's bytes, and the reward with the flags. Observations are
     in shared memory.
     """
+
+    saves_states = True
+    """Whether the states of the environments are read and set by their attribute ``saved_state``, see `rl_lab.rollout.saving`."""
 
     def __init__(self, makers: Sequence[Callable[[], Any]], **options: Any):
         try:
@@ -239,6 +243,15 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
         return self.spec.id if self.spec else "the environment"
 
 
+def _set_state(env: Any, state: dict[str, Any]) -> str:
+    """Set the state of an environment; returns why it does not fit, or an empty text."""
+    try:
+        set_environment_state(env, state)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _poller(pipe: Any) -> Callable[[float], Any]:
     """A function that waits for an answer for so many seconds; it costs less than ``pipe.poll``, which makes a selector each time."""
     if not hasattr(select, "poll"):
@@ -257,6 +270,7 @@ def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, erro
     observation_space = env.observation_space
     action_space = env.action_space
     is_number = action_space.shape == ()
+    state_fault = ""
 
     def show(observation: Any) -> None:
         write_to_shared_memory(observation_space, index, observation, shared)
@@ -297,10 +311,14 @@ def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, erro
                 break
             elif command == "_call":
                 name, arguments, keywords = given
-                found = keeps_scores(env) if name == "scored" else env.get_wrapper_attr(name)
+                own = {"scored": keeps_scores, "saved_state": environment_state, "state_fault": lambda env: state_fault}
+                found = own[name](env) if name in own else env.get_wrapper_attr(name)
                 pipe.send((found(*arguments, **keywords) if callable(found) else found, True))
             elif command == "_setattr":
-                env.set_wrapper_attr(*given)
+                if given[0] == "saved_state":
+                    state_fault = _set_state(env, given[1])
+                else:
+                    env.set_wrapper_attr(*given)
                 pipe.send((None, True))
             elif command == "_check_spaces":
                 _, observations, actions = given

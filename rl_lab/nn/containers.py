@@ -3,7 +3,7 @@
 import operator
 from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from rl_lab.engine.launch import changes
 from rl_lab.engine.ops import Tensor
@@ -154,12 +154,12 @@ class _List(Module, Generic[Item]):
             return type(self)(list(self)[position])
         return self._items()[self._position(position)]
 
-    def __setitem__(self, position: int | slice, item: Any) -> None:
+    def __setitem__(self, position: int | slice, item: "Item | Iterable[Item]") -> None:
         if isinstance(position, slice):
-            for place, part in zip(range(len(self))[position], item, strict=True):
+            for place, part in zip(range(len(self))[position], item, strict=True):  # type: ignore[arg-type]
                 self._put(str(place), part)
         else:
-            self._put(self._position(position), item)
+            self._put(self._position(position), item)  # type: ignore[arg-type]
 
     def __delitem__(self, position: int | slice) -> None:
         items = list(self)

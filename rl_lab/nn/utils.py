@@ -11,7 +11,7 @@ from rl_lab.engine.number import real
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.multi_tensor import address_table, polyak_
-from rl_lab.engine.tape import no_grad
+from rl_lab.engine.tape import guards, no_grad
 from rl_lab.engine.tensor import empty
 
 if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
@@ -45,7 +45,9 @@ def clip_grad_norm_(
     ``norm_type`` is the order of the norm. ``foreach`` has no effect. Raises NumericalError, with the gradients unchanged, if
     ``error_if_nonfinite`` and the norm is not finite.
     """
-    gradients = _gradients(parameters)
+    listed: list[Tensor] = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    gradients = _gradients(listed)
+    guarded = any(guard.owns(listed) for guard in guards())
     table, sizes = address_table([(g, g) for g in gradients])
     if norm_type == 2 or not gradients:
         norm = empty(())
@@ -55,7 +57,7 @@ def clip_grad_norm_(
             norm = cat([g.detach().norm(norm_type).reshape(1) for g in gradients]).norm(norm_type)
     if error_if_nonfinite and not bool(norm.isfinite()):
         raise NumericalError(f"the norm of the gradients must be finite, got {norm.item()}")
-    launch(optimizer_kernels.clip_gradients, (table, sizes, norm), (len(gradients), real(max_norm)))
+    launch(optimizer_kernels.clip_gradients, (table, sizes, norm), (len(gradients), real(max_norm), int(guarded)))
     for g in gradients:
         g.storage.version += 1
     return norm

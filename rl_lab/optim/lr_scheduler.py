@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import not_covered
+from rl_lab.engine.ops import Tensor
 from rl_lab.optim.optimizer import Optimizer
 
 if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
@@ -551,7 +552,7 @@ class ReduceLROnPlateau(LRScheduler):
             limit = best + sign * self.threshold
         return a < limit if self.mode == "min" else a > limit
 
-    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+    def step(self, metrics: float | Tensor, epoch: int | None = None) -> None:  # type: ignore[override]
         """Take the next metric, a number or a tensor of one element. A compiled function that calls this runs eagerly."""
         if (recording := recorder()) is not None:
             recording.give_up("it calls ReduceLROnPlateau.step() (call that outside)")

@@ -23,6 +23,8 @@ from rl_lab.native.primitive import Primitive
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from rl_lab.optim.guard import Guard
+
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 """Tensors, or groups: dicts with the key ``params`` and, optionally, settings."""
 Slots = tuple[str | None, ...]
@@ -123,6 +125,8 @@ class Optimizer(Counted):
     """Initial value of the state tensors."""
     scalars: tuple[str, ...] = ()
     """Names of the state tensors that are one number for the whole parameter."""
+    guard: "Guard | None" = None
+    """What looks at all numbers before a step; None for an optimiser that steps with whatever it gets, as in PyTorch."""
 
     def __init__(self, params: Params, defaults: dict[str, Any]):
         self.defaults = defaults
@@ -166,6 +170,8 @@ class Optimizer(Counted):
         """Set the gradients of all parameters to None, or to zero if ``set_to_none`` is False."""
         if (recording := recorder()) is not None:
             recording.uses(self)
+        if self.guard is not None:
+            self.guard.forget(self)
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none or p.grad is None:
@@ -189,6 +195,8 @@ class Optimizer(Counted):
         outlives = recording is None or not recording.was_made(self)
         if recording is not None and not state:
             recording.undoing.append(lambda: self.state.pop(parameter, None))
+        if self.guard is not None:
+            self.guard.is_stale = True
         with unrecorded() if outlives else contextlib.nullcontext():
             if not state:
                 state["step"] = zeros((1,), dtype=int64)
@@ -217,6 +225,7 @@ class Optimizer(Counted):
         recording = recorder()
         if recording is not None:
             recording.uses(self)
+        changing: list[tuple[list[Row], Group]] = []
         for group in self.param_groups:
             rows = []
             for p in group["params"]:
@@ -230,9 +239,14 @@ class Optimizer(Counted):
                 padding = [p] * (optimizer_kernels.COLUMNS - 3 - len(moments))
                 rows.append((p, gradient.contiguous(), *moments, *padding, state["step"]))
             if rows:
-                self._change(rows, group)
-                for row in rows:
-                    row[0].storage.version += 1
+                changing.append((rows, group))
+        if self.guard is not None and changing:
+            every = [row for rows, _ in changing for row in rows]
+            self.guard.check(self, [row[0] for row in every], [row[1] for row in every])
+        for rows, group in changing:
+            self._change(rows, group)
+            for row in rows:
+                row[0].storage.version += 1
         return loss
 
     def _change(self, rows: list[Row], group: Group) -> None:

@@ -5,16 +5,19 @@ numbers come from generators of its own, so the policy can be recorded. In nativ
 call. Other environments are stepped from Python. A Gymnasium environment and its native twin give the same arrays.
 """
 
-from typing import Any
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 import rl_lab as rl
 from rl_lab.engine.compile import Compiled
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.rollout.actions import Moment, Policy
 from rl_lab.rollout.native import NativeLoop
+from rl_lab.rollout.saving import set_vector_state, vector_state
 from rl_lab.rollout.stepper import Stepper
 from rl_lab.rollout.storage import Rollout, RolloutStorage
 
@@ -39,6 +42,8 @@ class Collector:
         self._shown: list[Any] = []
         self._tensors: Any = ()
         self._finished: list[tuple[float, int]] = []
+        self.begin: Callable[[], object] = _nothing
+        """Called before anything is collected; an agent looks there whether its numbers are finite."""
         self._numbers: dict[str, list[float]] = {}
         self.continues = True
         """Whether the state loaded last also restored the environments, so that their episodes continue."""
@@ -101,6 +106,7 @@ class Collector:
 
     def collect(self, steps: int) -> Rollout:
         """Take ``steps`` steps in every environment. The arrays are valid until the next call with the same ``steps``."""
+        self.begin()
         storage = self._storages.get(steps)
         if storage is None:
             stepper = self.stepper
@@ -162,19 +168,66 @@ class Collector:
         return {"charts/episodic_return": float(np.mean(returns)), "charts/episodic_length": float(np.mean(lengths)), **told}
 
     def state_dict(self) -> dict[str, Any]:
-        """Environment steps so far, and the state of the environments, or None if they cannot be saved. Native ones resume bitwise."""
-        native = self.envs.get_state() if isinstance(self.envs, NativeVectorEnv) else None
-        return {"timesteps": self.timesteps, "environments": native}
+        """Environment steps so far, and the state of the environments, or None if they cannot be saved."""
+        return {"timesteps": self.timesteps, "environments": self._environments()}
+
+    def _environments(self) -> dict[str, Any] | None:
+        if isinstance(self.envs, NativeVectorEnv):
+            return self.envs.get_state()
+        states = vector_state(self.envs)
+        return None if states is None else {"states": states, "stepper": self.stepper.state_dict()}
+
+    def copied_environments(self) -> "CopiedEnvironments | None":
+        """The environments in the middle of their episodes, for a copy of the agent in this process; None if they cannot be copied."""
+        if not isinstance(self.envs, SyncVectorEnv):
+            return None
+        try:
+            return CopiedEnvironments(copy.deepcopy(self.envs.envs), self.stepper.state_dict())
+        except Exception:  # whatever the environments' own code raises
+            return None
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`. Environments that could not be saved begin new episodes, with new seeds."""
+        """Continue from a `state_dict`. Environments that could not be saved, or have changed, begin new episodes with new seeds."""
         self.stepper.timesteps = int(state["timesteps"])
-        self.continues = state["environments"] is not None and isinstance(self.envs, NativeVectorEnv)
-        if isinstance(self.envs, NativeVectorEnv) and state["environments"] is not None:
-            self.envs.set_state(state["environments"])
-        else:
+        self.continues = self._continue(state["environments"])
+        if not self.continues:
             fresh = np.random.SeedSequence([self.seed, self.timesteps])
             self.restart(int(fresh.generate_state(1)[0] >> 1))
+
+    def _continue(self, environments: Any) -> bool:
+        """Put the environments into a saved state; whether that was possible."""
+        if environments is None:
+            return False
+        if isinstance(self.envs, NativeVectorEnv):
+            if "states" in environments and "streams" not in environments:
+                return False  # saved by environments of Gymnasium
+            self.envs.set_state(environments)
+            return True
+        if isinstance(environments, CopiedEnvironments):
+            self.envs.envs = environments.envs  # type: ignore[attr-defined]
+            self.stepper.load_state_dict(environments.stepper)
+            return True
+        if "stepper" not in environments:
+            return False  # saved by native environments
+        before = self.stepper.state_dict()
+        try:
+            self.stepper.load_state_dict(environments["stepper"])
+            set_vector_state(self.envs, environments["states"])
+        except ValueError:
+            self.stepper.load_state_dict(before)
+            return False
+        return True
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+class CopiedEnvironments(NamedTuple):
+    """Copies of Gymnasium's environments, and the state of their stepper."""
+
+    envs: list[Any]
+    stepper: dict[str, Any]
 
 
 # --- when updates are due --------------------------------------------------------------------------------------------

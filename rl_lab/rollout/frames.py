@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab import serialization
 from rl_lab.engine.dtype import bool_, float32, uint8
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops.creation import from_numpy
 from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
+from rl_lab.serialization import Rows, Segment
 
 _DTYPES = {np.dtype(np.uint8): uint8, np.dtype(np.bool_): bool_, np.dtype(np.float32): float32}
 
@@ -42,6 +44,7 @@ class FrameStore:
         self._counts = counts
         self.tensors = [from_numpy(a) for a in (self._frames, self._latest, self._finals, self._final, self._elapsed)]
         self.size = int(np.prod(frame))
+        self._digests: dict[int, tuple[Any, str]] = {}
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -106,6 +109,15 @@ class FrameStore:
         launch(kernel, (out, *self.tensors, index, place), numbers)
         return out
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the frames when the buffer is full, without those that end episodes."""
+        return self._frames.nbytes
+
+    def is_finite(self) -> bool:
+        """Whether all frames are finite."""
+        return self.dtype.kind != "f" or bool(np.isfinite(self._frames).all() and np.isfinite(self._latest).all())
+
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,8 +126,17 @@ class FrameStore:
         first = total - size - (self.stack - 1) * self.num_envs
         rows = np.arange(first, total) % self.rows
         ends = np.flatnonzero(self._final[:size] >= 0)
+        length = max(1, serialization.SEGMENT_BYTES // max(1, self.size * self.dtype.itemsize))
+        blocks = range(first // length, -(-total // length)) if total > first else range(0)
+        spans = [
+            (max(b * length, first), min((b + 1) * length, total)) for b in blocks
+        ]  # numbers of frames: each is written once
+        before = 1 + self.stack * self.num_envs // length  # keys are not negative
+        segments = [
+            Segment(b + before, low - first, high - first, (low, high)) for b, (low, high) in zip(blocks, spans, strict=True)
+        ]
         return {
-            "frames": self._frames[rows],
+            "frames": Rows({"frames": self._frames[rows]}, segments, self._digests),
             "latest": self._latest.copy(),
             "elapsed": self._elapsed[:size].copy(),
             "ends": ends,
@@ -126,7 +147,9 @@ class FrameStore:
     def load_state_dict(self, state: dict[str, Any], size: int) -> None:
         """Continue from a `state_dict` of ``size`` transitions. Raises ShapeError if it does not fit."""
         total = int(state["total"])
-        frames, ends = np.asarray(state["frames"]), np.asarray(state["ends"], np.int64)
+        kept = state["frames"]
+        frames = np.asarray(kept["frames"] if isinstance(kept, dict) else kept)  # an older version saved the array itself
+        ends = np.asarray(state["ends"], np.int64)
         count = size + (self.stack - 1) * self.num_envs
         finals = np.asarray(state["finals"])
         wanted = {"frames": (count, *self.shape[1:]), "finals": (len(ends), *self.shape[1:])}
@@ -138,6 +161,7 @@ class FrameStore:
         elapsed = np.asarray(state["elapsed"], np.int64)
         if len(elapsed) != size or total < size or ((ends < 0) | (ends >= size)).any() or (elapsed < 0).any():
             raise ShapeError("the saved frames do not belong to the saved transitions")
+        self._digests = {}
         self._frames[np.arange(total - count, total) % self.rows] = frames
         self._latest[:] = np.asarray(state["latest"])
         self._elapsed[:size] = elapsed

@@ -35,7 +35,7 @@ def _first_words(seed: int) -> bytes:
     return stream_words(seeding.np_random(seed)[0]).tobytes()
 
 
-def is_native(envs: Any) -> TypeGuard[NativeVectorEnv]:
+def is_native(envs: object) -> TypeGuard[NativeVectorEnv]:
     """Whether a `PopulationCollector` can play in copies of these environments."""
     return isinstance(envs, NativeVectorEnv)
 

@@ -90,7 +90,8 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
     begin_cells = begin.ctypes.data
     step_cells = step.ctypes.data
     loop = batches.loop
-    width, (several, each, parameters) = tasks.begin.shape[1], tasks.parameters.shape
+    width = tasks.begin.shape[1]
+    several, each, parameters = tasks.parameters.shape
     inputs = batches.observations.shape[2]
     components = batches.actions.shape[2]
     groups = U(len(mapping.choices))

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rl_lab import serialization
 from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import random as random_kernels
@@ -14,6 +15,7 @@ from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
 from rl_lab.rollout.frames import FrameStore
 from rl_lab.rollout.storage import Transitions
+from rl_lab.serialization import Rows, Segment
 
 
 class Batch(NamedTuple):
@@ -86,10 +88,20 @@ class ReplayBuffer:
         )
         self.tensors: list[Any] = [None if array is None else from_numpy(array) for array in self.arrays]
         self.place = from_numpy(self._place)
+        row_bytes = sum(array.nbytes // n for array in self.arrays if array is not None)
+        self._segment_rows = max(1, serialization.SEGMENT_BYTES // max(1, row_bytes))
+        self._versions = [0] * -(-n // self._segment_rows)
+        self._digests: dict[int, tuple[Any, str]] = {}
         self._is_empty = True  # a Python value, so that a recorded program need not read the counts in memory
 
     def __len__(self) -> int:
         return int(self._place[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all transitions when the buffer is full."""
+        frames = 0 if self.frames is None else self.frames.nbytes
+        return frames + sum(array.nbytes for array in self.arrays if array is not None)
 
     @property
     def position(self) -> int:
@@ -116,6 +128,8 @@ class ReplayBuffer:
                 target[start : start + first] = source[:first]
                 if first < count:
                     target[: count - first] = source[first:]
+        self._note(start, first)
+        self._note(0, count - first)
         self._place[1] = (start + count) % self.capacity
         self._place[0] = min(len(self) + count, self.capacity)
         self._is_empty = not len(self)
@@ -131,8 +145,15 @@ class ReplayBuffer:
             place = (self.position - back) % self.capacity
             if not self.arrays.terminated[place]:
                 self.arrays.truncated[place] = 1.0
+                self._note(place, 1)
                 if self.frames is not None:
                     self.frames.end_episode(place)
+
+    def _note(self, start: int, count: int) -> None:
+        """Note that ``count`` transitions from ``start`` on were written: their segments differ from those on disk."""
+        if count > 0:
+            for i in range(start // self._segment_rows, (start + count - 1) // self._segment_rows + 1):
+                self._versions[i] += 1
 
     def _check(self) -> None:
         if self._is_empty:
@@ -179,11 +200,22 @@ class ReplayBuffer:
             index,
         )
 
+    def first_not_finite(self) -> str:
+        """The name of the first part of the stored transitions that is not finite, such as "rewards"; empty if there is none."""
+        parts = [
+            (name, array) for name, array in self.arrays._asdict().items() if array is not None and array.dtype.kind == "f"
+        ]
+        strange = next((name for name, array in parts if not np.isfinite(array[: len(self)]).all()), "")
+        return strange or ("" if self.frames is None or self.frames.is_finite() else "observations")
+
     def state_dict(self) -> dict[str, Any]:
         """Copies of the stored transitions, the position of the next one, and the generator's state."""
         size = len(self)
         arrays = {name: array[:size].copy() for name, array in self.arrays._asdict().items() if array is not None}
-        state = {"arrays": arrays, "position": self.position, "generator": self.generator.get_state()}
+        length = self._segment_rows
+        segments = [Segment(i, i * length, min((i + 1) * length, size), self._versions[i]) for i in range(-(-size // length))]
+        rows = Rows(arrays, segments, self._digests)
+        state = {"arrays": rows, "position": self.position, "generator": self.generator.get_state()}
         return state if self.frames is None else {**state, "frames": self.frames.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -198,6 +230,7 @@ class ReplayBuffer:
             _require_like(name, state["arrays"][name], (size, *array.shape[1:]), array.dtype)
         for name, array in arrays.items():
             array[:size] = state["arrays"][name]
+        self._note(0, size)
         self._place[:2] = size, position
         if self.frames is not None and "frames" in state:
             self.frames.load_state_dict(state["frames"], size)

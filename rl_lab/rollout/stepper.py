@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
@@ -83,6 +83,7 @@ class Stepper:
             self.observations = self.native.observations
             self.elapsed = self.native.elapsed
             self.returns = self.native.returns
+        self._is_gymnasiums = isinstance(envs.unwrapped, (NativeVectorEnv, SyncVectorEnv, AsyncVectorEnv))
         self.scored = bool(getattr(envs, "scored", False))
         """Whether the environments keep scores, in ``info["episode"]`` as RecordEpisodeStatistics does: then no other end is counted."""
         self._earlier = np.zeros(self.num_envs, np.int64)  # steps of earlier episodes of the same game
@@ -93,14 +94,16 @@ class Stepper:
     def reset(self, seed: int | Sequence[int | None] | None = None, mask: np.ndarray | None = None) -> np.ndarray:
         """Begin new episodes in all environments, or where ``mask`` (n,) is True; returns the observations (n, ...).
 
-        Running episodes are not counted. An integer ``seed`` seeds environment i with seed + i; seeds of 32 bits stay below 2**32,
-        because many environments accept no larger seed. Without a seed the random streams of the environments continue.
+        Running episodes are not counted. An integer ``seed`` seeds environment i with seed + i. Seeds of 32 bits stay below 2**32, and
+        those of other packages' vector environments below 2**31, because many environments take no others. Without a seed the random
+        streams of the environments continue.
         """
         if seed is not None:
-            given = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
-            if isinstance(seed, (int, np.integer)) and seed < LARGEST_SEED <= seed + self.num_envs - 1:
-                given = [(seed + i) % LARGEST_SEED for i in range(self.num_envs)]
-                seed = given
+            if isinstance(seed, (int, np.integer)):
+                given: list[Any] = self._seeds_from(int(seed))
+                seed = given if self._is_gymnasiums else given[0]
+            else:
+                given = list(seed)
             self.seeds = [old if new is None else new for old, new in zip(self.seeds, given, strict=True)]
         options = None if mask is None else {"reset_mask": mask}
         observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
@@ -114,6 +117,13 @@ class Stepper:
             self.returns = np.where(begins, 0.0, self.returns)
         self._check(self.observations, np.zeros(self.num_envs), begins, "when it was reset")
         return self.observations
+
+    def _seeds_from(self, seed: int) -> list[int]:
+        """The seed of each environment."""
+        if not self._is_gymnasiums:
+            seed %= LARGEST_SEED // 2
+        wraps = seed < LARGEST_SEED <= seed + self.num_envs - 1
+        return [(seed + i) % LARGEST_SEED if wraps else seed + i for i in range(self.num_envs)]
 
     def step(self, actions: Any, counted: np.ndarray | None = None) -> Step:
         """Take one step with a batch of actions of the space.
@@ -174,6 +184,33 @@ class Stepper:
         return Step(
             final, rewards, terminated, truncated, cut, valid, returns, lengths, final_mask, scores, score_lengths, numbers
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the environments show and what is known of their episodes. Native environments have all of it in their own state."""
+        return {
+            "observations": self.observations.copy(),
+            "elapsed": self.elapsed.copy(),
+            "returns": self.returns.copy(),
+            "resetting": self._resetting.copy(),
+            "action_mask": None if self.action_mask is None else self.action_mask.copy(),
+            "seeds": list(self.seeds),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`. Raises ValueError, and changes nothing, if it does not fit the environments."""
+        mine = self.state_dict()
+        found: dict[str, Any] = {}
+        for name, expected in mine.items():
+            if name == "seeds":
+                continue
+            found[name] = None if state[name] is None else np.array(state[name])
+            kinds = [None if array is None else (array.shape, array.dtype) for array in (found[name], expected)]
+            if kinds[0] != kinds[1]:
+                raise ValueError(f"the saved {name} of the environments do not fit")
+        self.observations, self.elapsed = found["observations"], found["elapsed"]
+        self.returns, self._resetting = found["returns"], found["resetting"]
+        self.action_mask = found["action_mask"]
+        self.seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
 
     def _scores(
         self, info: dict[str, Any], ended: np.ndarray, returns: np.ndarray, lengths: np.ndarray

@@ -94,6 +94,8 @@ def one_update(case: Case, agent: Any, update: int) -> list[float]:
             rollout["counts"] = x["counted"].float().reshape(STEPS, ENVS)
         elif case.weights:
             rollout["valid"] = x["counted"].reshape(STEPS, ENVS)
+        if case.agent == "a2c":  # these next observations are drawn: none is the observation of the following step
+            rollout["bootstrap_rows"] = rl.arange(SIZE)
         return [result.item() for result in agent.update(rollout)]
     agent.sums.zero_()
     if case.agent == "ppo":

@@ -8,7 +8,7 @@ from rl_lab.envs.scalar import NativeEnv
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
 from rl_lab.envs.world import World, kernel
 
-AGE, REWARD, SEEN, START = range(4)
+AGE, REWARD, SEEN, START, HUGE = range(5)
 
 
 @kernel
@@ -19,7 +19,8 @@ def reset(state, stream):
 @kernel
 def step(state, action, stream):
     state[AGE] += 1.0
-    return (np.nan if state[AGE] == state[REWARD] else 1.0), state[AGE] == 6.0
+    reward = 1e39 if state[AGE] == state[HUGE] else 1.0
+    return (np.nan if state[AGE] == state[REWARD] else reward), state[AGE] == 6.0
 
 
 @kernel
@@ -40,7 +41,7 @@ class BrokenVectorEnv(NativeVectorEnv):
         reset,
         step,
         observe,
-        parameters={"reward": -1.0, "seen": -1.0, "start": 0.0},
+        parameters={"reward": -1.0, "seen": -1.0, "start": 0.0, "huge": -1.0},
     )
 
 
@@ -61,7 +62,9 @@ def test_a_sound_world_runs():
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-@pytest.mark.parametrize(("parameter", "value", "step"), [("reward", 3.0, 3), ("seen", 2.0, 2), ("start", 1.0, 0)])
+@pytest.mark.parametrize(
+    ("parameter", "value", "step"), [("reward", 3.0, 3), ("huge", 3.0, 3), ("seen", 2.0, 2), ("start", 1.0, 0)]
+)
 def test_the_culprit_is_named(parameter, value, step, mode):
     message = rf"environment 2 of Broken \(seed 32\) produced a number that is not finite at step {step} of its episode"
     with pytest.raises(NativeFault, match=message):

@@ -277,3 +277,28 @@ def test_a_missing_package_is_named(workplace, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "moviepy" else found(name, *rest))
     assert evaluate.main([str(only_run()), "--video"]) == 2
     assert "pip install moviepy" in capsys.readouterr().err
+
+
+def test_an_agent_in_capitals_is_the_registered_one(workplace):
+    """It has the presets of that agent, and its runs lie among those of that agent."""
+    plans = [train.parse(["--agent", name, "--env", "CartPole-v1"]) for name in ("dqn", "DQN", "Dqn")]
+    assert plans[0].preset
+    assert {plan.preset for plan in plans} == {plans[0].preset}
+    assert {plan.options.agent for plan in plans} == {"dqn"}
+
+
+def test_newer_versions_of_an_environment_are_no_second_line(workplace, capsys):
+    """Gymnasium warns of old versions on stderr, where a fault has one line."""
+    import warnings
+
+    from rl_lab.experiment.command import run_command
+    from rl_lab.experiment.faults import Fault
+
+    def body(words):
+        warnings.warn(
+            "WARN: The environment Old-v4 is out of date. You should consider upgrading", DeprecationWarning, stacklevel=1
+        )
+        raise Fault("the only line")
+
+    assert run_command(body, []) == 2
+    assert capsys.readouterr().err == "rl_lab: the only line\n"

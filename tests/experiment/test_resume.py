@@ -1,9 +1,11 @@
 """Resuming a run: bit for bit as without the interruption if the environments can be saved, and a message if they cannot."""
 
 import re
+import threading
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ SHORT = {
     "ppo": {"network": "mlp:16", "num_steps": 20, "batch_size": 20, "total_timesteps": 600},
     "recurrent_ppo": {"network": "mlp:16", "memory": 8, "num_steps": 20, "batch_envs": 1, "total_timesteps": 600},
     "reinforce": {"network": "mlp:16", "total_timesteps": 1200},
-    "neat": {"population": 20, "total_timesteps": 60_000, "lamarck": 1, "gradient_rollouts": 1},
+    "neat": {"population": 10, "total_timesteps": 10_000, "lamarck": 1, "gradient_rollouts": 1},
 }
 
 
@@ -74,13 +76,30 @@ def log(path: Path) -> list:
     return events[events.tag != "charts/SPS"][["tag", "step", "value"]].values.tolist()
 
 
+EXTRAS = {
+    "a2c": {"normalize_observations": True, "normalize_rewards": True, "time_aware": True},
+    "ppo": {"normalize_observations": True, "normalize_rewards": True, "frame_stack": 3},
+    "recurrent_ppo": {"normalize_observations": True, "normalize_rewards": True},
+    "reinforce": {"normalize_observations": True},
+    "dqn": {"frame_stack": 2, "n_steps": 3, "prioritized": True},
+    "qrdqn": {"time_aware": True, "n_steps": 2},
+    "sac": {"noise_colour": 0.5},
+    "td3": {"noise_colour": 0.5},
+}
+
+
+@pytest.mark.parametrize(("backend", "num_envs"), [("native", 4), ("gymnasium", 1), ("native", 1), ("gymnasium", 4)])
 @pytest.mark.parametrize("agent", AGENTS)
-def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(agent, workplace, monkeypatch):
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(agent, backend, num_envs, workplace, monkeypatch, capsys, full):
+    if not full and (backend, num_envs) in (("native", 1), ("gymnasium", 4)):
+        pytest.skip("one and several environments of each kind with --full")
     total = SHORT[agent]["total_timesteps"]
-    path = until_death(monkeypatch, agent, int(0.7 * total))
+    options = {"backend": backend, "num_envs": num_envs, **EXTRAS.get(agent, {})}
+    path = until_death(monkeypatch, agent, int(0.7 * total), **options)
     result = resume(path)
     assert result.run.path == path
-    unbroken = driver.carry_out(driver.make_plan(given(agent, run_dir="unbroken")))
+    assert "new episodes begin" not in capsys.readouterr().out
+    unbroken = driver.carry_out(driver.make_plan(given(agent, run_dir="unbroken", **options)))
     for name in ("last", "best"):
         for file in ("state.safetensors", "state.json"):
             mine, other = (run / "checkpoints" / name / file for run in (path, unbroken.run.path))
@@ -137,14 +156,26 @@ def test_what_a_dead_process_logged_after_its_checkpoint_does_not_count(workplac
     assert len(list(path.glob("events.out.tfevents.*"))) == 2
 
 
+class Locked(gym.Wrapper):
+    """Holds something that is not a number, a word, an array or an object of these."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.lock = threading.Lock()
+
+
 def test_environments_that_cannot_be_saved(workplace, monkeypatch, capsys):
     """Episodes restart with new seeds, and a message says so."""
-    path = until_death(monkeypatch, "dqn", 400, backend="gymnasium", n_steps=3)
-    assert train.main(["--resume", str(path)]) == 0
-    assert "CartPole-v1 cannot be saved in the middle of an episode: new episodes begin" in capsys.readouterr().out
+    gym.register("probe/Locked-v0", entry_point=lambda: Locked(gym.make("CartPole-v1")))
+    try:
+        path = until_death(monkeypatch, "dqn", 400, env="probe/Locked-v0", n_steps=3)
+        assert train.main(["--resume", str(path)]) == 0
+        assert "probe/Locked-v0 cannot be saved in the middle of an episode: new episodes begin" in capsys.readouterr().out
+    finally:
+        del gym.registry["probe/Locked-v0"]
     firsts = []
     for timesteps in (0, 7):
-        agent, _ = driver.restore(path)
+        agent = AGENTS["dqn"]("CartPole-v1", backend="gymnasium")
         collector = agent.collector
         collector.load_state_dict({"timesteps": timesteps, "environments": None})
         firsts.append(collector.stepper.observations.tolist())

@@ -283,3 +283,48 @@ def test_nothing_infinite_is_saved(workplace, monkeypatch, capsys):
         assert code == 3
         assert "planted/deep/1 is not finite at step 200: the last checkpoint is intact" in capsys.readouterr().err
         assert load_checkpoint(only_run() / "checkpoints" / "last")["timesteps"] == 100
+
+
+@pytest.mark.parametrize("damage", ["missing", "altered", "cut", "a folder"])
+def test_a_damaged_record_is_said(damage, workplace, capsys):
+    """Without the record of a checkpoint nobody can tell whether config.toml was changed."""
+    assert train.main([*A2C, "--no-keep-best"]) == 0
+    run = only_run()
+    record = run / "checkpoints/last/run.json"
+    content = record.read_bytes()
+    shutil.rmtree(run / "checkpoints/step-000000000300")  # it has the same files
+    record.unlink()
+    if damage == "a folder":
+        record.mkdir()
+    elif damage != "missing":
+        record.write_bytes(content.replace(b"0.99", b"0.5") if damage == "altered" else content[:-9])
+    line = "last/run.json is damaged or missing: whether config.toml was changed cannot be told"
+    capsys.readouterr()
+    assert evaluate.main([str(run), "--episodes", "1"]) == 0
+    assert line in capsys.readouterr().err
+    assert train.main(["--resume", str(run), "--total-timesteps", "400"]) == 0
+    assert line in capsys.readouterr().out
+    assert evaluate.main([str(run), "--episodes", "1"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_killed_writer_left_is_finished_or_removed(workplace):
+    assert train.main([*A2C, "--keep-checkpoints", "2"]) == 0
+    run = only_run()
+    whole = {str(file.relative_to(run)) for file in run.rglob("*") if "events" not in file.name}
+    (run / "checkpoints/.last.77.new").mkdir()
+    (run / ".config.toml.77.new").write_bytes(b"half")
+    shutil.rmtree(run / "checkpoints/step-000000000300")
+    (run / "checkpoints/best").rename(run / "checkpoints/.best.77.old")
+    assert train.main(["--resume", str(run)]) == 0
+    assert {str(file.relative_to(run)) for file in run.rglob("*") if "events" not in file.name} == whole
+
+
+def test_disks_without_hard_links(workplace, monkeypatch):
+    def link(*given, **named):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    assert train.main(A2C) == 0
+    assert Run.open(only_run()).older() == ["step-000000000300", "step-000000000200"]
+    assert load_checkpoint(only_run() / "checkpoints/step-000000000200")["timesteps"] == 200

@@ -15,7 +15,7 @@ SIGNS = np.array(list(itertools.product((-1.0, 1.0), repeat=2)), np.float32)
 """All observations: two signs."""
 SETTINGS: dict[str, tuple[int, dict[str, Any]]] = {
     "ppo": (8_000, {"num_steps": 16, "batch_size": 64, "learning_rate": 1e-2, "network": "mlp:16"}),
-    "a2c": (12_000, {"num_steps": 8, "learning_rate": 3e-3, "network": "mlp:16"}),
+    "a2c": (12_000, {"num_steps": 8, "learning_rate": 1e-2, "learning_rate_final": 0.1, "network": "mlp:16"}),
     "reinforce": (16_000, {"learning_rate": 3e-2, "log_std": -0.7, "network": "mlp:16"}),
     "sac": (
         3_000,
@@ -27,7 +27,7 @@ SETTINGS: dict[str, tuple[int, dict[str, Any]]] = {
             "train_frequency": 8,
             "gradient_steps": 4,
             "tau": 0.05,
-            "temperature": 0.05,
+            "temperature": 0.2,
             "learn_temperature": False,
         },
     ),
@@ -103,11 +103,15 @@ def learned_actions(name: str, space: gym.Space, seed: int, masked: bool = False
     return agent
 
 
-CASES = [(name, space) for name in SETTINGS for space in SPACES if name in ("ppo", "sac") or space == "Dict"]
+CASES = [(name, space) for name in SETTINGS for space in SPACES]
+SHORT = {"ppo": ("MultiBinary", "Dict"), "sac": ("Tuple", "Dict"), "a2c": ("Dict",), "reinforce": ("Dict",)}
+"""The cases that always run; all run with --full."""
 
 
 @pytest.mark.parametrize(("name", "space"), CASES)
-def test_the_best_actions_are_found(name, space, learning_seed, learned):
+def test_the_best_actions_are_found(name, space, full, learning_seed, learned):
+    if not full and space not in SHORT[name]:
+        pytest.skip("runs with --full")
     agent = learned_actions(name, SPACES[space], learning_seed)
     found = agent.mapping.to_policy(agent.act(SIGNS, deterministic=True))
     wanted = np.stack([best(agent.mapping, signs) for signs in SIGNS])
@@ -121,8 +125,10 @@ MASKED = {"MultiDiscrete": MultiDiscrete([3, 2]), "Tuple": Tuple((Discrete(3), B
 
 
 @pytest.mark.parametrize(("name", "space"), [("ppo", "MultiDiscrete"), *[(name, "Tuple") for name in SETTINGS]])
-def test_the_best_allowed_actions_are_found(name, space, learning_seed, learned):
+def test_the_best_allowed_actions_are_found(name, space, full, learning_seed, learned):
     """With and without the best option of the first choice."""
+    if not full and (name, space) not in (("ppo", "MultiDiscrete"), ("sac", "Tuple")):
+        pytest.skip("runs with --full")
     agent = learned_actions(name, MASKED[space], learning_seed, masked=True)
     for forbid in (False, True):
         masks = np.ones((4, agent.mapping.num_masked), bool)
@@ -134,14 +140,16 @@ def test_the_best_allowed_actions_are_found(name, space, learning_seed, learned)
         learned(found[:, :count], wanted[:, :count], within=0, what=f"choices, forbid={forbid}")
 
 
-def test_evolution_finds_actions_with_several_parts(learning_seed):
+def test_evolution_finds_actions_with_several_parts(learning_seed, learned):
     space = SPACES["Tuple"]
     agent = AGENTS["neat"](
         lambda: Match(space), seed=learning_seed, num_envs=8, preset=False, population=40, champion_episodes=2
     )
     first = agent.step()["charts/episodic_return"]
     for _ in range(9):
-        agent.step()
+        metrics = agent.step()
+    # the population's mean cost of a step is 2.2 with a standard deviation of 0.3, and 5.1 without selection
+    learned(metrics["neat/mean_fitness"] / 32, 0.0, within=3.5)
     found = agent.mapping.to_policy(agent.act(SIGNS, deterministic=True))
     wanted = np.stack([best(agent.mapping, signs) for signs in SIGNS])
     cost = (found[:, :1] != wanted[:, :1]).sum(1) + 4 * np.square(found[:, 1] - wanted[:, 1])

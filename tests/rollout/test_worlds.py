@@ -60,6 +60,18 @@ def test_every_observation_space(name):
         assert agent.predict(raw) == agent.act(np.asarray(seen, np.float32)[None], deterministic=True)[0]
 
 
+@pytest.mark.parametrize("name", ["Discrete", "nested", "Dict with a Text"])
+def test_a_loaded_agent_takes_the_environments_observations(name, tmp_path):
+    """Also without the environment, which was made by a function that no file can hold."""
+    kind, _ = OBSERVATIONS[name]
+    agent = trained("ppo", lambda: kind(), steps=32)
+    agent.save(tmp_path / "agent")
+    twin = AGENTS["ppo"].load(tmp_path / "agent")
+    for seed in range(5):
+        raw, _ = kind().reset(seed=seed)
+        assert twin.predict(raw) == agent.predict(raw)
+
+
 @pytest.mark.parametrize("name", NO_NUMBERS)
 def test_spaces_without_numbers_are_named(name):
     with pytest.raises(Fault, match=f"({name}|Text).* holds no numbers to learn from: use Box, Discrete"):
@@ -101,8 +113,14 @@ def test_habits_are_accepted_with_one_warning(name, kind):
         assert said[0].startswith(env().unwrapped.__class__.__name__)
 
 
+@pytest.fixture(params=[0, adapter.BOUNDS_CHECKED], ids=["unchecked", "checked"])
+def bounds_checked(request, monkeypatch) -> None:
+    """The first observations, whose bounds are checked, take another path than later ones."""
+    monkeypatch.setattr(adapter, "BOUNDS_CHECKED", request.param)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_reused_array_teaches_what_copies_teach(kind):
+def test_a_reused_array_teaches_what_copies_teach(kind, bounds_checked):
     finals = []
     for env in (Reused, Copied):
         agent = trained(kind, lambda env=env: gym.wrappers.TimeLimit(env(), 4), compile=True)
@@ -110,7 +128,7 @@ def test_a_reused_array_teaches_what_copies_teach(kind):
     assert finals[0] == finals[1]
 
 
-def test_a_reused_array_in_a_stack_of_frames():
+def test_a_reused_array_in_a_stack_of_frames(bounds_checked):
     """Each frame of a stack is what was observed at its time."""
     for env in (Reused, Copied):
         envs = make_environments(Setup("stacked", maker=env, frame_stack=3), 1)
@@ -130,7 +148,7 @@ def test_close_that_raises_does_not_hide_the_result():
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_named(name):
+def test_mistakes_are_named(name, bounds_checked):
     env, expected = MISTAKES[name]
     with pytest.raises((EnvironmentFault, Fault), match=expected) as caught:
         trained("ppo", env)

@@ -111,27 +111,27 @@ def fold(
 
 # --- convolution -----------------------------------------------------------------------------------------------------
 #
-# A plane of x is spread into sh * sw planes, each with every sh-th row and sw-th column, padding included; with a stride of 1 and no
-# padding it is x itself. In such planes, windows that are one step apart are one number apart. So for every element (c, i, j) of a filter,
-# what it multiplies is a piece of memory as it lies: nothing is unfolded. Rows of results are as wide as the planes (``span`` numbers from
-# the first result to the last), so some numbers between rows of results are computed in vain; gradients are zero there.
+# A plane of x, padding included, is spread into sh * sw planes, each with every sh-th row and every sw-th column. With a stride of 1 and no
+# padding this is x itself. In the spread planes, neighbouring windows are one number apart. So the numbers that one element (c, i, j) of a
+# filter multiplies are contiguous in memory, and nothing is unfolded. Rows of results are as wide as the spread planes (``span`` numbers
+# from the first result to the last): the numbers between the rows are computed but not used, and their gradients are zero.
 
 
 @njit(error_model="numpy")
 def _is_plain(sh, sw, ph, pw):
-    """Whether x is read as it lies."""
+    """Whether the spread planes equal x: a stride of 1 and no padding."""
     return sh == 1 and sw == 1 and ph == 0 and pw == 0
 
 
 @njit(error_model="numpy")
 def _plane_size(height, width, sh, sw, ph, pw):
-    """Rows and columns of the planes into which a plane of x is spread."""
+    """(rows, columns) of the planes into which a plane of x is spread."""
     return (height + 2 * ph + sh - 1) // sh, (width + 2 * pw + sw - 1) // sw
 
 
 @njit(error_model="numpy")
 def _spread(planes, at, x, start, channels, height, width, rows, columns, sh, sw, ph, pw):
-    """Spread the channels of a sample."""
+    """Spread the channels of the sample that begins at ``x[start]`` into planes, from ``planes[at]`` on."""
     for c in range(channels):
         for i in range(sh):
             top, bottom = _inside(i - ph, sh, height, rows)
@@ -159,7 +159,7 @@ def _spread(planes, at, x, start, channels, height, width, rows, columns, sh, sw
 
 @njit(error_model="numpy")
 def _gather(x, start, planes, at, channels, height, width, rows, columns, sh, sw, ph, pw):
-    """The transpose of `_spread`: the channels of a sample from their planes."""
+    """The transpose of `_spread`: copy the planes of a sample back to its channels."""
     for c in range(channels):
         for i in range(sh):
             top, bottom = _inside(i - ph, sh, height, rows)
@@ -179,7 +179,7 @@ def _gather(x, start, planes, at, channels, height, width, rows, columns, sh, sw
 
 @njit(error_model="numpy")
 def _widen(wide, at, g, start, filters, oh, ow, columns):
-    """Results whose rows are ``columns`` apart, from results whose rows are ow apart: zero in between."""
+    """Copy results whose rows are ow numbers apart to rows that are ``columns`` numbers apart, with zeros in between."""
     span = (oh - 1) * columns + ow
     for f in range(filters):
         for y in range(oh):
@@ -194,7 +194,7 @@ def _widen(wide, at, g, start, filters, oh, ow, columns):
 
 @njit(error_model="numpy")
 def _table(channels, kh, kw, sh, sw, dh, dw, rows, columns):
-    """For each element (c, i, j) of a filter, where in the spread planes of a sample its first factor is."""
+    """For each element (c, i, j) of a filter: the position, in the spread planes of a sample, of the first number that it multiplies."""
     table = np.empty(channels * kh * kw, np.int64)
     p = 0
     for c in range(channels):
@@ -209,7 +209,7 @@ def _table(channels, kh, kw, sh, sw, dh, dw, rows, columns):
 
 @njit(error_model="numpy")
 def _is_finite(x, start, count):
-    """Whether none of the numbers is infinite or NaN."""
+    """Whether the ``count`` numbers from ``x[start]`` on are all finite."""
     others = 0
     for k in range(start, start + count):
         others += not (abs(x[k]) <= LARGEST)
@@ -222,7 +222,7 @@ def convolve(
     filters: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """out = weight * x + bias. ``space`` holds the planes of a sample and its results."""
+    """out = weight * x + bias. ``space`` is working memory for the spread planes of a sample and its results."""
     k = channels * kh * kw
     rows, columns = _plane_size(height, width, sh, sw, ph, pw)
     plain = _is_plain(sh, sw, ph, pw)
@@ -281,7 +281,7 @@ def convolve(
 
 @njit(error_model="numpy")
 def _reorder(ordered, at, weight, start, filters, channels, elements):
-    """The weights of a group with their dimensions in the order element, filter, channel."""
+    """Copy the weights of a group to ``ordered[at]`` on, with the dimensions in the order element, filter, channel."""
     for f in range(filters):
         for element in range(elements):
             for c in range(channels):
@@ -294,9 +294,10 @@ def convolve_to_input(
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The gradient of x: a transposed convolution of g. Each element (i, j) of the filters adds its products to shifted planes.
+    """out = the gradient of x: a transposed convolution of g. Each element (i, j) of the filters adds its products to shifted planes.
 
-    ``space`` holds the planes of a sample, its results, and the weights of a group in the order i, j, filter, channel.
+    ``space`` is working memory for the spread planes of a sample, its results, and the weights of a group in the order i, j, filter,
+    channel.
     """
     rows, columns = _plane_size(height, width, sh, sw, ph, pw)
     plain = _is_plain(sh, sw, ph, pw)
@@ -308,7 +309,7 @@ def convolve_to_input(
     ordered = address_of(space, planes + results, filters * channels * kh * kw)
     for group in range(groups):
         _reorder(space, planes + results, weight, group * filters * channels * kh * kw, filters, channels, kh * kw)
-        # zeros between rows of results must not meet infinite weights: then each row is multiplied alone
+        # 0 * inf is NaN: with infinite weights the zeros between rows of results are left out, and each row is multiplied alone
         lines = oh
         length = ow
         if _is_finite(weight, group * filters * channels * kh * kw, filters * channels * kh * kw):
@@ -352,9 +353,9 @@ def convolve_to_input(
 
 @njit(error_model="numpy")
 def _correlate(g, x, target, places, filters, k, span, length, runs, gap, distance):
-    """For each filter and each element (c, i, j), the sum of ``runs`` dot products of ``length`` results and what they were made of.
+    """The gradient of each filter's elements (c, i, j): the sum of ``runs`` dot products of ``length`` numbers of g and of x.
 
-    g, x and target are addresses; the runs are ``gap`` and ``distance`` numbers apart.
+    g, x and target are addresses. The runs are ``gap`` numbers apart in g and ``distance`` numbers apart in x.
     """
     f = 0
     of_rows = 0
@@ -380,7 +381,10 @@ def convolve_to_weight(
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The gradient of weight, summed over the batch: dot products of results and pieces of planes, over ``together`` samples at a time."""
+    """out = the gradient of weight, summed over the batch: dot products of g and of pieces of planes, for ``together`` samples at a time.
+
+    ``space`` is working memory for spread planes and results, ``part`` for a gradient of weight's size.
+    """
     k = channels * kh * kw
     rows, columns = _plane_size(height, width, sh, sw, ph, pw)
     plain = _is_plain(sh, sw, ph, pw)
@@ -417,7 +421,7 @@ def convolve_to_weight(
             finite = _is_finite(x, start, channels * height * width)
             for t in range(1, count):
                 finite &= _is_finite(x, start + t * groups * channels * height * width, channels * height * width)
-            # zeros between rows of results must not meet infinite numbers: then each sample is added alone, row by row
+            # 0 * inf is NaN: with infinite numbers in x the zeros between rows are left out, and each sample is added row by row
             for t in range(1 if finite else count):
                 if begin == 0 and t == 0:
                     target = address_of(out, group * filters * k, filters * k)
@@ -437,7 +441,7 @@ def convolve_to_weight(
 
 @primitive
 def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
-    """The gradient of the bias: out[f] is the sum of g[n, f, :] over n."""
+    """The gradient of the bias: out[f] = the sum of g[n, f, :] over n and the plane."""
     ones = np.ones(area, np.float32)
     table = np.zeros(1, np.int64)
     f = 0
@@ -459,7 +463,7 @@ def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
 
 @njit(error_model="numpy")
 def _largest_in_window(x, start, y, z, top, bottom, left, right, dh, dw, width):
-    """The largest value of a window that begins at (y, z), and its place in the plane; NaN counts as largest."""
+    """(largest value, its position in the plane) of the window that begins at (y, z). NaN counts as largest."""
     at = (y + top * dh) * width + z + left * dw
     best = x[start + at]
     for i in range(top, bottom):
@@ -474,7 +478,7 @@ def _largest_in_window(x, start, y, z, top, bottom, left, right, dh, dw, width):
 
 @njit(error_model="numpy")
 def _row_of_squares(out, index, o, x, start, corner, width, count):
-    """`_largest_in_window` for ``count`` windows of 2 x 2 side by side, from ``corner`` on, without NaN: in vectors."""
+    """`_largest_in_window` of ``count`` neighbouring windows of 2 x 2 without NaN, as a loop that LLVM vectorises."""
     for k in range(count):
         at = corner + 2 * k
         best = x[start + at]
@@ -494,7 +498,7 @@ def max_pool(
     out: Out, index: OutInt, x: In, planes: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """The largest value of each window and the place of its first occurrence in the plane; NaN counts as largest."""
+    """out = the largest value of each window, index = the position in the plane of its first occurrence. NaN counts as largest."""
     squares = kh == 2 and kw == 2 and sh == 2 and sw == 2 and ph == 0 and pw == 0 and dh == 1 and dw == 1
     squares = squares and 2 * oh <= height and 2 * ow <= width
     for p in range(planes):

@@ -1,8 +1,8 @@
-"""Matrix products, for a batch of matrices. No result depends on the processor: every sum has one order, given by the shape.
+"""Products of batches of matrices. The shape alone gives the order of every sum, so no result depends on the processor.
 
-Sizes: a is n x k, b is k x m, out is n x m; ``sa`` and ``sb`` are the distances between the matrices of the batch (0 repeats one). The
-``layout`` says whose memory holds the transpose, ``way`` how the product is computed (`way_of`), and ``end`` which function of the
-sums and ``extra`` is stored.
+Sizes: a is (n, k), b is (k, m), out is (n, m). ``sa`` and ``sb`` are the distances between the matrices of a batch, in numbers; 0
+repeats one matrix. ``layout`` says which operand is stored transposed, ``way`` how the product is computed (`way_of`). ``end`` names
+the last step, which combines each row of the product with ``extra`` while the row is in the cache.
 """
 
 import numpy as np
@@ -13,31 +13,34 @@ from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, LANES, P
 from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep
 from rl_lab.native.primitive import In, Int, Out, primitive
 
-PLAIN, B_TRANSPOSED, A_TRANSPOSED = 0, 1, 2
-"""Layouts: a and b row by row; b's memory is m x k; a's memory is k x n."""
+PLAIN = 0
+B_TRANSPOSED = 1
+A_TRANSPOSED = 2
+"""Layouts: both operands row by row; b stored as (m, k); a stored as (k, n)."""
 
 TILES, DOTS, DOTS_OF_COPY, SWAPPED = range(4)
 """Ways to compute a product: by tiles, by dot products of rows, by dot products after b is transposed, or by tiles as b.T @ a.T."""
 
 NOTHING, ADD, ADD_RELU, ADD_TANH, RELU_BACKWARD, TANH_BACKWARD = range(6)
-"""Ends: extra is a row that is added, and an activation follows; or, shaped as out, the activation's output in a gradient."""
+"""Ends. ADD...: add the row ``extra`` (m), then apply the activation. ..._BACKWARD: ``extra`` (n, m) is the activation's output, and the
+product, a gradient, is multiplied by the activation's slope."""
 END_CELL = 11
-"""Index of the end in the kernel's row."""
+"""The position of ``end`` in the kernel's row."""
 
 NARROW = 16
-"""Fewer columns than this leave most of a vector unused in some processors."""
+"""With fewer columns, most of a vector is unused on some processors."""
 FEW = 16
-"""Up to so many rows are not worth transposing b."""
+"""For up to this many rows of a, transposing b takes longer than it saves."""
 DEPTH = 256
 """Rows of b in a block."""
 BLOCK = 16_384
-"""Numbers of b in a block, which stays in the cache while all rows of a pass."""
+"""Numbers of b in a block. A block stays in the cache while it is multiplied by all rows of a."""
 UNPACKED = 4_096
-"""Numbers of b up to which its rows are read where they lie."""
+"""The largest b whose rows are read without packing, in numbers."""
 
 
 def way_of(layout: int, n: int, k: int, m: int) -> int:
-    """How a product of this shape is computed."""
+    """The way in which a product of this shape is computed: `TILES`, `DOTS`, `DOTS_OF_COPY` or `SWAPPED`."""
     narrow = m < NARROW
     if layout == A_TRANSPOSED:
         return SWAPPED if narrow and m < n else TILES
@@ -49,12 +52,13 @@ def way_of(layout: int, n: int, k: int, m: int) -> int:
 
 
 F = np.float32
-_WIDE_1, _WIDE_2 = WIDE[1], WIDE[2]
+_WIDE_1 = WIDE[1]
+_WIDE_2 = WIDE[2]
 
 
 @njit(error_model="numpy")
 def _transpose(source, lds, target, ldt, n, m):
-    """Write the transpose of n x m numbers at address ``source`` to address ``target``, rows ``lds`` and ``ldt`` numbers apart."""
+    """Write the transpose of (n, m) numbers at the address ``source`` to ``target``. The rows are ``lds`` and ``ldt`` numbers apart."""
     whole_n, whole_m = n - n % WIDTH, m - m % WIDTH
     for i in range(0, whole_n, WIDTH):
         for j in range(0, whole_m, WIDTH):
@@ -68,7 +72,7 @@ def _transpose(source, lds, target, ldt, n, m):
 
 @njit(error_model="numpy")
 def _finish(out, first, extra, column, n, m, ldc, end):
-    """Apply the end to n rows of m sums, the first of which is ``out[first]`` in column ``column``."""
+    """Apply ``end`` to n rows of m sums. The first sum is ``out[first]``, in column ``column``; rows are ``ldc`` numbers apart."""
     for o in range(first, first + n * ldc, ldc):
         if end == ADD:
             for j in range(m):
@@ -92,7 +96,7 @@ def _finish(out, first, extra, column, n, m, ldc, end):
 
 @njit(error_model="numpy")
 def _pack(source, ldb, transposed, target, k, m):
-    """Copy k x m numbers of b to panels of `PANEL` columns. Their memory is m x k if ``transposed``."""
+    """Copy (k, m) numbers of b, stored as (m, k) if ``transposed``, to panels of `PANEL` columns."""
     j = 0
     while j < m:
         width = min(PANEL, m - j)
@@ -107,7 +111,7 @@ def _pack(source, ldb, transposed, target, k, m):
 
 @njit(error_model="numpy")
 def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, result, first, extra, column, end):
-    """All rows of the result, for m columns from ``column`` on. A packed b consists of panels."""
+    """Compute all rows of the result for m columns from ``column`` on. A packed b consists of panels."""
     panel = k * PANEL if packed else PANEL
     distance = PANEL if packed else ldb
     i = 0
@@ -136,10 +140,9 @@ def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, r
 
 @njit(error_model="numpy")
 def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
-    """The product of matrices at three addresses by tiles.
+    """The product by tiles of the matrices at the addresses ``a`` and ``b``, written to ``out``, the address of ``result[first]``.
 
-    The rows of a are ``row`` numbers apart and its columns ``step``; the rows of b's memory, m x k if ``transposed``, are ``ldb`` apart.
-    ``out`` is the address of ``result[first]``.
+    Rows of a are ``row`` numbers apart, columns ``step``. The stored rows of b, which is (m, k) if ``transposed``, are ``ldb`` apart.
     """
     packed = transposed or (k * m > UNPACKED and n >= 32)
     depth = min(k, DEPTH) if packed else k
@@ -163,7 +166,7 @@ def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, 
 
 @njit(error_model="numpy")
 def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
-    """The product of a (n x k) and the transpose of b (m x k) at three addresses by dot products of their rows."""
+    """The product of a (n, k) and the transpose of b (m, k), by dot products of their rows. All three are given by addresses."""
     i = 0
     of_rows = 0
     while i < n:
@@ -200,7 +203,7 @@ def matmul(
     ldc: Int,
     way: Int,
 ):
-    """The products of a batch; lda, ldb and ldc are the distances between the rows as they lie in memory."""
+    """out = the products of a batch, then ``end``. The stored rows of a, b and out are lda, ldb and ldc numbers apart."""
     if n == 0 or m == 0:
         return
     swapped = way == SWAPPED

@@ -1,4 +1,4 @@
-"""Orthonormal vectors by an algorithm of our own, because LAPACK's results differ from processor to processor."""
+"""Orthonormal vectors by an algorithm of our own: the results of LAPACK differ from processor to processor."""
 
 import numpy as np
 from numba import njit
@@ -7,12 +7,12 @@ from rl_lab.native.primitive import InOut, Int, primitive
 
 D = np.float64
 TOGETHER = 8
-"""Rows that pass through the finished rows together, each of which is then read once for all of them."""
+"""Rows that are made orthogonal to the finished rows together, so that each finished row is read once for all of them."""
 
 
 @njit(error_model="numpy")
 def _dot(x, y, m):
-    """The dot product of two rows, in eight sums, so that the additions of one need not wait for each other."""
+    """The dot product of two rows of m numbers, in eight partial sums, whose additions do not wait for each other."""
     a = b = c = d = e = f = g = h = D(0)
     whole = m - m % 8
     for k in range(0, whole, 8):
@@ -31,7 +31,7 @@ def _dot(x, y, m):
 
 @njit(error_model="numpy")
 def _remove(x, y, m):
-    """Subtract from row x its part along row y."""
+    """Subtract from x its projection on y, a row of length 1."""
     along = _dot(x, y, m)
     for k in range(m):
         x[k] -= along * y[k]
@@ -39,7 +39,7 @@ def _remove(x, y, m):
 
 @primitive
 def orthonormalize(rows: InOut, n: Int, m: Int):
-    """Make n rows of m numbers, n at most m, orthonormal: Gram and Schmidt's method, twice for each row, in float64."""
+    """Make n rows of m numbers orthonormal, in place, for n <= m: the Gram-Schmidt process, twice per row, in float64."""
     x = np.empty((n, m), np.float64)
     for i in range(n):
         for k in range(m):

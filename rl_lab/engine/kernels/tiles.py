@@ -1,7 +1,7 @@
 """The inner loops of products and of a transposition, written in LLVM's language: numba cannot express these vectors.
 
-A product is made of tiles: some rows of a and two vectors' worth of columns of b give so many sums, which stay in registers while k
-runs. Each sum is one chain of fused multiply-adds in the order of k, so no element depends on how the product was cut into tiles.
+A product is cut into tiles. A tile is a few rows of a times a few vectors of columns of b; its sums stay in registers during the loop
+over k. Each sum is one chain of fused multiply-adds in the order of k, so no element depends on how the product is cut into tiles.
 """
 
 import numba
@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 _FEATURES = {} if numba.config.CPU_NAME else binding.get_host_cpu_features()  # type: ignore[attr-defined]
 _WIDE = _FEATURES.get("avx512f", False) and (
     binding.get_host_cpu_name().startswith("znver") or _FEATURES.get("avx512fp16", False)
-)  # Intel's before Sapphire Rapids are slower with 512 bits
+)  # Intel processors before Sapphire Rapids are slower with vectors of 512 bits
 _MANY_REGISTERS = _FEATURES.get("avx512vl", False) or _FEATURES.get("neon", False)
 
 WIDTH = 16 if _WIDE else 8 if _FEATURES.get("avx2", False) else 4
@@ -37,7 +37,7 @@ _FIRST_LANE = ir.Constant(_LANES, [0] * WIDTH)
 
 
 def _declared(builder, name, result, parameters):
-    """LLVM's own function of this name."""
+    """The LLVM intrinsic of this name, declared in the module of the builder."""
     module = builder.module
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, parameters), name)
 
@@ -77,7 +77,7 @@ def _splat(builder, number):
 
 
 def _mask_of(builder, count):
-    """The first ``count`` lanes."""
+    """A mask of the first ``count`` lanes."""
     undefined = ir.Constant(_LANES, ir.Undefined)
     first = builder.insert_element(undefined, builder.trunc(count, _LANE), _LANE(0))
     return builder.icmp_signed(
@@ -86,7 +86,7 @@ def _mask_of(builder, count):
 
 
 def _load_lanes(builder, place, lanes):
-    """The vector at a place; if ``lanes`` is a mask, zero outside it."""
+    """Load the vector at a place; if ``lanes`` is a mask, with zeros outside the mask."""
     if lanes is None:
         return _load(builder, place)
     load = _declared(builder, f"llvm.masked.load.v{WIDTH}f32.p0", _VECTOR, [_VECTOR.as_pointer(), _LANE, _MASK, _VECTOR])
@@ -94,7 +94,7 @@ def _load_lanes(builder, place, lanes):
 
 
 def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, continued, table):
-    """The code of one tile; a mask picks the lanes of its last vector. A table, if there is one, says where the rows of b begin."""
+    """Emit the code of one tile. A mask picks the lanes of its last vector. A table, if given, holds the starts of the rows of b."""
     masks = [None] * (vectors - 1) + [mask]
     fma = _declared(builder, f"llvm.fmuladd.v{WIDTH}f32", _VECTOR, [_VECTOR] * 3)
     resuming, loop = builder.append_basic_block("resume"), builder.append_basic_block("sum")
@@ -164,12 +164,15 @@ def _tiles_at(builder, args):
 
 
 def _kinds_of_tiles(builder, a, b, out, k, row, step, ldb, ldc, height, width, continued, table):
-    """One block of code for each kind of tile, and the choice between them."""
+    """Emit one block of code per kind of tile, and the choice between them."""
     a, b, out = (builder.inttoptr(address, _POINTER) for address in (a, b, out))
     end = builder.append_basic_block("end")
     narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
     mask = _mask_of(builder, builder.select(narrow, width, builder.sub(width, _INT(WIDTH))))
-    full, one, two, wide = _INT(0), _INT(64), _INT(128), _INT(192)
+    full = _INT(0)
+    one = _INT(64)
+    two = _INT(128)
+    wide = _INT(192)
     partial = builder.select(narrow, one, builder.select(builder.icmp_signed("<", width, _INT(PANEL)), two, wide))
     kind = builder.select(builder.icmp_signed("==", width, _INT(PANEL)), full, partial)
     kinds = {(rows, code): shape for rows in HEIGHTS for code, shape in ((0, (2, None)), (64, (1, mask)), (128, (2, mask)))}
@@ -188,9 +191,9 @@ def _kinds_of_tiles(builder, a, b, out, k, row, step, ldb, ldc, height, width, c
 def tile(_, a, b, out, k, row, step, ldb, ldc, height, width, continued):
     """``out[i, j] = sum over p < k of a[i, p] b[p, j]`` for i < height and j < width; if ``continued``, added to out's own numbers.
 
-    a, b and out are addresses of float32; the distances between numbers are ``row`` and ``step`` in a, ``ldb`` and ``ldc`` between
-    the rows of b and out. height is one of `HEIGHTS`, width at most `PANEL` or the height's number in `WIDE`, and k at least 1.
-    A product that is cut along k and continued gives the same bits as the whole.
+    a, b and out are addresses of float32. Rows of a are ``row`` numbers apart and columns ``step``; rows of b and out are ``ldb`` and
+    ``ldc`` numbers apart. height is one of `HEIGHTS`, width is at most `PANEL` or the height's number in `WIDE`, k is at least 1.
+    A product that is cut along k and continued has the bits of the whole product.
     """
 
     def build(context, builder, signature, args):
@@ -202,7 +205,7 @@ def tile(_, a, b, out, k, row, step, ldb, ldc, height, width, continued):
 
 @intrinsic
 def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
-    """`tile` whose row p of b begins ``table[p]`` numbers after the address b; ``table`` is the address of int64 numbers."""
+    """`tile` in which row p of b begins ``table[p]`` numbers behind the address b. ``table`` is the address of int64 numbers."""
 
     def build(context, builder, signature, args):
         builder.call(_shared(builder.module, "rl_lab_tile_at", 10, _tiles_at), args)
@@ -225,7 +228,10 @@ def _picked(builder, x, y, lanes):
 
 
 def _summed(builder, sums):
-    """The sums of 1, 2 or 4 vectors, as a vector of so many: lane p is added to lane p + 8, then p to p + 4, to p + 2, to p + 1."""
+    """The sums of the lanes of 1, 2 or 4 vectors, as one vector with a sum per vector.
+
+    Lane p is added to lane p + 8, then to p + 4, to p + 2 and to p + 1.
+    """
     for half in (8, 4):
         sums = [
             builder.fadd(_picked(builder, x, x, list(range(half))), _picked(builder, x, x, list(range(half, 2 * half))))
@@ -246,7 +252,7 @@ def _summed(builder, sums):
 
 
 def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc, runs):
-    """The code of one block of dot products. ``runs`` is None or the table, the count of the runs and their distances in a and b."""
+    """Emit the code of one block of dot products. ``runs`` is None or (table, number of runs, their distances in a, and in b)."""
     fma = _declared(builder, f"llvm.fmuladd.v{LANES}f32", _LONG, [_LONG] * 3)
     load = _declared(builder, f"llvm.masked.load.v{LANES}f32.p0", _LONG, [_LONG.as_pointer(), _LANE, _LONG_MASK, _LONG])
     lines = [builder.gep(a, [builder.mul(lda, _INT(i))]) for i in range(height)]
@@ -266,7 +272,9 @@ def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc, runs):
     builder.branch(run)
 
     builder.position_at_end(run)
-    index, from_a, from_b = builder.phi(_INT), builder.phi(_INT), builder.phi(_INT)
+    index = builder.phi(_INT)
+    from_a = builder.phi(_INT)
+    from_b = builder.phi(_INT)
     before = [builder.phi(_LONG) for _ in range(height * width)]
     for value in (index, from_a, from_b):
         value.add_incoming(_INT(0), entry)
@@ -333,7 +341,7 @@ def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc, runs):
 
 
 def _kinds_of_dots(builder, a, b, out, k, lda, ldb, ldc, height, width, runs):
-    """One block of code for each shape of dot products, and the choice between them."""
+    """Emit one block of code per shape of dot products, and the choice between them."""
     a, b, out = (builder.inttoptr(address, _POINTER) for address in (a, b, out))
     end = builder.append_basic_block("end")
     blocks = {(i, j): builder.append_basic_block(f"dots{i}x{j}") for i in DOT_ROWS for j in DOT_COLUMNS}
@@ -350,8 +358,8 @@ def _kinds_of_dots(builder, a, b, out, k, lda, ldb, ldc, height, width, runs):
 def dots(_, a, b, out, k, lda, ldb, ldc, height, width):
     """``out[i, j] = sum over p < k of a[i, p] b[j, p]`` for i < height and j < width.
 
-    a, b and out are addresses of float32, whose rows are ``lda``, ``ldb`` and ``ldc`` numbers apart. height is one of `DOT_ROWS`, width
-    one of `DOT_COLUMNS`. Each sum is made of `LANES` chains of fused multiply-adds, number p in chain p % LANES.
+    a, b and out are addresses of float32 whose rows are ``lda``, ``ldb`` and ``ldc`` numbers apart. height is one of `DOT_ROWS`, width
+    one of `DOT_COLUMNS`. Each sum has `LANES` chains of fused multiply-adds; product p belongs to chain p % LANES.
     """
 
     def build(context, builder, signature, args):
@@ -364,9 +372,10 @@ def dots(_, a, b, out, k, lda, ldb, ldc, height, width):
 
 @intrinsic
 def dots_at(_, a, b, out, k, lda, table, ldc, height, width, runs, distance_a, distance_b):
-    """`dots` summed over ``runs`` pairs of a and b, ``distance_a`` and ``distance_b`` numbers apart.
+    """`dots` summed over ``runs`` pairs of a and b, which are ``distance_a`` and ``distance_b`` numbers apart.
 
-    Row j of b begins ``table[j]`` numbers after the address b; ``table`` is the address of int64 numbers. The chains go on from run to run.
+    Row j of b begins ``table[j]`` numbers behind the address b; ``table`` is the address of int64 numbers. The chains continue from run
+    to run.
     """
 
     def code(builder, args):
@@ -382,12 +391,12 @@ def dots_at(_, a, b, out, k, lda, table, ldc, height, width, runs, distance_a, d
 
 @intrinsic
 def transpose_block(_, source, lds, target, ldt):
-    """Transpose `WIDTH` x `WIDTH` numbers between two addresses whose rows are ``lds`` and ``ldt`` numbers apart."""
+    """Transpose a block of `WIDTH` x `WIDTH` numbers from one address to another. The rows are ``lds`` and ``ldt`` numbers apart."""
 
     def build(context, builder, signature, args):
         source, target = (builder.inttoptr(args[i], _POINTER) for i in (0, 2))
         rows = [_load(builder, _vector_at(builder, source, builder.mul(args[1], _INT(i)))) for i in range(WIDTH)]
-        # Interleaving row i with row i + half moves one bit of the row's number into the column's, so log2(WIDTH) rounds swap them.
+        # Interleaving row i with row i + half moves one bit of the row number into the column number: log2(WIDTH) rounds swap the two.
         half = WIDTH // 2
         pairs = [[e + s * WIDTH for e in range(WIDTH) for s in (0, 1)][start : start + WIDTH] for start in (0, WIDTH)]
         for _ in range(WIDTH.bit_length() - 1):

@@ -232,7 +232,7 @@ def quantile(
         raise IndexError(f"quantile() needs at least one element, got shape {list(input.sizes)}")
     missing = isnan(ordered).any(place, True)
     results = []
-    followed = isinstance(q, Tensor) and q.requires_grad and interpolation == "linear"
+    followed = q if isinstance(q, Tensor) and q.requires_grad and interpolation == "linear" else None
     for number, fraction in enumerate(fractions):
         rank = float(np.float32(fraction) * np.float32(size - 1))
         below = {"lower": math.floor(rank), "higher": math.ceil(rank), "nearest": round(rank)}.get(
@@ -241,9 +241,8 @@ def quantile(
         value = ordered.narrow(place, below, 1)
         if interpolation in ("linear", "midpoint"):
             weight: float | Tensor = rank - below if interpolation == "linear" else 0.5 if rank != below else 0.0
-            if followed:
-                assert isinstance(q, Tensor)
-                weight = getitem(reshape(q, -1), number) * float(size - 1) - float(below)
+            if followed is not None:
+                weight = getitem(reshape(followed, -1), number) * float(size - 1) - float(below)
             value = value.lerp(ordered.narrow(place, min(below + 1, size - 1), 1), weight)
         value = where(missing, constant(math.nan), value)
         if dim is None and keepdim:

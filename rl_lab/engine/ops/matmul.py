@@ -97,7 +97,7 @@ def _distances(layout: int, n: int, k: int, m: int) -> tuple[int, int, int]:
 
 
 def blocks_of(n: int, k: int, m: int) -> int:
-    """The number of parts into which a product is cut."""
+    """The number of parts into which a product is cut, which depends on its sizes alone."""
     size = n * k * m
     # saved if cut by rows: half of the rows may be in the other core's cache and stay there
     rows = TRANSFER * n * (k + m) if n >= MANY_ROWS else 0

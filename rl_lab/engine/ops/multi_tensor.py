@@ -22,11 +22,13 @@ def _sizes(sizes: tuple[int, ...]) -> Tensor:
         return from_numpy(np.array(sizes, np.int64))
 
 
-def address_table(rows: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
-    """(table, sizes): a row of `COLUMNS` addresses for each of ``rows``, and the number of elements of each row's first tensor.
+def address_table(
+    rows: Sequence[Sequence[Tensor]], columns: int = optimizer_kernels.COLUMNS, writes: bool = True
+) -> tuple[Tensor, Tensor]:
+    """(table, sizes): a row of ``columns`` addresses for each of ``rows``, and the number of elements of each row's first tensor.
 
     The tensors of a row are contiguous. A row of fewer tensors is filled up with the address of its first one. The table is valid as
-    long as the tensors exist. A recorder assumes that a launch with the table writes to all of them.
+    long as the tensors exist. A recorder assumes that a launch with the table reads all of them and, if it ``writes``, writes to them.
     Raises ShapeError if a tensor is not contiguous.
     """
     addresses: list[int] = []
@@ -39,7 +41,7 @@ def address_table(rows: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
                     "replace the tensor by its contiguous()"
                 )
         addresses.extend([x.address for x in row])
-        addresses.extend([row[0].address] * (optimizer_kernels.COLUMNS - len(row)))
+        addresses.extend([row[0].address] * (columns - len(row)))
         sizes.append(row[0].numel())
     recording = recorder()
     if recording is None:
@@ -47,7 +49,7 @@ def address_table(rows: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
     else:
         with unrecorded():
             table = empty((len(addresses),), int64)
-        recording.table(table, [x for row in rows for x in row])
+        recording.table(table, [x for row in rows for x in row], writes)
     struct.pack_into(f"{len(addresses)}q", table.storage.bytes().data, 0, *addresses)
     return table, _sizes(tuple(sizes))
 

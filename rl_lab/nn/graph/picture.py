@@ -110,7 +110,8 @@ def _draw_arrows(axes: "Axes", weights: dict, places: dict, at: dict) -> tuple[f
             "shrinkB": 0.0,
             "zorder": 1,
         }
-        (x0, y0), (x1, y1) = at[source], at[target]
+        x0, y0 = at[source]
+        x1, y1 = at[target]
         backwards = places[target][0] <= places[source][0]
         if backwards:
             style["linestyle"] = (0, (3, 2))
@@ -265,7 +266,8 @@ def _without_cycles(network: GraphNetwork) -> list[tuple[str, str]]:
 
 def _bend(source: str, target: str, places: dict, at: dict) -> float:
     """The bend of an edge that avoids other nodes, as a share of its length; 0 for a straight edge."""
-    (x0, y0), (x1, y1) = at[source], at[target]
+    x0, y0 = at[source]
+    x1, y1 = at[target]
     for other, (x, y) in at.items():
         if places[source][0] < places[other][0] < places[target][0]:
             height = y0 + (y1 - y0) * (x - x0) / (x1 - x0)
