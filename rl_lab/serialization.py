@@ -180,14 +180,14 @@ def checksum(arrays: dict[str, np.ndarray], structure: str) -> str:
 
 
 def generator_state(random: np.random.Generator) -> dict[str, Any]:
-    """The state of a NumPy generator (PCG64), whose words are longer than a checkpoint's whole numbers."""
+    """Return the state of a NumPy generator (PCG64); its 128-bit integers become text, because a checkpoint holds 64 bits."""
     whole: Any = random.bit_generator.state
     words = {name: str(whole["state"][name]) for name in ("state", "inc")}
     return {**words, "has_uint32": whole["has_uint32"], "uinteger": whole["uinteger"]}
 
 
 def set_generator_state(random: np.random.Generator, state: dict[str, Any]) -> None:
-    """Go on as the generator whose `generator_state` this is."""
+    """Put a state from `generator_state` into a NumPy generator."""
     whole: Any = random.bit_generator.state
     words = {name: int(value) for name, value in state.items()}
     whole["state"] = {name: words.pop(name) for name in ("state", "inc")}

@@ -218,6 +218,8 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
             # forked workers would inherit a thread pool that is dead in them
             makers = [_Maker(setup, index, _spec_of(setup)) for index in range(num_envs)]
             context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+            if context == "forkserver":  # it imports this package once, for all processes that come from it
+                multiprocessing.get_context(context).set_forkserver_preload(["__main__", __name__])  # type: ignore[attr-defined]
             envs = ProcessVectorEnv(makers, context=context, autoreset_mode=mode)
         else:
             made = _make_copies(setup, num_envs, or_fewer)

@@ -67,6 +67,8 @@ def load_part(part: Any, state: Any, name: str) -> Any:
         return bool(state)
     elif isinstance(part, (int, float)):
         return type(part)(state)
+    elif part is None and not (state is None or isinstance(state, (bool, int, float, str))):
+        raise TypeError(f"the saved state has {name}, which these settings do not make")
     else:  # None or text
         return state
     return part

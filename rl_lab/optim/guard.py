@@ -54,7 +54,7 @@ class Guard:
         self._losses: dict[int, deque[Tensor]] = {}
         self._listings: dict[tuple[str, ...], Listing] = {}
         skips = np.zeros(1, np.int64)
-        self._skip = memoryview(skips)
+        self._skip = skips.data
         self._skips_tensor = from_numpy(skips)
         self._in_round = False
         self.is_stale = True
@@ -63,7 +63,7 @@ class Guard:
         self._row = b""
         self._kept: tuple[Any, ...] = ()
         self._status = IndexStatus()
-        self._found = memoryview(self._status.words)
+        self._found = self._status.words.data
         for _, optimizer in optimizers:
             optimizer.guard = self
         tape.add_guard(self)

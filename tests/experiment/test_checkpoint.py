@@ -257,3 +257,40 @@ def test_the_disk_that_a_large_replay_buffer_needs_is_said(workplace):
     (line,) = lines(buffer_size=4_000_000, keep_checkpoints=3)
     assert "the replay buffer needs up to 0.2 GB in a checkpoint; 4 checkpoints" in line
     assert "together up to 0.8 GB on disk" in line
+
+
+def test_stacked_frames_are_written_as_far_as_they_are_new(tmp_path, monkeypatch):
+    """They are numbered in the order in which they came, so a segment stays what it is while others leave the buffer."""
+    monkeypatch.setattr(serialization, "SEGMENT_BYTES", 50 * 2 * 4)
+
+    def made() -> ReplayBuffer:
+        return ReplayBuffer(400, (3, 2), (), np.int64, rl.Generator(1), frames=3, num_envs=2)
+
+    random = np.random.default_rng(1)
+    buffer, stack = made(), random.normal(size=(2, 3, 2)).astype(np.float32)
+
+    def add(steps: int) -> None:
+        nonlocal stack
+        for _ in range(steps):
+            following = np.concatenate([stack[:, 1:], random.normal(size=(2, 1, 2)).astype(np.float32)], 1)
+            ended = random.random(2) < 0.1
+            zeros = np.zeros(2, np.float32)
+            buffer.add(Transitions(stack, np.zeros(2, np.int64), zeros, following, ended, np.zeros(2, bool)))
+            stack = following
+            for i in np.flatnonzero(ended):
+                stack[i] = random.normal(size=2).astype(np.float32)
+
+    add(170)
+    save_checkpoint(tmp_path / "last", {"replay": buffer.state_dict()})
+    first = inodes(tmp_path / "last")
+    add(60)  # past the capacity
+    save_checkpoint(tmp_path / "last", {"replay": buffer.state_dict()})
+    second = inodes(tmp_path / "last")
+    frames = [name for name in first if "frames" in name]
+    assert len(frames) == 8  # frames -4 to 339 in segments of 50
+    assert [second.get(name) == first[name] for name in sorted(frames)] == 3 * [False] + 4 * [True] + [False]  # 100 to 299
+    twin = made()
+    twin.load_state_dict(load_checkpoint(tmp_path / "last")["replay"])
+    index = rl.tensor(np.arange(400))
+    for mine, other in zip(buffer.gather(index), twin.gather(index), strict=True):
+        assert (mine is None and other is None) or np.array_equal(mine.numpy(), other.numpy())
