@@ -48,13 +48,16 @@ def t(input: Tensor) -> Tensor:
     return input.t()
 
 
-def as_function(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A method of tensors as a function, whose first argument has PyTorch's name ``input``."""
+def as_function(name: str) -> Callable[..., Tensor]:
+    """A method of tensors as a function at the top, whose first argument has PyTorch's name ``input``."""
+    method = getattr(Tensor, name)
 
     @functools.wraps(method)
     def function(input: Tensor, *arguments: Any, **options: Any) -> Tensor:
         return method(input, *arguments, **options)
 
+    function.__module__ = "rl_lab"
+    function.__name__ = function.__qualname__ = name
     first, *rest = inspect.signature(method).parameters.values()
     function.__signature__ = inspect.Signature([first.replace(name="input"), *rest])  # type: ignore[attr-defined]
     return function

@@ -490,9 +490,9 @@ def _replace(argument: Any, replacements: _Replacements) -> Any:
         return kind([_replace(a, replacements) for a in argument])
     if not isinstance(argument, (list, dict)) and not is_record(argument):
         return argument
-    copied: list | dict
+    copied: Any
     if isinstance(argument, list):
-        copied: Any = copy.copy(argument)
+        copied = copy.copy(argument)
         copied[:] = [_replace(a, replacements) for a in argument]
     elif isinstance(argument, dict):
         copied = copy.copy(argument)

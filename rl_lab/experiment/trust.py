@@ -49,9 +49,10 @@ def foreign_modules(config: dict[str, Any]) -> list[str]:
 
 
 def wrappers_of(config: dict[str, Any]) -> list[str]:
-    """Return the wrappers that a configuration names. Values of other types are left to the check of the settings."""
+    """The wrappers that a configuration names, without values that `wrapping.as_wrappers` refuses before it imports a module."""
     given = config.get("wrapper", [])
-    return [text for text in (given if isinstance(given, (list, tuple)) else [given]) if isinstance(text, str)]
+    listed = given if isinstance(given, (list, tuple)) else [given]
+    return [text for text in listed if isinstance(text, str) and text.isprintable()]
 
 
 def _only_wraps(text: str) -> bool:

@@ -206,9 +206,9 @@ def perceptron_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -
 
 
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean") -> Tensor:
-    """``input`` where the target is 1, max(0, margin - input) where the target is -1 (Hadsell, Chopra and LeCun 2006)."""
-    positive = where(target != 1, constant(0.0), input)
-    negative = where(target != -1, constant(0.0), (margin - input).clamp(min=0.0))
+    """``input`` where the target is 1, max(0, margin - input) where it is -1, their sum elsewhere (Hadsell, Chopra and LeCun 2006)."""
+    positive = where(target != -1, input, constant(0.0))
+    negative = where(target != 1, (margin - input).clamp(min=0.0), constant(0.0))
     return _reduce(positive + negative, reduction)
 
 

@@ -156,7 +156,7 @@ def differ(theirs: Any, ours: Any, drawn: bool, dtype: str, exact: Any = None) -
     names = str(theirs.dtype).removeprefix("torch."), str(ours.dtype).rpartition(".")[2]
     if names[0] != names[1] and not (dtype == "uint8" and names[0] in ("uint8", "int64")):
         return f"dtype {names[0]}, here {names[1]}"
-    if drawn and names[0] != "bool":
+    if drawn:
         return None
     a, b = array(theirs), array(ours)
     if close(a, b) or (names[0] == "uint8" and close(a, b.astype(float) % 256)):

@@ -15,7 +15,7 @@ SIGNS = np.array(list(itertools.product((-1.0, 1.0), repeat=2)), np.float32)
 """All observations: two signs."""
 SETTINGS: dict[str, tuple[int, dict[str, Any]]] = {
     "ppo": (8_000, {"num_steps": 16, "batch_size": 64, "learning_rate": 1e-2, "network": "mlp:16"}),
-    "a2c": (12_000, {"num_steps": 8, "learning_rate": 3e-3, "network": "mlp:16"}),
+    "a2c": (12_000, {"num_steps": 8, "learning_rate": 1e-2, "learning_rate_final": 0.1, "network": "mlp:16"}),
     "reinforce": (16_000, {"learning_rate": 3e-2, "log_std": -0.7, "network": "mlp:16"}),
     "sac": (
         3_000,
@@ -27,7 +27,7 @@ SETTINGS: dict[str, tuple[int, dict[str, Any]]] = {
             "train_frequency": 8,
             "gradient_steps": 4,
             "tau": 0.05,
-            "temperature": 0.05,
+            "temperature": 0.2,
             "learn_temperature": False,
         },
     ),
@@ -140,14 +140,16 @@ def test_the_best_allowed_actions_are_found(name, space, full, learning_seed, le
         learned(found[:, :count], wanted[:, :count], within=0, what=f"choices, forbid={forbid}")
 
 
-def test_evolution_finds_actions_with_several_parts(learning_seed):
+def test_evolution_finds_actions_with_several_parts(learning_seed, learned):
     space = SPACES["Tuple"]
     agent = AGENTS["neat"](
         lambda: Match(space), seed=learning_seed, num_envs=8, preset=False, population=40, champion_episodes=2
     )
     first = agent.step()["charts/episodic_return"]
     for _ in range(9):
-        agent.step()
+        metrics = agent.step()
+    # the population's mean cost of a step is 2.2 with a standard deviation of 0.3, and 5.1 without selection
+    learned(metrics["neat/mean_fitness"] / 32, 0.0, within=3.5)
     found = agent.mapping.to_policy(agent.act(SIGNS, deterministic=True))
     wanted = np.stack([best(agent.mapping, signs) for signs in SIGNS])
     cost = (found[:, :1] != wanted[:, :1]).sum(1) + 4 * np.square(found[:, 1] - wanted[:, 1])

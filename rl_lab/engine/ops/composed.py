@@ -232,7 +232,7 @@ def quantile(
         raise IndexError(f"quantile() needs at least one element, got shape {list(input.sizes)}")
     missing = isnan(ordered).any(place, True)
     results = []
-    followed = isinstance(q, Tensor) and q.requires_grad and interpolation == "linear"
+    followed = q if isinstance(q, Tensor) and q.requires_grad and interpolation == "linear" else None
     for number, fraction in enumerate(fractions):
         rank = float(np.float32(fraction) * np.float32(size - 1))
         below = {"lower": math.floor(rank), "higher": math.ceil(rank), "nearest": round(rank)}.get(
@@ -241,8 +241,8 @@ def quantile(
         value = ordered.narrow(place, below, 1)
         if interpolation in ("linear", "midpoint"):
             weight: float | Tensor = rank - below if interpolation == "linear" else 0.5 if rank != below else 0.0
-            if followed:
-                weight = getitem(reshape(q, -1), number) * float(size - 1) - float(below)
+            if followed is not None:
+                weight = getitem(reshape(followed, -1), number) * float(size - 1) - float(below)
             value = value.lerp(ordered.narrow(place, min(below + 1, size - 1), 1), weight)
         value = where(missing, constant(math.nan), value)
         if dim is None and keepdim:
@@ -660,7 +660,7 @@ def unique_consecutive(
     """`unique`, but only consecutive repetitions are dropped, and the order stays."""
     array = _values(input, "unique_consecutive")
     parts = array.reshape(-1) if dim is None else np.moveaxis(array, dim, 0)
-    rows = parts.reshape(len(parts), -1)
+    rows = parts.reshape(len(parts), parts.size // max(len(parts), 1))
     first = np.ones(len(parts), bool)
     first[1:] = (rows[1:] != rows[:-1]).any(1)
     inverse = np.cumsum(first) - 1

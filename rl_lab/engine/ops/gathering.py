@@ -344,7 +344,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     dim = normal_dim(dim, input.dim())
     shape = broadcast_shape(*[(*t.sizes[:dim], 1, *t.sizes[dim + 1 :]) for t in (input, indices)])
     sizes = [(*shape[:dim], t.sizes[dim], *shape[dim + 1 :]) for t in (input, indices)]
-    return gather(input.expand(sizes[0]), dim, indices.expand(sizes[1]))
+    places = (indices < 0) * input.sizes[dim] + indices  # negative ones count from the end
+    return gather(input.expand(sizes[0]), dim, places.expand(sizes[1]))
 
 
 @numpy_names

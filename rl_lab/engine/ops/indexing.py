@@ -281,10 +281,11 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Tensor | tuple[Tensor, 
 
     Ends a recording, because the shape depends on the data.
     """
-    vectors = _nonzero_vectors(input.detach())
+    vectors = _nonzero_vectors(input.detach() if input.sizes else input.detach().reshape(1))
     if as_tuple:
         return tuple(vectors)
-    return concatenate([v.reshape(-1, 1) for v in vectors], 1) if vectors else tensor(np.zeros((int(bool(input)), 0), np.int64))
+    rows = concatenate([v.reshape(-1, 1) for v in vectors], 1)
+    return rows if input.sizes else rows[:, :0]
 
 
 @numpy_names
