@@ -154,9 +154,9 @@ class Subject:
             if "\n" in str(fault):
                 raise AssertionError(f"a fault of several lines: {fault}") from fault
             return "refused"
-        except MemoryError as error:  # `rl_lab.experiment.command` makes a line of it
-            if file.name != "config.toml" or "need about" not in str(error):
-                raise
+        except MemoryError as error:  # a setting may ask for any memory: `rl_lab.experiment.command` makes a line of it
+            if file.name != "config.toml":
+                raise error
             return "refused for want of memory"
         finally:
             file.write_bytes(self.contents[file])
@@ -237,12 +237,17 @@ def _changed(value: Any, random: Random) -> Any:
     return options[int(random.integers(len(options)))]
 
 
-def run(count: int, seed: int, folder: Path, by_hand: int = 0, every: int = 1) -> Counter[str]:
-    """Try every truncation (each ``every``-th), ``count`` mutations, and ``by_hand`` checkpoints made by hand; returns counts."""
+def run(
+    count: int, seed: int, folder: Path, by_hand: int = 0, every: int = 1, counts: Counter[str] | None = None
+) -> Counter[str]:
+    """Try every truncation (each ``every``-th), ``count`` mutations, and ``by_hand`` checkpoints made by hand.
+
+    Returns ``counts`` of what happened, which are also there if a trial fails.
+    """
     random = np.random.default_rng(seed)
     subjects = [Subject(settings, folder) for settings in RUNS]
     watch = Watch()
-    counts: Counter[str] = Counter()
+    counts = Counter() if counts is None else counts
     watch.on = True
     try:
         with little_memory():
@@ -271,7 +276,10 @@ if __name__ == "__main__":
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
-        found = run(int(sys.argv[1]), 1, Path(place) / "runs", by_hand=int(sys.argv[1]) // 100)
-    for name, number in sorted(found.items()):
-        print(f"{number:8,d}  {name}")
-    print(f"{sum(found.values()):8,d}  together, in {time.perf_counter() - begin:.0f} s")
+        found: Counter[str] = Counter()
+        try:
+            run(int(sys.argv[1]), 1, Path(place) / "runs", by_hand=int(sys.argv[1]) // 100, counts=found)
+        finally:
+            for name, number in sorted(found.items()):
+                print(f"{number:8,d}  {name}")
+            print(f"{sum(found.values()):8,d}  together, in {time.perf_counter() - begin:.0f} s")
