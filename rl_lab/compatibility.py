@@ -59,7 +59,9 @@ def as_function(name: str) -> Callable[..., Tensor]:
     function.__module__ = "rl_lab"
     function.__name__ = function.__qualname__ = name
     first, *rest = inspect.signature(method).parameters.values()
-    function.__signature__ = inspect.Signature([first.replace(name="input"), *rest])  # type: ignore[attr-defined]
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [first.replace(name="input", annotation=Tensor), *rest], return_annotation=Tensor
+    )
     return function
 
 

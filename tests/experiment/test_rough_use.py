@@ -133,7 +133,7 @@ def test_actions_stay_inside_bounds_that_are_no_float32_numbers(name, actions, a
 
 def test_boxes_of_whole_numbers_are_refused_and_single_numbers_observed(workplace, capsys):
     env = odd("Whole", actions=Box(0, 10, (2,), np.int32))
-    assert train.main(["--agent", "sac", "--env", env]) == 2
+    assert train.main(["--agent", "td3", "--env", env]) == 2
     assert "int32" in capsys.readouterr().err
     assert not Path("runs").exists()
     agent = dqn_on(odd("Number", observations=Box(-1, 1, (), np.float32)))
