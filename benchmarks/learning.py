@@ -55,8 +55,9 @@ def one(agent: str, env: str, seed: int, folder: str, extra: list[str]) -> None:
     given = dict(word.split("=", 1) for word in extra)
     result = carry_out(make_plan({"agent": agent, "env": env, "seed": seed, "run_dir": folder, **given}), progress=NoProgress())
     assert result.evaluation is not None
+    # the facts come last: an evaluation has steps, too
     facts = {"agent": agent, "env": env, "seed": seed, "steps": result.timesteps, "seconds": result.seconds}
-    print(json.dumps({**facts, **result.evaluation.as_dict(), "first": first_step(result.run.path, BARS.get((agent, env)))}))
+    print(json.dumps({**result.evaluation.as_dict(), **facts, "first": first_step(result.run.path, BARS.get((agent, env)))}))
 
 
 def first_step(path: Path, bar: float | None) -> int | None:
