@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -320,11 +321,20 @@ def test_a_run_that_reached_its_goal_only_goes_on_if_it_is_made_longer(workplace
     assert load_checkpoint(only_run() / "checkpoints" / "last")["timesteps"] > steps
 
 
+class Unsavable(Odd):
+    """An environment whose state cannot be written into a checkpoint."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
 def test_scaled_rewards_begin_anew_with_new_episodes():
     config = PPOConfig(num_steps=8, batch_size=16, network="mlp:8", normalize_rewards=True)
+    gym.register("odd/Unsavable-v0", entry_point=Unsavable)
     agents = [
-        PPO.create(config, make_environments(driver.choose_setup("CartPole-v1", backend), 2), 1)
-        for backend in ("gymnasium", "native")
+        PPO.create(config, make_environments(driver.choose_setup(env, "auto"), 2), 1)
+        for env in ("odd/Unsavable-v0", "CartPole-v1")
     ]
     for agent, goes_on in zip(agents, (False, True), strict=True):
         agent.step()
