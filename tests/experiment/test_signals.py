@@ -111,7 +111,17 @@ def test_a_signal_saves_and_ends(name, workplace):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_during_the_evaluation_at_the_end(name, workplace):
     """Everything is saved already: the first signal ends the run, and nothing stays locked."""
-    process = start(*LONG[:6], "--total-timesteps", "200", "--eval-frequency", "0", "--eval-episodes", "1000000")
+    process = start(
+        *LONG[:6],
+        "--total-timesteps",
+        "200",
+        "--eval-frequency",
+        "0",
+        "--eval-episodes",
+        "1000000",
+        "--eval-steps",
+        "1000000000",
+    )
     until(lambda: list(Path("runs").glob("*/*/*/checkpoints/last")), process)
     time.sleep(0.3)
     process.send_signal(getattr(signal, name))
