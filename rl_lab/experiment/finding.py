@@ -62,11 +62,21 @@ def _find_in_module(module: str, name: str, env_id: str) -> EnvSpec:
     own = full_id(name)
     if own in gym.registry:
         return gym.registry[own]
-    detail = nearest_environment(env_id, gym.registry)
-    if not detail:
-        classes = [key for key, value in vars(source).items() if _is_environment(value)]
-        detail = nearest(name, classes) or f": {module} has no class or function {name!r} and registers no such id"
+    classes = [key for key, value in vars(source).items() if _is_environment(value)]
+    detail = (
+        nearest_environment(env_id, [known for known, spec in gym.registry.items() if _is_of_module(spec, module)])
+        or nearest(name, classes)
+        or nearest_environment(env_id, gym.registry)
+        or f": {module} has no class or function {name!r} and registers no such id"
+    )
     raise Fault(f"unknown environment {env_id!r}{detail}")
+
+
+def _is_of_module(spec: EnvSpec, module: str) -> bool:
+    """Whether the environment is made by code of a module or of its package."""
+    maker = spec.entry_point
+    place = maker.partition(":")[0] if isinstance(maker, str) else getattr(maker, "__module__", "")
+    return place == module or place.startswith(f"{module}.")
 
 
 def attribute(source: Any, path: str) -> Any:

@@ -5,8 +5,8 @@ import sys
 
 PROGRAM = """
 import importlib, multiprocessing, os, pkgutil, signal, sys
-import gymnasium.vector, numba, numpy, pandas, rich.progress, scipy.linalg, tensorboardX  # they know which system this is
-import multiprocessing.resource_tracker, numba.np.ufunc.parallel, subprocess, tempfile, threadpoolctl, uuid
+import gymnasium.vector, numba, numpy, pandas, rich.progress, tensorboardX  # they know which system this is
+import multiprocessing.resource_tracker, numba.np.ufunc.parallel, subprocess, tempfile, uuid
 
 ABSENT = {"fcntl", "grp", "pwd", "resource", "syslog", "termios"}
 
