@@ -17,7 +17,7 @@ from rl_lab.engine.compile import Compiled
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.rollout.actions import Moment, Policy
 from rl_lab.rollout.native import NativeLoop
-from rl_lab.rollout.saving import set_vector_state, vector_state
+from rl_lab.rollout.saving import EnvironmentsState, set_vector_state, vector_state
 from rl_lab.rollout.stepper import Stepper
 from rl_lab.rollout.storage import Rollout, RolloutStorage
 
@@ -171,11 +171,12 @@ class Collector:
         """Environment steps so far, and the state of the environments, or None if they cannot be saved."""
         return {"timesteps": self.timesteps, "environments": self._environments()}
 
-    def _environments(self) -> dict[str, Any] | None:
+    def _environments(self) -> EnvironmentsState | None:
+        """State of the environments, or None if it cannot be saved."""
         if isinstance(self.envs, NativeVectorEnv):
-            return self.envs.get_state()
+            return EnvironmentsState(self.envs.get_state())
         states = vector_state(self.envs)
-        return None if states is None else {"states": states, "stepper": self.stepper.state_dict()}
+        return None if states is None else EnvironmentsState(states=states, stepper=self.stepper.state_dict())
 
     def copied_environments(self) -> "CopiedEnvironments | None":
         """The environments in the middle of their episodes, for a copy of the agent in this process; None if they cannot be copied."""

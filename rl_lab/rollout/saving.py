@@ -32,7 +32,13 @@ MOST_VALUES = 100_000
 """Values in the state of one environment, beyond which it is not saved."""
 _SKIPPED = ("_saved_kwargs", "_cached_spec", "spec", "metadata", "_metadata")
 """Attributes that Gymnasium sets when it makes an environment. They do not change afterwards."""
+_NUMPY_FUNCTION = type(np.copy)
+"""Type of NumPy's functions such as `numpy.clip`: not Python functions, but without state like them."""
 FIXED = {"kind": "fixed"}
+
+
+class EnvironmentsState(dict[str, Any]):
+    """State of all environments of a collector. Checkpoints store its arrays in a separate file, apart from what was learned."""
 
 
 class Unsaved(Exception):
@@ -219,7 +225,7 @@ def _is_constant(x: Any, depth: int = 0) -> bool:
         inside = [cell.cell_contents for cell in x.__closure__ or ()]
         defaults = [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
         return not vars(x) and all(_is_plain(value, depth + 1) for value in (*inside, *defaults))
-    return False
+    return type(x) is _NUMPY_FUNCTION
 
 
 def _is_plain(x: Any, depth: int) -> bool:
