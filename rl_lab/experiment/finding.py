@@ -112,7 +112,7 @@ def spec_of_class(found: object, name: str, shown: str) -> EnvSpec:
         raise Fault(f"{shown} is a wrapper: name the environment with --env and the wrapper with --wrapper {shown}")
     if isinstance(found, type) and issubclass(found, VectorEnv):
         return EnvSpec(id=name, vector_entry_point=found)  # type: ignore[arg-type]
-    return EnvSpec(id=name, entry_point=found)
+    return EnvSpec(id=name, entry_point=found)  # type: ignore[arg-type]
 
 
 def import_beside(module: str, asked_by: str) -> ModuleType:

@@ -24,7 +24,8 @@ from gymnasium.vector.utils import concatenate, iterate, write_to_shared_memory
 from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
 from rl_lab.experiment.faults import first_line
 from rl_lab.experiment.wrapping import seed_globals
-from rl_lab.rollout.saving import environment_state, set_environment_state
+from rl_lab.rollout.saving import SavableProcesses, environment_state, set_environment_state
+from rl_lab.rollout.stepper import KeepsScores
 
 KILL_SECONDS = 5.0
 """Seconds to wait for a process to end before it is killed, and after it was killed."""
@@ -36,7 +37,7 @@ RESULT = struct.Struct("d??")
 """Reward, terminated and truncated in a short message."""
 
 
-class _AnyInfo:
+class _AnyInfo(KeepsScores):
     """Combines the infos of environments, also if their values differ in shape or type."""
 
     num_envs: int
@@ -123,7 +124,7 @@ class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
         return (self._observations, self._rewards.copy(), self._terminations.copy(), self._truncations.copy(), infos)
 
 
-class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
+class ProcessVectorEnv(_AnyInfo, SavableProcesses):
     """Steps each environment in a process of its own.
 
     A step without infos costs one short message in each direction: the bytes of the action, and the reward with the flags. Observations
@@ -133,9 +134,6 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
     Raises EnvironmentFault, naming the environment, if its process fails or ends. An environment that does not answer for
     ``ANSWER_SECONDS`` is named on stderr.
     """
-
-    saves_states = True
-    """Whether the attribute ``saved_state`` of the environments reads and sets their states, see `rl_lab.rollout.saving`."""
 
     def __init__(self, makers: Sequence[Callable[[], gym.Env]], **options: Any):
         try:
