@@ -107,6 +107,7 @@ class NativeVectorEnv(VectorEnv):
         )
         self.cells[w.STATES :] = [buffer.ctypes.data for buffer in self._buffers]
         loop = world.advance()
+        assert loop.address is not None  # it is compiled
         self.loop_address = loop.address
         self._advance = loop.ctypes
         self._cells_address = self.cells.ctypes.data

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +21,7 @@ from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.wrapping import seeded_globals
 from rl_lab.nn.pictures import picture_of
 from rl_lab.rollout import EPISODE_LIMIT, ActionMapping, Stepper, longest_episode
+from rl_lab.rollout.actions import SpaceActions
 from rl_lab.rollout.adapter import said_anew
 from rl_lab.rollout.observations import ObservationMapping
 
@@ -156,7 +156,7 @@ def _episodes(envs: VectorEnv, seed: int, steps: int) -> _Played:
     return _Played(steps, seconds, returns, lengths, (least, most), stepper.action_mask is not None, trace)
 
 
-def _random_actions(stepper: Stepper, draw: np.random.Generator) -> Any:
+def _random_actions(stepper: Stepper, draw: np.random.Generator) -> SpaceActions:
     """Draw allowed actions of the space for a batch of environments, uniformly."""
     mapping, n = stepper.mapping, stepper.num_envs
     allowed = stepper.action_mask if stepper.action_mask is not None else np.ones((n, mapping.num_masked), bool)
@@ -199,7 +199,7 @@ def _describe(envs: VectorEnv, setup: Setup, report: Report) -> None:
             find_agent(entry.name).check_spaces(setup.env_id, space, action_space)
             able.append(entry.name)
         except Fault:
-            continue
+            continue  # this agent cannot learn in the environment
     report.facts.append(f"agents that take it: {', '.join(able)}")
 
 

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
@@ -28,7 +28,7 @@ from rl_lab.experiment.memory import require_memory
 from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of, preprocessed
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import Arguments, Wrapper, Wrappers, as_arguments, as_texts, as_wrappers, texts_of, wrap
-from rl_lab.rollout.actions import options_of
+from rl_lab.rollout.actions import SpaceActions, options_of
 from rl_lab.rollout.adapter import Adapter, VectorAdapter, described, place_of
 from rl_lab.rollout.observations import ObservationMapping
 
@@ -215,7 +215,7 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
     if isinstance(setup, str):
         setup = choose_setup(setup)
     mode = AutoresetMode.SAME_STEP
-    envs: Any
+    envs: Any  # vector environments, with the attribute ``observation_mapping`` that is set below
     try:
         if setup.native is not None:
             require_memory(setup.native.world.observation_space.shape, num_envs * setup.frame_stack)
@@ -255,6 +255,7 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
 
 
 def _same(env: gym.Env) -> gym.Env:
+    """Return an environment that exists already, as a maker for `SerialVectorEnv`."""
     return env
 
 
@@ -357,8 +358,8 @@ def open_environments(
     if isinstance(what, type) and issubclass(what, VectorEnv):
         return what(num_envs=count, **arguments), None  # type: ignore[call-arg]
     if callable(what):
-        name = getattr(what, "__name__", "the environment")
-        maker: Any = partial(what, **arguments) if arguments else what
+        name = getattr(what, "__name__", "the environment")  # a partial has no name
+        maker: Any = partial(what, **arguments) if arguments else what  # `make_one` checks the result of a call
         setup = Setup(name, maker=maker, **wrapping)
         return make_environments(setup, count), setup
     raise Fault(
@@ -367,6 +368,7 @@ def open_environments(
 
 
 def _name_of(env: gym.Env) -> str:
+    """Name of an environment for messages: its id, or else the name of its class."""
     return env.spec.id if env.spec else type(env.unwrapped).__name__
 
 
@@ -431,13 +433,17 @@ class AbsentEnvironments(VectorEnv):
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self._masked = masked
 
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return zeros as observations, and an info whose mask allows everything if the environments gave masks."""
         shape = (self.num_envs, *(self.single_observation_space.shape or ()))
         options_count = options_of(self.single_action_space) if self._masked else 0
         info = {"action_mask": np.ones((self.num_envs, options_count), bool)} if self._masked else {}
         return np.zeros(shape, self.single_observation_space.dtype), info
 
-    def step(self, actions: Any) -> Any:
+    def step(self, actions: SpaceActions) -> NoReturn:
+        """Raise Fault."""
         raise Fault("this agent was loaded without its environment: pass one to load(path, env)")
 
 

@@ -154,6 +154,7 @@ def _play(
     most_steps: int,
     say: Callable[[str], None] | None,
 ) -> Evaluation:
+    """Play the episodes for `play`."""
     ours = isinstance(envs, (SerialVectorEnv, NativeVectorEnv))  # these can stop and reseed single environments
     limit = longest_episode(envs)
     stepper = Stepper(envs, limit if ours else None)

@@ -76,7 +76,7 @@ def _find_in_module(module: str, name: str, env_id: str) -> EnvSpec:
 def _is_of_module(spec: EnvSpec, module: str) -> bool:
     """Whether the code that makes the environment is in this module or in a module below it."""
     maker = spec.entry_point
-    place = maker.partition(":")[0] if isinstance(maker, str) else getattr(maker, "__module__", "")
+    place = maker.partition(":")[0] if isinstance(maker, str) else getattr(maker, "__module__", "")  # a partial has no module
     return place == module or place.startswith(f"{module}.")
 
 
@@ -95,7 +95,7 @@ def _is_environment(value: object) -> bool:
 
 
 def _needs_arguments(function: Callable[..., Any]) -> bool:
-    """Whether a function or a class cannot be called without arguments."""
+    """Whether a call of a function or a class needs arguments."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return any(p.default is p.empty and p.kind in kinds for p in inspect.signature(function).parameters.values())
 
@@ -193,7 +193,7 @@ def module_of_namespace(namespace: str) -> str:
             if name in sys.modules or find_spec(name) is not None:
                 return name
         except (ImportError, ValueError):
-            continue
+            continue  # a finder of modules failed, so the module cannot be imported
     return ""
 
 
@@ -253,7 +253,7 @@ def check_arguments(spec: EnvSpec, arguments: Mapping[str, Any]) -> None:
     try:
         parameters = inspect.signature(creator).parameters
     except (TypeError, ValueError):
-        return
+        return  # a function written in C may have no signature: the call itself then checks the arguments
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     known = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -41,7 +41,7 @@ class LifeLoss(gym.Wrapper):
         self._lives = 0
         self._over = True
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a new game if the last one is over or a seed is given; otherwise continue the game with the next life."""
         if self._over or seed is not None:
             observation, info = self.env.reset(seed=seed, options=options)
@@ -53,7 +53,7 @@ class LifeLoss(gym.Wrapper):
         self._lives = _lives(self.env, info)
         return observation, info
 
-    def step(self, action: Any) -> Any:
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the game; ``terminated`` is also True if a life was lost."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._over = bool(terminated or truncated)
@@ -77,7 +77,7 @@ def _lives(env: gym.Env, info: dict[str, Any]) -> int:
 class FireReset(gym.Wrapper):
     """Presses the fire button after every reset, for games that do not begin otherwise."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a game and press fire."""
         observation, info = self.env.reset(seed=seed, options=options)
         observation, _, terminated, truncated, info = self.env.step(1)
@@ -95,7 +95,7 @@ def atari(env: gym.Env, training: bool) -> gym.Env:
     space = env.observation_space
     if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.shape[2] == 3 and space.dtype == np.uint8):
         raise Fault(f"--preprocess atari needs colour pictures, uint8 (height, width, 3), and the observations are {space}")
-    meanings: list[str] = getattr(env.unwrapped, "get_action_meanings", list)()
+    meanings: list[str] = getattr(env.unwrapped, "get_action_meanings", list)()  # only the emulator has this method
     if _emulator(env) is not None:
         env = gym.wrappers.AtariPreprocessing(env, noop_max=30 if meanings[:1] == ["NOOP"] else 0, frame_skip=4)
     else:  # another environment with colour pictures

@@ -58,7 +58,7 @@ def wrappers_of(config: dict[str, Any]) -> list[str]:
 
 
 def _only_wraps(text: str) -> bool:
-    """Whether a wrapper is one of Gymnasium's that neither write files nor open windows."""
+    """Whether a wrapper is Gymnasium's and neither writes files nor opens windows."""
     module, _, rest = text.partition(":")
     name = rest.partition(":")[0]
     writes = ("Record", "Render", "Human")
@@ -85,7 +85,7 @@ def require_harmless(config: dict[str, Any], source: Path) -> None:
 
 
 def unknown_modules(config: dict[str, Any]) -> list[str]:
-    """Modules of `foreign_modules` that are not imported yet, or in which something else than an environment or wrapper would be called."""
+    """Modules of `foreign_modules` that are not imported yet, or whose object that would be called is no environment and no wrapper."""
     env = str(config.get("env", ""))
     module, _, name = env.rpartition(":")
     imported = set(sys.modules)
@@ -98,9 +98,8 @@ def unknown_modules(config: dict[str, Any]) -> list[str]:
         if own.partition(".")[0] == "gymnasium" and not _only_wraps(text):
             imported.discard(own)
     named = [module for module in foreign_modules(config) if module not in imported]
-    return [
-        module for module in named if all(part.isidentifier() for part in module.split("."))
-    ]  # other names cannot be imported
+    # names that are not identifiers cannot be imported
+    return [module for module in named if all(part.isidentifier() for part in module.split("."))]
 
 
 def sign(config: dict[str, Any], folder: Path) -> None:

@@ -11,7 +11,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from multiprocessing.connection import Connection
+from multiprocessing.queues import Queue
+from typing import Any, SupportsFloat, TypeAlias, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -24,6 +26,7 @@ from gymnasium.vector.utils import concatenate, iterate, write_to_shared_memory
 from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
 from rl_lab.experiment.faults import first_line
 from rl_lab.experiment.wrapping import seed_globals
+from rl_lab.rollout.actions import SpaceActions
 from rl_lab.rollout.saving import SavableProcesses, environment_state, set_environment_state
 from rl_lab.rollout.stepper import KeepsScores
 
@@ -35,6 +38,9 @@ STEP = b"s"
 """First byte of a short message. A pickle begins with another byte."""
 RESULT = struct.Struct("d??")
 """Reward, terminated and truncated in a short message."""
+Stepped: TypeAlias = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+"""Observations, rewards float64 (n,), terminated and truncated bool (n,), and infos. Observations have the structure of their space."""
+T = TypeVar("T")
 
 
 class _AnyInfo(KeepsScores):
@@ -101,7 +107,7 @@ class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
         self.awake = np.ones(self.num_envs, bool)
         self.scored = keeps_scores(self.envs[0])
 
-    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: SpaceActions) -> Stepped:
         """Step the environments that are awake. The next step overwrites the arrays of observations."""
         infos: dict[str, Any] = {}
         self._rewards[:] = 0.0
@@ -150,8 +156,8 @@ class ProcessVectorEnv(_AnyInfo, SavableProcesses):
         self._pollers = [_poller(pipe) for pipe in self.parent_pipes]
         self.scored = any(self.get_attr("scored"))
 
-    def step_async(self, actions: Any) -> None:
-        """Send each process its action."""
+    def step_async(self, actions: SpaceActions) -> None:
+        """Send each process its action. Raises AlreadyPendingCallError in the middle of a step, EnvironmentFault if a process has ended."""
         if self._action_dtype is None:
             self._call(super().step_async, actions)
             return
@@ -162,10 +168,11 @@ class ProcessVectorEnv(_AnyInfo, SavableProcesses):
         self._state = AsyncState.WAITING_STEP
 
     def _send_actions(self, actions: np.ndarray) -> None:
+        """Send each process the bytes of its action."""
         for pipe, action in zip(self.parent_pipes, actions, strict=True):
             pipe.send_bytes(STEP + action.tobytes())  # type: ignore[union-attr]
 
-    def step_wait(self, timeout: float | None = None) -> Any:
+    def step_wait(self, timeout: float | None = None) -> Stepped:
         """Wait for all processes and return the results of the step.
 
         Raises multiprocessing.TimeoutError after ``timeout`` seconds, EnvironmentFault if an environment failed.
@@ -175,7 +182,8 @@ class ProcessVectorEnv(_AnyInfo, SavableProcesses):
             raise NoAsyncCallError("step_wait was called before step_async", AsyncState.WAITING_STEP.value)
         return self._call(self._receive_step, timeout)
 
-    def _receive_step(self, timeout: float | None) -> Any:
+    def _receive_step(self, timeout: float | None) -> Stepped:
+        """Read the answers of all processes, see `step_wait`."""
         if not self._poll_pipe_envs(timeout):
             self._state = AsyncState.DEFAULT
             raise multiprocessing.TimeoutError(f"the environments have not answered for {timeout} s: step_wait timed out")
@@ -225,11 +233,11 @@ class ProcessVectorEnv(_AnyInfo, SavableProcesses):
         """As Gymnasium's method. Raises EnvironmentFault if a process has ended."""
         self._call(super().reset_async, *arguments, **keywords)
 
-    def reset_wait(self, *arguments: Any, **keywords: Any) -> Any:
+    def reset_wait(self, *arguments: Any, **keywords: Any) -> tuple[Any, dict[str, Any]]:
         """As Gymnasium's method. Raises EnvironmentFault if an environment failed or its process has ended."""
         return self._call(super().reset_wait, *arguments, **keywords)
 
-    def _call(self, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    def _call(self, call: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
         """Call a function that talks to the processes. Raises EnvironmentFault, naming the environment, if a pipe is broken."""
         try:
             return call(*arguments, **keywords)
@@ -249,6 +257,7 @@ class ProcessVectorEnv(_AnyInfo, SavableProcesses):
         raise EnvironmentFault(f"environment {index} of {self._name()} failed: {first_line(error)}") from error
 
     def _ended(self, index: int) -> EnvironmentFault:
+        """Return the fault for a process that has ended."""
         code = self.processes[index].exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
         return EnvironmentFault(f"the process of environment {index} of {self._name()} {how}")
@@ -266,8 +275,8 @@ def _set_state(env: gym.Env, state: dict[str, Any]) -> str:
     return ""
 
 
-def _poller(pipe: Any) -> Callable[[float], Any]:
-    """Return a function of seconds that waits for data in a pipe and returns a true value if there is some.
+def _poller(pipe: Connection) -> Callable[[float], object]:
+    """Return a function that waits for data in a pipe for a number of seconds; its result is true if there is data.
 
     The function is faster than ``pipe.poll``, which makes a selector in every call.
     """
@@ -278,10 +287,20 @@ def _poller(pipe: Any) -> Callable[[float], Any]:
     return lambda seconds: poll.poll(1000 * seconds)
 
 
-def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, errors: Any, mode: Any, semaphore: Any) -> None:
+def _work(
+    index: int,
+    maker: Callable[[], gym.Env],
+    pipe: Connection,
+    parent_pipe: Connection,
+    shared: Any,
+    errors: Queue,
+    mode: object,
+    semaphore: object,
+) -> None:
     """Main function of a process: make the environment and carry out the commands that come through ``pipe``.
 
-    Takes the arguments and answers the commands of Gymnasium's own worker, and in addition the short messages for steps.
+    Takes the arguments and answers the commands of Gymnasium's own worker, and in addition the short messages for steps. ``shared`` is
+    the memory for observations, in the structure of their space.
     """
     if index > 0:
         warnings.simplefilter("ignore", EnvironmentWarning)  # the first environment has already warned
@@ -295,7 +314,8 @@ def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, erro
     def show(observation: Any) -> None:
         write_to_shared_memory(observation_space, index, observation, shared)
 
-    def take(action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
+    def take(action: SpaceActions) -> tuple[SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step, write the observation to the shared memory, and reset the environment if the episode has ended."""
         observation, reward, terminated, truncated, info = env.step(action)
         if terminated or truncated:
             final = copy.deepcopy(observation)  # the reset may write into the same array

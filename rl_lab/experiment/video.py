@@ -21,7 +21,9 @@ def check_video(setup: Setup) -> None:
         if importlib.util.find_spec(package) is None:
             raise Fault(f"a video needs {package}, which is not installed: pip install {package}")
     if setup.vectorization == "own":
-        raise Fault(f"{setup.env_id} cannot be filmed: its vector environments have no single one that renders")
+        raise Fault(
+            f"{setup.env_id} cannot be filmed: only single environments render, and it has vector environments of its own"
+        )
     env = _rendering(setup)
     try:
         env.reset(seed=0)
