@@ -94,9 +94,8 @@ class Adapter(gym.Wrapper):
         except TypeError as error:
             raise EnvironmentFault(str(error)) from None
         self.observation_space = self.observation_mapping.box
-        if (
-            self.observation_mapping.left_out and multiprocessing.parent_process() is None
-        ):  # it makes one environment to see the spaces
+        # the main process also makes one environment of those in other processes, so it gives the warning for all of them
+        if self.observation_mapping.left_out and multiprocessing.parent_process() is None:
             self._warn(
                 f"left out of the observations, because they are not numbers: {', '.join(self.observation_mapping.left_out)}"
             )

@@ -42,7 +42,7 @@ class FrameStore:
         self._finals = _lazy_zeros((capacity, *frame), self.dtype)
         self._final = np.full(
             capacity, -1, np.int64
-        )  # row in `_finals` of the frame after each transition, -1 if no episode ended there
+        )  # row in `_finals` of the frame after each transition that ended an episode
         self._elapsed = np.zeros(capacity, np.int64)  # frames of the same episode before each transition, at most `stack`
         self._free: list[int] = []  # rows of `_finals` that were used and are free again
         self._used = 0  # rows of `_finals` that were ever used
