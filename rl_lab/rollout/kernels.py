@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from rl_lab.engine.kernels.elementary import pow64
 from rl_lab.engine.kernels.random import next_unit
 from rl_lab.native.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
@@ -100,7 +101,7 @@ def update_priorities(
 ):
     """Set the priorities of the transitions ``index`` to (|error| + least) ** exponent."""
     for b in range(batch):
-        priority = F((abs(np.float64(errors[b])) + least) ** exponent)
+        priority = F(pow64(abs(np.float64(errors[b])) + least, exponent))
         highest[0] = max(highest[0], priority)
         _set_leaf(tree, leaves + index[b], priority)
 
@@ -127,7 +128,7 @@ def sample_priorities(
                 node += 1
         at = min(node - leaves, size - 1)
         index[b] = at
-        weight = (size * np.float64(tree[leaves + at]) / total) ** -np.float64(correction[0])
+        weight = pow64(size * np.float64(tree[leaves + at]) / total, -np.float64(correction[0]))
         weights[b] = F(weight)
         largest = max(largest, weight)
     for b in range(batch):
