@@ -21,8 +21,9 @@ from rl_lab.engine.memory import private_pool
 from rl_lab.engine.number import Number, Plain, same_number
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
-from rl_lab.engine.program import Program, Recorder, copy_of
+from rl_lab.engine.program import Program, copy_of
 from rl_lab.engine.reads import fields_of, is_record
+from rl_lab.engine.recorder import Recorder
 from rl_lab.engine.tensor import Shape, new, view
 from rl_lab.engine.watch import watching
 from rl_lab.native.primitive import Primitive
