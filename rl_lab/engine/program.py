@@ -194,9 +194,9 @@ class Program:
         self._real_places = [(int(cell), place) for cell, place, is_real in real if is_real]
         self._int_places = [(int(cell), place) for cell, place, is_real in real if not is_real]
         self._find_gradients()
-        spans = [(storage.address, storage.address + storage.nbytes) for storage in self._written]
+        spans = [storage.span for storage in self._written]
         if self._written_regions:
-            spans += [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
+            spans += [storage.span for storage in self._outside]
         self._guarded_spans = _merged(spans)
         self._guarded_starts = [start for start, _ in self._guarded_spans]
         for gradient in self._gradients:
@@ -245,7 +245,7 @@ class Program:
         last = max([i for i, launch in enumerate(self.launches) if launch.checked], default=-1)
         if last < 0:
             return []
-        lasting = [(storage.address, storage.address + storage.nbytes) for storage in self._written]
+        lasting = [storage.span for storage in self._written]
         lasting += [region.span for region in self._regions if region.written]
         # gradients apart from the rest, because each can be moved on its own
         lasting = [*_merged(lasting), *[span_of(gradient.tensor) for gradient in self._gradients], *self._written_grad_spans]
@@ -296,7 +296,7 @@ class Program:
     def _find_gradients(self) -> None:
         """Find the cells that hold addresses of gradients, also in the list of spans saved before a replay that may fail."""
         spans = [expected.span for expected in self._expected_grads if expected.reference is not None]
-        outside = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
+        outside = [storage.span for storage in self._outside]
         apart = len(_merged_apart(spans)) == len(spans)
         for expected in self._expected_grads:
             span = expected.span
@@ -340,8 +340,9 @@ class Program:
         for storage, words in self._address_tables:
             named = np.flatnonzero((words >= span[0]) & (words < span[1]))
             if len(named):
-                memory = storage.address, storage.address + storage.nbytes
-                users = [i for i, x in enumerate(self.launches) if any(overlap(memory, o) for o in (*x.spans, *x.reached))]
+                users = [
+                    i for i, x in enumerate(self.launches) if any(overlap(storage.span, o) for o in (*x.spans, *x.reached))
+                ]
                 if users and users[-1] < first:
                     continue
                 if any(user < first for user in users):
@@ -376,7 +377,7 @@ class Program:
         ):
             return None
         kept = [span_of(gradient.tensor) for gradient in self._gradients]
-        outside = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
+        outside = [storage.span for storage in self._outside]
         others = [*outside, *kept, *[span_of(other) for other in self.outputs if other is not tensor]]
         if any(overlap(span, other) for other in others):
             return None
@@ -443,7 +444,7 @@ class Program:
         present = [(e, e.leaf._grad) for e in self._expected_grads if e.reference is not None]
         entries = [(expected, found) for expected, found in present if found is not None]
         spans = [span_of(found) for _, found in entries]
-        others = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
+        others = [storage.span for storage in self._outside]
         others += [span_of(source) for source in sources]
         if len(_merged_apart(spans)) < len(spans) or any(overlap(span, other) for span in spans for other in others):
             return False

@@ -76,7 +76,7 @@ class Region:
 
     @property
     def span(self) -> Span:
-        return self.home.address, self.home.address + self.end - self.start
+        return self.home.span
 
 
 class Undone(NamedTuple):
@@ -195,25 +195,26 @@ class Recorder:
 
         Returns the distance in bytes from each operand to its home in the program.
         """
-        moves = []
-        for tensor, role in zip(tensors, primitive.buffers, strict=True):
-            storage = tensor.storage
-            move = 0
-            if id(storage) in self._aliases:
-                region = self._region_of(tensor)
-                if region is not None:
-                    move = region.home.address - region.start
-                    if role.writes:
-                        region.written = True
-                        self._save(tensor)
-            elif not self.is_ours(storage):
-                self.outside[id(storage)] = storage
-                self.uses_tensor(tensor)
-                if role.writes and tensor is not self.status.tensor:
-                    self.written[id(storage)] = storage
-                    self._save(tensor)
-            moves.append(move)
-        return moves
+        return [self._note_operand(t, role.writes) for t, role in zip(tensors, primitive.buffers, strict=True)]
+
+    def _note_operand(self, tensor: Tensor, writes: bool) -> int:
+        """Note a tensor that a launch reads or, if it ``writes``, writes; return the distance in bytes to its home in the program."""
+        storage = tensor.storage
+        if id(storage) in self._aliases:
+            region = self._region_of(tensor)
+            if region is None:
+                return 0
+            if writes:
+                region.written = True
+                self._save(tensor)
+            return region.home.address - region.start
+        if not self.is_ours(storage):
+            self.outside[id(storage)] = storage
+            self.uses_tensor(tensor)
+            if writes and tensor is not self.status.tensor:
+                self.written[id(storage)] = storage
+                self._save(tensor)
+        return 0
 
     def _region_of(self, tensor: Tensor) -> Region | None:
         """The region that holds a tensor made of an argument; gives up if the tensor reaches beyond all regions."""
@@ -226,16 +227,11 @@ class Recorder:
         return None
 
     def _home_span(self, tensor: Tensor) -> Span:
+        """The span of a tensor's home in the program, which is its own memory unless it was made of an argument."""
         low, high = span_of(tensor)
-        move = self.move_of(tensor)
+        region = self._region_of(tensor) if id(tensor.storage) in self._aliases else None
+        move = 0 if region is None else region.home.address - region.start
         return low + move, high + move
-
-    def move_of(self, tensor: Tensor) -> int:
-        """The distance in bytes from a tensor's memory during the call to its home in the program; 0 if they are the same."""
-        if id(tensor.storage) not in self._aliases:
-            return 0
-        region = self._region_of(tensor)
-        return 0 if region is None else region.home.address - region.start
 
     def record_parts(self, primitive: Primitive, parts: Sequence[Part], rows: list[bytes], cycles: int) -> None:
         """Record a launch in independent parts, which the caller runs."""
@@ -269,22 +265,8 @@ class Recorder:
 
     def table(self, table: Tensor, tensors: list[Tensor], writes: bool = True) -> None:
         """Note a table of addresses: launches that get the table read these tensors and, if it ``writes``, write them."""
-        for tensor in tensors:
-            storage = tensor.storage
-            if id(storage) in self._aliases:
-                region = self._region_of(tensor)
-                if region is not None and writes:
-                    region.written = True
-                if writes:
-                    self._save(tensor)
-            elif not self.is_ours(storage):
-                self.outside[id(storage)] = storage
-                self.uses_tensor(tensor)
-                if writes:
-                    self.written[id(storage)] = storage
-                    self._save(tensor)
+        homes = {tensor.address: tensor.address + self._note_operand(tensor, writes) for tensor in tensors}
         self.outside[id(table.storage)] = table.storage
-        homes = {tensor.address: tensor.address + self.move_of(tensor) for tensor in tensors}
         self.tables[id(table.storage)] = Table(table.storage, [self._home_span(t) for t in tensors], homes)
 
     def grad_read(self, leaf: Tensor) -> None:
