@@ -604,16 +604,20 @@ IMPURE = ["counts", "logs", "remembers", "extends_an_argument", "sets_an_option"
 
 
 def bits(value: Any, name: str = "output") -> dict[str, Any]:
-    """Every tensor in a nested value as (shape, dtype, bytes), read from a copy so that reading changes nothing."""
+    """Every tensor in a nested value as (shape, dtype, bytes). Reading takes no memory out of its pool, so it changes nothing."""
     if isinstance(value, rl.Tensor):
-        with rl.no_grad():
-            return {name: (value.shape, value.dtype.name, value.detach().clone().numpy().tobytes())}
+        return {name: (value.sizes, value.dtype.name, value._array(lasting=False).tobytes())}
     if isinstance(value, dict):
         return {k: v for key, part in value.items() for k, v in bits(part, f"{name}.{key}").items()}
     if isinstance(value, (tuple, list)):
         parts = {k: v for i, part in enumerate(value) for k, v in bits(part, f"{name}.{i}").items()}
         return {f"{name}.type": type(value).__name__, **parts}
     return {name: value}
+
+
+def looks_back(call: int, calls: int) -> bool:
+    """Whether the results of all earlier calls are compared again after this call: a later call may not have changed them."""
+    return call % 4 == 3 or call == calls - 1
 
 
 class Comparison(NamedTuple):
@@ -657,8 +661,9 @@ def compare_surrounded(seed: int, calls: int = 2 * CALLS) -> Comparison:
             programs = step.programs
             right, output = eager.step(*arguments), step(*others)
             earlier.append(((right, arguments), (output, others)))
-            expected = bits(eager.state(), "state") | bits([one for one, _ in earlier])
-            actual = bits(compiled.state(), "state") | bits([other for _, other in earlier])
+            compared = earlier if looks_back(call, calls) else earlier[-1:]
+            expected = bits(eager.state(), "state") | bits([one for one, _ in compared])
+            actual = bits(compiled.state(), "state") | bits([other for _, other in compared])
             different = [name for name in expected | actual if expected.get(name, "") != actual.get(name, "")]
             if different:
                 return Comparison(f"{where}: {', '.join(different)} ({' '.join(eager.names)})", replays, failures)
@@ -690,7 +695,7 @@ def compare(seed: int, calls: int = CALLS) -> Comparison:
         if different:
             return Comparison(f"seed {seed}, call {call}: {', '.join(different)}", replays)
         earlier.append((right, output))
-        if any(bits(expected) != bits(actual) for expected, actual in earlier):
+        if looks_back(call, calls) and any(bits(expected) != bits(actual) for expected, actual in earlier):
             return Comparison(f"seed {seed}, call {call}: an earlier output differs", replays)
         replays += step.programs == programs
         programs = step.programs
