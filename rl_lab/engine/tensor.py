@@ -383,6 +383,11 @@ class TensorCore:
         steps = tuple(s * self.dtype.itemsize for s in self.strides)
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.sizes, steps)
 
+    def _holds_nan(self) -> bool:
+        """Whether an element is NaN."""
+        array = self._array(lasting=False)
+        return bool((array != array).any())
+
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The same memory as a NumPy array. Raises StateError if the tensor requires a gradient, unless ``force``."""
         if self.requires_grad and not force:

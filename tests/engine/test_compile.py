@@ -396,6 +396,29 @@ def test_dataclasses_of_tensors_and_numbers():
     assert 1 <= len(compiled.programs) <= 4
 
 
+@dataclass
+class Labelled:
+    x: rl.Tensor
+    label: ClassVar[str] = "first"
+
+
+@dataclass(slots=True)
+class LabelledSlots:
+    x: rl.Tensor
+    label: ClassVar[str] = "first"
+
+
+@pytest.mark.parametrize("kind", [Labelled, LabelledSlots])
+def test_class_variables_of_a_dataclass_stay_in_the_class(kind, monkeypatch):
+    double = rl.compile(lambda given: kind(given.x * 2.0) if given.label == "first" else kind(given.x))
+    results = [double(kind(rl.ones(2))) for _ in range(3)]
+    monkeypatch.setattr(kind, "label", "second")
+    results.append(double(kind(rl.ones(2))))
+    assert [result.x.tolist() for result in results] == [[2.0, 2.0]] * 3 + [[1.0, 1.0]]
+    assert {result.label for result in results} == {"second"}
+    assert double.why is None
+
+
 def test_the_fields_of_a_dataclass_are_the_callers():
     def change(record, x):
         record.x = x * 2.0

@@ -73,7 +73,7 @@ def isneginf(input: Tensor) -> Tensor:
 
 
 def isreal(input: Tensor) -> Tensor:
-    """A bool tensor of True: there are no complex numbers."""
+    """A bool tensor that is True everywhere, because rl_lab has no complex numbers."""
     return ones(input.sizes, dtype=bool_)
 
 
@@ -214,8 +214,8 @@ def quantile(
 ) -> Tensor:
     """The quantiles q in [0, 1] along ``dim``, or of all elements. A vector q makes a new first dimension. NaN if an element is NaN.
 
-    ``interpolation`` is "linear", "lower", "higher", "nearest" or "midpoint". Raises ValueError for another one or for q outside
-    [0, 1], IndexError if there are no elements.
+    ``interpolation`` is "linear", "lower", "higher", "nearest" or "midpoint". Raises ValueError for another interpolation or for a q
+    that is not in [0, 1]. Raises IndexError if there are no elements.
     """
     if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
         raise ValueError(f"interpolation must be linear, lower, higher, nearest or midpoint, got {interpolation!r}")
@@ -381,7 +381,7 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 
 def vdot(input: Tensor, other: Tensor) -> Tensor:
-    """The dot product of two vectors, as `dot`: there are no complex numbers."""
+    """The same as `dot`, because rl_lab has no complex numbers."""
     return matmul(input, other)
 
 

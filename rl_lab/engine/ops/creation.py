@@ -242,29 +242,31 @@ def arange(
 ) -> Tensor:
     """The vector start, start + step, ... before ``end``; arange(end) starts at 0. int64 for integers, float32 otherwise.
 
-    An integer ``dtype`` rounds the three to zero first. Raises ValueError if the step is 0 or leads away from ``end``.
+    The dtype int64 rounds the three arguments to zero first. Raises ValueError if the step is 0 or leads away from ``end``.
     """
     check_device(device)
     if end is None:
         start, end = 0, start
-    if dtype is not None and as_dtype(dtype) is int64:
-        start, end, step = [v if isinstance(v, INTEGERS) else int(v) for v in (start, end, step)]
+    kind = None if dtype is None else as_dtype(dtype)
+    if kind is int64:
+        start = _rounded_to_zero(start)
+        end = _rounded_to_zero(end)
+        step = _rounded_to_zero(step)
     if step == 0 or (end - start) / step < 0:
         raise ValueError(f"arange from {start} to {end} by {step}: the step must not be 0 and must lead from start to end")
-    whole = all(isinstance(v, INTEGERS) for v in (start, end, step))
-    if (
-        dtype is not None and as_dtype(dtype) is uint8 and not whole
-    ):  # as PyTorch, whose count is that of the numbers themselves
-        numbers = int(start) + int(step) * np.arange(math.ceil((end - start) / step))
-        return _finish(_copy_of(numbers, uint8), requires_grad)
-    kind = (int64 if whole else float32) if dtype is None else as_dtype(dtype)
-    if whole:
-        count = max(0, math.ceil((end - start) / step))
+    count = math.ceil((end - start) / step)
+    if all(isinstance(v, INTEGERS) for v in (start, end, step)):
         result = _empty((count,), int64)
         launch(indexing_kernels.arange, (result,), (start, step, count))
-        return _finish(result.to(kind), requires_grad)
-    count = math.ceil((end - start) / step)
-    return _finish(_copy_of(start + step * np.arange(count), kind), requires_grad)
+        return _finish(result if kind is None else result.to(kind), requires_grad)
+    if kind is uint8:  # as in PyTorch, the numbers are rounded, but are as many as without rounding
+        start = int(start)
+        step = int(step)
+    return _finish(_copy_of(start + step * np.arange(count), kind or float32), requires_grad)
+
+
+def _rounded_to_zero(number: float) -> int:
+    return number if isinstance(number, INTEGERS) else int(number)
 
 
 def evenly_spaced(start: float, end: float, steps: int, kind: DType) -> np.ndarray:

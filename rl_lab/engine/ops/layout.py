@@ -345,6 +345,10 @@ class Parts:
             result[number] = result[number] + gradient if number in result else gradient
         return Parts(result)
 
+    def _holds_nan(self) -> bool:
+        """Whether an element of a part is NaN."""
+        return any(gradient._holds_nan() for gradient in self.gradients.values())
+
 
 def _part_rule(g: Tensor, node: Node) -> Parts:
     return Parts({node.context: g})
