@@ -200,6 +200,7 @@ class watching:
         self.ignored: FrameType | None = None
         """The frame whose calls are not watched."""
         self.codes: dict[int, tuple[CodeType, Names | None]] = {}
+        """Code that was entered before, by id, with its names, or None if its reads are not noted."""
 
     def __enter__(self) -> None:
         self.reach(self.function, "the function")
@@ -230,9 +231,10 @@ class watching:
             if type(argument) is BuiltinMethodType and frame in self.entered:
                 self.check_builtin(argument)
         elif event == "call":
-            if self.is_ignored(frame):
+            known = self.codes.get(id(frame.f_code))
+            if known is None and self.is_ignored(frame):
                 self.ignored = frame
-            else:
+            elif known is None or known[1] is not None:
                 self.enter(frame)
         elif event == "return":
             entered = self.entered.pop(frame, None)
