@@ -26,7 +26,17 @@ from rl_lab.engine.ops.gathering import scatter_add
 from rl_lab.engine.ops.indexing import getitem, nonzero
 from rl_lab.engine.ops.layout import cat, clone, reshape, split, stack, transpose, unsqueeze
 from rl_lab.engine.ops.matmul import matmul
-from rl_lab.engine.ops.operands import INTEGERS, as_float, binary, broadcast_shape, constant, normal_dim, operand, whole
+from rl_lab.engine.ops.operands import (
+    INTEGERS,
+    as_float,
+    binary,
+    broadcast_shape,
+    constant,
+    normal_dim,
+    operand,
+    size_argument,
+    whole,
+)
 from rl_lab.engine.ops.rearrange import Cuts, flip, tensor_list, tensor_split
 from rl_lab.engine.ops.reduction import amax, amin, mean, norm, sum
 from rl_lab.engine.ops.sorting import sort
@@ -588,12 +598,20 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
-    """The row and column indices of the lower triangle of a matrix (row, col), int64 (2, count)."""
+    """The row and column indices of the lower triangle of a matrix (row, col), int64 (2, count).
+
+    Raises ShapeError if ``row`` or ``col`` is negative.
+    """
+    size_argument((row, col))
     return tensor(np.stack(np.tril_indices(row, offset, col)).astype(np.int64), dtype=dtype, device=device)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
-    """The row and column indices of the upper triangle of a matrix (row, col), int64 (2, count)."""
+    """The row and column indices of the upper triangle of a matrix (row, col), int64 (2, count).
+
+    Raises ShapeError if ``row`` or ``col`` is negative.
+    """
+    size_argument((row, col))
     return tensor(np.stack(np.triu_indices(row, offset, col)).astype(np.int64), dtype=dtype, device=device)
 
 

@@ -49,7 +49,9 @@ def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, re
     array = np.asarray(data)
     if array.dtype == np.float64 and array.size == 0 and not isinstance(data, np.ndarray):
         array = array.astype(np.float32)
-    kind = dtype_of_numpy(array.dtype) if dtype is None else as_dtype(dtype)
+    kind = dtype_of_numpy(array.dtype)  # also with a dtype given, because text, objects and complex numbers have no counterpart
+    if dtype is not None:
+        kind = as_dtype(dtype)
     if isinstance(data, np.ndarray):
         refuse_recording()
     if array.size and (limits := limits_of(dtype)) is not None and array.dtype.kind in "iuf":
@@ -82,14 +84,24 @@ def _copy_of(array: np.ndarray, kind: DType) -> Tensor:
     """A new tensor with the array's values. In a recorded program they are constants."""
     with unrecorded():
         result = _empty(array.shape, kind)
-    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise OverflowError(f"{array.max()} does not fit into int64, the largest integer dtype")
+    if kind is int64 and array.size:
+        _check_int64(array)
     memory = result.storage.bytes().view(kind.numpy)
     with np.errstate(over="ignore", invalid="ignore"):
         if kind is uint8 and array.dtype.kind == "f":
             array = array.astype(np.int64)  # the direct conversion of floats is undefined outside 0..255
         memory[:] = array.astype(kind.numpy, copy=False).reshape(-1)
     return result
+
+
+def _check_int64(array: np.ndarray) -> None:
+    """Raise OverflowError if a number does not fit into int64, or is NaN."""
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise OverflowError(f"{array.max()} does not fit into int64, the largest integer dtype")
+    if array.dtype.kind == "f":
+        fits = (array >= -(2.0**63)) & (array < 2.0**63)
+        if not fits.all():
+            raise OverflowError(f"{array[~fits][0]} does not fit into int64")
 
 
 def as_tensor(data: Data, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:

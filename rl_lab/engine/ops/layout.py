@@ -238,11 +238,16 @@ def expand(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor:
 
 @numpy_names
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """A view without the dimensions of size 1, or without those of ``dim`` whose size is 1."""
+    """A view without the dimensions of size 1, or without those of ``dim`` whose size is 1.
+
+    Raises ShapeError if ``dim`` names a dimension twice.
+    """
     if dim is None:
-        drop = set(range(input.dim()))
+        drop = list(range(input.dim()))
     else:
-        drop = {normal_dim(d, input.dim()) for d in ([dim] if isinstance(dim, INTEGERS) else dim)}
+        drop = [normal_dim(d, input.dim()) for d in ([dim] if isinstance(dim, INTEGERS) else dim)]
+        if len(set(drop)) != len(drop):
+            raise ShapeError(f"squeeze: each dimension may be named once, but one appears twice in {drop}")
     keep = [i for i in range(input.dim()) if input.sizes[i] != 1 or i not in drop]
     return _with_dims(input, tuple([input.sizes[i] for i in keep]), tuple([input.stride()[i] for i in keep]))
 
