@@ -49,9 +49,11 @@ _LN2_LOW = F(math.log(2.0) - 0.693359375)
 _LN2 = F(math.log(2.0))
 _ROUND = F(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer, which then stands in the lowest bits
 # minimax polynomial of (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2; its error relative to exp(r) is at most 4e-9
-_E2, _E3, _E4, _E5, _E6 = (
-    F(c) for c in (0.4999999403953552, 0.1666652113199234, 0.04166838899254799, 0.00836874544620514, 0.0013814540579915047)
-)
+_E2 = F(0.4999999403953552)
+_E3 = F(0.1666652113199234)
+_E4 = F(0.04166838899254799)
+_E5 = F(0.00836874544620514)
+_E6 = F(0.0013814540579915047)
 _ONE = F(1)
 _HALF = F(0.5)
 _TWO = F(2)
