@@ -20,15 +20,11 @@ from rl_lab.experiment.logger import Logger, cut_log, log_sizes
 from rl_lab.experiment.run import Run
 from tests import kills
 from tests.disk import Disk
+from tests.runs import only_run
 
 A2C = ["--agent", "a2c", "--env", "CartPole-v1", "--network", "mlp:8", "--num-envs", "2", "--total-timesteps", "300"]
 A2C += ["--checkpoint-frequency", "100", "--eval-frequency", "90", "--keep-best", "--log-frequency", "20"]
 A2C += ["--short-episodes", "1", "--eval-episodes", "1"]
-
-
-def only_run() -> Path:
-    (run,) = Path("runs").glob("*/*/*")
-    return run
 
 
 def ended_well(code, shown, allowed):
