@@ -66,7 +66,7 @@ def multiply_adds(layers: list[Any], shape: tuple[int, ...], training: bool) -> 
     for i, layer in enumerate(layers):
         y = layer(x)
         times = (3 if i else 2) if training else 1
-        if hasattr(layer, "weight"):
+        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
             total += times * layer.weight.numel() * (math.prod(y.shape[2:]) if y.dim() > 2 else 1)
         x = y
     return total

@@ -26,18 +26,17 @@ def products_alone(label: str) -> Callable[[], object]:
     layers = list(zip(sizes, sizes[1:], strict=False))
     weights = [rl.randn(b, a) for a, b in layers]
     values = [rl.randn(batch, size) for size in sizes]
-    results = []  # keeps the results alive: the recorded program leaves out unused results
 
     @rl.no_grad()
-    def run():
-        results.clear()
+    def run() -> list[rl.Tensor]:
+        results = []  # all of them are returned, because a recorded program leaves out products that nothing uses
         for _ in range(2):  # forward of the target network and of the network
-            for weight, x in zip(weights, values, strict=False):
-                results.append(x @ weight.T)
+            results += [x @ weight.T for weight, x in zip(weights, values, strict=False)]
         for i, weight in reversed(list(enumerate(weights))):
             results.append(values[i + 1].T @ values[i])
             if i:
                 results.append(values[i + 1] @ weight)
+        return results
 
     return rl.compile(run)
 

@@ -71,3 +71,11 @@ def test_parameter_lists_shrink():
     assert [p.numel() for p in parameters] == [1, 2]
     assert parameters.pop(0).numel() == 1
     assert list(dict(parameters.named_parameters())) == ["0"]
+
+
+def test_a_dictionary_takes_the_entries_of_another():
+    first = nn.ModuleDict({"a": nn.Linear(1, 2)})
+    second = nn.ModuleDict([("b", nn.Tanh())])
+    second.update(first)
+    assert list(second) == ["b", "a"]
+    assert second["a"] is first["a"]

@@ -9,6 +9,7 @@ from rl_lab.engine.errors import StateError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.layout import Parts
 from rl_lab.engine.ops.operands import constant
+from rl_lab.engine.ops.reduction import sum_to_size
 
 if TYPE_CHECKING:
     from rl_lab.engine.tape import Node
@@ -140,7 +141,8 @@ class Function:
         }
         saved = tuple([x.with_node(None) if place in ctx._outputs else x for place, x in enumerate(ctx._to_save)])  # type: ignore[union-attr]
         shapes = [result.sizes if isinstance(result, Tensor) else None for result in results]
-        joint = tape.Node(_rule_of(cls, ctx, shapes), edges, saved, None, ())
+        sizes = [x.sizes if isinstance(x, Tensor) else None for x in arguments]
+        joint = tape.Node(_rule_of(cls, ctx, shapes, sizes), edges, saved, None, ())
         ctx._node = joint
         ctx._to_save = ()
         dirty = {id(x) for x in ctx._dirty}
@@ -162,8 +164,28 @@ class Function:
         return tuple(values) if several else values[0]
 
 
-def _rule_of(cls: type[Function], ctx: FunctionCtx, shapes: list[tuple[int, ...] | None]) -> tape.Rule:
-    """The gradient rule of one call. It maps the gradients of the results, by number, to the gradients of the arguments."""
+def _fitted(cls: type[Function], gradient: Tensor | None, size: tuple[int, ...] | None) -> Tensor | None:
+    """The gradient in the shape ``size`` of its argument: summed over broadcast dimensions, as PyTorch does.
+
+    Raises StateError if the shape of the argument does not broadcast to the shape of the gradient.
+    """
+    if gradient is None or size is None or gradient.sizes == size:
+        return gradient
+    missing = len(gradient.sizes) - len(size)
+    if missing < 0 or any(n not in (1, m) for n, m in zip(size, gradient.sizes[missing:], strict=True)):
+        raise StateError(
+            f"{cls.__name__}.backward returned a gradient of shape {list(gradient.sizes)} for an argument of shape {list(size)}"
+        )
+    return sum_to_size(gradient, size)
+
+
+def _rule_of(
+    cls: type[Function], ctx: FunctionCtx, shapes: list[tuple[int, ...] | None], sizes: list[tuple[int, ...] | None]
+) -> tape.Rule:
+    """The gradient rule of one call: from the gradients of the results, by number, to the gradients of the arguments.
+
+    ``shapes`` are those of the results and ``sizes`` those of the arguments; None stands for a value that is not a tensor.
+    """
 
     def rule(parts: Parts, node: "Node") -> tuple[Tensor | None, ...]:
         given = parts.gradients
@@ -181,13 +203,7 @@ def _rule_of(cls: type[Function], ctx: FunctionCtx, shapes: list[tuple[int, ...]
             raise StateError(
                 f"{cls.__name__}.backward returned {len(results)} gradients, but forward took {len(node.inputs)} arguments"
             )
-        for edge, result in zip(node.inputs, results, strict=True):
-            shape = getattr(edge, "sizes", None) or getattr(edge, "shape", None)
-            if edge is not None and result is not None and shape is not None and result.sizes != tuple(shape) and shape != ():
-                raise StateError(
-                    f"{cls.__name__}.backward returned a gradient of shape {list(result.sizes)} for an argument of shape {list(shape)}"
-                )
-        return results
+        return tuple([_fitted(cls, result, size) for result, size in zip(results, sizes, strict=True)])
 
     rule.__name__ = f"{cls.__name__}_rule"
     return rule

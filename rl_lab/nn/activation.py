@@ -60,7 +60,7 @@ class ReLU(Activation):
 class ReLU6(Activation):
     """min(max(0, x), 6)."""
 
-    function = staticmethod(elementwise.relu6)
+    function = staticmethod(functional.relu6)
     takes_inplace = True
 
 
@@ -163,7 +163,7 @@ class LeakyReLU(Activation):
 class Hardtanh(Activation):
     """min(max(min_val, x), max_val). Settings: ``min_val``, ``max_val``."""
 
-    function = staticmethod(elementwise.hardtanh)
+    function = staticmethod(functional.hardtanh)
     defaults = {"min_val": -1.0, "max_val": 1.0}
     takes_inplace = True
 
@@ -195,7 +195,7 @@ class Softshrink(Activation):
 class Threshold(Activation):
     """x where x > threshold, ``value`` elsewhere. Settings: ``threshold``, ``value``."""
 
-    function = staticmethod(elementwise.threshold)
+    function = staticmethod(functional.threshold)
     defaults = {"threshold": 0.0, "value": 0.0}
     takes_inplace = True
 

@@ -234,7 +234,7 @@ class _Dict(Module, Generic[Item]):
 
     def update(self, items: Mapping[str, Item] | Iterable[tuple[str, Item]]) -> None:
         """Add or replace the entries of a mapping, or of (name, item) pairs."""
-        pairs = items.items() if isinstance(items, Mapping) or hasattr(items, "items") else items
+        pairs = items.items() if isinstance(items, (Mapping, _Dict)) else items
         for name, item in pairs:
             self._put(name, item)
 

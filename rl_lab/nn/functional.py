@@ -215,14 +215,14 @@ def elu(input: "Tensor", alpha: float = 1.0, inplace: bool = False) -> "Tensor":
 def hardsigmoid(input: "Tensor", inplace: bool = False) -> "Tensor":
     """min(max(0, x / 6 + 1 / 2), 1). ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: elementwise.hardsigmoid(x))
+        return write_in_place(input, elementwise.hardsigmoid)
     return elementwise.hardsigmoid(input)
 
 
 def hardswish(input: "Tensor", inplace: bool = False) -> "Tensor":
     """x * hardsigmoid(x) (Howard et al. 2019). ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: elementwise.hardswish(x))
+        return write_in_place(input, elementwise.hardswish)
     return elementwise.hardswish(input)
 
 
@@ -245,35 +245,35 @@ def leaky_relu(input: "Tensor", negative_slope: float = 0.01, inplace: bool = Fa
 def mish(input: "Tensor", inplace: bool = False) -> "Tensor":
     """x * tanh(softplus(x)) (Misra 2019). ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: elementwise.mish(x))
+        return write_in_place(input, elementwise.mish)
     return elementwise.mish(input)
 
 
 def relu(input: "Tensor", inplace: bool = False) -> "Tensor":
     """max(0, x). ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: elementwise.relu(x))
+        return write_in_place(input, elementwise.relu)
     return elementwise.relu(input)
 
 
 def relu6(input: "Tensor", inplace: bool = False) -> "Tensor":
     """min(max(0, x), 6). ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: relu6(x))
+        return write_in_place(input, relu6)
     return clamp(input, 0, 6) if input.dtype is int64 else elementwise.relu6(input)
 
 
 def selu(input: "Tensor", inplace: bool = False) -> "Tensor":
     """The self-normalising exponential linear unit (Klambauer et al. 2017). ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: elementwise.selu(x))
+        return write_in_place(input, elementwise.selu)
     return elementwise.selu(input)
 
 
 def silu(input: "Tensor", inplace: bool = False) -> "Tensor":
     """x * sigmoid(x) (Elfwing, Uchibe and Doya 2018). ``inplace`` writes the result into ``input``."""
     if inplace:
-        return write_in_place(input, lambda x: elementwise.silu(x))
+        return write_in_place(input, elementwise.silu)
     return elementwise.silu(input)
 
 

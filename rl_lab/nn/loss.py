@@ -221,12 +221,9 @@ def margin_ranking_loss(
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Cosine of the angle between the vectors along ``dim``. Norms below ``eps`` are raised to ``eps``."""
-    if x1.sizes != x2.sizes:  # the norms are of what is compared
+    if x1.sizes != x2.sizes:  # the norms must be those of the broadcast vectors
         x1, x2 = broadcast_tensors(x1, x2)
     return (x1 * x2).sum(dim) / (x1.norm(2, dim).clamp(min=eps) * x2.norm(2, dim).clamp(min=eps))
-
-
-# --- modules ---------------------------------------------------------------------------------------------------------
 
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
@@ -237,10 +234,12 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Tensor:
-    """1 - cosine where the target is 1, the cosine above ``margin`` where it is -1."""
+    """1 - cosine where the target is 1, max(0, cosine - margin) where it is -1.
+
+    The inputs are (n, features) with targets (n,), or (features,) with a target ().
+    """
     x1, x2 = (input1, input2) if target.dim() else (input1.unsqueeze(0), input2.unsqueeze(0))
-    # PyTorch's own formula: the squares are shifted by a small number, not cut off at one
-    shift = 1e-12
+    shift = 1e-12  # as in PyTorch, which adds a small number to the squares here and does not use `cosine_similarity`
     cosine = (x1 * x2).sum(1) / (((x1 * x1).sum(1) + shift) * ((x2 * x2).sum(1) + shift)).sqrt()
     cosine = cosine if target.dim() else cosine.squeeze(0)
     alike = where(target == 1, 1.0 - cosine, constant(0.0))
@@ -259,9 +258,9 @@ def triplet_margin_loss(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, d(anchor, positive) - d(anchor, negative) + margin) with `pairwise_distance` (Balntas et al. 2016).
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin) with `pairwise_distance` d (Balntas et al. 2016).
 
-    ``swap`` takes the positive's distance to the negative where it is smaller than the anchor's.
+    With ``swap`` the smaller of d(anchor, negative) and d(positive, negative) takes the place of d(anchor, negative).
     """
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
     if swap:
@@ -272,7 +271,11 @@ def triplet_margin_loss(
 def multi_margin_loss(
     input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
-    """Mean over the classes of max(0, margin - x[target] + x[i])^p for the others. The input is (n, classes) or (classes)."""
+    """Sum over the classes i except the target of max(0, margin - x[target] + x[i])^p, divided by the number of classes.
+
+    The input is (n, classes) with int64 targets (n,), or (classes,) with a target (). ``weight`` (classes,) scales the terms of each
+    target class.
+    """
     x, y = (input, target) if input.dim() > 1 else (input.reshape(1, -1), target.reshape(1))
     own = x.gather(1, y.unsqueeze(1))
     terms = (x - own + margin).clamp(min=0.0) ** p
@@ -286,14 +289,14 @@ def multi_margin_loss(
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
-    """Mean over the classes of the binary cross entropy of logits."""
+    """Mean over the last dimension, the classes, of the binary cross entropy of logits; ``weight`` scales the terms of each class."""
     losses = target * softplus_plain(-input) + (1.0 - target) * softplus_plain(input)
     if weight is not None:
         losses = losses * weight
     return _reduce(losses.mean(-1), reduction)
 
 
-# --- the same as modules -----------------------------------------------------------------------------------------------
+# --- the same as modules ---------------------------------------------------------------------------------------------
 
 
 class _Loss(Module):

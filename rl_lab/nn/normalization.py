@@ -208,10 +208,10 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Each channel of each sample normalised over its places (Ulyanov, Vedaldi and Lempitsky 2016).
+    """Normalise each channel of each sample of (n, channels, ...) by its own mean and variance (Ulyanov, Vedaldi and Lempitsky 2016).
 
-    The running moments, if given, follow the means over the batch with ``momentum``; without ``use_input_stats`` they are used instead
-    of the sample's own. Raises ValueError for a single place per channel.
+    The running mean and variance, if given, move by ``momentum`` towards the averages over the batch. Without ``use_input_stats`` each
+    channel is normalised by the running mean and variance. Raises ValueError if a channel has a single element.
     """
     if not use_input_stats:
         return functional.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
@@ -234,8 +234,8 @@ def instance_norm(
 class InstanceNorm1d(BatchNorm1d):
     """Each channel of each sample of (n, channels, length) normalised by itself (Ulyanov, Vedaldi and Lempitsky 2016).
 
-    Without a batch the input is (channels, length). There are no parameters unless ``affine`` and no running moments unless
-    ``track_running_stats``, which are used in evaluation mode. ``forward`` raises ShapeError if the shape does not fit.
+    Without a batch the input is (channels, length). The layer has parameters only with ``affine``. With ``track_running_stats`` it
+    keeps a running mean and variance, which it uses in evaluation mode. ``forward`` raises ShapeError if the shape does not fit.
     """
 
     ranks = (2, 3)

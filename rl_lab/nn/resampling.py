@@ -43,6 +43,7 @@ def _centres(size: int, wanted: int, align_corners: bool, scale: float | None) -
 
 
 def _taps(mode: str, size: int, wanted: int, align_corners: bool, scale: float | None) -> Taps:
+    """The neighbours from which interpolation from ``size`` to ``wanted`` places takes its values."""
     if mode in ("nearest", "nearest-exact"):
         step = np.float32(size / wanted if scale is None else 1.0 / scale)
         shift = np.float32(0.5 if mode == "nearest-exact" else 0.0)
@@ -78,6 +79,7 @@ def _tap_tensors(mode: str, size: int, wanted: int, align_corners: bool, scale: 
 
 
 def _resample(x: Tensor, dim: int, taps: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Interpolate along one dimension: the weighted sum of the neighbours."""
     along = [1] * x.dim()
     along[dim] = -1
     parts = [index_select(x, dim, places) for places, _ in taps]
@@ -121,6 +123,8 @@ def interpolate(
         sizes = [int(size)] * rank if isinstance(size, INTEGERS) else [int(s) for s in size]  # type: ignore[union-attr, arg-type]
     else:
         given = list(scale_factor) if isinstance(scale_factor, Sequence) else [cast(float, scale_factor)] * rank
+        if len(given) != rank:
+            raise ShapeError(f"interpolate: scale_factor {given} must be a number or {rank} numbers, one per dimension")
         sizes = [math.floor(old * factor) for old, factor in zip(input.shape[2:], given, strict=True)]
         if not recompute_scale_factor:
             factors = [float(factor) for factor in given]

@@ -5,20 +5,10 @@ from typing import Any
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops import Tensor
-from rl_lab.optim.optimizer import Group, Optimizer, Params, _ignore, _require
+from rl_lab.optim.optimizer import Group, Moments, Optimizer, Params, _ignore, _require
 
 
-class _Moments(Optimizer):
-    """Base of the optimisers with ``betas`` and ``eps``."""
-
-    def check(self, group: dict[str, Any]) -> None:
-        super().check(group)
-        _require("eps", group["eps"], 0.0)
-        for i, beta in enumerate(group["betas"]):
-            _require(f"betas[{i}]", beta, 0.0, 1.0)
-
-
-class NAdam(_Moments):
+class NAdam(Moments):
     """NAdam: Adam with Nesterov's momentum (Dozat 2016, algorithm 1).
 
     The momentum of step t is betas[0] * (1 - 0.96^(t * momentum_decay) / 2). ``decoupled_weight_decay`` subtracts
@@ -28,6 +18,7 @@ class NAdam(_Moments):
     kernel = optimizer_kernels.nadam
     slots = ("exp_avg", "exp_avg_sq", "mu_product")
     scalars = ("mu_product",)
+    arguments = ("eps", "weight_decay", "momentum_decay", "decoupled_weight_decay", "maximize")
 
     def __init__(
         self,
@@ -57,12 +48,8 @@ class NAdam(_Moments):
     def _before(self, table: Tensor, count: int, group: Group) -> None:
         launch(optimizer_kernels.nadam_product, (table,), (count, group["betas"][0], group["momentum_decay"]))
 
-    def numbers(self, group: Group) -> tuple[float, ...]:
-        names = ("eps", "weight_decay", "momentum_decay", "decoupled_weight_decay", "maximize")
-        return (*group["betas"], *[group[name] for name in names])
 
-
-class RAdam(_Moments):
+class RAdam(Moments):
     """RAdam: Adam with a rectified second moment (Liu et al. 2020, algorithm 2).
 
     ``decoupled_weight_decay`` subtracts lr * weight_decay * p instead of adding weight_decay * p to the gradient.
@@ -70,6 +57,7 @@ class RAdam(_Moments):
 
     kernel = optimizer_kernels.radam
     slots = ("exp_avg", "exp_avg_sq")
+    arguments = ("eps", "weight_decay", "decoupled_weight_decay", "maximize")
 
     def __init__(
         self,
@@ -88,15 +76,13 @@ class RAdam(_Moments):
         settings |= {"decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize}
         super().__init__(params, {"lr": lr, **settings})
 
-    def numbers(self, group: Group) -> tuple[float, ...]:
-        return (*group["betas"], *[group[name] for name in ("eps", "weight_decay", "decoupled_weight_decay", "maximize")])
 
-
-class Adamax(_Moments):
+class Adamax(Moments):
     """Adamax: Adam with the decayed largest magnitude in place of the second moment (Kingma and Ba 2015, algorithm 2)."""
 
     kernel = optimizer_kernels.adamax
     slots = ("exp_avg", "exp_inf")
+    arguments = ("eps", "weight_decay", "maximize")
 
     def __init__(
         self,
@@ -113,15 +99,13 @@ class Adamax(_Moments):
         settings = {"betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
         super().__init__(params, {"lr": lr, **settings})
 
-    def numbers(self, group: Group) -> tuple[float, ...]:
-        return (*group["betas"], group["eps"], group["weight_decay"], group["maximize"])
-
 
 class Adadelta(Optimizer):
     """Adadelta: steps scaled by the ratio of the root mean squares of changes and gradients (Zeiler 2012, algorithm 1)."""
 
     kernel = optimizer_kernels.adadelta
     slots = ("square_avg", "acc_delta")
+    arguments = ("rho", "eps", "weight_decay", "maximize")
 
     def __init__(
         self,
@@ -143,9 +127,6 @@ class Adadelta(Optimizer):
         _require("eps", group["eps"], 0.0)
         if not 0.0 <= group["rho"] <= 1.0:
             raise ValueError(f"rho must be in [0, 1], got {group['rho']}")
-
-    def numbers(self, group: Group) -> tuple[float, ...]:
-        return group["rho"], group["eps"], group["weight_decay"], group["maximize"]
 
 
 class Rprop(Optimizer):
@@ -191,6 +172,7 @@ class ASGD(Optimizer):
     kernel = optimizer_kernels.asgd
     slots = ("ax", "eta", "mu")
     scalars = ("eta", "mu")
+    arguments = ("lambd", "weight_decay", "maximize")
 
     def __init__(
         self,
@@ -213,6 +195,3 @@ class ASGD(Optimizer):
 
     def _after(self, table: Tensor, count: int, group: Group) -> None:
         launch(optimizer_kernels.asgd_rates, (table, group.rate), (count, group["lambd"], group["alpha"], group["t0"]))
-
-    def numbers(self, group: Group) -> tuple[float, ...]:
-        return group["lambd"], group["weight_decay"], group["maximize"]

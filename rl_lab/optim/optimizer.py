@@ -121,6 +121,8 @@ class Optimizer(Counted):
     slots: Slots = ()
     """Names of a parameter's state tensors, in the order of the kernel's table. None marks a column that is not used."""
     kernel: Primitive
+    arguments: tuple[str, ...] = ()
+    """Names of the settings that the kernel takes, in its order; `numbers` adds settings that are pairs."""
     first_value = 0.0
     """Initial value of the state tensors."""
     scalars: tuple[str, ...] = ()
@@ -275,8 +277,8 @@ class Optimizer(Counted):
         launch_parts(self.kernel, parts, CYCLES_AN_ELEMENT * total)
 
     def numbers(self, group: Group) -> tuple[float, ...]:
-        """Settings of a group in the order of the kernel's arguments."""
-        raise TypeError(f"{type(self).__name__} has no numbers()")
+        """The settings of a group that the kernel takes, in its order."""
+        return tuple([group[name] for name in self.arguments])
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -372,6 +374,7 @@ class SGD(Optimizer):
     """
 
     kernel = optimizer_kernels.sgd
+    arguments = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 
     def __init__(
         self,
@@ -398,11 +401,21 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("nesterov=True needs momentum above 0 and dampening 0")
 
+
+class Moments(Optimizer):
+    """Base of the optimisers with the settings ``betas`` and ``eps``."""
+
+    def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
+        _require("eps", group["eps"], 0.0)
+        for i, beta in enumerate(group["betas"]):
+            _require(f"betas[{i}]", beta, 0.0, 1.0)
+
     def numbers(self, group: Group) -> tuple[float, ...]:
-        return group["momentum"], group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"]
+        return (*group["betas"], *[group[name] for name in self.arguments])
 
 
-class Adam(Optimizer):
+class Adam(Moments):
     """Adam (Kingma and Ba 2015, algorithm 1), with weight_decay * p added to the gradient.
 
     ``amsgrad`` divides by the largest second moment so far (Reddi, Kale and Kumar 2018). It is one setting for all groups.
@@ -430,9 +443,6 @@ class Adam(Optimizer):
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
-        _require("eps", group["eps"], 0.0)
-        for i, beta in enumerate(group["betas"]):
-            _require(f"betas[{i}]", beta, 0.0, 1.0)
         if group["amsgrad"] is not self.defaults["amsgrad"]:
             raise ValueError("amsgrad must be the same in all groups of an optimizer")
 
@@ -467,6 +477,7 @@ class RMSprop(Optimizer):
     """
 
     kernel = optimizer_kernels.rmsprop
+    arguments = ("alpha", "eps", "weight_decay", "momentum", "centered", "maximize")
 
     def __init__(
         self,
@@ -494,15 +505,13 @@ class RMSprop(Optimizer):
         for name in ("eps", "momentum", "alpha"):
             _require(name, group[name], 0.0)
 
-    def numbers(self, group: Group) -> tuple[float, ...]:
-        return (*[group[name] for name in ("alpha", "eps", "weight_decay", "momentum", "centered", "maximize")],)
-
 
 class Adagrad(Optimizer):
     """Adagrad: the gradient divided by the root of the sum of its squares (Duchi, Hazan and Singer 2011)."""
 
     kernel = optimizer_kernels.adagrad
     slots = ("sum",)
+    arguments = ("lr_decay", "eps", "weight_decay", "maximize")
 
     def __init__(
         self,
@@ -527,6 +536,3 @@ class Adagrad(Optimizer):
         super().check(group)
         for name in ("eps", "lr_decay", "initial_accumulator_value"):
             _require(name, group[name], 0.0)
-
-    def numbers(self, group: Group) -> tuple[float, ...]:
-        return group["lr_decay"], group["eps"], group["weight_decay"], group["maximize"]

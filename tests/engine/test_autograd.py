@@ -157,6 +157,26 @@ def test_what_a_function_does_wrong_is_said():
         Exp()
 
 
+@pytest.mark.parametrize(("size", "expected"), [((), 6.0), ((1,), [6.0]), ((3,), [2.0, 2.0, 2.0]), ((1, 3), [[2.0, 2.0, 2.0]])])
+@pytest.mark.parametrize("leaf", [True, False])
+def test_a_gradient_of_a_broadcast_argument_is_summed_as_in_pytorch(size, expected, leaf):
+    """A backward that ignores broadcasting returns a gradient of the result's shape."""
+
+    class Spread(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * rl.ones(3)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * 2.0
+
+    x = rl.full(size, 5.0).requires_grad_()
+    Spread.apply(x if leaf else x * 1.0).sum().backward()
+    assert x.grad.shape == x.shape
+    assert x.grad.tolist() == expected
+
+
 def test_once_differentiable():
     class Once(Exp):
         @staticmethod

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rl_lab as rl
+import rl_lab.nn.functional as F
 from rl_lab.engine.kernels.matmul import A_TRANSPOSED, B_TRANSPOSED, DOTS, DOTS_OF_COPY, PLAIN, SWAPPED, TILES, way_of
 from rl_lab.engine.kernels.tiles import HEIGHTS, LANES, WIDTH
 
@@ -181,3 +182,19 @@ def test_layers_of_equal_size_without_gradients():
         x = rl.randn(32, 32, generator=rl.Generator(i))
         assert compiled(x).numpy().tobytes() == step(x).numpy().tobytes()
     assert launches_of(compiled) == ["matmul"] * 4
+
+
+# --- convolutions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_batch_without_samples_has_gradients_of_zero(padding):
+    x = rl.zeros(0, 2, 5, 5, requires_grad=True)
+    weight = rl.ones(7, 2, 3, 3, requires_grad=True)
+    bias = rl.ones(7, requires_grad=True)
+    y = F.conv2d(x, weight, bias, padding=padding)
+    y.sum().backward()
+    assert tuple(y.shape) == (0, 7, 3 + 2 * padding, 3 + 2 * padding)
+    assert not weight.grad.numpy().any()
+    assert not bias.grad.numpy().any()
+    assert tuple(x.grad.shape) == (0, 2, 5, 5)

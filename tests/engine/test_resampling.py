@@ -6,6 +6,7 @@ import pytest
 import rl_lab as rl
 import rl_lab.nn.functional as F
 from rl_lab.autograd import gradcheck
+from rl_lab.engine.errors import ShapeError
 from tests.engine.resampling import ANSWERS, SETTINGS, resampled
 
 
@@ -37,3 +38,8 @@ def test_second_derivatives():
 def test_what_is_refused(settings):
     with pytest.raises((ValueError, RuntimeError)):
         F.interpolate(rl.ones(1, 1, 3, 3), **settings)
+
+
+def test_a_wrong_number_of_scale_factors_is_named():
+    with pytest.raises(ShapeError, match=r"scale_factor \[2.0\] must be a number or 2 numbers"):
+        F.interpolate(rl.ones(1, 1, 3, 3), scale_factor=(2.0,))

@@ -123,6 +123,17 @@ def test_inplace_activations_write_into_their_input(module):
         changing(rl.tensor(values, requires_grad=True))
 
 
+@pytest.mark.parametrize(("name", "settings"), [("ReLU", ()), ("ReLU6", ()), ("Hardtanh", (-2, 5)), ("Threshold", (1, 2))])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_activations_of_integers_are_integers(name, settings, inplace):
+    """As in PyTorch; the module and the function agree."""
+    values = [-3, 0, 7]
+    made = getattr(nn, name)(*settings, inplace=inplace)(rl.tensor(values))
+    expected = getattr(nn.functional, name.lower())(rl.tensor(values), *settings)
+    assert made.dtype is expected.dtype is rl.int64
+    assert made.tolist() == expected.tolist()
+
+
 def test_inplace_may_be_given_by_place_as_in_pytorch():
     for layer in (
         nn.ReLU(True),

@@ -1,4 +1,4 @@
-"""The same seed gives the same bits: on any number of threads, and in native environments as in Gymnasium's.
+"""The same seed gives the same bits: on any number of threads and any processor, and in native environments as in Gymnasium's.
 
 README states the scope. Run as a program, this file trains every agent on the number of threads in its argument and prints a digest of
 each one's state.
@@ -49,19 +49,31 @@ def test_native_environments_and_those_of_gymnasium(name):
     assert digest(name, "native", **small) == digest(name, "gymnasium", **small)
 
 
-def test_threads(full):
-    def digests(threads: int) -> dict[str, str]:
-        environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-        words = [sys.executable, "-m", "tests.experiment.test_determinism", str(threads)]
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout)
+def digests(threads: int = 1, **variables: str) -> dict[str, str]:
+    """The digest of every agent, from a process with this number of threads and these environment variables."""
+    environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), **variables}
+    words = [sys.executable, "-m", "tests.experiment.test_determinism", str(threads)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=1200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
 
-    one = digests(1)
+
+def test_threads(full):
+    one = digests()
     assert set(one) == set(AGENTS)
     assert digests(4) == one
     if full:
         assert digests(2) == one
+
+
+def test_processors(full):
+    """With the instructions of other processors. The short form only changes NumPy's library of matrix products, which must not matter."""
+    one = digests()
+    assert digests(OPENBLAS_CORETYPE="Sandybridge") == one
+    if full:  # each processor's machine code is compiled anew
+        features = "AVX512F,AVX512CD,AVX512_SKX,AVX512_CLX,AVX512_CNL,AVX512_ICL"
+        for processor in ("haswell", "skylake-avx512", "znver4"):
+            assert digests(NUMBA_CPU_NAME=processor, NPY_DISABLE_CPU_FEATURES=features) == one, processor
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ The gradients of each are therefore calls of the other two.
 import numpy as np
 from numba import njit
 
-from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, PANEL, dots_at, tile, tile_at
+from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, PANEL, dots_at, largest_of, tile, tile_at
 from rl_lab.native.pointers import address_of, keep
 from rl_lab.native.primitive import In, Int, Out, OutInt, primitive
 
@@ -218,7 +218,7 @@ def _is_finite(x, start, count):
 
 @primitive
 def convolve(
-    out: Out, space: Out, x: In, weight: In, bias: In, has_bias: Int, together: Int, batch: Int, groups: Int,
+    out: Out, space: Out, x: In, weight: In, bias: In, has_bias: Int, batch: Int, groups: Int,
     filters: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
@@ -246,11 +246,8 @@ def convolve(
         factors = address_of(weight, group * filters * k, filters * k)
         for q in range(0, span, PANEL):
             f = 0
-            at = 0
             while f < filters:
-                while HEIGHTS[at] > filters - f:
-                    at += 1
-                high = HEIGHTS[at]
+                high = largest_of(HEIGHTS, filters - f)
                 tile_at(
                     factors + 4 * f * k,
                     source + 4 * q,
@@ -290,7 +287,7 @@ def _reorder(ordered, at, weight, start, filters, channels, elements):
 
 @primitive
 def convolve_to_input(
-    out: Out, space: Out, g: In, weight: In, together: Int, batch: Int, groups: Int, filters: Int,
+    out: Out, space: Out, g: In, weight: In, batch: Int, groups: Int, filters: Int,
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
@@ -338,11 +335,8 @@ def convolve_to_input(
                     for q in range(line, line + length, PANEL):
                         wide = min(PANEL, line + length - q)
                         c = 0
-                        at = 0
                         while c < channels:
-                            while HEIGHTS[at] > channels - c:
-                                at += 1
-                            high = HEIGHTS[at]
+                            high = largest_of(HEIGHTS, channels - c)
                             into = shifted + 4 * (c * size + q)
                             tile(factors + 4 * c, source + 4 * q, into, filters, 1, channels, span, size, high, wide, True)
                             c += high
@@ -358,17 +352,11 @@ def _correlate(g, x, target, places, filters, k, span, length, runs, gap, distan
     g, x and target are addresses. The runs are ``gap`` numbers apart in g and ``distance`` numbers apart in x.
     """
     f = 0
-    of_rows = 0
     while f < filters:
-        while DOT_ROWS[of_rows] > filters - f:
-            of_rows += 1
-        high = DOT_ROWS[of_rows]
+        high = largest_of(DOT_ROWS, filters - f)
         p = 0
-        of_columns = 0
         while p < k:
-            while DOT_COLUMNS[of_columns] > k - p:
-                of_columns += 1
-            wide = DOT_COLUMNS[of_columns]
+            wide = largest_of(DOT_COLUMNS, k - p)
             into = target + 4 * (f * k + p)
             dots_at(g + 4 * f * span, x, into, length, span, places + 8 * p, k, high, wide, runs, gap, distance)
             p += wide
@@ -445,15 +433,18 @@ def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
     ones = np.ones(area, np.float32)
     table = np.zeros(1, np.int64)
     f = 0
-    at = 0
     while f < filters:
-        while DOT_ROWS[at] > filters - f:
-            at += 1
-        dots_at(
-            address_of(g, f * area, ((batch - 1) * filters + DOT_ROWS[at]) * area), np.int64(ones.ctypes.data),
-            address_of(out, f, DOT_ROWS[at]), area, area, np.int64(table.ctypes.data), 1, DOT_ROWS[at], 1, batch, filters * area, 0,
-        )  # fmt: skip
-        f += DOT_ROWS[at]
+        high = largest_of(DOT_ROWS, filters - f)
+        target = address_of(out, f, high)
+        if batch:
+            source = address_of(g, f * area, ((batch - 1) * filters + high) * area)
+            factors = np.int64(ones.ctypes.data)
+            place = np.int64(table.ctypes.data)
+            dots_at(source, factors, target, area, area, place, 1, high, 1, batch, filters * area, 0)
+        else:
+            for k in range(f, f + high):
+                out[k] = F(0)
+        f += high
     keep(ones)
     keep(table)
 

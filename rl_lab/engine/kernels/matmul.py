@@ -9,7 +9,19 @@ import numpy as np
 from numba import njit
 
 from rl_lab.engine.kernels.scalar import relu32, tanh32
-from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, LANES, PANEL, WIDE, WIDTH, dots, tile, transpose_block
+from rl_lab.engine.kernels.tiles import (
+    DOT_COLUMNS,
+    DOT_ROWS,
+    HEIGHTS,
+    LANES,
+    PANEL,
+    WIDE,
+    WIDTH,
+    dots,
+    largest_of,
+    tile,
+    transpose_block,
+)
 from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep
 from rl_lab.native.primitive import In, Int, Out, primitive
 
@@ -115,11 +127,8 @@ def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, r
     panel = k * PANEL if packed else PANEL
     distance = PANEL if packed else ldb
     i = 0
-    at = 0
     while i < n:
-        while HEIGHTS[at] > n - i:
-            at += 1
-        height = HEIGHTS[at]
+        height = largest_of(HEIGHTS, n - i)
         left = a + 4 * i * row
         right = b
         target = out + 4 * i * ldc
@@ -168,17 +177,11 @@ def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, 
 def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
     """The product of a (n, k) and the transpose of b (m, k), by dot products of their rows. All three are given by addresses."""
     i = 0
-    of_rows = 0
     while i < n:
-        while DOT_ROWS[of_rows] > n - i:
-            of_rows += 1
-        height = DOT_ROWS[of_rows]
+        height = largest_of(DOT_ROWS, n - i)
         j = 0
-        at = 0
         while j < m:
-            while DOT_COLUMNS[at] > m - j:
-                at += 1
-            width = DOT_COLUMNS[at]
+            width = largest_of(DOT_COLUMNS, m - j)
             dots(a + 4 * i * lda, b + 4 * j * ldb, out + 4 * (i * ldc + j), k, lda, ldb, ldc, height, width)
             j += width
         i += height

@@ -6,7 +6,7 @@ over k. Each sum is one chain of fused multiply-adds in the order of k, so no el
 
 import numba
 from llvmlite import binding, ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 _FEATURES = {} if numba.config.CPU_NAME else binding.get_host_cpu_features()  # type: ignore[attr-defined]
@@ -212,6 +212,15 @@ def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 10), build
+
+
+@njit(error_model="numpy")
+def largest_of(sizes, most):
+    """The largest of the sizes, in falling order down to 1, that is at most ``most``."""
+    for size in sizes:
+        if size <= most:
+            return size
+    return 1
 
 
 # --- dot products ----------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class _Plan:
         """The numbers of a kernel for ``batch`` samples."""
         groups = self.groups
         sizes = (self.weight[0] // groups, self.weight[1], *self.x[2:], *self.out[2:])
-        return (self.together, batch, groups, *sizes, *self.window)
+        return (batch, groups, *sizes, *self.window)
 
     def cuts(self) -> list[tuple[int, int]]:
         """Ranges of the batch for several cores. They depend on the sizes alone."""
@@ -181,7 +181,7 @@ def _to_weight(g: Tensor, x: Tensor, plan: _Plan) -> Tensor:
     for total, (low, high) in zip(sums, cuts, strict=True):
         space = empty((plan.together * (plan.planes + plan.results),))
         starts = (0, 0, 0, low * _volume(plan.out), low * _volume(plan.x))
-        parts.append(((total, space, empty(plan.weight), dense, source), starts, plan.numbers(high - low)))
+        parts.append(((total, space, empty(plan.weight), dense, source), starts, (plan.together, *plan.numbers(high - low))))
     _launch(convolution_kernels.convolve_to_weight, plan, parts)
     for part in sums[1:]:
         elementwise_into(add_into, sums[0], part)
