@@ -32,6 +32,7 @@ def test_a_run_leaves_what_it_promises(workplace, capsys):
     assert "seed = 3" in config
     assert "total_timesteps = 600" in config
     out = capsys.readouterr().out
+    assert out.startswith("dqn on CartPole-v1, seed 3, 1 environment: ")
     assert "greedy return" in out
     assert "tensorboard --logdir runs" in out
     assert f"python -m rl_lab.evaluate {run}" in out

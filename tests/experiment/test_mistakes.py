@@ -96,7 +96,7 @@ ppo CartPole-v1 -> name an agent and an environment
 {P} --total-timesteps inf -> --total-timesteps takes an integer, not 'inf'
 {P} --gamma 1.5 -> --gamma must be at most 1, got 1.5
 {P} --gamma -0.5 -> --gamma must be at least 0, got -0.5
-{P} --gamma nan -> --gamma must be a number, got nan
+{P} --gamma nan -> --gamma must be a finite number, got nan
 {P} --gamma inf -> --gamma must be finite in float32, got inf
 {P} --gamma 0,99 -> --gamma takes a number, not '0,99'
 {P} --gamma "" -> --gamma takes a number, not ''

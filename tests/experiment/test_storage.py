@@ -172,6 +172,27 @@ def test_a_log_is_cut_to_its_length_at_the_checkpoint(workplace):
     assert read_events(workplace).step.tolist() == [1]
 
 
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 4), (errno.EACCES, 2)])
+def test_a_log_that_cannot_be_cut_ends_the_command(number, code, workplace, capsys, monkeypatch):
+    """The records after the checkpoint would come a second time, so nothing is trained; a later resume does it all."""
+    assert train.main([*A2C, "--keep-checkpoints", "2", "--no-keep-best"]) == 0
+    before = list(kills.events(only_run()))
+    words = ["--resume", str(only_run()), "--checkpoint", "step-000000000200"]
+
+    def truncate(path, size):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "truncate", truncate)
+        capsys.readouterr()
+        assert train.main(words) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"cannot be cut to its length at the checkpoint: {os.strerror(number)}" in line
+    assert list(kills.events(only_run())) == before
+    assert train.main(words) == 0
+    assert logged(only_run(), False) == sorted(event for event in before if event[0] != "charts/SPS")
+
+
 def test_the_log_flushes_by_itself(workplace, monkeypatch):
     monkeypatch.setattr(logger_module, "FLUSH_SECONDS", 0.0)
     log = Logger(workplace)
