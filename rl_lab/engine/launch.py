@@ -18,6 +18,7 @@ from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.memory import Storage, private_pool
 from rl_lab.native import machine
 from rl_lab.native.primitive import CHECKED, Primitive
+from rl_lab.native.threads import renew_after_fork
 
 
 class Buffer(Protocol):
@@ -108,6 +109,7 @@ class _Recording(threading.local):
 _recording = _Recording()
 _recorders = 0  # number of threads that record; a plain global is read faster than a thread-local
 _counting = threading.Lock()
+renew_after_fork(globals(), "_counting")
 
 
 def recorder() -> Recorder[Any] | None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab.native.threads import renew_after_fork
+
 ALIGNMENT = 64  # bytes, for vector instructions
 # Free blocks that the pool of eager code keeps; the others go back to the operating system. All limits are in bytes.
 SMALL = 4096  # blocks up to this size are limited per size, because counting the bytes would cost as much as using the block
@@ -120,6 +122,7 @@ class private_pool:
 
 
 _counting = threading.Lock()
+renew_after_fork(globals(), "_counting")
 
 
 class Storage:
