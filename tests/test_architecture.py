@@ -48,6 +48,7 @@ ENGINE = [
     ("random",),
     ("reads",),
     ("passes", "watch"),
+    ("recorder",),
     ("program",),
     ("compile", "draw"),
 ]

@@ -6,7 +6,7 @@ tells whether the state has changed.
 
 import dis
 from collections.abc import Callable, Hashable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from operator import is_
 from types import CellType, CodeType
 from typing import Any, NamedTuple
@@ -51,15 +51,15 @@ def same(a: object, b: object) -> bool:
 
 
 def is_record(value: Any) -> bool:
-    """Whether a value is a dataclass that is equal to another of the same fields, so that it is nothing besides its fields."""
+    """Whether a value is a dataclass that is compared by its fields, so that a copy with the same fields can take its place."""
     return is_dataclass(value) and not isinstance(value, type) and type(value).__hash__ is not object.__hash__
 
 
 def fields_of(record: Any) -> dict[str, Any]:
-    """The attributes of a dataclass by name: its fields, as far as they are set, and what was added to it."""
-    names = dict.fromkeys(record.__dataclass_fields__)
-    names.update(dict.fromkeys(getattr(record, "__dict__", ())))
-    return {name: getattr(record, name) for name in names if hasattr(record, name)}
+    """The values that a dataclass holds, by name: its fields that are set, and attributes that were added to it."""
+    values = {field.name: getattr(record, field.name, MISSING) for field in fields(record)}
+    values.update(getattr(record, "__dict__", {}))  # a dataclass with slots has no dictionary
+    return {name: value for name, value in values.items() if value is not MISSING}
 
 
 class Snapshot:

@@ -43,7 +43,7 @@ class LossGuard(Protocol):
         ...
 
 
-_guards: dict[int, "weakref.ref[Any]"] = {}
+_guards: dict[int, "weakref.ref[LossGuard]"] = {}
 
 
 def add_guard(guard: LossGuard) -> None:
@@ -52,7 +52,7 @@ def add_guard(guard: LossGuard) -> None:
     _guards[key] = weakref.ref(guard, lambda _: _guards.pop(key, None))
 
 
-def guards() -> list[Any]:
+def guards() -> list[LossGuard]:
     """The guards of this process."""
     return [guard for reference in list(_guards.values()) if (guard := reference()) is not None] if _guards else []
 

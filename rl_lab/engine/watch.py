@@ -14,6 +14,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from cProfile import Profile
 from functools import lru_cache, partial
 from types import (
     BuiltinMethodType,
@@ -59,6 +60,7 @@ BY_NAME = {"getattr", "hasattr"}
 CHANGE_BY_NAME = {"setattr", "delattr"}
 IMPURE_BUILTINS = {"print", "input", "open", "exec", "eval", "globals"}
 IMPURE_MODULES = {"time", "logging", "secrets", "uuid", "datetime", "subprocess", "socket"}
+PYTHONS_STREAM = random.random.__self__  # type: ignore[attr-defined]  # the generator behind the functions of module random
 DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
 CONTAINERS = (list, dict, set, frozenset, deque, tuple)
 
@@ -128,9 +130,8 @@ def names_of(code: CodeType) -> Names:
         elif name in STORES:
             rebound.add(argument)
             top = None
-        elif name.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(
-            argument, tuple
-        ):  # a double instruction of Python 3.13
+        elif name.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(argument, tuple):
+            # a double instruction of Python 3.13
             first, second = argument
             if name.startswith("STORE_FAST_"):
                 rebound.add(first)
@@ -208,7 +209,7 @@ class watching:
         sys.setprofile(self.hear)
 
     def __exit__(self, *exception: object) -> None:
-        if hasattr(self.previous, "enable"):  # a cProfile.Profile, which is not a Python function
+        if isinstance(self.previous, Profile):  # written in C, it cannot be passed to setprofile
             sys.setprofile(None)
             self.previous.enable()
         else:
@@ -280,7 +281,7 @@ class watching:
         module = frame.f_globals.get("__name__", "")
         if module.startswith(REPORTING):
             return False
-        if module == "random" and frame.f_locals.get("self") is getattr(random, "_inst", None):
+        if module == "random" and frame.f_locals.get("self") is PYTHONS_STREAM:
             self.recording.give_up("it draws from Python's random numbers")
         elif module.partition(".")[0] in IMPURE_MODULES:
             self.recording.give_up(f"it calls a function of {module}, which a replay would not repeat")
@@ -295,7 +296,7 @@ class watching:
             self.recording.give_up(f"it calls {name}(), which a replay would not repeat")
         elif module in IMPURE_MODULES:
             self.recording.give_up(f"it calls {module}.{name}(), which a replay would not repeat")
-        elif owner is getattr(random, "_inst", None) or owner is np.random.mtrand._rand:
+        elif owner is PYTHONS_STREAM or owner is np.random.mtrand._rand:
             self.recording.give_up("it draws random numbers from a generator that is not of rl_lab")
 
     # --- reads -------------------------------------------------------------------------------------------------------

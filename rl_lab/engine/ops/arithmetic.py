@@ -20,9 +20,11 @@ from rl_lab.engine.ops.operands import (
     constant,
     elementwise,
     fit,
+    flat_rule,
     operand,
     promote,
     unary,
+    zero_gradient,
 )
 from rl_lab.engine.tape import Node, Rule, attach, modes, no_grad
 from rl_lab.engine.tensor import Tensor
@@ -135,8 +137,7 @@ def _fixed_power_rule(g: Tensor, node: Node) -> Gradients:
     (x,) = node.saved
     exponent = node.context
     if exponent == 0:
-        with no_grad():
-            return constant(0.0).expand(x.sizes)
+        return zero_gradient(x.sizes)
     return g * (power(x, exponent - 1) * exponent)
 
 
@@ -182,7 +183,8 @@ def _tied(winner: Binary) -> Rule:
         a, b = node.saved
         shape_a, shape_b = node.context
         half = where(eq(a, b), constant(0.5), constant(1.0)) * g
-        zero = constant(0.0)  # for the loser. With a NaN there is no loser: both operands get g, as in PyTorch
+        # The smaller operand of a maximum gets 0. NaN is neither smaller nor larger, so beside a NaN both operands get g, as in PyTorch.
+        zero = constant(0.0)
         return (
             fit(where(winner(b, a), zero, half), shape_a) if node.wants(0) else None,
             fit(where(winner(a, b), zero, half), shape_b) if node.wants(1) else None,
@@ -219,18 +221,12 @@ def _integer_division(kernel: Primitive, name: str, a: Tensor, b: Tensor, diviso
     return binary(kernel, a.to(int64), b.to(int64), int64)
 
 
-def _flat_rule(g: Tensor, node: Node) -> Gradients:
-    """Zeros: the function is piecewise constant."""
-    with no_grad():
-        return tuple([constant(0.0).expand(shape) for shape in node.context])
-
-
 def floor_divide(input: Operand, other: Operand) -> Tensor:
     """The quotient rounded down. Exact for integers. Raises ZeroDivisionError if integers are divided by 0."""
     a, b = promote(input, other)
     if a.dtype is not float32:
         return _integer_division(elementwise_kernels.floordiv_int, "floor_divide", a, b, other)
-    return attach(binary(elementwise_kernels.floor_quotient, a, b), _flat_rule, (a, b), context=(a.sizes, b.sizes))
+    return attach(binary(elementwise_kernels.floor_quotient, a, b), flat_rule, (a, b), context=(a.sizes, b.sizes))
 
 
 def _trunc_divide(input: Operand, other: Operand) -> Tensor:
@@ -240,7 +236,7 @@ def _trunc_divide(input: Operand, other: Operand) -> Tensor:
         return _integer_division(elementwise_kernels.truncdiv_int, "division", a, b, other)
     with no_grad():
         out = trunc(a / b)
-    return attach(out, _flat_rule, (a, b), context=(a.sizes, b.sizes))
+    return attach(out, flat_rule, (a, b), context=(a.sizes, b.sizes))
 
 
 def _remainder_gradient(divide: Callable[[Tensor, Tensor], Tensor]) -> Rule:
@@ -299,7 +295,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
         raise DtypeError(f"heaviside takes two tensors of one dtype, got {input.dtype.name} and {values.dtype.name}")
     if input.dtype is not float32:
         return where(eq(input, 0), values, gt(input, 0).to(input.dtype))
-    return binary(elementwise_kernels.heaviside, as_float(input), as_float(values))
+    return binary(elementwise_kernels.heaviside, input, values)
 
 
 def _logaddexp_rule(g: Tensor, node: Node) -> Gradients:
@@ -376,14 +372,11 @@ def xlogy(input: Operand, other: Operand) -> Tensor:
 def _copysign_rule(g: Tensor, node: Node) -> Gradients:
     a, out = node.saved
     shape_a, shape_b = node.context
-    to_a = to_b = None
+    to_a = None
     if node.wants(0):
         ratio = where(eq(a, 0.0), constant(0.0), out / a)
         to_a = fit(g * ratio.detach(), shape_a)
-    if node.wants(1):
-        with no_grad():
-            to_b = constant(0.0).expand(shape_b)
-    return to_a, to_b
+    return to_a, zero_gradient(shape_b) if node.wants(1) else None
 
 
 def copysign(input: Operand, other: Operand) -> Tensor:

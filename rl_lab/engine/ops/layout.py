@@ -22,12 +22,17 @@ def contiguous(x: Tensor) -> Tensor:
     return x if x.strides is None else clone(x)
 
 
+def dense(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors, contiguous and off the tape."""
+    with tape.no_grad():
+        return tuple([contiguous(x) for x in tensors])
+
+
 def _written_rule(g: Tensor, node: Node) -> Gradients:
     """Gradients of the old and the new content of a base: the overwritten region belongs to the new content, the rest to the old."""
     where, value_shape = node.context
-    _ = (
-        node.saved
-    )  # raises if a backward freed the node: a second backward through a write into a view is an error, as in PyTorch
+    # raises if a backward freed the node: a second backward through a write into a view is an error, as in PyTorch
+    _ = node.saved
     old = new = None
     if node.wants(0):
         old = without_region(g, where)
