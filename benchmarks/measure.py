@@ -1,8 +1,22 @@
 """Paired timing: candidates take turns, so a change of the machine's speed affects all of them."""
 
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+
+def machine() -> str:
+    """The processor, the number of its cores, and the versions of Python and of the vector instructions that were found."""
+    facts: dict[str, str] = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in cpuinfo.open())}
+    vectors = next((name for name in ("avx512f", "avx2", "avx") if name in facts.get("flags", "").split()), "")
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    return f"{name} {vectors}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 def alternate(candidates: dict[str, Callable[[], object]], rounds: int = 15, budget: float = 0.05) -> dict[str, list[float]]:

@@ -1,10 +1,13 @@
 """The dtypes of tensors (float32, int64, uint8 and bool), and the names of PyTorch's other dtypes. Only float32 is differentiable."""
 
 import builtins
+import ctypes
 
 import numpy as np
 
 from rl_lab.engine.errors import DtypeError
+
+_C_TYPES = {"float32": ctypes.c_float, "int64": ctypes.c_int64, "uint8": ctypes.c_uint8, "bool": ctypes.c_bool}
 
 
 class DType:
@@ -22,6 +25,8 @@ class DType:
         self.itemsize = self.numpy.itemsize
         self.is_floating_point = name == "float32"
         self.is_signed = name in ("float32", "int64")
+        self.at = _C_TYPES[name].from_address
+        """The element at an address, as an object whose ``value`` is a Python number."""
 
     def __repr__(self) -> str:
         return f"rl_lab.{self.name}"

@@ -24,8 +24,8 @@ from rl_lab.engine.ops.gathering import (
     three_parts,
 )
 from rl_lab.engine.ops.in_place import write_in_place
+from rl_lab.engine.ops.layout import basic, copy_, narrow, pick, view_as_shape
 from rl_lab.engine.ops.layout import cat as concatenate
-from rl_lab.engine.ops.layout import copy_, narrow, pick, view_as_shape
 from rl_lab.engine.ops.operands import broadcast_shape, check_range, normal_dim, operand, whole
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned
@@ -172,6 +172,9 @@ def getitem(x: Tensor, key: Index) -> Tensor:
     """
     if type(key) is int:
         return pick(x, 0, key)
+    region = basic(x, key if type(key) is tuple else (key,))
+    if region is not None:
+        return region
     part, tensors = _view_part(x, key)
     if not tensors:
         return part if part is not x else view_as_shape(x, x.sizes)
@@ -223,7 +226,8 @@ def setitem(x: Tensor, key: Index, value: Data) -> None:
     if isinstance(key, Tensor) and key.dtype is bool_ and source.numel() == 1 and key.sizes == x.sizes:
         write_in_place(x, lambda old: source.to(x.dtype).reshape(()).where(key, old), None, (source,))
         return
-    target, tensors = _view_part(x, key)
+    region = basic(x, key if type(key) is tuple else (key,))
+    target, tensors = _view_part(x, key) if region is None else (region, [])
     if not tensors:
         copy_(target, _without_leading_ones(source, target.dim()))
         return
