@@ -8,36 +8,42 @@ from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.ops.layout import copy_
 from rl_lab.engine.ops.operands import elementwise_into, operand
 from rl_lab.engine.tape import modes
-from rl_lab.engine.tensor import Tensor, check_writable
+from rl_lab.engine.tensor import Tensor, check_writable, needs_gradient
 from rl_lab.engine.types import Operand
 from rl_lab.native.primitive import Primitive
 
 
-def write_in_place(
-    target: Tensor, compute: Callable[[Tensor], Tensor], kernel: Primitive | None = None, operands: tuple[Operand, ...] = ()
-) -> Tensor:
-    """target[...] = compute(target); returns the target. ``operands`` are the other tensors and numbers that ``compute`` uses.
+def write_directly(kernel: Primitive, target: Tensor, other: Operand) -> bool:
+    """target = kernel(target, other), in one launch; False, before anything has changed, if this needs a temporary or the tape.
 
-    On the tape if one of them needs a gradient. Else ``kernel``, if given, may write directly into a contiguous float32 target.
-    Raises StateError if the tape cannot follow the write, ShapeError if the result has another shape.
+    Raises StateError if the tape cannot follow the write.
     """
     check_writable(target)
-    tracked = modes.grad and (target.requires_grad or any(isinstance(x, Tensor) and x.requires_grad for x in operands))
-    if not tracked and kernel is not None and target.dtype is float32 and target.strides is None:
-        others = tuple([operand(x, target) for x in operands])
-        if all(
-            x.dtype is float32
-            and (x.sizes == target.sizes or (x.numel() == 1 and x.dim() <= target.dim()))
-            and (x.storage.address != target.storage.address or (x.address == target.address and x.strides is None))
-            for x in others
-        ):
-            elementwise_into(kernel, target, *others)
-            target.storage.version += 1
-            return target
-    if not tracked:
-        with tape.no_grad():
-            return _store(target, compute(target))
-    return _store(target, compute(target.clone()))
+    if target.dtype is not float32 or target.strides is not None:
+        return False
+    x = operand(other, target)
+    if x.dtype is not float32 or (modes.grad and (needs_gradient(target) or needs_gradient(x))):
+        return False
+    if x.sizes != target.sizes and (x.numel() != 1 or len(x.sizes) > len(target.sizes)):
+        return False
+    if x.storage.address == target.storage.address and (x.address, x.sizes, x.strides) != (target.address, target.sizes, None):
+        return False
+    elementwise_into(kernel, target, x)
+    target.storage.version += 1
+    return True
+
+
+def write_in_place(target: Tensor, compute: Callable[[Tensor], Tensor], operands: tuple[Operand, ...] = ()) -> Tensor:
+    """target[...] = compute(target); returns the target. ``operands`` are the other tensors and numbers that ``compute`` uses.
+
+    On the tape if one of them needs a gradient. Raises StateError if the tape cannot follow the write, ShapeError if the result has
+    another shape.
+    """
+    check_writable(target)
+    if modes.grad and (target.requires_grad or any(isinstance(x, Tensor) and x.requires_grad for x in operands)):
+        return _store(target, compute(target.clone()))
+    with tape.no_grad():
+        return _store(target, compute(target))
 
 
 def _store(target: Tensor, value: Tensor) -> Tensor:

@@ -224,7 +224,7 @@ def setitem(x: Tensor, key: Index, value: Data) -> None:
         check_range(value, uint8)
     source = tensor(value) if isinstance(value, _SEQUENCES) else operand(value, x)  # type: ignore[arg-type]
     if isinstance(key, Tensor) and key.dtype is bool_ and source.numel() == 1 and key.sizes == x.sizes:
-        write_in_place(x, lambda old: source.to(x.dtype).reshape(()).where(key, old), None, (source,))
+        write_in_place(x, lambda old: source.to(x.dtype).reshape(()).where(key, old), (source,))
         return
     region = basic(x, key if type(key) is tuple else (key,))
     target, tensors = _view_part(x, key) if region is None else (region, [])
@@ -238,7 +238,7 @@ def setitem(x: Tensor, key: Index, value: Data) -> None:
         result = _with_rows(rows, place, positions, put.expand(full).reshape(flat))
         return _unflat_rows(result, old, tensors)
 
-    write_in_place(target, compute, None, (source,))
+    write_in_place(target, compute, (source,))
 
 
 def _assigned_rows(old: Tensor, tensors: IndexTensors) -> tuple[Tensor, Tensor, Shape, Shape, int]:
@@ -273,7 +273,7 @@ def index_put_(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate:
         added = add_rows(values.expand(full).reshape(flat), rows.sizes, place, positions, wrap=True)
         return _unflat_rows((rows + added).to(old.dtype), old, tensors)
 
-    return write_in_place(target, compute, None, (values,))
+    return write_in_place(target, compute, (values,))
 
 
 @overload

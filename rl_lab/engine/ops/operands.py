@@ -126,14 +126,18 @@ def shape_argument(sizes: tuple[Sizes, ...]) -> Shape:
     """The shape given by the positional arguments of f(2, 3), f((2, 3)) or f([2, 3])."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = tuple(sizes[0])
-    return tuple([operator.index(size) for size in sizes])  # type: ignore[arg-type]
+    for size in sizes:
+        if type(size) is not int:
+            return tuple([operator.index(size) for size in sizes])  # type: ignore[arg-type]
+    return sizes  # type: ignore[return-value]
 
 
 def size_argument(sizes: tuple[Sizes, ...]) -> Shape:
     """`shape_argument` of a new tensor. Raises ShapeError if a size is negative."""
     shape = shape_argument(sizes)
-    if min(shape, default=0) < 0:
-        raise ShapeError(f"the sizes of a tensor must not be negative, got {list(shape)}")
+    for size in shape:
+        if size < 0:
+            raise ShapeError(f"the sizes of a tensor must not be negative, got {list(shape)}")
     return shape
 
 
@@ -313,18 +317,28 @@ _KIND = {float32: "float", int64: "int", bool_: "bool", uint8: "byte"}
 
 
 @functools.lru_cache(maxsize=8192)
-def _copy_numbers(shape: Shape, out: Shape, x: Shape) -> tuple[int, ...]:
-    """Numbers of a copy kernel: sizes, strides of the target and strides of the source. Raises ShapeError for too many dimensions."""
-    sizes, (out_strides, x_strides) = collapse(shape, out, x)
-    if len(sizes) > layout_kernels.RANK:
+def _copy_numbers(shape: Shape, out: Shape | None, sizes: Shape, x: Shape | None) -> tuple[int, ...] | None:
+    """Numbers of a copy kernel: sizes, strides of the target and strides of the source. None if there is nothing to copy.
+
+    Raises ShapeError for too many dimensions, or if ``sizes`` do not broadcast to ``shape``.
+    """
+    x_strides = contiguous_strides(sizes) if x is None else x
+    if sizes != shape:
+        if broadcast_shape(sizes, shape) != shape:
+            raise ShapeError(f"a value of shape {list(sizes)} does not broadcast to the shape {list(shape)}")
+        x_strides = expanded_strides(sizes, x_strides, shape)
+    if 0 in shape:
+        return None
+    merged, (out_steps, x_steps) = collapse(shape, contiguous_strides(shape) if out is None else out, x_strides)
+    if len(merged) > layout_kernels.RANK:
         raise ShapeError(
-            f"a copy of shape {list(shape)} between these strides needs {len(sizes)} dimensions, but only {layout_kernels.RANK} are "
+            f"a copy of shape {list(shape)} between these strides needs {len(merged)} dimensions, but only {layout_kernels.RANK} are "
             "possible: merge dimensions with reshape() before you permute them"
         )
-    missing = layout_kernels.RANK - len(sizes)
-    last = [1] if not sizes else []  # a single element: the stride 1 selects the contiguous loop
+    missing = layout_kernels.RANK - len(merged)
+    last = [1] if not merged else []  # a single element: the stride 1 selects the contiguous loop
     pad = [0] * (missing - len(last))
-    return (*([1] * missing), *sizes, *pad, *last, *out_strides, *pad, *last, *x_strides)
+    return (*([1] * missing), *merged, *pad, *last, *out_steps, *pad, *last, *x_steps)
 
 
 def copy_into(target: Tensor, source: Tensor) -> None:
@@ -332,12 +346,12 @@ def copy_into(target: Tensor, source: Tensor) -> None:
 
     Raises ShapeError if the source does not broadcast to the target's shape.
     """
-    source_strides = contiguous_strides(source.sizes) if source.strides is None else source.strides
-    if source.sizes != target.sizes:
-        if broadcast_shape(source.sizes, target.sizes) != target.sizes:
-            raise ShapeError(f"a value of shape {list(source.sizes)} does not broadcast to the shape {list(target.sizes)}")
-        source_strides = expanded_strides(source.sizes, source_strides, target.sizes)
-    if 0 in target.sizes:
-        return
-    numbers = _copy_numbers(target.sizes, target.stride(), source_strides)
-    launch(layout_kernels.copy[_KIND[source.dtype], _KIND[target.dtype]], (target, source), numbers)
+    numbers = _copy_numbers(target.sizes, target.strides, source.sizes, source.strides)
+    if numbers is not None:
+        launch(layout_kernels.copy[_KIND[source.dtype], _KIND[target.dtype]], (target, source), numbers)
+
+
+def fill(target: Tensor, value: Scalar) -> Tensor:
+    """Set every element of a new tensor to a number; returns the tensor. Does not touch the tape and the version counter."""
+    copy_into(target, operand(value, target))
+    return target
