@@ -3,12 +3,15 @@
 import functools
 import math
 import operator
+import struct
 from collections.abc import Sequence
 from types import EllipsisType
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, float32
 from rl_lab.engine.errors import DtypeError, ShapeError
+from rl_lab.engine.kernels.layout import join
+from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.conversion import clone, convert
 from rl_lab.engine.ops.operands import INTEGERS, collapse, copy_into, expanded_strides, normal_dim, same_rule, shape_argument
@@ -37,8 +40,11 @@ def contiguous(x: Tensor) -> Tensor:
 
 def dense(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors, contiguous and off the tape."""
-    with tape.no_grad():
-        return tuple([contiguous(x) for x in tensors])
+    for x in tensors:
+        if x.strides is not None:
+            with tape.no_grad():
+                return tuple([contiguous(x) for x in tensors])
+    return tensors
 
 
 def _written_rule(g: Tensor, node: Node) -> Gradients:
@@ -553,39 +559,78 @@ def _cat_rule(g: Tensor, node: Node) -> Gradients:
     return tuple(parts)
 
 
+def _joined(tensors: Sequence[Tensor], shape: Shape, blocks: int, sizes: Sequence[int], steps: Shape) -> Tensor:
+    """A tensor of ``shape`` that holds ``blocks`` times ``sizes[k]`` elements of each tensor k, side by side; not on the tape.
+
+    ``steps`` are the strides of each tensor's elements in the result.
+    """
+    dtype = tensors[0].dtype
+    out = empty(shape, dtype)
+    if 0 in shape:
+        return out
+    if recorder() is None:
+        parts = dense(*tensors)
+        addresses = [part.address for part in parts]
+        lengths = [size * dtype.itemsize for size in sizes]
+        count = len(parts)
+        join.call(struct.pack(f"{3 + 2 * count}q", out.address, blocks, count, *addresses, *lengths))
+        return out
+    start = 0
+    for tensor, size in zip(tensors, sizes, strict=True):
+        copy_into(view(out, tensor.sizes, steps, start), tensor)
+        start += size
+    return out
+
+
+def _of_one_dtype(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The tensors in the highest of their dtypes. Raises ValueError for an empty sequence."""
+    tensors = tuple(tensors)
+    if not tensors:
+        raise ValueError("cat needs at least one tensor")
+    dtype = tensors[0].dtype
+    for t in tensors:
+        if t.dtype is not dtype:
+            dtype = max((t.dtype for t in tensors), key=lambda d: d.rank)
+            return tuple([convert(t, dtype) for t in tensors])
+    return tensors
+
+
 @numpy_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension, in the highest of their dtypes.
 
     Raises ValueError for an empty sequence, ShapeError if the sizes of another dimension differ.
     """
-    tensors = tuple(tensors)
-    if not tensors:
-        raise ValueError("cat needs at least one tensor")
-    dtype = max((t.dtype for t in tensors), key=lambda d: d.rank)
-    tensors = tuple([convert(t, dtype) for t in tensors])
-    first = tensors[0]
-    dim = normal_dim(dim, first.dim())
-    for t in tensors[1:]:
-        if t.dim() != first.dim() or t.sizes[:dim] + t.sizes[dim + 1 :] != first.sizes[:dim] + first.sizes[dim + 1 :]:
-            raise ShapeError(
-                f"cat along dimension {dim}: shapes {list(first.sizes)} and {list(t.sizes)} differ in another dimension"
-            )
-    sizes = tuple([t.sizes[dim] for t in tensors])
-    out = empty((*first.sizes[:dim], sum(sizes), *first.sizes[dim + 1 :]), dtype)
-    strides = out.stride()
-    start = 0
+    tensors = _of_one_dtype(tensors)
+    shape = tensors[0].sizes
+    dim = normal_dim(dim, len(shape))
+    before = shape[:dim]
+    after = shape[dim + 1 :]
     for t in tensors:
-        copy_into(view(out, t.sizes, strides, start * strides[dim]), t)
-        start += t.sizes[dim]
+        if t.sizes != shape and (len(t.sizes) != len(shape) or t.sizes[:dim] != before or t.sizes[dim + 1 :] != after):
+            raise ShapeError(f"cat along dimension {dim}: shapes {list(shape)} and {list(t.sizes)} differ in another dimension")
+    sizes = tuple([t.sizes[dim] for t in tensors])
+    shape = (*before, sum(sizes), *after)
+    strides = contiguous_strides(shape)
+    out = _joined(tensors, shape, math.prod(before), [size * strides[dim] for size in sizes], strides)
     return attach(out, _cat_rule, tensors, context=(dim, sizes))
+
+
+def _stack_rule(g: Tensor, node: Node) -> Gradients:
+    return tuple([pick(g, node.context, i) if node.wants(i) else None for i in range(len(node.inputs))])
 
 
 @numpy_names
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension ``dim``. Raises ShapeError if the shapes differ."""
-    tensors = list(tensors)
-    for t in tensors[1:]:
-        if t.sizes != tensors[0].sizes:
-            raise ShapeError(f"stack expects equal shapes, got {list(tensors[0].sizes)} and {list(t.sizes)}")
-    return cat([unsqueeze(t, dim) for t in tensors], dim)
+    tensors = _of_one_dtype(tensors)
+    sizes = tensors[0].sizes
+    for t in tensors:
+        if t.sizes != sizes:
+            raise ShapeError(f"stack expects equal shapes, got {list(sizes)} and {list(t.sizes)}")
+    dim = normal_dim(dim, len(sizes) + 1)
+    shape = (*sizes[:dim], len(tensors), *sizes[dim:])
+    strides = contiguous_strides(shape)
+    steps = (*strides[:dim], *strides[dim + 1 :])
+    out = _joined(tensors, shape, math.prod(sizes[:dim]), [strides[dim]] * len(tensors), steps)
+    return attach(out, _stack_rule, tensors, context=dim)
