@@ -21,6 +21,10 @@ _BODY = """
                             for i5 in range(n5):
                                 value = x[p + i5]
                                 out[o + i5] = {expression}
+                        elif o5 == 1 and x5 == 0:
+                            value = x[p]
+                            for i5 in range(n5):
+                                out[o + i5] = {expression}
                         else:
                             for i5 in range(n5):
                                 value = x[p + i5 * x5]

@@ -45,7 +45,7 @@ from rl_lab.engine.ops.comparison import eq, ne
 from rl_lab.engine.ops.conversion import check_limits, clone, convert
 from rl_lab.engine.ops.creation import FloatTensor, LegacyType, empty, full, ones, tensor, zeros
 from rl_lab.engine.ops.elementwise import Unary
-from rl_lab.engine.ops.in_place import write_directly, write_in_place
+from rl_lab.engine.ops.in_place import add_directly, write_directly, write_in_place
 from rl_lab.engine.ops.layout import copy_, permute, transpose
 from rl_lab.engine.ops.operands import check_range, constant, operand
 from rl_lab.engine.tensor import Tensor
@@ -61,9 +61,12 @@ def _in_place(function: Callable[..., Tensor], kernel: Primitive | None = None) 
 
     def method(self: Tensor, *operands: Operand, **options: Operand) -> Tensor:
         if kernel is not None and len(operands) == 1:
-            if "alpha" in options and function in (add, sub):  # the function itself would multiply first, too
-                alpha = options.pop("alpha")
-                operands = operands if alpha == 1 else (operands[0] * alpha,)  # type: ignore[operator]
+            if "alpha" in options and function in (add, sub):
+                alpha: float = options.pop("alpha")  # type: ignore[assignment]
+                if alpha != 1:
+                    if add_directly(self, operands[0], alpha if function is add else -alpha):
+                        return self
+                    operands = (operands[0] * alpha,)  # type: ignore[operator]
             if not options and write_directly(kernel, self, operands[0]):
                 return self
         given = (*operands, *options.values()) if options else operands
