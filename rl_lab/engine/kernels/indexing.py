@@ -188,6 +188,16 @@ def arange(out: OutInt, start: Int, step: Int, count: Int):
 
 
 @primitive
+def places(out: OutInt, mask: InBool, count: Int):
+    """The places of the elements that are not zero: their number in out[0], then the places in order. ``out`` has count + 1 elements."""
+    found = 0
+    for c in range(count):
+        out[1 + found] = c
+        found += mask[c] != 0
+    out[0] = found
+
+
+@primitive
 def one_hot(out: OutInt, index: InInt, status: InOutInt, count: Int, classes: Int):
     """out[c, k] = 1 if index[c] == k, else 0."""
     for c in range(count):

@@ -10,7 +10,7 @@ from rl_lab.engine.device import DeviceLike, check_device
 from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
-from rl_lab.engine.launch import launch, unrecorded
+from rl_lab.engine.launch import launch, recorder, unrecorded
 from rl_lab.engine.number import Number
 from rl_lab.engine.ops.operands import INTEGERS, check_range, fill, of_array, refuse_recording, size_argument
 from rl_lab.engine.tensor import Size, Tensor
@@ -20,6 +20,9 @@ from rl_lab.engine.types import Data, Scalar, Sizes
 
 def _finish(tensor: Tensor, requires_grad: bool) -> Tensor:
     return tensor.requires_grad_() if requires_grad else tensor
+
+
+_KIND_OF_NUMBER = {float: float32, int: int64, bool: bool_}
 
 
 def check_ignored(settings: dict[str, object]) -> None:
@@ -37,7 +40,13 @@ def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, re
     Without ``dtype``, floats become float32 and integers int64; uint8 and bool stay. Raises DtypeError for data of another kind,
     ValueError for ragged lists, OverflowError if a number does not fit into the dtype, DeviceError for a device other than the cpu.
     """
-    check_device(device)
+    if device is not None:
+        check_device(device)
+    if type(data) in _KIND_OF_NUMBER and dtype is None and recorder() is None and abs(data) < 2**63:  # type: ignore[arg-type]
+        kind = _KIND_OF_NUMBER[type(data)]
+        result = _empty((), kind)
+        kind.at(result.address).value = data  # type: ignore[attr-defined]
+        return result.requires_grad_() if requires_grad else result
     if type(data) is Number:
         data = data.tensor(float32 if isinstance(data, float) else int64)  # type: ignore[unreachable]
     if isinstance(data, Tensor):
@@ -79,11 +88,17 @@ def _number(x: Tensor) -> object:
 
 def _copy_of(array: np.ndarray, kind: DType) -> Tensor:
     """A new tensor with the array's values. In a recorded program they are constants."""
-    with unrecorded():
+    if recorder() is None:
         result = _empty(array.shape, kind)
+    else:
+        with unrecorded():
+            result = _empty(array.shape, kind)
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise OverflowError(f"{array.max()} does not fit into int64, the largest integer dtype")
     memory = result.storage.bytes().view(kind.numpy)
+    if array.dtype == kind.numpy:
+        memory[:] = array.reshape(-1)
+        return result
     with np.errstate(over="ignore", invalid="ignore"):
         if kind is uint8 and array.dtype.kind == "f":
             array = array.astype(np.int64)  # the direct conversion of floats is undefined outside 0..255

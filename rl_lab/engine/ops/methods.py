@@ -540,6 +540,8 @@ class PositionMethods(Tensor):
 
     def index_add_(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """`index_add`, written into this tensor."""
+        if self.dtype is float32 and self.sizes:
+            return self.add_(gathering.index_added(self, dim, index, source, alpha))
         return write_in_place(self, lambda x: gathering.index_add(x, dim, index, source, alpha=alpha), (source,))
 
     def index_fill_(self, dim: int, index: Tensor, value: Operand) -> Tensor:
