@@ -7,6 +7,7 @@ of the names.
 import argparse
 import os
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -118,12 +119,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{machine()}; torch {torch.__version__}, one thread each\n")
+    print(f"{machine()}; torch {torch.__version__}, one thread each, processor time\n")
     print("| eager | rl_lab, us | torch, us | rl_lab / torch |\n|---|---|---|---|")
     for label, make in lines().items():
         if arguments.names and not any(name in label for name in arguments.names):
             continue
-        times = alternate({"rl_lab": make(rl), "torch": make(torch)}, arguments.rounds, 0.02)
+        times = alternate({"rl_lab": make(rl), "torch": make(torch)}, arguments.rounds, 0.02, time.thread_time)
         ratio = statistics.median(a / b for a, b in zip(times["rl_lab"], times["torch"], strict=True))
         medians = [f"{statistics.median(times[name]):.2f}" for name in ("rl_lab", "torch")]
         print(f"| {label} | {' | '.join(medians)} | {ratio:.2f} |", flush=True)
