@@ -80,7 +80,7 @@ def copy_(target: Tensor, source: Tensor, from_target: bool = False, overlap: bo
         if root is target and from_target:
             edges = (None, edges[1])
         retained = None if root.node is None else root.node.take_retained()
-        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (where, source.sizes), root.sizes)
+        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (where, source.sizes))
         root.node.retained = retained
         root.needs_grad = True
         root.epoch += 1

@@ -80,17 +80,18 @@ def promote(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
 
     Raises TypeError if neither operand is a tensor, or if one is neither a tensor nor a number nor an array.
     """
-    try:
-        if a.dtype is b.dtype is not uint8 and isinstance(a, Tensor) and isinstance(b, Tensor):  # type: ignore[union-attr]
-            return a, b
-    except AttributeError:
-        pass
     if isinstance(a, Tensor):
-        b = operand(b, a)
+        if isinstance(b, Tensor):
+            if a.dtype is b.dtype is not uint8:
+                return a, b
+        else:
+            b = operand(b, a)
     elif isinstance(b, Tensor):
         a = operand(a, b)
     else:
         raise TypeError(f"one operand must be a tensor, got {type(a).__name__} and {type(b).__name__}: make one with tensor()")
+    if a.dtype is b.dtype is float32:
+        return a, b
     kind = a.dtype if a.dtype.rank > b.dtype.rank else b.dtype
     if kind is uint8:
         kind = float32
