@@ -253,6 +253,16 @@ if CHECKED:
             primitive.call(primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors)))
 
 
+def launch_outer(
+    primitive: Primitive, tensors: tuple[Buffer, ...], count: int, steps: tuple[int, ...], numbers: tuple[float, ...]
+) -> None:
+    """Run ``primitive`` ``count`` times in one call, while tensor k moves on by ``steps[k]`` elements each time. Cannot be recorded."""
+    check_dtypes(primitive, tensors)
+    moves = [step * tensor.dtype.itemsize for step, tensor in zip(steps, tensors, strict=True)]
+    row = primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors))
+    machine.outer.call(machine.outer_row(primitive.address, count, moves, row))
+
+
 def launch_parts(primitive: Primitive, parts: Sequence[Part[Buffer]], cycles: int) -> None:
     """Run ``primitive`` on independent parts, on several cores if they are free; one core would need about ``cycles`` in total.
 

@@ -11,13 +11,13 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
-from rl_lab.engine.launch import launch, recorder
+from rl_lab.engine.launch import launch, launch_outer, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.number import Number, integer, real
 from rl_lab.engine.tape import Node
 from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, gradients_of, new, view
 from rl_lab.engine.types import Gradients, Operand, Scalar, Sizes
-from rl_lab.native.primitive import Primitive
+from rl_lab.native.primitive import CHECKED, Primitive
 
 INTEGERS = (int, np.integer)
 """The types accepted for a size, a dimension, an index or a count."""
@@ -192,42 +192,51 @@ def collapse(sizes: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]
     return merged, result
 
 
+Outer = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""Repetitions of a launch, the elements by which each operand moves on from one to the next, and the numbers of the launch."""
+
+
 @functools.lru_cache(maxsize=8192)
-def _plan(*layouts: tuple[Shape, Shape | None]) -> tuple[Shape, tuple[int, ...] | None]:
+def _plan(*layouts: tuple[Shape, Shape | None]) -> tuple[Shape, tuple[int, ...] | None, Outer | None]:
     """The common shape of operands given by (sizes, strides), and the kernel's numbers: n, m and two strides per operand.
 
-    The numbers are None if the operands need more than two dimensions.
+    The numbers are None if the operands need more than two dimensions; if three are enough, the last part repeats the kernel.
     """
     shape = broadcast_shape(*[s for s, _ in layouts])
     if 0 in shape:
-        return shape, (0, 0) + (0, 1) * len(layouts)
+        return shape, (0, 0) + (0, 1) * len(layouts), None
     every = [expanded_strides(s, contiguous_strides(s) if t is None else t, shape) for s, t in layouts]
     sizes, strides = collapse(shape, contiguous_strides(shape), *every)
-    if len(sizes) > 2:
-        return shape, None
-    sizes = [1] * (2 - len(sizes)) + sizes
-    numbers = list(sizes)
+    if len(sizes) > 3:
+        return shape, None, None
+    inner = [1] * (2 - len(sizes)) + sizes[-2:]
+    numbers = list(inner)
     for operand_strides in strides[1:]:
-        padded = [0] * (2 - len(operand_strides)) + operand_strides
+        padded = [0] * (2 - len(operand_strides)) + operand_strides[-2:]
         # the stride along a dimension of size 1 has no effect; 1 selects the contiguous loop
-        numbers += [padded[0], padded[1] if sizes[1] != 1 else 1]
-    return shape, tuple(numbers)
-
-
-_CONTIGUOUS = tuple([(0, 1) * count for count in range(6)])
+        numbers += [padded[0], padded[1] if inner[1] != 1 else 1]
+    if len(sizes) == 3:
+        return shape, None, (sizes[0], tuple([operand_strides[0] for operand_strides in strides]), tuple(numbers))
+    return shape, tuple(numbers), None
 
 
 def elementwise(kernel: Primitive, operands: tuple[Tensor, ...], dtype: DType) -> Tensor:
     """The result of an elementwise kernel over operands that broadcast: contiguous, of ``dtype``, not on the tape."""
     shape = operands[0].sizes
+    steps = []
     for x in operands:
-        if x.strides is not None or x.sizes != shape:
+        if x.strides is not None or (x.sizes != shape and x.sizes):
             break
+        steps += (0, 1) if x.sizes == shape else (0, 0)
     else:
         out = empty(shape, dtype)
-        launch(kernel, (out, *operands), (1, out.storage.nbytes // dtype.itemsize, *_CONTIGUOUS[len(operands)]))
+        launch(kernel, (out, *operands), (1, out.storage.nbytes // dtype.itemsize, *steps))
         return out
-    shape, numbers = _plan(*[(x.sizes, x.strides) for x in operands])
+    shape, numbers, outer = _plan(*[(x.sizes, x.strides) for x in operands])
+    if outer is not None and not CHECKED and recorder() is None:
+        out = empty(shape, dtype)
+        launch_outer(kernel, (out, *operands), *outer)
+        return out
     if numbers is None:
         with tape.no_grad():
             operands = tuple(x.expand(shape).contiguous() for x in operands)
@@ -264,7 +273,7 @@ def elementwise_into(kernel: Primitive, target: Tensor, other: Tensor) -> None:
     if other.strides is None and other.sizes == target.sizes:
         launch(kernel, (target, other), (1, math.prod(target.sizes), 0, 1))
         return
-    shape, numbers = _plan((target.sizes, None), (other.sizes, other.strides))
+    shape, numbers, _ = _plan((target.sizes, None), (other.sizes, other.strides))
     if numbers is None:
         with tape.no_grad():
             other = other.expand(shape).contiguous()
