@@ -55,10 +55,22 @@ class Pool(dict[int, list["Block"]]):
         self.resting.clear()
 
     def clear(self) -> None:
-        super().clear()
+        for blocks in self.values():  # blocks in use know their lists
+            blocks.clear()
         self.older = {}
         self.kept = 0
         self.resting.clear()
+
+    def take_back(self, block: "Block") -> None:
+        """Keep a block that is free again, unless it has a list of its own, which is full."""
+        if self is not _common:
+            self.resting.append(block)
+        elif SMALL < block.size <= LARGEST_KEPT:
+            self.kept += block.size
+            if self.kept > KEEP_RECENT:
+                self.age()
+                self.kept = block.size
+            self.setdefault(block.size, []).append(block)
 
     def retire(self) -> None:
         """Release all blocks, and also those that come back later; nothing allocates from the pool any more."""
@@ -74,9 +86,12 @@ class _Discarding(list["Block"]):
 
 
 class Block:
-    """A piece of memory at a fixed `address`, its bytes as an ``array``, and the ``pool`` to which it returns when it is free."""
+    """A piece of memory at a fixed `address`, its bytes as an ``array``, and the ``pool`` to which it returns when it is free.
 
-    __slots__ = ("address", "array", "pool", "size")
+    A small block of eager code returns to the list ``free`` as long as this has less than ``room`` blocks.
+    """
+
+    __slots__ = ("address", "array", "free", "pool", "room", "size")
 
     def __init__(self, size: int, pool: Pool):
         raw = np.empty(size + ALIGNMENT, np.uint8)
@@ -85,8 +100,14 @@ class Block:
         self.address: int = self.array.ctypes.data
         self.size = size
         self.pool = pool
+        self.free: list[Block] = _NO_BLOCKS
+        self.room = 0
+        if pool is _common and size <= SMALL:
+            self.free = pool.setdefault(size, [])
+            self.room = KEEP_PER_SMALL_SIZE // size
 
 
+_NO_BLOCKS: list[Block] = []
 _common = Pool()
 
 
@@ -198,30 +219,13 @@ class Storage:
         owner = self.owner
         return owner.array[: self.nbytes] if type(owner) is Block else self.export()
 
-    def __del__(
-        self, _block=Block, _common=_common, _small=SMALL, _keep=KEEP_PER_SMALL_SIZE, _recent=KEEP_RECENT, _largest=LARGEST_KEPT
-    ):  # defaults are found faster than globals, and still exist when the interpreter ends
+    def __del__(self, _block=Block):  # a default is found faster than a global, and still exists when the interpreter ends
         try:
             owner = self.owner
         except AttributeError:  # the allocation failed
             return
         if type(owner) is _block:
-            pool = owner.pool
-            if pool is not _common:
-                pool.resting.append(owner)
-                return
-            size = owner.size
-            try:
-                blocks = pool[size]
-            except KeyError:
-                blocks = pool[size] = []
-            if size <= _small:
-                if len(blocks) * size < _keep:
-                    blocks.append(owner)
-            elif size <= _largest:
-                pool.kept += size
-                if pool.kept > _recent:
-                    pool.age()
-                    pool.kept = size
-                    blocks = pool[size] = []
-                blocks.append(owner)
+            if len(owner.free) < owner.room:
+                owner.free.append(owner)
+            else:
+                owner.pool.take_back(owner)

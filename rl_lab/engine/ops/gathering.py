@@ -126,7 +126,6 @@ def add_rows(g: Tensor, shape: Shape, dim: int, index: Tensor, wrap: bool) -> Te
     kernel = indexing_kernels.take_add if g.dtype is float32 else indexing_kernels.take_add_int
     out = empty(shape, g.dtype)
     n, r, m = three_parts(out, dim)
-    fill(out, 0.0)
     (source,) = dense(g)
     launch_checked(kernel, (out, source, index), (n, r, m, index.numel(), int(wrap)))
     return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
