@@ -41,6 +41,9 @@ uint8 = DType("uint8", np.uint8, 1)
 bool_ = DType("bool", np.bool_, 0)
 
 
+_OF_NUMPY = {kind.numpy: kind for kind in (float32, int64, uint8, bool_)}
+
+
 class NamedDType:
     """A dtype of PyTorch that no tensor has in rl_lab. Used as a dtype it stands for ``nearest``, or raises if ``nearest`` is None.
 
@@ -120,10 +123,11 @@ def dtype_of_numpy(dtype: np.dtype) -> DType:
 
     Floats become float32, uint8 stays uint8, other integers become int64, and bool stays bool. Raises DtypeError for other dtypes.
     """
+    kind = _OF_NUMPY.get(dtype)
+    if kind is not None:
+        return kind
     if dtype.kind == "f":
         return float32
-    if dtype == np.uint8:
-        return uint8
     if dtype.kind in "iu":
         return int64
     if dtype.kind == "b":

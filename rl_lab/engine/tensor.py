@@ -375,12 +375,9 @@ class TensorCore:
         """
         if (recording := recorder()) is not None:
             recording.give_up(_READS_A_VALUE)
-        storage = self.storage
-        flat = (storage.export() if lasting else storage.bytes()).view(self.dtype.numpy)
-        if self.strides is None:
-            return flat[self.offset : self.offset + self.numel()].reshape(self.sizes)
-        steps = tuple(s * self.dtype.itemsize for s in self.strides)
-        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.sizes, steps)
+        dtype = self.dtype
+        steps = None if self.strides is None else tuple([s * dtype.itemsize for s in self.strides])
+        return np.ndarray(self.sizes, dtype.numpy, self.storage.buffer(lasting), self.offset * dtype.itemsize, steps)
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The same memory as a NumPy array. Raises StateError if the tensor requires a gradient, unless ``force``."""
