@@ -197,19 +197,28 @@ def attach(value: V, rule: Rule, inputs: tuple[Value, ...], saved: tuple = (), c
     """
     if not modes.grad:
         return value
+    edges: list[Edge] = []
+    on_tape = False
     for x in inputs:
-        if x.needs_grad or (x.base is not None and x.requires_grad):  # needs_grad of a view may be out of date
-            break
-    else:
-        return value
-    edges = tuple([(x.node or x if x.needs_grad else None) if x.base is None else _edge_of_view(x) for x in inputs])
-    own = -1
-    for i, x in enumerate(saved):
-        if x is value:
-            own = i
-            saved = (*saved[:i], value.with_node(None), *saved[i + 1 :])
-    value.node = Node(rule, edges, saved, context, own)
-    value.needs_grad = True
+        if x.base is None:
+            if x.needs_grad:
+                on_tape = True
+                edges.append(x.node or x)
+                continue
+        elif x.needs_grad or x.requires_grad:  # needs_grad of a view may be out of date
+            on_tape = True
+            edges.append(_edge_of_view(x))
+            continue
+        edges.append(None)
+    if on_tape:
+        own = -1
+        if saved:
+            for i, x in enumerate(saved):
+                if x is value:
+                    own = i
+                    saved = (*saved[:i], value.with_node(None), *saved[i + 1 :])
+        value.node = Node(rule, tuple(edges), saved, context, own)
+        value.needs_grad = True
     return value
 
 

@@ -63,7 +63,7 @@ _JOIN = """
             copy_bytes(begin, load_int(row, 3 + k) + i * size, size)
             begin += size
 """
-join = primitive_from_source("join", {"out": Int, "n": Int, "count": Int}, _JOIN, {"copy_bytes": copy_bytes}, __file__)
+join = primitive_from_source("join", {"n": Int, "count": Int, "out": Int}, _JOIN, {"copy_bytes": copy_bytes}, __file__)
 """Copies of ``count`` contiguous parts side by side: ``n`` times a block of bytes of each part.
 
 The row goes on with the address of each part, and the number of bytes of each part's blocks.

@@ -52,8 +52,7 @@ def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
     a, b = promote(input, other)
     if a.dtype is not float32:
         return binary(elementwise_kernels.add_int, a, b, int64) if a.dtype is int64 else logical_or(a, b)
-    out = binary(elementwise_kernels.add, a, b)
-    return attach(out, _add_rule, (a, b), context=(a.sizes, b.sizes)) if modes.grad else out
+    return attach(binary(elementwise_kernels.add, a, b), _add_rule, (a, b), (), (a.sizes, b.sizes))
 
 
 def _sub_rule(g: Tensor, node: Node) -> Gradients:
@@ -70,8 +69,7 @@ def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
         if a.dtype is bool_:
             raise DtypeError("subtraction of two bool tensors is not supported: use logical_xor or ~")
         return binary(elementwise_kernels.sub_int, a, b, int64)
-    out = binary(elementwise_kernels.sub, a, b)
-    return attach(out, _sub_rule, (a, b), context=(a.sizes, b.sizes)) if modes.grad else out
+    return attach(binary(elementwise_kernels.sub, a, b), _sub_rule, (a, b), (), (a.sizes, b.sizes))
 
 
 def _mul_rule(g: Tensor, node: Node) -> Gradients:

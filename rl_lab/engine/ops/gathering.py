@@ -368,7 +368,8 @@ def index_added(input: Tensor, dim: int, index: Tensor, source: Tensor, alpha: f
     dim = normal_dim(dim, input.dim())
     check_index(index, "index_add")
     check_source(source, input, "index_add")
-    if index.dim() > 1 or source.sizes != (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :]):
+    count = index.sizes or (1,)
+    if len(count) > 1 or source.sizes != (*input.sizes[:dim], *count, *input.sizes[dim + 1 :]):
         raise ShapeError(
             f"index_add: an index of shape {list(index.sizes)} and a source of shape {list(source.sizes)} do not fit a tensor of shape "
             f"{list(input.sizes)} along dimension {dim}"

@@ -559,27 +559,38 @@ def _cat_rule(g: Tensor, node: Node) -> Gradients:
     return tuple(parts)
 
 
-def _joined(tensors: Sequence[Tensor], shape: Shape, blocks: int, sizes: Sequence[int], steps: Shape) -> Tensor:
-    """A tensor of ``shape`` that holds ``blocks`` times ``sizes[k]`` elements of each tensor k, side by side; not on the tape.
+class _Join:
+    """How tensors of given sizes are joined: ``blocks`` times ``sizes[k]`` elements of each tensor k, side by side.
 
-    ``steps`` are the strides of each tensor's elements in the result.
+    ``shape`` is that of the result, ``steps`` are the strides of each tensor's elements in the result, and ``context`` is what the
+    gradient rule needs.
     """
-    dtype = tensors[0].dtype
-    out = empty(shape, dtype)
-    if 0 in shape:
+
+    def __init__(self, shape: Shape, blocks: int, sizes: list[int], steps: Shape, itemsize: int, context: object):
+        self.shape = shape
+        self.sizes = sizes
+        self.steps = steps
+        self.context = context
+        count = len(sizes)
+        self._head = struct.pack("2q", blocks, count)
+        self._addresses = struct.Struct(f"{1 + count}q").pack
+        self._lengths = struct.pack(f"{count}q", *[size * itemsize for size in sizes])
+
+    def __call__(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        """The tensors, of one dtype, joined; not on the tape."""
+        out = empty(self.shape, tensors[0].dtype)
+        if 0 in self.shape:
+            return out
+        if recorder() is None:
+            parts = dense(*tensors)
+            addresses = self._addresses(out.address, *[part.address for part in parts])
+            join.call(self._head + addresses + self._lengths)
+            return out
+        start = 0
+        for tensor, size in zip(tensors, self.sizes, strict=True):
+            copy_into(view(out, tensor.sizes, self.steps, start), tensor)
+            start += size
         return out
-    if recorder() is None:
-        parts = dense(*tensors)
-        addresses = [part.address for part in parts]
-        lengths = [size * dtype.itemsize for size in sizes]
-        count = len(parts)
-        join.call(struct.pack(f"{3 + 2 * count}q", out.address, blocks, count, *addresses, *lengths))
-        return out
-    start = 0
-    for tensor, size in zip(tensors, sizes, strict=True):
-        copy_into(view(out, tensor.sizes, steps, start), tensor)
-        start += size
-    return out
 
 
 def _of_one_dtype(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -602,18 +613,23 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     Raises ValueError for an empty sequence, ShapeError if the sizes of another dimension differ.
     """
     tensors = _of_one_dtype(tensors)
-    shape = tensors[0].sizes
-    dim = normal_dim(dim, len(shape))
-    before = shape[:dim]
-    after = shape[dim + 1 :]
-    for t in tensors:
-        if t.sizes != shape and (len(t.sizes) != len(shape) or t.sizes[:dim] != before or t.sizes[dim + 1 :] != after):
-            raise ShapeError(f"cat along dimension {dim}: shapes {list(shape)} and {list(t.sizes)} differ in another dimension")
-    sizes = tuple([t.sizes[dim] for t in tensors])
-    shape = (*before, sum(sizes), *after)
+    plan = _cat_plan(tuple([t.sizes for t in tensors]), dim, tensors[0].dtype.itemsize)
+    return attach(plan(tensors), _cat_rule, tensors, context=plan.context)
+
+
+@_once_per_layout
+def _cat_plan(shapes: tuple[Shape, ...], dim: int, itemsize: int) -> _Join:
+    first = shapes[0]
+    dim = normal_dim(dim, len(first))
+    before = first[:dim]
+    after = first[dim + 1 :]
+    for sizes in shapes:
+        if len(sizes) != len(first) or sizes[:dim] != before or sizes[dim + 1 :] != after:
+            raise ShapeError(f"cat along dimension {dim}: shapes {list(first)} and {list(sizes)} differ in another dimension")
+    lengths = tuple([sizes[dim] for sizes in shapes])
+    shape = (*before, sum(lengths), *after)
     strides = contiguous_strides(shape)
-    out = _joined(tensors, shape, math.prod(before), [size * strides[dim] for size in sizes], strides)
-    return attach(out, _cat_rule, tensors, context=(dim, sizes))
+    return _Join(shape, math.prod(before), [n * strides[dim] for n in lengths], strides, itemsize, (dim, lengths))
 
 
 def _stack_rule(g: Tensor, node: Node) -> Gradients:
@@ -628,9 +644,14 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     for t in tensors:
         if t.sizes != sizes:
             raise ShapeError(f"stack expects equal shapes, got {list(sizes)} and {list(t.sizes)}")
+    plan = _stack_plan(sizes, len(tensors), dim, tensors[0].dtype.itemsize)
+    return attach(plan(tensors), _stack_rule, tensors, context=plan.context)
+
+
+@_once_per_layout
+def _stack_plan(sizes: Shape, count: int, dim: int, itemsize: int) -> _Join:
     dim = normal_dim(dim, len(sizes) + 1)
-    shape = (*sizes[:dim], len(tensors), *sizes[dim:])
+    shape = (*sizes[:dim], count, *sizes[dim:])
     strides = contiguous_strides(shape)
     steps = (*strides[:dim], *strides[dim + 1 :])
-    out = _joined(tensors, shape, math.prod(sizes[:dim]), [strides[dim]] * len(tensors), steps)
-    return attach(out, _stack_rule, tensors, context=dim)
+    return _Join(shape, math.prod(sizes[:dim]), [strides[dim]] * count, steps, itemsize, dim)

@@ -10,7 +10,7 @@ from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NARROW, NOTHING, PLAIN, way_of
-from rl_lab.engine.launch import Part, launch, launch_parts
+from rl_lab.engine.launch import Part, Planned, check_dtypes, launch, launch_parts
 from rl_lab.engine.ops.layout import dense
 from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import Node, attach
@@ -75,10 +75,10 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=4096)
-def _plan(layout: int, n: int, k: int, m: int, has_bias: bool) -> tuple[int, tuple[int, ...]]:
-    """The number of parts of a product of two matrices, and the numbers of the kernel for the whole."""
+def _plan(layout: int, n: int, k: int, m: int, has_bias: bool) -> tuple[int, Planned]:
+    """The number of parts into which a product of two float32 matrices is cut, and the launch for the whole."""
     numbers = (1, n, k, m, 0, 0, layout, ADD if has_bias else NOTHING, *_distances(layout, n, k, m), way_of(layout, n, k, m))
-    return blocks_of(n, k, m), numbers
+    return blocks_of(n, k, m), Planned(matmul_kernels.matmul, numbers)
 
 
 def _launch(
@@ -122,10 +122,12 @@ def _cuts(size: int, blocks: int, unit: int) -> list[tuple[int, int]]:
 def _multiply(layout: int, a: Tensor, b: Tensor, n: int, k: int, m: int, bias: Tensor | None = None) -> Tensor:
     """The product (n, m) of two matrices stored as ``layout`` says, plus a bias (m,). Large products are cut for several cores."""
     out = empty((n, m))
-    blocks, numbers = _plan(layout, n, k, m, bias is not None)
+    blocks, whole = _plan(layout, n, k, m, bias is not None)
     extra, end = (b, NOTHING) if bias is None else (bias, ADD)
     if blocks == 1:
-        launch(matmul_kernels.matmul, (out, a, b, extra), numbers)
+        if a.dtype is not float32 or b.dtype is not float32:  # a gradient that the caller of backward gave
+            check_dtypes(matmul_kernels.matmul, (out, a, b, extra))
+        whole.launch(out, a, b, extra)
         return out
     rest = (*_distances(layout, n, k, m), way_of(layout, n, k, m))  # the way of the whole product: a part has the same bits
     parts: list[Part] = []

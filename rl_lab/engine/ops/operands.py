@@ -11,7 +11,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
-from rl_lab.engine.launch import launch, launch_outer, recorder
+from rl_lab.engine.launch import Planned, launch, launch_outer, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.number import Number, integer, real
 from rl_lab.engine.tape import Node
@@ -222,7 +222,7 @@ def _plan(*layouts: tuple[Shape, Shape | None]) -> tuple[Shape, tuple[int, ...] 
 
 def elementwise(kernel: Primitive, operands: tuple[Tensor, ...], dtype: DType) -> Tensor:
     """The result of an elementwise kernel over operands that broadcast: contiguous, of ``dtype``, not on the tape."""
-    shape = operands[0].sizes
+    shape = operands[0].sizes or operands[-1].sizes
     steps = []
     for x in operands:
         if x.strides is not None or (x.sizes != shape and x.sizes):
@@ -327,8 +327,8 @@ _KIND = {float32: "float", int64: "int", bool_: "bool", uint8: "byte"}
 
 
 @functools.lru_cache(maxsize=8192)
-def _copy_numbers(shape: Shape, out: Shape | None, sizes: Shape, x: Shape | None) -> tuple[int, ...] | None:
-    """Numbers of a copy kernel: sizes, strides of the target and strides of the source. None if there is nothing to copy.
+def _copy(kind: DType, shape: Shape, out: Shape | None, source: DType, sizes: Shape, x: Shape | None) -> Planned | None:
+    """The launch that copies between two layouts, with sizes, strides of the target and of the source; None for no elements.
 
     Raises ShapeError for too many dimensions, or if ``sizes`` do not broadcast to ``shape``.
     """
@@ -348,7 +348,8 @@ def _copy_numbers(shape: Shape, out: Shape | None, sizes: Shape, x: Shape | None
     missing = layout_kernels.RANK - len(merged)
     last = [1] if not merged else []  # a single element: the stride 1 selects the contiguous loop
     pad = [0] * (missing - len(last))
-    return (*([1] * missing), *merged, *pad, *last, *out_steps, *pad, *last, *x_steps)
+    numbers = (*([1] * missing), *merged, *pad, *last, *out_steps, *pad, *last, *x_steps)
+    return Planned(layout_kernels.copy[_KIND[source], _KIND[kind]], numbers)
 
 
 def copy_into(target: Tensor, source: Tensor) -> None:
@@ -356,9 +357,9 @@ def copy_into(target: Tensor, source: Tensor) -> None:
 
     Raises ShapeError if the source does not broadcast to the target's shape.
     """
-    numbers = _copy_numbers(target.sizes, target.strides, source.sizes, source.strides)
-    if numbers is not None:
-        launch(layout_kernels.copy[_KIND[source.dtype], _KIND[target.dtype]], (target, source), numbers)
+    planned = _copy(target.dtype, target.sizes, target.strides, source.dtype, source.sizes, source.strides)
+    if planned is not None:
+        planned.launch(target, source)
 
 
 def fill(target: Tensor, value: Scalar) -> Tensor:
