@@ -13,13 +13,15 @@ from typing import Any
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
+import gymnasium as gym
 import numpy as np
 import torch
 
 import rl_lab as rl
 from benchmarks.eager_scripts import SCRIPTS
 from benchmarks.measure import alternate, machine
-from benchmarks.workloads import DQN_UPDATES, add, dqn_update, tanh_chain
+from benchmarks.workloads import DQN_UPDATES, add, dqn_update, perceptron, tanh_chain
+from rl_lab.experiment.agent import find_agent
 
 
 def operations(lib: Any) -> dict[str, Callable[[], Any]]:
@@ -102,6 +104,32 @@ def operations(lib: Any) -> dict[str, Callable[[], Any]]:
     }
 
 
+def recorded_policy(lib: Any) -> Callable[[], Any]:
+    """A 4-64-64-2 network on one observation, recorded if the library is rl_lab."""
+    network = perceptron(lib, (4, 64, 64, 2)).requires_grad_(False)
+    if lib is rl:
+        network = rl.compile(network)
+    x = lib.zeros(1, 4)
+    return lambda: network(x)
+
+
+def predict(lib: Any, name: str) -> Callable[[], Any]:
+    """`Agent.predict` for one observation of an agent with a 64-64 network. PyTorch's part is the network and its best action alone."""
+    env = "CartPole-v1" if name in ("dqn", "ppo") else "Pendulum-v1"
+    space = gym.make(env).observation_space
+    observation = space.sample()
+    if lib is rl:
+        agent = find_agent(name)(env, preset=False, network="mlp:64,64")
+        return lambda: agent.predict(observation)
+    network = perceptron(lib, (len(observation), 64, 64, 2 if env == "CartPole-v1" else 1)).requires_grad_(False)
+
+    def act() -> Any:
+        output = network(lib.from_numpy(observation)[None])
+        return output.argmax(1).item() if env == "CartPole-v1" else 2.0 * output.tanh().numpy()[0]
+
+    return act
+
+
 def lines() -> dict[str, Callable[[Any], Callable[[], Any]]]:
     """A function of the library for each label, which makes what is timed."""
     singles = {label: lambda lib, label=label: operations(lib)[label] for label in operations(rl)}
@@ -110,7 +138,10 @@ def lines() -> dict[str, Callable[[Any], Callable[[], Any]]]:
         for sizes, batch in DQN_UPDATES
     }
     chains = {"((x@w).tanh()*y).sum().backward(), 64x64": tanh_chain, "add of two 64x64 with grad": add}
-    return {**singles, **chains, **updates, **SCRIPTS}
+    acting = {"one observation, recorded 4-64-64-2": recorded_policy} | {
+        f"one observation, predict of {name}": lambda lib, name=name: predict(lib, name) for name in ("dqn", "ppo", "sac")
+    }
+    return {**singles, **acting, **chains, **updates, **SCRIPTS}
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def of_array(array: np.ndarray) -> Tensor:
     """
     refuse_recording()
     kind = dtype_of_numpy(array.dtype)
-    if array.dtype != kind.numpy or not array.flags.c_contiguous:
+    if (array.dtype is not kind.numpy and array.dtype != kind.numpy) or not array.flags.c_contiguous:
         array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
     return new(Storage.over(array), array.shape, None, 0, kind)
 
