@@ -15,7 +15,7 @@ from rl_lab.engine.number import real
 from rl_lab.engine.operations import hang
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, check_ignored, tensor
-from rl_lab.engine.ops.gathering import check_probabilities, launch_checked
+from rl_lab.engine.ops.gathering import check_deviations, check_probabilities, launch_checked
 from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, size_argument
 from rl_lab.engine.tensor import empty
@@ -208,18 +208,26 @@ def randint_like(
 
 
 def randperm(n: int, *, generator: Generator | None = None, device: DeviceLike = None) -> Tensor:
-    """The integers from 0 to ``n - 1`` in random order, int64 (n,)."""
+    """The integers from 0 to ``n - 1`` in random order, int64 (n,). Raises ShapeError if ``n`` is negative."""
     check_device(device)
-    return _fill(empty((n,), int64), random_kernels.permutation, generator)
+    return _fill(empty(size_argument((n,)), int64), random_kernels.permutation, generator)
 
 
 def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Fill a float32 tensor with uniform deviates on [low, high)."""
+    """Fill a float32 tensor with uniform deviates on [low, high). Raises ValueError if ``low`` exceeds ``high``."""
+    if low > high:
+        raise ValueError(f"uniform_ needs low <= high, got {low} and {high}")
     return x.copy_(_fill(empty(x.sizes), random_kernels.uniform, generator, low, high))
 
 
+def _check_deviation(std: float) -> None:
+    if not std >= 0:
+        raise ValueError(f"a standard deviation must not be negative or NaN, got {std}")
+
+
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Fill a float32 tensor with normal deviates."""
+    """Fill a float32 tensor with normal deviates. Raises ValueError if the standard deviation ``std`` is negative."""
+    _check_deviation(std)
     return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std))
 
 
@@ -263,9 +271,14 @@ def normal(
 ) -> Tensor:
     """Normal deviates of a mean and a standard deviation ``std``: tensors that broadcast, or numbers if ``size`` is given.
 
-    Raises TypeError if neither is a tensor and ``size`` is missing, ShapeError if the tensors do not broadcast.
+    Raises TypeError if neither is a tensor and ``size`` is missing, ShapeError if the tensors do not broadcast, ValueError if a
+    standard deviation is negative or NaN.
     """
     check_device(device)
+    if isinstance(std, Tensor):
+        check_deviations(as_float(std))
+    else:
+        _check_deviation(std)
     if size is not None:
         return _fill(empty(size_argument((size,))), random_kernels.normal, generator, real(mean), real(std))
     shapes = [value.sizes for value in (mean, std) if isinstance(value, Tensor)]
@@ -377,7 +390,9 @@ def random_(x: Tensor, from_: int = 0, to: int | None = None, *, generator: Gene
 
 
 def log_normal_(x: Tensor, mean: float = 1.0, std: float = 2.0, generator: Generator | None = None) -> Tensor:
-    """Fill a float32 tensor with the exponential function of normal deviates."""
+    """Fill a float32 tensor with the exponential function of normal deviates. Raises ValueError unless ``std`` is positive."""
+    if not std > 0:
+        raise ValueError(f"the standard deviation must be positive, got {std}")
     return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std).exp())
 
 

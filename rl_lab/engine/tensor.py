@@ -379,6 +379,11 @@ class TensorCore:
         steps = None if self.strides is None else tuple([s * dtype.itemsize for s in self.strides])
         return np.ndarray(self.sizes, dtype.numpy, self.storage.buffer(lasting), self.offset * dtype.itemsize, steps)
 
+    def _holds_nan(self) -> bool:
+        """Whether an element is NaN."""
+        array = self._array(lasting=False)
+        return bool((array != array).any())
+
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The same memory as a NumPy array. Raises StateError if the tensor requires a gradient, unless ``force``."""
         if self.requires_grad and not force:

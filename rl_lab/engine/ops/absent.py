@@ -6,7 +6,6 @@ A ``__getattr__`` would do the same for every name, but would make every attribu
 from typing import NoReturn
 
 from rl_lab.engine.names import not_covered
-from rl_lab.engine.operations import hang
 from rl_lab.engine.tensor import Tensor
 
 NAMES = frozenset(
@@ -21,7 +20,7 @@ resize_ resize_as resize_as_ resolve_neg scatter_reduce scatter_reduce_ set_ sli
 stft svd swapaxes_ swapdims_ symeig t_ to_dense transpose_ triangular_solve unsqueeze_ values volatile
 """.split()  # noqa: SIM905
 )
-"""Public names of torch.Tensor that no other module defines."""
+"""Public names of torch.Tensor without an attribute here; ``tests/test_coverage.py`` compares the list with PyTorch's names."""
 
 
 class Absent:
@@ -38,4 +37,7 @@ def _covered_names(self: Tensor) -> list[str]:
     return [name for name in object.__dir__(self) if name not in NAMES]
 
 
-hang({name: Absent(name) for name in NAMES} | {"__dir__": _covered_names})
+# on Tensor, not with `hang`: what is hung on Operations is declared to editors and type checkers, which shall not offer these names
+Tensor.__dir__ = _covered_names  # type: ignore[method-assign, assignment]
+for _name in NAMES:
+    setattr(Tensor, _name, Absent(_name))

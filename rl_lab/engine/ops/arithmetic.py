@@ -8,7 +8,7 @@ import numpy as np
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
-from rl_lab.engine.number import real
+from rl_lab.engine.number import integer, real
 from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, le, logical_and, logical_or, lt
 from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.elementwise import clamp_between, exp, log, square, trunc
@@ -145,8 +145,10 @@ def _fixed_power(x: Tensor, exponent: float) -> Tensor:
         return square(x)
     if exponent == 1:
         return mul(x, 1.0)
-    if exponent in _POWERS:
-        out = unary(_POWERS[exponent], x)
+    for special, kernel in _POWERS.items():
+        if exponent == special:  # not a look-up: a hash would make a program of each value of a number that varies
+            out = unary(kernel, x)
+            break
     else:
         out = binary(elementwise_kernels.power, x, constant(real(exponent)))
     return attach(out, _fixed_power_rule, (x,), (x,), exponent)
@@ -157,9 +159,9 @@ _POWERS = {0.5: elementwise_kernels.sqrt, -0.5: elementwise_kernels.rsqrt, -1: e
 
 def power(input: Operand, exponent: Operand) -> Tensor:
     """input ** exponent. Raises DtypeError, a RuntimeError, for an integer tensor to the power of a negative integer."""
-    if isinstance(input, Tensor) and input.dtype is float32 and type(exponent) in (int, float):
-        return _fixed_power(input, exponent)  # type: ignore[arg-type]
-    whole = isinstance(exponent, (int, np.integer)) and not isinstance(exponent, bool)
+    whole = isinstance(exponent, INTEGERS) and not isinstance(exponent, bool)
+    if isinstance(input, Tensor) and input.dtype is float32 and (whole or isinstance(exponent, (float, np.floating))):
+        return _fixed_power(input, integer(exponent) if whole else real(exponent))
     if whole and exponent < 0 and isinstance(input, Tensor):
         raise DtypeError(
             f"integers to negative integer powers are not allowed, got the power {exponent} of a {input.dtype.name} tensor: "
@@ -572,12 +574,17 @@ def _keep(kernel: Primitive, g: Tensor, condition: Tensor) -> Tensor:
     return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.sizes)
 
 
+def _is_byte(value: Operand) -> bool:
+    """Whether a value is an integer that a uint8 tensor can take."""
+    return isinstance(value, INTEGERS) and not isinstance(value, bool)
+
+
 def _as_bytes(value: Operand, other: Operand) -> Operand:
     """A Python integer beside a uint8 tensor becomes uint8: unlike arithmetic, a choice keeps the dtype.
 
     Raises OverflowError if the integer does not fit into uint8.
     """
-    if type(value) is int and isinstance(other, Tensor) and other.dtype is uint8:
+    if _is_byte(value) and isinstance(other, Tensor) and other.dtype is uint8:
         check_range(value, uint8)
         return constant(value, uint8)
     return value
@@ -643,7 +650,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
     """input, but ``value`` where the bool tensor ``mask``, which broadcasts, is true."""
     if input.dtype is bool_ and not isinstance(value, Tensor):
         value = bool(value)
-    return where(mask, value if input.dtype is uint8 and type(value) is int else operand(value, input), input)
+    return where(mask, value if input.dtype is uint8 and _is_byte(value) else operand(value, input), input)
 
 
 def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:

@@ -175,7 +175,8 @@ def _to_weight(g: Tensor, x: Tensor, plan: _Plan) -> Tensor:
     for total, (low, high) in zip(sums, cuts, strict=True):
         space = empty((plan.together * (plan.planes + plan.results),))
         starts = (0, 0, 0, low * _volume(plan.out), low * _volume(plan.x))
-        parts.append(((total, space, empty(plan.weight), gradient, source), starts, (plan.together, *plan.numbers(high - low))))
+        numbers = (plan.together, *plan.numbers(high - low))
+        parts.append(((total, space, empty(plan.weight), gradient, source), starts, numbers))
     _launch(convolution_kernels.convolve_to_weight, plan, parts)
     for part in sums[1:]:
         elementwise_into(add_into, sums[0], part)

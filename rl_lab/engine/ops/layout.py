@@ -298,7 +298,10 @@ def _expanded(sizes: Shape, strides: Shape | None, shape: Shape) -> Placed:
 
 @numpy_names
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """A view without the dimensions of size 1, or without those of ``dim`` whose size is 1."""
+    """A view without the dimensions of size 1, or without those of ``dim`` whose size is 1.
+
+    Raises ShapeError if ``dim`` names a dimension twice.
+    """
     dims = dim if dim is None else (dim,) if isinstance(dim, INTEGERS) else tuple(dim)
     return attach(placed(input, *_squeezed(input.sizes, input.strides, dims)), _reshape_rule, (input,), context=input.sizes)
 
@@ -306,7 +309,9 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
 @_once_per_layout
 def _squeezed(sizes: Shape, strides: Shape | None, dims: Shape | None) -> Placed:
     rank = len(sizes)
-    drop = range(rank) if dims is None else {normal_dim(d, rank) for d in dims}
+    drop = list(range(rank)) if dims is None else [normal_dim(d, rank) for d in dims]
+    if len(set(drop)) != len(drop):
+        raise ShapeError(f"squeeze: each dimension may be named once, but one appears twice in {drop}")
     keep = [i for i in range(rank) if sizes[i] != 1 or i not in drop]
     shape = tuple([sizes[i] for i in keep])
     return (shape, None) if strides is None else _as_kept(shape, tuple([strides[i] for i in keep]))
@@ -474,6 +479,10 @@ class Parts:
         for number, gradient in other.gradients.items():
             result[number] = result[number] + gradient if number in result else gradient
         return Parts(result)
+
+    def _holds_nan(self) -> bool:
+        """Whether an element of a part is NaN."""
+        return any(gradient._holds_nan() for gradient in self.gradients.values())
 
 
 def _part_rule(g: Tensor, node: Node) -> Parts:

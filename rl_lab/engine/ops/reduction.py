@@ -565,7 +565,9 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 
 @numpy_names
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Whether some element along ``dim``, or of all elements, is true (not zero)."""
+    """Whether some element along ``dim``, or of all elements, is true (not zero). No dimensions, (), reduce nothing, as in PyTorch."""
+    if isinstance(dim, (tuple, list)) and not dim:
+        return input.to(bool_, copy=True)
     dims = normal_dims(dim, input.dim())
     source, n, r, m = _blocks(input.to(bool_), dims)
     out = empty(_result_shape(input.sizes, dims, keepdim), bool_)
@@ -575,7 +577,7 @@ def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 @numpy_names
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Whether every element along ``dim``, or of all elements, is true (not zero)."""
+    """Whether every element along ``dim``, or of all elements, is true (not zero). No dimensions, (), reduce nothing, as in PyTorch."""
     return any(input.logical_not(), dim, keepdim).logical_not()
 
 
