@@ -179,7 +179,7 @@ class Agent:
         self._guard = guard_updates(self)
         if self.collector is not None:
             self.collector.begin = self._guard.begin
-        self._greedy = self.record(rl.no_grad()(self.greedy))
+        self._greedy = self.record(rl.no_grad()(self._greedy_scaled))
 
     # --- what a subclass defines -------------------------------------------------------------------------------------
 
@@ -194,6 +194,9 @@ class Agent:
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The policy's best actions for observations (batch, ...); see `rl_lab.rollout.actions` for their form."""
         raise NotImplementedError
+
+    def _greedy_scaled(self, observations: rl.Tensor, action_mask: rl.Tensor | None) -> rl.Tensor:
+        return self.mapping.scaled(self.greedy(observations, action_mask))
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions to explore with, under ``actions``, and what belongs to them, for a `Moment`."""
@@ -268,7 +271,7 @@ class Agent:
         x = rl.from_numpy(np.ascontiguousarray(observations, self.observation_dtype))
         mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
         if deterministic:
-            return self.mapping(self._greedy(x, mask))
+            return self.mapping.of_scaled(self._greedy(x, mask))
         with rl.no_grad():
             return self.mapping(self.explore(x, mask))
 

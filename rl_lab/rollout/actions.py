@@ -65,6 +65,12 @@ class ActionMapping:
         self.centre, self.radius = _scale(self.low, self.high)
         self.shape: tuple[int, ...] = () if isinstance(space, Discrete) else (len(self.choices) + self.size,)
         self.dtype = np.float32 if self.size else np.int64
+        leaf = self._leaves[0] if len(self._leaves) == 1 else None
+        self._start = int(getattr(space, "start", 0)) if isinstance(space, Discrete) else 0
+        self._is_plain = (
+            isinstance(space, Box) and leaf is not None and leaf.starts is leaf.fine is None and space.dtype == np.float32
+        )
+        """Whether scaled actions are actions of the space already: those of a Box of float32, whose bounds they keep."""
         self._tensors = [rl.tensor(values) for values in (self.low, self.high, self.centre, self.radius)]
 
     def _collect(self, space: Space, choices: list[int], bounds: list[np.ndarray]) -> None:
@@ -120,7 +126,15 @@ class ActionMapping:
 
     def __call__(self, actions: rl.Tensor) -> SpaceActions:
         """Return actions of the space for a policy's actions (batch, *shape)."""
-        return self.to_space(self.scaled(actions).numpy())
+        return self.of_scaled(self.scaled(actions))
+
+    def of_scaled(self, scaled: rl.Tensor) -> SpaceActions:
+        """Return actions of the space for a batch of `scaled` actions."""
+        if isinstance(self.space, Discrete) and scaled.sizes == (1,):
+            return np.array([int(scaled.item()) + self._start])  # NumPy's arithmetic takes longer than a small policy
+        values = np.empty(scaled.sizes, scaled.dtype.numpy)  # a copy, so that the memory can be used again
+        scaled.copy_to(values)
+        return values.reshape(-1, *self.space.shape) if self._is_plain else self.to_space(values)
 
     def to_policy(self, actions: SpaceActions) -> np.ndarray:
         """Return the policy's actions (batch, *shape) for actions of the space: the inverse of calling the mapping.
