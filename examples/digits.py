@@ -114,7 +114,7 @@ def picture(counts: np.ndarray):
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="answer", ylabel="digit", xticks=range(10), yticks=range(10))
     wrong = counts * (1 - np.eye(10, dtype=np.int64))
-    axes.imshow(wrong, cmap="Reds", vmin=0, vmax=max(3, wrong.max()))
+    axes.imshow(wrong, cmap="Reds", vmin=0, vmax=2 * max(3, wrong.max()))
     for digit, answer in np.argwhere(counts):
         axes.text(answer, digit, counts[digit, answer], ha="center", va="center")
     return figure

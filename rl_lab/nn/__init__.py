@@ -44,6 +44,7 @@ from rl_lab.nn.containers import (
     ParameterList,
     Sequential,
 )
+from rl_lab.nn.continuous import LTC, CfC, CfCCell, LTCCell
 from rl_lab.nn.convolution import (
     AdaptiveAvgPool2d,
     AvgPool1d,
@@ -175,6 +176,10 @@ if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every nam
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
+    "CfC",
+    "CfCCell",
+    "LTC",
+    "LTCCell",
     "Transformer",
     "TransformerDecoder",
     "TransformerDecoderLayer",
