@@ -4,7 +4,9 @@ The clipped objective of `rl_lab.agents.ppo`, on whole sequences. The memory at 
 the sequence again from this memory (Hausknecht and Stone 2015). The memory is set to zero where an episode ends.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
 from rl_lab.rollout.policies import ActionDistribution, ActionHead, approximate_kl, clipped_surrogate
 
-CELLS: dict[str, type[Module]] = {"gru": GRUCell, "cfc": CfCCell, "ltc": LTCCell}
+CELLS: dict[str, Callable[..., Module]] = {"gru": GRUCell, "cfc": partial(CfCCell, backbone_units=64), "ltc": LTCCell}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A small transformer that learns to write like this repository's documentation, letter by letter.
 
-    python examples/char_transformer.py
+python examples/char_transformer.py
 """
 
 import math

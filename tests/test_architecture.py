@@ -49,6 +49,7 @@ ENGINE = [
     ("reads",),
     ("passes", "watch"),
     ("program",),
+    ("svg",),
     ("compile", "draw"),
 ]
 # Inside engine/ops: each family imports only those before it.
