@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 Function = TypeVar("Function", bound=Callable)
 
-TABLE = "rl_lab/README.md"
+TABLE = "docs/coverage.md"
 
 
 def not_covered(module: str, names: dict[str, object]) -> Callable[[str], Any]:
