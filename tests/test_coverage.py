@@ -20,7 +20,7 @@ def test_the_table_is_up_to_date():
         (lambda: rl.nn.AdaptiveLogSoftmaxWithLoss, "torch.nn.AdaptiveLogSoftmaxWithLoss"),
         (lambda: rl.nn.functional.ctc_loss, "torch.nn.functional.ctc_loss"),
         (lambda: rl.optim.SparseAdam, "torch.optim.SparseAdam"),
-        (lambda: rl.distributions.Dirichlet, "torch.distributions.Dirichlet"),
+        (lambda: rl.distributions.Wishart, "torch.distributions.Wishart"),
         (lambda: rl.cuda.Stream, "torch.cuda.Stream"),
     ],
 )

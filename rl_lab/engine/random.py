@@ -400,6 +400,16 @@ for _function in (uniform_, normal_, exponential_, log_normal_, random_, bernoul
     setattr(Operations, _function.__name__, _function)
 
 
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Poisson deviates with the rates ``input``, in its shape, as float32; not differentiable. A negative rate gives NaN."""
+    rates = as_float(input).detach().contiguous()
+    out = empty(rates.sizes)
+    state = _state(generator)
+    launch(random_kernels.poisson, (out, rates, state), (out.numel(),))
+    state.storage.version += 1
+    return out
+
+
 def standard_gamma(concentration: Tensor, generator: Generator | None = None) -> Tensor:
     """Gamma deviates of scale 1 in the shape of ``concentration``, whose elements must be positive; not differentiable."""
     concentration = as_float(concentration).detach().contiguous()
