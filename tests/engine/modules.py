@@ -96,6 +96,14 @@ MODULES: dict[str, tuple[Callable, list[tuple[int, ...]]]] = {
     ),
     "TransformerDecoder": (lambda nn: nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 1, 3, 0.0), 2), [(3, 2, 4), (2, 2, 4)]),
     "Transformer": (lambda nn: nn.Transformer(4, 2, 2, 1, 5, 0.0, batch_first=True), [(2, 3, 4), (2, 5, 4)]),
+    "weight_norm": (lambda nn: nn.utils.weight_norm(nn.Linear(3, 2)), [(4, 3)]),
+    "weight_norm dim": (lambda nn: nn.utils.weight_norm(nn.Conv1d(2, 3, 2), dim=1), [(2, 2, 5)]),
+    "weight_norm whole": (lambda nn: nn.utils.weight_norm(nn.Linear(3, 2), dim=None), [(4, 3)]),
+    "spectral_norm": (lambda nn: nn.utils.spectral_norm(nn.Linear(3, 2)), [(4, 3)]),
+    "spectral_norm transposed": (
+        lambda nn: nn.utils.spectral_norm(nn.ConvTranspose2d(2, 3, 2), n_power_iterations=2, dim=1), [(2, 2, 3, 3)]
+    ),
+    "spectral_norm eval": (lambda nn: nn.utils.spectral_norm(nn.Conv2d(2, 3, 2)).eval(), [(2, 2, 3, 3)]),
     "Dropout2d eval": (lambda nn: nn.Dropout2d().eval(), [(2, 3, 2, 2)]),
     "AlphaDropout eval": (lambda nn: nn.AlphaDropout().eval(), [(2, 3)]),
     "PReLU": (lambda nn: nn.PReLU(3), [(2, 3)]),
