@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from rl_lab import autograd, backends, cuda, distributions, envs, errors, multiprocessing, nn, optim, utils
+from rl_lab import autograd, backends, cuda, distributions, envs, errors, linalg, multiprocessing, nn, optim, utils
 from rl_lab.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from rl_lab.compatibility import (
     Size,
@@ -757,6 +757,7 @@ __all__ = [
     "less",
     "less_equal",
     "lgamma",
+    "linalg",
     "linspace",
     "load",
     "log",

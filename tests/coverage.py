@@ -40,7 +40,7 @@ DECLINED = {
     "there are no complex numbers and no spectra": (
         r"^(angle|imag|real|polar|is_neg|resolve_neg|adjoint|stft|istft|view_as_real)$"
     ),
-    "decompositions and inverses of matrices are NumPy's and SciPy's": (
+    "inverses and decompositions of matrices are in rl_lab.linalg, others in NumPy and SciPy": (
         r"^(cholesky|lu|qr|svd|eig|lstsq|lobpcg|geqrf|orgqr|ormqr|pca_|pinverse|inverse|det$|logdet|slogdet|symeig|solve|matrix_(exp|rank)"
         r"|triangular_solve|cond$|nuclear_norm|chain_)"
     ),

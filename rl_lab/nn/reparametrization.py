@@ -16,7 +16,8 @@ AnyModule = TypeVar("AnyModule", bound=Module)
 class _Rule(Protocol):
     """How a weight is computed. Rules are plain values, so that a module with one can be copied and pickled."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def weight(self, module: Module) -> Tensor: ...
 
@@ -75,7 +76,7 @@ def weight_norm(module: AnyModule, name: str = "weight", dim: int | None = 0) ->
         length = _norm_except(weight, dim).clone()
     module.register_parameter(f"{name}_g", Parameter(length))
     module.register_parameter(f"{name}_v", Parameter(weight.detach()))
-    module.__class__ = _computing(type(module), _WeightNorm(name, dim))
+    module.__class__ = _computing(type(module), _WeightNorm(name, dim))  # type: ignore[assignment]
     return module
 
 
@@ -141,7 +142,7 @@ def spectral_norm(
         module.register_buffer(f"{name}_u", normalize(randn(rows), dim=0, eps=eps))
         module.register_buffer(f"{name}_v", normalize(randn(columns), dim=0, eps=eps))
     rule = _SpectralNorm(name, dim, n_power_iterations, eps)
-    module.__class__ = _computing(type(module), rule)
+    module.__class__ = _computing(type(module), rule)  # type: ignore[assignment]
     module.register_forward_pre_hook(rule)
     return module
 
