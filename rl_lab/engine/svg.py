@@ -56,7 +56,8 @@ def svg(boxes: Sequence[Box], lines: Sequence[Line]) -> str:
         path = next(pieces) if ahead else [line.source, line.target]
         parts.append(_arrow(path, at, size, line, ahead))
     for k, box in enumerate(boxes):
-        (cx, cy), (w, h) = at[k], size[k]
+        cx, cy = at[k]
+        w, h = size[k]
         corner = h / 2 if box.round else 3
         parts.append(
             f'<rect x="{cx - w / 2:.1f}" y="{cy - h / 2:.1f}" width="{w:.1f}" height="{h:.1f}" rx="{corner:.1f}" '
@@ -198,8 +199,10 @@ def _arrow(
 ) -> str:
     style = f'fill="none" stroke="{escape(line.color)}" stroke-width="{line.width:.2f}" marker-end="url(#tip)"'
     if not ahead:
-        (x0, y0), (w0, _) = at[path[0]], size[path[0]]
-        (x1, y1), (w1, _) = at[path[1]], size[path[1]]
+        x0, y0 = at[path[0]]
+        x1, y1 = at[path[1]]
+        w0, _ = size[path[0]]
+        w1, _ = size[path[1]]
         out = max(x0 + w0 / 2, x1 + w1 / 2) + 20
         return (
             f'<path d="M{x0 + w0 / 2:.1f} {y0 + 3:.1f} C{out:.1f} {y0 + 3:.1f} {out:.1f} {y1 - 3:.1f} '

@@ -1,6 +1,8 @@
 """Checkpoints: a nested state of tensors, arrays and plain values as ``state.safetensors`` and ``state.json`` in one folder.
 
-Beside them, ``run.json`` records the settings of the run and the length of its log at that moment.
+``environments.state``, also in the format of safetensors, holds the arrays of the environments' state. So ``state.safetensors`` depends
+on what was learned alone, not on how the environments are wrapped. ``run.json`` records the settings of the run and the length of its
+log at that moment.
 
 A replay buffer is written in segments, one file each, named by the digest of its content. A segment that another checkpoint of the run
 holds already becomes a hard link to the same file, so a checkpoint costs as much as has changed since the last one.
@@ -23,11 +25,13 @@ import numpy as np
 from rl_lab.engine.ops import Tensor
 from rl_lab.experiment.faults import STORAGE, Fault, code_of, first_line
 from rl_lab.experiment.files import LARGEST_PLAIN, read_file
+from rl_lab.rollout.saving import EnvironmentsState
 from rl_lab.serialization import Rows, checksum, flush, join, read_safetensors, save_file, split, write_file
 
-FORMAT = 3
-READABLE = (2, 3)
-"""Formats that can be read: before 3 replay buffers were in ``state.safetensors``."""
+FORMAT = 4
+READABLE = (2, 3, 4)
+"""Formats that can be read. Before 3 replay buffers were in ``state.safetensors``, before 4 the state of environments was."""
+ENVIRONMENTS = "environments.state"
 SEGMENTS = "rows in segments"
 """The key under which a state refers to the segments of arrays."""
 _SEGMENT = re.compile("rows[-a-z0-9_]*-([0-9]{12})-([0-9a-f]{64})[.]safetensors")
@@ -69,7 +73,11 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     _write_segments(segments, temporary)
-    save_file(arrays, temporary / "state.safetensors")
+    apart = tuple(f"{place}/" for place in _environments_in(state))
+    environments = {name: array for name, array in arrays.items() if name.startswith(apart)}
+    save_file({name: array for name, array in arrays.items() if name not in environments}, temporary / "state.safetensors")
+    if environments:
+        save_file(environments, temporary / ENVIRONMENTS)
     content = {
         "format": FORMAT,
         "checksum": checksum(arrays, json.dumps(plain)),
@@ -88,6 +96,14 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
     flush(path.parent)
     for old in _set_aside(path):
         shutil.rmtree(old)
+
+
+def _environments_in(state: object, name: str = "") -> list[str]:
+    """Names, as `split` builds them, of the states of environments inside a nested state."""
+    if isinstance(state, EnvironmentsState):
+        return [name]
+    parts = state.items() if isinstance(state, dict) else ()
+    return [place for key, value in parts for place in _environments_in(value, f"{name}/{key}" if name else str(key))]
 
 
 def _without_rows(state: Any, segments: dict[str, dict[str, np.ndarray]], name: str = "rows") -> Any:
@@ -141,6 +157,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         if content["format"] not in READABLE:
             raise Fault(f"checkpoint {path} has format {content['format']}, this version of rl_lab reads format {FORMAT}")
         arrays, _ = read_safetensors(path / "state.safetensors", foreign=True)
+        if (path / ENVIRONMENTS).exists():
+            arrays |= read_safetensors(path / ENVIRONMENTS, foreign=True)[0]
         if checksum(arrays, json.dumps(content["state"])) != content["checksum"]:
             raise Fault(f"checkpoint {path} cannot be read: its content does not match its checksum")
         state = _with_rows(join(content["state"], arrays, tensors=False), path)

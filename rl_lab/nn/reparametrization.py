@@ -143,7 +143,7 @@ def spectral_norm(
         module.register_buffer(f"{name}_v", normalize(randn(columns), dim=0, eps=eps))
     rule = _SpectralNorm(name, dim, n_power_iterations, eps)
     module.__class__ = _computing(type(module), rule)  # type: ignore[assignment]
-    module.register_forward_pre_hook(rule)
+    module.register_forward_pre_hook(rule)  # type: ignore[arg-type]
     return module
 
 

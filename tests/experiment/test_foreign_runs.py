@@ -268,7 +268,7 @@ def small_run(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
+@pytest.mark.parametrize("name", ["state.safetensors", "environments.state", "state.json"])
 def test_truncated_checkpoints(name, small_run, workplace, full):
     shutil.copytree(small_run, "run")
     file = Path("run/checkpoints/last") / name
@@ -286,7 +286,8 @@ def test_mutated_checkpoints_and_configs(small_run, workplace, capsys, full):
     last = Path("run/checkpoints/last")
     good = load_checkpoint(last)
     chances = random.Random(3)
-    files = {file: file.read_bytes() for file in (last / "state.safetensors", last / "state.json", Path("run/config.toml"))}
+    states = [last / name for name in ("state.safetensors", "environments.state", "state.json")]
+    files = {file: file.read_bytes() for file in (*states, Path("run/config.toml"))}
     refusals = 0
     tracemalloc.start()
     for _ in range(100_000 if full else 600):
@@ -349,9 +350,10 @@ HEADERS = [
 
 @pytest.mark.parametrize("header", [*map(json.dumps, HEADERS), "[" * 100_000, '{"a":' * 50_000, "", "\x00" * 8])
 @pytest.mark.parametrize("claimed", [None, 2**63, 2**40, 0])
-def test_crafted_headers(header, claimed, small_run, workplace):
+@pytest.mark.parametrize("name", ["state.safetensors", "environments.state"])
+def test_crafted_headers(name, header, claimed, small_run, workplace):
     shutil.copytree(small_run, "run")
-    file = Path("run/checkpoints/last/state.safetensors")
+    file = Path("run/checkpoints/last") / name
     content = header.encode()
     length = len(content) if claimed is None else claimed
     file.unlink()

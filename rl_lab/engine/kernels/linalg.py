@@ -5,8 +5,8 @@ import numpy as np
 from rl_lab.native.primitive import In, Int, Out, OutInt, primitive
 
 F = np.float32
-SINGULAR = 6
-NOT_POSITIVE = 7
+SINGULAR = 8
+NOT_POSITIVE = 9
 """Flags of a status, see `gathering.IndexStatus`: a matrix that has no inverse, or is not positive definite."""
 
 
