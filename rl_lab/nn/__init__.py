@@ -64,6 +64,7 @@ from rl_lab.nn.layers import (
     Embedding,
     Flatten,
     Identity,
+    LazyLinear,
     Linear,
     Unflatten,
 )
@@ -176,6 +177,7 @@ if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every nam
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
+    "LazyLinear",
     "CfC",
     "CfCCell",
     "LTC",

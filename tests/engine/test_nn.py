@@ -612,3 +612,30 @@ def test_a_recorded_step_leaves_the_normalised_weight_up_to_date():
         length = layer.weight_v.detach().norm(2, 1, keepdim=True)
         assert_close(layer.weight.detach(), (layer.weight_v / length * layer.weight_g).detach())
     assert len(step.programs) == 1
+
+
+# --- a layer that learns its size ------------------------------------------------------------------------------------
+
+
+def test_a_lazy_layer_takes_its_size_from_the_first_input():
+    layer = nn.LazyLinear(2)
+    optimizer = rl.optim.Adam(layer.parameters(), lr=0.1)  # holds the parameters that get their size later
+    assert layer(rl.ones(5, 3)).shape == (5, 2)
+    assert type(layer) is nn.Linear
+    assert (layer.in_features, layer.weight.shape, layer.bias.shape) == (3, (2, 3), (2,))
+    assert layer.weight.abs().max() <= 3**-0.5
+    before = layer.weight.detach().clone()
+    layer(rl.ones(5, 3)).sum().backward()
+    optimizer.step()
+    assert (layer.weight != before).all()
+    with pytest.raises(RuntimeError):
+        layer(rl.ones(5, 4))
+
+
+def test_a_lazy_layer_is_not_recorded_first():
+    layer = nn.LazyLinear(2, bias=False)
+    assert layer.bias is None
+    with pytest.raises(RuntimeError, match="once before compiling"):
+        rl.compile(layer)(rl.ones(5, 3))
+    layer(rl.ones(5, 3))
+    assert rl.compile(layer)(rl.ones(5, 3)).equal(layer(rl.ones(5, 3)))
