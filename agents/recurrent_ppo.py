@@ -1,10 +1,12 @@
-"""Proximal policy optimization with a memory: a gated recurrent unit (Cho et al. 2014) between the observations and both heads.
+"""Proximal policy optimization with a memory: a recurrent cell between the observations and both heads.
 
 The clipped objective of `rl_lab.agents.ppo`, on whole sequences. The memory at the start of a rollout is stored, and updates compute
 the sequence again from this memory (Hausknecht and Stone 2015). The memory is set to zero where an episode ends.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,13 @@ import rl_lab as rl
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
-from rl_lab.nn import GRUCell, Linear, init
+from rl_lab.nn import CfCCell, GRUCell, Linear, LTCCell, Module, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
 from rl_lab.rollout.policies import ActionDistribution, ActionHead, approximate_kl, clipped_surrogate
+
+CELLS: dict[str, Callable[..., Module]] = {"gru": GRUCell, "cfc": partial(CfCCell, backbone_units=64), "ltc": LTCCell}
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class RecurrentPPOConfig:
     total_timesteps: int = setting(300_000, "environment steps to train for", least=1)
     network: str = setting("mlp:64", "layers before the memory: mlp: or cnn: and sizes", check=layer_sizes, shapes=True)
     activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    cell: str = setting(
+        "gru", "cell of the memory: gru, or cfc or ltc in continuous time", choices=("gru", "cfc", "ltc"), shapes=True
+    )
     memory: int = setting(64, "units of the memory", least=1, shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size", above=0)
     learning_rate_final: float = setting(
@@ -69,7 +76,7 @@ class RecurrentPPO(Agent):
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std)
         self.encoder = make_network(self.observed, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
-        self.cell = GRUCell(c.memory, c.memory, generator=network_stream)
+        self.cell = CELLS[c.cell](c.memory, c.memory, generator=network_stream)
         self.actor = Linear(c.memory, self.head.outputs, generator=network_stream)
         self.critic = Linear(c.memory, 1, generator=network_stream)
         for layer, gain in ((self.actor, 0.01), (self.critic, 1.0)):

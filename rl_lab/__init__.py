@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from rl_lab import autograd, backends, cuda, distributions, envs, errors, multiprocessing, nn, optim, utils
+from rl_lab import autograd, backends, cuda, distributions, envs, errors, linalg, multiprocessing, nn, optim, utils
 from rl_lab.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from rl_lab.compatibility import (
     Size,
@@ -335,6 +335,7 @@ from rl_lab.engine.random import (
     manual_seed,
     multinomial,
     normal,
+    poisson,
     rand,
     rand_like,
     randint,
@@ -758,6 +759,7 @@ __all__ = [
     "less",
     "less_equal",
     "lgamma",
+    "linalg",
     "linspace",
     "load",
     "log",
@@ -818,6 +820,7 @@ __all__ = [
     "outer",
     "permute",
     "pi",
+    "poisson",
     "pow",
     "prelu",
     "prod",

@@ -20,6 +20,7 @@ FLOORS = {
     "rl_lab.serialization": 2,
     "rl_lab.compatibility": 2,
     "rl_lab.cuda": 2,
+    "rl_lab.linalg": 2,
     "rl_lab.backends": 2,
     "rl_lab.utils": 2,
     "rl_lab.multiprocessing": 2,
@@ -50,6 +51,7 @@ ENGINE = [
     ("passes", "watch"),
     ("recorder",),
     ("program",),
+    ("svg",),
     ("compile", "draw"),
 ]
 # Inside engine/ops: each family imports only those before it.
@@ -71,6 +73,7 @@ OPS = [
     "diagonals",
     "sorting",
     "composed",
+    "linalg",
     "normalization",
     "convolution",
     "recurrent",
