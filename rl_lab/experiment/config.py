@@ -202,3 +202,8 @@ def as_plain(config: Any) -> dict[str, Any]:
     """Return a config as a dict for TOML: tuples become lists, and settings that are None are left out."""
     plain = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
     return {key: value for key, value in plain.items() if value is not None}
+
+
+def as_complete(config: Any) -> dict[str, Any]:
+    """As `as_plain`, with "none" for settings that are None: a preset may have another value for them."""
+    return {**{field.name: "none" for field in dataclasses.fields(config)}, **as_plain(config)}
