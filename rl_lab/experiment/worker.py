@@ -77,7 +77,11 @@ class _Reports(NoProgress):
     def evaluated(self, timesteps: int, return_mean: float) -> None:
         self.evaluations[timesteps] = return_mean
         write_file(self._folder / EVALUATIONS, [json.dumps(sorted(self.evaluations.items())).encode()])
-        self._end_if(self._tell({"kind": "evaluated", "steps": timesteps, "return": return_mean}))
+        self._end_if(self._tell({"kind": "evaluated", "steps": timesteps, "return": return_mean, "returns": self.returns()}))
+
+    def returns(self) -> list[float]:
+        """The mean returns of all short evaluations so far, in their order."""
+        return [value for _, value in sorted(self.evaluations.items())]
 
     def saved(self, run: Path) -> None:
         if self._store is not None:
