@@ -19,7 +19,7 @@ from rl_lab.experiment.config import Between, Search, field_types, make_config, 
 from rl_lab.experiment.driver import Options, make_plan
 from rl_lab.experiment.faults import NUMERICAL, Fault, code_of, first_line
 from rl_lab.experiment.suggestions import nearest_option
-from rl_lab.experiment.sweeps import Runner, SweepPlan, Variant
+from rl_lab.experiment.sweeps import Runner, SweepPlan, Variant, complete
 from rl_lab.experiment.worker import FAILED, FINISHED, PRUNED
 from rl_lab.serialization import write_file
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 PRESET = "best.toml"
 EVALUATIONS = 10
-"""Short evaluations during a trial, unless --eval-frequency is given."""
+"""Short evaluations during a trial, unless --eval-frequency gives at least `FEWEST`."""
+FEWEST = 3
 _OWNER = "sweep"
 """Attribute of a trial that names the sweep to which it belongs."""
 
@@ -128,8 +129,9 @@ class _Tuner:
         self.optuna = require_optuna()
         self.base = dict(plan.variants[0].settings)
         self.space = search_space(find_agent(plan.agent), plan.sweep.search)
-        if not int(self.base["eval_frequency"]):
-            self.base["eval_frequency"] = max(1, int(self.base["total_timesteps"]) // EVALUATIONS)
+        total = int(self.base["total_timesteps"])
+        if not 0 < int(self.base["eval_frequency"]) <= total // FEWEST:
+            self.base["eval_frequency"] = max(1, total // EVALUATIONS)
         self.open: dict[int, _Open] = {}
         self.study = self._study()
 
@@ -247,7 +249,8 @@ def tune(plan: SweepPlan, path: Path, runner: Runner) -> Variant:
     Writes the settings as a preset, ``best.toml``, and figures of the search. Raises Fault if no trial finished.
     """
     tuner = _Tuner(plan, path, runner)
-    settings = {**plan.variants[0].settings, **tuner()}
+    chosen = make_plan({**plan.variants[0].settings, **tuner(), "seed": plan.sweep.seeds[0]})
+    settings = complete(chosen)
     own = {field.name for field in fields(Options)}
     options = {name: value for name, value in settings.items() if name in own}
     seeds = ", ".join(map(str, plan.tuned_seeds))

@@ -98,7 +98,7 @@ ray.shutdown()
 assert found and found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 """
     token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **token}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **token}, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
-
-
