@@ -18,6 +18,7 @@ from typing import Any
 
 import tomli_w
 
+from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.analysis import bootstrap_interval, interquartile_mean
 from rl_lab.experiment.config import as_complete, as_plain, make_config, read_toml, setting
 from rl_lab.experiment.driver import Plan, make_plan
@@ -328,7 +329,7 @@ class SweepResult:
     """0, or the exit code of the first run that failed."""
 
 
-def sweep(agent: Any, env: str, *, progress: bool = False, **settings: Any) -> SweepResult:
+def sweep(agent: str | type[Agent], env: str, *, progress: bool = False, **settings: Any) -> SweepResult:
     """Train an agent once for every seed and combination of settings, as ``python -m rl_lab.sweep`` does.
 
     ``settings`` are the options of the command by name: ``seeds=10``, ``set=["learning_rate=1e-3,3e-4"]``, ``optimize=50``, and those of

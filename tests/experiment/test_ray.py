@@ -15,6 +15,7 @@ import pytest
 from rl_lab.experiment.cluster import import_ray
 from rl_lab.experiment.sweep_table import NoTable
 from rl_lab.experiment.sweeps import carry_out_sweep, make_sweep
+from rl_lab.testing import content
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'ray[default]'")
 
@@ -57,6 +58,25 @@ def test_a_sweep_over_two_nodes_gives_the_numbers_of_this_machine(cluster, tmp_p
     assert there.statistics == local.statistics
     assert checksums(there.path) == checksums(local.path)
     assert len(checksums(local.path)) == 3
+
+
+def test_neat_evolves_the_same_champion_on_the_cluster(cluster, tmp_path, monkeypatch):
+    """Also with another number of environments in each process, whose episodes end in another order."""
+    from rl_lab.agents.neat.agent import NEAT
+
+    monkeypatch.setenv("RAY_ADDRESS", cluster[0].address)
+
+    def evolve(num_envs: int, **settings):
+        agent = NEAT(
+            "CartPole-v1", backend="gymnasium", num_envs=num_envs, preset=False, population=20, champion_episodes=3, **settings
+        )
+        metrics = [agent.step() for _ in range(3)]
+        return content(agent.state_dict()), metrics
+
+    local, numbers = evolve(4)
+    there, told = evolve(2, evaluation="ray")
+    assert numbers == told
+    assert local == there
 
 
 def test_a_sweep_survives_the_loss_of_a_node(cluster, tmp_path, monkeypatch):
