@@ -258,7 +258,11 @@ class Agent:
         listed = dataclasses.fields(cls.Config)
         declared = {field.name: field.metadata["search"] for field in listed if field.metadata.get("search") is not None}
         return declared or {
-            field.name: Between(max(field.default / 10, field.metadata.get("least") or 0), _at_most(field), log=True)
+            field.name: Between(
+                max(field.default / 10, field.metadata.get("least") or 0),
+                _at_most(field.default, field.metadata.get("most")),
+                log=True,
+            )
             for field in listed
             if isinstance(field.default, float) and field.default > 0 and field.metadata.get("above") == 0
         }
@@ -507,10 +511,9 @@ class Agent:
             raise Fault(f"{name} needs {wanted} observations, but {env} has {observation_space}")
 
 
-def _at_most(field: dataclasses.Field) -> float:
+def _at_most(default: float, most: float | None) -> float:
     """Ten times the default of a setting, or the largest value that it takes."""
-    most = field.metadata.get("most")
-    return 10 * field.default if most is None else min(10 * field.default, most)
+    return 10 * default if most is None else min(10 * default, most)
 
 
 SAVE_FORMAT = "agent 1"

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from types import ModuleType
 from typing import Any
@@ -89,9 +88,9 @@ class RayExecutor:
 
         here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = self._ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._perform: Callable[..., Any] = self._ray.remote(
-            num_cpus=1, max_retries=retries, runtime_env={"env_vars": ONE_THREAD}
-        )(perform_on_cluster)
+        self._perform: Any = self._ray.remote(num_cpus=1, max_retries=retries, runtime_env={"env_vars": ONE_THREAD})(
+            perform_on_cluster
+        )
         self._running: dict[Any, str] = {}
 
     def places(self) -> int:

@@ -533,7 +533,7 @@ def _conclude(
         for task in tasks[variant.name]:
             event = results[task.key]
             if event["state"] != FINISHED:
-                failures[task.key] = event.get("message", event["state"])
+                failures[task.key] = str(event.get("message", event["state"]))
                 code = code or event.get("code", 1)
         finished = {seed: event for seed, event in ended.items() if event["state"] == FINISHED}
         if finished:

@@ -279,9 +279,10 @@ def _draw(study: "Study", path: Path) -> None:
     figure = Figure(figsize=(7.0, 4.0), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    numbers, values = [trial.number for trial in done], [trial.value for trial in done]
+    numbers = [trial.number for trial in done]
+    values = np.array([trial.value for trial in done], float)
     axes.plot(numbers, values, "o", alpha=0.6, label="trial")
-    axes.step(numbers, np.maximum.accumulate(np.array(values, float)), where="post", label="best so far")
+    axes.step(numbers, np.maximum.accumulate(values), where="post", label="best so far")
     pruned = [trial.number for trial in study.trials if trial.state.name == "PRUNED"]
     if pruned:
         last = [list(study.trials[n].intermediate_values.values() or [np.nan])[-1] for n in pruned]
