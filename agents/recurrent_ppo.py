@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 import rl_lab as rl
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
-from rl_lab.experiment.config import setting
+from rl_lab.experiment.config import Between, setting
 from rl_lab.nn import CfCCell, GRUCell, Linear, LTCCell, Module, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
@@ -36,17 +36,21 @@ class RecurrentPPOConfig:
         "gru", "cell of the memory: gru, or cfc or ltc in continuous time", choices=("gru", "cfc", "ltc"), shapes=True
     )
     memory: int = setting(64, "units of the memory", least=1, shapes=True)
-    learning_rate: float = setting(1e-3, "Adam's step size", above=0)
+    learning_rate: float = setting(1e-3, "Adam's step size", above=0, search=Between(1e-5, 1e-2, log=True))
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
-    num_steps: int = setting(64, "steps of each environment in a rollout, the length of a sequence", least=1)
+    num_steps: int = setting(
+        64, "steps of each environment in a rollout, the length of a sequence", least=1, search=(16, 32, 64, 128)
+    )
     batch_envs: int = setting(4, "sequences in a minibatch; must divide the number of environments", least=1)
-    epochs: int = setting(4, "passes over each rollout", least=1)
-    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
-    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", least=0, most=1)
-    clip_range: float = setting(0.2, "clip range of the probability ratio around 1", above=0)
-    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
+    epochs: int = setting(4, "passes over each rollout", least=1, search=(4, 10, 20))
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
+    gae_lambda: float = setting(
+        0.95, "lambda of generalized advantage estimation", least=0, most=1, search=(0.8, 0.9, 0.95, 0.98, 1.0)
+    )
+    clip_range: float = setting(0.2, "clip range of the probability ratio around 1", above=0, search=(0.1, 0.2, 0.3))
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0, search=Between(1e-6, 0.1, log=True))
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
     max_grad_norm: float = setting(0.5, "largest norm of the gradient; a larger gradient is scaled down", above=0)
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")

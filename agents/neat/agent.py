@@ -1,6 +1,7 @@
 """NEAT as an agent: each call of `step` evaluates one generation and breeds the next."""
 
 import importlib.util
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rl_lab.agents.neat.genome import Genome, as_arrays, genome_at, genomes_from
 from rl_lab.agents.neat.gradients import Learning, PolicyGradient, actor_of
 from rl_lab.agents.neat.importing import read_neat_python
 from rl_lab.agents.neat.networks import Networks
+from rl_lab.agents.neat.remote import RemotePlayers
 from rl_lab.agents.neat.selection import NoveltyArchive
 from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
@@ -30,6 +32,7 @@ from rl_lab.rollout.population import Played, PopulationCollector, is_native
 SEED_RANGE = 2**31
 SCHEDULES = ("generation", "fixed", "genome")
 AUTO = "auto"
+EVALUATIONS = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class NEATAgentConfig(NEATConfig):
     )
     episode_limit: int = setting(
         EPISODE_LIMIT, "longest episode in steps, in environments without a time limit of their own", least=1
+    )
+    evaluation: str = setting(
+        "local",
+        "where episodes are played in environments that are not native; ray: as tasks on the Ray cluster of RAY_ADDRESS",
+        choices=EVALUATIONS,
     )
     champion_episodes: int = setting(20, "episodes in which a generation's best genome is compared with the champion", least=1)
     novelty: bool = setting(False, "novelty of the final observations as fitness, instead of the return")
@@ -98,6 +106,13 @@ class NEAT(Agent):
             raise ValueError("NEAT needs environments with autoreset mode SAME_STEP")
         self.actions = OutputMapping(self.space, c.output_activation)
         self._players = PopulationCollector(self.envs, self.actions) if is_native(self.envs) else None
+        self._remote: RemotePlayers | None = None
+        if c.evaluation == "ray":
+            if self._players is not None:
+                raise ValueError(
+                    "--evaluation ray is for other environments: native ones are faster here, on all cores of one machine"
+                )
+            self._remote = RemotePlayers(self.setup, self.num_envs, c.output_activation, c.recurrent, self._episode_limit())
         evolution_seed, episode_seed, gradient_seed = np.random.SeedSequence(self.seed).spawn(3)
         self.evolution = Evolution(int(np.prod(self.shape)), self.actions.outputs, c, evolution_seed)
         self.seeds = np.random.default_rng(episode_seed)
@@ -173,7 +188,7 @@ class NEAT(Agent):
         return {
             "charts/episodic_return": float(returns.mean()),
             "charts/episodic_length": float(played.lengths.mean()),
-            **{f"info/{name}": float(np.mean(values)) for name, values in told.items()},
+            **{f"info/{name}": math.fsum(values) / len(values) for name, values in told.items()},
             "neat/generation": float(seen.number),
             "neat/best_return": float(returns.max()),
             "neat/champion_return": self.champion.fitness,
@@ -239,12 +254,17 @@ class NEAT(Agent):
         """Play one episode per seed in ``seeds[k]`` with the network of ``genomes[k]``; numbers in infos go to ``numbers``."""
         if self._players is not None:
             played = self._players.play(networks.structures, networks.numbers, genomes, seeds)
+        elif self._remote is not None:
+            played = self._remote.play(networks, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), numbers)
         else:
-            limit = None if longest_episode(self.envs) is None else self.config.episode_limit
-            stepper = Stepper(self.envs, limit)
+            stepper = Stepper(self.envs, self._episode_limit())
             played = play(stepper, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), numbers)
         self.timesteps += int(played.lengths.sum())
         return played
+
+    def _episode_limit(self) -> int | None:
+        """The steps at which an episode is cut off; None where the environments do so themselves."""
+        return None if longest_episode(self.envs) is None else self.config.episode_limit
 
     # --- acting ------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 from rl_lab.engine.errors import EnvironmentFault, NumericalError, ShapeError
-from rl_lab.experiment.config import as_plain, make_config, read_toml
+from rl_lab.experiment.config import Between, Search, as_plain, make_config, read_toml
 from rl_lab.experiment.environments import (
     Setup,
     absent_environments,
@@ -251,6 +251,24 @@ class Agent:
         Raises Fault if the file cannot be read or does not fit the environment.
         """
         return read_toml(path), []
+
+    @classmethod
+    def search_space(cls) -> dict[str, Search]:
+        """Where ``--optimize`` looks for better settings, by name: what the settings in `Config` declare with ``search``.
+
+        If none of them does, every real-valued setting that must be positive is looked for between a tenth and ten times its default.
+        """
+        listed = dataclasses.fields(cls.Config)
+        declared = {field.name: field.metadata["search"] for field in listed if field.metadata.get("search") is not None}
+        return declared or {
+            field.name: Between(
+                max(field.default / 10, field.metadata.get("least") or 0),
+                _at_most(field.default, field.metadata.get("most")),
+                log=True,
+            )
+            for field in listed
+            if isinstance(field.default, float) and field.default > 0 and field.metadata.get("above") == 0
+        }
 
     def remarks(self) -> list[str]:
         """Lines to print before training, such as a warning that no update will run."""
@@ -494,6 +512,11 @@ class Agent:
         if not isinstance(observation_space, cls.observation_spaces):
             wanted = " or ".join(kind.__name__ for kind in cls.observation_spaces)
             raise Fault(f"{name} needs {wanted} observations, but {env} has {observation_space}")
+
+
+def _at_most(default: float, most: float | None) -> float:
+    """Ten times the default of a setting, or the largest value that it takes."""
+    return 10 * default if most is None else min(10 * default, most)
 
 
 SAVE_FORMAT = "agent 1"

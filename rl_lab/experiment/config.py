@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.files import LARGEST_CONFIG, read_file
@@ -30,6 +30,18 @@ LARGEST_NUMBER = 3.4028234663852886e38
 """The largest float32: a larger setting would be infinite in every kernel."""
 
 
+class Between(NamedTuple):
+    """A range in which ``--optimize`` looks for a setting; with ``log`` on a logarithmic scale. Ends that are integers give integers."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Search = Between | tuple[bool | int | float | str, ...]
+"""Where ``--optimize`` looks for a setting: a range, or the values among which it chooses."""
+
+
 def setting(
     default: T,
     help: str,
@@ -42,15 +54,17 @@ def setting(
     shapes: bool = False,
     read: Callable[[Any], Any] | None = None,
     metavar: str = "",
+    search: Search | None = None,
 ) -> T:
     """Declare a field of a config: its default, a help text, and the allowed values.
 
     A value must be within the bounds, among the choices, and accepted by ``check``, which raises ValueError for a wrong one. ``shapes``
     marks a field that determines the shapes of parameters: its value comes with the networks of an earlier run. ``read`` converts the
-    given value; the option can then be repeated on the command line, where ``metavar`` stands for its value in the help.
+    given value; the option can then be repeated on the command line, where ``metavar`` stands for its value in the help. ``search``
+    says where ``--optimize`` looks for better values.
     """
     rules = {"help": help, "above": above, "least": least, "most": most, "choices": choices, "check": check, "shapes": shapes}
-    rules |= {"read": read, "metavar": metavar}
+    rules |= {"read": read, "metavar": metavar, "search": search}
     return dataclasses.field(default=default, metadata=rules)  # type: ignore[return-value]
 
 
@@ -205,3 +219,8 @@ def as_plain(config: Any) -> dict[str, Any]:
     """Return a config as a dict for TOML: tuples become lists, and settings that are None are left out."""
     plain = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
     return {key: value for key, value in plain.items() if value is not None}
+
+
+def as_complete(config: Any) -> dict[str, Any]:
+    """As `as_plain`, with "none" for settings that are None: a preset may have another value for them."""
+    return {**{field.name: "none" for field in dataclasses.fields(config)}, **as_plain(config)}

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, TextIO
 
 
@@ -28,6 +29,8 @@ def mute(stream: TextIO) -> None:
 class Progress(Protocol):
     def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None: ...
     def say(self, line: str) -> None: ...
+    def evaluated(self, timesteps: int, return_mean: float) -> None: ...
+    def saved(self, run: Path) -> None: ...
     def close(self) -> None: ...
 
 
@@ -38,10 +41,16 @@ class NoProgress:
 
     def say(self, line: str) -> None: ...
 
+    def evaluated(self, timesteps: int, return_mean: float) -> None:
+        """A short evaluation during training gave this mean return. An exception ends the run."""
+
+    def saved(self, run: Path) -> None:
+        """A checkpoint was written into the directory of the run."""
+
     def close(self) -> None: ...
 
 
-class PlainProgress:
+class PlainProgress(NoProgress):
     """Prints a line after each tenth of the training, and at least every ``interval`` seconds."""
 
     def __init__(self, total: int, interval: float = 10.0):
@@ -64,7 +73,7 @@ class PlainProgress:
         pass
 
 
-class BarProgress:
+class BarProgress(NoProgress):
     """Shows a bar with steps per second, the latest return and the remaining time."""
 
     def __init__(self, total: int):
