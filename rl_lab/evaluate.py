@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rl_lab.experiment.arguments import Parser
@@ -13,7 +14,7 @@ from rl_lab.experiment.evaluation import evaluate, evaluation_seed
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.progress import tell
 from rl_lab.experiment.vector import close_environments
-from rl_lab.experiment.video import check_video, film
+from rl_lab.experiment.video import check_render, check_video, film
 
 UNLIMITED = 2**62
 """Steps of an evaluation whose number of episodes was asked for."""
@@ -28,6 +29,7 @@ def body(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--stochastic", action="store_true", help="draw the actions as in training; the greedy policy may never end an episode"
     )
+    parser.add_argument("--render", action="store_true", help="show the episodes live in a window")
     parser.add_argument("--video", action="store_true", help="film the first episode; the file goes into videos/ of the run")
     parser.add_argument(
         "--checkpoint",
@@ -52,6 +54,8 @@ def body(arguments: Sequence[str]) -> int:
     seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]
     if given["video"]:
         check_video(plan.setup)
+    if given["render"]:
+        check_render(replace(plan.setup, native=None))
     close_environments(agent.envs)  # a robot or a port can be open only once
     result = evaluate(
         agent,
@@ -61,6 +65,7 @@ def body(arguments: Sequence[str]) -> int:
         not given["stochastic"],
         most_steps=numbers["steps"] or (UNLIMITED if numbers["episodes"] else evaluation_budget(plan)),
         say=lambda line: print(f"rl_lab: {line}", file=sys.stderr, flush=True),
+        render=given["render"],
     )
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
     if given["video"]:

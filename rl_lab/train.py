@@ -1,8 +1,10 @@
 """python -m rl_lab.train --agent dqn --env CartPole-v1: train an agent in a run directory, or continue a run (--resume RUN)."""
 
 import importlib.util
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,8 @@ def body(arguments: Sequence[str]) -> int:
         tell(f"continues {plan.resumes}")
     else:
         tell(f"preset: {plan.preset}" if plan.preset else "no preset for this agent and environment: default settings")
-    result = carry_out(plan)
+    words = shlex.join(["python", "-m", "rl_lab.train", *arguments])
+    result = carry_out(replace(plan, command=words))
     path = result.run.path
     again = f"python -m rl_lab.evaluate {path}"
     if result.evaluation is None:

@@ -27,22 +27,11 @@ def draw_graph(target: Program | TensorCore, path: str | Path | None = None, *, 
     return source
 
 
-def _program(program: Program, profile: bool) -> str:
-    times = program.profile() if profile else None
-    lines = [
-        "digraph program {",
-        "rankdir=TB; node [shape=box, style=filled, fillcolor=white, fontname=Helvetica, fontsize=10];",
-    ]
+def sources_of(program: Program) -> list[list[int]]:
+    """For each launch of a program, the indices of the launches that last wrote what it reads, in ascending order."""
+    found: list[list[int]] = []
     writers: list[tuple[tuple[int, int], int]] = []
     for i, launch in enumerate(program.launches):
-        shapes = " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes)
-        label = f"{i} {launch.name}\\n{shapes}\\n{launch.bytes:,} B"
-        colour = ""
-        if times is not None:
-            share = times[i] / max(sum(times), 1e-9)
-            label += f"\\n{times[i]:.2f} us ({share:.0%})"
-            colour = f', fillcolor="0.08 {min(1.0, 3 * share):.3f} 1.0"'
-        lines.append(f'n{i} [label="{label}"{colour}];')
         reads = [s for role, s in zip(launch.primitive.buffers, launch.spans, strict=True) if role.reads]
         writes = [s for role, s in zip(launch.primitive.buffers, launch.spans, strict=True) if role.writes]
         sources = set()
@@ -51,8 +40,27 @@ def _program(program: Program, profile: bool) -> str:
                 if overlap(span, written):
                     sources.add(writer)
                     break
-        lines += [f"n{source} -> n{i};" for source in sorted(sources)]
+        found.append(sorted(sources))
         writers += [(span, i) for span in (*writes, *launch.reached)]
+    return found
+
+
+def _program(program: Program, profile: bool) -> str:
+    times = program.profile() if profile else None
+    lines = [
+        "digraph program {",
+        "rankdir=TB; node [shape=box, style=filled, fillcolor=white, fontname=Helvetica, fontsize=10];",
+    ]
+    for i, (launch, sources) in enumerate(zip(program.launches, sources_of(program), strict=True)):
+        shapes = " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes)
+        label = f"{i} {launch.name}\\n{shapes}\\n{launch.bytes:,} B"
+        colour = ""
+        if times is not None:
+            share = times[i] / max(sum(times), 1e-9)
+            label += f"\\n{times[i]:.2f} us ({share:.0%})"
+            colour = f', fillcolor="0.08 {min(1.0, 3 * share):.3f} 1.0"'
+        lines.append(f'n{i} [label="{label}"{colour}];')
+        lines += [f"n{source} -> n{i};" for source in sources]
     return "\n".join([*lines, "}"])
 
 

@@ -57,6 +57,8 @@ class Setup:
     """Which dimension of pictures holds the channels: "first", "last", or "auto" for the rule of `rl_lab.nn.pictures`."""
     pixels: bool = True
     """Whether uint8 and bool observations keep their type. Runs of older versions saw them as float32, unscaled."""
+    render: bool = False
+    """Whether the first environment shows itself in a window."""
     training: bool = True
     """Whether lives that are lost end episodes and rewards are clipped, where the preprocessing does so in training only."""
 
@@ -176,6 +178,8 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any
     else:
         found = find_environment(setup.env_id) if spec is None else spec
         arguments = {**arguments_of(setup.preprocess, found), **setup.env_kwargs}
+        if render_mode is None and setup.render and index == 0:
+            render_mode = "human"
         if render_mode is not None:
             arguments["render_mode"] = render_mode
         env = gym.make(found, disable_env_checker=True, **arguments)
@@ -360,7 +364,7 @@ def copy_for_evaluation(setup: Setup) -> Setup:
     Raises Fault for an environment object that cannot be copied.
     """
     vectorization = "own" if setup.vectorization == "own" else "sync"
-    setup = replace(setup, vectorization=vectorization, training=False)
+    setup = replace(setup, vectorization=vectorization, training=False, render=False)
     if not setup.once or setup.maker is None:
         return setup
     try:

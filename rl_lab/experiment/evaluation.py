@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,20 +94,24 @@ def evaluate(
     *,
     most_steps: int = MOST_STEPS,
     say: Callable[[str], None] | None = None,
+    render: bool = False,
 ) -> Evaluation:
     """Play episodes, several side by side, with seeds ``seed``, ``seed + 1``, ..., in environments of their own.
 
     By default the environments are made like the agent's, and the seeds are those of the evaluation at the end of a run. Every episode
     that begins is counted: taking whatever ends first would favour short episodes. No further one begins after ``most_steps`` steps.
     Actions are greedy, or drawn as the agent explores if not ``deterministic``; the agent's random streams stay where they are.
-    ``say`` is given a line now and then. Raises Fault if the environments cannot be made again, EnvironmentFault if one fails.
+    ``say`` is given a line now and then. With ``render``, one environment plays all episodes in a window, as fast as its own clock
+    allows. Raises Fault if the environments cannot be made again, EnvironmentFault if one fails.
     """
     setup = agent.setup if setup is None else choose_setup(full_id(setup)) if isinstance(setup, str) else setup
     if setup is None:
         raise Fault("the agent was made for vector environments, which cannot be made again: pass an id to evaluate in")
     seed = evaluation_seed(agent.seed) if seed is None else seed
     setup = copy_for_evaluation(setup)
-    count = 1 if setup.once else min(episodes, MOST_OBJECTS if setup.native is None else MOST_NATIVE)
+    if render:
+        setup = replace(setup, native=None, render=True)
+    count = 1 if setup.once or render else min(episodes, MOST_OBJECTS if setup.native is None else MOST_NATIVE)
     with seeded_globals(seed):
         envs = make_environments(setup, count, or_fewer=True)
         try:
