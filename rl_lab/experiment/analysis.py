@@ -210,16 +210,16 @@ def final_scores(runs: "DataFrame", tag: str = "eval/return_mean", by: str = "ag
 def compare(scores: "DataFrame", by: str = "agent", confidence: float = 0.95) -> "DataFrame":
     """Final scores over runs: one row for each environment and each value of ``by``.
 
-    ``scores`` come from `final_scores`. Columns: env, ``by``, runs, mean (interquartile), low and high (its bootstrap interval), std,
+    ``scores`` come from `final_scores`. Columns: env, ``by``, runs, mean (interquartile), low and high (its bootstrap interval), std (sample),
     worst, best, steps and seconds (medians), and better: the mean probability that a run beats one of another group in the same
-    environment, NaN without another group.
+    environment. Numbers that need a second run or a second group are NaN without one.
     """
     rows = []
     for env, in_env in scores.groupby("env", sort=True, observed=True):
-        groups = {name: table for name, table in in_env.groupby(by, sort=True, observed=True)}
+        groups = dict(list(in_env.groupby(by, sort=True, observed=True)))
         for name, table in groups.items():
             values = table.score.to_numpy(float)
-            low, high = bootstrap_interval(values, confidence)
+            low, high = bootstrap_interval(values, confidence) if len(values) > 1 else (float("nan"), float("nan"))
             others = [other.score.to_numpy(float) for key, other in groups.items() if key != name]
             better = [probability_of_improvement([values], [other]) for other in others]
             rows.append(
@@ -230,7 +230,7 @@ def compare(scores: "DataFrame", by: str = "agent", confidence: float = 0.95) ->
                     "mean": float(interquartile_mean(values)),
                     "low": float(low),
                     "high": float(high),
-                    "std": float(values.std()),
+                    "std": float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
                     "worst": values.min(),
                     "best": values.max(),
                     "better": float(np.mean(better)) if better else float("nan"),

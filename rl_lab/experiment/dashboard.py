@@ -20,17 +20,22 @@ if TYPE_CHECKING:
     from tensorboardX.proto.node_def_pb2 import NodeDef
     from tensorboardX.proto.summary_pb2 import Summary
 
-METRICS = ("eval/return_mean", "eval/return_std", "eval/return_min", "eval/return_max", "charts/episodic_return", "charts/SPS")
-"""Scalars whose last values stand in HParams beside the settings."""
-_NOT_COMPARED = ("run_dir", "hyperparameters", "spaces", "versions", "log", "render")
-"""Entries of config.toml that say nothing about how the agent learns."""
+_NOT_COMPARED = (
+    *("run_dir", "hyperparameters", "spaces", "versions", "log", "log_frequency", "histogram_frequency", "video_frequency"),
+    *("checkpoint_frequency", "keep_checkpoints", "eval_episodes", "eval_steps", "eval_frequency", "short_episodes"),
+)
+"""Entries of config.toml that say nothing about how the agent learns: HParams has a column for each of the others."""
 
 
 # --- HParams and Text ------------------------------------------------------------------------------------------------
 
 
 def hyperparameters(config: Mapping[str, Any]) -> "list[Summary]":
-    """The settings of a run, given as the content of its config.toml, for the tab HParams."""
+    """The settings of a run, given as the content of its config.toml, for the tab HParams.
+
+    TensorBoard adds the last value of every scalar as a metric. There is no description of the experiment: TensorBoard would take the
+    one of the first run for all runs, and leave out the settings of other agents.
+    """
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionStartInfo
 
     start = SessionStartInfo()
@@ -70,11 +75,9 @@ def texts(config: Mapping[str, Any], command: str, place: str) -> "list[Summary]
     settings = {name: value for name, value in config.items() if not isinstance(value, dict)}
     own = config.get("hyperparameters", {})
     again = f"python -m rl_lab.train --config {shlex.quote(f'{place}/config.toml')}"
-    said = f"    {command}\n\nThe same run again:\n\n    {again}"
+    said = f"`{command}`\n\nThe same run again: `{again}`"
     return [
-        summary.text(
-            "run/command", said if command else f"Made from Python. The same run from the command line:\n\n    {again}"
-        ),
+        summary.text("run/command", said if command else f"Made from Python. The same run from the command line: `{again}`"),
         summary.text("run/configuration", _table({**settings, **own}, ("setting", "value"))),
         summary.text("run/versions", _table(config.get("versions", {}), ("package", "version"))),
     ]

@@ -516,13 +516,18 @@ class _Loop:
         """Mean return of the latest episodes of training, exponentially weighted."""
 
     def introduce(self, logger: Logger) -> None:
-        """Log what is known before training: settings, configuration, versions, command, and the layout of custom charts."""
+        """Log what is known before training: settings, configuration, versions, command, and the layout of custom charts.
+
+        A resumed run has logged them already. It logs texts again if its settings were changed, and only then: otherwise its log
+        equals that of an unbroken run.
+        """
         plan, step = self.plan, self.agent.timesteps
+        texts = dashboard.texts(self.run.config, plan.command, str(self.run.path))
         if plan.resumes is None:
-            logger.add(dashboard.hyperparameters(self.run.config), step)
-            logger.add(dashboard.layout(self.agent, plan.options.agent), step)
-        # a resumed run logs from the step after its checkpoint on: what it logs at the step itself no longer counts
-        logger.add(dashboard.texts(self.run.config, plan.command, str(self.run.path)), step + (plan.resumes is not None))
+            logger.add([*dashboard.hyperparameters(self.run.config), *dashboard.layout(self.agent, plan.options.agent)], step)
+            logger.add(texts, step)
+        elif any(remark.startswith("changed: ") for remark in plan.remarks):
+            logger.add(texts, step + 1)  # what a resumed run logs at the step of its checkpoint does not count
 
     def __call__(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> int:
         """Train and return the exit code. Metrics are logged as means over the steps between two points of the log."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tensorboardX.proto.summary_pb2 import Summary
 
 FLUSH_SECONDS = 5.0
+BUFFER = 2**18
+"""Bytes that are written at once; a flush writes what there is."""
 KEPT_TEMPLATES = 64
 """Events that are kept to be filled again, one for each combination of tags."""
 _NAME = re.compile(r"events\.out\.tfevents\.[\w.-]+")
@@ -82,7 +84,7 @@ class Logger:
         name = stem if resumed_from is None else f"{stem}.{resumed_from}"
         for attempt in range(100):
             try:
-                self._file = (self._directory / (f"{name}.{attempt}" if attempt else name)).open("xb")
+                self._file = (self._directory / (f"{name}.{attempt}" if attempt else name)).open("xb", BUFFER)
                 break
             except FileExistsError:
                 continue

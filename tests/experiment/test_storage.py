@@ -57,7 +57,7 @@ def outcome(run: Path, lost_best: bool) -> tuple[dict, list]:
     if not lost_best:
         return {str(file.relative_to(run)): file.read_bytes() for file in run.glob("checkpoints/*/state.*")}, log
     last = {name: pickle.dumps(part) for name, part in load_checkpoint(run / "checkpoints/last").items() if name != "driver"}
-    return last, [event for event in log if event[0] != "eval/return_mean"]
+    return last, [event for event in log if not event[0].startswith("eval/")]
 
 
 @pytest.mark.skipif(not hasattr(errno, "EDQUOT"), reason="needs the errors of Unix")
@@ -152,7 +152,9 @@ def test_a_log_is_what_tensorboardx_writes(workplace):
     assert mine[["tag", "step", "value"]].equals(other[["tag", "step", "value"]])
     (file,) = workplace.glob("events*")
     (theirs,) = Path("theirs").glob("events*")
-    assert file.stat().st_size == theirs.stat().st_size
+    assert (
+        file.stat().st_size == theirs.stat().st_size
+    )  # one tag at a time: a point with several is one event here, not several
 
 
 def test_a_log_is_cut_to_its_length_at_the_checkpoint(workplace):
