@@ -210,7 +210,7 @@ def final_scores(runs: "DataFrame", tag: str = "eval/return_mean", by: str = "ag
 def compare(scores: "DataFrame", by: str = "agent", confidence: float = 0.95) -> "DataFrame":
     """Final scores over runs: one row for each environment and each value of ``by``.
 
-    ``scores`` come from `final_scores`. Columns: env, ``by``, runs, mean (interquartile), low and high (its bootstrap interval), std (sample),
+    ``scores`` come from `final_scores`. Columns: env, ``by``, runs, mean (interquartile), low and high (its bootstrap interval), std,
     worst, best, steps and seconds (medians), and better: the mean probability that a run beats one of another group in the same
     environment. Numbers that need a second run or a second group are NaN without one.
     """

@@ -244,29 +244,33 @@ def _note(node: "NodeDef", name: str, text: str) -> None:
 # --- Images ----------------------------------------------------------------------------------------------------------
 
 
-def strip(frames: list[np.ndarray], shown: int = 8, height: int = 200) -> np.ndarray:
-    """Frames of an episode, evenly spaced, side by side from its beginning to its end: an image (height, width, 3) uint8.
+STRIP = (3, 3)
+"""Rows of frames in a strip, and frames in a row: TensorBoard shows it 350 pixels wide."""
+
+
+def strip(frames: list[np.ndarray]) -> np.ndarray:
+    """Nine frames of an episode, evenly spaced, in three rows from its beginning to its end: an image (height, width, 3) uint8.
 
     Frames are (height, width, 3) uint8; larger ones are reduced. Raises ValueError if there is none.
     """
     if not frames:
         raise ValueError("a strip needs at least one frame")
-    chosen = [frames[i] for i in sorted({round(i) for i in np.linspace(0, len(frames) - 1, shown)})]
-    pictures = [reduced(frame, height) for frame in chosen]
-    gap = np.full((pictures[0].shape[0], 4, 3), 255, np.uint8)
-    parts = [part for picture in pictures for part in (picture, gap)]
-    return np.concatenate(parts[:-1], 1)
+    rows, columns = STRIP
+    chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, rows * columns)]
+    pictures = [np.pad(reduced(frame, 115), ((0, 3), (0, 3), (0, 0)), constant_values=128) for frame in chosen]
+    lines = [np.concatenate(pictures[row * columns : (row + 1) * columns], 1) for row in range(rows)]
+    return np.concatenate(lines)[:-3, :-3]
 
 
-def reduced(frame: np.ndarray, height: int) -> np.ndarray:
-    """A frame (height, width, 3) uint8, at most ``height`` high: each pixel is the mean of a square of the frame."""
-    factor = max(1, math.ceil(frame.shape[0] / height))
+def reduced(frame: np.ndarray, width: int) -> np.ndarray:
+    """A frame (height, width, 3) uint8, about ``width`` wide if it is wider: each pixel is the mean of a square of the frame."""
+    factor = max(1, math.ceil(frame.shape[1] / width))
     rows, columns = frame.shape[0] // factor, frame.shape[1] // factor
     blocks = frame[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, 3)
     return blocks.mean((1, 3)).round().astype(np.uint8)
 
 
-def animation(frames: list[np.ndarray], tag: str, seconds: float = 8.0, height: int = 160) -> "Summary":
+def animation(frames: list[np.ndarray], tag: str, seconds: float = 8.0, width: int = 350) -> "Summary":
     """Frames (height, width, 3) uint8 of an episode as a GIF, which the tab Images plays; at most 100 of them in ``seconds``."""
     import io
 
@@ -274,7 +278,7 @@ def animation(frames: list[np.ndarray], tag: str, seconds: float = 8.0, height: 
     from tensorboardX.proto.summary_pb2 import Summary
 
     chosen = [frames[i] for i in sorted({round(i) for i in np.linspace(0, len(frames) - 1, 100)})]
-    pictures = [Image.fromarray(reduced(frame, height)) for frame in chosen]
+    pictures = [Image.fromarray(reduced(frame, width)) for frame in chosen]
     buffer = io.BytesIO()
     duration = max(40, int(1000 * min(seconds, 0.05 * len(frames)) / len(pictures)))
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 5.0
 BUFFER = 2**18
 """Bytes that are written at once; a flush writes what there is."""
+WAITING = 100
+"""Points that are encoded together: between two updates of an agent, the code of the encoder has left the processor's caches."""
 KEPT_TEMPLATES = 64
 """Events that are kept to be filled again, one for each combination of tags."""
 _NAME = re.compile(r"events\.out\.tfevents\.[\w.-]+")
@@ -69,6 +71,7 @@ class Logger:
         self._events = event_pb2
         self._crc32c = crc32c
         self._templates: dict[tuple[str, ...], tuple[Any, list[Any]]] = {}
+        self._waiting: list[tuple[dict[str, float], int, float]] = []
         self._try(self._begin, resumed_from)
         self._tables: list[Table] = []
         try:
@@ -94,15 +97,14 @@ class Logger:
             self._write(self._events.Event(wall_time=time.time(), step=resumed_from, session_log=status))
 
     def record(self, metrics: dict[str, float], step: int) -> None:
-        """Log numbers by tag."""
+        """Log numbers by tag. The logger keeps ``metrics``, which must not change afterwards."""
         if not metrics:
             return
-        self._try(self._scalars, metrics, step)
-        if self._tables:
-            seconds = time.time()
-            values = {tag: float(np.float32(value)) for tag, value in metrics.items()}
-            self._each_table(lambda table: table.record(values, step, seconds))
-        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+        self._waiting.append((metrics, step, time.time()))
+        flushes = time.monotonic() - self._flushed >= FLUSH_SECONDS
+        if flushes or len(self._waiting) >= WAITING:
+            self._encode()
+        if flushes:
             self._try(self._flush)
             self._each_table(lambda table: table.flush())
 
@@ -113,20 +115,25 @@ class Logger:
 
     def add(self, summaries: "Iterable[Summary]", step: int) -> None:
         """Log summaries of any kind, such as those of `rl_lab.experiment.dashboard`."""
+        self._encode()
         for summary in summaries:
             self._try(self._add, summary, step)
 
     def graph(self, definition: bytes, step: int) -> None:
         """Log a graph, given as a serialized GraphDef."""
+        self._encode()
         self._try(lambda: self._write(self._events.Event(wall_time=time.time(), step=step, graph_def=definition)))
 
     def settle(self) -> dict[str, int]:
         """Flush the log to the disk and return the size of each event file of the run, in bytes by name."""
+        self._encode()
         self._try(self._flush, True)
         self._each_table(lambda table: table.flush(to_disk=True))
         return log_sizes(self._directory)
 
     def close(self) -> None:
+        """Write what is buffered and close the files."""
+        self._encode()
         self._try(self._flush)
         if self._file is not None:
             self._file.close()
@@ -168,7 +175,16 @@ class Logger:
                 reason = getattr(error, "strerror", None) or error
                 self._say(f"{table.name} cannot be written ({reason}): training continues without it")
 
-    def _scalars(self, metrics: dict[str, float], step: int) -> None:
+    def _encode(self) -> None:
+        """Write the points that wait."""
+        waiting, self._waiting = self._waiting, []
+        for metrics, step, seconds in waiting:
+            self._try(self._scalars, metrics, step, seconds)
+            if self._tables:
+                values = {tag: float(np.float32(value)) for tag, value in metrics.items()}
+                self._each_table(lambda table: table.record(values, step, seconds))
+
+    def _scalars(self, metrics: dict[str, float], step: int, seconds: float) -> None:
         """Write one event with all numbers. Its message is kept and filled again, which is ten times as fast as making one."""
         tags = tuple(metrics)
         template = self._templates.get(tags)
@@ -180,7 +196,7 @@ class Logger:
                 event.summary.value.add().tag = tag
             template = self._templates[tags] = (event, list(event.summary.value))
         event, values = template
-        event.wall_time = time.time()
+        event.wall_time = seconds
         event.step = step
         for value, number in zip(values, metrics.values(), strict=True):
             value.simple_value = number

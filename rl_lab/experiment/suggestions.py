@@ -105,8 +105,8 @@ _ABSENT: dict[str, str] = {
     # the end of a message: options of other libraries that have no counterpart, without hyphens and underscores
     ": rl_lab computes on the CPU, leave it out": "device cuda gpu nocuda gpuid usecuda",
     ": film a run once it is trained: python -m rl_lab.evaluate RUN --video": "rendermode capturevideo recordvideo video",
-    ": every run writes TensorBoard files into its directory, leave it out": "track wandb wandbprojectname wandbentity wandbproject "
-    "tensorboard logger tb usewandb",
+    ": every run writes TensorBoard files into its directory, leave it out": "tensorboard logger tb",
+    ": --log wandb sends the log to wandb": "track wandb wandbprojectname wandbentity wandbproject usewandb",
     ": runs with the same seed are the same bit for bit, leave it out": "torchdeterministic deterministic cudnndeterministic",
     ": rl_lab prints a few lines for each run, leave it out": "verbose quiet loglevel silent",
     ": this agent has one optimiser, leave it out": "optimizer optim opt optimizerclass",

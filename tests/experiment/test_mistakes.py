@@ -70,7 +70,7 @@ ppo CartPole-v1 -> name an agent and an environment
 {D} --polyak 1 -> did you mean '--tau'?
 {P} --device cuda -> rl_lab computes on the CPU, leave it out
 {P} --gpu -> rl_lab computes on the CPU, leave it out
-{P} --wandb -> every run writes TensorBoard files into its directory, leave it out
+{P} --wandb -> --log wandb sends the log to wandb
 {P} --optimizer adam -> this agent has one optimiser, leave it out
 {P} --seed -> --seed needs a value
 {P} --seed -1 -> --seed must be at least 0, got -1
