@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rl_lab.agents.neat import NEAT
+from rl_lab.agents.neat.agent import NEAT
 from rl_lab.experiment import load_run, train
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.picture import draw_network

@@ -40,7 +40,9 @@ def body(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", default="comparison", metavar="DIR", help="folder of the figures and tables")
     parser.add_argument("--format", default="png", metavar="|".join(FORMATS), help="format of the figures")
     given = parser.parse(arguments)
-    by, tag, out = given["by"].removeprefix("--").replace("-", "_"), given["tag"], Path(given["out"])
+    by = given["by"].removeprefix("--").replace("-", "_")
+    tag = given["tag"]
+    out = Path(given["out"])
     if given["format"] not in FORMATS:
         raise Fault(f"--format {given['format']!r} is unknown{nearest(given['format'], FORMATS)}")
     if out.exists() and not out.is_dir():

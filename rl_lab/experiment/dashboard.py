@@ -214,7 +214,8 @@ def graph(agent: Agent) -> bytes:
 def _add_program(definition: "GraphDef", name: str, program: Program) -> None:
     """Add the launches of a program as nodes, and the data flow between them as edges."""
     places: list[str] = []
-    group, line, count = "", "", 0
+    group = line = ""
+    count = 0
     for launch, sources in zip(program.launches, sources_of(program), strict=True):
         if launch.line != line:
             line, count = launch.line, count + 1

@@ -102,7 +102,8 @@ def draw_scores(table: "DataFrame", scores: "DataFrame", by: str = "agent") -> "
             runs = scores[(scores.env == env) & (scores[by] == name)]
             if not len(row):
                 continue
-            mean, low, high = (float(row[column].iloc[0]) for column in ("mean", "low", "high"))
+            mean = float(row["mean"].iloc[0])
+            low, high = (float(row[column].iloc[0]) for column in ("low", "high"))
             color = style_of(i)["color"]
             panel.plot(
                 runs.score, np.full(len(runs), i + 0.17), MARKERS[i % len(MARKERS)], color=color, alpha=0.45, markersize=4

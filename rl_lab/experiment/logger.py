@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.faults import Fault, code_of
 from rl_lab.experiment.tables import Table, open_tables, rewrite_tables
 
 if TYPE_CHECKING:
@@ -303,4 +303,6 @@ def cut_log(directory: Path, sizes: object) -> None:
             elif size > sizes[name]:
                 os.truncate(directory / name, sizes[name])
     except OSError as error:
-        raise Fault(f"the log in {directory} cannot be cut to its length at the checkpoint: {error.strerror}") from None
+        raise Fault(
+            f"the log in {directory} cannot be cut to its length at the checkpoint: {error.strerror}", code_of(error)
+        ) from None

@@ -1,4 +1,4 @@
-"""Videos of greedy episodes, made by Gymnasium's wrapper, their frames as arrays, and live windows."""
+"""Film greedy episodes with Gymnasium's RecordVideo, collect their frames, and check that windows can open."""
 
 import importlib.util
 from dataclasses import replace
@@ -17,7 +17,7 @@ from rl_lab.experiment.vector import close_environments
 
 
 def check_video(setup: Setup) -> None:
-    """Fault if an episode cannot be filmed: a package is missing, or the environment has no pictures."""
+    """Raise Fault if an episode cannot be filmed, because a package is missing or the environment renders no pictures."""
     _require("a video", ("moviepy", "pygame"))
     _check_frames(setup)
 
@@ -59,7 +59,9 @@ def _require(what: str, packages: tuple[str, ...]) -> None:
 def _check_frames(setup: Setup) -> None:
     """Raise Fault if an environment has no pictures."""
     if setup.vectorization == "own":
-        raise Fault(f"{setup.env_id} cannot be filmed: its vector environments have no single one that renders")
+        raise Fault(
+            f"{setup.env_id} cannot be filmed: only single environments render, and it has vector environments of its own"
+        )
     env = _rendering(setup)
     try:
         env.reset(seed=0)
@@ -73,11 +75,12 @@ def _check_frames(setup: Setup) -> None:
 
 
 def _kind(picture: object) -> str:
+    """Describe the result of render() for a message."""
     return f"an array of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
 
 
 def _rendering(setup: Setup) -> gym.Env:
-    """One environment with render_mode "rgb_array", as in an evaluation. Raises Fault if it has no such mode."""
+    """Make one environment as for an evaluation, with render_mode "rgb_array". Raises Fault if it does not have that mode."""
     setup = replace(setup, native=None, vectorization="sync", training=False, render=False)
     try:
         env = make_one(setup, 0, render_mode="rgb_array")
@@ -88,7 +91,7 @@ def _rendering(setup: Setup) -> gym.Env:
         raise Fault(
             f"{setup.env_id} cannot be filmed: it renders no pictures, because metadata['render_modes'] lacks 'rgb_array'"
         )
-    if env.unwrapped.render_mode is None:  # its constructor forgot to keep the argument
+    if env.unwrapped.render_mode is None:  # its constructor does not store the argument
         env.unwrapped.render_mode = "rgb_array"
     return env
 
@@ -129,7 +132,10 @@ def frames_of_episode(agent: Agent, setup: Setup, seed: int) -> list[np.ndarray]
 
 
 def film(agent: Agent, setup: Setup, seed: int, folder: Path) -> Path:
-    """Play one greedy episode from ``seed`` and return the MP4 file made of it in ``folder``."""
+    """Play one greedy episode from ``seed``, write it to an MP4 file in ``folder`` and return the path of the file.
+
+    Raises Fault if the environment renders no pictures, EnvironmentFault if it fails.
+    """
     name = f"step-{agent.timesteps}-seed-{seed}"
     env = gym.wrappers.RecordVideo(
         _rendering(setup),

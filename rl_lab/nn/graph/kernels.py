@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit, types
 
 from rl_lab.engine.kernels import scalar
+from rl_lab.engine.kernels.elementary import cos64, sin64
 from rl_lab.native.cache import compile_c_function
 from rl_lab.native.pointers import matrix
 from rl_lab.native.primitive import In, InInt, Int, Out, primitive
@@ -40,7 +41,7 @@ _TABLE = {
     "relu": ("relu32(z)", "F(z > F(0))"),
     "softplus": ("softplus32(z)", "sigmoid32(z)"),
     "sech": ("F(2) * exp32(-abs(z)) / (F(1) + exp32(F(-2) * abs(z)))", "-y * tanh32(z)"),
-    "sin": ("np.sin(z)", "np.cos(z)"),
+    "sin": ("F(sin64(z))", "F(cos64(z))"),
     "gauss": ("exp32(-z * z)", "F(-2) * z * y"),
     "step": ("F(z > F(0))", "F(0)"),
     "sign": ("F(z > F(0)) - F(z < F(0))", "F(0)"),
@@ -55,7 +56,7 @@ _TABLE = {
 ACTIVATIONS = tuple(_TABLE)
 """Names of the activations. A structure holds indices into this tuple."""
 
-_NAMESPACE = {"F": F, "np": np, "math": math} | {
+_NAMESPACE = {"F": F, "np": np, "math": math, "sin64": sin64, "cos64": cos64} | {
     name: getattr(scalar, name) for name in ("exp32", "relu32", "sigmoid32", "softplus32", "tanh32")
 }
 
