@@ -116,6 +116,7 @@ class DQN(Agent):
             options["exponent"] = config.priority_exponent
         self.replay: Any = kind(config.buffer_size, self.shape, (), np.int64, replay_stream, **options)
         self.target_age = 0
+        self.grad_norm = rl.zeros(())  # of the latest update
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
@@ -180,8 +181,10 @@ class DQN(Agent):
         loss, q_mean, differences = self.compute_loss_q(batch)
         self.optimizer.zero_grad()
         loss.backward()
-        rl.nn.utils.clip_grad_norm_(self.q_network.parameters(), c.max_grad_norm)
+        norm = rl.nn.utils.clip_grad_norm_(self.q_network.parameters(), c.max_grad_norm)
         self.optimizer.step()
+        with rl.no_grad():
+            self.grad_norm.copy_(norm)
         if c.prioritized:
             self.replay.update_priorities(batch.indices, differences)
         return loss, q_mean
@@ -239,4 +242,9 @@ class DQN(Agent):
         if c.prioritized:
             self.replay.correction.fill_(c.importance_exponent + progress * (1.0 - c.importance_exponent))
         loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
-        return {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
+        return {
+            "losses/td_loss": loss.item(),
+            "losses/q_values": q_mean.item(),
+            "losses/grad_norm": self.grad_norm.item(),
+            "charts/epsilon": self.epsilon,
+        }

@@ -112,6 +112,7 @@ class QRDQN(Agent):
             frames=self.observed.frames,
         )
         self.target_age = 0
+        self.grad_norm = rl.zeros(())  # of the latest update
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
@@ -142,8 +143,10 @@ class QRDQN(Agent):
         loss, q_mean = self.compute_loss(self.sample_batch(c.batch_size))
         self.optimizer.zero_grad()
         loss.backward()
-        rl.nn.utils.clip_grad_norm_(self.network.parameters(), c.max_grad_norm)
+        norm = rl.nn.utils.clip_grad_norm_(self.network.parameters(), c.max_grad_norm)
         self.optimizer.step()
+        with rl.no_grad():
+            self.grad_norm.copy_(norm)
         return loss, q_mean
 
     # --- acting ------------------------------------------------------------------------------------------------------
@@ -190,4 +193,9 @@ class QRDQN(Agent):
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
-        return metrics | {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
+        return metrics | {
+            "losses/td_loss": loss.item(),
+            "losses/q_values": q_mean.item(),
+            "losses/grad_norm": self.grad_norm.item(),
+            "charts/epsilon": self.epsilon,
+        }

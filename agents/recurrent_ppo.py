@@ -97,6 +97,7 @@ class RecurrentPPO(Agent):
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.batch: dict[str, Any] = {}
         self.sums = rl.zeros(4)
+        self.grad_norm = rl.zeros(())  # summed over the updates of a rollout, too
         self._acting = rl.zeros(0, c.memory)
         self._prepare = self.record(self.prepare)
         self._epoch = self.record(self.epoch)
@@ -214,10 +215,11 @@ class RecurrentPPO(Agent):
         policy_loss, value_loss, entropy, _ = losses
         self.optimizer.zero_grad()
         (policy_loss + c.value_coefficient * value_loss - c.entropy_coefficient * entropy).backward()
-        clip_grad_norm_(self.parameters, c.max_grad_norm)
+        norm = clip_grad_norm_(self.parameters, c.max_grad_norm)
         self.optimizer.step()
         with rl.no_grad():
             self.sums.add_(rl.stack(losses))
+            self.grad_norm.add_(norm)
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
 
@@ -237,13 +239,15 @@ class RecurrentPPO(Agent):
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         self._prepare(rollout)
         self.sums.zero_()
+        self.grad_norm.zero_()
         minibatches = self.num_envs // self.batch_envs
         call_times(self._epoch, c.epochs)
         if self.moments is not None:
             self.moments.update(rollout["observations"].flatten(0, 1))
         means = (self.sums / (c.epochs * minibatches)).tolist()
         names = ("policy_loss", "value_loss", "entropy", "approx_kl")
-        return self.collector.episodes() | {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
+        losses = {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
+        return self.collector.episodes() | losses | {"losses/grad_norm": self.grad_norm.item() / (c.epochs * minibatches)}
 
     # --- state -------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rl_lab.experiment.arguments import Parser
@@ -13,7 +14,7 @@ from rl_lab.experiment.evaluation import evaluate, evaluation_seed
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.progress import tell
 from rl_lab.experiment.vector import close_environments
-from rl_lab.experiment.video import check_video, film
+from rl_lab.experiment.video import check_render, check_video, film
 
 UNLIMITED = 2**62
 """Limit of steps if ``--episodes`` is given without ``--steps``."""
@@ -32,6 +33,7 @@ def body(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--video", action="store_true", help="film the first episode; the file is written to videos/ in the run directory"
     )
+    parser.add_argument("--render", action="store_true", help="show the episodes live in a window")
     parser.add_argument(
         "--checkpoint",
         default=None,
@@ -55,6 +57,8 @@ def body(arguments: Sequence[str]) -> int:
     seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]
     if given["video"]:
         check_video(plan.setup)
+    if given["render"]:
+        check_render(replace(plan.setup, native=None))
     close_environments(agent.envs)  # some environments, such as a robot, can be open only once
     result = evaluate(
         agent,
@@ -64,6 +68,7 @@ def body(arguments: Sequence[str]) -> int:
         not given["stochastic"],
         most_steps=numbers["steps"] or (UNLIMITED if numbers["episodes"] else evaluation_budget(plan)),
         say=lambda line: print(f"rl_lab: {line}", file=sys.stderr, flush=True),
+        render=given["render"],
     )
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
     if given["video"]:

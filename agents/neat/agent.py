@@ -307,14 +307,14 @@ class NEAT(Agent):
         if not self.evolution.history or not has_matplotlib():
             return {}
         from rl_lab.agents.neat.pictures import draw_course, draw_genealogy, draw_species
-        from rl_lab.nn.graph.picture import as_image, draw_network
+        from rl_lab.nn.graph.picture import SHOWN_WIDTH, as_image, draw_network
 
         history = self.evolution.history
         return {
-            "neat/champion": as_image(draw_network(self.network())),
-            "neat/species_sizes": as_image(draw_species(history)),
-            "neat/course": as_image(draw_course(history)),
-            "neat/genealogy": as_image(draw_genealogy(self.evolution, self.champion_place)),
+            "neat/champion": as_image(draw_network(self.network(), width=SHOWN_WIDTH / 100), SHOWN_WIDTH),
+            "neat/species_sizes": as_image(draw_species(history), SHOWN_WIDTH),
+            "neat/course": as_image(draw_course(history), SHOWN_WIDTH),
+            "neat/genealogy": as_image(draw_genealogy(self.evolution, self.champion_place), SHOWN_WIDTH),
         }
 
     # --- state -------------------------------------------------------------------------------------------------------

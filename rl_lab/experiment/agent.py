@@ -354,10 +354,12 @@ class Agent:
         try:
             for line in (*self.notes, *self.remarks()):
                 shown.say(line)
+            latest = None
             while self.timesteps < total:
                 metrics = self.advance()
                 rate = (self.timesteps - first) / (time.perf_counter() - begin)
-                shown.update(self.timesteps, rate, metrics.get("charts/episodic_return"))
+                latest = metrics.get("charts/episodic_return", latest)
+                shown.update(self.timesteps, rate, latest)
                 if callback is not None and callback(self, metrics) is False:
                     break
         finally:

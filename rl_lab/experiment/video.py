@@ -1,8 +1,9 @@
-"""Film greedy episodes with Gymnasium's RecordVideo."""
+"""Film greedy episodes with Gymnasium's RecordVideo, collect their frames, and check that windows can open."""
 
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,9 +18,46 @@ from rl_lab.experiment.vector import close_environments
 
 def check_video(setup: Setup) -> None:
     """Raise Fault if an episode cannot be filmed, because a package is missing or the environment renders no pictures."""
-    for package in ("moviepy", "pygame"):
+    _require("a video", ("moviepy", "pygame"))
+    _check_frames(setup)
+
+
+def check_strip(setup: Setup) -> None:
+    """Raise Fault if the frames of an episode cannot be logged: a package is missing, or the environment has no pictures."""
+    _require("--video-frequency", ("PIL", "pygame"))
+    _check_frames(setup)
+
+
+def check_render(setup: Setup) -> None:
+    """Raise Fault if an environment cannot be shown in a window. The window opens and closes."""
+    if setup.vectorization == "own" or setup.native is not None:
+        raise Fault(f"{setup.env_id} has no window: only single environments of Gymnasium are shown")
+    try:
+        env = make_one(replace(setup, render=True), 0)
+    except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
+        raise Fault(f"{setup.env_id} has no window: {first_line(error)}") from None
+    try:
+        if "human" not in env.metadata.get("render_modes", ()):
+            raise Fault(f"{setup.env_id} has no window, because metadata['render_modes'] lacks 'human'")
+        env.reset(seed=0)
+    except Fault:
+        raise
+    except Exception as error:  # whatever the environment's own code raises without a display
+        raise Fault(f"{setup.env_id} cannot open a window: {first_line(error)}") from None
+    finally:
+        env.close()
+
+
+def _require(what: str, packages: tuple[str, ...]) -> None:
+    """Raise Fault, naming the first one, if one of the packages is missing."""
+    for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise Fault(f"a video needs {package}, which is not installed: pip install {package}")
+            name = {"PIL": "pillow"}.get(package, package)
+            raise Fault(f"{what} needs {name}, which is not installed: pip install {name}")
+
+
+def _check_frames(setup: Setup) -> None:
+    """Raise Fault if an environment has no pictures."""
     if setup.vectorization == "own":
         raise Fault(
             f"{setup.env_id} cannot be filmed: only single environments render, and it has vector environments of its own"
@@ -43,7 +81,7 @@ def _kind(picture: object) -> str:
 
 def _rendering(setup: Setup) -> gym.Env:
     """Make one environment as for an evaluation, with render_mode "rgb_array". Raises Fault if it does not have that mode."""
-    setup = replace(setup, native=None, vectorization="sync", training=False)
+    setup = replace(setup, native=None, vectorization="sync", training=False, render=False)
     try:
         env = make_one(setup, 0, render_mode="rgb_array")
     except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
@@ -56,6 +94,41 @@ def _rendering(setup: Setup) -> gym.Env:
     if env.unwrapped.render_mode is None:  # its constructor does not store the argument
         env.unwrapped.render_mode = "rgb_array"
     return env
+
+
+class _Frames(gym.Wrapper):
+    """Keeps the pictures of its environment, one for each step."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self.frames: list[np.ndarray] = []
+
+    def _keep(self) -> None:
+        picture = self.env.render()
+        if isinstance(picture, np.ndarray):
+            self.frames.append(picture.astype(np.uint8))
+
+    def reset(self, **keywords: Any) -> Any:
+        result = self.env.reset(**keywords)
+        if not self.frames:  # the reset after the episode shows the next one
+            self._keep()
+        return result
+
+    def step(self, action: Any) -> Any:
+        result = self.env.step(action)
+        self._keep()
+        return result
+
+
+def frames_of_episode(agent: Agent, setup: Setup, seed: int) -> list[np.ndarray]:
+    """Play one greedy episode from ``seed`` and return its pictures, each (height, width, 3) uint8."""
+    env = _Frames(_rendering(setup))
+    envs = make_environments(Setup(setup.env_id, maker=lambda: env, once=True, pixels=setup.pixels), 1)
+    try:
+        play(agent, envs, 1, seed)
+    finally:
+        close_environments(envs)
+    return env.frames
 
 
 def film(agent: Agent, setup: Setup, seed: int, folder: Path) -> Path:
