@@ -4,6 +4,7 @@ The clipped objective of `rl_lab.agents.ppo`, on whole sequences. The memory at 
 the sequence again from this memory (Hausknecht and Stone 2015). The memory is set to zero where an episode ends.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +123,17 @@ class RecurrentPPO(Agent):
         """The greedy actions, and the memory after the observations."""
         memory = self.next_memory(observations, memory)
         return self.policy(memory, action_mask).mode, memory
+
+    def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
+        """The greedy policy as a function of observations and memory, and the memory with which an episode begins."""
+
+        def step(
+            observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
+        ) -> tuple[rl.Tensor, rl.Tensor]:
+            actions, memory = self.mode(observations, memory, action_mask)
+            return self.mapping.scaled(actions), memory
+
+        return step, (rl.zeros(1, self.config.memory),)
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
         """Actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""

@@ -1,6 +1,7 @@
 """NEAT as an agent: each call of `step` evaluates one generation and breeds the next."""
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+import rl_lab as rl
 from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.config import NEATConfig
 from rl_lab.agents.neat.episodes import play
@@ -272,6 +274,18 @@ class NEAT(Agent):
             genes = self.evolution.genomes if self.champion is None else self.champion.genes
             self._acting = Networks(genes, self.config.recurrent)
         return self._acting
+
+    def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
+        """The champion as a function of observations and the values of its nodes, and the values with which an episode begins."""
+        network = self.network()
+
+        def step(observations: rl.Tensor, *given: rl.Tensor | None) -> tuple[rl.Tensor, ...]:
+            *memory, action_mask = given
+            x = observations.float().flatten(1)
+            outputs, *after = network(x, *memory) if network.recurrent else (network(x),)
+            return self.actions.scaled(outputs, action_mask), *after
+
+        return step, (rl.zeros(1, len(network.nodes)),) if network.recurrent else ()
 
     def network(self) -> GraphNetwork:
         """The champion as a `GraphNetwork`, which gradients can train."""
