@@ -208,6 +208,8 @@ class Numpy(Language[str]):
     _calls = {
         "relu": "np.maximum({}, F(0))",
         "exp2": "np.exp2({})",
+        "exp": "_exp({})",
+        "tanh": "_tanh({})",
         "sigmoid": "_sigmoid({})",
         "softplus": "_softplus({})",
         "sech": "(F(1) / np.cosh({}))",
@@ -223,7 +225,7 @@ class Numpy(Language[str]):
         "atan2": "np.arctan2({}, {})",
     }
     _plain = {
-        *("exp", "expm1", "tanh", "log", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "cosh"),
+        *("expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "cosh"),
         *("floor", "ceil", "rint", "trunc", "abs", "fmod"),
     }
 
@@ -263,17 +265,25 @@ class Numpy(Language[str]):
 
 
 HELPERS = '''
+def _exp(x):
+    return np.exp(x, dtype=np.float64).astype(F)  # rounded once, as the policy's own functions nearly are
+
+
+def _tanh(x):
+    return np.tanh(x, dtype=np.float64).astype(F)
+
+
 def _sigmoid(x):
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, F(1) / (F(1) + e), e / (F(1) + e))
+    e = np.exp(-np.abs(x), dtype=np.float64)
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(F)
 
 
 def _softplus(x):
-    return np.maximum(x, F(0)) + np.log1p(np.exp(-np.abs(x)))
+    return (np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x), dtype=np.float64))).astype(F)
 
 
 def _erf(x):
-    return np.vectorize(math.erf, otypes=[np.float32])(x)
+    return np.vectorize(math.erf, otypes=[F])(x)
 '''
 """Functions that the NumPy formulas use."""
 

@@ -110,7 +110,7 @@ class _Writer:
             dtype = self.graph.values[given.value].dtype if isinstance(given, Ref) else given.dtype.name
             operands[name] = self.operand(given, shape), dtype
         text = Numpy().build(node.formula, operands, node.dtype)
-        self.helpers.update(name for name in ("_sigmoid", "_softplus", "_erf") if name in text)
+        self.helpers.update(name for name in ("_exp", "_tanh", "_sigmoid", "_softplus", "_erf") if f"{name}(" in text)
         return f"({text}).reshape(n, {node.size})" if partial else text
 
     def _take(self, node: Node) -> str:
