@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl_lab.experiment.export.building import policy_graph
+from rl_lab.experiment.export.c_file import write_c
 from rl_lab.experiment.export.checking import Examples, check, examples_of
 from rl_lab.experiment.export.graph import Graph
+from rl_lab.experiment.export.numpy_module import write_numpy
+from rl_lab.experiment.export.onnx_model import require_onnx, write_onnx
 from rl_lab.experiment.faults import Fault
 from rl_lab.serialization import write_file
 
@@ -30,6 +33,16 @@ def format_of(path: Path, given: str | None = None) -> str:
     return given or SUFFIXES[path.suffix]
 
 
+def check_target(path: Path, kind: str) -> None:
+    """Raise Fault unless a file of this format can be written at ``path``: for use before the policy is loaded."""
+    if path.is_dir():
+        raise Fault(f"{path} is a directory: give the name of a file")
+    if not path.parent.is_dir():
+        raise Fault(f"there is no directory {path.parent}")
+    if kind == "onnx":
+        require_onnx()
+
+
 def export(agent: "Agent", path: str | Path, format: str | None = None) -> Path:
     """Write an agent's greedy policy to a file, replacing an older one, and return its path.
 
@@ -39,10 +52,7 @@ def export(agent: "Agent", path: str | Path, format: str | None = None) -> Path:
     """
     path = Path(path)
     kind = format_of(path, format)
-    if path.is_dir():
-        raise Fault(f"{path} is a directory: give the name of a file")
-    if not path.parent.is_dir():
-        raise Fault(f"there is no directory {path.parent}")
+    check_target(path, kind)
     graph = policy_graph(agent)
     examples = examples_of(agent, graph)
     write_file(path, [content(graph, examples, kind)])
@@ -52,17 +62,11 @@ def export(agent: "Agent", path: str | Path, format: str | None = None) -> Path:
 def content(graph: Graph, examples: Examples, kind: str) -> bytes:
     """The content of an exported file, compared with the agent's own answers in ``examples``."""
     if kind == "onnx":
-        from rl_lab.experiment.export.onnx_model import write_onnx
-
         model = write_onnx(graph)
         check(model, kind, examples)
         return model
-    from rl_lab.experiment.export.numpy_module import write_numpy
-
     module = write_numpy(graph).encode()
     check(module, "numpy", examples)  # for C as well: both are written from the same graph
     if kind == "numpy":
         return module
-    from rl_lab.experiment.export.c_file import write_c
-
     return write_c(graph, examples).encode()

@@ -46,6 +46,8 @@ class _Writer(Language[str]):
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._precise = False
+        """Whether functions are computed in float64: the steep activations of evolved networks multiply errors of rounding."""
 
     def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         """Add a node and return the name of its result."""
@@ -110,6 +112,8 @@ class _Writer(Language[str]):
             return self.add("Mul", self.add("Sign", *arguments), self.add("Floor", self.add("Abs", *arguments)))
         if function not in _CALLS:
             raise self.missing(function)
+        if self._precise and function in ("exp", "sigmoid", "tanh"):
+            return self.add("Cast", self.add(_CALLS[function], self.add("Cast", *arguments, to=11)), to=1)
         return self.add(_CALLS[function], *arguments)
 
     # --- operands ----------------------------------------------------------------------------------------------------
@@ -145,6 +149,7 @@ class _Writer(Language[str]):
 
     def _map(self, node: Node) -> str:
         partial = any(1 < math.prod(o.shape) < node.size for o in node.operands)
+        self._precise = node.size == 1
         operands = {}
         for name, given in zip(node.names, node.operands, strict=True):
             shape = tuple(given.shape) if partial else (math.prod(given.shape),)
