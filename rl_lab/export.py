@@ -19,8 +19,12 @@ def body(arguments: Sequence[str]) -> int:
     parser = Parser(prog="python -m rl_lab.export", description="Write a trained policy to a file that runs without rl_lab.")
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--format", default=None, help=f"{', '.join(FORMATS)} (default: by the suffix of --output)")
-    parser.add_argument("--output", metavar="FILE", default=None, help="file to write (default: policy.onnx, .py or .c in the run)")
-    parser.add_argument("--checkpoint", default=None, help="last, best, or the name of an older checkpoint (default: best, else last)")
+    parser.add_argument(
+        "--output", metavar="FILE", default=None, help="file to write (default: policy.onnx, .py or .c in the run)"
+    )
+    parser.add_argument(
+        "--checkpoint", default=None, help="last, best, or the name of an older checkpoint (default: best, else last)"
+    )
     parser.add_argument("--trust", action="store_true", help="import the modules that the files of the run name")
     given = parser.parse(arguments)
     if given["format"] is None and given["output"] is None:

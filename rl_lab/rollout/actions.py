@@ -365,7 +365,6 @@ class OutputMapping:
         values = np.clip(np.where(np.isnan(values), np.float32(0), values), m.low, m.high)
         return self.actions.assemble(np.stack(chosen, 1) if chosen else np.zeros((len(outputs), 0), np.int64), values)
 
-
     def scaled(self, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The same for tensors: actions as `ActionMapping.scaled` returns them, (batch, *shape)."""
         count = self.actions.num_masked

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Dict, Tuple
 
 import rl_lab as rl
 from rl_lab.experiment.environments import copy_for_evaluation, make_environments
@@ -37,7 +37,8 @@ def is_masked(agent: "Agent") -> bool:
 def policy_graph(agent: "Agent") -> Graph:
     """Record an agent's greedy policy, from one observation, as the agent sees it, to an action of its space.
 
-    Raises Fault, naming the operation, if a part of the policy has no translation.
+    An action of a Tuple or Dict space is one row of numbers, its choices first. Raises Fault, naming the operation, if a part of the
+    policy has no translation.
     """
     who = type(agent).__name__
     mapping = agent.mapping
@@ -66,13 +67,12 @@ def policy_graph(agent: "Agent") -> Graph:
     inputs |= {f"memory{i}": part.clone() for i, part in enumerate(memory)}
     graph, operands = record(who, policy, {**inputs, "action_mask": mask})
     action, *after = operands
-    shape: tuple[int, ...] = (count + mapping.size,)
-    if isinstance(agent.space, Discrete):
-        shape = ()
-    elif not isinstance(action, np.ndarray) and hasattr(agent.space, "nvec") or isinstance(agent.space, Box):
-        shape = tuple(agent.space.shape or ())
+    # parts of a Tuple or Dict stand in one row, the choices first
+    shape: tuple[int, ...] = (count + mapping.size,) if isinstance(agent.space, (Tuple, Dict)) else tuple(agent.space.shape)
     graph.outputs = [Output(action, "action", shape, FLOAT if mapping.size else INT)]
-    graph.outputs += [Output(a, f"memory{i}", tuple(m.shape[1:]), FLOAT) for i, (a, m) in enumerate(zip(after, memory, strict=True))]
+    graph.outputs += [
+        Output(a, f"memory{i}", tuple(m.shape[1:]), FLOAT) for i, (a, m) in enumerate(zip(after, memory, strict=True))
+    ]
     graph.memory = [part.numpy().copy() for part in memory]
     graph.title = f"The greedy policy of {who} after {agent.timesteps:,} steps."
     graph = graph.without_dead_nodes()

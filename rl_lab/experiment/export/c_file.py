@@ -493,9 +493,7 @@ def _helpers(text: str) -> str:
     return "\n\n".join(body for name, body in FUNCTIONS.items() if name in needed)
 
 
-def _test(
-    graph: Graph, examples: Examples, memory: bool, mask: bool, scores: bool, kind: str, actions: int
-) -> str:
+def _test(graph: Graph, examples: Examples, memory: bool, mask: bool, scores: bool, kind: str, actions: int) -> str:
     writer = _Writer(graph)
     writer._known[("", b"")] = ""  # tables of the test have names of their own
     count = len(examples.observations)

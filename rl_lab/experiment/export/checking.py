@@ -37,7 +37,9 @@ def observations_like(agent: "Agent", count: int, seed: int = 0) -> np.ndarray:
     return random.random(shape) < 0.5 if dtype == bool else random.standard_normal(shape).astype(np.float32)
 
 
-def examples_of(agent: "Agent", graph: Graph, count: int = COUNT, seed: int = 0) -> Examples:
+def examples_of(
+    agent: "Agent", graph: Graph, count: int = COUNT, seed: int = 0, action_mask: np.ndarray | None = None
+) -> Examples:
     """The agent's answers to `observations_like`; a policy with memory remembers random numbers in [-1, 1]."""
     observations = observations_like(agent, count, seed)
     random = np.random.default_rng(seed + 1)
@@ -45,7 +47,8 @@ def examples_of(agent: "Agent", graph: Graph, count: int = COUNT, seed: int = 0)
     function, _ = agent.greedy_step()
     with rl.no_grad():
         given = [rl.tensor(part) for part in memory]
-        actions, *after = function(rl.from_numpy(observations), *given, None)
+        mask = None if action_mask is None else rl.from_numpy(action_mask)
+        actions, *after = function(rl.from_numpy(observations), *given, mask)
     scaled = actions.numpy()
     mapping = agent.mapping
     rows = scaled.reshape(count, len(mapping.choices) + mapping.size)
@@ -99,7 +102,10 @@ def differing(found: np.ndarray, scores: np.ndarray | None, wanted: np.ndarray, 
     if scores is not None:
         ordered = np.sort(scores.reshape(count, -1), 1)
         gaps = np.diff(ordered, axis=1).min(1, initial=np.inf)
-        rows = [row and gap > tolerance * max(1.0, float(np.abs(one).max())) for row, gap, one in zip(rows, gaps, scores, strict=True)]
+        rows = [
+            row and gap > tolerance * max(1.0, float(np.abs(one).max()))
+            for row, gap, one in zip(rows, gaps, scores, strict=True)
+        ]
     return np.flatnonzero(rows)
 
 

@@ -264,7 +264,7 @@ class Numpy(Language[str]):
         return self._calls.get(function, f"np.{function}({', '.join(['{}'] * len(arguments))})").format(*arguments)
 
 
-HELPERS = '''
+HELPERS = """
 def _exp(x):
     return np.exp(x, dtype=np.float64).astype(F)  # rounded once, as the policy's own functions nearly are
 
@@ -284,7 +284,7 @@ def _softplus(x):
 
 def _erf(x):
     return np.vectorize(math.erf, otypes=[F])(x)
-'''
+"""
 """Functions that the NumPy formulas use."""
 
 

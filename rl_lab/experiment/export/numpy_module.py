@@ -146,7 +146,7 @@ class _Writer:
     def _windows(self, node: Node, kh: int, kw: int, edge: str) -> str:
         (x, *_), w = node.operands, node.window
         height, width = x.shape[-2:]
-        low = (max(0, (w["oh"] - 1) * w["sh"] + (kh - 1) * w["dh"] + 1 - height - w["ph"]))
+        low = max(0, (w["oh"] - 1) * w["sh"] + (kh - 1) * w["dh"] + 1 - height - w["ph"])
         right = max(0, (w["ow"] - 1) * w["sw"] + (kw - 1) * w["dw"] + 1 - width - w["pw"])
         self.helpers.add("_windows")
         sizes = (kh, kw, w["sh"], w["sw"], w["dh"], w["dw"], w["oh"], w["ow"])
@@ -167,20 +167,20 @@ class _Writer:
         return f"{self._windows(node, node.window['kh'], node.window['kw'], '0')}.mean((-2, -1)).reshape(n, {node.size})"
 
 
-_WINDOWS = '''
+_WINDOWS = """
 def _windows(x, sizes, pads, edge):
     kh, kw, sh, sw, dh, dw, oh, ow = sizes
     top, bottom, left, right = pads
     x = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(top, bottom), (left, right)], constant_values=edge)
     view = np.lib.stride_tricks.sliding_window_view(x, ((kh - 1) * dh + 1, (kw - 1) * dw + 1), (-2, -1))
     return view[..., : (oh - 1) * sh + 1 : sh, : (ow - 1) * sw + 1 : sw, ::dh, ::dw]
-'''
-_CONVOLVE = '''
+"""
+_CONVOLVE = """
 def _convolve(windows, weight, bias):
     groups = [np.tensordot(windows[:, g], w, ([1, 4, 5], [1, 2, 3])) for g, w in enumerate(weight)]
     whole = np.concatenate(groups, 3) + bias
     return np.moveaxis(whole, 3, 1).reshape(len(whole), -1)
-'''
+"""
 
 
 def write_numpy(graph: Graph) -> str:

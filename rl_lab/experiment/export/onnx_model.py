@@ -253,11 +253,15 @@ def write_onnx(graph: Graph) -> bytes:
     for output in graph.outputs:
         name = output.name if not output.name.startswith("memory") else f"next_{output.name}"
         # a Reshape copies the batch from its first dimension, so that no output is a constant of one row
-        shape = writer.initializer(np.array([-1, *output.shape] if math.prod(output.shape) == 1 else [0, *output.shape], np.int64))
+        shape = writer.initializer(
+            np.array([-1, *output.shape] if math.prod(output.shape) == 1 else [0, *output.shape], np.int64)
+        )
         writer.add("Reshape", writer.rows(output.operand), shape, name=name)
         outputs.append(helper.make_tensor_value_info(name, writer.types[np.dtype(output.dtype)], ["batch", *output.shape]))
     made = helper.make_graph(_plain(writer.nodes), "policy", inputs, outputs, list(writer.constants.values()))
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rl_lab", doc_string=graph.title)
+    model = helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rl_lab", doc_string=graph.title
+    )
     model.ir_version = min(model.ir_version, 9)
     for i, part in enumerate(graph.memory):
         entry = model.metadata_props.add()

@@ -214,7 +214,9 @@ def _constant(tensor: Tensor, places: np.ndarray) -> np.ndarray:
     return found.astype(bool) if tensor.dtype.name == "bool" else found
 
 
-def record(who: str, function: Callable[..., tuple[Tensor, ...]], inputs: dict[str, Tensor | None]) -> tuple[Graph, list[Operand]]:
+def record(
+    who: str, function: Callable[..., tuple[Tensor, ...]], inputs: dict[str, Tensor | None]
+) -> tuple[Graph, list[Operand]]:
     """The graph of ``function`` for one observation, and an operand for each tensor that it returns.
 
     ``inputs`` are contiguous tensors (1, ...) by name, or None for an input that does not exist, in the order of the function's

@@ -145,7 +145,11 @@ def _softmax(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers:
     largest = _reduced(r, "max", x, FLOAT)
     total = _reduced(r, "sum", r.map("exp32(x - largest)", x=x, largest=largest), FLOAT)
     if primitive.name == "logsumexp_over":
-        r.write(out, r.map("largest if abs(largest) == inf else np.log(total) + largest", total=total, largest=largest), _flat(n * m))
+        r.write(
+            out,
+            r.map("largest if abs(largest) == inf else np.log(total) + largest", total=total, largest=largest),
+            _flat(n * m),
+        )
         return
     formula = "exp32(x - largest) / total" if primitive.name == "softmax_over" else "x - largest - np.log(total)"
     r.write(out, r.map(formula, x=x, largest=largest, total=total), _flat(n * size * m))
@@ -262,7 +266,8 @@ def _pool(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tu
     sizes = np.full((1, oh, ow), divisor, np.float32)
     if not divisor:
         rows, columns = (
-            np.minimum(at * s - p + k, size + (p if counts_padding else 0)) - np.maximum(at * s - p, -p if counts_padding else 0)
+            np.minimum(at * s - p + k, size + (p if counts_padding else 0))
+            - np.maximum(at * s - p, -p if counts_padding else 0)
             for at, s, p, k, size in ((np.arange(oh), sh, ph, kh, height), (np.arange(ow), sw, pw, kw, width))
         )
         sizes = (rows[:, None] * columns[None, :]).astype(np.float32)[None]
