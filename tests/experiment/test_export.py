@@ -362,7 +362,9 @@ def test_the_module_needs_numpy_alone(trained, tmp_path):
         "import sys, numpy as np\nimport mine\nx = np.load('x.npy')\n"
         "print(mine.predict(x).tolist(), int(mine.predict(x[0])), any('rl_lab' in name for name in sys.modules))"
     )
-    found = subprocess.run([sys.executable, "-S", "-c", f"import sys\nsys.path += {[p for p in sys.path if 'rl_lab' not in p]}\n{code}"], cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+    paths = [path for path in sys.path if path and not (Path(path) / "rl_lab").exists()]
+    command = [sys.executable, "-S", "-c", f"import sys\nsys.path += {paths}\n{code}"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     actions = agent.predict(x).tolist()
     assert found.stdout.strip() == f"{actions} {actions[0]} False", found.stderr
 

@@ -330,7 +330,8 @@ class _Writer:
 
     def _pool(self, node: Node, begin: str, step: str, end: str) -> Iterator[str]:
         self.declare(node)
-        (x,), w = node.operands, node.window
+        (x,) = node.operands
+        w = node.window
         planes, height, width = x.shape
         yield f"for (int f = 0; f < {planes}; f++) for (int y = 0; y < {w['oh']}; y++) for (int z = 0; z < {w['ow']}; z++) {{"
         yield f"    float s = {begin};"
@@ -374,8 +375,10 @@ int main(void) {{
 {memory}    for (int i = 0; i < {count}; i++) {{
 {load}        policy_step({call});
         int differs = 0;
-        for (int j = 0; j < {actions}; j++)
-            differs |= fabs((double)action[j] - (double){wanted}[i * {actions} + j]) > 1e-5 * fmax(1.0, fabs((double){wanted}[i * {actions} + j]));
+        for (int j = 0; j < {actions}; j++) {{
+            double wanted = (double){wanted}[i * {actions} + j];
+            differs |= fabs((double)action[j] - wanted) > 1e-5 * fmax(1.0, fabs(wanted));
+        }}
         wrong += differs;
     }}
     long steps = 0;
@@ -388,7 +391,8 @@ int main(void) {{
         }}
     }} while (clock() - begin < CLOCKS_PER_SEC / 2);
     double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
-    printf("%d of {count} observations differ; %.4f us a step (mean action %.3f)\\n", wrong, 1e6 * seconds / (double)steps, checked / (double)steps);
+    double each = 1.0 / (double)steps;
+    printf("%d of {count} observations differ; %.4f us a step (mean action %.3f)\\n", wrong, 1e6 * seconds * each, checked * each);
     return wrong;
 }}
 #endif

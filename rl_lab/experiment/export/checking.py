@@ -34,7 +34,7 @@ def observations_like(agent: "Agent", count: int, seed: int = 0) -> np.ndarray:
     dtype = np.dtype(agent.observation_dtype)
     if dtype == np.uint8:
         return random.integers(0, 256, shape, dtype=np.uint8)
-    return random.random(shape) < 0.5 if dtype == bool else random.standard_normal(shape).astype(np.float32)
+    return random.random(shape) < 0.5 if dtype.kind == "b" else random.standard_normal(shape).astype(np.float32)
 
 
 def examples_of(

@@ -156,7 +156,8 @@ class Language(Generic[Term]):
             a, b, dtype = self._together(self._walk(node.left, operands), self._walk(node.right, operands))
             sign = _BINARY[type(node.op)]
             if dtype == "bool" and sign in "+-*/":
-                a, b, dtype = self._as(a, dtype, "float32"), self._as(b, dtype, "float32"), "float32"
+                a, b = self._as(a, dtype, "float32"), self._as(b, dtype, "float32")
+                dtype = "float32"
             return self.binary(sign, a, b, dtype), dtype
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARISONS:
             a, b, _ = self._together(self._walk(node.left, operands), self._walk(node.comparators[0], operands))

@@ -127,7 +127,7 @@ class _Writer:
 
     def _product(self, node: Node) -> str:
         a, b, *rest = node.operands
-        batch, n, m = node.shape
+        batch, n, _ = node.shape
         if batch == n == 1 and isinstance(b, np.ndarray):
             text = f"{self.rows(a)} @ {self.operand(b, tuple(b.shape[1:]))}"
         else:
@@ -144,7 +144,8 @@ class _Writer:
         return f"{self.operand(x, tuple(x.shape))}.{call}.reshape(n, {node.size})"
 
     def _windows(self, node: Node, kh: int, kw: int, edge: str) -> str:
-        (x, *_), w = node.operands, node.window
+        x = node.operands[0]
+        w = node.window
         height, width = x.shape[-2:]
         low = max(0, (w["oh"] - 1) * w["sh"] + (kh - 1) * w["dh"] + 1 - height - w["ph"])
         right = max(0, (w["ow"] - 1) * w["sw"] + (kw - 1) * w["dw"] + 1 - width - w["pw"])

@@ -233,9 +233,10 @@ class _Writer(Language[str]):
 
 
 def write_onnx(graph: Graph) -> bytes:
-    """The content of an ONNX model: ``observation`` (batch, ...), memory and ``action_mask`` in; ``action``, ``scores`` and the next memory out.
+    """The content of an ONNX model.
 
-    Raises Fault if onnx is not installed.
+    Its inputs are ``observation`` (batch, ...), ``memory0``, ... and ``action_mask``, its outputs ``action``, ``scores`` and
+    ``next_memory0``, ..., as far as the policy has them. Raises Fault if onnx is not installed.
     """
     onnx = require_onnx()
     writer = _Writer(graph)
