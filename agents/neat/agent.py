@@ -27,6 +27,7 @@ from rl_lab.experiment.finding import full_id
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 from rl_lab.rollout import EPISODE_LIMIT, OutputMapping, Stepper, longest_episode
+from rl_lab.rollout.policies import Insight
 from rl_lab.rollout.population import Played, PopulationCollector, is_native
 
 SEED_RANGE = 2**31
@@ -274,6 +275,23 @@ class NEAT(Agent):
             genes = self.evolution.genomes if self.champion is None else self.champion.genes
             self._acting = Networks(genes, self.config.recurrent)
         return self._acting
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The champion's outputs; the largest of a choice's options is taken."""
+        network = self.network()
+        x = observations.float().flatten(1)
+        if not network.recurrent:
+            outputs = network(x)
+        else:
+            kept = rl.zeros(len(x), len(network.nodes))
+            if memory is not None and memory.shape[1]:  # inputs, values of the nodes, new values of the nodes
+                kept = memory[:, len(network.inputs) : len(network.inputs) + len(network.nodes)].contiguous()
+            outputs = network(x, kept)[0]
+        count = self.actions.actions.num_masked
+        options = outputs[:, :count] if action_mask is None else outputs[:, :count].masked_fill(~action_mask, -1e9)
+        return Insight(rl.cat([options, outputs[:, count:]], 1), None, "outputs")
 
     def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
         """The champion as a function of observations and the values of its nodes, and the values with which an episode begins."""

@@ -40,6 +40,7 @@ from rl_lab.nn.pictures import Observed, picture_of
 from rl_lab.rollout import ActionMapping, Batch, Collector, Moment, Normalization, Rollout
 from rl_lab.rollout.actions import ANY_ACTIONS, choices_of, mask_row, single
 from rl_lab.rollout.observations import conform
+from rl_lab.rollout.policies import Insight
 from rl_lab.rollout.storage import stored_dtype
 
 Metrics = dict[str, float]
@@ -328,6 +329,15 @@ class Agent:
             return (self.mapping.scaled(self.greedy(observations, action_mask)),)
 
         return step, ()
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight | None:
+        """What the greedy policy computes for observations (batch, ...), differentiable in them; None if the agent does not tell.
+
+        ``memory`` is what ``acting_memory`` holds before the observations. `rl_lab.experiment.page` shows it and its attributions.
+        """
+        return None
 
     def export(self, path: str | Path, format: str | None = None) -> Path:
         """Write the greedy policy to a file: .onnx, .py (NumPy alone) or .c, or ``format`` "onnx", "numpy" or "c".

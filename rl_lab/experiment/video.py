@@ -1,6 +1,7 @@
-"""Videos of greedy episodes, made by Gymnasium's wrapper."""
+"""Episodes as videos, GIFs, or live in a window, with Gymnasium's wrappers."""
 
 import importlib.util
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,19 +11,25 @@ import numpy as np
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.environments import Setup, make_environments, make_one
-from rl_lab.experiment.evaluation import play
+from rl_lab.experiment.evaluation import Evaluation, play
 from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.vector import close_environments
+from rl_lab.serialization import write_file
 
 
 def check_video(setup: Setup) -> None:
-    """Fault if an episode cannot be filmed: a package is missing, or the environment has no pictures."""
+    """Raise Fault if an episode cannot be filmed: a package is missing, or the environment has no pictures."""
     for package in ("moviepy", "pygame"):
         if importlib.util.find_spec(package) is None:
             raise Fault(f"a video needs {package}, which is not installed: pip install {package}")
+    check_pictures(setup)
+
+
+def check_pictures(setup: Setup) -> None:
+    """Raise Fault if the environment has no pictures."""
     if setup.vectorization == "own":
         raise Fault(f"{setup.env_id} cannot be filmed: its vector environments have no single one that renders")
-    env = _rendering(setup)
+    env = rendering(setup)
     try:
         env.reset(seed=0)
         picture = env.render()
@@ -38,7 +45,7 @@ def _kind(picture: object) -> str:
     return f"an array of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
 
 
-def _rendering(setup: Setup) -> gym.Env:
+def rendering(setup: Setup) -> gym.Env:
     """One environment with render_mode "rgb_array", as in an evaluation. Raises Fault if it has no such mode."""
     setup = replace(setup, native=None, vectorization="sync", training=False)
     try:
@@ -55,19 +62,73 @@ def _rendering(setup: Setup) -> gym.Env:
     return env
 
 
+def play_one(agent: Agent, setup: Setup, env: gym.Env, seed: int, episodes: int = 1, deterministic: bool = True) -> Evaluation:
+    """Play episodes from ``seed`` on in one environment, which is closed afterwards."""
+    envs = make_environments(Setup(setup.env_id, maker=lambda: env, once=True, pixels=setup.pixels), 1)
+    try:
+        return play(agent, envs, episodes, seed, deterministic)
+    finally:
+        close_environments(envs)
+
+
 def film(agent: Agent, setup: Setup, seed: int, folder: Path) -> Path:
     """Play one greedy episode from ``seed`` and return the MP4 file made of it in ``folder``."""
     name = f"step-{agent.timesteps}-seed-{seed}"
     env = gym.wrappers.RecordVideo(
-        _rendering(setup),
+        rendering(setup),
         str(folder),
         episode_trigger=lambda episode: True,
         name_prefix=name,
         disable_logger=True,
     )
-    envs = make_environments(Setup(setup.env_id, maker=lambda: env, once=True, pixels=setup.pixels), 1)
-    try:
-        play(agent, envs, 1, seed)
-    finally:
-        close_environments(envs)
+    play_one(agent, setup, env, seed)
     return folder / f"{name}-episode-0.mp4"
+
+
+GIF_WIDTH = 360
+"""Largest width of a GIF in pixels."""
+GIF_FRAMES = 400
+"""Frames of a GIF; a longer episode is shown in larger steps."""
+
+
+def film_gif(agent: Agent, setup: Setup, seed: int, path: Path, deterministic: bool = True) -> Path:
+    """Play an episode from ``seed`` and write it to the GIF ``path``, whole or not at all. Raises Fault if Pillow is missing."""
+    if importlib.util.find_spec("PIL") is None:
+        raise Fault("a GIF needs pillow, which is not installed: pip install pillow")
+    from PIL import Image
+
+    check_pictures(setup)
+    env = gym.wrappers.RenderCollection(rendering(setup), pop_frames=False, reset_clean=False)
+    collected = env.frame_list  # the same list until the end
+    play_one(agent, setup, env, seed, deterministic=deterministic)
+    frames = [np.asarray(frame) for frame in collected]
+    each = -(-len(frames) // GIF_FRAMES)
+    images = []
+    for frame in frames[::each]:
+        image = Image.fromarray(np.ascontiguousarray(frame[..., :3], np.uint8))
+        if image.width > GIF_WIDTH:
+            image = image.resize((GIF_WIDTH, round(image.height * GIF_WIDTH / image.width)), Image.Resampling.LANCZOS)
+        images.append(image.quantize(64))
+    rate = float(env.metadata.get("render_fps") or 30)
+    content = io.BytesIO()
+    # viewers slow down frames of less than 20 ms
+    options = {"save_all": True, "append_images": images[1:], "duration": max(20, round(1000 * each / rate)), "loop": 0}
+    images[0].save(content, "GIF", optimize=True, **options)
+    write_file(path, [content.getvalue()])
+    return path
+
+
+def watch(agent: Agent, setup: Setup, seed: int, episodes: int = 1, deterministic: bool = True) -> Evaluation:
+    """Play episodes in a window, at the speed of the environment. Raises Fault if there is no screen or the environment has no pictures."""
+    if importlib.util.find_spec("pygame") is None:
+        raise Fault("a window needs pygame, which is not installed: pip install pygame")
+    check_pictures(setup)
+    import pygame
+
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        raise Fault(f"there is no screen to watch {setup.env_id} on ({error}): use --video, --gif or --html") from None
+    env = rendering(setup)
+    env.metadata = {"render_fps": 30, **env.metadata}
+    return play_one(agent, setup, gym.wrappers.HumanRendering(env), seed, episodes, deterministic)
