@@ -291,7 +291,10 @@ class NEAT(Agent):
             outputs = network(x, kept)[0]
         count = self.actions.actions.num_masked
         options = outputs[:, :count] if action_mask is None else outputs[:, :count].masked_fill(~action_mask, -1e9)
-        return Insight(rl.cat([options, outputs[:, count:]], 1), None, "outputs")
+        if not self.mapping.size:
+            return Insight(options, None, "outputs")
+        centre, radius = (rl.tensor(part) for part in (self.mapping.centre, np.maximum(self.mapping.radius, 1e-12)))
+        return Insight(rl.cat([options, (self.actions.components(outputs) - centre) / radius], 1), None, "outputs")
 
     def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
         """The champion as a function of observations and the values of its nodes, and the values with which an episode begins."""

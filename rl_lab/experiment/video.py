@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,13 +123,19 @@ def watch(agent: Agent, setup: Setup, seed: int, episodes: int = 1, deterministi
     """Play episodes in a window, at the speed of the environment. Raises Fault if there is no screen or the environment has no pictures."""
     if importlib.util.find_spec("pygame") is None:
         raise Fault("a window needs pygame, which is not installed: pip install pygame")
-    check_pictures(setup)
     import pygame
 
     try:
         pygame.display.init()
+        driver = pygame.display.get_driver()
+        problem = (
+            "" if driver not in ("dummy", "offscreen") or os.environ.get("SDL_VIDEODRIVER") else f"only the driver {driver}"
+        )
     except pygame.error as error:
-        raise Fault(f"there is no screen to watch {setup.env_id} on ({error}): use --video, --gif or --html") from None
+        problem = str(error)
+    if problem:
+        raise Fault(f"there is no screen to watch {setup.env_id} on ({problem}): use --video, --gif or --html")
+    check_pictures(setup)
     env = rendering(setup)
     env.metadata = {"render_fps": 30, **env.metadata}
     return play_one(agent, setup, gym.wrappers.HumanRendering(env), seed, episodes, deterministic)

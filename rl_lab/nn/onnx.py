@@ -421,9 +421,9 @@ def _over_time(
             cell = forget.sigmoid() * states[1] + enter.sigmoid() * new.tanh()
             states = [leave.sigmoid() * cell.tanh(), cell]
         else:
-            (xz, xr, xn), (hz, hr, hn) = into.split(size, 1), own.split(size, 1)
-            update = (xz + hz).sigmoid()
-            states = [(1.0 - update) * (xn + (xr + hr).sigmoid() * hn).tanh() + update * states[0]]
+            update, reset = (into + own)[:, : 2 * size].sigmoid().split(size, 1)
+            new = (into[:, 2 * size :] + reset * own[:, 2 * size :]).tanh()
+            states = [new + update * (states[0] - new)]
         outputs.append(states[0].unsqueeze(0))
     return rl.stack(outputs), *[state.unsqueeze(0) for state in states]
 

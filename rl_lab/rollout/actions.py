@@ -375,10 +375,14 @@ class OutputMapping:
         chosen = [group.argmax(1) for group in groups]
         if not self.actions.size:
             return chosen[0] if self.actions.shape == () else rl.stack(chosen, 1)
-        offset, first, scale, low, high = self._tensors
-        values = offset + (outputs[:, count:] - first) * scale
-        values = rl.minimum(rl.maximum(rl.where(values.isnan(), 0.0, values), low), high)
+        values = self.components(outputs)
         return rl.cat([rl.stack(chosen, 1).float(), values], 1) if chosen else values
+
+    def components(self, outputs: rl.Tensor) -> rl.Tensor:
+        """The continuous components (batch, size), scaled to the bounds of the space."""
+        offset, first, scale, low, high = self._tensors
+        values = offset + (outputs[:, self.actions.num_masked :] - first) * scale
+        return rl.minimum(rl.maximum(rl.where(values.isnan(), 0.0, values), low), high)
 
 
 Policy = Callable[["Moment"], dict[str, rl.Tensor]]
