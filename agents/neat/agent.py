@@ -300,13 +300,16 @@ class NEAT(Agent):
         """The champion as a function of observations and the values of its nodes, and the values with which an episode begins."""
         network = self.network()
 
-        def step(observations: rl.Tensor, *given: rl.Tensor | None) -> tuple[rl.Tensor, ...]:
-            *memory, action_mask = given
-            x = observations.float().flatten(1)
-            outputs, *after = network(x, *memory) if network.recurrent else (network(x),)
-            return self.actions.scaled(outputs, action_mask), *after
+        def step(observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> tuple[rl.Tensor, ...]:
+            return (self.actions.scaled(network(observations.float().flatten(1)), action_mask),)
 
-        return step, (rl.zeros(1, len(network.nodes)),) if network.recurrent else ()
+        def remembering(
+            observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
+        ) -> tuple[rl.Tensor, ...]:
+            outputs, after = network(observations.float().flatten(1), memory)
+            return self.actions.scaled(outputs, action_mask), after
+
+        return (remembering, (rl.zeros(1, len(network.nodes)),)) if network.recurrent else (step, ())
 
     def network(self) -> GraphNetwork:
         """The champion as a `GraphNetwork`, which gradients can train."""

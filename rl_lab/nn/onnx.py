@@ -274,7 +274,7 @@ def _split(attributes: Attributes, x: Tensor, sizes: Value | None = None) -> tup
     count = attributes.get("num_outputs")
     if given is None and count is None:
         raise GraphError("a Split of the ONNX graph does not say its sizes")
-    return tuple(x.split(given if given is not None else -(-x.shape[axis] // count), axis))
+    return tuple(x.split(given if given is not None else -(-x.shape[axis] // int(count or 1)), axis))
 
 
 @_operator("Slice")
@@ -296,7 +296,9 @@ def _slice(
 def _gather(attributes: Attributes, x: Value, index: Value) -> Value:
     axis = attributes.get("axis", 0) % len(x.shape)
     if not isinstance(x, Tensor):
-        return np.take(x, _ints(index) if np.ndim(index) else int(np.asarray(index)), axis)
+        if not isinstance(index, Tensor):
+            return np.take(x, index, axis)
+        x = _tensor(x)
     chosen = _tensor(index)
     picked = x.index_select(axis, chosen.reshape(-1))
     return picked.reshape(*x.shape[:axis], *chosen.shape, *x.shape[axis + 1 :])

@@ -158,7 +158,8 @@ class _Writer:
         _, weight, bias = node.operands
         assert isinstance(weight, np.ndarray)
         self.helpers.add("_convolve")
-        windows = self._windows(node, *weight.shape[-2:], "0")
+        kh, kw = weight.shape[-2:]
+        windows = self._windows(node, kh, kw, "0")
         return f"_convolve({windows}, {self.constant(weight)}, {self.operand(bias, tuple(bias.shape))})"
 
     def _max_pool(self, node: Node) -> str:

@@ -200,7 +200,7 @@ class _Writer(Language[str]):
             whole = self.add(kind, given, axes, keepdims=0)
         return self.flat(whole, node.size)
 
-    def _window(self, node: Node, kh: int, kw: int) -> dict[str, list[int]]:
+    def _window(self, node: Node, kh: int, kw: int) -> dict[str, Any]:
         w = node.window
         height, width = node.operands[0].shape[-2:]
         low = max(0, (w["oh"] - 1) * w["sh"] + (kh - 1) * w["dh"] + 1 - height - w["ph"])

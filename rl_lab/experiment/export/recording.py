@@ -144,7 +144,7 @@ class PolicyRecorder(Recorder):
         self.graph.nodes.append(Node(kind, out, tuple(operands), tuple(shape), dtype, **more))  # type: ignore[arg-type]
         return Ref(out, tuple(shape))
 
-    def map(self, formula: str, dtype: str = "float32", **operands: Operand) -> Operand:
+    def map(self, formula: str, dtype: str = "float32", /, **operands: Operand) -> Operand:
         """Compute a formula of operands by name, which broadcast: by a node, or at once if all are constants."""
         if not any(isinstance(operand, Ref) for operand in operands.values()):
             return evaluate(formula, dtype, operands)
@@ -205,7 +205,7 @@ def _numbers(tensor: Tensor) -> np.ndarray:
     dtype = np.dtype(_DTYPES[tensor.dtype.name])
     storage = tensor.storage
     count = storage.nbytes // dtype.itemsize
-    return np.frombuffer((ctypes.c_char * (count * dtype.itemsize)).from_address(storage.address), dtype)
+    return np.frombuffer(memoryview((ctypes.c_char * (count * dtype.itemsize)).from_address(storage.address)), dtype)
 
 
 def _constant(tensor: Tensor, places: np.ndarray) -> np.ndarray:

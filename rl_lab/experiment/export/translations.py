@@ -122,7 +122,7 @@ def _reduce(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: 
     out, x = tensors
     kind = {"sum": "sum", "product": "product_of", "any": "any"}[primitive.name.split("_")[0]]
     dtype = out.dtype.name
-    result = _reduced(r, kind, _middle(r, x, *numbers[:3]), dtype)
+    result: Operand = _reduced(r, kind, _middle(r, x, *numbers[:3]), dtype)
     if numbers[3:] and numbers[3] != 1.0:
         result = r.map("x / d", dtype, x=result, d=np.float32(numbers[3]).reshape(1, 1, 1))
     r.write(out, result, _flat(numbers[0] * numbers[2]))
@@ -196,8 +196,7 @@ def _take(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tu
         at = np.where(chosen < 0, chosen + size, chosen) if wrap else chosen
         r.copy(x, base + at[None, :, None] * m, out, _grid((n, count * m), (count, m), (m, 1)))
         return
-    at = Ref(chosen.value, (1, count, 1))
-    _look_up(r, out, r.read(x, _flat(n * size * m)), at, base, size, m, wrap)
+    _look_up(r, out, r.read(x, _flat(n * size * m)), Ref(chosen.value, (1, count, 1)), base, size, m, wrap)
 
 
 @_translates("gather", "gather_int")
@@ -221,8 +220,9 @@ def _look_up(
     if not wrap:
         del constants["size"]
     place = r.map(formula, INT, base=base, c=chosen, **constants)
-    result = r.node("lookup", (values, Ref(place.value, (r.graph.values[place.value].size,))), place.shape, out.dtype.name)
-    r.write(out, result, _flat(r.graph.values[place.value].size))
+    count = int(np.prod(place.shape))
+    result = r.node("lookup", (values, _reshaped(place, count)), place.shape, out.dtype.name)
+    r.write(out, result, _flat(count))
 
 
 @_translates("one_hot")
