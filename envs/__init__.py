@@ -36,6 +36,7 @@ PROBES: dict[str, tuple[int | None, float | None]] = {
 
 
 def _add(name: str, scalar: str | EnvCreator, vector: str, limit: int | None, threshold: float | None) -> None:
+    """Register ``rl_lab/<name>`` with its entry points, time limit in steps and threshold, unless it is registered already."""
     if f"rl_lab/{name}" not in registry:
         _register(
             id=f"rl_lab/{name}",

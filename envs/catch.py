@@ -32,7 +32,7 @@ def _launch(state, stream):
 
 @kernel
 def _turn(column, drift):
-    """The drift, reversed if the ball's next column would be beyond a wall."""
+    """Return the drift, reversed if the ball's next column would be beyond a wall."""
     return -drift if column + drift < 0 or column + drift >= SIZE else drift
 
 

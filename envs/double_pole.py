@@ -36,7 +36,8 @@ ANGLE_LIMIT = math.radians(36.0)
 WINDOW = 100  # steps over which the damping fitness measures the sway
 GRUAU_STEPS = 1000  # length of a run in the damping fitness and the generalisation test
 
-# the state: x, x', long angle, its velocity, short angle, its velocity, and what the damping fitness needs
+# the state: x, x', long angle, its velocity, short angle, its velocity, and four parts for the damping fitness: number of steps, sway
+# over the window, fitness so far, and the ring buffer of the window
 STEPS, SWAY, FITNESS, RING = range(6, 10)
 STATE_SIZE = RING + WINDOW
 PARAMETERS = {
@@ -143,7 +144,7 @@ def _gain(state):
 
 @kernel
 def step(state, action, stream):
-    """Two Runge-Kutta steps of 0.01 s with one force. Terminates when the cart is beyond 2.4 m or a pole beyond 36 degrees."""
+    """Take two Runge-Kutta steps of 0.01 s with one force. Terminates if the cart is beyond 2.4 m or a pole beyond 36 degrees."""
     force = FORCE * np.float64(action[0])
     for _ in range(STEPS_PER_ACTION):
         _runge_kutta(state, force)
@@ -277,7 +278,10 @@ GENERALIZATION_STARTS = {
 def balanced_steps(
     policy: Policy, steps: int = 100_000, starts: dict[str, np.ndarray] | None = None, velocities: bool = False
 ) -> np.ndarray:
-    """Number of steps, int64 (n,), at most ``steps``, for which the policy balances from each start (default: the start of the task)."""
+    """Count the steps, int64 (n,), at most ``steps``, for which a policy balances the poles from each of ``n`` starts.
+
+    ``starts`` are options of ``reset``, one array (n,) per name. By default there is one start, that of the task.
+    """
     n = 1 if starts is None else len(next(iter(starts.values())))
     kind = DoublePoleVectorEnv if velocities else DoublePoleNoVelocityVectorEnv
     envs = kind(n, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -292,7 +296,7 @@ def balanced_steps(
 
 
 def damping_fitness(policy: Policy, velocities: bool = False) -> float:
-    """Gruau's damping fitness of one run of t steps, at most 1,000: 0.1 t / 1000 + 0.9 f.
+    """Compute Gruau's damping fitness of one run of t steps, at most 1,000: 0.1 t / 1000 + 0.9 f.
 
     f is 0 for t < 100, else 0.75 / (sum of |x| + |x'| + |angle| + |angle'| of the long pole over the last 100 steps). The second term
     rewards a controller that balances without swinging.
@@ -306,5 +310,5 @@ def damping_fitness(policy: Policy, velocities: bool = False) -> float:
 
 
 def generalization_test(policy: Policy, velocities: bool = False) -> int:
-    """Number of Gruau's 625 starts from which the policy balances for 1,000 steps. A solution of the task needs 200."""
+    """Count the starts, of Gruau's 625, from which a policy balances the poles for 1,000 steps. A solution of the task needs 200."""
     return int((balanced_steps(policy, GRUAU_STEPS, GENERALIZATION_STARTS, velocities) == GRUAU_STEPS).sum())

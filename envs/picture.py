@@ -100,6 +100,7 @@ class Window:
 
 @lru_cache
 def _painter(env_id: str) -> Any:
+    """Return Gymnasium's environment for drawing. Any, because `gym.Env` does not declare the attribute ``state``."""
     env = gym.make(env_id, render_mode="rgb_array", disable_env_checker=True)
     env.reset(seed=0)
     return env.unwrapped
@@ -121,7 +122,7 @@ def gymnasium_picture(env_id: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def grid_picture(layers: list[tuple[np.ndarray, Colour, str]]) -> np.ndarray:
-    """Picture of a board, with 40 pixels per cell.
+    """Draw a board, uint8 (height, width, 3), with 40 pixels per cell.
 
     Each layer is (bool mask (rows, columns), colour, shape of a cell). The shape is "box", "disc" or "ring". Later layers are drawn over
     earlier ones.

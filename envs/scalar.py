@@ -19,8 +19,8 @@ class NativeEnv(gym.Env):
     """A single environment of a world. With equal seeds its states equal those of an environment of `NativeVectorEnv`.
 
     ``parameters`` are those of the world, such as gravity; they are also attributes of the environment that can be read and set.
-    ``render_mode`` is None, "rgb_array" or "human". The environment does not truncate: `gymnasium.make` wraps it in TimeLimit. `step`
-    raises ResetNeeded before the first reset and after the end of an episode, and NativeFault for an action outside the action space.
+    ``render_mode`` is None, "rgb_array" or "human". The environment does not truncate: `gymnasium.make` wraps it in TimeLimit. Raises
+    ValueError for an unknown render mode, TypeError for an unknown parameter.
     """
 
     world: ClassVar[w.World]
@@ -58,7 +58,11 @@ class NativeEnv(gym.Env):
         return observations[0], {}
 
     def step(self, action: int | np.integer | np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Advance by one step; return (observation, reward, terminated, False, {})."""
+        """Advance by one step; return (observation, reward, terminated, False, {}).
+
+        Raises ResetNeeded before the first reset and after the end of an episode; NativeFault if the action is outside the action space
+        or a result is not finite.
+        """
         batch = self._batch
         if not batch.is_ready:
             raise ResetNeeded("call reset before step")
@@ -146,6 +150,6 @@ class NativeEnv(gym.Env):
         return self._batch.get_state()
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from a state that `get_state` returned."""
+        """Continue from a state that `get_state` returned. Raises ValueError if it is the state of another world."""
         self._batch.set_state(state)
         self._keep_up()

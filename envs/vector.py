@@ -96,7 +96,7 @@ class NativeVectorEnv(VectorEnv):
         self._started = np.zeros(n)
         self.is_ready = False
         self.awake: np.ndarray | None = None
-        """Marks the environments that are stepped, bool (num_envs,); the others rest, with a reward of 0. None: all are stepped."""
+        """Marks the environments that `step` steps, bool (num_envs,). The others keep their state, with a reward of 0. None means all."""
 
         self.cells = np.zeros(w.CELLS, np.int64)
         self.cells[: w.STATES] = n, frame_stack, time_aware, max_episode_steps or 0, _MODES[self.autoreset_mode], 0
@@ -107,6 +107,7 @@ class NativeVectorEnv(VectorEnv):
         )
         self.cells[w.STATES :] = [buffer.ctypes.data for buffer in self._buffers]
         loop = world.advance()
+        assert loop.address is not None  # it is compiled
         self.loop_address = loop.address
         self._advance = loop.ctypes
         self._cells_address = self.cells.ctypes.data
@@ -181,7 +182,8 @@ class NativeVectorEnv(VectorEnv):
         """Step all environments with ``actions`` (num_envs,) or (num_envs, *action shape).
 
         Returns (observations, rewards, terminated, truncated, info). Raises ResetNeeded before the first reset, or if autoreset is
-        disabled and an episode has ended; NativeFault if an action is outside the action space or a result is not finite.
+        disabled and an episode has ended; NativeFault if an action is outside the action space or a result is not finite; ValueError if
+        ``awake`` leaves environments out and the autoreset mode is NEXT_STEP.
         """
         if not self.is_ready:
             raise gym.error.ResetNeeded("call reset before step")
@@ -193,6 +195,8 @@ class NativeVectorEnv(VectorEnv):
             self.actions -= np.float32(self._first_action)
         if self.awake is None or self.awake.all():
             self.run(_MODES[self.autoreset_mode])
+        elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
+            raise ValueError("awake needs autoreset mode SAME_STEP or DISABLED, not NEXT_STEP")
         else:
             self._step_awake(~self.awake)
         ended = self.terminated | self.truncated
@@ -201,7 +205,7 @@ class NativeVectorEnv(VectorEnv):
 
     def _step_awake(self, asleep: np.ndarray) -> None:
         """Step the environments outside ``asleep``, and with same-step autoreset begin new episodes where one ended."""
-        self.ended[asleep] = True  # in the mode DISABLED the loop passes over them
+        self.ended[asleep] = True  # in mode DISABLED the loop skips environments whose episode has ended
         try:
             self.run(w.DISABLED)
             results = (self.rewards, self.terminated, self.truncated)
@@ -215,6 +219,7 @@ class NativeVectorEnv(VectorEnv):
             self.ended[asleep] = False
 
     def _episode_info(self, ended: np.ndarray) -> dict[str, Any]:
+        """Return the info of a step in which episodes ``ended``, bool (num_envs,), in the form that Gymnasium's wrappers give."""
         now = time.perf_counter()
         episode = {
             "r": np.where(ended, self.episode_returns, 0.0),

@@ -21,6 +21,7 @@ import numba
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numba import carray, types
+from numba.core.ccallback import CFunc
 
 from rl_lab.native.cache import compile_c_function
 from rl_lab.native.pointers import float32_at, float64_at, int64_at, uint8_at, uint64_at
@@ -57,7 +58,7 @@ NEXT_STEP, SAME_STEP, DISABLED, RESETTING = range(4)
 """Autoreset modes of Gymnasium, and RESETTING, which steps nothing and resets every environment whose episode has ended."""
 
 
-# Placeholders: `_compile` replaces them by the sizes and kernels of a world.
+# Placeholders: `_compile` replaces them by the sizes and kernels of a world. Kernels are Any, because numba's functions have no types.
 STATE_SIZE = OBSERVATION_SIZE = ACTION_SIZE = CHOICES = 0
 ACTION_LOW = ACTION_HIGH = np.zeros(1, np.float32)
 reset: Any = None
@@ -197,7 +198,7 @@ class World:
         """Number of components of an action; 1 for a discrete action."""
         return 1 if isinstance(self.action_space, Discrete) else int(np.prod(self.action_space.shape))
 
-    def advance(self) -> Any:
+    def advance(self) -> CFunc:
         """Return the compiled loop, a C function ``void(int64 address of the batch's cells)``, loaded from the cache if possible.
 
         Raises ValueError if another world has the same name.
@@ -212,10 +213,11 @@ class World:
 
 
 _lock = threading.RLock()
-_loops: dict[str, tuple[World, Any]] = {}
+_loops: dict[str, tuple[World, CFunc]] = {}
 
 
-def _compile(world: World) -> Any:
+def _compile(world: World) -> CFunc:
+    """Compile the loop for a world."""
     name = f"advance_{world.name}"
     space = world.action_space
     high = np.full(world.action_size, np.inf, np.float32)

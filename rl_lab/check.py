@@ -1,4 +1,4 @@
-"""python -m rl_lab.check module:Class: check an environment with Gymnasium's and with our checks, and show how training will use it."""
+"""python -m rl_lab.check ENV: check an environment with Gymnasium's checks and ours, and report how agents would use it."""
 
 import sys
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ from rl_lab.experiment.finding import full_id
 from rl_lab.experiment.progress import tell
 
 TAKEN = ("frame_stack", "time_aware", "env_kwargs", "wrapper", "preprocess", "channels", "seed")
-"""Options of training that change the environment."""
+"""Options of `rl_lab.train` that change the environment, and the seed."""
 
 
 def body(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
     parser = Parser(prog="python -m rl_lab.check", description="Check an environment before training in it.")
     parser.add_argument("env", metavar="ENV", help="an id, module:Id or module:Class")
     parser.add_argument("--steps", default=str(STEPS), help=f"steps with random actions (default: {STEPS})")
@@ -46,6 +47,7 @@ def body(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with faults reported in one line; returns the exit code."""
     return run_command(body, arguments)
 
 

@@ -49,7 +49,7 @@ def t(input: Tensor) -> Tensor:
 
 
 def as_function(name: str) -> Callable[..., Tensor]:
-    """A method of tensors as a function at the top, whose first argument has PyTorch's name ``input``."""
+    """A method of tensors as a function of the package, whose first argument has PyTorch's name ``input``."""
     method = getattr(Tensor, name)
 
     @functools.wraps(method)

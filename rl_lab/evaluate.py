@@ -1,4 +1,4 @@
-"""python -m rl_lab.evaluate RUN: play episodes, greedy or sampled, with the trained agent of a run directory."""
+"""python -m rl_lab.evaluate RUN: evaluate the trained agent of a run directory over whole episodes."""
 
 import json
 import sys
@@ -17,19 +17,22 @@ from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.video import check_pictures, check_video, film, film_gif, watch
 
 UNLIMITED = 2**62
-"""Steps of an evaluation whose number of episodes was asked for."""
+"""Limit of steps if ``--episodes`` is given without ``--steps``."""
 
 
 def body(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
     parser = Parser(prog="python -m rl_lab.evaluate", description="Evaluate a trained agent, greedily by default.")
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--episodes", default=None, help="number of episodes (default: as at the end of training)")
     parser.add_argument("--seed", default=None, help="seed of the first episode (default: as at the end of training)")
     parser.add_argument("--steps", default=None, help="environment steps after which no further episode begins")
     parser.add_argument(
-        "--stochastic", action="store_true", help="draw the actions as in training; the greedy policy may never end an episode"
+        "--stochastic", action="store_true", help="sample the actions as in training, for example if greedy episodes do not end"
     )
-    parser.add_argument("--video", action="store_true", help="film the first episode; the file goes into videos/ of the run")
+    parser.add_argument(
+        "--video", action="store_true", help="film the first episode; the file is written to videos/ in the run directory"
+    )
     parser.add_argument("--gif", metavar="FILE", default=None, help="film the first episode as a GIF")
     parser.add_argument(
         "--html",
@@ -67,7 +70,7 @@ def body(arguments: Sequence[str]) -> int:
         check_video(plan.setup)
     if files:
         check_pictures(plan.setup)
-    close_environments(agent.envs)  # a robot or a port can be open only once
+    close_environments(agent.envs)  # some environments, such as a robot, can be open only once
     greedy = not given["stochastic"]
     if given["watch"]:
         watched = watch(agent, plan.setup, seed, numbers["episodes"] or 1, greedy)
@@ -105,6 +108,7 @@ def body(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with faults reported in one line; returns the exit code."""
     return run_command(body, arguments)
 
 

@@ -55,7 +55,7 @@ def save(obj: Any, f: str | os.PathLike[str] | WritableFile) -> None:
     if isinstance(f, (str, os.PathLike)):
         save_file(arrays, Path(f), facts)
         return
-    for piece in _safetensors(arrays, facts):
+    for piece in safetensors_pieces(arrays, facts):
         f.write(piece)
 
 
@@ -293,11 +293,11 @@ class Rows(dict[str, np.ndarray]):
 
 def save_file(arrays: dict[str, np.ndarray], path: Path, facts: dict[str, str] | None = None) -> None:
     """Write arrays and facts to a safetensors file, whole or not at all. Raises OSError."""
-    write_file(path, _safetensors(arrays, facts or {}))
+    write_file(path, safetensors_pieces(arrays, facts))
 
 
-def _safetensors(arrays: dict[str, np.ndarray], facts: dict[str, str]) -> Iterable[Any]:
-    """The content of a safetensors file, in pieces that do not copy the arrays."""
+def safetensors_pieces(arrays: dict[str, np.ndarray], facts: dict[str, str] | None = None) -> Iterable[Any]:
+    """Content of a safetensors file, in pieces that do not copy the arrays. ``facts`` are its metadata."""
     ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": facts} if facts else {}
     end = 0

@@ -291,8 +291,9 @@ def _several_environments(agent_class: type[Agent], settings: dict[str, Any]) ->
 
 
 def _determinism(agent_class: type[Agent], settings: dict[str, Any]) -> None:
-    first, second, other = (_train(_make(agent_class, settings, seed=seed)).state_dict() for seed in (3, 3, 4))
+    first, second = (_train(_make(agent_class, settings, seed=3)).state_dict() for _ in range(2))
     _assert_equal(first, second, "two agents with the same seed")
+    other = _train(_make(agent_class, settings, seed=4)).state_dict()
     assert content(first) != content(other), "another seed gives the same result"
 
 

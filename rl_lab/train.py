@@ -99,7 +99,8 @@ def body(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code. Raises Fault."""
     plan = parse(arguments)
     options = plan.options
-    tell(f"{options.agent} on {options.env}, seed {options.seed}, {options.num_envs} environment(s): {plan.setup}")
+    environments = "1 environment" if options.num_envs == 1 else f"{options.num_envs:,} environments"
+    tell(f"{options.agent} on {options.env}, seed {options.seed}, {environments}: {plan.setup}")
     if plan.resumes is not None:
         tell(f"continues {plan.resumes}")
     else:

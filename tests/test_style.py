@@ -21,13 +21,20 @@ def names_bound(target: ast.expr) -> int:
 
 
 def packed_assignments(source: str) -> list[int]:
-    """Lines of assignments that bind more than two names to the parts of a tuple written out on the right."""
+    """Lines of assignments that bind more than two names to the parts of a tuple or a list written out on the right."""
     return [
         node.lineno
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
-        if any(isinstance(target, ast.Tuple) and names_bound(target) > 2 for target in node.targets)
+        if isinstance(node, ast.Assign) and is_written_out(node.value)
+        if any(isinstance(target, (ast.Tuple, ast.List)) and names_bound(target) > 2 for target in node.targets)
     ]
+
+
+def is_written_out(value: ast.expr) -> bool:
+    """Whether a value is a tuple or a list of expressions, or a comprehension over one."""
+    if isinstance(value, (ast.ListComp, ast.GeneratorExp)):
+        return any(is_written_out(loop.iter) for loop in value.generators)
+    return isinstance(value, (ast.Tuple, ast.List))
 
 
 @pytest.mark.parametrize("folder", ["rl_lab", "agents", "envs"])
@@ -38,6 +45,13 @@ def test_an_assignment_binds_at_most_two_names(folder):
 
 def test_packed_assignments_are_found():
     assert packed_assignments("a, b, c = 1, 2, 3\nd, (e, f) = x, y\nself.g, self.h, i[0] = j, k, l") == [1, 2, 3]
+    assert packed_assignments(
+        "[a, b, c] = [1, 2, 3]\na, b, c = [int(v) for v in (x, y, z)]\na, b, c = (f(v) for v in [x, y, z])"
+    ) == [
+        1,
+        2,
+        3,
+    ]
     assert packed_assignments("n, c, h, w = x.shape\na, b = 1, 2\nfor a, b, c in x: pass\nx = a, b, c") == []
 
 

@@ -273,7 +273,7 @@ class PolicyGradient:
                 chosen[:, self.options :] += np.float32(self.learning.noise) * noise
             taken = self.actions(chosen, allowed)
             if self.options:
-                # what was chosen: the indices of the choices, then the outputs of the components with their noise
+                # (n, choices + components): the index of each choice, then the output of each component with its noise
                 choices = mapping.to_policy(taken)
                 count = len(mapping.choices)
                 chosen = np.concatenate([choices[:, :count], chosen[:, self.options :]], 1) if mapping.size else choices

@@ -21,8 +21,9 @@ from rl_lab.engine.memory import private_pool
 from rl_lab.engine.number import Number, Plain, same_number
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
-from rl_lab.engine.program import Program, Recorder, copy_of
+from rl_lab.engine.program import Program, copy_of
 from rl_lab.engine.reads import fields_of, is_record
+from rl_lab.engine.recorder import Recorder
 from rl_lab.engine.tensor import Shape, new, view
 from rl_lab.engine.watch import watching
 from rl_lab.native.primitive import Primitive
@@ -410,6 +411,11 @@ class _Replacements(NamedTuple):
     copies: dict[int, _CopiedContainer]
 
 
+def is_named_tuple(value: object) -> bool:
+    """Whether a value is a named tuple, whose class takes the elements one by one."""
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
 def _with_fields(record: Any, values: dict[str, Any]) -> Any:
     """A copy of a dataclass with other values in its fields, frozen or not."""
     made = copy.copy(record)
@@ -484,7 +490,7 @@ def _replace(argument: Any, replacements: _Replacements) -> Any:
     kind = type(argument)
     if kind is float or kind is int or (kind is not bool and isinstance(argument, (np.floating, np.integer))):
         return next(replacements.numbers)
-    if isinstance(argument, tuple) and hasattr(argument, "_fields"):
+    if is_named_tuple(argument):
         return kind(*[_replace(a, replacements) for a in argument])
     if isinstance(argument, tuple):
         return kind([_replace(a, replacements) for a in argument])
@@ -512,7 +518,7 @@ def _without_arrays(argument: Any) -> Any:
         parts = [_without_arrays(a) for a in argument]
         if all(map(operator.is_, parts, argument)):
             return argument
-        return type(argument)(*parts) if hasattr(argument, "_fields") else type(argument)(parts)
+        return type(argument)(*parts) if is_named_tuple(argument) else type(argument)(parts)
     if isinstance(argument, dict) or is_record(argument):
         values = argument if isinstance(argument, dict) else fields_of(argument)
         items = {key: _without_arrays(value) for key, value in values.items()}
@@ -532,7 +538,7 @@ def _own(result: Any, originals: dict[int, Tensor]) -> Any:
         return result.value
     if isinstance(result, Tensor):
         return originals.get(id(result), result)
-    if isinstance(result, tuple) and hasattr(result, "_fields"):
+    if is_named_tuple(result):
         return type(result)(*[_own(part, originals) for part in result])
     if type(result) in (tuple, list):
         return type(result)([_own(part, originals) for part in result])
@@ -562,10 +568,10 @@ def _outputs(result: Any, found: list[Tensor], recording: Recorder, known: dict[
     if type(result) is Number:
         place = result.place
         return lambda outputs, values, sources: values[place]
-    if type(result) in (tuple, list) or (isinstance(result, tuple) and hasattr(result, "_fields")):
+    if type(result) in (tuple, list) or is_named_tuple(result):
         kind: Any = type(result)
         parts = [_outputs(part, found, recording, known) for part in result]
-        if hasattr(result, "_fields"):
+        if is_named_tuple(result):
             return lambda outputs, values, sources: kind(*[part(outputs, values, sources) for part in parts])
         return lambda outputs, values, sources: kind([part(outputs, values, sources) for part in parts])
     if type(result) in (dict, OrderedDict):
@@ -613,9 +619,8 @@ def _output(result: Tensor, found: list[Tensor], recording: Recorder) -> Build:
             return value
 
         return made_leaf
-    if (
-        not recording.ran_backward
-    ):  # results of a function that runs backward itself are read only, so they may lose their history
+    # results of a function that runs backward itself are read only, so they may lose their history
+    if not recording.ran_backward:
         recording.give_up("it returns a value that requires grad (call it under no_grad(), or run backward inside)")
     node = tape.Node(_used_up_rule, (), (), None, result.sizes)
 

@@ -59,6 +59,7 @@ def _program(program: Program, profile: bool) -> str:
 def _tape(tensor: TensorCore) -> str:
     lines = ["digraph tape {", "rankdir=BT; node [shape=box, fontname=Helvetica, fontsize=10];"]
     names: dict[int, str] = {}
+    arrows: list[tuple[Node | TensorCore, Node]] = []
     stack: list[Node | TensorCore] = [tensor.grad_node() or tensor]
     while stack:
         value = stack.pop()
@@ -68,20 +69,12 @@ def _tape(tensor: TensorCore) -> str:
         shape = "x".join(map(str, value.shape)) or "1"
         if isinstance(value, Node):
             lines.append(f'{names[id(value)]} [label="{value.name}\\n{shape}"];')
-            stack.extend(edge for edge in value.inputs if edge is not None)
+            arguments = [edge for edge in value.inputs if edge is not None]
+            arrows += [(edge, value) for edge in arguments]
+            stack.extend(arguments)
         else:
             lines.append(f'{names[id(value)]} [label="leaf\\n{shape}", style=filled, fillcolor=lightblue];')
-    stack = [tensor.grad_node() or tensor]
-    seen: set[int] = set()
-    while stack:
-        value = stack.pop()
-        if id(value) in seen or not isinstance(value, Node):
-            continue
-        seen.add(id(value))
-        for edge in value.inputs:
-            if edge is not None:
-                lines.append(f"{names[id(edge)]} -> {names[id(value)]};")
-                stack.append(edge)
+    lines += [f"{names[id(source)]} -> {names[id(target)]};" for source, target in arrows]
     return "\n".join([*lines, "}"])
 
 

@@ -3,7 +3,6 @@
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from rl_lab.engine.errors import NumericalError
 from rl_lab.engine.launch import unrecorded
@@ -23,7 +22,7 @@ class Listing:
 
 
 _numbers = itertools.count(1)
-_listings: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_listings: weakref.WeakValueDictionary[int, Listing] = weakref.WeakValueDictionary()
 
 
 def error(listing: int, index: int) -> NumericalError:
@@ -31,5 +30,5 @@ def error(listing: int, index: int) -> NumericalError:
     found = _listings.get(listing)
     if found is None:
         return NumericalError("a number is not finite")
-    with unrecorded():  # it looks for the cause in the values of tensors
+    with unrecorded():  # the search for the cause reads the values of tensors
         return found.explain(found.names[index])

@@ -158,6 +158,11 @@ class Storage:
         storage.address = array.__array_interface__["data"][0]  # several times as fast as array.ctypes.data
         return storage
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The address of the first byte, and the address after the last byte."""
+        return self.address, self.address + self.nbytes
+
     def alias(self) -> "Storage":
         """The same memory with a version counter of its own (``Tensor.data``)."""
         storage = object.__new__(Storage)

@@ -1,6 +1,6 @@
 """PyTorch's names: an error for those that rl_lab does not have, and NumPy's names of arguments, which PyTorch also accepts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, NoReturn, TypeVar
@@ -10,7 +10,7 @@ Function = TypeVar("Function", bound=Callable)
 TABLE = "rl_lab/README.md"
 
 
-def not_covered(module: str, names: dict[str, object]) -> Callable[[str], Any]:
+def not_covered(module: str, names: Iterable[str]) -> Callable[[str], NoReturn]:
     """A ``__getattr__`` for a module. It raises an AttributeError with the missing name, a similar name, and the table of names."""
 
     def refuse(name: str) -> NoReturn:

@@ -73,7 +73,11 @@ class Expressions:
         try:
             for function, operands in self.operations:
                 values.append(function(*[values[x] if type(x) is _Place else x for x in operands]))
-        except ArithmeticError:  # the function itself will be called, and raises it to the caller
+        except (
+            ArithmeticError,
+            ValueError,
+            TypeError,
+        ):  # the function itself will be called, and raises it, unless it takes another way
             return None
         for place, expected in self.facts:
             if not same_number(values[place], expected):
@@ -155,6 +159,10 @@ def _outcome(function: Callable) -> Callable:
     return lambda self, *arguments: plain(self.__expressions__.apply(function, self, *arguments))
 
 
+_OF_ALL_VALUES = {"dtype", "itemsize", "nbytes", "ndim", "shape", "size", "strides"}
+"""Attributes of NumPy's numbers that are the same for all values of a type."""
+
+
 class Number:
     """A number in a recording. It computes like its int or float value, and ``isinstance`` accepts it as an int or a float.
 
@@ -179,7 +187,8 @@ class Number:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.value, name)  # hex, is_integer, bit_length; AttributeError for other names
-        plain(self)
+        if name not in _OF_ALL_VALUES:
+            plain(self)
         return found
 
     __add__, __radd__ = _binary(operator.add)

@@ -9,11 +9,14 @@ class Operations:
     __slots__ = ()
 
 
-_OF_ANY_CLASS = ("__module__", "__doc__", "__slots__", "__annotations__", "__dict__", "__weakref__", "__hash__")
+_OF_ANY_CLASS = {
+    "__module__", "__doc__", "__slots__", "__annotations__", "__dict__", "__weakref__", "__hash__", "__static_attributes__",
+    "__firstlineno__",
+}  # fmt: skip
 
 
 def hang(methods: Mapping[str, object]) -> None:
-    """Make functions, properties and constants, by name, attributes of every tensor. Skips what every class has."""
+    """Make functions, properties and constants, given by name, attributes of every tensor. Skips the attributes of any class."""
     for name, value in methods.items():
-        if name not in (*_OF_ANY_CLASS, "__static_attributes__", "__firstlineno__"):
+        if name not in _OF_ANY_CLASS:
             setattr(Operations, name, value)

@@ -1,4 +1,4 @@
-"""The recorded launches of one call, and their replay by one native call."""
+"""A program: the recorded launches of one call, and their replay by one native call."""
 
 import bisect
 import ctypes
@@ -7,427 +7,25 @@ import struct
 import sys
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
-from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType
 from rl_lab.engine.kernels.optimizer import first_not_finite
-from rl_lab.engine.launch import Counted, Part, changes, check_dtypes, lengths_of, user_line
-from rl_lab.engine.memory import Block, Pool, Storage, private_pool
-from rl_lab.engine.number import Expressions, Number, Plain
+from rl_lab.engine.launch import changes
+from rl_lab.engine.memory import Block, Storage
+from rl_lab.engine.number import Plain
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.gathering import IndexStatus
 from rl_lab.engine.passes import Launch, Span, cut_for_cores, finish_products, overlap, remove_dead
-from rl_lab.engine.reads import Reads
+from rl_lab.engine.recorder import Recorder, sharing, span_of, tensor_facts
 from rl_lab.engine.tensor import Shape, empty, new
 from rl_lab.native import machine
 from rl_lab.native.primitive import Primitive, Real
 
-LARGEST_COPY = 2**28  # bytes; a recording keeps the old content of smaller tensors, so that a failing call can be undone
-
 Place = tuple[np.ndarray, int, int]
 """A cell that holds an address in a tensor's memory: the array, the index in it, and the distance in bytes from the tensor's start."""
-Facts = tuple[int, Shape, bool, tuple[Callable, ...] | None]
-"""Address, sizes, ``needs_grad`` and hooks of a tensor."""
-
-
-def span_of(tensor: Tensor) -> Span:
-    """The address of a tensor's first byte, and the address after its last byte."""
-    size = tensor.dtype.itemsize
-    if tensor.strides is None:
-        return tensor.address, tensor.address + math.prod(tensor.sizes) * size
-    if 0 in tensor.sizes:
-        return tensor.address, tensor.address
-    last = sum((count - 1) * stride for count, stride in zip(tensor.sizes, tensor.strides, strict=True))
-    return tensor.address, tensor.address + (last + 1) * size
-
-
-def regions_of(tensors: Sequence[Tensor]) -> list[list[int]]:
-    """Groups of tensors with overlapping memory, by index; each group begins with a tensor of the lowest address."""
-    groups: list[list[int]] = []
-    reach = 0
-    for (start, end), i in sorted((span_of(tensor), i) for i, tensor in enumerate(tensors)):
-        if groups and start < reach and start != end:
-            groups[-1].append(i)
-            reach = max(reach, end)
-        elif start == end:
-            groups.insert(0, [i])
-        else:
-            groups.append([i])
-            reach = end
-    return groups
-
-
-def sharing(tensors: Sequence[Tensor]) -> tuple | None:
-    """Which tensors overlap, and their distances in bytes; None if no two tensors overlap."""
-    if len(tensors) < 2:
-        return None
-    groups = [group for group in regions_of(tensors) if len(group) > 1]
-    if not groups:
-        return None
-    return tuple(sorted(tuple(sorted((i, tensors[i].address - tensors[g[0]].address) for i in g)) for g in groups))
-
-
-class Region:
-    """Memory of one argument, or of several that overlap, and the memory (home) that stands for it in the program."""
-
-    def __init__(self, tensors: Sequence[Tensor], members: list[int]):
-        self.members = members
-        self.first = members[0]
-        self.start = tensors[members[0]].address
-        self.end = max(span_of(tensors[i])[1] for i in members)
-        self.home = Storage(self.end - self.start)
-        self.written = False
-
-    @property
-    def span(self) -> Span:
-        return self.home.address, self.home.address + self.end - self.start
-
-
-class Undone(NamedTuple):
-    """The content of some memory before a recording wrote to it."""
-
-    address: int
-    content: bytes
-
-
-class Table(NamedTuple):
-    """A table of addresses: its memory, the spans that it refers to, and the home of each address in the program."""
-
-    storage: Storage
-    spans: list[Span]
-    homes: dict[int, int]
-
-
-class Recorder:
-    """Records the launches of one call and the state on which they depend.
-
-    Memory made during the recording comes from a pool of the program. A block that the call frees is used again only by later
-    launches of the same program. The call works on the memory of the caller's tensors, through tensors of the recorder
-    (``arguments``). The recorded rows refer to the program's ``inputs`` instead.
-
-    Dictionaries are keyed by ``id`` and hold the object, so that the id stays valid.
-    """
-
-    def __init__(self, tensors: Sequence[Tensor] = (), numbers: Sequence[Plain] = ()) -> None:
-        self.launches: list[Launch] = []
-        self.pool = Pool()
-        self.outside: dict[int, Storage] = {}
-        """Memory that existed before the call and that a launch uses."""
-        self.written: dict[int, Storage] = {}
-        """The part of `outside` that a launch writes to."""
-        self.expected_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
-        """Leaves whose gradient was read, with the gradient found."""
-        self.old_grads: dict[int, tuple[Tensor, Tensor | None]] = {}
-        """Leaves whose gradient was read or replaced, with the gradient before the call."""
-        self.leaves: dict[int, Tensor] = {}
-        self.objects: dict[int, tuple[Counted, int]] = {}
-        """Modules and optimizers that were used, with their count of changes."""
-        self.tensors: dict[int, tuple[Tensor, Facts]] = {}
-        """Tensors from outside that were used, with their facts."""
-        self.status = IndexStatus()
-        self.numbers = tuple(numbers)
-        self.expressions = Expressions(numbers)
-        self.reason: str | None = None
-        self.stopped = False  # whether the recording was given up before the call ended
-        self.reads = Reads()
-        self.ran_backward = False
-        self.failed = False  # whether a kernel has reported an index out of bounds
-        self.tables: dict[int, Table] = {}
-        self._begin = tape.next_sequence()
-        self._made: dict[int, Counted] = {}
-        self._lines: dict[str, str] = {}
-        self.undoing: list[Callable[[], object]] = []
-        """Functions to call, last first, if the call fails."""
-        self._undo: list[Undone] = []
-        self._saved: set[Span] = set()
-        self._prepare(tensors)
-
-    def _prepare(self, tensors: Sequence[Tensor]) -> None:
-        """Make the tensors that the call gets in place of the caller's, and the program's inputs."""
-        self.sharing = sharing(tensors)
-        with private_pool(self.pool):
-            self.regions = [Region(tensors, members) for members in regions_of(tensors)]
-        regions = {i: region for region in self.regions for i in region.members}
-        aliases: dict[int, Storage] = {}
-        self.arguments: list[Tensor] = []
-        self.inputs: list[Tensor] = []
-        for i, t in enumerate(tensors):
-            alias = aliases.setdefault(id(t.storage), t.storage.alias())
-            self.arguments.append(new(alias, t.sizes, t.strides, t.offset, t.dtype))
-            home = new(regions[i].home, t.sizes, t.strides, 0, t.dtype)
-            home.address += t.address - regions[i].start
-            self.inputs.append(home)
-        self._aliases = {id(alias): alias for alias in aliases.values()}
-        self._originals = [(t.storage, aliases[id(t.storage)]) for t in {id(t.storage): t for t in tensors}.values()]
-
-    # --- launches ----------------------------------------------------------------------------------------------------
-
-    def launch(self, primitive: Primitive, tensors: tuple[Tensor, ...], numbers: tuple) -> None:
-        """Run a launch, and record it."""
-        varying: tuple[tuple[int, int], ...] = ()
-        if Number in map(type, numbers):
-            columns = range(len(tensors), len(tensors) + len(numbers))
-            real = [primitive.roles[column] is Real for column in columns]
-            fitting = [type(n) is Number and type(n.value) is (float if r else int) for n, r in zip(numbers, real, strict=True)]
-            varying = tuple([(c, n.place) for c, n, fits in zip(columns, numbers, fitting, strict=True) if fits])
-            numbers = tuple([n.value if fits else n for n, fits in zip(numbers, fitting, strict=True)])
-        check_dtypes(primitive, tensors)
-        row = primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors))
-        if self.reason is None:
-            self._record(primitive, tensors, row, varying)
-        primitive.call(row)
-
-    def _record(
-        self, primitive: Primitive, tensors: tuple[Tensor, ...], row: bytes, varying: tuple[tuple[int, int], ...] = ()
-    ) -> None:
-        self.pool.rested()
-        moves = self._note(primitive, tensors)
-        line = user_line()
-        reached: list[Span] = []
-        for tensor in tensors:
-            if (table := self.tables.get(id(tensor.storage))) is not None:
-                reached += table.spans
-        spans = tuple([(low + move, high + move) for (low, high), move in zip(map(span_of, tensors), moves, strict=True)])
-        checked = primitive is not first_not_finite and any(tensor is self.status.tensor for tensor in tensors)
-        shapes = tuple([tensor.sizes for tensor in tensors])
-        row = _moved(row, moves)
-        line = self._lines.setdefault(line, line)
-        self.launches.append(Launch(primitive, row, shapes, spans, tuple(reached), line, (), 0, varying, checked))
-
-    def _note(self, primitive: Primitive, tensors: tuple[Tensor, ...]) -> list[int]:
-        """Note the memory of the operands, and save memory that is about to be written to.
-
-        Returns the distance in bytes from each operand to its home in the program.
-        """
-        moves = []
-        for tensor, role in zip(tensors, primitive.buffers, strict=True):
-            storage = tensor.storage
-            move = 0
-            if id(storage) in self._aliases:
-                region = self._region_of(tensor)
-                if region is not None:
-                    move = region.home.address - region.start
-                    if role.writes:
-                        region.written = True
-                        self._save(tensor)
-            elif not self.is_ours(storage):
-                self.outside[id(storage)] = storage
-                self.uses_tensor(tensor)
-                if role.writes and tensor is not self.status.tensor:
-                    self.written[id(storage)] = storage
-                    self._save(tensor)
-            moves.append(move)
-        return moves
-
-    def _region_of(self, tensor: Tensor) -> Region | None:
-        """The region that holds a tensor made of an argument; gives up if the tensor reaches beyond all regions."""
-        start, end = span_of(tensor)
-        for region in self.regions:
-            if region.start <= start and end <= region.end:
-                return region
-        if start != end:
-            self.give_up("a view reaches beyond the memory of the argument from which it was made")
-        return None
-
-    def _home_span(self, tensor: Tensor) -> Span:
-        low, high = span_of(tensor)
-        move = self.move_of(tensor)
-        return low + move, high + move
-
-    def move_of(self, tensor: Tensor) -> int:
-        """The distance in bytes from a tensor's memory during the call to its home in the program; 0 if they are the same."""
-        if id(tensor.storage) not in self._aliases:
-            return 0
-        region = self._region_of(tensor)
-        return 0 if region is None else region.home.address - region.start
-
-    def record_parts(self, primitive: Primitive, parts: Sequence[Part], rows: list[bytes], cycles: int) -> None:
-        """Record a launch in independent parts, which the caller runs."""
-        if self.reason is not None:
-            return
-        self._record(primitive, parts[0][0], rows[0])
-        moved = [_moved(row, self._note(primitive, tensors)) for (tensors, _, _), row in zip(parts, rows, strict=True)]
-        known = set(map(id, parts[0][0]))
-        extra = {id(t): t for tensors, _, _ in parts[1:] for t in tensors if id(t) not in known}
-        if self.reason is not None:
-            return
-        whole = self.launches[-1]
-        reached = [self._home_span(t) for t in extra.values()]
-        for tensor in extra.values():
-            if (table := self.tables.get(id(tensor.storage))) is not None:
-                reached += table.spans
-        self.launches[-1] = replace(whole, parts=tuple(moved), cycles=cycles, reached=(*whole.reached, *reached))
-
-    def is_ours(self, storage: Storage) -> bool:
-        """Whether the memory was made during the recording."""
-        owner = storage.owner
-        while isinstance(owner, Storage):
-            owner = owner.owner
-        return type(owner) is Block and owner.pool is self.pool
-
-    def is_inside(self, tensor: Tensor) -> bool:
-        """Whether a tensor's memory was made during the recording or belongs to an argument."""
-        return id(tensor.storage) in self._aliases or self.is_ours(tensor.storage)
-
-    # --- state on which the launches depend --------------------------------------------------------------------------
-
-    def table(self, table: Tensor, tensors: list[Tensor], writes: bool = True) -> None:
-        """Note a table of addresses: launches that get the table read these tensors and, if it ``writes``, write them."""
-        for tensor in tensors:
-            storage = tensor.storage
-            if id(storage) in self._aliases:
-                region = self._region_of(tensor)
-                if region is not None and writes:
-                    region.written = True
-                if writes:
-                    self._save(tensor)
-            elif not self.is_ours(storage):
-                self.outside[id(storage)] = storage
-                self.uses_tensor(tensor)
-                if writes:
-                    self.written[id(storage)] = storage
-                    self._save(tensor)
-        self.outside[id(table.storage)] = table.storage
-        homes = {tensor.address: tensor.address + self.move_of(tensor) for tensor in tensors}
-        self.tables[id(table.storage)] = Table(table.storage, [self._home_span(t) for t in tensors], homes)
-
-    def grad_read(self, leaf: Tensor) -> None:
-        """Note that the call depends on ``leaf.grad`` as it is now."""
-        if id(leaf) not in self.leaves:
-            self.expected_grads[id(leaf)] = (leaf, leaf._grad)
-            self.leaves[id(leaf)] = leaf
-            self.old_grads.setdefault(id(leaf), (leaf, leaf._grad))
-            self.uses_tensor(leaf)
-
-    def grad_written(self, leaf: Tensor) -> None:
-        """Note that ``leaf.grad`` is about to be replaced."""
-        self.leaves[id(leaf)] = leaf
-        self.old_grads.setdefault(id(leaf), (leaf, leaf._grad))
-
-    def read_attribute(self, owner: Counted, name: str) -> None:
-        """Note that the call depends on an attribute of a module, which counts changes of this attribute."""
-        if id(owner) in self._made:
-            return
-        if owner.changes is None:
-            object.__setattr__(owner, "changes", 0)
-        self.reads.read(
-            owner.__dict__, name, owner.__dict__[name], covered=True, what=f"{type(owner).__name__}.{name.lstrip('_')}"
-        )
-
-    def store_attribute(self, owner: Counted, name: str) -> None:
-        """Note that an attribute of a module is about to be set."""
-        if id(owner) not in self._made:
-            self.reads.store(owner.__dict__, name, owner.__dict__[name])
-
-    def uses(self, owner: Counted) -> None:
-        """Note that the call depends on the structure of a module or an optimizer."""
-        if id(owner) in self._made or id(owner) in self.objects:
-            return
-        if owner.changes is None:
-            object.__setattr__(owner, "changes", 0)
-        self.objects[id(owner)] = owner, owner.changes or 0
-
-    def made(self, owner: Counted) -> None:
-        """Note that a module or an optimizer was made during the recording."""
-        self._made[id(owner)] = owner
-
-    def was_made(self, owner: Counted | None) -> bool:
-        """Whether a module or an optimizer was made during the recording."""
-        return id(owner) in self._made
-
-    def uses_tensor(self, tensor: Tensor) -> None:
-        """Note that the call depends on the facts of a tensor from outside (see `tensor_facts`)."""
-        if id(tensor) in self.tensors or self.is_inside(tensor):
-            return
-        if tensor.base is not None:
-            self.uses_tensor(tensor.base)
-        elif tensor.node is not None and tensor.node.sequence < self._begin and tape.modes.grad:
-            self.give_up("it uses a value that was computed outside of the function and requires grad")
-        self.tensors[id(tensor)] = tensor, tensor_facts(tensor)
-
-    def give_up(self, reason: str) -> None:
-        """Stop recording: the rest of the call runs eagerly. The first reason is kept, with the user's line."""
-        if self.reason is None:
-            self.reason = f"{reason}, at {user_line()}"
-            self.stopped = True
-            self.launches.clear()
-            self.expressions.close()
-
-    # --- the end -----------------------------------------------------------------------------------------------------
-
-    def _save(self, tensor: Tensor) -> None:
-        """Keep the content of a tensor's memory before the call writes to it for the first time."""
-        span = span_of(tensor)
-        if span not in self._saved and span[1] - span[0] <= LARGEST_COPY:
-            self._saved.add(span)
-            self._undo.append(Undone(span[0], ctypes.string_at(span[0], span[1] - span[0])))
-
-    def undo(self) -> None:
-        """Undo the changes of the call: memory from outside, gradients, and the Python state that it read."""
-        self.reads.restore()
-        for undo in reversed(self.undoing):
-            undo()
-        for address, content in reversed(self._undo):
-            ctypes.memmove(address, content, len(content))
-        for leaf, gradient in self.old_grads.values():
-            leaf._grad = gradient
-
-    def finish(self) -> None:
-        """Advance the versions of the arguments that were written to, and release everything that only a recording needs."""
-        for original, alias in self._originals:
-            original.version += alias.version
-        self._undo.clear()
-        self.undoing.clear()
-        self._made.clear()
-
-    def forget_inner(self) -> None:
-        """Forget tensors made inside the function: each eager call makes new ones, so the program must not depend on them."""
-        self.old_grads.clear()
-        for key in list(self.leaves):
-            held = 1 + (key in self.expected_grads) + (key in self.tensors)  # references from the dicts of this recorder
-            if self.is_inside(self.leaves[key]) or sys.getrefcount(self.leaves[key]) <= held + 1:  # getrefcount adds one
-                del self.leaves[key]
-                self.expected_grads.pop(key, None)
-                self.tensors.pop(key, None)
-        for key in list(self.tensors):
-            if key not in self.leaves and sys.getrefcount(self.tensors[key][0]) <= 2:
-                del self.tensors[key]
-        expected = {id(gradient): gradient for _, gradient in self.expected_grads.values() if gradient is not None}
-        for key, gradient in expected.items():
-            self.tensors.pop(key, None)
-            self.outside.pop(id(gradient.storage), None)
-
-    def changed_itself(self) -> str | None:
-        """A sentence that names a dependency of the call which the call itself has changed; None if there is no such change."""
-        for owner, version in self.objects.values():
-            if owner.changes != version:
-                return f"it changes the parts of a {type(owner).__name__}"
-        for tensor, facts in self.tensors.values():
-            if tensor_facts(tensor) != facts:
-                return f"it changes the memory, the requires_grad flag or the hooks of a tensor of shape {list(tensor.sizes)}"
-        changed = self.reads.difference()
-        return None if changed is None else f"it changes {changed}"
-
-
-def tensor_facts(tensor: Tensor) -> Facts:
-    """The Python-side state of a tensor on which a recording depends."""
-    hooks = tensor.hooks
-    return tensor.address, tensor.sizes, tensor.needs_grad, tuple(hooks.values()) if hooks else None
-
-
-def _moved(row: bytes, moves: Sequence[int]) -> bytes:
-    """The row with its first cells, which hold addresses, moved by these distances."""
-    if not any(moves):
-        return row
-    cells = list(struct.unpack(f"{len(row) // 8}q", row))
-    for i, move in enumerate(moves):
-        cells[i] += move
-    return struct.pack(f"{len(cells)}q", *cells)
 
 
 class Gradient:
@@ -596,9 +194,9 @@ class Program:
         self._real_places = [(int(cell), place) for cell, place, is_real in real if is_real]
         self._int_places = [(int(cell), place) for cell, place, is_real in real if not is_real]
         self._find_gradients()
-        spans = [(storage.address, storage.address + storage.nbytes) for storage in self._written]
+        spans = [storage.span for storage in self._written]
         if self._written_regions:
-            spans += [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
+            spans += [storage.span for storage in self._outside]
         self._guarded_spans = _merged(spans)
         self._guarded_starts = [start for start, _ in self._guarded_spans]
         for gradient in self._gradients:
@@ -647,7 +245,7 @@ class Program:
         last = max([i for i, launch in enumerate(self.launches) if launch.checked], default=-1)
         if last < 0:
             return []
-        lasting = [(storage.address, storage.address + storage.nbytes) for storage in self._written]
+        lasting = [storage.span for storage in self._written]
         lasting += [region.span for region in self._regions if region.written]
         # gradients apart from the rest, because each can be moved on its own
         lasting = [*_merged(lasting), *[span_of(gradient.tensor) for gradient in self._gradients], *self._written_grad_spans]
@@ -698,7 +296,7 @@ class Program:
     def _find_gradients(self) -> None:
         """Find the cells that hold addresses of gradients, also in the list of spans saved before a replay that may fail."""
         spans = [expected.span for expected in self._expected_grads if expected.reference is not None]
-        outside = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
+        outside = [storage.span for storage in self._outside]
         apart = len(_merged_apart(spans)) == len(spans)
         for expected in self._expected_grads:
             span = expected.span
@@ -742,8 +340,9 @@ class Program:
         for storage, words in self._address_tables:
             named = np.flatnonzero((words >= span[0]) & (words < span[1]))
             if len(named):
-                memory = storage.address, storage.address + storage.nbytes
-                users = [i for i, x in enumerate(self.launches) if any(overlap(memory, o) for o in (*x.spans, *x.reached))]
+                users = [
+                    i for i, x in enumerate(self.launches) if any(overlap(storage.span, o) for o in (*x.spans, *x.reached))
+                ]
                 if users and users[-1] < first:
                     continue
                 if any(user < first for user in users):
@@ -778,7 +377,7 @@ class Program:
         ):
             return None
         kept = [span_of(gradient.tensor) for gradient in self._gradients]
-        outside = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
+        outside = [storage.span for storage in self._outside]
         others = [*outside, *kept, *[span_of(other) for other in self.outputs if other is not tensor]]
         if any(overlap(span, other) for other in others):
             return None
@@ -845,7 +444,7 @@ class Program:
         present = [(e, e.leaf._grad) for e in self._expected_grads if e.reference is not None]
         entries = [(expected, found) for expected, found in present if found is not None]
         spans = [span_of(found) for _, found in entries]
-        others = [(storage.address, storage.address + storage.nbytes) for storage in self._outside]
+        others = [storage.span for storage in self._outside]
         others += [span_of(source) for source in sources]
         if len(_merged_apart(spans)) < len(spans) or any(overlap(span, other) for span in spans for other in others):
             return False

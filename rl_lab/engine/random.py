@@ -12,10 +12,10 @@ from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.number import real
-from rl_lab.engine.operations import Operations
+from rl_lab.engine.operations import hang
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, check_ignored, tensor
-from rl_lab.engine.ops.gathering import check_probabilities, launch_checked
+from rl_lab.engine.ops.gathering import check_deviations, check_probabilities, launch_checked
 from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, size_argument
 from rl_lab.engine.tensor import empty
@@ -97,10 +97,10 @@ def _state(generator: Generator | None) -> Tensor:
     return (generator or default_generator).state
 
 
-def _fill(out: Tensor, kernel: Primitive, generator: Generator | None, *numbers: float) -> Tensor:
-    """Fill a contiguous tensor by a kernel that draws from a stream; return the tensor."""
+def _fill(out: Tensor, kernel: Primitive, generator: Generator | None, *numbers: float, source: Tensor | None = None) -> Tensor:
+    """Fill a contiguous tensor by a kernel that draws from a stream and, if given, reads ``source``; return the tensor."""
     state = _state(generator)
-    launch(kernel, (out, state), (out.numel(), *numbers))
+    launch(kernel, (out, state) if source is None else (out, source, state), (out.numel(), *numbers))
     state.storage.version += 1
     return out
 
@@ -208,18 +208,26 @@ def randint_like(
 
 
 def randperm(n: int, *, generator: Generator | None = None, device: DeviceLike = None) -> Tensor:
-    """The integers from 0 to ``n - 1`` in random order, int64 (n,)."""
+    """The integers from 0 to ``n - 1`` in random order, int64 (n,). Raises ShapeError if ``n`` is negative."""
     check_device(device)
-    return _fill(empty((n,), int64), random_kernels.permutation, generator)
+    return _fill(empty(size_argument((n,)), int64), random_kernels.permutation, generator)
 
 
 def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Fill a float32 tensor with uniform deviates on [low, high)."""
+    """Fill a float32 tensor with uniform deviates on [low, high). Raises ValueError if ``low`` exceeds ``high``."""
+    if low > high:
+        raise ValueError(f"uniform_ needs low <= high, got {low} and {high}")
     return x.copy_(_fill(empty(x.sizes), random_kernels.uniform, generator, low, high))
 
 
+def _check_deviation(std: float) -> None:
+    if not std >= 0:
+        raise ValueError(f"a standard deviation must not be negative or NaN, got {std}")
+
+
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Fill a float32 tensor with normal deviates."""
+    """Fill a float32 tensor with normal deviates. Raises ValueError if the standard deviation ``std`` is negative."""
+    _check_deviation(std)
     return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std))
 
 
@@ -231,11 +239,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     chances = as_float(input) if p is None else constant(real(p)).expand(input.sizes)
     input = chances.detach().contiguous()
     check_probabilities(input)
-    out = empty(input.sizes, bool_)
-    state = _state(generator)
-    launch(random_kernels.bernoulli, (out, input, state), (out.numel(), 1))
-    state.storage.version += 1
-    return out.to(float32)
+    return _fill(empty(input.sizes, bool_), random_kernels.bernoulli, generator, 1, source=input).to(float32)
 
 
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> Tensor:
@@ -265,21 +269,28 @@ def normal(
     generator: Generator | None = None,
     device: DeviceLike = None,
 ) -> Tensor:
-    """Normal deviates. ``mean`` and ``std`` (the standard deviation) are tensors that broadcast, or numbers if ``size`` is given."""
+    """Normal deviates of a mean and a standard deviation ``std``: tensors that broadcast, or numbers if ``size`` is given.
+
+    Raises TypeError if neither is a tensor and ``size`` is missing, ShapeError if the tensors do not broadcast, ValueError if a
+    standard deviation is negative or NaN.
+    """
     check_device(device)
+    if isinstance(std, Tensor):
+        check_deviations(as_float(std))
+    else:
+        _check_deviation(std)
     if size is not None:
         return _fill(empty(size_argument((size,))), random_kernels.normal, generator, real(mean), real(std))
-    shape = broadcast_shape(*[value.sizes for value in (mean, std) if isinstance(value, Tensor)])
+    shapes = [value.sizes for value in (mean, std) if isinstance(value, Tensor)]
+    if not shapes:
+        raise TypeError("normal needs a tensor or a size: normal(mean, std, size)")
+    shape = broadcast_shape(*shapes)
     return randn(shape, generator=generator) * std + mean
 
 
 def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None) -> Tensor:
     """A bool tensor; each element is False with probability ``p``."""
-    keep = empty(shape, bool_)
-    state = _state(generator)
-    launch(random_kernels.bernoulli, (keep, constant(1.0 - p), state), (keep.numel(), 0))
-    state.storage.version += 1
-    return keep
+    return _fill(empty(shape, bool_), random_kernels.bernoulli, generator, 0, source=constant(1.0 - p))
 
 
 def _check_dropout(p: float) -> None:
@@ -379,7 +390,9 @@ def random_(x: Tensor, from_: int = 0, to: int | None = None, *, generator: Gene
 
 
 def log_normal_(x: Tensor, mean: float = 1.0, std: float = 2.0, generator: Generator | None = None) -> Tensor:
-    """Fill a float32 tensor with the exponential function of normal deviates."""
+    """Fill a float32 tensor with the exponential function of normal deviates. Raises ValueError unless ``std`` is positive."""
+    if not std > 0:
+        raise ValueError(f"the standard deviation must be positive, got {std}")
     return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std).exp())
 
 
@@ -395,16 +408,12 @@ def initial_seed() -> int:
     return int(default_generator.seed_sequence.entropy)  # type: ignore[arg-type]
 
 
-# The methods of Tensor that draw need streams, and streams are tensors: so they are added here, not in `rl_lab.engine.ops.methods`.
-for _function in (uniform_, normal_, exponential_, log_normal_, random_, bernoulli_, bernoulli, multinomial):
-    setattr(Operations, _function.__name__, _function)
+# These methods draw from streams, whose states are tensors. So this module stands after `rl_lab.engine.ops.methods`, and adds them itself.
+_METHODS = (uniform_, normal_, exponential_, log_normal_, random_, bernoulli_, bernoulli, multinomial)
+hang({function.__name__: function for function in _METHODS})
 
 
 def standard_gamma(concentration: Tensor, generator: Generator | None = None) -> Tensor:
     """Gamma deviates of scale 1 in the shape of ``concentration``, whose elements must be positive; not differentiable."""
     concentration = as_float(concentration).detach().contiguous()
-    out = empty(concentration.sizes)
-    state = _state(generator)
-    launch(random_kernels.gamma, (out, concentration, state), (out.numel(),))
-    state.storage.version += 1
-    return out
+    return _fill(empty(concentration.sizes), random_kernels.gamma, generator, source=concentration)

@@ -4,9 +4,11 @@ A program is valid while this state is unchanged. `Reads` collects the reads and
 tells whether the state has changed.
 """
 
+import array
+import copy
 import dis
 from collections.abc import Callable, Hashable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from operator import is_
 from types import CellType, CodeType
 from typing import Any, NamedTuple
@@ -19,6 +21,8 @@ from rl_lab.engine.number import same_number
 LARGEST_CONTAINER = 4096  # elements
 LARGEST_ARRAY = 65536  # bytes
 PLAIN = (int, float, bool, complex, str, bytes, type(None))
+BUFFERS = (np.ndarray, bytearray, array.array)
+"""Types that hold plain values in memory of their own, which is compared as a whole."""
 MISSING = object()
 """Stands for a value that does not exist, such as an attribute that an object does not have."""
 
@@ -51,19 +55,19 @@ def same(a: object, b: object) -> bool:
 
 
 def is_record(value: Any) -> bool:
-    """Whether a value is a dataclass that is equal to another of the same fields, so that it is nothing besides its fields."""
+    """Whether a value is a dataclass that is compared by its fields, so that a copy with the same fields can take its place."""
     return is_dataclass(value) and not isinstance(value, type) and type(value).__hash__ is not object.__hash__
 
 
 def fields_of(record: Any) -> dict[str, Any]:
-    """The attributes of a dataclass by name: its fields, as far as they are set, and what was added to it."""
-    names = dict.fromkeys(record.__dataclass_fields__)
-    names.update(dict.fromkeys(getattr(record, "__dict__", ())))
-    return {name: getattr(record, name) for name in names if hasattr(record, name)}
+    """The values that a dataclass holds, by name: its fields that are set, and attributes that were added to it."""
+    values = {field.name: getattr(record, field.name, MISSING) for field in fields(record)}
+    values.update(getattr(record, "__dict__", {}))  # a dataclass with slots has no dictionary
+    return {name: value for name, value in values.items() if value is not MISSING}
 
 
 class Snapshot:
-    """A copy of the content of a builtin container or an array. Containers inside of it have snapshots of their own.
+    """A copy of the content of a builtin container, an array or a buffer. Containers inside of it have snapshots of their own.
 
     Raises TooLarge if the content cannot be compared before every call.
     """
@@ -72,10 +76,11 @@ class Snapshot:
         self.value = value
         self.content: tuple = ()
         self.keys: tuple | None = None
-        if isinstance(value, np.ndarray):
-            if value.nbytes > LARGEST_ARRAY or value.dtype.hasobject:
-                raise TooLarge(f"an array of {value.nbytes:,} bytes")
-            self.array: np.ndarray = value.copy()
+        if isinstance(value, BUFFERS):
+            size = memoryview(value).nbytes
+            if size > LARGEST_ARRAY or (isinstance(value, np.ndarray) and value.dtype.hasobject):
+                raise TooLarge(f"an array of {size:,} bytes")
+            self.buffer: Any = copy.copy(value)
             return
         if len(value) > LARGEST_CONTAINER:
             raise TooLarge(f"a {type(value).__name__} of {len(value):,} elements")
@@ -89,8 +94,10 @@ class Snapshot:
         """Whether the content is unchanged."""
         value = self.value
         if isinstance(value, np.ndarray):
-            array = self.array
-            return value.shape == array.shape and value.dtype == array.dtype and value.tobytes() == array.tobytes()
+            before = self.buffer
+            return value.shape == before.shape and value.dtype == before.dtype and value.tobytes() == before.tobytes()
+        if isinstance(value, BUFFERS):
+            return bytes(memoryview(value)) == bytes(memoryview(self.buffer))
         if len(value) != len(self.content):
             return False
         if self.keys is not None:
@@ -102,8 +109,8 @@ class Snapshot:
     def restore(self) -> None:
         """Restore the content of the container."""
         value: Any = self.value
-        if isinstance(value, np.ndarray):
-            value[...] = self.array
+        if isinstance(value, BUFFERS):
+            value[... if isinstance(value, np.ndarray) else slice(None)] = self.buffer
             return
         value.clear()
         if self.keys is not None:

@@ -43,7 +43,7 @@ class LossGuard(Protocol):
         ...
 
 
-_guards: dict[int, "weakref.ref[Any]"] = {}
+_guards: dict[int, "weakref.ref[LossGuard]"] = {}
 
 
 def add_guard(guard: LossGuard) -> None:
@@ -52,7 +52,7 @@ def add_guard(guard: LossGuard) -> None:
     _guards[key] = weakref.ref(guard, lambda _: _guards.pop(key, None))
 
 
-def guards() -> list[Any]:
+def guards() -> list[LossGuard]:
     """The guards of this process."""
     return [guard for reference in list(_guards.values()) if (guard := reference()) is not None] if _guards else []
 
@@ -401,11 +401,7 @@ def walk(
 def _look_for_nan(node: Node, results: Any) -> None:
     """Raise AnomalyError if a gradient computed by an operation holds NaN."""
     for number, result in enumerate(results if type(results) is tuple else (results,)):
-        values = getattr(result, "_array", None)
-        if values is None or node.inputs[number] is None:
-            continue
-        array = values(lasting=False)
-        if (array != array).any():
+        if result is not None and node.inputs[number] is not None and result._holds_nan():
             line = getattr(node, "line", None)
             where = f"computed at {line}" if line else "computed before detect_anomaly was entered"
             raise AnomalyError(f"the gradient of {node.name}, {where}, is NaN for its input {number}")

@@ -383,6 +383,11 @@ class TensorCore:
         steps = tuple(s * self.dtype.itemsize for s in self.strides)
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.sizes, steps)
 
+    def _holds_nan(self) -> bool:
+        """Whether an element is NaN."""
+        array = self._array(lasting=False)
+        return bool((array != array).any())
+
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The same memory as a NumPy array. Raises StateError if the tensor requires a gradient, unless ``force``."""
         if self.requires_grad and not force:
@@ -608,7 +613,7 @@ def gradients_of(
     retain = create_graph if retain_graph is None else retain_graph
     found = tape.walk(outputs, roots, retain, create_graph, targets)
     results = [found[id(target)][1] if id(target) in found else None for target in targets]
-    if not allow_unused and None in [None if r is None else 0 for r in results]:
+    if not allow_unused and any(result is None for result in results):
         raise StateError("one of the inputs was not used in the graph; pass allow_unused=True to get None for it")
     return results
 

@@ -8,20 +8,29 @@ more than was read, but never less, except for reads by C code (``operator.attrg
 Only objects that outlive the call matter. They are reached from the function, its arguments, closures and globals.
 """
 
+import builtins
 import dis
 import gc
+import io
+import os
 import random
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from cProfile import Profile
 from functools import lru_cache, partial
+from operator import attrgetter
 from types import (
+    BuiltinFunctionType,
     BuiltinMethodType,
     CellType,
     CodeType,
     FrameType,
     FunctionType,
     GetSetDescriptorType,
+    MappingProxyType,
     MemberDescriptorType,
     MethodType,
 )
@@ -33,6 +42,7 @@ import numpy as np
 from rl_lab.engine.launch import Counted, Recorder
 from rl_lab.engine.number import Number
 from rl_lab.engine.reads import (
+    BUFFERS,
     MISSING,
     Reads,
     TooLarge,
@@ -45,9 +55,15 @@ from rl_lab.engine.reads import (
 )
 from rl_lab.engine.tensor import TensorCore
 
-LIBRARIES = {"rl_lab", "numpy", "numba", "llvmlite", "scipy", *sys.stdlib_module_names}
+STRUCTURES = {"collections", "queue", "threading"}
+"""Modules of the standard library with data structures written in Python, which are watched like the user's classes."""
+LIBRARIES = {"rl_lab", "numpy", "numba", "llvmlite", "scipy", *sys.stdlib_module_names} - STRUCTURES
+READERS = {"copy", "dataclasses"}
+"""Modules of the standard library whose functions read all attributes of an object."""
 REPORTING = ("rl_lab.engine", "rl_lab.optim", "rl_lab.nn.module")
 """Modules that report to the recorder themselves."""
+SCHEDULES = "rl_lab.optim.lr_scheduler"
+"""Not reporting, although it is in a package that reports: a schedule is an object like the user's."""
 MACHINERY = ("rl_lab.native", "numba")
 """Functions of these modules, and everything that they call, are not watched."""
 OPAQUE = ("rl_lab.engine", "rl_lab.native", "numba", "llvmlite", "numpy")
@@ -59,8 +75,12 @@ BY_NAME = {"getattr", "hasattr"}
 CHANGE_BY_NAME = {"setattr", "delattr"}
 IMPURE_BUILTINS = {"print", "input", "open", "exec", "eval", "globals"}
 IMPURE_MODULES = {"time", "logging", "secrets", "uuid", "datetime", "subprocess", "socket"}
+PYTHONS_STREAM = random.random.__self__  # type: ignore[attr-defined]  # the generator behind the functions of module random
 DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
 CONTAINERS = (list, dict, set, frozenset, deque, tuple)
+DICT_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+UNSEEN: tuple[type, ...] = (attrgetter, ContextVar, threading.local)
+"""Types written in C whose objects read attributes or state that a program cannot compare."""
 
 
 Chain = tuple[bool, str, tuple[str, ...]]
@@ -82,11 +102,14 @@ class Names(NamedTuple):
 
 
 def _texts(constants: tuple) -> Iterator[str]:
+    """The strings among the constants of a function, of containers in them, and of functions that it defines."""
     for constant in constants:
         if type(constant) is str:
             yield constant
         elif type(constant) in (tuple, frozenset):
             yield from _texts(tuple(constant))
+        elif type(constant) is CodeType:
+            yield from _texts(constant.co_consts)
 
 
 @lru_cache(maxsize=4096)
@@ -128,9 +151,8 @@ def names_of(code: CodeType) -> Names:
         elif name in STORES:
             rebound.add(argument)
             top = None
-        elif name.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(
-            argument, tuple
-        ):  # a double instruction of Python 3.13
+        elif name.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(argument, tuple):
+            # a double instruction of Python 3.13
             first, second = argument
             if name.startswith("STORE_FAST_"):
                 rebound.add(first)
@@ -199,6 +221,7 @@ class watching:
         self.ignored: FrameType | None = None
         """The frame whose calls are not watched."""
         self.codes: dict[int, tuple[CodeType, Names | None]] = {}
+        """Code that was entered before, by id, with its names, or None if its reads are not noted."""
 
     def __enter__(self) -> None:
         self.reach(self.function, "the function")
@@ -208,7 +231,7 @@ class watching:
         sys.setprofile(self.hear)
 
     def __exit__(self, *exception: object) -> None:
-        if hasattr(self.previous, "enable"):  # a cProfile.Profile, which is not a Python function
+        if isinstance(self.previous, Profile):  # written in C, it cannot be passed to setprofile
             sys.setprofile(None)
             self.previous.enable()
         else:
@@ -229,9 +252,10 @@ class watching:
             if type(argument) is BuiltinMethodType and frame in self.entered:
                 self.check_builtin(argument)
         elif event == "call":
-            if self.is_ignored(frame):
+            known = self.codes.get(id(frame.f_code))
+            if known is None and self.is_ignored(frame):
                 self.ignored = frame
-            else:
+            elif known is None or known[1] is not None:
                 self.enter(frame)
         elif event == "return":
             entered = self.entered.pop(frame, None)
@@ -267,24 +291,41 @@ class watching:
         if not _is_library(frame.f_globals.get("__name__")):
             for name in names.globals:
                 value = frame.f_globals.get(name, MISSING)
-                if value is not MISSING and type(value) is not PythonModule:
+                if value is MISSING and name in vars(builtins):
+                    if type(vars(builtins)[name]) in (BuiltinFunctionType, type):
+                        continue
+                    self.reads.read(vars(builtins), name, vars(builtins)[name], what=f"the builtin {name}")
+                    self.reach(vars(builtins)[name], f"the builtin {name}")
+                elif type(value) is not PythonModule:
                     self.reads.read(frame.f_globals, name, value, what=f"the global {name}")
                     self.reach(value, f"the global {name}")
         for is_global, root, path in names.chains:
             self.follow(frame.f_globals if is_global else frame.f_locals, root, path, entered)
+        if frame.f_globals.get("__name__") in READERS:
+            for value in tuple(frame.f_locals.values()):
+                self.note_attributes(value, names)
         if entered.is_loose:
             self.note_loose(frame, entered)
+
+    def note_attributes(self, owner: Any, names: Names) -> None:
+        """Note all attributes of an object of the user that outlives the call."""
+        if isinstance(owner, (*CONTAINERS, *BUFFERS, type, TensorCore)) or not self.is_lasting(owner):
+            return
+        kind = type(owner)
+        stored = [name for base in kind.__mro__ for name, value in vars(base).items() if type(value) is MemberDescriptorType]
+        for name in (*stored, *_attributes(owner)):
+            self.look_up(owner, name, f"{kind.__name__}.{name}", names, True)
 
     def is_watched(self, frame: FrameType) -> bool:
         """Whether the reads of a function are noted; gives up if the function has effects that a replay would not repeat."""
         module = frame.f_globals.get("__name__", "")
-        if module.startswith(REPORTING):
+        if module.startswith(REPORTING) and module != SCHEDULES:
             return False
-        if module == "random" and frame.f_locals.get("self") is getattr(random, "_inst", None):
+        if module == "random" and frame.f_locals.get("self") is PYTHONS_STREAM:
             self.recording.give_up("it draws from Python's random numbers")
         elif module.partition(".")[0] in IMPURE_MODULES:
             self.recording.give_up(f"it calls a function of {module}, which a replay would not repeat")
-        return module.startswith("rl_lab.") or not _is_library(module)
+        return module in READERS or module.startswith("rl_lab.") or not _is_library(module)
 
     def check_builtin(self, function: BuiltinMethodType) -> None:
         """Give up if a C function has effects that a replay would not repeat."""
@@ -295,7 +336,9 @@ class watching:
             self.recording.give_up(f"it calls {name}(), which a replay would not repeat")
         elif module in IMPURE_MODULES:
             self.recording.give_up(f"it calls {module}.{name}(), which a replay would not repeat")
-        elif owner is getattr(random, "_inst", None) or owner is np.random.mtrand._rand:
+        elif isinstance(owner, io.IOBase) or module == "_io":
+            self.recording.give_up(f"it calls {name}() of a file, which a replay would not repeat")
+        elif owner is PYTHONS_STREAM or owner is np.random.mtrand._rand:
             self.recording.give_up("it draws random numbers from a generator that is not of rl_lab")
 
     # --- reads -------------------------------------------------------------------------------------------------------
@@ -386,7 +429,9 @@ class watching:
         except AttributeError:
             attributes = None
         if type(described) is GetSetDescriptorType and name == "__dict__" and attributes is not None:
-            return MISSING if isinstance(owner, Counted) else self.reach(attributes, what)
+            if isinstance(owner, Counted):
+                self.recording.uses(owner)
+            return MISSING if kind.__module__.startswith("rl_lab.") else self.reach(attributes, what)
         if attributes is None:
             return self.look_up_in_class(kind, name, what)
         counted = isinstance(owner, Counted)
@@ -423,18 +468,25 @@ class watching:
         value = module.__dict__.get(name, MISSING)
         if type(value) is PythonModule:
             return value
+        if value is attrgetter or value is os.environ or value is os.getenv:
+            self.reach(value, f"{module.__name__}.{name}")
         if module.__name__ == "numpy.random" and not isinstance(value, type):
             self.recording.give_up(f"it uses numpy.random.{name}, whose random numbers a replay would not draw again")
         return MISSING
 
     def look_up_in_class(self, owner: type, name: str, what: str) -> Any:
         """Note an attribute of a class or of its bases, and return its value, or MISSING if there is none."""
+        nearer = []
         for base in owner.__mro__:
             if name in vars(base):
                 value = vars(base)[name]
                 if not _is_library(base.__module__) and type(value) not in (GetSetDescriptorType, MemberDescriptorType):
                     self.reads.read(base, name, value, class_attribute, what=what)
+                for derived in nearer:  # an attribute that they get later would hide this one
+                    self.reads.read(derived, name, MISSING, class_attribute, what=what)
                 return self.reach(value, what)
+            if not _is_library(base.__module__):
+                nearer.append(base)
         return MISSING
 
     def note_closure(self, frame: FrameType) -> None:
@@ -482,12 +534,17 @@ class watching:
         if value is MISSING or kind is Number or is_plain(value) or isinstance(value, TensorCore) or id(value) in self.lasting:
             return value
         self.lasting[id(value)] = value
-        if kind is FunctionType:
+        if value is os.environ or value is os.getenv:
+            self.reach(_attributes(os.environ)["_data"], "the environment variables")
+        elif kind is FunctionType:
             self.functions.setdefault(id(value.__code__), []).append(value)
             for cell in value.__closure__ or ():
                 if type(_content(cell)) is FunctionType:  # a function that a decorator wraps
                     self.reach(_content(cell), what)
-            self.reach(value.__defaults__, what)
+            for name in ("__defaults__", "__kwdefaults__"):
+                if getattr(value, name) is not None and not _is_library(value.__module__):
+                    self.reads.read(value, name, getattr(value, name), getattr, what=f"the defaults of {what}")
+                self.reach(getattr(value, name), what)
             if hasattr(value, "__wrapped__"):
                 self.reach(value.__wrapped__, what)
         elif kind is MethodType:
@@ -498,14 +555,21 @@ class watching:
         elif kind is partial:
             for part in (value.func, *value.args, *value.keywords.values()):
                 self.reach(part, what)
-        elif isinstance(value, DRAWING) or getattr(value, "__self__", None) is np.random.mtrand._rand:
+        elif kind in (MappingProxyType, *DICT_VIEWS):
+            for part in gc.get_referents(value):
+                self.reach(part, what)
+        elif kind is memoryview:
+            self.reach(value.obj, what)
+        elif isinstance(value, UNSEEN) or value is attrgetter:
+            self.recording.give_up(f"it uses {what}, whose reads cannot be seen")
+        elif isinstance(value, DRAWING) or (kind is BuiltinMethodType and value.__self__ is np.random.mtrand._rand):
             self.recording.give_up(f"it uses {what}, a source of random numbers that is not of rl_lab")
-        elif isinstance(value, (*CONTAINERS, np.ndarray)):
+        elif isinstance(value, (*CONTAINERS, *BUFFERS)):
             self.reach_content(value, what)
         elif hasattr(kind, "__next__"):
             self.recording.give_up(f"it uses {what}, an iterator, which a replay does not advance")
         elif not isinstance(value, type) and callable(value) and not isinstance(value, Counted):
-            self.reach(getattr(value, "__wrapped__", None), what)
+            self.reach(_attributes(value).get("__wrapped__", MISSING), what)
         return value
 
     def reach_content(self, value: Any, what: str) -> None:
@@ -516,7 +580,7 @@ class watching:
             except TooLarge as fault:
                 self.recording.give_up(f"it uses {what}, {fault}, which is too large to be compared before every call")
                 return
-        if isinstance(value, np.ndarray):
+        if isinstance(value, BUFFERS):
             return
         for element in (*value, *value.values()) if isinstance(value, dict) else value:
             self.reach(element, f"an element of {what}")
@@ -527,10 +591,15 @@ def _unseen(owner: object, name: str) -> Any:
     described = next((vars(base)[name] for base in type(owner).__mro__ if name in vars(base)), MISSING)
     if type(described) is MemberDescriptorType:
         return slot(owner, name)
+    return _attributes(owner).get(name, MISSING)
+
+
+def _attributes(owner: object) -> dict[str, Any]:
+    """The dictionary with the attributes of an object, without running code of its class; empty if it has none."""
     try:
-        return object.__getattribute__(owner, "__dict__").get(name, MISSING)
+        return object.__getattribute__(owner, "__dict__")
     except AttributeError:
-        return MISSING
+        return {}
 
 
 def _content(cell: CellType) -> Any:

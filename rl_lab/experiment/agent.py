@@ -29,7 +29,7 @@ from rl_lab.experiment.environments import (
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.finding import import_beside
 from rl_lab.experiment.finite import first_sources, guard_updates, not_finite_error
-from rl_lab.experiment.parts import load_part, part_state
+from rl_lab.experiment.parts import EpisodicPart, load_part, part_state
 from rl_lab.experiment.preprocessing import as_presets, channels_of, settings_of
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
@@ -61,7 +61,8 @@ class Agent:
 
     A subclass declares ``Config``, the spaces that it takes, the names of its parts (``learned`` and ``saved``), and defines `build`,
     `step`, `greedy` and `sample`. A part is anything with ``state_dict`` and ``load_state_dict``, a tensor, a NumPy array, a random
-    stream, a number, None, or a list or dict of these. `state_dict` and `load_state_dict` follow from the declaration.
+    stream, a number, None, or a list or dict of these. `state_dict` and `load_state_dict` follow from the declaration. Parts may also have
+    the methods of `rl_lab.experiment.parts.EpisodicPart` and `DataPart`.
     """
 
     Config: ClassVar[type]
@@ -100,7 +101,7 @@ class Agent:
     normalization: Normalization | None = None
     """Statistics by which an agent with a replay buffer normalizes; None if it does not."""
     replay: Any = None
-    """The replay buffer of agents that have one."""
+    """The replay buffer of agents that have one. A class other than `ReplayBuffer` needs ``add``, ``sample`` and ``nbytes``."""
     timesteps: int = 0
     """Environment steps taken so far."""
 
@@ -424,9 +425,9 @@ class Agent:
         self.timesteps = int(state["timesteps"])
         if not self.continues:
             for name in self.saved:
-                cut = getattr(getattr(self, name), "begin_episodes", None)
-                if cut is not None:
-                    cut()
+                part = getattr(self, name)
+                if isinstance(part, EpisodicPart):
+                    part.begin_episodes()
 
     def load_learned(self, state: dict[str, Any]) -> None:
         """Take what another agent of this class learned; the rest stays. Raises as `load_state_dict` does."""

@@ -1,4 +1,4 @@
-"""A report on an environment: what Gymnasium's checker and ours say of it, how its observations are read, and who can learn in it."""
+"""Check an environment and report faults, how agents read its observations and actions, and which agents can learn in it."""
 
 import time
 import warnings
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import VectorEnv
 
 from rl_lab.engine.errors import EnvironmentFault, ShapeError
 from rl_lab.experiment.agent import find_agent, observed_in
@@ -21,22 +21,26 @@ from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.wrapping import seeded_globals
 from rl_lab.nn.pictures import picture_of
 from rl_lab.rollout import EPISODE_LIMIT, ActionMapping, Stepper, longest_episode
+from rl_lab.rollout.actions import SpaceActions
 from rl_lab.rollout.adapter import said_anew
+from rl_lab.rollout.observations import ObservationMapping
 
 STEPS = 500
-"""Steps that are taken with random actions."""
+"""Default number of steps with random actions."""
 
 
 @dataclass
 class Report:
-    """What is known of an environment: ``facts`` in lines, ``mend`` lists what should be changed, ``failure`` is what forbids training."""
+    """Findings about an environment, as sentences."""
 
     facts: list[str] = field(default_factory=list)
     mend: list[str] = field(default_factory=list)
+    """Faults that allow training but should be mended."""
     failure: str = ""
+    """The fault that prevents training; empty if there is none."""
 
     def lines(self) -> list[str]:
-        """The report, ending with what will happen."""
+        """Lines of the report. The last line says whether agents can be trained."""
         mend = [f"to mend: {line}" for line in self.mend]
         if self.failure:
             return [*self.facts, *mend, f"it cannot be trained: {self.failure}"]
@@ -44,13 +48,13 @@ class Report:
 
 
 def check(setup: Setup, seed: int = 1, steps: int = STEPS) -> Report:
-    """Play in an environment with random actions and report on it. Nothing raises for a fault of the environment: it is reported."""
+    """Take ``steps`` random steps in an environment and report on it. Faults of the environment are reported, not raised."""
     report = Report()
     setup = replace(setup, native=None)
     try:
         with seeded_globals(seed):
             if setup.vectorization == "own":
-                report.facts.append("its own vector environments, which are taken as they are")
+                report.facts.append("its own vector environments, used as they are")
             else:
                 _gymnasiums_checker(setup, report)
             _play(setup, seed, steps, report)
@@ -63,7 +67,7 @@ def check(setup: Setup, seed: int = 1, steps: int = STEPS) -> Report:
 
 @contextmanager
 def _noting(report: Report) -> Iterator[None]:
-    """Collect warnings as things to mend."""
+    """Add the warnings that are given inside to ``report.mend``."""
     with warnings.catch_warnings(record=True) as caught, said_anew():
         warnings.simplefilter("always")
         yield
@@ -74,6 +78,7 @@ def _noting(report: Report) -> Iterator[None]:
 
 
 def _gymnasiums_checker(setup: Setup, report: Report) -> None:
+    """Run Gymnasium's checker on the environment without its wrappers."""
     env = make_one(replace(setup, wrapper=(), preprocess=()), 0, adapted=False)
     try:
         with _noting(report):
@@ -87,7 +92,7 @@ def _gymnasiums_checker(setup: Setup, report: Report) -> None:
 
 
 def _play(setup: Setup, seed: int, steps: int, report: Report) -> None:
-    """Random actions for ``steps`` steps, twice from the same seed."""
+    """Take ``steps`` random steps twice from the same seed, and report the episodes and any difference."""
     with _noting(report):
         envs = make_environments(setup, 1)
     try:
@@ -104,6 +109,8 @@ def _play(setup: Setup, seed: int, steps: int, report: Report) -> None:
 
 @dataclass
 class _Played:
+    """Results of random steps in one environment."""
+
     steps: int
     seconds: float
     returns: list[float]
@@ -111,8 +118,10 @@ class _Played:
     rewards: tuple[float, float]
     masked: bool
     trace: list[bytes]
+    """Observations and reward of each step, to compare runs."""
 
     def facts(self, limit: int | None) -> list[str]:
+        """Sentences about the episodes; ``limit`` as returned by `longest_episode`."""
         rate = self.steps / max(self.seconds, 1e-9)
         lines = [f"{self.steps} random steps: {rate:,.0f} a second, rewards from {self.rewards[0]:g} to {self.rewards[1]:g}"]
         if self.returns:
@@ -121,14 +130,13 @@ class _Played:
         else:
             lines.append("no episode ended")
         if limit == EPISODE_LIMIT:
-            lines.append(f"no time limit is registered: an evaluation cuts episodes off after {limit:,} steps")
-        lines.append(
-            "it tells which actions are allowed" if self.masked else "every action is allowed: it gives no action masks"
-        )
+            lines.append(f"no time limit is registered: an evaluation truncates episodes after {limit:,} steps")
+        lines.append("it gives action masks" if self.masked else "it gives no action masks: every action is allowed")
         return lines
 
 
-def _episodes(envs: Any, seed: int, steps: int) -> _Played:
+def _episodes(envs: VectorEnv, seed: int, steps: int) -> _Played:
+    """Take ``steps`` random steps; actions and environments depend on ``seed`` alone."""
     stepper = Stepper(envs)
     stepper.reset(seed)
     draw = np.random.default_rng(seed)
@@ -148,8 +156,8 @@ def _episodes(envs: Any, seed: int, steps: int) -> _Played:
     return _Played(steps, seconds, returns, lengths, (least, most), stepper.action_mask is not None, trace)
 
 
-def _random_actions(stepper: Stepper, draw: np.random.Generator) -> Any:
-    """Allowed random actions for a batch of environments."""
+def _random_actions(stepper: Stepper, draw: np.random.Generator) -> SpaceActions:
+    """Draw allowed actions of the space for a batch of environments, uniformly."""
     mapping, n = stepper.mapping, stepper.num_envs
     allowed = stepper.action_mask if stepper.action_mask is not None else np.ones((n, mapping.num_masked), bool)
     chosen = []
@@ -163,10 +171,10 @@ def _random_actions(stepper: Stepper, draw: np.random.Generator) -> Any:
     return mapping.assemble(choices, scaled)
 
 
-def _describe(envs: Any, setup: Setup, report: Report) -> None:
-    """How observations and actions are read, and which agents take them."""
+def _describe(envs: VectorEnv, setup: Setup, report: Report) -> None:
+    """Report how agents read observations and actions, and which agents accept them. Raises Fault if observations are not a Box."""
     space = envs.single_observation_space
-    mapping = envs.observation_mapping
+    mapping: ObservationMapping = envs.observation_mapping  # type: ignore[attr-defined]
     if not isinstance(space, Box):
         raise Fault(f"observations must be a Box, not {space}: wrap each environment in FlattenObservation")
     flattened = "" if mapping.is_identity else f", flattened to {int(np.prod(space.shape))} numbers"
@@ -191,12 +199,12 @@ def _describe(envs: Any, setup: Setup, report: Report) -> None:
             find_agent(entry.name).check_spaces(setup.env_id, space, action_space)
             able.append(entry.name)
         except Fault:
-            continue
+            continue  # this agent cannot learn in the environment
     report.facts.append(f"agents that take it: {', '.join(able)}")
 
 
 def _once_more(setup: Setup, report: Report) -> None:
-    """Whether two environments can be open at once."""
+    """Report if two environments cannot be open at once."""
     opened: list[gym.Env] = []
     try:
         with warnings.catch_warnings():

@@ -161,7 +161,7 @@ def check_config(config: "DataclassInstance") -> None:
             continue
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and math.isnan(number):
-                raise Fault(f"{name} must be a number, got nan")
+                raise Fault(f"{name} must be a finite number, got nan")
             if isinstance(number, float) and abs(number) > LARGEST_NUMBER:
                 raise Fault(f"{name} must be finite in float32, got {number:g}: the largest is {LARGEST_NUMBER:.2g}")
             if isinstance(number, int) and abs(number) > LARGEST_INTEGER:

@@ -30,7 +30,6 @@ from rl_lab.experiment.environments import (
 from rl_lab.experiment.evaluation import MOST_STEPS, Evaluation, evaluate, evaluation_seed, validation_seed
 from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, first_line
 from rl_lab.experiment.finding import find_environment, full_id
-from rl_lab.experiment.finite import numbers_of
 from rl_lab.experiment.logger import Logger, cut_log
 from rl_lab.experiment.memory import within_free_memory
 from rl_lab.experiment.preprocessing import PRESETS, as_presets, settings_of
@@ -428,7 +427,7 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
 
 def disk_estimate(agent: Agent, plan: Plan) -> list[str]:
     """A line on the disk that a large replay buffer needs in checkpoints; none for smaller ones."""
-    size = sum(getattr(data, "nbytes", 0) for _, data in numbers_of(agent).data)
+    size = 0 if agent.replay is None else agent.replay.nbytes
     if size < LARGE_REPLAY:
         return []
     options = plan.options
@@ -653,7 +652,7 @@ def restore(path: Path, checkpoint: str | None = None, trust: bool = False) -> t
     Raises Fault if the files do not hold an agent, and if they name a module outside the package, unless ``trust``.
     """
     run = Run.open(path)
-    name = checkpoint or (BEST if run.holds(BEST) else LAST)
+    name = checkpoint or run.preferred()
     state, plan = run.load(name), recorded_plan(run, trust)
     try:
         with within_free_memory():
@@ -677,8 +676,8 @@ def _load(agent: Agent, state: dict[str, Any], path: Path) -> None:
         agent.load_state_dict(state)
     except MemoryError:
         raise
-    except Exception as error:
-        raise _misfit(error, path) from None
+    except Exception as error:  # of any kind: an agent of somebody else loads its parts itself
+        raise _misfit(error, path) from error
 
 
 def _misfit(error: Exception, path: Path) -> Fault:

@@ -1,33 +1,34 @@
-"""Environments of every kind through one function: ids, environment objects, constructors and vector environments.
+"""Make vector environments from ids, environment objects, constructors or vector environments.
 
-Where an id has a native environment it is used, otherwise Gymnasium's own vector environments.
+An id with a native environment gets the native one; any other gets Gymnasium's vector environments.
 """
 
 import copy
 import inspect
 import multiprocessing
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.engine.tensor import Tensor
 from rl_lab.envs.vector import NativeVectorEnv
-from rl_lab.experiment.faults import Fault, show_warnings_plainly
-from rl_lab.experiment.finding import check_arguments, find_environment, full_id, native_class
+from rl_lab.experiment.faults import Fault, first_line, show_warnings_plainly
+from rl_lab.experiment.finding import check_arguments, creator_of, find_environment, full_id, native_class
 from rl_lab.experiment.memory import require_memory
 from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of, preprocessed
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
-from rl_lab.experiment.wrapping import as_arguments, as_texts, as_wrappers, texts_of, wrap
-from rl_lab.rollout.actions import options_of
+from rl_lab.experiment.wrapping import Arguments, Wrapper, Wrappers, as_arguments, as_texts, as_wrappers, texts_of, wrap
+from rl_lab.rollout.actions import SpaceActions, options_of
 from rl_lab.rollout.adapter import Adapter, VectorAdapter, described, place_of
 from rl_lab.rollout.observations import ObservationMapping
 
@@ -39,30 +40,34 @@ Maker = Callable[[], gym.Env]
 
 @dataclass(frozen=True)
 class Setup:
-    """How environments are made: by id, or by a constructor ``maker``. ``native`` is the class of the native environment, or None."""
+    """Everything that is needed to make environments: an id or a constructor ``maker``, and what is wrapped around them."""
 
     env_id: str
     native: type[NativeVectorEnv] | None = None
+    """Class of the native environment, or None for Gymnasium's environments."""
     vectorization: str = "sync"
+    """One of ``VECTORIZATIONS``: in this process, in one process each, or in the vector environment that the id registers."""
     frame_stack: int = 1
     time_aware: bool = False
     maker: Maker | None = None
     once: bool = False
-    """Whether ``maker`` returns one and the same object, so that only one environment can exist at a time."""
+    """Whether ``maker`` returns the same object every time, so that only one environment can exist."""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    wrapper: tuple[Any, ...] = ()
-    """Wrappers in the order in which they are applied: ``module:Class:name=value``, or functions of an environment."""
+    wrapper: tuple[Wrapper, ...] = ()
+    """Wrappers, the innermost first."""
     preprocess: tuple[str, ...] = ()
+    """Names of presets of `rl_lab.experiment.preprocessing`, the innermost first."""
     channels: str = "auto"
-    """Which dimension of pictures holds the channels: "first", "last", or "auto" for the rule of `rl_lab.nn.pictures`."""
+    """Position of the channels in pictures: "first", "last", or "auto" for the rule of `rl_lab.nn.pictures`."""
     pixels: bool = True
-    """Whether uint8 and bool observations keep their type. Runs of older versions saw them as float32, unscaled."""
+    """Whether uint8 and bool observations keep their dtype. Agents of older versions were trained on unscaled float32 instead."""
     training: bool = True
-    """Whether lives that are lost end episodes and rewards are clipped, where the preprocessing does so in training only."""
+    """Whether the environments are for training: only then may preprocessing end episodes at a lost life or clip rewards."""
 
     def __str__(self) -> str:
         how = f"native {self.native.__name__}" if self.native else f"Gymnasium's {self.vectorization} vector environment"
-        how = "its own vector environment" if self.vectorization == "own" else how
+        if self.vectorization == "own":
+            how = "its own vector environment"
         parts = [how, *([f"{self.frame_stack} frames stacked"] if self.frame_stack > 1 else [])]
         parts += ["time observed"] if self.time_aware else []
         parts += [f"with {', '.join(f'{k}={v!r}' for k, v in self.env_kwargs.items())}"] if self.env_kwargs else []
@@ -71,7 +76,7 @@ class Setup:
         return ", ".join(parts)
 
     def describe(self) -> dict[str, Any] | None:
-        """The setup as plain values, or None if it is made by functions or of objects, which a file cannot hold."""
+        """Return the setup as plain values for a file; None if it contains functions or objects, which a file cannot hold."""
         if self.maker is not None or texts_of(self.wrapper) is None:
             return None
         try:
@@ -93,7 +98,7 @@ class Setup:
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Setup":
-        """The setup that `describe` described. Raises Fault if its environment does not exist here."""
+        """Rebuild the setup from a dict returned by `describe`. Raises Fault if its environment does not exist here."""
         return choose_setup(**description, pixels="channels" in description)
 
 
@@ -103,13 +108,16 @@ def choose_setup(
     vectorization: str = "sync",
     frame_stack: int = 1,
     time_aware: bool = False,
-    env_kwargs: Any = (),
-    wrapper: Any = (),
-    preprocess: Any = (),
+    env_kwargs: Arguments = (),
+    wrapper: Wrappers = (),
+    preprocess: str | Sequence[str] = (),
     channels: str = "auto",
     pixels: bool = True,
 ) -> Setup:
-    """How to make the environments of an id. Raises Fault for what cannot be, such as "native" where there is no native environment."""
+    """Decide how to make the environments of an id.
+
+    Raises Fault if the id is unknown or the settings contradict each other, such as backend "native" without a native environment.
+    """
     spec = find_environment(env_id)
     arguments = as_arguments(env_kwargs)
     wrappers = as_wrappers(wrapper)
@@ -125,7 +133,7 @@ def choose_setup(
         raise Fault(f"{env_id!r} has no native environment: use --backend auto or gymnasium")
     limit = arguments.get("max_episode_steps", spec.max_episode_steps)
     if time_aware and not limit:
-        raise Fault(f"{env_id!r} has no time limit to be aware of: leave out --time-aware")
+        raise Fault(f"{env_id!r} has no time limit to observe: leave out --time-aware")
     if spec.entry_point is None:
         vectorization = "own"
     if vectorization == "own":
@@ -150,7 +158,7 @@ def choose_setup(
 
 
 def _native_takes(native: type[NativeVectorEnv], arguments: Mapping[str, Any]) -> bool:
-    """Whether a native environment can be made with these arguments: they are parameters of its world, or its time limit."""
+    """Whether all arguments are numeric parameters of the native environment's world, or its time limit."""
     known = (*native.world.parameters, "max_episode_steps")
     return all(name in known and isinstance(value, (bool, int, float)) for name, value in arguments.items())
 
@@ -158,16 +166,19 @@ def _native_takes(native: type[NativeVectorEnv], arguments: Mapping[str, Any]) -
 # --- making environments ---------------------------------------------------------------------------------------------
 
 
-def _spec_of(setup: Setup) -> Any:
-    """The registered specification of an environment, for processes that lack the registrations of this one."""
+def _spec_of(setup: Setup) -> EnvSpec | None:
+    """Copy the registered specification for another process, where the id may not be registered; None for a constructor."""
     return None if setup.maker is not None else copy.deepcopy(find_environment(setup.env_id))
 
 
-def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any = None, adapted: bool = True) -> gym.Env:
-    """One scalar environment with the wrappers that the setup asks for; its attribute `observation_mapping` flattens observations.
+def make_one(
+    setup: Setup, index: int, render_mode: str | None = None, spec: EnvSpec | None = None, adapted: bool = True
+) -> gym.Env:
+    """Make environment number ``index`` of a setup, with all wrappers of the setup.
 
-    ``spec`` is the registered specification, for a process that does not know it. Without ``adapted`` the environment is as the user's
-    wrappers and the preprocessing leave it.
+    ``spec`` is the specification to use in a process where the id is not registered. The `Adapter` and the wrappers above it, for frames
+    and time, are left out unless ``adapted``. Raises Fault if a constructor or a wrapper does not return an environment. Exceptions of
+    the environment's own code pass through.
     """
     if setup.maker is not None:
         env = setup.maker()
@@ -180,11 +191,11 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any
             arguments["render_mode"] = render_mode
         env = gym.make(found, disable_env_checker=True, **arguments)
     if setup.wrapper or setup.preprocess:
-        env = gym.wrappers.RecordEpisodeStatistics(env)  # the score of the game, whatever lies above makes of its rewards
+        env = gym.wrappers.RecordEpisodeStatistics(env)  # below all wrappers that change rewards or episodes
     env = preprocessed(wrap(env, setup.wrapper), setup.preprocess, setup.training)
     if not adapted:
         return env
-    env = Adapter(env, index)  # which also checks what the environment returns
+    env = Adapter(env, index)
     if not setup.pixels and env.observation_space.dtype in (np.uint8, np.bool_):  # type: ignore[comparison-overlap]
         env = gym.wrappers.DtypeObservation(env, np.float32)
     if setup.time_aware:
@@ -196,15 +207,15 @@ def make_one(setup: Setup, index: int, render_mode: str | None = None, spec: Any
 
 
 def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False) -> VectorEnv:
-    """``num_envs`` copies stepped together, which reset in the step that ends an episode and return its final observation.
+    """Make ``num_envs`` environments that are stepped together, with autoreset mode SAME_STEP.
 
-    ``or_fewer`` is content with at least one, where more of them cannot be open at once. Observations that are not a Box (numbers,
-    tuples, dictionaries) are flattened. Raises Fault if an environment cannot be made.
+    ``or_fewer`` allows fewer environments, at least one, if the next one cannot be opened. Observations that are not a Box are flattened
+    by `ObservationMapping`. Raises Fault if an environment cannot be made.
     """
     if isinstance(setup, str):
         setup = choose_setup(setup)
     mode = AutoresetMode.SAME_STEP
-    envs: Any
+    envs: Any  # vector environments, with the attribute ``observation_mapping`` that is set below
     try:
         if setup.native is not None:
             require_memory(setup.native.world.observation_space.shape, num_envs * setup.frame_stack)
@@ -215,7 +226,7 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         elif setup.vectorization == "own":
             envs = _own_environments(setup, num_envs)
         elif setup.vectorization == "async" and num_envs > 1:
-            # forked workers would inherit a thread pool that is dead in them
+            # a forked worker would inherit a thread pool whose threads do not exist in it
             makers = [_Maker(setup, index, _spec_of(setup)) for index in range(num_envs)]
             context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
             if context == "forkserver":  # it imports this package once, for all processes that come from it
@@ -244,16 +255,20 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
 
 
 def _same(env: gym.Env) -> gym.Env:
+    """Return an environment that exists already, as a maker for `SerialVectorEnv`."""
     return env
 
 
 def _make_copies(setup: Setup, count: int, or_fewer: bool) -> list[gym.Env]:
-    """``count`` environments in this process. If one cannot be made, the others are closed, or returned if there may be fewer."""
+    """Make ``count`` environments in this process.
+
+    If one cannot be made, closes the others and raises its exception; with ``or_fewer`` returns the others, if there are any.
+    """
     made: list[gym.Env] = []
     try:
         while len(made) < count:
             made.append(make_one(setup, len(made)))
-    except Exception:
+    except Exception:  # whatever the environment's own code raises
         if or_fewer and made:
             return made
         for env in made:
@@ -263,11 +278,13 @@ def _make_copies(setup: Setup, count: int, or_fewer: bool) -> list[gym.Env]:
 
 
 def _own_environments(setup: Setup, num_envs: int) -> VectorEnv:
-    """The vector environments that a vector entry point makes, with a reset in the last step of an episode where it can do that."""
+    """Call the vector entry point of an id, with autoreset mode SAME_STEP if it takes ``autoreset_mode``.
+
+    Raises Fault if the entry point does not return vector environments.
+    """
     spec = find_environment(setup.env_id)
     arguments = dict(setup.env_kwargs)
-    entry = spec.vector_entry_point
-    creator = entry if callable(entry) else load_env_creator(str(entry))
+    creator = creator_of(spec, vector=True)
     taken = inspect.signature(creator).parameters
     if "autoreset_mode" in taken:
         arguments.setdefault("autoreset_mode", AutoresetMode.SAME_STEP)
@@ -281,7 +298,7 @@ def _own_environments(setup: Setup, num_envs: int) -> VectorEnv:
 
 
 def observation_mapping(envs: VectorEnv) -> ObservationMapping:
-    """The mapping from observations of one environment, as it returns them, to those that the agent sees."""
+    """Return the mapping from one environment's own observations to the arrays that the agent sees."""
     if isinstance(envs, (SyncVectorEnv, AsyncVectorEnv)):
         return envs.get_attr("observation_mapping")[0]
     return ObservationMapping(envs.single_observation_space)
@@ -295,16 +312,16 @@ def open_environments(
     vectorization: str = "sync",
     frame_stack: int = 1,
     time_aware: bool = False,
-    env_kwargs: Any = (),
-    wrapper: Any = (),
-    preprocess: Any = (),
+    env_kwargs: Arguments = (),
+    wrapper: Wrappers = (),
+    preprocess: str | Sequence[str] = (),
     channels: str = "auto",
 ) -> tuple[VectorEnv, Setup | None]:
-    """Vector environments from a `Setup`, an id, an environment object, a constructor, or vector environments, which are taken as they are.
+    """Make vector environments from a `Setup`, an id, an environment object or a constructor; vector environments are returned as they are.
 
-    A constructor is a class or a function of ``env_kwargs``; it may make vector environments if it takes ``num_envs``. Returns the
-    environments and how to make them again (None for vector environments). Raises Fault if they cannot be made: an object is one
-    environment, so more of them need a constructor.
+    A constructor is a class or function that is called with ``env_kwargs``. A class of vector environments also gets ``num_envs``.
+    Returns the environments and the `Setup` that makes them again, or None for vector environments. Raises Fault if the environments
+    cannot be made, or if ``num_envs`` is above 1 for an environment object, of which only one exists.
     """
     if isinstance(what, VectorEnv):
         if num_envs not in (None, what.num_envs):
@@ -341,8 +358,8 @@ def open_environments(
     if isinstance(what, type) and issubclass(what, VectorEnv):
         return what(num_envs=count, **arguments), None  # type: ignore[call-arg]
     if callable(what):
-        name = getattr(what, "__name__", "the environment")
-        maker: Any = partial(what, **arguments) if arguments else what
+        name = getattr(what, "__name__", "the environment")  # a partial has no name
+        maker: Any = partial(what, **arguments) if arguments else what  # `make_one` checks the result of a call
         setup = Setup(name, maker=maker, **wrapping)
         return make_environments(setup, count), setup
     raise Fault(
@@ -351,13 +368,14 @@ def open_environments(
 
 
 def _name_of(env: gym.Env) -> str:
+    """Name of an environment for messages: its id, or else the name of its class."""
     return env.spec.id if env.spec else type(env.unwrapped).__name__
 
 
 def copy_for_evaluation(setup: Setup) -> Setup:
-    """A setup whose environments do not disturb those of training and play whole games for their own scores.
+    """Return a setup for evaluation: in this process, separate from the training environments, with ``training`` False.
 
-    Raises Fault for an environment object that cannot be copied.
+    Raises Fault if the setup has an environment object that cannot be copied.
     """
     vectorization = "own" if setup.vectorization == "own" else "sync"
     setup = replace(setup, vectorization=vectorization, training=False)
@@ -365,13 +383,15 @@ def copy_for_evaluation(setup: Setup) -> Setup:
         return setup
     try:
         env = copy.deepcopy(setup.maker())
-    except Exception:
-        raise Fault(f"{setup.env_id} cannot be copied for an evaluation: pass a function that makes one") from None
+    except Exception as error:  # whatever the environment's own code raises
+        raise Fault(
+            f"{setup.env_id} cannot be copied for an evaluation, pass a function that makes one: {first_line(error)}"
+        ) from error
     return replace(setup, maker=lambda: env)
 
 
 def spaces_of(setup: Setup) -> tuple[gym.Space, gym.Space]:
-    """The observation and the action space of one environment. A native environment is not compiled for it."""
+    """Return the observation space and the action space of one environment, without compiling a native one. Raises Fault."""
     if setup.native is not None:
         return setup.native.world.observation_space, setup.native.world.action_space
     probe = make_environments(setup, 1)
@@ -383,18 +403,18 @@ def spaces_of(setup: Setup) -> tuple[gym.Space, gym.Space]:
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes one environment, also in another process."""
+    """Picklable function that makes one environment, in this process or in another."""
 
     setup: Setup
     index: int
-    spec: Any = None
+    spec: EnvSpec | None = None
 
     def __call__(self) -> gym.Env:
         if multiprocessing.parent_process() is not None:
             show_warnings_plainly()
-            for name in ("SIGINT", "SIGHUP"):  # they reach all processes of a terminal: the first one decides
-                if hasattr(signal, name):
-                    signal.signal(getattr(signal, name), signal.SIG_IGN)
+            # A terminal sends these signals to all its processes: the main process decides what happens. Windows has no SIGHUP.
+            for name in {"SIGINT", "SIGHUP"} & signal.Signals.__members__.keys():
+                signal.signal(signal.Signals[name], signal.SIG_IGN)
         return make_one(self.setup, self.index, spec=self.spec)
 
 
@@ -402,7 +422,7 @@ class _Maker:
 
 
 class AbsentEnvironments(VectorEnv):
-    """Spaces of environments that are not there: a loaded agent can predict in them, and an attempt to step them is an error."""
+    """Stand-in with the spaces of environments that cannot be made: a loaded agent can predict, but `step` raises Fault."""
 
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, num_envs: int, masked: bool):
         self.num_envs = num_envs
@@ -413,22 +433,27 @@ class AbsentEnvironments(VectorEnv):
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self._masked = masked
 
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return zeros as observations, and an info whose mask allows everything if the environments gave masks."""
         shape = (self.num_envs, *(self.single_observation_space.shape or ()))
         options_count = options_of(self.single_action_space) if self._masked else 0
         info = {"action_mask": np.ones((self.num_envs, options_count), bool)} if self._masked else {}
         return np.zeros(shape, self.single_observation_space.dtype), info
 
-    def step(self, actions: Any) -> Any:
+    def step(self, actions: SpaceActions) -> NoReturn:
+        """Raise Fault."""
         raise Fault("this agent was loaded without its environment: pass one to load(path, env)")
 
 
 def absent_environments(
     observation_space: gym.Space, action_space: gym.Space, num_envs: int, masked: bool, raw: gym.Space | None = None
 ) -> VectorEnv:
-    """Stand-in for environments that cannot be made again.
+    """Make a stand-in for environments that cannot be made again.
 
-    ``masked`` if they gave action masks; ``raw`` is the observation space of one environment before observations were flattened.
+    ``masked`` says whether they gave action masks. ``raw`` is the observation space of one environment before its observations were
+    flattened.
     """
     envs = AbsentEnvironments(observation_space, action_space, num_envs, masked)
     if raw is not None:
@@ -437,7 +462,7 @@ def absent_environments(
 
 
 def summary_of(observation_space: gym.Space, action_space: gym.Space) -> dict[str, str]:
-    """The spaces in a few words each: what must be the same for a policy to fit."""
+    """Describe both spaces in the words that must be equal for a policy to fit: bounds of observations are left out."""
 
     def words(space: gym.Space, bounds: bool) -> str:
         if isinstance(space, spaces.Box) and not bounds:
@@ -447,8 +472,11 @@ def summary_of(observation_space: gym.Space, action_space: gym.Space) -> dict[st
     return {"observation": words(observation_space, False), "action": words(action_space, True)}
 
 
-def describe_space(space: Any, or_text: bool = False) -> dict[str, Any]:
-    """A space as plain values and arrays, for files."""
+def describe_space(space: gym.Space, or_text: bool = False) -> dict[str, Any]:
+    """Return a space as plain values and arrays, for files.
+
+    With ``or_text`` a space without numbers is described as Text; otherwise raises TypeError for a space of unknown kind.
+    """
     if isinstance(space, spaces.Box):
         return {"kind": "Box", "low": np.asarray(space.low), "high": np.asarray(space.high), "dtype": str(space.dtype)}
     if isinstance(space, spaces.Discrete):
@@ -472,11 +500,11 @@ def describe_space(space: Any, or_text: bool = False) -> dict[str, Any]:
 
 
 def rebuild_space(description: dict[str, Any]) -> gym.Space:
-    """The space that `describe_space` described. Raises KeyError or ValueError if it is not such a description."""
+    """Rebuild a space from a dict returned by `describe_space`. Raises KeyError or ValueError if the dict is not such a description."""
 
     def array(name: str) -> np.ndarray:
         value = description[name]
-        return value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+        return value.numpy() if isinstance(value, Tensor) else np.asarray(value)
 
     kind = description["kind"]
     if kind == "Box":

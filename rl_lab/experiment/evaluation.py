@@ -1,9 +1,8 @@
-"""Evaluation over whole episodes, greedy or as the agent explores."""
+"""Evaluate agents over whole episodes, with greedy or sampled actions."""
 
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -19,32 +18,32 @@ from rl_lab.experiment.wrapping import seeded_globals
 from rl_lab.rollout import EPISODE_LIMIT, Stepper, longest_episode
 
 MOST_NATIVE = 100
-"""Native environments that play side by side: rows of arrays."""
+"""Most native environments that play side by side."""
 MOST_OBJECTS = 8
-"""Other environments that exist at once: each may be a simulator of its own."""
+"""Most other environments that play side by side: each may be a large simulator."""
 
 MOST_STEPS = 200_000
 """Environment steps after which no further episode of an evaluation begins."""
 SILENCE = 2.0
-"""Seconds after which an evaluation says that it runs."""
+"""Seconds after which an evaluation reports its progress for the first time."""
 
-# The seeds of final evaluations differ from those of training, of other runs' evaluations and of decisions to stop, so that a table over
-# seeds is a mean of independent figures.
+# Seeds of one evaluation. Final evaluations share no seeds with training, with evaluations of other runs, or with the evaluations that
+# decide when to stop, so results of several runs are independent.
 _EPISODES = 1_000_000
 
 
 def evaluation_seed(seed: int) -> int:
-    """The seed of the first episode of the evaluation that a run of ``seed`` reports; all of them are below 2**32."""
+    """Seed of the first episode in the final evaluation of a run with ``seed``. All seeds of the evaluation are below 2**32."""
     return _first_seed(2 * seed + 1)
 
 
 def validation_seed(seed: int) -> int:
-    """The seed of the first episode of the evaluations by which a run of ``seed`` stops and keeps its best."""
+    """Seed of the first episode in the evaluations that decide when a run with ``seed`` stops and which state is the best."""
     return _first_seed(2 * seed + 2)
 
 
 def _first_seed(number: int) -> int:
-    """The first of a million seeds. Many environments seed NumPy's old generator, which takes 32 bits, so large numbers are hashed."""
+    """First of the million seeds with this number. Many environments take seeds of 32 bits only, so large numbers are hashed."""
     first = number * _EPISODES
     if first + _EPISODES <= 2**32:
         return first
@@ -53,7 +52,7 @@ def _first_seed(number: int) -> int:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Undiscounted returns of whole episodes: the scores that the environments keep, where they do."""
+    """Statistics of undiscounted returns of whole episodes, or of scores in environments that keep scores."""
 
     return_mean: float
     return_std: float
@@ -62,16 +61,16 @@ class Evaluation:
     length_mean: float
     episodes: int
     cut_off: int = 0
-    """Episodes that were cut off after `EPISODE_LIMIT` steps: the environment has no time limit of its own."""
+    """Episodes truncated after `EPISODE_LIMIT` steps, in environments without a time limit."""
     steps: int = 0
-    """Environment steps taken, in all environments."""
+    """Environment steps in all environments."""
     asked: int = 0
-    """Episodes that were asked for, if the budget of steps ended the evaluation before; else 0."""
+    """Number of episodes requested, if the limit of steps ended the evaluation earlier; else 0."""
     sampled: bool = False
-    """Whether the actions were drawn as the agent explores; otherwise they were greedy."""
+    """Whether the actions were sampled; otherwise they were greedy."""
 
     def remark(self) -> str:
-        """A remark for the end of the line that shows the evaluation, or an empty text."""
+        """End of the line that reports the evaluation: truncated episodes and episodes left out. Empty if there are none."""
         cut = f"; {self.cut_off} episodes were cut off after {EPISODE_LIMIT:,} steps" if self.cut_off else ""
         ended = f"; no more of the {self.asked} episodes began after {self.steps:,} steps" if self.asked else ""
         return cut + ended
@@ -81,7 +80,8 @@ class Evaluation:
         """How the actions were chosen: "greedy" or "sampled"."""
         return "sampled" if self.sampled else "greedy"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, float | int | bool]:
+        """Fields by name."""
         return asdict(self)
 
 
@@ -95,12 +95,14 @@ def evaluate(
     most_steps: int = MOST_STEPS,
     say: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Play episodes, several side by side, with seeds ``seed``, ``seed + 1``, ..., in environments of their own.
+    """Play episodes with seeds ``seed``, ``seed + 1``, ..., several side by side, in new environments.
 
-    By default the environments are made like the agent's, and the seeds are those of the evaluation at the end of a run. Every episode
-    that begins is counted: taking whatever ends first would favour short episodes. No further one begins after ``most_steps`` steps.
-    Actions are greedy, or drawn as the agent explores if not ``deterministic``; the agent's random streams stay where they are.
-    ``say`` is given a line now and then. Raises Fault if the environments cannot be made again, EnvironmentFault if one fails.
+    By default the environments are made like the agent's, and ``seed`` is `evaluation_seed` of the agent's seed. No episode begins after
+    ``most_steps`` environment steps. Every episode that has begun is played to its end and counted: to stop after the first ones that
+    end would favour short episodes. Actions are greedy, or sampled as in training if not ``deterministic``. The agent's random streams
+    do not change. ``say`` is called with a line of progress about every ten seconds.
+
+    Raises Fault if the environments cannot be made, EnvironmentFault if one fails.
     """
     setup = agent.setup if setup is None else choose_setup(full_id(setup)) if isinstance(setup, str) else setup
     if setup is None:
@@ -126,9 +128,10 @@ def play(
     most_steps: int = MOST_STEPS,
     say: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes in vector environments, of which there are at most as many; episode k has the seed ``seed + k``.
+    """Play ``episodes`` episodes in vector environments; episode k has the seed ``seed + k``. See `evaluate` for the other arguments.
 
-    Environments of other packages, which step together, go on without a seed after their first episode.
+    Vector environments of other packages cannot seed one environment alone: only their first episodes have these seeds.
+    Raises EnvironmentFault if an environment fails.
     """
     streams = [value for value in vars(agent).values() if isinstance(value, rl.Generator)]
     kept = [stream.get_state() for stream in streams]
@@ -151,11 +154,12 @@ def _play(
     most_steps: int,
     say: Callable[[str], None] | None,
 ) -> Evaluation:
-    ours = isinstance(envs, (SerialVectorEnv, NativeVectorEnv))  # can rest, and begin an episode anywhere from a seed
+    """Play the episodes for `play`."""
+    ours = isinstance(envs, (SerialVectorEnv, NativeVectorEnv))  # these can stop and reseed single environments
     limit = longest_episode(envs)
     stepper = Stepper(envs, limit if ours else None)
     count = envs.num_envs
-    playing = np.arange(count)  # the episode that each environment plays, -1 for none
+    playing = np.arange(count)  # number of the episode that each environment plays, -1 for none
     playing[episodes:] = -1
     begun = min(count, episodes)
     stepper.reset(seed)

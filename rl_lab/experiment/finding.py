@@ -1,4 +1,4 @@
-"""Finding environments: by id, as ``module:Id`` or ``module:Class``, and in packages that register theirs when they are asked."""
+"""Find the specification of an environment: by id, by ``module:Id`` or ``module:Class``, or in a package that registers it on request."""
 
 import inspect
 import sys
@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -18,22 +19,22 @@ from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.suggestions import nearest, nearest_environment, package_of
 
 PLUGINS = "gymnasium.envs"
-"""The group of entry points in which packages announce their environments. Gymnasium itself stopped reading it in version 1.0."""
-_loaded: set[str] = set()
+"""Group of entry points in which packages announce their environments. Gymnasium itself ignores the group since version 1.0."""
+_loaded: set[str] = set()  # values of the entry points that were called already
 
 
 def full_id(env_id: str) -> str:
-    """The registered id: environments of the lab go by their bare names, too, and ``module:id`` is one that a module registers."""
+    """Return ``rl_lab/<env_id>`` if only that id is registered, else ``env_id``: the lab's environments may be named without prefix."""
     own = f"rl_lab/{env_id}"
     return own if env_id not in gym.registry and own in gym.registry else env_id
 
 
 def find_environment(env_id: str) -> EnvSpec:
-    """The specification of an environment: a registered one, or one made for the class or function of ``module:Class``.
+    """Return the specification of a registered environment, or make one for the class or function ``module:Class``.
 
-    A package that registers its environments by a call or when it is imported is found by the namespace or the prefix of the id. Raises
-    Fault, with the nearest name or the command that installs the package, for an unknown id, a module that cannot be imported, or
-    missing packages.
+    If the id is not registered yet, the package that its namespace or prefix names is imported and asked to register it. Raises Fault
+    if the id is unknown, naming the nearest id or the command that installs its package; if a module cannot be imported; or if a
+    package that the environment needs is missing.
     """
     if not isinstance(env_id, str) or not env_id:
         raise Fault(f"an environment is named by its id, such as CartPole-v1, not {env_id!r}")
@@ -52,7 +53,7 @@ def find_environment(env_id: str) -> EnvSpec:
 
 
 def _find_in_module(module: str, name: str, env_id: str) -> EnvSpec:
-    """The environment ``name`` of a module: an id that is registered once the module is imported, or a class or function in it."""
+    """Import a module and return its environment ``name``: an id that the module registers, or a class or function in it."""
     source = import_beside(module, f"environment {env_id!r}")
     if name not in gym.registry:
         found = attribute(source, name)
@@ -73,34 +74,37 @@ def _find_in_module(module: str, name: str, env_id: str) -> EnvSpec:
 
 
 def _is_of_module(spec: EnvSpec, module: str) -> bool:
-    """Whether the environment is made by code of a module or of its package."""
+    """Whether the code that makes the environment is in this module or in a module below it."""
     maker = spec.entry_point
-    place = maker.partition(":")[0] if isinstance(maker, str) else getattr(maker, "__module__", "")
+    place = maker.partition(":")[0] if isinstance(maker, str) else getattr(maker, "__module__", "")  # a partial has no module
     return place == module or place.startswith(f"{module}.")
 
 
-def attribute(source: Any, path: str) -> Any:
-    """The attribute of a module, such as ``Class`` or ``Outer.Inner``; None if there is none."""
+def attribute(source: object, path: str) -> Any:
+    """Look up ``Class`` or ``Outer.Inner`` in a module; None if there is no such attribute."""
     for part in path.split("."):
         source = getattr(source, part, None)
     return source
 
 
-def _is_environment(value: Any) -> bool:
-    own = isinstance(value, type) and not value.__module__.startswith("gymnasium")
-    return own and issubclass(value, (gym.Env, VectorEnv)) and not issubclass(value, gym.Wrapper)
+def _is_environment(value: object) -> bool:
+    """Whether a value is a class of environments, single or vector, that is not Gymnasium's own and not a wrapper."""
+    if not isinstance(value, type) or value.__module__.startswith("gymnasium"):
+        return False
+    return issubclass(value, (gym.Env, VectorEnv)) and not issubclass(value, gym.Wrapper)
 
 
 def _needs_arguments(function: Callable[..., Any]) -> bool:
-    """Whether a function or a class cannot be called without arguments."""
+    """Whether a call of a function or a class needs arguments."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return any(p.default is p.empty and p.kind in kinds for p in inspect.signature(function).parameters.values())
 
 
-def spec_of_class(found: Any, name: str, shown: str) -> EnvSpec:
-    """A specification, which is not registered, for a class or a function that makes environments.
+def spec_of_class(found: object, name: str, shown: str) -> EnvSpec:
+    """Make a specification with the id ``name``, without registering it, for a class or function that makes environments.
 
-    A class of vector environments becomes a vector entry point. Raises Fault if ``found`` cannot be called or is a wrapper.
+    A class of vector environments becomes a vector entry point. Raises Fault, beginning with ``shown``, if ``found`` is not callable or
+    is a wrapper.
     """
     if not callable(found):
         raise Fault(f"{shown} is {found!r}, not a class of environments or a function that makes one")
@@ -108,13 +112,13 @@ def spec_of_class(found: Any, name: str, shown: str) -> EnvSpec:
         raise Fault(f"{shown} is a wrapper: name the environment with --env and the wrapper with --wrapper {shown}")
     if isinstance(found, type) and issubclass(found, VectorEnv):
         return EnvSpec(id=name, vector_entry_point=found)  # type: ignore[arg-type]
-    return EnvSpec(id=name, entry_point=found)
+    return EnvSpec(id=name, entry_point=found)  # type: ignore[arg-type]
 
 
-def import_beside(module: str, asked_by: str) -> Any:
-    """Import a module, which may be a file in the working directory, as ``python -m`` would find it.
+def import_beside(module: str, asked_by: str) -> ModuleType:
+    """Import a module, which may be a file in the working directory, as ``python -m`` would.
 
-    Raises Fault, beginning with ``asked_by``, for a module that does not exist, cannot be imported or ends the program.
+    Raises Fault, beginning with ``asked_by``, if the module does not exist, raises an exception or calls `sys.exit`.
     """
     if not all(part.isidentifier() for part in module.split(".")):
         raise Fault(f"{asked_by} cannot be imported: {module!r} is not the name of a module")
@@ -132,7 +136,7 @@ def import_beside(module: str, asked_by: str) -> Any:
 
 
 def plugins_for(env_id: str) -> list[EntryPoint]:
-    """The entry points that may register an id: those named like its namespace, or all of them if there is none of that name."""
+    """Entry points that may register an id: those with the name of its namespace, or all of them if none has that name."""
     namespace = env_id.partition("/")[0] if "/" in env_id else ""
     found = [entry for entry in entry_points(group=PLUGINS) if entry.value != "rl_lab.envs:register"]
     named = [entry for entry in found if namespace and entry.name.lower() == namespace.lower()]
@@ -140,9 +144,10 @@ def plugins_for(env_id: str) -> list[EntryPoint]:
 
 
 def _ask_packages(env_id: str) -> None:
-    """Let the packages register their environments that may know an id: those that announce it, and the well-known ones.
+    """Let installed packages register their environments until ``env_id`` is registered.
 
-    Raises Fault if a package whose name is in the id fails.
+    Asks the entry points of `plugins_for`, then the package of `suggestions.PACKAGES` that matches the id, then the module with the name
+    of the id's namespace. Raises Fault if a package that the id names fails.
     """
     for entry in plugins_for(env_id):
         if entry.value in _loaded:
@@ -158,8 +163,8 @@ def _ask_packages(env_id: str) -> None:
                 raise Fault(
                     f"environment {env_id!r}: the package that announces it cannot register it: {first_line(error)}"
                 ) from error
-            continue  # another package's fault, and nobody asked for it
-        if not entry.name.startswith("__"):  # an id without a namespace gets the name of its entry point, as in Gymnasium 0.29
+            continue  # the id does not name this package, so its failure must not stop the search
+        if not entry.name.startswith("__"):  # as in Gymnasium 0.29, ids without a namespace get the name of the entry point
             for new in set(gym.registry) - before:
                 if "/" not in new:
                     gym.registry.setdefault(
@@ -178,7 +183,7 @@ def _ask_packages(env_id: str) -> None:
 
 
 def module_of_namespace(namespace: str) -> str:
-    """The module that is named like a namespace of ids, such as tiny_worlds for TinyWorlds or tiny-worlds; empty if there is none."""
+    """Name of the module that a namespace of ids names, such as tinyworlds for TinyWorlds or tiny_worlds for tiny-worlds; else empty."""
     if "" not in sys.path:
         sys.path.insert(0, "")
     for name in (namespace, namespace.lower(), namespace.replace("-", "_"), namespace.lower().replace("-", "_")):
@@ -188,14 +193,14 @@ def module_of_namespace(namespace: str) -> str:
             if name in sys.modules or find_spec(name) is not None:
                 return name
         except (ImportError, ValueError):
-            continue
+            continue  # a finder of modules failed, so the module cannot be imported
     return ""
 
 
-def _call_registration(source: Any, env_id: str = "") -> None:
+def _call_registration(source: ModuleType, env_id: str = "") -> None:
     """Call the functions of a module that register environments and need no arguments, such as ``register_envs``.
 
-    Some packages register when they are imported; they are not called again if the id is known already.
+    Does nothing if ``env_id`` is registered already: many packages register their environments when they are imported.
     """
     if env_id and env_id in gym.registry:
         return
@@ -213,16 +218,19 @@ def _call_registration(source: Any, env_id: str = "") -> None:
 
 
 def native_class(env_id: str) -> type[NativeVectorEnv] | None:
-    """The native vector environment of an id: the lab's own, or the twin of one of Gymnasium's; None if there is none."""
+    """Class of the native vector environment of an id: the lab's own environment, or the twin of Gymnasium's; None without one."""
     spec = gym.registry.get(env_id if env_id.startswith("rl_lab/") else f"rl_lab/{env_id}")
     entry = spec and spec.vector_entry_point
     found = load_env_creator(entry) if isinstance(entry, str) else entry
     return found if isinstance(found, type) and issubclass(found, NativeVectorEnv) else None
 
 
-def creator_of(spec: EnvSpec) -> Callable[..., Any]:
-    """The class or function behind a specification. Raises Fault if it cannot be imported."""
-    entry = spec.entry_point or spec.vector_entry_point
+def creator_of(spec: EnvSpec, vector: bool = False) -> Callable[..., Any]:
+    """Class or function that makes the environments of a specification. Raises Fault if it cannot be imported.
+
+    ``vector`` asks for the vector entry point, which is also used if there is no other.
+    """
+    entry = spec.vector_entry_point if vector or spec.entry_point is None else spec.entry_point
     if callable(entry):
         return entry
     module, _, _ = str(entry).partition(":")
@@ -237,15 +245,15 @@ def creator_of(spec: EnvSpec) -> Callable[..., Any]:
         raise Fault(f"{hint}: {first_line(error)}" if error.name != module else f"{hint}: {module}") from None
 
 
-def check_arguments(spec: Any, arguments: Mapping[str, Any]) -> None:
-    """Raise Fault, naming the nearest one, for an argument that the environment's class does not take."""
+def check_arguments(spec: EnvSpec, arguments: Mapping[str, Any]) -> None:
+    """Raise Fault, naming the nearest parameter, if the environment's class does not take one of the arguments."""
     if not arguments:
         return
     creator = creator_of(spec)
     try:
         parameters = inspect.signature(creator).parameters
     except (TypeError, ValueError):
-        return
+        return  # a function written in C may have no signature: the call itself then checks the arguments
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     known = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.faults import Fault, code_of
 
 FLUSH_SECONDS = 5.0
 _NAME = re.compile(r"events\.out\.tfevents\.[\w.-]+")
@@ -160,4 +160,6 @@ def cut_log(directory: Path, sizes: object) -> None:
             elif size > sizes[name]:
                 os.truncate(directory / name, sizes[name])
     except OSError as error:
-        raise Fault(f"the log in {directory} cannot be cut to its length at the checkpoint: {error.strerror}") from None
+        raise Fault(
+            f"the log in {directory} cannot be cut to its length at the checkpoint: {error.strerror}", code_of(error)
+        ) from None

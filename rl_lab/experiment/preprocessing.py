@@ -1,58 +1,60 @@
-"""Preprocessing by name, with the settings that published results used: ``atari``, ``minatar``, ``minigrid`` and ``normalize``."""
+"""Presets of preprocessing, with the settings of published results: ``atari``, ``minatar``, ``minigrid`` and ``normalize``."""
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.suggestions import nearest
 from rl_lab.experiment.wrapping import as_arguments
 
 NORMALIZE = "normalize"
-"""The preset that an agent carries out itself: its statistics are part of the agent's state."""
+"""Name of the preset that wraps nothing: the agent normalizes, because the statistics are part of the agent's state."""
 
 
 class Preset(NamedTuple):
-    """What a name stands for."""
+    """A wrapper of an environment and the settings that belong to it."""
 
     wrap: Callable[..., gym.Env]
-    """A function of the environment, ``training`` and the preset's own arguments."""
+    """Function of the environment, ``training`` and the preset's own arguments; returns the wrapped environment."""
     settings: dict[str, Any]
-    """Settings of the agent that go with it, unless others are given."""
+    """Default settings of an agent with this preset."""
     frames: int = 1
-    """Frames stacked."""
+    """Number of frames stacked."""
     channels: str = "auto"
+    """Position of the channels in the wrapped pictures: "first", "last" or "auto"."""
 
 
 # --- Atari ---------------------------------------------------------------------------------------------------------------
 
 
 class LifeLoss(gym.Wrapper):
-    """Ends an episode when a life is lost; the game goes on with the next episode until it is over (Mnih et al. 2015)."""
+    """Terminates an episode when a life is lost (Mnih et al. 2015). The next episode continues the same game, until the game is over."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
         self._lives = 0
         self._over = True
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        """Begin a new game if the last one is over or a seed is given; otherwise go on with the next life."""
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin a new game if the last one is over or a seed is given; otherwise continue the game with the next life."""
         if self._over or seed is not None:
             observation, info = self.env.reset(seed=seed, options=options)
         else:
-            observation, _, terminated, truncated, info = self.env.step(0)  # the first action does nothing
+            observation, _, terminated, truncated, info = self.env.step(0)  # action 0 does nothing
             if terminated or truncated:
                 observation, info = self.env.reset(options=options)
         self._over = False
         self._lives = _lives(self.env, info)
         return observation, info
 
-    def step(self, action: Any) -> Any:
-        """As the game's step, terminated when a life is lost."""
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step the game; ``terminated`` is also True if a life was lost."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._over = bool(terminated or truncated)
         lives = _lives(self.env, info)
@@ -61,16 +63,21 @@ class LifeLoss(gym.Wrapper):
         return observation, reward, bool(terminated or lost), truncated, info
 
 
+def _emulator(env: gym.Env) -> Any:
+    """Return the emulator of an Atari game, or None. Found by attribute, because its class is in a package that need not be installed."""
+    return getattr(env.unwrapped, "ale", None)
+
+
 def _lives(env: gym.Env, info: dict[str, Any]) -> int:
-    """The lives that are left, as the emulator or ``info["lives"]`` tells."""
-    ale = getattr(env.unwrapped, "ale", None)
-    return int(ale.lives() if ale is not None else info.get("lives", 0))
+    """Number of lives left, from the emulator or from ``info["lives"]``; 0 if neither exists."""
+    emulator = _emulator(env)
+    return int(info.get("lives", 0) if emulator is None else emulator.lives())
 
 
 class FireReset(gym.Wrapper):
-    """Presses the fire button after a reset in games that wait for it."""
+    """Presses the fire button after every reset, for games that do not begin otherwise."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a game and press fire."""
         observation, info = self.env.reset(seed=seed, options=options)
         observation, _, terminated, truncated, info = self.env.step(1)
@@ -80,17 +87,18 @@ class FireReset(gym.Wrapper):
 
 
 def atari(env: gym.Env, training: bool) -> gym.Env:
-    """Frames of 84 x 84 in grey, each the maximum of the last two of four; at most 30 idle steps at the start (Mnih et al. 2015).
+    """Wrap a game as Mnih et al. 2015: uint8 (84, 84) in grey, frame skip 4, at most 30 idle steps at the start of a game.
 
-    In training lives end episodes and rewards are clipped to their sign. Raises Fault if the observations are not colour pictures.
+    Each frame is the maximum of the last two of the four skipped. In training a lost life ends the episode, and rewards are clipped to
+    their sign. Raises Fault if the observations are not uint8 (height, width, 3).
     """
     space = env.observation_space
     if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.shape[2] == 3 and space.dtype == np.uint8):
         raise Fault(f"--preprocess atari needs colour pictures, uint8 (height, width, 3), and the observations are {space}")
-    meanings: list[str] = getattr(env.unwrapped, "get_action_meanings", list)()
-    if getattr(env.unwrapped, "ale", None) is not None:
+    meanings: list[str] = getattr(env.unwrapped, "get_action_meanings", list)()  # only the emulator has this method
+    if _emulator(env) is not None:
         env = gym.wrappers.AtariPreprocessing(env, noop_max=30 if meanings[:1] == ["NOOP"] else 0, frame_skip=4)
-    else:  # a world with such pictures that is not the emulator
+    else:  # another environment with colour pictures
         env = gym.wrappers.MaxAndSkipObservation(env, skip=4)
         env = gym.wrappers.ResizeObservation(gym.wrappers.GrayscaleObservation(env), (84, 84))
     if training:
@@ -104,9 +112,9 @@ def atari(env: gym.Env, training: bool) -> gym.Env:
 
 
 def minatar(env: gym.Env, training: bool) -> gym.Env:
-    """Pictures of 10 x 10 with a channel for each kind of object, channels last (Young and Tian 2019): they stay as they are.
+    """Return an environment with MinAtar's pictures (10, 10, channels) unchanged (Young and Tian 2019).
 
-    Raises Fault if the observations are not such pictures.
+    Raises Fault if the observations are not square pictures (size, size, channels).
     """
     space = env.observation_space
     if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.shape[0] == space.shape[1]):
@@ -121,10 +129,10 @@ _PLANES = (11, 6, 4)
 
 
 class GridPlanes(gym.ObservationWrapper):
-    """MiniGrid's observation as planes of bool (channels, height, width): one for each value of each channel, and for each direction.
+    """Turns MiniGrid's observations into planes, bool (planes, height, width): one per value of each channel and one per direction.
 
-    A value beyond the known ones sets the last plane of its channel. With ``mission`` planes, a word of the mission sets the plane of
-    its hash.
+    Each channel has a further plane for values that are not known. With ``mission`` further planes, each word of the mission sets the
+    plane that a hash of the word selects. Raises Fault if the observations are not MiniGrid's.
     """
 
     def __init__(self, env: gym.Env, mission: int = 0):
@@ -143,7 +151,7 @@ class GridPlanes(gym.ObservationWrapper):
         self.observation_space = spaces.Box(0, 1, (planes, *image.shape[:2]), np.bool_)  # type: ignore[arg-type]
 
     def observation(self, observation: Any) -> np.ndarray:
-        """The planes of an observation."""
+        """Return the planes of an observation."""
         image = np.asarray(observation["image"] if isinstance(observation, dict) else observation)
         planes = np.zeros(self.observation_space.shape or (), np.bool_)
         first = 0
@@ -160,11 +168,11 @@ class GridPlanes(gym.ObservationWrapper):
 
 
 def minigrid(env: gym.Env, training: bool, mission: int = 0) -> gym.Env:
-    """Planes of MiniGrid's picture and direction; the mission is left out, or hashed to ``mission`` planes."""
+    """Wrap an environment in `GridPlanes`; by default the mission is left out."""
     return GridPlanes(env, mission)
 
 
-# --- by name -------------------------------------------------------------------------------------------------------------
+# --- presets by name -----------------------------------------------------------------------------------------------------
 
 
 def _as_it_is(env: gym.Env, training: bool) -> gym.Env:
@@ -177,11 +185,14 @@ PRESETS = {
     "minigrid": Preset(minigrid, {"network": "cnn:32,32:128"}, channels="first"),
     NORMALIZE: Preset(_as_it_is, {"normalize_observations": True, "normalize_rewards": True}),
 }
-"""Presets of preprocessing by name."""
+"""The presets by name."""
 
 
-def as_presets(given: Any) -> tuple[str, ...]:
-    """Names of presets, each with its arguments as in ``minigrid:mission=16``, as a tuple. Raises Fault for an unknown one."""
+def as_presets(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return names of presets, each with its arguments as in ``minigrid:mission=16``, as a tuple.
+
+    Raises Fault if a name is unknown or its arguments are not allowed.
+    """
     if not isinstance(given, (str, list, tuple)) or not all(isinstance(text, str) for text in given):
         raise Fault(f"--preprocess takes {' or '.join(PRESETS)}, not {given!r}")
     listed = [given] if isinstance(given, str) else list(given)
@@ -207,28 +218,28 @@ def _presets(names: Sequence[str]) -> list[Preset]:
 
 
 def preprocessed(env: gym.Env, names: Sequence[str], training: bool) -> gym.Env:
-    """The environment in the wrappers of the presets, in order. Raises Fault if its observations do not fit one."""
+    """Wrap an environment in the presets, the first one innermost. Raises Fault if the observations do not fit a preset."""
     for name, preset in zip(names, _presets(names), strict=True):
         env = preset.wrap(env, training, **_arguments(name))
     return env
 
 
 def frames_of(names: Sequence[str]) -> int:
-    """Frames that the presets stack."""
+    """Number of frames that the presets stack, at least 1."""
     return max([1, *[preset.frames for preset in _presets(names)]])
 
 
 def channels_of(names: Sequence[str]) -> str:
-    """Where the presets leave the channels of pictures: "first", "last", or "auto"."""
+    """Position of the channels in pictures after the presets: "first", "last" or "auto"."""
     return next((preset.channels for preset in reversed(_presets(names)) if preset.channels != "auto"), "auto")
 
 
 def settings_of(names: Sequence[str]) -> dict[str, Any]:
-    """Settings of an agent that go with the presets."""
+    """Default settings of an agent with these presets; a later preset overrides an earlier one."""
     return {key: value for preset in _presets(names) for key, value in preset.settings.items()}
 
 
-def arguments_of(names: Sequence[str], spec: Any) -> dict[str, Any]:
-    """Arguments of the environment that the presets need: the emulator must not skip frames itself."""
+def arguments_of(names: Sequence[str], spec: EnvSpec) -> dict[str, Any]:
+    """Arguments of the environment that the presets need: ``atari`` skips frames, so the emulator must not."""
     is_emulator = str(spec.entry_point).startswith(("ale_py", "shimmy.atari"))
     return {"frameskip": 1} if is_emulator and any(name.startswith("atari") for name in names) else {}

@@ -172,6 +172,10 @@ class Run:
         """Return whether the run has a checkpoint of this name."""
         return find_checkpoint(self.path / "checkpoints" / name) is not None
 
+    def preferred(self) -> str:
+        """Return the name of the checkpoint with the trained agent: the best one if there is one, else the last."""
+        return BEST if self.holds(BEST) else LAST
+
     def require(self, name: str) -> None:
         """Raise Fault, naming the checkpoints that there are, unless one has this name."""
         if not self.holds(name):

@@ -1,4 +1,4 @@
-"""Did-you-mean: names of other libraries, missing versions, and misspellings, mapped to our names."""
+"""Suggest our names for misspelt names, for names of other libraries, and for ids without version."""
 
 import difflib
 import importlib.util
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 _OPTIONS: dict[str, str] = {
-    # our setting: the names that other libraries and papers give it, without hyphens and underscores
+    # our setting: its names in other libraries and papers, without hyphens and underscores
     "agent": "algo algorithm alg policy method algorithmname",
     "env": "environment envid envname gym gymid game task world",
     "seed": "randomseed rng rngseed",
@@ -102,7 +102,7 @@ _AGENTS: dict[str, str] = {
 }
 
 _ABSENT: dict[str, str] = {
-    # the end of a message: options of other libraries that have no counterpart, without hyphens and underscores
+    # end of a message: options of other libraries without a counterpart here, without hyphens and underscores
     ": rl_lab computes on the CPU, leave it out": "device cuda gpu nocuda gpuid usecuda",
     ": film a run once it is trained: python -m rl_lab.evaluate RUN --video": "render rendermode capturevideo recordvideo video",
     ": every run writes TensorBoard files into its directory, leave it out": "track wandb wandbprojectname wandbentity wandbproject "
@@ -122,16 +122,16 @@ _ATARI = (
 
 
 class Package(NamedTuple):
-    """A package that brings environments: a pattern of their ids, its name for pip, and the module that registers them."""
+    """A package of environments: a pattern of their ids, the name for pip, and the module that registers them."""
 
     pattern: str
     name: str
     module: str
     games: str = ""
-    """The names in ids of the form ``ALE/Name-v5``, for people who type the name alone."""
+    """Names in ids of the form ``ALE/Name-v5``, which may be typed without namespace and version."""
 
     def is_installed(self) -> bool:
-        """Whether the module can be imported; nothing is imported to find out."""
+        """Whether the package can be found, without importing it."""
         return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
 
@@ -164,23 +164,23 @@ PACKAGES = (
     Package(r"MiniWorld-", "miniworld", "miniworld"),
     Package(r"SuperMarioBros", "gym-super-mario-bros", "gym_super_mario_bros"),
 )
-"""Packages whose environments people ask for by name. They are imported for ids that match."""
+"""Known packages of environments. A package is imported when an id matches its pattern."""
 
 
 def package_of(env_id: str) -> Package | None:
-    """The package that is known to bring an environment, or None."""
+    """Return the known package of an environment, or None."""
     return next((package for package in PACKAGES if re.match(package.pattern, env_id)), None)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """ ", did you mean 'x'?" if one of the choices resembles the word, else the choices themselves if they are few."""
+    """Return ", did you mean 'x'?" if a choice resembles the word, else a list of the choices if they are few, else an empty text."""
     listed = sorted(choices)
     close = _resembling(word, listed)
     return f", did you mean {close!r}?" if close else _all_of(listed)
 
 
 def nearest_option(word: str, options: Iterable[str]) -> str:
-    """As `nearest`, for options such as ``--lr`` or settings such as ``lr``; names of other libraries come first."""
+    """As `nearest`, for options such as ``--lr`` or settings such as ``lr``. Names of other libraries are tried first."""
     return _nearest_known(word, sorted(options), _OPTIONS)
 
 
@@ -190,11 +190,9 @@ def nearest_agent(word: str, agents: Iterable[str]) -> str:
 
 
 def nearest_environment(env_id: str, registered: Iterable[str]) -> str:
-    """The end of a message on an unknown environment: the id that was meant, or the package that has it; empty if nothing resembles it.
+    """Return the end of a message on an unknown id: the nearest registered id, or the package to install; empty if neither is known.
 
-    Old names are answered with today's.
-
-    An id with a module in front, ``module:id``, is answered with that module in front, so that the answer can be typed.
+    For an old version the current id is suggested. For ``module:id`` the suggestion begins with ``module:`` as well.
     """
     module, _, name = env_id.rpartition(":")
     front = f"{module}:" if module else ""
@@ -213,22 +211,24 @@ def nearest_environment(env_id: str, registered: Iterable[str]) -> str:
 
 
 def _best_version(name: str, ids: Iterable[str]) -> str:
-    """The id that differs from ``name`` in its namespace or capitals alone, else the newest version of it; empty if there is none."""
+    """Return the id that differs from ``name`` only in namespace or capitals, else its newest version; empty if there is none."""
     same = [known for known in ids if _plain(_stem(known)) == _plain(_stem(name))]
     return max(same, key=lambda known: (_version(known)[0] == _version(name)[0], *_version(known)), default="")
 
 
 def _stem(env_id: str) -> str:
-    """An id without namespace and version."""
+    """Strip namespace and version from an id."""
     return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
 
 
 def _version(env_id: str) -> tuple[int, bool]:
+    """Version of an id, -1 without one, and whether the id has no namespace: greater is better."""
     found = re.search(r"-v(\d+)$", env_id)
     return int(found[1]) if found else -1, "/" not in env_id
 
 
 def _nearest_known(word: str, listed: list[str], others: Mapping[str, str]) -> str:
+    """As `nearest`, with the names ``others`` of other libraries."""
     plain = _plain(word)
     for name in listed:
         if _plain(name) == plain:
@@ -245,7 +245,10 @@ def _nearest_known(word: str, listed: list[str], others: Mapping[str, str]) -> s
 
 
 def _resembling(word: str, choices: Iterable[str]) -> str:
-    """The choice that resembles ``word`` most, or an empty text. A choice that holds all its parts is nearer than one spelt alike."""
+    """Return the choice that resembles ``word`` most, or an empty text.
+
+    Spelling decides first. If no choice is spelt closely, one that contains all parts of ``word`` is next.
+    """
     plain = {_plain(choice): choice for choice in choices}
     asked = _plain(word)
     if not asked:
@@ -262,6 +265,7 @@ def _resembling(word: str, choices: Iterable[str]) -> str:
 
 
 def _plain(word: str) -> str:
+    """Lower-case letters and digits of a word."""
     return re.sub(r"[^a-z0-9]", "", word.lower())
 
 

@@ -1,7 +1,8 @@
-"""Which run directories this user made: a file in them is signed with a key that never leaves the machine.
+"""Import the modules that a run directory names only if this user made the directory: importing a module runs its code.
 
-The signature covers the agent, the environment with its arguments and wrappers, and the place of the modules that they name. A run
-directory from somebody else has no valid signature, so its modules are not imported.
+A run directory that names modules holds a signature, made with a key that never leaves this machine. The signature covers the agent,
+the environment with its arguments and wrappers, and the files of the modules. A run directory from somebody else has no valid
+signature, so its modules are not imported.
 """
 
 import hashlib
@@ -25,15 +26,16 @@ from rl_lab.native import cache
 from rl_lab.serialization import create_file
 
 SIGNATURE = "origin"
-"""Name of the signature's file in a run directory."""
+"""Name of the file in a run directory that holds the signature."""
 _KEY_BYTES = 32
 
 
 def foreign_modules(config: dict[str, Any]) -> list[str]:
-    """The modules whose code a configuration would run beyond making a registered environment and an agent of this package.
+    """Modules of other authors whose code a configuration would run.
 
-    They are named by ``module:Class`` of an agent, ``module:id`` or ``module:Class`` of an environment, the namespace of an id that
-    nobody registered, and wrappers.
+    A configuration names a module by ``module:Class`` for an agent, by ``module:id`` or ``module:Class`` for an environment, by the
+    namespace of an id that is not registered, or by a wrapper. Agents of this package, registered environments, environments of known
+    packages and harmless wrappers of Gymnasium are not included.
     """
     agent = str(config.get("agent", ""))
     env = str(config.get("env", ""))
@@ -49,14 +51,14 @@ def foreign_modules(config: dict[str, Any]) -> list[str]:
 
 
 def wrappers_of(config: dict[str, Any]) -> list[str]:
-    """The wrappers that a configuration names, without values that `wrapping.as_wrappers` refuses before it imports a module."""
+    """Wrappers in a configuration. Leaves out values for which `wrapping.as_wrappers` raises Fault before it imports a module."""
     given = config.get("wrapper", [])
     listed = given if isinstance(given, (list, tuple)) else [given]
     return [text for text in listed if isinstance(text, str) and text.isprintable()]
 
 
 def _only_wraps(text: str) -> bool:
-    """Whether a wrapper is one of Gymnasium's that write no files and open no windows."""
+    """Whether a wrapper is Gymnasium's and neither writes files nor opens windows."""
     module, _, rest = text.partition(":")
     name = rest.partition(":")[0]
     writes = ("Record", "Render", "Human")
@@ -64,16 +66,16 @@ def _only_wraps(text: str) -> bool:
 
 
 def _is_class(module: str, name: str, *bases: type) -> bool:
-    """Whether a module that is imported already has a class of this name, derived from one of ``bases``."""
+    """Whether an already imported module has a class of this name that is derived from one of ``bases``."""
     found = attribute(sys.modules.get(module), name)
     return isinstance(found, type) and issubclass(found, bases)
 
 
 def require_harmless(config: dict[str, Any], source: Path) -> None:
-    """Raise Fault if a configuration file of somebody else names a module that would have to be imported, or whose code would be called.
+    """Raise Fault if the configuration in the file ``source`` would run code of unknown origin.
 
-    Importing a module runs its code. Environments and wrappers of modules that the program has imported already, and those of this
-    user's own runs, do no harm.
+    Code is known if the file's run directory is signed by this user, or if it is an environment or a wrapper in a module that the program
+    has imported already.
     """
     unknown = unknown_modules(config)
     if unknown and not _is_signed(config, source.with_name(SIGNATURE)):
@@ -83,7 +85,7 @@ def require_harmless(config: dict[str, Any], source: Path) -> None:
 
 
 def unknown_modules(config: dict[str, Any]) -> list[str]:
-    """The modules of `foreign_modules` whose code has not run yet, or of which more than an environment or a wrapper would be called."""
+    """Modules of `foreign_modules` that are not imported yet, or whose object that would be called is no environment and no wrapper."""
     env = str(config.get("env", ""))
     module, _, name = env.rpartition(":")
     imported = set(sys.modules)
@@ -96,17 +98,19 @@ def unknown_modules(config: dict[str, Any]) -> list[str]:
         if own.partition(".")[0] == "gymnasium" and not _only_wraps(text):
             imported.discard(own)
     named = [module for module in foreign_modules(config) if module not in imported]
-    return [module for module in named if all(part.isidentifier() for part in module.split("."))]  # others cannot be imported
+    # names that are not identifiers cannot be imported
+    return [module for module in named if all(part.isidentifier() for part in module.split("."))]
 
 
 def sign(config: dict[str, Any], folder: Path) -> None:
-    """Note in a run directory that this user made it, if its files name modules. Raises OSError."""
+    """Write the signature of this user into a run directory, if its configuration names modules. Raises OSError."""
     key = _key(create=True) if foreign_modules(config) else None
     if key is not None:
         create_file(folder / SIGNATURE, [_signature(config, key)])
 
 
 def _is_signed(config: dict[str, Any], file: Path) -> bool:
+    """Whether ``file`` holds this user's signature of a configuration."""
     key = _key(create=False)
     try:
         return key is not None and hmac.compare_digest(read_file(file, 100), _signature(config, key))
@@ -115,7 +119,7 @@ def _is_signed(config: dict[str, Any], file: Path) -> bool:
 
 
 def _signature(config: dict[str, Any], key: bytes) -> bytes:
-    """The signature of the names in a configuration and of the places where Python finds their modules."""
+    """Sign the names in a configuration and the files in which Python finds their modules."""
     places = [_place_of(module) for module in foreign_modules(config)]
     wrappers = wrappers_of(config)
     called = [wrappers, [str(text) for text in config.get("env_kwargs", [])]] if wrappers or config.get("env_kwargs") else []
@@ -124,7 +128,7 @@ def _signature(config: dict[str, Any], key: bytes) -> bytes:
 
 
 def _place_of(module: str) -> str:
-    """The file of the package that holds a module; it is found without importing anything."""
+    """Path of the file of a module's top-level package, found without importing it; empty if there is none."""
     top = module.partition(".")[0]
     if "" not in sys.path:
         sys.path.insert(0, "")  # as the import will
@@ -136,10 +140,10 @@ def _place_of(module: str) -> str:
 
 
 def _key(create: bool) -> bytes | None:
-    """This user's key, in the private directory of the cache; None if there is none."""
+    """Read this user's key from the private directory of the cache; None if there is none. ``create`` makes a missing key."""
     place = cache.directory()
     if place is None or place.parent != Path(os.path.realpath(cache.base_directory())):
-        return None  # a temporary directory keeps nothing
+        return None  # the cache is in a temporary directory, so a key would be lost
     file = place.parent / "key"
     try:
         if create and not file.exists():
@@ -147,7 +151,7 @@ def _key(create: bool) -> bytes | None:
                 create_file(file, [secrets.token_bytes(_KEY_BYTES)])
                 file.chmod(0o600)
             except FileExistsError:
-                pass  # another process made it just now
+                pass  # another process has made the key since
         key = read_file(file, _KEY_BYTES)
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""Gymnasium's environments side by side: in this process, or in processes of their own."""
+"""Vector environments from Gymnasium's single environments: one after the other in this process, or in one process each."""
 
 import copy
 import math
@@ -11,7 +11,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from multiprocessing.connection import Connection
+from multiprocessing.queues import Queue
+from typing import Any, SupportsFloat, TypeAlias, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -24,25 +26,30 @@ from gymnasium.vector.utils import concatenate, iterate, write_to_shared_memory
 from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
 from rl_lab.experiment.faults import first_line
 from rl_lab.experiment.wrapping import seed_globals
-from rl_lab.rollout.saving import environment_state, set_environment_state
+from rl_lab.rollout.actions import SpaceActions
+from rl_lab.rollout.saving import SavableProcesses, environment_state, set_environment_state
+from rl_lab.rollout.stepper import KeepsScores
 
 KILL_SECONDS = 5.0
-"""How long the end of a killed process is waited for."""
+"""Seconds to wait for a process to end before it is killed, and after it was killed."""
 ANSWER_SECONDS = 60.0
-"""After so long without an answer an environment in a process of its own is named."""
+"""Seconds without an answer after which a message names the environment."""
 STEP = b"s"
-"""The first byte of short messages; pickles begin with another one."""
+"""First byte of a short message. A pickle begins with another byte."""
 RESULT = struct.Struct("d??")
 """Reward, terminated and truncated in a short message."""
+Stepped: TypeAlias = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+"""Observations, rewards float64 (n,), terminated and truncated bool (n,), and infos. Observations have the structure of their space."""
+T = TypeVar("T")
 
 
-class _AnyInfo:
-    """Puts the infos of environments together, also where their values differ in shape or kind."""
+class _AnyInfo(KeepsScores):
+    """Combines the infos of environments, also if their values differ in shape or type."""
 
     num_envs: int
 
     def _add_info(self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int) -> dict[str, Any]:
-        """As Gymnasium's. Values that fit no common array stand in an array of objects instead."""
+        """Override Gymnasium's method: values without a common shape and dtype are put into an array of objects."""
         for key, value in env_info.items():
             before = vector_infos.get(key)
             array: Any
@@ -58,7 +65,10 @@ class _AnyInfo:
 
 
 def _with_room(before: Any, value: Any, count: int, as_objects: bool) -> Any:
-    """An array of ``count`` values that ``value`` can be put into: the one that there is, or one of a wider kind."""
+    """Return an array of ``count`` rows that can hold ``value``: ``before``, or a copy of ``before`` with a wider dtype.
+
+    ``before`` is None for the first value. ``as_objects`` always gives an array of objects.
+    """
     plain = isinstance(value, (bool, int, float, np.generic)) or (isinstance(value, np.ndarray) and value.dtype != object)
     plain = plain and not as_objects
     kind = np.asarray(value).dtype if plain else np.dtype(object)
@@ -77,8 +87,8 @@ def _with_room(before: Any, value: Any, count: int, as_objects: bool) -> Any:
     return objects
 
 
-def keeps_scores(env: Any) -> bool:
-    """Whether an environment is wrapped in RecordEpisodeStatistics, so that its score is in ``info["episode"]`` when a game is over."""
+def keeps_scores(env: gym.Env) -> bool:
+    """Whether RecordEpisodeStatistics wraps an environment, so that ``info["episode"]`` holds the score at the end of a game."""
     while isinstance(env, gym.Wrapper):
         if isinstance(env, gym.wrappers.RecordEpisodeStatistics):
             return True
@@ -87,18 +97,18 @@ def keeps_scores(env: Any) -> bool:
 
 
 class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
-    """Gymnasium's environments in this process, stepped one after the other; they reset in the step that ends their episode.
+    """Steps environments in this process one after the other, with autoreset mode SAME_STEP.
 
-    ``awake``, bool (num_envs,), marks the environments that are stepped: the others rest, with a reward of 0.
+    ``awake``, bool (num_envs,), marks the environments that `step` steps. The others keep their observation, with a reward of 0.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], Any]], **options: Any):
+    def __init__(self, makers: Sequence[Callable[[], gym.Env]], **options: Any):
         super().__init__(makers, copy=False, **options)
         self.awake = np.ones(self.num_envs, bool)
         self.scored = keeps_scores(self.envs[0])
 
-    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step the environments that are awake. The arrays of observations are used again in the next step."""
+    def step(self, actions: SpaceActions) -> Stepped:
+        """Step the environments that are awake. The next step overwrites the arrays of observations."""
         infos: dict[str, Any] = {}
         self._rewards[:] = 0.0
         self._terminations[:] = False
@@ -120,21 +130,22 @@ class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
         return (self._observations, self._rewards.copy(), self._terminations.copy(), self._truncations.copy(), infos)
 
 
-class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
-    """Gymnasium's environments in separate processes. An error names a process that has ended or does not answer in time.
+class ProcessVectorEnv(_AnyInfo, SavableProcesses):
+    """Steps each environment in a process of its own.
 
-    A step without infos costs one short message in each direction: the action's bytes, and the reward with the flags. Observations are
-    in shared memory.
+    A step without infos costs one short message in each direction: the bytes of the action, and the reward with the flags. Observations
+    are in shared memory. All other messages are pickles, because infos and reset options may hold any Python object. Both ends of each
+    pipe are held by this process and a child that it started: no bytes of other origin can reach the pickles.
+
+    Raises EnvironmentFault, naming the environment, if its process fails or ends. An environment that does not answer for
+    ``ANSWER_SECONDS`` is named on stderr.
     """
 
-    saves_states = True
-    """Whether the states of the environments are read and set by their attribute ``saved_state``, see `rl_lab.rollout.saving`."""
-
-    def __init__(self, makers: Sequence[Callable[[], Any]], **options: Any):
+    def __init__(self, makers: Sequence[Callable[[], gym.Env]], **options: Any):
         try:
             super().__init__(makers, worker=_work, copy=False, **options)  # type: ignore[arg-type]
         except (EOFError, ConnectionError) as error:
-            for process in getattr(self, "processes", ()):
+            for process in getattr(self, "processes", ()):  # Gymnasium sets the attribute in the middle of its constructor
                 process.kill()
             raise EnvironmentFault(
                 "a process of the environments ended before it answered; a script that starts them must have its code under "
@@ -145,8 +156,8 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
         self._pollers = [_poller(pipe) for pipe in self.parent_pipes]
         self.scored = any(self.get_attr("scored"))
 
-    def step_async(self, actions: Any) -> None:
-        """Send each process its action."""
+    def step_async(self, actions: SpaceActions) -> None:
+        """Send each process its action. Raises AlreadyPendingCallError in the middle of a step, EnvironmentFault if a process has ended."""
         if self._action_dtype is None:
             self._call(super().step_async, actions)
             return
@@ -157,17 +168,22 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
         self._state = AsyncState.WAITING_STEP
 
     def _send_actions(self, actions: np.ndarray) -> None:
+        """Send each process the bytes of its action."""
         for pipe, action in zip(self.parent_pipes, actions, strict=True):
             pipe.send_bytes(STEP + action.tobytes())  # type: ignore[union-attr]
 
-    def step_wait(self, timeout: float | None = None) -> Any:
-        """The results of the step, when all processes have answered."""
+    def step_wait(self, timeout: float | None = None) -> Stepped:
+        """Wait for all processes and return the results of the step.
+
+        Raises multiprocessing.TimeoutError after ``timeout`` seconds, EnvironmentFault if an environment failed.
+        """
         self._assert_is_running()
         if self._state != AsyncState.WAITING_STEP:
             raise NoAsyncCallError("step_wait was called before step_async", AsyncState.WAITING_STEP.value)
         return self._call(self._receive_step, timeout)
 
-    def _receive_step(self, timeout: float | None) -> Any:
+    def _receive_step(self, timeout: float | None) -> Stepped:
+        """Read the answers of all processes, see `step_wait`."""
         if not self._poll_pipe_envs(timeout):
             self._state = AsyncState.DEFAULT
             raise multiprocessing.TimeoutError(f"the environments have not answered for {timeout} s: step_wait timed out")
@@ -181,7 +197,7 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
             if data[:1] == STEP:
                 rewards[i], flags[0, i], flags[1, i] = RESULT.unpack_from(data, 1)
             else:
-                result, success = pickle.loads(data)
+                result, success = pickle.loads(data)  # from our own child, see the class
                 if success:
                     _, rewards[i], flags[0, i], flags[1, i], info = result
                     infos = self._add_info(infos, info, i)
@@ -191,7 +207,10 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
         return self.observations, rewards, flags[0], flags[1], infos
 
     def _poll_pipe_envs(self, timeout: float | None = None) -> bool:
-        """Wait for the answers of all processes, as Gymnasium asks before it reads them. Raises EnvironmentFault if one has ended."""
+        """Wait until all processes have answered; False after ``timeout`` seconds. Raises EnvironmentFault if a process has ended.
+
+        Overrides Gymnasium's method, which is called before answers are read.
+        """
         until = math.inf if timeout is None else time.monotonic() + timeout
         named = False
         begin = time.monotonic()
@@ -211,22 +230,25 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
         return True
 
     def reset_async(self, *arguments: Any, **keywords: Any) -> None:
+        """As Gymnasium's method. Raises EnvironmentFault if a process has ended."""
         self._call(super().reset_async, *arguments, **keywords)
 
-    def reset_wait(self, *arguments: Any, **keywords: Any) -> Any:
+    def reset_wait(self, *arguments: Any, **keywords: Any) -> tuple[Any, dict[str, Any]]:
+        """As Gymnasium's method. Raises EnvironmentFault if an environment failed or its process has ended."""
         return self._call(super().reset_wait, *arguments, **keywords)
 
-    def _call(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
+    def _call(self, call: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
+        """Call a function that talks to the processes. Raises EnvironmentFault, naming the environment, if a pipe is broken."""
         try:
             return call(*arguments, **keywords)
         except (EOFError, ConnectionError) as error:
-            for process in self.processes:  # the system may not have noted its end yet
+            for process in self.processes:  # a pipe may break shortly before the system reports the end of the process
                 process.join(0.2)
             dead = [i for i, process in enumerate(self.processes) if not process.is_alive()]
             raise self._ended(dead[0] if dead else 0) from error
 
     def _raise_if_errors(self, successes: Sequence[bool]) -> None:  # type: ignore[override]
-        """Raise the first error that a process reported, as Gymnasium does, without printing the tracebacks of all."""
+        """Raise the first error that a process reported. Gymnasium's method also prints the tracebacks of all processes."""
         if all(successes):
             return
         index, _, error, _ = self.error_queue.get(timeout=KILL_SECONDS)
@@ -235,6 +257,7 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
         raise EnvironmentFault(f"environment {index} of {self._name()} failed: {first_line(error)}") from error
 
     def _ended(self, index: int) -> EnvironmentFault:
+        """Return the fault for a process that has ended."""
         code = self.processes[index].exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
         return EnvironmentFault(f"the process of environment {index} of {self._name()} {how}")
@@ -243,8 +266,8 @@ class ProcessVectorEnv(_AnyInfo, AsyncVectorEnv):
         return self.spec.id if self.spec else "the environment"
 
 
-def _set_state(env: Any, state: dict[str, Any]) -> str:
-    """Set the state of an environment; returns why it does not fit, or an empty text."""
+def _set_state(env: gym.Env, state: dict[str, Any]) -> str:
+    """Set the state of an environment. Returns an empty text, or the reason why the state does not fit."""
     try:
         set_environment_state(env, state)
     except ValueError as error:
@@ -252,19 +275,35 @@ def _set_state(env: Any, state: dict[str, Any]) -> str:
     return ""
 
 
-def _poller(pipe: Any) -> Callable[[float], Any]:
-    """A function that waits for an answer for so many seconds; it costs less than ``pipe.poll``, which makes a selector each time."""
-    if not hasattr(select, "poll"):
+def _poller(pipe: Connection) -> Callable[[float], object]:
+    """Return a function that waits for data in a pipe for a number of seconds; its result is true if there is data.
+
+    The function is faster than ``pipe.poll``, which makes a selector in every call.
+    """
+    if not hasattr(select, "poll"):  # Windows
         return pipe.poll
     poll = select.poll()
     poll.register(pipe.fileno(), select.POLLIN | select.POLLHUP)
     return lambda seconds: poll.poll(1000 * seconds)
 
 
-def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, errors: Any, mode: Any, semaphore: Any) -> None:
-    """The life of a process: make the environment, and do what the pipe says. Gymnasium's worker, with short messages for steps."""
+def _work(
+    index: int,
+    maker: Callable[[], gym.Env],
+    pipe: Connection,
+    parent_pipe: Connection,
+    shared: Any,
+    errors: Queue,
+    mode: object,
+    semaphore: object,
+) -> None:
+    """Main function of a process: make the environment and carry out the commands that come through ``pipe``.
+
+    Takes the arguments and answers the commands of Gymnasium's own worker, and in addition the short messages for steps. ``shared`` is
+    the memory for observations, in the structure of their space.
+    """
     if index > 0:
-        warnings.simplefilter("ignore", EnvironmentWarning)  # the first environment has said it
+        warnings.simplefilter("ignore", EnvironmentWarning)  # the first environment has already warned
     env = maker()
     parent_pipe.close()
     observation_space = env.observation_space
@@ -275,7 +314,8 @@ def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, erro
     def show(observation: Any) -> None:
         write_to_shared_memory(observation_space, index, observation, shared)
 
-    def take(action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
+    def take(action: SpaceActions) -> tuple[SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step, write the observation to the shared memory, and reset the environment if the episode has ended."""
         observation, reward, terminated, truncated, info = env.step(action)
         if terminated or truncated:
             final = copy.deepcopy(observation)  # the reset may write into the same array
@@ -295,10 +335,10 @@ def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, erro
                 else:
                     pipe.send_bytes(STEP + RESULT.pack(reward, terminated, truncated))
                 continue
-            command, given = pickle.loads(data)
+            command, given = pickle.loads(data)  # from the process that started this one, see `ProcessVectorEnv`
             if command == "reset":
                 if given.get("seed") is not None:
-                    seed_globals(given["seed"])  # nobody else draws in this process
+                    seed_globals(given["seed"])  # as `seeded_globals` does for environments in the main process
                 observation, info = env.reset(**given)
                 show(observation)
                 pipe.send(((None, info), True))
@@ -323,7 +363,7 @@ def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, erro
             elif command == "_check_spaces":
                 _, observations, actions = given
                 pipe.send(((observations == observation_space, actions == action_space), True))
-    except (KeyboardInterrupt, Exception):
+    except (KeyboardInterrupt, Exception):  # the main process raises whatever the environment's own code raised
         kind, error, _ = sys.exc_info()
         errors.put((index, kind, error, traceback.format_exc()))
         pipe.send((None, False))
@@ -335,9 +375,9 @@ def _work(index: int, maker: Any, pipe: Any, parent_pipe: Any, shared: Any, erro
 
 
 def close_environments(environments: VectorEnv) -> None:
-    """Close vector environments, with their processes; those that do not end in `KILL_SECONDS` are killed.
+    """Close vector environments and end their processes, killing those that do not end within ``KILL_SECONDS``.
 
-    Gymnasium would wait for ever for a process that is dead, stopped or stuck.
+    Gymnasium's own ``close`` waits without limit for a process that is stopped or stuck.
     """
     if not isinstance(environments, AsyncVectorEnv):
         environments.close()
@@ -350,12 +390,12 @@ def close_environments(environments: VectorEnv) -> None:
             for process in environments.processes:
                 process.join(max(0.0, until - time.monotonic()))
         except OSError:
-            pass  # a process ended just now
+            pass  # a process has ended already
     abandon_environments(environments)
 
 
 def abandon_environments(environments: VectorEnv) -> None:
-    """Kill the processes of environments after a failure: one of them may be stuck. Environments in this process are left alone."""
+    """Kill the processes of vector environments after a failure, in which one may be stuck. Does nothing without processes."""
     if not isinstance(environments, AsyncVectorEnv) or environments.closed:
         return
     environments.closed = True

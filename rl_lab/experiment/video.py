@@ -19,7 +19,7 @@ from rl_lab.serialization import write_file
 
 
 def check_video(setup: Setup) -> None:
-    """Raise Fault if an episode cannot be filmed: a package is missing, or the environment has no pictures."""
+    """Raise Fault if an episode cannot be filmed, because a package is missing or the environment renders no pictures."""
     for package in ("moviepy", "pygame"):
         if importlib.util.find_spec(package) is None:
             raise Fault(f"a video needs {package}, which is not installed: pip install {package}")
@@ -29,7 +29,9 @@ def check_video(setup: Setup) -> None:
 def check_pictures(setup: Setup) -> None:
     """Raise Fault if the environment has no pictures."""
     if setup.vectorization == "own":
-        raise Fault(f"{setup.env_id} cannot be filmed: its vector environments have no single one that renders")
+        raise Fault(
+            f"{setup.env_id} cannot be filmed: only single environments render, and it has vector environments of its own"
+        )
     env = rendering(setup)
     try:
         env.reset(seed=0)
@@ -43,11 +45,12 @@ def check_pictures(setup: Setup) -> None:
 
 
 def _kind(picture: object) -> str:
+    """Describe the result of render() for a message."""
     return f"an array of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
 
 
 def rendering(setup: Setup) -> gym.Env:
-    """One environment with render_mode "rgb_array", as in an evaluation. Raises Fault if it has no such mode."""
+    """Make one environment as for an evaluation, with render_mode "rgb_array". Raises Fault if it does not have that mode."""
     setup = replace(setup, native=None, vectorization="sync", training=False)
     try:
         env = make_one(setup, 0, render_mode="rgb_array")
@@ -58,7 +61,7 @@ def rendering(setup: Setup) -> gym.Env:
         raise Fault(
             f"{setup.env_id} cannot be filmed: it renders no pictures, because metadata['render_modes'] lacks 'rgb_array'"
         )
-    if env.unwrapped.render_mode is None:  # its constructor forgot to keep the argument
+    if env.unwrapped.render_mode is None:  # its constructor does not store the argument
         env.unwrapped.render_mode = "rgb_array"
     return env
 
@@ -73,7 +76,10 @@ def play_one(agent: Agent, setup: Setup, env: gym.Env, seed: int, episodes: int 
 
 
 def film(agent: Agent, setup: Setup, seed: int, folder: Path) -> Path:
-    """Play one greedy episode from ``seed`` and return the MP4 file made of it in ``folder``."""
+    """Play one greedy episode from ``seed``, write it to an MP4 file in ``folder`` and return the path of the file.
+
+    Raises Fault if the environment renders no pictures, EnvironmentFault if it fails.
+    """
     name = f"step-{agent.timesteps}-seed-{seed}"
     env = gym.wrappers.RecordVideo(
         rendering(setup),

@@ -1,13 +1,13 @@
-"""What goes around an environment: its arguments, the user's wrappers, and the global random streams.
+"""Arguments of environments, the user's wrappers, and seeds of the global random streams.
 
-Arguments and wrappers are kept as text, ``name=value`` and ``module:Class:name=value,...``: so they stand on the command line and in
-config.toml, and so they are made again in every process.
+The command line and config.toml hold arguments as text, ``name=value``, and wrappers as ``module:Class:name=value,...``. Every process
+builds its own wrappers from this text.
 """
 
 import ast
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +15,12 @@ import numpy as np
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.finding import attribute, import_beside
 from rl_lab.experiment.suggestions import nearest
+
+Wrapper: TypeAlias = str | Callable[[gym.Env], gym.Env]
+"""A wrapper: ``module:Class:name=value,...``, or a function that takes an environment and returns the wrapped one."""
+Wrappers: TypeAlias = Wrapper | Sequence[Wrapper]
+Arguments: TypeAlias = Mapping[str, Any] | Sequence[str] | str
+"""Arguments by name: a mapping, ``name=value`` texts, or one text with commas."""
 
 _WORDS = {
     "true": True,
@@ -31,7 +37,7 @@ _WORDS = {
 
 
 def typed(text: str) -> Any:
-    """The value that a text stands for: a number, true, false, none, a list, tuple or dict as in Python, or else the text itself."""
+    """Parse a text: a number, true, false, none, or a Python list, tuple or dict. Any other text is returned unchanged."""
     plain = text.strip()
     if plain.lower() in _WORDS:
         return _WORDS[plain.lower()]
@@ -42,23 +48,23 @@ def typed(text: str) -> Any:
 
 
 def written(value: Any) -> str:
-    """The text from which `typed` makes a value. Raises ValueError for a value that no text stands for, such as an object."""
+    """Write a value as text that `typed` parses back to an equal value of the same type.
+
+    NumPy scalars and arrays are written as numbers and lists. Raises ValueError for any other object.
+    """
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, np.ndarray):
         value = value.tolist()
-    text = value if isinstance(value, str) else repr(value)
-    found = typed(text)
-    if type(found) is not type(value) or (found != value and found == found):
-        text = repr(value)
+    for text in (value, repr(value)) if isinstance(value, str) else (repr(value),):
         found = typed(text)
-    if type(found) is not type(value) or (found != value and found == found):
-        raise ValueError(f"{value!r} cannot be written as text")
-    return text
+        if type(found) is type(value) and (found == value or found != found):  # NaN differs from itself
+            return text
+    raise ValueError(f"{value!r} cannot be written as text")
 
 
 def split_assignments(text: str) -> list[str]:
-    """The parts of ``a=1,b=[2,3]``: commas inside brackets and quotes do not separate."""
+    """Split ``a=1,b=[2,3]`` at the commas that stand outside brackets and quotes."""
     parts = [""]
     depth = 0
     quote = ""
@@ -78,8 +84,11 @@ def split_assignments(text: str) -> list[str]:
     return [part for part in parts if part.strip()]
 
 
-def as_arguments(given: Any, asked_by: str = "--env-kwargs") -> dict[str, Any]:
-    """Arguments by name from ``name=value`` texts or a mapping. Raises Fault for a text without a name."""
+def as_arguments(given: Arguments, asked_by: str = "--env-kwargs") -> dict[str, Any]:
+    """Read arguments by name from ``name=value`` texts or a mapping; messages begin with ``asked_by``.
+
+    Raises Fault if ``given`` has another type, if a text has no ``=``, or if a name is not a Python identifier.
+    """
     if isinstance(given, Mapping):
         pairs = list(given.items())
     elif not isinstance(given, (str, list, tuple)):
@@ -98,7 +107,7 @@ def as_arguments(given: Any, asked_by: str = "--env-kwargs") -> dict[str, Any]:
 
 
 def as_texts(arguments: Mapping[str, Any], asked_by: str = "--env-kwargs") -> tuple[str, ...]:
-    """``name=value`` for each argument. Raises Fault for a value that a file cannot hold."""
+    """Write each argument as ``name=value``. Raises Fault if a value cannot be written as text."""
     try:
         return tuple([f"{name}={written(value)}" for name, value in arguments.items()])
     except ValueError as error:
@@ -109,9 +118,10 @@ def as_texts(arguments: Mapping[str, Any], asked_by: str = "--env-kwargs") -> tu
 
 
 def find_wrapper(text: str) -> Callable[[gym.Env], gym.Env]:
-    """The wrapper that ``module:Class`` or ``module:Class:name=value,...`` names, with its arguments.
+    """Import the wrapper ``module:Class`` or ``module:Class:name=value,...`` and bind its arguments.
 
-    Raises Fault for a module or class that does not exist, and for a wrapper of vector environments.
+    Raises Fault if the module or class does not exist, or if the class wraps vector environments. The returned function raises Fault if
+    the wrapper does not return an environment.
     """
     module, _, rest = text.partition(":")
     name, _, assignments = rest.partition(":")
@@ -137,9 +147,12 @@ def find_wrapper(text: str) -> Callable[[gym.Env], gym.Env]:
     return wrap
 
 
-def as_wrappers(given: Any) -> tuple[Any, ...]:
-    """Wrappers, texts or functions of an environment, as a tuple in the order in which they are applied. Raises Fault for another kind."""
-    listed = given if isinstance(given, (list, tuple)) else (given,)
+def as_wrappers(given: Wrappers) -> tuple[Wrapper, ...]:
+    """Return one wrapper or several as a tuple, in the order in which they are applied.
+
+    Raises Fault if an entry is neither a text nor callable, or if `find_wrapper` does not find it.
+    """
+    listed: Sequence[Any] = given if isinstance(given, (list, tuple)) else (given,)
     for wrapper in listed:
         if isinstance(wrapper, str):
             if not wrapper.isprintable():
@@ -150,16 +163,22 @@ def as_wrappers(given: Any) -> tuple[Any, ...]:
     return tuple(listed)
 
 
-def recordable_wrappers(given: Any) -> tuple[str, ...]:
-    """`as_wrappers` of texts. Raises Fault for a function, which config.toml cannot hold."""
-    wrappers = as_wrappers(given)
-    if texts_of(wrappers) is None:
+def texts_of(wrappers: Sequence[Wrapper]) -> tuple[str, ...] | None:
+    """Return wrappers that are all texts, or None if one is a function, which a file cannot hold."""
+    texts = tuple([wrapper for wrapper in wrappers if isinstance(wrapper, str)])
+    return texts if len(texts) == len(wrappers) else None
+
+
+def recordable_wrappers(given: Wrappers) -> tuple[str, ...]:
+    """Return wrappers as `as_wrappers` does. Raises Fault if one is a function, which config.toml cannot hold."""
+    texts = texts_of(as_wrappers(given))
+    if texts is None:
         raise Fault("--wrapper: a run records its wrappers: name each as module:Class, as in gymnasium.wrappers:ClipReward")
-    return wrappers
+    return texts
 
 
-def wrap(env: gym.Env, wrappers: Iterable[Any]) -> gym.Env:
-    """The environment inside the wrappers, the first one innermost."""
+def wrap(env: gym.Env, wrappers: Iterable[Wrapper]) -> gym.Env:
+    """Wrap an environment; the first wrapper is the innermost."""
     for wrapper in wrappers:
         env = (find_wrapper(wrapper) if isinstance(wrapper, str) else wrapper)(env)
     return env
@@ -169,13 +188,16 @@ def wrap(env: gym.Env, wrappers: Iterable[Any]) -> gym.Env:
 
 
 def seed_globals(seed: int) -> None:
-    """Seed the generators that some environments draw from although Gymnasium gives each its own: Python's and NumPy's."""
+    """Seed Python's and NumPy's global generators.
+
+    Gymnasium gives each environment a generator of its own, but some environments draw from the global ones. rl_lab itself never does.
+    """
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the generator that those environments use
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - see above
 
 
 class seeded_globals:
-    """Inside, Python's and NumPy's global generators are seeded; afterwards they continue where they were."""
+    """Context in which Python's and NumPy's global generators start from ``seed``. On exit their former states are restored."""
 
     def __init__(self, seed: int):
         self.seed = seed
@@ -187,8 +209,3 @@ class seeded_globals:
     def __exit__(self, *exception: object) -> None:
         random.setstate(self._kept[0])
         np.random.set_state(self._kept[1])  # noqa: NPY002
-
-
-def texts_of(wrappers: Sequence[Any]) -> tuple[str, ...] | None:
-    """The wrappers as text, or None if one of them is a function, which a file cannot hold."""
-    return tuple(wrappers) if all(isinstance(wrapper, str) for wrapper in wrappers) else None

@@ -110,10 +110,8 @@ class Primitive:
         return self  # copies of an object share its primitives
 
     def __reduce__(self) -> tuple:
-        return _named, (
-            self._namespace["__name__"],
-            self.name,
-        )  # pickled by name: another process finds the primitive in the same module
+        """Pickle by name: another process finds the primitive in the same module."""
+        return _named, (self._namespace["__name__"], self.name)
 
     @property
     def address(self) -> int:

@@ -5,11 +5,11 @@ from rl_lab.engine.dtype import DTypeLike, bool_, float32
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
+from rl_lab.engine.ops.creation import empty
 from rl_lab.engine.ops.matmul import linear, matmul
 from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.ops.reduction import softmax
 from rl_lab.engine.random import Generator, dropout
-from rl_lab.engine.tensor import empty
 from rl_lab.nn import init
 from rl_lab.nn.layers import Linear
 from rl_lab.nn.module import Module, Parameter

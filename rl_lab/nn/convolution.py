@@ -10,8 +10,8 @@ from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops import convolution as functional
 from rl_lab.engine.ops.convolution import pair
+from rl_lab.engine.ops.creation import empty
 from rl_lab.engine.random import Generator
-from rl_lab.engine.tensor import empty
 from rl_lab.nn import init
 from rl_lab.nn.layers import reset_uniform
 from rl_lab.nn.module import Module, Parameter

@@ -8,10 +8,10 @@ from rl_lab.engine.device import DeviceLike
 from rl_lab.engine.dtype import DTypeLike
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import empty
 from rl_lab.engine.ops.matmul import einsum
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tape import no_grad
-from rl_lab.engine.tensor import empty
 from rl_lab.nn import functional, init
 from rl_lab.nn.module import Module, Parameter
 

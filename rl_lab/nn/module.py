@@ -166,7 +166,7 @@ class Module(Counted):
             raise TypeError(f"cannot assign {type(value).__name__} as parameter {name!r}: use Parameter or None")
         object.__setattr__(self, name, value)
         if self.changes is not None:
-            changes.note()
+            changes.note(self if name == "forward" else None)
 
     def __getattr__(self, name: str) -> Any:
         tables = self.__dict__
@@ -182,7 +182,7 @@ class Module(Counted):
                 changes.note(self)
                 return
         object.__delattr__(self, name)
-        changes.note()
+        changes.note(self if name == "forward" else None)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         """Add a parameter under ``name``. None marks a parameter that this module does without, such as a bias."""

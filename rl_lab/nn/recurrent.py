@@ -8,12 +8,11 @@ from rl_lab.engine.device import DeviceLike
 from rl_lab.engine.dtype import DTypeLike
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.creation import zeros
+from rl_lab.engine.ops.creation import empty, zeros
 from rl_lab.engine.ops.layout import cat, stack
 from rl_lab.engine.ops.matmul import linear
 from rl_lab.engine.ops.recurrent import gru_gates, lstm_gates
 from rl_lab.engine.random import Generator, dropout
-from rl_lab.engine.tensor import empty
 from rl_lab.nn import init
 from rl_lab.nn.module import Module, Parameter
 

@@ -375,12 +375,18 @@ def _padding_layer(name: str, rank: int, mode: str) -> type[_Pad]:
     return type(name, (_Pad,), {"rank": rank, "mode": mode, "__doc__": document, "__module__": __name__})
 
 
-ZeroPad1d, ZeroPad2d, ZeroPad3d = [_padding_layer(f"ZeroPad{k}d", k, "constant") for k in (1, 2, 3)]
-ReflectionPad1d, ReflectionPad2d, ReflectionPad3d = [_padding_layer(f"ReflectionPad{k}d", k, "reflect") for k in (1, 2, 3)]
-ReplicationPad1d, ReplicationPad2d, ReplicationPad3d = [
-    _padding_layer(f"ReplicationPad{k}d", k, "replicate") for k in (1, 2, 3)
-]
-CircularPad1d, CircularPad2d, CircularPad3d = [_padding_layer(f"CircularPad{k}d", k, "circular") for k in (1, 2, 3)]
+ZeroPad1d = _padding_layer("ZeroPad1d", 1, "constant")
+ZeroPad2d = _padding_layer("ZeroPad2d", 2, "constant")
+ZeroPad3d = _padding_layer("ZeroPad3d", 3, "constant")
+ReflectionPad1d = _padding_layer("ReflectionPad1d", 1, "reflect")
+ReflectionPad2d = _padding_layer("ReflectionPad2d", 2, "reflect")
+ReflectionPad3d = _padding_layer("ReflectionPad3d", 3, "reflect")
+ReplicationPad1d = _padding_layer("ReplicationPad1d", 1, "replicate")
+ReplicationPad2d = _padding_layer("ReplicationPad2d", 2, "replicate")
+ReplicationPad3d = _padding_layer("ReplicationPad3d", 3, "replicate")
+CircularPad1d = _padding_layer("CircularPad1d", 1, "circular")
+CircularPad2d = _padding_layer("CircularPad2d", 2, "circular")
+CircularPad3d = _padding_layer("CircularPad3d", 3, "circular")
 
 
 class _ConstantPad(_Pad):

@@ -1,14 +1,16 @@
-"""A guard of optimisers: no step is taken while a number that it depends on is not finite.
+"""A guard that prevents a step of an optimiser if a number that the step uses is NaN or infinite.
 
-One launch before each step looks at running statistics, parameters, the optimiser's state, the losses and the gradients, in this order,
-so that the first source is named. The launch stops a recorded program. In a round of several steps one launch, in `Guard.begin`, looks
-at parameters and state of all optimisers, and those before the steps at the rest: steps on finite numbers keep the state finite.
+One launch before each step checks running statistics, parameters, the optimiser's state, the losses and the gradients. It checks them in
+this order, so that the error names the first source. A number that is not finite also stops a recorded program.
+
+In a round of several steps, one launch at the start (`Guard.begin`) checks parameters and state of all optimisers. The launches before
+the steps then check only the rest, because a step on finite numbers leaves parameters and state finite.
 """
 
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rl_lab.optim.optimizer import Optimizer
 
 KEPT_LOSSES = 8
+"""Number of losses per optimiser that are kept until its step."""
 Named = tuple[str, Tensor]
 """The name of a float32 tensor, and the tensor."""
 
@@ -33,9 +36,9 @@ Named = tuple[str, Tensor]
 class Guard:
     """Makes `Optimizer.step` raise an error, before any weight changes, if a number is NaN or infinite.
 
-    ``optimizers`` are guarded, by name. ``names`` are those of parameters, by their id. ``statistics`` are looked at before every step,
-    ``others`` at the start of a round. ``explain`` makes the error from the name of the first source, such as "the gradient of
-    actor.0.weight".
+    ``optimizers`` are the guarded optimisers, with their names. ``names`` maps the id of a parameter to its name. ``statistics`` are
+    checked before every step, ``others`` only at the start of a round. ``explain`` makes the error from the name of the first source,
+    such as "the gradient of actor.0.weight".
     """
 
     def __init__(
@@ -58,23 +61,25 @@ class Guard:
         self._skips_tensor = from_numpy(skips)
         self._in_round = False
         self.is_stale = True
-        """Whether an optimiser has got new state tensors since `begin` collected them."""
+        """Whether an optimiser has made new state tensors since `begin` collected them."""
         self._seen = -1
         self._row = b""
-        self._kept: tuple[Any, ...] = ()
+        self._kept: object = ()  # keeps alive the tensors whose addresses `_row` holds
         self._status = IndexStatus()
         self._found = self._status.words.data
         for _, optimizer in optimizers:
             optimizer.guard = self
         tape.add_guard(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """A copy of an optimiser has no guard: the names are those of the original's parameters."""
+    def __deepcopy__(self, memo: dict[int, object]) -> None:
+        """Return None: a copy of an optimiser has no guard, because the names belong to the parameters of the original."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Pickle as None, for the same reason."""
         return type(None), ()
 
     def _living(self) -> list[tuple[str, "Optimizer"]]:
+        """Return the guarded optimisers that still exist, with their names."""
         found = [(name, reference()) for name, reference in self._optimizers]
         return [(name, optimizer) for name, optimizer in found if optimizer is not None]
 
@@ -83,8 +88,8 @@ class Guard:
         ids = set(map(id, parameters))
         return any(id(p) in ids for _, optimizer in self._living() for group in optimizer.param_groups for p in group["params"])
 
-    def note(self, roots: Sequence[Tensor], leaves: Mapping[int, Any]) -> None:
-        """Keep the losses whose gradients were computed for an optimiser's parameters, until its step."""
+    def note(self, roots: Sequence[Tensor], leaves: Mapping[int, object]) -> None:
+        """Keep the losses ``roots`` until the step of each optimiser with a parameter among ``leaves``, tensors by id."""
         for _, optimizer in self._living():
             if any(id(p) in leaves for group in optimizer.param_groups for p in group["params"]):
                 kept = self._losses.setdefault(id(optimizer), deque(maxlen=KEPT_LOSSES))
@@ -95,7 +100,7 @@ class Guard:
         self._losses.pop(id(optimizer), None)
 
     def _state(self, name: str, optimizer: "Optimizer", parameters: Sequence[Tensor]) -> list[Named]:
-        """Parameters of an optimiser and their state tensors."""
+        """Return the parameters of an optimiser and its state tensors, with their names."""
         named: list[Named] = []
         for i, parameter in enumerate(parameters):
             own = self._name(parameter, i)
@@ -108,13 +113,17 @@ class Guard:
         return self.names.get(id(parameter), f"parameter {number}")
 
     def _listing(self, named: Sequence[Named]) -> Listing:
+        """Return the listing of these names, made once."""
         key = tuple([name for name, _ in named])
         if key not in self._listings:
             self._listings[key] = Listing(key, self.explain)
         return self._listings[key]
 
     def check(self, optimizer: "Optimizer", parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Raise an error that names the first source if a number is not finite. ``gradients`` are those of ``parameters``, in order."""
+        """Raise the error of ``explain``, which names the first source, if a number is not finite.
+
+        ``gradients`` are those of ``parameters``, in the same order.
+        """
         name = next((name for name, known in self._living() if known is optimizer), "the optimizer")
         state = self._state(name, optimizer, parameters)
         named = [*self.statistics, *state]
@@ -128,7 +137,7 @@ class Guard:
         launch_checked(optimizer_kernels.first_not_finite, (table, sizes, self._skips_tensor), numbers)
 
     def enter(self) -> None:
-        """Begin a round: `begin` looks at parameters and state, and the checks before steps that follow leave them out."""
+        """Begin a round: `begin` now checks parameters and state, and the checks before the following steps leave them out."""
         self._in_round = True
 
     def leave(self) -> None:
@@ -137,7 +146,7 @@ class Guard:
         self._skip[0] = 0
 
     def begin(self) -> None:
-        """Look at all parameters and states, in a round; without effect outside. Raises as `check` does."""
+        """Check all parameters and states at the start of a round; does nothing outside a round. Raises as `check` does."""
         if not self._in_round:
             return
         if self.is_stale or changes.count != self._seen:
@@ -148,7 +157,7 @@ class Guard:
         self._skip[0] = 1
 
     def _collect(self) -> None:
-        """Make the row of the launch of `begin`. The tensors are kept, because the row holds their addresses."""
+        """Pack the operands of the launch of `begin`."""
         named = [*self.statistics, *self.others]
         for name, optimizer in self._living():
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -159,8 +168,10 @@ class Guard:
         addresses = [x.address for x in tensors]
         self._row = optimizer_kernels.first_not_finite.pack(*addresses, *numbers, *lengths_of(tensors))
         self._kept = (tensors, named)
-        self.is_stale, self._seen = False, changes.count
+        self.is_stale = False
+        self._seen = changes.count
 
 
 def _whole(named: Sequence[Named]) -> list[Named]:
+    """Return the float32 tensors that are contiguous: the launch reads flat memory."""
     return [(name, x) for name, x in named if x.dtype is float32 and x.strides is None]

@@ -1,37 +1,42 @@
 """The mapping from a policy's actions to actions of an action space.
 
 A policy's action consists of numbers: the index of each choice, counted from 0, and continuous components in [-1, 1]. The mapping adds
-the start of each choice, scales components to the bounds of the space, casts them, and builds tuples and dicts. In action masks and
-logits the options of all choices of a space stand in one row.
+the start of each choice, scales components to the bounds of the space, casts them, and builds tuples and dicts. A row of an action mask
+or of logits holds the options of all choices of a space, one choice after the other.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
 import rl_lab as rl
 
-LARGEST_SCALE = 1e18  # larger bounds, such as the largest float32, count as unbounded; squares of smaller ones are finite
-MOST_CHOICES = 1024  # an integer Box with more values in a component is not a choice: its components are rounded
-FINEST_WIDTH = 1e-4  # bounds closer than this share of their size are scaled in float64, because float32 would merge them
-
+LARGEST_SCALE = 1e18
+"""Bounds beyond this value, such as the largest float32, count as no bounds. The squares of smaller values are finite in float32."""
+MOST_CHOICES = 1024
+"""Largest number of values in a component of an integer Box that is a choice. Components with more values are rounded instead."""
+FINEST_WIDTH = 1e-4
+"""Bounds whose distance is below this share of their size are scaled in float64, because float32 would merge values between them."""
 
 ANY_ACTIONS: tuple[type[Space], ...] = (Discrete, MultiDiscrete, MultiBinary, Box, Tuple, Dict)
 """The action spaces that `ActionMapping` accepts."""
 
+SpaceActions: TypeAlias = Any
+"""A batch of actions of a space: an array (batch, ...), or a tuple or dict of batches for a Tuple or Dict space."""
+
 
 class _Leaf(NamedTuple):
-    """A space that is not a Tuple or Dict, and its slice of the flat row of choices or of components."""
+    """Slice of the flat row of choices or of components that belongs to one space, which is neither a Tuple nor a Dict."""
 
-    space: Any
     first: int
     numbers: int
-    starts: np.ndarray | None  # int64 (numbers,), the first value of each choice; None for components
+    starts: np.ndarray | None
+    """First value of each choice, int64 (numbers,); None for components."""
     fine: tuple[np.ndarray, np.ndarray] | None = None
-    """Centre and radius, float64 (numbers,), of components that stay in [-1, 1] until they are assembled; None for float32 scaling."""
+    """Centre and radius, float64 (numbers,), of components that `ActionMapping.assemble` scales; None if `scaled` does, in float32."""
 
 
 class ActionMapping:
@@ -39,12 +44,13 @@ class ActionMapping:
 
     ``choices`` holds the number of options of each choice, ``size`` is the number of continuous components. A policy's action has
     ``shape`` and ``dtype``: int64 () for a Discrete space, int64 (choices,) for several choices, float32 (size,) for a Box, and float32
-    (choices + size,) for a mixture, choices first. ``low`` and ``high``, float32 (size,), are the bounds of the components. ``centre``
-    and ``radius``, float32 (size,), scale [-1, 1] to these bounds. A component without bounds is not scaled; with one bound, [-1, 1] is
-    moved so that it begins or ends there. An integer Box is a choice for each component, or, with more than ``MOST_CHOICES`` values,
-    components that are rounded.
+    (choices + size,) for a mixture, choices first.
 
-    Raises TypeError if ``space`` is not one of these.
+    ``low`` and ``high``, float32 (size,), are the bounds of the components. ``centre`` and ``radius``, float32 (size,), scale [-1, 1] to
+    these bounds. A component without bounds is not scaled. For a component with one bound, [-1, 1] is shifted to begin or end at the
+    bound. Each component of an integer Box is a choice, or a component that is rounded if it has more than ``MOST_CHOICES`` values.
+
+    Raises TypeError if ``space`` is of another kind.
     """
 
     def __init__(self, space: Space):
@@ -62,6 +68,7 @@ class ActionMapping:
         self._tensors = [rl.tensor(values) for values in (self.low, self.high, self.centre, self.radius)]
 
     def _collect(self, space: Space, choices: list[int], bounds: list[np.ndarray]) -> None:
+        """Append the number of options of each choice and the bounds, float32 (2, components), of a space and its parts."""
         if isinstance(space, Tuple):
             for part in space.spaces:
                 self._collect(part, choices, bounds)
@@ -79,11 +86,11 @@ class ActionMapping:
                 centre, radius = _scale(*exact)
                 fine = centre, np.where(radius > 0, radius, 1)
                 pair = np.stack([(bound - fine[0]) / fine[1] for bound in exact]).astype(np.float32)
-            self._leaves.append(_Leaf(space, sum(b.shape[1] for b in bounds), pair.shape[1], None, fine))
+            self._leaves.append(_Leaf(sum(b.shape[1] for b in bounds), pair.shape[1], None, fine))
             bounds.append(pair)
             return
         counts, starts = _choices(space)
-        self._leaves.append(_Leaf(space, len(choices), len(counts), starts))
+        self._leaves.append(_Leaf(len(choices), len(counts), starts))
         choices.extend(counts)
 
     @property
@@ -92,7 +99,10 @@ class ActionMapping:
         return sum(self.choices)
 
     def scaled(self, actions: rl.Tensor) -> rl.Tensor:
-        """A policy's actions (batch, *shape) with components scaled to the bounds of the space; choices still count from 0."""
+        """Scale the components of a policy's actions (batch, *shape) to the bounds of the space. Choices still count from 0.
+
+        Returns a tensor (batch, choices + size), or ``actions`` itself without components.
+        """
         if not self.size:
             return actions
         low, high, centre, radius = self._tensors
@@ -101,27 +111,27 @@ class ActionMapping:
         components = rl.minimum(rl.maximum(centre + radius * actions[:, count:], low), high)
         return rl.cat([actions[:, :count], components], 1) if count else components
 
-    def to_space(self, scaled: np.ndarray) -> Any:
-        """Actions of the space for a batch of `scaled` actions: an array (batch, ...), or a tuple or dict of arrays."""
+    def to_space(self, scaled: np.ndarray) -> SpaceActions:
+        """Return actions of the space for the result of `scaled` as an array."""
         if isinstance(self.space, Discrete):
             return scaled.reshape(-1).astype(np.int64) + self.space.start
         rows = scaled.reshape(len(scaled), len(self.choices) + self.size)
         return self.assemble(rows[:, : len(self.choices)].astype(np.int64), rows[:, len(self.choices) :])
 
-    def __call__(self, actions: rl.Tensor) -> Any:
-        """Actions of the space for a policy's actions (batch, *shape): an array (batch, ...), or a tuple or dict of arrays."""
+    def __call__(self, actions: rl.Tensor) -> SpaceActions:
+        """Return actions of the space for a policy's actions (batch, *shape)."""
         return self.to_space(self.scaled(actions).numpy())
 
-    def to_policy(self, actions: Any) -> np.ndarray:
-        """The policy's actions (batch, *shape) for a batch of actions of the space: the inverse of calling the mapping.
+    def to_policy(self, actions: SpaceActions) -> np.ndarray:
+        """Return the policy's actions (batch, *shape) for actions of the space: the inverse of calling the mapping.
 
-        Components beyond the bounds of the space are clipped by a call, so they do not return.
+        A call clips components to the bounds of the space, so a component outside [-1, 1] is not restored.
         """
         choices: list[np.ndarray] = []
         components: list[np.ndarray] = []
         parts = iter(self._leaves)
 
-        def collect(space: Any, batch: Any) -> None:
+        def collect(space: Space, batch: SpaceActions) -> None:
             if isinstance(space, Tuple):
                 for part, values in zip(space.spaces, batch, strict=True):
                     collect(part, values)
@@ -143,11 +153,11 @@ class ActionMapping:
         joined = np.concatenate([*choices, *components], 1).astype(self.dtype)
         return joined.reshape(len(joined), *self.shape)
 
-    def assemble(self, choices: np.ndarray, components: np.ndarray) -> Any:
-        """Actions of the space from choices counted from 0, int64 (batch, choices), and scaled components (batch, size)."""
+    def assemble(self, choices: np.ndarray, components: np.ndarray) -> SpaceActions:
+        """Return actions of the space for choices counted from 0, int64 (batch, choices), and scaled components (batch, size)."""
         parts = iter(self._leaves)
 
-        def build(space: Any) -> Any:
+        def build(space: Any) -> SpaceActions:  # Any: a Space of Gymnasium may lack a shape, but the parts found here have one
             if isinstance(space, Tuple):
                 return tuple(build(part) for part in space.spaces)
             if isinstance(space, Dict):
@@ -163,7 +173,7 @@ class ActionMapping:
 
 
 def _scale(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and radius that scale [-1, 1] to bounds. Without bounds they are 0 and 1; [-1, 1] is moved to a single bound."""
+    """Centre and radius that scale [-1, 1] to bounds: 0 and 1 without bounds; with one bound, [-1, 1] begins or ends at the bound."""
     has_low = np.abs(low) < LARGEST_SCALE
     has_high = np.abs(high) < LARGEST_SCALE
     lower, upper = (np.where(has, bound, bound.dtype.type(0)) for has, bound in ((has_low, low), (has_high, high)))
@@ -174,7 +184,7 @@ def _scale(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_choice(space: Box) -> bool:
-    """Whether a Box is made of choices: integers, with few values in each component."""
+    """Whether each component of a Box is a choice: an integer with few possible values."""
     if np.issubdtype(space.dtype, np.floating):
         return False
     low, high = (np.asarray(bound).ravel().astype(object) for bound in (space.low, space.high))
@@ -182,7 +192,10 @@ def _is_choice(space: Box) -> bool:
 
 
 def _needs_float64(space: Box, exact: np.ndarray) -> bool:
-    """Whether float32 cannot tell values between the bounds, float64 (2, components), apart; integers are always scaled in float64."""
+    """Whether a Box must be scaled in float64: it holds integers, or float32 would merge values between its bounds.
+
+    ``exact`` are the bounds, float64 (2, components).
+    """
     if not np.issubdtype(space.dtype, np.floating):
         return True
     low, high = exact
@@ -191,7 +204,7 @@ def _needs_float64(space: Box, exact: np.ndarray) -> bool:
 
 
 def _within(space: Box, components: np.ndarray, fine: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
-    """Values of a Box (batch, *shape) from scaled components (batch, numbers); ``fine`` scales them in float64 if that was not done."""
+    """Return values of a Box (batch, *shape) for components (batch, numbers); ``fine`` is as in `_Leaf`."""
     values = components
     if fine is not None:
         centre, radius = fine
@@ -201,8 +214,9 @@ def _within(space: Box, components: np.ndarray, fine: tuple[np.ndarray, np.ndarr
         with np.errstate(over="ignore"):
             return np.clip(values.astype(space.dtype), space.low, space.high)  # rounding may exceed the bounds
     limits = np.iinfo(space.dtype)  # type: ignore[type-var]
-    # the largest int64 cannot be represented as float64: numbers beyond 2 ** 62 would wrap around
-    low, high = max(limits.min, -(2**62)), min(limits.max, 2**62)
+    # float64 cannot represent the largest int64: a cast of a larger float64 would wrap around
+    low = max(limits.min, -(2**62))
+    high = min(limits.max, 2**62)
     return np.clip(np.clip(np.rint(values), low, high).astype(space.dtype), space.low, space.high)
 
 
@@ -221,8 +235,8 @@ def _choices(space: Space) -> tuple[list[int], np.ndarray]:
     raise TypeError(f"{type(space).__name__} is not an action space that a policy can act in")
 
 
-def single(actions: Any) -> Any:
-    """The first action of a batch of actions of the space."""
+def single(actions: SpaceActions) -> Any:
+    """Return the first action of a batch; its type depends on the space."""
     if isinstance(actions, tuple):
         return tuple(single(part) for part in actions)
     if isinstance(actions, dict):
@@ -234,7 +248,7 @@ def single(actions: Any) -> Any:
 
 
 def choices_of(space: Space) -> list[int]:
-    """Number of options of each choice of a space, as in `ActionMapping.choices`; empty for a space without choices."""
+    """Number of options of each choice, as `ActionMapping.choices`; empty for a space without choices or of an unknown kind."""
     if isinstance(space, Tuple):
         return [count for part in space.spaces for count in choices_of(part)]
     if isinstance(space, Dict):
@@ -248,16 +262,20 @@ def choices_of(space: Space) -> list[int]:
 
 
 def options_of(space: Space) -> int:
-    """Number of entries of an action mask for a space: the options of all its choices; 0 without choices."""
+    """Number of entries in an action mask for a space: the options of all its choices, 0 without choices."""
     return int(space.n) if isinstance(space, Discrete) else sum(choices_of(space))
 
 
 def mask_row(space: Space, given: Any) -> np.ndarray:
-    """An action mask of a space as a new row, bool (options,).
+    """Convert an action mask for a space to a new row, bool (options,), True for allowed options.
 
-    ``given`` is such a row or an array of its size, True or 1 for allowed options; or the mask that ``space.sample(mask)`` takes: a tuple
-    of rows for a MultiDiscrete, 0, 1 or 2 (free) for each entry of a MultiBinary, a tuple or dict of masks for the parts of a Tuple or
-    Dict, where a missing part or None allows everything. Raises ValueError, with both sizes, for anything else.
+    ``given`` may be an array or list of that size, with True or 1 for allowed options. It may also be a mask for ``space.sample(mask)``:
+
+    - MultiDiscrete: a tuple with one row per choice;
+    - MultiBinary: an array of its shape, where 0 and 1 fix an entry and 2 leaves it free;
+    - Tuple or Dict: a tuple or dict with one mask per part, where a missing part or None allows everything.
+
+    Raises ValueError, naming both sizes, for anything else. ``given`` has type Any because it comes from a user's environment.
     """
     by_parts = isinstance(given, (tuple, list)) and any(one is None or isinstance(one, _PARTS) for one in given)
     if isinstance(space, Tuple) and by_parts and len(given) == len(space.spaces):
@@ -284,11 +302,12 @@ _PARTS = (tuple, list, dict, np.ndarray)
 
 
 def _mask_part(space: Space, given: Any) -> np.ndarray:
+    """Convert the mask of one part of a Tuple or Dict to a row; None allows everything."""
     return np.ones(options_of(space), bool) if given is None or not options_of(space) else mask_row(space, given)
 
 
 def _flat(given: Any) -> list[Any]:
-    """The numbers in nested tuples, lists and arrays."""
+    """Return the numbers in nested tuples, lists and arrays as one list."""
     if isinstance(given, (tuple, list)) or (isinstance(given, np.ndarray) and given.ndim):
         return [number for part in given for number in _flat(part)]
     return [given]
@@ -296,19 +315,20 @@ def _flat(given: Any) -> list[Any]:
 
 # --- evolved networks ------------------------------------------------------------------------------------------------
 
-# The range of each bounded activation. Outputs of unbounded activations are clipped to the action space.
 _RANGES = {
     **dict.fromkeys(("sigmoid", "steepened_sigmoid", "step", "gauss", "sech"), (0.0, 1.0)),
     **dict.fromkeys(("tanh", "sin", "sign", "clamped"), (-1.0, 1.0)),
 }
+"""Range of each bounded activation."""
 
 
 class OutputArrays(NamedTuple):
     """An `OutputMapping` as arrays, for kernels."""
 
-    choices: np.ndarray  # int64: options of each choice
-    start: np.ndarray  # float32: the first value of each choice
-    offset: np.ndarray  # float32 (size,): component = offset + (output - first) * scale, clipped to low and high
+    choices: np.ndarray  # int64 (choices,): options of each choice
+    start: np.ndarray  # float32 (choices,): first value of each choice
+    # float32 (size,) each: a component is offset + (output - first) * scale, clipped to low and high
+    offset: np.ndarray
     first: np.ndarray
     scale: np.ndarray
     low: np.ndarray
@@ -318,9 +338,10 @@ class OutputArrays(NamedTuple):
 class OutputMapping:
     """Maps the outputs of an evolved network to actions of ``space``.
 
-    Each choice has a group of outputs, and the largest of the group chooses. Each continuous component has one output. If the activation
-    and the component are bounded, the output's range is scaled to the component's bounds; otherwise the output is scaled as a policy's
-    component, from [-1, 1], and clipped to the bounds. NaN, which a diverging recurrent network may return, counts as 0.
+    Each choice has one output per option, and the option with the largest output is chosen. Each continuous component has one output. If
+    the activation and the component are bounded, the range of the activation is scaled to the bounds of the component. Otherwise the
+    output is scaled as a policy's component, from [-1, 1], and clipped to the bounds. A component of NaN, which a diverging recurrent
+    network may return, counts as 0.
 
     Raises TypeError if `ActionMapping` does not accept ``space``.
     """
@@ -351,8 +372,8 @@ class OutputMapping:
         )
         self._tensors = [rl.tensor(values) for values in self.arrays[2:]]
 
-    def __call__(self, outputs: np.ndarray, action_mask: np.ndarray | None = None) -> Any:
-        """Actions of the space for outputs (batch, outputs), among the options that a mask (batch, options) allows."""
+    def __call__(self, outputs: np.ndarray, action_mask: np.ndarray | None = None) -> SpaceActions:
+        """Return actions of the space for outputs (batch, outputs), among the options that a mask, bool (batch, options), allows."""
         count = self.actions.num_masked
         options = outputs[:, :count]
         if action_mask is not None:
@@ -392,8 +413,9 @@ Policy = Callable[["Moment"], dict[str, rl.Tensor]]
 class Moment(NamedTuple):
     """A policy's input in ``n`` environments.
 
-    ``observations`` is float32 (n, ...). ``elapsed``, int64 (n,), counts the steps of the episode and is 0 at its first observation.
-    ``action_mask``, bool (n, options), is True for the allowed options, or None if the environments have no ``info["action_mask"]``.
+    ``observations`` is (n, ...), uint8 or bool if the space has that dtype, else float32. ``elapsed``, int64 (n,), is the number of steps
+    of the episode so far, 0 at its first observation. ``action_mask``, bool (n, options), is True for allowed options, or None if the
+    environments give no masks.
     """
 
     observations: rl.Tensor

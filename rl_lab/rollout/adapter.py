@@ -1,7 +1,9 @@
-"""What one scalar environment returns, checked and brought into the form that vector environments and the stepper need.
+"""Check the results of a single environment and convert them to the form that vector environments and the stepper need.
 
 Environments of users deviate from Gymnasium's interface in many small ways. A deviation whose meaning is clear is accepted, with one
-warning that names what to mend; any other is an EnvironmentFault that says what was returned and what to return instead.
+warning that names what to mend. Any other deviation raises an EnvironmentFault that says what was returned and what to return instead.
+
+Results of a user's environment may be of any type until they are checked: that is why parameters here have the type Any.
 """
 
 import linecache
@@ -28,11 +30,11 @@ from rl_lab.rollout.actions import mask_row, options_of
 from rl_lab.rollout.observations import MASK, ObservationMapping, conform, out_of_bounds
 
 BOUNDS_CHECKED = 1_000
-"""Observations of an environment that are compared with the bounds of their space."""
+"""Number of observations of an environment that are compared with the bounds of their space."""
 RANDOM_CHECKED = 20
-"""Calls of an environment after which the states of the global random streams are compared."""
+"""Number of calls of an environment after which the states of the global random streams are compared."""
 MOST_NUMBERS = 100
-"""Most numbers in the info of an episode's last step that are logged."""
+"""Largest number of values that are logged from the info of an episode's last step."""
 
 EPISODE = "episode"
 """Name under which Gymnasium's RecordEpisodeStatistics reports return, length and time."""
@@ -41,7 +43,7 @@ _said: set[str] = set()
 
 
 def warn_once(message: str) -> None:
-    """Give an `EnvironmentWarning`, unless this process has given it before: many copies of an environment share a habit."""
+    """Give an `EnvironmentWarning`, unless this process has given it before: all copies of an environment cause the same warning."""
     if message not in _said:
         _said.add(message)
         warnings.warn(message, EnvironmentWarning, stacklevel=2)
@@ -49,7 +51,7 @@ def warn_once(message: str) -> None:
 
 @contextmanager
 def said_anew() -> Iterator[None]:
-    """Inside, `warn_once` also gives the warnings that this process has given before."""
+    """Context in which `warn_once` repeats warnings that this process has given before."""
     before = set(_said)
     _said.clear()
     try:
@@ -59,15 +61,17 @@ def said_anew() -> Iterator[None]:
 
 
 class Adapter(gym.Wrapper):
-    """Brings what an environment returns into one form, and names the environment when it fails.
+    """Converts the results of an environment to one form, and names the environment if it fails.
 
-    Observations are new arrays of ``observation_space``, a Box, see `ObservationMapping`; ``raw_observation_space`` is the space before.
-    Rewards are floats, flags are bools. ``info`` holds nothing but ``action_mask``, bool (options,), if the environment gives a mask in
-    its info, in its observation or by a method ``action_masks()``; and at the end of an episode the numbers that the environment
-    reported in its info, as floats by name, and ``episode`` of RecordEpisodeStatistics. ``index`` is the number of this environment
-    among several.
+    Observations are new arrays of ``observation_space``, a Box, see `ObservationMapping`; ``raw_observation_space`` is the environment's
+    own space. Rewards are floats, flags are bools. ``info`` holds only
 
-    Raises EnvironmentFault for an observation space without numbers, or spaces that are not Gymnasium's.
+    - ``action_mask``, bool (options,), if the environment gives a mask in its info, in its observation or by a method ``action_masks()``;
+    - at the end of an episode the finite numbers of the environment's info, as floats by name, and ``episode`` of
+      RecordEpisodeStatistics.
+
+    ``index`` is the number of this environment among several. Raises EnvironmentFault if the observation space holds no numbers, or if
+    a space is not Gymnasium's.
     """
 
     def __init__(self, env: gym.Env, index: int = 0):
@@ -77,7 +81,7 @@ class Adapter(gym.Wrapper):
         self._steps = 0
         self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
         for name in ("observation_space", "action_space"):
-            space = getattr(env, name, None)
+            space = getattr(env, name, None)  # an environment may have forgotten to define it
             if not isinstance(space, gym.Space):
                 old = (
                     " of the package gym: import gymnasium as gym instead" if type(space).__module__.startswith("gym.") else ""
@@ -90,7 +94,8 @@ class Adapter(gym.Wrapper):
         except TypeError as error:
             raise EnvironmentFault(str(error)) from None
         self.observation_space = self.observation_mapping.box
-        if self.observation_mapping.left_out and multiprocessing.parent_process() is None:  # whose first environment says so
+        # the main process also makes one environment of those in other processes, so it gives the warning for all of them
+        if self.observation_mapping.left_out and multiprocessing.parent_process() is None:
             self._warn(
                 f"left out of the observations, because they are not numbers: {', '.join(self.observation_mapping.left_out)}"
             )
@@ -106,13 +111,13 @@ class Adapter(gym.Wrapper):
     # --- Gymnasium's interface ---------------------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode. Raises EnvironmentFault if the environment fails."""
+        """Begin an episode; returns (observation, info). Raises EnvironmentFault if the environment fails or returns something else."""
         self._seed = self._seed if seed is None else seed
         self._steps = 0
         before = self._streams() if self._unwatched else None
         try:
             result: Any = self.env.reset(seed=seed, options=options)
-        except Exception as error:
+        except Exception as error:  # whatever the environment's own code raises
             raise self._failure(error, "reset") from error
         if before is not None:
             self._watch(before)
@@ -124,12 +129,15 @@ class Adapter(gym.Wrapper):
         return self._observed(result[0], self._info(result[1]))
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Take a step. Raises EnvironmentFault if the environment fails."""
+        """Take a step; returns (observation, reward, terminated, truncated, info).
+
+        Raises EnvironmentFault if the environment fails or returns something else.
+        """
         self._steps += 1
         before = self._streams() if self._unwatched else None
         try:
             result: Any = self.env.step(action)
-        except Exception as error:
+        except Exception as error:  # whatever the environment's own code raises
             raise self._failure(error, "step") from error
         if before is not None:
             self._watch(before)
@@ -148,16 +156,16 @@ class Adapter(gym.Wrapper):
         return seen, reward, terminated, truncated, told
 
     def close(self) -> None:
-        """Close the environment. An exception is a warning only: results that are complete must not be lost."""
+        """Close the environment. An exception only causes a warning."""
         try:
             super().close()
-        except Exception as error:
+        except Exception as error:  # whatever the environment's own code raises: results that are complete must not be lost
             self._warn(f"close() raised {described(error)}")
 
     # --- the parts of a step -----------------------------------------------------------------------------------------
 
     def _observed(self, observation: Any, info: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-        """The array of an observation, and the mask that belongs to it."""
+        """Return the array of an observation, and an info with its mask alone."""
         plain = self._is_box and type(observation) is np.ndarray and not self._unchecked
         if plain and observation.dtype == self._dtype and observation.shape == self._shape:
             checked = seen = observation.copy()
@@ -167,7 +175,7 @@ class Adapter(gym.Wrapper):
         return seen, self._mask(checked, info) if self._masked or MASK in info else {}
 
     def _checked(self, observation: Any) -> Any:
-        """A copy of an observation in the form of its space."""
+        """Return a copy of an observation in the form of its space. Raises EnvironmentFault if it does not fit."""
         try:
             found = conform(self.raw_observation_space, observation, self._warn)
         except EnvironmentFault as error:
@@ -181,7 +189,7 @@ class Adapter(gym.Wrapper):
         return found
 
     def _mask(self, observation: Any, info: dict[str, Any]) -> dict[str, np.ndarray]:
-        """The mask of the allowed actions: from info, from the observation, or from the environment's method."""
+        """Return an info with the action mask, from ``info``, the observation or the environment's method; empty if there is none."""
         if not self._options:
             return {}
         given = info.get(MASK)
@@ -190,7 +198,7 @@ class Adapter(gym.Wrapper):
         if given is None and self._action_masks is not None:
             try:
                 given = self._action_masks()
-            except Exception as error:
+            except Exception as error:  # whatever the environment's own code raises
                 raise self._failure(error, "action_masks") from error
         try:
             return {} if given is None else {MASK: mask_row(self.env.action_space, given)}
@@ -198,6 +206,7 @@ class Adapter(gym.Wrapper):
             raise self._fault(f"the action mask does not fit: {error}") from None
 
     def _reward(self, reward: Any) -> float:
+        """Convert a reward to float. Raises EnvironmentFault unless it is one real number."""
         if isinstance(reward, (int, float, np.number, np.bool_)) and not np.iscomplexobj(reward):
             return float(reward)
         found = _array(reward)
@@ -210,6 +219,7 @@ class Adapter(gym.Wrapper):
         return float(found.ravel()[0])
 
     def _flag(self, flag: Any, name: str) -> bool:
+        """Convert ``terminated`` or ``truncated`` to bool. Raises EnvironmentFault unless it is one value or None."""
         if isinstance(flag, np.bool_):
             return bool(flag)
         found = _array(flag)
@@ -220,6 +230,7 @@ class Adapter(gym.Wrapper):
         return False if found is None else bool(found.ravel()[0])
 
     def _info(self, info: Any) -> dict[str, Any]:
+        """Return an info, {} for None. Raises EnvironmentFault unless it is a dict."""
         if info is None:
             self._warn("info is None: return a dict, {} if there is nothing to say")
             return {}
@@ -229,13 +240,13 @@ class Adapter(gym.Wrapper):
 
     # --- global random streams ---------------------------------------------------------------------------------------
 
-    def _streams(self) -> tuple[Any, Any]:
-        """States of the global random streams."""
+    def _streams(self) -> tuple[object, object]:
+        """States of the global random streams, to be compared."""
         state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
         return random.getstate(), (state["state"]["key"].tobytes(), state["state"]["pos"])
 
-    def _watch(self, before: tuple[Any, Any]) -> None:
-        """Warn if the environment drew from a global random stream."""
+    def _watch(self, before: tuple[object, object]) -> None:
+        """Warn if the environment drew from a global random stream since its states were ``before``."""
         self._unwatched -= 1
         now = self._streams()
         names = [name for name, a, b in zip(("random", "np.random"), before, now, strict=True) if a != b]
@@ -249,7 +260,7 @@ class Adapter(gym.Wrapper):
     # --- messages ----------------------------------------------------------------------------------------------------
 
     def _warn(self, message: str) -> None:
-        if self._index == 0 or multiprocessing.parent_process() is None:  # one of several processes speaks for all
+        if self._index == 0 or multiprocessing.parent_process() is None:  # of several processes only the first one warns
             warn_once(f"{self._name}: {message}")
 
     def _fault(self, message: str) -> EnvironmentFault:
@@ -258,16 +269,16 @@ class Adapter(gym.Wrapper):
         )
 
     def _failure(self, error: Exception, method: str) -> EnvironmentFault:
-        """The fault for an exception of the environment's code."""
+        """Return the fault for an exception that the environment's code raised."""
         if isinstance(error, EnvironmentFault):
             return error
         return self._fault(_signature(error, self.env, method) or described(error))
 
 
 class VectorAdapter(VectorWrapper):
-    """Vector environments of others whose observations are not a Box: the agent sees arrays of one, see `ObservationMapping`.
+    """Maps the observations of other packages' vector environments to arrays of a Box, see `ObservationMapping`.
 
-    A mask in the observations moves to ``info["action_mask"]``. Raises EnvironmentFault for an observation space without numbers.
+    A mask in the observations moves to ``info["action_mask"]``. Raises EnvironmentFault if the observation space holds no numbers.
     """
 
     def __init__(self, envs: VectorEnv):
@@ -305,7 +316,7 @@ class VectorAdapter(VectorWrapper):
         return seen, rewards, terminated, truncated, info
 
     def _seen(self, observations: Any, info: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-        """The arrays of a batch of observations, and the info with their masks."""
+        """Return the arrays of a batch of observations, and the info with their masks."""
         rows = list(iterate(self.env.observation_space, observations))
         if self.observation_mapping.holds_mask and MASK not in info:
             info = {**info, MASK: [self.observation_mapping.mask(row) for row in rows]}
@@ -313,7 +324,7 @@ class VectorAdapter(VectorWrapper):
 
 
 def numbers_in(info: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """The finite numbers in the info of an episode's last step by name; those in dicts are named ``outer/inner``."""
+    """Return the finite numbers in an info by name, at most ``MOST_NUMBERS``; a number in a nested dict is named ``outer/inner``."""
     found: dict[str, float] = {}
     for key, value in info.items():
         name = f"{prefix}{key}"
@@ -327,7 +338,7 @@ def numbers_in(info: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def _array(value: Any) -> np.ndarray | None:
-    """A value as an array of real numbers; None if it is something else."""
+    """Convert a value to an array of real numbers; None if it is something else."""
     try:
         found = np.asarray(value)
     except Exception:  # whatever the value's own conversion raises
@@ -342,9 +353,9 @@ _INSTALLED = tuple(str(Path(sysconfig.get_paths()[name]).resolve()) for name in 
 
 
 def place_of(error: BaseException) -> str:
-    """File and line of the user's code in which an exception arose, with the text of the line; empty if there is none.
+    """Return file, line and text of the line of the user's code that raised an exception; empty if no such code took part.
 
-    The deepest frame outside of Python's and the installed libraries counts; where all code is installed, the deepest outside of
+    This is the deepest frame outside of Python's and installed libraries. If all code is installed, it is the deepest frame outside of
     Gymnasium and rl_lab.
     """
     frames: list[tuple[str, int]] = []
@@ -362,7 +373,7 @@ def place_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """An exception in one line: its class, the first line of its message, and the place in the user's code."""
+    """Describe an exception in one line: its class, the first line of its message, and its place in the user's code."""
     text = next(iter(str(error).strip().splitlines()), "")
     place = place_of(error)
     return (f"{type(error).__name__}: {text}" if text else type(error).__name__) + (f" ({place})" if place else "")
@@ -373,12 +384,13 @@ def _resolved(file: str) -> str:
 
 
 def _short(file: str) -> str:
+    """Path relative to the working directory, if the file is inside."""
     path = Path(file).resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _signature(error: Exception, env: gym.Env, method: str) -> str | None:
-    """What is wrong with the signature of a method in gym's old form; None if the exception has another cause."""
+    """Explain an exception that a method in gym's old form caused; None if the exception has another cause."""
     text = str(error)
     if method == "reset" and isinstance(error, TypeError):
         found = re.search(r"(\w+\.)?reset\(\) got an unexpected keyword argument '(seed|options)'", text)
@@ -395,6 +407,7 @@ def _signature(error: Exception, env: gym.Env, method: str) -> str | None:
 
 
 def _last_file(error: BaseException) -> str:
+    """Path of the file that raised an exception."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -402,6 +415,7 @@ def _last_file(error: BaseException) -> str:
 
 
 def _old_step(count: int) -> str:
+    """Message for a step that returned ``count`` values; 0 if their number is unknown."""
     if count == 4:
         return (
             "step() returned four values (observation, reward, done, info), as before gym 0.26: return observation, reward, terminated, "

@@ -1,14 +1,15 @@
 """The collector: runs a policy in environments and returns rollouts.
 
-A policy is a function of `Moment` that returns ``actions`` and optionally other tensors, such as log-probabilities. Its random
-numbers come from generators of its own, so the policy can be recorded. In native environments a whole rollout is then one native
-call. Other environments are stepped from Python. A Gymnasium environment and its native twin give the same arrays.
+A policy is a function of `Moment` that returns ``actions`` and optionally other tensors, such as log-probabilities. Random numbers of a
+policy come from its own generators, so the policy can be recorded. With a recorded policy and native environments a whole rollout is one
+native call. Other environments are stepped from Python. A Gymnasium environment and its native twin give the same arrays.
 """
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
@@ -17,16 +18,19 @@ from rl_lab.engine.compile import Compiled
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.rollout.actions import Moment, Policy
 from rl_lab.rollout.native import NativeLoop
-from rl_lab.rollout.saving import set_vector_state, vector_state
+from rl_lab.rollout.saving import EnvironmentsState, set_vector_state, vector_state
 from rl_lab.rollout.stepper import Stepper
 from rl_lab.rollout.storage import Rollout, RolloutStorage
+
+Shown: TypeAlias = tuple[rl.Tensor, rl.Tensor, rl.Tensor | None]
+"""Observations, elapsed steps and action masks, as in `Moment`."""
 
 
 class Collector:
     """Runs a policy in vector environments and stores the steps.
 
-    ``envs`` needs an autoreset mode; with SAME_STEP, which `rl_lab.experiment.environments` sets, every step is valid. ``seed``
-    seeds the environments. ``compile=False`` runs the policy eagerly, with bitwise the same results.
+    The autoreset mode of ``envs`` must be SAME_STEP, as `rl_lab.experiment.environments` makes them, or NEXT_STEP, where some stored
+    steps are resets and not valid. ``seed`` seeds the environments. ``compile=False`` runs the policy eagerly; results are bitwise equal.
 
     Raises ValueError if `Stepper` does not accept ``envs``, EnvironmentFault if an environment fails.
     """
@@ -37,13 +41,14 @@ class Collector:
         self.num_envs = self.stepper.num_envs
         self.seed = seed
         self._policy = policy
-        self._act: Any = rl.compile(self._acting) if compile else self._acting
+        self._act: Callable[..., tuple[rl.Tensor, dict[str, rl.Tensor]]]
+        self._act = rl.compile(self._acting) if compile else self._acting
         self._storages: dict[int, RolloutStorage] = {}
-        self._shown: list[Any] = []
-        self._tensors: Any = ()
+        self._shown: list[np.ndarray | None] = []
+        self._tensors: Shown | None = None
         self._finished: list[tuple[float, int]] = []
         self.begin: Callable[[], object] = _nothing
-        """Called before anything is collected; an agent looks there whether its numbers are finite."""
+        """Function that `collect` calls first. An agent's function raises an error if its numbers are not finite."""
         self._numbers: dict[str, list[float]] = {}
         self.continues = True
         """Whether the state loaded last also restored the environments, so that their episodes continue."""
@@ -68,7 +73,7 @@ class Collector:
         return 0 if self.action_mask is None else self.action_mask.shape[1]
 
     def restart(self, seed: int | None = None) -> None:
-        """Begin new episodes in all environments; running episodes are not counted. ``seed`` reseeds the environments."""
+        """Begin new episodes in all environments. Running episodes do not count. ``seed`` reseeds the environments."""
         self.stepper.reset(seed)
 
     # --- collecting --------------------------------------------------------------------------------------------------
@@ -77,7 +82,7 @@ class Collector:
     def _acting(
         self, observations: rl.Tensor, elapsed: rl.Tensor, action_mask: rl.Tensor | None
     ) -> tuple[rl.Tensor, dict[str, rl.Tensor]]:
-        """The actions scaled to the space, and the policy's outputs by name, the unscaled actions included."""
+        """Return the actions scaled to the space, and the policy's outputs by name, among them the unscaled actions."""
         outputs = self._policy(Moment(observations, elapsed, action_mask))
         mapping = self.stepper.mapping
         actions = outputs["actions"].reshape(len(observations), *mapping.shape)
@@ -86,17 +91,20 @@ class Collector:
             scaled = scaled.float()  # native environments take float32 and count choices from 0
         return scaled.contiguous(), {name: output.contiguous() for name, output in outputs.items()}
 
-    def _moment(self) -> tuple[rl.Tensor, rl.Tensor, rl.Tensor | None]:
-        """What the environments show now, as tensors over arrays that are reused: making tensors costs more than a small policy."""
+    def _moment(self) -> Shown:
+        """Return the policy's input. The tensors are reused, because making tensors costs more than a small policy."""
         stepper = self.stepper
-        if not self._shown:
-            native = stepper.native is not None  # whose own arrays always show the present
-            self._shown = [
-                stepper.observations if native else stepper.observations.copy(),
-                stepper.elapsed if native else stepper.elapsed.copy(),
-                None if self.action_mask is None else self.action_mask.copy(),
-            ]
-            self._tensors = tuple([None if array is None else rl.from_numpy(array) for array in self._shown])
+        if self._tensors is None:
+            native = stepper.native is not None  # native environments update their own arrays in place
+            observations = stepper.observations if native else stepper.observations.copy()
+            elapsed = stepper.elapsed if native else stepper.elapsed.copy()
+            mask = None if self.action_mask is None else self.action_mask.copy()
+            self._shown = [observations, elapsed, mask]
+            self._tensors = (
+                rl.from_numpy(observations),
+                rl.from_numpy(elapsed),
+                None if mask is None else rl.from_numpy(mask),
+            )
         elif stepper.native is None:
             now = (stepper.observations, stepper.elapsed, self.action_mask)
             for array, source in zip(self._shown, now, strict=True):
@@ -105,7 +113,10 @@ class Collector:
         return self._tensors
 
     def collect(self, steps: int) -> Rollout:
-        """Take ``steps`` steps in every environment. The arrays are valid until the next call with the same ``steps``."""
+        """Take ``steps`` steps in every environment and return them. The next call with the same ``steps`` overwrites the arrays.
+
+        Raises EnvironmentFault if an environment fails, and whatever ``begin`` raises.
+        """
         self.begin()
         storage = self._storages.get(steps)
         if storage is None:
@@ -155,9 +166,9 @@ class Collector:
     # --- statistics and state ----------------------------------------------------------------------------------------
 
     def episodes(self) -> dict[str, float]:
-        """Mean return and length of the episodes that ended since the last call, by log tag; empty if none ended.
+        """Return the mean return and length of the episodes that ended since the last call, by log tag; empty if none ended.
 
-        With them, as ``info/<name>``, the means of the numbers that the environments reported in the last info of these episodes.
+        The tags ``info/<name>`` hold the means of the numbers that the environments reported in the last info of these episodes.
         """
         if not self._finished:
             return {}
@@ -168,22 +179,23 @@ class Collector:
         return {"charts/episodic_return": float(np.mean(returns)), "charts/episodic_length": float(np.mean(lengths)), **told}
 
     def state_dict(self) -> dict[str, Any]:
-        """Environment steps so far, and the state of the environments, or None if they cannot be saved."""
+        """Return the environment steps so far, and the state of the environments, or None if they cannot be saved."""
         return {"timesteps": self.timesteps, "environments": self._environments()}
 
-    def _environments(self) -> dict[str, Any] | None:
+    def _environments(self) -> EnvironmentsState | None:
+        """State of the environments, or None if it cannot be saved."""
         if isinstance(self.envs, NativeVectorEnv):
-            return self.envs.get_state()
+            return EnvironmentsState(self.envs.get_state())
         states = vector_state(self.envs)
-        return None if states is None else {"states": states, "stepper": self.stepper.state_dict()}
+        return None if states is None else EnvironmentsState(states=states, stepper=self.stepper.state_dict())
 
     def copied_environments(self) -> "CopiedEnvironments | None":
-        """The environments in the middle of their episodes, for a copy of the agent in this process; None if they cannot be copied."""
+        """Copy the environments in the middle of their episodes, for a copy of the agent in this process; None if that fails."""
         if not isinstance(self.envs, SyncVectorEnv):
             return None
         try:
             return CopiedEnvironments(copy.deepcopy(self.envs.envs), self.stepper.state_dict())
-        except Exception:  # whatever the environments' own code raises
+        except Exception:  # whatever the environments' own code raises: the copy of the agent then begins new episodes
             return None
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -195,7 +207,10 @@ class Collector:
             self.restart(int(fresh.generate_state(1)[0] >> 1))
 
     def _continue(self, environments: Any) -> bool:
-        """Put the environments into a saved state; whether that was possible."""
+        """Restore the environments from a saved state; False if it does not fit them.
+
+        ``environments`` may come from a file: only `CopiedEnvironments` never does.
+        """
         if environments is None:
             return False
         if isinstance(self.envs, NativeVectorEnv):
@@ -226,7 +241,7 @@ def _nothing() -> None:
 class CopiedEnvironments(NamedTuple):
     """Copies of Gymnasium's environments, and the state of their stepper."""
 
-    envs: list[Any]
+    envs: list[gym.Env]
     stepper: dict[str, Any]
 
 
@@ -234,7 +249,7 @@ class CopiedEnvironments(NamedTuple):
 
 
 def steps_between_updates(train_frequency: int, num_envs: int, buffer_size: int) -> int:
-    """Steps of each environment between updates that are due every ``train_frequency`` environment steps, at least 1.
+    """Return the steps of each environment, at least 1, between updates that are due every ``train_frequency`` environment steps.
 
     Raises ValueError if the steps of all environments do not fit into the replay buffer.
     """
@@ -247,5 +262,8 @@ def steps_between_updates(train_frequency: int, num_envs: int, buffer_size: int)
 
 
 def rounds_due(before: int, now: int, train_frequency: int) -> int:
-    """Number of multiples of ``train_frequency`` in (before, now], two numbers of environment steps: the rounds of updates now due."""
+    """Return the number of rounds of updates that became due between the environment steps ``before`` and ``now``.
+
+    A round is due at each multiple of ``train_frequency`` in (before, now].
+    """
     return now // train_frequency - before // train_frequency

@@ -9,9 +9,9 @@ from rl_lab.rollout.policies import greedy
 def epsilon_greedy(
     q_values: rl.Tensor, epsilon: rl.Tensor, generator: rl.Generator, action_mask: rl.Tensor | None = None
 ) -> rl.Tensor:
-    """Epsilon-greedy actions, int64 (batch,), for ``q_values`` (batch, actions).
+    """Draw epsilon-greedy actions, int64 (batch,), for ``q_values`` (batch, actions).
 
-    Each is a uniformly random action with probability ``epsilon`` (), else the greedy action. With a mask (batch, actions) both are
+    An action is uniformly random with probability ``epsilon`` (), else greedy. With a mask, bool (batch, actions), both kinds are chosen
     among the allowed actions.
     """
     count, actions = q_values.shape
@@ -21,7 +21,7 @@ def epsilon_greedy(
 
 
 def random_actions(count: int, actions: int, generator: rl.Generator, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-    """Uniformly random actions, int64 (count,), among those that a mask (count, actions) allows."""
+    """Draw uniformly random actions, int64 (count,), among those that a mask, bool (count, actions), allows."""
     if action_mask is None:
         return rl.randint(0, actions, (count,), generator=generator)
     return rl.rand(count, actions, generator=generator).masked_fill(~action_mask, -1.0).argmax(1)
@@ -36,12 +36,12 @@ class LinearSchedule:
         self.steps = max(1.0, fraction * total)
 
     def __call__(self, step: int) -> float:
-        """The value at ``step``."""
+        """Return the value at ``step``."""
         return self.initial + min(1.0, step / self.steps) * (self.final - self.initial)
 
 
 class _Lasting:
-    """Exploration that depends on the last step, stored in ``last`` (num_envs, ...). The agent saves the generator."""
+    """Exploration that depends on the last step, which ``last`` (num_envs, ...) holds. The agent saves the generator, not this class."""
 
     def __init__(self, last: rl.Tensor, colour: float, generator: rl.Generator):
         self.last = last
@@ -49,7 +49,7 @@ class _Lasting:
         self.generator = generator
 
     def state_dict(self) -> dict[str, rl.Tensor]:
-        """The last step's noise or actions."""
+        """Return the noise or the actions of the last step."""
         return {"last": self.last}
 
     def load_state_dict(self, state: dict[str, rl.Tensor]) -> None:
@@ -70,7 +70,7 @@ class ColoredNoise(_Lasting):
         super().__init__(rl.zeros(num_envs, size), colour, generator)
 
     def __call__(self, elapsed: rl.Tensor) -> rl.Tensor:
-        """The next noise (num_envs, size); ``elapsed`` (num_envs,) is 0 where an episode begins."""
+        """Return the next noise (num_envs, size); ``elapsed``, int64 (num_envs,), is 0 where an episode begins."""
         fresh = rl.randn(*self.last.shape, generator=self.generator)
         if self.colour:
             kept = self.last * (elapsed > 0).float().unsqueeze(1)
@@ -90,7 +90,11 @@ class StickyActions(_Lasting):
         super().__init__(rl.zeros(num_envs, dtype=rl.int64), colour, generator)
 
     def __call__(self, actions: rl.Tensor, elapsed: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The actions to take, int64 (num_envs,): ``actions`` or the last ones. A forbidden action is not repeated."""
+        """Return the actions to take, int64 (num_envs,): ``actions`` or the last ones.
+
+        ``elapsed``, int64 (num_envs,), is 0 where an episode begins. An action that the mask, bool (num_envs, actions), forbids is not
+        repeated.
+        """
         if self.colour:
             stays = (rl.rand(len(actions), generator=self.generator) < self.colour) & (elapsed > 0)
             if action_mask is not None:

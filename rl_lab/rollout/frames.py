@@ -1,9 +1,10 @@
-"""Observations that are stacks of frames, with each frame stored once: the stacks of a batch are made when it is sampled."""
+"""Store observations that are stacks of frames with each frame once. Sampling a batch builds its stacks."""
 
 import mmap
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rl_lab import serialization
 from rl_lab.engine.dtype import bool_, float32, uint8
@@ -18,40 +19,46 @@ _DTYPES = {np.dtype(np.uint8): uint8, np.dtype(np.bool_): bool_, np.dtype(np.flo
 
 
 class FrameStore:
-    """The observations of ``capacity`` transitions in a ring, written in whole steps of ``num_envs`` environments.
+    """A ring buffer of the observations of ``capacity`` transitions, written in whole steps of ``num_envs`` environments.
 
-    An observation of shape (frames, ...) consists of the latest frames of its episode, oldest first; at the start of an episode its
-    first frame is repeated. Each frame is kept once. The frame that ends an episode has a row of its own, which is freed when its
-    transition is overwritten. ``counts`` is int64 (3,): the number of stored transitions, the position of the next one, and the number
-    of all transitions so far. The caller updates the first two, the position after `add`.
+    An observation of ``shape`` (frames, ...) and ``dtype`` consists of the latest frames of its episode, oldest first. At the start of
+    an episode its first frame is repeated. The frame that ends an episode has a row of its own, which becomes free when its transition
+    is overwritten.
+
+    ``counts``, int64 (3,), holds the number of stored transitions, the position of the next one, and the number of all transitions so
+    far. `add` updates the last of these; the caller updates the others after `add`.
     """
 
-    def __init__(self, capacity: int, num_envs: int, shape: tuple[int, ...], dtype: Any, counts: np.ndarray):
+    def __init__(self, capacity: int, num_envs: int, shape: tuple[int, ...], dtype: npt.DTypeLike, counts: np.ndarray):
         self.capacity = capacity
         self.num_envs = num_envs
         self.shape = shape
         self.stack = shape[0]
         self.dtype = np.dtype(dtype)
-        self.rows = capacity + self.stack * num_envs  # the oldest transition needs the frames before it, too
+        self.rows = capacity + self.stack * num_envs  # the oldest transition also needs the frames before it
         frame = shape[1:]
         self._frames = np.zeros((self.rows, *frame), dtype)
         self._latest = np.zeros((num_envs, *frame), dtype)  # the frame after the newest transition of each environment
         self._finals = _lazy_zeros((capacity, *frame), self.dtype)
-        self._final = np.full(capacity, -1, np.int64)  # row of the frame that ended an episode, -1 if the episode went on
-        self._elapsed = np.zeros(capacity, np.int64)  # frames of the episode before this one, at most `stack`
-        self._free: list[int] = []
-        self._used = 0
+        self._final = np.full(
+            capacity, -1, np.int64
+        )  # row in `_finals` of the frame after each transition that ended an episode
+        self._elapsed = np.zeros(capacity, np.int64)  # frames of the same episode before each transition, at most `stack`
+        self._free: list[int] = []  # rows of `_finals` that were used and are free again
+        self._used = 0  # rows of `_finals` that were ever used
         self._counts = counts
         self.tensors = [from_numpy(a) for a in (self._frames, self._latest, self._finals, self._final, self._elapsed)]
         self.size = int(np.prod(frame))
-        self._digests: dict[int, tuple[Any, str]] = {}
+        self._digests: dict[int, tuple[object, str]] = {}
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def add(self, observations: np.ndarray, following: np.ndarray, ended: np.ndarray, begins: np.ndarray) -> None:
-        """Append transitions (count, frames, ...) at the position in ``counts``.
+        """Append transitions at the position in ``counts``.
 
-        ``ended`` (count,) marks the last of an episode, ``begins`` (num_envs,) the environments whose first transition here begins one.
+        ``observations`` and ``following`` are (count, frames, ...), where ``count`` is a multiple of ``num_envs``. ``ended``, bool
+        (count,), marks the last transition of an episode. ``begins``, bool (num_envs,), marks the environments whose first new
+        transition begins an episode.
         """
         n = self.num_envs
         position = int(self._counts[1])
@@ -73,18 +80,20 @@ class FrameStore:
         self._counts[2] = total + len(ended)
 
     def _remember(self, observations: np.ndarray) -> None:
-        """Keep the older frames of the first observations (num_envs, frames, ...), whose episodes may have begun before."""
+        """Store the older frames of the very first observations (num_envs, frames, ...), whose episodes may have begun before."""
         n = self.num_envs
         for back in range(1, self.stack):
             self._frames[(np.arange(n) - back * n) % self.rows] = observations[:, self.stack - 1 - back]
         self._elapsed[(int(self._counts[1]) - n) % self.capacity + np.arange(n)] = self.stack
 
     def _release(self, rows: slice) -> None:
+        """Free the frames that end episodes of these transitions, which are about to be overwritten."""
         kept = self._final[rows]
         self._free.extend(kept[kept >= 0].tolist())
         self._final[rows] = -1
 
     def _keep_final(self, place: int, frame: np.ndarray) -> None:
+        """Store the frame that ended an episode after the transition at ``place``."""
         if self._free:
             row = self._free.pop()
         else:
@@ -94,14 +103,17 @@ class FrameStore:
         self._final[place] = row
 
     def end_episode(self, place: int) -> None:
-        """Note that the episode of the transition at ``place``, the newest of its environment, was cut off there."""
+        """End the episode after the transition at ``place``, which must be the newest of its environment."""
         if self._final[place] < 0:
             self._keep_final(place, self._latest[place % self.num_envs])
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def gather(self, index: Tensor, place: Tensor, following: bool) -> Tensor:
-        """The observations (batch, frames, ...) of the transitions at ``index``, or those that follow them."""
+        """Return the observations (batch, frames, ...) of the transitions at ``index``, int64 (batch,).
+
+        With ``following`` returns the next observations instead. ``place`` is the tensor over ``counts``.
+        """
         batch = index.shape[0]
         out = empty((batch, *self.shape), _DTYPES[self.dtype])
         kernel = kernels.gather_stacks if self.dtype == np.float32 else kernels.gather_stacks_of_bytes
@@ -111,7 +123,7 @@ class FrameStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the frames when the buffer is full, without those that end episodes."""
+        """Bytes of a full buffer, without the frames that end episodes."""
         return self._frames.nbytes
 
     def is_finite(self) -> bool:
@@ -121,17 +133,16 @@ class FrameStore:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The frames of the stored transitions and those before them, oldest first, and what belongs to each transition."""
+        """Return the frames that the stored transitions need, oldest first, and the frames and elapsed steps of each transition."""
         size, total = int(self._counts[0]), int(self._counts[2])
         first = total - size - (self.stack - 1) * self.num_envs
         rows = np.arange(first, total) % self.rows
         ends = np.flatnonzero(self._final[:size] >= 0)
         length = max(1, serialization.SEGMENT_BYTES // max(1, self.size * self.dtype.itemsize))
         blocks = range(first // length, -(-total // length)) if total > first else range(0)
-        spans = [
-            (max(b * length, first), min((b + 1) * length, total)) for b in blocks
-        ]  # numbers of frames: each is written once
-        before = 1 + self.stack * self.num_envs // length  # keys are not negative
+        # frames by their number among all so far: each block of numbers is one segment, which does not change once it is complete
+        spans = [(max(b * length, first), min((b + 1) * length, total)) for b in blocks]
+        before = 1 + self.stack * self.num_envs // length  # added to keys, which must not be negative
         segments = [
             Segment(b + before, low - first, high - first, (low, high)) for b, (low, high) in zip(blocks, spans, strict=True)
         ]
@@ -173,6 +184,6 @@ class FrameStore:
 
 
 def _lazy_zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Zeros whose memory the system provides when it is first written to: few transitions end an episode."""
+    """Return zeros that use memory only once they are written to: few transitions end an episode."""
     size = max(1, int(np.prod(shape)) * dtype.itemsize)
     return np.frombuffer(mmap.mmap(-1, size), dtype, int(np.prod(shape))).reshape(shape)

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from rl_lab.engine.kernels.elementary import pow64
 from rl_lab.engine.kernels.random import next_unit
 from rl_lab.native.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
@@ -22,7 +23,7 @@ def generalized_advantages(
     gamma: Real,
     trace: Real,
 ):
-    """Generalized advantages, computed backwards in time for each of ``n`` columns; arrays are [steps, n], sums are float64."""
+    """Compute generalized advantages backwards in time, for arrays (steps, n), with sums in float64; ``trace`` is lambda."""
     for j in range(n):
         advantage = 0.0
         for t in range(steps - 1, -1, -1):
@@ -52,11 +53,11 @@ def n_step_returns(
     steps: Int,
     gamma: Real,
 ):
-    """For each index into a ring buffer, sum the discounted rewards of up to ``steps`` steps, fewer if the episode or the data ends.
+    """For each of ``batch`` indices into a ring buffer, sum the discounted rewards of the next ``steps`` steps.
 
-    An environment's transitions lie ``stride`` apart. ``place`` holds the number of stored transitions and the position of the next
-    write. Fills ``discounts`` with gamma to the number of steps, or 0 after a termination, and ``last`` with the index of the last
-    transition of each sum.
+    A sum has fewer steps if the episode or the stored data ends. Transitions of one environment lie ``stride`` apart. ``place`` holds the
+    number of stored transitions and the position of the next write. Fills ``discounts`` with gamma to the number of steps, or 0 after a
+    termination, and ``last`` with the index of the last transition of each sum.
     """
     position = place[1]
     for b in range(batch):
@@ -75,7 +76,7 @@ def n_step_returns(
         last[b] = at
 
 
-# --- a sum tree: node i has the children 2i and 2i + 1, the leaves begin at ``leaves``, a power of two -----------------------
+# --- a sum tree: node i has the children 2i and 2i + 1; the first leaf is node ``leaves``, a power of two --------------------
 
 
 @njit(error_model="numpy")
@@ -89,7 +90,7 @@ def _set_leaf(tree, leaf, priority):
 
 @primitive
 def insert_priorities(tree: InOut, highest: In, first: Int, count: Int, capacity: Int, leaves: Int):
-    """Give new transitions the highest priority so far, so that each is likely to be sampled soon."""
+    """Give ``count`` new transitions from ``first`` on the highest priority so far, so that they are likely to be sampled soon."""
     for i in range(count):
         _set_leaf(tree, leaves + (first + i) % capacity, highest[0])
 
@@ -100,7 +101,7 @@ def update_priorities(
 ):
     """Set the priorities of the transitions ``index`` to (|error| + least) ** exponent."""
     for b in range(batch):
-        priority = F((abs(np.float64(errors[b])) + least) ** exponent)
+        priority = F(pow64(abs(np.float64(errors[b])) + least, exponent))
         highest[0] = max(highest[0], priority)
         _set_leaf(tree, leaves + index[b], priority)
 
@@ -109,7 +110,10 @@ def update_priorities(
 def sample_priorities(
     index: OutInt, weights: Out, tree: In, place: InInt, correction: In, state: InOutInt, batch: Int, leaves: Int
 ):
-    """Sample one index from each of ``batch`` equal slices of the total priority; importance weights are scaled to a maximum of 1."""
+    """Sample one index from each of ``batch`` equal slices of the total priority.
+
+    ``weights`` are importance weights with the exponent ``correction``, scaled to a maximum of 1. ``place`` is as in `n_step_returns`.
+    """
     total = np.float64(tree[1])
     size = place[0]
     largest = 0.0
@@ -124,7 +128,7 @@ def sample_priorities(
                 node += 1
         at = min(node - leaves, size - 1)
         index[b] = at
-        weight = (size * np.float64(tree[leaves + at]) / total) ** -np.float64(correction[0])
+        weight = pow64(size * np.float64(tree[leaves + at]) / total, -np.float64(correction[0]))
         weights[b] = F(weight)
         largest = max(largest, weight)
     for b in range(batch):
@@ -181,7 +185,11 @@ def gather_stacks(
     stride: Int,
     following: Int,
 ):
-    """The stacks of the transitions ``index``; with ``following`` 1, those after them."""
+    """Copy the stacks of ``batch`` transitions ``index`` to ``out``; with ``following`` 1, the stacks after these transitions.
+
+    The arrays are those of `FrameStore`: ``frames`` (rows, size), ``latest`` (stride, size), ``finals`` (capacity, size), ``final`` and
+    ``elapsed`` (capacity,). ``place`` holds the number of stored transitions, the position of the next one, and the number of all so far.
+    """
     numbers = (batch, stack, size, capacity, rows, stride, following)
     _gather_stacks(out, frames, latest, finals, final, elapsed, index, place, numbers)
 

@@ -11,9 +11,9 @@ from rl_lab.rollout.storage import Rollout
 
 
 class RunningMoments(Module):
-    """Running mean and variance of all values so far, by the parallel update of Chan, Golub and LeVeque 1983.
+    """Running mean and variance of values of ``shape``, by the parallel update of Chan, Golub and LeVeque 1983.
 
-    Values have ``shape``. Results are clipped to ±``clip``. The buffers are ``mean``, ``var`` and ``count``.
+    The buffers are ``mean`` and ``var``, of ``shape``, and ``count`` (). Normalized values are clipped to ±``clip``.
     """
 
     def __init__(self, shape: tuple[int, ...], clip: float = 10.0, epsilon: float = 1e-8):
@@ -37,19 +37,19 @@ class RunningMoments(Module):
         self.count.copy_(total)
 
     def normalize(self, x: rl.Tensor) -> rl.Tensor:
-        """(x - mean) / std, clipped."""
+        """Return (x - mean) / std, clipped, for ``x`` (..., *shape)."""
         return ((x - self.mean) / (self.var + self.epsilon).sqrt()).clamp(-self.clip, self.clip)
 
     def scale(self, x: rl.Tensor) -> rl.Tensor:
-        """x / std, clipped: for rewards, whose sign must not change."""
+        """Return x / std, clipped, for ``x`` (..., *shape): for rewards, whose sign must not change."""
         return (x / (self.var + self.epsilon).sqrt()).clamp(-self.clip, self.clip)
 
 
 class RewardScale:
     """Divides rewards by the running standard deviation of the discounted return.
 
-    Source: Engstrom et al. 2020, "Implementation matters in deep policy gradients", appendix A. Unlike Gymnasium's NormalizeReward it
-    also resets the return after a truncation, updates with whole rollouts, and clips to ±``clip``.
+    Source: Engstrom et al. 2020, "Implementation matters in deep policy gradients", appendix A. Unlike Gymnasium's NormalizeReward, this
+    class also resets the return after a truncation, updates with whole rollouts, and clips to ±``clip``.
     """
 
     def __init__(self, num_envs: int, gamma: float, clip: float = 10.0):
@@ -58,7 +58,10 @@ class RewardScale:
         self._running = np.zeros(num_envs, np.float32)
 
     def __call__(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Scaled rewards (steps, n) of a rollout, after adding it to the statistics. ``ended`` (steps, n) is True at ends of episodes."""
+        """Add the rewards (steps, n) of a rollout to the statistics and return them scaled.
+
+        ``ended``, bool (steps, n), is True in the last step of each episode.
+        """
         returns = np.empty_like(rewards)
         for t in range(len(rewards)):
             self._running = self._running * np.float32(self.gamma) + rewards[t]
@@ -68,15 +71,15 @@ class RewardScale:
         return self.moments.scale(rl.from_numpy(np.ascontiguousarray(rewards))).numpy()
 
     def begin_episodes(self) -> None:
-        """Note that the running episodes do not continue."""
+        """Reset the running returns, because the running episodes do not continue."""
         self._running[:] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The statistics and the running discounted returns (num_envs,)."""
+        """Return the statistics and the running discounted returns, float32 (num_envs,)."""
         return {"moments": self.moments.state_dict(), "running": self._running.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`. With another number of environments the running returns begin anew."""
+        """Continue from a `state_dict`. With another number of environments the running returns start at 0."""
         self.moments.load_state_dict(state["moments"])
         running = np.asarray(state["running"])
         self._running[:] = running if running.shape == self._running.shape else 0.0
@@ -85,9 +88,9 @@ class RewardScale:
 class Normalization:
     """Normalization for agents with a replay buffer, which stores observations and rewards as they are.
 
-    Observations (batch, *shape) are normalized by their running moments, if ``shape`` is given; rewards are divided by the running
-    standard deviation of the discounted return, if ``rewards``. `update` is called with what was collected for training only, so the
-    statistics are frozen in evaluations.
+    If ``shape`` is given, observations (batch, *shape) are normalized by their running moments. If ``rewards`` is True, rewards are
+    divided by the running standard deviation of the discounted return. Only training calls `update`, so evaluations do not change the
+    statistics.
     """
 
     def __init__(self, shape: tuple[int, ...] | None, rewards: bool, num_envs: int, gamma: float):
@@ -95,11 +98,11 @@ class Normalization:
         self.reward_scale = RewardScale(num_envs, gamma) if rewards else None
 
     def observations(self, observations: rl.Tensor) -> rl.Tensor:
-        """Normalized observations."""
+        """Return normalized observations (batch, *shape)."""
         return observations if self.moments is None else self.moments.normalize(observations)
 
     def batch(self, batch: Batch) -> Batch:
-        """A batch of replay with normalized observations and scaled rewards."""
+        """Return a sampled batch with normalized observations and scaled rewards."""
         seen = self.observations(batch.observations)
         following = self.observations(batch.next_observations)
         rewards = batch.rewards if self.reward_scale is None else self.reward_scale.moments.scale(batch.rewards)
@@ -114,12 +117,12 @@ class Normalization:
             self.reward_scale(rollout.rewards, rollout.terminated | rollout.truncated)
 
     def begin_episodes(self) -> None:
-        """Note that the running episodes do not continue."""
+        """Reset the running returns, because the running episodes do not continue."""
         if self.reward_scale is not None:
             self.reward_scale.begin_episodes()
 
     def state_dict(self) -> dict[str, Any]:
-        """The statistics."""
+        """Return the statistics."""
         parts = {"moments": self.moments, "reward_scale": self.reward_scale}
         return {name: part.state_dict() for name, part in parts.items() if part is not None}
 

@@ -1,9 +1,13 @@
-"""The mapping from observations of any space to arrays of one Box, and the check of an observation against its space."""
+"""Map observations of any space to arrays of one Box, and check an observation against its space.
+
+Observations have the type Any, because the kinds of spaces have no common type, and an environment may return anything.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.spaces import Space
 
@@ -11,15 +15,19 @@ from rl_lab.engine.errors import EnvironmentFault
 
 MASK = "action_mask"
 """Name of the mask of allowed actions, in ``info`` and in Dict observations."""
+Path: TypeAlias = tuple[str | int, ...]
+"""Keys and indices that lead from an observation to one of its parts."""
 
 
 class ObservationMapping:
     """Maps observations of ``space`` to arrays of ``box``.
 
-    A Box keeps its shape and dtype; rank 0 becomes shape (1,). Discrete and MultiDiscrete spaces become one-hot vectors, Dict and Tuple
-    spaces become vectors of all their parts, except that a single part is not flattened. ``left_out`` names the parts that hold no
-    numbers, such as texts; the arrays do not contain them. A part ``action_mask`` of a Dict that has one entry for each of ``options``
-    is not an observation but the mask of the allowed actions: ``holds_mask`` is then True, and `mask` returns it.
+    A Box keeps its shape and dtype, but rank 0 becomes shape (1,). Discrete and MultiDiscrete spaces become one-hot vectors. Dict and
+    Tuple spaces become one vector of all their parts; a single Box in them keeps its shape. ``left_out`` names the parts without numbers,
+    such as texts, which the arrays do not contain.
+
+    A part ``action_mask`` of a Dict that has one entry for each of ``options`` is not observed: it is the mask of the allowed actions.
+    ``holds_mask`` is then True, and `mask` returns it.
 
     Raises TypeError, naming the space, if no part holds numbers.
     """
@@ -28,7 +36,7 @@ class ObservationMapping:
         self.space = space
         self.left_out: list[str] = []
         self.holds_mask = options > 0 and isinstance(space, spaces.Dict) and _is_mask(space.spaces.get(MASK), options)
-        self._leaves: list[tuple[tuple[Any, ...], Space]] = []  # path and space of each part that holds numbers
+        self._leaves: list[tuple[Path, Space]] = []  # path and space of each part that holds numbers
         self._collect(space, ())
         if not self._leaves:
             left = ", ".join(self.left_out) or str(space)
@@ -38,12 +46,13 @@ class ObservationMapping:
         first = self._leaves[0][1]
         self._keeps_shape = len(self._leaves) == 1 and isinstance(first, spaces.Box) and first.shape != ()
         self.is_identity = self._keeps_shape and self._leaves[0][0] == ()
-        """Whether observations are passed on as they are."""
+        """Whether `array` returns observations unchanged."""
         parts = [leaf for _, leaf in self._leaves]
         box: Any = first if self._keeps_shape else spaces.flatten_space(spaces.Tuple(parts) if len(parts) > 1 else first)
         self.box: spaces.Box = box
 
-    def _collect(self, space: Space, path: tuple[Any, ...]) -> None:
+    def _collect(self, space: Space, path: Path) -> None:
+        """Append the parts of a space at ``path`` to ``_leaves`` or ``left_out``."""
         if isinstance(space, spaces.Dict):
             for name, part in space.spaces.items():
                 if path or name != MASK or not self.holds_mask:
@@ -57,8 +66,8 @@ class ObservationMapping:
             self.left_out.append(f"{_written(path)} ({type(space).__name__})")
 
     def array(self, observation: Any) -> np.ndarray:
-        """The array of ``box`` for an observation of ``space``."""
-        parts: list[Any] = []
+        """Return the array of ``box`` for an observation of ``space``."""
+        parts: list[Any] = []  # arrays; the type of `spaces.flatten` is wider
         for path, space in self._leaves:
             part: Any = observation
             for key in path:
@@ -67,22 +76,22 @@ class ObservationMapping:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self.box.dtype)
 
     def mask(self, observation: Any) -> Any:
-        """The mask of the allowed actions in an observation; None if ``space`` has none."""
+        """Return the mask of the allowed actions in an observation; None if ``space`` has no mask."""
         return observation[MASK] if self.holds_mask else None
 
 
-def _written(path: tuple[Any, ...]) -> str:
-    """A part of an observation as a user would write it: ``observation['image']``."""
+def _written(path: Path) -> str:
+    """Write a part of an observation as Python code: ``observation['image']``."""
     return "observation" + "".join(f"[{key!r}]" for key in path)
 
 
 def _is_mask(space: Space | None, options: int) -> bool:
-    """Whether a space holds one number for each of the options."""
+    """Whether a space is an array with one number for each of the options."""
     return isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete)) and int(np.prod(space.shape)) == options
 
 
 def _has_numbers(space: Space) -> bool:
-    """Whether a space without parts can be flattened to an array of a fixed size."""
+    """Whether a space, which is neither Dict nor Tuple, can be flattened to an array of a fixed size."""
     if isinstance(space, spaces.Text):
         return False
     try:
@@ -94,11 +103,11 @@ def _has_numbers(space: Space) -> bool:
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def conform(space: Space, value: Any, note: Callable[[str], None], path: tuple[Any, ...] = ()) -> Any:
-    """A copy of an observation in the form of its space: arrays of the right dtype, tuples and dicts.
+def conform(space: Space, value: Any, note: Callable[[str], None], path: Path = ()) -> Any:
+    """Copy an observation into the form of its space: arrays of the right dtype, tuples and dicts.
 
-    The copy does not change when the environment writes into its arrays again. ``note`` is called with a sentence for each deviation
-    that Gymnasium accepts. Raises EnvironmentFault for a value that has another shape or cannot be stored without loss.
+    The copy shares no memory with the environment's arrays. ``note`` is called with a sentence for each deviation from the space that
+    Gymnasium accepts. Raises EnvironmentFault if a value has another shape or cannot be stored without loss.
     """
     if isinstance(space, spaces.Box):
         return _conform_box(space, value, note, path)
@@ -131,16 +140,16 @@ def conform(space: Space, value: Any, note: Callable[[str], None], path: tuple[A
     return value
 
 
-def _conform_box(space: spaces.Box, value: Any, note: Callable[[str], None], path: tuple[Any, ...]) -> np.ndarray:
+def _conform_box(space: spaces.Box, value: Any, note: Callable[[str], None], path: Path) -> np.ndarray:
     if type(value) is np.ndarray and value.dtype == space.dtype and value.shape == space.shape:
         return value.copy()
     return _conform_numbers(space, value, space.shape, space.dtype, note, path)
 
 
 def _conform_numbers(
-    space: Space, value: Any, shape: tuple[int, ...], dtype: Any, note: Callable[[str], None], path: tuple[Any, ...]
+    space: Space, value: Any, shape: tuple[int, ...], dtype: npt.DTypeLike, note: Callable[[str], None], path: Path
 ) -> np.ndarray:
-    """``value`` as a new array of this shape and dtype. Raises EnvironmentFault if that is not possible without loss."""
+    """Convert ``value`` to a new array of this shape and dtype. Raises EnvironmentFault if that is not possible without loss."""
     try:
         found = np.asarray(value)
     except ValueError:
@@ -164,8 +173,8 @@ def _conform_numbers(
     return made
 
 
-def out_of_bounds(space: Space, value: Any, path: tuple[Any, ...] = ()) -> str | None:
-    """A sentence that names the first value outside of the bounds of its Box; None if there is none. NaN counts as inside."""
+def out_of_bounds(space: Space, value: Any, path: Path = ()) -> str | None:
+    """Return a sentence on the first value outside of the bounds of its Box; None if there is none. NaN counts as inside."""
     if isinstance(space, spaces.Dict):
         return next(filter(None, (out_of_bounds(part, value[k], (*path, k)) for k, part in space.spaces.items())), None)
     if isinstance(space, spaces.Tuple):
@@ -182,11 +191,12 @@ def out_of_bounds(space: Space, value: Any, path: tuple[Any, ...] = ()) -> str |
 
 
 def _brief(space: Space) -> str:
+    """Write a space for a message, in at most 80 characters."""
     text = str(space)
     return text if len(text) <= 80 else f"{text[:60]}... {text[-15:]}"
 
 
 def _shown(value: Any) -> str:
-    """A value in a few words, for a message."""
+    """Write a value for a message, in about 60 characters at most."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:50]}... ({type(value).__name__})"

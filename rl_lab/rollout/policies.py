@@ -13,19 +13,19 @@ from rl_lab.rollout.actions import ActionMapping
 
 
 def masked(q_values: rl.Tensor, action_mask: rl.Tensor | None) -> rl.Tensor:
-    """``q_values`` (batch, actions) with the values of forbidden actions set to -1e9."""
+    """Return ``q_values`` (batch, actions) with -1e9 for actions that the mask, bool (batch, actions), forbids."""
     return q_values if action_mask is None else q_values.masked_fill(~action_mask, -1e9)
 
 
 def greedy(q_values: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-    """Greedy actions, argmax_a Q(s, a) among the allowed actions, int64 (batch,)."""
+    """Return greedy actions, argmax_a Q(s, a) among the allowed actions, int64 (batch,)."""
     return masked(q_values, action_mask).argmax(1)
 
 
 def clipped_surrogate(log_ratio: rl.Tensor, advantages: rl.Tensor, clip_range: rl.Tensor | float) -> rl.Tensor:
-    """min(r A, clip(r, 1 - clip_range, 1 + clip_range) A), elementwise, from log r and A (Schulman et al. 2017, equation 7).
+    """Compute min(r A, clip(r, 1 - clip_range, 1 + clip_range) A), elementwise, from log r and A (Schulman et al. 2017, equation 7).
 
-    Computed in the shorter form of Achiam 2018: min(r A, bound), where the bound is (1 + clip_range) A if A is positive, else
+    The code uses the shorter form of Achiam 2018: min(r A, bound), where the bound is (1 + clip_range) A if A is positive, else
     (1 - clip_range) A.
     """
     return rl.minimum(log_ratio.exp() * advantages, advantages + clip_range * advantages.abs())
@@ -33,7 +33,7 @@ def clipped_surrogate(log_ratio: rl.Tensor, advantages: rl.Tensor, clip_range: r
 
 @rl.no_grad()
 def approximate_kl(log_ratio: rl.Tensor) -> rl.Tensor:
-    """Schulman's estimator k3 of KL(old || new), r - 1 - log r >= 0, elementwise, from log r for actions of the old policy."""
+    """Estimate KL(old || new), elementwise, by Schulman's k3 = r - 1 - log r >= 0 from log r for actions of the old policy."""
     return log_ratio.exp() - 1.0 - log_ratio
 
 
@@ -58,9 +58,9 @@ class ActionHead(Module):
             self.log_std = rl.nn.Parameter(rl.full((self.size,), log_std))
 
     def distribution(self, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> "ActionDistribution":
-        """The distribution of actions for outputs (..., outputs); options that the mask forbids have probability 0.
+        """Return the distribution of actions for outputs (..., outputs). Options that the mask (..., options) forbids have probability 0.
 
-        It has ``sample(generator=...)``, ``mode``, ``log_prob(actions)`` and ``entropy()``, as in `rl_lab.distributions`.
+        The distribution has ``sample(generator=...)``, ``mode``, ``log_prob(actions)`` and ``entropy()``, as in `rl_lab.distributions`.
         """
         if not self.choices:
             return self._gaussian(outputs)
@@ -71,11 +71,12 @@ class ActionHead(Module):
         return Factored(self.parts(logits, action_mask), self._gaussian(outputs[..., options:]) if self.size else None)
 
     def parts(self, logits: rl.Tensor, action_mask: rl.Tensor | None = None) -> list[Categorical]:
-        """The distribution of each choice, for the logits of the options of all choices (..., options)."""
+        """Return the distribution of each choice, for the logits (..., options) of the options of all choices."""
         split = masked(logits, action_mask).split(self.choices, -1)
         return [Categorical(logits=part, validate_args=False) for part in split]
 
     def _gaussian(self, outputs: rl.Tensor) -> Independent:
+        """Return the distribution of the continuous components for their outputs (..., size or 2 size)."""
         if self.free_std:
             mean = outputs
             log_std = self.log_std.expand_as(outputs)
@@ -126,7 +127,7 @@ class Factored:
         return total if self.components is None else total + self._gaussian().entropy()
 
     def _gaussian(self) -> Independent:
-        """The components, if they are not squashed: the density of a given squashed action is not defined at its bounds."""
+        """Return the components, which must not be squashed: at its bounds the density of a squashed action is not defined."""
         assert isinstance(self.components, Independent)
         return self.components
 
@@ -175,11 +176,11 @@ class SquashedGaussian:
         return self.mean.tanh()
 
     def sample(self, generator: rl.Generator | None = None) -> rl.Tensor:
-        """Actions (batch, size)."""
+        """Draw actions (batch, size)."""
         return (self.mean + self.std * rl.randn(*self.mean.shape, generator=generator)).tanh()
 
     def rsample(self, generator: rl.Generator | None = None) -> tuple[rl.Tensor, rl.Tensor]:
-        """Differentiable actions (batch, size) and their log-probabilities (batch,)."""
+        """Draw differentiable actions (batch, size) and return them with their log-probabilities (batch,)."""
         noise = rl.randn(*self.mean.shape, generator=generator)
         u = self.mean + self.std * noise
         gaussian = -0.5 * noise**2 - self.log_std - 0.5 * math.log(2 * math.pi)

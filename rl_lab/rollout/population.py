@@ -1,8 +1,8 @@
-"""The population collector: one native call plays whole episodes of many evolved networks, on all cores."""
+"""The population collector: play whole episodes of many evolved networks in one native call, on all cores."""
 
 import functools
 import math
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import numba
 import numpy as np
@@ -31,7 +31,7 @@ class Played(NamedTuple):
 
 @functools.lru_cache(65_536)
 def _first_words(seed: int) -> bytes:
-    """The state of the random stream after seeding with ``seed``. Cached: seeding takes NumPy as long as hundreds of steps."""
+    """Return the state of a random stream seeded with ``seed``. Cached, because NumPy's seeding costs as much as hundreds of steps."""
     return stream_words(seeding.np_random(seed)[0]).tobytes()
 
 
@@ -43,14 +43,15 @@ def is_native(envs: object) -> TypeGuard[NativeVectorEnv]:
 class PopulationCollector:
     """Plays episodes of networks in copies of a native vector environment; ``envs`` itself is not stepped.
 
-    The copies have the world, time limit and frames of ``envs``, and the parameters of its first environment.
+    The copies have the world, time limit and frames of ``envs``, and the parameters of its first environment. ``actions`` maps the
+    outputs of a network to actions.
     """
 
     def __init__(self, envs: NativeVectorEnv, actions: OutputMapping):
         self.envs = envs
         self.actions = actions
         self.inputs = math.prod(envs.single_observation_space.shape or ())
-        self._batches: dict[tuple[int, int], tuple[population_kernels.Batches, Any]] = {}
+        self._batches: dict[tuple[int, int], tuple[population_kernels.Batches, tuple[np.ndarray, ...]]] = {}
 
     def play(
         self,
@@ -58,13 +59,13 @@ class PopulationCollector:
         numbers: np.ndarray,
         genomes: np.ndarray,
         seeds: np.ndarray,
-        options: dict[str, Any] | None = None,
+        options: dict[str, npt.ArrayLike] | None = None,
     ) -> Played:
         """Play one episode per seed in ``seeds[k]`` with network ``genomes[k]``; results are in the order of ``seeds.ravel()``.
 
         Row i of ``structures`` (int32) and ``numbers`` (float32) holds network i in the form that `nn.graph.kernels.activate` reads.
         ``genomes`` is int64 (tasks,), ``seeds`` int64 (tasks, episodes). ``options`` are reset options of the world: numbers, or arrays
-        of the shape of ``seeds``. One thread plays all episodes of a task, in parallel environments.
+        of the shape of ``seeds``. One thread plays all episodes of a task, side by side.
 
         Raises ValueError if a shape, a network's size or an option does not fit. Raises EnvironmentFault if an environment fails,
         naming the first one in the order of the tasks.
@@ -110,8 +111,11 @@ class PopulationCollector:
                 f"not {structures[0, 0]} and {structures[0, 2]}"
             )
 
-    def _parameters(self, options: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
-        """The world's parameters (tasks, episodes, parameters), or (1, 1, parameters) if all episodes have the same."""
+    def _parameters(self, options: dict[str, npt.ArrayLike], shape: tuple[int, int]) -> np.ndarray:
+        """Return the parameters of the world, float64 (tasks, episodes, parameters), or (1, 1, parameters) without ``options``.
+
+        Raises ValueError if an option is unknown.
+        """
         world = self.envs.world
         parameters = self.envs.states[:1, None, world.state_size :].copy()
         if options:
@@ -122,13 +126,17 @@ class PopulationCollector:
             parameters[:, :, list(world.parameters).index(world.options[key])] = value
         return parameters
 
-    def _batch(self, threads: int, width: int) -> tuple[population_kernels.Batches, Any]:
-        """Buffers for ``threads`` threads with ``width`` environments each. They are made once and reused."""
+    def _batch(self, threads: int, width: int) -> tuple[population_kernels.Batches, tuple[np.ndarray, ...]]:
+        """Return buffers for ``threads`` threads with ``width`` environments each, and the arrays whose memory they use.
+
+        They are made once for these numbers and reused.
+        """
         if (threads, width) not in self._batches:
             world = self.envs.world
             parameters = len(self.envs.world.parameters)
 
             def room(dtype: npt.DTypeLike, *row: int) -> np.ndarray:
+                """Return zeros (threads, width and unused rows, *row): threads must not write to the same cache line."""
                 bytes_a_row = np.dtype(dtype).itemsize * math.prod(row)
                 return np.zeros((threads, width + math.ceil(128 / bytes_a_row), *row), dtype)
 
@@ -168,6 +176,7 @@ class PopulationCollector:
         return self._batches[threads, width]
 
     def _fault(self, outcomes: population_kernels.Outcomes, genomes: np.ndarray, seeds: np.ndarray) -> None:
+        """Raise EnvironmentFault for the first failed environment."""
         k = int(np.flatnonzero(outcomes.faults)[0])
         fault = int(outcomes.faults[k])
         e = abs(fault) - 1  # see `population_kernels.Batches.fault`

@@ -1,10 +1,10 @@
-"""Many small networks in many environments: each thread takes the next network and plays its episodes to their end.
+"""Play many small networks in many environments: each thread takes the next network and plays its episodes to their end.
 
-Environments are stepped by a native function, called by address, on buffers that belong to one thread (`rl_lab.envs.world` describes
-them). The outcome of an episode depends on its network and its seed alone, not on the number of threads or their timing.
+A native function, called by address, steps the environments on buffers that belong to one thread (`rl_lab.envs.world` describes them).
+The outcome of an episode depends on its network and its seed alone, not on the number of threads or their timing.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -17,9 +17,10 @@ from rl_lab.nn.graph.kernels import activate, state_size
 
 F = np.float32
 U = np.uint64
-CYCLES_A_STEP = 500  # rough cost of one step of a network and its environment
+CYCLES_A_STEP = 500
+"""Rough cost of one step of a network and its environment, in cycles of the processor."""
 RESETTING, STEPPING = range(2)
-"""The two rows of a thread's cells, over the same buffers: one call resets all environments, the other steps unfinished episodes."""
+"""The two rows of a thread's cells over the same buffers: the first resets all environments, the second steps unfinished episodes."""
 
 
 class Batches(NamedTuple):
@@ -28,48 +29,48 @@ class Batches(NamedTuple):
     loop: int
     """Address of the native function ``void loop(int64 address_of_cells)``."""
     fault: int
-    """Index of the fault cell. The loop sets it if environment e fails: to e + 1, or to -(e + 1) if its action is invalid."""
-    cells: Any  # int64 (threads, 2, ...)
-    streams: Any  # uint64 (threads, rows, 4)
-    states: Any  # float64 (threads, rows, state and parameters)
-    actions: Any  # float32 (threads, rows, action size)
-    observations: Any  # float32 (threads, rows, inputs)
-    finals: Any  # float32 (threads, rows, inputs)
-    rewards: Any  # float64 (threads, rows)
-    ended: Any  # bool (threads, rows)
-    elapsed: Any  # int64 (threads, rows)
-    returns: Any  # float64 (threads, rows)
+    """Index of the fault cell. The loop sets it to -(e + 1) if the action of environment e is invalid, to e + 1 if e fails otherwise."""
+    cells: np.ndarray  # int64 (threads, 2, ...)
+    streams: np.ndarray  # uint64 (threads, rows, 4)
+    states: np.ndarray  # float64 (threads, rows, state and parameters)
+    actions: np.ndarray  # float32 (threads, rows, action size)
+    observations: np.ndarray  # float32 (threads, rows, inputs)
+    finals: np.ndarray  # float32 (threads, rows, inputs)
+    rewards: np.ndarray  # float64 (threads, rows)
+    ended: np.ndarray  # bool (threads, rows)
+    elapsed: np.ndarray  # int64 (threads, rows)
+    returns: np.ndarray  # float64 (threads, rows)
 
 
 class Tasks(NamedTuple):
     """Task k: ``networks[k]`` plays one episode from each random stream ``streams[begin[k]]``."""
 
-    networks: Any  # int64 (tasks,)
-    begin: Any  # int64 (tasks, width)
-    streams: Any  # uint64 (distinct episodes, 4)
-    parameters: Any  # float64 (1 or tasks, 1 or width, parameters): parameters of the world, broadcast over tasks and episodes
-    counter: Any  # int64 (1,): index of the next task
+    networks: np.ndarray  # int64 (tasks,)
+    begin: np.ndarray  # int64 (tasks, width)
+    streams: np.ndarray  # uint64 (distinct episodes, 4)
+    parameters: np.ndarray  # float64 (1 or tasks, 1 or width, parameters), of the world, broadcast over tasks and episodes
+    counter: np.ndarray  # int64 (1,): index of the next task
 
 
 class Outcomes(NamedTuple):
-    """Results, filled by `play`. For a failed environment: its last reward, its steps, its last observation and the fault cell."""
+    """Results of `play`. A failed environment leaves its last reward, its steps, its last observation and the fault cell instead."""
 
-    returns: Any  # float64 (tasks, width)
-    lengths: Any  # int64 (tasks, width)
-    finals: Any  # float32 (tasks, width, inputs)
-    faults: Any  # int64 (tasks,)
+    returns: np.ndarray  # float64 (tasks, width)
+    lengths: np.ndarray  # int64 (tasks, width)
+    finals: np.ndarray  # float32 (tasks, width, inputs)
+    faults: np.ndarray  # int64 (tasks,)
 
 
 inner = njit(error_model="numpy")
 
 
-# The loops use raw addresses and unsigned indices. Passing an array that owns its memory costs an atomic reference count, and for a signed
-# index numba checks whether it is negative. Either costs as much as an environment's step.
+# The loops use raw addresses and unsigned indices. To pass an array that owns its memory costs an atomic reference count, and for a signed
+# index numba checks whether the index is negative. Either costs as much as a step of an environment.
 
 
 @inner
 def _largest(outputs, begin, count):
-    """NumPy's argmax of ``count`` outputs from ``begin`` on: the first of equal maxima, or the first NaN if there is one."""
+    """Return the argmax of ``count`` outputs from ``begin`` on, as NumPy: the first of equal maxima, or the first NaN if there is one."""
     best = outputs[begin]
     chosen = U(0)
     for k in range(U(1), count):
@@ -82,7 +83,7 @@ def _largest(outputs, begin, count):
 
 @inner
 def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes):
-    """Take tasks and play them until none is left."""
+    """Take tasks and play their episodes until no task is left."""
     begin = batches.cells[thread, RESETTING]
     step = batches.cells[thread, STEPPING]
     streams = batches.streams[thread]
@@ -151,10 +152,12 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
             if step[batches.fault]:
                 break
         fault = begin[batches.fault] + step[batches.fault]
-        begin[batches.fault], step[batches.fault] = 0, 0
+        begin[batches.fault] = 0
+        step[batches.fault] = 0
         outcomes.faults[k] = fault
         for e in range(width):
-            outcomes.returns[k, e], outcomes.lengths[k, e] = batches.returns[thread, e], batches.elapsed[thread, e]
+            outcomes.returns[k, e] = batches.returns[thread, e]
+            outcomes.lengths[k, e] = batches.elapsed[thread, e]
             outcomes.finals[k, e] = batches.finals[thread, e]
         if fault:
             e = abs(fault) - 1

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from rl_lab import serialization
 from rl_lab.engine.dtype import int64
@@ -21,9 +22,9 @@ from rl_lab.serialization import Rows, Segment
 class Batch(NamedTuple):
     """Sampled transitions of one or several steps as tensors (batch, ...).
 
-    ``rewards`` are the discounted sums of the steps' rewards. ``discounts`` are the factors of the value of ``next_observations`` in a
-    target: gamma to the number of steps, or 0 after a termination. ``indices`` are positions in the buffer, ``weights`` importance
-    weights.
+    ``rewards`` are the discounted sums of the rewards of these steps. ``discounts`` multiply the value of ``next_observations`` in a
+    target: gamma to the number of steps, or 0 after a termination. ``indices``, int64, are positions in the buffer. ``weights`` are
+    importance weights; None with uniform sampling.
     """
 
     observations: Tensor
@@ -40,11 +41,11 @@ class Batch(NamedTuple):
 class ReplayBuffer:
     """A ring buffer of ``capacity`` transitions (Lin 1992; Mnih et al. 2015), sampled with n-step returns (Sutton 1988).
 
-    Collectors write through NumPy; learners read tensors over the same memory. All inputs of sampling, such as the number of stored
-    transitions, are tensors, so a recorded program can sample. The capacity is rounded down to a multiple of ``num_envs``, so that each
-    environment always writes to the same positions modulo ``num_envs``. With ``frames`` above 1 observations are stacks of so many
-    frames along their first dimension, and each frame is stored once, see `FrameStore`. Raises ShapeError if the capacity is below
-    ``num_envs``.
+    Collectors write to ``arrays``; learners read tensors over the same memory. All inputs of sampling, such as the number of stored
+    transitions, are tensors, so a recorded program can sample. The capacity is rounded down to a multiple of ``num_envs``: each
+    environment then always writes to the same positions modulo ``num_envs``. With ``frames`` above 1, observations are stacks of that
+    many frames along their first dimension, and each frame is stored once, see `FrameStore`. With ``num_masked`` above 0, masks of that
+    many options are stored. Raises ShapeError if the capacity is below ``num_envs``.
     """
 
     def __init__(
@@ -52,14 +53,14 @@ class ReplayBuffer:
         capacity: int,
         observation_shape: tuple[int, ...],
         action_shape: tuple[int, ...],
-        action_dtype: Any,
+        action_dtype: npt.DTypeLike,
         generator: Generator,
         *,
         gamma: float = 0.99,
         n_steps: int = 1,
         num_envs: int = 1,
         num_masked: int = 0,
-        observation_dtype: Any = np.float32,
+        observation_dtype: npt.DTypeLike = np.float32,
         frames: int = 1,
     ):
         self.capacity = capacity - capacity % num_envs
@@ -77,7 +78,7 @@ class ReplayBuffer:
         if frames > 1:
             self.frames = FrameStore(n, num_envs, observation_shape, observation_dtype, self._place)
         kept = () if self.frames is not None else (n, *observation_shape)
-        self.arrays: Any = Transitions(
+        self.arrays = Transitions(  # observations are None if `FrameStore` holds them
             np.zeros(kept, observation_dtype) if kept else None,  # type: ignore[arg-type]
             np.zeros((n, *action_shape), action_dtype),
             np.zeros(n, np.float32),
@@ -86,12 +87,13 @@ class ReplayBuffer:
             np.zeros(n, np.float32),
             *[np.zeros((n, num_masked), bool) if num_masked else None for _ in range(2)],
         )
+        # Any: a tensor, or None where an array is None, see `gather`
         self.tensors: list[Any] = [None if array is None else from_numpy(array) for array in self.arrays]
         self.place = from_numpy(self._place)
         row_bytes = sum(array.nbytes // n for array in self.arrays if array is not None)
         self._segment_rows = max(1, serialization.SEGMENT_BYTES // max(1, row_bytes))
         self._versions = [0] * -(-n // self._segment_rows)
-        self._digests: dict[int, tuple[Any, str]] = {}
+        self._digests: dict[int, tuple[object, str]] = {}
         self._is_empty = True  # a Python value, so that a recorded program need not read the counts in memory
 
     def __len__(self) -> int:
@@ -99,7 +101,7 @@ class ReplayBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all transitions when the buffer is full."""
+        """Bytes of all transitions of a full buffer."""
         frames = 0 if self.frames is None else self.frames.nbytes
         return frames + sum(array.nbytes for array in self.arrays if array is not None)
 
@@ -135,7 +137,7 @@ class ReplayBuffer:
         self._is_empty = not len(self)
 
     def _ended_before(self) -> np.ndarray:
-        """Where the newest transition of an environment ended an episode, bool (num_envs,)."""
+        """Return where the newest transition of an environment ended an episode, bool (num_envs,)."""
         last = (self.position - self.num_envs) % self.capacity + np.arange(self.num_envs)
         return (self.arrays.terminated[last] + self.arrays.truncated[last]) > 0
 
@@ -150,24 +152,25 @@ class ReplayBuffer:
                     self.frames.end_episode(place)
 
     def _note(self, start: int, count: int) -> None:
-        """Note that ``count`` transitions from ``start`` on were written: their segments differ from those on disk."""
+        """Note that ``count`` transitions from ``start`` on were written, so the next checkpoint must write their segments again."""
         if count > 0:
             for i in range(start // self._segment_rows, (start + count - 1) // self._segment_rows + 1):
                 self._versions[i] += 1
 
     def _check(self) -> None:
+        """Raise ShapeError if the buffer is empty."""
         if self._is_empty:
             raise ShapeError("an empty replay buffer cannot be sampled")
 
     def sample(self, batch_size: int) -> Batch:
-        """A batch drawn uniformly with replacement."""
+        """Draw a batch uniformly with replacement. Raises ShapeError if the buffer is empty."""
         self._check()
         index = empty((batch_size,), int64)
         launch(random_kernels.integers_below, (index, self.place, self.generator.state), (batch_size,))
         return self.gather(index)
 
     def gather(self, index: Tensor) -> Batch:
-        """The batch of n-step transitions that begin at positions ``index``, int64 (batch,)."""
+        """Return the n-step transitions that begin at positions ``index``, int64 (batch,)."""
         observations, actions, rewards, following, terminated, truncated, masks, next_masks = self.tensors
         if self.n_steps == 1:
             last = index
@@ -201,7 +204,7 @@ class ReplayBuffer:
         )
 
     def first_not_finite(self) -> str:
-        """The name of the first part of the stored transitions that is not finite, such as "rewards"; empty if there is none."""
+        """Return the name of the first part of the stored transitions that is not finite, such as "rewards"; empty if all are finite."""
         parts = [
             (name, array) for name, array in self.arrays._asdict().items() if array is not None and array.dtype.kind == "f"
         ]
@@ -209,7 +212,7 @@ class ReplayBuffer:
         return strange or ("" if self.frames is None or self.frames.is_finite() else "observations")
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the stored transitions, the position of the next one, and the generator's state."""
+        """Return copies of the stored transitions, the position of the next one, and the state of the generator."""
         size = len(self)
         arrays = {name: array[:size].copy() for name, array in self.arrays._asdict().items() if array is not None}
         length = self._segment_rows
@@ -220,7 +223,8 @@ class ReplayBuffer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`. Raises ShapeError if it does not fit this buffer."""
-        size, position = len(state["arrays"]["rewards"]), int(state["position"])
+        size = len(state["arrays"]["rewards"])
+        position = int(state["position"])
         if size > self.capacity:
             raise ShapeError(f"the saved replay buffer holds {size} transitions, but this one has capacity {self.capacity}")
         if not 0 <= position < self.capacity or (size < self.capacity and position != size):
@@ -240,7 +244,7 @@ class ReplayBuffer:
         self.generator.set_state(state["generator"])
 
     def _load_stacks(self, arrays: dict[str, Any], size: int, position: int) -> None:
-        """Take the frames out of the stacks that an older version stored whole, oldest first. Raises ShapeError if they do not fit."""
+        """Store the frames of ``size`` whole stacks, oldest first: an older version saved stacks. Raises ShapeError if they do not fit."""
         assert self.frames is not None
         if size % self.num_envs:
             raise ShapeError(
@@ -264,7 +268,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
     """A replay buffer sampled in proportion to priorities (Schaul et al. 2016, "Prioritized experience replay", section 3.3).
 
     A transition's priority is (|error| + ``least``) ** ``exponent``, from its latest temporal-difference error. `Batch.weights` are
-    importance weights with the exponent ``correction``, a tensor that the agent raises to 1.
+    importance weights with the exponent ``correction``, a tensor (1,) whose value the agent increases to 1. The other arguments are
+    those of `ReplayBuffer`.
     """
 
     def __init__(self, *arguments: Any, exponent: float = 0.6, least: float = 1e-6, **keywords: Any):
@@ -286,7 +291,10 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         launch(kernels.insert_priorities, (self.tree, self.highest), (start, count, self.capacity, self.leaves))
 
     def sample(self, batch_size: int) -> Batch:
-        """A batch drawn by priority, one transition from each of ``batch_size`` equal slices of the total priority."""
+        """Draw a batch by priority, one transition from each of ``batch_size`` equal slices of the total priority.
+
+        Raises ShapeError if the buffer is empty.
+        """
         self._check()
         index = empty((batch_size,), int64)
         weights = empty((batch_size,))
@@ -295,12 +303,12 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         return self.gather(index)._replace(weights=weights)
 
     def update_priorities(self, indices: Tensor, errors: Tensor) -> None:
-        """Set the priorities of sampled transitions from their new temporal-difference errors (batch,)."""
+        """Set the priorities of the transitions at ``indices``, int64 (batch,), from their temporal-difference errors (batch,)."""
         numbers = (indices.shape[0], self.leaves, self.exponent, self.least)
         launch(kernels.update_priorities, (self.tree, self.highest, indices, errors.detach().contiguous()), numbers)
 
     def state_dict(self) -> dict[str, Any]:
-        """As `ReplayBuffer.state_dict`, with the sum tree and the highest priority."""
+        """Return the state of `ReplayBuffer.state_dict`, the sum tree and the highest priority."""
         return {**super().state_dict(), "tree": self._tree.copy(), "highest": self._highest.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -312,7 +320,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self._highest[:] = state["highest"]
 
 
-def _require_like(name: str, saved: Any, shape: tuple[int, ...], dtype: Any) -> None:
+def _require_like(name: str, saved: npt.ArrayLike, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
     """Raise ShapeError unless a saved array has this shape and kind of number."""
     array = np.asarray(saved)
     if array.shape != shape or array.dtype.kind != np.dtype(dtype).kind:

@@ -12,10 +12,10 @@ from rl_lab.rollout import kernels
 def generalized_advantages(
     rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, gae_lambda: float
 ) -> Tensor:
-    """Generalized advantage estimates (Schulman et al. 2016, equation 16); all tensors are (steps, n), the flags bool.
+    """Compute generalized advantage estimates (Schulman et al. 2016, equation 16); all tensors are (steps, n), the flags bool.
 
     A_t = d_t + gamma lambda A_{t+1} with d_t = r_t + gamma V(s_{t+1}) - V(s_t). V(s_{t+1}) is 0 after a termination and otherwise
-    ``next_values``, the value of the next observation before a reset. The sum ends at a termination, a truncation and the last step.
+    ``next_values``, the value of the next observation before any reset. The sum ends at a termination, a truncation and the last step.
 
     Raises ShapeError if the shapes differ.
     """
@@ -32,9 +32,10 @@ def generalized_advantages(
 def discounted_returns(
     rewards: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, next_values: Tensor | None = None
 ) -> Tensor:
-    """The discounted sum of rewards from each step to the end of its episode, (steps, n).
+    """Compute the discounted sum of rewards from each step to the end of its episode; all tensors are (steps, n), the flags bool.
 
-    The sum of an episode that is truncated, or not over in the last step, is bootstrapped from ``next_values``, if given.
+    The sum of an episode that is truncated, or not over in the last step, is bootstrapped from ``next_values``, if given. Raises
+    ShapeError if the shapes differ.
     """
     zeros = rewards * 0.0
     return generalized_advantages(
@@ -43,9 +44,10 @@ def discounted_returns(
 
 
 def normalized(x: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Values (n,) shifted and scaled to mean 0 and standard deviation 1.
+    """Shift and scale values (n,) to mean 0 and standard deviation 1.
 
-    With ``weights`` (n,) of 0 or 1, mean and standard deviation are those of the values with weight 1. A single value is unchanged.
+    With ``weights`` (n,) of 0 or 1, mean and standard deviation are those of the values with weight 1. A single value is returned
+    unchanged.
     """
     if x.shape[0] == 1:
         return x
@@ -58,7 +60,7 @@ def normalized(x: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def _at_ends(next_values: Tensor, truncated: Tensor) -> Tensor:
-    """``next_values`` where an episode is truncated and in the last step, else 0: only there a return is bootstrapped."""
+    """Return ``next_values`` where a return is bootstrapped, at truncations and in the last step, and 0 elsewhere."""
     counted = next_values * truncated.float()
     last = truncated.shape[0] - 1
     counted[last] = next_values[last]
@@ -66,11 +68,11 @@ def _at_ends(next_values: Tensor, truncated: Tensor) -> Tensor:
 
 
 def following_values(value: Callable[[Tensor], Tensor], values: Tensor, rollout: dict[str, Tensor]) -> Tensor:
-    """Values (steps, n) of the next observations of a rollout (see `Rollout.tensors`), from the ``values`` (steps, n) of its observations.
+    """Compute the values (steps, n) of the next observations of a rollout from the ``values`` (steps, n) of its observations.
 
-    The next observation of a step is the observation of the following step, so ``value``, a function from observations (batch, ...) to
-    values (batch,), is called only for the last step and for the ends of truncated episodes. Where an episode terminated, the result
-    has no meaning.
+    ``value`` is a function from observations (batch, ...) to values (batch,). It is called only for the last step and for the ends of
+    truncated episodes: any other next observation is the observation of the following step. Results where an episode terminated have
+    no meaning. ``rollout`` is the dict returned by `Rollout.tensors`.
     """
     following = rollout["next_observations"]
     last = value(following[-1]).unsqueeze(0)

@@ -1,11 +1,13 @@
-"""The state of Gymnasium environments as numbers and text, so that a resumed run continues in the middle of an episode.
+"""Save the state of Gymnasium environments as numbers and text, so that a resumed run continues in the middle of an episode.
 
-The state of an environment written in Python is in the attributes of the environment and of its wrappers. `environment_state` reads
-them, or calls ``get_state`` where a class defines it together with ``set_state``. An attribute of an unknown kind, such as a
-simulator written in C, may hold anything: then there is no state to save, and `environment_state` returns None.
+The state of an environment written in Python consists of the attributes of the environment and its wrappers. `environment_state` reads
+these attributes. If a class defines ``get_state`` and ``set_state``, it calls ``get_state`` instead. An attribute of an unknown kind,
+such as a simulator written in C, may have a hidden state: then `environment_state` returns None.
 
-A state may come from a file of somebody else. `set_environment_state` therefore sets only attributes that exist, to numbers, arrays,
-random streams and words, all of which it has checked before it changes the first one.
+A state may come from another author's file. `set_environment_state` therefore only sets attributes that exist, only to numbers, arrays,
+random streams and words, and checks all values before it changes the first attribute.
+
+Values have the type Any here: attributes may be of any type, and a state may come from a file.
 """
 
 import types
@@ -25,14 +27,29 @@ from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.serialization import generator_state, set_generator_state
 
 DEPTH = 40
-"""How deep attributes may be nested."""
+"""Largest depth of nested attributes."""
 LARGEST_STATE = 1 << 26
-"""Bytes of arrays in the state of one environment, beyond which it is not saved: they are data that the environment reads."""
+"""Most bytes of arrays in the state of one environment that is saved: larger arrays are data that the environment only reads."""
 MOST_VALUES = 100_000
-"""Values in the state of one environment, beyond which it is not saved."""
+"""Most values in the state of one environment that is saved."""
 _SKIPPED = ("_saved_kwargs", "_cached_spec", "spec", "metadata", "_metadata")
 """Attributes that Gymnasium sets when it makes an environment. They do not change afterwards."""
+_NUMPY_FUNCTION = type(np.copy)
+"""Type of NumPy's functions such as `numpy.clip`: not Python functions, but without state like them."""
 FIXED = {"kind": "fixed"}
+"""State of a value that steps do not change: the environment's own value stays."""
+
+
+class EnvironmentsState(dict[str, Any]):
+    """State of all environments of a collector. Checkpoints store its arrays in a separate file, apart from what was learned."""
+
+
+class SavableProcesses(AsyncVectorEnv):
+    """Environments in processes of their own that can be saved.
+
+    ``get_attr("saved_state")`` returns `environment_state` of each environment. ``set_attr("saved_state", states)`` calls
+    `set_environment_state`, and ``get_attr("state_fault")`` then returns the reason why the state does not fit, or an empty text.
+    """
 
 
 class Unsaved(Exception):
@@ -40,7 +57,7 @@ class Unsaved(Exception):
 
 
 def environment_state(env: gym.Env) -> dict[str, Any] | None:
-    """The state of an environment and its wrappers as nested plain values and arrays; None if it cannot be saved."""
+    """Return the state of an environment and its wrappers as nested plain values and arrays; None if it cannot be saved."""
     try:
         return _Writer().value(env, 0)
     except Unsaved:
@@ -48,7 +65,7 @@ def environment_state(env: gym.Env) -> dict[str, Any] | None:
 
 
 def set_environment_state(env: gym.Env, state: dict[str, Any]) -> None:
-    """Continue from what `environment_state` returned. Raises ValueError, and changes nothing, if it does not fit the environment."""
+    """Restore a state returned by `environment_state`. Raises ValueError, and changes nothing, if it does not fit the environment."""
     reader = _Reader()
     try:
         reader.value(env, state, 0)
@@ -62,27 +79,27 @@ def set_environment_state(env: gym.Env, state: dict[str, Any]) -> None:
 
 
 def vector_state(envs: VectorEnv) -> list[Any] | None:
-    """The states of all environments of a vector environment; None if one cannot be saved."""
+    """Return the states of all environments of a vector environment; None if one cannot be saved."""
     if isinstance(envs, SyncVectorEnv):
         states = [environment_state(env) for env in envs.envs]
-    elif isinstance(envs, AsyncVectorEnv) and getattr(envs, "saves_states", False):
+    elif isinstance(envs, SavableProcesses):
         try:
             states = list(envs.get_attr("saved_state"))
         except (AlreadyPendingCallError, EnvironmentFault, EOFError, OSError):
-            return None  # a signal to all processes ended them in the middle of a step
+            return None  # a signal to all processes has ended some of them in the middle of a step
     else:
         return None
     return None if any(state is None for state in states) else states
 
 
 def set_vector_state(envs: VectorEnv, states: list[Any]) -> None:
-    """Continue from what `vector_state` returned. Raises ValueError if it does not fit the environments."""
+    """Restore states returned by `vector_state`. Raises ValueError if they do not fit the environments."""
     if not isinstance(states, list) or len(states) != envs.num_envs:
         raise ValueError(f"the saved state is not that of {envs.num_envs} environments")
     if isinstance(envs, SyncVectorEnv):
         for env, state in zip(envs.envs, states, strict=True):
             set_environment_state(env, state)
-    elif isinstance(envs, AsyncVectorEnv) and getattr(envs, "saves_states", False):
+    elif isinstance(envs, SavableProcesses):
         envs.set_attr("saved_state", states)
         faults = [fault for fault in envs.get_attr("state_fault") if fault]
         if faults:
@@ -95,9 +112,9 @@ def set_vector_state(envs: VectorEnv, states: list[Any]) -> None:
 
 
 def _is_python(kind: type) -> bool:
-    """Whether all of an object's state is in its ``__dict__``: every class that it derives from is written in Python.
+    """Whether the whole state of an object is in its ``__dict__``: all its classes are written in Python, without slots.
 
-    A class written in C has a constructor or fields of its own. Slots look like such fields.
+    A class written in C is recognized by its own constructor or fields. Slots look like such fields.
     """
     for part in kind.__mro__[:-1]:
         fields = [value for name, value in vars(part).items() if name not in ("__dict__", "__weakref__")]
@@ -109,27 +126,30 @@ def _is_python(kind: type) -> bool:
 
 
 def _was_seeded(stream: np.random.Generator | None) -> bool:
-    """Whether a space's random stream got a seed. Otherwise its entropy has 128 bits, and no run can repeat what it draws."""
-    entropy = getattr(getattr(getattr(stream, "bit_generator", None), "seed_seq", None), "entropy", None)
-    return isinstance(entropy, int) and entropy < 2**64
+    """Whether the random stream of a space was seeded. Otherwise its entropy has 128 bits, and no run can repeat its numbers."""
+    if not isinstance(stream, np.random.Generator):
+        return False
+    sequence = stream.bit_generator.seed_seq
+    return isinstance(sequence, np.random.SeedSequence) and isinstance(sequence.entropy, int) and sequence.entropy < 2**64
 
 
 def _own_state(value: Any) -> bool:
-    """Whether an object's class reads and sets its state itself."""
+    """Whether the class of an object defines ``get_state`` and ``set_state``. Users' classes have no common base, so names decide."""
     return all(callable(getattr(type(value), name, None)) for name in ("get_state", "set_state"))
 
 
 class _Writer:
-    """Turns objects into plain values. An object that is met again becomes a reference to the first one."""
+    """Converts objects to plain values. A second occurrence of an object becomes a reference to the first."""
 
     def __init__(self) -> None:
         self.numbers: dict[int, int] = {}
-        self.kept: list[Any] = []  # so that no id is used twice
-        self.memory: dict[int, int] = {}
+        self.kept: list[Any] = []  # keeps objects alive, so that no id is used twice
+        self.memory: dict[int, int] = {}  # id of the array over each memory, by the id of the array that owns the memory
         self.values = 0
         self.bytes = 0
 
     def value(self, x: Any, depth: int) -> Any:
+        """Return the plain value of an object. Raises Unsaved if it cannot be saved."""
         self.values += 1
         if depth > DEPTH or self.values > MOST_VALUES:
             raise Unsaved("too many values, or nested too deeply")
@@ -152,6 +172,7 @@ class _Writer:
         raise Unsaved(f"a {type(x).__name__}")
 
     def mutable(self, x: Any, depth: int) -> dict[str, Any]:
+        """Return the plain value of an object that may change. Raises Unsaved if it cannot be saved."""
         if isinstance(x, np.random.Generator):
             if type(x.bit_generator) is not np.random.PCG64:
                 raise Unsaved("a random stream of another kind")
@@ -174,7 +195,7 @@ class _Writer:
         return self.object(x, depth)
 
     def array(self, x: np.ndarray) -> dict[str, Any]:
-        """An array. Two arrays over the same memory cannot be saved: they would be independent afterwards."""
+        """Return the state of an array. Raises Unsaved for a second array over the same memory: restored arrays would be independent."""
         root: Any = x
         while isinstance(root.base, np.ndarray):
             root = root.base
@@ -187,7 +208,7 @@ class _Writer:
         return _array_state(x)
 
     def object(self, x: Any, depth: int) -> dict[str, Any]:
-        """The attributes of an object, or its own state."""
+        """Return the attributes of an object, or the state that its class returns. Raises Unsaved if its class is written in C."""
         name = f"{type(x).__module__}:{type(x).__qualname__}"
         if _own_state(x):
             found = {"own": self.value(x.get_state(), depth + 1)}
@@ -201,7 +222,10 @@ class _Writer:
 
 
 def _array_state(x: np.ndarray) -> dict[str, Any]:
-    """An array as it is; as bytes if it is not one of finite numbers, because only finite states are saved."""
+    """Return the state of an array. Texts and numbers that are not finite become bytes, because a checkpoint holds only finite numbers.
+
+    Raises Unsaved for another dtype.
+    """
     if x.dtype.kind in "biu" or (x.dtype.kind == "f" and np.isfinite(x).all()):
         return {"array": x.copy()}
     if x.dtype.kind in "fSU":
@@ -210,7 +234,7 @@ def _array_state(x: np.ndarray) -> dict[str, Any]:
 
 
 def _is_constant(x: Any, depth: int = 0) -> bool:
-    """Whether an object has no state that steps change: a class, a module, a function without variables of its own."""
+    """Whether steps cannot change an object: a class, a module, or a function whose variables are constants."""
     if isinstance(x, (type, types.ModuleType, types.BuiltinFunctionType, np.dtype, np.ufunc, EnvSpec, Enum)):
         return True
     if isinstance(x, types.MethodType):
@@ -219,11 +243,11 @@ def _is_constant(x: Any, depth: int = 0) -> bool:
         inside = [cell.cell_contents for cell in x.__closure__ or ()]
         defaults = [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
         return not vars(x) and all(_is_plain(value, depth + 1) for value in (*inside, *defaults))
-    return False
+    return type(x) is _NUMPY_FUNCTION
 
 
 def _is_plain(x: Any, depth: int) -> bool:
-    """Whether a variable of a function is immutable, or an environment or space, which is saved by itself."""
+    """Whether a variable of a function is immutable, or an environment or space, which is saved elsewhere."""
     if x is None or isinstance(x, (bool, int, float, str, np.generic, gym.Env, spaces.Space)):
         return True
     if isinstance(x, tuple):
@@ -242,12 +266,12 @@ class _Reader:
         self.known: dict[int, Any] = {}
 
     def value(self, now: Any, node: Any, depth: int) -> Any:
-        """The new value in place of ``now``."""
+        """Return the value that replaces ``now``. Raises one of the exceptions that `set_environment_state` catches for a bad ``node``."""
         if depth > DEPTH:
             raise ValueError("the saved state is nested too deeply")
         if isinstance(node, str):
             if node != now and any(letter in node for letter in "/\\"):
-                raise ValueError("the saved state holds a path, which is not taken from a file")
+                raise ValueError("the saved state holds a path, which is not read from a file")
             return node
         if node is None or isinstance(node, (bool, int, float)):
             return node
@@ -260,10 +284,10 @@ class _Reader:
             return _array_from(node)[()]
         if kind == "again":
             return self.known[node["number"]]
-        made = self.mutable(now, node, kind, depth)
-        return made
+        return self.mutable(now, node, kind, depth)
 
     def mutable(self, now: Any, node: dict[str, Any], kind: str, depth: int) -> Any:
+        """Return the value that replaces ``now``, for the kinds that `_Writer.mutable` writes."""
         number = node["number"]
         if kind in ("stream", "space", "object"):
             self.known[number] = now
@@ -291,20 +315,23 @@ class _Reader:
         return made
 
     def items(self, now: Any, node: dict[str, Any], depth: int) -> list[Any]:
+        """Return the values of a sequence; existing objects in ``now`` are kept where they fit."""
         before = list(now) if isinstance(now, (list, tuple, deque)) else []
         before += [None] * (len(node["items"]) - len(before))
         return [self.value(old, item, depth + 1) for old, item in zip(before, node["items"], strict=False)]
 
     def stream(self, now: Any, node: dict[str, Any]) -> np.random.Generator:
+        """Return ``now`` with a change of its state, or a new stream if ``now`` is not a stream of the saved kind."""
         trial = np.random.Generator(np.random.PCG64(0))
         set_generator_state(trial, node["state"])  # raises if it is not a state
-        if type(getattr(now, "bit_generator", None)) is not np.random.PCG64:
+        if not isinstance(now, np.random.Generator) or type(now.bit_generator) is not np.random.PCG64:
             self.known[node["number"]] = trial
             return trial
         self.changes.append(lambda: set_generator_state(now, node["state"]))
         return now
 
-    def space(self, now: Any, node: dict[str, Any], depth: int) -> Any:
+    def space(self, now: Any, node: dict[str, Any], depth: int) -> spaces.Space:
+        """Return ``now``, with changes of the streams of the space and its parts."""
         if not isinstance(now, spaces.Space):
             raise ValueError("the saved state has a space where the environment has none")
         stream = self.value(now._np_random, node["stream"], depth + 1)
@@ -316,6 +343,7 @@ class _Reader:
         return now
 
     def object(self, now: Any, node: dict[str, Any], depth: int) -> None:
+        """Collect the changes of the attributes of ``now``. Raises ValueError if they do not fit its class."""
         name = f"{type(now).__module__}:{type(now).__qualname__}"
         if not isinstance(node, dict) or node.get("kind") != "object" or node["class"] != name:
             raise ValueError(f"the saved state is not one of {name}")
@@ -338,10 +366,12 @@ class _Reader:
                 self.set(now, key, value)
 
     def set(self, owner: Any, key: str, value: Any) -> None:
+        """Note that an attribute changes."""
         self.changes.append(lambda: vars(owner).__setitem__(key, value))
 
 
 def _array_from(node: dict[str, Any]) -> np.ndarray:
+    """Rebuild an array from the result of `_array_state`. Raises ValueError if it is not such a result."""
     if "array" in node:
         return np.array(node["array"])
     dtype = np.dtype(node["dtype"])
@@ -352,6 +382,7 @@ def _array_from(node: dict[str, Any]) -> np.ndarray:
 
 
 def _key(key: Any) -> str | int:
+    """Return a key of a dictionary. Raises ValueError unless it is a word or an integer."""
     if type(key) not in (str, int):
         raise ValueError("the saved state has a key that is not a word or an integer")
     return key

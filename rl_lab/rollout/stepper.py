@@ -1,10 +1,10 @@
-"""Stepping vector environments from Python: reset, step, masks, final observations, returns and lengths of episodes, faults.
+"""Step vector environments from Python, with action masks, final observations, returns and lengths of episodes, and faults.
 
 Training in environments that are not native, evaluation, video and NEAT all use this module.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -12,33 +12,50 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
-from rl_lab.rollout.actions import ActionMapping, choices_of, options_of
+from rl_lab.rollout.actions import ActionMapping, SpaceActions, choices_of, options_of
 from rl_lab.rollout.storage import stored_dtype
 
 LARGEST_SEED = 2**32
+"""Seeds of most environments must be below this number."""
 EPISODE_LIMIT = 10_000
 """Longest episode, in steps, in environments without a time limit, where an episode may never end by itself."""
+
+T = TypeVar("T")
+
+
+class KeepsScores:
+    """Mixin of vector environments that know whether they keep scores, see `Stepper.scored`."""
+
+    scored: bool
 
 
 class Step(NamedTuple):
     """The result of one step of ``n`` environments."""
 
-    observations: np.ndarray  # (n, ...), before any reset; uint8 or bool if the space has that dtype, else float32
-    rewards: np.ndarray  # float64 (n,)
-    terminated: np.ndarray  # bool (n,)
-    truncated: np.ndarray  # bool (n,)
-    cut: np.ndarray  # bool (n,): truncated by the stepper's own limit
-    valid: np.ndarray  # bool (n,): False for a step that was only a reset
-    returns: np.ndarray  # float64 (n,): sum of the episode's rewards so far, this step included
-    lengths: np.ndarray  # int64 (n,): steps of the episode so far, this step included
-    action_mask: np.ndarray | None  # bool (n, options), for ``observations``
-    scores: (
-        np.ndarray
-    )  # float64 (n,): where an episode ended, the score that the environment keeps, or the return; NaN if none is due
-    score_lengths: np.ndarray  # int64 (n,): steps of the game that a score is for, which may have several episodes
-    numbers: Sequence[
-        tuple[int, str, float]
-    ] = ()  # environment, name and value of each number that an episode's last info held
+    observations: np.ndarray
+    """(n, ...), before any reset; uint8 or bool if the space has that dtype, else float32."""
+    rewards: np.ndarray
+    """float64 (n,)."""
+    terminated: np.ndarray
+    """bool (n,)."""
+    truncated: np.ndarray
+    """bool (n,)."""
+    cut: np.ndarray
+    """bool (n,), True where the limit of the stepper truncated the episode."""
+    valid: np.ndarray
+    """bool (n,), False where the step was used for a reset, in autoreset mode NEXT_STEP."""
+    returns: np.ndarray
+    """float64 (n,), sum of the episode's rewards so far, this step included."""
+    lengths: np.ndarray
+    """int64 (n,), steps of the episode so far, this step included."""
+    action_mask: np.ndarray | None
+    """bool (n, options), for ``observations``; None if the environments give no masks."""
+    scores: np.ndarray
+    """float64 (n,). Where an episode ended: the environment's score, or NaN if the game continues; the return if it keeps no scores."""
+    score_lengths: np.ndarray
+    """int64 (n,), steps of the game that a score belongs to, which may have several episodes."""
+    numbers: Sequence[tuple[int, str, float]] = ()
+    """Environment, name and value of each number in the last info of an episode."""
 
     @property
     def ended(self) -> np.ndarray:
@@ -49,10 +66,10 @@ class Step(NamedTuple):
 class Stepper:
     """Steps vector environments and tracks the returns and lengths of their episodes.
 
-    The present state is in ``observations`` (n, ...), uint8 or bool if the space has that dtype and else float32, ``elapsed`` int64 (n,),
-    ``returns`` float64 (n,) and ``action_mask`` bool (n, options) or None. With a ``limit`` an episode is truncated after so many steps.
+    The current state is in ``observations`` (n, ...), uint8 or bool if the space has that dtype and else float32, ``elapsed`` int64 (n,),
+    ``returns`` float64 (n,) and ``action_mask`` bool (n, options) or None. An episode is truncated after ``limit`` steps, if given.
 
-    Any exception of an environment, and any number that is not finite, is raised as an EnvironmentFault that names the environment.
+    Raises EnvironmentFault, naming the environment, if an environment raises an exception or returns a number that is not finite.
     Raises ValueError if the autoreset of ``envs`` is disabled or its observations are not a Box.
     """
 
@@ -71,7 +88,7 @@ class Stepper:
         self.mapping = ActionMapping(envs.single_action_space)
         self.seeds: list[int | None] = [None] * self.num_envs
         self.timesteps = 0
-        """Environment steps so far, which messages of faults contain."""
+        """Environment steps so far."""
         self.action_mask: np.ndarray | None = None
         native = isinstance(envs, NativeVectorEnv) and self.mode == AutoresetMode.SAME_STEP
         self.native: NativeVectorEnv | None = envs if native else None  # type: ignore[assignment]
@@ -84,24 +101,26 @@ class Stepper:
             self.elapsed = self.native.elapsed
             self.returns = self.native.returns
         self._is_gymnasiums = isinstance(envs.unwrapped, (NativeVectorEnv, SyncVectorEnv, AsyncVectorEnv))
-        self.scored = bool(getattr(envs, "scored", False))
-        """Whether the environments keep scores, in ``info["episode"]`` as RecordEpisodeStatistics does: then no other end is counted."""
+        self.scored = isinstance(envs, KeepsScores) and envs.scored
+        """Whether the environments keep scores, in ``info["episode"]`` as RecordEpisodeStatistics: then an episode without a score, such
+        as a lost life, does not count as the end of a game."""
         self._earlier = np.zeros(self.num_envs, np.int64)  # steps of earlier episodes of the same game
-        self._resetting = np.zeros(self.num_envs, bool)
+        self._resetting = np.zeros(self.num_envs, bool)  # in mode NEXT_STEP: where the next step will be a reset
         self._everywhere = np.ones(self.num_envs, bool)
         self._nowhere = np.zeros(self.num_envs, bool)
 
     def reset(self, seed: int | Sequence[int | None] | None = None, mask: np.ndarray | None = None) -> np.ndarray:
         """Begin new episodes in all environments, or where ``mask`` (n,) is True; returns the observations (n, ...).
 
-        Running episodes are not counted. An integer ``seed`` seeds environment i with seed + i. Seeds of 32 bits stay below 2**32, and
-        those of other packages' vector environments below 2**31, because many environments take no others. Without a seed the random
-        streams of the environments continue.
+        Running episodes do not count. Without a seed the random streams of the environments continue. An integer ``seed`` seeds
+        environment i with seed + i. Many environments accept only 32 bits: if ``seed`` is below 2**32, seeds wrap around at 2**32.
+        For vector environments of other packages ``seed`` is taken modulo 2**31.
         """
         if seed is not None:
             if isinstance(seed, (int, np.integer)):
-                given: list[Any] = self._seeds_from(int(seed))
-                seed = given if self._is_gymnasiums else given[0]
+                numbers = self._seeds_from(int(seed))
+                given: list[int | None] = [*numbers]
+                seed = numbers if self._is_gymnasiums else numbers[0]
             else:
                 given = list(seed)
             self.seeds = [old if new is None else new for old, new in zip(self.seeds, given, strict=True)]
@@ -119,16 +138,17 @@ class Stepper:
         return self.observations
 
     def _seeds_from(self, seed: int) -> list[int]:
-        """The seed of each environment."""
+        """Return the seed of each environment, see `reset`."""
         if not self._is_gymnasiums:
             seed %= LARGEST_SEED // 2
         wraps = seed < LARGEST_SEED <= seed + self.num_envs - 1
         return [(seed + i) % LARGEST_SEED if wraps else seed + i for i in range(self.num_envs)]
 
-    def step(self, actions: Any, counted: np.ndarray | None = None) -> Step:
+    def step(self, actions: SpaceActions, counted: np.ndarray | None = None) -> Step:
         """Take one step with a batch of actions of the space.
 
-        Numbers must be finite in the environments marked in ``counted`` (n,), by default in all.
+        Raises EnvironmentFault if an environment fails, or returns a number that is not finite and is marked in ``counted``, bool (n,),
+        by default all.
         """
         observations, rewards, terminated, truncated, info = self.guarded(self.envs.step, actions)
         rewards = np.asarray(rewards, np.float64)
@@ -151,7 +171,7 @@ class Stepper:
                     )
                 final[i] = last
             self._check(final, rewards, checked)
-            if mask is not None:  # ended environments report the mask of the final observation in "final_info"
+            if mask is not None:  # "final_info" holds the mask of a final observation
                 told = info.get("final_info", {})
                 final_mask = mask_of(told if isinstance(told, dict) else {}, self.envs, mask, over=True)
         self.timesteps += self.num_envs
@@ -186,7 +206,7 @@ class Stepper:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What the environments show and what is known of their episodes. Native environments have all of it in their own state."""
+        """Return the current observations, masks and facts about episodes. The state of native environments includes all of them."""
         return {
             "observations": self.observations.copy(),
             "elapsed": self.elapsed.copy(),
@@ -207,15 +227,17 @@ class Stepper:
             kinds = [None if array is None else (array.shape, array.dtype) for array in (found[name], expected)]
             if kinds[0] != kinds[1]:
                 raise ValueError(f"the saved {name} of the environments do not fit")
-        self.observations, self.elapsed = found["observations"], found["elapsed"]
-        self.returns, self._resetting = found["returns"], found["resetting"]
+        self.observations = found["observations"]
+        self.elapsed = found["elapsed"]
+        self.returns = found["returns"]
+        self._resetting = found["resetting"]
         self.action_mask = found["action_mask"]
         self.seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
 
     def _scores(
         self, info: dict[str, Any], ended: np.ndarray, returns: np.ndarray, lengths: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of the episodes that ended, and the steps of their games: an episode that is a lost life has no score yet."""
+        """Return ``scores`` and ``score_lengths`` of `Step`, for ``ended``, ``returns`` and ``lengths`` of the step."""
         total = lengths + self._earlier
         if self.native is not None:
             return returns, total
@@ -233,21 +255,24 @@ class Stepper:
         return np.where(ended, np.where(has, given, np.nan), returns), total
 
     def _numbers(self, info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, str, float]]:
-        """The finite numbers in the last info of the episodes that ``ended`` (n,)."""
+        """Return ``numbers`` of `Step`: the finite numbers in the last info of the episodes that ``ended``, bool (n,)."""
         told = info.get("final_info", info) if self.mode == AutoresetMode.SAME_STEP else info
         found: list[tuple[int, str, float]] = []
         if not told or not isinstance(told, dict):
             return found
         for name, values in told.items():
             if f"_{name}" not in told or not isinstance(values, np.ndarray) or values.shape != ended.shape:
-                continue  # a mask, or something else than one number
+                continue  # Gymnasium's mask of another entry, or an entry that is not one number per environment
             if values.dtype.kind in "biuf":
                 for i in np.flatnonzero(told[f"_{name}"] & ended & np.isfinite(values)):
                     found.append((int(i), name, float(values[i])))
         return found
 
     def _stored(self, observations: Any) -> np.ndarray:
-        """A copy in the dtype for storage, because environments may write into the same array in the next step."""
+        """Copy observations to the dtype for storage: environments may write to the same array in the next step.
+
+        Raises EnvironmentFault if the shape differs from that of the space.
+        """
         with np.errstate(over="ignore"):  # `_check` finds values that overflow to infinity
             found = np.array(observations, self.observation_dtype)
         if found.shape != (self.num_envs, *self.observation_shape):
@@ -257,6 +282,7 @@ class Stepper:
         return found
 
     def _check(self, observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray, when: str = "") -> None:
+        """Raise EnvironmentFault for the first environment in ``checked``, bool (n,), with a number that is not finite."""
         strange = not_finite(observations, rewards, checked)
         if strange is None:
             return
@@ -264,8 +290,8 @@ class Stepper:
         when = when or f"at step {int(self.elapsed[index]) + 1} of its episode, {self.timesteps} steps into the run"
         raise EnvironmentFault(f"environment {index} of {name_of(self.envs)} (seed {self.seeds[index]}) returned {what} {when}")
 
-    def guarded(self, call: Callable, *arguments: Any, **keywords: Any) -> Any:
-        """Call a method of the environments. Any exception is raised as an EnvironmentFault."""
+    def guarded(self, call: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
+        """Call a method of the environments and return its result. Raises EnvironmentFault if it raises any exception."""
         when = f"{self.timesteps} steps into the run (seed {self.seeds[0]})"
         try:
             return call(*arguments, **keywords)
@@ -273,26 +299,27 @@ class Stepper:
             raise
         except NativeFault as error:
             raise EnvironmentFault(f"{error}, {when}") from error
-        except Exception as error:
+        except Exception as error:  # whatever the environments' own code raises
             message = str(error).strip().splitlines()
             detail = f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
             raise EnvironmentFault(f"{name_of(self.envs)} failed {when}: {detail}") from error
 
 
 def name_of(envs: VectorEnv) -> str:
-    """The name of environments for messages: their id, or else the name of their class."""
-    spec = getattr(envs, "spec", None)
-    copies = getattr(envs, "envs", None)  # of one environment
-    return spec.id if spec else type((copies[0] if copies else envs).unwrapped).__name__
+    """Return the name of environments for messages: their id, or else the name of their class."""
+    if envs.spec is not None:
+        return envs.spec.id
+    named = envs.envs[0] if isinstance(envs, SyncVectorEnv) else envs
+    return type(named.unwrapped).__name__
 
 
 def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarray) -> tuple[int, str] | None:
-    """The first environment with a number that is not finite in float32: its index and a description of the number; or None.
+    """Return the index of the first environment with a number that is not finite in float32, and a description of it; else None.
 
-    Only environments marked in ``checked`` (n,) count.
+    Only environments marked in ``checked``, bool (n,), count.
     """
     sound = observations.dtype.kind != "f" or np.isfinite(observations).all()
-    if np.abs(rewards).max() < 3e38 and sound:  # false for NaN
+    if np.abs(rewards).max() < 3e38 and sound:  # the comparison is False for NaN
         return None
     with np.errstate(over="ignore"):
         bad_reward = ~np.isfinite(rewards.astype(np.float32)) & checked
@@ -310,10 +337,11 @@ def not_finite(observations: np.ndarray, rewards: np.ndarray, checked: np.ndarra
 
 
 def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = None, over: bool = False) -> np.ndarray | None:
-    """The action mask (num_envs, options) in ``info["action_mask"]``; ``before`` if there is none or the actions are not choices.
+    """Return the action mask, bool (num_envs, options), in ``info["action_mask"]``.
 
-    An environment that returns no mask keeps its row of ``before``, or is allowed every option if ``before`` is None. Raises
-    EnvironmentFault if a mask has another shape, or if it allows no option of a choice and the episode is not ``over``.
+    Returns ``before`` if there is no mask or the actions have no choices. An environment that returns no mask keeps its row of
+    ``before``, or is allowed every option if ``before`` is None. Raises EnvironmentFault if a mask has another shape, or if it allows no
+    option of a choice and the episode is not ``over``.
     """
     given: Any = info.get("action_mask")
     choices = [] if given is None else choices_of(envs.single_action_space)
@@ -330,12 +358,12 @@ def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = N
         if not (mask[i].any() if len(choices) == 1 else np.logical_or.reduceat(mask[i], begins).all()):
             if not over:
                 raise EnvironmentFault(f"{name_of(envs)} returned an action mask that allows nothing")
-            mask[i] = True  # the episode is over: no action follows, and no value is bootstrapped from here
+            mask[i] = True  # the episode is over: no action follows, and no value of this observation is used
     return mask
 
 
 def mask_after_step(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None, over: bool = False) -> np.ndarray | None:
-    """The action mask after a step of all environments, as `mask_of`; an environment that returns no mask is allowed every option.
+    """Return the action mask after a step of all environments, as `mask_of`. An environment without a mask is allowed every option.
 
     Also raises EnvironmentFault if a mask appears although ``before`` is None: the steps stored so far have no masks.
     """
@@ -347,6 +375,5 @@ def mask_after_step(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | 
 
 
 def longest_episode(envs: VectorEnv) -> int | None:
-    """The limit for a `Stepper`: None if the environment has a time limit of its own, else ``EPISODE_LIMIT``."""
-    spec = getattr(envs, "spec", None)
-    return None if getattr(spec, "max_episode_steps", None) else EPISODE_LIMIT
+    """Return the limit for a `Stepper`: None if the environments have a time limit of their own, else ``EPISODE_LIMIT``."""
+    return None if envs.spec is not None and envs.spec.max_episode_steps else EPISODE_LIMIT

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Space
 
 import rl_lab as rl
 
@@ -11,8 +13,8 @@ if TYPE_CHECKING:
     from rl_lab.rollout.normalizers import RewardScale
 
 
-def stored_dtype(space: Any) -> Any:
-    """The dtype in which observations of a Box are kept: bytes stay bytes, everything else becomes float32."""
+def stored_dtype(space: Space) -> type[np.generic]:
+    """Return the dtype in which observations of a Box are stored: uint8 and bool as they are, everything else as float32."""
     dtype = np.dtype(space.dtype)
     return dtype.type if dtype in (np.dtype(np.uint8), np.dtype(np.bool_)) else np.float32
 
@@ -21,7 +23,7 @@ class Transitions(NamedTuple):
     """Transitions as arrays (transitions, ...), ordered by step and within a step by environment.
 
     ``terminated`` is True where the environment ended the episode by its rules. ``truncated`` is True where the episode was cut off, for
-    example by a time limit; its return is then bootstrapped from ``next_observations``, the observations before the reset.
+    example by a time limit: its return is then bootstrapped from ``next_observations``, which are the observations before any reset.
     """
 
     observations: np.ndarray
@@ -35,10 +37,10 @@ class Transitions(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """``steps`` steps of ``n`` environments. The arrays belong to the collector and are valid until it collects again.
+    """``steps`` steps of ``n`` environments. The arrays belong to the collector, which overwrites them when it collects again.
 
     ``actions`` are the policy's actions before scaling, see `rl_lab.rollout.actions`. ``next_observations`` are the observations before
-    a reset. ``valid`` is False for a step that was only a reset, which only happens with autoreset mode NEXT_STEP. ``extras`` holds the
+    any reset. In autoreset mode NEXT_STEP a reset takes a step of its own, whose entry in ``valid`` is False. ``extras`` holds the
     policy's other outputs by name.
     """
 
@@ -53,17 +55,17 @@ class Rollout(NamedTuple):
     extras: dict[str, np.ndarray]
     action_masks: np.ndarray | None  # bool (steps, n, options)
     next_action_masks: np.ndarray | None
-    has_reset_steps: bool = False  # whether a reset takes a step of its own (autoreset mode NEXT_STEP)
-    numbers: Sequence[
-        tuple[int, int, str, float]
-    ] = ()  # step, environment, name and value of numbers in the last infos of episodes
+    has_reset_steps: bool = False
+    """Whether a reset takes a step of its own (autoreset mode NEXT_STEP)."""
+    numbers: Sequence[tuple[int, int, str, float]] = ()
+    """Step, environment, name and value of the numbers in the last infos of episodes."""
 
     def transitions(self) -> Transitions:
-        """The valid steps as one batch, in the order in which they happened."""
+        """Return the valid steps as one batch, in the order in which they happened."""
         keep = slice(None) if self.valid.all() else self.valid.ravel()
         size = self.rewards.size
 
-        def flat(part: np.ndarray | None) -> Any:
+        def flat(part: np.ndarray | None) -> Any:  # an array, or None for None
             return None if part is None else part.reshape(size, *part.shape[2:])[keep]
 
         return Transitions(
@@ -78,14 +80,16 @@ class Rollout(NamedTuple):
         )
 
     def tensors(self, reward_scale: "RewardScale | None" = None) -> dict[str, rl.Tensor]:
-        """Tensors (steps, n, ...) by name, over the same memory as the arrays, with rewards scaled by ``reward_scale``.
+        """Return tensors (steps, n, ...) by name, over the same memory as the arrays, with rewards scaled by ``reward_scale``.
 
-        ``bootstrap_rows``, int64 (rows,), are the rows t * n + i of steps before the last whose next observation is not the observation
-        of the following step and has a value: those that end a truncated episode. They are padded with the last row to a power of eight,
-        so that few programs are recorded. With ``has_reset_steps`` there are none.
+        Among the tensors are the policy's outputs, and ``action_masks`` if the environments give masks.
 
-        The tensors include the policy's outputs, and ``action_masks`` if the environments have masks. With ``has_reset_steps`` they
-        include ``valid``, and a step that was only a reset counts as a truncation.
+        ``bootstrap_rows``, int64 (rows,), are the rows t * n + i of the steps that end a truncated episode, except in the last step. The
+        value of their next observations is needed, and these are not among the observations of the following step. The rows are padded
+        with the last row to a power of eight, so that few programs are recorded.
+
+        With ``has_reset_steps`` there are no ``bootstrap_rows``. Instead ``valid`` is included, and a step that is a reset counts as a
+        truncation.
         """
         rewards = self.rewards
         if reward_scale is not None:
@@ -117,7 +121,7 @@ class RolloutStorage:
         observation_shape: tuple[int, ...],
         num_masked: int,
         has_reset_steps: bool,
-        observation_dtype: Any = np.float32,
+        observation_dtype: npt.DTypeLike = np.float32,
     ):
         self.steps = steps
         self.has_reset_steps = has_reset_steps
@@ -135,20 +139,20 @@ class RolloutStorage:
         self.outputs: dict[str, np.ndarray] = {}
         self.numbers: list[tuple[int, int, str, float]] = []
 
-    def output(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        """The array (steps, *shape) for the policy's output ``name``, made on the first call."""
+    def output(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
+        """Return the array (steps, *shape) for the policy's output ``name``, made on the first call."""
         found = self.outputs.get(name)
         if found is None:
             found = self.outputs[name] = np.zeros((self.steps, *shape), dtype)
         return found
 
     def finished(self) -> list[tuple[float, int]]:
-        """Score and length of each game that ended in the stored steps. A lost life, which has no score, is not the end of a game."""
+        """Return score and length of each game that ended in the stored steps. An episode that ends at a lost life has no score."""
         ended = (self.terminated | self.truncated) & self.valid & ~np.isnan(self.episode_returns)
         return list(zip(self.episode_returns[ended].tolist(), self.episode_lengths[ended].tolist(), strict=True))
 
     def rollout(self) -> Rollout:
-        """The stored steps as a `Rollout` over the same arrays."""
+        """Return the stored steps as a `Rollout` over the same arrays."""
         extras = dict(self.outputs)
         return Rollout(
             self.observations,

@@ -1,7 +1,8 @@
 """Random training programs, each run eagerly and compiled: after every call the two twins must agree in every bit.
 
 A seed determines a program: `Twin.step` draws every decision from a stream of choices. Each call starts the same stream again, so
-all calls of one program do the same. ``python -m tests.engine.random_programs --count 1000`` prints the number of mismatches.
+all calls of one program do the same. ``python -m tests.engine.random_programs --count 10000`` prints each mismatch, and counts after
+every 1,000 programs.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -387,6 +389,7 @@ class Surrounded(Twin):
         self.kept: list[Any] = []
         self.fails = False
         self.inner = rl.compile(self.halved)
+        self.fold = rl.compile(self.folded)
         self.through, self.change_closure = closure_over(1.25)
         pure = [name for name in PURE if choices.random() < 0.5]
         names = pure + [name for name in IMPURE if choices.random() < 0.5] if choices.random() < 0.2 else pure
@@ -394,6 +397,9 @@ class Surrounded(Twin):
 
     def halved(self, x: Any) -> Any:
         return x * 0.5 + self.offset
+
+    def folded(self, x: Any, depth: int) -> Any:
+        return x - self.offset if depth == 0 else self.fold(x, depth - 1) * 0.5 + 1.0
 
     def step(self, a: Any, b: Any, number: float, count: int, index: Any, options: dict[str, Any], items: list[Any]) -> Any:
         with rl.no_grad():
@@ -474,6 +480,14 @@ class Surrounded(Twin):
     def calls_a_compiled_function(self, y: Any, **rest: Any) -> Any:
         return self.inner(y)
 
+    def calls_a_compiled_function_that_calls_itself(self, y: Any, count: int, **rest: Any) -> Any:
+        return self.fold(y, count)
+
+    def differentiates_its_argument(self, y: Any, a: Any, **rest: Any) -> Any:
+        if a.requires_grad:
+            (y.detach().sum() * a.square()).sum().backward()
+        return y
+
     def rebinds(self, y: Any, **rest: Any) -> Any:
         return self.layer(y.detach()).detach()
 
@@ -527,6 +541,9 @@ class Surrounded(Twin):
         numbers = np.random.default_rng([self.seed, call])
         a = rl.tensor(numbers.normal(size=(rows[call % len(rows)], 3)))
         b = {"apart": rl.tensor(numbers.normal(size=a.shape)), "same": a, "view": a[:1]}[kinds[call % len(kinds)]]
+        if choices.random() < 0.1 and now.random() < 0.5:
+            a.requires_grad_()
+            b = a if b is a else a[:1] if b.sizes != a.sizes else b
         index = rl.tensor(numbers.integers(0, 5, size=2))
         if self.is_fault(call):
             index[1] = 5 + now.randrange(3)
@@ -592,6 +609,8 @@ PURE = [
     "drops",
     "picks",
     "calls_a_compiled_function",
+    "calls_a_compiled_function_that_calls_itself",
+    "differentiates_its_argument",
     "rebinds",
     "may_fail",
     "catches",
@@ -604,16 +623,31 @@ IMPURE = ["counts", "logs", "remembers", "extends_an_argument", "sets_an_option"
 
 
 def bits(value: Any, name: str = "output") -> dict[str, Any]:
-    """Every tensor in a nested value as (shape, dtype, bytes), read from a copy so that reading changes nothing."""
+    """Every tensor in a nested value as (shape, dtype, requires_grad, is_leaf, bytes).
+
+    Reading changes nothing: it does not take the memory out of its pool.
+    """
     if isinstance(value, rl.Tensor):
-        with rl.no_grad():
-            return {name: (value.shape, value.dtype.name, value.detach().clone().numpy().tobytes())}
+        return {
+            name: (value.sizes, value.dtype.name, value.requires_grad, value.is_leaf, value._array(lasting=False).tobytes())
+        }
     if isinstance(value, dict):
         return {k: v for key, part in value.items() for k, v in bits(part, f"{name}.{key}").items()}
     if isinstance(value, (tuple, list)):
         parts = {k: v for i, part in enumerate(value) for k, v in bits(part, f"{name}.{i}").items()}
         return {f"{name}.type": type(value).__name__, **parts}
     return {name: value}
+
+
+def in_thread(function: Callable, arguments: tuple[Any, ...]) -> Any:
+    """The result of a call that is made by a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def looks_back(call: int, calls: int) -> bool:
+    """Whether the results of all earlier calls are compared again after this call: a later call may not have changed them."""
+    return call % 4 == 3 or call == calls - 1
 
 
 class Comparison(NamedTuple):
@@ -655,10 +689,12 @@ def compare_surrounded(seed: int, calls: int = 2 * CALLS) -> Comparison:
         else:
             arguments, others = eager.arguments(call), compiled.arguments(call)
             programs = step.programs
-            right, output = eager.step(*arguments), step(*others)
-            earlier.append(((right, arguments), (output, others)))
-            expected = bits(eager.state(), "state") | bits([one for one, _ in earlier])
-            actual = bits(compiled.state(), "state") | bits([other for _, other in earlier])
+            apart = random.Random(f"thread {seed} {call}").random() < 0.05
+            right, output = eager.step(*arguments), in_thread(step, others) if apart else step(*others)
+            earlier.append(((right, arguments, arguments[0].grad), (output, others, others[0].grad)))
+            compared = earlier if looks_back(call, calls) else earlier[-1:]
+            expected = bits(eager.state(), "state") | bits([one for one, _ in compared])
+            actual = bits(compiled.state(), "state") | bits([other for _, other in compared])
             different = [name for name in expected | actual if expected.get(name, "") != actual.get(name, "")]
             if different:
                 return Comparison(f"{where}: {', '.join(different)} ({' '.join(eager.names)})", replays, failures)
@@ -690,7 +726,7 @@ def compare(seed: int, calls: int = CALLS) -> Comparison:
         if different:
             return Comparison(f"seed {seed}, call {call}: {', '.join(different)}", replays)
         earlier.append((right, output))
-        if any(bits(expected) != bits(actual) for expected, actual in earlier):
+        if looks_back(call, calls) and any(bits(expected) != bits(actual) for expected, actual in earlier):
             return Comparison(f"seed {seed}, call {call}: an earlier output differs", replays)
         replays += step.programs == programs
         programs = step.programs
@@ -711,15 +747,20 @@ def main() -> None:
     begin = time.perf_counter()
     run = compare_surrounded if options.surrounded else compare
     warnings.simplefilter("ignore", rl.errors.EagerWarning)
-    results = [run(seed, options.calls) for seed in range(options.first_seed, options.first_seed + options.count)]
-    faults = [result.difference for result in results if result.difference]
-    print("\n".join(faults[:20]))
-    replays = sum(result.replays for result in results)
-    failures = sum(result.failures for result in results)
-    print(
-        f"{options.count} programs, {replays} replayed calls, {failures} calls that failed as they should, "
-        f"{len(faults)} mismatches, {time.perf_counter() - begin:.0f} s"
-    )
+    replays = failures = mismatches = 0
+    for done in range(1, options.count + 1):
+        result = run(options.first_seed + done - 1, options.calls)
+        replays += result.replays
+        failures += result.failures
+        if result.difference:
+            mismatches += 1
+            print(result.difference, flush=True)
+        if done % 1000 == 0 or done == options.count:
+            print(
+                f"{done} programs, {replays} replayed calls, {failures} calls that failed as they should, "
+                f"{mismatches} mismatches, {time.perf_counter() - begin:.0f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Distance of float32 functions from the exact value, in units in the last place (ulp), over dense grids with subnormal numbers."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import special
@@ -38,9 +41,29 @@ FUNCTIONS = {
     "cosh": np.cosh,
     "erf": special.erf,
     "softsign": lambda x: x / (1 + abs(x)),
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "erfc": special.erfc,
+    "lgamma": special.gammaln,
 }
 LIMIT = 2.0
 """PyTorch's own functions stay below 4 ulp (its tanh, exp and sigmoid below 2)."""
+IN_FLOAT64 = FUNCTIONS.keys() - {
+    "exp",
+    "exp2",
+    "sigmoid",
+    "tanh",
+    "softplus",
+    "logsigmoid",
+    "elu",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "softsign",
+    "lgamma",
+}
+"""Functions that are computed in float64 and rounded once (kernels/elementary.py)."""
 
 
 def grid() -> np.ndarray:
@@ -70,7 +93,31 @@ def test_units_in_the_last_place(name):
         exact = FUNCTIONS[name](GRID.astype(np.float64))
     distance = ulps((getattr(rl, name, None) or getattr(F, name))(rl.from_numpy(GRID)).numpy(), exact)
     worst = distance.argmax()
-    assert distance[worst] <= LIMIT, f"{distance[worst]:.3f} ulp at {GRID[worst]!r}"
+    limit = 0.501 if name in IN_FLOAT64 else LIMIT
+    assert distance[worst] <= limit, f"{distance[worst]:.3f} ulp at {GRID[worst]!r}"
+
+
+@pytest.mark.parametrize("name", ["pow", "atan2"])
+def test_units_in_the_last_place_of_two_arguments(name):
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.uniform(-4, 4, 400), np.exp2(rng.uniform(-140, 127, 100)), np.arange(-9, 10) / 2])
+    a, b = np.meshgrid(np.append(values, [np.inf, -np.inf, np.nan, -0.0]).astype(np.float32), values.astype(np.float32))
+    with np.errstate(all="ignore"):
+        exact = {"pow": np.power, "atan2": np.arctan2}[name](a.astype(np.float64), b.astype(np.float64))
+    actual = getattr(rl, name)(rl.from_numpy(a), rl.from_numpy(b)).numpy()
+    assert ulps(actual, exact).max() <= 0.501
+
+
+def test_no_function_of_the_c_library():
+    """The C library's functions differ between versions and processors, so that kernels must not call them."""
+    names = "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh a?sinh? a?cosh? a?tanh? atan2 arc\\w+ erfc? l?gamma pow power"
+    call = re.compile(rf"\b(math|np)\.({'|'.join(names.split())})\((?![0-9.]+\))")  # of a number it is a constant
+    package = Path(rl.__file__).parent
+    files = [*package.glob("engine/kernels/*.py"), *package.glob("*/kernels.py"), *package.glob("*/*_kernels.py")]
+    files += package.glob("nn/graph/kernels.py")
+    found = [f"{file.name}: {line.strip()}" for file in files for line in file.read_text().splitlines() if call.search(line)]
+    assert len(files) > 10
+    assert not found
 
 
 def test_units_are_counted():

@@ -219,6 +219,8 @@ def test_normal_of_tensors_and_numbers():
     np.testing.assert_allclose(values.mean(0), [0, 10], atol=0.03)
     np.testing.assert_allclose(values.std(0), [1, 0.1], rtol=0.03)
     assert rl.normal(2.0, 0.5, (3, 4)).shape == (3, 4)
+    with pytest.raises(TypeError, match="a tensor or a size"):
+        rl.normal(2.0, 0.5)
 
 
 def test_methods_that_draw():

@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 import rl_lab as rl
 from rl_lab import serialization
 from rl_lab.experiment import checkpoint, driver
-from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
+from rl_lab.experiment.checkpoint import ENVIRONMENTS, FORMAT, load_checkpoint, read_record, save_checkpoint
 from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.faults import Fault
 from rl_lab.rollout import ReplayBuffer, Transitions
+from rl_lab.rollout.saving import EnvironmentsState
 from rl_lab.serialization import checksum, read_safetensors
 
 PLAIN = st.recursive(
@@ -60,6 +62,22 @@ def test_a_failure_while_saving_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(tmp_path / "last", {"value": 2})
     assert load_checkpoint(tmp_path / "last") == {"value": 1}
+
+
+def test_a_full_disk_is_not_filled_by_half_a_checkpoint(tmp_path, monkeypatch):
+    fsync = os.fsync
+    calls = []
+
+    def fail(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path / "last", {"x": np.zeros(1000)})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_death_at_any_moment_leaves_the_old_one_or_the_new_one(tmp_path, monkeypatch, small_segments):
@@ -234,7 +252,7 @@ def test_format_2_is_read(tmp_path):
     state = {"replay": {**replay_of(50).state_dict(), "arrays": dict(replay_of(50).state_dict()["arrays"])}}
     save_checkpoint(tmp_path / "last", state)
     plain = tmp_path / "last/state.json"
-    plain.write_text(plain.read_text().replace('"format": 3', '"format": 2'))
+    plain.write_text(plain.read_text().replace(f'"format": {FORMAT}', '"format": 2'))
     twin = replay_of(0)
     twin.load_state_dict(load_checkpoint(tmp_path / "last")["replay"])
     assert len(twin) == 50
@@ -245,6 +263,7 @@ def test_values_that_would_fill_the_memory(tmp_path):
     (tmp_path / "last/state.json").write_text('{"format": 3, "state": [' + "[]," * 3_000_000 + "[]]}")
     with pytest.raises(Fault, match=r"more values than a checkpoint has: they would need 0\.6 GB"):
         load_checkpoint(tmp_path / "last")
+    assert read_record(tmp_path / "last") is None  # which is read first when a run is resumed
 
 
 def test_the_disk_that_a_large_replay_buffer_needs_is_said(workplace):
@@ -294,3 +313,36 @@ def test_stacked_frames_are_written_as_far_as_they_are_new(tmp_path, monkeypatch
     index = rl.tensor(np.arange(400))
     for mine, other in zip(buffer.gather(index), twin.gather(index), strict=True):
         assert (mine is None and other is None) or np.array_equal(mine.numpy(), other.numpy())
+
+
+def with_environments(**arrays: np.ndarray) -> dict[str, Any]:
+    return {"learned": np.arange(5.0), "collector": {"environments": EnvironmentsState(steps=7, **arrays), "timesteps": 3}}
+
+
+def test_arrays_of_environments_have_a_file_of_their_own(tmp_path):
+    """Otherwise the file of what was learned would depend on the wrappers of the environments."""
+    plain, wrapped = with_environments(x=np.ones(2)), with_environments(x=np.zeros(2), inner=np.ones(3))
+    save_checkpoint(tmp_path / "plain", plain)
+    save_checkpoint(tmp_path / "wrapped", wrapped)
+    learned = [(tmp_path / name / "state.safetensors").read_bytes() for name in ("plain", "wrapped")]
+    assert learned[0] == learned[1]
+    found = load_checkpoint(tmp_path / "wrapped")["collector"]["environments"]
+    assert found["steps"] == 7
+    assert found["inner"].tolist() == [1, 1, 1]
+    (tmp_path / "wrapped" / ENVIRONMENTS).write_bytes((tmp_path / "plain" / ENVIRONMENTS).read_bytes())
+    with pytest.raises(Fault, match="checksum"):
+        load_checkpoint(tmp_path / "wrapped")
+    (tmp_path / "wrapped" / ENVIRONMENTS).unlink()
+    with pytest.raises(Fault, match="checksum"):
+        load_checkpoint(tmp_path / "wrapped")
+
+
+def test_format_3_is_read(tmp_path):
+    """It held the arrays of the environments' state as any others."""
+    state = with_environments(x=np.arange(4))
+    state["collector"]["environments"] = dict(state["collector"]["environments"])
+    save_checkpoint(tmp_path / "last", state)
+    assert not (tmp_path / "last" / ENVIRONMENTS).exists()
+    file = tmp_path / "last/state.json"
+    file.write_text(file.read_text().replace(f'"format": {FORMAT}', '"format": 3'))
+    assert load_checkpoint(tmp_path / "last")["collector"]["environments"]["x"].tolist() == [0, 1, 2, 3]

@@ -12,6 +12,7 @@ import rl_lab as rl
 from rl_lab import check, train
 from rl_lab.agents.dqn import DQN
 from rl_lab.agents.ppo import PPO
+from rl_lab.envs.cartpole import CartPoleVectorEnv
 from rl_lab.experiment import evaluation
 from rl_lab.experiment.driver import evaluation_budget
 from rl_lab.experiment.environments import choose_setup, make_environments
@@ -104,6 +105,15 @@ def test_resting_environments_stay_where_they_are():
     envs.awake = None
     assert (envs.observations == twin.observations).all()
     assert (envs.elapsed == twin.elapsed).all()
+
+
+def test_environments_cannot_rest_with_next_step_autoreset():
+    """The loop would skip an awake environment whose episode has ended, and no new episode would begin."""
+    envs = CartPoleVectorEnv(2)
+    envs.reset(seed=1)
+    envs.awake = np.array([True, False])
+    with pytest.raises(ValueError, match="not NEXT_STEP"):
+        envs.step(np.array([1, 1]))
 
 
 def test_an_evaluation_is_bounded_and_says_that_it_runs(monkeypatch):

@@ -160,6 +160,46 @@ def test_action_spaces(name, masked, tmp_path):
 # --- layers ----------------------------------------------------------------------------------------------------------
 
 
+class Computes(nn.Module):
+    """Elementwise functions."""
+
+    def forward(self, x):
+        positive, small = x.abs() + 0.1, x.tanh() * 0.9
+        parts = [
+            x.sin(),
+            x.cos(),
+            positive.log(),
+            positive.log2(),
+            positive.log10(),
+            positive.log1p(),
+            small.expm1(),
+            small.tan(),
+        ]
+        parts += [
+            small.asin(),
+            small.acos(),
+            x.atan(),
+            small.sinh(),
+            small.cosh(),
+            x.asinh(),
+            (1 + positive).acosh(),
+            small.atanh(),
+        ]
+        parts += [
+            x.erf(),
+            positive**1.5,
+            x.floor(),
+            x.ceil(),
+            x.round(),
+            x.trunc(),
+            positive.sqrt(),
+            positive.rsqrt(),
+            x.sign(),
+            x**2,
+        ]
+        return rl.cat(parts, 1)
+
+
 class Attends(nn.Module):
     """Attention over four tokens of six numbers."""
 
@@ -218,6 +258,7 @@ LAYERS = {
         PICTURE,
         lambda: nn.Sequential(nn.BatchNorm2d(2), nn.GroupNorm(2, 2), nn.LayerNorm((8, 6)), nn.Flatten(), nn.Softmax(1)).eval(),
     ),
+    "functions": ((6,), Computes),
     "attention": ((24,), Attends),
     "recurrent": ((24,), Remembers),
     "choices": ((24,), Chooses),

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from rl_lab.engine.kernels import scalar
+from rl_lab.engine.kernels import elementary, scalar
 from rl_lab.native.primitive import In, InBool, InInt, InOut, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
 
 _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.float32(np.nan), "inf": np.float32(np.inf)} | {
@@ -24,15 +24,11 @@ _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.
         "softplus32",
         "fmod32",
         "remainder32",
-        "expm132",
-        "acosh32",
-        "erfinv64",
         "floor_quotient32",
-        "digamma64",
         "trigamma32",
-        "tetragamma64",
     )
 }
+_NAMESPACE |= {name: function for name, function in vars(elementary).items() if name.endswith("64") and name.islower()}
 _OUTPUT_TYPE = {"float32": "F", "int64": "I", "uint8": "np.uint8"}
 
 
@@ -94,53 +90,53 @@ absolute = _unary("absolute", "abs(x)")
 sign = _unary("sign", "F(x > F(0)) - F(x < F(0))")
 exp = _unary("exp", "exp32(x)")
 exp2 = _unary("exp2", "exp232(x)")
-expm1 = _unary("expm1", "math.expm1(x)")
-log = _unary("log", "np.log(x)")
-log1p = _unary("log1p", "np.log1p(x)")
-log2 = _unary("log2", "np.log2(x)")
-log10 = _unary("log10", "np.log(x) / F(2.302585092994046)")
+expm1 = _unary("expm1", "expm164(x)")
+log = _unary("log", "log64(x)")
+log1p = _unary("log1p", "log1p64(x)")
+log2 = _unary("log2", "log264(x)")
+log10 = _unary("log10", "log1064(x)")
 sqrt = _unary("sqrt", "np.sqrt(x)")
 rsqrt = _unary("rsqrt", "F(1) / np.sqrt(x)")
 square = _unary("square", "x * x")
 reciprocal = _unary("reciprocal", "F(1) / x")
-sin = _unary("sin", "np.sin(x)")
-cos = _unary("cos", "np.cos(x)")
+sin = _unary("sin", "sin64(x)")
+cos = _unary("cos", "cos64(x)")
 tanh = _unary("tanh", "tanh32(x)")
 sigmoid = _unary("sigmoid", "sigmoid32(x)")
 relu = _unary("relu", "relu32(x)")
 softplus = _unary("softplus", "softplus32(x)")
-erf = _unary("erf", "math.erf(x)")
-lgamma = _unary("lgamma", "math.lgamma(np.float64(x))")
-digamma = _unary("digamma", "digamma64(np.float64(x))")
+erf = _unary("erf", "erf64(x)")
+lgamma = _unary("lgamma", "lgamma64(x)")
+digamma = _unary("digamma", "digamma64(x)")
 trigamma = _unary("trigamma", "trigamma32(x)")
-tetragamma = _unary("tetragamma", "tetragamma64(np.float64(x))")
+tetragamma = _unary("tetragamma", "tetragamma64(x)")
 floor = _unary("floor", "np.floor(x)")
 ceil = _unary("ceil", "np.ceil(x)")
 rint = _unary("rint", "np.rint(x)")
 trunc = _unary("trunc", "np.trunc(x)")
-tan = _unary("tan", "math.tan(x)")
-acosh = _unary("acosh", "acosh32(x)")
-asinh = _unary("asinh", "math.asinh(x)")
-atanh = _unary("atanh", "math.atanh(x)")
-erfc = _unary("erfc", "math.erfc(x)")
-erfinv = _unary("erfinv", "erfinv64(np.float64(x))")
-sinc = _unary("sinc", "F(1) if x == F(0) else np.sin(F(np.pi) * x) / (F(np.pi) * x)")
-asin = _unary("asin", "math.asin(x)")
-acos = _unary("acos", "math.acos(x)")
-atan = _unary("atan", "math.atan(x)")
-sinh = _unary("sinh", "math.sinh(x)")
-cosh = _unary("cosh", "math.cosh(x)")
+tan = _unary("tan", "tan64(x)")
+acosh = _unary("acosh", "acosh64(x)")
+asinh = _unary("asinh", "asinh64(x)")
+atanh = _unary("atanh", "atanh64(x)")
+erfc = _unary("erfc", "erfc64(x)")
+erfinv = _unary("erfinv", "erfinv64(x)")
+sinc = _unary("sinc", "F(1) if x == F(0) else sin64(F(np.pi) * x) / (F(np.pi) * x)")
+asin = _unary("asin", "asin64(x)")
+acos = _unary("acos", "acos64(x)")
+atan = _unary("atan", "atan64(x)")
+sinh = _unary("sinh", "sinh64(x)")
+cosh = _unary("cosh", "cosh64(x)")
 sech = _unary("sech", "sech32(x)")
 silu = _unary("silu", "x * sigmoid32(x)")
 logsigmoid = _unary("logsigmoid", "-softplus32(-x)")
-logit = _unary("logit", "np.log(x / (F(1) - x))")
+logit = _unary("logit", "log64(x / (F(1) - x))")
 softsign = _unary("softsign", "x / (F(1) + abs(x)) if abs(x) < inf else F(x > F(0)) - F(x < F(0)) if x == x else x")
-gelu = _unary("gelu", "F(0.5) * x * (F(1) + math.erf(x * F(0.70710678118654752)))")
+gelu = _unary("gelu", "F(0.5) * x * (F(1) + F(erf64(x * F(0.70710678118654752))))")
 softplus_from = _elementwise(  # linear above the threshold, as in PyTorch
     "softplus_from", "x if x * beta > threshold else softplus32(x * beta) / beta", Out, x=In, beta=In, threshold=In
 )
 # low * (exp(x * inner) - 1) up to 0, high * x above 0; NaN counts as above
-elu = _elementwise("elu", "low * expm132(x * inner) if x <= F(0) else x * high", Out, x=In, low=In, high=In, inner=In)
+elu = _elementwise("elu", "low * F(expm164(x * inner)) if x <= F(0) else x * high", Out, x=In, low=In, high=In, inner=In)
 threshold = _elementwise("threshold", "value if x <= threshold else x", Out, x=In, threshold=In, value=In)
 hardshrink = _elementwise("hardshrink", "F(0) if abs(x) <= limit else x", Out, x=In, limit=In)
 softshrink = _elementwise(
@@ -154,17 +150,17 @@ add = _binary("add", "a + b")
 sub = _binary("sub", "a - b")
 mul = _binary("mul", "a * b")
 div = _binary("div", "a / b")
-power = _binary("power", "a ** b")
+power = _binary("power", "pow64(a, b)")
 maximum = _binary("maximum", "a if a >= b or a != a else b")
 minimum = _binary("minimum", "a if a <= b or a != a else b")
 remainder = _binary("remainder", "remainder32(a, b)")
 fmod = _binary("fmod", "fmod32(a, b)")
-atan2 = _binary("atan2", "np.arctan2(a, b)")
+atan2 = _binary("atan2", "atan264(a, b)")
 heaviside = _binary("heaviside", "b if a == F(0) else F(a > F(0))")  # NaN gives 0
 hypot = _binary(
     "hypot", "inf if abs(a) == inf or abs(b) == inf else math.sqrt(np.float64(a) * a + np.float64(b) * b)"
 )  # float64: the squares of float32 numbers do not overflow
-xlogy = _binary("xlogy", "b if b != b else F(0) if a == F(0) else a * np.log(b)")
+xlogy = _binary("xlogy", "b if b != b else F(0) if a == F(0) else a * F(log64(b))")
 logaddexp = _binary("logaddexp", "a if a == b and abs(a) == inf else max(a, b) + softplus32(-abs(a - b))")
 copysign = _binary("copysign", "np.copysign(a, b)")
 fmax = _binary("fmax", "b if a != a or b > a else a")
@@ -185,12 +181,12 @@ square_backward = _backward("square_backward", "g * (s + s)")
 sqrt_backward = _backward("sqrt_backward", "g / (s + s)")
 softplus_backward = _backward("softplus_backward", "g * sigmoid32(s)")
 logsigmoid_backward = _backward("logsigmoid_backward", "g * sigmoid32(-s)")
-sin_backward = _backward("sin_backward", "g * np.cos(s)")
-cos_backward = _backward("cos_backward", "-(g * np.sin(s))")
+sin_backward = _backward("sin_backward", "g * F(cos64(s))")
+cos_backward = _backward("cos_backward", "-(g * F(sin64(s)))")
 silu_backward = _backward("silu_backward", "g * sigmoid32(s) * (F(1) + s * (F(1) - sigmoid32(s)))")
 gelu_backward = _backward(
     "gelu_backward",
-    "g * (F(0.5) * (F(1) + math.erf(s * F(0.70710678118654752))) + s * F(0.39894228040143268) * exp32(F(-0.5) * s * s))",
+    "g * (F(0.5) * (F(1) + F(erf64(s * F(0.70710678118654752)))) + s * F(0.39894228040143268) * exp32(F(-0.5) * s * s))",
 )
 softplus_from_backward = _elementwise(
     "softplus_from_backward", "g if s * beta > threshold else g * sigmoid32(s * beta)", Out, g=In, s=In, beta=In, threshold=In
@@ -230,7 +226,7 @@ smooth_l1_backward = _elementwise(
 )  # NaN stays NaN
 
 # binary cross entropy of probabilities; its slope is bounded near 0 and 1, as in PyTorch
-bce = _binary("bce", "(b - F(1)) * max(np.log1p(-a), F(-100)) - b * max(np.log(a), F(-100))")
+bce = _binary("bce", "(b - F(1)) * max(F(log1p64(-a)), F(-100)) - b * max(F(log64(a)), F(-100))")
 bce_backward = _elementwise("bce_backward", "g * (a - b) / max((F(1) - a) * a, F(1e-12))", Out, g=In, a=In, b=In)
 
 isnan = _unary("isnan", "x != x", out=OutBool)

@@ -254,6 +254,15 @@ def picked_loss_backward(
 
 
 @primitive
+def check_deviations(x: In, status: InOutInt, count: Int):
+    """Set status[0] = 6 if a number is negative or NaN."""
+    for c in range(count):
+        if not x[c] >= F(0):
+            status[0] = 6
+            return
+
+
+@primitive
 def check_probabilities(x: In, status: InOutInt, count: Int):
     """Set status[0] = 4 if a number is not in [0, 1]."""
     for c in range(count):

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
+from rl_lab.engine.kernels.elementary import pow64
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, Real, primitive
 
 F = np.float32
@@ -115,8 +116,8 @@ def adam(
     for i in range(count):
         p, g, m, v, _, step = _buffers(table, i)
         # bias corrections in float64: in float32, 1 - beta2**t loses half its digits while t is small
-        scale = F(float(lr) / (1.0 - beta1 ** step[0]))
-        root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
+        scale = F(float(lr) / (1.0 - pow64(beta1, step[0])))
+        root = F(1.0 / np.sqrt(1.0 - pow64(beta2, step[0])))
         for k in range(sizes[i]):
             old = p[k]
             d = sense * g[k] + coupled * old
@@ -155,8 +156,8 @@ def adam_largest(
     coupled = F(0) if decoupled else decay
     for i in range(count):
         p, g, m, v, largest, step = _buffers(table, i)
-        scale = F(float(lr) / (1.0 - beta1 ** step[0]))
-        root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
+        scale = F(float(lr) / (1.0 - pow64(beta1, step[0])))
+        root = F(1.0 / np.sqrt(1.0 - pow64(beta2, step[0])))
         for k in range(sizes[i]):
             old = p[k]
             d = sense * g[k] + coupled * old
@@ -227,7 +228,7 @@ def nadam_product(table: InInt, count: Int, beta1: Real, momentum_decay: Real):
     """Multiply the product of all momenta, the third state buffer, by the momentum of this step. Launch it after `advance`."""
     for i in range(count):
         _, _, _, _, product, step = _buffers(table, i)
-        product[0] *= F(beta1 * (1.0 - 0.5 * 0.96 ** (step[0] * momentum_decay)))
+        product[0] *= F(beta1 * (1.0 - 0.5 * pow64(0.96, step[0] * momentum_decay)))
 
 
 @primitive
@@ -258,9 +259,9 @@ def nadam(
     for i in range(count):
         p, g, m, v, momenta, step = _buffers(table, i)
         product = float(momenta[0])
-        root = F(1.0 / np.sqrt(1.0 - beta2 ** step[0]))
-        now = beta1 * (1.0 - 0.5 * 0.96 ** (step[0] * momentum_decay))
-        later = beta1 * (1.0 - 0.5 * 0.96 ** ((step[0] + 1) * momentum_decay))
+        root = F(1.0 / np.sqrt(1.0 - pow64(beta2, step[0])))
+        now = beta1 * (1.0 - 0.5 * pow64(0.96, step[0] * momentum_decay))
+        later = beta1 * (1.0 - 0.5 * pow64(0.96, (step[0] + 1) * momentum_decay))
         of_gradient = F(float(lr) * (1.0 - now) / (1.0 - product))
         of_moment = F(float(lr) * later / (1.0 - product * later))
         for k in range(sizes[i]):
@@ -302,9 +303,9 @@ def radam(
     longest = 2.0 / (1.0 - beta2) - 1.0
     for i in range(count):
         p, g, m, v, _, step = _buffers(table, i)
-        left = 1.0 - beta2 ** step[0]
-        length = longest - 2.0 * step[0] * beta2 ** step[0] / left
-        scale = float(lr) / (1.0 - beta1 ** step[0])
+        left = 1.0 - pow64(beta2, step[0])
+        length = longest - 2.0 * step[0] * pow64(beta2, step[0]) / left
+        scale = float(lr) / (1.0 - pow64(beta1, step[0]))
         rectified = length > 5.0
         if rectified:
             scale *= np.sqrt((length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length))
@@ -344,7 +345,7 @@ def adamax(
     sense = F(-1) if maximize else F(1)
     for i in range(count):
         p, g, m, u, _, step = _buffers(table, i)
-        scale = F(float(lr) / (1.0 - beta1 ** step[0]))
+        scale = F(float(lr) / (1.0 - pow64(beta1, step[0])))
         for k in range(sizes[i]):
             d = sense * g[k] + decay * p[k]
             first = b1 * m[k] + c1 * d
@@ -439,7 +440,7 @@ def asgd_rates(table: InInt, rate: In, count: Int, lambd: Real, alpha: Real, sta
     lr = float(rate[0])
     for i in range(count):
         _, _, _, rates, weights, step = _buffers(table, i)
-        rates[0] = F(lr / (1.0 + lambd * lr * step[0]) ** alpha)
+        rates[0] = F(lr / pow64(1.0 + lambd * lr * step[0], alpha))
         weights[0] = F(1.0 / max(1.0, step[0] - start))
 
 

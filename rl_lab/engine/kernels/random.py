@@ -7,6 +7,7 @@ advances the stream as eager calls do.
 import numpy as np
 from numba import njit
 
+from rl_lab.engine.kernels.elementary import cos64, log64, pow64, sin64
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
@@ -64,11 +65,11 @@ def uniform(out: Out, state: InOutInt, count: Int, low: Real, high: Real):
 def normal(out: Out, state: InOutInt, count: Int, mean: Real, std: Real):
     """out = normal deviates by the transform of Box and Muller (1958), computed in float64."""
     for i in range(0, count, 2):
-        radius = np.sqrt(-2.0 * np.log(1.0 - next_unit(state)))
+        radius = np.sqrt(-2.0 * log64(1.0 - next_unit(state)))
         angle = 2.0 * np.pi * next_unit(state)
-        out[i] = F(mean + std * radius * np.cos(angle))
+        out[i] = F(mean + std * radius * cos64(angle))
         if i + 1 < count:
-            out[i + 1] = F(mean + std * radius * np.sin(angle))
+            out[i + 1] = F(mean + std * radius * sin64(angle))
 
 
 @primitive
@@ -170,12 +171,12 @@ def categorical_distinct(out: OutInt, weights: In, state: InOutInt, status: InOu
 def exponential(out: Out, state: InOutInt, count: Int, rate: Real):
     """out = exponential deviates of this rate by inversion, computed in float64."""
     for i in range(count):
-        out[i] = F(-np.log(1.0 - next_unit(state)) / rate)
+        out[i] = F(-log64(1.0 - next_unit(state)) / rate)
 
 
 @njit(error_model="numpy")
 def _standard_normal(state):
-    return np.sqrt(-2.0 * np.log(1.0 - next_unit(state))) * np.cos(2.0 * np.pi * next_unit(state))
+    return np.sqrt(-2.0 * log64(1.0 - next_unit(state))) * cos64(2.0 * np.pi * next_unit(state))
 
 
 @primitive
@@ -188,15 +189,16 @@ def gamma(out: Out, shape: In, state: InOutInt, count: Int):
         a = np.float64(shape[i])
         boost = 1.0
         if a < 1.0:
-            boost = (1.0 - next_unit(state)) ** (1.0 / a)
+            boost = pow64(1.0 - next_unit(state), 1.0 / a)
             a += 1.0
         d = a - 1.0 / 3.0
         c = 1.0 / np.sqrt(9.0 * d)
         while True:
             x = _standard_normal(state)
-            v = (1.0 + c * x) ** 3
+            v = 1.0 + c * x
+            v = v * v * v
             u = 1.0 - next_unit(state)
-            if v > 0.0 and np.log(u) < 0.5 * x * x + d - d * v + d * np.log(v):
+            if v > 0.0 and log64(u) < 0.5 * x * x + d - d * v + d * log64(v):
                 break
             if not a > 0.0:  # with a NaN no draw would ever be accepted
                 v = np.nan

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from rl_lab.engine.kernels.elementary import exp64, log64
 from rl_lab.engine.kernels.scalar import exp32
 from rl_lab.native.primitive import (
     In,
@@ -281,14 +282,14 @@ def running_logsumexp(out: Out, x: In, n: Int, r: Int, m: Int):
                 if total != total or value != value:
                     total = np.nan
                 elif value > best:
-                    total = total * np.exp(float(best) - float(value)) + 1.0 if best > F(-np.inf) else 1.0
+                    total = total * exp64(float(best) - float(value)) + 1.0 if best > F(-np.inf) else 1.0
                     best = value
                 elif value > F(-np.inf) and value < F(np.inf):
-                    total += np.exp(float(value) - float(best))
+                    total += exp64(float(value) - float(best))
                 if total != total:
                     out[p + k * m] = F(np.nan)
                 else:
-                    out[p + k * m] = best if abs(best) == F(np.inf) else F(np.log(total) + best)
+                    out[p + k * m] = best if abs(best) == F(np.inf) else F(log64(total) + best)
 
 
 # --- softmax ---------------------------------------------------------------------------------------------------------
@@ -320,6 +321,7 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
     if m == 1 and r > 0:
         block = _blocks_of_rows(r)
         work = np.empty(block * r, np.float32)
+        totals = np.empty(block, np.float32)
         for first in range(0, n, block):
             rows = min(block, n - first)
             for i in range(rows):
@@ -336,7 +338,9 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
                 total = F(0)
                 for k in range(i * r, i * r + r):
                     total += work[k]
-                out[first + i] += np.log(total)
+                totals[i] = total
+            for i in range(rows):
+                out[first + i] += log64(totals[i])
         return
     for i in range(n):
         for j in range(m):
@@ -346,7 +350,7 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
             total = F(0)
             for k in range(r):
                 total += exp32(x[p + k * m] - shift)
-            out[i * m + j] = np.log(total) + shift
+            out[i * m + j] = log64(total) + shift
 
 
 @primitive
@@ -385,6 +389,7 @@ def log_softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
     if m == 1:
         block = _blocks_of_rows(r)
         work = np.empty(block * r, np.float32)
+        totals = np.empty(block, np.float32)
         for first in range(0, n, block):
             begin = first * r
             rows = min(block, n - first)
@@ -397,12 +402,15 @@ def log_softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
                 work[k] = exp32(out[begin + k])
             for i in range(rows):
                 total = F(0)
-                p = begin + i * r
                 for k in range(i * r, i * r + r):
                     total += work[k]
-                log_total = F(np.log(total))
+                totals[i] = total
+            for i in range(rows):
+                totals[i] = log64(totals[i])
+            for i in range(rows):
+                p = begin + i * r
                 for k in range(p, p + r):
-                    out[k] -= log_total
+                    out[k] -= totals[i]
         return
     for i in range(n):
         for j in range(m):
@@ -411,7 +419,7 @@ def log_softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
             total = F(0)
             for k in range(r):
                 total += exp32(x[p + k * m] - best)
-            log_total = F(np.log(total))
+            log_total = F(log64(total))
             for k in range(r):
                 out[p + k * m] = x[p + k * m] - best - log_total
 

@@ -11,6 +11,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from rl_lab.engine.kernels.elementary import inlined, log1p64, sin64
+
 F = np.float32
 I32 = np.int32
 
@@ -47,9 +49,11 @@ _LN2_LOW = F(math.log(2.0) - 0.693359375)
 _LN2 = F(math.log(2.0))
 _ROUND = F(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer, which then stands in the lowest bits
 # minimax polynomial of (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2; its error relative to exp(r) is at most 4e-9
-_E2, _E3, _E4, _E5, _E6 = (
-    F(c) for c in (0.4999999403953552, 0.1666652113199234, 0.04166838899254799, 0.00836874544620514, 0.0013814540579915047)
-)
+_E2 = F(0.4999999403953552)
+_E3 = F(0.1666652113199234)
+_E4 = F(0.04166838899254799)
+_E5 = F(0.00836874544620514)
+_E6 = F(0.0013814540579915047)
 _ONE = F(1)
 _HALF = F(0.5)
 _TWO = F(2)
@@ -112,12 +116,6 @@ def exp232(x):
 
 
 @njit(error_model="numpy")
-def expm132(x):
-    """exp(x) - 1 without cancellation near 0."""
-    return F(math.expm1(x))
-
-
-@njit(error_model="numpy")
 def relu32(x):
     """max(x, 0). NaN stays NaN."""
     return x if not x < _ZERO else _ZERO
@@ -174,10 +172,10 @@ def tanh32(x):
     return from_bits(bits(start + rest / (h + _ONE)) | (bits(x) & _SIGN))
 
 
-@njit(error_model="numpy")
+@inlined
 def softplus32(x):
     """log(1 + exp(x)) without overflow. NaN stays NaN."""
-    return max(x, _ZERO) + F(math.log1p(exp32(-abs(x)))) if x == x else x
+    return relu32(x) + F(log1p64(exp32(-abs(x))))
 
 
 @njit(error_model="numpy")
@@ -209,77 +207,13 @@ def floor_quotient32(a, b):
 
 
 @njit(error_model="numpy")
-def acosh32(x):
-    """The inverse of cosh, or NaN below 1."""
-    return F(math.acosh(x)) if x >= _ONE else F(np.nan)
-
-
-@njit(error_model="numpy")
-def erfinv64(y):
-    """The inverse of erf: Giles' (2010) approximations for the center and the tails, then one step of Newton's method."""
-    if not abs(y) < 1.0:
-        return np.inf * y if abs(y) == 1.0 else np.nan
-    w = -math.log((1.0 - y) * (1.0 + y))
-    if w < 5.0:
-        w -= 2.5
-        p = 2.81022636e-08
-        p = 3.43273939e-07 + p * w
-        p = -3.5233877e-06 + p * w
-        p = -4.39150654e-06 + p * w
-        p = 0.00021858087 + p * w
-        p = -0.00125372503 + p * w
-        p = -0.00417768164 + p * w
-        p = 0.246640727 + p * w
-        p = 1.50140941 + p * w
-    else:
-        w = math.sqrt(w) - 3.0
-        p = -0.000200214257
-        p = 0.000100950558 + p * w
-        p = 0.00134934322 + p * w
-        p = -0.00367342844 + p * w
-        p = 0.00573950773 + p * w
-        p = -0.0076224613 + p * w
-        p = 0.00943887047 + p * w
-        p = 1.00167406 + p * w
-        p = 2.83297682 + p * w
-    x = p * y
-    return x - (math.erf(x) - y) / (2.0 / math.sqrt(math.pi) * math.exp(-x * x))
-
-
-# Derivatives of the logarithm of the gamma function (Abramowitz and Stegun 1964): the recurrence moves the argument up to 8, where the
-# asymptotic series (6.3.18, 6.4.12) takes over. Arguments below 0 are reflected (6.3.7). At the poles the values are PyTorch's.
-
-
-@njit(error_model="numpy")
-def digamma64(x):
-    """The first derivative of the logarithm of the gamma function."""
-    if x == 0.0:
-        return math.copysign(np.inf, -x)
-    if x == -np.inf or (x < 0.0 and x == np.floor(x)):
-        return np.nan
-    reflected = 0.0
-    if x < 0.0:
-        reflected = math.pi / math.tan(math.pi * (x - np.trunc(x)))
-        x = 1.0 - x
-    if x == np.inf:
-        return x
-    shift = 0.0
-    while x < 8.0:
-        shift -= 1.0 / x
-        x += 1.0
-    s = 1.0 / (x * x)
-    series = s * (1.0 / 12.0 - s * (1.0 / 120.0 - s * (1.0 / 252.0 - s * (1.0 / 240.0 - s / 132.0))))
-    return shift + math.log(x) - 0.5 / x - series - reflected
-
-
-@njit(error_model="numpy")
 def trigamma32(x):
     """Trigamma in float32. Near the poles the rounding of pi decides the value, so float64 would differ from PyTorch."""
     sign = _ONE
     total = _ZERO
     if x < _HALF:
         sign = -_ONE
-        sine = F(np.sin(F(math.pi) * x))
+        sine = F(sin64(F(math.pi) * x))
         total -= F(math.pi) * F(math.pi) / (sine * sine)
         x = _ONE - x
     for _ in range(6):
@@ -288,27 +222,3 @@ def trigamma32(x):
     s = _ONE / (x * x)
     total += (_ONE + _ONE / (_TWO * x) + s * (F(1.0 / 6.0) - s * (F(1.0 / 30.0) - s * F(1.0 / 42.0)))) / x
     return sign * total
-
-
-@njit(error_model="numpy")
-def tetragamma64_above(x):
-    """`tetragamma64` of x > 0."""
-    shift = 0.0
-    while x < 8.0:
-        shift -= 2.0 / (x * x * x)
-        x += 1.0
-    s = 1.0 / (x * x)
-    series = s * s * (0.5 - s * (1.0 / 6.0 - s * (1.0 / 6.0 - s * (0.3 - s * 5.0 / 6.0))))
-    return shift - s - s / x - series
-
-
-@njit(error_model="numpy")
-def tetragamma64(x):
-    """The third derivative of the logarithm of the gamma function."""
-    if x <= 0.0:
-        if x == np.floor(x):
-            return -np.inf
-        turn = math.pi * (x - np.rint(x))
-        sine = math.sin(turn)
-        return tetragamma64_above(1.0 - x) - 2.0 * math.pi**3 * math.cos(turn) / (sine * sine * sine)
-    return tetragamma64_above(x)

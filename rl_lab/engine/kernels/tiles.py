@@ -165,7 +165,9 @@ def _tiles_at(builder, args):
 
 def _kinds_of_tiles(builder, a, b, out, k, row, step, ldb, ldc, height, width, continued, table):
     """Emit one block of code per kind of tile, and the choice between them."""
-    a, b, out = (builder.inttoptr(address, _POINTER) for address in (a, b, out))
+    a = builder.inttoptr(a, _POINTER)
+    b = builder.inttoptr(b, _POINTER)
+    out = builder.inttoptr(out, _POINTER)
     end = builder.append_basic_block("end")
     narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
     mask = _mask_of(builder, builder.select(narrow, width, builder.sub(width, _INT(WIDTH))))
@@ -277,7 +279,8 @@ def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc, runs):
     )
     entry, run = builder.block, builder.append_basic_block("run")
     loop, rest = builder.append_basic_block("sum"), builder.append_basic_block("rest")
-    last, next_run, done = (builder.append_basic_block(name) for name in ("last", "next", "summed"))
+    last, next_run = builder.append_basic_block("last"), builder.append_basic_block("next")
+    done = builder.append_basic_block("summed")
     builder.branch(run)
 
     builder.position_at_end(run)
@@ -351,7 +354,9 @@ def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc, runs):
 
 def _kinds_of_dots(builder, a, b, out, k, lda, ldb, ldc, height, width, runs):
     """Emit one block of code per shape of dot products, and the choice between them."""
-    a, b, out = (builder.inttoptr(address, _POINTER) for address in (a, b, out))
+    a = builder.inttoptr(a, _POINTER)
+    b = builder.inttoptr(b, _POINTER)
+    out = builder.inttoptr(out, _POINTER)
     end = builder.append_basic_block("end")
     blocks = {(i, j): builder.append_basic_block(f"dots{i}x{j}") for i in DOT_ROWS for j in DOT_COLUMNS}
     switch = builder.switch(builder.add(builder.mul(height, _INT(64)), width), end)

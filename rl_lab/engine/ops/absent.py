@@ -1,14 +1,15 @@
-"""PyTorch's methods of tensors that the lab does not have: asking for one says so.
+"""PyTorch's methods of tensors that rl_lab does not have. Reading one raises an AttributeError with the place of the covered names.
 
-A ``__getattr__`` would say the same for every name, and make every attribute of every tensor slower.
+A ``__getattr__`` would do the same for every name, but would make every attribute of every tensor slower.
 """
 
-from typing import Any
+from typing import NoReturn
 
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.tensor import Tensor
 
-NAMES = """
+NAMES = frozenset(
+    """
 addbmm addbmm_ adjoint angle apply_ as_strided as_strided_ as_strided_scatter as_subclass cauchy_ cholesky cholesky_inverse
 cholesky_solve coalesce const_data_ptr dense_dim det dim_order eig frexp gcd gcd_ geometric_ geqrf grad_dtype hash_tensor
 histogram i0 i0_ igamma igamma_ igammac igammac_ imag index index_reduce index_reduce_ indices int_repr inverse is_coalesced
@@ -18,7 +19,8 @@ ormqr output_nr pinverse polygamma_ put put_ qr qscheme real record_stream regis
 resize_ resize_as resize_as_ resolve_neg scatter_reduce scatter_reduce_ set_ slice_inverse slogdet smm solve squeeze_ sspaddmm
 stft svd swapaxes_ swapdims_ symeig t_ to_dense transpose_ triangular_solve unsqueeze_ values volatile
 """.split()  # noqa: SIM905
-"""Public names of torch.Tensor; ``tests/test_coverage.py`` holds the list against PyTorch's."""
+)
+"""Public names of torch.Tensor without an attribute here; ``tests/test_coverage.py`` compares the list with PyTorch's names."""
 
 
 class Absent:
@@ -27,16 +29,15 @@ class Absent:
     def __init__(self, name: str):
         self.name = name
 
-    def __get__(self, owner: Any, kind: type) -> Any:
-        present = [name for name in dir(kind) if not isinstance(vars(Tensor).get(name), Absent)]
-        return not_covered("rl_lab.Tensor", dict.fromkeys(present))(self.name)
+    def __get__(self, owner: Tensor | None, kind: type[Tensor]) -> NoReturn:
+        not_covered("rl_lab.Tensor", [name for name in dir(kind) if name not in NAMES])(self.name)
 
 
-def __dir__(self: Any) -> list[str]:
-    return [name for name in object.__dir__(self) if not isinstance(vars(Tensor).get(name), Absent)]
+def _covered_names(self: Tensor) -> list[str]:
+    return [name for name in object.__dir__(self) if name not in NAMES]
 
 
-Tensor.__dir__ = __dir__  # type: ignore[method-assign, assignment]
+# on Tensor, not with `hang`: what is hung on Operations is declared to editors and type checkers, which shall not offer these names
+Tensor.__dir__ = _covered_names  # type: ignore[method-assign, assignment]
 for _name in NAMES:
-    if not hasattr(Tensor, _name):
-        setattr(Tensor, _name, Absent(_name))
+    setattr(Tensor, _name, Absent(_name))

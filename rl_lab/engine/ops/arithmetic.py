@@ -8,7 +8,7 @@ import numpy as np
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
-from rl_lab.engine.number import real
+from rl_lab.engine.number import integer, real
 from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, le, logical_and, logical_or, lt
 from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.elementwise import clamp_between, exp, log, square, trunc
@@ -20,9 +20,11 @@ from rl_lab.engine.ops.operands import (
     constant,
     elementwise,
     fit,
+    flat_rule,
     operand,
     promote,
     unary,
+    zero_gradient,
 )
 from rl_lab.engine.tape import Node, Rule, attach, modes, no_grad
 from rl_lab.engine.tensor import Tensor
@@ -135,8 +137,7 @@ def _fixed_power_rule(g: Tensor, node: Node) -> Gradients:
     (x,) = node.saved
     exponent = node.context
     if exponent == 0:
-        with no_grad():
-            return constant(0.0).expand(x.sizes)
+        return zero_gradient(x.sizes)
     return g * (power(x, exponent - 1) * exponent)
 
 
@@ -146,8 +147,10 @@ def _fixed_power(x: Tensor, exponent: float) -> Tensor:
         return square(x)
     if exponent == 1:
         return mul(x, 1.0)
-    if exponent in _POWERS:
-        out = unary(_POWERS[exponent], x)
+    for special, kernel in _POWERS.items():
+        if exponent == special:  # not a look-up: a hash would make a program of each value of a number that varies
+            out = unary(kernel, x)
+            break
     else:
         out = binary(elementwise_kernels.power, x, constant(real(exponent)))
     return attach(out, _fixed_power_rule, (x,), (x,), exponent)
@@ -158,9 +161,9 @@ _POWERS = {0.5: elementwise_kernels.sqrt, -0.5: elementwise_kernels.rsqrt, -1: e
 
 def power(input: Operand, exponent: Operand) -> Tensor:
     """input ** exponent. Raises DtypeError, a RuntimeError, for an integer tensor to the power of a negative integer."""
-    if isinstance(input, Tensor) and input.dtype is float32 and type(exponent) in (int, float):
-        return _fixed_power(input, exponent)  # type: ignore[arg-type]
-    whole = isinstance(exponent, (int, np.integer)) and not isinstance(exponent, bool)
+    whole = isinstance(exponent, INTEGERS) and not isinstance(exponent, bool)
+    if isinstance(input, Tensor) and input.dtype is float32 and (whole or isinstance(exponent, (float, np.floating))):
+        return _fixed_power(input, integer(exponent) if whole else real(exponent))
     if whole and exponent < 0 and isinstance(input, Tensor):
         raise DtypeError(
             f"integers to negative integer powers are not allowed, got the power {exponent} of a {input.dtype.name} tensor: "
@@ -182,7 +185,8 @@ def _tied(winner: Binary) -> Rule:
         a, b = node.saved
         shape_a, shape_b = node.context
         half = where(eq(a, b), constant(0.5), constant(1.0)) * g
-        zero = constant(0.0)  # for the loser. With a NaN there is no loser: both operands get g, as in PyTorch
+        # The smaller operand of a maximum gets 0. NaN is neither smaller nor larger, so beside a NaN both operands get g, as in PyTorch.
+        zero = constant(0.0)
         return (
             fit(where(winner(b, a), zero, half), shape_a) if node.wants(0) else None,
             fit(where(winner(a, b), zero, half), shape_b) if node.wants(1) else None,
@@ -219,18 +223,12 @@ def _integer_division(kernel: Primitive, name: str, a: Tensor, b: Tensor, diviso
     return binary(kernel, a.to(int64), b.to(int64), int64)
 
 
-def _flat_rule(g: Tensor, node: Node) -> Gradients:
-    """Zeros: the function is piecewise constant."""
-    with no_grad():
-        return tuple([constant(0.0).expand(shape) for shape in node.context])
-
-
 def floor_divide(input: Operand, other: Operand) -> Tensor:
     """The quotient rounded down. Exact for integers. Raises ZeroDivisionError if integers are divided by 0."""
     a, b = promote(input, other)
     if a.dtype is not float32:
         return _integer_division(elementwise_kernels.floordiv_int, "floor_divide", a, b, other)
-    return attach(binary(elementwise_kernels.floor_quotient, a, b), _flat_rule, (a, b), context=(a.sizes, b.sizes))
+    return attach(binary(elementwise_kernels.floor_quotient, a, b), flat_rule, (a, b), context=(a.sizes, b.sizes))
 
 
 def _trunc_divide(input: Operand, other: Operand) -> Tensor:
@@ -240,7 +238,7 @@ def _trunc_divide(input: Operand, other: Operand) -> Tensor:
         return _integer_division(elementwise_kernels.truncdiv_int, "division", a, b, other)
     with no_grad():
         out = trunc(a / b)
-    return attach(out, _flat_rule, (a, b), context=(a.sizes, b.sizes))
+    return attach(out, flat_rule, (a, b), context=(a.sizes, b.sizes))
 
 
 def _remainder_gradient(divide: Callable[[Tensor, Tensor], Tensor]) -> Rule:
@@ -299,7 +297,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
         raise DtypeError(f"heaviside takes two tensors of one dtype, got {input.dtype.name} and {values.dtype.name}")
     if input.dtype is not float32:
         return where(eq(input, 0), values, gt(input, 0).to(input.dtype))
-    return binary(elementwise_kernels.heaviside, as_float(input), as_float(values))
+    return binary(elementwise_kernels.heaviside, input, values)
 
 
 def _logaddexp_rule(g: Tensor, node: Node) -> Gradients:
@@ -376,14 +374,11 @@ def xlogy(input: Operand, other: Operand) -> Tensor:
 def _copysign_rule(g: Tensor, node: Node) -> Gradients:
     a, out = node.saved
     shape_a, shape_b = node.context
-    to_a = to_b = None
+    to_a = None
     if node.wants(0):
         ratio = where(eq(a, 0.0), constant(0.0), out / a)
         to_a = fit(g * ratio.detach(), shape_a)
-    if node.wants(1):
-        with no_grad():
-            to_b = constant(0.0).expand(shape_b)
-    return to_a, to_b
+    return to_a, zero_gradient(shape_b) if node.wants(1) else None
 
 
 def copysign(input: Operand, other: Operand) -> Tensor:
@@ -581,12 +576,17 @@ def _keep(kernel: Primitive, g: Tensor, condition: Tensor) -> Tensor:
     return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.sizes)
 
 
+def _is_byte(value: Operand) -> bool:
+    """Whether a value is an integer that a uint8 tensor can take."""
+    return isinstance(value, INTEGERS) and not isinstance(value, bool)
+
+
 def _as_bytes(value: Operand, other: Operand) -> Operand:
     """A Python integer beside a uint8 tensor becomes uint8: unlike arithmetic, a choice keeps the dtype.
 
     Raises OverflowError if the integer does not fit into uint8.
     """
-    if type(value) is int and isinstance(other, Tensor) and other.dtype is uint8:
+    if _is_byte(value) and isinstance(other, Tensor) and other.dtype is uint8:
         check_range(value, uint8)
         return constant(value, uint8)
     return value
@@ -652,7 +652,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
     """input, but ``value`` where the bool tensor ``mask``, which broadcasts, is true."""
     if input.dtype is bool_ and not isinstance(value, Tensor):
         value = bool(value)
-    return where(mask, value if input.dtype is uint8 and type(value) is int else operand(value, input), input)
+    return where(mask, value if input.dtype is uint8 and _is_byte(value) else operand(value, input), input)
 
 
 def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:

@@ -26,7 +26,17 @@ from rl_lab.engine.ops.gathering import scatter_add
 from rl_lab.engine.ops.indexing import getitem, nonzero
 from rl_lab.engine.ops.layout import cat, clone, reshape, split, stack, transpose, unsqueeze
 from rl_lab.engine.ops.matmul import matmul
-from rl_lab.engine.ops.operands import INTEGERS, as_float, binary, broadcast_shape, constant, normal_dim, operand, whole
+from rl_lab.engine.ops.operands import (
+    INTEGERS,
+    as_float,
+    binary,
+    broadcast_shape,
+    constant,
+    normal_dim,
+    operand,
+    size_argument,
+    whole,
+)
 from rl_lab.engine.ops.rearrange import Cuts, flip, tensor_list, tensor_split
 from rl_lab.engine.ops.reduction import amax, amin, mean, norm, sum
 from rl_lab.engine.ops.sorting import sort
@@ -73,7 +83,7 @@ def isneginf(input: Tensor) -> Tensor:
 
 
 def isreal(input: Tensor) -> Tensor:
-    """A bool tensor of True: there are no complex numbers."""
+    """A bool tensor that is True everywhere, because rl_lab has no complex numbers."""
     return ones(input.sizes, dtype=bool_)
 
 
@@ -214,8 +224,8 @@ def quantile(
 ) -> Tensor:
     """The quantiles q in [0, 1] along ``dim``, or of all elements. A vector q makes a new first dimension. NaN if an element is NaN.
 
-    ``interpolation`` is "linear", "lower", "higher", "nearest" or "midpoint". Raises ValueError for another one or for q outside
-    [0, 1], IndexError if there are no elements.
+    ``interpolation`` is "linear", "lower", "higher", "nearest" or "midpoint". Raises ValueError for another interpolation or for a q
+    that is not in [0, 1]. Raises IndexError if there are no elements.
     """
     if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
         raise ValueError(f"interpolation must be linear, lower, higher, nearest or midpoint, got {interpolation!r}")
@@ -381,7 +391,7 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 
 def vdot(input: Tensor, other: Tensor) -> Tensor:
-    """The dot product of two vectors, as `dot`: there are no complex numbers."""
+    """The same as `dot`, because rl_lab has no complex numbers."""
     return matmul(input, other)
 
 
@@ -588,12 +598,20 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
-    """The row and column indices of the lower triangle of a matrix (row, col), int64 (2, count)."""
+    """The row and column indices of the lower triangle of a matrix (row, col), int64 (2, count).
+
+    Raises ShapeError if ``row`` or ``col`` is negative.
+    """
+    size_argument((row, col))
     return tensor(np.stack(np.tril_indices(row, offset, col)).astype(np.int64), dtype=dtype, device=device)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
-    """The row and column indices of the upper triangle of a matrix (row, col), int64 (2, count)."""
+    """The row and column indices of the upper triangle of a matrix (row, col), int64 (2, count).
+
+    Raises ShapeError if ``row`` or ``col`` is negative.
+    """
+    size_argument((row, col))
     return tensor(np.stack(np.triu_indices(row, offset, col)).astype(np.int64), dtype=dtype, device=device)
 
 

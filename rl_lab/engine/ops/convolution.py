@@ -15,7 +15,7 @@ from rl_lab.engine.kernels import convolution as convolution_kernels
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.launch import Part, launch, launch_parts
 from rl_lab.engine.ops.gathering import scatter_sum
-from rl_lab.engine.ops.layout import cat, embed
+from rl_lab.engine.ops.layout import cat, dense, embed
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
 from rl_lab.engine.ops.operands import INTEGERS, elementwise_into
 from rl_lab.engine.ops.rearrange import pad
@@ -130,17 +130,11 @@ def _forward(plan: _Plan, x: Tensor, weight: Tensor, bias: Tensor | None = None)
     return out
 
 
-def _contiguous(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors, contiguous and off the tape."""
-    with tape.no_grad():
-        return tuple([t.contiguous() for t in tensors])
-
-
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
     """The convolution of x with weight, plus bias."""
     inputs = (x, weight) if bias is None else (x, weight, bias)
     saved = (x if weight.requires_grad else None, weight if x.requires_grad else None)
-    return attach(_forward(plan, *_contiguous(*inputs)), _convolution_rule, inputs, saved, plan)
+    return attach(_forward(plan, *dense(*inputs)), _convolution_rule, inputs, saved, plan)
 
 
 def _convolution_rule(g: Tensor, node: Node) -> Gradients:
@@ -155,11 +149,11 @@ def _convolution_rule(g: Tensor, node: Node) -> Gradients:
 
 def _to_input(g: Tensor, weight: Tensor, plan: _Plan) -> Tensor:
     """The gradient of the input, (n, channels, h, w), of a convolution with this weight."""
-    dense, kernel = _contiguous(g, weight)
+    gradient, kernel = dense(g, weight)
     out = empty(plan.x)
     space = plan.planes + plan.results + math.prod(plan.weight) // plan.groups
     steps = (_volume(plan.x), _volume(plan.out), 0)
-    _run(convolution_kernels.convolve_to_input, plan, space, (out, dense, kernel), steps)
+    _run(convolution_kernels.convolve_to_input, plan, space, (out, gradient, kernel), steps)
     return attach(out, _transposed_convolution_rule, (g, weight), (g, weight), plan)
 
 
@@ -172,7 +166,7 @@ def _transposed_convolution_rule(gg: Tensor, node: Node) -> Gradients:
 
 def _to_weight(g: Tensor, x: Tensor, plan: _Plan) -> Tensor:
     """The gradient of the weight of a convolution of x."""
-    dense, source = _contiguous(g, x)
+    gradient, source = dense(g, x)
     if not plan.x[0]:
         return g.sum() * x.sum() + empty(plan.weight).zero_()
     cuts = plan.cuts()
@@ -181,7 +175,8 @@ def _to_weight(g: Tensor, x: Tensor, plan: _Plan) -> Tensor:
     for total, (low, high) in zip(sums, cuts, strict=True):
         space = empty((plan.together * (plan.planes + plan.results),))
         starts = (0, 0, 0, low * _volume(plan.out), low * _volume(plan.x))
-        parts.append(((total, space, empty(plan.weight), dense, source), starts, (plan.together, *plan.numbers(high - low))))
+        numbers = (plan.together, *plan.numbers(high - low))
+        parts.append(((total, space, empty(plan.weight), gradient, source), starts, numbers))
     _launch(convolution_kernels.convolve_to_weight, plan, parts)
     for part in sums[1:]:
         elementwise_into(add_into, sums[0], part)
@@ -199,9 +194,9 @@ def _to_bias(g: Tensor, plan: _Plan) -> Tensor:
     """The gradient of the bias of a convolution."""
     if tape.modes.grad:
         return g.sum((0, 2, 3))
-    (dense,) = _contiguous(g)
+    (gradient,) = dense(g)
     out = empty((plan.out[1],))
-    launch(convolution_kernels.sum_of_planes, (out, dense), (plan.out[0], plan.out[1], plan.out[2] * plan.out[3]))
+    launch(convolution_kernels.sum_of_planes, (out, gradient), (plan.out[0], plan.out[1], plan.out[2] * plan.out[3]))
     return out
 
 
@@ -363,7 +358,7 @@ def _unfold_rule(g: Tensor, node: Node) -> Gradients:
 
 def _unfold(x: Tensor, shape: Shape, window: Shape) -> Tensor:
     """The columns of x, which has this shape. ``window`` is (kernel size, stride, padding, dilation), two numbers each."""
-    (source,) = _contiguous(x)
+    (source,) = dense(x)
     rows, columns = _window_counts(shape[2:], window)
     out = empty((shape[0], shape[1] * window[0] * window[1], rows * columns))
     launch(convolution_kernels.unfold, (out, source), (*shape, rows, columns, *window))
@@ -376,7 +371,7 @@ def _fold_rule(g: Tensor, node: Node) -> Gradients:
 
 def _fold(columns: Tensor, shape: Shape, window: Shape) -> Tensor:
     """The transpose of `_unfold`."""
-    (source,) = _contiguous(columns)
+    (source,) = dense(columns)
     out = empty(shape)
     launch(convolution_kernels.fold, (out, source), (*shape, *_window_counts(shape[2:], window), *window))
     return attach(out, _fold_rule, (columns,), context=(shape, window))
@@ -515,7 +510,7 @@ def max_pool2d(
     windows that end outside. Raises ShapeError or ValueError for unsuitable arguments.
     """
     window, step, edge, gap, counts = _pool_sizes("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
-    (source,) = _contiguous(input)
+    (source,) = dense(input)
     planes = _planes(input.sizes)
     out = empty((*input.sizes[:-2], *counts))
     index = empty((planes, counts[0] * counts[1]), int64)
@@ -557,7 +552,7 @@ def _planes(shape: Shape) -> int:
 
 def _avg_pool(x: Tensor, shape: Shape, numbers: tuple[int, ...]) -> Tensor:
     """The means of the windows, of this shape. ``numbers`` are those of the kernel."""
-    (source,) = _contiguous(x)
+    (source,) = dense(x)
     out = empty(shape)
     launch(convolution_kernels.avg_pool, (out, source), (_planes(shape), *numbers))
     return attach(out, _avg_pool_rule, (x,), context=(x.sizes, numbers))
@@ -569,7 +564,7 @@ def _avg_pool_rule(g: Tensor, node: Node) -> Gradients:
 
 def _spread(g: Tensor, shape: Shape, numbers: tuple[int, ...]) -> Tensor:
     """The gradient of the input, of this shape, of `_avg_pool`."""
-    (source,) = _contiguous(g)
+    (source,) = dense(g)
     out = empty(shape)
     launch(convolution_kernels.avg_pool_backward, (out, source), (_planes(shape), *numbers))
     return attach(out, _spread_rule, (g,), context=(g.sizes, numbers))

@@ -49,7 +49,9 @@ def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, re
     array = np.asarray(data)
     if array.dtype == np.float64 and array.size == 0 and not isinstance(data, np.ndarray):
         array = array.astype(np.float32)
-    kind = dtype_of_numpy(array.dtype) if dtype is None else as_dtype(dtype)
+    kind = dtype_of_numpy(array.dtype)  # also with a dtype given, because text, objects and complex numbers have no counterpart
+    if dtype is not None:
+        kind = as_dtype(dtype)
     if isinstance(data, np.ndarray):
         refuse_recording()
     if array.size and (limits := limits_of(dtype)) is not None and array.dtype.kind in "iuf":
@@ -82,14 +84,24 @@ def _copy_of(array: np.ndarray, kind: DType) -> Tensor:
     """A new tensor with the array's values. In a recorded program they are constants."""
     with unrecorded():
         result = _empty(array.shape, kind)
-    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise OverflowError(f"{array.max()} does not fit into int64, the largest integer dtype")
+    if kind is int64 and array.size:
+        _check_int64(array)
     memory = result.storage.bytes().view(kind.numpy)
     with np.errstate(over="ignore", invalid="ignore"):
         if kind is uint8 and array.dtype.kind == "f":
             array = array.astype(np.int64)  # the direct conversion of floats is undefined outside 0..255
         memory[:] = array.astype(kind.numpy, copy=False).reshape(-1)
     return result
+
+
+def _check_int64(array: np.ndarray) -> None:
+    """Raise OverflowError if a number does not fit into int64, or is NaN."""
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise OverflowError(f"{array.max()} does not fit into int64, the largest integer dtype")
+    if array.dtype.kind == "f":
+        fits = (array >= -(2.0**63)) & (array < 2.0**63)
+        if not fits.all():
+            raise OverflowError(f"{array[~fits][0]} does not fit into int64")
 
 
 def as_tensor(data: Data, dtype: DTypeLike = None, device: DeviceLike = None) -> Tensor:
@@ -242,29 +254,31 @@ def arange(
 ) -> Tensor:
     """The vector start, start + step, ... before ``end``; arange(end) starts at 0. int64 for integers, float32 otherwise.
 
-    An integer ``dtype`` rounds the three to zero first. Raises ValueError if the step is 0 or leads away from ``end``.
+    The dtype int64 rounds the three arguments to zero first. Raises ValueError if the step is 0 or leads away from ``end``.
     """
     check_device(device)
     if end is None:
         start, end = 0, start
-    if dtype is not None and as_dtype(dtype) is int64:
-        start, end, step = [v if isinstance(v, INTEGERS) else int(v) for v in (start, end, step)]
+    kind = None if dtype is None else as_dtype(dtype)
+    if kind is int64:
+        start = _rounded_to_zero(start)
+        end = _rounded_to_zero(end)
+        step = _rounded_to_zero(step)
     if step == 0 or (end - start) / step < 0:
         raise ValueError(f"arange from {start} to {end} by {step}: the step must not be 0 and must lead from start to end")
-    whole = all(isinstance(v, INTEGERS) for v in (start, end, step))
-    if (
-        dtype is not None and as_dtype(dtype) is uint8 and not whole
-    ):  # as PyTorch, whose count is that of the numbers themselves
-        numbers = int(start) + int(step) * np.arange(math.ceil((end - start) / step))
-        return _finish(_copy_of(numbers, uint8), requires_grad)
-    kind = (int64 if whole else float32) if dtype is None else as_dtype(dtype)
-    if whole:
-        count = max(0, math.ceil((end - start) / step))
+    count = math.ceil((end - start) / step)
+    if all(isinstance(v, INTEGERS) for v in (start, end, step)):
         result = _empty((count,), int64)
         launch(indexing_kernels.arange, (result,), (start, step, count))
-        return _finish(result.to(kind), requires_grad)
-    count = math.ceil((end - start) / step)
-    return _finish(_copy_of(start + step * np.arange(count), kind), requires_grad)
+        return _finish(result if kind is None else result.to(kind), requires_grad)
+    if kind is uint8:  # as in PyTorch, the numbers are rounded, but are as many as without rounding
+        start = int(start)
+        step = int(step)
+    return _finish(_copy_of(start + step * np.arange(count), kind or float32), requires_grad)
+
+
+def _rounded_to_zero(number: float) -> int:
+    return number if isinstance(number, INTEGERS) else int(number)
 
 
 def evenly_spaced(start: float, end: float, steps: int, kind: DType) -> np.ndarray:

@@ -41,9 +41,8 @@ class Unary:
         self.kernel = kernel
         self.saves = saves
         self.integer = integer
-        self.of_bool = {"sign": bool_, "square": int64}.get(
-            kernel.name
-        )  # the dtype of the result for bools, whose values stay 0 and 1
+        self.of_bool = {"sign": bool_, "square": int64}.get(kernel.name)
+        """The dtype of the result for bools, whose values stay 0 and 1; None if they become float32."""
 
         def gradient_rule(g: Tensor, node: Node) -> Gradients:
             (saved,) = node.saved or (None,)

@@ -23,6 +23,7 @@ from rl_lab.native.primitive import Primitive
 BAD_WEIGHT = 2
 FEW_WEIGHTS = 3
 BAD_PROBABILITY = 4
+BAD_DEVIATION = 6
 """Flags that kernels report, beside 1 for an index outside its axis."""
 
 
@@ -40,7 +41,7 @@ class IndexStatus:
         """Raise the error that a kernel reported.
 
         Raises IndexError for an index outside its axis, NumericalError for weights that cannot be drawn from, ValueError for a number
-        that is not a probability.
+        that is not a probability or not a standard deviation.
         """
         if self.words[0]:
             flag, index, size = (int(word) for word in self.words)
@@ -51,6 +52,8 @@ class IndexStatus:
                 raise NumericalError("multinomial: a row has fewer positive weights than draws without replacement")
             if flag == BAD_PROBABILITY:
                 raise ValueError("a probability is not in [0, 1]: apply sigmoid() to the output of a network first")
+            if flag == BAD_DEVIATION:
+                raise ValueError("a standard deviation is negative or NaN")
             if flag == NOT_FINITE:
                 raise finite.error(size, index)
             raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")
@@ -71,6 +74,13 @@ def launch_checked(primitive: Primitive, tensors: tuple[Tensor, ...], numbers: t
     if recording is not None and status.words[0]:
         recording.failed = True
     status.check()
+
+
+def check_deviations(x: Tensor) -> None:
+    """Raise ValueError if an element is negative or NaN."""
+    with tape.no_grad():
+        source = x.contiguous()
+    launch_checked(indexing_kernels.check_deviations, (source,), (source.numel(),))
 
 
 def check_probabilities(x: Tensor) -> None:

@@ -50,7 +50,7 @@ def _view_part(x: Tensor, key: Index) -> tuple[Tensor, IndexTensors]:
 
     Raises IndexError for an unsuitable key, ValueError for a slice with a negative step.
     """
-    keys = list(key) if isinstance(key, tuple) else [key]
+    keys = list(key) if isinstance(key, tuple) or _stands_for_a_tuple(key) else [key]
     expanded: list[Key] = []
     for k in [_index_of_sequence(k) if isinstance(k, _SEQUENCES) else k for k in keys]:
         if isinstance(k, Tensor) and k.dtype is uint8:
@@ -109,6 +109,12 @@ def _view_part(x: Tensor, key: Index) -> tuple[Tensor, IndexTensors]:
 
 
 _SEQUENCES = (list, tuple, range, np.ndarray)
+
+
+def _stands_for_a_tuple(key: Index) -> bool:
+    """Whether a list is a key of several dimensions, as in x[[[0, 1], [2, 3]]]: PyTorch's rule, which it has from NumPy."""
+    parts = (Tensor, slice, *_SEQUENCES, type(None), EllipsisType)
+    return isinstance(key, list) and len(key) < 32 and any(isinstance(part, parts) for part in key)
 
 
 def _index_of_sequence(sequence: list[object] | tuple[object, ...] | range | np.ndarray) -> Tensor:

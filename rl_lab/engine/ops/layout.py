@@ -22,12 +22,17 @@ def contiguous(x: Tensor) -> Tensor:
     return x if x.strides is None else clone(x)
 
 
+def dense(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors, contiguous and off the tape."""
+    with tape.no_grad():
+        return tuple([contiguous(x) for x in tensors])
+
+
 def _written_rule(g: Tensor, node: Node) -> Gradients:
     """Gradients of the old and the new content of a base: the overwritten region belongs to the new content, the rest to the old."""
     where, value_shape = node.context
-    _ = (
-        node.saved
-    )  # raises if a backward freed the node: a second backward through a write into a view is an error, as in PyTorch
+    # raises if a backward freed the node: a second backward through a write into a view is an error, as in PyTorch
+    _ = node.saved
     old = new = None
     if node.wants(0):
         old = without_region(g, where)
@@ -233,11 +238,16 @@ def expand(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor:
 
 @numpy_names
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """A view without the dimensions of size 1, or without those of ``dim`` whose size is 1."""
+    """A view without the dimensions of size 1, or without those of ``dim`` whose size is 1.
+
+    Raises ShapeError if ``dim`` names a dimension twice.
+    """
     if dim is None:
-        drop = set(range(input.dim()))
+        drop = list(range(input.dim()))
     else:
-        drop = {normal_dim(d, input.dim()) for d in ([dim] if isinstance(dim, INTEGERS) else dim)}
+        drop = [normal_dim(d, input.dim()) for d in ([dim] if isinstance(dim, INTEGERS) else dim)]
+        if len(set(drop)) != len(drop):
+            raise ShapeError(f"squeeze: each dimension may be named once, but one appears twice in {drop}")
     keep = [i for i in range(input.dim()) if input.sizes[i] != 1 or i not in drop]
     return _with_dims(input, tuple([input.sizes[i] for i in keep]), tuple([input.stride()[i] for i in keep]))
 
@@ -339,6 +349,10 @@ class Parts:
         for number, gradient in other.gradients.items():
             result[number] = result[number] + gradient if number in result else gradient
         return Parts(result)
+
+    def _holds_nan(self) -> bool:
+        """Whether an element of a part is NaN."""
+        return any(gradient._holds_nan() for gradient in self.gradients.values())
 
 
 def _part_rule(g: Tensor, node: Node) -> Parts:

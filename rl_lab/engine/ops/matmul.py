@@ -161,8 +161,12 @@ def _matmul_int(a: Tensor, b: Tensor) -> Tensor:
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """The matrix product; vectors count as a row on the left and a column on the right, further dimensions as a batch."""
-    if input.dtype is uint8 and other.dtype is uint8:  # stored only: arithmetic is in float32
+    """The matrix product of (..., n, k) and (..., k, m), as (..., n, m). The dimensions in front of the matrices broadcast.
+
+    A vector counts as a row on the left and as a column on the right. Raises DtypeError unless both tensors are float32, both int64
+    or both uint8, ShapeError for a scalar or if the inner sizes differ.
+    """
+    if input.dtype is uint8 and other.dtype is uint8:  # uint8 is a dtype for storage: arithmetic is in float32
         input, other = input.to(float32), other.to(float32)
     whole = input.dtype is int64 and other.dtype is int64
     if not whole and (input.dtype is not float32 or other.dtype is not float32):

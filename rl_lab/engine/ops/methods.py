@@ -303,7 +303,7 @@ class ConversionMethods(Tensor):
         return self.to("cuda")
 
     def type(self, dtype: DTypeLike | LegacyType = None) -> Tensor | str:
-        """The name of the legacy type of this tensor, or without None the tensor in a dtype or as a legacy type."""
+        """This tensor in another dtype, given as a dtype or as a legacy type; without ``dtype``, the name of its legacy type."""
         if dtype is None:
             return {
                 float32: "rl_lab.FloatTensor",
@@ -394,12 +394,15 @@ class LayoutMethods(Tensor):
 
     @property
     def H(self) -> Tensor:
-        """The transpose of a matrix, a scalar as it is: there are no complex numbers. Raises ShapeError for other tensors."""
+        """The transpose of a matrix; a scalar is returned as it is. Raises ShapeError for other tensors.
+
+        PyTorch also conjugates complex numbers, which rl_lab does not have.
+        """
         return _transposed(self, "H", only=True)
 
     @property
     def mH(self) -> Tensor:
-        """`mT`: there are no complex numbers."""
+        """The same as `mT`, because rl_lab has no complex numbers."""
         return _transposed(self, "mH")
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -544,7 +547,7 @@ class PositionMethods(Tensor):
 
 
 class Facts(Tensor):
-    """The methods and properties of Tensor that tell about its memory and its place on the tape."""
+    """The methods and properties of Tensor that describe its memory and its place on the tape."""
 
     @property
     def itemsize(self) -> int:
@@ -578,8 +581,8 @@ class Facts(Tensor):
         return False
 
 
-class Names(Tensor):
-    """What `Tensor` does when it is called, and when it is asked for a name that it does not have."""
+class Constructor(Tensor):
+    """The constructor of Tensor, which is that of PyTorch's FloatTensor."""
 
     def __new__(cls, *data: Data) -> Tensor:  # type: ignore[misc]
         return FloatTensor(*data)
@@ -593,6 +596,6 @@ for _family in (
     ElementwiseMethods,
     PositionMethods,
     Facts,
-    Names,
+    Constructor,
 ):
     hang(vars(_family))

@@ -16,7 +16,7 @@ from rl_lab.engine.memory import Storage
 from rl_lab.engine.number import Number, integer, real
 from rl_lab.engine.tape import Node
 from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, gradients_of, new, view
-from rl_lab.engine.types import Operand, Scalar, Sizes
+from rl_lab.engine.types import Gradients, Operand, Scalar, Sizes
 from rl_lab.native.primitive import Primitive
 
 INTEGERS = (int, np.integer)
@@ -272,12 +272,23 @@ def fit(gradient: Tensor, shape: Shape) -> Tensor:
     return gradient if gradient.sizes == shape else gradient.sum_to_size(shape)
 
 
-# --- gradients of gradients ------------------------------------------------------------------------------------------
+# --- gradient rules ---------------------------------------------------------------------------------------------------
 
 
 def same_rule(g: Tensor, node: Node) -> Tensor:
     """Gradient rule of operations that only move or copy all elements."""
     return g
+
+
+def zero_gradient(shape: Shape) -> Tensor:
+    """Zeros of ``shape``, off the tape: a view that repeats a single zero."""
+    with tape.no_grad():
+        return constant(0.0).expand(shape)
+
+
+def flat_rule(g: Tensor, node: Node) -> Gradients:
+    """Gradient rule of piecewise constant functions: zeros in the shapes of the inputs, which are the node's context."""
+    return tuple([zero_gradient(shape) for shape in node.context])
 
 
 def differentiate(function: Callable[..., Tensor], inputs: Sequence[Tensor | None], g: Tensor) -> tuple[Tensor | None, ...]:

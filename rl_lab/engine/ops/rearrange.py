@@ -51,7 +51,7 @@ def repeat_interleave(
     """Each element ``repeats`` times in a row along ``dim``, or in the flattened tensor. A tensor gives a number for each element.
 
     The values of a tensor are read, which ends a recording: the shape depends on them. ``output_size`` has no effect.
-    Raises ShapeError if the tensor does not have one number per element.
+    Raises ShapeError if the tensor does not have one number per element, or if a number is negative.
     """
     if dim is None:
         input = reshape(input, -1)
@@ -64,6 +64,8 @@ def repeat_interleave(
             raise ShapeError(
                 f"repeat_interleave needs a number, or a vector of {input.sizes[dim]} numbers, got repeats of shape {list(repeats.sizes)}"
             )
+        if min(counts, default=0) < 0:
+            raise ShapeError(f"repeat_interleave: repeats must not be negative, got {min(counts)}")
         return index_select(input, dim, tensor([k for k, count in enumerate(counts) for _ in range(count)], dtype=int64))
     shape = input.sizes
     wide = expand(unsqueeze(input, dim + 1), (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
@@ -75,6 +77,8 @@ def flip(input: Tensor, *places: Sizes, dims: Sizes | None = None) -> Tensor:
     order = [normal_dim(dim, input.dim()) for dim in shape_argument(places if dims is None else (dims,))]
     if len(set(order)) != len(order):
         raise ShapeError(f"flip: each dimension may be named once, but one appears twice in {order}")
+    if not input.dim():
+        return clone(input)
     for dim in order:
         size = input.sizes[dim]
         input = index_select(input, dim, arange(size - 1, -1, -1) if size else arange(0))

@@ -1,20 +1,13 @@
 """Gated recurrent cells: matrix products, then one launch for everything else."""
 
-from rl_lab.engine import tape
 from rl_lab.engine.kernels import recurrent as recurrent_kernels
 from rl_lab.engine.launch import launch
-from rl_lab.engine.ops.layout import stack
+from rl_lab.engine.ops.layout import dense, stack
 from rl_lab.engine.ops.matmul import linear
 from rl_lab.engine.ops.operands import differentiate
 from rl_lab.engine.tape import Node, attach, modes
 from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.engine.types import Gradients
-
-
-def _dense(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors, contiguous and off the tape."""
-    with tape.no_grad():
-        return tuple([t.contiguous() for t in tensors])
 
 
 def _lstm_composed(z: Tensor, c: Tensor) -> Tensor:
@@ -27,7 +20,7 @@ def _lstm_rule(g: Tensor, node: Node) -> Gradients:
     z, c, gates, out = node.saved
     if modes.grad:
         return differentiate(_lstm_composed, (z, c), g)
-    g, before = _dense(g, c)
+    g, before = dense(g, c)
     to_z = empty(z.sizes)
     to_c = empty(c.sizes)
     launch(recurrent_kernels.lstm_cell_backward, (to_z, to_c, g, out, gates, before), c.sizes)
@@ -39,7 +32,7 @@ def lstm_gates(z: Tensor, c: Tensor) -> Tensor:
 
     z (n, 4m) are the pre-activations of the gates in PyTorch's order, c (n, m) is the old cell.
     """
-    inputs, before = _dense(z, c)
+    inputs, before = dense(z, c)
     out = empty((2, *c.sizes))
     gates = empty(z.sizes)
     launch(recurrent_kernels.lstm_cell, (out, gates, inputs, before), c.sizes)
@@ -58,7 +51,7 @@ def _gru_rule(g: Tensor, node: Node) -> Gradients:
     zi, zh, h, gates = node.saved
     if modes.grad:
         return differentiate(_gru_composed, (zi, zh, h), g)
-    g, inputs, before = _dense(g, zh, h)
+    g, inputs, before = dense(g, zh, h)
     to_zi = empty(zi.sizes)
     to_zh = empty(zh.sizes)
     to_h = empty(h.sizes)
@@ -71,7 +64,7 @@ def gru_gates(zi: Tensor, zh: Tensor, h: Tensor) -> Tensor:
 
     zi is the part of the pre-activations that comes from x, zh the part that comes from h.
     """
-    from_x, from_h, before = _dense(zi, zh, h)
+    from_x, from_h, before = dense(zi, zh, h)
     out = empty(h.sizes)
     gates = empty(zi.sizes)
     launch(recurrent_kernels.gru_cell, (out, gates, from_x, from_h, before), h.sizes)

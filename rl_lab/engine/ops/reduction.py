@@ -14,7 +14,7 @@ from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.layout import cat
-from rl_lab.engine.ops.operands import INTEGERS, as_float, constant, differentiate, normal_dim, whole
+from rl_lab.engine.ops.operands import INTEGERS, as_float, constant, differentiate, flat_rule, normal_dim, whole
 from rl_lab.engine.tape import Node, attach, modes
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned
 from rl_lab.engine.types import Dims, Gradients, Sizes
@@ -202,7 +202,10 @@ def var(
 def std(
     input: Tensor, dim: Dims = None, correction: float | None = None, keepdim: bool = False, *, unbiased: bool = True
 ) -> Tensor:
-    """The standard deviation, the square root of `var`. The gradient of equal numbers is 0."""
+    """The standard deviation, the square root of `var`. The gradient of equal numbers is 0.
+
+    Raises DtypeError if input is not float32.
+    """
     return _moment(input, dim, correction, keepdim, unbiased, root=True)
 
 
@@ -257,13 +260,8 @@ def norm(
         else:
             out = sum(input.abs() ** order, dim, keepdim) ** (1.0 / order)
     if order == 0:
-        return attach(out, _no_slope, (input,), context=input.sizes)
+        return attach(out, flat_rule, (input,), context=(input.sizes,))
     return attach(out, _norm_rule, (input,), (input, out), (dims, order))
-
-
-def _no_slope(g, node):
-    with tape.no_grad():
-        return constant(0.0).expand(node.context)
 
 
 @numpy_names
@@ -415,7 +413,10 @@ def _squeezed(x: Tensor, dim: int, keepdim: bool) -> Tensor:
 
 
 def tied_rule(g: Tensor, node: Node) -> Gradients:
-    """The gradient of an extreme, shared evenly by the elements equal to it. With ``to_nan`` the NaNs share that of a NaN."""
+    """The gradient of an extreme, shared evenly by the elements equal to it.
+
+    With ``to_nan``, the elements that are NaN share the gradient of an extreme that is NaN.
+    """
     x, y = node.saved
     dims, to_nan = node.context
     shape = _kept(x.sizes, dims)
@@ -437,7 +438,7 @@ def amax(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 def _largest(x: Tensor, dim: Dims, keepdim: bool, to_nan: bool = False) -> Tensor:
-    """`amax`. With ``to_nan`` the NaNs share the gradient of a result that is NaN, as in PyTorch's max and min of all elements."""
+    """`amax`. With ``to_nan``, elements that are NaN share the gradient of a NaN, as in PyTorch's max and min of all elements."""
     dims = normal_dims(dim, x.dim())
     out, _ = _max_over(whole(x), dims, _result_shape(x.sizes, dims, keepdim), "amax")
     return attach(out, tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
@@ -548,7 +549,9 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 
 @numpy_names
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Whether some element along ``dim``, or of all elements, is true (not zero)."""
+    """Whether some element along ``dim``, or of all elements, is true (not zero). No dimensions, (), reduce nothing, as in PyTorch."""
+    if isinstance(dim, (tuple, list)) and not dim:
+        return input.to(bool_, copy=True)
     dims = normal_dims(dim, input.dim())
     source, n, r, m = _blocks(input.to(bool_), dims)
     out = empty(_result_shape(input.sizes, dims, keepdim), bool_)
@@ -558,7 +561,7 @@ def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 @numpy_names
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Whether every element along ``dim``, or of all elements, is true (not zero)."""
+    """Whether every element along ``dim``, or of all elements, is true (not zero). No dimensions, (), reduce nothing, as in PyTorch."""
     return any(input.logical_not(), dim, keepdim).logical_not()
 
 

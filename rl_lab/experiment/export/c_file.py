@@ -21,7 +21,10 @@ class C(Language[str]):
 
     name = "C"
     _calls = {
-        **{n: f"{n}f({{}})" for n in ("expm1", "exp2", "log", "log1p", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan")},
+        **{
+            n: f"{n}f({{}})"
+            for n in ("expm1", "exp2", "log", "log1p", "log2", "log10", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan")
+        },
         **{n: f"{n}f({{}})" for n in ("sinh", "cosh", "asinh", "acosh", "atanh", "erf", "floor", "ceil", "rint", "trunc")},
         **{n: f"{n}f({{}}, {{}})" for n in ("atan2", "fmod")},
         **{n: f"{n}32({{}})" for n in ("exp", "tanh", "sigmoid", "relu", "softplus", "sech")},

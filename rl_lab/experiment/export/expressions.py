@@ -54,6 +54,11 @@ _FUNCTIONS = {
     "np.fmod": "fmod",
     "fmod32": "fmod",
 }
+# the kernels' own functions, which are computed in float64 and rounded
+_FUNCTIONS |= {
+    f"{name}64": name for name in ("expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "erf", "asin", "acos")
+}
+_FUNCTIONS |= {f"{name}64": name for name in ("atan", "sinh", "cosh", "asinh", "acosh", "atanh", "atan2")}
 _CONSTANTS = {"inf": math.inf, "nan": math.nan, "np.inf": math.inf, "np.pi": math.pi}
 _BINARY: dict[type, str] = {
     ast.Add: "+",
@@ -188,11 +193,14 @@ class Language(Generic[Term]):
                 return self.constant(-float(number.value), dtype), dtype  # type: ignore[arg-type]
             term, own = self._walk(given[0], operands)
             return self._as(term, own, dtype), dtype
-        if function not in _FUNCTIONS:
+        if function not in (*_FUNCTIONS, "pow64"):
             raise self.missing(f"the function {function}")
         arguments = [self._walk(one, operands) for one in given]
         dtype = arguments[0][1]
         terms = [term for term, _ in arguments]
+        if function == "pow64":
+            first, second, dtype = self._together(*arguments)
+            return self.binary("**", first, second, dtype), dtype
         if len(arguments) == 2:
             first, second, dtype = self._together(*arguments)
             terms = [first, second]
@@ -226,7 +234,7 @@ class Numpy(Language[str]):
         "atan2": "np.arctan2({}, {})",
     }
     _plain = {
-        *("expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "cosh"),
+        *("expm1", "log", "log1p", "log2", "log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh"),
         *("floor", "ceil", "rint", "trunc", "abs", "fmod"),
     }
 

@@ -106,6 +106,8 @@ class _Writer(Language[str]):
             return self.add("Sub", self.add("Exp", *arguments), one)
         if function == "log1p":
             return self.add("Log", self.add("Add", *arguments, one))
+        if function in ("log2", "log10"):
+            return self.add("Mul", self.add("Log", *arguments), self.constant(1.0 / math.log(int(function[3:])), FLOAT))
         if function == "sech":
             return self.add("Reciprocal", self.add("Cosh", *arguments))
         if function == "trunc":

@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit, types
 
 from rl_lab.engine.kernels import scalar
+from rl_lab.engine.kernels.elementary import cos64, sin64
 from rl_lab.native.cache import compile_c_function
 from rl_lab.native.pointers import matrix
 from rl_lab.native.primitive import In, InInt, Int, Out, primitive
@@ -40,7 +41,7 @@ _TABLE = {
     "relu": ("relu32(z)", "F(z > F(0))"),
     "softplus": ("softplus32(z)", "sigmoid32(z)"),
     "sech": ("F(2) * exp32(-abs(z)) / (F(1) + exp32(F(-2) * abs(z)))", "-y * tanh32(z)"),
-    "sin": ("np.sin(z)", "np.cos(z)"),
+    "sin": ("F(sin64(z))", "F(cos64(z))"),
     "gauss": ("exp32(-z * z)", "F(-2) * z * y"),
     "step": ("F(z > F(0))", "F(0)"),
     "sign": ("F(z > F(0)) - F(z < F(0))", "F(0)"),
@@ -58,7 +59,7 @@ ACTIVATIONS = tuple(_TABLE)
 FORMULAS = {name: value for name, (value, _) in _TABLE.items()}
 """The value of each activation as an expression of the weighted sum ``z``."""
 
-_NAMESPACE = {"F": F, "np": np, "math": math} | {
+_NAMESPACE = {"F": F, "np": np, "math": math, "sin64": sin64, "cos64": cos64} | {
     name: getattr(scalar, name) for name in ("exp32", "relu32", "sigmoid32", "softplus32", "tanh32")
 }
 
