@@ -95,11 +95,19 @@ def assert_same(agent: Agent, folder: Path, kinds=FORMATS, tolerance: float = 1e
     within = tolerance * max([1.0, *radius])  # components of the policy are in [-1, 1]
     if agent.acting_memory is None and not isinstance(agent.space, (Tuple, Dict)):
         wanted = np.asarray(agent.predict(x, action_mask=mask))
+    given = None if mask is None else rl.tensor(mask)
+    memory = rl.tensor(examples.memory[0]) if agent.acting_memory == "_acting" else None
+    with rl.no_grad():
+        insight = agent.explain(rl.tensor(x), given, memory)
     for kind in kinds:
         function = function_of(graph, examples, kind, folder)
         actions, scores, after = function(x, examples.memory, mask)
         actions = np.asarray(actions).reshape(wanted.shape)
         assert not len(differing(actions, scores, wanted, within)), kind
+        if scores is not None and insight is not None and agent.acting_memory != "_states":
+            expected = insight.outputs[:, : agent.mapping.num_masked].numpy()
+            allowed = np.ones(expected.shape, bool) if mask is None else mask
+            assert distance(np.asarray(scores)[allowed], expected[allowed]) <= tolerance, kind
         assert len(np.unique(wanted.reshape(count, -1), axis=0)) > 1, "a policy that always does the same proves nothing"
         for found, expected in zip(after, examples.after, strict=True):
             assert distance(found, expected) <= tolerance

@@ -290,7 +290,8 @@ def _part(operand: Operand, r: PolicyRecorder, low: int, high: int) -> Operand:
 def _gru(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tuple[Any, ...]) -> None:
     out, _, zi, zh, hidden = tensors
     n, m = numbers
-    x, y, h = (r.read(t, _flat(n * size)) for t, size in ((zi, 3 * m), (zh, 3 * m), (hidden, m)))
+    x, y = (r.read(t, _flat(n * 3 * m)) for t in (zi, zh))
+    h = r.read(hidden, _flat(n * m))
     after: list[Operand] = []
     for i in range(n):
         a, b = ([_part(z, r, (3 * i + g) * m, (3 * i + g + 1) * m) for g in range(3)] for z in (x, y))
