@@ -22,7 +22,7 @@ from rl_lab.nn import Identity, Linear, NoisyLinear
 from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp, sizes_beside
 from rl_lab.rollout import Batch, Collector, Moment, PrioritizedReplayBuffer, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
-from rl_lab.rollout.policies import greedy, masked
+from rl_lab.rollout.policies import Insight, greedy, masked
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,15 @@ class DQN(Agent):
         c = self.config
         schedule = LinearSchedule(c.exploration_initial, c.exploration_final, c.exploration_fraction, c.total_timesteps)
         return schedule(self.timesteps)
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The values of the actions, without noise."""
+        self.q_network.eval()
+        values = masked(self.q_network(self.normal(observations)), action_mask)
+        self.q_network.train()
+        return Insight(values, values.amax(1), "values")
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

@@ -20,7 +20,7 @@ from rl_lab.nn import CfCCell, GRUCell, Linear, LTCCell, Module, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionDistribution, ActionHead, approximate_kl, clipped_surrogate
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, Insight, approximate_kl, clipped_surrogate, outputs_of
 
 CELLS: dict[str, Callable[..., Module]] = {"gru": GRUCell, "cfc": partial(CfCCell, backbone_units=64), "ltc": LTCCell}
 
@@ -134,6 +134,25 @@ class RecurrentPPO(Agent):
         """The greedy actions, and the memory after the observations."""
         memory = self.next_memory(observations, memory)
         return self.policy(memory, action_mask).mode, memory
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy, and the state value, after the observations."""
+        given = rl.zeros(len(observations), self.config.memory) if memory is None else memory
+        after = self.next_memory(observations, given)
+        return Insight(outputs_of(self.policy(after, action_mask)), self.critic(after).squeeze(1))
+
+    def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
+        """The greedy policy as a function of observations and memory, and the memory with which an episode begins."""
+
+        def step(
+            observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
+        ) -> tuple[rl.Tensor, rl.Tensor]:
+            actions, memory = self.mode(observations, memory, action_mask)
+            return self.mapping.scaled(actions), memory
+
+        return step, (rl.zeros(1, self.config.memory),)
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
         """Actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
