@@ -20,7 +20,7 @@ from rl_lab.nn import CfCCell, GRUCell, Linear, LTCCell, Module, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionDistribution, ActionHead, approximate_kl, clipped_surrogate
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, Insight, approximate_kl, clipped_surrogate, outputs_of
 
 CELLS: dict[str, Callable[..., Module]] = {"gru": GRUCell, "cfc": partial(CfCCell, backbone_units=64), "ltc": LTCCell}
 
@@ -97,6 +97,7 @@ class RecurrentPPO(Agent):
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.batch: dict[str, Any] = {}
         self.sums = rl.zeros(4)
+        self.grad_norm = rl.zeros(())  # summed over the updates of a rollout, too
         self._acting = rl.zeros(0, c.memory)
         self._prepare = self.record(self.prepare)
         self._epoch = self.record(self.epoch)
@@ -133,6 +134,25 @@ class RecurrentPPO(Agent):
         """The greedy actions, and the memory after the observations."""
         memory = self.next_memory(observations, memory)
         return self.policy(memory, action_mask).mode, memory
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy, and the state value, after the observations."""
+        given = rl.zeros(len(observations), self.config.memory) if memory is None else memory
+        after = self.next_memory(observations, given)
+        return Insight(outputs_of(self.policy(after, action_mask)), self.critic(after).squeeze(1))
+
+    def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
+        """The greedy policy as a function of observations and memory, and the memory with which an episode begins."""
+
+        def step(
+            observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
+        ) -> tuple[rl.Tensor, rl.Tensor]:
+            actions, memory = self.mode(observations, memory, action_mask)
+            return self.mapping.scaled(actions), memory
+
+        return step, (rl.zeros(1, self.config.memory),)
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
         """Actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
@@ -214,10 +234,11 @@ class RecurrentPPO(Agent):
         policy_loss, value_loss, entropy, _ = losses
         self.optimizer.zero_grad()
         (policy_loss + c.value_coefficient * value_loss - c.entropy_coefficient * entropy).backward()
-        clip_grad_norm_(self.parameters, c.max_grad_norm)
+        norm = clip_grad_norm_(self.parameters, c.max_grad_norm)
         self.optimizer.step()
         with rl.no_grad():
             self.sums.add_(rl.stack(losses))
+            self.grad_norm.add_(norm)
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
 
@@ -237,13 +258,15 @@ class RecurrentPPO(Agent):
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         self._prepare(rollout)
         self.sums.zero_()
+        self.grad_norm.zero_()
         minibatches = self.num_envs // self.batch_envs
         call_times(self._epoch, c.epochs)
         if self.moments is not None:
             self.moments.update(rollout["observations"].flatten(0, 1))
         means = (self.sums / (c.epochs * minibatches)).tolist()
         names = ("policy_loss", "value_loss", "entropy", "approx_kl")
-        return self.collector.episodes() | {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
+        losses = {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
+        return self.collector.episodes() | losses | {"losses/grad_norm": self.grad_norm.item() / (c.epochs * minibatches)}
 
     # --- state -------------------------------------------------------------------------------------------------------
 

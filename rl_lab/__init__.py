@@ -378,7 +378,7 @@ from rl_lab.nn.functional import (
     threshold,
     threshold_,
 )
-from rl_lab.serialization import load, save
+from rl_lab.serialization import load, load_torch, save
 
 __version__ = "0.2.0"
 
@@ -486,6 +486,8 @@ int = int32
 short = int16
 cfloat = complex64
 cdouble = complex128
+
+from rl_lab.nn.onnx import load_onnx  # noqa: E402  it uses the names above
 
 if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = _not_covered(__name__, globals())
@@ -842,6 +844,8 @@ __all__ = [
     "row_stack",
     "rsqrt",
     "save",
+    "load_torch",
+    "load_onnx",
     "scatter",
     "scatter_add",
     "sech",

@@ -65,20 +65,11 @@ def draw_graph(
     return source
 
 
-def _program(program: Program, profile: bool) -> Drawing:
-    times = program.profile() if profile else None
-    boxes = []
-    lines = []
+def sources_of(program: Program) -> list[list[int]]:
+    """For each launch of a program, the indices of the launches that last wrote what it reads, in ascending order."""
+    found: list[list[int]] = []
     writers: list[tuple[tuple[int, int], int]] = []
     for i, launch in enumerate(program.launches):
-        shapes = " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes)
-        text = [f"{i} {launch.name}", shapes, f"{launch.bytes:,} B"]
-        fill = "white"
-        if times is not None:
-            share = times[i] / max(sum(times), 1e-9)
-            text.append(f"{times[i]:.2f} us ({share:.0%})")
-            fill = _heat(min(1.0, 3 * share))
-        boxes.append(Box(tuple(text), fill))
         reads = [s for role, s in zip(launch.primitive.buffers, launch.spans, strict=True) if role.reads]
         writes = [s for role, s in zip(launch.primitive.buffers, launch.spans, strict=True) if role.writes]
         sources = set()
@@ -87,8 +78,25 @@ def _program(program: Program, profile: bool) -> Drawing:
                 if overlap(span, written):
                     sources.add(writer)
                     break
-        lines += [Line(source, i) for source in sorted(sources)]
+        found.append(sorted(sources))
         writers += [(span, i) for span in (*writes, *launch.reached)]
+    return found
+
+
+def _program(program: Program, profile: bool) -> Drawing:
+    times = program.profile() if profile else None
+    boxes = []
+    lines = []
+    for i, (launch, sources) in enumerate(zip(program.launches, sources_of(program), strict=True)):
+        shapes = " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes)
+        text = [f"{i} {launch.name}", shapes, f"{launch.bytes:,} B"]
+        fill = "white"
+        if times is not None:
+            share = times[i] / max(sum(times), 1e-9)
+            text.append(f"{times[i]:.2f} us ({share:.0%})")
+            fill = _heat(min(1.0, 3 * share))
+        boxes.append(Box(tuple(text), fill))
+        lines += [Line(source, i) for source in sources]
     return Drawing(boxes, lines)
 
 

@@ -181,11 +181,17 @@ changes = Changes()
 
 
 def user_line() -> str:
-    """File and line of the innermost caller outside of rl_lab."""
+    """File and line of the innermost caller that is an agent or outside of rl_lab."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "rl_lab":
+    while frame.f_back is not None and _is_inner(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _is_inner(module: str) -> bool:
+    """Whether a module belongs to rl_lab but is no agent: agents are written as users write theirs."""
+    parts = module.split(".")
+    return parts[0] == "rl_lab" and parts[1:2] != ["agents"]
 
 
 def lengths_of(tensors: Sequence[Buffer]) -> list[int]:

@@ -104,6 +104,8 @@ class Primitive:
         """The caller's names for the buffers' dtypes, which it notes here at the first launch."""
         self.elementwise = False
         """Whether the numbers are n, m and two strides for each operand, and each element is computed independently."""
+        self.formula: tuple[tuple[str, ...], str] | None = None
+        """An elementwise kernel's operands, in the order of its buffers, and its result as an expression of them."""
 
     def __deepcopy__(self, memo: dict) -> "Primitive":
         return self  # copies of an object share its primitives
