@@ -32,7 +32,7 @@ def normal_dims(dim: Dims, rank: int) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def _normal_dims(dim: int | tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
-    if dim is None or dim == ():
+    if dim is None or (isinstance(dim, tuple) and not dim):
         return tuple(range(rank))
     dims = [dim] if isinstance(dim, INTEGERS) else list(dim)
     result = sorted({normal_dim(d, rank) for d in dims})
