@@ -4,10 +4,10 @@ A forked process inherits the state of threads that do not exist in it. Queues a
 memory.
 """
 
+import time
 from collections.abc import Callable
-from multiprocessing import (
-    get_context,
-)
+from multiprocessing import get_context
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 _context = get_context("spawn")
@@ -47,19 +47,29 @@ class ProcessContext:
         return [process.pid for process in self.processes]
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait at most ``timeout`` seconds for each process; return whether all have ended.
+        """Wait until all processes have ended, at most ``timeout`` seconds; return whether all have ended.
 
-        If a process has failed, terminates the others and raises ProcessRaisedException.
+        As soon as a process has failed, terminates the others, which may wait for it, and raises ProcessRaisedException.
         """
-        for process in self.processes:
-            process.join(timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        while running := [process.sentinel for process in self.processes if process.exitcode is None]:
+            ended = wait(running, None if end is None else max(0.0, end - time.monotonic()))
+            self._require_success()
+            if not ended:
+                return False
+        self._require_success()
+        return True
+
+    def _require_success(self) -> None:
+        """Terminate all processes and raise ProcessRaisedException if one has failed."""
         for number, process in enumerate(self.processes):
-            if process.exitcode not in (0, None):
-                for other in self.processes:
-                    if other.is_alive():
-                        other.terminate()
-                raise ProcessRaisedException(f"process {number} ended with exit code {process.exitcode}", number)
-        return all(process.exitcode is not None for process in self.processes)
+            if process.exitcode in (0, None):
+                continue
+            for other in self.processes:
+                if other.is_alive():
+                    other.terminate()
+                other.join()
+            raise ProcessRaisedException(f"process {number} ended with exit code {process.exitcode}", number)
 
 
 def spawn(

@@ -55,7 +55,7 @@ def save(obj: Any, f: str | os.PathLike[str] | WritableFile) -> None:
     if isinstance(f, (str, os.PathLike)):
         save_file(arrays, Path(f), facts)
         return
-    for piece in _safetensors(arrays, facts):
+    for piece in safetensors_pieces(arrays, facts):
         f.write(piece)
 
 
@@ -83,6 +83,56 @@ def load(f: str | os.PathLike[str] | ReadableFile, map_location: Any = None, wei
         return join(json.loads(facts["structure"]), arrays)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileError(f"{name} cannot be read: its structure is not one that rl_lab.save writes: {error}") from None
+
+
+def load_torch(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a state dict that another program wrote with ``safetensors.torch.save_file``, for `Module.load_state_dict`.
+
+    float16, bfloat16 and float64 become float32, other integers int64. Raises FileError if the file is missing or damaged, or if it is
+    one of torch.save, which may hold code.
+    """
+    name = os.fspath(path)
+    try:
+        arrays, _ = _read_any_floats(Path(name))
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        hint = ": write it with safetensors.torch.save_file(model.state_dict(), path)" if _is_of_torch(name) else ""
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FileError(f"{name} cannot be read as safetensors ({reason}){hint}") from None
+    return {key: tensor(array) for key, array in arrays.items()}
+
+
+def _is_of_torch(name: str) -> bool:
+    """Whether a file begins as those of torch.save do: a zip archive or a pickle."""
+    try:
+        with open(name, "rb") as file:
+            return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
+    except OSError:
+        return False
+
+
+def _read_any_floats(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """As `read_safetensors`, also for bfloat16, which NumPy does not have: its bits are the upper half of a float32."""
+    require_regular(Path(os.path.realpath(path)))
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > LARGEST_HEADER:
+            raise ValueError("it is not a safetensors file")
+        header = json.loads(file.read(length))
+        kinds = {key: entry["dtype"] for key, entry in header.items() if key != "__metadata__"}
+        if "BF16" not in kinds.values():
+            return read_safetensors(path)
+        arrays = {}
+        for key, kind in kinds.items():
+            entry = header[key]
+            low, high = entry["data_offsets"]
+            file.seek(8 + length + low)
+            data = file.read(high - low)
+            if kind == "BF16":
+                array = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+            else:
+                array = np.frombuffer(data, next("<" + code for code, word in _DTYPES.items() if word == kind))
+            arrays[key] = array.reshape(entry["shape"])
+    return arrays, header.get("__metadata__", {})
 
 
 def from_file_object(file: ReadableFile) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -243,11 +293,11 @@ class Rows(dict[str, np.ndarray]):
 
 def save_file(arrays: dict[str, np.ndarray], path: Path, facts: dict[str, str] | None = None) -> None:
     """Write arrays and facts to a safetensors file, whole or not at all. Raises OSError."""
-    write_file(path, _safetensors(arrays, facts or {}))
+    write_file(path, safetensors_pieces(arrays, facts))
 
 
-def _safetensors(arrays: dict[str, np.ndarray], facts: dict[str, str]) -> Iterable[Any]:
-    """The content of a safetensors file, in pieces that do not copy the arrays."""
+def safetensors_pieces(arrays: dict[str, np.ndarray], facts: dict[str, str] | None = None) -> Iterable[Any]:
+    """Content of a safetensors file, in pieces that do not copy the arrays. ``facts`` are its metadata."""
     ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": facts} if facts else {}
     end = 0

@@ -192,7 +192,7 @@ def count_saves(folder: Path, arguments: list[str], at: int = -1) -> tuple[int, 
             setattr(driver._Loop, name, call)
 
 
-def only_run(folder: Path) -> Path | None:
+def begun_run(folder: Path) -> Path | None:
     """The run directory below a folder, or None if there is none that was begun."""
     found = list(folder.glob("runs/*/*/*/config.toml"))
     return found[0].parent if found else None
@@ -213,7 +213,7 @@ def kill_runs(agent: str, count: int, seed: int, say: Any = print) -> Counts:
             seconds = time.monotonic() - begin
             assert code[0] == 0, (folder / "output").read_text()
             operations = code[1]
-        reference = picture(only_run(folder), folder / "output")  # type: ignore[arg-type]
+        reference = picture(begun_run(folder), folder / "output")  # type: ignore[arg-type]
         while counts.inside + counts.anywhere < count:
             counts.runs += 1
             place = base / "killed"
@@ -257,7 +257,7 @@ def _one_run(
     kills = 0
     history: list[str] = []
     while True:
-        run = only_run(place)
+        run = begun_run(place)
         begun = run is not None and Run.open(run).holds(LAST)
         if kills and not begun:
             counts.restarts += 1
@@ -284,7 +284,7 @@ def _one_run(
             continue
         if code != 0:
             return f"ended with code {code} after {history}: {(place / 'output').read_text()[-300:]}"
-        run = only_run(place)
+        run = begun_run(place)
         assert run is not None
         found = difference(picture(run, place / "output"), reference)
         return f"{found} after {history}" if found else ""

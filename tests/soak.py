@@ -8,6 +8,7 @@ after the first third of its time, one of the three figures still grows.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,8 +90,11 @@ def growth(samples: Sequence[Sample]) -> list[str]:
     return found
 
 
-def watch(name: str, command: Sequence[str], seconds: float, every: float) -> bool:
-    """Run a command for some time and print its figures at a third, two thirds and the end; whether they are flat."""
+def watch(name: str, command: Sequence[str], seconds: float, every: float, share: float = 1.0) -> bool:
+    """Run a command for some time and print the largest figures of each third; return whether they are flat.
+
+    With a ``share`` below 1 the process is stopped for the rest of the time, which leaves the processor to others.
+    """
     folder = tempfile.mkdtemp()
     samples: list[Sample] = []
     root = str(Path(__file__).parents[1])
@@ -102,7 +106,7 @@ def watch(name: str, command: Sequence[str], seconds: float, every: float) -> bo
             time.sleep(every)
         end = time.monotonic() + seconds
         while time.monotonic() < end and process.poll() is None:
-            time.sleep(every)
+            _run_for(process, every, share)
             try:
                 samples.append(sample(process.pid))
             except OSError:
@@ -117,6 +121,15 @@ def watch(name: str, command: Sequence[str], seconds: float, every: float) -> bo
     shown = [f"{s.memory:.1f} MB, {s.threads} threads, {s.descriptors} descriptors" for s in _thirds(samples)]
     print(f"{name}: {len(samples)} samples; {' | '.join(shown)}; {'; '.join(problems) or 'flat'}", flush=True)
     return not problems
+
+
+def _run_for(process: subprocess.Popen[bytes], seconds: float, share: float) -> None:
+    """Let a process run for its share of the next seconds."""
+    process.send_signal(signal.SIGCONT)
+    time.sleep(share * seconds)
+    if share < 1:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep((1 - share) * seconds)
 
 
 def _thirds(samples: Sequence[Sample]) -> list[Sample]:
@@ -135,17 +148,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=120.0, help="for everything together")
     parser.add_argument("--every", type=float, default=2.0, help="seconds between two samples")
     parser.add_argument(
+        "--share", type=float, default=1.0, help="share of the time in which the processes run; else they are stopped"
+    )
+    parser.add_argument(
         "agents", nargs="*", help="long runs of these alone; by default short runs, then long runs of every agent"
     )
     given = parser.parse_args(arguments)
     seconds, flat = given.minutes * 60, True
     if not given.agents:
         seconds /= 2
-        flat = watch("short runs of every agent in one process", ["-c", ROUNDS], seconds, given.every)
+        flat = watch("short runs of every agent in one process", ["-c", ROUNDS], seconds, given.every, given.share)
     agents = given.agents or list(RUNS)
     for agent in agents:
         long_run = ["-m", "rl_lab.train", *words(agent, 2_000_000_000, 2_000)]
-        flat = watch(f"one run of {agent}", long_run, seconds / len(agents), given.every) and flat
+        flat = watch(f"one run of {agent}", long_run, seconds / len(agents), given.every, given.share) and flat
     return 0 if flat else 1
 
 

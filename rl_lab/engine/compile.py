@@ -26,6 +26,7 @@ from rl_lab.engine.recorder import Recorder
 from rl_lab.engine.tensor import new, view
 from rl_lab.engine.watch import watching
 from rl_lab.native.primitive import Primitive
+from rl_lab.native.threads import after_fork_in_child
 
 KEEP_PROGRAMS = 8  # programs kept per kind of call; the least recently used are dropped
 KEEP_ALL = 32  # programs kept per function
@@ -93,6 +94,16 @@ class Site:
         return None
 
 
+_all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
+"""All compiled functions of this process."""
+
+
+@after_fork_in_child
+def _renew_locks() -> None:
+    for compiled in _all:
+        compiled._replaying = threading.RLock()
+
+
 class Compiled(Generic[P, R]):
     """A function that keeps one program per combination of tensor shapes, dtypes and other arguments.
 
@@ -115,6 +126,7 @@ class Compiled(Generic[P, R]):
         self._function = function
         self._sites: dict[Hashable, Site] = {}
         self._replaying = threading.RLock()
+        _all.add(self)
         self._short: Shortcut | None = None
         self._uses = 0
         self._unused = 0
@@ -137,6 +149,8 @@ class Compiled(Generic[P, R]):
             return self._function(*arguments, **keywords)
         if (short := self._short) is not None and not keywords and (found := short[0](arguments)) is not None:
             return found  # type: ignore[return-value]
+        if tape.anomaly == "nan":  # a replay would not look for NaN
+            return self._run_eagerly(None, arguments, keywords)
         key, tensors, numbers, reason = self._look(arguments, keywords)
         if reason is not None:
             return self._run_eagerly(reason, arguments, keywords)
@@ -182,7 +196,7 @@ class Compiled(Generic[P, R]):
         if count < 1:
             raise ValueError(f"count is {count}, but the function must be called at least once")
         while count:
-            if count > 1 and recorder() is None:
+            if count > 1 and recorder() is None and tape.anomaly != "nan":
                 key, tensors, numbers, reason = self._look(arguments, {})
                 site = self._sites.get(key)
                 if reason is None and site is not None:

@@ -19,6 +19,7 @@ from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.memory import Storage, private_pool
 from rl_lab.native import machine
 from rl_lab.native.primitive import CHECKED, Primitive
+from rl_lab.native.threads import renew_after_fork
 
 
 class Buffer(Protocol):
@@ -109,6 +110,7 @@ class _Recording(threading.local):
 _recording = _Recording()
 _recorders = 0  # number of threads that record; a plain global is read faster than a thread-local
 _counting = threading.Lock()
+renew_after_fork(globals(), "_counting")
 
 
 def recorder() -> Recorder[Any] | None:
@@ -179,11 +181,17 @@ changes = Changes()
 
 
 def user_line() -> str:
-    """File and line of the innermost caller outside of rl_lab."""
+    """File and line of the innermost caller that is an agent or outside of rl_lab."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "rl_lab":
+    while frame.f_back is not None and _is_inner(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _is_inner(module: str) -> bool:
+    """Whether a module belongs to rl_lab but is no agent: agents are written as users write theirs."""
+    parts = module.split(".")
+    return parts[0] == "rl_lab" and parts[1:2] != ["agents"]
 
 
 def lengths_of(tensors: Sequence[Buffer]) -> list[int]:

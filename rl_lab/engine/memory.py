@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab.native.threads import renew_after_fork
+
 ALIGNMENT = 64  # bytes, for vector instructions
 # Free blocks that the pool of eager code keeps; the others go back to the operating system. All limits are in bytes.
 SMALL = 4096  # blocks up to this size are limited per size, because counting the bytes would cost as much as using the block
@@ -143,6 +145,7 @@ class private_pool:
 
 
 _counting = threading.Lock()
+renew_after_fork(globals(), "_counting")
 
 
 _word_at = ctypes.c_size_t.from_address

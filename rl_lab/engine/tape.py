@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from rl_lab.engine.errors import AnomalyError, StateError
-from rl_lab.engine.launch import recorder, user_line
+from rl_lab.engine.launch import changes, recorder, user_line
 from rl_lab.engine.memory import Storage
+from rl_lab.native.threads import renew_after_fork
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -29,6 +30,7 @@ modes = Modes()
 anomaly = ""  # for all threads: "lines" if nodes keep the user's line, "nan" if backward also searches for NaN
 next_sequence = itertools.count(1).__next__
 _deliver = threading.Lock()  # several threads may add to one leaf
+renew_after_fork(globals(), "_deliver")
 
 
 class LossGuard(Protocol):
@@ -430,6 +432,7 @@ def set_anomaly(mode: str) -> str:
     global anomaly
     before = anomaly
     anomaly = mode
+    changes.note()  # compiled functions look at the mode again
     return before
 
 

@@ -26,7 +26,7 @@ from rl_lab.engine.ops import Tensor
 from rl_lab.experiment.faults import STORAGE, Fault, code_of, first_line
 from rl_lab.experiment.files import LARGEST_PLAIN, read_file
 from rl_lab.rollout.saving import EnvironmentsState
-from rl_lab.serialization import Rows, checksum, flush, join, read_safetensors, save_file, split, write_file
+from rl_lab.serialization import Rows, checksum, create_file, flush, join, read_safetensors, safetensors_pieces, split
 
 FORMAT = 4
 READABLE = (2, 3, 4)
@@ -71,23 +71,28 @@ def save_checkpoint(path: Path, state: dict[str, Any], record: dict[str, Any] | 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     for unfinished in path.parent.glob(f".{path.name}.*.new"):
         shutil.rmtree(unfinished)
-    temporary.mkdir(parents=True)
-    _write_segments(segments, temporary)
     apart = tuple(f"{place}/" for place in _environments_in(state))
     environments = {name: array for name, array in arrays.items() if name.startswith(apart)}
-    save_file({name: array for name, array in arrays.items() if name not in environments}, temporary / "state.safetensors")
-    if environments:
-        save_file(environments, temporary / ENVIRONMENTS)
+    learned = {name: array for name, array in arrays.items() if name not in environments}
     content = {
         "format": FORMAT,
         "checksum": checksum(arrays, json.dumps(plain)),
         "recorded": record is not None,
         "state": plain,
     }
-    write_file(temporary / "state.json", [json.dumps(content, indent=1).encode()])
-    if record is not None:
-        write_file(temporary / "run.json", [json.dumps({**record, "checksum": _digest(record)}, indent=1).encode()])
-    flush(temporary)
+    temporary.mkdir(parents=True)
+    try:  # the folder is renamed as a whole, so its files need no temporary names of their own
+        _write_segments(segments, temporary)
+        create_file(temporary / "state.safetensors", safetensors_pieces(learned))
+        if environments:
+            create_file(temporary / ENVIRONMENTS, safetensors_pieces(environments))
+        create_file(temporary / "state.json", [json.dumps(content, indent=1).encode()])
+        if record is not None:
+            create_file(temporary / "run.json", [json.dumps({**record, "checksum": _digest(record)}, indent=1).encode()])
+        flush(temporary)
+    except OSError:  # the disk may be full: an unfinished checkpoint must not fill it
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     if path.exists():
         for old in _set_aside(path):
             shutil.rmtree(old)
@@ -130,7 +135,7 @@ def _write_segments(segments: dict[str, dict[str, np.ndarray]], folder: Path) ->
     for name, arrays in segments.items():
         known = next((found for place in others if (found := place / name).is_file()), None)
         if known is None or not _link(known, folder / name):
-            save_file(arrays, folder / name)
+            create_file(folder / name, safetensors_pieces(arrays))
 
 
 def _link(known: Path, file: Path) -> bool:
@@ -151,9 +156,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     path = find_checkpoint(path) or path
     try:
-        text = read_file(path / "state.json", LARGEST_PLAIN)
-        _require_small(text, path)
-        content = json.loads(text)
+        content = _read_json(path / "state.json")
         if content["format"] not in READABLE:
             raise Fault(f"checkpoint {path} has format {content['format']}, this version of rl_lab reads format {FORMAT}")
         arrays, _ = read_safetensors(path / "state.safetensors", foreign=True)
@@ -171,11 +174,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise error if isinstance(error, Fault) else Fault(f"checkpoint {path} cannot be read: {first_line(error)}") from None
 
 
-def _require_small(text: bytes, path: Path) -> None:
-    """Raise ValueError if the values of a JSON file would need far more memory than the checkpoint has bytes."""
+def _read_json(file: Path) -> Any:
+    """Return the content of a JSON file of a checkpoint.
+
+    Raises OSError if it cannot be read, and ValueError if it is not JSON or its values need far more memory than the checkpoint has bytes.
+    """
+    text = read_file(file, LARGEST_PLAIN)
     needed = OBJECT_BYTES * sum(text.count(sign) for sign in (b",", b"[", b"{"))
-    if needed > max(LARGEST_OBJECTS, 2 * sum(file.stat().st_size for file in path.iterdir() if file.is_file())):
-        raise ValueError(f"state.json holds more values than a checkpoint has: they would need {needed / 1e9:.1f} GB")
+    if needed > max(LARGEST_OBJECTS, 2 * sum(other.stat().st_size for other in file.parent.iterdir() if other.is_file())):
+        raise ValueError(f"{file.name} holds more values than a checkpoint has: they would need {needed / 1e9:.1f} GB")
+    return json.loads(text)
 
 
 def _with_rows(state: Any, folder: Path) -> Any:
@@ -206,10 +214,10 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """Return the ``record`` of the checkpoint in the folder ``path``: empty if none was saved, None if it is damaged."""
     path = find_checkpoint(path) or path
     try:
-        expected = bool(json.loads(read_file(path / "state.json", LARGEST_PLAIN)).get("recorded"))
+        expected = bool(_read_json(path / "state.json").get("recorded"))
         if not expected and not (path / "run.json").exists():
             return {}
-        record = json.loads(read_file(path / "run.json", LARGEST_PLAIN))
+        record = _read_json(path / "run.json")
         digest = record.pop("checksum", None)  # the first runs of version 0.2 have none
         return record if digest == _digest(record) or (digest is None and not expected) else None
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):

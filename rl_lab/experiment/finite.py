@@ -12,6 +12,7 @@ import numpy as np
 import rl_lab as rl
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import NumericalError
+from rl_lab.experiment.parts import DataPart
 from rl_lab.optim.guard import Guard
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Numbers(NamedTuple):
 
     tensors: list[tuple[str, rl.Tensor]]
     optimizers: list[tuple[str, rl.optim.Optimizer]]
-    data: list[tuple[str, Any]]
+    data: list[tuple[str, DataPart]]
 
 
 def numbers_of(agent: "Agent") -> Numbers:
@@ -54,7 +55,7 @@ def _walk(part: Any, name: str, found: Numbers, seen: set[int]) -> None:
         entries = part.items() if isinstance(part, dict) else enumerate(part)
         for key, value in entries:
             _walk(value, f"{name}.{key}", found, seen)
-    elif hasattr(part, "first_not_finite"):
+    elif isinstance(part, DataPart):
         found.data.append((name, part))
     elif hasattr(part, "state_dict"):
         for key, value in vars(part).items():

@@ -24,7 +24,7 @@ def within_free_memory() -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = _in_use() + free
+    most = in_use() + free
     if soft != resource.RLIM_INFINITY and soft < most:
         yield
         return
@@ -57,6 +57,6 @@ def free_memory() -> int | None:
         return None
 
 
-def _in_use() -> int:
+def in_use() -> int:
     """Return the bytes of data that this process has mapped, as RLIMIT_DATA counts them."""
     return int(Path("/proc/self/statm").read_text().split()[5]) * PAGE

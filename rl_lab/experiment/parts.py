@@ -1,12 +1,30 @@
 """The state of the parts of an agent: from objects to the values in a checkpoint, and back into the same objects."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 import rl_lab as rl
 from rl_lab.engine.errors import ShapeError
 from rl_lab.serialization import generator_state, set_generator_state
+
+
+@runtime_checkable
+class EpisodicPart(Protocol):
+    """A part that depends on running episodes, such as a replay buffer with returns over several steps."""
+
+    def begin_episodes(self) -> None:
+        """Forget the running episodes. Called after loading a state without environments: they begin new episodes."""
+        ...
+
+
+@runtime_checkable
+class DataPart(Protocol):
+    """A part that holds data to learn from, such as a replay buffer."""
+
+    def first_not_finite(self) -> str:
+        """The name of the first of its numbers that is not finite, or an empty text."""
+        ...
 
 
 def part_state(part: Any) -> Any:

@@ -66,9 +66,15 @@ def hyperparameters_of(run: Run) -> dict[str, Any]:
 
 def keep_network(config: object, run: Run) -> None:
     """Copy the evolved network that a run starts from into its directory."""
-    path = evolved_path(getattr(config, "network", "mlp:"))
+    path = _evolved_network(config)
     if path is not None:
         save_graph(load_graph(path), run.path / NETWORK)
+
+
+def _evolved_network(config: object) -> Path | None:
+    """Path of the evolved network that a config names; None for others, and for the configs of agents without a network."""
+    network = getattr(config, "network", None)
+    return None if network is None else evolved_path(network)
 
 
 def take_over(agent: Agent, path: Path) -> None:
@@ -80,7 +86,7 @@ def take_over(agent: Agent, path: Path) -> None:
         raise Fault(f"{type(agent).__name__} declares no learned parts, so it cannot start from {path}")
     run = Run.open(path)
     require_same_units(agent, run)
-    state = run.load("best" if run.holds("best") else "last")
+    state = run.load(run.preferred())
     try:
         agent.load_learned(state)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -102,6 +108,6 @@ def require_same_units(agent: Agent, run: Run) -> None:
 
 def require_network_units(agent: Agent) -> None:
     """Apply `require_same_units` to the evolved network that an agent starts from, if the network is in a run directory."""
-    path = evolved_path(getattr(agent.config, "network", "mlp:"))
+    path = _evolved_network(agent.config)
     if path is not None and (path.parent / "config.toml").is_file():
         require_same_units(agent, Run.open(path.parent))

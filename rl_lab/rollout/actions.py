@@ -384,6 +384,7 @@ class OutputMapping:
             np.maximum(low, -largest),
             np.minimum(high, largest),
         )
+        self._tensors = [rl.tensor(values) for values in self.arrays[2:]]
 
     def __call__(self, outputs: np.ndarray, action_mask: np.ndarray | None = None) -> SpaceActions:
         """Return actions of the space for outputs (batch, outputs), among the options that a mask, bool (batch, options), allows."""
@@ -398,6 +399,25 @@ class OutputMapping:
             values = m.offset + (outputs[:, count:] - m.first) * m.scale
         values = np.clip(np.where(np.isnan(values), np.float32(0), values), m.low, m.high)
         return self.actions.assemble(np.stack(chosen, 1) if chosen else np.zeros((len(outputs), 0), np.int64), values)
+
+    def scaled(self, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The same for tensors: actions as `ActionMapping.scaled` returns them, (batch, *shape)."""
+        count = self.actions.num_masked
+        options = outputs[:, :count]
+        if action_mask is not None:
+            options = options.masked_fill(~action_mask, -math.inf)
+        groups = options.split(list(self.actions.choices), 1) if count else ()
+        chosen = [group.argmax(1) for group in groups]
+        if not self.actions.size:
+            return chosen[0] if self.actions.shape == () else rl.stack(chosen, 1)
+        values = self.components(outputs)
+        return rl.cat([rl.stack(chosen, 1).float(), values], 1) if chosen else values
+
+    def components(self, outputs: rl.Tensor) -> rl.Tensor:
+        """The continuous components (batch, size), scaled to the bounds of the space."""
+        offset, first, scale, low, high = self._tensors
+        values = offset + (outputs[:, self.actions.num_masked :] - first) * scale
+        return rl.minimum(rl.maximum(rl.where(values.isnan(), 0.0, values), low), high)
 
 
 Policy = Callable[["Moment"], dict[str, rl.Tensor]]

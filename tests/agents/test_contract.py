@@ -1,7 +1,5 @@
 """The contract of agents: the checks of `rl_lab.testing` on all registered agents, and further promises of rl_lab's own agents."""
 
-from importlib.metadata import entry_points
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -10,8 +8,8 @@ from gymnasium.spaces import Box, Discrete
 from rl_lab.experiment import Agent, Fault
 from rl_lab.experiment.environments import make_environments
 from rl_lab.testing import agent_checks, check_agent, content
+from tests.runs import AGENTS
 
-AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("rl_lab.")}
 SMALL = {
     "dqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "prioritized": True, "n_steps": 2},
     "qrdqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "quantiles": 5},

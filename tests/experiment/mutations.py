@@ -10,7 +10,6 @@ import copy
 import io
 import json
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.experiment import driver
+from rl_lab.experiment import driver, memory
 from rl_lab.experiment.checkpoint import load_checkpoint, read_record, save_checkpoint
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.run import Run
@@ -66,8 +65,10 @@ class Watch:
 
 @contextlib.contextmanager
 def little_memory() -> Iterator[None]:
-    """Inside, a large allocation raises MemoryError."""
-    now = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    """Context in which a large allocation raises MemoryError. Needs Linux, which counts memory in /proc."""
+    import resource
+
+    now = memory.in_use()
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (now + ROOM, hard))
     try:

@@ -1,7 +1,6 @@
 """Mistakes on the command line and in files: each gives one line and exit code 2, without a traceback, and creates no file."""
 
 import dataclasses
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ from rl_lab import evaluate, train
 from rl_lab.experiment import suggestions
 from rl_lab.experiment.config import field_types, option_name
 from rl_lab.experiment.driver import Options
+from tests.runs import AGENTS
 
-AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents")}
 ENV = dict.fromkeys(AGENTS, "CartPole-v1") | {"td3": "Pendulum-v1"}
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import rl_lab as rl
 from rl_lab import serialization
 from rl_lab.experiment import checkpoint, driver
-from rl_lab.experiment.checkpoint import ENVIRONMENTS, FORMAT, load_checkpoint, save_checkpoint
+from rl_lab.experiment.checkpoint import ENVIRONMENTS, FORMAT, load_checkpoint, read_record, save_checkpoint
 from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.faults import Fault
 from rl_lab.rollout import ReplayBuffer, Transitions
@@ -62,6 +62,22 @@ def test_a_failure_while_saving_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(tmp_path / "last", {"value": 2})
     assert load_checkpoint(tmp_path / "last") == {"value": 1}
+
+
+def test_a_full_disk_is_not_filled_by_half_a_checkpoint(tmp_path, monkeypatch):
+    fsync = os.fsync
+    calls = []
+
+    def fail(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path / "last", {"x": np.zeros(1000)})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_death_at_any_moment_leaves_the_old_one_or_the_new_one(tmp_path, monkeypatch, small_segments):
@@ -247,6 +263,7 @@ def test_values_that_would_fill_the_memory(tmp_path):
     (tmp_path / "last/state.json").write_text('{"format": 3, "state": [' + "[]," * 3_000_000 + "[]]}")
     with pytest.raises(Fault, match=r"more values than a checkpoint has: they would need 0\.6 GB"):
         load_checkpoint(tmp_path / "last")
+    assert read_record(tmp_path / "last") is None  # which is read first when a run is resumed
 
 
 def test_the_disk_that_a_large_replay_buffer_needs_is_said(workplace):

@@ -2,12 +2,7 @@
 
 import importlib.util
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -17,17 +12,13 @@ import pytest
 import rl_lab as rl
 from rl_lab import evaluate, train
 from rl_lab.experiment.driver import restore
+from tests.runs import only_run
 
 SHORT = ["--total-timesteps", "600", "--learning-starts", "100", "--eval-episodes", "5", "--network", "mlp:16"]
 
 
 def run_train(*arguments: str) -> int:
     return train.main(["--agent", "dqn", "--env", "CartPole-v1", *arguments])
-
-
-def only_run() -> Path:
-    (run,) = Path("runs").glob("*/*/*")
-    return run
 
 
 def test_a_run_leaves_what_it_promises(workplace, capsys):
@@ -41,6 +32,7 @@ def test_a_run_leaves_what_it_promises(workplace, capsys):
     assert "seed = 3" in config
     assert "total_timesteps = 600" in config
     out = capsys.readouterr().out
+    assert out.startswith("dqn on CartPole-v1, seed 3, 1 environment: ")
     assert "greedy return" in out
     assert "tensorboard --logdir runs" in out
     assert f"python -m rl_lab.evaluate {run}" in out
@@ -61,7 +53,7 @@ def test_a_run_is_repeated_from_its_config(workplace):
     run_train(*SHORT)
     first = only_run()
     assert train.main(["--config", str(first / "config.toml"), "--run-dir", "again"]) == 0
-    (second,) = Path("again").glob("*/*/*")
+    second = only_run("again")
     assert all(
         (first / "checkpoints/last" / name).read_bytes() == (second / "checkpoints/last" / name).read_bytes()
         for name in ("state.safetensors", "state.json")
@@ -82,46 +74,6 @@ def test_the_log_can_be_read_back(workplace):
         tags |= {value.tag for value in event.summary.value}
         position += length + 16
     assert {"charts/episodic_return", "charts/episodic_length", "charts/SPS", "losses/td_loss", "eval/return_mean"} <= tags
-
-
-FAULTS = {
-    "unknown agent": (["--agent", "dqm", "--env", "CartPole-v1"], "unknown agent 'dqm', did you mean 'dqn'?"),
-    "unknown environment": (
-        ["--agent", "dqn", "--env", "CartPol-v1"],
-        "unknown environment 'CartPol-v1', did you mean 'CartPole-v1'?",
-    ),
-    "continuous actions": (["--agent", "dqn", "--env", "Pendulum-v1"], "dqn needs Discrete actions, but Pendulum-v1 has Box"),
-    "negative learning rate": (["--learning-rate", "-1"], "--learning-rate must be above 0, got -1"),
-    "zero batch": (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
-    "text for a number": (["--batch-size", "many"], "--batch-size takes an integer, not 'many'"),
-    "fraction for an integer": (["--total-timesteps", "1.5"], "--total-timesteps takes an integer, not '1.5'"),
-    "nan": (["--gamma", "nan"], "--gamma must be a number, got nan"),
-    "gamma above 1": (["--gamma", "2"], "--gamma must be at most 1, got 2"),
-    "unknown option": (["--batchsize", "3"], "unknown option '--batchsize', did you mean '--batch-size'?"),
-    "unknown choice": (["--loss", "hubert"], "--loss 'hubert' is unknown, did you mean 'huber'?"),
-    "bad network": (["--network", "mlp:0"], "the network must be like mlp:64,64"),
-    "a value is missing": (["--seed"], "--seed needs a value"),
-    "stray word": (["hello"], "unexpected argument 'hello'"),
-    "negative seed": (["--seed", "-3"], "--seed must be at least 0, got -3"),
-    "more memory than there is": (["--buffer-size", "1e12"], "not enough memory for these settings"),
-    "no agent": (["--agent"], "--agent needs a value"),
-    "batch that does not fit": (["--agent", "ppo", "--env", "CartPole-v1", "--batch-size", "100"], "does not divide a rollout"),
-    "no native": (["--agent", "ppo", "--env", "FrozenLake-v1", "--backend", "native"], "has no native environment"),
-    "best of nothing": (["--agent", "ppo", "--env", "Blackjack-v1", "--keep-best"], "needs --eval-frequency"),
-    "missing config": (["--config", "nowhere.toml"], "cannot read nowhere.toml"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "message"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_one_line_and_creates_nothing(workplace, capsys, arguments, message):
-    if "--env" not in arguments:
-        arguments = ["--agent", "dqn", "--env", "CartPole-v1", *arguments]
-    assert train.main(arguments) == 2
-    shown = capsys.readouterr()
-    assert message in shown.err
-    assert len(shown.err.strip().splitlines()) == 1
-    assert "greedy" not in shown.out
-    assert not list(workplace.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -212,30 +164,13 @@ def test_divergence_ends_the_run_with_a_cause(workplace, capsys):
     assert "lower the learning rate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_what_was_learned(workplace, number, code):
-    command = [sys.executable, "-m", "rl_lab.train", "--agent", "dqn", "--env", "CartPole-v1", "--total-timesteps", "10000000"]
-    command += ["--eval-frequency", "0"]  # the preset would stop the run at a return
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-    deadline = time.monotonic() + 120
-    while not list(Path("runs").glob("*/*/*/events*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1.5)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    assert "the agent is saved" in out
-    assert "Traceback" not in err
-    assert evaluate.main([str(only_run()), "--episodes", "2"]) == 0
-
-
 def test_a_run_starts_from_the_networks_of_another(workplace, capsys):
     run_train(*SHORT)
     first = only_run()
     options = ["--learning-starts", "100", "--eval-episodes", "5", "--network", str(first), "--run-dir", "second"]
     # too few steps to learn anything: the second run's return comes from the networks of the first run
     assert run_train(*options, "--total-timesteps", "50", "--seed", "7") == 0
-    (second,) = Path("second").glob("*/*/*")
+    second = only_run("second")
     then, now = (restore(run)[0] for run in (first, second))
     for name, value in then.q_network.state_dict().items():
         assert rl.equal(now.q_network.state_dict()[name], value)

@@ -8,14 +8,13 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import entry_points
 
 import pytest
 
 import rl_lab as rl
 from rl_lab.serialization import checksum, split
+from tests.runs import AGENTS
 
-AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents")}
 LARGE = "mlp:256,256"
 REPLAY = {"network": LARGE, "learning_starts": 250, "batch_size": 256, "train_frequency": 8}
 SETTINGS = {

@@ -5,7 +5,6 @@ The default is one injection for each source of each agent; ``--injections 100``
 
 import math
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium as gym
@@ -17,8 +16,9 @@ from rl_lab import train
 from rl_lab.agents import a2c, dqn, ppo, qrdqn, recurrent_ppo, reinforce, sac, td3
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
 from rl_lab.experiment.finite import numbers_of
+from rl_lab.experiment.run import Run
+from tests.runs import AGENTS, only_run
 
-AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents")}
 REPLAY = {"network": "mlp:8", "learning_starts": 20, "batch_size": 8, "buffer_size": 500, "train_frequency": 4}
 BOTH = {"network": "mlp:8", "normalize_observations": True, "normalize_rewards": True}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -201,7 +201,4 @@ def test_the_command_ends_with_code_3_and_the_last_good_checkpoint(workplace, mo
     error = capsys.readouterr().err
     assert "critic.0.weight is not finite at step 384" in error
     assert "the last checkpoint is intact in runs/CartPole-v1/ppo" in error
-    from rl_lab.experiment.run import Run
-
-    (path,) = workplace.glob("runs/*/*/*")
-    assert Run.open(path).load()["timesteps"] == 384
+    assert Run.open(only_run()).load()["timesteps"] == 384

@@ -18,7 +18,9 @@ from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.run import Run
-from tests.agents.test_contract import AGENTS, SMALL
+from tests.agents.test_contract import SMALL
+from tests.experiment.mutations import mutated, same
+from tests.runs import AGENTS, only_run
 
 SHORT = ["--total-timesteps", "64", "--eval-episodes", "1", "--eval-frequency", "0", "--num-envs", "2"]
 MODULE = """
@@ -33,8 +35,7 @@ def train_agent(agent: str, folder: str = "runs", *more: str) -> Path:
     env = "Pendulum-v1" if agent == "td3" else "CartPole-v1"
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL[agent].items() if name != "compile"]
     assert train.main(["--agent", agent, "--env", env, *settings, *SHORT, "--run-dir", folder, "--no-keep-best", *more]) == 0
-    (run,) = Path(folder).glob("*/*/*")
-    return run
+    return only_run(folder)
 
 
 def command(module: str, *words: str) -> subprocess.CompletedProcess:
@@ -78,7 +79,7 @@ def test_an_own_run_needs_no_trust(workplace):
     Path("mine_here.py").write_text(MODULE)
     words = ["--agent", "ppo", "--env", "mine_here:Planted-v0", "--network", "mlp:8", *SHORT]
     assert command("train", *words).returncode == 0
-    (run,) = Path("runs").glob("*/*/*")
+    run = only_run()
     assert (run / trust.SIGNATURE).is_file()
     shutil.copytree(run, "moved")
     for place in (str(run), "moved"):
@@ -285,13 +286,13 @@ def test_mutated_checkpoints_and_configs(small_run, workplace, capsys, full):
     shutil.copytree(small_run, "run")
     last = Path("run/checkpoints/last")
     good = load_checkpoint(last)
-    chances = random.Random(3)
+    chances = np.random.default_rng(3)
     states = [last / name for name in ("state.safetensors", "environments.state", "state.json")]
     files = {file: file.read_bytes() for file in (*states, Path("run/config.toml"))}
     refusals = 0
     tracemalloc.start()
     for _ in range(100_000 if full else 600):
-        file = chances.choice(list(files))
+        file = list(files)[int(chances.integers(len(files)))]
         whole = files[file]
         file.unlink()
         file.write_bytes(mutated(whole, chances))
@@ -307,30 +308,6 @@ def test_mutated_checkpoints_and_configs(small_run, workplace, capsys, full):
         file.write_bytes(whole)
     tracemalloc.stop()
     assert refusals > 100
-
-
-def mutated(content: bytes, chances: random.Random) -> bytes:
-    at, size = chances.randrange(len(content)), chances.randrange(1, 40)
-    kind = chances.randrange(5)
-    if kind == 0:
-        return content[:at] + bytes([content[at] ^ 1 << chances.randrange(8)]) + content[at + 1 :]
-    if kind == 1:
-        return content[:at] + content[at + size :]
-    if kind == 2:
-        return content[:at] + content[at : at + size] * 2 + content[at + size :]
-    if kind == 3:
-        return content[:at] + chances.randbytes(size) + content[at + size :]
-    return content[:at] + b"9" * size + content[at:]
-
-
-def same(a, b) -> bool:
-    if isinstance(a, dict):
-        return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list):
-        return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, np.ndarray):
-        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    return type(a) is type(b) and a == b
 
 
 HEADERS = [

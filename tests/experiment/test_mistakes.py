@@ -66,16 +66,18 @@ ppo CartPole-v1 -> name an agent and an environment
 {P} --logdir x -> did you mean '--run-dir'?
 {P} --hidden-sizes 64 -> did you mean '--network'?
 {D} --buffer_size 1 -> did you mean '--buffer-size'?
+{D} --batchsize 1 -> unknown option '--batchsize', did you mean '--batch-size'?
+{D} --batch-size many -> --batch-size takes an integer, not 'many'
 {D} --epsilon 1 -> did you mean '--exploration-initial'?
 {D} --polyak 1 -> did you mean '--tau'?
 {P} --device cuda -> rl_lab computes on the CPU, leave it out
 {P} --gpu -> rl_lab computes on the CPU, leave it out
-{P} --wandb -> every run writes TensorBoard files into its directory, leave it out
-{P} --render -> python -m rl_lab.evaluate RUN --video
+{P} --wandb -> --log wandb sends the log to wandb
 {P} --optimizer adam -> this agent has one optimiser, leave it out
 {P} --seed -> --seed needs a value
 {P} --seed -1 -> --seed must be at least 0, got -1
 {P} --seed 1.5 -> --seed takes an integer, not '1.5'
+{P} --total-timesteps 1.5 -> --total-timesteps takes an integer, not '1.5'
 {P} --seed one -> --seed takes an integer, not 'one'
 {P} --seed 0x10 -> --seed takes an integer, not '0x10'
 {P} --seed "" -> --seed takes an integer, not ''
@@ -93,7 +95,7 @@ ppo CartPole-v1 -> name an agent and an environment
 {P} --total-timesteps inf -> --total-timesteps takes an integer, not 'inf'
 {P} --gamma 1.5 -> --gamma must be at most 1, got 1.5
 {P} --gamma -0.5 -> --gamma must be at least 0, got -0.5
-{P} --gamma nan -> --gamma must be a number, got nan
+{P} --gamma nan -> --gamma must be a finite number, got nan
 {P} --gamma inf -> --gamma must be finite in float32, got inf
 {P} --gamma 0,99 -> --gamma takes a number, not '0,99'
 {P} --gamma "" -> --gamma takes a number, not ''
@@ -113,12 +115,14 @@ ppo CartPole-v1 -> name an agent and an environment
 {P} --max-grad-norm 0 -> --max-grad-norm must be above 0, got 0
 {D} --buffer-size 0 -> --buffer-size must be at least 1, got 0
 {D} --buffer-size 1e15 -> not enough memory for these settings
+{D} --buffer-size 4 --train-frequency 8 -> is smaller than the 8 environment steps
 {D} --tau 2 -> --tau must be at most 1, got 2
 {D} --exploration-final 2 -> --exploration-final must be at most 1, got 2
 {D} --n-steps 0 -> --n-steps must be at least 1, got 0
 {D} --learning-starts -1 -> --learning-starts must be at least 0, got -1
 {D} --train-frequency 0 -> --train-frequency must be at least 1, got 0
 {D} --loss hinge -> --loss 'hinge' is unknown
+{D} --loss hubert -> --loss 'hubert' is unknown, did you mean 'huber'?
 {P} --activation Relu -> --activation 'Relu' is unknown, did you mean 'relu'?
 {P} --activation swish -> --activation 'swish' is unknown: choose from
 {P} --backend jax -> --backend 'jax' is unknown: choose from auto, gymnasium, native
@@ -139,6 +143,7 @@ ppo CartPole-v1 -> name an agent and an environment
 {P} --keep-best --eval-frequency 0 -> --keep-best needs --eval-frequency
 {P} --keep-best maybe -> --keep-best takes true or false, not 'maybe'
 {P} --no-keep-best true -> --no-keep-best takes no value, got 'true'
+--agent ppo --env Blackjack-v1 --keep-best -> --keep-best needs --eval-frequency
 {P} --eval-frequency 0 --stop-return 5 -> --stop-return needs --eval-frequency
 {P} --eval-frequency -1 -> --eval-frequency must be at least 0, got -1
 {P} --eval-episodes 0 -> --eval-episodes must be at least 1, got 0
@@ -160,7 +165,9 @@ ppo CartPole-v1 -> name an agent and an environment
 {P} --config word.toml -> --num-steps takes an integer, not 'many'
 {P} --config slip.toml -> unknown setting 'gama', did you mean 'gamma'?
 --config module.toml -> names the module 'evil', and importing it runs its code: add --trust if you trust this file
+--config table.toml -> [hyperparameters] is a table
 --config agent.toml -> agent and env are words, but agent is ['dqn']
+{D} --config env.toml -> agent and env are words, but env is 5
 {P} --resume "" -> --resume needs the path of a run, not an empty word
 --resume -> --resume needs a value
 --resume nowhere -> nowhere is not a run: it has no config.toml
@@ -195,7 +202,6 @@ RUN --episodes 99999999999999999999 -> --episodes must be an integer of 64 bits
 RUN --seed -1 -> --seed must be at least 0, got -1
 RUN --seed x -> --seed takes an integer, not 'x'
 RUN --seed 99999999999999999999 -> --seed must be an integer of 64 bits
-RUN --render -> did you mean '--video'?
 RUN --n-eval-episodes 5 -> did you mean '--episodes'?
 RUN --eval-episodes 5 -> did you mean '--episodes'?
 RUN --checkpoint bset -> holds no checkpoint 'bset', but last
@@ -206,6 +212,7 @@ FILES = {
     "some.toml": b"gamma = 0.9\n", "broken.toml": b"gamma = = 3", "latin.toml": b"gamma = 0.9 # caf\xe9\n",
     "list.toml": b"gamma = [1, 2]\n", "word.toml": b'num_steps = "many"\n', "slip.toml": b"gama = 0.9\n",
     "module.toml": b'agent = "dqn"\nenv = "evil:World-v0"\n', "agent.toml": b'agent = ["dqn"]\nenv = "CartPole-v1"\n',
+    "table.toml": b"hyperparameters = 3\n", "env.toml": b"env = 5\n",
 }  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +21,7 @@ from rl_lab.experiment.environments import choose_setup, copy_for_evaluation, ma
 from rl_lab.experiment.evaluation import evaluate
 from rl_lab.experiment.faults import Fault
 from rl_lab.rollout import Stepper
+from tests.runs import only_run
 
 needs_cv2 = pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="needs opencv, as Gymnasium's own wrappers do")
 
@@ -101,11 +101,6 @@ def registered():
     yield
     for name in WORLDS:
         del gym.registry[name]
-
-
-def only_run() -> Path:
-    (found,) = Path("runs").glob("*/*/*")
-    return found
 
 
 # --- Atari -----------------------------------------------------------------------------------------------------------
@@ -331,8 +326,7 @@ def test_scores_lie_under_wrappers(workplace, capsys):
             words = ["--agent", agent, "--env", "scored_world:Clipped", "--total-timesteps", "256", "--network", "mlp:2"]
             assert train.main([*words, "--eval-episodes", "2", "--run-dir", agent, *more]) == 0
             assert "greedy return 840.0" in capsys.readouterr().out
-            (run,) = Path(agent).glob("*/*/*")
-            scalars = load_run(run).scalars()
+            scalars = load_run(only_run(agent)).scalars()
             logged = scalars[scalars["tag"] == "charts/episodic_return"]["value"]
             assert len(logged)
             assert (logged == 840.0).all()

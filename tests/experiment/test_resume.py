@@ -2,7 +2,6 @@
 
 import re
 import threading
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import gymnasium as gym
@@ -17,8 +16,8 @@ from rl_lab.experiment.checkpoint import load_checkpoint
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.run import Run
 from rl_lab.rollout import ReplayBuffer, Transitions
+from tests.runs import AGENTS, only_run
 
-AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents")}
 REPLAY = {"network": "mlp:16", "learning_starts": 50, "batch_size": 16, "total_timesteps": 600}
 SHORT = {
     "dqn": REPLAY,
@@ -59,11 +58,6 @@ def until_death(monkeypatch, agent: str, steps: int, **changes) -> Path:
         with pytest.raises(Death):
             driver.carry_out(driver.make_plan(given(agent, **changes)))
     return only_run()
-
-
-def only_run() -> Path:
-    (run,) = Path("runs").glob("*/*/*")
-    return run
 
 
 def resume(path: Path, **changes):
@@ -248,7 +242,7 @@ def test_one_writer(workplace, capsys):
 def test_runs_of_version_0_1(workplace, capsys, agent, env, refused):
     """In that version policies acted in units of the environment, and PPO saved its streams in one list."""
     assert train.main(["--agent", agent, "--env", env, "--total-timesteps", "600", "--eval-episodes", "2", "--seed", "1"]) == 0
-    (path,) = Path("runs").glob("*/*/*")
+    path = only_run()
     run = Run.open(path)
     run.record({**run.config, "versions": {**run.config["versions"], "rl_lab": "0.1.0"}})
     for name in ("last", "best"):

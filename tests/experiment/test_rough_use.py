@@ -1,12 +1,7 @@
-"""Unusual use: odd environments, masks that appear and disappear, signals, full disks, runs that end twice."""
+"""Unusual use: odd environments, masks that appear and disappear, full disks, runs that end twice."""
 
 import math
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -26,7 +21,8 @@ from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.evaluation import evaluate
 from rl_lab.rollout import RewardScale, normalized
 from rl_lab.rollout.stepper import EPISODE_LIMIT, mask_of
-from tests.agents.test_contract import AGENTS, SMALL
+from tests.agents.test_contract import SMALL
+from tests.runs import AGENTS, only_run
 
 
 class Odd(gym.Env):
@@ -113,6 +109,15 @@ def test_a_mask_that_makes_no_sense_is_named(mask, message):
         ten_steps_on(odd(f"BadMask{mask.title()}", mask=mask))
 
 
+def test_a_mask_has_a_place_for_each_choice():
+    envs = make_environments(odd("Several", actions=MultiDiscrete([2, 3])), 2)
+    told = {"action_mask": [[1, 0, 1, 0, 0], [0, 1, 1, 1, 1]]}
+    assert mask_of(told, envs).tolist() == [[True, False, True, False, False], [False, True, True, True, True]]
+    with pytest.raises(EnvironmentFault, match="for 5 actions"):
+        mask_of({"action_mask": [[1, 0], [0, 1]]}, envs)
+    assert mask_of(told, make_environments("Pendulum-v1", 2)) is None  # continuous actions are not forbidden
+
+
 # --- environments ----------------------------------------------------------------------------------------------------
 
 
@@ -171,34 +176,13 @@ def broken(**arguments):
 gym.register("odd/Broken-v0", entry_point=broken)
 
 
-# --- bad input -------------------------------------------------------------------------------------------------------
+# --- settings --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--env", "odd/Broken-v0"], "cannot be made: KeyError"),
-        (["--buffer-size", "4", "--train-frequency", "8"], "is smaller than the 8 environment steps"),
-        (["--stop-return", "100", "--eval-frequency", "0"], "--stop-return needs --eval-frequency"),
-        (["--agent", ":X"], "cannot be imported"),
-        (["--num-envs", "1e12"], "memory"),
-        (["--config", "three.toml"], r"\[hyperparameters\] is a table"),
-        (["--config", "words.toml", "--agent", "dqn"], "agent and env are words"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_a_fault_is_one_line_and_creates_nothing(workplace, capsys, arguments, message):
-    import re
-
-    Path("three.toml").write_text("hyperparameters = 3\n")
-    Path("words.toml").write_text("env = 5\n")
-    given = ["--agent", "dqn", "--env", "CartPole-v1", *arguments]
-    if "three.toml" in arguments or "words.toml" in arguments:
-        given = arguments
-    assert train.main(given) == 2
-    err = capsys.readouterr().err
-    assert len(err.splitlines()) == 1
-    assert re.search(message, err)
+def test_an_environment_that_cannot_be_made(workplace, capsys):
+    assert train.main(["--agent", "dqn", "--env", "odd/Broken-v0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be made: KeyError" in line
     assert not Path("runs").exists()
 
 
@@ -216,11 +200,6 @@ def test_without_evaluations_a_presets_stop_return_is_left_out(workplace):
 
 
 QUICK = ["--agent", "dqn", "--env", "CartPole-v1", "--total-timesteps", "300", "--eval-episodes", "2", "--network", "mlp:8"]
-
-
-def only_run() -> Path:
-    (run,) = Path("runs").glob("*/*/*")
-    return run
 
 
 def test_nothing_to_learn_is_said(workplace, capsys):
@@ -357,63 +336,6 @@ def test_one_advantage_is_left_as_it_is():
             AGENTS[name].Config(num_steps=1, network="mlp:8", **changes), make_environments("CartPole-v1", 1), 1
         )
         assert all(math.isfinite(value) for value in agent.step().values())
-
-
-# --- processes -------------------------------------------------------------------------------------------------------
-
-ASYNC = (
-    *("--agent", "ppo", "--env", "Acrobot-v1", "--backend", "gymnasium", "--vectorization", "async", "--num-envs", "2"),
-    *("--num-steps", "32", "--batch-size", "64", "--total-timesteps", "10_000_000", "--eval-frequency", "0"),
-    *("--keep-best", "false", "--checkpoint-frequency", "0", "--log-frequency", "64"),
-)
-
-
-def started(folder: Path) -> subprocess.Popen:
-    """A run with its environments in separate processes, after learning has started."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rl_lab.train", *ASYNC], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True, cwd=folder,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert any(line.startswith("step") for line in process.stdout)
-    time.sleep(0.5)
-    return process
-
-
-def ended(process: subprocess.Popen) -> str:
-    try:
-        return process.communicate(timeout=60)[0]
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        pytest.fail("still running")
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_all_processes_saves_what_was_learned(workplace, number, code):
-    """A terminal's Ctrl-C reaches the environments' processes, too."""
-    process = started(workplace)
-    os.killpg(process.pid, number)
-    out = ended(process)
-    assert process.returncode == code, out
-    assert (only_run() / "checkpoints" / "last").is_dir(), out
-
-
-def test_a_dead_environment_ends_the_run(workplace):
-    process = started(workplace)
-    found = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True).stdout.split()
-    os.kill(max(map(int, found)), signal.SIGKILL)
-    out = ended(process)
-    assert process.returncode == 3, out
-    assert "Traceback" not in out
-
-
-def test_a_mask_has_a_place_for_each_choice():
-    envs = make_environments(odd("Several", actions=MultiDiscrete([2, 3])), 2)
-    told = {"action_mask": [[1, 0, 1, 0, 0], [0, 1, 1, 1, 1]]}
-    assert mask_of(told, envs).tolist() == [[True, False, True, False, False], [False, True, True, True, True]]
-    with pytest.raises(EnvironmentFault, match="for 5 actions"):
-        mask_of({"action_mask": [[1, 0], [0, 1]]}, envs)
-    assert mask_of(told, make_environments("Pendulum-v1", 2)) is None  # continuous actions are not forbidden
 
 
 def test_an_environment_of_a_module_beside_the_user(workplace, capsys, monkeypatch):

@@ -11,15 +11,17 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
+from rl_lab import evaluate
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment import lock as lock_module
 from rl_lab.experiment.analysis import read_events
 from rl_lab.experiment.checkpoint import load_checkpoint
-from rl_lab.experiment.environments import make_environments, open_environments
+from rl_lab.experiment.environments import open_environments
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.lock import RunLock
 from rl_lab.experiment.run import Run
 from rl_lab.experiment.vector import close_environments
+from tests.runs import end, left, only_run, start, until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the signals of Unix")
 
@@ -57,43 +59,6 @@ gym.register("Slow-v0", entry_point=Slow, max_episode_steps=10)
 ASYNC = ["--agent", "a2c", "--env", "slow:Slow-v0", "--vectorization", "async", "--num-envs", "2", "--total-timesteps", "1e6"]
 
 
-def start(*words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "rl_lab.train", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def until(condition, process: subprocess.Popen, seconds: float = 60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def end(process: subprocess.Popen, seconds: float = 30.0) -> tuple[str, str]:
-    try:
-        return process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        pytest.fail("still running")
-
-
-def left(process: subprocess.Popen) -> list[str]:
-    """Processes of a finished session that are still alive after the time that they have to end."""
-    for _ in range(40):
-        found = subprocess.run(["ps", "-s", str(process.pid), "-o", "pid=,stat=,args="], capture_output=True, text=True).stdout
-        alive = [line for line in found.splitlines() if line.split()[1][0] != "Z"]
-        if not alive:
-            return []
-        time.sleep(0.25)
-    return alive
-
-
-def only_run() -> Path:
-    (run,) = Path("runs").glob("*/*/*")
-    return run
-
-
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_saves_and_ends(name, workplace):
     process = start(*LONG)
@@ -106,6 +71,20 @@ def test_a_signal_saves_and_ends(name, workplace):
     assert "the agent is saved" in out
     assert load_checkpoint(only_run() / "checkpoints/last")["timesteps"] > 0
     assert not (only_run() / "lock").exists()
+    assert evaluate.main([str(only_run()), "--episodes", "1"]) == 0
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_all_processes_saves_what_was_learned(name, workplace):
+    """A terminal's Ctrl-C reaches the environments' processes, too."""
+    process = start(*LONG, "--vectorization", "async", "--backend", "gymnasium", "--num-envs", "2")
+    until(lambda: list(Path("runs").glob("*/*/*/events*")), process)
+    time.sleep(1.0)
+    os.killpg(process.pid, getattr(signal, name))
+    out, error = end(process, 60)
+    assert process.returncode == 128 + getattr(signal, name), error
+    assert load_checkpoint(only_run() / "checkpoints/last")["timesteps"] > 0, out
+    assert left(process) == []
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -199,10 +178,8 @@ def three_steps(envs):
         envs.step_async([0, 0])
 
 
-def test_a_killed_environment_never_hangs_the_run(workplace, monkeypatch):
+def test_a_killed_environment_never_hangs_the_run(workplace):
     """Kill an environment process at many moments: while it steps, while it waits, before and after its answer."""
-    envs = make_environments("Acrobot-v1", 2)
-    close_environments(envs)
     for pause in (0.0, 0.001, 0.005, 0.02, 0.05):
         for victim in (0, 1):
             envs, _ = open_environments("Acrobot-v1", 2, backend="gymnasium", vectorization="async")

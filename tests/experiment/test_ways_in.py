@@ -19,6 +19,7 @@ from rl_lab.experiment.environments import Setup, choose_setup, make_environment
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.wrapping import as_arguments, as_texts, split_assignments, typed, written
+from tests.runs import only_run
 
 WORLD = '''
 import gymnasium as gym
@@ -108,11 +109,6 @@ def world(workplace, monkeypatch):
         del sys.modules[name]
     for name in set(gym.registry) - before:
         del gym.registry[name]
-
-
-def only_run() -> Path:
-    (found,) = Path("runs").glob("*/*/*")
-    return found
 
 
 def greedy_return(capsys, *words: str) -> float:

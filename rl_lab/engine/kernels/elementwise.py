@@ -43,6 +43,7 @@ def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Pri
     """A primitive ``name(out, operands..., n, m, a0, a1, b0, b1, ...)``: out = ``expression`` of the operands' elements."""
     names = list(operands)
     own = {"a": "out[o + j]"} if out.reads else {}
+    formula = ((*own, *names), expression)
     expression = f"{_OUTPUT_TYPE[out.dtype]}({expression})"
     body = "    for i in range(n):\n        o = i * m\n" + "".join(f"        p{v} = i * {v}0\n" for v in names)
     contiguous = own | {v: f"p_{v}[p{v} + j]" for v in names}
@@ -62,6 +63,7 @@ def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Pri
     parameters = {"out": out, **{f"p_{v}": r for v, r in operands.items()}, **numbers}
     primitive = primitive_from_source(name, parameters, body, _NAMESPACE, __file__)
     primitive.elementwise = True
+    primitive.formula = formula
     return primitive
 
 

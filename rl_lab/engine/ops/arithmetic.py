@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import TypeGuard
 
 import numpy as np
 
@@ -574,7 +575,7 @@ def _keep(kernel: Primitive, g: Tensor, condition: Tensor) -> Tensor:
     return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.sizes)
 
 
-def _is_byte(value: Operand) -> bool:
+def _is_byte(value: Operand) -> TypeGuard[int]:
     """Whether a value is an integer that a uint8 tensor can take."""
     return isinstance(value, INTEGERS) and not isinstance(value, bool)
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from rl_lab.engine import finite, tape
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
-from rl_lab.engine.errors import DtypeError, NumericalError, ShapeError
+from rl_lab.engine.errors import DtypeError, NumericalError, ShapeError, StateError
 from rl_lab.engine.kernels import indexing as indexing_kernels
+from rl_lab.engine.kernels.linalg import NOT_POSITIVE, SINGULAR
 from rl_lab.engine.kernels.optimizer import NOT_FINITE
 from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.memory import Storage
@@ -55,6 +56,10 @@ class IndexStatus:
                 raise NumericalError("multinomial: a row has fewer positive weights than draws without replacement")
             if flag == BAD_PROBABILITY:
                 raise ValueError("a probability is not in [0, 1]: apply sigmoid() to the output of a network first")
+            if flag == SINGULAR:
+                raise StateError(f"linalg: matrix {index} is singular")
+            if flag == NOT_POSITIVE:
+                raise StateError(f"linalg.cholesky: matrix {index} is not positive definite")
             if flag == BAD_DEVIATION:
                 raise ValueError("a standard deviation is negative or NaN")
             if flag == NOT_FINITE:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from types import EllipsisType
-from typing import Literal, SupportsIndex, overload
+from typing import Literal, SupportsIndex, TypeGuard, overload
 
 import numpy as np
 
@@ -123,7 +123,7 @@ def _view_part(x: Tensor, key: Index) -> tuple[Tensor, IndexTensors]:
 _SEQUENCES = (list, tuple, range, np.ndarray)
 
 
-def _stands_for_a_tuple(key: Index) -> bool:
+def _stands_for_a_tuple(key: Index) -> TypeGuard[list[object]]:
     """Whether a list is a key of several dimensions, as in x[[[0, 1], [2, 3]]]: PyTorch's rule, which it has from NumPy."""
     parts = (Tensor, slice, *_SEQUENCES, type(None), EllipsisType)
     return isinstance(key, list) and len(key) < 32 and any(isinstance(part, parts) for part in key)
