@@ -623,7 +623,7 @@ def _output(result: Tensor, found: list[Tensor], recording: Recorder) -> Build:
     # results of a function that runs backward itself are read only, so they may lose their history
     if not recording.ran_backward:
         recording.give_up("it returns a value that requires grad (call it under no_grad(), or run backward inside)")
-    node = tape.Node(_used_up_rule, (), (), None)
+    node = tape.Node(_used_up_rule, (), (), None, result.sizes)
 
     def output(outputs: Sequence[Tensor], values: Sequence[Plain], sources: Sequence[Tensor]) -> Tensor:
         value = get(outputs, values, sources)

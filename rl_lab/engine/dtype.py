@@ -2,6 +2,8 @@
 
 import builtins
 import ctypes
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,7 @@ class DType:
         self.itemsize = self.numpy.itemsize
         self.is_floating_point = name == "float32"
         self.is_signed = name in ("float32", "int64")
-        self.at = _C_TYPES[name].from_address
+        self.at: Callable[[int], Any] = _C_TYPES[name].from_address
         """The element at an address, as an object whose ``value`` is a Python number."""
 
     def __repr__(self) -> str:

@@ -74,6 +74,7 @@ class Value(Protocol):
     needs_grad: bool
     hooks: dict[int, Callable] | None
     regrown: int
+    sizes: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -114,6 +115,7 @@ class Node:
         "retained",
         "rule",
         "sequence",
+        "shape",
         "versions",
         "wanted",
     )
@@ -123,11 +125,12 @@ class Node:
     wanted: tuple[bool, ...] | None
     """During a walk to chosen targets: which inputs lead to a target."""
 
-    def __init__(self, rule: Rule, inputs: tuple[Edge, ...], saved: tuple, context: Any, own: int = -1):
+    def __init__(self, rule: Rule, inputs: tuple[Edge, ...], saved: tuple, context: Any, shape: tuple[int, ...], own: int = -1):
         self.sequence = next_sequence()
         self.rule = rule
         self.inputs = inputs
         self.context = context
+        self.shape = shape
         self._saved: tuple | None = saved
         self.versions = [0 if value is None else value.storage.version for value in saved] if saved else _NONE
         self.own = own  # index of the node's own value among the saved values; -1 if it is not saved
@@ -219,7 +222,7 @@ def attach(value: V, rule: Rule, inputs: tuple[Value, ...], saved: tuple = (), c
                 if x is value:
                     own = i
                     saved = (*saved[:i], value.with_node(None), *saved[i + 1 :])
-        value.node = Node(rule, tuple(edges), saved, context, own)
+        value.node = Node(rule, tuple(edges), saved, context, value.sizes, own)
         value.needs_grad = True
     return value
 

@@ -134,7 +134,7 @@ class ActionMapping:
             return np.array([int(scaled.item()) + self._start])  # NumPy's arithmetic takes longer than a small policy
         values = np.empty(scaled.sizes, scaled.dtype.numpy)  # a copy, so that the memory can be used again
         scaled.copy_to(values)
-        return values.reshape(-1, *self.space.shape) if self._is_plain else self.to_space(values)
+        return values.reshape(-1, *(self.space.shape or ())) if self._is_plain else self.to_space(values)
 
     def to_policy(self, actions: SpaceActions) -> np.ndarray:
         """Return the policy's actions (batch, *shape) for actions of the space: the inverse of calling the mapping.

@@ -64,6 +64,19 @@ def source_of(x: rl.Tensor) -> np.ndarray:
     return x.detach().numpy()
 
 
+def test_keys_with_arrays_and_lists():
+    array = numbers(4, 5, 6)
+    x = rl.tensor(array)
+    for key in (
+        (..., np.array([0, 2])),
+        (np.array([1, 1]), ...),
+        (slice(1, 3), [0, 1], 2),
+        (..., [True] * 6),
+        (..., [3], None),
+    ):
+        np.testing.assert_array_equal(x[key].numpy(), array[key])
+
+
 @pytest.mark.parametrize("dim", [0, 1, -1])
 @pytest.mark.parametrize("count", [1, 2, 20])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, np.bool_])

@@ -45,7 +45,7 @@ def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, re
     if type(data) in _KIND_OF_NUMBER and dtype is None and recorder() is None and abs(data) < 2**63:  # type: ignore[arg-type]
         kind = _KIND_OF_NUMBER[type(data)]
         result = _empty((), kind)
-        kind.at(result.address).value = data  # type: ignore[attr-defined]
+        kind.at(result.address).value = data
         return result.requires_grad_() if requires_grad else result
     if type(data) is Number:
         data = data.tensor(float32 if isinstance(data, float) else int64)  # type: ignore[unreachable]

@@ -80,7 +80,7 @@ def copy_(target: Tensor, source: Tensor, from_target: bool = False, overlap: bo
         if root is target and from_target:
             edges = (None, edges[1])
         retained = None if root.node is None else root.node.take_retained()
-        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (where, source.sizes))
+        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (where, source.sizes), root.sizes)
         root.node.retained = retained
         root.needs_grad = True
         root.epoch += 1
@@ -420,13 +420,12 @@ def region_of_key(sizes: Shape, strides: Shape, key: tuple[BasicKey, ...]) -> Re
     start = 0
     dim = 0
     for i, k in enumerate(key):
-        kind = type(k)
-        if kind is int:
+        if type(k) is int:
             if dim >= len(sizes) or not -sizes[dim] <= k < sizes[dim]:
                 return None
             start += (k + sizes[dim] if k < 0 else k) * strides[dim]
             dim += 1
-        elif kind is slice:
+        elif isinstance(k, slice):
             if dim >= len(sizes) or (k.step or 1) < 0:
                 return None
             first, stop, step = k.indices(sizes[dim])
@@ -437,9 +436,10 @@ def region_of_key(sizes: Shape, strides: Shape, key: tuple[BasicKey, ...]) -> Re
         elif k is None:
             shape.append(1)
             steps.append(1)
-        elif kind is EllipsisType:
-            end = len(sizes) - sum([other is not None for other in key[i + 1 :]])
-            if end < dim or Ellipsis in key[i + 1 :]:
+        elif k is Ellipsis:
+            rest = key[i + 1 :]
+            end = len(sizes) - sum([other is not None for other in rest])
+            if end < dim or any(other is Ellipsis for other in rest):
                 return None
             shape += sizes[dim:end]
             steps += strides[dim:end]

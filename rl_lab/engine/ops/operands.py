@@ -223,7 +223,7 @@ def _plan(*layouts: tuple[Shape, Shape | None]) -> tuple[Shape, tuple[int, ...] 
 def elementwise(kernel: Primitive, operands: tuple[Tensor, ...], dtype: DType) -> Tensor:
     """The result of an elementwise kernel over operands that broadcast: contiguous, of ``dtype``, not on the tape."""
     shape = operands[0].sizes or operands[-1].sizes
-    steps = []
+    steps: list[int] = []
     for x in operands:
         if x.strides is not None or (x.sizes != shape and x.sizes):
             break
