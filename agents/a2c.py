@@ -14,7 +14,7 @@ from rl_lab.nn import Identity, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, following_values, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionDistribution, ActionHead
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, Insight, outputs_of
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,13 @@ class A2C(Agent):
         return {
             "actions": self.policy(self.features(moment.observations), moment.action_mask).sample(generator=self.action_stream)
         }
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy, and the state value."""
+        features = self.features(observations)
+        return Insight(outputs_of(self.policy(features, action_mask)), self.value(features))
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

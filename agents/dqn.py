@@ -22,7 +22,7 @@ from rl_lab.nn import Identity, Linear, NoisyLinear
 from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp, sizes_beside
 from rl_lab.rollout import Batch, Collector, Moment, PrioritizedReplayBuffer, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
-from rl_lab.rollout.policies import greedy, masked
+from rl_lab.rollout.policies import Insight, greedy, masked
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ class DQN(Agent):
             options["exponent"] = config.priority_exponent
         self.replay: Any = kind(config.buffer_size, self.shape, (), np.int64, replay_stream, **options)
         self.target_age = 0
+        self.grad_norm = rl.zeros(())  # of the latest update
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
@@ -180,8 +181,10 @@ class DQN(Agent):
         loss, q_mean, differences = self.compute_loss_q(batch)
         self.optimizer.zero_grad()
         loss.backward()
-        rl.nn.utils.clip_grad_norm_(self.q_network.parameters(), c.max_grad_norm)
+        norm = rl.nn.utils.clip_grad_norm_(self.q_network.parameters(), c.max_grad_norm)
         self.optimizer.step()
+        with rl.no_grad():
+            self.grad_norm.copy_(norm)
         if c.prioritized:
             self.replay.update_priorities(batch.indices, differences)
         return loss, q_mean
@@ -194,6 +197,15 @@ class DQN(Agent):
         c = self.config
         schedule = LinearSchedule(c.exploration_initial, c.exploration_final, c.exploration_fraction, c.total_timesteps)
         return schedule(self.timesteps)
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The values of the actions, without noise."""
+        self.q_network.eval()
+        values = masked(self.q_network(self.normal(observations)), action_mask)
+        self.q_network.train()
+        return Insight(values, values.amax(1), "values")
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
@@ -239,4 +251,9 @@ class DQN(Agent):
         if c.prioritized:
             self.replay.correction.fill_(c.importance_exponent + progress * (1.0 - c.importance_exponent))
         loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
-        return {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
+        return {
+            "losses/td_loss": loss.item(),
+            "losses/q_values": q_mean.item(),
+            "losses/grad_norm": self.grad_norm.item(),
+            "charts/epsilon": self.epsilon,
+        }

@@ -16,7 +16,7 @@ from rl_lab.experiment.config import Between, setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
-from rl_lab.rollout.policies import greedy
+from rl_lab.rollout.policies import Insight, greedy, masked
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ class QRDQN(Agent):
             frames=self.observed.frames,
         )
         self.target_age = 0
+        self.grad_norm = rl.zeros(())  # of the latest update
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
@@ -142,8 +143,10 @@ class QRDQN(Agent):
         loss, q_mean = self.compute_loss(self.sample_batch(c.batch_size))
         self.optimizer.zero_grad()
         loss.backward()
-        rl.nn.utils.clip_grad_norm_(self.network.parameters(), c.max_grad_norm)
+        norm = rl.nn.utils.clip_grad_norm_(self.network.parameters(), c.max_grad_norm)
         self.optimizer.step()
+        with rl.no_grad():
+            self.grad_norm.copy_(norm)
         return loss, q_mean
 
     # --- acting ------------------------------------------------------------------------------------------------------
@@ -154,6 +157,13 @@ class QRDQN(Agent):
         c = self.config
         schedule = LinearSchedule(c.exploration_initial, c.exploration_final, c.exploration_fraction, c.total_timesteps)
         return schedule(self.timesteps)
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The mean returns of the actions."""
+        values = masked(self.quantiles(self.network, self.normal(observations)).mean(2), action_mask)
+        return Insight(values, values.amax(1), "values")
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
@@ -190,4 +200,9 @@ class QRDQN(Agent):
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
-        return metrics | {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
+        return metrics | {
+            "losses/td_loss": loss.item(),
+            "losses/q_values": q_mean.item(),
+            "losses/grad_norm": self.grad_norm.item(),
+            "charts/epsilon": self.epsilon,
+        }

@@ -15,7 +15,7 @@ from rl_lab.experiment.config import Between, setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RunningMoments, discounted_returns, longest_episode
-from rl_lab.rollout.policies import ActionDistribution, ActionHead
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, Insight, outputs_of
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,13 @@ class REINFORCE(Agent):
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy."""
         return {"actions": self.policy(moment.observations, moment.action_mask).sample(generator=self.action_stream)}
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy, and the baseline."""
+        value = None if self.value is None else self.value(self.normal(observations)).squeeze(1)
+        return Insight(outputs_of(self.policy(observations, action_mask)), value)
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

@@ -23,7 +23,7 @@ from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_action_va
 from rl_lab.nn.utils import polyak_
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import ColoredNoise, StickyActions, random_actions
-from rl_lab.rollout.policies import ActionHead, Factored, SquashedGaussian
+from rl_lab.rollout.policies import ActionHead, Factored, Insight, SquashedGaussian, outputs_of
 
 MOST_COMBINATIONS = 1024
 """Largest number of combinations of choices; the critics have one output per combination."""
@@ -224,6 +224,14 @@ class SAC(Agent):
         """Actions drawn from the policy."""
         policy = self.policy(self.normal(observations), action_mask)
         return policy.sample(generator=self.action_stream) if self.choices else policy.rsample(self.action_stream)[0]
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy; for components alone, the smaller value of the two critics."""
+        x = self.normal(observations)
+        outputs = outputs_of(self.policy(x, action_mask))
+        return Insight(outputs, None if self.choices else rl.minimum(*self.q_values(self.critics, x, outputs)))
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

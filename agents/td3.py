@@ -17,6 +17,7 @@ from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_action_va
 from rl_lab.nn.utils import polyak_
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import ColoredNoise
+from rl_lab.rollout.policies import Insight
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,14 @@ class TD3(Agent):
         actions = self.actor(self.normal(observations)).tanh()
         noise = self.config.exploration_noise * rl.randn(*actions.shape, generator=self.noise_stream)
         return (actions + noise).clamp(-1.0, 1.0)
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The actor's actions, and the smaller value of the two critics."""
+        x = self.normal(observations)
+        actions = self.actor(x).tanh()
+        return Insight(actions, rl.minimum(*self.q_values(self.critics, x, actions)))
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

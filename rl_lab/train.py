@@ -4,8 +4,10 @@ With ``--seeds N`` it trains once with each of N seeds, as ``python -m rl_lab.sw
 """
 
 import importlib.util
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rl_lab import sweep
@@ -55,7 +57,8 @@ def body(arguments: Sequence[str]) -> int:
         tell(f"continues {plan.resumes}")
     else:
         tell(f"preset: {plan.preset}" if plan.preset else "no preset for this agent and environment: default settings")
-    result = carry_out(plan)
+    words = shlex.join(["python", "-m", "rl_lab.train", *arguments])
+    result = carry_out(replace(plan, command=words))
     path = result.run.path
     again = f"python -m rl_lab.evaluate {path}"
     if result.evaluation is None:

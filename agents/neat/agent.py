@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+import rl_lab as rl
 from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.config import NEATConfig
 from rl_lab.agents.neat.episodes import play
@@ -27,6 +29,7 @@ from rl_lab.experiment.finding import full_id
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 from rl_lab.rollout import EPISODE_LIMIT, OutputMapping, Stepper, longest_episode
+from rl_lab.rollout.policies import Insight
 from rl_lab.rollout.population import Played, PopulationCollector, is_native
 
 SEED_RANGE = 2**31
@@ -293,6 +296,41 @@ class NEAT(Agent):
             self._acting = Networks(genes, self.config.recurrent)
         return self._acting
 
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The champion's outputs; the largest of a choice's options is taken."""
+        network = self.network()
+        x = observations.float().flatten(1)
+        if not network.recurrent:
+            outputs = network(x)
+        else:
+            kept = rl.zeros(len(x), len(network.nodes))
+            if memory is not None and memory.shape[1]:  # inputs, values of the nodes, new values of the nodes
+                kept = memory[:, len(network.inputs) : len(network.inputs) + len(network.nodes)].contiguous()
+            outputs = network(x, kept)[0]
+        count = self.actions.actions.num_masked
+        options = outputs[:, :count] if action_mask is None else outputs[:, :count].masked_fill(~action_mask, -1e9)
+        if not self.mapping.size:
+            return Insight(options, None, "outputs")
+        centre, radius = (rl.tensor(part) for part in (self.mapping.centre, np.maximum(self.mapping.radius, 1e-12)))
+        return Insight(rl.cat([options, (self.actions.components(outputs) - centre) / radius], 1), None, "outputs")
+
+    def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
+        """The champion as a function of observations and the values of its nodes, and the values with which an episode begins."""
+        network = self.network()
+
+        def step(observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> tuple[rl.Tensor, ...]:
+            return (self.actions.scaled(network(observations.float().flatten(1)), action_mask),)
+
+        def remembering(
+            observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
+        ) -> tuple[rl.Tensor, ...]:
+            outputs, after = network(observations.float().flatten(1), memory)
+            return self.actions.scaled(outputs, action_mask), after
+
+        return (remembering, (rl.zeros(1, len(network.nodes)),)) if network.recurrent else (step, ())
+
     def network(self) -> GraphNetwork:
         """The champion as a `GraphNetwork`, which gradients can train."""
         champion = self.champion or genome_at(self.evolution.genomes, 0)
@@ -307,14 +345,14 @@ class NEAT(Agent):
         if not self.evolution.history or not has_matplotlib():
             return {}
         from rl_lab.agents.neat.pictures import draw_course, draw_genealogy, draw_species
-        from rl_lab.nn.graph.picture import as_image, draw_network
+        from rl_lab.nn.graph.picture import SHOWN_WIDTH, as_image, draw_network
 
         history = self.evolution.history
         return {
-            "neat/champion": as_image(draw_network(self.network())),
-            "neat/species_sizes": as_image(draw_species(history)),
-            "neat/course": as_image(draw_course(history)),
-            "neat/genealogy": as_image(draw_genealogy(self.evolution, self.champion_place)),
+            "neat/champion": as_image(draw_network(self.network(), width=SHOWN_WIDTH / 100), SHOWN_WIDTH),
+            "neat/species_sizes": as_image(draw_species(history), SHOWN_WIDTH),
+            "neat/course": as_image(draw_course(history), SHOWN_WIDTH),
+            "neat/genealogy": as_image(draw_genealogy(self.evolution, self.champion_place), SHOWN_WIDTH),
         }
 
     # --- state -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 import sys
 import types
@@ -101,6 +102,8 @@ def parse_value(name: str, kind: type, value: object) -> Any:
             what = "an integer" if kind is int else "a number"
             raise Fault(f"{name} takes {what}, not {_shown(value)}{_plain_digits(value)}")
         return number
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if not isinstance(value, str):
         raise Fault(f"{name} takes a word, not {_shown(value)}")
     if not value.isprintable():  # line breaks, null bytes, and bytes of a command line that are not UTF-8
