@@ -25,6 +25,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 import rl_lab as rl
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import adopt
+from rl_lab.experiment.config import Between, make_config
 from rl_lab.rollout.actions import ActionMapping, choices_of, single
 
 SPACES: dict[str, Space] = {
@@ -223,6 +224,10 @@ def _declarations(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     for field in dataclasses.fields(config):
         assert field.metadata.get("help"), f"Config.{field.name} has no help: declare it with setting(default, help)"
     assert "total_timesteps" in {field.name for field in dataclasses.fields(config)}, "Config needs total_timesteps"
+    for name, space in agent_class.search_space().items():
+        for value in space[:2] if isinstance(space, Between) else space:
+            refusal = _refusal(functools.partial(make_config, config, {name: value}))
+            assert refusal is None, f"search_space() looks for {name} at {value!r}, which Config does not take: {refusal}"
     assert agent_class.learned, "learned is empty, so --start-from could take nothing from a run: name the parts of the policy"
     agent = _make(agent_class, settings)
     missing = [name for name in (*agent_class.learned, *agent_class.saved) if not hasattr(agent, name)]

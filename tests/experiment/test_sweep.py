@@ -17,6 +17,7 @@ from rl_lab.experiment.analysis import bootstrap_interval, interquartile_mean, r
 from rl_lab.experiment.config import Between
 from rl_lab.experiment.sweep_table import NoTable
 from rl_lab.experiment.sweeps import carry_out_sweep, grid, make_sweep, open_sweep, read_seeds
+from rl_lab.experiment.worker import perform
 
 A2C = ["--agent", "a2c", "--env", "CartPole-v1", "--eval-episodes", "3", "--stop-return", "none", "--eval-frequency", "0"]
 SETTINGS = {"agent": "a2c", "env": "CartPole-v1", "eval_episodes": 3, "stop_return": "none", "eval_frequency": 0}
@@ -213,6 +214,66 @@ def test_optimize_finds_a_preset_on_other_seeds(workplace, capsys):
     assert checksum(alone) == checksum(found / "best" / "s2")
     with pytest.raises(Fault, match="those on which settings were tuned"):
         open_sweep(found, {"seeds": "1000-1002"})
+
+
+class Scripted:
+    """An executor whose runs report at once: trials from 6 on are worse than those before."""
+
+    def __init__(self):
+        self.queue = []
+        self.values = {}
+        self.pruned = set()
+
+    def places(self):
+        return 2
+
+    def submit(self, task):
+        number = int(re.search(r"trial-(\d+)", task.key)[1]) if "trial" in task.key else 0
+        self.values[task.key] = 10.0 if number < 6 else 1.0
+        self.queue += [(task.key, k) for k in range(1, 6)]
+
+    def events(self, seconds):
+        found = []
+        for key, k in self.queue[:1]:
+            value = self.values[key]
+            if key in self.pruned or k == 5:
+                ends = {"state": "pruned"} if key in self.pruned else {"state": "finished", "evaluations": [(50, value)]}
+                found.append({"kind": "result", "key": key, "return_mean": value, "timesteps": 50, **ends})
+                self.queue = [other for other in self.queue if other[0] != key]
+            else:
+                found.append({"kind": "evaluated", "key": key, "steps": 10 * k, "return": value, "returns": [value] * k})
+                self.queue.pop(0)
+        return found
+
+    def prune(self, key):
+        self.pruned.add(key)
+
+    def close(self):
+        pass
+
+
+def test_trials_below_the_median_are_pruned(workplace, monkeypatch):
+    from rl_lab.experiment import sweeps
+
+    executor = Scripted()
+    monkeypatch.setattr(sweeps, "_make_executor", lambda *arguments: executor)
+    plan = make_sweep({**SETTINGS, "seeds": 1, "optimize": 8, "trial_seeds": 2})
+    result = carry_out_sweep(plan, NoTable())
+    assert {key.partition("/")[0] for key in executor.pruned} == {"trial-0006", "trial-0007"}
+    assert result.statistics[0].returns == {1: 10.0}
+
+
+def test_a_run_ends_at_the_report_at_which_it_is_pruned(workplace):
+    told = []
+
+    def tell(event):
+        told.append(event["kind"])
+        return event["kind"] == "evaluated"
+
+    plan = make_sweep({**SETTINGS, "eval_frequency": 500, "total_timesteps": 5000, "seeds": 1})
+    task = plan.variants[0].task(workplace, 1, "")
+    assert perform(task, tell) == {"state": "pruned"}
+    assert told.count("evaluated") == 1
 
 
 def test_seeds_of_trials_are_never_those_of_the_figure():
