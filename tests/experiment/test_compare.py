@@ -106,7 +106,7 @@ def test_statistics_of_the_paper():
     assert probability_of_improvement(first, second) == pytest.approx(np.mean(expected))
     assert probability_of_improvement(second, first) == pytest.approx(1 - np.mean(expected))
     assert performance_profile(first, [0, 2, 15]).tolist() == [1.0, (0.5 + 1.0) / 2, (0 + 0.5) / 2]
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         probability_of_improvement(first, second[:1])
     rng = np.random.default_rng(0)
     tasks = [rng.normal(0, 1, 12), rng.normal(50, 1, 12)]
