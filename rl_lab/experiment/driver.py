@@ -17,7 +17,7 @@ import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
 from rl_lab.experiment import dashboard
 from rl_lab.experiment.agent import Agent, find_agent, preset_for, registered_name
-from rl_lab.experiment.config import as_plain, make_config, option_name, setting
+from rl_lab.experiment.config import as_complete, as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
     CHANNELS,
@@ -163,6 +163,8 @@ class Plan:
     """Lines to print: settings that differ from those of the checkpoint."""
     spaces: dict[str, str] = field(default_factory=dict)
     """The spaces of an environment in a few words each, for config.toml."""
+    place: Path | None = None
+    """Directory of a new run; None for a new one below ``run_dir``."""
     command: str = ""
     """The command line that made the plan, for the log; empty for a plan that was made from Python."""
 
@@ -307,8 +309,8 @@ def run_config(plan: Plan) -> dict[str, Any]:
     """Return the content of config.toml, from which the same run can be started again."""
     libraries = {name: version(name) for name in ("numpy", "numba", "gymnasium")}
     return {
-        **{name: value for name, value in as_plain(plan.options).items() if name != "render"},
-        "hyperparameters": as_plain(plan.config),
+        **{name: value for name, value in as_complete(plan.options).items() if name != "render"},
+        "hyperparameters": as_complete(plan.config),
         "spaces": plan.spaces,
         "versions": {"python": sys.version.split()[0], "rl_lab": rl_lab.__version__, **libraries},
     }
@@ -419,13 +421,13 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
         if options.start_from:
             take_over(agent, Path(options.start_from))
         if plan.resumes is None:
-            run = Run.create(Path(options.run_dir), run_config(plan))
+            run = Run.create(Path(options.run_dir), run_config(plan), plan.place)
             keep_network(plan.config, run)
-            loop = _Loop(agent, plan, run, progress.say)
+            loop = _Loop(agent, plan, run, progress)
         else:
             run = Run.open(plan.resumes)
             run.lock()
-            loop = _Loop(agent, plan, run, progress.say)
+            loop = _Loop(agent, plan, run, progress)
             loop.resume()
         first = None if plan.resumes is None else agent.timesteps + 1
         logger = Logger(run.path, first, progress.say, options.log, run.config)
@@ -495,11 +497,12 @@ LARGE_REPLAY = 10**8
 class _Loop:
     """Steps an agent until the training ends or a signal arrives. Its own state is saved with that of the agent."""
 
-    def __init__(self, agent: Agent, plan: Plan, run: Run, say: Callable[[str], None]):
+    def __init__(self, agent: Agent, plan: Plan, run: Run, progress: Progress):
         self.agent = agent
         self.plan = plan
         self.run = run
-        self.say = say
+        self.progress = progress
+        self.say = progress.say
         self.said_storage = False
         self.means = _Means()
         self.next_log = agent.timesteps
@@ -623,6 +626,7 @@ class _Loop:
         seed, budget = validation_seed(options.seed), evaluation_budget(self.plan)
         result = evaluate(self.agent, self.plan.setup, options.short_episodes, seed, most_steps=budget, say=self.say)
         self.pending = numbers_of_evaluation(result)
+        self.progress.evaluated(self.last_evaluation, result.return_mean)
         if options.keep_best and result.return_mean > self.best and self._store(BEST, {"best": result.return_mean}):
             self.best = result.return_mean
         if options.stop_return is None or result.return_mean < options.stop_return:
@@ -644,7 +648,8 @@ class _Loop:
         if not self.drawn and (last or dashboard.is_learning(self.agent)):
             self.drawn = True
             logger.graph(dashboard.graph(self.agent), self.agent.timesteps)
-        self._store(LAST, self.state_dict(), logger.settle(), must=last)
+        if self._store(LAST, self.state_dict(), logger.settle(), must=last):
+            self.progress.saved(self.run.path)
 
     def _store(self, name: str, own: dict[str, Any], log: dict[str, int] | None = None, must: bool = False) -> bool:
         """Write a checkpoint with the driver's ``own`` state and return whether the disk took it. Raises Fault if it ``must``."""
@@ -688,7 +693,7 @@ class _Loop:
                 f"{plan.options.env} cannot be saved in the middle of an episode: new episodes begin, unlike in an uninterrupted run"
             )
         run.recover(plan.options.keep_checkpoints, self.agent.timesteps if plan.checkpoint == LAST else None)
-        settings, recorded = as_plain(plan.options), run.config.get("hyperparameters", {})
+        settings, recorded = as_complete(plan.options), run.config.get("hyperparameters", {})
         same_goal = settings.get("stop_return") == run.config.get("stop_return")
         self.finished = self.finished and same_goal and plan.config.total_timesteps <= recorded["total_timesteps"]
         cut_log(run.path, (run.recorded(plan.checkpoint) or {}).get("log"))

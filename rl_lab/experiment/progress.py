@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 LIVE_SECONDS = 0.1
@@ -34,6 +35,8 @@ class Progress(Protocol):
 
     def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None: ...
     def say(self, line: str) -> None: ...
+    def evaluated(self, timesteps: int, return_mean: float) -> None: ...
+    def saved(self, run: Path) -> None: ...
     def close(self) -> None: ...
 
 
@@ -43,6 +46,12 @@ class NoProgress:
     def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None: ...
 
     def say(self, line: str) -> None: ...
+
+    def evaluated(self, timesteps: int, return_mean: float) -> None:
+        """A short evaluation during training gave this mean return. An exception ends the run."""
+
+    def saved(self, run: Path) -> None:
+        """A checkpoint was written into the directory of the run."""
 
     def close(self) -> None: ...
 
@@ -57,7 +66,7 @@ def time_left(timesteps: int, total: int, rate: float) -> str:
     return f"{minutes}:{seconds:02d}" if minutes else f"{seconds} s"
 
 
-class PlainProgress:
+class PlainProgress(NoProgress):
     """Prints a line after each tenth of the training, and at least every ``interval`` seconds."""
 
     def __init__(self, total: int, interval: float = 10.0):
@@ -82,7 +91,7 @@ class PlainProgress:
         """Do nothing: every line has been printed."""
 
 
-class BarProgress:
+class BarProgress(NoProgress):
     """Shows one live line: a bar, steps, steps per second, the latest return and the remaining time."""
 
     def __init__(self, total: int):
@@ -121,7 +130,7 @@ class BarProgress:
             mute(sys.stdout)
 
 
-class NotebookProgress:
+class NotebookProgress(NoProgress):
     """Shows a bar in the output of a notebook's cell, which stays at the end as a record of the training."""
 
     def __init__(self, total: int):
