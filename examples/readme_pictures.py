@@ -38,7 +38,7 @@ def main() -> None:
 def evolve(path: Path) -> None:
     """Evolve a network and draw it with the names of what it sees and does."""
     with tempfile.TemporaryDirectory() as folder:
-        run = train("neat", ENV, seed=1, run_dir=folder, eval_episodes=1)
+        run = train("neat", ENV, seed=1, run_dir=folder, eval_episodes=1, add_node=0.2, add_connection=0.3)
         agent = load_run(run.path).agent()
     assert isinstance(agent, NEAT)
     title = f"Two poles balanced without velocities, evolved in {agent.timesteps:,} steps"

@@ -520,15 +520,15 @@ class _Loop:
     def introduce(self, logger: Logger) -> None:
         """Log what is known before training: settings, configuration, versions, command, and the layout of custom charts.
 
-        A resumed run has logged them already. It logs texts again if its settings were changed, and only then: otherwise its log
-        equals that of an unbroken run.
+        A resumed run has logged them already. It logs texts again only if its settings differ from those of its checkpoint, so that
+        its log depends on the checkpoint and the settings alone.
         """
         plan, step = self.plan, self.agent.timesteps
         texts = dashboard.texts(self.run.config, plan.command, str(self.run.path))
         if plan.resumes is None:
             logger.add([*dashboard.hyperparameters(self.run.config), *dashboard.layout(self.agent, plan.options.agent)], step)
             logger.add(texts, step)
-        elif any(remark.startswith("changed: ") for remark in plan.remarks):
+        elif (self.run.recorded(plan.checkpoint) or {}).get("config") != self._recorded_config():
             logger.add(texts, step + 1)  # what a resumed run logs at the step of its checkpoint does not count
 
     def __call__(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> int:
@@ -651,10 +651,14 @@ class _Loop:
         if self._store(LAST, self.state_dict(), logger.settle(), must=last):
             self.progress.saved(self.run.path)
 
+    def _recorded_config(self) -> dict[str, Any]:
+        """The configuration in the record of a checkpoint."""
+        return {name: value for name, value in run_config(self.plan).items() if name not in ("run_dir", "versions")}
+
     def _store(self, name: str, own: dict[str, Any], log: dict[str, int] | None = None, must: bool = False) -> bool:
         """Write a checkpoint with the driver's ``own`` state and return whether the disk took it. Raises Fault if it ``must``."""
         record = {
-            "config": {k: v for k, v in run_config(self.plan).items() if k not in ("run_dir", "versions")},
+            "config": self._recorded_config(),
             "log": log or {},
         }
         try:

@@ -10,9 +10,8 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from io import BufferedWriter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -60,7 +59,7 @@ class Logger:
         """
         self._directory = directory
         self._say = say
-        self._file: BufferedWriter | None = None
+        self._file: BinaryIO | None = None
         self._flushed = time.monotonic()
         # imported here: tensorboardX imports torch wherever that is installed, which takes seconds
         from tensorboardX import summary
