@@ -9,12 +9,12 @@ from typing import Any
 
 import rl_lab as rl
 from rl_lab.experiment import Agent
-from rl_lab.experiment.config import setting
+from rl_lab.experiment.config import Between, setting
 from rl_lab.nn import Identity, Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, following_values, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionDistribution, ActionHead
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, Insight, outputs_of
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,20 @@ class A2CConfig:
     shared: bool = setting(True, "actor and critic share all layers but the last", shapes=True)
     separate_losses: bool = setting(False, "a backward pass per loss over one retained graph; the gradients are the same")
     optimizer: str = setting("rmsprop", "optimizer of all parameters", choices=("rmsprop", "adam"))
-    learning_rate: float = setting(7e-4, "the optimizer's step size", above=0)
+    learning_rate: float = setting(7e-4, "the optimizer's step size", above=0, search=Between(1e-5, 1e-2, log=True))
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
-    num_steps: int = setting(5, "steps of each environment per update", least=1)
-    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    num_steps: int = setting(5, "steps of each environment per update", least=1, search=(5, 8, 16, 32, 64))
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
     gae_lambda: float = setting(
-        1.0, "lambda of generalized advantage estimation; 1: bootstrapped return over num_steps", least=0, most=1
+        1.0,
+        "lambda of generalized advantage estimation; 1: bootstrapped return over num_steps",
+        least=0,
+        most=1,
+        search=(0.8, 0.9, 0.95, 0.98, 1.0),
     )
-    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0, search=Between(1e-6, 0.1, log=True))
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
     normalize_advantages: bool = setting(False, "normalize advantages to mean 0 and standard deviation 1 in each update")
     max_grad_norm: float = setting(0.5, "largest norm of the gradient; a larger gradient is scaled down", above=0)
@@ -112,6 +116,13 @@ class A2C(Agent):
         return {
             "actions": self.policy(self.features(moment.observations), moment.action_mask).sample(generator=self.action_stream)
         }
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy, and the state value."""
+        features = self.features(observations)
+        return Insight(outputs_of(self.policy(features, action_mask)), self.value(features))
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

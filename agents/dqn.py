@@ -16,13 +16,13 @@ import rl_lab.nn.functional as F
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
-from rl_lab.experiment.config import setting
+from rl_lab.experiment.config import Between, setting
 from rl_lab.experiment.faults import Fault
 from rl_lab.nn import Identity, Linear, NoisyLinear
 from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp, sizes_beside
 from rl_lab.rollout import Batch, Collector, Moment, PrioritizedReplayBuffer, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
-from rl_lab.rollout.policies import greedy, masked
+from rl_lab.rollout.policies import Insight, greedy, masked
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,29 @@ class DQNConfig:
         shapes=True,
     )
     activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
-    learning_rate: float = setting(1e-3, "Adam's step size", above=0)
+    learning_rate: float = setting(1e-3, "Adam's step size", above=0, search=Between(1e-5, 1e-2, log=True))
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
-    batch_size: int = setting(64, "transitions per update", least=1)
+    batch_size: int = setting(64, "transitions per update", least=1, search=(32, 64, 128, 256))
     buffer_size: int = setting(50_000, "capacity of the replay buffer in transitions", least=1)
     learning_starts: int = setting(1_000, "environment steps before the first update", least=0)
-    train_frequency: int = setting(4, "environment steps between rounds of updates", least=1)
-    gradient_steps: int = setting(1, "updates per round", least=1)
-    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
-    target_update_interval: int = setting(500, "environment steps between copies to the target network, if tau is 1", least=1)
+    train_frequency: int = setting(4, "environment steps between rounds of updates", least=1, search=(1, 4, 8, 16))
+    gradient_steps: int = setting(1, "updates per round", least=1, search=(1, 2, 4, 8))
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
+    target_update_interval: int = setting(
+        500, "environment steps between copies to the target network, if tau is 1", least=1, search=(100, 500, 1000, 5000)
+    )
     tau: float = setting(
         1.0, "step of the target network towards the network per update; 1: copies at intervals", above=0, most=1
     )
     exploration_initial: float = setting(1.0, "probability of a random action at the start", least=0, most=1)
-    exploration_final: float = setting(0.05, "probability of a random action after the exploration phase", least=0, most=1)
-    exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
+    exploration_final: float = setting(
+        0.05, "probability of a random action after the exploration phase", least=0, most=1, search=Between(0.01, 0.1)
+    )
+    exploration_fraction: float = setting(
+        0.2, "share of the training over which exploration falls linearly", above=0, most=1, search=Between(0.05, 0.5)
+    )
     loss: str = setting("huber", "loss of the temporal difference", choices=("huber", "mse"))
     double: bool = setting(True, "Double DQN: the network chooses the next action, the target network evaluates it")
     dueling: bool = setting(False, "dueling network: a head for the state value and one for the advantages", shapes=True)
@@ -110,6 +116,7 @@ class DQN(Agent):
             options["exponent"] = config.priority_exponent
         self.replay: Any = kind(config.buffer_size, self.shape, (), np.int64, replay_stream, **options)
         self.target_age = 0
+        self.grad_norm = rl.zeros(())  # of the latest update
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
@@ -174,8 +181,10 @@ class DQN(Agent):
         loss, q_mean, differences = self.compute_loss_q(batch)
         self.optimizer.zero_grad()
         loss.backward()
-        rl.nn.utils.clip_grad_norm_(self.q_network.parameters(), c.max_grad_norm)
+        norm = rl.nn.utils.clip_grad_norm_(self.q_network.parameters(), c.max_grad_norm)
         self.optimizer.step()
+        with rl.no_grad():
+            self.grad_norm.copy_(norm)
         if c.prioritized:
             self.replay.update_priorities(batch.indices, differences)
         return loss, q_mean
@@ -188,6 +197,15 @@ class DQN(Agent):
         c = self.config
         schedule = LinearSchedule(c.exploration_initial, c.exploration_final, c.exploration_fraction, c.total_timesteps)
         return schedule(self.timesteps)
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The values of the actions, without noise."""
+        self.q_network.eval()
+        values = masked(self.q_network(self.normal(observations)), action_mask)
+        self.q_network.train()
+        return Insight(values, values.amax(1), "values")
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
@@ -233,4 +251,9 @@ class DQN(Agent):
         if c.prioritized:
             self.replay.correction.fill_(c.importance_exponent + progress * (1.0 - c.importance_exponent))
         loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
-        return {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
+        return {
+            "losses/td_loss": loss.item(),
+            "losses/q_values": q_mean.item(),
+            "losses/grad_norm": self.grad_norm.item(),
+            "charts/epsilon": self.epsilon,
+        }

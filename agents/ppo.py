@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import rl_lab as rl
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
-from rl_lab.experiment.config import setting
+from rl_lab.experiment.config import Between, setting
 from rl_lab.nn import Linear, init
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, following_values, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionDistribution, ActionHead, approximate_kl, clipped_surrogate
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, Insight, approximate_kl, clipped_surrogate, outputs_of
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,21 @@ class PPOConfig:
     )
     activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     shared: bool = setting(False, "actor and critic share all layers but the last, as is usual for pictures", shapes=True)
-    learning_rate: float = setting(3e-4, "Adam's step size", above=0)
+    learning_rate: float = setting(3e-4, "Adam's step size", above=0, search=Between(1e-5, 1e-2, log=True))
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
-    num_steps: int = setting(128, "steps of each environment in a rollout", least=1)
-    batch_size: int = setting(128, "steps in a minibatch; must divide the rollout", least=1)
-    epochs: int = setting(4, "passes over each rollout", least=1)
-    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
-    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", least=0, most=1)
-    clip_range: float = setting(0.2, "clip range of the probability ratio around 1", above=0)
+    num_steps: int = setting(128, "steps of each environment in a rollout", least=1, search=(128, 256, 512))
+    batch_size: int = setting(128, "steps in a minibatch; must divide the rollout", least=1, search=(64, 128))
+    epochs: int = setting(4, "passes over each rollout", least=1, search=(4, 10))
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
+    gae_lambda: float = setting(
+        0.95, "lambda of generalized advantage estimation", least=0, most=1, search=(0.8, 0.9, 0.95, 0.98, 1.0)
+    )
+    clip_range: float = setting(0.2, "clip range of the probability ratio around 1", above=0, search=(0.1, 0.2, 0.3))
     clip_range_final: float = setting(1.0, "final clip range as a share of the initial one, reached linearly", least=0, most=1)
     clip_value: float = setting(0.0, "clip range of the change of a value since the rollout; 0: not clipped", least=0)
-    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0, search=Between(1e-6, 0.1, log=True))
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
     normalize_advantages: bool = setting(True, "normalize advantages to mean 0 and standard deviation 1 in each minibatch")
     target_kl: float = setting(0.0, "mean approximate KL divergence in an epoch that ends the update early; 0: never", least=0)
@@ -133,6 +135,13 @@ class PPO(Agent):
         policy = self.policy(self.features(moment.observations), moment.action_mask)
         actions = policy.sample(generator=self.action_stream)
         return {"actions": actions, "log_probs": policy.log_prob(actions)}
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy, and the state value."""
+        features = self.features(observations)
+        return Insight(outputs_of(self.policy(features, action_mask)), self.value(features))
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

@@ -12,11 +12,11 @@ import rl_lab as rl
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
-from rl_lab.experiment.config import setting
+from rl_lab.experiment.config import Between, setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
-from rl_lab.rollout.policies import greedy
+from rl_lab.rollout.policies import Insight, greedy, masked
 
 
 @dataclass(frozen=True)
@@ -29,24 +29,30 @@ class QRDQNConfig:
     )
     activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     quantiles: int = setting(25, "number of quantiles of the return of each action", least=1, shapes=True)
-    learning_rate: float = setting(1e-3, "Adam's step size", above=0)
+    learning_rate: float = setting(1e-3, "Adam's step size", above=0, search=Between(1e-5, 1e-2, log=True))
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
-    batch_size: int = setting(64, "transitions per update", least=1)
+    batch_size: int = setting(64, "transitions per update", least=1, search=(32, 64, 128, 256))
     buffer_size: int = setting(50_000, "capacity of the replay buffer in transitions", least=1)
     learning_starts: int = setting(1_000, "environment steps before the first update", least=0)
-    train_frequency: int = setting(4, "environment steps between rounds of updates", least=1)
-    gradient_steps: int = setting(1, "updates per round", least=1)
-    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    train_frequency: int = setting(4, "environment steps between rounds of updates", least=1, search=(1, 4, 8, 16))
+    gradient_steps: int = setting(1, "updates per round", least=1, search=(1, 2, 4, 8))
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
     n_steps: int = setting(1, "rewards in a target before it is bootstrapped", least=1)
-    target_update_interval: int = setting(500, "environment steps between copies to the target network, if tau is 1", least=1)
+    target_update_interval: int = setting(
+        500, "environment steps between copies to the target network, if tau is 1", least=1, search=(100, 500, 1000, 5000)
+    )
     tau: float = setting(
         1.0, "step of the target network towards the network per update; 1: copies at intervals", above=0, most=1
     )
     exploration_initial: float = setting(1.0, "probability of a random action at the start", least=0, most=1)
-    exploration_final: float = setting(0.05, "probability of a random action after the exploration phase", least=0, most=1)
-    exploration_fraction: float = setting(0.2, "share of the training over which exploration falls linearly", above=0, most=1)
+    exploration_final: float = setting(
+        0.05, "probability of a random action after the exploration phase", least=0, most=1, search=Between(0.01, 0.1)
+    )
+    exploration_fraction: float = setting(
+        0.2, "share of the training over which exploration falls linearly", above=0, most=1, search=Between(0.05, 0.5)
+    )
     max_grad_norm: float = setting(10.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
     normalize_observations: bool = setting(
         False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
@@ -106,6 +112,7 @@ class QRDQN(Agent):
             frames=self.observed.frames,
         )
         self.target_age = 0
+        self.grad_norm = rl.zeros(())  # of the latest update
         self._update = self.record(self.update)
 
     def remarks(self) -> list[str]:
@@ -136,8 +143,10 @@ class QRDQN(Agent):
         loss, q_mean = self.compute_loss(self.sample_batch(c.batch_size))
         self.optimizer.zero_grad()
         loss.backward()
-        rl.nn.utils.clip_grad_norm_(self.network.parameters(), c.max_grad_norm)
+        norm = rl.nn.utils.clip_grad_norm_(self.network.parameters(), c.max_grad_norm)
         self.optimizer.step()
+        with rl.no_grad():
+            self.grad_norm.copy_(norm)
         return loss, q_mean
 
     # --- acting ------------------------------------------------------------------------------------------------------
@@ -148,6 +157,13 @@ class QRDQN(Agent):
         c = self.config
         schedule = LinearSchedule(c.exploration_initial, c.exploration_final, c.exploration_fraction, c.total_timesteps)
         return schedule(self.timesteps)
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The mean returns of the actions."""
+        values = masked(self.quantiles(self.network, self.normal(observations)).mean(2), action_mask)
+        return Insight(values, values.amax(1), "values")
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
@@ -184,4 +200,9 @@ class QRDQN(Agent):
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         loss, q_mean = call_times(self._update, rounds * c.gradient_steps)
-        return metrics | {"losses/td_loss": loss.item(), "losses/q_values": q_mean.item(), "charts/epsilon": self.epsilon}
+        return metrics | {
+            "losses/td_loss": loss.item(),
+            "losses/q_values": q_mean.item(),
+            "losses/grad_norm": self.grad_norm.item(),
+            "charts/epsilon": self.epsilon,
+        }

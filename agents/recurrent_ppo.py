@@ -1,10 +1,12 @@
-"""Proximal policy optimization with a memory: a gated recurrent unit (Cho et al. 2014) between the observations and both heads.
+"""Proximal policy optimization with a memory: a recurrent cell between the observations and both heads.
 
 The clipped objective of `rl_lab.agents.ppo`, on whole sequences. The memory at the start of a rollout is stored, and updates compute
 the sequence again from this memory (Hausknecht and Stone 2015). The memory is set to zero where an episode ends.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,14 @@ from gymnasium.vector import AutoresetMode
 import rl_lab as rl
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
-from rl_lab.experiment.config import setting
-from rl_lab.nn import GRUCell, Linear, init
+from rl_lab.experiment.config import Between, setting
+from rl_lab.nn import CfCCell, GRUCell, Linear, LTCCell, Module, init
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, generalized_advantages, normalized
-from rl_lab.rollout.policies import ActionDistribution, ActionHead, approximate_kl, clipped_surrogate
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, Insight, approximate_kl, clipped_surrogate, outputs_of
+
+CELLS: dict[str, Callable[..., Module]] = {"gru": GRUCell, "cfc": partial(CfCCell, backbone_units=64), "ltc": LTCCell}
 
 
 @dataclass(frozen=True)
@@ -28,18 +32,25 @@ class RecurrentPPOConfig:
     total_timesteps: int = setting(300_000, "environment steps to train for", least=1)
     network: str = setting("mlp:64", "layers before the memory: mlp: or cnn: and sizes", check=layer_sizes, shapes=True)
     activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    cell: str = setting(
+        "gru", "cell of the memory: gru, or cfc or ltc in continuous time", choices=("gru", "cfc", "ltc"), shapes=True
+    )
     memory: int = setting(64, "units of the memory", least=1, shapes=True)
-    learning_rate: float = setting(1e-3, "Adam's step size", above=0)
+    learning_rate: float = setting(1e-3, "Adam's step size", above=0, search=Between(1e-5, 1e-2, log=True))
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
-    num_steps: int = setting(64, "steps of each environment in a rollout, the length of a sequence", least=1)
+    num_steps: int = setting(
+        64, "steps of each environment in a rollout, the length of a sequence", least=1, search=(16, 32, 64, 128)
+    )
     batch_envs: int = setting(4, "sequences in a minibatch; must divide the number of environments", least=1)
-    epochs: int = setting(4, "passes over each rollout", least=1)
-    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
-    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", least=0, most=1)
-    clip_range: float = setting(0.2, "clip range of the probability ratio around 1", above=0)
-    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
+    epochs: int = setting(4, "passes over each rollout", least=1, search=(4, 10, 20))
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
+    gae_lambda: float = setting(
+        0.95, "lambda of generalized advantage estimation", least=0, most=1, search=(0.8, 0.9, 0.95, 0.98, 1.0)
+    )
+    clip_range: float = setting(0.2, "clip range of the probability ratio around 1", above=0, search=(0.1, 0.2, 0.3))
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0, search=Between(1e-6, 0.1, log=True))
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
     max_grad_norm: float = setting(0.5, "largest norm of the gradient; a larger gradient is scaled down", above=0)
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
@@ -69,7 +80,7 @@ class RecurrentPPO(Agent):
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std)
         self.encoder = make_network(self.observed, c.network, c.memory, c.activation, orthogonal=True, generator=network_stream)
-        self.cell = GRUCell(c.memory, c.memory, generator=network_stream)
+        self.cell = CELLS[c.cell](c.memory, c.memory, generator=network_stream)
         self.actor = Linear(c.memory, self.head.outputs, generator=network_stream)
         self.critic = Linear(c.memory, 1, generator=network_stream)
         for layer, gain in ((self.actor, 0.01), (self.critic, 1.0)):
@@ -86,6 +97,7 @@ class RecurrentPPO(Agent):
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), c.compile)
         self.batch: dict[str, Any] = {}
         self.sums = rl.zeros(4)
+        self.grad_norm = rl.zeros(())  # summed over the updates of a rollout, too
         self._acting = rl.zeros(0, c.memory)
         self._prepare = self.record(self.prepare)
         self._epoch = self.record(self.epoch)
@@ -122,6 +134,25 @@ class RecurrentPPO(Agent):
         """The greedy actions, and the memory after the observations."""
         memory = self.next_memory(observations, memory)
         return self.policy(memory, action_mask).mode, memory
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy, and the state value, after the observations."""
+        given = rl.zeros(len(observations), self.config.memory) if memory is None else memory
+        after = self.next_memory(observations, given)
+        return Insight(outputs_of(self.policy(after, action_mask)), self.critic(after).squeeze(1))
+
+    def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
+        """The greedy policy as a function of observations and memory, and the memory with which an episode begins."""
+
+        def step(
+            observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
+        ) -> tuple[rl.Tensor, rl.Tensor]:
+            actions, memory = self.mode(observations, memory, action_mask)
+            return self.mapping.scaled(actions), memory
+
+        return step, (rl.zeros(1, self.config.memory),)
 
     def act(self, observations: np.ndarray, deterministic: bool = False, action_mask: np.ndarray | None = None) -> Any:
         """Actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
@@ -203,10 +234,11 @@ class RecurrentPPO(Agent):
         policy_loss, value_loss, entropy, _ = losses
         self.optimizer.zero_grad()
         (policy_loss + c.value_coefficient * value_loss - c.entropy_coefficient * entropy).backward()
-        clip_grad_norm_(self.parameters, c.max_grad_norm)
+        norm = clip_grad_norm_(self.parameters, c.max_grad_norm)
         self.optimizer.step()
         with rl.no_grad():
             self.sums.add_(rl.stack(losses))
+            self.grad_norm.add_(norm)
 
     # --- the loop's body ---------------------------------------------------------------------------------------------
 
@@ -226,13 +258,15 @@ class RecurrentPPO(Agent):
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         self._prepare(rollout)
         self.sums.zero_()
+        self.grad_norm.zero_()
         minibatches = self.num_envs // self.batch_envs
         call_times(self._epoch, c.epochs)
         if self.moments is not None:
             self.moments.update(rollout["observations"].flatten(0, 1))
         means = (self.sums / (c.epochs * minibatches)).tolist()
         names = ("policy_loss", "value_loss", "entropy", "approx_kl")
-        return self.collector.episodes() | {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
+        losses = {f"losses/{name}": mean for name, mean in zip(names, means, strict=True)}
+        return self.collector.episodes() | losses | {"losses/grad_norm": self.grad_norm.item() / (c.epochs * minibatches)}
 
     # --- state -------------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ import numpy as np
 
 import rl_lab as rl
 from rl_lab.experiment import Agent
-from rl_lab.experiment.config import setting
+from rl_lab.experiment.config import Between, setting
 from rl_lab.nn.networks import ACTIVATIONS, check_network, evolved_path, make_network, sizes_beside
 from rl_lab.nn.utils import clip_grad_norm_
 from rl_lab.rollout import Collector, Moment, RunningMoments, discounted_returns, longest_episode
-from rl_lab.rollout.policies import ActionDistribution, ActionHead
+from rl_lab.rollout.policies import ActionDistribution, ActionHead, Insight, outputs_of
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class REINFORCEConfig:
     )
     activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     baseline: bool = setting(True, "subtract a learned value from the returns", shapes=True)
-    learning_rate: float = setting(3e-3, "Adam's step size", above=0)
+    learning_rate: float = setting(3e-3, "Adam's step size", above=0, search=Between(1e-4, 3e-2, log=True))
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
     baseline_steps: int = setting(4, "gradient steps of the baseline per update", least=1)
-    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
     normalize_returns: bool = setting(True, "normalize returns, less the baseline, to mean 0 and standard deviation 1")
-    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0)
+    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0, search=Between(1e-6, 0.1, log=True))
     max_grad_norm: float = setting(1.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
     normalize_observations: bool = setting(
@@ -88,6 +88,13 @@ class REINFORCE(Agent):
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy."""
         return {"actions": self.policy(moment.observations, moment.action_mask).sample(generator=self.action_stream)}
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy, and the baseline."""
+        value = None if self.value is None else self.value(self.normal(observations)).squeeze(1)
+        return Insight(outputs_of(self.policy(observations, action_mask)), value)
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

@@ -18,12 +18,12 @@ import rl_lab.nn.functional as F
 from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
-from rl_lab.experiment.config import setting
+from rl_lab.experiment.config import Between, setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_action_value, make_network
 from rl_lab.nn.utils import polyak_
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import ColoredNoise, StickyActions, random_actions
-from rl_lab.rollout.policies import ActionHead, Factored, SquashedGaussian
+from rl_lab.rollout.policies import ActionHead, Factored, Insight, SquashedGaussian, outputs_of
 
 MOST_COMBINATIONS = 1024
 """Largest number of combinations of choices; the critics have one output per combination."""
@@ -38,18 +38,26 @@ class SACConfig:
         "mlp:256,256", "layers of the actor and of each critic: mlp: or cnn: and sizes", check=layer_sizes, shapes=True
     )
     activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
-    learning_rate: float = setting(3e-4, "Adam's step size, of actor, critics and temperature", above=0)
+    learning_rate: float = setting(
+        3e-4, "Adam's step size, of actor, critics and temperature", above=0, search=Between(1e-5, 1e-2, log=True)
+    )
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
-    batch_size: int = setting(256, "transitions per update", least=1)
+    batch_size: int = setting(256, "transitions per update", least=1, search=(64, 128, 256, 512))
     buffer_size: int = setting(100_000, "capacity of the replay buffer in transitions", least=1)
     learning_starts: int = setting(100, "environment steps with random actions before the first update", least=0)
-    train_frequency: int = setting(1, "environment steps between rounds of updates", least=1)
-    gradient_steps: int = setting(1, "updates per round", least=1)
-    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    train_frequency: int = setting(1, "environment steps between rounds of updates", least=1, search=(1, 4, 8))
+    gradient_steps: int = setting(1, "updates per round", least=1, search=(1, 2, 4, 8))
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
     n_steps: int = setting(1, "rewards in a target before it is bootstrapped", least=1)
-    tau: float = setting(0.005, "step of the target critics towards the critics per update", above=0, most=1)
+    tau: float = setting(
+        0.005,
+        "step of the target critics towards the critics per update",
+        above=0,
+        most=1,
+        search=Between(0.001, 0.08, log=True),
+    )
     temperature: float = setting(1.0, "initial temperature, the weight of the entropy", above=0)
     learn_temperature: bool = setting(True, "learn the temperature so that the entropy meets its target")
     target_entropy: float | None = setting(
@@ -216,6 +224,14 @@ class SAC(Agent):
         """Actions drawn from the policy."""
         policy = self.policy(self.normal(observations), action_mask)
         return policy.sample(generator=self.action_stream) if self.choices else policy.rsample(self.action_stream)[0]
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the policy; for components alone, the smaller value of the two critics."""
+        x = self.normal(observations)
+        outputs = outputs_of(self.policy(x, action_mask))
+        return Insight(outputs, None if self.choices else rl.minimum(*self.q_values(self.critics, x, outputs)))
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

@@ -12,11 +12,12 @@ import rl_lab as rl
 import rl_lab.nn.functional as F
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
-from rl_lab.experiment.config import setting
+from rl_lab.experiment.config import Between, setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_action_value, make_network
 from rl_lab.nn.utils import polyak_
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import ColoredNoise
+from rl_lab.rollout.policies import Insight
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,29 @@ class TD3Config:
         "mlp:256,256", "layers of the actor and of each critic: mlp: or cnn: and sizes", check=layer_sizes, shapes=True
     )
     activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
-    learning_rate: float = setting(1e-3, "Adam's step size, of actor and critics", above=0)
+    learning_rate: float = setting(
+        1e-3, "Adam's step size, of actor and critics", above=0, search=Between(1e-5, 1e-2, log=True)
+    )
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
-    batch_size: int = setting(256, "transitions per update", least=1)
+    batch_size: int = setting(256, "transitions per update", least=1, search=(64, 128, 256, 512))
     buffer_size: int = setting(100_000, "capacity of the replay buffer in transitions", least=1)
     learning_starts: int = setting(100, "environment steps with random actions before the first update", least=0)
-    train_frequency: int = setting(1, "environment steps between rounds of updates", least=1)
-    gradient_steps: int = setting(1, "updates per round", least=1)
-    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1)
+    train_frequency: int = setting(1, "environment steps between rounds of updates", least=1, search=(1, 4, 8))
+    gradient_steps: int = setting(1, "updates per round", least=1, search=(1, 2, 4, 8))
+    gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
     n_steps: int = setting(1, "rewards in a target before it is bootstrapped", least=1)
-    tau: float = setting(0.005, "step of the target networks towards the networks per update of the actor", above=0, most=1)
+    tau: float = setting(
+        0.005,
+        "step of the target networks towards the networks per update of the actor",
+        above=0,
+        most=1,
+        search=Between(0.001, 0.08, log=True),
+    )
     policy_delay: int = setting(2, "updates of the critics per update of the actor", least=1)
     exploration_noise: float = setting(
-        0.1, "standard deviation of the exploration noise, for actions scaled to [-1, 1]", least=0
+        0.1, "standard deviation of the exploration noise, for actions scaled to [-1, 1]", least=0, search=Between(0.05, 0.5)
     )
     noise_colour: float = setting(
         0.0, "correlation of the exploration noise from step to step; 0: white noise", least=0, most=1
@@ -118,6 +127,14 @@ class TD3(Agent):
         actions = self.actor(self.normal(observations)).tanh()
         noise = self.config.exploration_noise * rl.randn(*actions.shape, generator=self.noise_stream)
         return (actions + noise).clamp(-1.0, 1.0)
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The actor's actions, and the smaller value of the two critics."""
+        x = self.normal(observations)
+        actions = self.actor(x).tanh()
+        return Insight(actions, rl.minimum(*self.q_values(self.critics, x, actions)))
 
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:

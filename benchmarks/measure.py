@@ -1,26 +1,48 @@
 """Paired timing: candidates take turns, so a change of the machine's speed affects all of them."""
 
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
-def alternate(candidates: dict[str, Callable[[], object]], rounds: int = 15, budget: float = 0.05) -> dict[str, list[float]]:
-    """Time the candidates in turns, ``rounds`` times for about ``budget`` seconds each; returns microseconds per call by round."""
+def machine() -> str:
+    """The processor, the number of its cores, and the versions of Python and of the vector instructions that were found."""
+    facts: dict[str, str] = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in cpuinfo.open())}
+    vectors = next((name for name in ("avx512f", "avx2", "avx") if name in facts.get("flags", "").split()), "")
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    return f"{name} {vectors}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def alternate(
+    candidates: dict[str, Callable[[], object]],
+    rounds: int = 15,
+    budget: float = 0.05,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Time the candidates in turns, ``rounds`` times for about ``budget`` seconds each; returns microseconds per call by round.
+
+    `time.thread_time` as the ``clock`` leaves out other processes, for candidates of one thread.
+    """
     counts = {}
     for name, run in candidates.items():
         for _ in range(3):
             run()
-        begin = time.perf_counter()
+        begin = clock()
         run()
-        counts[name] = max(3, int(budget / max(time.perf_counter() - begin, 1e-7)))
+        counts[name] = max(3, int(budget / max(clock() - begin, 1e-7)))
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
-            begin = time.perf_counter()
+            begin = clock()
             for _ in range(counts[name]):
                 run()
-            times[name].append((time.perf_counter() - begin) / counts[name] * 1e6)
+            times[name].append((clock() - begin) / counts[name] * 1e6)
     return times
 
 

@@ -25,6 +25,7 @@ from numba.core.ccallback import CFunc
 
 from rl_lab.native.cache import compile_c_function
 from rl_lab.native.pointers import float32_at, float64_at, int64_at, uint8_at, uint64_at
+from rl_lab.native.threads import renew_after_fork
 
 kernel = numba.njit(error_model="numpy")
 """Decorator of a world's kernels. They are compiled together with the loop of the world, so the compiler can inline them."""
@@ -213,6 +214,7 @@ class World:
 
 
 _lock = threading.RLock()
+renew_after_fork(globals(), "_lock", threading.RLock)
 _loops: dict[str, tuple[World, CFunc]] = {}
 
 

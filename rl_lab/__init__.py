@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from rl_lab import autograd, backends, cuda, distributions, envs, errors, multiprocessing, nn, optim, utils
+from rl_lab import autograd, backends, cuda, distributions, envs, errors, linalg, multiprocessing, nn, optim, utils
 from rl_lab.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from rl_lab.compatibility import (
     Size,
@@ -335,6 +335,7 @@ from rl_lab.engine.random import (
     manual_seed,
     multinomial,
     normal,
+    poisson,
     rand,
     rand_like,
     randint,
@@ -377,7 +378,7 @@ from rl_lab.nn.functional import (
     threshold,
     threshold_,
 )
-from rl_lab.serialization import load, save
+from rl_lab.serialization import load, load_torch, save
 
 __version__ = "0.2.0"
 
@@ -485,6 +486,8 @@ int = int32
 short = int16
 cfloat = complex64
 cdouble = complex128
+
+from rl_lab.nn.onnx import load_onnx  # noqa: E402  it uses the names above
 
 if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = _not_covered(__name__, globals())
@@ -758,6 +761,7 @@ __all__ = [
     "less",
     "less_equal",
     "lgamma",
+    "linalg",
     "linspace",
     "load",
     "log",
@@ -818,6 +822,7 @@ __all__ = [
     "outer",
     "permute",
     "pi",
+    "poisson",
     "pow",
     "prelu",
     "prod",
@@ -839,6 +844,8 @@ __all__ = [
     "row_stack",
     "rsqrt",
     "save",
+    "load_torch",
+    "load_onnx",
     "scatter",
     "scatter_add",
     "sech",

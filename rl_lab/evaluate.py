@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rl_lab.experiment.arguments import Parser
@@ -11,9 +12,10 @@ from rl_lab.experiment.config import LARGEST_INTEGER, parse_value
 from rl_lab.experiment.driver import evaluation_budget, restore
 from rl_lab.experiment.evaluation import evaluate, evaluation_seed
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.page import write_page
 from rl_lab.experiment.progress import tell
 from rl_lab.experiment.vector import close_environments
-from rl_lab.experiment.video import check_video, film
+from rl_lab.experiment.video import check_pictures, check_render, check_video, film, film_gif, watch
 
 UNLIMITED = 2**62
 """Limit of steps if ``--episodes`` is given without ``--steps``."""
@@ -32,6 +34,15 @@ def body(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--video", action="store_true", help="film the first episode; the file is written to videos/ in the run directory"
     )
+    parser.add_argument("--render", action="store_true", help="show the episodes live in a window")
+    parser.add_argument("--gif", metavar="FILE", default=None, help="film the first episode as a GIF")
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        default=None,
+        help="write a page on the first episode: frames, observations, the policy's outputs and values, and what they depend on",
+    )
+    parser.add_argument("--watch", action="store_true", help="play the episodes in a window (default: one)")
     parser.add_argument(
         "--checkpoint",
         default=None,
@@ -50,24 +61,42 @@ def body(arguments: Sequence[str]) -> int:
             raise Fault(f"--{name} must be at least {least}, got {number}")
         if number is not None and number > LARGEST_INTEGER:
             raise Fault(f"--{name} must be an integer of 64 bits, at most {LARGEST_INTEGER}")
+    files = {name: Path(given[name]) for name in ("gif", "html") if given[name] is not None}
+    for name, path in files.items():
+        if path.is_dir() or not path.parent.is_dir():
+            raise Fault(f"--{name} names a file in a directory that exists, got {given[name]!r}")
     agent, plan = restore(Path(given["run"]), given["checkpoint"], given["trust"])
     options = plan.options
     seed = evaluation_seed(options.seed) if numbers["seed"] is None else numbers["seed"]
     if given["video"]:
         check_video(plan.setup)
+    if given["render"]:
+        check_render(replace(plan.setup, native=None))
+    if files:
+        check_pictures(plan.setup)
     close_environments(agent.envs)  # some environments, such as a robot, can be open only once
+    greedy = not given["stochastic"]
+    if given["watch"]:
+        watched = watch(agent, plan.setup, seed, numbers["episodes"] or 1, greedy)
+        tell(f"{options.agent} on {options.env}: return {watched.return_mean:.1f} over {watched.episodes} episodes")
+        return 0
     result = evaluate(
         agent,
         plan.setup,
         numbers["episodes"] or options.eval_episodes,
         seed,
-        not given["stochastic"],
+        greedy,
         most_steps=numbers["steps"] or (UNLIMITED if numbers["episodes"] else evaluation_budget(plan)),
         say=lambda line: print(f"rl_lab: {line}", file=sys.stderr, flush=True),
+        render=given["render"],
     )
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
     if given["video"]:
         facts["video"] = str(film(agent, plan.setup, seed, Path(given["run"]) / "videos"))
+    if "gif" in files:
+        facts["gif"] = str(film_gif(agent, plan.setup, seed, files["gif"], greedy))
+    if "html" in files:
+        facts["html"] = str(write_page(agent, plan.setup, seed, files["html"], f"{options.agent} on {options.env}", greedy))
     for remark in plan.remarks:
         print(f"rl_lab: {remark}", file=sys.stderr)
     if given["json"]:
@@ -77,8 +106,9 @@ def body(arguments: Sequence[str]) -> int:
             f"{options.agent} on {options.env}: {result.kind} return {result.return_mean:.1f} (std {result.return_std:.1f}, "
             f"min {result.return_min:.1f}) over {result.episodes} episodes, trained for {agent.timesteps:,} steps{result.remark()}"
         )
-        if given["video"]:
-            tell(f"video: {facts['video']}")
+        for name in ("video", "gif", "html"):
+            if name in facts:
+                tell(f"{name}: {facts[name]}")
     return 0
 
 

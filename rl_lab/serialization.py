@@ -85,6 +85,56 @@ def load(f: str | os.PathLike[str] | ReadableFile, map_location: Any = None, wei
         raise FileError(f"{name} cannot be read: its structure is not one that rl_lab.save writes: {error}") from None
 
 
+def load_torch(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a state dict that another program wrote with ``safetensors.torch.save_file``, for `Module.load_state_dict`.
+
+    float16, bfloat16 and float64 become float32, other integers int64. Raises FileError if the file is missing or damaged, or if it is
+    one of torch.save, which may hold code.
+    """
+    name = os.fspath(path)
+    try:
+        arrays, _ = _read_any_floats(Path(name))
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        hint = ": write it with safetensors.torch.save_file(model.state_dict(), path)" if _is_of_torch(name) else ""
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FileError(f"{name} cannot be read as safetensors ({reason}){hint}") from None
+    return {key: tensor(array) for key, array in arrays.items()}
+
+
+def _is_of_torch(name: str) -> bool:
+    """Whether a file begins as those of torch.save do: a zip archive or a pickle."""
+    try:
+        with open(name, "rb") as file:
+            return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
+    except OSError:
+        return False
+
+
+def _read_any_floats(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """As `read_safetensors`, also for bfloat16, which NumPy does not have: its bits are the upper half of a float32."""
+    require_regular(Path(os.path.realpath(path)))
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > LARGEST_HEADER:
+            raise ValueError("it is not a safetensors file")
+        header = json.loads(file.read(length))
+        kinds = {key: entry["dtype"] for key, entry in header.items() if key != "__metadata__"}
+        if "BF16" not in kinds.values():
+            return read_safetensors(path)
+        arrays = {}
+        for key, kind in kinds.items():
+            entry = header[key]
+            low, high = entry["data_offsets"]
+            file.seek(8 + length + low)
+            data = file.read(high - low)
+            if kind == "BF16":
+                array = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+            else:
+                array = np.frombuffer(data, next("<" + code for code, word in _DTYPES.items() if word == kind))
+            arrays[key] = array.reshape(entry["shape"])
+    return arrays, header.get("__metadata__", {})
+
+
 def from_file_object(file: ReadableFile) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the metadata of one safetensors object, read from an open file. Raises ValueError if bytes are missing."""
 

@@ -1,6 +1,5 @@
 """Fixtures of all tests: the probe environments, seeds of learning tests, and an empty working directory."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ probes.register()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="run slow learning tests at full length")
     parser.addoption("--programs", type=int, default=2000, help="random programs that are compared with PyTorch")
     parser.addoption("--mutations", type=int, default=600, help="mutations of the files of a run")
     parser.addoption("--injections", type=int, default=0, help="numbers that are not finite, injected into each agent")
@@ -63,12 +61,6 @@ def learned(record_property, learning_seed) -> Callable[..., None]:
         assert difference <= within, f"learned {actual.tolist()}, expected {expected.tolist()} within {within:g}"
 
     return compare
-
-
-@pytest.fixture
-def full(request) -> bool:
-    """Whether slow tests run at full length (--full, or RL_LAB_FULL=1)."""
-    return bool(request.config.getoption("--full") or os.environ.get("RL_LAB_FULL"))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""The names of PyTorch that the library covers: the table of rl_lab/README.md.
+"""The names of PyTorch that the library covers: docs/coverage.md.
 
-``python -m tests.coverage`` writes the table into the file. With ``--record`` it first records PyTorch's names (extra ``oracle``)
+``python -m tests.coverage`` writes the file. With ``--record`` it first records PyTorch's names (extra ``oracle``)
 in torch_names.json, so that the tests and the table do not need PyTorch.
 """
 
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = Path(__file__).with_name("torch_names.json")
-README = Path(__file__).parents[1] / "rl_lab" / "README.md"
-BEGIN, END = "<!-- coverage: python -m tests.coverage -->\n", "<!-- end of coverage -->\n"
+PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 
 PLACES = (
     "torch", "torch.Tensor", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.nn.utils", "torch.optim",
@@ -29,11 +28,19 @@ ELSEWHERE = re.compile(
     r"|^(bits|u?int\d|quint|qint|float\d|bfloat)|tf32|batch_norm_(e|g|s|b)|unsafe|autocast|named|name$|align_|refine_|rename|fused|functorch"
 )
 
+HEAD = """# Names of PyTorch
+
+Written by `python -m tests.coverage`. The table counts PyTorch's public names, except those for other devices, other number formats, sparse
+tensors, storage and compilers. "Not yet" are names that may come. "Declined" are names that the library does without, each with its reason.
+Using a name that is not covered raises an AttributeError that says so.
+
+"""
+
 DECLINED = {
     "there are no complex numbers and no spectra": (
         r"^(angle|imag|real|polar|is_neg|resolve_neg|adjoint|stft|istft|view_as_real)$"
     ),
-    "decompositions and inverses of matrices are NumPy's and SciPy's": (
+    "inverses and decompositions of matrices are in rl_lab.linalg, others in NumPy and SciPy": (
         r"^(cholesky|lu|qr|svd|eig|lstsq|lobpcg|geqrf|orgqr|ormqr|pca_|pinverse|inverse|det$|logdet|slogdet|symeig|solve|matrix_(exp|rank)"
         r"|triangular_solve|cond$|nuclear_norm|chain_)"
     ),
@@ -113,9 +120,9 @@ def covers(place: str, name: str) -> bool:
     return hasattr(resolve(place, "rl_lab"), name)
 
 
-def table() -> str:
-    """The table as Markdown."""
-    rows = ["| of | covered | not yet | declined |\n|---|---|---|---|\n"]
+def page() -> str:
+    """The page as Markdown."""
+    rows = [HEAD, "| of | names | covered | not yet | declined |\n|---|---|---|---|---|\n"]
     lists = []
     for place, names in json.loads(NAMES.read_text(encoding="utf-8")).items():
         there = [name for name in names if covers(place, name)]
@@ -127,8 +134,9 @@ def table() -> str:
             why = reason(place, name)
             (missing if why is None else declined.setdefault(why, [])).append(name)
         count = sum(map(len, declined.values()))
-        rows.append(f"| `{place}` | {len(there)} | {len(missing)} | {count} |\n")
-        lists.append(f"\n### {place}\n\nCovered: {listed(there)}\n\nNot yet: {listed(missing)}\n")
+        share = f"{len(there)} ({len(there) / len(names):.0%})"
+        rows.append(f"| `{place}` | {len(names)} | {share} | {len(missing)} | {count} |\n")
+        lists.append(f"\n## {place}\n\nCovered: {listed(there)}\n\nNot yet: {listed(missing)}\n")
         lists += [f"\nDeclined, {why}: {listed(names)}\n" for why, names in declined.items()]
     return "".join(rows + lists)
 
@@ -137,19 +145,12 @@ def listed(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) + "." if names else "nothing."
 
 
-def readme() -> str:
-    """The text of rl_lab/README.md with the current table."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + "\n" + table() + "\n" + END + rest.split(END)[1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--record", action="store_true", help="take PyTorch's names first")
     if parser.parse_args().record:
         record()
-    README.write_text(readme(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

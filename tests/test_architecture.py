@@ -20,6 +20,7 @@ FLOORS = {
     "rl_lab.serialization": 2,
     "rl_lab.compatibility": 2,
     "rl_lab.cuda": 2,
+    "rl_lab.linalg": 2,
     "rl_lab.backends": 2,
     "rl_lab.utils": 2,
     "rl_lab.multiprocessing": 2,
@@ -32,6 +33,9 @@ FLOORS = {
     "rl_lab.train": 6,
     "rl_lab.check": 6,
     "rl_lab.evaluate": 6,
+    "rl_lab.sweep": 6,
+    "rl_lab.compare": 6,
+    "rl_lab.export": 6,
 }
 # The modules of the engine in reading order; ops/ and kernels/ count as one module each. Imports for type checkers count here as well,
 # because two modules that name each other's types cannot be read in order.
@@ -50,6 +54,7 @@ ENGINE = [
     ("passes", "watch"),
     ("recorder",),
     ("program",),
+    ("svg",),
     ("compile", "draw"),
 ]
 # Inside engine/ops: each family imports only those before it.
@@ -71,6 +76,7 @@ OPS = [
     "diagonals",
     "sorting",
     "composed",
+    "linalg",
     "normalization",
     "convolution",
     "recurrent",

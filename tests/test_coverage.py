@@ -1,4 +1,4 @@
-"""The table of covered names in rl_lab/README.md is up to date."""
+"""The page of covered names, docs/coverage.md, is up to date."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests import coverage
 
 
 def test_the_table_is_up_to_date():
-    assert coverage.readme() == coverage.README.read_text(encoding="utf-8"), "run python -m tests.coverage"
+    assert coverage.page() == coverage.PAGE.read_text(encoding="utf-8"), "run python -m tests.coverage"
 
 
 @pytest.mark.parametrize(
@@ -18,15 +18,15 @@ def test_the_table_is_up_to_date():
     [
         (lambda: rl.svd, "torch.svd"),
         (lambda: rl.ones(2).svd(), "torch.Tensor.svd"),
-        (lambda: rl.nn.Transformer, "torch.nn.Transformer"),
-        (lambda: rl.nn.functional.grid_sample, "torch.nn.functional.grid_sample"),
+        (lambda: rl.nn.AdaptiveLogSoftmaxWithLoss, "torch.nn.AdaptiveLogSoftmaxWithLoss"),
+        (lambda: rl.nn.functional.ctc_loss, "torch.nn.functional.ctc_loss"),
         (lambda: rl.optim.SparseAdam, "torch.optim.SparseAdam"),
-        (lambda: rl.distributions.Dirichlet, "torch.distributions.Dirichlet"),
+        (lambda: rl.distributions.Wishart, "torch.distributions.Wishart"),
         (lambda: rl.cuda.Stream, "torch.cuda.Stream"),
     ],
 )
 def test_what_is_not_covered_says_so_by_name(ask, name):
-    with pytest.raises(AttributeError, match=rf"does not cover {name} \(rl_lab/README.md lists"):
+    with pytest.raises(AttributeError, match=rf"does not cover {name} \(docs/coverage.md lists"):
         ask()
 
 
@@ -43,3 +43,16 @@ def test_tensors_name_every_method_of_pytorch_that_they_do_not_have():
 def test_a_near_name_is_offered():
     with pytest.raises(AttributeError, match="the nearest name is 'LayerNorm'"):
         _ = rl.nn.LayerNorms
+
+
+@pytest.mark.parametrize("place", ["torch.nn", "torch.nn.functional", "torch.optim", "torch.optim.lr_scheduler"])
+def test_three_quarters_of_the_names_are_covered(place):
+    names = json.loads(coverage.NAMES.read_text(encoding="utf-8"))[place]
+    assert sum(coverage.covers(place, name) for name in names) > 0.75 * len(names)
+    assert not coverage.covers(place, "NoSuchName")
+
+
+def test_names_in_capitals_are_counted():
+    names = json.loads(coverage.NAMES.read_text(encoding="utf-8"))
+    assert {"SGD", "ASGD"} <= set(names["torch.optim"])
+    assert {"LSTM", "GRU", "ELU", "RNN"} <= set(names["torch.nn"])

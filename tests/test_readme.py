@@ -11,7 +11,7 @@ import rl_lab as rl
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -100,7 +100,9 @@ def missing_names(text: str, folder: Path) -> list[str]:
     modules = re.findall(r"(?<![\w./-])(rl_lab(?:\.\w+)+)", text)
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", prose) if "://" not in link]
     faults = [name for name in paths if not (ROOT / name).exists()]
-    faults += [name for name in files if name not in {*FILES, "my_agent.py"}]  # a user's file
+    faults += [
+        name for name in files if name not in {*FILES, "my_agent.py", "policy.py", "sweep.toml", "best.toml"}
+    ]  # of users, of runs
     faults += [name for name in modules if not exists(name)]
     return faults + [link for link in links if not (folder / link).exists()]
 

@@ -127,6 +127,7 @@ UNTYPED = {
     "Agent.record": "the function and its compiled form have the signature of the function",
     "setting": "a check takes a value of the field's type",
     "train": "the settings of the agent's Config",
+    "sweep": "the settings of the agent's Config, and lists of them",
 }
 """Public functions with an argument or a result that has no type of its own, and the reason."""
 

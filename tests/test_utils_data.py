@@ -1,12 +1,16 @@
 """`rl_lab.utils.data`: every sample once, in the order that a sampler says, collated as PyTorch collates."""
 
+import gzip
+import hashlib
 from collections import Counter, namedtuple
 
 import numpy as np
 import pytest
 
 import rl_lab as rl
+from rl_lab.errors import FileError
 from rl_lab.utils.data import (
+    MNIST,
     BatchSampler,
     ChainDataset,
     ConcatDataset,
@@ -22,6 +26,7 @@ from rl_lab.utils.data import (
     WeightedRandomSampler,
     default_collate,
     random_split,
+    read_idx,
 )
 
 
@@ -186,3 +191,88 @@ def test_a_loop_of_training(learning_seed, learned):
             loss.backward()
             optimizer.step()
     learned(loss.item(), 0.0, within=1e-3)
+
+
+def test_a_subset_of_tensors_is_one_gather_and_a_subclass_keeps_its_samples():
+    class Doubled(TensorDataset):
+        def __getitem__(self, index):
+            return tuple(2 * x for x in super().__getitem__(index))
+
+    x = rl.arange(12).reshape(6, 2)
+    part = Subset(Subset(TensorDataset(x), [5, 3, 1, 0]), [0, 2, 3])
+    assert [batch[0].tolist() for batch in DataLoader(part, batch_size=2)] == [[[10, 11], [2, 3]], [[0, 1]]]
+    assert next(iter(DataLoader(Doubled(x), batch_size=2)))[0].tolist() == [[0, 2], [4, 6]]
+    assert next(iter(DataLoader(Subset(Doubled(x), [1]))))[0].tolist() == [[4, 6]]
+
+
+# --- MNIST's files ---------------------------------------------------------------------------------------------------
+
+
+def idx(array: np.ndarray, kind: int) -> bytes:
+    return bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+@pytest.fixture
+def digits(tmp_path) -> tuple[np.ndarray, np.ndarray]:
+    """A folder with four training images, plain labels and compressed images."""
+    images = np.arange(4 * 3 * 5, dtype=np.uint8).reshape(4, 3, 5)
+    labels = np.array([7, 0, 9, 3], np.uint8)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images, 8)))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels, 8))
+    return images, labels
+
+
+def test_mnist_reads_plain_and_compressed_files(tmp_path, digits):
+    images, labels = digits
+    data = MNIST(tmp_path)
+    assert data.data.shape == (4, 1, 3, 5)
+    assert data.data.equal(rl.tensor(images[:, None] / np.float32(255)))
+    assert data.targets.tolist() == labels.tolist()
+    image, label = data[2]
+    assert (image.shape, int(label)) == ((1, 3, 5), 9)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", ">i2", ">i4", ">f4", ">f8"])
+def test_every_type_of_an_idx_file(tmp_path, kind):
+    array = np.array([[-3.0, 2.0], [100.0, 0.0]]).astype(kind) if kind != "u1" else np.array([[3, 2], [255, 0]], np.uint8)
+    codes = {"u1": 8, "i1": 9, ">i2": 11, ">i4": 12, ">f4": 13, ">f8": 14}
+    (tmp_path / "x").write_bytes(idx(array, codes[kind]))
+    read = read_idx(tmp_path / "x")
+    assert read.tolist() == array.tolist()
+    assert read.dtype.isnative
+
+
+def damage(data: bytes, where: int) -> bytes:
+    return data[:where] + bytes([data[where] ^ 0xFF]) + data[where + 1 :]
+
+
+def test_damaged_files_are_named(tmp_path, digits):
+    """A wrong type, a header or data cut off, too many data, a wrong checksum inside gzip, and a wrong MD5 sum."""
+    good = idx(digits[0], 8)
+    packed = gzip.compress(good)
+    wrong = {
+        "not an IDX file": [b"", b"hello, world", damage(good, 2)],
+        "cut off": [good[:9]],
+        "header describes": [good[:-1], good + b"\0", damage(good, 7)],
+        "damaged": [packed[:-9], damage(packed, len(packed) - 5), damage(packed, len(packed) // 2)],
+    }
+    for message, files in wrong.items():
+        for data in files:
+            (tmp_path / "x").write_bytes(data)
+            with pytest.raises(FileError, match=message):
+                read_idx(tmp_path / "x")
+    (tmp_path / "x").write_bytes(packed)
+    with pytest.raises(FileError, match="MD5"):
+        read_idx(tmp_path / "x", md5="0" * 32)
+    assert read_idx(tmp_path / "x", md5=hashlib.md5(packed).hexdigest()).shape == (4, 3, 5)
+
+
+def test_folders_that_do_not_fit_are_refused(tmp_path, digits):
+    with pytest.raises(FileError, match="t10k-images-idx3-ubyte"):
+        MNIST(tmp_path, train=False)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(digits[1][:3], 8))
+    with pytest.raises(FileError, match="4 images but 3 labels"):
+        MNIST(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(digits[0], 8))
+    with pytest.raises(FileError, match="no images and labels"):
+        MNIST(tmp_path)

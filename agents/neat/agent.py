@@ -1,6 +1,8 @@
 """NEAT as an agent: each call of `step` evaluates one generation and breeds the next."""
 
 import importlib.util
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+import rl_lab as rl
 from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.config import NEATConfig
 from rl_lab.agents.neat.episodes import play
@@ -16,6 +19,7 @@ from rl_lab.agents.neat.genome import Genome, as_arrays, genome_at, genomes_from
 from rl_lab.agents.neat.gradients import Learning, PolicyGradient, actor_of
 from rl_lab.agents.neat.importing import read_neat_python
 from rl_lab.agents.neat.networks import Networks
+from rl_lab.agents.neat.remote import RemotePlayers
 from rl_lab.agents.neat.selection import NoveltyArchive
 from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
@@ -25,11 +29,13 @@ from rl_lab.experiment.finding import full_id
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 from rl_lab.rollout import EPISODE_LIMIT, OutputMapping, Stepper, longest_episode
+from rl_lab.rollout.policies import Insight
 from rl_lab.rollout.population import Played, PopulationCollector, is_native
 
 SEED_RANGE = 2**31
 SCHEDULES = ("generation", "fixed", "genome")
 AUTO = "auto"
+EVALUATIONS = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class NEATAgentConfig(NEATConfig):
     )
     episode_limit: int = setting(
         EPISODE_LIMIT, "longest episode in steps, in environments without a time limit of their own", least=1
+    )
+    evaluation: str = setting(
+        "local",
+        "where episodes are played in environments that are not native; ray: as tasks on the Ray cluster of RAY_ADDRESS",
+        choices=EVALUATIONS,
     )
     champion_episodes: int = setting(20, "episodes in which a generation's best genome is compared with the champion", least=1)
     novelty: bool = setting(False, "novelty of the final observations as fitness, instead of the return")
@@ -98,6 +109,13 @@ class NEAT(Agent):
             raise ValueError("NEAT needs environments with autoreset mode SAME_STEP")
         self.actions = OutputMapping(self.space, c.output_activation)
         self._players = PopulationCollector(self.envs, self.actions) if is_native(self.envs) else None
+        self._remote: RemotePlayers | None = None
+        if c.evaluation == "ray":
+            if self._players is not None:
+                raise ValueError(
+                    "--evaluation ray is for other environments: native ones are faster here, on all cores of one machine"
+                )
+            self._remote = RemotePlayers(self.setup, self.num_envs, c.output_activation, c.recurrent, self._episode_limit())
         evolution_seed, episode_seed, gradient_seed = np.random.SeedSequence(self.seed).spawn(3)
         self.evolution = Evolution(int(np.prod(self.shape)), self.actions.outputs, c, evolution_seed)
         self.seeds = np.random.default_rng(episode_seed)
@@ -173,7 +191,7 @@ class NEAT(Agent):
         return {
             "charts/episodic_return": float(returns.mean()),
             "charts/episodic_length": float(played.lengths.mean()),
-            **{f"info/{name}": float(np.mean(values)) for name, values in told.items()},
+            **{f"info/{name}": math.fsum(values) / len(values) for name, values in told.items()},
             "neat/generation": float(seen.number),
             "neat/best_return": float(returns.max()),
             "neat/champion_return": self.champion.fitness,
@@ -239,12 +257,17 @@ class NEAT(Agent):
         """Play one episode per seed in ``seeds[k]`` with the network of ``genomes[k]``; numbers in infos go to ``numbers``."""
         if self._players is not None:
             played = self._players.play(networks.structures, networks.numbers, genomes, seeds)
+        elif self._remote is not None:
+            played = self._remote.play(networks, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), numbers)
         else:
-            limit = None if longest_episode(self.envs) is None else self.config.episode_limit
-            stepper = Stepper(self.envs, limit)
+            stepper = Stepper(self.envs, self._episode_limit())
             played = play(stepper, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), numbers)
         self.timesteps += int(played.lengths.sum())
         return played
+
+    def _episode_limit(self) -> int | None:
+        """The steps at which an episode is cut off; None where the environments do so themselves."""
+        return None if longest_episode(self.envs) is None else self.config.episode_limit
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -273,6 +296,41 @@ class NEAT(Agent):
             self._acting = Networks(genes, self.config.recurrent)
         return self._acting
 
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The champion's outputs; the largest of a choice's options is taken."""
+        network = self.network()
+        x = observations.float().flatten(1)
+        if not network.recurrent:
+            outputs = network(x)
+        else:
+            kept = rl.zeros(len(x), len(network.nodes))
+            if memory is not None and memory.shape[1]:  # inputs, values of the nodes, new values of the nodes
+                kept = memory[:, len(network.inputs) : len(network.inputs) + len(network.nodes)].contiguous()
+            outputs = network(x, kept)[0]
+        count = self.actions.actions.num_masked
+        options = outputs[:, :count] if action_mask is None else outputs[:, :count].masked_fill(~action_mask, -1e9)
+        if not self.mapping.size:
+            return Insight(options, None, "outputs")
+        centre, radius = (rl.tensor(part) for part in (self.mapping.centre, np.maximum(self.mapping.radius, 1e-12)))
+        return Insight(rl.cat([options, (self.actions.components(outputs) - centre) / radius], 1), None, "outputs")
+
+    def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
+        """The champion as a function of observations and the values of its nodes, and the values with which an episode begins."""
+        network = self.network()
+
+        def step(observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> tuple[rl.Tensor, ...]:
+            return (self.actions.scaled(network(observations.float().flatten(1)), action_mask),)
+
+        def remembering(
+            observations: rl.Tensor, memory: rl.Tensor, action_mask: rl.Tensor | None = None
+        ) -> tuple[rl.Tensor, ...]:
+            outputs, after = network(observations.float().flatten(1), memory)
+            return self.actions.scaled(outputs, action_mask), after
+
+        return (remembering, (rl.zeros(1, len(network.nodes)),)) if network.recurrent else (step, ())
+
     def network(self) -> GraphNetwork:
         """The champion as a `GraphNetwork`, which gradients can train."""
         champion = self.champion or genome_at(self.evolution.genomes, 0)
@@ -287,14 +345,14 @@ class NEAT(Agent):
         if not self.evolution.history or not has_matplotlib():
             return {}
         from rl_lab.agents.neat.pictures import draw_course, draw_genealogy, draw_species
-        from rl_lab.nn.graph.picture import as_image, draw_network
+        from rl_lab.nn.graph.picture import SHOWN_WIDTH, as_image, draw_network
 
         history = self.evolution.history
         return {
-            "neat/champion": as_image(draw_network(self.network())),
-            "neat/species_sizes": as_image(draw_species(history)),
-            "neat/course": as_image(draw_course(history)),
-            "neat/genealogy": as_image(draw_genealogy(self.evolution, self.champion_place)),
+            "neat/champion": as_image(draw_network(self.network(), width=SHOWN_WIDTH / 100), SHOWN_WIDTH),
+            "neat/species_sizes": as_image(draw_species(history), SHOWN_WIDTH),
+            "neat/course": as_image(draw_course(history), SHOWN_WIDTH),
+            "neat/genealogy": as_image(draw_genealogy(self.evolution, self.champion_place), SHOWN_WIDTH),
         }
 
     # --- state -------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_type_hints
 
-from rl_lab.experiment.config import setting
+from rl_lab.experiment.config import Between, setting
 from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
 
 
@@ -22,7 +22,7 @@ SELECTIONS = ("species", "nsga2")
 class NEATConfig:
     """Parameters of NeuroEvolution of Augmenting Topologies."""
 
-    population: int = setting(150, "genomes in a generation", least=2)
+    population: int = setting(150, "genomes in a generation", least=2, search=(50, 100, 150, 300))
     recurrent: bool = setting(False, "allow connections that form cycles")
     activation: str = setting("steepened_sigmoid", "activation of new hidden nodes", choices=ACTIVATIONS)
     output_activation: str = setting("steepened_sigmoid", "activation of output nodes", choices=ACTIVATIONS)
@@ -36,7 +36,9 @@ class NEATConfig:
     excess_coefficient: float = setting(1.0, "c1, weight of excess genes in the distance", least=0)
     disjoint_coefficient: float = setting(1.0, "c2, weight of disjoint genes in the distance", least=0)
     weight_coefficient: float = setting(0.4, "c3, weight of the mean weight difference of matching genes", least=0)
-    compatibility_threshold: float = setting(3.0, "distance below which genomes belong to the same species", above=0)
+    compatibility_threshold: float = setting(
+        3.0, "distance below which genomes belong to the same species", above=0, search=Between(1.0, 6.0)
+    )
     species_target: int = setting(0, "number of species at which an adaptive threshold aims; 0: fixed threshold", least=0)
     threshold_step: float = setting(0.1, "change of an adaptive threshold per generation", least=0)
     normalize_from: int = setting(
@@ -46,7 +48,9 @@ class NEATConfig:
     selection: str = setting(
         "species", "selection of parents: shared fitness within species, or NSGA-II on fitness and size", choices=SELECTIONS
     )
-    survival_threshold: float = setting(0.2, "share of each species, fittest first, that may be parents", above=0, most=1)
+    survival_threshold: float = setting(
+        0.2, "share of each species, fittest first, that may be parents", above=0, most=1, search=Between(0.1, 0.5)
+    )
     elitism_from: int = setting(5, "size above which a species' champion is copied unchanged", least=0)
     stagnation: int = setting(15, "generations without improvement after which a species has no offspring", least=1)
     population_stagnation: int = setting(
@@ -68,17 +72,29 @@ class NEATConfig:
     )
     # mutation
     mutate_weights: float = setting(
-        0.9, "probability that a child's weights and biases are mutated; the paper has 0.8", least=0, most=1
+        0.9,
+        "probability that a child's weights and biases are mutated; the paper has 0.8",
+        least=0,
+        most=1,
+        search=Between(0.5, 1.0),
     )
     perturb_weight: float = setting(
         0.9, "probability that a mutated weight is perturbed; otherwise it is replaced", least=0, most=1
     )
-    weight_power: float = setting(1.0, "largest perturbation of a weight, drawn uniformly", least=0)
+    weight_power: float = setting(
+        1.0, "largest perturbation of a weight, drawn uniformly", least=0, search=Between(0.1, 3.0, log=True)
+    )
     weight_range: float = setting(4.0, "largest magnitude of a new weight, drawn uniformly", least=0)
     weight_limit: float = setting(8.0, "bound on the magnitude of all weights", above=0)
-    add_node: float = setting(0.03, "probability of a new node per child", least=0, most=1)
+    add_node: float = setting(
+        0.03, "probability of a new node per child", least=0, most=1, search=Between(0.005, 0.2, log=True)
+    )
     add_connection: float = setting(
-        0.1, "probability of a new connection per child; the paper has 0.05, and 0.3 for large populations", least=0, most=1
+        0.1,
+        "probability of a new connection per child; the paper has 0.05, and 0.3 for large populations",
+        least=0,
+        most=1,
+        search=Between(0.02, 0.5, log=True),
     )
     toggle_enabled: float = setting(
         0.0, "probability per child that one connection is switched between enabled and disabled", least=0, most=1

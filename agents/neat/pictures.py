@@ -80,7 +80,7 @@ def draw_course(history: Sequence[Generation]) -> "Figure":
     other.set_ylabel("genes of a genome")
     lines = [*axes.get_lines(), *other.get_lines()]
     labels = [str(line.get_label()) for line in lines]
-    figure.legend(lines, labels, fontsize=7, frameon=False, loc="outside lower center", ncols=len(lines))
+    figure.legend(lines, labels, fontsize=7, frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -64,7 +64,7 @@ def _part_rule(g: Tensor, node: "Node") -> Parts:
 
 def _on_tape(value: Tensor, joint: "Node", number: int) -> Tensor:
     """The value, recorded as result ``number`` of the operation of ``joint``."""
-    return value.with_node(tape.Node(_part_rule, (joint,), (), number, value.sizes))
+    return value.with_node(tape.Node(_part_rule, (joint,), (), number))
 
 
 class Function:
@@ -142,7 +142,7 @@ class Function:
         saved = tuple([x.with_node(None) if place in ctx._outputs else x for place, x in enumerate(ctx._to_save)])  # type: ignore[union-attr]
         shapes = [result.sizes if isinstance(result, Tensor) else None for result in results]
         sizes = [x.sizes if isinstance(x, Tensor) else None for x in arguments]
-        joint = tape.Node(_rule_of(cls, ctx, shapes, sizes), edges, saved, None, ())
+        joint = tape.Node(_rule_of(cls, ctx, shapes, sizes), edges, saved, None)
         ctx._node = joint
         ctx._to_save = ()
         dirty = {id(x) for x in ctx._dirty}
@@ -155,7 +155,7 @@ class Function:
                 if result.base is not None or (result.requires_grad and result.is_leaf):
                     what = "view" if result.base is not None else "leaf that requires grad"
                     raise StateError(f"{cls.__name__} changed a {what} in place: compute a new tensor")
-                result.node = tape.Node(_part_rule, (joint,), (), number, result.sizes)
+                result.node = tape.Node(_part_rule, (joint,), (), number)
                 result.needs_grad = True
                 result.epoch += 1
                 values.append(result)

@@ -6,6 +6,27 @@ from rl_lab.distributions import transforms
 from rl_lab.distributions.bernoulli import Bernoulli
 from rl_lab.distributions.beta import Beta
 from rl_lab.distributions.categorical import Categorical
+from rl_lab.distributions.continuous import (
+    Cauchy,
+    Chi2,
+    Dirichlet,
+    Exponential,
+    Gamma,
+    Gumbel,
+    HalfNormal,
+    Laplace,
+    LogNormal,
+    StudentT,
+)
+from rl_lab.distributions.discrete import (
+    Geometric,
+    MixtureSameFamily,
+    OneHotCategorical,
+    OneHotCategoricalStraightThrough,
+    Poisson,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
 from rl_lab.distributions.distribution import Distribution
 from rl_lab.distributions.independent import Independent
 from rl_lab.distributions.kl import kl_divergence, register_kl
@@ -27,6 +48,23 @@ if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every nam
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
+    "Cauchy",
+    "Chi2",
+    "Dirichlet",
+    "Exponential",
+    "Gamma",
+    "Gumbel",
+    "HalfNormal",
+    "Laplace",
+    "LogNormal",
+    "StudentT",
+    "Geometric",
+    "MixtureSameFamily",
+    "OneHotCategorical",
+    "OneHotCategoricalStraightThrough",
+    "Poisson",
+    "RelaxedBernoulli",
+    "RelaxedOneHotCategorical",
     "AffineTransform",
     "Bernoulli",
     "Beta",

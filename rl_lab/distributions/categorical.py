@@ -8,6 +8,7 @@ from rl_lab.distributions.distribution import Distribution, TensorLike
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.ops.reduction import log_softmax
+from rl_lab.engine.tape import enable_grad
 
 
 class Categorical(Distribution):
@@ -38,7 +39,8 @@ class Categorical(Distribution):
     def probs(self) -> Tensor:
         """Probabilities (..., classes), which sum to 1."""
         if self._probs is None:
-            self._probs = self.logits.exp()
+            with enable_grad():  # they are kept: later uses may need their gradient
+                self._probs = self.logits.exp()
         return self._probs
 
     @property

@@ -13,8 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, NoReturn, ParamSpec, TypeV
 
 import numpy as np
 
-from rl_lab.engine import tape
-from rl_lab.engine.dtype import DType
+from rl_lab.engine import launch, tape
 from rl_lab.engine.errors import EagerWarning, StateError
 from rl_lab.engine.launch import changes, record_with, recorder, user_line
 from rl_lab.engine.memory import private_pool
@@ -24,9 +23,10 @@ from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.program import Program, copy_of
 from rl_lab.engine.reads import fields_of, is_record
 from rl_lab.engine.recorder import Recorder
-from rl_lab.engine.tensor import Shape, new, view
+from rl_lab.engine.tensor import new, view
 from rl_lab.engine.watch import watching
 from rl_lab.native.primitive import Primitive
+from rl_lab.native.threads import after_fork_in_child
 
 KEEP_PROGRAMS = 8  # programs kept per kind of call; the least recently used are dropped
 KEEP_ALL = 32  # programs kept per function
@@ -52,11 +52,8 @@ class Recorded(NamedTuple):
     numbers: tuple[Plain | None, ...]
 
 
-Shortcut = tuple[Program, Callable[[Tensor], Tensor], Shape, DType, bool]
-"""The last program with one tensor argument and one tensor result, its `run_function`, and the argument and grad mode it is for.
-
-A plain tuple, which Python unpacks faster than a named tuple.
-"""
+Shortcut = tuple[Callable[[tuple], Tensor | None], Program]
+"""The last program with one tensor argument and one tensor result, behind its `as_function`."""
 
 
 class Site:
@@ -97,6 +94,16 @@ class Site:
         return None
 
 
+_all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
+"""All compiled functions of this process."""
+
+
+@after_fork_in_child
+def _renew_locks() -> None:
+    for compiled in _all:
+        compiled._replaying = threading.RLock()
+
+
 class Compiled(Generic[P, R]):
     """A function that keeps one program per combination of tensor shapes, dtypes and other arguments.
 
@@ -119,6 +126,7 @@ class Compiled(Generic[P, R]):
         self._function = function
         self._sites: dict[Hashable, Site] = {}
         self._replaying = threading.RLock()
+        _all.add(self)
         self._short: Shortcut | None = None
         self._uses = 0
         self._unused = 0
@@ -137,21 +145,12 @@ class Compiled(Generic[P, R]):
         )
 
     def __call__(self, *arguments: P.args, **keywords: P.kwargs) -> R:
-        if recorder() is not None:
+        if launch._recorders and recorder() is not None:
             return self._function(*arguments, **keywords)
-        if (short := self._short) is not None and len(arguments) == 1 and type(x := arguments[0]) is Tensor and not keywords:
-            program, run, shape, dtype, grad = short
-            if (
-                x.sizes == shape
-                and x.dtype is dtype
-                and x.strides is x.base is x._grad is None
-                and not x.needs_grad
-                and tape.modes.grad is grad
-                and program.checked_at == changes.count
-                and ((reads := program.reads) is None or reads())
-            ):
-                with self._replaying:
-                    return run(x)  # type: ignore[return-value]
+        if (short := self._short) is not None and not keywords and (found := short[0](arguments)) is not None:
+            return found  # type: ignore[return-value]
+        if tape.anomaly == "nan":  # a replay would not look for NaN
+            return self._run_eagerly(None, arguments, keywords)
         key, tensors, numbers, reason = self._look(arguments, keywords)
         if reason is not None:
             return self._run_eagerly(reason, arguments, keywords)
@@ -197,7 +196,7 @@ class Compiled(Generic[P, R]):
         if count < 1:
             raise ValueError(f"count is {count}, but the function must be called at least once")
         while count:
-            if count > 1 and recorder() is None:
+            if count > 1 and recorder() is None and tape.anomaly != "nan":
                 key, tensors, numbers, reason = self._look(arguments, {})
                 site = self._sites.get(key)
                 if reason is None and site is not None:
@@ -315,7 +314,10 @@ class Compiled(Generic[P, R]):
             recording.finish()
         if _take_back(replaced.copies.values(), originals) and recording.reason is None:
             recording.reason = "it changes a list, a dict or a dataclass among its arguments"
-        alone = len(arguments) == 1 and not keywords and isinstance(arguments[0], Tensor)
+        count = len(arguments)
+        alone = (
+            count > 0 and not keywords and isinstance(arguments[0], Tensor) and all(other is None for other in arguments[1:])
+        )
         del arguments, keywords, replaced, given
         program = None
         if recording.reason is None and build is not None:
@@ -340,8 +342,7 @@ class Compiled(Generic[P, R]):
             self._drop_oldest(site)
             plain = isinstance(result, Tensor) and not result.requires_grad
             if alone and plain and program.is_function and program.inputs[0].strides is None:
-                entry = program.inputs[0]
-                self._short = (program, program.run_function, entry.sizes, entry.dtype, tape.modes.grad)
+                self._short = program.as_function(count, self._replaying), program
         return made
 
     def _program_of(self, recording: Recorder, outputs: list[Tensor], tensors: list[Tensor]) -> Program | None:
@@ -391,7 +392,7 @@ class Compiled(Generic[P, R]):
             kept = sorted(((s, recorded) for s in sites for recorded in s.recorded), key=last_use)
             for owner, oldest in kept[: max(0, len(kept) - limit)]:
                 owner.recorded.remove(oldest)
-                if self._short is not None and self._short[0] is oldest.program:
+                if self._short is not None and self._short[1] is oldest.program:
                     self._short = None
 
 
@@ -622,7 +623,7 @@ def _output(result: Tensor, found: list[Tensor], recording: Recorder) -> Build:
     # results of a function that runs backward itself are read only, so they may lose their history
     if not recording.ran_backward:
         recording.give_up("it returns a value that requires grad (call it under no_grad(), or run backward inside)")
-    node = tape.Node(_used_up_rule, (), (), None, result.sizes)
+    node = tape.Node(_used_up_rule, (), (), None)
 
     def output(outputs: Sequence[Tensor], values: Sequence[Plain], sources: Sequence[Tensor]) -> Tensor:
         value = get(outputs, values, sources)

@@ -1,10 +1,13 @@
 """The dtypes of tensors (float32, int64, uint8 and bool), and the names of PyTorch's other dtypes. Only float32 is differentiable."""
 
 import builtins
+import ctypes
 
 import numpy as np
 
 from rl_lab.engine.errors import DtypeError
+
+_C_TYPES = {"float32": ctypes.c_float, "int64": ctypes.c_int64, "uint8": ctypes.c_uint8, "bool": ctypes.c_bool}
 
 
 class DType:
@@ -22,6 +25,8 @@ class DType:
         self.itemsize = self.numpy.itemsize
         self.is_floating_point = name == "float32"
         self.is_signed = name in ("float32", "int64")
+        self.at = _C_TYPES[name].from_address
+        """The element at an address, as an object whose ``value`` is a Python number."""
 
     def __repr__(self) -> str:
         return f"rl_lab.{self.name}"
@@ -34,6 +39,9 @@ float32 = DType("float32", np.float32, 3)
 int64 = DType("int64", np.int64, 2)
 uint8 = DType("uint8", np.uint8, 1)
 bool_ = DType("bool", np.bool_, 0)
+
+
+_OF_NUMPY = {kind.numpy: kind for kind in (float32, int64, uint8, bool_)}
 
 
 class NamedDType:
@@ -115,10 +123,11 @@ def dtype_of_numpy(dtype: np.dtype) -> DType:
 
     Floats become float32, uint8 stays uint8, other integers become int64, and bool stays bool. Raises DtypeError for other dtypes.
     """
+    kind = _OF_NUMPY.get(dtype)
+    if kind is not None:
+        return kind
     if dtype.kind == "f":
         return float32
-    if dtype == np.uint8:
-        return uint8
     if dtype.kind in "iu":
         return int64
     if dtype.kind == "b":

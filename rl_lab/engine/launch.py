@@ -6,6 +6,7 @@ Only launches read and write the memory of tensors.
 import contextlib
 import itertools
 import operator
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.memory import Storage, private_pool
 from rl_lab.native import machine
 from rl_lab.native.primitive import CHECKED, Primitive
+from rl_lab.native.threads import renew_after_fork
 
 
 class Buffer(Protocol):
@@ -108,6 +110,7 @@ class _Recording(threading.local):
 _recording = _Recording()
 _recorders = 0  # number of threads that record; a plain global is read faster than a thread-local
 _counting = threading.Lock()
+renew_after_fork(globals(), "_counting")
 
 
 def recorder() -> Recorder[Any] | None:
@@ -178,11 +181,17 @@ changes = Changes()
 
 
 def user_line() -> str:
-    """File and line of the innermost caller outside of rl_lab."""
+    """File and line of the innermost caller that is an agent or outside of rl_lab."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "rl_lab":
+    while frame.f_back is not None and _is_inner(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _is_inner(module: str) -> bool:
+    """Whether a module belongs to rl_lab but is no agent: agents are written as users write theirs."""
+    parts = module.split(".")
+    return parts[0] == "rl_lab" and parts[1:2] != ["agents"]
 
 
 def lengths_of(tensors: Sequence[Buffer]) -> list[int]:
@@ -251,6 +260,38 @@ if CHECKED:
         else:
             check_dtypes(primitive, tensors)
             primitive.call(primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors)))
+
+
+class Planned:
+    """A launch on tensors of fixed layouts and dtypes, which its maker has checked: its primitive, its numbers, and these packed."""
+
+    __slots__ = ("_addresses", "_tail", "numbers", "primitive")
+
+    def __init__(self, primitive: Primitive, numbers: tuple[int, ...]):
+        self.primitive = primitive
+        self.numbers = numbers
+        self._addresses = struct.Struct(f"{len(primitive.buffers)}q").pack
+        self._tail = struct.pack(f"{len(numbers)}q", *numbers)
+
+    def launch(self, *tensors: Buffer) -> None:
+        """`launch`, without checks of dtypes."""
+        if CHECKED or (_recorders and _recording.recorder is not None):
+            launch(self.primitive, tensors, self.numbers)
+        elif len(tensors) == 2:
+            a, b = tensors
+            self.primitive.call(self._addresses(a.address, b.address) + self._tail)
+        else:
+            self.primitive.call(self._addresses(*[tensor.address for tensor in tensors]) + self._tail)
+
+
+def launch_outer(
+    primitive: Primitive, tensors: tuple[Buffer, ...], count: int, steps: tuple[int, ...], numbers: tuple[float, ...]
+) -> None:
+    """Run ``primitive`` ``count`` times in one call, while tensor k moves on by ``steps[k]`` elements each time. Cannot be recorded."""
+    check_dtypes(primitive, tensors)
+    moves = [step * tensor.dtype.itemsize for step, tensor in zip(steps, tensors, strict=True)]
+    row = primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors))
+    machine.outer.call(machine.outer_row(primitive.address, count, moves, row))
 
 
 def launch_parts(primitive: Primitive, parts: Sequence[Part[Buffer]], cycles: int) -> None:

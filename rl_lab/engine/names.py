@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 Function = TypeVar("Function", bound=Callable)
 
-TABLE = "rl_lab/README.md"
+TABLE = "docs/coverage.md"
 
 
 def not_covered(module: str, names: Iterable[str]) -> Callable[[str], NoReturn]:

@@ -7,11 +7,13 @@ import struct
 import sys
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
+from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType
 from rl_lab.engine.kernels.optimizer import first_not_finite
 from rl_lab.engine.launch import changes
@@ -23,6 +25,18 @@ from rl_lab.engine.recorder import Recorder, sharing, span_of, tensor_facts
 from rl_lab.engine.tensor import Shape, empty, new
 from rl_lab.native import machine
 from rl_lab.native.primitive import Primitive, Real
+
+
+class Lock(Protocol):
+    """A lock of `threading`."""
+
+    def acquire(self) -> bool: ...
+
+    def release(self) -> None: ...
+
+
+BRIEF = 65_536
+"""Bytes of the operands of a program up to which a short call keeps the interpreter lock."""
 
 Place = tuple[np.ndarray, int, int]
 """A cell that holds an address in a tensor's memory: the array, the index in it, and the distance in bytes from the tensor's start."""
@@ -207,12 +221,7 @@ class Program:
         one_each = len(self.inputs) == len(self.outputs) == 1 and self.outputs[0].strides is None
         whole = not any(distance for cells in (*self._input_cells, *self._output_cells) for _, distance in cells or ())
         self.is_function = one_each and whole and not conditions and not self._has_numbers
-        """Whether the program maps one tensor to one tensor without conditions and copies, so that `run_function` can replay it."""
-        if self.is_function:
-            self._entry_places = [place for place, _ in self._input_cells[0] or ()]
-            self._exit_places = [place for place, _ in self._output_cells[0] or ()]
-            self._shape = self.outputs[0].sizes
-            self._dtype = self.outputs[0].dtype
+        """Whether the program maps one tensor to one tensor without conditions and copies, so that `as_function` can replay it."""
 
     def _make_row(self, primitives: list[Primitive]) -> None:
         """Make the arrays that `machine.replay` walks.
@@ -505,24 +514,73 @@ class Program:
             copy_bytes(results[i], self.outputs[i])
         return results
 
-    def run_function(self, source: Tensor) -> Tensor:
-        """A short form of `run` for a program with `is_function`.
+    def as_function(self, count: int, lock: Lock) -> Callable[[tuple], Tensor | None]:
+        """A short form of `run` for a program with `is_function`, and for calls in the present grad mode.
 
-        A policy that acts on one observation spends most of its time outside of the kernels.
+        It takes the arguments of a call: a tensor, and None for the others of ``count``. It returns None, and does nothing, if the
+        program may not hold for them. A policy that acts on one observation spends most of its time outside of the kernels.
         """
-        cells = self._cells
-        self._at_home = False
-        address = source.address
-        for place in self._entry_places:
-            cells[place] = address
-        result = empty(self._shape, self._dtype)
-        address = result.address
-        for place in self._exit_places:
-            cells[place] = address
-        machine.replay.call(self._row)
-        if self._has_effects:
-            self._replayed()
-        return result
+        modes = tape.modes
+        grad = modes.grad
+        shape = self.inputs[0].sizes
+        dtype = self.inputs[0].dtype
+        result_shape = self.outputs[0].sizes
+        result_dtype = self.outputs[0].dtype
+        begin = self._operands.ctypes.data
+        # ctypes writes a cell several times as fast as NumPy
+        entries = tuple([ctypes.c_int64.from_address(begin + 8 * place) for place, _ in self._input_cells[0] or ()])
+        exits = tuple([ctypes.c_int64.from_address(begin + 8 * place) for place, _ in self._output_cells[0] or ()])
+        row = self._row
+        reads = self.reads
+        has_effects = self._has_effects
+        is_brief = not any(launch.parts for launch in self.launches) and sum([x.bytes for x in self.launches]) <= BRIEF
+        call = machine.replay.call_keeping_lock if is_brief else machine.replay.call
+
+        last = [Storage(math.prod(result_shape) * result_dtype.itemsize)]
+        acquire = lock.acquire
+        release = lock.release
+        getrefcount = sys.getrefcount
+
+        def run(arguments: tuple) -> Tensor | None:
+            if len(arguments) != count or type(x := arguments[0]) is not Tensor:
+                return None
+            for other in arguments[1:]:
+                if other is not None:
+                    return None
+            if (
+                x.sizes != shape
+                or x.dtype is not dtype
+                or x.strides is not None
+                or x.base is not None
+                or x._grad is not None
+                or x.needs_grad
+                or modes.grad is not grad
+                or self.checked_at != changes.count
+                or (reads is not None and not reads())
+            ):
+                return None
+            acquire()
+            try:
+                self._at_home = False
+                address = x.address
+                for cell in entries:
+                    cell.value = address
+                room = last[0]
+                # the last result's memory is used again if nothing but this list and the two references of the call holds it
+                if getrefcount(room) > 3 or type(room.owner) is not Block:
+                    room = last[0] = Storage(room.nbytes)
+                room.version = 0
+                address = room.address
+                for cell in exits:
+                    cell.value = address
+                call(row)
+                if has_effects:
+                    self._replayed()
+                return new(room, result_shape, None, 0, result_dtype)
+            finally:
+                release()
+
+        return run
 
     def _set_numbers(self) -> None:
         """Write the numbers of this call into the rows and into the memory of the tensors made of numbers."""

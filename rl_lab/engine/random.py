@@ -413,6 +413,12 @@ _METHODS = (uniform_, normal_, exponential_, log_normal_, random_, bernoulli_, b
 hang({function.__name__: function for function in _METHODS})
 
 
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Poisson deviates with the rates ``input``, in its shape, as float32; not differentiable. A negative rate gives NaN."""
+    rates = as_float(input).detach().contiguous()
+    return _fill(empty(rates.sizes), random_kernels.poisson, generator, source=rates)
+
+
 def standard_gamma(concentration: Tensor, generator: Generator | None = None) -> Tensor:
     """Gamma deviates of scale 1 in the shape of ``concentration``, whose elements must be positive; not differentiable."""
     concentration = as_float(concentration).detach().contiguous()

@@ -77,7 +77,7 @@ class Snapshot:
         self.content: tuple = ()
         self.keys: tuple | None = None
         if isinstance(value, BUFFERS):
-            size = memoryview(value).nbytes
+            size = value.nbytes if isinstance(value, np.ndarray) else len(bytes(value))
             if size > LARGEST_ARRAY or (isinstance(value, np.ndarray) and value.dtype.hasobject):
                 raise TooLarge(f"an array of {size:,} bytes")
             self.buffer: Any = copy.copy(value)
@@ -97,7 +97,7 @@ class Snapshot:
             before = self.buffer
             return value.shape == before.shape and value.dtype == before.dtype and value.tobytes() == before.tobytes()
         if isinstance(value, BUFFERS):
-            return bytes(memoryview(value)) == bytes(memoryview(self.buffer))
+            return bytes(value) == bytes(self.buffer)
         if len(value) != len(self.content):
             return False
         if self.keys is not None:
@@ -109,8 +109,11 @@ class Snapshot:
     def restore(self) -> None:
         """Restore the content of the container."""
         value: Any = self.value
+        if isinstance(value, np.ndarray):
+            value[...] = self.buffer
+            return
         if isinstance(value, BUFFERS):
-            value[... if isinstance(value, np.ndarray) else slice(None)] = self.buffer
+            value[:] = self.buffer
             return
         value.clear()
         if self.keys is not None:

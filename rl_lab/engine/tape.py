@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from rl_lab.engine.errors import AnomalyError, StateError
-from rl_lab.engine.launch import recorder, user_line
+from rl_lab.engine.launch import changes, recorder, user_line
 from rl_lab.engine.memory import Storage
+from rl_lab.native.threads import renew_after_fork
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -29,6 +30,7 @@ modes = Modes()
 anomaly = ""  # for all threads: "lines" if nodes keep the user's line, "nan" if backward also searches for NaN
 next_sequence = itertools.count(1).__next__
 _deliver = threading.Lock()  # several threads may add to one leaf
+renew_after_fork(globals(), "_deliver")
 
 
 class LossGuard(Protocol):
@@ -91,6 +93,9 @@ V = TypeVar("V", bound=Value)
 Edge = Any  # a Node, a leaf (a Value), or None for an input that gets no gradient
 
 
+_NONE: list[int] = []
+
+
 class Node:
     """One recorded operation.
 
@@ -109,23 +114,24 @@ class Node:
         "retained",
         "rule",
         "sequence",
-        "shape",
         "versions",
         "wanted",
     )
 
-    def __init__(self, rule: Rule, inputs: tuple[Edge, ...], saved: tuple, context: Any, shape: tuple[int, ...]):
+    hooks: dict[int, Callable] | None
+    retained: Callable | None
+    wanted: tuple[bool, ...] | None
+    """During a walk to chosen targets: which inputs lead to a target."""
+
+    def __init__(self, rule: Rule, inputs: tuple[Edge, ...], saved: tuple, context: Any, own: int = -1):
         self.sequence = next_sequence()
         self.rule = rule
         self.inputs = inputs
         self.context = context
-        self.shape = shape
         self._saved: tuple | None = saved
-        self.versions = tuple([value.storage.version if value is not None else 0 for value in saved]) if saved else ()
-        self.own = -1  # index of the node's own value among the saved values; -1 if it is not saved
-        self.hooks: dict[int, Callable] | None = None
-        self.retained: Callable | None = None
-        self.wanted: tuple[bool, ...] | None = None  # during a walk to chosen targets: which inputs lead to a target
+        self.versions = [0 if value is None else value.storage.version for value in saved] if saved else _NONE
+        self.own = own  # index of the node's own value among the saved values; -1 if it is not saved
+        self.hooks = self.retained = self.wanted = None
         if anomaly:
             self.line = user_line()
 
@@ -146,12 +152,13 @@ class Node:
                 f"trying to run backward through the graph a second time: the saved values of {self.name} were freed; "
                 "pass retain_graph=True to the first backward"
             )
-        for value, version in zip(saved, self.versions, strict=True):
-            if value is not None and value.storage.version != version:
-                raise StateError(
-                    f"a value that {self.name} saved for its gradient, of shape {tuple(value.shape)}, has been modified by an "
-                    f"inplace operation: it is at version {value.storage.version}, expected {version}"
-                )
+        if saved and [0 if value is None else value.storage.version for value in saved] != self.versions:
+            for value, version in zip(saved, self.versions, strict=True):
+                if value is not None and value.storage.version != version:
+                    raise StateError(
+                        f"a value that {self.name} saved for its gradient, of shape {tuple(value.shape)}, has been modified by an "
+                        f"inplace operation: it is at version {value.storage.version}, expected {version}"
+                    )
         if self.own >= 0 and modes.grad:
             saved = (*saved[: self.own], saved[self.own].with_node(self), *saved[self.own + 1 :])
         return saved
@@ -160,7 +167,7 @@ class Node:
         """Save ``place`` instead of the node's own value, because an in-place operation has written the value there."""
         if self._saved:
             self._saved = (*self._saved[: self.own], place.with_node(None), *self._saved[self.own + 1 :])
-            self.versions = (*self.versions[: self.own], place.storage.version, *self.versions[self.own + 1 :])
+            self.versions[self.own] = place.storage.version
 
     def take_retained(self) -> Callable | None:
         """Remove and return the function that keeps the gradient of the value.
@@ -190,21 +197,29 @@ def attach(value: V, rule: Rule, inputs: tuple[Value, ...], saved: tuple = (), c
     An operation that saves its own result puts ``value`` into ``saved``. The node then keeps the value without its node, so that the
     graph has no reference cycles and is freed by reference counting.
     """
-    if modes.grad:
-        for x in inputs:
-            if x.needs_grad or (x.base is not None and x.requires_grad):  # needs_grad of a view may be out of date
-                break
-        else:
-            return value
-        edges = tuple([(x.node or x if x.needs_grad else None) if x.base is None else _edge_of_view(x) for x in inputs])
+    if not modes.grad:
+        return value
+    edges: list[Edge] = []
+    on_tape = False
+    for x in inputs:
+        if x.base is None:
+            if x.needs_grad:
+                on_tape = True
+                edges.append(x.node or x)
+                continue
+        elif x.needs_grad or x.requires_grad:  # needs_grad of a view may be out of date
+            on_tape = True
+            edges.append(_edge_of_view(x))
+            continue
+        edges.append(None)
+    if on_tape:
         own = -1
-        for i, x in enumerate(saved):
-            if x is value:
-                own = i
-                saved = (*saved[:i], value.with_node(None), *saved[i + 1 :])
-        node = Node(rule, edges, saved, context, value.shape)
-        node.own = own
-        value.node = node
+        if saved:
+            for i, x in enumerate(saved):
+                if x is value:
+                    own = i
+                    saved = (*saved[:i], value.with_node(None), *saved[i + 1 :])
+        value.node = Node(rule, tuple(edges), saved, context, own)
         value.needs_grad = True
     return value
 
@@ -334,22 +349,23 @@ def walk(
     code outside of the walk has seen, such as hooks, are appended to ``shown``. Gradients of interior values exist only during the
     walk. Nodes are taken in descending sequence, so all results of a node's value are visited before the node.
     """
-    pending: dict[Node, Any] = {}
+    pending: dict[int, tuple[Node, Any]] = {}  # by the negative sequence number, of which the heap gives the smallest
     leaves: dict[int, tuple[Any, Any]] = {}
     captured: dict[int, tuple[Any, Any]] = {}
     targets = None if wanted is None else {id(w) for w in wanted}
     useful = None if wanted is None else _leading_to(roots, targets or set())
-    heap: list[tuple[int, Node]] = []
+    heap: list[int] = []
 
     def send(target: Edge, gradient: Any, sender: Node | None = None) -> None:
         if type(target) is Node:
             if useful is not None and target not in useful:
                 return
-            if target in pending:
-                pending[target] = pending[target] + gradient
+            place = -target.sequence
+            if place in pending:
+                pending[place] = target, pending[place][1] + gradient
             else:
-                pending[target] = gradient
-                heapq.heappush(heap, (-target.sequence, target))
+                pending[place] = target, gradient
+                heapq.heappush(heap, place)
         elif targets is None or id(target) in targets:
             if sender is not None and sender.sequence < target.regrown:
                 target.check_sender(sender)
@@ -360,8 +376,7 @@ def walk(
         for root, gradient in zip(roots, gradients, strict=True):
             send(root.grad_node() or root, gradient)
         while heap:
-            node = heapq.heappop(heap)[1]
-            gradient = pending.pop(node)
+            node, gradient = pending.pop(heapq.heappop(heap))
             if node.hooks:
                 gradient = run_hooks(node.hooks, gradient, shown)
             if node.retained is not None:
@@ -383,7 +398,9 @@ def walk(
             if not retain:
                 node.free()
             if type(results) is not tuple:
-                results = (results,)
+                if results is not None and node.inputs[0] is not None:
+                    send(node.inputs[0], results, node)
+                continue
             for edge, result in zip(node.inputs, results, strict=True):
                 if edge is not None and result is not None:
                     send(edge, result, node)
@@ -412,6 +429,7 @@ def set_anomaly(mode: str) -> str:
     global anomaly
     before = anomaly
     anomaly = mode
+    changes.note()  # compiled functions look at the mode again
     return before
 
 

@@ -50,6 +50,7 @@ class Size(tuple[int, ...]):
 
 
 _size = functools.lru_cache(maxsize=4096)(Size)
+_READS_A_VALUE = "it reads a tensor's value"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -122,7 +123,7 @@ class TensorCore:
 
     def with_node(self, node: tape.Node | None) -> "Tensor":
         """The same value with another node. Through it an operation keeps its own output without a reference cycle."""
-        value = view(self, self.sizes, self.strides, self.offset)
+        value = placed(self, self.sizes, self.strides)
         value.base = None
         value.node = node
         value.needs_grad = node is not None
@@ -263,10 +264,8 @@ class TensorCore:
         """A tensor over the same memory without a history. The two share one version counter, so backward notices a write to either."""
         if (recording := recorder()) is not None:
             recording.uses_tensor(self)
-        value = view(self, self.sizes, self.strides, self.offset)
+        value = placed(self, self.sizes, self.strides)
         value.base = None
-        value.node = None
-        value.needs_grad = False
         return value
 
     def detach_(self) -> "Tensor":
@@ -375,13 +374,10 @@ class TensorCore:
         A view that is not ``lasting`` must not outlive the tensor; it does not take the memory out of its pool.
         """
         if (recording := recorder()) is not None:
-            recording.give_up("it reads a tensor's value")
-        storage = self.storage
-        flat = (storage.export() if lasting else storage.bytes()).view(self.dtype.numpy)
-        if self.strides is None:
-            return flat[self.offset : self.offset + self.numel()].reshape(self.sizes)
-        steps = tuple(s * self.dtype.itemsize for s in self.strides)
-        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.sizes, steps)
+            recording.give_up(_READS_A_VALUE)
+        dtype = self.dtype
+        steps = None if self.strides is None else tuple([s * dtype.itemsize for s in self.strides])
+        return np.ndarray(self.sizes, dtype.numpy, self.storage.buffer(lasting), self.offset * dtype.itemsize, steps)
 
     def _holds_nan(self) -> bool:
         """Whether an element is NaN."""
@@ -402,9 +398,11 @@ class TensorCore:
 
     def item(self) -> float | int | bool:
         """The single element as a Python number. Raises ShapeError if the tensor does not have exactly one element."""
-        if self.numel() != 1:
+        if self.sizes and self.numel() != 1:
             raise ShapeError(f"a tensor of shape {self.sizes} has {self.numel()} elements, item() needs exactly one")
-        return self._array(lasting=False).item()
+        if (recording := recorder()) is not None:
+            recording.give_up(_READS_A_VALUE)
+        return self.dtype.at(self.address).value
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
@@ -529,11 +527,29 @@ def view(source: TensorCore, shape: Shape, strides: Shape | None, offset: int) -
     """A view of the memory of ``source``. Contiguous ``strides`` are stored as None. The caller records the view on the tape."""
     if strides is not None and is_row_major(shape, strides):
         strides = None
-    tensor = new(source.storage, shape, strides, offset, source.dtype)
+    return placed(source, shape, strides, offset - source.offset)
+
+
+def placed(source: TensorCore, shape: Shape, strides: Shape | None, distance: int = 0) -> Tensor:
+    """`view` that begins ``distance`` elements after ``source``. Its strides are None if they are contiguous: nothing is checked."""
+    tensor = object.__new__(Tensor)
+    tensor.storage = source.storage
+    tensor.sizes = shape
+    tensor.strides = strides
+    tensor.dtype = dtype = source.dtype
+    tensor.offset = source.offset + distance
+    tensor.address = source.address + distance * dtype.itemsize
+    tensor.node = tensor._grad = tensor.hooks = None
+    tensor.needs_grad = False
     base: Tensor = source if source.base is None else source.base  # type: ignore[assignment]
     tensor.base = base
     tensor.epoch = base.epoch
     return tensor
+
+
+def needs_gradient(x: TensorCore) -> bool:
+    """`TensorCore.requires_grad`, faster. A recording is not told, so the caller must launch something with ``x``."""
+    return x.needs_grad or (x.base is not None and x.requires_grad)
 
 
 def owned(result: Tensor, *sources: TensorCore) -> Tensor:
@@ -626,7 +642,7 @@ def check_writable(tensor: TensorCore, overlap: bool = False) -> None:
     """Raise StateError if an in-place write would break the tape or, unless ``overlap``, write to one memory cell several times."""
     if tape.modes.grad:
         root = tensor if tensor.base is None else tensor.base
-        if (root.needs_grad and root.node is None) or (tensor.requires_grad and tensor.node is None):
+        if (root.needs_grad and root.node is None) or (needs_gradient(tensor) and tensor.node is None):
             what = "a leaf tensor that requires grad" if root is tensor else "a view of a leaf tensor that requires grad"
             raise LeafStateError(f"{what} is being written to in place; wrap it in no_grad() or compute a new tensor")
         if root is not tensor and root.needs_grad and tensor.node is None and tensor.epoch == root.epoch:

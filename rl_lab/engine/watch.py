@@ -78,7 +78,7 @@ IMPURE_MODULES = {"time", "logging", "secrets", "uuid", "datetime", "subprocess"
 PYTHONS_STREAM = random.random.__self__  # type: ignore[attr-defined]  # the generator behind the functions of module random
 DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
 CONTAINERS = (list, dict, set, frozenset, deque, tuple)
-DICT_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+DICT_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 UNSEEN: tuple[type, ...] = (attrgetter, ContextVar, threading.local)
 """Types written in C whose objects read attributes or state that a program cannot compare."""
 
@@ -476,7 +476,7 @@ class watching:
 
     def look_up_in_class(self, owner: type, name: str, what: str) -> Any:
         """Note an attribute of a class or of its bases, and return its value, or MISSING if there is none."""
-        nearer = []
+        nearer: list[type] = []
         for base in owner.__mro__:
             if name in vars(base):
                 value = vars(base)[name]

@@ -5,5 +5,6 @@ from rl_lab.experiment.config import setting
 from rl_lab.experiment.driver import load_run, train
 from rl_lab.experiment.evaluation import Evaluation, evaluate
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.sweeps import sweep
 
-__all__ = ["Agent", "Evaluation", "Fault", "evaluate", "find_agent", "load_run", "setting", "train"]
+__all__ = ["Agent", "Evaluation", "Fault", "evaluate", "find_agent", "load_run", "setting", "sweep", "train"]

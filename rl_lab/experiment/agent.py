@@ -18,7 +18,7 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 from rl_lab.engine.errors import EnvironmentFault, NumericalError, ShapeError
-from rl_lab.experiment.config import as_plain, make_config, read_toml
+from rl_lab.experiment.config import Between, Search, as_plain, make_config, read_toml
 from rl_lab.experiment.environments import (
     Setup,
     absent_environments,
@@ -40,6 +40,7 @@ from rl_lab.nn.pictures import Observed, picture_of
 from rl_lab.rollout import ActionMapping, Batch, Collector, Moment, Normalization, Rollout
 from rl_lab.rollout.actions import ANY_ACTIONS, choices_of, mask_row, single
 from rl_lab.rollout.observations import conform
+from rl_lab.rollout.policies import Insight
 from rl_lab.rollout.storage import stored_dtype
 
 Metrics = dict[str, float]
@@ -179,7 +180,7 @@ class Agent:
         self._guard = guard_updates(self)
         if self.collector is not None:
             self.collector.begin = self._guard.begin
-        self._greedy = self.record(rl.no_grad()(self.greedy))
+        self._greedy = self.record(rl.no_grad()(self._greedy_scaled))
 
     # --- what a subclass defines -------------------------------------------------------------------------------------
 
@@ -194,6 +195,9 @@ class Agent:
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The policy's best actions for observations (batch, ...); see `rl_lab.rollout.actions` for their form."""
         raise NotImplementedError
+
+    def _greedy_scaled(self, observations: rl.Tensor, action_mask: rl.Tensor | None) -> rl.Tensor:
+        return self.mapping.scaled(self.greedy(observations, action_mask))
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions to explore with, under ``actions``, and what belongs to them, for a `Moment`."""
@@ -249,6 +253,24 @@ class Agent:
         """
         return read_toml(path), []
 
+    @classmethod
+    def search_space(cls) -> dict[str, Search]:
+        """Where ``--optimize`` looks for better settings, by name: what the settings in `Config` declare with ``search``.
+
+        If none of them does, every real-valued setting that must be positive is looked for between a tenth and ten times its default.
+        """
+        listed = dataclasses.fields(cls.Config)
+        declared = {field.name: field.metadata["search"] for field in listed if field.metadata.get("search") is not None}
+        return declared or {
+            field.name: Between(
+                max(field.default / 10, field.metadata.get("least") or 0),
+                _at_most(field.default, field.metadata.get("most")),
+                log=True,
+            )
+            for field in listed
+            if isinstance(field.default, float) and field.default > 0 and field.metadata.get("above") == 0
+        }
+
     def remarks(self) -> list[str]:
         """Lines to print before training, such as a warning that no update will run."""
         return []
@@ -268,7 +290,7 @@ class Agent:
         x = rl.from_numpy(np.ascontiguousarray(observations, self.observation_dtype))
         mask = None if action_mask is None else rl.from_numpy(np.ascontiguousarray(action_mask, bool))
         if deterministic:
-            return self.mapping(self._greedy(x, mask))
+            return self.mapping.of_scaled(self._greedy(x, mask))
         with rl.no_grad():
             return self.mapping(self.explore(x, mask))
 
@@ -315,6 +337,40 @@ class Agent:
             setattr(self, self.acting_memory, kept)
         return (single(actions) if one else actions), after
 
+    def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
+        """The greedy policy as a function of tensors, and what it remembers when an episode begins.
+
+        The function takes observations (batch, ...), a tensor for each part of the memory, and an action mask or None. It returns the
+        actions, scaled to the space as by `ActionMapping.scaled`, and the next memory. Each part of the memory is a tensor (1, ...).
+        An agent with ``acting_memory`` defines it, for export. Raises Fault if it does not.
+        """
+        if self.acting_memory is not None:
+            raise Fault(f"{type(self).__name__} remembers {self.acting_memory!r}: define greedy_step() to export it")
+
+        def step(observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> tuple[rl.Tensor, ...]:
+            return (self.mapping.scaled(self.greedy(observations, action_mask)),)
+
+        return step, ()
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight | None:
+        """What the greedy policy computes for observations (batch, ...), differentiable in them; None if the agent does not tell.
+
+        ``memory`` is what ``acting_memory`` holds before the observations. `rl_lab.experiment.page` shows it and its attributions.
+        """
+        return None
+
+    def export(self, path: str | Path, format: str | None = None) -> Path:
+        """Write the greedy policy to a file: .onnx, .py (NumPy alone) or .c, or ``format`` "onnx", "numpy" or "c".
+
+        Normalization of observations and scaling of actions are included. Returns the path. Raises Fault, naming the operation, if a
+        part of the policy has no translation.
+        """
+        from rl_lab.experiment.export import export
+
+        return export(self, path, format)
+
     # --- learning ----------------------------------------------------------------------------------------------------
 
     def learn(self: Self, total_timesteps: int, callback: Callback | None = None, progress: bool = False) -> Self:
@@ -333,10 +389,12 @@ class Agent:
         try:
             for line in (*self.notes, *self.remarks()):
                 shown.say(line)
+            latest = None
             while self.timesteps < total:
                 metrics = self.advance()
                 rate = (self.timesteps - first) / (time.perf_counter() - begin)
-                shown.update(self.timesteps, rate, metrics.get("charts/episodic_return"))
+                latest = metrics.get("charts/episodic_return", latest)
+                shown.update(self.timesteps, rate, latest)
                 if callback is not None and callback(self, metrics) is False:
                     break
         finally:
@@ -491,6 +549,11 @@ class Agent:
         if not isinstance(observation_space, cls.observation_spaces):
             wanted = " or ".join(kind.__name__ for kind in cls.observation_spaces)
             raise Fault(f"{name} needs {wanted} observations, but {env} has {observation_space}")
+
+
+def _at_most(default: float, most: float | None) -> float:
+    """Ten times the default of a setting, or the largest value that it takes."""
+    return 10 * default if most is None else min(10 * default, most)
 
 
 SAVE_FORMAT = "agent 1"

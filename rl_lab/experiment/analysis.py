@@ -1,19 +1,54 @@
-"""Runs as tables, and statistics over seeds (Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical
-precipice"). Needs pandas."""
+"""Runs as tables, learning curves, and comparisons over seeds by the statistics of Agarwal et al. 2021. Needs pandas."""
 
-from collections.abc import Iterable
+import glob
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.faults import Fault
-from rl_lab.experiment.logger import whole_records
+from rl_lab.experiment.logger import points_of
+from rl_lab.experiment.statistics import (
+    aggregate_mean,
+    bootstrap_interval,
+    improvement_interval,
+    interquartile_mean,
+    performance_profile,
+    probability_of_improvement,
+    stratified_interval,
+)
+from rl_lab.experiment.suggestions import nearest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+__all__ = [
+    "aggregate_mean",
+    "bootstrap_interval",
+    "compare",
+    "final_scores",
+    "find_runs",
+    "improvements",
+    "interquartile_mean",
+    "learning_curves",
+    "load_runs",
+    "on_common_steps",
+    "performance_profile",
+    "probability_of_improvement",
+    "profiles",
+    "read_events",
+    "read_runs",
+    "stratified_interval",
+    "to_latex",
+    "to_markdown",
+]
+
+AXES = {"step": "environment steps", "elapsed": "seconds of training"}
+"""Columns that a learning curve can have as its axis, and what they are."""
+_NOT_SETTINGS = ("hyperparameters", "spaces", "versions", "run_dir")
 
 
 def _pandas() -> ModuleType:
@@ -24,36 +59,24 @@ def _pandas() -> ModuleType:
     return pandas
 
 
+# --- runs as tables --------------------------------------------------------------------------------------------------
+
+
 def read_events(path: Path | str) -> "DataFrame":
     """The scalars of a run's TensorBoard events as a DataFrame with the columns tag, step, value and seconds (wall time).
 
     A file that is still being written is read up to its last whole record. Where a run was resumed, what it had logged after the
     checkpoint that it went on from is left out, as TensorBoard does. Raises Fault if a file is damaged.
     """
-    from google.protobuf.message import DecodeError
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-    rows: list[tuple[str, int, float, float]] = []
-    for file in sorted(found for found in Path(path).glob("events.out.tfevents.*") if found.is_file()):
-        data = file.read_bytes()
-        offsets = whole_records(data)
-        for at, end in zip(offsets, offsets[1:], strict=False):
-            try:
-                event = Event.FromString(data[at + 12 : end - 4])
-            except DecodeError:
-                raise Fault(
-                    f"the log {file} is damaged at byte {at:,}: move it out of the directory to read the others"
-                ) from None
-            if event.HasField("session_log") and event.session_log.status == SessionLog.START:
-                rows = [row for row in rows if row[1] < event.step]
-            rows.extend((value.tag, event.step, value.simple_value, event.wall_time) for value in event.summary.value)
+    rows = [(point.tag, point.step, point.value, point.seconds) for point in points_of(Path(path))]
     return _pandas().DataFrame(rows, columns=["tag", "step", "value", "seconds"])
 
 
 def read_runs(folder: Path | str) -> "DataFrame":
-    """All runs below a folder in one DataFrame: the columns of `read_events`, and agent, env, seed and run."""
-    from rl_lab.experiment.config import read_toml
+    """All runs below a folder in one DataFrame: the columns of `read_events`, and agent, env, seed and run.
 
+    Raises Fault if there is none. `load_runs` adds the settings of each run.
+    """
     tables = []
     for config_file in sorted(Path(folder).rglob("config.toml")):
         config, table = read_toml(config_file), read_events(config_file.parent)
@@ -63,36 +86,262 @@ def read_runs(folder: Path | str) -> "DataFrame":
     return _pandas().concat(tables, ignore_index=True)
 
 
-def interquartile_mean(values: npt.ArrayLike, axis: int = 0) -> "np.ndarray | np.floating":
-    """Mean of the middle half of the values along ``axis``: a quarter of them is left out at either end."""
-    ordered = np.sort(np.asarray(values, float), axis)
-    count = ordered.shape[axis]
-    cut = count // 4
-    return np.take(ordered, range(cut, count - cut), axis).mean(axis)
+def find_runs(patterns: str | Path | Iterable[str | Path]) -> list[Path]:
+    """The run directories that match patterns such as ``runs/**``, or lie below matching folders, in the order of their names.
+
+    Raises Fault, naming the pattern, if one leads to no run.
+    """
+    found: set[Path] = set()
+    for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
+        places = [Path(place) for place in glob.glob(str(pattern), recursive=True)]
+        runs = {place for place in places if (place / "config.toml").is_file()}
+        runs |= {file.parent for place in places if place not in runs and place.is_dir() for file in place.rglob("config.toml")}
+        if not runs:
+            raise Fault(f"{pattern} leads to no runs: name run directories, a folder of runs, or a pattern such as 'runs/**'")
+        found |= runs
+    return sorted(found)
 
 
-def bootstrap_interval(
-    values: npt.ArrayLike, confidence: float = 0.95, samples: int = 2000, seed: int = 0, axis: int = 0
-) -> "tuple[np.ndarray | np.floating, np.ndarray | np.floating]":
-    """Percentile bootstrap interval of the interquartile mean over ``axis`` (the seeds): lower and upper ends."""
-    values = np.moveaxis(np.asarray(values, float), axis, 0)
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(values), (samples, len(values)))
-    means = np.stack([interquartile_mean(values[draw]) for draw in draws])
-    tail = (1.0 - confidence) / 2
-    return np.quantile(means, tail, axis=0), np.quantile(means, 1.0 - tail, axis=0)
+def load_runs(patterns: str | Path | Iterable[str | Path] = "runs/**") -> "DataFrame":
+    """The scalars and settings of runs in one DataFrame.
+
+    Columns: ``run``, ``tag``, ``step`` (environment steps), ``value``, ``seconds`` (wall time), ``elapsed`` (seconds since the run began,
+    without the time between a stop and its resume), and one for every setting of a run, hyperparameters included; a setting that a run
+    does not have is missing there. Raises Fault if a pattern leads to no run, or a file is damaged.
+    """
+    pandas = _pandas()
+    settings, tables = [], []
+    for path in find_runs(patterns):
+        config = read_toml(path / "config.toml")
+        own = {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
+        own |= config.get("hyperparameters", {})
+        settings.append({name: ", ".join(map(str, v)) if isinstance(v, list) else v for name, v in own.items()})
+        table = pandas.DataFrame(points_of(path), columns=["tag", "step", "value", "seconds", "elapsed"])
+        tables.append(table.assign(run=str(path)))
+    lengths = [len(table) for table in tables]
+    rows = np.repeat(np.arange(len(tables)), lengths)
+    result = pandas.concat(tables, ignore_index=True)
+    columns = {}
+    for name, column in pandas.DataFrame(settings).items():
+        taken = name in result.columns
+        text = not pandas.api.types.is_numeric_dtype(column)
+        columns[f"setting {name}" if taken else name] = (column.astype("category") if text else column).take(rows).to_numpy()
+        if text:
+            columns[name] = pandas.Categorical(columns[name])
+    return pandas.concat([result, pandas.DataFrame(columns)], axis=1)
 
 
-def on_common_steps(runs: "DataFrame", tag: str, steps: Iterable[float]) -> np.ndarray:
+def on_common_steps(runs: "DataFrame", tag: str, steps: Iterable[float], axis: str = "step") -> np.ndarray:
     """A tag of each run at the same steps, by interpolation: an array (runs, steps), NaN before a run's first point.
 
-    ``runs`` is a table of `read_runs`.
+    After its last point a run keeps its last value. ``runs`` is a table of `read_runs` or `load_runs`, ``axis`` the column of the steps.
+    Raises Fault if no run has the tag.
     """
     steps = np.asarray(list(steps), float)
     rows = []
-    for _, table in runs[runs.tag == tag].groupby("run"):
-        table = table.sort_values("step")
-        rows.append(np.interp(steps, table.step.to_numpy(float), table.value.to_numpy(float), left=np.nan))
-    if not rows:
-        raise Fault(f"no run has the tag {tag!r}")
+    for _, table in _with_tag(runs, tag).groupby("run", sort=True):
+        table = table.sort_values(axis)
+        rows.append(np.interp(steps, table[axis].to_numpy(float), table.value.to_numpy(float), left=np.nan))
     return np.stack(rows)
+
+
+def _with_tag(runs: "DataFrame", tag: str) -> "DataFrame":
+    """The rows of a tag. Raises Fault, naming the nearest tag, if there are none."""
+    chosen = runs[runs.tag == tag]
+    if not len(chosen):
+        raise Fault(f"no run has the tag {tag!r}{nearest(tag, sorted(set(runs.tag)))}")
+    return chosen
+
+
+def _require_column(runs: "DataFrame", by: str) -> None:
+    if by not in runs.columns:
+        names = [name for name in runs.columns if name not in ("tag", "step", "value", "seconds", "elapsed", "run")]
+        raise Fault(f"the runs have no setting {by!r}{nearest(by, names)}")
+
+
+# --- learning curves -------------------------------------------------------------------------------------------------
+
+
+def learning_curves(
+    runs: "DataFrame",
+    tag: str = "eval/return_mean",
+    by: str = "agent",
+    axis: str = "step",
+    points: int = 100,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> "DataFrame":
+    """Interquartile means over runs with bootstrap intervals, for each environment and each value of the column ``by``.
+
+    Returns a table with the columns env, ``by``, x, mean, low, high and runs. A curve begins where the last of its runs has its first
+    measured value, and ends where its longest run ends; a run that ended before keeps its last value. ``axis`` is "step" or "elapsed".
+    Raises Fault if no run has the tag or the setting.
+    """
+    if axis not in AXES:
+        raise Fault(f"an axis is one of {', '.join(AXES)}, not {axis!r}")
+    _require_column(runs, by)
+    tables = []
+    for (env, group), table in _with_tag(runs, tag).groupby(["env", by], sort=True, observed=True):
+        ends = table.groupby("run")[axis].agg(["min", "max"])
+        first, last = float(ends["min"].max()), float(ends["max"].max())
+        x = np.linspace(first, last, points) if last > first else np.array([first])
+        values = on_common_steps(table, tag, x, axis)
+        low, high = bootstrap_interval(values, confidence, seed=seed)
+        facts = {"env": env, by: group, "x": x, "mean": interquartile_mean(values), "low": low, "high": high}
+        tables.append(_pandas().DataFrame({**facts, "runs": len(values)}))
+    return _pandas().concat(tables, ignore_index=True)
+
+
+# --- final scores ----------------------------------------------------------------------------------------------------
+
+
+def final_scores(runs: "DataFrame", tag: str = "eval/return_mean", by: str = "agent") -> "DataFrame":
+    """The last value of a tag for each run: a table with the columns env, ``by``, run, score, step and elapsed.
+
+    Raises Fault if no run has the tag or the setting.
+    """
+    _require_column(runs, by)
+    chosen = _with_tag(runs, tag)
+    last = chosen.loc[chosen.groupby("run").step.idxmax()]
+    columns = list(dict.fromkeys(["env", by, "run", "value", "step", "elapsed"]))
+    return last[columns].rename(columns={"value": "score"}).sort_values(["env", by, "run"]).reset_index(drop=True)
+
+
+def compare(scores: "DataFrame", by: str = "agent", confidence: float = 0.95) -> "DataFrame":
+    """Final scores over runs: one row for each environment and each value of ``by``.
+
+    ``scores`` come from `final_scores`. Columns: env, ``by``, runs, mean (interquartile), low and high (its bootstrap interval), std,
+    worst, best, steps and seconds (medians), and better: the mean probability that a run beats one of another group in the same
+    environment. Numbers that need a second run or a second group are NaN without one.
+    """
+    rows = []
+    for env, in_env in scores.groupby("env", sort=True, observed=True):
+        groups = dict(list(in_env.groupby(by, sort=True, observed=True)))
+        for name, table in groups.items():
+            values = table.score.to_numpy(float)
+            low, high = bootstrap_interval(values, confidence) if len(values) > 1 else (float("nan"), float("nan"))
+            others = [other.score.to_numpy(float) for key, other in groups.items() if key != name]
+            better = [probability_of_improvement([values], [other]) for other in others]
+            rows.append(
+                {
+                    "env": env,
+                    by: name,
+                    "runs": len(values),
+                    "mean": float(interquartile_mean(values)),
+                    "low": float(low),
+                    "high": float(high),
+                    "std": float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
+                    "worst": values.min(),
+                    "best": values.max(),
+                    "better": float(np.mean(better)) if better else float("nan"),
+                    "steps": int(table.step.median()),
+                    "seconds": float(table.elapsed.median()),
+                }
+            )
+    return _pandas().DataFrame(rows)
+
+
+def _tasks(scores: "DataFrame", by: str) -> dict[Any, list[np.ndarray]]:
+    """The scores of each group, one array per environment, for the groups that have runs in every environment.
+
+    With several environments the scores of each are scaled to [0, 1] by its least and greatest score.
+    """
+    envs = sorted(set(scores.env))
+    tasks: dict[Any, list[np.ndarray]] = {}
+    for name, table in scores.groupby(by, sort=True, observed=True):
+        if set(table.env) != set(envs):
+            continue
+        tasks[name] = []
+        for env in envs:
+            values = table[table.env == env].score.to_numpy(float)
+            if len(envs) > 1:
+                every = scores[scores.env == env].score
+                values = (values - every.min()) / max(every.max() - every.min(), 1e-12)
+            tasks[name].append(values)
+    return tasks
+
+
+def profiles(scores: "DataFrame", by: str = "agent", points: int = 101, confidence: float = 0.95) -> "DataFrame":
+    """Performance profiles: the share of runs above each score, with stratified bootstrap intervals.
+
+    Returns a table with the columns ``by``, threshold, share, low and high. With several environments, scores are scaled to [0, 1] in
+    each by the least and the greatest score of all runs, and groups without runs in one of them are left out.
+    """
+    tasks = _tasks(scores, by)
+    every = np.concatenate([values for groups in tasks.values() for values in groups]) if tasks else np.zeros(1)
+    low, high = every.min(), every.max()
+    margin = 0.02 * (high - low) or 1.0
+    thresholds = np.linspace(low - margin, high + margin, points)
+    tables = []
+    for name, groups in tasks.items():
+        ends = stratified_interval(groups, lambda drawn: performance_profile(drawn, thresholds), confidence)
+        facts = {by: name, "threshold": thresholds, "share": performance_profile(groups, thresholds)}
+        tables.append(_pandas().DataFrame({**facts, "low": ends[0], "high": ends[1]}))
+    return (
+        _pandas().concat(tables, ignore_index=True)
+        if tables
+        else _pandas().DataFrame(columns=[by, "threshold", "share", "low", "high"])
+    )
+
+
+def improvements(scores: "DataFrame", by: str = "agent", confidence: float = 0.95) -> "DataFrame":
+    """The probability that a run of one group beats a run of another, for each pair of groups, with stratified bootstrap intervals.
+
+    Returns a table with the columns first, second, probability, low and high: the probability that ``first`` is better. It is a mean
+    over environments; groups without runs in one of them are left out.
+    """
+    tasks = _tasks(scores, by)
+    names = list(tasks)
+    rows = []
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            low, high = improvement_interval(tasks[first], tasks[second], confidence)
+            probability = probability_of_improvement(tasks[first], tasks[second])
+            rows.append({"first": first, "second": second, "probability": probability, "low": low, "high": high})
+    return _pandas().DataFrame(rows, columns=["first", "second", "probability", "low", "high"])
+
+
+# --- tables as text --------------------------------------------------------------------------------------------------
+
+
+def shown(value: object) -> str:
+    """A value of a table as text: at least three significant digits, thousands separated, "-" for what is missing."""
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value))
+    if isinstance(value, (int, np.integer)):
+        return f"{int(value):,}"
+    if isinstance(value, (float, np.floating)):
+        if np.isnan(value):
+            return "-"
+        size = abs(float(value))
+        return f"{value:,.0f}" if size >= 1e4 else f"{value:,.1f}" if size >= 10 else f"{value:.3g}"
+    return str(value)
+
+
+def to_markdown(table: "DataFrame") -> str:
+    """A table as Markdown, numbers to the right."""
+    head = [str(name) for name in table.columns]
+    marks = ["--:" if _is_number(table[name]) else "---" for name in table.columns]
+    rows = [[shown(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, marks, *rows]) + "\n"
+
+
+def to_latex(table: "DataFrame") -> str:
+    """A table as LaTeX, for the package booktabs, numbers to the right."""
+    columns = "".join("r" if _is_number(table[name]) else "l" for name in table.columns)
+    rows = [[_escaped(shown(value)) for value in row] for row in table.itertuples(index=False)]
+    head = " & ".join(_escaped(str(name)) for name in table.columns)
+    lines = [" & ".join(row) + r" \\" for row in rows]
+    begin = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head + r" \\", r"\midrule"]
+    return "\n".join([*begin, *lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _is_number(column: Sequence[object]) -> bool:
+    return all(isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in column)
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {c: f"\\{c}" for c in "&%$#_{}"}
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

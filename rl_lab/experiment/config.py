@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+import os
 import re
 import sys
 import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.files import LARGEST_CONFIG, read_file
@@ -29,6 +30,18 @@ LARGEST_NUMBER = 3.4028234663852886e38
 """The largest float32: a larger setting would be infinite in every kernel."""
 
 
+class Between(NamedTuple):
+    """A range in which ``--optimize`` looks for a setting; with ``log`` on a logarithmic scale. Ends that are integers give integers."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Search = Between | tuple[bool | int | float | str, ...]
+"""Where ``--optimize`` looks for a setting: a range, or the values among which it chooses."""
+
+
 def setting(
     default: T,
     help: str,
@@ -41,15 +54,17 @@ def setting(
     shapes: bool = False,
     read: Callable[[Any], Any] | None = None,
     metavar: str = "",
+    search: Search | None = None,
 ) -> T:
     """Declare a field of a config: its default, a help text, and the allowed values.
 
     A value must be within the bounds, among the choices, and accepted by ``check``, which raises ValueError for a wrong one. ``shapes``
     marks a field that determines the shapes of parameters: its value comes with the networks of an earlier run. ``read`` converts the
-    given value; the option can then be repeated on the command line, where ``metavar`` stands for its value in the help.
+    given value; the option can then be repeated on the command line, where ``metavar`` stands for its value in the help. ``search``
+    says where ``--optimize`` looks for better values.
     """
     rules = {"help": help, "above": above, "least": least, "most": most, "choices": choices, "check": check, "shapes": shapes}
-    rules |= {"read": read, "metavar": metavar}
+    rules |= {"read": read, "metavar": metavar, "search": search}
     return dataclasses.field(default=default, metadata=rules)  # type: ignore[return-value]
 
 
@@ -87,6 +102,8 @@ def parse_value(name: str, kind: type, value: object) -> Any:
             what = "an integer" if kind is int else "a number"
             raise Fault(f"{name} takes {what}, not {_shown(value)}{_plain_digits(value)}")
         return number
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if not isinstance(value, str):
         raise Fault(f"{name} takes a word, not {_shown(value)}")
     if not value.isprintable():  # line breaks, null bytes, and bytes of a command line that are not UTF-8
@@ -202,3 +219,8 @@ def as_plain(config: Any) -> dict[str, Any]:
     """Return a config as a dict for TOML: tuples become lists, and settings that are None are left out."""
     plain = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
     return {key: value for key, value in plain.items() if value is not None}
+
+
+def as_complete(config: Any) -> dict[str, Any]:
+    """As `as_plain`, with "none" for settings that are None: a preset may have another value for them."""
+    return {**{field.name: "none" for field in dataclasses.fields(config)}, **as_plain(config)}

@@ -15,8 +15,9 @@ from typing import Any
 
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
+from rl_lab.experiment import dashboard
 from rl_lab.experiment.agent import Agent, find_agent, preset_for, registered_name
-from rl_lab.experiment.config import as_plain, make_config, option_name, setting
+from rl_lab.experiment.config import as_complete, as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
     CHANNELS,
@@ -43,8 +44,10 @@ from rl_lab.experiment.starting import (
     require_same_units,
     take_over,
 )
+from rl_lab.experiment.tables import as_forms, require_forms
 from rl_lab.experiment.trust import require_harmless
 from rl_lab.experiment.vector import abandon_environments, close_environments
+from rl_lab.experiment.video import check_render, check_strip, frames_of_episode
 from rl_lab.experiment.wrapping import as_arguments, as_texts, recordable_wrappers, seeded_globals
 from rl_lab.native import cache
 from rl_lab.nn.graph.files import save_graph
@@ -52,7 +55,7 @@ from rl_lab.nn.graph.picture import save_pictures_beside
 
 CHANGEABLE = (
     *("total_timesteps", "eval_episodes", "eval_steps", "eval_frequency", "short_episodes", "keep_best", "stop_return"),
-    *("checkpoint_frequency", "keep_checkpoints", "log_frequency"),
+    *("checkpoint_frequency", "keep_checkpoints", "log_frequency", "log", "histogram_frequency", "video_frequency"),
 )
 """Settings that may change when a run is resumed: its length, and options of evaluation, logging and checkpoints."""
 FACTS = ("versions", "spaces")
@@ -128,6 +131,19 @@ class Options:
     checkpoint_frequency: int = setting(25_000, "environment steps between checkpoints; 0: one checkpoint at the end", least=0)
     keep_checkpoints: int = setting(2, "number of latest checkpoints to keep besides the best one", least=1)
     log_frequency: int = setting(250, "environment steps between two points of the log", least=1)
+    log: tuple[str, ...] = setting(
+        (),
+        "forms of the log besides TensorBoard's: csv, jsonl, wandb, separated by commas",
+        read=as_forms,
+        metavar="FORM,...",
+    )
+    histogram_frequency: int = setting(
+        0, "environment steps between histograms of weights and gradients; 0: no histograms", least=0
+    )
+    video_frequency: int = setting(
+        0, "environment steps between greedy episodes that are logged as images; 0: no images", least=0
+    )
+    render: bool = setting(False, "show the first environment live in a window; the environments are then Gymnasium's")
 
 
 @dataclass(frozen=True)
@@ -147,6 +163,10 @@ class Plan:
     """Lines to print: settings that differ from those of the checkpoint."""
     spaces: dict[str, str] = field(default_factory=dict)
     """The spaces of an environment in a few words each, for config.toml."""
+    place: Path | None = None
+    """Directory of a new run; None for a new one below ``run_dir``."""
+    command: str = ""
+    """The command line that made the plan, for the log; empty for a plan that was made from Python."""
 
 
 def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
@@ -171,6 +191,10 @@ def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
         if given.get("stop_return") is not None:
             raise Fault("--stop-return needs --eval-frequency: without evaluations there is no return to stop at")
         options = replace(options, stop_return=None)  # the preset's
+    if options.render:
+        if options.backend == "native":
+            raise Fault("native environments have no windows: leave out --backend native to use --render")
+        options = replace(options, backend="gymnasium")
     setup = choose_setup(
         env,
         options.backend,
@@ -185,6 +209,11 @@ def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
     )
     spaces = spaces_of(setup)
     agent_class.check_spaces(env, *spaces)
+    if options.video_frequency:
+        check_strip(setup)
+    if options.render:
+        check_render(setup)
+        setup = replace(setup, render=True)
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
     return Plan(options, setup, agent_class, config, used, spaces=summary_of(*spaces))
 
@@ -231,15 +260,23 @@ def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LA
         raise Fault(f"{path} holds no checkpoint to resume from: start the run again with --config {path / 'config.toml'}")
     run.require(checkpoint)
     for name in changes:
-        if name not in CHANGEABLE:
+        if name not in (*CHANGEABLE, "render"):
             raise Fault(
                 f"{option_name(name)} cannot change when a run is resumed: --resume takes --total-timesteps, and options of "
                 "evaluation, logging and checkpoints"
             )
+    if "render" in changes and recorded_plan(run, trust).setup.native is not None:
+        raise Fault(
+            f"--render needs Gymnasium's environments, but {path} has native ones, which cannot be exchanged in mid-episode"
+        )
     plan = recorded_plan(run, trust, **changes)
     before = {**run.config, **run.config.get("hyperparameters", {})}
     after = {**as_plain(plan.options), **as_plain(plan.config)}
-    changed = [f"{name} {before.get(name)} -> {after[name]}" for name in changes if after.get(name) != before.get(name)]
+    changed = [
+        f"{name} {before.get(name)} -> {after[name]}"
+        for name in changes
+        if name != "render" and after.get(name) != before.get(name)
+    ]
     remarks = (*(["changed: " + ", ".join(changed)] if changed else []), *altered_settings(run, checkpoint))
     return replace(plan, resumes=path, preset="", checkpoint=checkpoint, remarks=remarks)
 
@@ -272,8 +309,8 @@ def run_config(plan: Plan) -> dict[str, Any]:
     """Return the content of config.toml, from which the same run can be started again."""
     libraries = {name: version(name) for name in ("numpy", "numba", "gymnasium")}
     return {
-        **as_plain(plan.options),
-        "hyperparameters": as_plain(plan.config),
+        **{name: value for name, value in as_complete(plan.options).items() if name != "render"},
+        "hyperparameters": as_complete(plan.config),
         "spaces": plan.spaces,
         "versions": {"python": sys.version.split()[0], "rl_lab": rl_lab.__version__, **libraries},
     }
@@ -373,6 +410,7 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
     cache.on_compile = compiling
     begin = time.perf_counter()
     run = envs = None
+    require_forms(options.log)
     try:
         with within_free_memory():
             envs = make_environments(plan.setup, options.num_envs)
@@ -383,16 +421,18 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
         if options.start_from:
             take_over(agent, Path(options.start_from))
         if plan.resumes is None:
-            run = Run.create(Path(options.run_dir), run_config(plan))
+            run = Run.create(Path(options.run_dir), run_config(plan), plan.place)
             keep_network(plan.config, run)
-            loop = _Loop(agent, plan, run, progress.say)
+            loop = _Loop(agent, plan, run, progress)
         else:
             run = Run.open(plan.resumes)
             run.lock()
-            loop = _Loop(agent, plan, run, progress.say)
+            loop = _Loop(agent, plan, run, progress)
             loop.resume()
-        logger = Logger(run.path, None if plan.resumes is None else agent.timesteps + 1, progress.say)
+        first = None if plan.resumes is None else agent.timesteps + 1
+        logger = Logger(run.path, first, progress.say, options.log, run.config)
         try:
+            loop.introduce(logger)
             exit_code = loop(logger, progress.update, stop)
             seconds = time.perf_counter() - begin
             evaluation, timesteps = None, agent.timesteps
@@ -408,7 +448,8 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
                     most_steps=evaluation_budget(plan),
                     say=progress.say,
                 )
-                logger.record({"eval/return_mean": evaluation.return_mean}, timesteps)
+                logger.record(numbers_of_evaluation(evaluation), timesteps)
+                logger.add(dashboard.success(), timesteps)
         finally:
             logger.close()
     except BaseException:
@@ -423,6 +464,12 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
         if run is not None:
             run.close()
     return Result(run, evaluation, timesteps, seconds, exit_code, loop.training_return)
+
+
+def numbers_of_evaluation(evaluation: Evaluation) -> dict[str, float]:
+    """The numbers of an evaluation that are logged, by tag."""
+    names = ("return_mean", "return_std", "return_min", "return_max", "length_mean")
+    return {f"eval/{name}": getattr(evaluation, name) for name in names}
 
 
 def disk_estimate(agent: Agent, plan: Plan) -> list[str]:
@@ -450,22 +497,39 @@ LARGE_REPLAY = 10**8
 class _Loop:
     """Steps an agent until the training ends or a signal arrives. Its own state is saved with that of the agent."""
 
-    def __init__(self, agent: Agent, plan: Plan, run: Run, say: Callable[[str], None]):
+    def __init__(self, agent: Agent, plan: Plan, run: Run, progress: Progress):
         self.agent = agent
         self.plan = plan
         self.run = run
-        self.say = say
+        self.progress = progress
+        self.say = progress.say
         self.said_storage = False
         self.means = _Means()
         self.next_log = agent.timesteps
         self.last_checkpoint = self.last_evaluation = agent.timesteps
         self.last_pictures = -1  # the step at which pictures were logged
+        self.last_histograms = self.last_video = agent.timesteps
+        self.drawn = False  # whether the graph was logged
         self.best = -math.inf  # mean return of a short evaluation
-        self.pending: float | None = None
-        """Mean return of a short evaluation that is not logged yet: if training ends here, the evaluation at the end takes its place."""
+        self.pending: dict[str, float] | None = None
+        """Numbers of a short evaluation that are not logged yet: if training ends here, the evaluation at the end takes its place."""
         self.finished = False  # by ``stop_return``
         self.training_return: float | None = None
         """Mean return of the latest episodes of training, exponentially weighted."""
+
+    def introduce(self, logger: Logger) -> None:
+        """Log what is known before training: settings, configuration, versions, command, and the layout of custom charts.
+
+        A resumed run has logged them already. It logs texts again if its settings were changed, and only then: otherwise its log
+        equals that of an unbroken run.
+        """
+        plan, step = self.plan, self.agent.timesteps
+        texts = dashboard.texts(self.run.config, plan.command, str(self.run.path))
+        if plan.resumes is None:
+            logger.add([*dashboard.hyperparameters(self.run.config), *dashboard.layout(self.agent, plan.options.agent)], step)
+            logger.add(texts, step)
+        elif any(remark.startswith("changed: ") for remark in plan.remarks):
+            logger.add(texts, step + 1)  # what a resumed run logs at the step of its checkpoint does not count
 
     def __call__(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> int:
         """Train and return the exit code. Metrics are logged as means over the steps between two points of the log."""
@@ -501,10 +565,16 @@ class _Loop:
                 self.training_return = latest if before is None else before + RECENT * (latest - before)
             now = agent.timesteps
             rate = (now - first) / (time.perf_counter() - begin)
+            show(now, rate, latest)
             if now >= self.next_log:
-                logger.record({**self.means.take(), "charts/SPS": rate}, now)
-                show(now, rate, latest)
+                logger.record({**self._numbers(), "charts/SPS": rate}, now)
                 self.next_log = now + options.log_frequency
+            if options.histogram_frequency and now >= self.last_histograms + options.histogram_frequency:
+                self.last_histograms = now
+                logger.add(dashboard.histograms(agent), now)
+            if options.video_frequency and now >= self.last_video + options.video_frequency:
+                self.last_video = now
+                self._film(logger)
             if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
                 self._evaluate()
                 if self.finished:
@@ -519,14 +589,34 @@ class _Loop:
                 self._log_pending(logger)
         else:
             speed = {"charts/SPS": rate} if agent.timesteps > first else {}
-            logger.record({**self.means.take(), **speed}, agent.timesteps)  # the means may come from the checkpoint
+            logger.record({**self._numbers(), **speed}, agent.timesteps)  # the means may come from the checkpoint
             if options.keep_best and agent.timesteps > self.last_evaluation:
                 self._evaluate()
         self._save(logger, last=True)
 
+    def _numbers(self) -> dict[str, float]:
+        """The numbers of a point of the log: means since the last one, the running return, and norms of gradients; or none."""
+        numbers = self.means.take()
+        if not numbers:
+            return numbers
+        collector = self.agent.collector
+        if collector is not None and (running := collector.running_return) is not None:
+            numbers["charts/episodic_return_100"] = running
+        if not any("grad_norm" in tag for tag in numbers):
+            numbers |= dashboard.gradient_norms(self.agent)
+        return numbers
+
+    def _film(self, logger: Logger) -> None:
+        """Log a greedy episode as a strip of frames and as an animation."""
+        seed = evaluation_seed(self.plan.options.seed)
+        frames = frames_of_episode(self.agent, self.plan.setup, seed)
+        if frames:
+            logger.images({"eval/strip": dashboard.strip(frames)}, self.agent.timesteps)
+            logger.add([dashboard.animation(frames, "eval/episode")], self.agent.timesteps)
+
     def _log_pending(self, logger: Logger) -> None:
         if self.pending is not None:
-            logger.record({"eval/return_mean": self.pending}, self.agent.timesteps)
+            logger.record(self.pending, self.agent.timesteps)
             self.pending = None
 
     def _evaluate(self) -> None:
@@ -535,7 +625,8 @@ class _Loop:
         self.last_evaluation = self.agent.timesteps
         seed, budget = validation_seed(options.seed), evaluation_budget(self.plan)
         result = evaluate(self.agent, self.plan.setup, options.short_episodes, seed, most_steps=budget, say=self.say)
-        self.pending = result.return_mean
+        self.pending = numbers_of_evaluation(result)
+        self.progress.evaluated(self.last_evaluation, result.return_mean)
         if options.keep_best and result.return_mean > self.best and self._store(BEST, {"best": result.return_mean}):
             self.best = result.return_mean
         if options.stop_return is None or result.return_mean < options.stop_return:
@@ -554,7 +645,11 @@ class _Loop:
         if self.last_pictures != self.agent.timesteps:  # a run that is resumed at its end has them in its log
             self.last_pictures = self.agent.timesteps
             logger.images(self.agent.pictures(), self.agent.timesteps)
-        self._store(LAST, self.state_dict(), logger.settle(), must=last)
+        if not self.drawn and (last or dashboard.is_learning(self.agent)):
+            self.drawn = True
+            logger.graph(dashboard.graph(self.agent), self.agent.timesteps)
+        if self._store(LAST, self.state_dict(), logger.settle(), must=last):
+            self.progress.saved(self.run.path)
 
     def _store(self, name: str, own: dict[str, Any], log: dict[str, int] | None = None, must: bool = False) -> bool:
         """Write a checkpoint with the driver's ``own`` state and return whether the disk took it. Raises Fault if it ``must``."""
@@ -598,7 +693,7 @@ class _Loop:
                 f"{plan.options.env} cannot be saved in the middle of an episode: new episodes begin, unlike in an uninterrupted run"
             )
         run.recover(plan.options.keep_checkpoints, self.agent.timesteps if plan.checkpoint == LAST else None)
-        settings, recorded = as_plain(plan.options), run.config.get("hyperparameters", {})
+        settings, recorded = as_complete(plan.options), run.config.get("hyperparameters", {})
         same_goal = settings.get("stop_return") == run.config.get("stop_return")
         self.finished = self.finished and same_goal and plan.config.total_timesteps <= recorded["total_timesteps"]
         cut_log(run.path, (run.recorded(plan.checkpoint) or {}).get("log"))
@@ -613,12 +708,14 @@ class _Loop:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in _COUNTERS:
             setattr(self, name, state.get(name, getattr(self, name)))
+        if isinstance(self.pending, float):  # of an older version
+            self.pending = {"eval/return_mean": self.pending}
         self.means.load_state_dict(state["means"])
 
 
 _COUNTERS = (
     *("next_log", "last_checkpoint", "last_evaluation", "last_pictures", "best", "finished", "pending"),
-    "training_return",
+    *("training_return", "last_histograms", "last_video", "drawn"),
 )
 """Attributes of the loop that a checkpoint holds."""
 

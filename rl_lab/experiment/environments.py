@@ -61,6 +61,8 @@ class Setup:
     """Position of the channels in pictures: "first", "last", or "auto" for the rule of `rl_lab.nn.pictures`."""
     pixels: bool = True
     """Whether uint8 and bool observations keep their dtype. Agents of older versions were trained on unscaled float32 instead."""
+    render: bool = False
+    """Whether the first environment shows itself in a window."""
     training: bool = True
     """Whether the environments are for training: only then may preprocessing end episodes at a lost life or clip rewards."""
 
@@ -187,6 +189,8 @@ def make_one(
     else:
         found = find_environment(setup.env_id) if spec is None else spec
         arguments = {**arguments_of(setup.preprocess, found), **setup.env_kwargs}
+        if render_mode is None and setup.render and index == 0:
+            render_mode = "human"
         if render_mode is not None:
             arguments["render_mode"] = render_mode
         env = gym.make(found, disable_env_checker=True, **arguments)
@@ -378,7 +382,7 @@ def copy_for_evaluation(setup: Setup) -> Setup:
     Raises Fault if the setup has an environment object that cannot be copied.
     """
     vectorization = "own" if setup.vectorization == "own" else "sync"
-    setup = replace(setup, vectorization=vectorization, training=False)
+    setup = replace(setup, vectorization=vectorization, training=False, render=False)
     if not setup.once or setup.maker is None:
         return setup
     try:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -94,13 +94,15 @@ def evaluate(
     *,
     most_steps: int = MOST_STEPS,
     say: Callable[[str], None] | None = None,
+    render: bool = False,
 ) -> Evaluation:
     """Play episodes with seeds ``seed``, ``seed + 1``, ..., several side by side, in new environments.
 
     By default the environments are made like the agent's, and ``seed`` is `evaluation_seed` of the agent's seed. No episode begins after
     ``most_steps`` environment steps. Every episode that has begun is played to its end and counted: to stop after the first ones that
     end would favour short episodes. Actions are greedy, or sampled as in training if not ``deterministic``. The agent's random streams
-    do not change. ``say`` is called with a line of progress about every ten seconds.
+    do not change. ``say`` is called with a line of progress about every ten seconds. With
+    ``render``, one environment plays all episodes in a window, as fast as its own clock allows.
 
     Raises Fault if the environments cannot be made, EnvironmentFault if one fails.
     """
@@ -109,7 +111,9 @@ def evaluate(
         raise Fault("the agent was made for vector environments, which cannot be made again: pass an id to evaluate in")
     seed = evaluation_seed(agent.seed) if seed is None else seed
     setup = copy_for_evaluation(setup)
-    count = 1 if setup.once else min(episodes, MOST_OBJECTS if setup.native is None else MOST_NATIVE)
+    if render:
+        setup = replace(setup, native=None, render=True)
+    count = 1 if setup.once or render else min(episodes, MOST_OBJECTS if setup.native is None else MOST_NATIVE)
     with seeded_globals(seed):
         envs = make_environments(setup, count, or_fewer=True)
         try:

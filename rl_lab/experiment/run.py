@@ -63,16 +63,21 @@ class Run:
     _lock: RunLock | None = None
 
     @classmethod
-    def create(cls, parent: Path, config: dict[str, Any]) -> "Run":
-        """Create a run directory with its config.toml, locked for this process. Raises Fault if the disk does not take it."""
+    def create(cls, parent: Path, config: dict[str, Any], place: Path | None = None) -> "Run":
+        """Create a run directory with its config.toml, locked for this process: ``place``, or a new one below ``parent``.
+
+        Raises Fault if the disk does not take it.
+        """
         group = parent / _file_name(config["env"]) / _file_name(config["agent"])
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-s{config['seed']}"
         for attempt in range(100):
-            path = group / (f"{stem}-{attempt}" if attempt else stem)
+            path = place or group / (f"{stem}-{attempt}" if attempt else stem)
             try:
                 path.mkdir(parents=True)
                 break
             except FileExistsError:
+                if place is not None:
+                    raise Fault(f"{place} exists already, so no new run can begin there") from None
                 continue
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error

@@ -85,7 +85,7 @@ _OPTIONS: dict[str, str] = {
     "frame_stack": "framestack nstack numstack stack framestacks numframestack",
     "vectorization": "vecenvtype vecenv vectorenv vectorize subproc asyncenvs async vecenvclass",
     "time_aware": "timeawareobservation timefeature timelimitaware",
-    "video": "capturevideo render recordvideo savevideo rendermode film",
+    "video": "capturevideo recordvideo savevideo rendermode film",
     "json": "format outputformat asjson",
 }
 
@@ -104,9 +104,9 @@ _AGENTS: dict[str, str] = {
 _ABSENT: dict[str, str] = {
     # end of a message: options of other libraries without a counterpart here, without hyphens and underscores
     ": rl_lab computes on the CPU, leave it out": "device cuda gpu nocuda gpuid usecuda",
-    ": film a run once it is trained: python -m rl_lab.evaluate RUN --video": "render rendermode capturevideo recordvideo video",
-    ": every run writes TensorBoard files into its directory, leave it out": "track wandb wandbprojectname wandbentity wandbproject "
-    "tensorboard logger tb usewandb",
+    ": film a run once it is trained: python -m rl_lab.evaluate RUN --video": "rendermode capturevideo recordvideo video",
+    ": every run writes TensorBoard files into its directory, leave it out": "tensorboard logger tb",
+    ": --log wandb sends the log to wandb": "track wandb wandbprojectname wandbentity wandbproject usewandb",
     ": runs with the same seed are the same bit for bit, leave it out": "torchdeterministic deterministic cudnndeterministic",
     ": rl_lab prints a few lines for each run, leave it out": "verbose quiet loglevel silent",
     ": this agent has one optimiser, leave it out": "optimizer optim opt optimizerclass",

@@ -1,8 +1,11 @@
-"""Film greedy episodes with Gymnasium's RecordVideo."""
+"""Episodes as videos, GIFs, strips of frames, or live in a window, with Gymnasium's wrappers."""
 
 import importlib.util
+import io
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -10,21 +13,59 @@ import numpy as np
 from rl_lab.engine.errors import EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.environments import Setup, make_environments, make_one
-from rl_lab.experiment.evaluation import play
+from rl_lab.experiment.evaluation import Evaluation, play
 from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.vector import close_environments
+from rl_lab.serialization import write_file
 
 
 def check_video(setup: Setup) -> None:
     """Raise Fault if an episode cannot be filmed, because a package is missing or the environment renders no pictures."""
-    for package in ("moviepy", "pygame"):
+    _require("a video", ("moviepy", "pygame"))
+    check_pictures(setup)
+
+
+def check_strip(setup: Setup) -> None:
+    """Raise Fault if the frames of an episode cannot be logged: a package is missing, or the environment has no pictures."""
+    _require("--video-frequency", ("PIL", "pygame"))
+    check_pictures(setup)
+
+
+def check_render(setup: Setup) -> None:
+    """Raise Fault if an environment cannot be shown in a window. The window opens and closes."""
+    if setup.vectorization == "own" or setup.native is not None:
+        raise Fault(f"{setup.env_id} has no window: only single environments of Gymnasium are shown")
+    try:
+        env = make_one(replace(setup, render=True), 0)
+    except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
+        raise Fault(f"{setup.env_id} has no window: {first_line(error)}") from None
+    try:
+        if "human" not in env.metadata.get("render_modes", ()):
+            raise Fault(f"{setup.env_id} has no window, because metadata['render_modes'] lacks 'human'")
+        env.reset(seed=0)
+    except Fault:
+        raise
+    except Exception as error:  # whatever the environment's own code raises without a display
+        raise Fault(f"{setup.env_id} cannot open a window: {first_line(error)}") from None
+    finally:
+        env.close()
+
+
+def _require(what: str, packages: tuple[str, ...]) -> None:
+    """Raise Fault, naming the first one, if one of the packages is missing."""
+    for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise Fault(f"a video needs {package}, which is not installed: pip install {package}")
+            name = {"PIL": "pillow"}.get(package, package)
+            raise Fault(f"{what} needs {name}, which is not installed: pip install {name}")
+
+
+def check_pictures(setup: Setup) -> None:
+    """Raise Fault if the environment has no pictures."""
     if setup.vectorization == "own":
         raise Fault(
             f"{setup.env_id} cannot be filmed: only single environments render, and it has vector environments of its own"
         )
-    env = _rendering(setup)
+    env = rendering(setup)
     try:
         env.reset(seed=0)
         picture = env.render()
@@ -41,9 +82,9 @@ def _kind(picture: object) -> str:
     return f"an array of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
 
 
-def _rendering(setup: Setup) -> gym.Env:
+def rendering(setup: Setup) -> gym.Env:
     """Make one environment as for an evaluation, with render_mode "rgb_array". Raises Fault if it does not have that mode."""
-    setup = replace(setup, native=None, vectorization="sync", training=False)
+    setup = replace(setup, native=None, vectorization="sync", training=False, render=False)
     try:
         env = make_one(setup, 0, render_mode="rgb_array")
     except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
@@ -58,6 +99,46 @@ def _rendering(setup: Setup) -> gym.Env:
     return env
 
 
+def play_one(agent: Agent, setup: Setup, env: gym.Env, seed: int, episodes: int = 1, deterministic: bool = True) -> Evaluation:
+    """Play episodes from ``seed`` on in one environment, which is closed afterwards."""
+    envs = make_environments(Setup(setup.env_id, maker=lambda: env, once=True, pixels=setup.pixels), 1)
+    try:
+        return play(agent, envs, episodes, seed, deterministic)
+    finally:
+        close_environments(envs)
+
+
+class _Frames(gym.Wrapper):
+    """Keeps the pictures of its environment, one for each step."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self.frames: list[np.ndarray] = []
+
+    def _keep(self) -> None:
+        picture = self.env.render()
+        if isinstance(picture, np.ndarray):
+            self.frames.append(picture.astype(np.uint8))
+
+    def reset(self, **keywords: Any) -> Any:
+        result = self.env.reset(**keywords)
+        if not self.frames:  # the reset after the episode shows the next one
+            self._keep()
+        return result
+
+    def step(self, action: Any) -> Any:
+        result = self.env.step(action)
+        self._keep()
+        return result
+
+
+def frames_of_episode(agent: Agent, setup: Setup, seed: int) -> list[np.ndarray]:
+    """Play one greedy episode from ``seed`` and return its pictures, each (height, width, 3) uint8."""
+    env = _Frames(rendering(setup))
+    play_one(agent, setup, env, seed)
+    return env.frames
+
+
 def film(agent: Agent, setup: Setup, seed: int, folder: Path) -> Path:
     """Play one greedy episode from ``seed``, write it to an MP4 file in ``folder`` and return the path of the file.
 
@@ -65,15 +146,64 @@ def film(agent: Agent, setup: Setup, seed: int, folder: Path) -> Path:
     """
     name = f"step-{agent.timesteps}-seed-{seed}"
     env = gym.wrappers.RecordVideo(
-        _rendering(setup),
+        rendering(setup),
         str(folder),
         episode_trigger=lambda episode: True,
         name_prefix=name,
         disable_logger=True,
     )
-    envs = make_environments(Setup(setup.env_id, maker=lambda: env, once=True, pixels=setup.pixels), 1)
-    try:
-        play(agent, envs, 1, seed)
-    finally:
-        close_environments(envs)
+    play_one(agent, setup, env, seed)
     return folder / f"{name}-episode-0.mp4"
+
+
+GIF_WIDTH = 360
+"""Largest width of a GIF in pixels."""
+GIF_FRAMES = 400
+"""Frames of a GIF; a longer episode is shown in larger steps."""
+
+
+def film_gif(agent: Agent, setup: Setup, seed: int, path: Path, deterministic: bool = True) -> Path:
+    """Play an episode from ``seed`` and write it to the GIF ``path``, whole or not at all. Raises Fault if Pillow is missing."""
+    _require("a GIF", ("PIL",))
+    from PIL import Image
+
+    check_pictures(setup)
+    env = gym.wrappers.RenderCollection(rendering(setup), pop_frames=False, reset_clean=False)
+    collected = env.frame_list  # the same list until the end
+    play_one(agent, setup, env, seed, deterministic=deterministic)
+    frames = [np.asarray(frame) for frame in collected]
+    each = -(-len(frames) // GIF_FRAMES)
+    images = []
+    for frame in frames[::each]:
+        image = Image.fromarray(np.ascontiguousarray(frame[..., :3], np.uint8))
+        if image.width > GIF_WIDTH:
+            image = image.resize((GIF_WIDTH, round(image.height * GIF_WIDTH / image.width)), Image.Resampling.LANCZOS)
+        images.append(image.quantize(64))
+    rate = float(env.metadata.get("render_fps") or 30)
+    content = io.BytesIO()
+    # viewers slow down frames of less than 20 ms
+    options = {"save_all": True, "append_images": images[1:], "duration": max(20, round(1000 * each / rate)), "loop": 0}
+    images[0].save(content, "GIF", optimize=True, **options)
+    write_file(path, [content.getvalue()])
+    return path
+
+
+def watch(agent: Agent, setup: Setup, seed: int, episodes: int = 1, deterministic: bool = True) -> Evaluation:
+    """Play episodes in a window, at the speed of the environment. Raises Fault if there is no screen or the environment has no pictures."""
+    _require("a window", ("pygame",))
+    import pygame
+
+    try:
+        pygame.display.init()
+        driver = pygame.display.get_driver()
+        problem = (
+            "" if driver not in ("dummy", "offscreen") or os.environ.get("SDL_VIDEODRIVER") else f"only the driver {driver}"
+        )
+    except pygame.error as error:
+        problem = str(error)
+    if problem:
+        raise Fault(f"there is no screen to watch {setup.env_id} on ({problem}): use --video, --gif or --html")
+    check_pictures(setup)
+    env = rendering(setup)
+    env.metadata = {"render_fps": 30, **env.metadata}
+    return play_one(agent, setup, gym.wrappers.HumanRendering(env), seed, episodes, deterministic)

@@ -44,6 +44,8 @@ from numba.core.types import Type
 from numba.core.typing.templates import Signature, builtin_registry
 from numba.extending import _Intrinsic
 
+from rl_lab.native.threads import after_fork_in_child, renew_after_fork
+
 _MAGIC = b"rl_lab machine code 2\n"
 _DISTRIBUTIONS = ("numba", "llvmlite", "numpy")
 """Packages whose version identifies their source, as Python's version identifies the standard library."""
@@ -55,6 +57,7 @@ on_compile: Callable[[str], None] | None = None
 """Called with the name of each kernel that is compiled instead of loaded from the cache."""
 
 _lock = threading.RLock()
+renew_after_fork(globals(), "_lock", threading.RLock)
 
 
 def _number_functions() -> None:
@@ -67,8 +70,7 @@ def _number_functions() -> None:
 
 
 _number_functions()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_number_functions)
+after_fork_in_child(_number_functions)
 
 
 # --- what determines machine code ----------------------------------------------------------------------------------------------

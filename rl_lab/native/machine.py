@@ -4,13 +4,14 @@ A recorded program is three arrays: the kernels' addresses, the position of each
 two-line loop below, itself a primitive. Eager code calls one kernel at a time through `Primitive.call`; both run the same machine code.
 """
 
+import struct
 from collections.abc import Sequence
 
 import numba
 import numpy as np
 
 from rl_lab.native.pointers import call, copy_bytes, load_int
-from rl_lab.native.primitive import CHECKED, InInt, InOutInt, Int, primitive
+from rl_lab.native.primitive import CHECKED, InInt, InOutInt, Int, primitive, primitive_from_source
 from rl_lab.native.threads import SHARING, cycles, may_share, note_region, region_state
 
 
@@ -89,6 +90,26 @@ def repeat_row(progress: np.ndarray, actions: np.ndarray, steps: int, stop: int)
     """Pack the row of `repeat`: ``progress`` int64 (at least 1,), ``actions`` int64 (count, 4), ``stop`` an address."""
     checks = (progress.size,) if CHECKED else ()
     return repeat.pack(progress.ctypes.data, actions.ctypes.data, actions.size // 4, steps, stop, *checks)
+
+
+_OUTER = """
+    moves = row + 24
+    cells = moves + 8 * operands
+    for i in range(count):
+        call(kernel, cells)
+        for k in range(operands):
+            int64_at(cells)[k] += load_int(moves, k)
+"""
+outer = primitive_from_source("outer", {"kernel": Int, "count": Int, "operands": Int}, _OUTER, {"call": call}, __file__)
+"""Call a kernel ``count`` times on one row, whose first ``operands`` cells, addresses, move on after each call.
+
+The row goes on with these distances in bytes, and then with the kernel's row, which changes.
+"""
+
+
+def outer_row(kernel: int, count: int, moves: Sequence[int], row: bytes) -> bytes:
+    """Pack the row of `outer`: the kernel at address ``kernel`` is called on ``row``."""
+    return struct.pack(f"{3 + len(moves)}q", kernel, count, len(moves), *moves) + row
 
 
 # --- several cores -------------------------------------------------------------------------------------------------------------

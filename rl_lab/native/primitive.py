@@ -19,7 +19,7 @@ from numba import carray, types
 
 from rl_lab.native.cache import compile_c_function
 from rl_lab.native.pointers import float32_at, int64_at, load_int, load_real, uint8_at
-from rl_lab.native.threads import start_threads
+from rl_lab.native.threads import renew_after_fork, start_threads
 
 # --- roles of a kernel's parameters ----------------------------------------------------------------------------------
 
@@ -65,6 +65,7 @@ _LOADERS = {
 _keeping_lock = ctypes.PYFUNCTYPE(None, ctypes.c_char_p)
 _releasing_lock = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 _compiling = threading.RLock()
+renew_after_fork(globals(), "_compiling", threading.RLock)
 
 
 class Primitive:
@@ -103,6 +104,8 @@ class Primitive:
         """The caller's names for the buffers' dtypes, which it notes here at the first launch."""
         self.elementwise = False
         """Whether the numbers are n, m and two strides for each operand, and each element is computed independently."""
+        self.formula: tuple[tuple[str, ...], str] | None = None
+        """An elementwise kernel's operands, in the order of its buffers, and its result as an expression of them."""
 
     def __deepcopy__(self, memo: dict) -> "Primitive":
         return self  # copies of an object share its primitives
@@ -110,6 +113,11 @@ class Primitive:
     def __reduce__(self) -> tuple:
         """Pickle by name: another process finds the primitive in the same module."""
         return _named, (self._namespace["__name__"], self.name)
+
+    @property
+    def call_keeping_lock(self) -> Callable[[bytes], None]:
+        """`call` that keeps the interpreter lock, which is faster for what takes a few microseconds."""
+        return _keeping_lock(self.address)
 
     @property
     def address(self) -> int:

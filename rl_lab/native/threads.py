@@ -8,12 +8,14 @@ depend on the number of cores, so the results do not either.
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import compiler_lock
 from numba.extending import intrinsic
 
 _starting = threading.Lock()
@@ -48,13 +50,48 @@ sharing = np.ones(1, np.int64)
 SHARING = sharing.ctypes.data
 
 
+_renewals: list[Callable[[], None]] = []
+
+
+def after_fork_in_child(renew: Callable[[], None]) -> Callable[[], None]:
+    """Call ``renew`` in every forked child. For locks: the thread that holds one during the fork does not exist in the child."""
+    _renewals.append(renew)
+    return renew
+
+
+def renew_after_fork(namespace: dict[str, Any], name: str, make: Callable[[], Any] = threading.Lock) -> None:
+    """Replace the lock ``name`` of a module in every forked child."""
+    after_fork_in_child(lambda: namespace.update({name: make()}))
+
+
 def _after_fork_in_child() -> None:
     """Keep all work of a forked child on one core: it has no OpenMP threads, so a parallel region would hang or abort."""
     sharing[0] = 0
+    _holding.clear()
+    for renew in _renewals:
+        renew()
+
+
+renew_after_fork(globals(), "_starting")
+renew_after_fork(vars(compiler_lock.global_compiler_lock), "_lock", threading.RLock)
+
+_LONGEST_WAIT = 60.0  # seconds
+_holding: list[bool] = []
+"""Whether the thread that forks holds numba's lock."""
+
+
+def _before_fork() -> None:
+    """Let the compilation of another thread end: the child would have half-imported modules and half-made code, and would hang."""
+    _holding.append(compiler_lock.global_compiler_lock._lock.acquire(timeout=_LONGEST_WAIT))  # type: ignore[attr-defined]
+
+
+def _after_fork_in_parent() -> None:
+    if _holding.pop():
+        compiler_lock.global_compiler_lock._lock.release()  # type: ignore[attr-defined]
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 @intrinsic

@@ -44,6 +44,7 @@ from rl_lab.nn.containers import (
     ParameterList,
     Sequential,
 )
+from rl_lab.nn.continuous import LTC, CfC, CfCCell, LTCCell
 from rl_lab.nn.convolution import (
     AdaptiveAvgPool2d,
     AvgPool1d,
@@ -63,6 +64,7 @@ from rl_lab.nn.layers import (
     Embedding,
     Flatten,
     Identity,
+    LazyLinear,
     Linear,
     Unflatten,
 )
@@ -80,6 +82,7 @@ from rl_lab.nn.loss import (
     L1Loss,
     MarginRankingLoss,
     MSELoss,
+    MultiLabelMarginLoss,
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     NLLLoss,
@@ -89,6 +92,7 @@ from rl_lab.nn.loss import (
     SmoothL1Loss,
     SoftMarginLoss,
     TripletMarginLoss,
+    TripletMarginWithDistanceLoss,
 )
 from rl_lab.nn.module import (
     Module,
@@ -149,11 +153,52 @@ from rl_lab.nn.resampling import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from rl_lab.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
+from rl_lab.nn.volumes import (
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool3d,
+    AvgPool3d,
+    Conv3d,
+    ConvTranspose3d,
+    LPPool3d,
+    MaxPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
 
 if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
+    "LazyLinear",
+    "CfC",
+    "CfCCell",
+    "LTC",
+    "LTCCell",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool3d",
+    "AvgPool3d",
+    "Conv3d",
+    "ConvTranspose3d",
+    "LPPool3d",
+    "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
+    "TripletMarginWithDistanceLoss",
+    "MultiLabelMarginLoss",
     "AdaptiveAvgPool1d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",

@@ -45,6 +45,10 @@ from rl_lab.engine.ops.rearrange import pad
 from rl_lab.engine.ops.reduction import log_softmax, softmax
 from rl_lab.engine.random import Generator, channel_dropout, dropout, rand
 from rl_lab.engine.random import alpha_dropout as alpha_dropout_of
+from rl_lab.nn.grids import (
+    affine_grid,
+    grid_sample,
+)
 from rl_lab.nn.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -60,6 +64,7 @@ from rl_lab.nn.loss import (
     margin_ranking_loss,
     mse_loss,
     multi_margin_loss,
+    multilabel_margin_loss,
     multilabel_soft_margin_loss,
     nll_loss,
     pairwise_distance,
@@ -68,6 +73,7 @@ from rl_lab.nn.loss import (
     smooth_l1_loss,
     soft_margin_loss,
     triplet_margin_loss,
+    triplet_margin_with_distance_loss,
 )
 from rl_lab.nn.normalization import instance_norm
 from rl_lab.nn.resampling import (
@@ -82,6 +88,18 @@ from rl_lab.nn.resampling import (
     pixel_shuffle,
     pixel_unshuffle,
 )
+from rl_lab.nn.volumes import (
+    adaptive_avg_pool3d,
+    adaptive_max_pool3d,
+    avg_pool3d,
+    conv3d,
+    conv_transpose3d,
+    lp_pool3d,
+    max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
 
 if TYPE_CHECKING:
     from rl_lab.engine.ops import Tensor
@@ -91,6 +109,20 @@ if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every nam
 
 
 __all__ = [
+    "affine_grid",
+    "grid_sample",
+    "triplet_margin_with_distance_loss",
+    "multilabel_margin_loss",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool3d",
+    "avg_pool3d",
+    "conv3d",
+    "conv_transpose3d",
+    "lp_pool3d",
+    "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "adaptive_avg_pool1d",
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",

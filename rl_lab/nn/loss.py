@@ -13,8 +13,8 @@ from rl_lab.engine.launch import recorder
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where, xlogy
 from rl_lab.engine.ops.bce_loss import bce, bce_with_logits
-from rl_lab.engine.ops.creation import ones
-from rl_lab.engine.ops.elementwise import absolute, exp, log, softplus_plain, square
+from rl_lab.engine.ops.creation import ones, zeros
+from rl_lab.engine.ops.elementwise import absolute, exp, log, relu, softplus_plain, square
 from rl_lab.engine.ops.elementwise import smooth_l1 as smooth
 from rl_lab.engine.ops.nll_loss import nll_loss
 from rl_lab.engine.ops.operands import constant
@@ -296,6 +296,40 @@ def multilabel_soft_margin_loss(
     return _reduce(losses.mean(-1), reduction)
 
 
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """`triplet_margin_loss` with a distance of the caller's; `pairwise_distance` if it is None."""
+    distance = pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = far.minimum(distance(positive, negative))
+    return _reduce((near - far + margin).clamp(min=0.0), reduction)
+
+
+def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Sum over the target classes j and the other classes i of max(0, 1 - x[j] + x[i]), divided by the number of classes.
+
+    The input is (n, classes) or (classes,). The int64 target has the same shape and lists the target classes; the first -1 ends the
+    list. Raises ShapeError if shapes differ.
+    """
+    _same_shape("multilabel_margin_loss", input, target)
+    x, y = (input, target) if input.dim() > 1 else (input.unsqueeze(0), target.unsqueeze(0))
+    listed = ((y < 0).long().cumsum(1) == 0).float()
+    index = y.clamp(min=0)
+    is_target = zeros(x.shape).scatter_add(1, index, listed).clamp(max=1.0)
+    pairs = relu(1.0 - x.gather(1, index).unsqueeze(2) + x.unsqueeze(1))  # at 0 without gradient, as in PyTorch
+    losses = (pairs * listed.unsqueeze(2) * (1.0 - is_target).unsqueeze(1)).sum((1, 2)) / float(x.shape[1])
+    return _reduce(losses if input.dim() > 1 else losses.squeeze(0), reduction)
+
+
 # --- the same as modules ---------------------------------------------------------------------------------------------
 
 
@@ -532,3 +566,28 @@ class MultiLabelSoftMarginLoss(_Loss):
 
     def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean"):
         super().__init__(weight=weight, reduction=reduction)
+
+
+class TripletMarginWithDistanceLoss(_Loss):
+    """`functional.triplet_margin_with_distance_loss` as a module."""
+
+    function = staticmethod(triplet_margin_with_distance_loss)
+
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ):
+        super().__init__(distance_function=distance_function, margin=margin, swap=swap, reduction=reduction)
+
+
+class MultiLabelMarginLoss(_Loss):
+    """`functional.multilabel_margin_loss` as a module."""
+
+    function = staticmethod(multilabel_margin_loss)
+
+    def __init__(self, *, reduction: str = "mean"):
+        super().__init__(reduction=reduction)

@@ -170,9 +170,11 @@ class Module(Counted):
 
     def __getattr__(self, name: str) -> Any:
         tables = self.__dict__
-        for table in ("_parameters", "_buffers", "_modules"):
-            if table in tables and name in tables[table]:
+        for table in ("_parameters", "_modules", "_buffers"):
+            try:
                 return tables[table][name]
+            except KeyError:  # not in this table, or the module is not initialised yet
+                pass
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:

@@ -13,11 +13,22 @@ from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.multi_tensor import address_table, polyak_
 from rl_lab.engine.tape import guards, no_grad
 from rl_lab.engine.tensor import empty
+from rl_lab.nn.reparametrization import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 
 if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "polyak_", "vector_to_parameters"]
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "parameters_to_vector",
+    "polyak_",
+    "remove_spectral_norm",
+    "remove_weight_norm",
+    "spectral_norm",
+    "vector_to_parameters",
+    "weight_norm",
+]
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -6,6 +6,7 @@ from rl_lab.engine.names import not_covered
 from rl_lab.optim import lr_scheduler
 from rl_lab.optim.further import ASGD, Adadelta, Adamax, NAdam, RAdam, Rprop
 from rl_lab.optim.lbfgs import LBFGS
+from rl_lab.optim.muon import Muon
 from rl_lab.optim.optimizer import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
@@ -20,6 +21,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

@@ -65,6 +65,12 @@ class ActionMapping:
         self.centre, self.radius = _scale(self.low, self.high)
         self.shape: tuple[int, ...] = () if isinstance(space, Discrete) else (len(self.choices) + self.size,)
         self.dtype = np.float32 if self.size else np.int64
+        leaf = self._leaves[0] if len(self._leaves) == 1 else None
+        self._start = int(getattr(space, "start", 0)) if isinstance(space, Discrete) else 0
+        self._is_plain = (
+            isinstance(space, Box) and leaf is not None and leaf.starts is leaf.fine is None and space.dtype == np.float32
+        )
+        """Whether scaled actions are actions of the space already: those of a Box of float32, whose bounds they keep."""
         self._tensors = [rl.tensor(values) for values in (self.low, self.high, self.centre, self.radius)]
 
     def _collect(self, space: Space, choices: list[int], bounds: list[np.ndarray]) -> None:
@@ -120,7 +126,15 @@ class ActionMapping:
 
     def __call__(self, actions: rl.Tensor) -> SpaceActions:
         """Return actions of the space for a policy's actions (batch, *shape)."""
-        return self.to_space(self.scaled(actions).numpy())
+        return self.of_scaled(self.scaled(actions))
+
+    def of_scaled(self, scaled: rl.Tensor) -> SpaceActions:
+        """Return actions of the space for a batch of `scaled` actions."""
+        if isinstance(self.space, Discrete) and scaled.sizes == (1,):
+            return np.array([int(scaled.item()) + self._start])  # NumPy's arithmetic takes longer than a small policy
+        values = np.empty(scaled.sizes, scaled.dtype.numpy)  # a copy, so that the memory can be used again
+        scaled.copy_to(values)
+        return values.reshape(-1, *self.space.shape) if self._is_plain else self.to_space(values)
 
     def to_policy(self, actions: SpaceActions) -> np.ndarray:
         """Return the policy's actions (batch, *shape) for actions of the space: the inverse of calling the mapping.
@@ -370,6 +384,7 @@ class OutputMapping:
             np.maximum(low, -largest),
             np.minimum(high, largest),
         )
+        self._tensors = [rl.tensor(values) for values in self.arrays[2:]]
 
     def __call__(self, outputs: np.ndarray, action_mask: np.ndarray | None = None) -> SpaceActions:
         """Return actions of the space for outputs (batch, outputs), among the options that a mask, bool (batch, options), allows."""
@@ -384,6 +399,25 @@ class OutputMapping:
             values = m.offset + (outputs[:, count:] - m.first) * m.scale
         values = np.clip(np.where(np.isnan(values), np.float32(0), values), m.low, m.high)
         return self.actions.assemble(np.stack(chosen, 1) if chosen else np.zeros((len(outputs), 0), np.int64), values)
+
+    def scaled(self, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The same for tensors: actions as `ActionMapping.scaled` returns them, (batch, *shape)."""
+        count = self.actions.num_masked
+        options = outputs[:, :count]
+        if action_mask is not None:
+            options = options.masked_fill(~action_mask, -math.inf)
+        groups = options.split(list(self.actions.choices), 1) if count else ()
+        chosen = [group.argmax(1) for group in groups]
+        if not self.actions.size:
+            return chosen[0] if self.actions.shape == () else rl.stack(chosen, 1)
+        values = self.components(outputs)
+        return rl.cat([rl.stack(chosen, 1).float(), values], 1) if chosen else values
+
+    def components(self, outputs: rl.Tensor) -> rl.Tensor:
+        """The continuous components (batch, size), scaled to the bounds of the space."""
+        offset, first, scale, low, high = self._tensors
+        values = offset + (outputs[:, self.actions.num_masked :] - first) * scale
+        return rl.minimum(rl.maximum(rl.where(values.isnan(), 0.0, values), low), high)
 
 
 Policy = Callable[["Moment"], dict[str, rl.Tensor]]

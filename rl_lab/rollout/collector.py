@@ -6,6 +6,7 @@ native call. Other environments are stepped from Python. A Gymnasium environment
 """
 
 import copy
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +25,8 @@ from rl_lab.rollout.storage import Rollout, RolloutStorage
 
 Shown: TypeAlias = tuple[rl.Tensor, rl.Tensor, rl.Tensor | None]
 """Observations, elapsed steps and action masks, as in `Moment`."""
+RECENT_EPISODES = 100
+"""Episodes over which `Collector.running_return` is a mean."""
 
 
 class Collector:
@@ -47,6 +50,7 @@ class Collector:
         self._shown: list[np.ndarray | None] = []
         self._tensors: Shown | None = None
         self._finished: list[tuple[float, int]] = []
+        self._recent: deque[float] = deque(maxlen=RECENT_EPISODES)
         self.begin: Callable[[], object] = _nothing
         """Function that `collect` calls first. An agent's function raises an error if its numbers are not finite."""
         self._numbers: dict[str, list[float]] = {}
@@ -174,13 +178,20 @@ class Collector:
             return {}
         returns, lengths = zip(*self._finished, strict=True)
         self._finished.clear()
+        self._recent.extend(returns)
         told = {f"info/{name}": float(np.mean(values)) for name, values in self._numbers.items()}
         self._numbers.clear()
         return {"charts/episodic_return": float(np.mean(returns)), "charts/episodic_length": float(np.mean(lengths)), **told}
 
+    @property
+    def running_return(self) -> float | None:
+        """Mean return of the latest 100 episodes that `episodes` has told of, or of fewer; None before the first one."""
+        return sum(self._recent) / len(self._recent) if self._recent else None
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the environment steps so far, and the state of the environments, or None if they cannot be saved."""
-        return {"timesteps": self.timesteps, "environments": self._environments()}
+        """Return the environment steps so far, the latest returns, and the state of the environments, or None if they cannot be saved."""
+        recent = [float(value) for value in self._recent]
+        return {"timesteps": self.timesteps, "environments": self._environments(), "recent": recent}
 
     def _environments(self) -> EnvironmentsState | None:
         """State of the environments, or None if it cannot be saved."""
@@ -201,6 +212,7 @@ class Collector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`. Environments that could not be saved, or have changed, begin new episodes with new seeds."""
         self.stepper.timesteps = int(state["timesteps"])
+        self._recent = deque(map(float, state.get("recent", ())), RECENT_EPISODES)  # older versions did not save them
         self.continues = self._continue(state["environments"])
         if not self.continues:
             fresh = np.random.SeedSequence([self.seed, self.timesteps])

@@ -1,7 +1,7 @@
 """Distributions of actions from a network's outputs, greedy actions, and the terms of policy-gradient losses."""
 
 import math
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from gymnasium.spaces import Space
 
@@ -130,6 +130,29 @@ class Factored:
         """Return the components, which must not be squashed: at its bounds the density of a squashed action is not defined."""
         assert isinstance(self.components, Independent)
         return self.components
+
+
+class Insight(NamedTuple):
+    """What a policy computes on the way to its actions, differentiable in the observations.
+
+    ``outputs`` (batch, options + size) are log-probabilities or values of the options of all choices, then the components in [-1, 1].
+    ``value`` (batch,) is the estimate of the return, or None. ``kind`` says what the outputs of options are: "probabilities" (their
+    logarithms), "values" or "outputs".
+    """
+
+    outputs: rl.Tensor
+    value: rl.Tensor | None = None
+    kind: str = "probabilities"
+
+
+def outputs_of(distribution: "ActionDistribution | SquashedGaussian") -> rl.Tensor:
+    """The log-probabilities of all options, then the most probable components, (batch, options + size)."""
+    if isinstance(distribution, Categorical):
+        return distribution.logits
+    if not isinstance(distribution, Factored):
+        return distribution.mode
+    parts = [part.logits for part in distribution.parts]
+    return rl.cat([*parts, *([] if distribution.components is None else [distribution.components.mode])], -1)
 
 
 ActionDistribution: TypeAlias = Categorical | Independent | Factored

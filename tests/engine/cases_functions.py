@@ -58,6 +58,56 @@ def erf_inverse(y):
 
 
 FUNCTIONS: list[Case] = [
+    # linear algebra
+    *each(
+        "linalg.solve",
+        lambda t, a, b: t.linalg.solve(a + 3.0 * t.eye(3), b),
+        lambda a, b: np.linalg.solve(a + 3.0 * np.eye(3), b),
+        [(3, 3), (3, 2)],
+        [(2, 3, 3), (3, 1)],
+    ),
+    *each(
+        "linalg.solve vectors",
+        lambda t, a, b: t.linalg.solve(a + 3.0 * t.eye(3), b),
+        lambda a, b: np.linalg.solve(a + 3.0 * np.eye(3), b[..., None])[..., 0],
+        [(2, 3, 3), (2, 3)],
+    ),
+    *each(
+        "linalg.solve right",
+        lambda t, a, b: t.linalg.solve(a + 3.0 * t.eye(3), b, left=False),
+        lambda a, b: b @ np.linalg.inv(a + 3.0 * np.eye(3)),
+        [(3, 3), (2, 3)],
+    ),
+    *each(
+        "linalg.inv",
+        lambda t, a: t.linalg.inv(a + 3.0 * t.eye(3)),
+        lambda a: np.linalg.inv(a + 3.0 * np.eye(3)),
+        (3, 3),
+        (2, 3, 3),
+    ),
+    *each(
+        "linalg.det",
+        lambda t, a: t.linalg.det(a + 3.0 * t.eye(3)),
+        lambda a: np.linalg.det(a + 3.0 * np.eye(3)),
+        (3, 3),
+        (2, 3, 3),
+    ),
+    *each(
+        "linalg.cholesky",
+        lambda t, a: t.linalg.cholesky(a @ a.transpose(-1, -2) + t.eye(3)),
+        lambda a: np.linalg.cholesky(a @ a.swapaxes(-1, -2) + np.eye(3)),
+        (3, 3),
+        (2, 3, 2),
+    ),
+    *each("linalg.norm", lambda t, a: t.linalg.norm(a), lambda a: np.sqrt((a * a).sum()), (2, 3), (2, 2, 3)),
+    *each("linalg.norm rows", lambda t, a: t.linalg.norm(a, float("inf")), lambda a: abs(a).sum(1).max(), (2, 3)),
+    *each(
+        "linalg.norm columns",
+        lambda t, a: t.linalg.norm(a * t.tensor([1.0, 2.0, 3.5]), 1, (0, 2)),
+        lambda a: abs(a * [1.0, 2.0, 3.5]).sum(0).max(-1),
+        (2, 2, 3),
+    ),
+    *each("linalg.norm vectors", lambda t, a: t.linalg.norm(a, 3, 1), lambda a: (abs(a) ** 3).sum(1) ** (1 / 3), (2, 3)),
     # functions of one argument
     *unary("tan", lambda t, a: a.tan(), np.tan, -1.2, 1.2),
     *unary("asin", lambda t, a: t.asin(a), np.arcsin, -0.9, 0.9),

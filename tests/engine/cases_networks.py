@@ -11,6 +11,38 @@ WEIGHT = [0.5, 2.0, 1.5]
 SIGNS = [[1.0, -1.0, 1.0], [-1.0, -1.0, 1.0]]
 
 
+LABELS = [[2, 0, -1, 1], [1, -1, 0, 0], [-1, 0, 1, 2]]
+GRID = [[[[0.1, -1.2], [-0.1, 0.9]]]]
+
+
+def boxes(x):
+    """The windows of 2 x 2 x 2 elements of (n, channels, d, h, w)."""
+    n, c, d, h, w = x.shape
+    return x.reshape(n, c, d // 2, 2, h // 2, 2, w // 2, 2)
+
+
+def conv3d_transposed(x, w):
+    n, _, d, h, width = x.shape
+    out = np.zeros((n, w.shape[1], 2 * d - 2 + w.shape[2], 2 * h - 2 + w.shape[3], 2 * width - 2 + w.shape[4]))
+    for i, j, k in np.ndindex(d, h, width):
+        ends = (2 * i + w.shape[2], 2 * j + w.shape[3], 2 * k + w.shape[4])
+        out[:, :, 2 * i : ends[0], 2 * j : ends[1], 2 * k : ends[2]] += np.einsum("nc,cfijk->nfijk", x[:, :, i, j, k], w)
+    return out[:, :, 1:-1]
+
+
+def sampled(x, grid, corners):
+    """Bilinear values of x (n, channels, h, w) at the grid, 0 outside."""
+    n, c, h, w = x.shape
+    out = np.zeros((n, c, *grid.shape[1:3]))
+    for b, i, j in np.ndindex(*grid.shape[:3]):
+        sizes = (w, h)
+        u, v = [(g + 1) * (s - 1) / 2 if corners else ((g + 1) * s - 1) / 2 for g, s in zip(grid[b, i, j], sizes, strict=True)]
+        for row in range(h):
+            for column in range(w):
+                out[b, :, i, j] += x[b, :, row, column] * max(0, 1 - abs(row - v)) * max(0, 1 - abs(column - u))
+    return out
+
+
 def conv(x, w, b=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
     span = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True)]
@@ -197,6 +229,101 @@ NETWORKS: list[Case] = [
         lambda t, x: t.nn.functional.adaptive_avg_pool2d(x, (2, 3)),
         lambda x: np.stack([x[:, :, :2].mean(2), x[:, :, 1:].mean(2)], 2),
         (2, 2, 3, 3),
+    ),
+    *each(
+        "multilabel_margin_loss",
+        lambda t, x: t.nn.functional.multilabel_margin_loss(x, t.tensor(LABELS), reduction="none"),
+        lambda x: np.array(
+            [
+                sum(max(0, 1 - row[j] + row[i]) for j in on for i in range(len(row)) if i not in on) / len(row)
+                for row, on in zip(x, [[2, 0], [1], []], strict=True)
+            ]
+        ),
+        (3, 4),
+        low=-2.3,
+    ),
+    # volumes
+    *each(
+        "conv3d",
+        lambda t, x, w, b: t.nn.functional.conv3d(x, w, b, stride=(2, 1, 1)),
+        lambda x, w, b: (
+            np.einsum(
+                "ncdhwijk,fcijk->nfdhw", np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], (2, 3, 4))[:, :, ::2], w
+            )
+            + b[:, None, None, None]
+        ),
+        [(2, 2, 4, 3, 3), (3, 2, 2, 2, 3), (3,)],
+    ),
+    *each(
+        "conv_transpose3d",
+        lambda t, x, w: t.nn.functional.conv_transpose3d(x, w, stride=2, padding=(1, 0, 0)),
+        conv3d_transposed,
+        [(1, 2, 2, 2, 3), (2, 2, 2, 1, 2)],
+    ),
+    *each("avg_pool3d", lambda t, x: t.nn.functional.avg_pool3d(x, 2), lambda x: boxes(x).mean((3, 5, 7)), (2, 2, 4, 2, 4)),
+    *each("max_pool3d", lambda t, x: t.nn.functional.max_pool3d(x, 2), lambda x: boxes(x).max((3, 5, 7)), (2, 2, 4, 2, 4)),
+    *each(
+        "adaptive_avg_pool3d",
+        lambda t, x: t.nn.functional.adaptive_avg_pool3d(x, (2, 1, 2)),
+        lambda x: boxes(x).mean((3, 5, 7)),
+        (2, 2, 4, 2, 4),
+    ),
+    *each(
+        "adaptive_max_pool3d",
+        lambda t, x: t.nn.functional.adaptive_max_pool3d(x, (2, 1, 2)),
+        lambda x: boxes(x).max((3, 5, 7)),
+        (2, 2, 4, 2, 4),
+    ),
+    *each(
+        "lp_pool3d",
+        lambda t, x: t.nn.functional.lp_pool3d(x, 2.0, 2),
+        lambda x: np.sqrt((boxes(x) ** 2).sum((3, 5, 7))),
+        (2, 2, 4, 2, 4),
+    ),
+    *each(
+        "max_unpool2d",
+        lambda t, x: t.nn.functional.max_unpool2d(*t.nn.functional.max_pool2d(x, 2, return_indices=True), 2),
+        lambda x: np.where(x == np.kron(windows(x, 2, 2).max((-1, -2)), np.ones((2, 2))), x, 0),
+        (2, 2, 4, 6),
+    ),
+    *each(
+        "max_unpool1d",
+        lambda t, x: t.nn.functional.max_unpool1d(
+            *t.nn.functional.max_pool1d(x, 2, return_indices=True), 2, output_size=(2, 2, 7)
+        ),
+        lambda x: np.pad(np.where(x == np.repeat(x.reshape(2, 2, 3, 2).max(-1), 2, -1), x, 0), ((0, 0), (0, 0), (0, 1))),
+        (2, 2, 6),
+    ),
+    *each(
+        "max_unpool3d",
+        lambda t, x: t.nn.functional.max_unpool3d(*t.nn.functional.max_pool3d(x, 2, return_indices=True), 2),
+        lambda x: np.where(x == np.kron(boxes(x).max((3, 5, 7)), np.ones((2, 2, 2))), x, 0),
+        (2, 2, 4, 2, 4),
+    ),
+    # sampling
+    *each(
+        "affine_grid",
+        lambda t, x: t.nn.functional.affine_grid(x, (2, 1, 2, 4), align_corners=False),
+        lambda x: (
+            np.stack([*np.meshgrid([-0.75, -0.25, 0.25, 0.75], [-0.5, 0.5]), np.ones((2, 4))], -1) @ x.swapaxes(1, 2)[:, None]
+        ),
+        (2, 2, 3),
+    ),
+    *[
+        case
+        for corners in (True, False)
+        for case in each(
+            f"grid_sample corners={corners}",
+            lambda t, x, g, corners=corners: t.nn.functional.grid_sample(x, g, align_corners=corners),
+            lambda x, g, corners=corners: sampled(x, g, corners),
+            [(2, 2, 3, 4), (2, 2, 5, 2)],
+        )
+    ],
+    *each(
+        "grid_sample nearest",
+        lambda t, x: t.nn.functional.grid_sample(x, t.tensor(GRID), mode="nearest", padding_mode="border", align_corners=True),
+        lambda x: x[..., [[0, 2]], [[1, 1]]],
+        (1, 2, 3, 3),
     ),
     # normalisation
     *each(

@@ -1619,3 +1619,25 @@ def test_objects_made_inside_are_no_condition():
         assert bits(weight) == bits(expected[1])
     assert compiled.why is None
     assert len(compiled.programs) == 1
+
+
+def test_anomaly_detection_sees_the_gradients_of_compiled_functions():
+    """A replay would not look for NaN, so calls run eagerly while the search lasts, and are replayed again afterwards."""
+
+    def step(x):
+        leaf = x.detach().requires_grad_()
+        (leaf * 0.0).sqrt().mul(0.0).sum().backward()
+        return leaf.grad
+
+    compiled = rl.compile(step)
+    for _ in range(3):
+        assert compiled(rl.ones(3)).isnan().all()
+    programs = compiled.programs
+    for _ in range(2):
+        with rl.autograd.detect_anomaly(), pytest.raises(rl.errors.AnomalyError, match=rf"sqrt, computed at {HERE}"):
+            compiled(rl.ones(3))
+        assert compiled(rl.ones(3)).isnan().all()
+        with rl.autograd.detect_anomaly(), pytest.raises(rl.errors.AnomalyError):
+            compiled.times(3, rl.ones(3))
+    assert compiled.programs == programs
+    assert compiled.why is None

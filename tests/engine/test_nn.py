@@ -561,3 +561,81 @@ def test_hinge_and_perceptron_losses():
     assert x.grad.tolist()[:3] == [0.0, 0.0, -1.0]
     with pytest.raises(rl.errors.ShapeError, match="hinge_loss"):
         functional.hinge_loss(x, y[:2])
+
+
+# --- normalised weights ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["weight", "spectral"])
+def test_a_normalised_weight_is_learned_and_becomes_a_parameter_again(kind):
+    layer = nn.Linear(3, 2)
+    before = layer.weight.detach().clone()
+    apply, remove = (getattr(nn.utils, f"{verb}{kind}_norm") for verb in ("", "remove_"))
+    assert apply(layer) is layer
+    assert isinstance(layer, nn.Linear)
+    if kind == "weight":
+        assert_close(layer.weight.detach(), before)
+    else:
+        for _ in range(50):
+            layer(rl.ones(1, 3))
+        assert np.linalg.svd(layer.weight.detach().numpy())[1][0] == pytest.approx(1.0, abs=1e-4)
+        with pytest.raises(RuntimeError, match="before"):
+            apply(layer)
+    optimizer = rl.optim.SGD(layer.parameters(), lr=0.1)
+    layer(rl.ones(4, 3)).square().sum().backward()
+    optimizer.step()
+    layer.eval()
+    x = rl.randn(5, 3)
+    expected = layer(x).detach()
+    assert remove(layer) is layer
+    assert type(layer) is nn.Linear
+    assert sorted(layer.state_dict()) == ["bias", "weight"]
+    assert_close(layer(x).detach(), expected)
+    with pytest.raises(ValueError, match="was not applied"):
+        remove(layer)
+    with pytest.raises(ValueError, match="no parameter 'other'"):
+        apply(layer, "other")
+
+
+def test_a_recorded_step_leaves_the_normalised_weight_up_to_date():
+    layer = nn.utils.weight_norm(nn.Linear(3, 2))
+    optimizer = rl.optim.SGD(layer.parameters(), lr=0.1)
+
+    @rl.compile
+    def step(x):
+        optimizer.zero_grad()
+        layer(x).square().sum().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step(rl.ones(4, 3))
+        length = layer.weight_v.detach().norm(2, 1, keepdim=True)
+        assert_close(layer.weight.detach(), (layer.weight_v / length * layer.weight_g).detach())
+    assert len(step.programs) == 1
+
+
+# --- a layer that learns its size ------------------------------------------------------------------------------------
+
+
+def test_a_lazy_layer_takes_its_size_from_the_first_input():
+    layer = nn.LazyLinear(2)
+    optimizer = rl.optim.Adam(layer.parameters(), lr=0.1)  # holds the parameters that get their size later
+    assert layer(rl.ones(5, 3)).shape == (5, 2)
+    assert type(layer) is nn.Linear
+    assert (layer.in_features, layer.weight.shape, layer.bias.shape) == (3, (2, 3), (2,))
+    assert layer.weight.abs().max() <= 3**-0.5
+    before = layer.weight.detach().clone()
+    layer(rl.ones(5, 3)).sum().backward()
+    optimizer.step()
+    assert (layer.weight != before).all()
+    with pytest.raises(RuntimeError):
+        layer(rl.ones(5, 4))
+
+
+def test_a_lazy_layer_is_not_recorded_first():
+    layer = nn.LazyLinear(2, bias=False)
+    assert layer.bias is None
+    with pytest.raises(RuntimeError, match="once before compiling"):
+        rl.compile(layer)(rl.ones(5, 3))
+    layer(rl.ones(5, 3))
+    assert rl.compile(layer)(rl.ones(5, 3)).equal(layer(rl.ones(5, 3)))

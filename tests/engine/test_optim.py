@@ -312,3 +312,54 @@ def test_a_plateau_schedule_continues_from_its_state():
     twin.step(2.0)
     assert twin.get_last_lr() == [0.5]
     assert other.param_groups[0]["lr"] == 0.5
+
+
+# --- Muon ------------------------------------------------------------------------------------------------------------
+
+
+def muon_step(p, g, buffer, lr, ratio, nesterov=True, weight_decay=0.1, momentum=0.95):
+    """One step in float64: (parameter, buffer)."""
+    buffer = momentum * buffer + (1 - momentum) * g
+    x = (1 - momentum) * g + momentum * buffer if nesterov else buffer
+    x = x / np.linalg.norm(x)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return p * (1 - lr * weight_decay) - lr * ratio * x, buffer
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3)])
+@pytest.mark.parametrize(
+    ("settings", "ratio"), [({}, None), ({"nesterov": False, "adjust_lr_fn": "match_rms_adamw"}, 0.2 * 5**0.5)]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_muon_follows_its_formula(shape, settings, ratio, compiled):
+    random = np.random.default_rng(1)
+    start, target = random.normal(size=shape), random.normal(size=shape)
+    p = rl.tensor(start.astype(np.float32), requires_grad=True)
+    optimizer = rl.optim.Muon([p], lr=0.05, **settings)
+    goal = rl.tensor(target.astype(np.float32))
+
+    def step():
+        optimizer.zero_grad()
+        (p - goal).square().sum().backward()
+        optimizer.step()
+
+    run = rl.compile(step) if compiled else step
+    q, buffer = start, np.zeros(shape)
+    ratio = ratio or max(1.0, shape[0] / shape[1]) ** 0.5
+    for k in range(6):
+        if k == 3:
+            optimizer.param_groups[0]["lr"] = 0.02
+        run()
+        q, buffer = muon_step(q, 2 * (q - target), buffer, 0.05 if k < 3 else 0.02, ratio, settings.get("nesterov", True))
+        np.testing.assert_allclose(p.detach().numpy(), q, rtol=1e-4, atol=1e-4)
+    if compiled:
+        assert len(run.programs) == 1
+
+
+def test_muon_refuses_what_is_not_a_matrix():
+    with pytest.raises(ValueError, match=r"matrices, got a parameter of shape \[3\]"):
+        rl.optim.Muon([rl.ones(3, requires_grad=True)])
+    with pytest.raises(ValueError, match="adjust_lr_fn must be one of"):
+        rl.optim.Muon([rl.ones(3, 3, requires_grad=True)], adjust_lr_fn="other")

@@ -21,7 +21,7 @@ def test_events_are_read_back_as_they_were_written(tmp_path):
     assert losses.value.to_numpy() == pytest.approx(np.arange(0, 100, 10) / 3, rel=1e-6)
     file = next(tmp_path.glob("events*"))
     file.write_bytes(file.read_bytes()[:-5])  # as if it were still being written
-    assert len(read_events(tmp_path)) == 19
+    assert len(read_events(tmp_path)) == 18  # the numbers of a point are one record
 
 
 def test_runs_of_a_folder(tmp_path):

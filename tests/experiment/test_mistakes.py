@@ -72,8 +72,7 @@ ppo CartPole-v1 -> name an agent and an environment
 {D} --polyak 1 -> did you mean '--tau'?
 {P} --device cuda -> rl_lab computes on the CPU, leave it out
 {P} --gpu -> rl_lab computes on the CPU, leave it out
-{P} --wandb -> every run writes TensorBoard files into its directory, leave it out
-{P} --render -> python -m rl_lab.evaluate RUN --video
+{P} --wandb -> --log wandb sends the log to wandb
 {P} --optimizer adam -> this agent has one optimiser, leave it out
 {P} --seed -> --seed needs a value
 {P} --seed -1 -> --seed must be at least 0, got -1
@@ -203,7 +202,6 @@ RUN --episodes 99999999999999999999 -> --episodes must be an integer of 64 bits
 RUN --seed -1 -> --seed must be at least 0, got -1
 RUN --seed x -> --seed takes an integer, not 'x'
 RUN --seed 99999999999999999999 -> --seed must be an integer of 64 bits
-RUN --render -> did you mean '--video'?
 RUN --n-eval-episodes 5 -> did you mean '--episodes'?
 RUN --eval-episodes 5 -> did you mean '--episodes'?
 RUN --checkpoint bset -> holds no checkpoint 'bset', but last

@@ -43,6 +43,7 @@ def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Pri
     """A primitive ``name(out, operands..., n, m, a0, a1, b0, b1, ...)``: out = ``expression`` of the operands' elements."""
     names = list(operands)
     own = {"a": "out[o + j]"} if out.reads else {}
+    formula = ((*own, *names), expression)
     expression = f"{_OUTPUT_TYPE[out.dtype]}({expression})"
     body = "    for i in range(n):\n        o = i * m\n" + "".join(f"        p{v} = i * {v}0\n" for v in names)
     contiguous = own | {v: f"p_{v}[p{v} + j]" for v in names}
@@ -52,11 +53,17 @@ def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Pri
             loads = {**contiguous, constant: f"p_{constant}[p{constant}]"}
             conditions = [f"{constant}1 == 0", *[f"{v}1 == 1" for v in names if v != constant]]
             body += _loop("elif " + " and ".join(conditions), loads, expression)
+    elif len(names) > 1:
+        scalars = {v: f"p_{v}[p{v}]" for v in names[1:]}
+        body += _loop(
+            "elif " + " and ".join([f"{names[0]}1 == 1", *[f"{v}1 == 0" for v in scalars]]), contiguous | scalars, expression
+        )
     body += _loop("else", own | {v: f"p_{v}[p{v} + {v}1 * j]" for v in names}, expression)
     numbers = {"n": Int, "m": Int} | {f"{v}{axis}": Int for v in names for axis in (0, 1)}
     parameters = {"out": out, **{f"p_{v}": r for v, r in operands.items()}, **numbers}
     primitive = primitive_from_source(name, parameters, body, _NAMESPACE, __file__)
     primitive.elementwise = True
+    primitive.formula = formula
     return primitive
 
 
@@ -166,6 +173,7 @@ fmin = _binary("fmin", "b if a != a or b < a else a")
 floor_quotient = _binary("floor_quotient", "floor_quotient32(a, b)")
 lerp = _elementwise("lerp", "a + w * (b - a) if abs(w) < F(0.5) else b - (b - a) * (F(1) - w)", Out, a=In, b=In, w=In)
 
+add_scaled_into = _elementwise("add_scaled_into", "a + b * s", InOut, b=In, s=In)
 add_into = _into("add_into", "a + b")
 sub_into = _into("sub_into", "a - b")
 mul_into = _into("mul_into", "a * b")

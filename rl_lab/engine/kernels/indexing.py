@@ -59,6 +59,8 @@ def take_bool(out: OutBool, x: InBool, index: InInt, status: InOutInt, n: Int, r
 
 @njit(error_model="numpy")
 def _take_add(out, g, index, status, n, r, m, count, wrap):
+    for k in range(n * r * m):
+        out[k] = 0
     for c in range(count):
         at = _checked(status, index[c], r, wrap)
         if at < 0:
@@ -70,13 +72,13 @@ def _take_add(out, g, index, status, n, r, m, count, wrap):
 
 
 @primitive
-def take_add(out: InOut, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
-    """out[i, index[c], :] += g[i, c, :]: the gradient of `take`; repeated indices add up."""
+def take_add(out: Out, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+    """Zeros, with out[i, index[c], :] += g[i, c, :]: the gradient of `take`; repeated indices add up."""
     _take_add(out, g, index, status, n, r, m, count, wrap)
 
 
 @primitive
-def take_add_int(out: InOutInt, g: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
+def take_add_int(out: OutInt, g: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
     _take_add(out, g, index, status, n, r, m, count, wrap)
 
 
@@ -185,6 +187,16 @@ def arange(out: OutInt, start: Int, step: Int, count: Int):
     """out[c] = start + c * step."""
     for c in range(count):
         out[c] = start + c * step
+
+
+@primitive
+def places(out: OutInt, mask: InBool, count: Int):
+    """The places of the elements that are not zero: their number in out[0], then the places in order. ``out`` has count + 1 elements."""
+    found = 0
+    for c in range(count):
+        out[1 + found] = c
+        found += mask[c] != 0
+    out[0] = found
 
 
 @primitive

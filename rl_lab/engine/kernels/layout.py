@@ -5,6 +5,7 @@ Both sides are strided over `RANK` dimensions. A stride of 0 in ``x`` repeats an
 
 import numpy as np
 
+from rl_lab.native.pointers import copy_bytes
 from rl_lab.native.primitive import In, InBool, InInt, Int, Out, OutBool, OutInt, Primitive, Role, primitive_from_source
 
 RANK = 6
@@ -19,6 +20,10 @@ _BODY = """
                         if o5 == 1 and x5 == 1:
                             for i5 in range(n5):
                                 value = x[p + i5]
+                                out[o + i5] = {expression}
+                        elif o5 == 1 and x5 == 0:
+                            value = x[p]
+                            for i5 in range(n5):
                                 out[o + i5] = {expression}
                         else:
                             for i5 in range(n5):
@@ -49,3 +54,17 @@ def _copy(source: str, target: str) -> Primitive:
 
 copy = {(source, target): _copy(source, target) for source in _READS for target in _WRITES}
 """Copy kernels by (source, target); both are one of ``float``, ``int``, ``bool``, ``byte``."""
+
+_JOIN = """
+    begin = out
+    for i in range(n):
+        for k in range(count):
+            size = load_int(row, 3 + count + k)
+            copy_bytes(begin, load_int(row, 3 + k) + i * size, size)
+            begin += size
+"""
+join = primitive_from_source("join", {"n": Int, "count": Int, "out": Int}, _JOIN, {"copy_bytes": copy_bytes}, __file__)
+"""Copies of ``count`` contiguous parts side by side: ``n`` times a block of bytes of each part.
+
+The row goes on with the address of each part, and the number of bytes of each part's blocks.
+"""

@@ -4,6 +4,8 @@ The state of a stream is a buffer of four int64 words. So a stream is saved and 
 advances the stream as eager calls do.
 """
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -204,3 +206,42 @@ def gamma(out: Out, shape: In, state: InOutInt, count: Int):
                 v = np.nan
                 break
         out[i] = F(boost * d * v)
+
+
+@primitive
+def poisson(out: Out, rate: In, state: InOutInt, count: Int):
+    """out[i] = a Poisson deviate of rate[i]: products of uniform numbers for a rate below 10, transformed rejection above.
+
+    Source: Knuth 1969; Hoermann 1993, "The transformed rejection method for generating Poisson random variables", algorithm PTRS.
+    """
+    for i in range(count):
+        lam = np.float64(rate[i])
+        if not lam >= 0.0 or lam == np.inf:
+            out[i] = F(np.nan)
+        elif lam < 10.0:
+            limit = np.exp(-lam)
+            product = 1.0 - next_unit(state)
+            k = 0
+            while product > limit:
+                product *= 1.0 - next_unit(state)
+                k += 1
+            out[i] = F(k)
+        else:
+            root = np.sqrt(lam)
+            b = 0.931 + 2.53 * root
+            a = -0.059 + 0.02483 * b
+            inverse_alpha = 1.1239 + 1.1328 / (b - 3.4)
+            v_r = 0.9277 - 3.6224 / (b - 2.0)
+            while True:
+                u = next_unit(state) - 0.5
+                v = 1.0 - next_unit(state)
+                us = 0.5 - abs(u)
+                sample = np.floor((2.0 * a / max(us, 1e-300) + b) * u + lam + 0.43)
+                if us >= 0.07 and v <= v_r:
+                    break
+                if sample < 0.0 or (us < 0.013 and v > us):
+                    continue
+                left = np.log(v) + np.log(inverse_alpha) - np.log(a / (us * us) + b)
+                if left <= sample * np.log(lam) - lam - math.lgamma(sample + 1.0):
+                    break
+            out[i] = F(sample)

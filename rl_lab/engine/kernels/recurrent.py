@@ -86,3 +86,85 @@ def gru_cell_backward(to_zi: Out, to_zh: Out, to_h: Out, g: In, gates: In, zh: I
             to_zh[p + m + k] = to_update
             to_zh[p + 2 * m + k] = to_new * reset
             to_h[q + k] = g[q + k] * update
+
+
+@primitive
+def cfc_cell(out: Out, gates: Out, z: In, t: In, n: Int, m: Int):
+    """out = new state (n, m) of a closed-form continuous-time cell after ``t`` (n,), from its four heads z (n, 4m).
+
+    The heads stand in the order of equation 2 of Hasani et al. 2022: g, h, the slope of the gate in time, and its offset.
+    ``gates`` (n, 3m) receives tanh g, tanh h and the gate for the backward pass.
+    """
+    for i in range(n):
+        p, q = i * 4 * m, i * 3 * m
+        elapsed = t[i]
+        for k in range(2 * m):
+            gates[q + k] = tanh32(z[p + k])
+        for k in range(m):
+            gates[q + 2 * m + k] = sigmoid32(z[p + 2 * m + k] * elapsed + z[p + 3 * m + k])
+        for k in range(m):
+            first = gates[q + k]
+            out[i * m + k] = first + gates[q + 2 * m + k] * (gates[q + m + k] - first)
+
+
+@primitive
+def cfc_cell_backward(to_z: Out, to_t: Out, g: In, gates: In, z: In, t: In, n: Int, m: Int):
+    """Gradients of z and t from ``g``, the gradient of ``out``."""
+    for i in range(n):
+        p, q = i * 4 * m, i * 3 * m
+        elapsed = t[i]
+        total = F(0)
+        for k in range(m):
+            first = gates[q + k]
+            second = gates[q + m + k]
+            gate = gates[q + 2 * m + k]
+            up = g[i * m + k]
+            to_gate = up * (second - first) * gate * (F(1) - gate)
+            to_z[p + k] = up * (F(1) - gate) * (F(1) - first * first)
+            to_z[p + m + k] = up * gate * (F(1) - second * second)
+            to_z[p + 2 * m + k] = to_gate * elapsed
+            to_z[p + 3 * m + k] = to_gate
+            total += to_gate * z[p + 2 * m + k]
+        to_t[i] = total
+
+
+@primitive
+def ltc_cell(out: Out, gates: Out, z: In, h: In, rate: In, target: In, t: In, n: Int, m: Int):
+    """out = state (n, m) of a liquid time-constant cell after one implicit Euler step of ``t`` (n,) from h.
+
+    Equation 3 of Hasani et al. 2021 with f = sigmoid(z): (h + t f A) / (1 + t (1 / tau + f)), ``rate`` 1 / tau and ``target`` A (m,).
+    ``gates`` (n, m) receives f for the backward pass.
+    """
+    for i in range(n):
+        p = i * m
+        elapsed = t[i]
+        for k in range(m):
+            gates[p + k] = sigmoid32(z[p + k])
+        for k in range(m):
+            f = gates[p + k]
+            out[p + k] = (h[p + k] + elapsed * f * target[k]) / (F(1) + elapsed * (rate[k] + f))
+
+
+@primitive
+def ltc_cell_backward(
+    to_z: Out, to_h: Out, to_rate: Out, to_target: Out, to_t: Out,
+    g: In, out: In, gates: In, rate: In, target: In, t: In, n: Int, m: Int,
+):  # fmt: skip
+    """Gradients of z, h, ``rate``, ``target`` and t from ``g``, the gradient of ``out``."""
+    for k in range(m):
+        to_rate[k] = F(0)
+        to_target[k] = F(0)
+    for i in range(n):
+        p = i * m
+        elapsed = t[i]
+        total = F(0)
+        for k in range(m):
+            f = gates[p + k]
+            share = g[p + k] / (F(1) + elapsed * (rate[k] + f))
+            after = out[p + k]
+            to_h[p + k] = share
+            to_z[p + k] = share * elapsed * (target[k] - after) * f * (F(1) - f)
+            to_rate[k] -= share * elapsed * after
+            to_target[k] += share * elapsed * f
+            total += share * (f * target[k] - (rate[k] + f) * after)
+        to_t[i] = total

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import TypeGuard
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from rl_lab.engine.ops.operands import (
     zero_gradient,
 )
 from rl_lab.engine.tape import Node, Rule, attach, modes, no_grad
-from rl_lab.engine.tensor import Tensor
+from rl_lab.engine.tensor import Tensor, needs_gradient
 from rl_lab.engine.types import Binary, Gradients, Operand
 from rl_lab.native.primitive import Primitive
 
@@ -52,8 +53,7 @@ def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
     a, b = promote(input, other)
     if a.dtype is not float32:
         return binary(elementwise_kernels.add_int, a, b, int64) if a.dtype is int64 else logical_or(a, b)
-    out = binary(elementwise_kernels.add, a, b)
-    return attach(out, _add_rule, (a, b), context=(a.sizes, b.sizes)) if modes.grad else out
+    return attach(binary(elementwise_kernels.add, a, b), _add_rule, (a, b), (), (a.sizes, b.sizes))
 
 
 def _sub_rule(g: Tensor, node: Node) -> Gradients:
@@ -70,14 +70,13 @@ def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
         if a.dtype is bool_:
             raise DtypeError("subtraction of two bool tensors is not supported: use logical_xor or ~")
         return binary(elementwise_kernels.sub_int, a, b, int64)
-    out = binary(elementwise_kernels.sub, a, b)
-    return attach(out, _sub_rule, (a, b), context=(a.sizes, b.sizes)) if modes.grad else out
+    return attach(binary(elementwise_kernels.sub, a, b), _sub_rule, (a, b), (), (a.sizes, b.sizes))
 
 
 def _mul_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
-    return fit(g * b, shape_a) if node.wants(0) else None, fit(g * a, shape_b) if node.wants(1) else None
+    return fit(mul(g, b), shape_a) if node.wants(0) else None, fit(mul(g, a), shape_b) if node.wants(1) else None
 
 
 def mul(input: Operand, other: Operand) -> Tensor:
@@ -86,8 +85,8 @@ def mul(input: Operand, other: Operand) -> Tensor:
     if a.dtype is not float32:
         return binary(elementwise_kernels.mul_int, a, b, int64) if a.dtype is int64 else logical_and(a, b)
     out = binary(elementwise_kernels.mul, a, b)
-    if modes.grad and (a.requires_grad or b.requires_grad):
-        saved = (a if b.requires_grad else None, b if a.requires_grad else None)
+    if modes.grad and ((wanted := needs_gradient(a)) | needs_gradient(b)):
+        saved = (a if needs_gradient(b) else None, b if wanted else None)
         attach(out, _mul_rule, (a, b), saved, (a.sizes, b.sizes))
     return out
 
@@ -114,8 +113,8 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
         raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
     a, b = _floats(input, other)
     out = binary(elementwise_kernels.div, a, b)
-    if modes.grad and (a.requires_grad or b.requires_grad):
-        attach(out, _div_rule, (a, b), (a if b.requires_grad else None, b), (a.sizes, b.sizes))
+    if modes.grad and (needs_gradient(a) or needs_gradient(b)):
+        attach(out, _div_rule, (a, b), (a if needs_gradient(b) else None, b), (a.sizes, b.sizes))
     return out
 
 
@@ -576,7 +575,7 @@ def _keep(kernel: Primitive, g: Tensor, condition: Tensor) -> Tensor:
     return attach(out, lambda gg, node: fit(_keep(kernel, gg, condition), node.context), (g,), context=g.sizes)
 
 
-def _is_byte(value: Operand) -> bool:
+def _is_byte(value: Operand) -> TypeGuard[int]:
     """Whether a value is an integer that a uint8 tensor can take."""
     return isinstance(value, INTEGERS) and not isinstance(value, bool)
 

@@ -6,14 +6,13 @@ from typing import Protocol
 
 import numpy as np
 
-from rl_lab.engine import tape
 from rl_lab.engine.device import DeviceLike, check_device
 from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
-from rl_lab.engine.launch import launch, unrecorded
+from rl_lab.engine.launch import launch, recorder, unrecorded
 from rl_lab.engine.number import Number
-from rl_lab.engine.ops.operands import INTEGERS, check_range, of_array, refuse_recording, size_argument
+from rl_lab.engine.ops.operands import INTEGERS, check_range, fill, of_array, refuse_recording, size_argument
 from rl_lab.engine.tensor import Size, Tensor
 from rl_lab.engine.tensor import empty as _empty
 from rl_lab.engine.types import Data, Scalar, Sizes
@@ -21,6 +20,9 @@ from rl_lab.engine.types import Data, Scalar, Sizes
 
 def _finish(tensor: Tensor, requires_grad: bool) -> Tensor:
     return tensor.requires_grad_() if requires_grad else tensor
+
+
+_KIND_OF_NUMBER = {float: float32, int: int64, bool: bool_}
 
 
 def check_ignored(settings: dict[str, object]) -> None:
@@ -38,7 +40,13 @@ def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, re
     Without ``dtype``, floats become float32 and integers int64; uint8 and bool stay. Raises DtypeError for data of another kind,
     ValueError for ragged lists, OverflowError if a number does not fit into the dtype, DeviceError for a device other than the cpu.
     """
-    check_device(device)
+    if device is not None:
+        check_device(device)
+    if type(data) in _KIND_OF_NUMBER and dtype is None and recorder() is None and abs(data) < 2**63:  # type: ignore[arg-type]
+        kind = _KIND_OF_NUMBER[type(data)]
+        result = _empty((), kind)
+        kind.at(result.address).value = data  # type: ignore[attr-defined]
+        return result.requires_grad_() if requires_grad else result
     if type(data) is Number:
         data = data.tensor(float32 if isinstance(data, float) else int64)  # type: ignore[unreachable]
     if isinstance(data, Tensor):
@@ -82,11 +90,17 @@ def _number(x: Tensor) -> object:
 
 def _copy_of(array: np.ndarray, kind: DType) -> Tensor:
     """A new tensor with the array's values. In a recorded program they are constants."""
-    with unrecorded():
+    if recorder() is None:
         result = _empty(array.shape, kind)
+    else:
+        with unrecorded():
+            result = _empty(array.shape, kind)
     if kind is int64 and array.size:
         _check_int64(array)
     memory = result.storage.bytes().view(kind.numpy)
+    if array.dtype == kind.numpy:
+        memory[:] = array.reshape(-1)
+        return result
     with np.errstate(over="ignore", invalid="ignore"):
         if kind is uint8 and array.dtype.kind == "f":
             array = array.astype(np.int64)  # the direct conversion of floats is undefined outside 0..255
@@ -125,6 +139,18 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return of_array(array)
 
 
+def _made(
+    sizes: tuple[Sizes, ...], dtype: DTypeLike, device: DeviceLike, ignored: dict[str, object], value: Scalar | None = None
+) -> Tensor:
+    """A tensor filled with ``value``, or uninitialised if it is None. Raises ShapeError for a negative size."""
+    if device is not None:
+        check_device(device)
+    if ignored:
+        check_ignored(ignored)
+    result = _empty(size_argument(sizes), dtype if type(dtype) is DType else as_dtype(dtype))
+    return result if value is None else fill(result, value)
+
+
 def empty(
     *sizes: Sizes,
     size: Sizes | None = None,
@@ -134,10 +160,8 @@ def empty(
     **ignored: object,
 ) -> Tensor:
     """An uninitialised tensor, float32 by default. Raises ShapeError for a negative size."""
-    check_device(device)
-    check_ignored(ignored)
-    shape = size_argument(sizes if size is None else (size,))
-    return _finish(_empty(shape, float32 if dtype is None else as_dtype(dtype)), requires_grad)
+    result = _made(sizes if size is None else (size,), float32 if dtype is None else dtype, device, ignored)
+    return result.requires_grad_() if requires_grad else result
 
 
 def full(
@@ -153,17 +177,11 @@ def full(
 
     Raises ShapeError for a negative size, OverflowError if the value does not fit into the dtype.
     """
-    check_device(device)
-    check_ignored(ignored)
     value: Scalar = fill_value.item() if isinstance(fill_value, (np.generic, Tensor)) else fill_value  # type: ignore[assignment]
-    kind = as_dtype(value.__class__) if dtype is None else as_dtype(dtype)
-    if type(value) is not Number:
+    if dtype is not None and type(value) is not Number:
         check_range(value, dtype)
-    result = _empty(size_argument((size,)), kind)
-    with tape.no_grad():
-        result.fill_(value)
-    result.storage.version = 0
-    return _finish(result, requires_grad)
+    result = _made((size,), value.__class__ if dtype is None else dtype, device, ignored, value)
+    return result.requires_grad_() if requires_grad else result
 
 
 def zeros(
@@ -175,9 +193,8 @@ def zeros(
     **ignored: object,
 ) -> Tensor:
     """A tensor of zeros, float32 by default. Raises ShapeError for a negative size."""
-    check_ignored(ignored)
-    shape = size_argument(sizes if size is None else (size,))
-    return full(shape, 0.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
+    result = _made(sizes if size is None else (size,), float32 if dtype is None else dtype, device, ignored, 0.0)
+    return result.requires_grad_() if requires_grad else result
 
 
 def ones(
@@ -189,9 +206,8 @@ def ones(
     **ignored: object,
 ) -> Tensor:
     """A tensor of ones, float32 by default. Raises ShapeError for a negative size."""
-    check_ignored(ignored)
-    shape = size_argument(sizes if size is None else (size,))
-    return full(shape, 1.0, dtype=dtype or float32, device=device, requires_grad=requires_grad)
+    result = _made(sizes if size is None else (size,), float32 if dtype is None else dtype, device, ignored, 1.0)
+    return result.requires_grad_() if requires_grad else result
 
 
 class _Like(Protocol):

@@ -14,7 +14,7 @@ from rl_lab.engine.number import real
 from rl_lab.engine.ops.conversion import convert
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
 from rl_lab.engine.tape import Node, attach, modes, no_grad
-from rl_lab.engine.tensor import Tensor, empty
+from rl_lab.engine.tensor import Tensor, empty, needs_gradient
 from rl_lab.engine.types import Gradients
 from rl_lab.native.primitive import Primitive
 
@@ -65,7 +65,7 @@ class Unary:
                 return convert(input, self.of_bool)
             input = input.to(float32)
         y = unary(self.kernel, input)
-        if modes.grad and input.requires_grad:
+        if modes.grad and needs_gradient(input):
             attach(y, self.rule, (input,), (input,) if self.saves == "x" else (y,) if self.saves == "y" else ())
         return y
 

@@ -1,5 +1,6 @@
 """Reading, writing and adding at positions given by index tensors: index_select, gather, scatter and similar functions."""
 
+import functools
 import math
 import threading
 
@@ -7,14 +8,15 @@ import numpy as np
 
 from rl_lab.engine import finite, tape
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
-from rl_lab.engine.errors import DtypeError, NumericalError, ShapeError
+from rl_lab.engine.errors import DtypeError, NumericalError, ShapeError, StateError
 from rl_lab.engine.kernels import indexing as indexing_kernels
+from rl_lab.engine.kernels.linalg import NOT_POSITIVE, SINGULAR
 from rl_lab.engine.kernels.optimizer import NOT_FINITE
 from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.names import numpy_names
-from rl_lab.engine.ops.layout import cat, copy_, narrow
-from rl_lab.engine.ops.operands import broadcast_shape, constant, normal_dim, operand, whole
+from rl_lab.engine.ops.layout import cat, copy_, dense, narrow
+from rl_lab.engine.ops.operands import broadcast_shape, constant, fill, normal_dim, operand, whole
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, empty, new, owned
 from rl_lab.engine.types import Gradients, Operand
@@ -36,6 +38,8 @@ class IndexStatus:
     def __init__(self) -> None:
         self.words = np.zeros(3, np.int64)
         self.tensor = new(Storage.over(self.words), (3,), None, 0, int64)
+        self.flag = int64.at(self.tensor.address)
+        """The first word, which Python reads faster than an element of an array."""
 
     def check(self) -> None:
         """Raise the error that a kernel reported.
@@ -52,6 +56,10 @@ class IndexStatus:
                 raise NumericalError("multinomial: a row has fewer positive weights than draws without replacement")
             if flag == BAD_PROBABILITY:
                 raise ValueError("a probability is not in [0, 1]: apply sigmoid() to the output of a network first")
+            if flag == SINGULAR:
+                raise StateError(f"linalg: matrix {index} is singular")
+            if flag == NOT_POSITIVE:
+                raise StateError(f"linalg.cholesky: matrix {index} is not positive definite")
             if flag == BAD_DEVIATION:
                 raise ValueError("a standard deviation is negative or NaN")
             if flag == NOT_FINITE:
@@ -71,9 +79,10 @@ def launch_checked(primitive: Primitive, tensors: tuple[Tensor, ...], numbers: t
     recording = recorder()
     status = _status if recording is None else recording.status
     launch(primitive, (*tensors, status.tensor), numbers)
-    if recording is not None and status.words[0]:
-        recording.failed = True
-    status.check()
+    if status.flag.value:
+        if recording is not None:
+            recording.failed = True
+        status.check()
 
 
 def check_deviations(x: Tensor) -> None:
@@ -92,7 +101,12 @@ def check_probabilities(x: Tensor) -> None:
 
 def three_parts(x: Tensor, dim: int) -> tuple[int, int, int]:
     """(n, r, m): the numbers of elements before, along and after dimension ``dim``."""
-    return math.prod(x.sizes[:dim]), x.sizes[dim] if x.sizes else 1, math.prod(x.sizes[dim + 1 :])
+    return _three_parts(x.sizes, dim)
+
+
+@functools.lru_cache(maxsize=4096)
+def _three_parts(sizes: Shape, dim: int) -> tuple[int, int, int]:
+    return math.prod(sizes[:dim]), sizes[dim] if sizes else 1, math.prod(sizes[dim + 1 :])
 
 
 # --- rows along one dimension ----------------------------------------------------------------------------------------
@@ -110,9 +124,7 @@ def take_rows(x: Tensor, dim: int, index: Tensor, wrap: bool) -> Tensor:
     n, r, m = three_parts(x, dim)
     count = index.numel()
     out = empty((*x.sizes[:dim], count, *x.sizes[dim + 1 :]), x.dtype)
-    with tape.no_grad():
-        source = x.contiguous()
-        index = index.contiguous()
+    source, index = dense(x, index)
     launch_checked(_TAKE[x.dtype], (out, source, index), (n, r, m, count, int(wrap)))
     return attach(out, _take_rule, (x,), (index,), (x.sizes, dim, wrap))
 
@@ -129,9 +141,7 @@ def add_rows(g: Tensor, shape: Shape, dim: int, index: Tensor, wrap: bool) -> Te
     kernel = indexing_kernels.take_add if g.dtype is float32 else indexing_kernels.take_add_int
     out = empty(shape, g.dtype)
     n, r, m = three_parts(out, dim)
-    with tape.no_grad():
-        out.zero_()
-        source = g.contiguous()
+    (source,) = dense(g)
     launch_checked(kernel, (out, source, index), (n, r, m, index.numel(), int(wrap)))
     return attach(out, _take_add_rule, (g,), (index,), (dim, wrap))
 
@@ -208,9 +218,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 def _gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     n, r, m = three_parts(x, dim)
     out = empty(index.sizes, float32 if x.dtype is float32 else int64)
-    with tape.no_grad():
-        source = x.contiguous()
-        index = index.contiguous()
+    source, index = dense(x, index)
     kernel = indexing_kernels.gather if x.dtype is float32 else indexing_kernels.gather_int
     source = whole(source)
     launch_checked(kernel, (out, source, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
@@ -225,11 +233,10 @@ def _gather_rule(g: Tensor, node: Node) -> Gradients:
 
 def _scatter_add(x: Tensor | None, shape: Shape, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """A copy of x, or zeros of ``shape`` if x is None, with the source added at the index."""
+    values, index = dense(whole(source), index)
     with tape.no_grad():
-        values = whole(source).contiguous()
-        index = index.contiguous()
         if x is None:
-            out = empty(shape, values.dtype).zero_()
+            out = fill(empty(shape, values.dtype), 0.0)
         else:
             out = whole(x)
             out = out.clone() if out is x else out
@@ -365,20 +372,28 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     Raises DtypeError or ShapeError for an unsuitable index or source, IndexError if an index is out of bounds.
     """
     dim = normal_dim(dim, input.dim())
-    check_index(index, "index_add")
-    check_source(source, input, "index_add")
     if not input.sizes and source.numel() == index.numel() == 1:
         return index_add(input.reshape(1), 0, index.reshape(1), source.reshape(1), alpha=alpha).reshape(())
-    if index.dim() > 1 or source.sizes != (*input.sizes[:dim], index.numel(), *input.sizes[dim + 1 :]):
+    added = index_added(input, dim, index, source, alpha)
+    return input + added if input.dtype is float32 else (whole(input) + added).to(input.dtype)
+
+
+def index_added(input: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float = 1) -> Tensor:
+    """What `index_add` adds to ``input``: zeros of its shape, with ``alpha * source`` added at the positions ``index``."""
+    dim = normal_dim(dim, input.dim())
+    check_index(index, "index_add")
+    check_source(source, input, "index_add")
+    count = index.sizes or (1,)
+    if len(count) > 1 or source.sizes != (*input.sizes[:dim], *count, *input.sizes[dim + 1 :]):
         raise ShapeError(
             f"index_add: an index of shape {list(index.sizes)} and a source of shape {list(source.sizes)} do not fit a tensor of shape "
             f"{list(input.sizes)} along dimension {dim}"
         )
     if input.dtype is not float32:  # exact, and uint8 wraps as its memory does
-        added = add_rows(whole(source) * int(alpha), input.sizes, dim, index.reshape(-1), wrap=False)
-        return (whole(input) + added).to(input.dtype)
-    added = add_rows(source if alpha == 1 else source * alpha, input.sizes, dim, index.reshape(-1), wrap=False)
-    return input + added
+        source = whole(source) * int(alpha)
+    elif alpha != 1:
+        source = source * alpha
+    return add_rows(source, input.sizes, dim, index if index.sizes else index.reshape(1), wrap=False)
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:

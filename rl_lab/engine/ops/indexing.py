@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from types import EllipsisType
-from typing import Literal, SupportsIndex, overload
+from typing import Literal, SupportsIndex, TypeGuard, overload
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
-from rl_lab.engine.launch import recorder
+from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import ones, tensor, zeros
@@ -24,11 +24,11 @@ from rl_lab.engine.ops.gathering import (
     three_parts,
 )
 from rl_lab.engine.ops.in_place import write_in_place
+from rl_lab.engine.ops.layout import basic, copy_, dense, narrow, pick, view_as_shape
 from rl_lab.engine.ops.layout import cat as concatenate
-from rl_lab.engine.ops.layout import copy_, narrow, pick, view_as_shape
 from rl_lab.engine.ops.operands import broadcast_shape, check_range, normal_dim, operand, whole
 from rl_lab.engine.tape import Node, attach
-from rl_lab.engine.tensor import Shape, Tensor, empty, owned
+from rl_lab.engine.tensor import Shape, Tensor, empty, owned, placed
 from rl_lab.engine.types import Data, Gradients, Index, Operand
 
 Key = SupportsIndex | slice | EllipsisType | None
@@ -43,6 +43,15 @@ def _nonzero_vectors(mask: Tensor) -> list[Tensor]:
     if (recording := recorder()) is not None:
         recording.give_up("a boolean mask makes a shape that depends on data (where() does not)")
     return [tensor(positions) for positions in np.nonzero(mask._array())]
+
+
+def _places(mask: Tensor) -> Tensor:
+    """The places of the true elements of a mask in row-major order."""
+    (source,) = dense(mask)
+    count = mask.numel()
+    found = empty((count + 1,), int64)
+    launch(indexing_kernels.places, (found, source), (count,))
+    return placed(found, (int64.at(found.address).value,), None, 1)
 
 
 def _view_part(x: Tensor, key: Index) -> tuple[Tensor, IndexTensors]:
@@ -96,7 +105,10 @@ def _view_part(x: Tensor, key: Index) -> tuple[Tensor, IndexTensors]:
                     raise IndexError(
                         f"the mask of shape {list(k.sizes)} does not match the tensor of shape {list(x.sizes)} at dimension {dim + offset}"
                     )
-            for positions in _nonzero_vectors(k):
+            as_one = x.strides is None and recorder() is None
+            if as_one and len(k.sizes) > 1:  # the dimensions of the mask become one: one vector of positions is enough
+                x = x.reshape((*x.sizes[:dim], k.numel(), *x.sizes[dim + len(k.sizes) :]))
+            for positions in [_places(k)] if as_one else _nonzero_vectors(k):
                 tensors.append((dim, positions))
                 dim += 1
         elif isinstance(k, Tensor) and (k.dim() > 0 or recorder() is not None):
@@ -111,7 +123,7 @@ def _view_part(x: Tensor, key: Index) -> tuple[Tensor, IndexTensors]:
 _SEQUENCES = (list, tuple, range, np.ndarray)
 
 
-def _stands_for_a_tuple(key: Index) -> bool:
+def _stands_for_a_tuple(key: Index) -> TypeGuard[list[object]]:
     """Whether a list is a key of several dimensions, as in x[[[0, 1], [2, 3]]]: PyTorch's rule, which it has from NumPy."""
     parts = (Tensor, slice, *_SEQUENCES, type(None), EllipsisType)
     return isinstance(key, list) and len(key) < 32 and any(isinstance(part, parts) for part in key)
@@ -147,9 +159,8 @@ def _flat_rows(x: Tensor, tensors: IndexTensors) -> tuple[Tensor, Tensor, Shape,
     sizes = x.sizes[place : place + len(dims)]
     count = math.prod(shape)
     if len(dims) == 1:
-        with tape.no_grad():
-            positions = tensors[0][1].contiguous()
-        return x, positions.reshape(-1), shape, place
+        (positions,) = dense(tensors[0][1])
+        return x, positions if len(shape) == 1 else positions.reshape(-1), shape, place
     positions = empty((count,), int64)
     for i, (_, index) in enumerate(tensors):
         with tape.no_grad():
@@ -178,12 +189,19 @@ def getitem(x: Tensor, key: Index) -> Tensor:
     """
     if type(key) is int:
         return pick(x, 0, key)
-    part, tensors = _view_part(x, key)
+    region = basic(x, key if type(key) is tuple else (key,))
+    if region is not None:
+        return region
+    if type(key) is Tensor and key.dtype is int64 and key.sizes and x.sizes:
+        part: Tensor = x
+        tensors: IndexTensors = [(0, key)]
+    else:
+        part, tensors = _view_part(x, key)
     if not tensors:
         return part if part is not x else view_as_shape(x, x.sizes)
     rows, positions, shape, place = _flat_rows(part, tensors)
     out = take_rows(rows, place, positions, wrap=True)
-    return owned(out.reshape((*out.sizes[:place], *shape, *out.sizes[place + 1 :])))
+    return out if len(shape) == 1 else owned(out.reshape((*out.sizes[:place], *shape, *out.sizes[place + 1 :])))
 
 
 def _with_rows(x: Tensor, place: int, positions: Tensor, values: Tensor) -> Tensor:
@@ -227,9 +245,10 @@ def setitem(x: Tensor, key: Index, value: Data) -> None:
         check_range(value, uint8)
     source = tensor(value) if isinstance(value, _SEQUENCES) else operand(value, x)  # type: ignore[arg-type]
     if isinstance(key, Tensor) and key.dtype is bool_ and source.numel() == 1 and key.sizes == x.sizes:
-        write_in_place(x, lambda old: source.to(x.dtype).reshape(()).where(key, old), None, (source,))
+        write_in_place(x, lambda old: source.to(x.dtype).reshape(()).where(key, old), (source,))
         return
-    target, tensors = _view_part(x, key)
+    region = basic(x, key if type(key) is tuple else (key,))
+    target, tensors = _view_part(x, key) if region is None else (region, [])
     if not tensors:
         copy_(target, _without_leading_ones(source, target.dim()))
         return
@@ -240,7 +259,7 @@ def setitem(x: Tensor, key: Index, value: Data) -> None:
         result = _with_rows(rows, place, positions, put.expand(full).reshape(flat))
         return _unflat_rows(result, old, tensors)
 
-    write_in_place(target, compute, None, (source,))
+    write_in_place(target, compute, (source,))
 
 
 def _assigned_rows(old: Tensor, tensors: IndexTensors) -> tuple[Tensor, Tensor, Shape, Shape, int]:
@@ -275,7 +294,7 @@ def index_put_(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate:
         added = add_rows(values.expand(full).reshape(flat), rows.sizes, place, positions, wrap=True)
         return _unflat_rows((rows + added).to(old.dtype), old, tensors)
 
-    return write_in_place(target, compute, None, (values,))
+    return write_in_place(target, compute, (values,))
 
 
 @overload

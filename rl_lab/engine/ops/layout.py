@@ -1,17 +1,33 @@
 """Shapes and memory: views that share storage, copies, writing into a tensor, dividing and joining."""
 
+import functools
 import math
 import operator
+import struct
 from collections.abc import Sequence
+from types import EllipsisType
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, float32
 from rl_lab.engine.errors import DtypeError, ShapeError
+from rl_lab.engine.kernels.layout import join
+from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.conversion import clone, convert
 from rl_lab.engine.ops.operands import INTEGERS, collapse, copy_into, expanded_strides, normal_dim, same_rule, shape_argument
 from rl_lab.engine.tape import Node, attach, modes
-from rl_lab.engine.tensor import Shape, Tensor, check_writable, contiguous_strides, empty, region_of, view
+from rl_lab.engine.tensor import (
+    Shape,
+    Tensor,
+    check_writable,
+    contiguous_strides,
+    empty,
+    is_row_major,
+    needs_gradient,
+    placed,
+    region_of,
+    view,
+)
 from rl_lab.engine.types import Gradients, Sizes
 
 # --- copies ----------------------------------------------------------------------------------------------------------
@@ -24,8 +40,11 @@ def contiguous(x: Tensor) -> Tensor:
 
 def dense(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors, contiguous and off the tape."""
-    with tape.no_grad():
-        return tuple([contiguous(x) for x in tensors])
+    for x in tensors:
+        if x.strides is not None:
+            with tape.no_grad():
+                return tuple([contiguous(x) for x in tensors])
+    return tensors
 
 
 def _written_rule(g: Tensor, node: Node) -> Gradients:
@@ -49,7 +68,7 @@ def copy_(target: Tensor, source: Tensor, from_target: bool = False, overlap: bo
     Raises StateError if the tape cannot follow the write, ShapeError if the source does not broadcast to the target's shape.
     """
     check_writable(target, overlap)
-    tracked = modes.grad and (target.requires_grad or source.requires_grad) and target.dtype is float32
+    tracked = modes.grad and target.dtype is float32 and (needs_gradient(target) or needs_gradient(source))
     if source.storage.address == target.storage.address and source is not target:
         source = clone(source)
     copy_into(target, source)
@@ -61,7 +80,7 @@ def copy_(target: Tensor, source: Tensor, from_target: bool = False, overlap: bo
         if root is target and from_target:
             edges = (None, edges[1])
         retained = None if root.node is None else root.node.take_retained()
-        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (where, source.sizes), root.sizes)
+        root.node = tape.Node(_written_rule, edges, () if root is target else (None,), (where, source.sizes))
         root.node.retained = retained
         root.needs_grad = True
         root.epoch += 1
@@ -71,6 +90,20 @@ def copy_(target: Tensor, source: Tensor, from_target: bool = False, overlap: bo
 
 
 # --- views -----------------------------------------------------------------------------------------------------------
+
+# What a view needs to know follows from the layout of its source alone, and is computed once for each layout.
+_once_per_layout = functools.lru_cache(maxsize=8192)
+
+Placed = tuple[Shape, Shape | None]
+"""The shape and the strides of a view, or None for contiguous strides, as a tensor keeps them."""
+
+
+def _as_kept(shape: Shape, strides: Shape) -> Placed:
+    return shape, None if is_row_major(shape, strides) else strides
+
+
+def _steps(sizes: Shape, strides: Shape | None) -> Shape:
+    return contiguous_strides(sizes) if strides is None else strides
 
 
 def _region_rule(g: Tensor, node: Node) -> Gradients:
@@ -128,11 +161,21 @@ def reshape(input: Tensor, *sizes: Sizes, shape: Sizes | None = None) -> Tensor:
 
     Raises ShapeError if the shape does not have as many elements.
     """
-    wanted = _infer(input, shape_argument(sizes if shape is None else (shape,)))
-    strides = None if input.strides is None else _view_strides(input, wanted)
-    if input.strides is not None and strides is None:
+    found = _reshaped(input.sizes, input.strides, shape_argument(sizes if shape is None else (shape,)))
+    if found is None:
         input = clone(input)
-    return attach(view(input, wanted, strides, input.offset), _reshape_rule, (input,), context=input.sizes)
+        found = _infer(input.sizes, shape_argument(sizes if shape is None else (shape,))), None
+    return attach(placed(input, *found), _reshape_rule, (input,), context=input.sizes)
+
+
+@_once_per_layout
+def _reshaped(sizes: Shape, strides: Shape | None, shape: Shape) -> Placed | None:
+    """The view in another shape, in which one size may be -1; None if the elements must be copied."""
+    wanted = _infer(sizes, shape)
+    if strides is None:
+        return wanted, None
+    steps = _view_strides(sizes, strides, wanted)
+    return None if steps is None else _as_kept(wanted, steps)
 
 
 def view_as_shape(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor:
@@ -140,35 +183,38 @@ def view_as_shape(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor
     sizes = sizes if size is None else (size,)
     if len(sizes) == 1 and isinstance(sizes[0], DType):
         raise DtypeError("view(dtype) is not supported: use to(dtype), which converts the values")
-    shape = _infer(x, shape_argument(sizes))
-    if x.strides is not None and _view_strides(x, shape) is None:
+    shape = shape_argument(sizes)
+    found = _reshaped(x.sizes, x.strides, shape)
+    if found is None:
+        wanted = list(_infer(x.sizes, shape))
         raise ShapeError(
-            f"view size {list(shape)} is not compatible with strides {list(x.strides)} of shape {list(x.sizes)}: use reshape()"
+            f"view size {wanted} is not compatible with strides {list(x.stride())} of shape {list(x.sizes)}: use reshape()"
         )
-    return reshape(x, shape)
+    return attach(placed(x, *found), _reshape_rule, (x,), context=x.sizes)
 
 
-def _infer(x: Tensor, shape: Shape) -> Shape:
-    """``shape`` with the size -1 replaced by the number that fits. Raises ShapeError if none does."""
-    if shape == x.sizes:
+def _infer(sizes: Shape, shape: Shape) -> Shape:
+    """``shape`` with the size -1 replaced by the number that fits ``sizes``. Raises ShapeError if none does."""
+    if shape == sizes:
         return shape
+    count = math.prod(sizes)
     known = math.prod([size for size in shape if size != -1])
     if shape.count(-1) > 1 or min(shape, default=0) < -1:
         raise ShapeError(f"invalid shape {list(shape)}: at most one size may be -1, the others must not be negative")
     if -1 in shape:
-        if known == 0 or x.numel() % known:
-            raise ShapeError(f"shape {list(shape)} is invalid for a tensor of {x.numel()} elements")
-        return tuple([x.numel() // known if size == -1 else size for size in shape])
-    if known != x.numel():
-        raise ShapeError(f"shape {list(shape)} is invalid for a tensor of {x.numel()} elements")
+        if known == 0 or count % known:
+            raise ShapeError(f"shape {list(shape)} is invalid for a tensor of {count} elements")
+        return tuple([count // known if size == -1 else size for size in shape])
+    if known != count:
+        raise ShapeError(f"shape {list(shape)} is invalid for a tensor of {count} elements")
     return shape
 
 
-def _view_strides(x: Tensor, shape: Shape) -> Shape | None:
+def _view_strides(sizes: Shape, strides: Shape, shape: Shape) -> Shape | None:
     """Strides that read a strided tensor in another shape, or None if this needs a copy."""
-    sizes, (steps,) = collapse(x.sizes, x.stride())
+    merged, (steps,) = collapse(sizes, strides)
     result = []
-    pending = list(zip(sizes, steps, strict=True))
+    pending = list(zip(merged, steps, strict=True))
     size, step = pending.pop() if pending else (1, 1)
     for wanted in reversed(shape):
         if wanted == 1:
@@ -193,26 +239,34 @@ def _permute_rule(g: Tensor, node: Node) -> Gradients:
 
 def permute(input: Tensor, *order: Sizes, dims: Sizes | None = None) -> Tensor:
     """A view with the dimensions in another order. Raises ShapeError unless each dimension is named once."""
-    places = tuple([normal_dim(dim, input.dim()) for dim in shape_argument(order if dims is None else (dims,))])
-    if sorted(places) != list(range(input.dim())):
-        raise ShapeError(f"permute needs each of {input.dim()} dimensions once, got {list(places)}")
-    strides = input.stride()
-    shape = tuple([input.sizes[d] for d in places])
-    steps = tuple([strides[d] for d in places])
-    return attach(view(input, shape, steps, input.offset), _permute_rule, (input,), context=places)
+    places, shape, strides = _permuted(input.sizes, input.strides, shape_argument(order if dims is None else (dims,)))
+    return attach(placed(input, shape, strides), _permute_rule, (input,), context=places)
+
+
+@_once_per_layout
+def _permuted(sizes: Shape, strides: Shape | None, order: Shape) -> tuple[Shape, Shape, Shape | None]:
+    """The order from 0 on, and the view."""
+    places = tuple([normal_dim(dim, len(sizes)) for dim in order])
+    if sorted(places) != list(range(len(sizes))):
+        raise ShapeError(f"permute needs each of {len(sizes)} dimensions once, got {list(places)}")
+    steps = _steps(sizes, strides)
+    return places, *_as_kept(tuple([sizes[d] for d in places]), tuple([steps[d] for d in places]))
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions exchanged."""
-    order = list(range(input.dim()))
-    if len(order) == 2 and input.strides is None and (dim0 - dim1) % 2 == 1 and -2 <= min(dim0, dim1) <= max(dim0, dim1) < 2:
-        rows, columns = input.sizes
-        return attach(view(input, (columns, rows), (1, columns), input.offset), _permute_rule, (input,), context=(1, 0))
+    return permute(input, _exchanged(len(input.sizes), dim0, dim1))
+
+
+@_once_per_layout
+def _exchanged(rank: int, dim0: int, dim1: int) -> Shape:
+    """The order of dimensions in which two are exchanged."""
+    order = list(range(rank))
     if order:
-        dim0 = normal_dim(dim0, input.dim())
-        dim1 = normal_dim(dim1, input.dim())
+        dim0 = normal_dim(dim0, rank)
+        dim1 = normal_dim(dim1, rank)
         order[dim0], order[dim1] = dim1, dim0
-    return permute(input, tuple(order))
+    return tuple(order)
 
 
 def _expand_rule(g: Tensor, node: Node) -> Gradients:
@@ -224,16 +278,22 @@ def expand(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor:
 
     Raises ShapeError if the shape cannot be expanded to these sizes.
     """
-    shape = shape_argument(sizes if size is None else (size,))
-    missing = len(shape) - x.dim()
+    shape, strides = _expanded(x.sizes, x.strides, shape_argument(sizes if size is None else (size,)))
+    out = placed(x, shape, strides)
+    return attach(out, same_rule, (x,)) if shape == x.sizes else attach(out, _expand_rule, (x,), context=x.sizes)
+
+
+@_once_per_layout
+def _expanded(sizes: Shape, strides: Shape | None, shape: Shape) -> Placed:
+    missing = len(shape) - len(sizes)
     if missing < 0:
-        raise ShapeError(f"expand of shape {list(x.sizes)} to {list(shape)}: give a size for each of the {x.dim()} dimensions")
-    shape = tuple([x.sizes[i - missing] if size == -1 and i >= missing else size for i, size in enumerate(shape)])
-    if any(old not in (1, new) for old, new in zip(x.sizes, shape[missing:], strict=True)) or min(shape, default=0) < 0:
-        raise ShapeError(f"shape {list(x.sizes)} cannot be expanded to {list(shape)}: only sizes of 1 can grow")
-    if shape == x.sizes:
-        return attach(view(x, shape, x.strides, x.offset), same_rule, (x,))
-    return attach(view(x, shape, expanded_strides(x.sizes, x.stride(), shape), x.offset), _expand_rule, (x,), context=x.sizes)
+        raise ShapeError(f"expand of shape {list(sizes)} to {list(shape)}: give a size for each of the {len(sizes)} dimensions")
+    shape = tuple([sizes[i - missing] if size == -1 and i >= missing else size for i, size in enumerate(shape)])
+    if any(old not in (1, new) for old, new in zip(sizes, shape[missing:], strict=True)) or min(shape, default=0) < 0:
+        raise ShapeError(f"shape {list(sizes)} cannot be expanded to {list(shape)}: only sizes of 1 can grow")
+    if shape == sizes:
+        return shape, strides
+    return _as_kept(shape, expanded_strides(sizes, _steps(sizes, strides), shape))
 
 
 @numpy_names
@@ -242,25 +302,32 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
 
     Raises ShapeError if ``dim`` names a dimension twice.
     """
-    if dim is None:
-        drop = list(range(input.dim()))
-    else:
-        drop = [normal_dim(d, input.dim()) for d in ([dim] if isinstance(dim, INTEGERS) else dim)]
-        if len(set(drop)) != len(drop):
-            raise ShapeError(f"squeeze: each dimension may be named once, but one appears twice in {drop}")
-    keep = [i for i in range(input.dim()) if input.sizes[i] != 1 or i not in drop]
-    return _with_dims(input, tuple([input.sizes[i] for i in keep]), tuple([input.stride()[i] for i in keep]))
+    dims = dim if dim is None else (dim,) if isinstance(dim, INTEGERS) else tuple(dim)
+    return attach(placed(input, *_squeezed(input.sizes, input.strides, dims)), _reshape_rule, (input,), context=input.sizes)
+
+
+@_once_per_layout
+def _squeezed(sizes: Shape, strides: Shape | None, dims: Shape | None) -> Placed:
+    rank = len(sizes)
+    drop = list(range(rank)) if dims is None else [normal_dim(d, rank) for d in dims]
+    if len(set(drop)) != len(drop):
+        raise ShapeError(f"squeeze: each dimension may be named once, but one appears twice in {drop}")
+    keep = [i for i in range(rank) if sizes[i] != 1 or i not in drop]
+    shape = tuple([sizes[i] for i in keep])
+    return (shape, None) if strides is None else _as_kept(shape, tuple([strides[i] for i in keep]))
 
 
 @numpy_names
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view with a dimension of size 1 at ``dim``."""
-    dim = normal_dim(dim, input.dim() + 1)
-    return _with_dims(input, (*input.sizes[:dim], 1, *input.sizes[dim:]), (*input.stride()[:dim], 1, *input.stride()[dim:]))
+    return attach(placed(input, *_unsqueezed(input.sizes, input.strides, dim)), _reshape_rule, (input,), context=input.sizes)
 
 
-def _with_dims(x: Tensor, shape: Shape, strides: Shape) -> Tensor:
-    return attach(view(x, shape, None if x.strides is None else strides, x.offset), _reshape_rule, (x,), context=x.sizes)
+@_once_per_layout
+def _unsqueezed(sizes: Shape, strides: Shape | None, dim: int) -> Placed:
+    dim = normal_dim(dim, len(sizes) + 1)
+    shape = (*sizes[:dim], 1, *sizes[dim:])
+    return (shape, None) if strides is None else _as_kept(shape, (*strides[:dim], 1, *strides[dim:]))
 
 
 def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
@@ -282,19 +349,26 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 @numpy_names
 def narrow(input: Tensor, dim: int, start: int, length: int, step: int = 1) -> Tensor:
     """A view of ``length`` positions along ``dim``: start, start + step, ... Raises IndexError if one is outside the dimension."""
-    dim = normal_dim(dim, input.dim())
     start = operator.index(start)
     length = operator.index(length)
-    size = input.sizes[dim]
+    dim, size, stride, shape, strides = _narrowed(input.sizes, input.strides, dim, length, step)
     if start < 0:
         start += size
     if not (0 <= start <= size and length >= 0 and (length == 0 or start + (length - 1) * step < size)):
         raise IndexError(f"narrow: {length} positions from {start} by {step} do not fit into dimension {dim} of size {size}")
-    strides = input.stride()
-    shape = (*input.sizes[:dim], length, *input.sizes[dim + 1 :])
-    where = (shape, (*strides[:dim], strides[dim] * step, *strides[dim + 1 :]), start * strides[dim])
-    out = view(input, where[0], where[1], input.offset + where[2])
+    out = placed(input, shape, strides, start * stride)
     return attach(out, _narrow_rule, (input,), context=(input.sizes, dim, start, step))
+
+
+@_once_per_layout
+def _narrowed(
+    sizes: Shape, strides: Shape | None, dim: int, length: int, step: int
+) -> tuple[int, int, int, Shape, Shape | None]:
+    """The dimension from 0 on, its size, its stride, and the view of ``length`` positions along it."""
+    dim = normal_dim(dim, len(sizes))
+    steps = _steps(sizes, strides)
+    shape = (*sizes[:dim], length, *sizes[dim + 1 :])
+    return dim, sizes[dim], steps[dim], *_as_kept(shape, (*steps[:dim], steps[dim] * step, *steps[dim + 1 :]))
 
 
 def _narrow_rule(g: Tensor, node: Node) -> Gradients:
@@ -317,20 +391,76 @@ def _pick_rule(g: Tensor, node: Node) -> Gradients:
 
 def pick(input: Tensor, dim: int, index: int) -> Tensor:
     """`select` without NumPy's argument names, which cost time in every call."""
-    sizes = input.sizes
-    strides = input.strides
-    if not sizes:
-        raise IndexError("a 0-dimensional tensor cannot be indexed: use item() for its value")
-    dim = normal_dim(dim, len(sizes))
-    size = sizes[dim]
+    dim, size, stride, shape, strides = _without_dim(input.sizes, input.strides, dim)
     if not -size <= index < size:
         raise IndexError(f"index {index} is out of bounds for dimension {dim} of size {size}")
     index = int(index) + size if index < 0 else int(index)
-    if strides is None:
-        strides = contiguous_strides(sizes)
-    rest = (*strides[:dim], *strides[dim + 1 :])
-    out = view(input, (*sizes[:dim], *sizes[dim + 1 :]), rest, input.offset + index * strides[dim])
-    return attach(out, _pick_rule, (input,), context=(sizes, dim, index)) if modes.grad else out
+    out = placed(input, shape, strides, index * stride)
+    return attach(out, _pick_rule, (input,), context=(input.sizes, dim, index)) if modes.grad else out
+
+
+@_once_per_layout
+def _without_dim(sizes: Shape, strides: Shape | None, dim: int) -> tuple[int, int, int, Shape, Shape | None]:
+    """The dimension from 0 on, its size, its stride, and the view without this dimension."""
+    if not sizes:
+        raise IndexError("a 0-dimensional tensor cannot be indexed: use item() for its value")
+    dim = normal_dim(dim, len(sizes))
+    steps = _steps(sizes, strides)
+    return dim, sizes[dim], steps[dim], *_as_kept((*sizes[:dim], *sizes[dim + 1 :]), (*steps[:dim], *steps[dim + 1 :]))
+
+
+BasicKey = int | slice | EllipsisType | None
+"""A part of a key that selects a region."""
+
+
+def region_of_key(sizes: Shape, strides: Shape, key: tuple[BasicKey, ...]) -> Region | None:
+    """The region that a key of integers, slices, None and ... selects of a tensor; None if the key does not fit."""
+    shape: list[int] = []
+    steps: list[int] = []
+    start = 0
+    dim = 0
+    for i, k in enumerate(key):
+        kind = type(k)
+        if kind is int:
+            if dim >= len(sizes) or not -sizes[dim] <= k < sizes[dim]:
+                return None
+            start += (k + sizes[dim] if k < 0 else k) * strides[dim]
+            dim += 1
+        elif kind is slice:
+            if dim >= len(sizes) or (k.step or 1) < 0:
+                return None
+            first, stop, step = k.indices(sizes[dim])
+            shape.append(len(range(first, stop, step)))
+            steps.append(strides[dim] * step)
+            start += first * strides[dim]
+            dim += 1
+        elif k is None:
+            shape.append(1)
+            steps.append(1)
+        elif kind is EllipsisType:
+            end = len(sizes) - sum([other is not None for other in key[i + 1 :]])
+            if end < dim or Ellipsis in key[i + 1 :]:
+                return None
+            shape += sizes[dim:end]
+            steps += strides[dim:end]
+            dim = end
+        else:
+            return None
+    return (*shape, *sizes[dim:]), (*steps, *strides[dim:]), start
+
+
+def basic(x: Tensor, key: tuple[BasicKey, ...]) -> Tensor | None:
+    """The view that a key of integers, slices, None and ... selects, with one node on the tape; None if the key does not fit."""
+    where = region_of_key(x.sizes, _steps(x.sizes, x.strides), key)
+    if where is None:
+        return None
+    shape, steps, start = where
+    out = placed(x, *_as_kept(shape, steps), start)
+    if not modes.grad or not needs_gradient(x):
+        return out
+    if x.strides is not None:
+        where = region_of_key(x.sizes, contiguous_strides(x.sizes), key)
+    return attach(out, _region_rule, (x,), context=(x.sizes, where))
 
 
 class Parts:
@@ -438,39 +568,99 @@ def _cat_rule(g: Tensor, node: Node) -> Gradients:
     return tuple(parts)
 
 
+class _Join:
+    """How tensors of given sizes are joined: ``blocks`` times ``sizes[k]`` elements of each tensor k, side by side.
+
+    ``shape`` is that of the result, ``steps`` are the strides of each tensor's elements in the result, and ``context`` is what the
+    gradient rule needs.
+    """
+
+    def __init__(self, shape: Shape, blocks: int, sizes: list[int], steps: Shape, itemsize: int, context: object):
+        self.shape = shape
+        self.sizes = sizes
+        self.steps = steps
+        self.context = context
+        count = len(sizes)
+        self._head = struct.pack("2q", blocks, count)
+        self._addresses = struct.Struct(f"{1 + count}q").pack
+        self._lengths = struct.pack(f"{count}q", *[size * itemsize for size in sizes])
+
+    def __call__(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        """The tensors, of one dtype, joined; not on the tape."""
+        out = empty(self.shape, tensors[0].dtype)
+        if 0 in self.shape:
+            return out
+        if recorder() is None:
+            parts = dense(*tensors)
+            addresses = self._addresses(out.address, *[part.address for part in parts])
+            join.call(self._head + addresses + self._lengths)
+            return out
+        start = 0
+        for tensor, size in zip(tensors, self.sizes, strict=True):
+            copy_into(view(out, tensor.sizes, self.steps, start), tensor)
+            start += size
+        return out
+
+
+def _of_one_dtype(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The tensors in the highest of their dtypes. Raises ValueError for an empty sequence."""
+    tensors = tuple(tensors)
+    if not tensors:
+        raise ValueError("cat needs at least one tensor")
+    dtype = tensors[0].dtype
+    for t in tensors:
+        if t.dtype is not dtype:
+            dtype = max((t.dtype for t in tensors), key=lambda d: d.rank)
+            return tuple([convert(t, dtype) for t in tensors])
+    return tensors
+
+
 @numpy_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension, in the highest of their dtypes.
 
     Raises ValueError for an empty sequence, ShapeError if the sizes of another dimension differ.
     """
-    tensors = tuple(tensors)
-    if not tensors:
-        raise ValueError("cat needs at least one tensor")
-    dtype = max((t.dtype for t in tensors), key=lambda d: d.rank)
-    tensors = tuple([convert(t, dtype) for t in tensors])
-    first = tensors[0]
-    dim = normal_dim(dim, first.dim())
-    for t in tensors[1:]:
-        if t.dim() != first.dim() or t.sizes[:dim] + t.sizes[dim + 1 :] != first.sizes[:dim] + first.sizes[dim + 1 :]:
-            raise ShapeError(
-                f"cat along dimension {dim}: shapes {list(first.sizes)} and {list(t.sizes)} differ in another dimension"
-            )
-    sizes = tuple([t.sizes[dim] for t in tensors])
-    out = empty((*first.sizes[:dim], sum(sizes), *first.sizes[dim + 1 :]), dtype)
-    strides = out.stride()
-    start = 0
-    for t in tensors:
-        copy_into(view(out, t.sizes, strides, start * strides[dim]), t)
-        start += t.sizes[dim]
-    return attach(out, _cat_rule, tensors, context=(dim, sizes))
+    tensors = _of_one_dtype(tensors)
+    plan = _cat_plan(tuple([t.sizes for t in tensors]), dim, tensors[0].dtype.itemsize)
+    return attach(plan(tensors), _cat_rule, tensors, context=plan.context)
+
+
+@_once_per_layout
+def _cat_plan(shapes: tuple[Shape, ...], dim: int, itemsize: int) -> _Join:
+    first = shapes[0]
+    dim = normal_dim(dim, len(first))
+    before = first[:dim]
+    after = first[dim + 1 :]
+    for sizes in shapes:
+        if len(sizes) != len(first) or sizes[:dim] != before or sizes[dim + 1 :] != after:
+            raise ShapeError(f"cat along dimension {dim}: shapes {list(first)} and {list(sizes)} differ in another dimension")
+    lengths = tuple([sizes[dim] for sizes in shapes])
+    shape = (*before, sum(lengths), *after)
+    strides = contiguous_strides(shape)
+    return _Join(shape, math.prod(before), [n * strides[dim] for n in lengths], strides, itemsize, (dim, lengths))
+
+
+def _stack_rule(g: Tensor, node: Node) -> Gradients:
+    return tuple([pick(g, node.context, i) if node.wants(i) else None for i in range(len(node.inputs))])
 
 
 @numpy_names
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension ``dim``. Raises ShapeError if the shapes differ."""
-    tensors = list(tensors)
-    for t in tensors[1:]:
-        if t.sizes != tensors[0].sizes:
-            raise ShapeError(f"stack expects equal shapes, got {list(tensors[0].sizes)} and {list(t.sizes)}")
-    return cat([unsqueeze(t, dim) for t in tensors], dim)
+    tensors = _of_one_dtype(tensors)
+    sizes = tensors[0].sizes
+    for t in tensors:
+        if t.sizes != sizes:
+            raise ShapeError(f"stack expects equal shapes, got {list(sizes)} and {list(t.sizes)}")
+    plan = _stack_plan(sizes, len(tensors), dim, tensors[0].dtype.itemsize)
+    return attach(plan(tensors), _stack_rule, tensors, context=plan.context)
+
+
+@_once_per_layout
+def _stack_plan(sizes: Shape, count: int, dim: int, itemsize: int) -> _Join:
+    dim = normal_dim(dim, len(sizes) + 1)
+    shape = (*sizes[:dim], count, *sizes[dim:])
+    strides = contiguous_strides(shape)
+    steps = (*strides[:dim], *strides[dim + 1 :])
+    return _Join(shape, math.prod(sizes[:dim]), [strides[dim]] * count, steps, itemsize, dim)

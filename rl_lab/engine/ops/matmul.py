@@ -1,5 +1,6 @@
 """Matrix products. Transposed operands are read in place, so the gradients of a product need no copies."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -9,10 +10,11 @@ from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NARROW, NOTHING, PLAIN, way_of
-from rl_lab.engine.launch import Part, launch, launch_parts
+from rl_lab.engine.launch import Part, Planned, check_dtypes, launch, launch_parts
+from rl_lab.engine.ops.layout import dense
 from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import Node, attach
-from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, owned
+from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, needs_gradient, owned
 from rl_lab.engine.types import Gradients
 
 TWO_BLOCKS = 1_000_000  # multiply-adds from which a product is cut in two: below, waking a core costs more than it saves
@@ -72,6 +74,13 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+@functools.lru_cache(maxsize=4096)
+def _plan(layout: int, n: int, k: int, m: int, has_bias: bool) -> tuple[int, Planned]:
+    """The number of parts into which a product of two float32 matrices is cut, and the launch for the whole."""
+    numbers = (1, n, k, m, 0, 0, layout, ADD if has_bias else NOTHING, *_distances(layout, n, k, m), way_of(layout, n, k, m))
+    return blocks_of(n, k, m), Planned(matmul_kernels.matmul, numbers)
+
+
 def _launch(
     layout: int,
     out: Tensor,
@@ -113,11 +122,13 @@ def _cuts(size: int, blocks: int, unit: int) -> list[tuple[int, int]]:
 def _multiply(layout: int, a: Tensor, b: Tensor, n: int, k: int, m: int, bias: Tensor | None = None) -> Tensor:
     """The product (n, m) of two matrices stored as ``layout`` says, plus a bias (m,). Large products are cut for several cores."""
     out = empty((n, m))
-    blocks = blocks_of(n, k, m)
-    if blocks == 1:
-        _launch(layout, out, a, b, bias, 1, n, k, m)
-        return out
+    blocks, whole = _plan(layout, n, k, m, bias is not None)
     extra, end = (b, NOTHING) if bias is None else (bias, ADD)
+    if blocks == 1:
+        if a.dtype is not float32 or b.dtype is not float32:  # a gradient that the caller of backward gave
+            check_dtypes(matmul_kernels.matmul, (out, a, b, extra))
+        whole.launch(out, a, b, extra)
+        return out
     rest = (*_distances(layout, n, k, m), way_of(layout, n, k, m))  # the way of the whole product: a part has the same bits
     parts: list[Part] = []
     if n < MANY_ROWS and m >= 64:
@@ -151,7 +162,7 @@ def _matmul_rule(g: Tensor, node: Node) -> Gradients:
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    saved = (a if b.requires_grad else None, b if a.requires_grad else None) if tape.modes.grad else ()
+    saved = (a if needs_gradient(b) else None, b if needs_gradient(a) else None) if tape.modes.grad else ()
     return attach(_product(a, b), _matmul_rule, (a, b), saved, (a.sizes, b.sizes))
 
 
@@ -223,8 +234,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return out if bias is None else out + bias
     if bias is not None and bias.sizes != weight.sizes[:1]:
         raise ShapeError(f"linear: the bias must have the shape [{weight.sizes[0]}], got {list(bias.sizes)}")
-    with tape.no_grad():
-        rows = input if input.strides is None else input.contiguous()
+    (rows,) = dense(input)
     features, inputs = weight.sizes
     added = None if bias is None or bias.strides is not None or bias.dtype is not float32 else bias
     out = _multiply(B_TRANSPOSED, rows, weight, math.prod(input.sizes[:-1]), inputs, features, added)
@@ -234,7 +244,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         elementwise_into(add_into, out, bias)
     if not tape.modes.grad:
         return out
-    saved = (input if weight.requires_grad else None, weight if input.requires_grad else None)
+    saved = (input if needs_gradient(weight) else None, weight if needs_gradient(input) else None)
     operands = (input, weight) if bias is None else (input, weight, bias)
     return attach(out, _linear_rule, operands, saved, (weight.sizes, bias is not None))
 

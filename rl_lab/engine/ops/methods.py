@@ -45,9 +45,9 @@ from rl_lab.engine.ops.comparison import eq, ne
 from rl_lab.engine.ops.conversion import check_limits, clone, convert
 from rl_lab.engine.ops.creation import FloatTensor, LegacyType, empty, full, ones, tensor, zeros
 from rl_lab.engine.ops.elementwise import Unary
-from rl_lab.engine.ops.in_place import write_in_place
+from rl_lab.engine.ops.in_place import add_directly, write_directly, write_in_place
 from rl_lab.engine.ops.layout import copy_, permute, transpose
-from rl_lab.engine.ops.operands import check_range, operand
+from rl_lab.engine.ops.operands import check_range, constant, operand
 from rl_lab.engine.tensor import Tensor
 from rl_lab.engine.types import Data, Operand, Scalar, Sizes
 from rl_lab.native.primitive import Primitive
@@ -60,9 +60,17 @@ def _in_place(function: Callable[..., Tensor], kernel: Primitive | None = None) 
     """A method that writes the result of ``function`` into its tensor. ``kernel`` may do so directly, see `write_in_place`."""
 
     def method(self: Tensor, *operands: Operand, **options: Operand) -> Tensor:
-        direct = None if options or self.dtype is not float32 else kernel
+        if kernel is not None and len(operands) == 1:
+            if "alpha" in options and function in (add, sub):
+                alpha: float = options.pop("alpha")  # type: ignore[assignment]
+                if alpha != 1:
+                    if add_directly(self, operands[0], alpha if function is add else -alpha):
+                        return self
+                    operands = (operands[0] * alpha,)  # type: ignore[operator]
+            if not options and write_directly(kernel, self, operands[0]):
+                return self
         given = (*operands, *options.values()) if options else operands
-        return write_in_place(self, lambda x: function(x, *operands, **options), direct, given)
+        return write_in_place(self, lambda x: function(x, *operands, **options), given)
 
     method.__name__ = f"{function.__name__}_"
     method.__doc__ = f"`{function.__name__}`, written into this tensor."
@@ -498,7 +506,7 @@ class ElementwiseMethods(Tensor):
 
     def zero_(self) -> Tensor:
         """Set every element to 0."""
-        return self.fill_(0.0 if self.dtype is float32 else 0)
+        return copy_(self, constant(0.0, float32) if self.dtype is float32 else operand(0, self), overlap=True)
 
     def masked_fill_(self, mask: Tensor, value: Operand) -> Tensor:
         """`masked_fill`, written into this tensor."""
@@ -517,7 +525,7 @@ class PositionMethods(Tensor):
 
     def scatter_add_(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
         """`scatter_add`, written into this tensor."""
-        return write_in_place(self, lambda x: gathering.scatter_add(x, dim, index, src), None, (src,))
+        return write_in_place(self, lambda x: gathering.scatter_add(x, dim, index, src), (src,))
 
     def scatter_(
         self,
@@ -531,11 +539,13 @@ class PositionMethods(Tensor):
         """`scatter`, written into this tensor."""
         source = value if src is None else src
         operands = () if source is None else (source,)
-        return write_in_place(self, lambda x: gathering.scatter(x, dim, index, source, reduce=reduce), None, operands)
+        return write_in_place(self, lambda x: gathering.scatter(x, dim, index, source, reduce=reduce), operands)
 
     def index_add_(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """`index_add`, written into this tensor."""
-        return write_in_place(self, lambda x: gathering.index_add(x, dim, index, source, alpha=alpha), None, (source,))
+        if self.dtype is float32 and self.sizes:
+            return self.add_(gathering.index_added(self, dim, index, source, alpha))
+        return write_in_place(self, lambda x: gathering.index_add(x, dim, index, source, alpha=alpha), (source,))
 
     def index_fill_(self, dim: int, index: Tensor, value: Operand) -> Tensor:
         """`index_fill`, written into this tensor."""
@@ -543,7 +553,7 @@ class PositionMethods(Tensor):
 
     def index_copy_(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
         """`index_copy`, written into this tensor."""
-        return write_in_place(self, lambda x: indexing.index_copy(x, dim, index, source), None, (source,))
+        return write_in_place(self, lambda x: indexing.index_copy(x, dim, index, source), (source,))
 
 
 class Facts(Tensor):

@@ -11,13 +11,13 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
-from rl_lab.engine.launch import launch, recorder
+from rl_lab.engine.launch import Planned, launch, launch_outer, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.number import Number, integer, real
 from rl_lab.engine.tape import Node
 from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, gradients_of, new, view
 from rl_lab.engine.types import Gradients, Operand, Scalar, Sizes
-from rl_lab.native.primitive import Primitive
+from rl_lab.native.primitive import CHECKED, Primitive
 
 INTEGERS = (int, np.integer)
 """The types accepted for a size, a dimension, an index or a count."""
@@ -70,7 +70,7 @@ def of_array(array: np.ndarray) -> Tensor:
     """
     refuse_recording()
     kind = dtype_of_numpy(array.dtype)
-    if array.dtype != kind.numpy or not array.flags.c_contiguous:
+    if (array.dtype is not kind.numpy and array.dtype != kind.numpy) or not array.flags.c_contiguous:
         array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
     return new(Storage.over(array), array.shape, None, 0, kind)
 
@@ -80,17 +80,18 @@ def promote(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
 
     Raises TypeError if neither operand is a tensor, or if one is neither a tensor nor a number nor an array.
     """
-    try:
-        if a.dtype is b.dtype is not uint8 and isinstance(a, Tensor) and isinstance(b, Tensor):  # type: ignore[union-attr]
-            return a, b
-    except AttributeError:
-        pass
     if isinstance(a, Tensor):
-        b = operand(b, a)
+        if isinstance(b, Tensor):
+            if a.dtype is b.dtype is not uint8:
+                return a, b
+        else:
+            b = operand(b, a)
     elif isinstance(b, Tensor):
         a = operand(a, b)
     else:
         raise TypeError(f"one operand must be a tensor, got {type(a).__name__} and {type(b).__name__}: make one with tensor()")
+    if a.dtype is b.dtype is float32:
+        return a, b
     kind = a.dtype if a.dtype.rank > b.dtype.rank else b.dtype
     if kind is uint8:
         kind = float32
@@ -126,14 +127,18 @@ def shape_argument(sizes: tuple[Sizes, ...]) -> Shape:
     """The shape given by the positional arguments of f(2, 3), f((2, 3)) or f([2, 3])."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = tuple(sizes[0])
-    return tuple([operator.index(size) for size in sizes])  # type: ignore[arg-type]
+    for size in sizes:
+        if type(size) is not int:
+            return tuple([operator.index(size) for size in sizes])  # type: ignore[arg-type]
+    return sizes  # type: ignore[return-value]
 
 
 def size_argument(sizes: tuple[Sizes, ...]) -> Shape:
     """`shape_argument` of a new tensor. Raises ShapeError if a size is negative."""
     shape = shape_argument(sizes)
-    if min(shape, default=0) < 0:
-        raise ShapeError(f"the sizes of a tensor must not be negative, got {list(shape)}")
+    for size in shape:
+        if size < 0:
+            raise ShapeError(f"the sizes of a tensor must not be negative, got {list(shape)}")
     return shape
 
 
@@ -187,42 +192,51 @@ def collapse(sizes: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]
     return merged, result
 
 
+Outer = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""Repetitions of a launch, the elements by which each operand moves on from one to the next, and the numbers of the launch."""
+
+
 @functools.lru_cache(maxsize=8192)
-def _plan(*layouts: tuple[Shape, Shape | None]) -> tuple[Shape, tuple[int, ...] | None]:
+def _plan(*layouts: tuple[Shape, Shape | None]) -> tuple[Shape, tuple[int, ...] | None, Outer | None]:
     """The common shape of operands given by (sizes, strides), and the kernel's numbers: n, m and two strides per operand.
 
-    The numbers are None if the operands need more than two dimensions.
+    The numbers are None if the operands need more than two dimensions; if three are enough, the last part repeats the kernel.
     """
     shape = broadcast_shape(*[s for s, _ in layouts])
     if 0 in shape:
-        return shape, (0, 0) + (0, 1) * len(layouts)
+        return shape, (0, 0) + (0, 1) * len(layouts), None
     every = [expanded_strides(s, contiguous_strides(s) if t is None else t, shape) for s, t in layouts]
     sizes, strides = collapse(shape, contiguous_strides(shape), *every)
-    if len(sizes) > 2:
-        return shape, None
-    sizes = [1] * (2 - len(sizes)) + sizes
-    numbers = list(sizes)
+    if len(sizes) > 3:
+        return shape, None, None
+    inner = [1] * (2 - len(sizes)) + sizes[-2:]
+    numbers = list(inner)
     for operand_strides in strides[1:]:
-        padded = [0] * (2 - len(operand_strides)) + operand_strides
+        padded = [0] * (2 - len(operand_strides)) + operand_strides[-2:]
         # the stride along a dimension of size 1 has no effect; 1 selects the contiguous loop
-        numbers += [padded[0], padded[1] if sizes[1] != 1 else 1]
-    return shape, tuple(numbers)
-
-
-_CONTIGUOUS = tuple([(0, 1) * count for count in range(6)])
+        numbers += [padded[0], padded[1] if inner[1] != 1 else 1]
+    if len(sizes) == 3:
+        return shape, None, (sizes[0], tuple([operand_strides[0] for operand_strides in strides]), tuple(numbers))
+    return shape, tuple(numbers), None
 
 
 def elementwise(kernel: Primitive, operands: tuple[Tensor, ...], dtype: DType) -> Tensor:
     """The result of an elementwise kernel over operands that broadcast: contiguous, of ``dtype``, not on the tape."""
-    shape = operands[0].sizes
+    shape = operands[0].sizes or operands[-1].sizes
+    steps = []
     for x in operands:
-        if x.strides is not None or x.sizes != shape:
+        if x.strides is not None or (x.sizes != shape and x.sizes):
             break
+        steps += (0, 1) if x.sizes == shape else (0, 0)
     else:
         out = empty(shape, dtype)
-        launch(kernel, (out, *operands), (1, out.storage.nbytes // dtype.itemsize, *_CONTIGUOUS[len(operands)]))
+        launch(kernel, (out, *operands), (1, out.storage.nbytes // dtype.itemsize, *steps))
         return out
-    shape, numbers = _plan(*[(x.sizes, x.strides) for x in operands])
+    shape, numbers, outer = _plan(*[(x.sizes, x.strides) for x in operands])
+    if outer is not None and not CHECKED and recorder() is None:
+        out = empty(shape, dtype)
+        launch_outer(kernel, (out, *operands), *outer)
+        return out
     if numbers is None:
         with tape.no_grad():
             operands = tuple(x.expand(shape).contiguous() for x in operands)
@@ -259,7 +273,7 @@ def elementwise_into(kernel: Primitive, target: Tensor, other: Tensor) -> None:
     if other.strides is None and other.sizes == target.sizes:
         launch(kernel, (target, other), (1, math.prod(target.sizes), 0, 1))
         return
-    shape, numbers = _plan((target.sizes, None), (other.sizes, other.strides))
+    shape, numbers, _ = _plan((target.sizes, None), (other.sizes, other.strides))
     if numbers is None:
         with tape.no_grad():
             other = other.expand(shape).contiguous()
@@ -313,18 +327,29 @@ _KIND = {float32: "float", int64: "int", bool_: "bool", uint8: "byte"}
 
 
 @functools.lru_cache(maxsize=8192)
-def _copy_numbers(shape: Shape, out: Shape, x: Shape) -> tuple[int, ...]:
-    """Numbers of a copy kernel: sizes, strides of the target and strides of the source. Raises ShapeError for too many dimensions."""
-    sizes, (out_strides, x_strides) = collapse(shape, out, x)
-    if len(sizes) > layout_kernels.RANK:
+def _copy(kind: DType, shape: Shape, out: Shape | None, source: DType, sizes: Shape, x: Shape | None) -> Planned | None:
+    """The launch that copies between two layouts, with sizes, strides of the target and of the source; None for no elements.
+
+    Raises ShapeError for too many dimensions, or if ``sizes`` do not broadcast to ``shape``.
+    """
+    x_strides = contiguous_strides(sizes) if x is None else x
+    if sizes != shape:
+        if broadcast_shape(sizes, shape) != shape:
+            raise ShapeError(f"a value of shape {list(sizes)} does not broadcast to the shape {list(shape)}")
+        x_strides = expanded_strides(sizes, x_strides, shape)
+    if 0 in shape:
+        return None
+    merged, (out_steps, x_steps) = collapse(shape, contiguous_strides(shape) if out is None else out, x_strides)
+    if len(merged) > layout_kernels.RANK:
         raise ShapeError(
-            f"a copy of shape {list(shape)} between these strides needs {len(sizes)} dimensions, but only {layout_kernels.RANK} are "
+            f"a copy of shape {list(shape)} between these strides needs {len(merged)} dimensions, but only {layout_kernels.RANK} are "
             "possible: merge dimensions with reshape() before you permute them"
         )
-    missing = layout_kernels.RANK - len(sizes)
-    last = [1] if not sizes else []  # a single element: the stride 1 selects the contiguous loop
+    missing = layout_kernels.RANK - len(merged)
+    last = [1] if not merged else []  # a single element: the stride 1 selects the contiguous loop
     pad = [0] * (missing - len(last))
-    return (*([1] * missing), *sizes, *pad, *last, *out_strides, *pad, *last, *x_strides)
+    numbers = (*([1] * missing), *merged, *pad, *last, *out_steps, *pad, *last, *x_steps)
+    return Planned(layout_kernels.copy[_KIND[source], _KIND[kind]], numbers)
 
 
 def copy_into(target: Tensor, source: Tensor) -> None:
@@ -332,12 +357,12 @@ def copy_into(target: Tensor, source: Tensor) -> None:
 
     Raises ShapeError if the source does not broadcast to the target's shape.
     """
-    source_strides = contiguous_strides(source.sizes) if source.strides is None else source.strides
-    if source.sizes != target.sizes:
-        if broadcast_shape(source.sizes, target.sizes) != target.sizes:
-            raise ShapeError(f"a value of shape {list(source.sizes)} does not broadcast to the shape {list(target.sizes)}")
-        source_strides = expanded_strides(source.sizes, source_strides, target.sizes)
-    if 0 in target.sizes:
-        return
-    numbers = _copy_numbers(target.sizes, target.stride(), source_strides)
-    launch(layout_kernels.copy[_KIND[source.dtype], _KIND[target.dtype]], (target, source), numbers)
+    planned = _copy(target.dtype, target.sizes, target.strides, source.dtype, source.sizes, source.strides)
+    if planned is not None:
+        planned.launch(target, source)
+
+
+def fill(target: Tensor, value: Scalar) -> Tensor:
+    """Set every element of a new tensor to a number; returns the tensor. Does not touch the tape and the version counter."""
+    copy_into(target, operand(value, target))
+    return target

@@ -71,6 +71,65 @@ def gru_gates(zi: Tensor, zh: Tensor, h: Tensor) -> Tensor:
     return attach(out, _gru_rule, (zi, zh, h), (zi, zh, h, gates))
 
 
+def _cfc_composed(z: Tensor, t: Tensor) -> Tensor:
+    first, second, slope, offset = z.chunk(4, -1)
+    gate = (slope * t.unsqueeze(-1) + offset).sigmoid()
+    first, second = first.tanh(), second.tanh()
+    return first + gate * (second - first)
+
+
+def _cfc_rule(g: Tensor, node: Node) -> Gradients:
+    z, t, gates = node.saved
+    if modes.grad:
+        return differentiate(_cfc_composed, (z, t), g)
+    g, heads, elapsed = dense(g, z, t)
+    to_z = empty(z.sizes)
+    to_t = empty(t.sizes)
+    launch(recurrent_kernels.cfc_cell_backward, (to_z, to_t, g, gates, heads, elapsed), g.sizes)
+    return to_z, to_t
+
+
+def cfc_gates(z: Tensor, t: Tensor) -> Tensor:
+    """The state (n, m) of a closed-form continuous-time cell (Hasani et al. 2022, equation 2) after the times t (n,).
+
+    z (n, 4m) are its heads: g and h before tanh, and the gate's slope in time and offset before the sigmoid.
+    """
+    heads, elapsed = dense(z, t)
+    n, m = z.sizes[0], z.sizes[1] // 4
+    out = empty((n, m))
+    gates = empty((n, 3 * m))
+    launch(recurrent_kernels.cfc_cell, (out, gates, heads, elapsed), (n, m))
+    return attach(out, _cfc_rule, (z, t), (z, t, gates))
+
+
+def _ltc_composed(z: Tensor, h: Tensor, rate: Tensor, target: Tensor, t: Tensor) -> Tensor:
+    f = z.sigmoid()
+    elapsed = t.unsqueeze(-1)
+    return (h + elapsed * f * target) / (1.0 + elapsed * (rate + f))
+
+
+def _ltc_rule(g: Tensor, node: Node) -> Gradients:
+    z, h, rate, target, t, gates, out = node.saved
+    if modes.grad:
+        return differentiate(_ltc_composed, (z, h, rate, target, t), g)
+    g, rates, targets, elapsed = dense(g, rate, target, t)
+    results = tuple([empty(x.sizes) for x in (z, h, rate, target, t)])
+    launch(recurrent_kernels.ltc_cell_backward, (*results, g, out, gates, rates, targets, elapsed), g.sizes)
+    return results
+
+
+def ltc_step(z: Tensor, h: Tensor, rate: Tensor, target: Tensor, t: Tensor) -> Tensor:
+    """The state (n, m) of a liquid time-constant cell (Hasani et al. 2021, equation 3) one Euler step of t (n,) after h.
+
+    z (n, m) is the argument of the sigmoid, ``rate`` (m,) is 1 / tau, ``target`` (m,) is A.
+    """
+    operands = dense(z, h, rate, target, t)
+    out = empty(h.sizes)
+    gates = empty(h.sizes)
+    launch(recurrent_kernels.ltc_cell, (out, gates, *operands), h.sizes)
+    return attach(out, _ltc_rule, (z, h, rate, target, t), (z, h, rate, target, t, gates, out))
+
+
 def lstm_cell(
     input: Tensor, hx: tuple[Tensor, Tensor], w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

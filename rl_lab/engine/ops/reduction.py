@@ -1,6 +1,7 @@
 """Reductions over dimensions, and the softmax family."""
 
 import builtins
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, overload
@@ -26,11 +27,14 @@ def normal_dims(dim: Dims, rank: int) -> tuple[int, ...]:
 
     Raises IndexError for a dimension that does not exist, ShapeError if a dimension appears twice.
     """
-    if dim is None:
+    return _normal_dims(dim if dim is None or isinstance(dim, INTEGERS) else tuple(dim), rank)
+
+
+@functools.lru_cache(maxsize=1024)
+def _normal_dims(dim: int | tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
+    if dim is None or dim == ():
         return tuple(range(rank))
     dims = [dim] if isinstance(dim, INTEGERS) else list(dim)
-    if not dims:
-        return tuple(range(rank))
     result = sorted({normal_dim(d, rank) for d in dims})
     if len(result) != len(dims):
         raise ShapeError(f"each dimension may be named once, but one appears twice in {dims}")
@@ -46,20 +50,26 @@ def _either(dim: Dims, axis: Dims) -> Dims:
 
 def _blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, int, int, int]:
     """(x, n, r, m): x contiguous with the reduced dimensions side by side, and the numbers of elements before, in and after them."""
-    shape = x.sizes
-    if dims and dims != tuple(range(dims[0], dims[-1] + 1)):
-        kept = [d for d in range(len(shape)) if d not in dims]
+    order, n, r, m = _block_sizes(x.sizes, dims)
+    if order is not None or x.strides is not None:
         with tape.no_grad():
-            x = x.permute((*kept, *dims)).contiguous()
-        return x, math.prod([shape[d] for d in kept]), math.prod([shape[d] for d in dims]), 1
-    if x.strides is not None:
-        with tape.no_grad():
-            x = x.contiguous()
+            x = (x if order is None else x.permute(order)).contiguous()
+    return x, n, r, m
+
+
+@functools.lru_cache(maxsize=4096)
+def _block_sizes(shape: Shape, dims: tuple[int, ...]) -> tuple[Shape | None, int, int, int]:
+    """The order of dimensions that brings the reduced ones side by side (None if they are), and `_blocks`' numbers of elements."""
     if not dims:
-        return x, x.numel(), 1, 1
-    return x, math.prod(shape[: dims[0]]), math.prod(shape[dims[0] : dims[-1] + 1]), math.prod(shape[dims[-1] + 1 :])
+        return None, math.prod(shape), 1, 1
+    if dims != tuple(range(dims[0], dims[-1] + 1)):
+        kept = [d for d in range(len(shape)) if d not in dims]
+        return (*kept, *dims), math.prod([shape[d] for d in kept]), math.prod([shape[d] for d in dims]), 1
+    before = math.prod(shape[: dims[0]])
+    return None, before, math.prod(shape[dims[0] : dims[-1] + 1]), math.prod(shape[dims[-1] + 1 :])
 
 
+@functools.lru_cache(maxsize=4096)
 def _result_shape(shape: Shape, dims: tuple[int, ...], keepdim: bool) -> Shape:
     """The shape of a reduction over ``dims``."""
     if keepdim:
@@ -82,12 +92,11 @@ def _sum_rule(g: Tensor, node: Node) -> Gradients:
     return g.reshape(_kept(shape, dims)).expand(shape)
 
 
-def _sum(x: Tensor, dims: tuple[int, ...], keepdim: bool, mean: bool) -> Tensor:
-    """The sum over ``dims``, or the mean."""
-    everything = x.strides is None and len(dims) == len(x.sizes)
-    source, n, r, m = (x, 1, math.prod(x.sizes), 1) if everything else _blocks(x, dims)
+def _sum(x: Tensor, dims: tuple[int, ...], keepdim: bool, mean: bool, shape: Shape | None = None) -> Tensor:
+    """The sum over ``dims``, or the mean, in ``shape`` if given."""
+    source, n, r, m = _blocks(x, dims)
     divisor = r if mean else 1
-    out = empty(_result_shape(x.sizes, dims, keepdim))
+    out = empty(_result_shape(x.sizes, dims, keepdim) if shape is None else shape)
     launch(reduction_kernels.sum_over, (out, source), (n, r, m, float(divisor)))
     return attach(out, _sum_rule, (x,), context=(x.sizes, dims, divisor)) if modes.grad else out
 
@@ -142,10 +151,17 @@ def sum_to_size(x: Tensor, *sizes: Sizes, size: Sizes | None = None) -> Tensor:
     shape: Shape = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], INTEGERS) else tuple(sizes)  # type: ignore[arg-type, assignment]
     if x.sizes == shape:
         return x if shape else sum(x)
-    missing = x.dim() - len(shape)
-    dims = (*range(missing), *[i + missing for i, size in enumerate(shape) if size == 1 and x.sizes[i + missing] != 1])
-    result = sum(x, dims, keepdim=True) if dims else x
-    return result.reshape(shape)
+    dims = _repeated(x.sizes, shape)
+    if not dims:
+        return x.reshape(shape)
+    return _sum(x, dims, False, False, shape) if x.dtype is float32 else sum(x, dims).reshape(shape)
+
+
+@functools.lru_cache(maxsize=4096)
+def _repeated(shape: Shape, sizes: Shape) -> tuple[int, ...]:
+    """The dimensions of ``shape`` along which broadcasting would repeat elements of the shape ``sizes``."""
+    missing = len(shape) - len(sizes)
+    return (*range(missing), *[i + missing for i, size in enumerate(sizes) if size == 1 and shape[i + missing] != 1])
 
 
 def _ratio(a: float, b: float) -> float:

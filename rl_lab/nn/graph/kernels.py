@@ -56,6 +56,9 @@ _TABLE = {
 ACTIVATIONS = tuple(_TABLE)
 """Names of the activations. A structure holds indices into this tuple."""
 
+FORMULAS = {name: value for name, (value, _) in _TABLE.items()}
+"""The value of each activation as an expression of the weighted sum ``z``."""
+
 _NAMESPACE = {"F": F, "np": np, "math": math, "sin64": sin64, "cos64": cos64} | {
     name: getattr(scalar, name) for name in ("exp32", "relu32", "sigmoid32", "softplus32", "tanh32")
 }

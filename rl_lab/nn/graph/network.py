@@ -1,6 +1,7 @@
 """GraphNetwork: a network of named nodes and weighted edges. Any optimiser trains its weights; its graph can change at any time."""
 
 import itertools
+import math
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 import numpy as np
 
 from rl_lab.engine import tape
+from rl_lab.engine.draw import Drawing
 from rl_lab.engine.dtype import float32
 from rl_lab.engine.errors import GraphError, ShapeError, StateError
 from rl_lab.engine.launch import changes, unrecorded
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor, tensor, zeros
+from rl_lab.engine.svg import Box, Line
 from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
 from rl_lab.nn.graph.ops import graph
 from rl_lab.nn.module import Module, Parameter
@@ -217,6 +220,25 @@ class GraphNetwork(Module):
             return super().children()
         self._known(name)
         return [target for source, target in self._edge_order if source == name]
+
+    def drawing(self) -> Drawing:
+        """The graph as `rl_lab.draw_graph` draws it: blue and orange edges for positive and negative weights."""
+        names = [*self.inputs, *self.nodes]
+        number = {name: i for i, name in enumerate(names)}
+        biases = dict(zip(self.nodes, self.bias.detach().tolist(), strict=True))
+        boxes = [Box((name,), "#edf2f7") for name in self.inputs]
+        for name in self.nodes:
+            kind = self.activation_of(name) + (" of product" if self.aggregation_of(name) == "product" else "")
+            fill = "#c6f6d5" if name in self.outputs else "#fefcbf"
+            boxes.append(Box((name, kind, f"bias {biases[name]:.3g}"), fill, round=True))
+        weights = self.weight.detach().tolist()
+        largest = max([abs(weight) for weight in weights if math.isfinite(weight)], default=0.0) or 1.0
+        lines = []
+        for (source, target), weight in zip(self.edges, weights, strict=True):
+            color = "black" if math.isnan(weight) else "#2b6cb0" if weight >= 0 else "#c05621"
+            strength = 0.0 if math.isnan(weight) else min(1.0, abs(weight) / largest)
+            lines.append(Line(number[source], number[target], color, 0.6 + 2.4 * strength))
+        return Drawing(boxes, lines)
 
     def edge_index(self, source: str, target: str) -> int:
         """Index of an edge in ``weight``. Raises GraphError if there is no such edge."""

@@ -28,8 +28,10 @@ CROWD_OF_EDGES = 300
 HEIGHT_OF_A_CROWD = 10.0
 
 
-def draw_network(network: GraphNetwork, title: str = "") -> "Figure":
+def draw_network(network: GraphNetwork, title: str = "", width: float | None = None) -> "Figure":
     """A matplotlib figure: inputs on the left, each node right of its sources, outputs on the right.
+
+    The figure is as large as the network needs, or ``width`` inches wide; text has the same size in both.
 
     Edges with positive weights are blue and edges with negative weights orange; a larger weight gives a wider edge; an edge is black
     if its weight is not a number. Backward edges of recurrent networks are dashed. A node shows its activation, with x before it if
@@ -44,7 +46,9 @@ def draw_network(network: GraphNetwork, title: str = "") -> "Figure":
     rows = max(abs(y) for _, y in places.values()) * 2 + 1
     crowded = rows > CROWD or len(network.edges) > CROWD_OF_EDGES
     tall = HEIGHT_OF_A_CROWD if crowded else rows
-    figure = Figure(figsize=(max(4.5, 1.9 * columns + 2.2), max(2.4, 0.95 * tall + 0.9)), dpi=120, layout="constrained")
+    natural = (max(4.5, 1.9 * columns + 2.2), max(2.4, 0.95 * tall + 0.9))
+    text = 1.0 if width is None else max(1.0, natural[0] / width)  # size of text in units of the drawing
+    figure = Figure(figsize=(natural[0] / text, natural[1] / text), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_axis_off()
@@ -73,7 +77,7 @@ def draw_network(network: GraphNetwork, title: str = "") -> "Figure":
     xs = [x for x, _ in at.values()]
     ys = [y for _, y in at.values()]
     longest = max(len(name) for name in (*network.inputs, *network.outputs))
-    axes.set_xlim(min(xs) - 0.6 - 0.13 * longest, max(xs) + 0.6 + 0.13 * longest)
+    axes.set_xlim(min(xs) - 0.6 - 0.13 * text * longest, max(xs) + 0.6 + 0.13 * text * longest)
     axes.set_ylim(min(min(ys) - 0.75, low - 0.1), max(max(ys) + 0.85, high + 0.1))
     axes.set_aspect("equal")
     if title:
@@ -170,12 +174,24 @@ def save_pictures_beside(network: GraphNetwork, path: str | Path) -> None:
         save_picture(network, path.with_name(path.name + ".svg"))
 
 
-def as_image(figure: "Figure") -> np.ndarray:
-    """A figure as uint8 (height, width, 3), for a logger."""
+SHOWN_WIDTH = 350
+"""Width in pixels at which TensorBoard shows an image. It leaves out pixels of larger ones, which makes text illegible."""
+
+
+def as_image(figure: "Figure", width: int | None = None) -> np.ndarray:
+    """A figure as uint8 (height, width, 3), for a logger.
+
+    With ``width`` the figure is reduced to this number of pixels, and its text keeps its size.
+    """
     from matplotlib.image import imread
 
+    if width is not None:
+        wide, tall = figure.get_size_inches()
+        inches = width / 100
+        figure.set_size_inches(inches, tall * inches / wide if wide < 2 * inches else tall * 0.7)
+        figure.set_dpi(100)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", dpi=figure.dpi)
     buffer.seek(0)
     return np.ascontiguousarray((imread(buffer)[:, :, :3] * 255).round().astype(np.uint8))
 

@@ -14,6 +14,7 @@ from rl_lab.utils.data.dataset import (
     random_split,
 )
 from rl_lab.utils.data.loader import DataLoader, default_collate, default_convert, get_worker_info
+from rl_lab.utils.data.mnist import MNIST, read_idx
 from rl_lab.utils.data.sampler import (
     BatchSampler,
     RandomSampler,
@@ -27,6 +28,7 @@ if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every nam
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
+    "MNIST",
     "BatchSampler",
     "ChainDataset",
     "ConcatDataset",
@@ -45,4 +47,5 @@ __all__ = [
     "default_convert",
     "get_worker_info",
     "random_split",
+    "read_idx",
 ]

@@ -10,7 +10,7 @@ from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor, tensor
 from rl_lab.engine.ops.layout import stack
 from rl_lab.engine.random import Generator
-from rl_lab.utils.data.dataset import Dataset, IterableDataset, TensorDataset
+from rl_lab.utils.data.dataset import Dataset, IterableDataset, Subset, TensorDataset
 from rl_lab.utils.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 
 
@@ -53,6 +53,14 @@ def default_convert(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [default_convert(value) for value in data]
     return data
+
+
+def _within(dataset: Dataset[Any], indices: list[Any]) -> tuple[Dataset[Any], list[Any]]:
+    """The data set behind subsets, and the numbers that the samples have there."""
+    while type(dataset) is Subset:
+        indices = [dataset.indices[index] for index in indices]
+        dataset = dataset.dataset
+    return dataset, indices
 
 
 def get_worker_info() -> None:
@@ -129,8 +137,10 @@ class DataLoader:
                 yield self.collate_fn(self.dataset[index])
 
     def _batch(self, indices: list[Any]) -> Any:
-        if isinstance(self.dataset, TensorDataset) and self.collate_fn is default_collate:
-            return list(self.dataset.batch(indices))  # the same numbers as stacked one by one, in one gather
+        if self.collate_fn is default_collate:
+            dataset, rows = _within(self.dataset, indices)
+            if isinstance(dataset, TensorDataset) and type(dataset).__getitem__ is TensorDataset.__getitem__:
+                return list(dataset.batch(rows))  # the same numbers as stacked one by one, in one gather
         if hasattr(self.dataset, "__getitems__"):
             return self.collate_fn(self.dataset.__getitems__(indices))
         return self.collate_fn([self.dataset[index] for index in indices])

@@ -1,0 +1,165 @@
+"""Runs compared over seeds: statistics, curves, tables and the command."""
+
+import numpy as np
+import pandas
+import pytest
+
+from rl_lab import compare as command
+from rl_lab.experiment.analysis import (
+    compare,
+    final_scores,
+    improvements,
+    interquartile_mean,
+    learning_curves,
+    load_runs,
+    performance_profile,
+    probability_of_improvement,
+    profiles,
+    stratified_interval,
+    to_latex,
+    to_markdown,
+)
+from rl_lab.experiment.config import make_config
+from rl_lab.experiment.driver import Options, carry_out, make_plan
+from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.logger import Logger
+from rl_lab.experiment.progress import NoProgress
+from rl_lab.experiment.run import Run
+
+
+def make_run(folder, agent: str, seed: int, points: dict[int, float], **more) -> None:
+    """A run directory with these greedy returns by step, without training."""
+    make_config(Options, {"seed": seed})
+    run = Run.create(folder, {"agent": agent, "env": "CartPole-v1", "seed": seed, "hyperparameters": more})
+    log = Logger(run.path)
+    for step, value in points.items():
+        log.record({"eval/return_mean": value}, step)
+    log.close()
+    run.close()
+
+
+@pytest.fixture
+def runs(workplace):
+    for seed in range(1, 5):
+        make_run(workplace / "runs", "ppo", seed, {1000: 10.0 * seed, 2000: 20.0 * seed}, learning_rate=0.1)
+        make_run(workplace / "runs", "neat", seed, {1500 + 100 * seed: 30.0})
+    return load_runs("runs/**")
+
+
+def test_runs_are_loaded_with_their_settings(runs):
+    assert len(set(runs.run)) == 8
+    assert {"run", "tag", "step", "value", "seconds", "elapsed", "agent", "env", "seed", "learning_rate"} <= set(runs.columns)
+    assert runs[runs.agent == "ppo"].learning_rate.tolist() == [0.1] * 8
+    assert runs[runs.agent == "neat"].learning_rate.isna().all()
+    assert (runs.elapsed >= 0).all()
+    assert len(load_runs(["runs", "runs/CartPole-v1/ppo"])) == len(runs) == len(load_runs("runs/CartPole-v1/*/*"))
+    with pytest.raises(Fault, match=r"nowhere/\*\* leads to no runs"):
+        load_runs("nowhere/**")
+
+
+def test_no_curve_has_a_value_before_the_first_measured_one(runs):
+    curves = learning_curves(runs, points=11)
+    ppo, neat = (curves[curves.agent == agent] for agent in ("ppo", "neat"))
+    assert ppo.x.tolist() == pytest.approx(np.linspace(1000, 2000, 11).tolist())
+    assert ppo["mean"].iloc[0] == pytest.approx(interquartile_mean([10, 20, 30, 40]))
+    assert (ppo.low <= ppo["mean"]).all()
+    assert (ppo["mean"] <= ppo.high).all()
+    assert neat.x.min() == 1900  # where the last of its runs has its first value
+    assert not curves["mean"].isna().any()
+    assert set(curves.runs) == {4}
+    by_time = learning_curves(runs, axis="elapsed")
+    assert by_time.x.max() < 60
+    with pytest.raises(Fault, match="the runs have no setting 'agnt', did you mean 'agent'"):
+        learning_curves(runs, by="agnt")
+    with pytest.raises(Fault, match="no run has the tag 'eval/return_men', did you mean 'eval/return_mean'"):
+        learning_curves(runs, "eval/return_men")
+
+
+def test_a_missing_value_is_not_left_out_as_an_extreme_one():
+    assert np.isnan(interquartile_mean([1.0, 2.0, 3.0, np.nan]))
+    table = interquartile_mean([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [4.0, np.nan]])
+    assert table[0] == 2.5
+    assert np.isnan(table[1])
+
+
+def test_the_table_of_final_scores(runs):
+    table = compare(final_scores(runs)).set_index("agent")
+    assert table.loc["ppo", ["runs", "mean", "worst", "best", "steps"]].tolist() == [4, 50.0, 20.0, 80.0, 2000]
+    # ppo ends at 20, 40, 60, 80, neat at 30: three of four are better
+    assert table.loc["ppo", "better"] == pytest.approx(0.75)
+    assert table.loc["neat", "better"] == pytest.approx(0.25)
+    pairs = improvements(final_scores(runs))
+    assert pairs[["first", "second"]].to_numpy().tolist() == [["neat", "ppo"]]
+    assert pairs.probability.tolist() == [0.25]
+    assert 0.0 <= pairs.low.item() <= 0.25 <= pairs.high.item() <= 1.0
+    shares = profiles(final_scores(runs))
+    ppo = shares[shares.agent == "ppo"]
+    assert ppo.share.iloc[0] == 1.0
+    assert ppo.share.iloc[-1] == 0.0
+
+
+def test_statistics_of_the_paper():
+    """By hand, and where rliable is installed, by its own metrics."""
+    first = [np.array([1.0, 2.0, 3.0, 4.0]), np.array([10.0, 20.0])]
+    second = [np.array([2.0, 3.0]), np.array([5.0, 20.0, 30.0])]
+    expected = ((0.5 + 0 + 1 + 0.5 + 1 + 1) / 8 * 1.0, (1 + 1 + 0.5) / 6)
+    assert probability_of_improvement(first, second) == pytest.approx(np.mean(expected))
+    assert probability_of_improvement(second, first) == pytest.approx(1 - np.mean(expected))
+    assert performance_profile(first, [0, 2, 15]).tolist() == [1.0, (0.5 + 1.0) / 2, (0 + 0.5) / 2]
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        probability_of_improvement(first, second[:1])
+    rng = np.random.default_rng(0)
+    tasks = [rng.normal(0, 1, 12), rng.normal(50, 1, 12)]
+    low, high = stratified_interval(tasks, lambda drawn: float(np.mean([values.mean() for values in drawn])), samples=500)
+    # runs are drawn within each task: the difference between the tasks is no part of the interval
+    assert high - low < 1.0
+    assert low < np.mean([values.mean() for values in tasks]) < high
+
+
+def test_tables_as_text():
+    table = pandas.DataFrame({"agent": ["a_b|c", "d"], "mean": [1234.5, float("nan")], "runs": [3, 10_000]})
+    assert to_markdown(table).splitlines()[1:] == ["| --- | --: | --: |", "| a_b\\|c | 1,234.5 | 3 |", "| d | - | 10,000 |"]
+    assert r"a\_b|c & 1,234.5 & 3 \\" in to_latex(table)
+    assert to_latex(table).startswith("\\begin{tabular}{lrr}")
+
+
+def test_the_command_prints_a_table_and_writes_figures(runs, workplace, capsys):
+    assert command.main(["runs/**", "--out", "found"]) == 0
+    shown = capsys.readouterr()
+    assert "ppo" in shown.out
+    assert "neat" in shown.out
+    assert shown.err == ""
+    for name in ("curves.png", "curves_time.png", "scores.png", "profiles.png", "improvement.png", "table.md", "table.tex"):
+        assert (workplace / "found" / name).stat().st_size > 100
+    assert command.main(["runs/CartPole-v1/ppo", "--by", "--learning-rate", "--format", "svg", "--out", "one"]) == 2
+    assert command.main(["runs/CartPole-v1/ppo", "--by", "learning-rate", "--format", "svg", "--out", "one"]) == 0
+    assert (workplace / "one" / "curves.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere leads to no runs"),
+        (["runs", "--by", "agnt"], "did you mean 'agent'"),
+        (["runs", "--tag", "eval/return"], "no run has the tag 'eval/return'"),
+        (["runs", "--format", "gif"], "--format 'gif' is unknown"),
+        (["runs", "--out", "file"], "--out file is a file"),
+        (["runs", "--byy", "agent"], "unknown option '--byy', did you mean '--by'?"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(words, message, runs, workplace, capsys):
+    (workplace / "file").write_text("")
+    assert command.main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert sorted(path.name for path in workplace.iterdir()) == ["file", "runs"]
+
+
+def test_a_real_run_is_compared(workplace):
+    settings = {"agent": "ppo", "env": "CartPole-v1", "total_timesteps": 1024, "eval_episodes": 2, "eval_frequency": 300}
+    carry_out(make_plan(settings), NoProgress())
+    table = compare(final_scores(load_runs("runs")))
+    assert table.runs.tolist() == [1]
+    assert table.low.isna().all()  # one run has no interval
+    assert command.main(["runs"]) == 0
