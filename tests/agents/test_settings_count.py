@@ -58,6 +58,7 @@ OTHER = {
     "max_grad_norm": 0.05,
     "quantiles": 5,
     "memory": 5,
+    "cell": "cfc",
     "exploration_initial": 0.5,
     "exploration_final": 0.5,
     "exploration_fraction": 1.0,
