@@ -90,7 +90,7 @@ def test_it_holds_one_package(installed):
         f"rl_lab/{path.relative_to(ROOT / folder)}" if folder == "rl_lab" else f"rl_lab/{path.relative_to(ROOT)}"
         for folder in ("rl_lab", "agents", "envs")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".pyi", ".toml", ".typed")
+        if path.suffix in (".py", ".pyi", ".toml", ".typed", ".html")
     }
     assert {name for name in names if not name.startswith("rl_lab_cpu")} == expected
 
