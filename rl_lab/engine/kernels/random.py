@@ -4,12 +4,10 @@ The state of a stream is a buffer of four int64 words. So a stream is saved and 
 advances the stream as eager calls do.
 """
 
-import math
-
 import numpy as np
 from numba import njit
 
-from rl_lab.engine.kernels.elementary import cos64, log64, pow64, sin64
+from rl_lab.engine.kernels.elementary import cos64, exp64, lgamma64, log64, pow64, sin64
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
@@ -219,7 +217,7 @@ def poisson(out: Out, rate: In, state: InOutInt, count: Int):
         if not lam >= 0.0 or lam == np.inf:
             out[i] = F(np.nan)
         elif lam < 10.0:
-            limit = np.exp(-lam)
+            limit = exp64(-lam)
             product = 1.0 - next_unit(state)
             k = 0
             while product > limit:
@@ -241,7 +239,7 @@ def poisson(out: Out, rate: In, state: InOutInt, count: Int):
                     break
                 if sample < 0.0 or (us < 0.013 and v > us):
                     continue
-                left = np.log(v) + np.log(inverse_alpha) - np.log(a / (us * us) + b)
-                if left <= sample * np.log(lam) - lam - math.lgamma(sample + 1.0):
+                left = log64(v) + log64(inverse_alpha) - log64(a / (us * us) + b)
+                if left <= sample * log64(lam) - lam - lgamma64(sample + 1.0):
                     break
             out[i] = F(sample)
