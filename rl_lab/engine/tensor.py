@@ -377,7 +377,10 @@ class TensorCore:
             recording.give_up(_READS_A_VALUE)
         dtype = self.dtype
         steps = None if self.strides is None else tuple([s * dtype.itemsize for s in self.strides])
-        return np.ndarray(self.sizes, dtype.numpy, self.storage.buffer(lasting), self.offset * dtype.itemsize, steps)
+        begin = (
+            0 if 0 in self.sizes else self.offset * dtype.itemsize
+        )  # a view without elements may begin outside of the memory
+        return np.ndarray(self.sizes, dtype.numpy, self.storage.buffer(lasting), begin, steps)
 
     def _holds_nan(self) -> bool:
         """Whether an element is NaN."""

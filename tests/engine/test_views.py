@@ -3,6 +3,7 @@
 import pytest
 
 import rl_lab as rl
+import rl_lab.nn.functional as F
 import rl_lab.nn as nn
 from rl_lab.engine.errors import StateError
 
@@ -190,3 +191,10 @@ def test_functions_in_place(name, settings):
         other = rl.tensor(values, requires_grad=True)
         getattr(nn.functional, name)(other, *settings).sum().backward()
         assert leaf.grad.tolist() == other.grad.tolist()
+
+
+def test_the_gradient_of_padding_without_samples_can_be_read():
+    x = rl.zeros(0, 3, 3, 3, requires_grad=True)
+    F.pad(x, (1, 1, 1, 1, 1, 1)).sum().backward()
+    assert x.grad.numpy().shape == (0, 3, 3, 3)
+    assert x.grad.tolist() == []
