@@ -241,16 +241,18 @@ class Transformer(Module):
         super().__init__()
         self.to(device=device, dtype=dtype)
         settings = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias)
-        self.encoder: Module = custom_encoder or TransformerEncoder(
-            TransformerEncoderLayer(*settings, generator=generator),
-            num_encoder_layers,
-            LayerNorm(d_model, layer_norm_eps, bias=bias),
-        )
-        self.decoder: Module = custom_decoder or TransformerDecoder(
-            TransformerDecoderLayer(*settings, generator=generator),
-            num_decoder_layers,
-            LayerNorm(d_model, layer_norm_eps, bias=bias),
-        )
+        if custom_encoder is None:
+            norm = LayerNorm(d_model, layer_norm_eps, bias=bias)
+            custom_encoder = TransformerEncoder(
+                TransformerEncoderLayer(*settings, generator=generator), num_encoder_layers, norm
+            )
+        if custom_decoder is None:
+            norm = LayerNorm(d_model, layer_norm_eps, bias=bias)
+            custom_decoder = TransformerDecoder(
+                TransformerDecoderLayer(*settings, generator=generator), num_decoder_layers, norm
+            )
+        self.encoder = custom_encoder
+        self.decoder = custom_decoder
         self.d_model = d_model
         self.nhead = nhead
         self.batch_first = batch_first
@@ -294,4 +296,4 @@ class Transformer(Module):
     @staticmethod
     def generate_square_subsequent_mask(sz: int, device: DeviceLike = None, dtype: DTypeLike = None) -> Tensor:
         """A causal mask (sz, sz) to add to scores: 0 up to the diagonal, -inf above."""
-        return triu(full((sz, sz), float("-inf")), 1)
+        return triu(full((sz, sz), float("-inf"), dtype=dtype, device=device), 1)

@@ -11,11 +11,13 @@ from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.convolution import (
     adaptive_avg_pool2d,
     avg_pool2d,
+    check_tensors,
     conv2d,
     conv_transpose2d,
     max_pool1d,
     max_pool2d,
     pair,
+    same_padding,
 )
 from rl_lab.engine.ops.creation import arange, zeros
 from rl_lab.engine.ops.layout import stack
@@ -53,17 +55,14 @@ def conv3d(
     ``padding`` as in `conv2d`. Raises DtypeError, ShapeError or ValueError for unsuitable arguments.
     """
     x = _batched("conv3d", input)
-    if weight.dim() != 5:
-        raise ShapeError(f"conv3d takes a weight (filters, channels / groups, kd, kh, kw), got shape {list(weight.shape)}")
+    check_tensors("conv3d", 3, input, weight, bias, groups)
     step, gap = pair(stride, "stride", 1, 3), pair(dilation, "dilation", 1, 3)
     window = weight.shape[2:]
     if isinstance(padding, str):
         if padding not in ("valid", "same"):
             raise ValueError(f"padding must be 'valid', 'same' or integers, not {padding!r}")
-        if padding == "same" and step != (1, 1, 1):
-            raise ValueError("padding='same' needs a stride of 1")
-        zeros_each = [g * (k - 1) if padding == "same" else 0 for g, k in zip(gap, window, strict=True)]
-        sides = [(z // 2, z - z // 2) for z in zeros_each]
+        before, after = same_padding(weight, step, gap) if padding == "same" else ([0, 0, 0], [0, 0, 0])
+        sides = list(zip(before, after, strict=True))
     else:
         sides = [(p, p) for p in pair(padding, "padding", 0, 3)]
     if any(map(any, sides)):
@@ -95,10 +94,7 @@ def conv_transpose3d(
     Raises DtypeError, ShapeError or ValueError for unsuitable arguments.
     """
     x = _batched("conv_transpose3d", input)
-    if weight.dim() != 5:
-        raise ShapeError(
-            f"conv_transpose3d takes a weight (channels, filters / groups, kd, kh, kw), got shape {list(weight.shape)}"
-        )
+    check_tensors("conv_transpose3d", 3, input, weight, bias, groups, transposed=True)
     step, gap = pair(stride, "stride", 1, 3), pair(dilation, "dilation", 1, 3)
     edge, extra = pair(padding, "padding", 0, 3), pair(output_padding, "output_padding", 0, 3)
     n, channels, depth = x.shape[:3]
@@ -172,7 +168,7 @@ def avg_pool3d(
     deep = avg_pool2d(
         _lines(flat).unsqueeze(-2), (1, window[0]), (1, step[0]), (0, edge[0]), ceil_mode, count_include_pad, divisors[1]
     )
-    out = deep.squeeze(-2).transpose(1, 2).reshape(*x.shape[:2], -1, *flat.shape[2:])
+    out = deep.squeeze(-2).transpose(1, 2).reshape(*x.shape[:2], deep.shape[-1], *flat.shape[2:])
     return out if input.dim() == 5 else out.squeeze(0)
 
 

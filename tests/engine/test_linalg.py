@@ -103,3 +103,14 @@ def test_determinants_and_their_logarithms():
     assert_close(sign.numpy(), expected[0])
     assert_close(logarithm.numpy(), expected[1])
     assert rl.linalg.det(rl.zeros(0, 0)).item() == 1.0
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_as_many_matrices_as_rows(n):
+    """A batch of n matrices of n rows is not a batch of vectors."""
+    values = np.random.default_rng(n).standard_normal((n, n, n)).astype(np.float32)
+    a = rl.from_numpy(values).requires_grad_()
+    np.testing.assert_allclose(rl.linalg.inv(a).detach().numpy(), np.linalg.inv(values), rtol=1e-3, atol=1e-4)
+    rl.linalg.det(a).sum().backward()
+    cofactors = np.linalg.inv(values).transpose(0, 2, 1) * np.linalg.det(values)[:, None, None]
+    np.testing.assert_allclose(a.grad.numpy(), cofactors, rtol=1e-3, atol=1e-4)

@@ -136,3 +136,13 @@ def test_a_recorded_case_gives_the_same_bits(case: Case):
             found = compiled(*tensors)
         for right, actual in zip(expected, found, strict=True):
             assert right.numpy().tobytes() == actual.numpy().tobytes()
+
+
+@pytest.mark.parametrize("name", ["conv3d", "conv_transpose3d"])
+def test_a_bias_of_another_shape_is_refused(name):
+    with pytest.raises(rl.errors.ShapeError, match="the bias must have the shape"):
+        getattr(rl.nn.functional, name)(rl.ones(1, 2, 3, 3, 3), rl.ones(2, 2, 1, 1, 1), rl.ones(1))
+
+
+def test_pooling_volumes_without_samples():
+    assert tuple(rl.nn.functional.avg_pool3d(rl.zeros(0, 1, 4, 4, 4), 2).shape) == (0, 1, 2, 2, 2)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import rl_lab as rl
+from rl_lab import errors
 from rl_lab.engine.errors import DtypeError
 
 RNG = np.random.default_rng(0)
@@ -234,3 +235,25 @@ def test_a_recorded_function_with_an_absent_argument():
         assert scale(x, mask).tolist() == [1.0, 0.0]
         assert scale(x).tolist() == [2.0, 4.0]
         assert scale(x.reshape(2, 1), None).tolist() == [[2.0], [4.0]]
+
+
+@pytest.mark.parametrize("others", [[(2, 3)], [(2, 3), (2, 1)], [(0,), (2, 3)]])
+def test_a_vector_without_elements_joins_tensors_of_any_shape(others):
+    nothing = rl.zeros(0, requires_grad=True)
+    tensors = [nothing, *[rl.ones(shape, requires_grad=True) for shape in others]]
+    joined = rl.cat(tensors, dim=1)
+    assert joined.equal(rl.cat([t for t in tensors if t.dim() == 2], dim=1))
+    joined.sum().backward()
+    assert tuple(nothing.grad.shape) == (0,)
+    with pytest.raises(errors.ShapeError):
+        rl.cat([rl.ones(2, 3), rl.zeros(1)], dim=1)
+
+
+def test_a_scalar_counts_as_a_vector_of_one_element():
+    x = rl.tensor(3.0, requires_grad=True)
+    picked = x.gather(0, rl.tensor([0]))
+    assert picked.tolist() == [3.0]
+    assert rl.tensor([5.0, 6.0]).gather(0, rl.tensor(1)).tolist() == 6.0
+    assert x.unfold(0, 1, 1).tolist() == [3.0]
+    (picked.sum() + x.unfold(0, 1, 1).sum()).backward()
+    assert x.grad.item() == 2.0

@@ -200,7 +200,9 @@ def _to_bias(g: Tensor, plan: _Plan) -> Tensor:
     return out
 
 
-def _check(name: str, rank: int, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, transposed: bool = False) -> None:
+def check_tensors(
+    name: str, rank: int, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, transposed: bool = False
+) -> None:
     """Raise DtypeError or ShapeError if the tensors of a convolution of ``rank`` axes do not fit."""
     for tensor in (x, weight, bias):
         if tensor is not None and tensor.dtype is not float32:
@@ -219,7 +221,7 @@ def _check(name: str, rank: int, x: Tensor, weight: Tensor, bias: Tensor | None,
         raise ShapeError(f"{name}: the bias must have the shape [{outputs}], got {list(bias.sizes)}")
 
 
-def _same_padding(weight: Tensor, stride: Shape, dilation: Shape) -> tuple[list[int], list[int]]:
+def same_padding(weight: Tensor, stride: Shape, dilation: Shape) -> tuple[list[int], list[int]]:
     """The zeros before and after each axis for padding='same', as in PyTorch."""
     if set(stride) != {1}:
         raise ValueError(f"padding='same' needs a stride of 1, got {stride}")
@@ -241,13 +243,13 @@ def conv2d(
     ``padding`` is the number of zeros on each side, "valid" for none, or "same" for an output of the input's size. An input without
     the dimension n gives an output without it. Raises DtypeError, ShapeError or ValueError for unsuitable arguments.
     """
-    _check("conv2d", 2, input, weight, bias, groups)
+    check_tensors("conv2d", 2, input, weight, bias, groups)
     step = pair(stride, "stride", 1)
     gap = pair(dilation, "dilation", 1)
     if isinstance(padding, str):
         if padding not in ("valid", "same"):
             raise ValueError(f"padding must be 'valid', 'same' or integers, not {padding!r}")
-        before, after = _same_padding(weight, step, gap) if padding == "same" else ([0, 0], [0, 0])
+        before, after = same_padding(weight, step, gap) if padding == "same" else ([0, 0], [0, 0])
         if before != after:  # a window of even size: the extra zeros go to the end
             input = _padded(input, before, after)
             before = [0, 0]
@@ -285,7 +287,7 @@ def conv1d(
     groups: int = 1,
 ) -> Tensor:
     """`conv2d` with one axis: input (n, channels, length), weight (filters, channels / groups, k)."""
-    _check("conv1d", 1, input, weight, bias, groups)
+    check_tensors("conv1d", 1, input, weight, bias, groups)
     step = (1, *pair(stride, "stride", 1, 1))
     gap = (1, *pair(dilation, "dilation", 1, 1))
     edge = padding if isinstance(padding, str) else (0, *pair(padding, "padding", 0, 1))
@@ -308,7 +310,7 @@ def conv_transpose2d(
     ``weight`` is (channels, filters / groups, kh, kw), ``bias`` (filters,). ``output_padding`` adds rows and columns to the output and
     is smaller than stride or dilation. Raises DtypeError, ShapeError or ValueError for unsuitable arguments.
     """
-    _check("conv_transpose2d", 2, input, weight, bias, groups, transposed=True)
+    check_tensors("conv_transpose2d", 2, input, weight, bias, groups, transposed=True)
     step = pair(stride, "stride", 1)
     gap = pair(dilation, "dilation", 1)
     edge = pair(padding, "padding", 0)
@@ -340,7 +342,7 @@ def conv_transpose1d(
     dilation: Pair = 1,
 ) -> Tensor:
     """`conv_transpose2d` with one axis: input (n, channels, length), weight (channels, filters / groups, k)."""
-    _check("conv_transpose1d", 1, input, weight, bias, groups, transposed=True)
+    check_tensors("conv_transpose1d", 1, input, weight, bias, groups, transposed=True)
     step = (1, *pair(stride, "stride", 1, 1))
     gap = (1, *pair(dilation, "dilation", 1, 1))
     edge = (0, *pair(padding, "padding", 0, 1))

@@ -210,6 +210,8 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
     Raises DtypeError or ShapeError for an unsuitable index, IndexError if an index is negative or too large.
     """
+    if len(input.sizes) + len(index.sizes) == 1:  # a scalar counts as a vector of one element
+        return gather(input.reshape(-1), dim, index.reshape(-1)).reshape(index.sizes)
     dim = normal_dim(dim, input.dim())
     _check_gather("gather", input, dim, index)
     return _gather(_cut(input, dim, index.sizes), dim, index)

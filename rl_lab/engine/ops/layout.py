@@ -619,10 +619,16 @@ def _of_one_dtype(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension, in the highest of their dtypes.
 
-    Raises ValueError for an empty sequence, ShapeError if the sizes of another dimension differ.
+    As in PyTorch, a vector without elements fits tensors of any shape. Raises ValueError for an empty sequence, ShapeError if the sizes of
+    another dimension differ.
     """
     tensors = _of_one_dtype(tensors)
-    plan = _cat_plan(tuple([t.sizes for t in tensors]), dim, tensors[0].dtype.itemsize)
+    shapes = tuple([t.sizes for t in tensors])
+    if (0,) in shapes and (full := max(shapes, key=len)) != (0,):
+        at = normal_dim(dim, len(full))
+        tensors = [reshape(t, (*full[:at], 0, *full[at + 1 :])) if t.sizes == (0,) else t for t in tensors]
+        shapes = tuple([t.sizes for t in tensors])
+    plan = _cat_plan(shapes, dim, tensors[0].dtype.itemsize)
     return attach(plan(tensors), _cat_rule, tensors, context=plan.context)
 
 

@@ -87,7 +87,7 @@ def _solve_rule(g: Tensor, node: Node) -> Gradients:
 def inv(A: Tensor) -> Tensor:
     """The inverses of square matrices (..., n, n). Raises StateError (a RuntimeError) if a matrix is singular."""
     _matrices("inv", A, square=True)
-    return solve(A, eye(A.sizes[-1]))
+    return _solve(A, eye(A.sizes[-1]).expand(A.sizes))  # `solve` would take n matrices of n rows for n vectors
 
 
 def det(A: Tensor) -> Tensor:

@@ -169,6 +169,8 @@ def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
     Raises ShapeError if the windows do not fit.
     """
+    if not x.sizes:  # a scalar counts as a vector of one element
+        return reshape(unfold(reshape(x, 1), dimension, size, step), size)
     dim = normal_dim(dimension, x.dim())
     length = x.sizes[dim]
     if step < 1 or not 0 <= size <= length:
