@@ -131,7 +131,7 @@ def predict(lib: Any, name: str) -> Callable[[], Any]:
 
 
 def lines() -> dict[str, Callable[[Any], Callable[[], Any]]]:
-    """A function of the library for each label, which makes what is timed."""
+    """For each label, a function that takes the library (rl_lab or torch) and returns the call to be timed."""
     singles = {label: lambda lib, label=label: operations(lib)[label] for label in operations(rl)}
     updates = {
         f"DQN update, {'-'.join(map(str, sizes))}, batch {batch}": lambda lib, s=sizes, b=batch: dqn_update(lib, s, b)

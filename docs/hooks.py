@@ -118,7 +118,10 @@ def neat_python(_: str) -> str:
 
 
 def include(what: str, page: str) -> str:
-    """A file or one section of it without its heading; links are those of ``page``. Raises ValueError if there is no such section."""
+    """The text of a file, or of one of its sections, without its heading and with links relative to ``page``.
+
+    Raises ValueError if there is no such section.
+    """
     source, _, heading = (part.strip() for part in what.partition(" # "))
     text = (ROOT / source).read_text(encoding="utf-8")
     if heading:

@@ -2,8 +2,8 @@
 
     python examples/cfc.py
 
-Of 60 samples of a sine with a random phase and frequency, two thirds are lost. A network sees what is left, one sample after the other,
-and predicts the next one. `nn.CfC` and `nn.LTC` are told how long each gap is, as `timespans`; `nn.GRU` is told the same as an input.
+Each sine has a random phase and frequency, and 40 of its 60 samples are lost. A network reads the remaining samples in order and predicts
+each next one. `nn.CfC` and `nn.LTC` are told how long each gap is, as `timespans`; `nn.GRU` is told the same as an input.
 """
 
 import numpy as np

@@ -98,7 +98,7 @@ def test_one_gradient_step_goes_far(full):
 
 
 def test_the_outer_gradient_goes_through_the_inner_step():
-    """The gradient after an inner step agrees with finite differences; without create_graph there is none to take."""
+    """The gradient through an inner step agrees with finite differences. Without create_graph it is another one."""
     stream = rl.Generator(1)
     parameters = make_parameters(stream)
     draw = make_task(stream)

@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def evolve(path: Path) -> None:
-    """Evolve a network and draw it with the names of what it sees and does."""
+    """Evolve a network for CartPole-v1 and draw it, with its inputs and outputs labelled."""
     with tempfile.TemporaryDirectory() as folder:
         run = train("neat", ENV, seed=1, run_dir=folder, eval_episodes=1, add_node=0.2, add_connection=0.3)
         agent = load_run(run.path).agent()

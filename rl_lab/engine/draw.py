@@ -66,7 +66,7 @@ def draw_graph(
 
 
 def sources_of(program: Program) -> list[list[int]]:
-    """For each launch of a program, the indices of the launches that last wrote what it reads, in ascending order."""
+    """Per launch, the sorted indices of the launches that last wrote the memory that it reads."""
     found: list[list[int]] = []
     writers: list[tuple[tuple[int, int], int]] = []
     for i, launch in enumerate(program.launches):

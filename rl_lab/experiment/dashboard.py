@@ -176,9 +176,8 @@ def _weights(agent: Agent) -> Iterator[tuple[str, rl.Tensor]]:
 def recorded(agent: Agent) -> dict[str, Program]:
     """The latest program of each recorded function of an agent, by the function's name. The policy's own is called "act"."""
     functions = {name.lstrip("_"): value for name, value in vars(agent).items() if isinstance(value, Compiled)}
-    acting = getattr(agent.collector, "_act", None)
-    if isinstance(acting, Compiled):
-        functions["act"] = acting
+    if agent.collector is not None and isinstance(agent.collector.act, Compiled):
+        functions["act"] = agent.collector.act
     return {name: function.programs[-1] for name, function in functions.items() if function.programs}
 
 

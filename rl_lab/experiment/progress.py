@@ -182,6 +182,9 @@ def make_progress(total: int) -> Progress:
 
 def in_notebook() -> bool:
     """Whether the program runs in the kernel of a notebook."""
-    interactive = sys.modules.get("IPython")
-    shell = interactive.get_ipython() if interactive is not None and hasattr(interactive, "get_ipython") else None
-    return hasattr(shell, "kernel")
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config

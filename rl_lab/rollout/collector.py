@@ -44,8 +44,9 @@ class Collector:
         self.num_envs = self.stepper.num_envs
         self.seed = seed
         self._policy = policy
-        self._act: Callable[..., tuple[rl.Tensor, dict[str, rl.Tensor]]]
-        self._act = rl.compile(self._acting) if compile else self._acting
+        self.act: Callable[..., tuple[rl.Tensor, dict[str, rl.Tensor]]]
+        """Scaled actions and the policy's other outputs for a `Moment`; recorded unless ``compile`` is False."""
+        self.act = rl.compile(self._acting) if compile else self._acting
         self._storages: dict[int, RolloutStorage] = {}
         self._shown: list[np.ndarray | None] = []
         self._tensors: Shown | None = None
@@ -58,8 +59,8 @@ class Collector:
         """Whether the state loaded last also restored the environments, so that their episodes continue."""
         self.stepper.reset(seed)
         self._loop: NativeLoop | None = None
-        if self.stepper.native is not None and isinstance(self._act, Compiled):
-            self._loop = NativeLoop(self.stepper, self._act, self._moment())
+        if self.stepper.native is not None and isinstance(self.act, Compiled):
+            self._loop = NativeLoop(self.stepper, self.act, self._moment())
 
     @property
     def timesteps(self) -> int:
@@ -152,7 +153,7 @@ class Collector:
         storage.elapsed[t] = stepper.elapsed
         if storage.masks is not None:
             storage.masks[t] = stepper.action_mask
-        scaled, outputs = self._act(*self._moment())
+        scaled, outputs = self.act(*self._moment())
         for name, output in outputs.items():
             output.copy_to(storage.output(name, output.shape, output.dtype.numpy)[t])
         step = stepper.step(stepper.mapping.to_space(scaled.numpy()))

@@ -626,7 +626,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     shapes = tuple([t.sizes for t in tensors])
     if (0,) in shapes and (full := max(shapes, key=len)) != (0,):
         at = normal_dim(dim, len(full))
-        tensors = [reshape(t, (*full[:at], 0, *full[at + 1 :])) if t.sizes == (0,) else t for t in tensors]
+        tensors = tuple([reshape(t, (*full[:at], 0, *full[at + 1 :])) if t.sizes == (0,) else t for t in tensors])
         shapes = tuple([t.sizes for t in tensors])
     plan = _cat_plan(shapes, dim, tensors[0].dtype.itemsize)
     return attach(plan(tensors), _cat_rule, tensors, context=plan.context)
