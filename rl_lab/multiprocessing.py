@@ -52,13 +52,14 @@ class ProcessContext:
         As soon as a process has failed, terminates the others, which may wait for it, and raises ProcessRaisedException.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        while running := [process.sentinel for process in self.processes if process.exitcode is None]:
-            ended = wait(running, None if end is None else max(0.0, end - time.monotonic()))
-            self._require_success()
-            if not ended:
+        while True:
+            running = [process.sentinel for process in self.processes if process.exitcode is None]
+            self._require_success()  # before the wait: a process that has failed by now is not among those waited for
+            if not running:
+                return True
+            if not wait(running, None if end is None else max(0.0, end - time.monotonic())):
+                self._require_success()
                 return False
-        self._require_success()
-        return True
 
     def _require_success(self) -> None:
         """Terminate all processes and raise ProcessRaisedException if one has failed."""

@@ -42,3 +42,12 @@ def test_a_failure_ends_processes_that_wait():
         context.join(60.0)
     assert time.monotonic() - begin < 50
     assert not any(process.is_alive() for process in context.processes)
+
+
+def test_a_failure_before_the_wait_is_noticed_at_once():
+    context = mp.spawn(fail_or_wait, nprocs=2, join=False)
+    context.processes[1].join()
+    begin = time.monotonic()
+    with pytest.raises(mp.ProcessRaisedException, match="process 1 ended with exit code 3"):
+        context.join(60.0)
+    assert time.monotonic() - begin < 50
