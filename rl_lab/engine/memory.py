@@ -49,7 +49,8 @@ class Pool(dict[int, list["Block"]]):
     def age(self) -> None:
         """Drop the older blocks, and make the recent large blocks the older ones."""
         self.kept = 0
-        self.older = {size: self.pop(size) for size in list(self) if size > SMALL}
+        # another thread may do the same at this moment, and take some of the lists
+        self.older = {size: self.pop(size, []) for size in list(self) if size > SMALL}
 
     def rested(self) -> None:
         """End the rest of all resting blocks: they can be used again."""
@@ -58,7 +59,7 @@ class Pool(dict[int, list["Block"]]):
         self.resting.clear()
 
     def clear(self) -> None:
-        for blocks in self.values():  # blocks in use know their lists
+        for blocks in list(self.values()):  # emptied and not dropped, because blocks in use know their lists
             blocks.clear()
         self.older = {}
         self.kept = 0

@@ -77,6 +77,32 @@ def test_a_size_that_is_used_stays():
         del again
 
 
+def test_threads_may_all_drop_old_blocks():
+    """Every thread that exceeds the limit moves the recent blocks to the older ones, also while another one does so."""
+    pool = memory.Pool()
+    faults = []
+
+    def work() -> None:
+        try:
+            for count in range(2_000):
+                pool.setdefault(8192 + 64 * (count % 50), []).append(memory.Block(64, pool))
+                pool.age()
+        except Exception as error:
+            faults.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert faults == []
+
+
 def test_threads_count_what_they_free():
     def work() -> None:
         for count in range(3_000):
