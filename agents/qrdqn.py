@@ -15,6 +15,7 @@ from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import Between, setting
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
+from rl_lab.rollout.distributional import quantile_huber_loss
 from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
 from rl_lab.rollout.policies import Insight, greedy, masked
 
@@ -59,21 +60,6 @@ class QRDQNConfig:
     )
     normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
-
-
-def quantile_huber_loss(quantiles: rl.Tensor, targets: rl.Tensor, kappa: float = 1.0) -> rl.Tensor:
-    """The quantile Huber loss (equation 10): the Huber loss of every pair of a quantile and a target, weighted by the quantile's fraction.
-
-    ``quantiles`` (batch, n) estimate the fractions (2 i + 1) / 2 n; ``targets`` is (batch, m). The loss is summed over the quantiles and
-    averaged over targets and batch.
-    """
-    n = quantiles.shape[1]
-    fractions = (rl.arange(n).float() + 0.5) / n
-    differences = targets.unsqueeze(1) - quantiles.unsqueeze(2)  # (batch, n, m)
-    size = differences.abs()
-    huber = rl.where(size <= kappa, 0.5 * differences**2, kappa * (size - 0.5 * kappa))
-    weight = (fractions.unsqueeze(1) - (differences.detach() < 0).float()).abs()
-    return (weight * huber / kappa).mean(2).sum(1).mean()
 
 
 class QRDQN(Agent):

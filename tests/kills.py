@@ -39,6 +39,7 @@ RUNS: dict[str, tuple[str, int, list[str]]] = {
     "qrdqn": ("CartPole-v1", 600, [*REPLAY, "--frame-stack", "2"]),
     "sac": ("Pendulum-v1", 600, REPLAY),
     "td3": ("Pendulum-v1", 600, REPLAY),
+    "tqc": ("Pendulum-v1", 600, [*REPLAY, "--use-sde"]),
     "a2c": ("CartPole-v1", 600, ["--network", "mlp:16"]),
     "ppo": ("CartPole-v1", 600, [*ROLLOUTS, "--batch-size", "20", "--normalize-observations"]),
     "recurrent_ppo": ("CartPole-v1", 600, [*ROLLOUTS, "--memory", "8", "--batch-envs", "1"]),

@@ -33,6 +33,7 @@ RUNS: dict[str, tuple[str, dict[str, object]]] = {
     "qrdqn": ("CartPole-v1", SMALL),
     "sac": ("Pendulum-v1", SMALL),
     "td3": ("Pendulum-v1", SMALL),
+    "tqc": ("Pendulum-v1", SMALL),
     "a2c": ("CartPole-v1", {"network": "mlp:16", "num-envs": 2, "vectorization": "async", "backend": "gymnasium"}),
     "ppo": ("CartPole-v1", {"network": "mlp:16", "num-envs": 2, "num-steps": 50, "batch-size": 50}),
     "recurrent_ppo": ("CartPole-v1", {"network": "mlp:16", "memory": 8, "num-envs": 2, "num-steps": 50, "batch-envs": 1}),

@@ -48,7 +48,7 @@ _OPTIONS: dict[str, str] = {
     "target_update_interval": "targetnetworkfrequency targetupdate targetupdatefreq targetupdatefrequency targetnetworkupdatefreq "
     "updatetarget targetnetworkupdatefrequency targetfrequency syncfrequency",
     "train_frequency": "trainfreq updateevery updatefrequency updatefreq updateinterval traininterval",
-    "gradient_steps": "utd updatetodata updates nupdates gradientupdates numupdates updateperstep ngradientsteps",
+    "gradient_steps": "utd updatetodata utdratio replayratio updates nupdates gradientupdates numupdates updateperstep ngradientsteps",
     "learning_starts": "starttimesteps warmup warmupsteps learningstart randomsteps startsteps burnin initialsteps prefill",
     "exploration_initial": "starte explorationinitialeps epsstart epsilonstart initialepsilon epsilon eps epsilonmax maxepsilon",
     "exploration_final": "ende explorationfinaleps epsend epsilonend finalepsilon minepsilon epsilonmin",
@@ -63,6 +63,10 @@ _OPTIONS: dict[str, str] = {
     "priority_exponent": "prioritizedreplayalpha peralpha alpha",
     "importance_exponent": "prioritizedreplaybeta perbeta beta",
     "noisy": "noisynet noisynets noisydqn",
+    "critics": "ncritics numcritics ensemblesize numqs nets nnets",
+    "dropped": "topquantilestodroppernet topquantilestodrop toppernet",
+    "use_sde": "sde gsde usegsde",
+    "sde_sample_freq": "sdesamplefrequency sdefreq",
     "quantiles": "nquantiles numquantiles numatoms natoms quantile",
     "network": "net netarch hidden hiddensizes hiddensize hiddendim hiddendims hiddenlayers layers arch architecture "
     "policykwargs model fcnethiddens units mlp hiddenunits",
@@ -96,7 +100,8 @@ _AGENTS: dict[str, str] = {
     "recurrent_ppo": "ppolstm lstm rppo ppornn ppogru drqn r2d2 recurrent lstmppo",
     "a2c": "a3c ac actorcritic advantageactorcritic acktr acer",
     "reinforce": "vpg policygradient pg montecarlo vanillapolicygradient",
-    "sac": "softactorcritic sacdiscrete discretesac tqc redq droq crossq soft",
+    "sac": "softactorcritic sacdiscrete discretesac redq droq crossq soft",
+    "tqc": "truncatedquantilecritics",
     "td3": "ddpg d4pg twindelayedddpg dpg ourddpg",
     "neat": "neatpython hyperneat neuroevolution ga es geneticalgorithm evolution evolutionstrategies cmaes ars",
 }

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from rl_lab.engine.errors import GraphError, ShapeError
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.random import Generator
 from rl_lab.nn import init
@@ -25,7 +26,7 @@ from rl_lab.nn.convolution import Conv2d
 from rl_lab.nn.graph import GraphNetwork
 from rl_lab.nn.graph.files import load_graph
 from rl_lab.nn.layers import Flatten, Linear
-from rl_lab.nn.module import Module
+from rl_lab.nn.module import Module, Parameter
 from rl_lab.nn.pictures import Observed, PictureInput, picture_of
 
 Network = TypeVar("Network", bound=Module)
@@ -286,6 +287,35 @@ class Dueling(Module):
         advantage = advantage.view(len(advantage), -1, self.atoms)
         value = self.value(features).unsqueeze(1)
         return (value + advantage - advantage.mean(1, keepdim=True)).flatten(1)
+
+
+class StateDependentActor(Module):
+    """Actor with generalized state-dependent exploration (Raffin, Kober and Stulp 2021, "Smooth exploration for robotic reinforcement
+    learning", section 3).
+
+    The noise of an action is a linear function of the features, the inputs of the last layer of ``network``, which computes the means
+    (batch, size). The entries of the function's matrix are Gaussian, with standard deviations exp(``log_std``), a parameter (features,
+    size). The forward pass returns (batch, 2 size): the means, within ±2 as in Stable-Baselines3, and the log standard deviations of the
+    noise over all matrices.
+    """
+
+    def __init__(self, network: Sequential, log_std: float):
+        super().__init__()
+        self.body = network[:-1]
+        self.mean = network[-1]
+        self.log_std = Parameter(full((self.mean.in_features, self.mean.out_features), log_std))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.outputs(self.body(input))
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """Means and log standard deviations, (batch, 2 size), for features (batch, features)."""
+        variance = (features**2) @ (2.0 * self.log_std).exp()
+        return cat([self.mean(features).clamp(-2.0, 2.0), 0.5 * (variance + 1e-6).log()], 1)
+
+    def noise(self, features: Tensor, matrices: Tensor) -> Tensor:
+        """Noise (batch, size) for features (batch, features) and standard normal matrices (batch, features, size)."""
+        return (features.unsqueeze(1) @ (self.log_std.exp() * matrices)).squeeze(1)
 
 
 def copy_of(network: Network) -> Network:

@@ -8,13 +8,21 @@ from gymnasium.spaces import Box, Discrete
 from rl_lab.experiment import Agent, Fault
 from rl_lab.experiment.environments import make_environments
 from rl_lab.testing import agent_checks, check_agent, content
-from tests.runs import AGENTS
+from tests.runs import AGENTS, ENV
 
 SMALL = {
     "dqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "prioritized": True, "n_steps": 2},
     "qrdqn": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "quantiles": 5},
     "sac": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "noise_colour": 0.5},
     "td3": {"learning_starts": 20, "batch_size": 16, "network": "mlp:16", "noise_colour": 0.5},
+    "tqc": {
+        "learning_starts": 20,
+        "batch_size": 16,
+        "network": "mlp:16",
+        "quantiles": 5,
+        "use_sde": True,
+        "sde_sample_freq": 5,
+    },
     "ppo": {"num_steps": 16, "batch_size": 8, "network": "mlp:16", "normalize_observations": True, "normalize_rewards": True},
     "a2c": {"network": "mlp:16", "separate_losses": True, "normalize_observations": True, "normalize_rewards": True},
     "reinforce": {"network": "mlp:16", "normalize_observations": True},
@@ -38,7 +46,7 @@ def test_contract(name, check):
     check()
 
 
-@pytest.mark.parametrize("name", ["ppo", "a2c", "recurrent_ppo", "sac"])
+@pytest.mark.parametrize("name", ["ppo", "a2c", "recurrent_ppo", "sac", "tqc"])
 def test_continuous_agents_continue_bit_for_bit(name, tmp_path):
     """These agents also act in a Box, which the contract's checks do not cover: they use one environment per agent."""
     import rl_lab as rl
@@ -61,7 +69,7 @@ def test_continuous_agents_continue_bit_for_bit(name, tmp_path):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_metrics_are_named_by_room(name):
-    agent = AGENTS[name]("Pendulum-v1" if name == "td3" else "CartPole-v1", num_envs=2, preset=False, **SMALL[name])
+    agent = AGENTS[name](ENV[name], num_envs=2, preset=False, **SMALL[name])
     seen = {}
     while agent.timesteps < 64:
         seen |= agent.step()

@@ -14,6 +14,7 @@ from rl_lab.agents.qrdqn import QRDQN, QRDQNConfig, quantile_huber_loss
 from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab.agents.sac import SAC, SACConfig
 from rl_lab.agents.td3 import TD3, TD3Config
+from rl_lab.agents.tqc import TQC, TQCConfig
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout import Batch
 
@@ -37,6 +38,19 @@ SOFT = SACConfig(
 )
 TWIN = TD3Config(
     3000, "mlp:16", "tanh", learning_rate=1e-2, learning_rate_final=0.1, batch_size=32, learning_starts=50, gamma=0.9, tau=0.1
+)
+
+TRUNCATED = TQCConfig(
+    *(2000, "mlp:16"),
+    learning_rate=1e-2,
+    batch_size=32,
+    learning_starts=50,
+    gamma=0.9,
+    tau=0.1,
+    temperature=0.02,
+    learn_temperature=False,
+    quantiles=8,
+    dropped=1,
 )
 
 
@@ -134,7 +148,7 @@ def test_several_choices_at_once(name, learning_seed):
     assert agent.act(np.zeros((2, 1), np.float32), deterministic=True).tolist() == [[1, 2], [1, 2]]
 
 
-@pytest.mark.parametrize(("kind", "config"), [(SAC, SOFT), (TD3, TWIN)], ids=["sac", "td3"])
+@pytest.mark.parametrize(("kind", "config"), [(SAC, SOFT), (TD3, TWIN), (TQC, TRUNCATED)], ids=["sac", "td3", "tqc"])
 def test_off_policy_actors_find_the_target(kind, config, learning_seed, learned):
     agent = kind.create(config, make_environments("probe/Target-v0", 1), learning_seed)
     while agent.timesteps < config.total_timesteps:

@@ -15,6 +15,7 @@ from rl_lab.agents.recurrent_ppo import RecurrentPPO
 from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab.agents.sac import SAC, SACConfig
 from rl_lab.agents.td3 import TD3, TD3Config
+from rl_lab.agents.tqc import TQC
 from rl_lab.experiment.environments import make_environments
 
 SMALL = {"network": "mlp:8", "learning_starts": 8, "batch_size": 8, "total_timesteps": 100}
@@ -74,7 +75,7 @@ def test_the_target_entropy_falls(env, unit):
     assert agent.target_entropy.item() == pytest.approx(unit * (1 - 0.8 * 0.5))
 
 
-@pytest.mark.parametrize("kind", [SAC, TD3])
+@pytest.mark.parametrize("kind", [SAC, TD3, TQC])
 def test_actions_are_random_until_learning_starts(kind):
     """An actor that always takes the largest action is used only after ``learning_starts``."""
     agent = kind.create(
@@ -82,7 +83,7 @@ def test_actions_are_random_until_learning_starts(kind):
     )
     with rl.no_grad():
         agent.actor[-1].weight.zero_()
-        agent.actor[-1].bias.copy_(rl.tensor([9.0, -9.0] if kind is SAC else [9.0]))
+        agent.actor[-1].bias.copy_(rl.tensor([9.0] if kind is TD3 else [9.0, -9.0]))
     while agent.timesteps < 200:
         agent.step()
     actions = agent.replay.arrays.actions[:200]
@@ -254,10 +255,10 @@ def test_noise_comes_back_after_a_greedy_action():
 
 
 @pytest.mark.parametrize(("train_frequency", "num_envs"), [(1, 8), (4, 8), (6, 4), (4, 3), (16, 2)])
-@pytest.mark.parametrize("kind", [DQN, QRDQN, SAC, TD3])
+@pytest.mark.parametrize("kind", [DQN, QRDQN, SAC, TD3, TQC])
 def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
     """There is one update per ``train_frequency`` environment steps, for any number of environments."""
-    env = "Pendulum-v1" if kind is TD3 else "CartPole-v1"
+    env = "Pendulum-v1" if kind in (TD3, TQC) else "CartPole-v1"
     given = {**SMALL, "learning_starts": 0, "train_frequency": train_frequency, "compile": False}
     agent = kind.create(kind.Config(**given), make_environments(env, num_envs), 1)
     made = []

@@ -39,6 +39,7 @@ OF_AGENT = {
     "qrdqn": {"tau": 1.0},
     "sac": {"noise_colour": 0.2},
     "td3": {"noise_colour": 0.2},
+    "tqc": {"dropped": 1},
 }
 OTHER = {
     "total_timesteps": 200,
@@ -98,12 +99,19 @@ OTHER = {
     "exploration_noise": 0.5,
     "target_noise": 0.5,
     "noise_clip": 0.05,
+    "critics": 3,
+    "dropped": 2,
+    "use_sde": True,
+    "sde_sample_freq": 2,
 }
 CHANGED_WITH = {
     "buffer_size": {"total_timesteps": 300},
     "clip_range_final": {"clip_range": 0.05},
     "n_steps": {"gamma": 0.9},
     "double": {"target_update_interval": 1000, "gradient_steps": 9},
+    "use_sde": {"noise_colour": 0.0},
+    "sde_sample_freq": {"noise_colour": 0.0, "use_sde": True},
+    "log_std": {"noise_colour": 0.0, "use_sde": True},
 }
 SAME = {"compile", "separate_losses"}
 """Settings that must not change the results."""
@@ -149,8 +157,12 @@ def test_a_setting_counts(name, field):
     value = OTHER[field]
     if value == "not":
         value = not agent_class.Config.__dataclass_fields__[field].default
-    given = CHANGED_WITH.get(field, {})
-    environments = ["CartPole-v1"] * (Box is not agent_class.action_spaces[0] or len(agent_class.action_spaces) > 1)
+    names = {own.name for own in dataclasses.fields(agent_class.Config)}
+    given = {key: other for key, other in CHANGED_WITH.get(field, {}).items() if key in names}
+    sde = "sde" in field or given.get("use_sde", False)  # of real-valued actions
+    environments = ["CartPole-v1"] * (
+        not sde and (Box is not agent_class.action_spaces[0] or len(agent_class.action_spaces) > 1)
+    )
     environments += ["Pendulum-v1"] * (Box in agent_class.action_spaces)
     for env in environments:
         base = learned(name, env, tuple(given.items()))

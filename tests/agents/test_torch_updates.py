@@ -43,6 +43,7 @@ PARTS = {
     "recurrent_ppo": ("encoder", "cell", "actor", "critic", "head"),
     "sac": ("actor", "critics", "target_critics"),
     "td3": ("actor", "critics", "target_actor", "target_critics"),
+    "tqc": ("actor", "critics", "target_critics"),
 }
 
 
@@ -78,7 +79,7 @@ def batch_of(case: Case, x: dict[str, Any]) -> Batch:
 def one_update(case: Case, agent: Any, update: int) -> list[float]:
     """Run one update of the agent; returns the numbers that it returns or logs."""
     x: dict[str, Any] = {name: rl.from_numpy(array) for name, array in numbers(case, update).items()}
-    if case.agent in ("dqn", "qrdqn", "sac", "td3"):
+    if case.agent in ("dqn", "qrdqn", "sac", "td3", "tqc"):
         batch = batch_of(case, x)
         agent.replay.sample = lambda size: batch
         if case.weights:

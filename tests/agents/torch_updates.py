@@ -303,29 +303,43 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             yield [policy_loss, value_loss, h, kl]
         yield parts
 
+    class StateDependentActor(nn.Module):
+        """An actor with generalized state-dependent exploration: the variance of a sum of Gaussian weights times the features."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(INPUTS, 8), nn.ReLU())
+            self.mean = nn.Linear(8, 2)
+            self.log_std = nn.Parameter(torch.zeros(8, 2))
+
+        def forward(self, x: Any) -> Any:
+            features = self.body(x)
+            std = torch.sqrt((features**2).mm(torch.exp(self.log_std) ** 2) + 1e-6)
+            return torch.cat([F.hardtanh(self.mean(features), -2.0, 2.0), std.log()], 1)
+
+    def drawn(actor: Any, observations: Any) -> tuple[Any, Any]:
+        """A squashed Gaussian's sample in [-1, 1] by torch.distributions, and its log density."""
+        mu, log_std = actor(observations).chunk(2, 1)
+        base = D.Normal(mu, log_std.clamp(-20, 2).exp())
+        u = mu + base.scale * torch.from_numpy(noise(tuple(mu.shape)))
+        squashed = D.TransformedDistribution(base, [D.TanhTransform(cache_size=1)])
+        y = squashed.transforms[0](u)
+        return y, squashed.log_prob(y).sum(1)
+
     def sac() -> Any:
         discrete = bool(choices)
         inputs, values = (INPUTS, 3) if discrete else (INPUTS + 2, 1)
         parts = filled(
-            actor=network(INPUTS, 3 if discrete else 4, nn.ReLU),
+            actor=StateDependentActor() if o.get("use_sde") else network(INPUTS, 3 if discrete else 4, nn.ReLU),
             critics=nn.ModuleList([network(inputs, values, nn.ReLU) for _ in range(2)]),
             target_critics=nn.ModuleList([network(inputs, values, nn.ReLU) for _ in range(2)]),
         )
-        log_alpha = nn.Parameter(torch.tensor(math.log(o["temperature"])))
+        log_alpha = nn.Parameter(torch.tensor(math.log(o.get("temperature", 1.0))))
         scale = o.get("target_entropy", 0.5 if discrete else 1.0)
         wanted_entropy = scale * math.log(3) if discrete else -2 * scale
         of_actor, of_critics, of_alpha = (
             torch.optim.Adam(p, lr=lr) for p in (parts["actor"].parameters(), parts["critics"].parameters(), [log_alpha])
         )
-
-        def drawn(observations: Any) -> tuple[Any, Any]:
-            """A squashed Gaussian's sample in [-1, 1] by torch.distributions, and its log density."""
-            mu, log_std = parts["actor"](observations).chunk(2, 1)
-            base = D.Normal(mu, log_std.clamp(-20, 2).exp())
-            u = mu + base.scale * torch.from_numpy(noise(tuple(mu.shape)))
-            squashed = D.TransformedDistribution(base, [D.TanhTransform(cache_size=1)])
-            y = squashed.transforms[0](u)
-            return y, squashed.log_prob(y).sum(1)
 
         def lower(critics: Any, observations: Any, actions: Any = None) -> Any:
             if actions is None:
@@ -342,7 +356,7 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
                     soft = lower(parts["target_critics"], x["next_observations"]) - alpha * pi.logits
                     following = (pi.probs * soft).sum(1)
                 else:
-                    actions, log_pi = drawn(x["next_observations"])
+                    actions, log_pi = drawn(parts["actor"], x["next_observations"])
                     following = lower(parts["target_critics"], x["next_observations"], actions) - alpha * log_pi
                 wanted = x["rewards"] + x["discounts"] * following
             if discrete:
@@ -361,7 +375,7 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
                 )
                 log_pi = (pi.probs * pi.logits).sum(1)
             else:
-                actions, log_pi = drawn(x["observations"])
+                actions, log_pi = drawn(parts["actor"], x["observations"])
                 actor_loss = (alpha * log_pi - lower(parts["critics"], x["observations"], actions)).mean()
             of_actor.zero_grad()
             actor_loss.backward()
@@ -372,6 +386,51 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             of_alpha.step()
             towards(parts["target_critics"], parts["critics"])
             yield [critic_loss, actor_loss, taken[0].mean(), -log_pi.mean(), log_alpha.exp()]
+        yield parts
+
+    def tqc() -> Any:
+        count = o.get("critics", 2)
+        parts = filled(
+            actor=StateDependentActor() if o.get("use_sde") else network(INPUTS, 4, nn.ReLU),
+            critics=nn.ModuleList([network(INPUTS + 2, QUANTILES, nn.ReLU) for _ in range(count)]),
+            target_critics=nn.ModuleList([network(INPUTS + 2, QUANTILES, nn.ReLU) for _ in range(count)]),
+        )
+        log_alpha = nn.Parameter(torch.zeros(()))
+        of_actor, of_critics, of_alpha = (
+            torch.optim.Adam(p, lr=lr) for p in (parts["actor"].parameters(), parts["critics"].parameters(), [log_alpha])
+        )
+        fractions = (2 * torch.arange(QUANTILES) + 1) / (2 * QUANTILES)
+
+        def quantiles(critics: Any, observations: Any, actions: Any) -> Any:
+            return torch.stack([q(torch.cat([observations, actions], 1)) for q in critics], 1)
+
+        for update in range(UPDATES):
+            x = tensors(update)
+            with torch.no_grad():
+                actions, log_pi = drawn(parts["actor"], x["next_observations"])
+                pooled = quantiles(parts["target_critics"], x["next_observations"], actions).flatten(1).sort(1).values
+                kept = pooled[:, : count * (QUANTILES - o["dropped"])] - log_alpha.exp() * log_pi[:, None]
+                wanted = x["rewards"][:, None] + x["discounts"][:, None] * kept
+            taken = quantiles(parts["critics"], x["observations"], x["actions"])
+            u = wanted[:, None, None, :] - taken[..., None]
+            weight = (fractions[:, None] - (u < 0).float()).abs()
+            critic_loss = (weight * F.huber_loss(u, torch.zeros_like(u), reduction="none")).mean((0, 2, 3)).sum()
+            of_critics.zero_grad()
+            critic_loss.backward()
+            of_critics.step()
+
+            actions, log_pi = drawn(parts["actor"], x["observations"])
+            value = quantiles(parts["critics"], x["observations"], actions).mean((1, 2))
+            actor_loss = (log_alpha.detach().exp() * log_pi - value).mean()
+            of_actor.zero_grad()
+            actor_loss.backward()
+            of_actor.step()
+
+            of_alpha.zero_grad()
+            (-log_alpha * (log_pi.mean().detach() - 2)).backward()
+            of_alpha.step()
+            towards(parts["target_critics"], parts["critics"])
+            yield [critic_loss, actor_loss, taken.mean(), -log_pi.mean(), log_alpha.exp()]
         yield parts
 
     def td3() -> Any:

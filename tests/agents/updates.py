@@ -51,6 +51,11 @@ CASES = {
     "sac cold": Case("sac", "box", OFF_POLICY | {"temperature": 0.01, "target_entropy": -1.0}),
     "sac discrete": Case("sac", "discrete", OFF_POLICY | {"temperature": 0.5}, masks=True),
     "sac discrete cold": Case("sac", "discrete", OFF_POLICY | {"temperature": 0.01, "target_entropy": 0.99}),
+    "sac state-dependent": Case("sac", "box", OFF_POLICY | {"use_sde": True, "log_std": -1.0}),
+    "tqc": Case("tqc", "box", OFF_POLICY | {"quantiles": QUANTILES, "dropped": 1}),
+    "tqc state-dependent": Case(
+        "tqc", "box", OFF_POLICY | {"quantiles": QUANTILES, "critics": 3, "dropped": 2, "use_sde": True, "log_std": -1.0}
+    ),
     "td3": Case("td3", "box", OFF_POLICY | {"target_noise": 0.4, "noise_clip": 0.3}),
 }
 

@@ -126,6 +126,7 @@ AGENTS = {
     "sac on Pendulum-v1": {"normalize_observations": True},
     "sac": {},
     "td3 on Pendulum-v1": {},
+    "tqc on Pendulum-v1": {"use_sde": True},
     "recurrent_ppo on Pendulum-v1": {},
     "neat on rl_lab/DoublePole-v0": {"population": 20, "recurrent": True},
     "dqn on rl_lab/Catch-v0": {"network": "cnn:8x3s2,8:32"},

@@ -13,11 +13,11 @@ import pytest
 
 import rl_lab as rl
 from rl_lab import train
-from rl_lab.agents import a2c, dqn, ppo, qrdqn, recurrent_ppo, reinforce, sac, td3
+from rl_lab.agents import a2c, dqn, ppo, qrdqn, recurrent_ppo, reinforce, sac, td3, tqc
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
 from rl_lab.experiment.finite import numbers_of
 from rl_lab.experiment.run import Run
-from tests.runs import AGENTS, only_run
+from tests.runs import AGENTS, ENV, only_run
 
 REPLAY = {"network": "mlp:8", "learning_starts": 20, "batch_size": 8, "buffer_size": 500, "train_frequency": 4}
 BOTH = {"network": "mlp:8", "normalize_observations": True, "normalize_rewards": True}
@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "qrdqn": REPLAY,
     "sac": REPLAY,
     "td3": REPLAY,
+    "tqc": {**REPLAY, "use_sde": True},
     "a2c": {**BOTH, "num_steps": 8},
     "ppo": {**BOTH, "num_steps": 16, "batch_size": 8, "epochs": 2},
     "recurrent_ppo": {**BOTH, "num_steps": 8, "memory": 8, "batch_envs": 1, "epochs": 2},
@@ -37,6 +38,7 @@ LOSSES: dict[str, tuple[Any, str]] = {
     "qrdqn": (qrdqn, "quantile_huber_loss"),
     "sac": (sac.F, "mse_loss"),
     "td3": (td3.F, "mse_loss"),
+    "tqc": (tqc, "quantile_huber_loss"),
     "a2c": (a2c, "generalized_advantages"),
     "ppo": (ppo, "clipped_surrogate"),
     "recurrent_ppo": (recurrent_ppo, "clipped_surrogate"),
@@ -68,7 +70,7 @@ class Poisoned(gym.Wrapper):
 
 
 def world(name: str) -> gym.Env:
-    return Poisoned(gym.make("Pendulum-v1" if name == "td3" else "CartPole-v1"))
+    return Poisoned(gym.make(ENV[name]))
 
 
 def weights(agent: Any) -> dict[str, np.ndarray]:
@@ -175,7 +177,7 @@ def test_it_stops_before_a_weight_changes(injection, monkeypatch):
     if source not in ("observation", "reward"):
         assert f"at step {agent.timesteps}" in str(caught.value)
         assert len(latest) <= 3, "learning went on"
-    if name in ("sac", "td3", "reinforce") and source in (
+    if name in ("sac", "td3", "tqc", "reinforce") and source in (
         "loss",
         "gradient",
     ):  # its other networks had made a step of their own before

@@ -55,6 +55,7 @@ AGENTS = {
     "neat": "rl_lab/DoublePole-v0",
     "sac": "Pendulum-v1",
     "td3": "Pendulum-v1",
+    "tqc": "Pendulum-v1",
     "ppo": "rl_lab/Catch-v0",
 }
 

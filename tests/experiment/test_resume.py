@@ -24,6 +24,7 @@ SHORT = {
     "qrdqn": REPLAY,
     "sac": REPLAY,
     "td3": {**REPLAY, "env": "Pendulum-v1"},
+    "tqc": {**REPLAY, "env": "Pendulum-v1"},
     "a2c": {"network": "mlp:16", "total_timesteps": 600},
     "ppo": {"network": "mlp:16", "num_steps": 20, "batch_size": 20, "total_timesteps": 600},
     "recurrent_ppo": {"network": "mlp:16", "memory": 8, "num_steps": 20, "batch_envs": 1, "total_timesteps": 600},
@@ -79,6 +80,7 @@ EXTRAS = {
     "qrdqn": {"time_aware": True, "n_steps": 2},
     "sac": {"noise_colour": 0.5},
     "td3": {"noise_colour": 0.5},
+    "tqc": {"use_sde": True, "sde_sample_freq": 7},
 }
 
 
