@@ -27,6 +27,7 @@ from rl_lab.nn.graph import GraphNetwork
 from rl_lab.nn.graph.files import load_graph
 from rl_lab.nn.layers import Flatten, Linear
 from rl_lab.nn.module import Module, Parameter
+from rl_lab.nn.normalization import GroupNorm, LayerNorm
 from rl_lab.nn.pictures import Observed, PictureInput, picture_of
 
 Network = TypeVar("Network", bound=Module)
@@ -142,11 +143,13 @@ def mlp(
     output_gain: float = 1.0,
     generator: Generator | None = None,
     linear: Callable[..., Module] = Linear,
+    normalized: bool = False,
 ) -> Sequential:
     """Perceptron from (batch, inputs) to (batch, outputs), with ``activation`` after every layer but the last.
 
     Weights start as in `Linear`. With ``orthogonal`` they start orthogonal, with gain sqrt(2), and ``output_gain`` in the last layer,
-    and the biases start at 0. ``linear(inputs, outputs, generator=...)`` builds each layer.
+    and the biases start at 0. ``linear(inputs, outputs, generator=...)`` builds each layer. With ``normalized`` a layer normalisation
+    precedes each activation.
     """
     sizes = (inputs, *hidden, outputs)
     network = Sequential()
@@ -157,6 +160,8 @@ def mlp(
             _orthogonal(layer, output_gain if last else math.sqrt(2.0), generator)
         network.append(layer)
         if not last:
+            if normalized:
+                network.append(LayerNorm(layer_outputs))
             network.append(ACTIVATIONS[activation]())
     return network
 
@@ -246,7 +251,8 @@ def _encoder(
         convolution = Conv2d(channels, filters, kernel, stride, generator=options.get("generator"))
         if options.get("orthogonal"):
             _orthogonal(convolution, math.sqrt(2.0), options.get("generator"))
-        layers += [convolution, ACTIVATIONS[activation]()]
+        # with one group, the layer normalisation of a picture
+        layers += [convolution, *([GroupNorm(1, filters)] if options.get("normalized") else []), ACTIVATIONS[activation]()]
         channels = filters
         height = (height - kernel) // stride + 1
         width = (width - kernel) // stride + 1

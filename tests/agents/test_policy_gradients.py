@@ -1,4 +1,4 @@
-"""PPO, A2C, REINFORCE, SAC and TD3 on probes with known optima, and their losses by hand."""
+"""PPO, A2C, REINFORCE, PQN, SAC, TQC, CrossQ and TD3 on probes with known optima, and their losses by hand."""
 
 import dataclasses
 import math
@@ -9,7 +9,9 @@ import pytest
 
 import rl_lab as rl
 from rl_lab.agents.a2c import A2C, A2CConfig
+from rl_lab.agents.crossq import CrossQ, CrossQConfig
 from rl_lab.agents.ppo import PPO, PPOConfig, RolloutBatch
+from rl_lab.agents.pqn import PQN, PQNConfig
 from rl_lab.agents.qrdqn import QRDQN, QRDQNConfig, quantile_huber_loss
 from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab.agents.sac import SAC, SACConfig
@@ -52,6 +54,24 @@ TRUNCATED = TQCConfig(
     quantiles=8,
     dropped=1,
 )
+
+CROSSED = CrossQConfig(
+    *(2000, "mlp:16", "mlp:16"),
+    learning_rate=1e-2,
+    learning_rate_final=0.1,
+    batch_size=32,
+    learning_starts=50,
+    gamma=0.9,
+    temperature=0.02,
+    learn_temperature=False,
+    norm_warmup=500,
+)
+
+PQN_PROBES = [
+    ("ActionReward", (0.0,), [[-1.0, 1.0]]),
+    ("MatchReward", (1.0, -1.0), [[-1.0, 1.0], [1.0, -1.0]]),
+    ("DelayedReward", (0.0, 1.0), [[0.9, 0.9], [1.0, 1.0]]),
+]
 
 
 def trained(name: str, probe: str, seed: int, **changes):
@@ -148,7 +168,29 @@ def test_several_choices_at_once(name, learning_seed):
     assert agent.act(np.zeros((2, 1), np.float32), deterministic=True).tolist() == [[1, 2], [1, 2]]
 
 
-@pytest.mark.parametrize(("kind", "config"), [(SAC, SOFT), (TD3, TWIN), (TQC, TRUNCATED)], ids=["sac", "td3", "tqc"])
+@pytest.mark.parametrize(("probe", "given", "expected"), PQN_PROBES)
+def test_parallel_q_learning_finds_the_values(probe, given, expected, learning_seed, learned):
+    config = PQNConfig(
+        20_000,
+        "mlp:16",
+        learning_rate=1e-2,
+        learning_rate_final=0.05,
+        num_steps=16,
+        batch_size=32,
+        gamma=0.9,
+        exploration_final=0.5,
+    )
+    agent = PQN.create(config, make_environments(f"rl_lab/Probe{probe}-v0", 8), learning_seed)
+    while agent.timesteps < config.total_timesteps:
+        agent.step()
+    with rl.no_grad():
+        values = agent.q_values(rl.tensor([[x] for x in given])).numpy()
+    learned(values, expected, within=0.2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"), [(SAC, SOFT), (TD3, TWIN), (TQC, TRUNCATED), (CrossQ, CROSSED)], ids=["sac", "td3", "tqc", "crossq"]
+)
 def test_off_policy_actors_find_the_target(kind, config, learning_seed, learned):
     agent = kind.create(config, make_environments("probe/Target-v0", 1), learning_seed)
     while agent.timesteps < config.total_timesteps:

@@ -173,6 +173,34 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             yield [loss, taken.mean()]
         yield parts
 
+    def pqn() -> Any:
+        if o.get("layer_norm", True):
+            q = nn.Sequential(nn.Linear(INPUTS, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))
+        else:
+            q = network(INPUTS, 3, nn.ReLU)
+        parts = filled(network=q)
+        optimizer = torch.optim.RAdam(q.parameters(), lr=lr)
+        for update in range(UPDATES):
+            x = tensors(update)
+            with torch.no_grad():
+                values = q(x["observations"]).masked_fill(~x["masks"], -1e9).max(1).values
+                following = q(x["next_observations"]).masked_fill(~x["next_masks"], -1e9).max(1).values
+            # Q(lambda) backwards; the next observations are drawn, so the next value and the value of the next step differ
+            made = torch.zeros(STEPS, ENVS)
+            r, now, then, over, cut = (
+                t.reshape(STEPS, ENVS) for t in (x["rewards"], values, following, x["terminated"], x["truncated"])
+            )
+            for t in reversed(range(STEPS)):
+                mixed = then[t]
+                if t < STEPS - 1:
+                    mixed = mixed + o["return_lambda"] * (made[t + 1] - now[t + 1]) * (~cut[t]).float()
+                made[t] = r[t] + GAMMA * mixed * (~over[t]).float()
+            taken = q(x["observations"]).gather(1, x["actions"][:, None]).squeeze(1)
+            loss = 0.5 * mean((taken - made.flatten()) ** 2, x["counted"].float() if case.weights else None)
+            total = gradient_step(optimizer, loss, list(q.parameters()))
+            yield [loss, taken.mean(), total]
+        yield parts
+
     def reinforce() -> Any:
         parts: dict[str, Any] = {"actor": network(INPUTS, outputs, nn.Tanh), "head": Head()}
         if o.get("baseline", True):
@@ -431,6 +459,74 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             of_alpha.step()
             towards(parts["target_critics"], parts["critics"])
             yield [critic_loss, actor_loss, taken.mean(), -log_pi.mean(), log_alpha.exp()]
+        yield parts
+
+    class BatchRenorm(nn.Module):
+        """Batch renormalisation (Ioffe 2017, algorithm 1) with r_max = 3 and d_max = 5."""
+
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
+            self.mean, self.var, self.batches = torch.zeros(size), torch.ones(size), 0
+
+        def forward(self, x: Any) -> Any:
+            known = (self.var + 1e-3).sqrt()
+            if not self.training:
+                return (x - self.mean) / known * self.weight + self.bias
+            mean, var = x.mean(0), x.var(0, unbiased=False)
+            std = (var + 1e-3).sqrt()
+            normal = (x - mean) / std
+            if self.batches >= o["norm_warmup"]:
+                r = (std.detach() / known).clamp(1 / 3, 3)
+                normal = normal * r + ((mean.detach() - self.mean) / known).clamp(-5, 5)
+            self.batches += 1
+            self.mean = self.mean + o["norm_momentum"] * (mean.detach() - self.mean)
+            self.var = self.var + o["norm_momentum"] * (var.detach() - self.var)
+            return normal * self.weight + self.bias
+
+    def crossq() -> Any:
+        def renormed(inputs: int, outputs: int) -> Any:
+            layers = [nn.Sequential(BatchRenorm(n), nn.Linear(n, m)) for n, m in ((inputs, 8), (8, outputs))]
+            return nn.Sequential(layers[0], nn.Tanh(), layers[1]).eval()
+
+        parts = filled(actor=renormed(INPUTS, 4), critics=nn.ModuleList([renormed(INPUTS + 2, 1) for _ in range(2)]))
+        log_alpha = nn.Parameter(torch.zeros(()))
+        of_actor, of_critics, of_alpha = (
+            torch.optim.Adam(p, lr=lr, betas=(0.5, 0.999))
+            for p in (parts["actor"].parameters(), parts["critics"].parameters(), [log_alpha])
+        )
+        parts.eval()
+        for update in range(UPDATES):
+            x = tensors(update)
+            with torch.no_grad():
+                actions, log_pi = drawn(parts["actor"], x["next_observations"])
+            both = torch.cat([torch.cat([x["observations"], x["next_observations"]]), torch.cat([x["actions"], actions])], 1)
+            parts["critics"].train()
+            values = torch.cat([q(both) for q in parts["critics"]], 1)
+            parts["critics"].eval()
+            taken, following = values.chunk(2)
+            wanted = x["rewards"] + x["discounts"] * (following.detach().min(1).values - log_alpha.detach().exp() * log_pi)
+            critic_loss = 0.5 * ((taken - wanted[:, None]) ** 2).mean(0).sum()
+            of_critics.zero_grad()
+            critic_loss.backward()
+            of_critics.step()
+            losses = [critic_loss, taken[:, 0].mean(), *[torch.zeros(())] * 3]
+            if update == UPDATES - 1:
+                parts["actor"].train()
+                actions, log_pi = drawn(parts["actor"], x["observations"])
+                parts["actor"].eval()
+                pair = torch.cat([x["observations"], actions], 1)
+                actor_loss = (
+                    log_alpha.detach().exp() * log_pi - torch.min(*[q(pair).squeeze(1) for q in parts["critics"]])
+                ).mean()
+                of_actor.zero_grad()
+                actor_loss.backward()
+                of_actor.step()
+                of_alpha.zero_grad()
+                (-log_alpha * (log_pi.mean().detach() - 2)).backward()
+                of_alpha.step()
+                losses[2:] = [actor_loss, -log_pi.mean(), log_alpha.exp()]
+            yield losses
         yield parts
 
     def td3() -> Any:

@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 
 from rl_lab import train
+from rl_lab.agents.crossq import CrossQ
 from rl_lab.agents.dqn import DQN
 from rl_lab.agents.ppo import PPO
 from rl_lab.agents.qrdqn import QRDQN
@@ -274,13 +275,14 @@ AGENTS = {
     SAC: {"learning_starts": 8, "batch_size": 4},
     TD3: {"learning_starts": 8, "batch_size": 4},
     TQC: {"learning_starts": 8, "batch_size": 4},
+    CrossQ: {"learning_starts": 8, "batch_size": 4},
 }
 
 
 @pytest.mark.parametrize("agent_class", AGENTS)
 def test_normalize_is_frozen_in_evaluation(agent_class, tmp_path):
     agent = agent_class(
-        lambda: Shifted(agent_class in (SAC, TD3, TQC)),
+        lambda: Shifted(agent_class in (SAC, TD3, TQC, CrossQ)),
         preprocess="normalize",
         network="mlp:4",
         preset=False,
@@ -304,7 +306,7 @@ def test_normalize_is_frozen_in_evaluation(agent_class, tmp_path):
     for name, part in moments.state_dict().items():
         assert (part.numpy() == before[name]).all(), name
     twin = agent_class(
-        lambda: Shifted(agent_class in (SAC, TD3, TQC)),
+        lambda: Shifted(agent_class in (SAC, TD3, TQC, CrossQ)),
         preprocess="normalize",
         network="mlp:4",
         preset=False,
