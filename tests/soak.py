@@ -37,6 +37,7 @@ RUNS: dict[str, tuple[str, dict[str, object]]] = {
     "crossq": ("Pendulum-v1", SMALL),
     "a2c": ("CartPole-v1", {"network": "mlp:16", "num-envs": 2, "vectorization": "async", "backend": "gymnasium"}),
     "ppo": ("CartPole-v1", {"network": "mlp:16", "num-envs": 2, "num-steps": 50, "batch-size": 50}),
+    "drqn": ("CartPole-v1", {**SMALL, "memory": 8, "sequence-length": 4}),
     "pqn": ("CartPole-v1", {"network": "mlp:16", "num-envs": 2, "num-steps": 50, "batch-size": 50}),
     "recurrent_ppo": ("CartPole-v1", {"network": "mlp:16", "memory": 8, "num-envs": 2, "num-steps": 50, "batch-envs": 1}),
     "reinforce": ("CartPole-v1", {"network": "mlp:16"}),

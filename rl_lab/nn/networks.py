@@ -27,6 +27,7 @@ from rl_lab.nn.graph import GraphNetwork
 from rl_lab.nn.graph.files import load_graph
 from rl_lab.nn.layers import Flatten, Linear
 from rl_lab.nn.module import Module, Parameter
+from rl_lab.nn.noisy import NoisyLinear
 from rl_lab.nn.normalization import GroupNorm, LayerNorm
 from rl_lab.nn.pictures import Observed, PictureInput, picture_of
 
@@ -295,6 +296,38 @@ class Dueling(Module):
         return (value + advantage - advantage.mean(1, keepdim=True)).flatten(1)
 
 
+def make_value_network(
+    observed: Observed | tuple[int, ...],
+    description: str,
+    actions: int,
+    activation: str = "relu",
+    *,
+    atoms: int = 1,
+    dueling: bool = False,
+    noise: Generator | None = None,
+    generator: Generator | None = None,
+) -> Sequential | Dueling:
+    """Build a network from observations (batch, ...) to action values (batch, actions), or (batch, actions * atoms) for distributions.
+
+    ``dueling`` splits the last layer into two heads, see `Dueling`. With ``noise``, a generator, the layers are `NoisyLinear` and draw from
+    it. Raises the errors of `make_network`.
+    """
+
+    def linear(inputs: int, outputs: int, generator: Generator | None) -> Linear | NoisyLinear:
+        if noise is None:
+            return Linear(inputs, outputs, generator=generator)
+        layer = NoisyLinear(inputs, outputs, generator=generator)
+        layer.generator = noise
+        return layer
+
+    network = make_network(observed, description, actions * atoms, activation, generator=generator, linear=linear)
+    if not dueling:
+        return network
+    features = network[-1].in_features
+    value, advantage = (mlp(features, (), outputs * atoms, generator=generator, linear=linear) for outputs in (1, actions))
+    return Dueling(network[:-1], value, advantage, atoms)
+
+
 class StateDependentActor(Module):
     """Actor with generalized state-dependent exploration (Raffin, Kober and Stulp 2021, "Smooth exploration for robotic reinforcement
     learning", section 3).
@@ -324,6 +357,14 @@ class StateDependentActor(Module):
         return (features.unsqueeze(1) @ (self.log_std.exp() * matrices)).squeeze(1)
 
 
-def copy_of(network: Network) -> Network:
-    """Copy a network with its values and freeze the copy, for use as a target network."""
-    return copy.deepcopy(network).requires_grad_(False)
+def copy_of(network: Network, noise: Generator | None = None) -> Network:
+    """Copy a network with its values and freeze the copy, for use as a target network.
+
+    Noisy layers of the copy draw from ``noise``, if given: a copied generator would repeat the noise of the original.
+    """
+    copied = copy.deepcopy(network).requires_grad_(False)
+    if noise is not None:
+        for module in copied.modules():
+            if isinstance(module, NoisyLinear):
+                module.generator = noise
+    return copied

@@ -10,12 +10,12 @@ from rl_lab.engine.types import Gradients
 from rl_lab.rollout import kernels
 
 
-def quantile_huber_loss(quantiles: Tensor, targets: Tensor, kappa: float = 1.0) -> Tensor:
+def quantile_huber_loss(quantiles: Tensor, targets: Tensor, kappa: float = 1.0, reduction: str = "mean") -> Tensor:
     """Compute the quantile Huber loss: the Huber loss of every pair of a quantile and a target, weighted by the quantile's fraction.
 
     ``quantiles`` (batch, n) estimate the fractions (2 i + 1) / 2 n; ``targets`` is (batch, m). The loss is summed over the quantiles and
-    averaged over targets and batch. Source: Dabney et al. 2018, "Distributional reinforcement learning with quantile regression",
-    equation 10. Raises ShapeError if the shapes do not fit.
+    averaged over targets and batch; with ``reduction`` "none" over the targets alone, (batch,). Source: Dabney et al. 2018,
+    "Distributional reinforcement learning with quantile regression", equation 10. Raises ShapeError if the shapes do not fit.
     """
     if quantiles.dim() != 2 or targets.dim() != 2 or len(quantiles) != len(targets):
         raise ShapeError(f"quantiles (batch, n) and targets (batch, m) are needed, got {quantiles.shape} and {targets.shape}")
@@ -27,7 +27,8 @@ def quantile_huber_loss(quantiles: Tensor, targets: Tensor, kappa: float = 1.0) 
     losses = empty((batch,))
     slopes = empty((batch, n))
     launch(kernels.quantile_huber, (losses, slopes, empty((n,)), empty((n,)), x, y), (batch, n, m, float(kappa)))
-    return attach(losses, _quantile_huber_rule, (quantiles, targets), (quantiles, targets, slopes), kappa).mean()
+    attach(losses, _quantile_huber_rule, (quantiles, targets), (quantiles, targets, slopes), kappa)
+    return losses if reduction == "none" else losses.mean()
 
 
 def _quantile_huber_rule(g: Tensor, node: Node) -> Gradients:
@@ -60,4 +61,25 @@ def without_largest(x: Tensor, dropped: int) -> Tensor:
         raise ShapeError(f"of {n} numbers at least 0 and at most {n - 1} can be left out, got {dropped}")
     out = empty((batch, n - dropped))
     launch(kernels.without_largest, (out, empty((n,)), x.contiguous()), (batch, n, dropped))
+    return out
+
+
+@no_grad()
+def project(probabilities: Tensor, rewards: Tensor, discounts: Tensor, low: float, high: float) -> Tensor:
+    """Project the distribution of r + discount * z onto the fixed values z of a categorical distribution, without a gradient.
+
+    ``probabilities`` (batch, n) are those of n equally spaced values from ``low`` to ``high``; ``rewards`` and ``discounts`` are (batch,).
+    Returns probabilities (batch, n): each shifted value, clipped to [low, high], gives its probability to the two nearest fixed values
+    (Bellemare, Dabney and Munos 2017, "A distributional perspective on reinforcement learning", equation 7). Raises ShapeError if the
+    shapes do not fit.
+    """
+    batch, n = probabilities.shape
+    if n < 2 or rewards.shape != (batch,) or discounts.shape != (batch,):
+        raise ShapeError(
+            f"probabilities (batch, n) with n > 1, rewards and discounts (batch,) are needed, got {list(probabilities.shape)}, "
+            f"{list(rewards.shape)} and {list(discounts.shape)}"
+        )
+    out = empty((batch, n))
+    given = [x.contiguous() for x in (probabilities, rewards, discounts)]
+    launch(kernels.project_categorical, (out, *given), (batch, n, float(low), float(high)))
     return out

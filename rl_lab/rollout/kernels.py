@@ -269,3 +269,27 @@ def without_largest(out: Out, work: Out, x: In, batch: Int, n: Int, dropped: Int
             work[largest] = work[last]
         for i in range(kept):
             out[b * kept + i] = work[i]
+
+
+@primitive
+def project_categorical(out: Out, probabilities: In, rewards: In, discounts: In, batch: Int, n: Int, low: Real, high: Real):
+    """For each row, the distribution of reward + discount * value over n values from low to high, projected onto these values."""
+    step = (high - low) / (n - 1)
+    for b in range(batch):
+        p = b * n
+        for i in range(n):
+            out[p + i] = F(0.0)
+        for i in range(n):
+            value = rewards[b] + discounts[b] * (low + step * i)
+            place = (value - low) / step
+            if place > n - 1:
+                place = np.float64(n - 1)
+            if place < 0.0:
+                place = 0.0
+            if place == place:
+                lower = min(int(place), n - 2)
+                upper = place - lower
+                out[p + lower] += F(probabilities[p + i] * (1.0 - upper))
+                out[p + lower + 1] += F(probabilities[p + i] * upper)
+            else:  # a value that is not a number makes the row one
+                out[p] = F(place)

@@ -31,6 +31,16 @@ SMALL = {
         "norm_warmup": 5,
         "noise_colour": 0.5,
     },
+    "drqn": {
+        "learning_starts": 20,
+        "batch_size": 4,
+        "sequence_length": 4,
+        "burn_in": 3,
+        "network": "mlp:16",
+        "memory": 8,
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    },
     "pqn": {"num_steps": 16, "batch_size": 8, "network": "mlp:16", "normalize_observations": True, "normalize_rewards": True},
     "ppo": {"num_steps": 16, "batch_size": 8, "network": "mlp:16", "normalize_observations": True, "normalize_rewards": True},
     "a2c": {"network": "mlp:16", "separate_losses": True, "normalize_observations": True, "normalize_rewards": True},
@@ -86,7 +96,7 @@ def test_metrics_are_named_by_room(name):
     assert any(tag.startswith(("losses/", "neat/")) for tag in seen)
 
 
-@pytest.mark.parametrize("name", ["dqn", "qrdqn", "pqn", "ppo", "recurrent_ppo", "a2c", "sac"])
+@pytest.mark.parametrize("name", ["dqn", "qrdqn", "drqn", "pqn", "ppo", "recurrent_ppo", "a2c", "sac"])
 def test_masks_are_kept(name):
     """On Taxi, neither training nor greedy actions include a forbidden action."""
     taxi = max(env for env in gym.registry if env.startswith("Taxi-v"))
@@ -123,7 +133,7 @@ def test_environments_that_reset_in_the_next_step(name):
 
 
 @pytest.mark.parametrize("env", ["rl_lab/Catch-v0", "rl_lab/Bricks-v0"])
-@pytest.mark.parametrize("name", ["dqn", "qrdqn", "pqn", "ppo", "a2c", "reinforce", "recurrent_ppo", "sac"])
+@pytest.mark.parametrize("name", ["dqn", "qrdqn", "drqn", "pqn", "ppo", "a2c", "reinforce", "recurrent_ppo", "sac"])
 def test_convolutions_learn_from_pictures(name, env):
     """Recorded and eager runs are bitwise equal, and training changes the first convolution."""
     finals = []

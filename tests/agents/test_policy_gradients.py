@@ -12,7 +12,7 @@ from rl_lab.agents.a2c import A2C, A2CConfig
 from rl_lab.agents.crossq import CrossQ, CrossQConfig
 from rl_lab.agents.ppo import PPO, PPOConfig, RolloutBatch
 from rl_lab.agents.pqn import PQN, PQNConfig
-from rl_lab.agents.qrdqn import QRDQN, QRDQNConfig, quantile_huber_loss
+from rl_lab.agents.qrdqn import QRDQN, RAINBOW, QRDQNConfig, quantile_huber_loss
 from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab.agents.sac import SAC, SACConfig
 from rl_lab.agents.td3 import TD3, TD3Config
@@ -223,6 +223,30 @@ def test_quantiles_of_a_coin(learning_seed, learned):
     actions, rewards = agent.replay.arrays.actions[:size], agent.replay.arrays.rewards[:size]
     wins = [(rewards[actions == action] > 0).mean() for action in (0, 1)]
     learned(quantiles, [[quantile_of_a_coin(f, p) for f in (1 / 8, 3 / 8, 5 / 8, 7 / 8)] for p in wins], within=0.1)
+
+
+def test_probabilities_of_a_coin(learning_seed, learned):
+    """With the settings of Rainbow the agent learns the share of each reward in the replay."""
+    changes = {
+        "total_timesteps": 2000,
+        "network": "mlp:16",
+        "learning_rate": 1e-2,
+        "learning_rate_final": 0.1,
+        "learning_starts": 50,
+    }
+    rainbow = RAINBOW | {"quantiles": 5, "value_min": -2.0, "value_max": 2.0, "normalize_rewards": False}
+    config = QRDQNConfig(**rainbow, **changes, train_frequency=1, priority_exponent=0.0)
+    agent = QRDQN.create(config, make_environments("probe/Coin-v0", 1), learning_seed)
+    while agent.timesteps < config.total_timesteps:
+        agent.step()
+    agent.network.eval()
+    with rl.no_grad():
+        probabilities = agent.quantiles(agent.network, rl.tensor([[0.0]])).softmax(2).numpy()[0]
+    size = len(agent.replay)
+    actions, rewards = agent.replay.arrays.actions[:size], agent.replay.arrays.rewards[:size]
+    best = int(np.bincount(actions, minlength=2).argmax())  # noisy layers hardly try the other action
+    wins = (rewards[actions == best] > 0).mean()
+    learned(probabilities[best], [0.0, 1 - wins, 0.0, wins, 0.0], within=0.1)
 
 
 def quantile_of_a_coin(f: float, p: float) -> float:

@@ -12,6 +12,7 @@ from rl_lab.agents import a2c, ppo, recurrent_ppo
 from rl_lab.agents.a2c import A2C, A2CConfig
 from rl_lab.agents.crossq import CrossQ, CrossQConfig
 from rl_lab.agents.dqn import DQN, DQNConfig
+from rl_lab.agents.drqn import DRQN
 from rl_lab.agents.ppo import PPO, PPOConfig
 from rl_lab.agents.pqn import PQN, PQNConfig
 from rl_lab.agents.qrdqn import QRDQN
@@ -328,11 +329,12 @@ def test_noise_comes_back_after_a_greedy_action():
 
 
 @pytest.mark.parametrize(("train_frequency", "num_envs"), [(1, 8), (4, 8), (6, 4), (4, 3), (16, 2)])
-@pytest.mark.parametrize("kind", [DQN, QRDQN, SAC, TD3, TQC, CrossQ])
+@pytest.mark.parametrize("kind", [DQN, QRDQN, DRQN, SAC, TD3, TQC, CrossQ])
 def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
     """There is one update per ``train_frequency`` environment steps, for any number of environments."""
+    short = {"sequence_length": 1, "burn_in": 0} if kind is DRQN else {}
     env = "Pendulum-v1" if kind in (TD3, TQC, CrossQ) else "CartPole-v1"
-    given = {**SMALL, "learning_starts": 0, "train_frequency": train_frequency, "compile": False}
+    given = {**SMALL, "learning_starts": 0, "train_frequency": train_frequency, "compile": False, **short}
     agent = kind.create(kind.Config(**given), make_environments(env, num_envs), 1)
     made = []
     update = agent._update

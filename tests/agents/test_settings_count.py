@@ -25,6 +25,8 @@ BASE = {
     "exploration_fraction": 0.5,
     "train_frequency": 4,
     "quantiles": 4,
+    "sequence_length": 4,
+    "burn_in": 3,
     "critic_network": "mlp:8",
     "norm_momentum": 0.1,
     "norm_warmup": 4,
@@ -39,7 +41,8 @@ BASE = {
 """Settings of the first run; an agent gets only the settings in its Config."""
 OF_AGENT = {
     "dqn": {"prioritized": True, "tau": 1.0},
-    "qrdqn": {"tau": 1.0},
+    "drqn": {"tau": 1.0},
+    "qrdqn": {"tau": 1.0, "prioritized": True},
     "sac": {"noise_colour": 0.2},
     "td3": {"noise_colour": 0.2},
     "tqc": {"dropped": 1},
@@ -109,6 +112,11 @@ OTHER = {
     "norm_warmup": 9,
     "adam_beta1": 0.9,
     "layer_norm": False,
+    "sequence_length": 5,
+    "burn_in": 1,
+    "distribution": "categorical",
+    "value_min": -3.0,
+    "value_max": 30.0,
     "return_lambda": 0.2,
     "dropped": 2,
     "use_sde": True,
@@ -119,6 +127,8 @@ CHANGED_WITH = {
     "clip_range_final": {"clip_range": 0.05},
     "n_steps": {"gamma": 0.9},
     "double": {"target_update_interval": 1000, "gradient_steps": 9},
+    "value_min": {"distribution": "categorical"},
+    "value_max": {"distribution": "categorical"},
     "use_sde": {"noise_colour": 0.0},
     "sde_sample_freq": {"noise_colour": 0.0, "use_sde": True},
     "log_std": {"noise_colour": 0.0, "use_sde": True},
@@ -167,6 +177,8 @@ def test_a_setting_counts(name, field):
     value = OTHER[field]
     if value == "not":
         value = not agent_class.Config.__dataclass_fields__[field].default
+    if field == "double" and name == "qrdqn":
+        value = True
     names = {own.name for own in dataclasses.fields(agent_class.Config)}
     given = {key: other for key, other in CHANGED_WITH.get(field, {}).items() if key in names}
     sde = "sde" in field or given.get("use_sde", False)  # of real-valued actions

@@ -37,6 +37,7 @@ for kind in ("discrete", "several", "box"):
 PARTS = {
     "dqn": ("q_network", "target_network"),
     "qrdqn": ("network", "target_network"),
+    "drqn": ("network", "target_network"),
     "pqn": ("network",),
     "reinforce": ("actor", "head", "value"),
     "a2c": ("trunk", "actor", "critic", "head"),
@@ -56,6 +57,8 @@ def make_agent(case: Case, **more: Any) -> Any:
     settings: dict[str, Any] = {"network": "mlp:8", "compile": False, **case.settings, **more}
     if case.agent == "a2c":
         settings["separate_losses"] = True
+    if case.agent == "drqn":
+        settings |= {"memory": MEMORY, "sequence_length": STEPS - case.settings["burn_in"]}
     if case.agent in ("ppo", "pqn"):
         settings |= {"num_steps": STEPS, "batch_size": SIZE}
     if case.agent == "crossq":
@@ -92,6 +95,11 @@ def one_update(case: Case, agent: Any, update: int) -> list[float]:
         delayed = {"td3": 3, "crossq": 5}.get(case.agent)
         results = agent.update(update == UPDATES - 1) if delayed else agent.update()
         return [result.item() for result in results] + [0.0] * (delayed - len(results) if delayed else 0)
+    if case.agent == "drqn":
+        batch = batch_of(case, x)
+        goes_on = (x["elapsed"] > 0).float().reshape(STEPS, ENVS)
+        agent.replay.sample_sequences = lambda size, length: (batch, goes_on, x["first_memory"])
+        return [result.item() for result in agent.update()]
     if case.agent in ("reinforce", "a2c"):
         names = ["observations", "next_observations", "actions", "rewards", "terminated", "truncated"]
         rollout = {name: x[name].reshape(STEPS, ENVS, *x[name].shape[1:]) for name in names}

@@ -127,6 +127,19 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             for a, b in zip(target.parameters(), source.parameters(), strict=True):
                 a.mul_(1 - o["tau"]).add_(o["tau"] * b)
 
+    class DuelingNetwork(nn.Module):
+        """Wang et al. 2016, equation 9, for each of `QUANTILES` outputs."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(INPUTS, 8), nn.ReLU())
+            self.value, self.advantage = nn.Sequential(nn.Linear(8, QUANTILES)), nn.Sequential(nn.Linear(8, 3 * QUANTILES))
+
+        def forward(self, x: Any) -> Any:
+            features = self.body(x)
+            advantage = self.advantage(features).reshape(-1, 3, QUANTILES)
+            return self.value(features)[:, None] + advantage - advantage.mean(1, keepdim=True)
+
     # --- the agents --------------------------------------------------------------------------------------------------
 
     def dqn() -> Any:
@@ -151,7 +164,16 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
 
     def qrdqn() -> Any:
         size = 3 * QUANTILES
-        parts = filled(network=network(INPUTS, size, nn.ReLU), target_network=network(INPUTS, size, nn.ReLU))
+        kind = DuelingNetwork if o.get("dueling") else lambda: network(INPUTS, size, nn.ReLU)
+        parts = filled(network=kind(), target_network=kind())
+        categorical = o.get("distribution") == "categorical"
+        if categorical:
+            z = torch.linspace(o["value_min"], o["value_max"], QUANTILES)
+            step = z[1] - z[0]
+
+        def means(out: Any) -> Any:
+            return (out.softmax(-1) * z).sum(-1) if categorical else out.mean(-1)
+
         optimizer = torch.optim.Adam(parts["network"].parameters(), lr=lr, eps=0.01 / 64)
         fractions = (2 * torch.arange(QUANTILES) + 1) / (2 * QUANTILES)
         for update in range(UPDATES):
@@ -160,17 +182,69 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             rows = torch.arange(len(x["rewards"]))
             with torch.no_grad():
                 following = parts["target_network"](x["next_observations"]).reshape(-1, 3, QUANTILES)
-                best = following.mean(2).masked_fill(~x["next_masks"], -1e9).argmax(1)
-                wanted = x["rewards"][:, None] + x["discounts"][:, None] * following[rows, best]
+                chooser = parts["network" if o.get("double") else "target_network"](x["next_observations"]).reshape(
+                    -1, 3, QUANTILES
+                )
+                best = means(chooser).masked_fill(~x["next_masks"], -1e9).argmax(1)
+                chosen = following[rows, best]
             taken = parts["network"](x["observations"]).reshape(-1, 3, QUANTILES)[rows, x["actions"]]
-            loss = torch.zeros(())
-            for i in range(QUANTILES):
-                for j in range(QUANTILES):
-                    u = wanted[:, j] - taken[:, i]
-                    huber = F.huber_loss(taken[:, i], wanted[:, j], reduction="none")
-                    loss = loss + ((fractions[i] - (u < 0).float()).abs() * huber).mean() / QUANTILES
+            losses = torch.zeros(len(rows))
+            if categorical:  # each shifted value is shared out linearly between its two neighbours
+                shifted = (x["rewards"][:, None] + x["discounts"][:, None] * z).clamp(o["value_min"], o["value_max"])
+                shares = (1 - (shifted[:, :, None] - z).abs() / step).clamp(min=0)
+                projected = (chosen.softmax(1)[:, :, None] * shares).sum(1)
+                losses = F.cross_entropy(taken, projected, reduction="none")
+            else:
+                wanted = x["rewards"][:, None] + x["discounts"][:, None] * chosen
+                for i in range(QUANTILES):
+                    for j in range(QUANTILES):
+                        u = wanted[:, j] - taken[:, i]
+                        huber = F.huber_loss(taken[:, i], wanted[:, j], reduction="none")
+                        losses = losses + (fractions[i] - (u < 0).float()).abs() * huber / QUANTILES
+            loss = (losses * x["weights"]).mean() if case.weights else losses.mean()
             gradient_step(optimizer, loss, list(parts["network"].parameters()))
-            yield [loss, taken.mean()]
+            yield [loss, means(taken).mean()]
+        yield parts
+
+    def drqn() -> Any:
+        class Recurrent(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.encoder, self.cell = network(INPUTS, MEMORY, nn.ReLU), nn.GRUCell(MEMORY, MEMORY)
+                self.head = nn.Linear(MEMORY, 3)
+
+            def after(self, x: Any, memory: Any) -> Any:
+                return self.cell(self.encoder(x).tanh(), memory)
+
+        parts = filled(network=Recurrent(), target_network=Recurrent())
+        q, slow = parts["network"], parts["target_network"]
+        optimizer = torch.optim.Adam(q.parameters(), lr=lr)
+        burn_in = o["burn_in"]
+        for update in range(UPDATES):
+            towards(slow, q)
+            x = {
+                name: t.reshape(STEPS, ENVS, *t.shape[1:]) if len(t) == STEPS * ENVS else t
+                for name, t in tensors(update).items()
+            }
+            mine = theirs = x["first_memory"]
+            errors, taken = [], []
+            for t in range(STEPS):
+                goes_on = (x["elapsed"][t] > 0).float()[:, None]
+                if t == burn_in:
+                    mine = mine.detach()
+                mine, theirs = q.after(x["observations"][t], mine * goes_on), slow.after(x["observations"][t], theirs * goes_on)
+                if t < burn_in:
+                    continue
+                with torch.no_grad():
+                    values = slow.head(slow.after(x["next_observations"][t], theirs))
+                    chooser = q.head(q.after(x["next_observations"][t], mine)) if o.get("double", True) else values
+                    best = chooser.masked_fill(~x["next_masks"][t], -1e9).argmax(1, keepdim=True)
+                    wanted = x["rewards"][t] + x["discounts"][t] * values.gather(1, best).squeeze(1)
+                taken.append(q.head(mine).gather(1, x["actions"][t][:, None]).squeeze(1))
+                errors.append(F.huber_loss(taken[-1], wanted, reduction="none"))
+            loss = torch.cat(errors).mean()
+            gradient_step(optimizer, loss, list(q.parameters()))
+            yield [loss, torch.cat(taken).mean()]
         yield parts
 
     def pqn() -> Any:

@@ -34,6 +34,25 @@ CASES = {
     "dqn double weighted": Case("dqn", "discrete", OFF_POLICY | {"max_grad_norm": 0.7, "prioritized": True}, weights=True),
     "dqn masked": Case("dqn", "discrete", OFF_POLICY, masks=True),
     "qrdqn": Case("qrdqn", "discrete", OFF_POLICY | {"max_grad_norm": 0.7, "quantiles": QUANTILES}, masks=True),
+    "qrdqn double weighted": Case(
+        "qrdqn", "discrete", OFF_POLICY | {"quantiles": QUANTILES, "double": True, "prioritized": True}, weights=True
+    ),
+    "c51": Case(
+        "qrdqn",
+        "discrete",
+        OFF_POLICY | {"quantiles": QUANTILES, "distribution": "categorical", "value_min": -2.0, "value_max": 1.5},
+        masks=True,
+    ),
+    "rainbow": Case(
+        "qrdqn",
+        "discrete",
+        OFF_POLICY
+        | {"quantiles": QUANTILES, "distribution": "categorical", "value_min": -2.0, "value_max": 2.0}
+        | {"double": True, "dueling": True, "prioritized": True, "max_grad_norm": 0.7},
+        weights=True,
+    ),
+    "drqn": Case("drqn", "discrete", OFF_POLICY | {"burn_in": 2}, masks=True),
+    "drqn plain": Case("drqn", "discrete", OFF_POLICY | {"burn_in": 0, "double": False, "max_grad_norm": 0.7}),
     "pqn": Case("pqn", "discrete", {"learning_rate": 1e-2, "max_grad_norm": 0.7, "return_lambda": 0.8}, masks=True),
     "pqn weighted": Case("pqn", "discrete", {"learning_rate": 1e-2, "return_lambda": 0.3, "layer_norm": False}, weights=True),
     "reinforce": Case("reinforce", "discrete", ON_POLICY | {"baseline_steps": 2}, masks=True),

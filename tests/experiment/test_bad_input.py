@@ -111,8 +111,12 @@ MEANT = {
         "--log-std-init": "--log-std",
     },
     "crossq": {"--batch-norm-momentum": "--norm-momentum", "--policy-frequency": "--policy-delay", "--utd": "--gradient-steps"},
-    "pqn": {"--lam": "--return-lambda", "--q-lambda": "--return-lambda", "--start-e": "--exploration-initial", "--norm-type": "--layer-norm"},
-    "qrdqn": {"--n-quantiles": "--quantiles", "--num-atoms": "--quantiles"},
+    "drqn": {"--seq-len": "--sequence-length", "--lstm-hidden-size": "--memory", "--burnin": "--burn-in", "--double-dqn": "--double"},
+    "pqn": {"--lam": "--return-lambda", "--q-lambda": "--return-lambda", "--norm-type": "--layer-norm"},
+    "qrdqn": {
+        "--n-quantiles": "--quantiles", "--num-atoms": "--quantiles", "--v-min": "--value-min", "--vmax": "--value-max",
+        "--per": "--prioritized", "--noisynet": "--noisy",
+    },
     "recurrent_ppo": {"--lstm-hidden-size": "--memory"},
     "neat": {"--pop-size": "--population", "--generations": "--total-timesteps"},
 }  # fmt: skip
@@ -137,7 +141,7 @@ def test_the_table_of_other_names_holds_settings_that_exist():
 
 AGENT_WORDS = {
     "rainbow": "dqn", "Double-DQN": "dqn", "ppo2": "ppo", "a3c": "a2c", "ddpg": "td3", "c51": "qrdqn", "vpg": "reinforce",
-    "truncated-quantile-critics": "tqc", "cross-q": "crossq", "parallelised-q-network": "pqn",
+    "truncated-quantile-critics": "tqc", "cross-q": "crossq", "parallelised-q-network": "pqn", "r2d2": "drqn",
     "RecurrentPPO": "recurrent_ppo", "ppo-lstm": "recurrent_ppo", "qr-dqn": "qrdqn", "dqnn": "dqn", "hyperneat": "neat", "": "dqn",
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from gymnasium.spaces import Dict, Tuple
 
 import rl_lab as rl
 from rl_lab import export, nn
+from rl_lab.agents.qrdqn import RAINBOW
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import find_agent
 from rl_lab.experiment.export.building import policy_graph
@@ -117,8 +118,9 @@ AGENTS = {
     "dqn": {},
     "dqn with two heads": {"dueling": True, "normalize_observations": True, "noisy": True, "activation": "silu"},
     "qrdqn": {},
+    "qrdqn that is Rainbow": RAINBOW,
     "pqn": {"normalize_observations": True},
-    "pqn on rl_lab/CartPoleMasked-v0": {},
+    "drqn": {"normalize_observations": True},
     "pqn on rl_lab/Catch-v0": {"network": "cnn:8x3s2,8:32"},
     "ppo": {"normalize_observations": True},
     "a2c": {},

@@ -13,7 +13,7 @@ import pytest
 
 import rl_lab as rl
 from rl_lab import train
-from rl_lab.agents import a2c, crossq, dqn, ppo, pqn, qrdqn, recurrent_ppo, reinforce, sac, td3, tqc
+from rl_lab.agents import a2c, crossq, dqn, drqn, ppo, pqn, qrdqn, recurrent_ppo, reinforce, sac, td3, tqc
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
 from rl_lab.experiment.finite import numbers_of
 from rl_lab.experiment.run import Run
@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "crossq": {**REPLAY, "critic_network": "mlp:8", "norm_warmup": 3},
     "a2c": {**BOTH, "num_steps": 8},
     "ppo": {**BOTH, "num_steps": 16, "batch_size": 8, "epochs": 2},
+    "drqn": {**REPLAY, "sequence_length": 4, "burn_in": 2, "memory": 8},
     "pqn": {**BOTH, "num_steps": 16, "batch_size": 8},
     "recurrent_ppo": {**BOTH, "num_steps": 8, "memory": 8, "batch_envs": 1, "epochs": 2},
     "reinforce": {"network": "mlp:8", "normalize_observations": True},
@@ -45,6 +46,7 @@ LOSSES: dict[str, tuple[Any, str]] = {
     "a2c": (a2c, "generalized_advantages"),
     "ppo": (ppo, "clipped_surrogate"),
     "recurrent_ppo": (recurrent_ppo, "clipped_surrogate"),
+    "drqn": (drqn.F, "smooth_l1_loss"),
     "pqn": (pqn, "generalized_advantages"),
     "reinforce": (reinforce, "discounted_returns"),
 }

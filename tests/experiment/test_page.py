@@ -50,6 +50,7 @@ AGENTS = {
     "dqn": "CartPole-v1",
     "qrdqn": "CartPole-v1",
     "pqn": "CartPole-v1",
+    "drqn": "rl_lab/CartPoleMasked-v0",
     "a2c": "CartPole-v1",
     "reinforce": "CartPole-v1",
     "recurrent_ppo": "rl_lab/CartPoleMasked-v0",

@@ -28,6 +28,7 @@ SHORT = {
     "crossq": {**REPLAY, "env": "Pendulum-v1", "critic_network": "mlp:16"},
     "a2c": {"network": "mlp:16", "total_timesteps": 600},
     "ppo": {"network": "mlp:16", "num_steps": 20, "batch_size": 20, "total_timesteps": 600},
+    "drqn": {**REPLAY, "memory": 8, "sequence_length": 4, "burn_in": 3, "buffer_size": 400},
     "pqn": {"network": "mlp:16", "num_steps": 20, "batch_size": 20, "total_timesteps": 600},
     "recurrent_ppo": {"network": "mlp:16", "memory": 8, "num_steps": 20, "batch_envs": 1, "total_timesteps": 600},
     "reinforce": {"network": "mlp:16", "total_timesteps": 1200},
@@ -76,6 +77,7 @@ def log(path: Path) -> list:
 EXTRAS = {
     "a2c": {"normalize_observations": True, "normalize_rewards": True, "time_aware": True},
     "ppo": {"normalize_observations": True, "normalize_rewards": True, "frame_stack": 3},
+    "drqn": {"normalize_observations": True, "normalize_rewards": True, "frame_stack": 2},
     "pqn": {"normalize_observations": True, "normalize_rewards": True, "frame_stack": 2},
     "recurrent_ppo": {"normalize_observations": True, "normalize_rewards": True},
     "reinforce": {"normalize_observations": True},

@@ -5,7 +5,7 @@ import pytest
 
 import rl_lab as rl
 from rl_lab.engine.errors import ShapeError
-from rl_lab.rollout.distributional import quantile_huber_loss, without_largest
+from rl_lab.rollout.distributional import project, quantile_huber_loss, without_largest
 
 
 def by_definition(quantiles: np.ndarray, targets: np.ndarray, kappa: float) -> tuple[float, np.ndarray]:
@@ -74,7 +74,35 @@ def test_the_largest_are_left_out(dropped):
     np.testing.assert_array_equal(np.sort(kept, 1), np.sort(x, 1)[:, : 10 - dropped])
 
 
+@pytest.mark.parametrize(("n", "low", "high"), [(6, -2.0, 3.0), (51, -10.0, 10.0), (2, 0.0, 1.0)])
+def test_projections_share_probability_between_neighbours(n, low, high):
+    random = np.random.default_rng(n)
+    probabilities = random.dirichlet(np.ones(n), 30)
+    rewards = random.normal(scale=high - low, size=30) * (np.arange(30) % 3 > 0)
+    rewards[:5] = [low, high, low - 1e6, high + 1e6, low + (high - low) / (n - 1)]
+    discounts = np.where(np.arange(30) % 4 == 1, 0.0, random.uniform(0.5, 1.0, 30))
+    discounts[4] = 0.0
+    given = [x.astype(np.float32) for x in (probabilities, rewards, discounts)]
+    found = project(*map(rl.tensor, given), low, high).numpy()
+    values = np.linspace(low, high, n)
+    shifted = np.clip(given[1][:, None].astype(float) + given[2][:, None] * values, low, high)
+    shares = np.clip(1 - np.abs(shifted[:, :, None] - values) / (values[1] - values[0]), 0, None)
+    np.testing.assert_allclose(found, (probabilities[:, :, None] * shares).sum(1), atol=2e-6)
+    np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-6)
+    inside = (shifted.min(1) > low) & (shifted.max(1) < high)  # without clipping the mean is kept
+    means = rewards + discounts * (probabilities @ values)
+    np.testing.assert_allclose((found @ values)[inside], means[inside], rtol=1e-4, atol=1e-4)
+
+
+def test_a_reward_that_is_not_finite_is_not_hidden_by_the_projection():
+    found = project(rl.tensor([[0.5, 0.5]] * 2), rl.tensor([1.0, np.nan]), rl.tensor([0.9, 0.9]), -1.0, 1.0).numpy()
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).any()
+
+
 def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ShapeError, match="probabilities"):
+        project(rl.ones(2, 3), rl.zeros(2), rl.zeros(3), 0.0, 1.0)
     with pytest.raises(ShapeError, match="quantiles"):
         quantile_huber_loss(rl.zeros(3, 4), rl.zeros(2, 4))
     for dropped in (-1, 4):
