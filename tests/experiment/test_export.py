@@ -118,7 +118,7 @@ AGENTS = {
     "dqn": {},
     "dqn with two heads": {"dueling": True, "normalize_observations": True, "noisy": True, "activation": "silu"},
     "qrdqn": {},
-    "qrdqn that is Rainbow": RAINBOW,
+    "qrdqn that is Rainbow": {**RAINBOW, "value_min": -1.0, "value_max": 1.0},  # sums of 51 small numbers
     "pqn": {"normalize_observations": True},
     "drqn": {"normalize_observations": True},
     "pqn on rl_lab/Catch-v0": {"network": "cnn:8x3s2,8:32"},
