@@ -40,7 +40,7 @@ class DRQNConfig:
 
     total_timesteps: int = setting(100_000, "environment steps to train for", least=1)
     network: str = setting("mlp:64", "layers before the memory: mlp: or cnn: and sizes", check=layer_sizes, shapes=True)
-    activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     memory: int = setting(64, "units of the memory, a gated recurrent unit", least=1, shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size", above=0, search=Between(1e-5, 1e-2, log=True))
     learning_rate_final: float = setting(
@@ -55,7 +55,7 @@ class DRQNConfig:
     gradient_steps: int = setting(1, "updates per round", least=1, search=(1, 2, 4, 8))
     gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
     return_lambda: float = setting(
-        0.0,
+        0.8,
         "lambda of the returns within a sequence; 0: one reward and a bootstrapped value",
         least=0,
         most=1,
