@@ -2,12 +2,14 @@
 
 import gzip
 import hashlib
+import http.server
 import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, namedtuple
 from pathlib import Path
@@ -35,6 +37,7 @@ from rl_lab.utils.data import (
     default_collate,
     get_worker_info,
     random_split,
+    mnist,
     read_idx,
 )
 
@@ -549,3 +552,75 @@ def test_folders_that_do_not_fit_are_refused(tmp_path, digits):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(digits[0], 8))
     with pytest.raises(FileError, match="no images and labels"):
         MNIST(tmp_path)
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves the dict ``files``, and breaks off in the middle of the file ``torn``."""
+
+    files: dict[str, bytes] = {}
+    torn = ""
+
+    def do_GET(self):
+        name = self.path.rsplit("/", 1)[-1]
+        if name not in self.files:
+            self.send_error(404)
+            return
+        data = self.files[name]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if name == self.torn else data)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server with four images and labels, whose sums take the place of the published ones."""
+    pytest.importorskip("pooch")
+    images, labels = np.arange(60, dtype=np.uint8).reshape(4, 3, 5), np.array([7, 0, 9, 3], np.uint8)
+    files = {
+        f"train-{name}-ubyte.gz": gzip.compress(idx(x, 8)) for name, x in (("images-idx3", images), ("labels-idx1", labels))
+    }
+    monkeypatch.setattr(Server, "files", files)
+    monkeypatch.setattr(mnist, "MD5", {name: hashlib.md5(data).hexdigest() for name, data in files.items()})
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    monkeypatch.setattr(mnist, "SOURCE", f"http://127.0.0.1:{running.server_port}/mnist/")
+    threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True).start()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def test_missing_files_of_mnist_are_fetched_once(tmp_path, server, monkeypatch):
+    data = MNIST(tmp_path / "new", download=True)
+    assert (data.data.shape, data.targets.tolist()) == ((4, 1, 3, 5), [7, 0, 9, 3])
+    monkeypatch.setattr(Server, "files", {})
+    assert MNIST(tmp_path / "new", download=True).targets.tolist() == [7, 0, 9, 3]
+
+
+@pytest.mark.parametrize("fault", ["404", "MD5 sum", "broke off", "no connection"])
+def test_a_download_that_fails_is_one_line_and_leaves_no_file(tmp_path, server, monkeypatch, fault):
+    name = "train-labels-idx1-ubyte.gz"
+    if fault == "404":
+        monkeypatch.setattr(Server, "files", {key: data for key, data in Server.files.items() if key != name})
+    elif fault == "MD5 sum":
+        monkeypatch.setitem(Server.files, name, gzip.compress(idx(np.zeros(4, np.uint8), 8)))
+    elif fault == "broke off":
+        monkeypatch.setattr(Server, "torn", name)
+    else:
+        monkeypatch.setattr(mnist, "SOURCE", "http://127.0.0.1:9/")
+    with pytest.raises(FileError, match=f"cannot be fetched: .*{fault}") as caught:
+        MNIST(tmp_path, download=True)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(f"Try again, or copy MNIST's files to {tmp_path}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train-images-idx3-ubyte.gz"] * (fault != "no connection")
+
+
+def test_a_download_without_pooch_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(ImportError, match=r"^downloading MNIST needs the package pooch: pip install pooch$"):
+        MNIST(tmp_path, download=True)
