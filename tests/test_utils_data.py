@@ -36,8 +36,8 @@ from rl_lab.utils.data import (
     WeightedRandomSampler,
     default_collate,
     get_worker_info,
-    random_split,
     mnist,
+    random_split,
     read_idx,
 )
 

@@ -99,6 +99,71 @@ FUNCTIONS: list[Case] = [
         (3, 3),
         (2, 3, 2),
     ),
+    *each(
+        "linalg.qr Q", lambda t, a: t.linalg.qr(a).Q, lambda a: np.linalg.qr(a).Q, (3, 3), (4, 2), (2, 3), (2, 3, 2), (2, 1, 4)
+    ),
+    *each(
+        "linalg.qr R", lambda t, a: t.linalg.qr(a).R, lambda a: np.linalg.qr(a).R, (3, 3), (4, 2), (2, 3), (2, 3, 2), (2, 1, 4)
+    ),
+    *each(
+        "linalg.qr complete",
+        lambda t, a: t.cat(t.linalg.qr(a, "complete"), -1),
+        lambda a: np.concatenate(np.linalg.qr(a, "complete"), -1),
+        (2, 4),
+    ),
+    *each(
+        "linalg.svd",  # signs of U and V are a choice, their products are not
+        lambda t, a: (lambda u, s, vh: (u * s**3 + u) @ vh)(*t.linalg.svd(a, full_matrices=False)),
+        lambda a: (lambda u, s, vh: (u * s[..., None, :] ** 3 + u) @ vh)(*np.linalg.svd(a, full_matrices=False)),
+        (3, 3),
+        (3, 2),
+        (2, 4),
+    ),
+    *each(
+        "linalg.svd U",
+        lambda t, a: (lambda u: (u * t.arange(1.0, 3.0)) @ u.mT)(t.linalg.svd(a).U[..., :2]),
+        lambda a: (lambda u: (u * np.arange(1.0, 3.0)) @ u.swapaxes(-1, -2))(np.linalg.svd(a).U[..., :2]),
+        (3, 2),
+        (2, 4, 2),
+    ),
+    *each("linalg.svdvals", lambda t, a: t.linalg.svdvals(a), lambda a: np.linalg.svd(a)[1], (3, 3), (4, 2), (2, 2, 3)),
+    *each(
+        "linalg.eigh",
+        lambda t, a: (lambda w, v: (v * w**3) @ v.mT)(*t.linalg.eigh(a @ a.mT)),
+        lambda a: (lambda w, v: (v * w[..., None, :] ** 3) @ v.swapaxes(-1, -2))(*np.linalg.eigh(a @ a.swapaxes(-1, -2))),
+        (3, 3),
+        (2, 4),
+    ),
+    *each(
+        "linalg.eigvalsh",
+        lambda t, a: t.linalg.eigvalsh(a @ a.mT, "U"),
+        lambda a: np.linalg.eigvalsh(a @ a.swapaxes(-1, -2)),
+        (3, 3),
+        (2, 3, 3),
+    ),
+    *each("linalg.pinv", lambda t, a: t.linalg.pinv(a), np.linalg.pinv, (3, 3), (4, 2), (2, 2, 3)),
+    *each(
+        "linalg.lstsq",
+        lambda t, a, b: t.linalg.lstsq(a, b).solution,
+        lambda a, b: np.linalg.pinv(a) @ b,
+        [(4, 2), (4, 3)],
+        [(2, 2, 4), (2, 2, 1)],
+    ),
+    *each(
+        "linalg.slogdet",
+        lambda t, a: t.linalg.slogdet(a + 3.0 * t.eye(3)).logabsdet,
+        lambda a: np.linalg.slogdet(a + 3.0 * np.eye(3)).logabsdet,
+        (3, 3),
+        (2, 3, 3),
+    ),
+    *each(
+        "linalg.matrix_norm nuc",
+        lambda t, a: t.linalg.matrix_norm(a, "nuc", (0, 2), True),
+        lambda a: np.linalg.norm(a, "nuc", (0, 2), True),
+        (3, 2, 3),
+    ),
+    *each("linalg.matrix_norm 2", lambda t, a: t.linalg.norm(a, 2), lambda a: np.linalg.norm(a, 2), (2, 3)),
+    *each("linalg.vector_norm", lambda t, a: t.linalg.vector_norm(a, 3), lambda a: (abs(a) ** 3).sum() ** (1 / 3), (2, 3)),
     *each("linalg.norm", lambda t, a: t.linalg.norm(a), lambda a: np.sqrt((a * a).sum()), (2, 3), (2, 2, 3)),
     *each("linalg.norm rows", lambda t, a: t.linalg.norm(a, float("inf")), lambda a: abs(a).sum(1).max(), (2, 3)),
     *each(
