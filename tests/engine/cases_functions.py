@@ -1,5 +1,6 @@
 """Cases as in `cases.py`: further functions, sorting, rearrangement, reading and writing at positions, sums of products."""
 
+import itertools
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.engine.cases import (
     binary,
     changed,
     each,
+    log_softmax,
     put,
     put_add,
     sigmoid,
@@ -57,7 +59,95 @@ def erf_inverse(y):
     return x
 
 
+def with_nan(a):
+    """The array with NaN at every position where `MASK` is false, which leaves each column with at most two numbers."""
+    return np.where(MASK, a, np.nan)
+
+
+def collapsed(path):
+    """A path of classes without repetitions and blanks (0)."""
+    return [c for k, c in enumerate(path) if c and (k == 0 or c != path[k - 1])]
+
+
+def ctc_reference(a):
+    """The losses of targets [1, 2, 1] in five steps and [2, 2] in four, by enumeration of all paths."""
+    x = log_softmax(a, 2)
+    losses = []
+    for n, (target, steps) in enumerate((([1, 2, 1], 5), ([2, 2], 4))):
+        paths = [p for p in itertools.product(range(x.shape[2]), repeat=steps) if collapsed(p) == target]
+        losses.append(-np.log(sum(math.exp(sum(x[t, n, c] for t, c in enumerate(p))) for p in paths)))
+    return np.array(losses)
+
+
+BAGS = [3, 0, 2, 0, 4, 1]
+STARTS = [0, 2, 2, 5]
+
+
+def bag_reference(reduce, kept=lambda row: True):
+    def reference(a):
+        bags = [BAGS[low:high] for low, high in zip(STARTS, [*STARTS[1:], len(BAGS)], strict=True)]
+        rows = [[a[row] for row in bag if kept(row)] for bag in bags]
+        return np.stack([reduce(r, 0) if r else np.zeros(a.shape[1]) for r in rows])
+
+    return reference
+
+
+def bag(mode, **options):
+    return lambda t, a: t.nn.functional.embedding_bag(t.tensor(BAGS), a, t.tensor(STARTS), mode=mode, **options)
+
+
 FUNCTIONS: list[Case] = [
+    # bags, and sequences without alignment
+    *each("embedding_bag mean", bag("mean"), bag_reference(np.mean), (5, 3)),
+    *each("embedding_bag sum", bag("sum"), bag_reference(np.sum), (5, 3)),
+    *each("embedding_bag max", bag("max"), bag_reference(np.max), (5, 3)),
+    *each("embedding_bag padding", bag("mean", padding_idx=0), bag_reference(np.mean, lambda row: row != 0), (5, 3)),
+    *each("embedding_bag max padding", bag("max", padding_idx=-1), bag_reference(np.max, lambda row: row != 4), (5, 3)),
+    *each(
+        "embedding_bag matrix",
+        lambda t, a, b: t.nn.functional.embedding_bag(t.tensor(INDEX), a, mode="sum", per_sample_weights=b),
+        lambda a, b: (a[np.array(INDEX)] * b[..., None]).sum(1),
+        [(3, 2), (2, 3)],
+    ),
+    *each(
+        "ctc_loss",
+        lambda t, a: t.nn.functional.ctc_loss(
+            t.log_softmax(a, 2), t.tensor([[1, 2, 1], [2, 2, 0]]), t.tensor([5, 4]), t.tensor([3, 2]), reduction="none"
+        ),
+        ctc_reference,
+        (5, 2, 3),
+    ),
+    *each(
+        "ctc_loss mean",
+        lambda t, a: t.nn.functional.ctc_loss(t.log_softmax(a, 2), t.tensor([1, 2, 1, 2, 2]), (5, 4), (3, 2)),
+        lambda a: (ctc_reference(a) / [3, 2]).mean(),
+        (5, 2, 3),
+    ),
+    # order without NaN
+    *each(
+        "nanmedian",
+        lambda t, a: t.nanmedian(t.where(t.tensor(MASK), a, math.nan)),
+        lambda a: np.sort(a[np.array(MASK)])[1],
+        (2, 3),
+    ),
+    *each(
+        "nanmedian dim",
+        lambda t, a: t.where(t.tensor(MASK), a, math.nan).nanmedian(1, keepdim=True).values,
+        lambda a: np.array([[a[0, [0, 2]].min()], [a[1, 2]]]),
+        (2, 3),
+    ),
+    *each(
+        "nanquantile",
+        lambda t, a: t.nanquantile(t.where(t.tensor(MASK), a, math.nan), t.tensor([0.3, 1.0]), 1),
+        lambda a: np.nanquantile(with_nan(a), np.float32([0.3, 1.0]), 1),
+        (2, 3),
+    ),
+    *each(
+        "nanquantile all",
+        lambda t, a: t.where(t.tensor(MASK), a, math.nan).nanquantile(0.4, interpolation="midpoint"),
+        lambda a: np.nanquantile(with_nan(a), 0.4, method="midpoint"),
+        (2, 3),
+    ),
     # linear algebra
     *each(
         "linalg.solve",
@@ -141,6 +231,44 @@ FUNCTIONS: list[Case] = [
         (3, 3),
         (2, 3, 3),
     ),
+    *each(
+        "linalg.solve_triangular",
+        lambda t, a, b: t.linalg.solve_triangular(a + 3.0 * t.eye(3), b, upper=True),
+        lambda a, b: np.linalg.solve(np.triu(a + 3.0 * np.eye(3)), b),
+        [(3, 3), (3, 2)],
+    ),
+    *each(
+        "linalg.solve_triangular unit",
+        lambda t, a, b: t.linalg.solve_triangular(a, b, upper=False, left=False, unitriangular=True),
+        lambda a, b: b @ np.linalg.inv(np.tril(a, -1) + np.eye(3)),
+        [(3, 3), (2, 2, 3)],
+    ),
+    *each("linalg.matrix_power", lambda t, a: t.linalg.matrix_power(a, 5), lambda a: np.linalg.matrix_power(a, 5), (2, 2)),
+    *each(
+        "matrix_power",
+        lambda t, a: (a + 3.0 * t.eye(3)).matrix_power(-2),
+        lambda a: np.linalg.matrix_power(a + 3.0 * np.eye(3), -2),
+        (2, 3, 3),
+    ),
+    *each(
+        "cholesky_solve",
+        lambda t, a, b: t.cholesky_solve(b, t.cholesky(a @ a.mT + t.eye(3))),
+        lambda a, b: np.linalg.solve(a @ a.swapaxes(-1, -2) + np.eye(3), b),
+        [(3, 3), (3, 2)],
+    ),
+    *each(
+        "cholesky_inverse",
+        lambda t, a: t.cholesky_inverse(t.cholesky(a @ a.mT + t.eye(3), upper=True), upper=True),
+        lambda a: np.linalg.inv(a @ a.swapaxes(-1, -2) + np.eye(3)),
+        (3, 3),
+    ),
+    *each(
+        "logdet",
+        lambda t, a: t.logdet(a + 3.0 * t.eye(3)),
+        lambda a: np.log(np.linalg.det(a + 3.0 * np.eye(3))),
+        (3, 3),
+    ),
+    *each("svd", lambda t, a: (lambda u, s, v: (u * s) @ v.mT)(*t.svd(a)), lambda a: a, (3, 2)),
     *each("linalg.pinv", lambda t, a: t.linalg.pinv(a), np.linalg.pinv, (3, 3), (4, 2), (2, 2, 3)),
     *each(
         "linalg.lstsq",

@@ -116,6 +116,34 @@ def inv(A: Tensor) -> Tensor:
     return _solve(A, eye(A.sizes[-1]).expand(A.sizes))  # `solve` would take n matrices of n rows for n vectors
 
 
+def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
+    """X with A X = B, or X A = B with ``left`` False, for triangular A (..., n, n) and B (..., n, m).
+
+    Reads the triangle of A given by ``upper``; with ``unitriangular`` its diagonal counts as 1. Raises StateError (a RuntimeError) if a
+    matrix is singular, ShapeError or DtypeError for unsuitable arguments.
+    """
+    _matrices("solve_triangular", A, square=True)
+    _matrices("solve_triangular", B)
+    place = 1 if unitriangular else 0
+    part = triu(A, place) if upper else tril(A, -place)
+    return solve(part + eye(A.sizes[-1]) if unitriangular else part, B, left=left)
+
+
+def matrix_power(A: Tensor, n: int) -> Tensor:
+    """The product of n matrices A (..., m, m), of the inverse of A if n is negative, and the identity if n is 0."""
+    _matrices("matrix_power", A, square=True)
+    if n < 0:
+        return matrix_power(inv(A), -n)
+    result: Tensor | None = None
+    power = A
+    while n:
+        if n % 2:
+            result = power if result is None else matmul(result, power)
+        n //= 2
+        power = matmul(power, power) if n else power
+    return eye(A.sizes[-1]).expand(A.sizes).clone() if result is None else result
+
+
 def det(A: Tensor) -> Tensor:
     """The determinants (...) of square matrices (..., n, n). The gradient of a singular matrix raises StateError."""
     source = _matrices("det", A, square=True)
