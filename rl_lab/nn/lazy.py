@@ -5,7 +5,6 @@ optimiser may be made before.
 """
 
 import inspect
-from typing import Any
 
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.launch import recorder
@@ -38,7 +37,7 @@ class _Lazy(Module):
     rank = 0
     """Dimensions of an input behind its channels; 0 for features in the last dimension."""
 
-    def __init__(self, *arguments: Any, **options: Any):
+    def __init__(self, *arguments: object, **options: object):
         Module.__init__(self)
         self._arguments = arguments
         self._options = options
@@ -61,7 +60,7 @@ class _Lazy(Module):
         own = vars(Module())
         vars(self).update({name: value for name, value in vars(plain).items() if name not in own})
 
-    def forward(self, input: Tensor, *others: Any, **options: Any) -> Tensor:
+    def forward(self, input: Tensor, *others: object, **options: object) -> Tensor:
         kind = type(self).__name__
         if recorder() is not None:
             raise StateError(f"{kind} does not know its {self.place} yet: call the module once before compiling")

@@ -173,12 +173,6 @@ def _slogdet_rule(g: Tensor, node: Node) -> Gradients:
     return (inv(a).transpose(-1, -2) * g.unsqueeze(-1).unsqueeze(-1),)
 
 
-def logdet(A: Tensor) -> Tensor:
-    """The logarithm of the determinants of A (..., n, n), NaN for a negative determinant."""
-    sign, logarithm = slogdet(A)
-    return logarithm + sign.log()
-
-
 # --- factorisations --------------------------------------------------------------------------------------------------
 
 
@@ -290,7 +284,9 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVD:
     launch(linalg_kernels.svd, (u, s, v, source), (math.prod(A.sizes[:-2]), n, m))
     saved = (A, u.detach(), s.detach(), v.detach())
     rest = qr(saved[1], "complete").Q[..., m:] if full_matrices and n > m else None
-    u, s, v = [attach(x, rule, (A,), saved) for x, rule in ((u, _svd_u_rule), (s, _svd_s_rule), (v, _svd_v_rule))]
+    u = attach(u, _svd_u_rule, (A,), saved)
+    s = attach(s, _svd_s_rule, (A,), saved)
+    v = attach(v, _svd_v_rule, (A,), saved)
     return SVD(u if rest is None else cat([u, rest], -1), s, _transposed(v))
 
 

@@ -5,11 +5,7 @@ from typing import NamedTuple
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import linalg
 from rl_lab.engine.ops.creation import eye, zeros_like
-from rl_lab.engine.ops.linalg import det, logdet, matrix_power, slogdet
 from rl_lab.engine.tensor import Tensor
-
-__all__ = ["cholesky", "cholesky_inverse", "cholesky_solve", "det", "inverse", "logdet", "matrix_power", "pinverse", "qr"]
-__all__ += ["slogdet", "svd"]
 
 
 class OlderSVD(NamedTuple):
@@ -18,6 +14,27 @@ class OlderSVD(NamedTuple):
     U: Tensor
     S: Tensor
     V: Tensor
+
+
+def det(input: Tensor) -> Tensor:
+    """`linalg.det`."""
+    return linalg.det(input)
+
+
+def slogdet(input: Tensor) -> linalg.SignedLogarithm:
+    """`linalg.slogdet`."""
+    return linalg.slogdet(input)
+
+
+def logdet(input: Tensor) -> Tensor:
+    """The logarithms of the determinants of square matrices (..., n, n), NaN for a negative determinant and -inf for 0."""
+    sign, logarithm = linalg.slogdet(input)
+    return logarithm + sign.log()
+
+
+def matrix_power(input: Tensor, n: int) -> Tensor:
+    """`linalg.matrix_power`."""
+    return linalg.matrix_power(input, n)
 
 
 def inverse(input: Tensor) -> Tensor:

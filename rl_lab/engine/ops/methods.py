@@ -23,6 +23,7 @@ from rl_lab.engine.dtype import (
 )
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
+from rl_lab.engine.launch import changes, recorder
 from rl_lab.engine.operations import hang
 from rl_lab.engine.ops import (
     arithmetic,
@@ -361,6 +362,17 @@ class CreationMethods(Tensor):
         return full(size, fill_value, dtype=dtype or self.dtype, device=device, **settings)
 
 
+def _reshaped_in_place(x: Tensor, name: str, like: Tensor) -> Tensor:
+    """x with the sizes of ``like``, a view of all its elements in the same order."""
+    if x.requires_grad:
+        raise StateError(f"{name}_() changes tensors without a gradient only: write x = x.{name}(...)")
+    if (recording := recorder()) is not None:
+        recording.give_up("it changes the shape of a tensor in place")
+    x.sizes, x.strides = like.sizes, like.strides
+    changes.note()
+    return x
+
+
 class LayoutMethods(Tensor):
     """The methods of Tensor that change shape or layout."""
 
@@ -371,6 +383,14 @@ class LayoutMethods(Tensor):
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
         """Views of consecutive parts along ``dim``: of one size each (the last may be smaller), or of the sizes listed."""
         return layout.split(self, split_size, dim)
+
+    def unsqueeze_(self, dim: int) -> Tensor:
+        """`unsqueeze` of this tensor itself. Raises StateError if it requires a gradient."""
+        return _reshaped_in_place(self, "unsqueeze", layout.unsqueeze(self.detach(), dim))
+
+    def squeeze_(self, dim: int | Sequence[int] | None = None) -> Tensor:
+        """`squeeze` of this tensor itself. Raises StateError if it requires a gradient."""
+        return _reshaped_in_place(self, "squeeze", layout.squeeze(self.detach(), dim))
 
     def view_as(self, other: Tensor) -> Tensor:
         """`view` with the shape of ``other``."""
