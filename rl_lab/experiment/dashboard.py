@@ -222,7 +222,7 @@ def _add_program(definition: "GraphDef", name: str, program: Program) -> None:
         places.append(f"{name}/{_plain(group)}/{launch.name}_{len(places)}")
         made = definition.node.add(name=places[-1], op=launch.name)
         made.input.extend(places[source] for source in sources)
-        _note(made, "shapes", " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes))
+        _note(made, "shapes", launch.shapes_text)
         _note(made, "bytes", f"{launch.bytes:,}")
         _note(made, "line", launch.line)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rl_lab.engine.svg import svg
 from rl_lab.nn.graph.network import GraphNetwork, layers
 
 if TYPE_CHECKING:
@@ -68,12 +69,15 @@ def draw_network(network: GraphNetwork, title: str = "", width: float | None = N
         if kind != "input" and room == 1.0:
             label = SHORT.get(network.activation_of(name), network.activation_of(name))
             label = ("\u00d7 " if network.aggregation_of(name) == "product" else "") + label
-            axes.text(x, y, label, ha="center", va="center", fontsize=7, zorder=3)
+            axes.text(x, y, label, ha="center", va="center", fontsize=7, zorder=3, parse_math=False)
         if kind == "hidden" and not crowded:
-            axes.text(x, y - radius - 0.06, name, ha="center", va="top", fontsize=6, color="#4a5568", zorder=3)
+            axes.text(
+                x, y - radius - 0.06, name, ha="center", va="top", fontsize=6, color="#4a5568", zorder=3, parse_math=False
+            )
         elif kind != "hidden" and (room > 0.3 or name in (network.inputs[0], network.inputs[-1])):
             side = -1 if kind == "input" else 1
-            axes.text(x + side * (radius + 0.1), y, name, ha="right" if side < 0 else "left", va="center", fontsize=8, zorder=3)
+            align = "right" if side < 0 else "left"
+            axes.text(x + side * (radius + 0.1), y, name, ha=align, va="center", fontsize=8, zorder=3, parse_math=False)
     xs = [x for x, _ in at.values()]
     ys = [y for _, y in at.values()]
     longest = max(len(name) for name in (*network.inputs, *network.outputs))
@@ -81,7 +85,7 @@ def draw_network(network: GraphNetwork, title: str = "", width: float | None = N
     axes.set_ylim(min(min(ys) - 0.75, low - 0.1), max(max(ys) + 0.85, high + 0.1))
     axes.set_aspect("equal")
     if title:
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=10, parse_math=False)
     return figure
 
 
@@ -164,6 +168,16 @@ def save_picture(network: GraphNetwork, path: str | Path, title: str = "") -> No
         draw_network(network, title).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     else:
         raise ValueError(f"a picture is a .svg, .png or .dot file, not {path.name!r}")
+
+
+def as_svg(network: GraphNetwork) -> str:
+    """The drawing as SVG text: of `draw_network`, or of `GraphNetwork.drawing` where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        drawing = network.drawing()
+        return svg(drawing.boxes, drawing.lines)
+    buffer = io.StringIO()
+    draw_network(network).savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
 def save_pictures_beside(network: GraphNetwork, path: str | Path) -> None:
