@@ -11,7 +11,11 @@ RIGHT = ' style="text-align: right; font-variant-numeric: tabular-nums"'
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str = "") -> str:
     """A table. Numbers stand at the right of their cells and have separators of thousands; None leaves a cell empty."""
-    title = f'<caption style="caption-side: top; text-align: left">{escape(caption)}</caption>' if caption else ""
+    title = (
+        f'<caption style="caption-side: top; text-align: left; white-space: nowrap">{escape(caption)}</caption>'
+        if caption
+        else ""
+    )
     rows = list(rows)
     numeric = [
         bool(rows) and all(isinstance(row[k], (int, float)) for row in rows if row[k] is not None) for k in range(len(head))

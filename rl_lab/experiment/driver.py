@@ -33,6 +33,7 @@ from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, fir
 from rl_lab.experiment.finding import find_environment, full_id
 from rl_lab.experiment.logger import Logger, cut_log
 from rl_lab.experiment.memory import within_free_memory
+from rl_lab.experiment.names import node_names
 from rl_lab.experiment.preprocessing import PRESETS, as_presets, settings_of
 from rl_lab.experiment.progress import NoProgress, Progress, make_progress
 from rl_lab.experiment.run import BEST, DRIVER, LAST, Run
@@ -666,7 +667,7 @@ class _Loop:
             if name == LAST:
                 for file, network in self.agent.saved_networks().items():
                     save_graph(network, self.run.path / file)
-                    save_pictures_beside(network, self.run.path / file)
+                    save_pictures_beside(network, self.run.path / file, node_names(self.agent, network))
         except (OSError, Fault) as error:
             fault = error if isinstance(error, Fault) else Fault(f"cannot write to {self.run.path}: {error.strerror}", STORAGE)
             if must or fault.code != STORAGE:

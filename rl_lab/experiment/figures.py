@@ -116,16 +116,14 @@ def _mark_steps(panel: "Axes") -> None:
 
     panel.set_xlim(left=0)
     panel.xaxis.set_major_locator(MaxNLocator(5))
-    panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    last = panel.get_xlim()[1]
+    unit, mark = (1e6, "M") if last >= 2e6 else (1e3, "k") if last >= 5e3 else (1.0, "")
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}{mark}" if value else "0"))
 
 
 def _plain(text: object) -> str:
     """A text that matplotlib does not take for a formula."""
     return str(text).replace("$", r"\$")
-
-
-def _thousands(value: float, place: object) -> str:
-    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:g}"
 
 
 def draw_scores(table: "DataFrame", scores: "DataFrame", by: str = "agent") -> "Figure":

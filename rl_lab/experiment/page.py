@@ -22,6 +22,7 @@ from rl_lab.engine.errors import ShapeError
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.environments import Setup, make_environments
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.names import input_names, output_names
 from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.video import check_pictures, rendering
 from rl_lab.nn.pictures import picture_of
@@ -185,19 +186,12 @@ def _series(name: str, rows: np.ndarray) -> dict[str, Any]:
     return {"name": name, "values": _numbers(rows)}
 
 
-def _option_names(agent: Agent) -> list[str]:
-    mapping = agent.mapping
-    several = len(mapping.choices) > 1
-    names = [f"choice {k}: {i}" if several else f"action {i}" for k, count in enumerate(mapping.choices) for i in range(count)]
-    return names + [f"component {i}" if mapping.size > 1 else "action" for i in range(mapping.size)]
-
-
 def _outputs(agent: Agent, episode: Episode) -> list[dict[str, Any]]:
     """The charts of the policy's outputs: options, then components."""
     if episode.outputs is None:
         return []
     count = agent.mapping.num_masked
-    names = _option_names(agent)
+    names = output_names(agent)
     shown = episode.outputs
     charts = []
     if count:
@@ -263,7 +257,8 @@ def page(agent: Agent, episode: Episode, title: str, seed: int) -> str:
         if len(chosen) > MOST_INPUTS:
             weight = np.abs(flat if episode.integrated is None else episode.integrated.reshape(steps, -1)).mean(0)
             chosen = np.sort(np.argsort(-weight, kind="stable")[:MOST_INPUTS])
-        names = [f"input {i}" for i in chosen]
+        known = input_names(agent)
+        names = [known[i] for i in chosen]
         for name, words, array in (("observation", "observation", flat), *ways):
             if array is not None:
                 rows = array.reshape(steps, -1)[:, chosen]
@@ -289,8 +284,11 @@ def page(agent: Agent, episode: Episode, title: str, seed: int) -> str:
 
 
 def _action_text(agent: Agent, row: np.ndarray) -> str:
-    count = len(agent.mapping.choices)
-    return ", ".join([*[str(int(v)) for v in row[:count]], *[f"{v:.2f}" for v in row[count:]]])
+    """The action of a step: the name of a single choice, else numbers."""
+    choices = agent.mapping.choices
+    if len(choices) == 1 and not agent.mapping.size:
+        return output_names(agent)[int(row[0])].removeprefix("action ")
+    return ", ".join([*[str(int(v)) for v in row[: len(choices)]], *[f"{v:.2f}" for v in row[len(choices) :]]])
 
 
 def write_page(agent: Agent, setup: Setup, seed: int, path: Path, title: str, deterministic: bool = True) -> Path:
