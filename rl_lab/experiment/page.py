@@ -49,7 +49,8 @@ class Episode:
     actions: np.ndarray
     """Policy actions (steps, choices + size): indices of choices, then components in [-1, 1]."""
     rewards: np.ndarray
-    frames: list[np.ndarray] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+    """JPEG pictures in base64."""
     kind: str = ""
     """What the outputs of options are, see `Insight`; empty if the agent does not tell."""
     outputs: np.ndarray | None = None
@@ -60,7 +61,9 @@ class Episode:
 
 
 def record_episode(agent: Agent, setup: Setup, seed: int, deterministic: bool = True) -> Episode:
-    """Play an episode from ``seed`` in an environment that renders. Raises Fault if it has no pictures."""
+    """Play an episode from ``seed`` in an environment that renders. Raises Fault if it has no pictures, or if Pillow is missing."""
+    if importlib.util.find_spec("PIL") is None:
+        raise Fault("a page with frames needs pillow, which is not installed: pip install pillow")
     check_pictures(setup)
     env = rendering(setup)
     envs = make_environments(Setup(setup.env_id, maker=lambda: env, once=True, pixels=setup.pixels), 1)
@@ -72,7 +75,7 @@ def record_episode(agent: Agent, setup: Setup, seed: int, deterministic: bool = 
         agent.begin_episodes(np.ones(1, bool))
         while not complete and len(rows["x"]) < MOST_STEPS:
             x, mask = stepper.observations.copy(), stepper.action_mask
-            rows["frame"].append(np.asarray(env.render()))
+            rows["frame"].append(_jpeg(np.asarray(env.render())))
             rows["memory"].append(_memory(agent))
             action = agent.act(x, deterministic, **({} if mask is None else {"action_mask": mask}))
             rows["x"].append(x[0])
@@ -233,9 +236,7 @@ def _maps(agent: Agent, array: np.ndarray | None) -> dict[str, Any] | None:
 
 
 def page(agent: Agent, episode: Episode, title: str, seed: int) -> str:
-    """The source of the page. Raises Fault if Pillow is not installed."""
-    if importlib.util.find_spec("PIL") is None:
-        raise Fault("a page with frames needs pillow, which is not installed: pip install pillow")
+    """The source of the page."""
     x = episode.observations
     steps = len(x)
     try:
@@ -272,7 +273,7 @@ def page(agent: Agent, episode: Episode, title: str, seed: int) -> str:
             "trained for": f"{agent.timesteps:,} steps",
         },
         "told": episode.outputs is not None,
-        "frames": [_jpeg(frame) for frame in episode.frames],
+        "frames": episode.frames,
         "actions": [_action_text(agent, row) for row in episode.actions],
         "charts": charts,
         "heat": heat,
