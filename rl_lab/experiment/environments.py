@@ -186,6 +186,8 @@ def make_one(
         env = setup.maker()
         if not isinstance(env, gym.Env):
             raise Fault(f"{setup.env_id} returned {env!r}, not a gymnasium.Env: return the environment that the function makes")
+        if setup.render and index == 0 and env.render_mode != "human":
+            env = gym.wrappers.HumanRendering(with_pictures(env))
     else:
         found = find_environment(setup.env_id) if spec is None else spec
         arguments = {**arguments_of(setup.preprocess, found), **setup.env_kwargs}
@@ -207,6 +209,13 @@ def make_one(
     if setup.frame_stack > 1:
         require_memory(env.observation_space.shape or (), setup.frame_stack)
         env = gym.wrappers.FrameStackObservation(env, setup.frame_stack)
+    return env
+
+
+def with_pictures(env: gym.Env) -> gym.Env:
+    """Set the render mode of an environment whose constructor does not store it. Its ``metadata`` must list "rgb_array"."""
+    if env.unwrapped.render_mode is None and "rgb_array" in env.metadata.get("render_modes", ()):
+        env.unwrapped.render_mode = "rgb_array"
     return env
 
 

@@ -168,6 +168,7 @@ from rl_lab.nn.resampling import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from rl_lab.nn.summaries import Summary, summary
 from rl_lab.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -354,7 +355,9 @@ __all__ = [
     "Tanhshrink",
     "Threshold",
     "Unflatten",
+    "Summary",
     "functional",
     "init",
+    "summary",
     "utils",
 ]
