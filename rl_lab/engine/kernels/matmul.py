@@ -16,13 +16,12 @@ from rl_lab.engine.kernels.tiles import (
     LANES,
     PANEL,
     WIDE,
-    WIDTH,
     dots,
     largest_of,
     tile,
-    transpose_block,
+    transpose,
 )
-from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep
+from rl_lab.native.pointers import address_of, copy_bytes, keep
 from rl_lab.native.primitive import In, Int, Out, primitive
 
 PLAIN = 0
@@ -69,20 +68,6 @@ _WIDE_2 = WIDE[2]
 
 
 @njit(error_model="numpy")
-def _transpose(source, lds, target, ldt, n, m):
-    """Write the transpose of (n, m) numbers at the address ``source`` to ``target``. The rows are ``lds`` and ``ldt`` numbers apart."""
-    whole_n, whole_m = n - n % WIDTH, m - m % WIDTH
-    for i in range(0, whole_n, WIDTH):
-        for j in range(0, whole_m, WIDTH):
-            transpose_block(source + 4 * (i * lds + j), lds, target + 4 * (j * ldt + i), ldt)
-    x = float32_at(source)
-    y = float32_at(target)
-    for j in range(m):
-        for i in range(whole_n if j < whole_m else 0, n):
-            y[j * ldt + i] = x[i * lds + j]
-
-
-@njit(error_model="numpy")
 def _finish(out, first, extra, column, n, m, ldc, end):
     """Apply ``end`` to n rows of m sums. The first sum is ``out[first]``, in column ``column``; rows are ``ldc`` numbers apart."""
     for o in range(first, first + n * ldc, ldc):
@@ -113,7 +98,7 @@ def _pack(source, ldb, transposed, target, k, m):
     while j < m:
         width = min(PANEL, m - j)
         if transposed:
-            _transpose(source + 4 * j * ldb, ldb, target, PANEL, width, k)
+            transpose(source + 4 * j * ldb, ldb, target, PANEL, width, k)
         else:
             for p in range(k):
                 copy_bytes(target + 4 * p * PANEL, source + 4 * (p * ldb + j), 4 * width)
@@ -231,7 +216,7 @@ def matmul(
         elif way == DOTS_OF_COPY:
             copy = np.empty(k * m, np.float32)
             rows = np.int64(copy.ctypes.data)
-            _transpose(right, ldb, rows, k, k, m)
+            transpose(right, ldb, rows, k, k, m)
             multiply_dots(left, rows, target, n, k, m, lda, k, ldc)
             keep(copy)
         else:
@@ -260,7 +245,7 @@ def matmul(
                 left, right, into, height, k, width, row, step, distance, layout == B_TRANSPOSED, gap, out, first, extra, inner
             )
             if swapped:
-                _transpose(into, n, target, ldc, m, n)
+                transpose(into, n, target, ldc, m, n)
             else:
                 ending = NOTHING
             keep(product)
