@@ -42,6 +42,12 @@ NARROW = 16
 """With fewer columns, most of a vector is unused on some processors."""
 FEW = 16
 """For up to this many rows of a, transposing b takes longer than it saves."""
+LANES_OF_TILES = 32
+"""The columns of a tile on a processor with wide vectors."""
+MOST_SWAPPED = 128
+"""The most rows of a for which packing a instead of a large b pays."""
+LARGE = 65_536
+"""The numbers of a large b."""
 DEPTH = 256
 """Rows of b in a block."""
 BLOCK = 16_384
@@ -56,7 +62,8 @@ def way_of(layout: int, n: int, k: int, m: int) -> int:
     if layout == A_TRANSPOSED:
         return SWAPPED if narrow and m < n else TILES
     if k < LANES or not (narrow or n <= FEW):
-        return TILES
+        few = n % LANES_OF_TILES == 0 and n <= MOST_SWAPPED and m >= 4 * n and k * m >= LARGE
+        return SWAPPED if few else TILES
     if layout == B_TRANSPOSED:
         return DOTS
     return DOTS_OF_COPY if narrow and n > FEW else TILES
@@ -221,29 +228,33 @@ def matmul(
             keep(copy)
         else:
             product = np.empty(n * m if swapped else 0, np.float32)
-            row = lda
-            step = 1
-            if layout == A_TRANSPOSED:
-                row = 1
-                step = lda
             height = n
             width = m
             distance = ldb
             into = target
             gap = ldc
             inner = end
+            row = lda
+            step = 1
+            if layout == A_TRANSPOSED:
+                row = 1
+                step = lda
+            transposed = layout == B_TRANSPOSED
             if swapped:
                 left, right = right, left
+                row = 1
                 step = ldb
+                if transposed:
+                    row = ldb
+                    step = 1
+                transposed = layout != A_TRANSPOSED
                 height = m
                 width = n
                 distance = lda
                 into = np.int64(product.ctypes.data)
                 gap = n
                 inner = NOTHING
-            multiply_tiles(
-                left, right, into, height, k, width, row, step, distance, layout == B_TRANSPOSED, gap, out, first, extra, inner
-            )
+            multiply_tiles(left, right, into, height, k, width, row, step, distance, transposed, gap, out, first, extra, inner)
             if swapped:
                 transpose(into, n, target, ldc, m, n)
             else:

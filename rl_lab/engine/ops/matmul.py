@@ -9,7 +9,7 @@ from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
-from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NARROW, NOTHING, PLAIN, way_of
+from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NARROW, NOTHING, PLAIN, SWAPPED, way_of
 from rl_lab.engine.launch import Part, Planned, check_dtypes, launch, launch_parts
 from rl_lab.engine.ops.layout import dense
 from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, elementwise_into, fit
@@ -131,7 +131,7 @@ def _multiply(layout: int, a: Tensor, b: Tensor, n: int, k: int, m: int, bias: T
         return out
     rest = (*_distances(layout, n, k, m), way_of(layout, n, k, m))  # the way of the whole product: a part has the same bits
     parts: list[Part] = []
-    if n < MANY_ROWS and m >= 64:
+    if (n < MANY_ROWS or rest[3] == SWAPPED) and m >= 64:
         for low, high in _cuts(m, blocks, NARROW):
             starts = (low, 0, low * k if layout == B_TRANSPOSED else low, low if end else 0)
             parts.append(((out, a, b, extra), starts, (1, n, k, high - low, 0, 0, layout, end, *rest)))
