@@ -140,32 +140,6 @@ def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, r
 
 
 @njit(error_model="numpy")
-def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
-    """The product by tiles of the matrices at the addresses ``a`` and ``b``, written to ``out``, the address of ``result[first]``.
-
-    Rows of a are ``row`` numbers apart, columns ``step``. The stored rows of b, which is (m, k) if ``transposed``, are ``ldb`` apart.
-    """
-    packed = transposed or (k * m > UNPACKED and n >= 32)
-    depth = min(k, DEPTH) if packed else k
-    columns = min(max(PANEL, BLOCK // depth // PANEL * PANEL), -(-m // PANEL) * PANEL) if packed else m
-    block = np.empty(depth * columns if packed else 0, np.float32)
-    right = np.int64(block.ctypes.data)
-    for p in range(0, k, depth):
-        kc = min(depth, k - p)
-        for j in range(0, m, columns):
-            mc = min(columns, m - j)
-            if packed:
-                _pack(b + 4 * (j * ldb + p if transposed else p * ldb + j), ldb, transposed, right, kc, mc)
-            else:
-                right = b
-            _rows_of_tiles(
-                a + 4 * p * step, right, out + 4 * j, n, kc, mc, row, step, ldb, packed, ldc, p > 0,
-                result, first + j, extra, j, end if p + kc == k else NOTHING,
-            )  # fmt: skip
-    keep(block)
-
-
-@njit(error_model="numpy")
 def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
     """The product of a (n, k) and the transpose of b (m, k), by dot products of their rows. All three are given by addresses."""
     i = 0
@@ -177,6 +151,62 @@ def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
             dots(a + 4 * i * lda, b + 4 * j * ldb, out + 4 * (i * ldc + j), k, lda, ldb, ldc, height, width)
             j += width
         i += height
+
+
+@njit(error_model="numpy")
+def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
+    """The product by tiles of the matrices at the addresses ``a`` and ``b``, written to ``out``, the address of ``result[first]``.
+
+    Rows of a are ``row`` numbers apart, columns ``step``. The stored rows of b, which is (m, k) if ``transposed``, are ``ldb`` apart.
+    """
+    if transposed or (k * m > UNPACKED and n >= 32):
+        _multiply_packed(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end)
+    else:
+        _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, False, ldc, False, result, first, extra, 0, end)
+
+
+@njit(error_model="numpy")
+def _multiply_packed(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
+    """`multiply_tiles` with a copy of b, made block by block."""
+    depth = min(k, DEPTH)
+    columns = min(max(PANEL, BLOCK // depth // PANEL * PANEL), -(-m // PANEL) * PANEL)
+    block = np.empty(depth * columns, np.float32)
+    right = np.int64(block.ctypes.data)
+    for p in range(0, k, depth):
+        kc = min(depth, k - p)
+        for j in range(0, m, columns):
+            mc = min(columns, m - j)
+            _pack(b + 4 * (j * ldb + p if transposed else p * ldb + j), ldb, transposed, right, kc, mc)
+            _rows_of_tiles(
+                a + 4 * p * step, right, out + 4 * j, n, kc, mc, row, step, ldb, True, ldc, p > 0,
+                result, first + j, extra, j, end if p + kc == k else NOTHING,
+            )  # fmt: skip
+    keep(block)
+
+
+@njit(error_model="numpy")
+def _multiply_swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, extra):
+    """The product by tiles as the transpose of b' a'."""
+    product = np.empty(n * m, np.float32)
+    into = np.int64(product.ctypes.data)
+    row = 1
+    step = ldb
+    if layout == B_TRANSPOSED:
+        row = ldb
+        step = 1
+    multiply_tiles(b, a, into, m, k, n, row, step, lda, layout != A_TRANSPOSED, n, result, first, extra, NOTHING)
+    transpose(into, n, out, ldc, m, n)
+    keep(product)
+
+
+@njit(error_model="numpy")
+def _multiply_copy(a, b, out, n, k, m, lda, ldb, ldc):
+    """`multiply_dots` for a b that is stored as (k, m)."""
+    copy = np.empty(k * m, np.float32)
+    rows = np.int64(copy.ctypes.data)
+    transpose(b, ldb, rows, k, k, m)
+    multiply_dots(a, rows, out, n, k, m, lda, k, ldc)
+    keep(copy)
 
 
 @primitive
@@ -201,7 +231,6 @@ def matmul(
     """out = the products of a batch, then ``end``. The stored rows of a, b and out are lda, ldb and ldc numbers apart."""
     if n == 0 or m == 0:
         return
-    swapped = way == SWAPPED
     for t in range(batch):
         first = t * n * m
         target = address_of(out, first, (n - 1) * ldc + m)
@@ -221,44 +250,17 @@ def matmul(
         elif way == DOTS:
             multiply_dots(left, right, target, n, k, m, lda, ldb, ldc)
         elif way == DOTS_OF_COPY:
-            copy = np.empty(k * m, np.float32)
-            rows = np.int64(copy.ctypes.data)
-            transpose(right, ldb, rows, k, k, m)
-            multiply_dots(left, rows, target, n, k, m, lda, k, ldc)
-            keep(copy)
+            _multiply_copy(left, right, target, n, k, m, lda, ldb, ldc)
+        elif way == SWAPPED:
+            _multiply_swapped(left, right, target, n, k, m, lda, ldb, ldc, layout, out, first, extra)
         else:
-            product = np.empty(n * m if swapped else 0, np.float32)
-            height = n
-            width = m
-            distance = ldb
-            into = target
-            gap = ldc
-            inner = end
             row = lda
             step = 1
             if layout == A_TRANSPOSED:
                 row = 1
                 step = lda
             transposed = layout == B_TRANSPOSED
-            if swapped:
-                left, right = right, left
-                row = 1
-                step = ldb
-                if transposed:
-                    row = ldb
-                    step = 1
-                transposed = layout != A_TRANSPOSED
-                height = m
-                width = n
-                distance = lda
-                into = np.int64(product.ctypes.data)
-                gap = n
-                inner = NOTHING
-            multiply_tiles(left, right, into, height, k, width, row, step, distance, transposed, gap, out, first, extra, inner)
-            if swapped:
-                transpose(into, n, target, ldc, m, n)
-            else:
-                ending = NOTHING
-            keep(product)
+            multiply_tiles(left, right, target, n, k, m, row, step, ldb, transposed, ldc, out, first, extra, end)
+            ending = NOTHING
         if ending != NOTHING:
             _finish(out, first, extra, 0, n, m, ldc, ending)
