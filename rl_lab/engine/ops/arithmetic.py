@@ -76,7 +76,12 @@ def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
 def _mul_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
-    return fit(mul(g, b), shape_a) if node.wants(0) else None, fit(mul(g, a), shape_b) if node.wants(1) else None
+    to_a = to_b = None
+    if node.wants(0):
+        to_a = fit(mul(g, b) if modes.grad else binary(elementwise_kernels.mul, g, b), shape_a)
+    if node.wants(1):
+        to_b = fit(mul(g, a) if modes.grad else binary(elementwise_kernels.mul, g, a), shape_b)
+    return to_a, to_b
 
 
 def mul(input: Operand, other: Operand) -> Tensor:
