@@ -16,7 +16,7 @@ import numpy as np
 
 from rl_lab.engine.dtype import DType, bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
-from rl_lab.engine.memory import Storage, private_pool
+from rl_lab.engine.memory import Storage, address_of_bytes, private_pool
 from rl_lab.native import machine
 from rl_lab.native.primitive import CHECKED, ITEMSIZE, Primitive
 from rl_lab.native.threads import renew_after_fork
@@ -301,6 +301,31 @@ class PlannedOuter:
         if tuple(map(_dtype_of, tensors)) != self.primitive.kinds:
             check_dtypes(self.primitive, tensors)
         machine.outer.call(self._head + self._addresses(*[tensor.address for tensor in tensors]) + self._tail)
+
+
+class PlannedParts:
+    """`launch_parts` on tensors of fixed layouts and dtypes, which its maker has checked, for calls that are not recorded.
+
+    ``parts`` are the distances in bytes from each tensor's first element, and the numbers, of each part.
+    """
+
+    __slots__ = ("_addresses", "_parts", "_row", "primitive")
+
+    def __init__(self, primitive: Primitive, parts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], cycles: int):
+        self.primitive = primitive
+        head = primitive.address.to_bytes(8, "little")
+        self._addresses = struct.Struct(f"{len(primitive.buffers)}q").pack
+        self._parts = [(distances, head, struct.pack(f"{len(numbers)}q", *numbers)) for distances, numbers in parts]
+        length = 1 + len(primitive.roles)
+        self._row = machine.parallel_tail(len(parts), length, cycles)
+
+    def launch(self, *tensors: Buffer) -> None:
+        """Run all parts."""
+        addresses = [tensor.address for tensor in tensors]
+        pack = self._addresses
+        cells = [head + pack(*map(operator.add, addresses, distances)) + tail for distances, head, tail in self._parts]
+        table = b"".join(cells)
+        machine.in_parallel.call(address_of_bytes(table).to_bytes(8, "little") + self._row)
 
 
 def launch_parts(primitive: Primitive, parts: Sequence[Part[Buffer]], cycles: int) -> None:

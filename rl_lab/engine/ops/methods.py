@@ -547,6 +547,8 @@ class PositionMethods(Tensor):
 
     def index_add_(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """`index_add`, written into this tensor."""
+        if alpha == 1 and gathering.index_add_directly(self, dim, index, source):
+            return self
         if self.dtype is float32 and self.sizes:
             return self.add_(gathering.index_added(self, dim, index, source, alpha))
         return write_in_place(self, lambda x: gathering.index_add(x, dim, index, source, alpha=alpha), (source,))
