@@ -39,8 +39,12 @@ RUNS: dict[str, tuple[str, int, list[str]]] = {
     "qrdqn": ("CartPole-v1", 600, [*REPLAY, "--frame-stack", "2"]),
     "sac": ("Pendulum-v1", 600, REPLAY),
     "td3": ("Pendulum-v1", 600, REPLAY),
+    "tqc": ("Pendulum-v1", 600, [*REPLAY, "--use-sde"]),
+    "crossq": ("Pendulum-v1", 600, [*REPLAY, "--critic-network", "mlp:16", "--norm-warmup", "100"]),
     "a2c": ("CartPole-v1", 600, ["--network", "mlp:16"]),
     "ppo": ("CartPole-v1", 600, [*ROLLOUTS, "--batch-size", "20", "--normalize-observations"]),
+    "drqn": ("CartPole-v1", 600, [*REPLAY, "--memory", "8", "--sequence-length", "4", "--burn-in", "3"]),
+    "pqn": ("CartPole-v1", 600, [*ROLLOUTS, "--batch-size", "20", "--normalize-observations"]),
     "recurrent_ppo": ("CartPole-v1", 600, [*ROLLOUTS, "--memory", "8", "--batch-envs", "1"]),
     "reinforce": ("CartPole-v1", 1200, ["--network", "mlp:16"]),
     "neat": (

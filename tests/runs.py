@@ -10,9 +10,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from gymnasium.spaces import Discrete
 
 AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("rl_lab.")}
 """Agent classes by the name under which they are registered."""
+ENV = {name: "CartPole-v1" if Discrete in agent.action_spaces else "Pendulum-v1" for name, agent in AGENTS.items()}
+"""For each agent, an environment in which it can act."""
 
 
 def only_run(folder: Path | str = "runs") -> Path:
