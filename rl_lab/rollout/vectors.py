@@ -9,7 +9,7 @@ import rl_lab as rl
 from rl_lab.nn import GraphNetwork, Module
 from rl_lab.nn.activation import ReLU, Sigmoid, Tanh
 from rl_lab.nn.containers import Sequential
-from rl_lab.nn.graph.kernels import ACTIVATIONS, DENSE, HEADER, SUM
+from rl_lab.nn.graph.kernels import ACTIVATIONS, HEADER, SUM
 from rl_lab.nn.layers import Flatten, Linear
 from rl_lab.nn.pictures import PictureInput
 from rl_lab.rollout.normalizers import RunningMoments
@@ -40,11 +40,11 @@ class Encoding:
         self.normalizing = 0 if normal is None else inputs
         if normal is not None:
             for i in range(inputs):
-                self._node(normal[0], SUM, [i], 1, [-1, -1])
+                self._node(normal[0], SUM, [i], [-1, -1])
 
-    def _node(self, activation: int, aggregation: int, rows: list[int], edges: int, places: list[int]) -> None:
+    def _node(self, activation: int, aggregation: int, rows: list[int], places: list[int]) -> None:
         """Append a node with its bias and weights at ``places`` of the parameters."""
-        self._words += [activation, aggregation, edges, *rows]
+        self._words += [activation, aggregation, len(rows), *rows]
         self.places += places
         self.factors += [1.0] * len(places)
         self.nodes += 1
@@ -60,7 +60,7 @@ class Encoding:
         size, width = layer.out_features, layer.in_features
         for unit in range(size):
             weights = range(first + unit * width, first + (unit + 1) * width)
-            self._node(activation, DENSE, [rows], width, [first + size * width + unit, *weights])
+            self._node(activation, SUM, list(range(rows, rows + width)), [first + size * width + unit, *weights])
             self._from_inputs(width if rows == self._first else 0)
         return begin
 
@@ -73,7 +73,7 @@ class Encoding:
         for node in range(words[1]):
             kind, aggregation, count = words[place : place + 3]
             rows = words[place + 3 : place + 3 + count]
-            self._node(kind, aggregation, [row + shift for row in rows], count, [bias + node, *range(edge, edge + count)])
+            self._node(kind, aggregation, [row + shift for row in rows], [bias + node, *range(edge, edge + count)])
             for e, row in enumerate(rows):
                 if row < self.inputs:
                     self.factors[len(self.factors) - count + e] = self._scale

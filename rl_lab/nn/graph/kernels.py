@@ -29,9 +29,6 @@ HEADER = 4
 SUM = 0
 PRODUCT = 1
 AGGREGATIONS = ("sum", "product")
-DENSE = 2
-"""Aggregation code of `activate` alone: a sum over successive rows, of which the structure names the first only. A unit of a layer that
-sees the whole layer before it is evaluated faster in this form."""
 
 # For each activation: the value y as an expression of the weighted sum z, and the slope as an expression of z and y. At a point
 # without a derivative the slope is 0.
@@ -249,26 +246,6 @@ def graph_backward(
                 to_state[b * nodes + i] = row[b]
 
 
-@njit(error_model="numpy")
-def _dot_at(a, i, b, j, n):
-    """Dot product of ``n`` elements of a from i on and of b from j on, with eight partial sums as in `_dot`."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = F(0)
-    full = n - n % U(8)
-    for k in range(U(0), full, U(8)):
-        s0 += a[i + k] * b[j + k]
-        s1 += a[i + k + U(1)] * b[j + k + U(1)]
-        s2 += a[i + k + U(2)] * b[j + k + U(2)]
-        s3 += a[i + k + U(3)] * b[j + k + U(3)]
-        s4 += a[i + k + U(4)] * b[j + k + U(4)]
-        s5 += a[i + k + U(5)] * b[j + k + U(5)]
-        s6 += a[i + k + U(6)] * b[j + k + U(6)]
-        s7 += a[i + k + U(7)] * b[j + k + U(7)]
-    total = ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
-    for k in range(full, n):
-        total += a[i + k] * b[j + k]
-    return total
-
-
 @njit(error_model="numpy", inline="always")
 def activate(structure, numbers, inputs, state, outputs):
     """Evaluate one network on one observation: read float32 ``inputs``, write ``outputs``. All arguments are arrays or pointers.
@@ -292,20 +269,16 @@ def activate(structure, numbers, inputs, state, outputs):
         place += U(3)
         total = numbers[number]
         number += U(1)
-        listed = edges
         if aggregation == SUM:
             for e in range(edges):
                 total += numbers[number + e] * state[U(structure[place + e])]
-        elif aggregation == DENSE:
-            total += _dot_at(numbers, number, state, U(structure[place]), edges)
-            listed = U(1)
         else:
             product = F(1)
             for e in range(edges):
                 product *= numbers[number + e] * state[U(structure[place + e])]
             total += product
         state[own + i] = activation(kind, total)
-        place += listed
+        place += edges
         number += edges
     if recurrent:
         for i in range(nodes):
