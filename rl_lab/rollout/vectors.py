@@ -13,7 +13,7 @@ from rl_lab.nn.graph.kernels import ACTIVATIONS, HEADER, SUM
 from rl_lab.nn.layers import Flatten, Linear
 from rl_lab.nn.pictures import PictureInput
 from rl_lab.rollout.normalizers import RunningMoments
-from rl_lab.rollout.population import GraphActors
+from rl_lab.rollout.population import GraphActors, Played
 
 _KINDS: dict[type[Module], str] = {ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 IDENTITY = ACTIVATIONS.index("identity")
@@ -246,3 +246,13 @@ def _parts(network: Module, vector: np.ndarray) -> Iterator[tuple[rl.nn.Paramete
         end = begin + p.numel()
         yield p, rl.tensor(np.ascontiguousarray(vector[begin:end], np.float32).reshape(tuple(p.shape)))
         begin = end
+
+
+def update_moments(moments: RunningMoments, played: Played) -> None:
+    """Add all observations of episodes to the statistics; the episodes must have been played with ``summed``."""
+    count = int(played.lengths.sum())
+    total, squares = played.sums.sum(0)
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0.0)
+    shape = tuple(moments.mean.shape)
+    moments.merge(float(count), *(rl.tensor(part.reshape(shape).astype(np.float32)) for part in (mean, variance)))
