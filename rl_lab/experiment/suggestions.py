@@ -98,7 +98,10 @@ _AGENTS: dict[str, str] = {
     "reinforce": "vpg policygradient pg montecarlo vanillapolicygradient",
     "sac": "softactorcritic sacdiscrete discretesac tqc redq droq crossq soft",
     "td3": "ddpg d4pg twindelayedddpg dpg ourddpg",
-    "neat": "neatpython hyperneat neuroevolution ga es geneticalgorithm evolution evolutionstrategies cmaes ars",
+    "neat": "neatpython hyperneat neuroevolution ga geneticalgorithm evolution",
+    "ars": "augmentedrandomsearch randomsearch brs",
+    "es": "openaies evolutionstrategies evolutionstrategy nes",
+    "cmaes": "cma covariancematrixadaptation",
 }
 
 _ABSENT: dict[str, str] = {

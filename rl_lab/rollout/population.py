@@ -115,6 +115,7 @@ class PopulationCollector:
         """
         genomes = np.ascontiguousarray(genomes, np.int64)
         seeds = np.ascontiguousarray(seeds, np.int64)
+        structures, numbers = np.ascontiguousarray(structures), np.ascontiguousarray(numbers)  # read by their addresses
         self._check(structures, numbers, genomes, seeds)
         tasks, width = seeds.shape
         distinct, begin = np.unique(seeds, return_inverse=True)

@@ -145,7 +145,7 @@ class VectorNetworks:
         code = maker.encoding
         if code is not None:
             self.structures = np.tile(code.structure, (len(vectors), 1))
-            self.numbers = (vectors[:, maker.places] * maker.factors).astype(np.float32)
+            self.numbers = np.ascontiguousarray(vectors[:, maker.places] * maker.factors)
             if code.normalizing:
                 shift, scale = maker.normal_numbers()
                 self.numbers[:, : 2 * code.normalizing : 2] = shift

@@ -31,6 +31,9 @@ BASE = {
     "batch_envs": 2,
     "memory": 4,
     "max_grad_norm": 0.1,
+    "directions": 2,
+    "pairs": 2,
+    "population": 4,
     "compile": False,
 }
 """Settings of the first run; an agent gets only the settings in its Config."""
@@ -39,6 +42,7 @@ OF_AGENT = {
     "qrdqn": {"tau": 1.0},
     "sac": {"noise_colour": 0.2},
     "td3": {"noise_colour": 0.2},
+    "es": {"noise": 1.0},
 }
 OTHER = {
     "total_timesteps": 200,
@@ -98,6 +102,16 @@ OTHER = {
     "exploration_noise": 0.5,
     "target_noise": 0.5,
     "noise_clip": 0.05,
+    "step_size": 0.3,
+    "directions": 3,
+    "top_directions": 1,
+    "noise": 0.3,
+    "episodes": 2,
+    "reward_offset": 0.7,
+    "pairs": 3,
+    "weight_decay": 0.5,
+    "population": 6,
+    "covariance": "diagonal",
 }
 CHANGED_WITH = {
     "buffer_size": {"total_timesteps": 300},
@@ -105,7 +119,7 @@ CHANGED_WITH = {
     "n_steps": {"gamma": 0.9},
     "double": {"target_update_interval": 1000, "gradient_steps": 9},
 }
-SAME = {"compile", "separate_losses"}
+SAME = {"compile", "separate_losses", "evaluation"}
 """Settings that must not change the results."""
 CASES = [
     (name, field.name)

@@ -56,6 +56,7 @@ AGENTS = {
     "sac": "Pendulum-v1",
     "td3": "Pendulum-v1",
     "ppo": "rl_lab/Catch-v0",
+    "es": "Pendulum-v1",
 }
 
 
