@@ -115,7 +115,10 @@ _AGENTS: dict[str, str] = {
     "crossq": "crossqlearning",
     "tqc": "truncatedquantilecritics",
     "td3": "ddpg d4pg twindelayedddpg dpg ourddpg",
-    "neat": "neatpython hyperneat neuroevolution ga es geneticalgorithm evolution evolutionstrategies cmaes ars",
+    "neat": "neatpython hyperneat neuroevolution ga geneticalgorithm evolution",
+    "ars": "augmentedrandomsearch randomsearch brs",
+    "es": "openaies evolutionstrategies evolutionstrategy nes",
+    "cmaes": "cma covariancematrixadaptation",
 }
 
 _ABSENT: dict[str, str] = {

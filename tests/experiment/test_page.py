@@ -63,6 +63,7 @@ AGENTS = {
     "tqc": "Pendulum-v1",
     "crossq": "Pendulum-v1",
     "ppo": "rl_lab/Catch-v0",
+    "es": "Pendulum-v1",
 }
 
 
