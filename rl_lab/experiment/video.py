@@ -5,17 +5,18 @@ import io
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 
-from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.environments import Setup, make_environments, make_one
 from rl_lab.experiment.evaluation import Evaluation, play
-from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.vector import close_environments
+from rl_lab.rollout.adapter import described
 from rl_lab.serialization import write_file
 
 
@@ -37,16 +38,16 @@ def check_render(setup: Setup) -> None:
         raise Fault(f"{setup.env_id} has no window: only single environments of Gymnasium are shown")
     try:
         env = make_one(replace(setup, render=True), 0)
-    except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
-        raise Fault(f"{setup.env_id} has no window: {first_line(error)}") from None
+    except FOREIGN_ERRORS as error:
+        raise Fault(f"{setup.env_id} has no window: {described(error)}") from None
     try:
         if "human" not in env.metadata.get("render_modes", ()):
             raise Fault(f"{setup.env_id} has no window, because metadata['render_modes'] lacks 'human'")
         env.reset(seed=0)
     except Fault:
         raise
-    except Exception as error:  # whatever the environment's own code raises without a display
-        raise Fault(f"{setup.env_id} cannot open a window: {first_line(error)}") from None
+    except FOREIGN_ERRORS as error:  # without a display
+        raise Fault(f"{setup.env_id} cannot open a window: {described(error)}") from None
     finally:
         env.close()
 
@@ -68,18 +69,38 @@ def check_pictures(setup: Setup) -> None:
     env = rendering(setup)
     try:
         env.reset(seed=0)
-        picture = env.render()
-    except Exception as error:  # whatever the environment's own code raises
-        raise Fault(f"{setup.env_id} cannot be filmed: its render() failed: {first_line(error)}") from None
+        env.render()
+    except EnvironmentFault as error:
+        raise Fault(f"{setup.env_id} cannot be filmed: {error}") from None
     finally:
         env.close()
-    if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
-        raise Fault(f"{setup.env_id} cannot be filmed: render() must return a picture (height, width, 3), not {_kind(picture)}")
+
+
+class _Pictures(gym.Wrapper):
+    """Checks the pictures of an environment. `render` raises EnvironmentFault unless each is uint8 of the size of the first one."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self._shape: tuple[int, ...] | None = None
+
+    def render(self) -> Any:
+        """Return a picture, uint8 (height, width, 3)."""
+        try:
+            picture: Any = self.env.render()
+        except FOREIGN_ERRORS as error:
+            raise EnvironmentFault(f"its render() failed: {described(error)}") from error
+        is_picture = isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3
+        if not is_picture or picture.dtype.kind not in "ui":
+            raise EnvironmentFault(f"render() must return a picture (height, width, 3) of uint8, not {_kind(picture)}")
+        self._shape = self._shape or picture.shape
+        if picture.shape != self._shape:
+            raise EnvironmentFault(f"render() returned a picture of shape {picture.shape} after one of shape {self._shape}")
+        return picture.astype(np.uint8)
 
 
 def _kind(picture: object) -> str:
     """Describe the result of render() for a message."""
-    return f"an array of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+    return f"{picture.dtype} of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
 
 
 def rendering(setup: Setup) -> gym.Env:
@@ -87,8 +108,8 @@ def rendering(setup: Setup) -> gym.Env:
     setup = replace(setup, native=None, vectorization="sync", training=False, render=False)
     try:
         env = make_one(setup, 0, render_mode="rgb_array")
-    except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
-        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures: {first_line(error)}") from None
+    except FOREIGN_ERRORS as error:
+        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures: {described(error)}") from None
     if "rgb_array" not in env.metadata.get("render_modes", ()):
         env.close()
         raise Fault(
@@ -96,7 +117,7 @@ def rendering(setup: Setup) -> gym.Env:
         )
     if env.unwrapped.render_mode is None:  # its constructor does not store the argument
         env.unwrapped.render_mode = "rgb_array"
-    return env
+    return _Pictures(env)
 
 
 def play_one(agent: Agent, setup: Setup, env: gym.Env, seed: int, episodes: int = 1, deterministic: bool = True) -> Evaluation:
@@ -116,9 +137,7 @@ class _Frames(gym.Wrapper):
         self.frames: list[np.ndarray] = []
 
     def _keep(self) -> None:
-        picture = self.env.render()
-        if isinstance(picture, np.ndarray):
-            self.frames.append(picture.astype(np.uint8))
+        self.frames.append(cast(np.ndarray, self.env.render()))
 
     def reset(self, **keywords: Any) -> Any:
         result = self.env.reset(**keywords)
@@ -175,7 +194,7 @@ def film_gif(agent: Agent, setup: Setup, seed: int, path: Path, deterministic: b
     each = -(-len(frames) // GIF_FRAMES)
     images = []
     for frame in frames[::each]:
-        image = Image.fromarray(np.ascontiguousarray(frame[..., :3], np.uint8))
+        image = Image.fromarray(np.ascontiguousarray(frame))
         if image.width > GIF_WIDTH:
             image = image.resize((GIF_WIDTH, round(image.height * GIF_WIDTH / image.width)), Image.Resampling.LANCZOS)
         images.append(image.quantize(64))
