@@ -11,9 +11,9 @@ from gymnasium.vector import VectorEnv
 from rl_lab.agents.neat.episodes import play
 from rl_lab.agents.neat.genome import as_arrays, genomes_from, select
 from rl_lab.agents.neat.networks import Networks
-from rl_lab.experiment.cluster import connect, import_ray
 from rl_lab.experiment.environments import Setup, make_environments
-from rl_lab.experiment.executors import ONE_THREAD
+from rl_lab.experiment.sweeps.cluster import connect, import_ray
+from rl_lab.experiment.sweeps.executors import ONE_THREAD
 from rl_lab.rollout import OutputMapping, Stepper
 from rl_lab.rollout.population import Played
 
