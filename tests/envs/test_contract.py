@@ -34,9 +34,10 @@ def test_everything_that_is_registered_is_tested():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_checker_of_gymnasium_is_content(name):
+    env = gym.make(name, disable_env_checker=True).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error" if name in OWN else "ignore")
-        check_env(gym.make(name, disable_env_checker=True).unwrapped)
+        check_env(env)
 
 
 # --- the vector environment is the scalar one, many times -----------------------------------------------------------------
