@@ -59,7 +59,7 @@ def _hit(state, i):
 @kernel
 def _play(state, move, stream):
     """Move the chicken, then the cars."""
-    if state[MOVE_TIMER] == 0.0 and (move == UP or move == DOWN):
+    if state[MOVE_TIMER] == 0.0 and move in (UP, DOWN):
         state[MOVE_TIMER] = PLAYER_SPEED
         state[ROW] = max(0.0, state[ROW] - 1.0) if move == UP else min(SIZE - 1.0, state[ROW] + 1.0)
     reward = 0.0
