@@ -1361,7 +1361,7 @@ def advance_start(s, body, time):
     place = body * BODY
     beta = (time - cell(s, place + OLD_TIME)) / (F(1) - cell(s, place + OLD_TIME))
     for now, old in ((X, OLD_X), (Y, OLD_Y), (ANGLE, OLD_ANGLE)):
-        s[place + old] = cell(s, place + old) + beta * (cell(s, place + now) - cell(s, place + old))
+        s[place + old] = (F(1) - beta) * cell(s, place + old) + beta * cell(s, place + now)
     s[place + OLD_TIME] = time
 
 
