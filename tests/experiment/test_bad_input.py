@@ -158,7 +158,7 @@ ENVIRONMENT_WORDS = {
     "CartPole-v9": "'CartPole-v1'", "lunarlander": "'LunarLander-v3'", "Taxi-v2": "'Taxi-v", "Taxi": "'Taxi-v", "pendulum": "'Pendulum-v1'",
     "BipedalWalker-v2": "'BipedalWalker-v3'", "MountainCar": "'MountainCar-v0'", "HalfCheetah-v9": "'HalfCheetah-v5'",
     "ALE/Pong-v5": "pip install ale-py", "PongNoFrameskip-v4": "pip install ale-py", "Breakout-v0": "pip install ale-py",
-    "Pong": "pip install ale-py", "MinAtar/Breakout-v1": "pip install minatar", "MiniGrid-Empty-5x5-v0": "pip install minigrid",
+    "Pong": "pip install ale-py", "MinAtar/Pong-v1": "pip install minatar", "MiniGrid-Empty-5x5-v0": "pip install minigrid",
     "highway-fast-v0": "pip install highway-env", "FetchReach-v3": "pip install gymnasium-robotics", "DoublePole": "'rl_lab/DoublePole-v0'",
     "Acrobat-v1": "'Acrobot-v1'", "gymnasium:CartPole-v0x": "'gymnasium:CartPole-v1'", "Frozen-Lake": "'FrozenLake-v1'",
 }  # fmt: skip
