@@ -36,6 +36,9 @@ BASE = {
     "batch_envs": 2,
     "memory": 4,
     "max_grad_norm": 0.1,
+    "directions": 2,
+    "pairs": 2,
+    "population": 4,
     "compile": False,
 }
 """Settings of the first run; an agent gets only the settings in its Config."""
@@ -47,6 +50,7 @@ OF_AGENT = {
     "td3": {"noise_colour": 0.2},
     "tqc": {"dropped": 1},
     "crossq": {"noise_colour": 0.2, "policy_delay": 2},
+    "es": {"noise": 1.0},
 }
 OTHER = {
     "total_timesteps": 200,
@@ -121,6 +125,16 @@ OTHER = {
     "dropped": 2,
     "use_sde": True,
     "sde_sample_freq": 2,
+    "step_size": 0.3,
+    "directions": 3,
+    "top_directions": 1,
+    "noise": 0.3,
+    "episodes": 2,
+    "reward_offset": 0.7,
+    "pairs": 3,
+    "weight_decay": 0.5,
+    "population": 6,
+    "covariance": "diagonal",
 }
 CHANGED_WITH = {
     "buffer_size": {"total_timesteps": 300},
@@ -133,7 +147,7 @@ CHANGED_WITH = {
     "sde_sample_freq": {"noise_colour": 0.0, "use_sde": True},
     "log_std": {"noise_colour": 0.0, "use_sde": True},
 }
-SAME = {"compile", "separate_losses"}
+SAME = {"compile", "separate_losses", "evaluation"}
 """Settings that must not change the results."""
 CASES = [
     (name, field.name)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,9 @@ AGENTS = {
     "reinforce": {},
     "recurrent_ppo": {"normalize_observations": True},
     "neat": {"population": 20},
+    "ars": {},
+    "es on Pendulum-v1": {"pairs": 4, "normalize_observations": True},
+    **({"cmaes": {}} if find_spec("cma") else {}),
     "ppo on Pendulum-v1": {"normalize_observations": True, "activation": "sigmoid"},
     "sac on Pendulum-v1": {"normalize_observations": True},
     "sac": {},

@@ -33,6 +33,9 @@ SHORT = {
     "recurrent_ppo": {"network": "mlp:16", "memory": 8, "num_steps": 20, "batch_envs": 1, "total_timesteps": 600},
     "reinforce": {"network": "mlp:16", "total_timesteps": 1200},
     "neat": {"population": 10, "total_timesteps": 10_000, "lamarck": 1, "gradient_rollouts": 1},
+    "ars": {"directions": 2, "total_timesteps": 1200},
+    "es": {"pairs": 2, "normalize_observations": True, "total_timesteps": 1200},
+    "cmaes": {"population": 4, "total_timesteps": 1200},
 }
 
 
