@@ -210,7 +210,7 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
         class Recurrent(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.encoder, self.cell = network(INPUTS, MEMORY, nn.ReLU), nn.GRUCell(MEMORY, MEMORY)
+                self.encoder, self.cell = network(INPUTS, MEMORY, nn.Tanh), nn.GRUCell(MEMORY, MEMORY)
                 self.head = nn.Linear(MEMORY, 3)
 
             def after(self, x: Any, memory: Any) -> Any:
