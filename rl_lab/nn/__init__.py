@@ -119,6 +119,7 @@ from rl_lab.nn.normalization import (
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
+    BatchRenorm1d,
     Dropout,
     Dropout1d,
     Dropout2d,
@@ -168,6 +169,7 @@ from rl_lab.nn.resampling import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from rl_lab.nn.summaries import Summary, summary
 from rl_lab.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -269,6 +271,7 @@ __all__ = [
     "TripletMarginLoss",
     "AlphaDropout",
     "BatchNorm3d",
+    "BatchRenorm1d",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
@@ -354,7 +357,9 @@ __all__ = [
     "Tanhshrink",
     "Threshold",
     "Unflatten",
+    "Summary",
     "functional",
     "init",
+    "summary",
     "utils",
 ]

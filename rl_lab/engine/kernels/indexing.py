@@ -78,6 +78,19 @@ def take_add(out: Out, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m:
 
 
 @primitive
+def add_at(out: InOut, x: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """out[i, index[c], :] += x[i, c, :], unless an index is out of bounds: then nothing changes."""
+    for c in range(count):
+        if _checked(status, index[c], r, False) < 0:
+            return
+    for c in range(count):
+        for i in range(n):
+            p, o = (i * r + index[c]) * m, (i * count + c) * m
+            for j in range(m):
+                out[p + j] += x[o + j]
+
+
+@primitive
 def take_add_int(out: OutInt, g: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
     _take_add(out, g, index, status, n, r, m, count, wrap)
 

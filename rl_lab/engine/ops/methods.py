@@ -49,7 +49,8 @@ from rl_lab.engine.ops.creation import FloatTensor, LegacyType, empty, full, one
 from rl_lab.engine.ops.elementwise import Unary
 from rl_lab.engine.ops.in_place import add_directly, write_directly, write_in_place
 from rl_lab.engine.ops.layout import copy_, permute, transpose
-from rl_lab.engine.ops.operands import check_range, constant, operand
+from rl_lab.engine.ops.operands import check_range, clear, constant, operand
+from rl_lab.engine.tape import modes
 from rl_lab.engine.tensor import Tensor
 from rl_lab.engine.types import Data, Operand, Scalar, Sizes
 from rl_lab.native.primitive import Primitive
@@ -532,6 +533,9 @@ class ElementwiseMethods(Tensor):
 
     def zero_(self) -> Tensor:
         """Set every element to 0."""
+        if self.strides is None and self.base is None and not (modes.grad and self.needs_grad):
+            clear(self).storage.version += 1
+            return self
         return copy_(self, constant(0.0, float32) if self.dtype is float32 else operand(0, self), overlap=True)
 
     def masked_fill_(self, mask: Tensor, value: Operand) -> Tensor:
@@ -569,6 +573,8 @@ class PositionMethods(Tensor):
 
     def index_add_(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """`index_add`, written into this tensor."""
+        if alpha == 1 and gathering.index_add_directly(self, dim, index, source):
+            return self
         if self.dtype is float32 and self.sizes:
             return self.add_(gathering.index_added(self, dim, index, source, alpha))
         return write_in_place(self, lambda x: gathering.index_add(x, dim, index, source, alpha=alpha), (source,))
