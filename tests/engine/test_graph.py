@@ -621,7 +621,7 @@ def test_descriptions_that_cannot_be():
 
 
 def test_a_cycle_is_named_without_the_nodes_behind_it():
-    network = nn.GraphNetwork(["in"], ["out"])
+    network = GraphNetwork(["in"], ["out"])
     for name in ("a", "b", "c"):
         network.add_node(name)
     for source, target in (("in", "a"), ("a", "b"), ("b", "c"), ("c", "out")):
