@@ -180,7 +180,8 @@ class _CfC(_Continuous):
         """Multiply the weights by the two factors of LeCun's tanh, once for all steps, instead of the activations of each step."""
         if not self.backbone_layers:
             return self._project, self._step
-        weight_ih, weight_hh, bias_0 = [p * INNER for p in (self.weight_ih, self.weight_hh, self.bias_0)]
+        weight_ih, bias_0 = self.weight_ih * INNER, self.bias_0 * INNER
+        weight_hh = self.weight_hh * INNER
         layers = []
         for number, (weight, bias) in enumerate(self._layers(), 1):
             if number < self.backbone_layers:

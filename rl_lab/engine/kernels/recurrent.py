@@ -112,7 +112,8 @@ def cfc_cell(out: Out, gates: Out, z: In, t: In, n: Int, m: Int):
 def cfc_cell_backward(to_z: Out, to_t: Out, g: In, gates: In, z: In, t: In, n: Int, m: Int):
     """Gradients of z and t from ``g``, the gradient of ``out``. Short loops compile to vector instructions."""
     for i in range(n):
-        p, q, r = i * 4 * m, i * 3 * m, i * m
+        p, q = i * 4 * m, i * 3 * m
+        r = i * m
         elapsed = t[i]
         for k in range(m):
             to_z[p + k] = g[r + k] * (F(1) - gates[q + 2 * m + k]) * (F(1) - gates[q + k] * gates[q + k])
