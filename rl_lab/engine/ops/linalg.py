@@ -1,7 +1,7 @@
 """Linear algebra on matrices (..., n, m): solving, inverses, determinants and factorisations, with the names of torch.linalg."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rl_lab.engine import tape
@@ -485,3 +485,48 @@ def norm(A: Tensor, ord: float | str | None = None, dim: int | tuple[int, ...] |
     if len(dims) != 2:
         raise ShapeError(f"linalg.norm takes one or two dimensions with ord={ord!r}, got {list(dims)}")
     return matrix_norm(A, ord, (dims[0], dims[1]), keepdim)
+
+
+def cond(A: Tensor, p: float | str | None = None) -> Tensor:
+    """The condition numbers of A (..., n, m): the largest singular value over the smallest one, or over the largest with ``p`` -2.
+
+    Another ``p`` is the order of `matrix_norm`: the norm of A times the norm of its inverse, inf for a singular matrix.
+    """
+    if p in (None, 2, -2):
+        values = svdvals(A)
+        large, small = values[..., 0], values[..., -1]
+        return small / large if p == -2 else large / small
+    _matrices("cond", A, square=True)
+    return matrix_norm(A, p) * matrix_norm(inv(A), p)  # type: ignore[arg-type]
+
+
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+    """The dot products along the dimension ``dim`` of tensors that broadcast."""
+    return (x * y).sum(dim)
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """The product of two or more matrices, of which the first and the last may be vectors, in the order of the fewest operations.
+
+    Raises ShapeError for fewer than two tensors or shapes that do not fit.
+    """
+    factors = list(tensors)
+    if len(factors) < 2 or any(x.dim() != 2 for x in factors[1:-1]) or any(x.dim() not in (1, 2) for x in factors):
+        raise ShapeError(f"multi_dot takes two or more matrices, got shapes {[list(x.sizes) for x in factors]}")
+    first, last = factors[0].dim() == 1, factors[-1].dim() == 1
+    factors[0] = factors[0].unsqueeze(0) if first else factors[0]
+    factors[-1] = factors[-1].unsqueeze(1) if last else factors[-1]
+    sizes = [x.sizes[0] for x in factors] + [factors[-1].sizes[1]]
+    best = {(i, i): (0, i) for i in range(len(factors))}  # (operations, the last factor of the left product)
+    for length in range(1, len(factors)):
+        for i in range(len(factors) - length):
+            j = i + length
+            costs = [(best[i, k][0] + best[k + 1, j][0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)]
+            best[i, j] = min(costs)
+
+    def product(i: int, j: int) -> Tensor:
+        return factors[i] if i == j else matmul(product(i, best[i, j][1]), product(best[i, j][1] + 1, j))
+
+    out = product(0, len(factors) - 1)
+    out = out.squeeze(0) if first else out
+    return out.squeeze(-1) if last else out
