@@ -67,7 +67,7 @@ class GradScaler:
 
     def step(self, optimizer: Optimizer, *args: object, **kwargs: object) -> Tensor | None:
         """``optimizer.step(...)``."""
-        return optimizer.step(*args, **kwargs)  # type: ignore[arg-type]
+        return optimizer.step(*args, **kwargs)  # type: ignore[call-overload]
 
     def update(self, new_scale: float | None = None) -> None:
         """Do nothing."""
