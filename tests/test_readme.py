@@ -123,7 +123,8 @@ def test_every_name_below_rl_exists(page):
 
 
 def test_an_unknown_name_below_rl_is_found():
-    text = "`rl.nn.Linear` `rl.nothing` rl.words\n```python\nx = rl.zeros(2).sum()\ny = rl.nn.Nothing(1)\n```\n    rl.compile(rl.also_nothing)\n"
+    block = "```python\nx = rl.zeros(2).sum()\ny = rl.nn.Nothing(1)\n```\n    rl.compile(rl.also_nothing)\n"
+    text = f"`rl.nn.Linear` `rl.nothing` rl.words\n{block}"
     assert unknown_names(text) == ["rl.also_nothing", "rl.nn.Nothing", "rl.nothing"]
 
 
