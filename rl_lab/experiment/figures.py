@@ -57,6 +57,12 @@ def _names(table: "DataFrame", by: str) -> list[Any]:
     return sorted(set(table[by]), key=lambda name: (str(type(name)), name))
 
 
+def written(name: object) -> str:
+    """A name as a text of a figure: at most 60 characters, and a dollar begins no formula."""
+    text = " ".join(str(name).split())
+    return (text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}").replace("$", r"\$")
+
+
 def draw_curves(curves: "DataFrame", by: str = "agent", axis: str = "step", label: str = "greedy return") -> "Figure":
     """Learning curves, a panel for each environment. ``curves`` come from `learning_curves` with the same ``by`` and ``axis``."""
     envs, names = sorted(set(curves.env)), _names(curves, by)
@@ -67,7 +73,7 @@ def draw_curves(curves: "DataFrame", by: str = "agent", axis: str = "step", labe
             if not len(curve):
                 continue
             count = int(curve.runs.iloc[0])
-            text = f"{_plain(name)} ({count} run{'s' if count > 1 else ''})"
+            text = f"{written(name)} ({count} run{'s' if count > 1 else ''})"
             if len(curve) == 1:  # measured once: a curve would claim more than is known
                 spread = [[(curve["mean"] - curve.low).item()], [(curve.high - curve["mean"]).item()]]
                 marker = MARKERS[i % len(MARKERS)]
@@ -75,11 +81,11 @@ def draw_curves(curves: "DataFrame", by: str = "agent", axis: str = "step", labe
                 continue
             panel.plot(curve.x, curve["mean"], linewidth=1.8, label=text, **style_of(i))
             panel.fill_between(curve.x, curve.low, curve.high, color=style_of(i)["color"], alpha=0.18, linewidth=0)
-        panel.set_title(_plain(env), fontsize=10, loc="left")
+        panel.set_title(written(env), fontsize=10, loc="left")
         panel.set_xlabel(AXES[axis])
         _mark_steps(panel)
         panel.legend(fontsize=8, frameon=False)
-    panels[0].set_ylabel(_plain(label))
+    panels[0].set_ylabel(written(label))
     return figure
 
 
@@ -121,11 +127,6 @@ def _mark_steps(panel: "Axes") -> None:
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}{mark}" if value else "0"))
 
 
-def _plain(text: object) -> str:
-    """A text that matplotlib does not take for a formula."""
-    return str(text).replace("$", r"\$")
-
-
 def draw_scores(table: "DataFrame", scores: "DataFrame", by: str = "agent") -> "Figure":
     """Final scores: each run as a dot, the interquartile mean with its interval, a panel for each environment.
 
@@ -146,8 +147,8 @@ def draw_scores(table: "DataFrame", scores: "DataFrame", by: str = "agent") -> "
                 runs.score, np.full(len(runs), i + 0.17), MARKERS[i % len(MARKERS)], color=color, alpha=0.45, markersize=4
             )
             panel.errorbar(mean, i - 0.1, xerr=[[mean - low], [high - mean]], fmt="|", color=color, capsize=3, markersize=11)
-        panel.set(yticks=range(len(names)), yticklabels=map(_plain, names), ylim=(len(names) - 0.5, -0.5))
-        panel.set_title(_plain(env), fontsize=10, loc="left")
+        panel.set(yticks=range(len(names)), yticklabels=map(written, names), ylim=(len(names) - 0.5, -0.5))
+        panel.set_title(written(env), fontsize=10, loc="left")
         panel.set_xlabel("final score")
     return figure
 
@@ -157,7 +158,7 @@ def draw_profiles(table: "DataFrame", by: str = "agent", scaled: bool = False) -
     figure, (panel,) = new_figure()
     for i, name in enumerate(_names(table, by)):
         line = table[table[by] == name]
-        panel.plot(line.threshold, line.share, linewidth=1.8, drawstyle="steps-pre", label=_plain(name), **style_of(i))
+        panel.plot(line.threshold, line.share, linewidth=1.8, drawstyle="steps-pre", label=written(name), **style_of(i))
         panel.fill_between(line.threshold, line.low, line.high, step="pre", color=style_of(i)["color"], alpha=0.18, linewidth=0)
     panel.set(xlabel="scaled score" if scaled else "score", ylabel="share of runs above the score", ylim=(-0.02, 1.02))
     panel.legend(fontsize=8, frameon=False)
@@ -171,7 +172,7 @@ def draw_improvements(table: "DataFrame") -> "Figure":
         spread = [[row.probability - row.low], [row.high - row.probability]]
         panel.errorbar(row.probability, i, xerr=spread, fmt="s", color=COLOURS[0], capsize=3, markersize=5)
     panel.axvline(0.5, color="0.4", linewidth=1, linestyle=":")
-    labels: Sequence[str] = [f"{_plain(row.first)} > {_plain(row.second)}" for row in table.itertuples(index=False)]
+    labels: Sequence[str] = [f"{written(row.first)} > {written(row.second)}" for row in table.itertuples(index=False)]
     panel.set(yticks=range(len(table)), yticklabels=labels, ylim=(len(table) - 0.5, -0.5), xlim=(-0.02, 1.02))
     panel.set_xlabel("probability that the first is better")
     return figure

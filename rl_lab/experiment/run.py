@@ -46,7 +46,7 @@ DRIVER = "driver"
 def check_recorded(config: dict[str, Any], source: Path) -> None:
     """Raise Fault unless ``agent`` and ``env`` of a configuration file are words, if given, and its hyperparameters a table."""
     if not isinstance(config.get("hyperparameters", {}), dict):
-        raise Fault(f"{source}: [hyperparameters] is a table, not {config['hyperparameters']!r}")
+        raise Fault(f"{source}: [hyperparameters] is a table, not {type(config['hyperparameters']).__name__}")
     for key in ("agent", "env"):
         if not isinstance(config.get(key, ""), str):
             raise Fault(f"{source}: agent and env are words, but {key} is {config[key]!r}")

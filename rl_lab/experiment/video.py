@@ -6,17 +6,18 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 
-from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.environments import Setup, make_environments, make_one, with_pictures
 from rl_lab.experiment.evaluation import Evaluation, play
-from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.vector import close_environments
+from rl_lab.rollout.adapter import described
 from rl_lab.serialization import write_file
 
 
@@ -39,16 +40,16 @@ def check_render(setup: Setup) -> None:
     _require_screen(setup.env_id)
     try:
         env = make_one(replace(setup, render=True), 0)
-    except (EnvironmentFault, TypeError, ValueError, AssertionError, gym.error.Error) as error:
-        raise Fault(f"{setup.env_id} has no window: {first_line(error)}") from None
+    except FOREIGN_ERRORS as error:
+        raise Fault(f"{setup.env_id} has no window: {described(error)}") from None
     try:
         if "human" not in env.metadata.get("render_modes", ()):
             raise Fault(f"{setup.env_id} has no window: metadata['render_modes'] has neither 'human' nor 'rgb_array'")
         env.reset(seed=0)
     except Fault:
         raise
-    except Exception as error:  # whatever the environment's own code raises without a display
-        raise Fault(f"{setup.env_id} cannot open a window: {first_line(error)}") from None
+    except FOREIGN_ERRORS as error:  # without a display
+        raise Fault(f"{setup.env_id} cannot open a window: {described(error)}") from None
     finally:
         env.close()
 
@@ -87,18 +88,38 @@ def check_pictures(setup: Setup) -> None:
     env = rendering(setup)
     try:
         env.reset(seed=0)
-        picture = env.render()
-    except Exception as error:  # whatever the environment's own code raises
-        raise Fault(f"{setup.env_id} cannot be filmed: its render() failed: {first_line(error)}") from None
+        env.render()
+    except EnvironmentFault as error:
+        raise Fault(f"{setup.env_id} cannot be filmed: {error}") from None
     finally:
         env.close()
-    if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
-        raise Fault(f"{setup.env_id} cannot be filmed: render() must return a picture (height, width, 3), not {_kind(picture)}")
+
+
+class _Pictures(gym.Wrapper):
+    """Checks the pictures of an environment. `render` raises EnvironmentFault unless each is uint8 of the size of the first one."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self._shape: tuple[int, ...] | None = None
+
+    def render(self) -> Any:
+        """Return a picture, uint8 (height, width, 3)."""
+        try:
+            picture: Any = self.env.render()
+        except FOREIGN_ERRORS as error:
+            raise EnvironmentFault(f"its render() failed: {described(error)}") from error
+        is_picture = isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3
+        if not is_picture or picture.dtype.kind not in "ui":
+            raise EnvironmentFault(f"render() must return a picture (height, width, 3) of uint8, not {_kind(picture)}")
+        self._shape = self._shape or picture.shape
+        if picture.shape != self._shape:
+            raise EnvironmentFault(f"render() returned a picture of shape {picture.shape} after one of shape {self._shape}")
+        return picture.astype(np.uint8)
 
 
 def _kind(picture: object) -> str:
     """Describe the result of render() for a message."""
-    return f"an array of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+    return f"{picture.dtype} of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
 
 
 def rendering(setup: Setup) -> gym.Env:
@@ -106,14 +127,14 @@ def rendering(setup: Setup) -> gym.Env:
     setup = replace(setup, native=None, vectorization="sync", training=False, render=False)
     try:
         env = make_one(setup, 0, render_mode="rgb_array")
-    except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
-        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures: {first_line(error)}") from None
+    except FOREIGN_ERRORS as error:
+        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures: {described(error)}") from None
     if "rgb_array" not in env.metadata.get("render_modes", ()):
         env.close()
         raise Fault(
             f"{setup.env_id} cannot be filmed: it renders no pictures, because metadata['render_modes'] lacks 'rgb_array'"
         )
-    return with_pictures(env)
+    return _Pictures(with_pictures(env))
 
 
 def play_one(agent: Agent, setup: Setup, env: gym.Env, seed: int, episodes: int = 1, deterministic: bool = True) -> Evaluation:
@@ -134,9 +155,7 @@ class _Frames(gym.Wrapper):
         self.frames: list[np.ndarray] = []
 
     def _keep(self) -> None:
-        picture = self.env.render()
-        if isinstance(picture, np.ndarray):
-            self.frames.append(reduced(picture.astype(np.uint8)[..., :3], self.width))
+        self.frames.append(reduced(cast(np.ndarray, self.env.render()), self.width))
 
     def reset(self, **keywords: Any) -> Any:
         result = self.env.reset(**keywords)

@@ -52,13 +52,18 @@ def test_integrated_gradients_sum_to_the_difference():
 AGENTS = {
     "dqn": "CartPole-v1",
     "qrdqn": "CartPole-v1",
+    "pqn": "CartPole-v1",
+    "drqn": "rl_lab/CartPoleMasked-v0",
     "a2c": "CartPole-v1",
     "reinforce": "CartPole-v1",
     "recurrent_ppo": "rl_lab/CartPoleMasked-v0",
     "neat": "rl_lab/DoublePole-v0",
     "sac": "Pendulum-v1",
     "td3": "Pendulum-v1",
+    "tqc": "Pendulum-v1",
+    "crossq": "Pendulum-v1",
     "ppo": "rl_lab/Catch-v0",
+    "es": "Pendulum-v1",
 }
 
 
