@@ -26,6 +26,7 @@ from rl_lab.experiment.figures import style_of
 NAMES = {
     "recurrent_ppo": "recurrent PPO",
     "qrdqn": "QR-DQN",
+    "crossq": "CrossQ",
 }
 """Names of agents that are not their names in capitals."""
 
