@@ -294,3 +294,17 @@ def check_probabilities(x: In, status: InOutInt, count: Int):
         if not (x[c] >= F(0) and x[c] <= F(1)):
             status[0] = 4
             return
+
+
+@primitive
+def bag_argmax(out: OutInt, x: In, bag: InInt, kept: InBool, n: Int, m: Int, count: Int):
+    """out (count, m) = the row of the first largest element of each column among the rows of x (n, m) in each bag, -1 if there is none."""
+    for k in range(count * m):
+        out[k] = -1
+    for i in range(n):
+        if not kept[i]:
+            continue
+        for j in range(m):
+            best = out[bag[i] * m + j]
+            if best < 0 or x[i * m + j] > x[best * m + j] or x[i * m + j] != x[i * m + j]:
+                out[bag[i] * m + j] = i
