@@ -5,6 +5,7 @@ distribution; this file plays the episodes that rank its samples. ``pip install 
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,7 +152,7 @@ class Search:
     """The numbers of the strategy itself that a generation changes and the next one reads."""
 
     def __init__(self, centre: np.ndarray, step_size: float, population: int, diagonal: bool, stream: np.random.Generator):
-        cma = import_cma()
+        cma, threadpoolctl = import_libraries()
         size = population or max(4, 4 + int(3 * np.log(len(centre))))
         options = {
             "randn": lambda *shape: stream.standard_normal(shape),
@@ -160,6 +161,7 @@ class Search:
             "popsize": size,
             "CMA_diagonal": diagonal,
         }
+        self._threads = threadpoolctl.ThreadpoolController()
         self._strategy: Any = cma.CMAEvolutionStrategy(centre.astype(np.float64), step_size, options)
         self._strategy.mean_old = self._strategy.mean
         self._names: dict[str, tuple[str, ...]] = {"strategy": self.OWN}
@@ -179,11 +181,17 @@ class Search:
 
     def ask(self) -> list[np.ndarray]:
         """The points of a generation, float64 (size,) each."""
-        return self._strategy.ask()
+        with self._one_thread():
+            return self._strategy.ask()
 
     def tell(self, points: list[np.ndarray], values: np.ndarray) -> None:
         """Adapt the distribution to the values of the points that `ask` returned; higher is better."""
-        self._strategy.tell(points, (-values).tolist())
+        with self._one_thread():
+            self._strategy.tell(points, (-values).tolist())
+
+    def _one_thread(self) -> AbstractContextManager:
+        """Factorize the covariance on one thread: more threads need longer for such matrices, and may round differently."""
+        return self._threads.limit(limits=1)
 
     def _numbers(self) -> Iterator[tuple[Any, str, str]]:
         """The attributes that a continuation needs: their owner, the name of the owner, and their own name."""
@@ -208,13 +216,14 @@ class Search:
         strategy = self._strategy
         strategy._updateBDfromSM(strategy.sm)  # the strategy's own names for the sampler's arrays
         strategy.dC = strategy.sm.variances
-        strategy.timer = import_cma().utilities.utils.ElapsedWCTime()
+        strategy.timer = import_libraries()[0].utilities.utils.ElapsedWCTime()
 
 
-def import_cma() -> Any:
-    """The module ``cma``. Raises Fault if it is not installed."""
+def import_libraries() -> tuple[Any, Any]:
+    """The modules ``cma`` and ``threadpoolctl``. Raises Fault if one is not installed."""
     try:
         import cma
-    except ImportError:
-        raise Fault("cmaes needs the library cma: pip install cma") from None
-    return cma
+        import threadpoolctl
+    except ImportError as error:
+        raise Fault(f"cmaes needs the library {error.name}: pip install cma threadpoolctl") from None
+    return cma, threadpoolctl

@@ -12,6 +12,8 @@ A folder holds ``dataset.json``, which describes the data, and ``data.safetensor
 import hashlib
 import json
 import math
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -197,12 +199,12 @@ def check_new_folder(folder: Path) -> None:
         raise Fault(f"{folder.absolute().parent} is not a directory: --output names a folder in a directory that exists")
 
 
-def write_dataset(dataset: Dataset, folder: Path, observations: Space, actions: Space, about: dict[str, Any]) -> None:
+def write_dataset(dataset: Dataset, folder: Path, envs: VectorEnv, about: dict[str, Any]) -> None:
     """Write a dataset to a new folder; ``about`` is added to its description. Raises OSError if the disk does not take it."""
     described = {
         "format": FORMAT,
-        "observation_space": str(observations),
-        "action_space": str(actions),
+        "observation_space": str(envs.single_observation_space),
+        "action_space": str(envs.single_action_space),
         "episodes": len(dataset.lengths),
         "steps": int(dataset.lengths.sum()),
         "return_mean": float(dataset.returns.mean()),
@@ -293,6 +295,17 @@ def require_minari() -> None:
         raise Fault('Minari datasets need the package minari: pip install "minari[hdf5]"')
 
 
+def check_minari_id(name: str) -> None:
+    """Raise Fault if Minari cannot write a dataset under an id, or has one already."""
+    require_minari()
+    import minari
+
+    if not re.fullmatch(r"([\w-]+/)*[\w-]+-v\d+", name):
+        raise Fault(f"a Minari id is like cartpole/ppo-v0, got {name!r}")
+    if name in minari.list_local_datasets():
+        raise Fault(f"there is a local Minari dataset {name}: give another id, or remove it by: minari delete {name}")
+
+
 def _from_minari(description: str, observations: Space, actions: Space) -> Dataset:
     """Read a local Minari dataset, whose observations are flattened as those of the environment are. Nothing is downloaded."""
     require_minari()
@@ -363,15 +376,17 @@ def write_minari(dataset: Dataset, name: str, setup: Setup, envs: VectorEnv, abo
         step += length
         row += length + 1
     try:
-        minari.create_dataset_from_buffers(
-            name,
-            buffers,
-            env=setup.env_id or None,
-            observation_space=envs.single_observation_space,
-            action_space=envs.single_action_space,
-            algorithm_name=str(about.get("agent", "")),
-            description=f"recorded by rl_lab from {about.get('run', '')}",
-            data_format="hdf5",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Minari asks for an author and a link to the code
+            minari.create_dataset_from_buffers(
+                name,
+                buffers,
+                env=setup.env_id or None,
+                observation_space=envs.single_observation_space,
+                action_space=envs.single_action_space,
+                algorithm_name=str(about.get("agent", "")),
+                description=f"recorded by rl_lab from {about.get('run', '')}",
+                data_format="hdf5",
+            )
     except Exception as error:
         raise Fault(f"Minari does not take the dataset {name!r}: {first_line(error)}") from None
