@@ -43,6 +43,8 @@ OF_AGENT = {
     "sac": {"noise_colour": 0.2},
     "td3": {"noise_colour": 0.2},
     "es": {"noise": 1.0},
+    "bc": {"dataset": "random:120"},
+    "iql": {"dataset": "random:120"},
 }
 OTHER = {
     "total_timesteps": 200,
@@ -102,6 +104,11 @@ OTHER = {
     "exploration_noise": 0.5,
     "target_noise": 0.5,
     "noise_clip": 0.05,
+    "dataset": "random:100",
+    "expectile": 0.95,
+    "inverse_temperature": 0.1,
+    "largest_weight": 0.5,
+    "reward_scale": 5.0,
     "step_size": 0.3,
     "directions": 3,
     "top_directions": 1,

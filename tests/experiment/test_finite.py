@@ -31,6 +31,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "recurrent_ppo": {**BOTH, "num_steps": 8, "memory": 8, "batch_envs": 1, "epochs": 2},
     "reinforce": {"network": "mlp:8", "normalize_observations": True},
     "neat": {"population": 6, "lamarck": 2, "gradient_rollouts": 1, "gradient_steps": 8, "champion_episodes": 2},
+    "bc": {"dataset": "random:300", "network": "mlp:8", "batch_size": 8},
+    "iql": {"dataset": "random:300", "network": "mlp:8", "batch_size": 8},
     "ars": {"directions": 2},
     "es": {"pairs": 2, "network": "mlp:8", "normalize_observations": True},
     "cmaes": {"population": 4, "network": "mlp:8", "normalize_observations": True},

@@ -57,6 +57,8 @@ AGENTS = {
     "td3": "Pendulum-v1",
     "ppo": "rl_lab/Catch-v0",
     "es": "Pendulum-v1",
+    "bc": "Pendulum-v1",
+    "iql": "CartPole-v1",
 }
 
 
