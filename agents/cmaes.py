@@ -166,8 +166,10 @@ class Search:
         self._strategy.mean_old = self._strategy.mean
         self._names: dict[str, tuple[str, ...]] = {"strategy": self.OWN}
         for part in self.PARTS:
-            numbers = {n: v for n, v in vars(getattr(self._strategy, part)).items() if isinstance(v, (int, float, np.ndarray))}
-            self._names[part] = tuple(numbers)
+            found = vars(getattr(self._strategy, part)).items()
+            self._names[part] = tuple(
+                [name for name, value in found if isinstance(value, (int, float, np.ndarray)) and np.isfinite(value).all()]
+            )
 
     @property
     def mean(self) -> np.ndarray:

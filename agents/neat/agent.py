@@ -22,6 +22,7 @@ from rl_lab.experiment.config import setting
 from rl_lab.experiment.environments import choose_setup, spaces_of
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.finding import full_id
+from rl_lab.experiment.names import node_names
 from rl_lab.experiment.players import EVALUATIONS, Players
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
@@ -326,8 +327,10 @@ class NEAT(Agent):
         from rl_lab.nn.graph.picture import SHOWN_WIDTH, as_image, draw_network
 
         history = self.evolution.history
+        network = self.network()
+        champion = draw_network(network, width=SHOWN_WIDTH / 100, names=node_names(self, network))
         return {
-            "neat/champion": as_image(draw_network(self.network(), width=SHOWN_WIDTH / 100), SHOWN_WIDTH),
+            "neat/champion": as_image(champion, SHOWN_WIDTH),
             "neat/species_sizes": as_image(draw_species(history), SHOWN_WIDTH),
             "neat/course": as_image(draw_course(history), SHOWN_WIDTH),
             "neat/genealogy": as_image(draw_genealogy(self.evolution, self.champion_place), SHOWN_WIDTH),

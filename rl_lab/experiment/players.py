@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from rl_lab.experiment.cluster import connect, import_ray
 from rl_lab.experiment.environments import Setup, make_environments
-from rl_lab.experiment.executors import ONE_THREAD
+from rl_lab.experiment.sweeps.cluster import connect, import_ray
+from rl_lab.experiment.sweeps.executors import ONE_THREAD
 from rl_lab.rollout import EPISODE_LIMIT, OutputMapping, Stepper, longest_episode
 from rl_lab.rollout.episodes import play
 from rl_lab.rollout.population import GraphActors, Played, Population, PopulationCollector, is_native

@@ -77,8 +77,8 @@ def _first_words(seed: int) -> bytes:
 
 
 def is_native(envs: object) -> TypeGuard[NativeVectorEnv]:
-    """Whether a `PopulationCollector` can play in copies of these environments."""
-    return isinstance(envs, NativeVectorEnv)
+    """Whether a `PopulationCollector` can play in copies of these environments: native ones with float32 observations and PCG64 streams."""
+    return isinstance(envs, NativeVectorEnv) and envs.world.observation_space.dtype == np.float32 and not envs.world.twister
 
 
 class PopulationCollector:

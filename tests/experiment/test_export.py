@@ -15,6 +15,7 @@ from gymnasium.spaces import Dict, Tuple
 
 import rl_lab as rl
 from rl_lab import export, nn
+from rl_lab.agents.qrdqn import RAINBOW
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import find_agent
 from rl_lab.experiment.export.building import policy_graph
@@ -118,6 +119,10 @@ AGENTS = {
     "dqn": {},
     "dqn with two heads": {"dueling": True, "normalize_observations": True, "noisy": True, "activation": "silu"},
     "qrdqn": {},
+    "qrdqn that is Rainbow": {**RAINBOW, "value_min": -1.0, "value_max": 1.0},  # sums of 51 small numbers
+    "pqn": {"normalize_observations": True},
+    "drqn": {"normalize_observations": True},
+    "pqn on rl_lab/Catch-v0": {"network": "cnn:8x3s2,8:32"},
     "ppo": {"normalize_observations": True},
     "a2c": {},
     "reinforce": {},
@@ -132,6 +137,8 @@ AGENTS = {
     "sac on Pendulum-v1": {"normalize_observations": True},
     "sac": {},
     "td3 on Pendulum-v1": {},
+    "tqc on Pendulum-v1": {"use_sde": True},
+    "crossq on Pendulum-v1": {},
     "recurrent_ppo on Pendulum-v1": {},
     "neat on rl_lab/DoublePole-v0": {"population": 20, "recurrent": True},
     "dqn on rl_lab/Catch-v0": {"network": "cnn:8x3s2,8:32"},
