@@ -22,7 +22,6 @@ from rl_lab.envs.lander_shapes import (
     INVERSE_INERTIA,
     INVERSE_MASS,
     LANDER,
-    MOST,
     NORMALS,
     SCALE,
     VERTICES,

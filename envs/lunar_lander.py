@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from rl_lab.envs import lander_physics as p
-from rl_lab.envs.lander_shapes import BODIES, LANDER, SCALE, F
+from rl_lab.envs.lander_shapes import LANDER, SCALE, F
 from rl_lab.envs.scalar import NativeEnv
 from rl_lab.envs.stream import random_bits, uniform
 from rl_lab.envs.vector import NativeVectorEnv
