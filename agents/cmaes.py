@@ -181,6 +181,11 @@ class Search:
         """sigma, the scale of the distribution."""
         return float(self._strategy.sigma)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether one of the library's criteria says that the search will not improve any more."""
+        return bool(self._strategy.stop())
+
     def ask(self) -> list[np.ndarray]:
         """The points of a generation, float64 (size,) each."""
         with self._one_thread():
