@@ -139,7 +139,28 @@ def test_episodes_are_those_of_gymnasium_for_long(name, arguments, full):
 
 
 # SHA-256 of 2,000 steps with seed 9 in Gymnasium 1.4 with Box2D 2.3.10, calm and with WIND: python -m tests.envs.test_lunar_lander
-DIGESTS: dict[str, tuple[str, str]] = {}
+DIGESTS = {
+    "pilot": (
+        "fdf0ae42360d9b8bca0d61396de07271e53052d5426fcf0ed6b3340cd4a39e67",
+        "88fc0f0b5c1302734db51e96d0c30eda91f4535435cdc4fc9e6f3f89ee2eabbf",
+    ),
+    "drunk": (
+        "dffcecdf8dfb587317356d72f0d89d06dd3684396f0471ad18cb9bbd0027843b",
+        "4fd7a2677355f0cf80f4b21d433fe1a0b219085f02d5bcb089e6c3c7e50a3833",
+    ),
+    "chance": (
+        "86791bedc633e4e5f830d18cdade5739f171a5ba944cf3ee48dddd5b553c1a14",
+        "2d40b3c01e333daa9fe79a93813f1096aa5faab55d6a60f08e2017a50a04df6c",
+    ),
+    "smooth_pilot": (
+        "0dd3481ac9092b0dde5c4229c5811a6ac9d2e594fa32407e1f480539eeddad53",
+        "3eb5a620c9c1bdde1146f9d7fd1d9b356e67c591109ec55808ced1df4cfa7ab8",
+    ),
+    "smooth_chance": (
+        "ea280b057d89f30cba40b9e64d2523e3a7d4022a6f3f807fe84ffa04fcf4fba1",
+        "0764815a61cc2ad88d75686c6e361f204c117222c555054730a1332e6f0c47c4",
+    ),
+}
 
 
 def digest(episodes: Iterator[Step]) -> str:
@@ -156,7 +177,13 @@ def test_recorded_episodes_of_gymnasium(name):
 
 
 # Mean and standard deviation of return and length of 1,000 episodes from seed 0 in Gymnasium: the same command prints them.
-STATISTICS: dict[str, tuple[float, float, float, float]] = {}
+STATISTICS = {
+    "pilot": (244.38, 92.13, 261.44, 161.04),
+    "drunk": (13.96, 75.43, 209.02, 286.15),
+    "chance": (-184.30, 111.05, 94.64, 53.87),
+    "smooth_pilot": (281.08, 33.61, 201.41, 57.84),
+    "smooth_chance": (-232.84, 134.65, 114.10, 61.14),
+}
 
 
 def played(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
