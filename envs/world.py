@@ -198,6 +198,10 @@ class World:
     clips: bool = False
     draw: Callable[[np.ndarray], np.ndarray] | None = None
     frames_per_second: int = 50
+    observation_names: tuple[str, ...] = ()
+    """A name for each number of an observation, for pages and pictures."""
+    action_names: tuple[str, ...] = ()
+    """A name for each option of a discrete action, or for each component of a continuous one."""
     twister: bool = False
 
     @property

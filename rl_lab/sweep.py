@@ -9,7 +9,7 @@ from rl_lab.experiment.arguments import Parser
 from rl_lab.experiment.command import run_command
 from rl_lab.experiment.progress import tell
 from rl_lab.experiment.request import read_request, resumed_path
-from rl_lab.experiment.sweeps import Sweep, SweepPlan, carry_out_sweep, make_sweep, open_sweep
+from rl_lab.experiment.sweeps.sweep import Sweep, SweepPlan, carry_out_sweep, make_sweep, open_sweep
 
 DESCRIPTION = "Train an agent with many seeds and settings, on all cores or on a Ray cluster, and compare."
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rl_lab.experiment.cluster import import_ray
-from rl_lab.experiment.sweep_table import NoTable
-from rl_lab.experiment.sweeps import carry_out_sweep, make_sweep
+from rl_lab.experiment.sweeps.cluster import import_ray
+from rl_lab.experiment.sweeps.sweep import carry_out_sweep, make_sweep
+from rl_lab.experiment.sweeps.table import NoTable
 from rl_lab.testing import content
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'ray[default]'")
@@ -107,7 +107,7 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster, tmp_path, monkeypatch):
 def test_a_cluster_of_this_machine_listens_on_the_loopback_interface_alone():
     program = """
 import psutil
-from rl_lab.experiment.cluster import connect
+from rl_lab.experiment.sweeps.cluster import connect
 ray = connect(cores=1)
 from ray._raylet import get_authentication_mode, AuthenticationMode
 assert get_authentication_mode() == AuthenticationMode.TOKEN

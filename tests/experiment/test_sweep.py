@@ -15,9 +15,9 @@ from rl_lab import sweep, train
 from rl_lab.experiment import Agent, Fault, setting
 from rl_lab.experiment.analysis import bootstrap_interval, interquartile_mean, read_events
 from rl_lab.experiment.config import Between
-from rl_lab.experiment.sweep_table import NoTable
-from rl_lab.experiment.sweeps import carry_out_sweep, grid, make_sweep, open_sweep, read_seeds
-from rl_lab.experiment.worker import perform
+from rl_lab.experiment.sweeps.sweep import carry_out_sweep, grid, make_sweep, open_sweep, read_seeds
+from rl_lab.experiment.sweeps.table import NoTable
+from rl_lab.experiment.sweeps.worker import perform
 
 A2C = ["--agent", "a2c", "--env", "CartPole-v1", "--eval-episodes", "3", "--stop-return", "none", "--eval-frequency", "0"]
 SETTINGS = {"agent": "a2c", "env": "CartPole-v1", "eval_episodes": 3, "stop_return": "none", "eval_frequency": 0}
@@ -253,7 +253,7 @@ class Scripted:
 
 
 def test_trials_below_the_median_are_pruned(workplace, monkeypatch):
-    from rl_lab.experiment import sweeps
+    from rl_lab.experiment.sweeps import sweep as sweeps
 
     executor = Scripted()
     monkeypatch.setattr(sweeps, "_make_executor", lambda *arguments: executor)

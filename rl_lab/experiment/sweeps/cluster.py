@@ -6,9 +6,9 @@ from dataclasses import asdict
 from types import ModuleType
 from typing import Any
 
-from rl_lab.experiment.executors import ONE_THREAD, Event
 from rl_lab.experiment.faults import NUMERICAL, Fault, first_line
-from rl_lab.experiment.worker import FAILED, Task, perform
+from rl_lab.experiment.sweeps.executors import ONE_THREAD, Event
+from rl_lab.experiment.sweeps.worker import FAILED, Task, perform
 
 INSTALL = "pip install 'ray[default]'"
 

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are carried out: in processes of this machine. `rl_lab.experiment.cluster` has the same for Ray."""
+"""Where the runs of a sweep are carried out: in processes of this machine. `rl_lab.experiment.sweeps.cluster` has the same for Ray."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rl_lab.experiment.faults import NUMERICAL
-from rl_lab.experiment.worker import FAILED, PRUNED, Task
+from rl_lab.experiment.sweeps.worker import FAILED, PRUNED, Task
 
 ONE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Environment variables of a process that shares the machine with one process a core."""
@@ -57,7 +57,7 @@ class LocalExecutor:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as printed:
             process = subprocess.Popen(
-                [sys.executable, "-c", "import sys; from rl_lab.experiment.worker import main; sys.exit(main())"],
+                [sys.executable, "-c", "import sys; from rl_lab.experiment.sweeps.worker import main; sys.exit(main())"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=printed,

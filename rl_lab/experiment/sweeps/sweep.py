@@ -23,7 +23,6 @@ from rl_lab.experiment.analysis import bootstrap_interval, interquartile_mean
 from rl_lab.experiment.config import as_complete, as_plain, make_config, read_toml, setting
 from rl_lab.experiment.driver import Plan, make_plan
 from rl_lab.experiment.environments import make_environments
-from rl_lab.experiment.executors import Event, Executor, LocalExecutor
 from rl_lab.experiment.faults import STORAGE, Fault, Interrupted, code_of
 from rl_lab.experiment.files import read_file
 from rl_lab.experiment.lock import RunLock
@@ -31,11 +30,12 @@ from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.memory import within_free_memory
 from rl_lab.experiment.run import check_recorded
 from rl_lab.experiment.starting import take_over
-from rl_lab.experiment.store import Store, file_system
-from rl_lab.experiment.sweep_table import NoTable, Table, make_table
+from rl_lab.experiment.sweeps.executors import Event, Executor, LocalExecutor
+from rl_lab.experiment.sweeps.store import Store, file_system
+from rl_lab.experiment.sweeps.table import NoTable, Table, make_table
+from rl_lab.experiment.sweeps.worker import FAILED, FINISHED, PRUNED, STOPPED, Task
 from rl_lab.experiment.trust import require_harmless, sign
 from rl_lab.experiment.vector import close_environments
-from rl_lab.experiment.worker import FAILED, FINISHED, PRUNED, STOPPED, Task
 from rl_lab.serialization import write_file
 
 EXECUTORS = ("local", "ray")
@@ -177,7 +177,7 @@ def make_sweep(given: Mapping[str, Any]) -> SweepPlan:
         folder = re.sub(r"[^\w.=,+-]", "-", label.replace(" ", ""))[:80]
         variants.append(Variant(f"{number:02d}-{folder}" if len(choices) > 1 else "", label, complete(plan)))
     if sweep.optimize:
-        from rl_lab.experiment.tuning import require_optuna, search_space
+        from rl_lab.experiment.sweeps.tuning import require_optuna, search_space
 
         require_optuna()
         search_space(plan.agent_class, sweep.search)
@@ -214,7 +214,7 @@ def _check_ways(sweep: Sweep, variants: int) -> None:
     if sweep.store:
         file_system(sweep.store)
     if sweep.executor == "ray":
-        from rl_lab.experiment.cluster import import_ray
+        from rl_lab.experiment.sweeps.cluster import import_ray
 
         import_ray()
 
@@ -279,7 +279,7 @@ def open_sweep(path: Path, changes: Mapping[str, Any], trust: bool = False) -> S
             require_harmless(dict(variant.settings), file)
         make_plan({**variant.settings, "seed": sweep.seeds[0]})
     if sweep.optimize:
-        from rl_lab.experiment.tuning import require_optuna
+        from rl_lab.experiment.sweeps.tuning import require_optuna
 
         require_optuna()
     return SweepPlan(sweep, variants, path.parent, tuned, path)
@@ -458,7 +458,7 @@ def carry_out_sweep(plan: SweepPlan, table: Table | None = None) -> SweepResult:
             runner = Runner(executor, table, plan.sweep.store)
             variants = plan.variants
             if plan.sweep.optimize:
-                from rl_lab.experiment.tuning import tune
+                from rl_lab.experiment.sweeps.tuning import tune
 
                 variants = (tune(plan, path, runner),)
             tasks = {v.name: [v.task(path, seed, plan.sweep.store) for seed in plan.sweep.seeds] for v in variants}
@@ -516,7 +516,7 @@ def _record(plan: SweepPlan, path: Path) -> None:
 def _make_executor(sweep: Sweep, path: Path) -> Executor:
     if sweep.executor == "local":
         return LocalExecutor(sweep.workers, path / "logs")
-    from rl_lab.experiment.cluster import RayExecutor
+    from rl_lab.experiment.sweeps.cluster import RayExecutor
 
     return RayExecutor(sweep.address, sweep.workers, sweep.retries)
 

@@ -25,7 +25,7 @@ from rl_lab.experiment.faults import Interrupted, show_warnings_plainly
 from rl_lab.experiment.files import read_file
 from rl_lab.experiment.progress import NoProgress
 from rl_lab.experiment.run import LAST, Run
-from rl_lab.experiment.store import Store
+from rl_lab.experiment.sweeps.store import Store
 from rl_lab.serialization import write_file
 
 FINISHED, FAILED = "finished", "failed"

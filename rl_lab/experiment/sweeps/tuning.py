@@ -19,8 +19,8 @@ from rl_lab.experiment.config import Between, Search, field_types, make_config, 
 from rl_lab.experiment.driver import Options, make_plan
 from rl_lab.experiment.faults import NUMERICAL, Fault, code_of, first_line
 from rl_lab.experiment.suggestions import nearest_option
-from rl_lab.experiment.sweeps import Runner, SweepPlan, Variant, complete
-from rl_lab.experiment.worker import FAILED, FINISHED, PRUNED
+from rl_lab.experiment.sweeps.sweep import Runner, SweepPlan, Variant, complete
+from rl_lab.experiment.sweeps.worker import FAILED, FINISHED, PRUNED
 from rl_lab.serialization import write_file
 
 if TYPE_CHECKING:

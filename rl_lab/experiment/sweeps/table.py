@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl_lab.experiment.progress import mute, tell
-from rl_lab.experiment.worker import FAILED, FINISHED, PRUNED
+from rl_lab.experiment.sweeps.worker import FAILED, FINISHED, PRUNED
 
 WAITING, RUNNING = "waiting", "running"
 _COLUMNS = ("run", "seed", "state", "steps", "return", "steps/s")
@@ -57,7 +57,7 @@ class Table:
         row.steps, row.latest = result.get("timesteps", 0), result.get("return_mean")
 
     def event(self, event: dict[str, Any]) -> None:
-        """Note an event of a run: see `rl_lab.experiment.worker.Tell`."""
+        """Note an event of a run: see `rl_lab.experiment.sweeps.worker.Tell`."""
         row = self.rows[event["key"]]
         if event["kind"] == "progress":
             row.steps, row.rate = event["steps"], event["rate"]
