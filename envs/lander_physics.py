@@ -32,6 +32,7 @@ ZERO, ONE, TWO, HALF = F(0), F(1), F(2), F(0.5)
 STEP = F(1.0 / 50)  # s
 VELOCITY_ITERATIONS = 180
 POSITION_ITERATIONS = 60
+MOST_TURNS = 16  # longest turn in which the numbers of an iteration return
 
 # --- tolerances, in metres and radians ---------------------------------------------------------------------------------
 
@@ -767,12 +768,13 @@ def prepare_joint(s, j, v):
 def solve_joint(j, matrix, limit, lander, leg, impulses):
     """One iteration for a joint: its motor, then its limit and its pivot.
 
-    ``lander`` and ``leg`` are velocities (x, y, spin). ``impulses`` are (x, y, stop, motor). Returns all three, renewed.
+    ``lander`` and ``leg`` are velocities (x, y, spin). ``impulses`` are those of (stop, motor). Returns all three, renewed, and the
+    impulse (x, y) that this iteration adds at the pivot.
     """
     ax, ay, bx, by, k11, k12, k13, k22, k23, k33 = matrix
     vax, vay, wa = lander
     vbx, vby, wb = leg
-    px, py, stop, motor = impulses
+    stop, motor = impulses
     ma = INVERSE_MASS[LANDER]
     mb = INVERSE_MASS[j + 1]
     ia = INVERSE_INERTIA[LANDER]
@@ -812,8 +814,6 @@ def solve_joint(j, matrix, limit, lander, leg, impulses):
             stop = ZERO
         else:
             stop = new
-        px += jx
-        py += jy
         vax -= ma * jx
         vay -= ma * jy
         wa -= ia * (cross(ax, ay, jx, jy) + jz)
@@ -826,15 +826,13 @@ def solve_joint(j, matrix, limit, lander, leg, impulses):
             determinant = ONE / determinant
         jx = determinant * (k22 * -ux - k12 * -uy)
         jy = determinant * (k11 * -uy - k12 * -ux)
-        px += jx
-        py += jy
         vax -= ma * jx
         vay -= ma * jy
         wa -= ia * cross(ax, ay, jx, jy)
         vbx += mb * jx
         vby += mb * jy
         wb += ib * cross(bx, by, jx, jy)
-    return (vax, vay, wa), (vbx, vby, wb), (px, py, stop, motor)
+    return (vax, vay, wa), (vbx, vby, wb), (stop, motor), (jx, jy)
 
 
 @inner_kernel
@@ -934,21 +932,31 @@ def remembered(c, count):
 def iterate(v, c, count, joint_1, joint_0, limit_1, limit_0, pulls_1, pulls_0):
     """Solve joints and contacts for the velocities ``v`` (3, 3). Returns the impulses of the joints.
 
-    The numbers soon stay the same or return in turns, because they are rounded. When numbers return after ``age`` iterations, only the
-    remainder of the iterations left, divided by ``age``, is computed (Brent 1980 finds such cycles with one comparison per iteration).
+    Rounded numbers soon stay the same or return in turns; a comparison with one earlier iteration, each time a power of two, finds that
+    (Brent 1980). Then only the impulses at the pivots still grow, by parts that are known after one more turn.
     """
     lander = (v[0, 0], v[0, 1], v[0, 2])
     left = (v[1, 0], v[1, 1], v[1, 2])
     right = (v[2, 0], v[2, 1], v[2, 2])
-    kept = (lander, left, right, pulls_1, pulls_0)
+    x1, y1 = pulls_1[0], pulls_1[1]
+    x0, y0 = pulls_0[0], pulls_0[1]
+    held_1 = (pulls_1[2], pulls_1[3])
+    held_0 = (pulls_0[2], pulls_0[3])
+    kept = (lander, left, right, held_1, held_0)
     remember(c, count)
+    parts = np.empty((MOST_TURNS, 4), np.float32)
     age = 0
     most = 1
-    done = 0
-    last = VELOCITY_ITERATIONS
-    while done < last:
-        lander, right, pulls_1 = solve_joint(1, joint_1, limit_1, lander, right, pulls_1)
-        lander, left, pulls_0 = solve_joint(0, joint_0, limit_0, lander, left, pulls_0)
+    left_to_do = VELOCITY_ITERATIONS
+    turn_length = 0  # once the numbers return
+    recorded = 0
+    while left_to_do > 0:
+        lander, right, held_1, part_1 = solve_joint(1, joint_1, limit_1, lander, right, held_1)
+        lander, left, held_0, part_0 = solve_joint(0, joint_0, limit_0, lander, left, held_0)
+        x1 += part_1[0]
+        y1 += part_1[1]
+        x0 += part_0[0]
+        y0 += part_0[1]
         if count > 0:
             v[0, 0], v[0, 1], v[0, 2] = lander
             v[1, 0], v[1, 1], v[1, 2] = left
@@ -958,19 +966,34 @@ def iterate(v, c, count, joint_1, joint_0, limit_1, limit_0, pulls_1, pulls_0):
             lander = (v[0, 0], v[0, 1], v[0, 2])
             left = (v[1, 0], v[1, 1], v[1, 2])
             right = (v[2, 0], v[2, 1], v[2, 2])
-        done += 1
-        age += 1
-        if kept == (lander, left, right, pulls_1, pulls_0) and remembered(c, count):
-            last = done + (last - done) % age
-        if age == most:
-            kept = (lander, left, right, pulls_1, pulls_0)
-            remember(c, count)
-            age = 0
-            most *= 2
+        left_to_do -= 1
+        if turn_length == 0:
+            age += 1
+            if age <= MOST_TURNS and kept == (lander, left, right, held_1, held_0) and remembered(c, count):
+                turn_length = age
+            elif age == most:
+                kept = (lander, left, right, held_1, held_0)
+                remember(c, count)
+                age = 0
+                most *= 2
+        elif recorded < turn_length:
+            parts[recorded, 0] = part_1[0]
+            parts[recorded, 1] = part_1[1]
+            parts[recorded, 2] = part_0[0]
+            parts[recorded, 3] = part_0[1]
+            recorded += 1
+            if recorded == turn_length:
+                while left_to_do >= turn_length:
+                    for i in range(turn_length):
+                        x1 += parts[i, 0]
+                        y1 += parts[i, 1]
+                        x0 += parts[i, 2]
+                        y0 += parts[i, 3]
+                    left_to_do -= turn_length
     v[0, 0], v[0, 1], v[0, 2] = lander
     v[1, 0], v[1, 1], v[1, 2] = left
     v[2, 0], v[2, 1], v[2, 2] = right
-    return pulls_1, pulls_0
+    return (x1, y1, held_1[0], held_1[1]), (x0, y0, held_0[0], held_0[1])
 
 
 @inner_kernel
