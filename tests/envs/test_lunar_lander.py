@@ -1,6 +1,7 @@
 """The native LunarLander against Gymnasium's, which moves its bodies with Box2D: bitwise equal episodes, or recorded ones without Box2D."""
 
 import hashlib
+import importlib.util
 import platform
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,11 @@ from gymnasium.vector import AutoresetMode
 
 from rl_lab.envs import lander_physics as p
 from rl_lab.envs.lander_shapes import SCALE
+from rl_lab.envs.lunar_lander import LunarLanderEnv
+from rl_lab.envs.vector import NativeFault
+from rl_lab.experiment import finding
+from rl_lab.experiment.environments import choose_setup, make_environments
+from rl_lab.experiment.video import rendering
 from tests.envs.alike import make_native
 
 Policy = Callable[[np.ndarray, np.random.Generator], Any]
@@ -215,6 +221,21 @@ def test_returns_and_lengths_are_distributed_as_gymnasiums(name, full):
     assert abs(lengths.mean() - length) < 4 * spread * errors
 
 
+def test_lunar_lander_needs_no_box2d(monkeypatch):
+    """Training, wrappers and pictures use the native twin if Box2D is missing."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "Box2D" else find(name, *more))
+    assert choose_setup("LunarLander-v3").native is not None
+    assert finding.find_environment("LunarLanderContinuous-v3").id == "rl_lab/LunarLanderContinuous-v3"
+    wrapped = choose_setup("LunarLander-v3", wrapper="gymnasium.wrappers:ClipReward:max_reward=0.5")
+    assert wrapped.native is None
+    envs = make_environments(wrapped, 1)
+    assert isinstance(envs.envs[0].unwrapped, LunarLanderEnv)
+    picture = rendering(choose_setup("LunarLander-v3"))
+    picture.reset(seed=0)
+    assert picture.render().shape == (400, 600, 3)
+
+
 # --- physics ---------------------------------------------------------------------------------------------------------------
 
 
@@ -265,8 +286,6 @@ def test_a_lander_at_rest_stands_on_the_pad_and_its_joints_hold():
 @pytest.mark.parametrize("value", [-3.0, 0.5, 1e6, 1e300, -1e300, np.nan])
 def test_a_state_that_cannot_be_harms_nothing(value):
     """It ends in a fault or in finite numbers, never beyond the memory of the environment."""
-    from rl_lab.envs.vector import NativeFault
-
     env = native("pilot", 2)
     env.reset(seed=1)
     env.set_attr("state", [np.full(env.world.state_size, value)] * 2)
