@@ -146,6 +146,21 @@ def test_agents(name, tmp_path):
     assert_same(agent, tmp_path, tolerance=1e-5 if short == "neat" else 1e-6)
 
 
+MASKED = {
+    "dqn": {}, "dqn with two heads": {"dueling": True}, "qrdqn": {}, "ppo": {}, "a2c": {}, "sac": {}, "recurrent_ppo": {},
+    "neat": {"population": 10},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_agents_with_masks(name, tmp_path):
+    """The exported policy chooses among the allowed options."""
+    agent = find_agent(name.split()[0])(lambda: Probe(SPACES["Discrete"], "info"), preset=False, **MASKED[name])
+    agent.advance()
+    assert policy_graph(agent).input("action_mask")
+    assert_same(agent, tmp_path, ("numpy", "onnx"), 1e-5 if name == "neat" else 1e-6, 100)
+
+
 def test_agent_of_an_outsider(tmp_path):
     agent = ACTOR_CRITIC("CartPole-v1")
     agent.advance()
