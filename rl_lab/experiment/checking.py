@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -15,8 +15,9 @@ from gymnasium.vector import VectorEnv
 
 from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault, ShapeError
 from rl_lab.experiment.agent import find_agent, observed_in, require_numbers
-from rl_lab.experiment.environments import Setup, faults_of_making, make_environments, make_one
+from rl_lab.experiment.environments import Setup, choose_setup, faults_of_making, make_environments, make_one
 from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.finding import full_id
 from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.wrapping import seeded_globals
 from rl_lab.nn.pictures import picture_of
@@ -47,10 +48,21 @@ class Report:
         return [*self.facts, *mend, "it can be trained" + ("" if mend else ", and nothing is to mend")]
 
 
-def check(setup: Setup, seed: int = 1, steps: int = STEPS) -> Report:
-    """Take ``steps`` random steps in an environment and report on it. Faults of the environment are reported, not raised."""
+def check(env: "Setup | str | Callable[[], gym.Env]", seed: int = 1, steps: int = STEPS) -> Report:
+    """Take ``steps`` random steps in an environment and report on it. Faults of the environment are reported, not raised.
+
+    ``env`` is an id, a function that makes an environment, or a `Setup`. Raises Fault for an unknown id, and for an environment object,
+    of which only one exists.
+    """
     report = Report()
-    setup = replace(setup, native=None)
+    if isinstance(env, str):
+        setup = choose_setup(full_id(env), "gymnasium")
+    elif isinstance(env, Setup):
+        setup = replace(env, native=None)
+    elif callable(env):
+        setup = Setup(getattr(env, "__name__", "the environment"), maker=env)
+    else:
+        raise Fault(f"check takes an id or a function that makes an environment, not {env!r}")
     try:
         with seeded_globals(seed):
             if setup.vectorization == "own":

@@ -25,9 +25,9 @@ from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault
 from rl_lab.engine.tensor import Tensor
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.faults import Fault, first_line, show_warnings_plainly
-from rl_lab.experiment.finding import check_arguments, creator_of, find_environment, full_id, native_class
+from rl_lab.experiment.finding import check_arguments, creator_of, find_environment, full_id, native_class, own_id
 from rl_lab.experiment.memory import require_memory
-from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of, preprocessed
+from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of, native_takes, preprocessed
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import Arguments, Wrapper, Wrappers, as_arguments, as_texts, as_wrappers, texts_of, wrap
 from rl_lab.rollout.actions import SpaceActions, options_of
@@ -122,15 +122,18 @@ def choose_setup(
 
     Raises Fault if the id is unknown or the settings contradict each other, such as backend "native" without a native environment.
     """
-    spec = find_environment(env_id)
     arguments = as_arguments(env_kwargs)
     wrappers = as_wrappers(wrapper)
     presets = as_presets(preprocess)
-    check_arguments(spec, arguments)
-    native = native_class(env_id) if backend != "gymnasium" and vectorization != "own" else None
-    if native is not None and (wrappers or presets or not _native_takes(native, arguments)):
-        if backend == "native":
-            what = "a wrapper" if wrappers else "preprocessing" if presets else f"the arguments {', '.join(arguments)}"
+    native = native_class(env_id) if isinstance(env_id, str) and backend != "gymnasium" and vectorization != "own" else None
+    wrapped = bool(wrappers) or (native is not None and not native_takes(presets, native.world.observation_space))
+    if native is not None and not wrapped and _native_takes(native, arguments):
+        spec = gym.spec(own_id(env_id))  # without a look for the package of the original
+    else:
+        spec = find_environment(env_id)
+        check_arguments(spec, arguments)
+        if native is not None and backend == "native":
+            what = "a wrapper" if wrappers else "preprocessing" if wrapped else f"the arguments {', '.join(arguments)}"
             raise Fault(f"the native environment of {env_id!r} does not take {what}: use --backend auto or gymnasium")
         native = None
     if backend == "native" and native is None:
@@ -188,6 +191,8 @@ def make_one(
         env = setup.maker()
         if not isinstance(env, gym.Env):
             raise Fault(f"{setup.env_id} returned {env!r}, not a gymnasium.Env: return the environment that the function makes")
+        if setup.render and index == 0 and env.render_mode != "human":
+            env = gym.wrappers.HumanRendering(with_pictures(env))
     else:
         found = find_environment(setup.env_id) if spec is None else spec
         arguments = {**arguments_of(setup.preprocess, found), **setup.env_kwargs}
@@ -212,6 +217,13 @@ def make_one(
     return env
 
 
+def with_pictures(env: gym.Env) -> gym.Env:
+    """Set the render mode of an environment whose constructor does not store it. Its ``metadata`` must list "rgb_array"."""
+    if env.unwrapped.render_mode is None and "rgb_array" in env.metadata.get("render_modes", ()):
+        env.unwrapped.render_mode = "rgb_array"
+    return env
+
+
 def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False) -> VectorEnv:
     """Make ``num_envs`` environments that are stepped together, with autoreset mode SAME_STEP.
 
@@ -225,7 +237,7 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
     with faults_of_making(setup):
         if setup.native is not None:
             require_memory(setup.native.world.observation_space.shape, num_envs * setup.frame_stack)
-            spec = gym.spec(setup.env_id if setup.env_id.startswith("rl_lab/") else f"rl_lab/{setup.env_id}")
+            spec = gym.spec(own_id(setup.env_id))
             parameters: dict[str, Any] = {name: float(value) for name, value in setup.env_kwargs.items()}
             limit = int(parameters.pop("max_episode_steps", spec.max_episode_steps or 0)) or None
             envs = setup.native(num_envs, limit, mode, setup.frame_stack, setup.time_aware, **parameters)

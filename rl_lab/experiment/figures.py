@@ -4,6 +4,7 @@ Groups differ in colour, line and marker, so that a figure can be read in print 
 those of Okabe and Ito.
 """
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from rl_lab.experiment.analysis import AXES
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.logger import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,8 +65,6 @@ def written(name: object) -> str:
 
 def draw_curves(curves: "DataFrame", by: str = "agent", axis: str = "step", label: str = "greedy return") -> "Figure":
     """Learning curves, a panel for each environment. ``curves`` come from `learning_curves` with the same ``by`` and ``axis``."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     envs, names = sorted(set(curves.env)), _names(curves, by)
     figure, panels = new_figure(len(envs))
     for env, panel in zip(envs, panels, strict=True):
@@ -83,16 +83,48 @@ def draw_curves(curves: "DataFrame", by: str = "agent", axis: str = "step", labe
             panel.fill_between(curve.x, curve.low, curve.high, color=style_of(i)["color"], alpha=0.18, linewidth=0)
         panel.set_title(written(env), fontsize=10, loc="left")
         panel.set_xlabel(AXES[axis])
-        panel.set_xlim(left=0)
-        panel.xaxis.set_major_locator(MaxNLocator(5))
-        panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        _mark_steps(panel)
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel(written(label))
     return figure
 
 
-def _thousands(value: float, place: object) -> str:
-    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:g}"
+def draw_run(points: Sequence[Point]) -> "Figure":
+    """The learning curve of one run: returns of training episodes, and of short greedy evaluations if there are any."""
+    figure, (panel,) = new_figure(height=2.4)
+    tags = {tag: [point for point in points if point.tag == tag] for tag in {point.tag for point in points}}
+    episodes = next(
+        (tag for tag in ("charts/episodic_return_100", "charts/episodic_return", "neat/best_return") if tag in tags), ""
+    )
+    lines = {episodes: "training episodes", "eval/return_mean": "greedy"}
+    for i, (tag, label) in enumerate(lines.items()):
+        found = tags.get(tag, [])
+        marker = MARKERS[i] if len(found) < 20 else None
+        if found:
+            steps, values = [point.step for point in found], [point.value for point in found]
+            panel.plot(steps, values, marker=marker, markersize=4, linewidth=1.5, label=label, **style_of(i))
+    panel.set(xlabel=AXES["step"], ylabel="return")
+    _mark_steps(panel)
+    if panel.get_lines():
+        panel.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def as_svg(figure: "Figure") -> str:
+    """A figure as SVG text, for a page or a notebook."""
+    content = io.StringIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()[content.getvalue().index("<svg") :]
+
+
+def _mark_steps(panel: "Axes") -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    panel.set_xlim(left=0)
+    panel.xaxis.set_major_locator(MaxNLocator(5))
+    last = panel.get_xlim()[1]
+    unit, mark = (1e6, "M") if last >= 2e6 else (1e3, "k") if last >= 5e3 else (1.0, "")
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}{mark}" if value else "0"))
 
 
 def draw_scores(table: "DataFrame", scores: "DataFrame", by: str = "agent") -> "Figure":
