@@ -15,9 +15,19 @@ import pytest
 from rl_lab import sweep, train
 from rl_lab.experiment import Agent, Fault, setting
 from rl_lab.experiment.analysis import bootstrap_interval, interquartile_mean, read_events
-from rl_lab.experiment.config import Between
+from rl_lab.experiment.config import Between, read_toml
 from rl_lab.experiment.sweeps.executors import LocalExecutor
-from rl_lab.experiment.sweeps.sweep import _read_result, _record, carry_out_sweep, grid, make_sweep, open_sweep, read_seeds
+from rl_lab.experiment.sweeps.store import Store
+from rl_lab.experiment.sweeps.sweep import (
+    Runner,
+    _read_result,
+    _record,
+    carry_out_sweep,
+    grid,
+    make_sweep,
+    open_sweep,
+    read_seeds,
+)
 from rl_lab.experiment.sweeps.table import NoTable
 from rl_lab.experiment.sweeps.worker import Task, perform
 
@@ -364,6 +374,55 @@ def test_a_run_ends_at_the_report_at_which_it_is_pruned(workplace):
     task = plan.variants[0].task(workplace, 1, "")
     assert perform(task, tell) == {"state": "pruned"}
     assert told.count("evaluated") == 1
+
+
+def test_sweeps_share_a_store_without_sharing_runs(workplace):
+    """The runs of both sweeps are called s1: each sweep continues its own."""
+    pytest.importorskip("fsspec")
+    gammas = []
+    for name, gamma in (("a-sweep", 0.9), ("b-sweep", 0.5)):
+        plan = make_sweep({**SETTINGS, "total_timesteps": 100, "seeds": 1, "gamma": gamma})
+        task = plan.variants[0].task(workplace / "runs" / name, 1, (workplace / "store").as_uri())
+        assert perform(task, lambda event: False)["state"] == "finished"
+        assert Store(task.store, task.key).fetch(workplace / "fetched")
+        gammas.append(read_toml(workplace / "fetched" / "config.toml")["hyperparameters"]["gamma"])
+    assert gammas == [0.9, 0.5]
+
+
+class Elsewhere:
+    """An executor whose runs are carried out where nobody sees their files."""
+
+    def places(self) -> int:
+        return 1
+
+    def submit(self, task: Task) -> None:
+        self.event = {"kind": "result", "key": task.key, **RESULT}
+
+    def events(self, seconds: float) -> list:
+        return [self.event]
+
+
+def test_a_run_whose_files_are_out_of_reach_has_failed(workplace):
+    pytest.importorskip("fsspec")
+    runner = Runner(Elsewhere(), NoTable(), "memory://nobody")
+    task = make_sweep({**SETTINGS, "seeds": 1}).variants[0].task(workplace / "sweep", 1, "memory://nobody")
+    runner.add(task, "")
+    runner.poll()
+    assert runner.results["s1"]["state"] == "failed"
+    assert "all machines must reach the same store" in runner.results["s1"]["message"]
+    assert not (Path(task.folder) / "result.json").exists()
+
+
+@pytest.mark.parametrize("name", ["store/s1/1/../../../evil", "store/s1/1/a/../../../../evil"])
+def test_no_file_of_a_store_leads_out_of_the_run(name, tmp_path):
+    pytest.importorskip("fsspec")
+    store = Store((tmp_path / "store").as_uri(), "s1")
+    (tmp_path / "store/s1").mkdir(parents=True)
+    (tmp_path / "store/s1/latest").write_text("1")
+    root = store._place.lstrip("/")
+    store._files.find = lambda folder: [name.replace("store/s1", root)]
+    with pytest.raises(Fault, match="leads out of the run"):
+        store.fetch(tmp_path / "run")
 
 
 def test_seeds_of_trials_are_never_those_of_the_figure():

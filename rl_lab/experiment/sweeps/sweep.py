@@ -25,7 +25,7 @@ from rl_lab.experiment.analysis import bootstrap_interval, interquartile_mean
 from rl_lab.experiment.config import as_complete, as_plain, make_config, read_toml, setting
 from rl_lab.experiment.driver import Plan, make_plan
 from rl_lab.experiment.environments import make_environments
-from rl_lab.experiment.faults import Fault, Interrupted, code_of
+from rl_lab.experiment.faults import STORAGE, Fault, Interrupted, code_of
 from rl_lab.experiment.files import read_file, require_no_links
 from rl_lab.experiment.lock import RunLock
 from rl_lab.experiment.logger import Logger
@@ -128,8 +128,10 @@ class Variant:
     """All settings of a run but the seed, as `make_plan` takes them."""
 
     def task(self, sweep: Path, seed: int, store: str) -> Task:
+        """The run with a seed in the directory ``sweep``. Below the URL ``store`` each sweep has a folder of its own."""
         key = f"{self.name}/s{seed}".lstrip("/")
-        return Task(key, str((sweep / key).absolute()), {**self.settings, "seed": seed}, store)
+        place = f"{store.rstrip('/')}/{'/'.join(sweep.absolute().parts[-3:])}" if store else ""
+        return Task(key, str((sweep / key).absolute()), {**self.settings, "seed": seed}, place)
 
 
 @dataclass(frozen=True)
@@ -408,11 +410,12 @@ class Runner:
         """Note the result of a run, in its directory as well."""
         self.results[event["key"]] = event
         folder = Path(task.folder)
+        if task.store and event["state"] == FINISHED and not Store(task.store, task.key).fetch(folder):
+            message = f"its files are not in {self.store}, as seen from here: all machines must reach the same store"
+            event |= {"state": FAILED, "message": message, "code": STORAGE}
         if event["state"] in (FINISHED, PRUNED):
             kept = {name: value for name, value in event.items() if name not in ("kind", "key", "log")}
             try:
-                if task.store and event["state"] == FINISHED:
-                    Store(task.store, task.key).fetch(folder)
                 folder.mkdir(parents=True, exist_ok=True)
                 write_file(folder / RESULT, [json.dumps(kept).encode()])
             except OSError as error:
