@@ -266,15 +266,30 @@ def creator_of(spec: EnvSpec, vector: bool = False) -> Callable[..., Any]:
         raise Fault(f"{hint}: {first_line(error)}" if error.name != module else f"{hint}: {module}") from None
 
 
+def parameters_of(function: Callable[..., object]) -> Mapping[str, inspect.Parameter] | None:
+    """The parameters of a function or class by name; None for one without a signature, which checks its arguments when it is called."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # it may be written in C
+        return None
+
+
+def require_switches(parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any], asked_by: str) -> None:
+    """Raise Fault if a parameter that is True or False by default gets a text: any text counts as True, also "no"."""
+    for name, value in arguments.items():
+        default = parameters[name].default if name in parameters else None
+        if isinstance(default, bool) and isinstance(value, str):
+            raise Fault(f"{asked_by} {name} takes true or false, not {value!r}")
+
+
 def check_arguments(spec: EnvSpec, arguments: Mapping[str, Any]) -> None:
-    """Raise Fault, naming the nearest parameter, if the environment's class does not take one of the arguments."""
+    """Raise Fault if the environment's class does not take one of the arguments, or takes true or false where a text is given."""
     if not arguments:
         return
-    creator = creator_of(spec)
-    try:
-        parameters = inspect.signature(creator).parameters
-    except (TypeError, ValueError):
-        return  # a function written in C may have no signature: the call itself then checks the arguments
+    parameters = parameters_of(creator_of(spec))
+    if parameters is None:
+        return
+    require_switches(parameters, arguments, "--env-kwargs")
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     known = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
