@@ -5,7 +5,8 @@ member XSL-RR 128/64. A stream is four uint64: the state and the increment, high
 """
 
 import numpy as np
-from numba import njit
+
+from rl_lab.native.part import part
 
 _MASK = np.uint64(0xFFFFFFFF)
 _MULTIPLIER_HIGH = np.uint64(0x2360ED051FC65DA4)
@@ -17,7 +18,7 @@ _U63 = np.uint64(63)
 _U64 = np.uint64(64)
 
 
-@njit(error_model="numpy")
+@part
 def _high_product(a, b):
     """Upper 64 bits of the 128-bit product."""
     a_low = a & _MASK
@@ -29,7 +30,7 @@ def _high_product(a, b):
     return a_high * b_high + (middle >> _U32) + (other >> _U32)
 
 
-@njit(error_model="numpy")
+@part
 def random_bits(stream):
     """Draw 64 random bits and advance the stream."""
     high = stream[0]
@@ -45,13 +46,13 @@ def random_bits(stream):
     return (mixed >> rotation) | (mixed << ((_U64 - rotation) & _U63))
 
 
-@njit(error_model="numpy")
+@part
 def uniform(stream, low, high):
     """Draw a float64 in [low, high): the number that ``Generator.uniform(low, high)`` draws."""
     return low + (high - low) * (np.float64(random_bits(stream) >> _U11) * (1.0 / 9007199254740992.0))
 
 
-@njit(error_model="numpy")
+@part
 def below(stream, count):
     """Draw an integer in [0, count). ``Generator.integers`` would draw another number."""
     return np.int64(np.float64(random_bits(stream) >> _U11) * (1.0 / 9007199254740992.0) * count)

@@ -6,7 +6,6 @@ the last step, which combines each row of the product with ``extra`` while the r
 """
 
 import numpy as np
-from numba import njit
 
 from rl_lab.engine.kernels.scalar import relu32, tanh32
 from rl_lab.engine.kernels.tiles import (
@@ -22,6 +21,7 @@ from rl_lab.engine.kernels.tiles import (
     tile,
     transpose_block,
 )
+from rl_lab.native.part import part
 from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep
 from rl_lab.native.primitive import In, Int, Out, primitive
 
@@ -68,7 +68,7 @@ _WIDE_1 = WIDE[1]
 _WIDE_2 = WIDE[2]
 
 
-@njit(error_model="numpy")
+@part
 def _transpose(source, lds, target, ldt, n, m):
     """Write the transpose of (n, m) numbers at the address ``source`` to ``target``. The rows are ``lds`` and ``ldt`` numbers apart."""
     whole_n, whole_m = n - n % WIDTH, m - m % WIDTH
@@ -82,7 +82,7 @@ def _transpose(source, lds, target, ldt, n, m):
             y[j * ldt + i] = x[i * lds + j]
 
 
-@njit(error_model="numpy")
+@part
 def _finish(out, first, extra, column, n, m, ldc, end):
     """Apply ``end`` to n rows of m sums. The first sum is ``out[first]``, in column ``column``; rows are ``ldc`` numbers apart."""
     for o in range(first, first + n * ldc, ldc):
@@ -106,7 +106,7 @@ def _finish(out, first, extra, column, n, m, ldc, end):
                 out[o + j] = out[o + j] * (F(1) - s * s)
 
 
-@njit(error_model="numpy")
+@part
 def _pack(source, ldb, transposed, target, k, m):
     """Copy (k, m) numbers of b, stored as (m, k) if ``transposed``, to panels of `PANEL` columns."""
     j = 0
@@ -121,7 +121,7 @@ def _pack(source, ldb, transposed, target, k, m):
         j += PANEL
 
 
-@njit(error_model="numpy")
+@part
 def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, result, first, extra, column, end):
     """Compute all rows of the result for m columns from ``column`` on. A packed b consists of panels."""
     panel = k * PANEL if packed else PANEL
@@ -147,7 +147,7 @@ def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, r
         i += height
 
 
-@njit(error_model="numpy")
+@part
 def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
     """The product by tiles of the matrices at the addresses ``a`` and ``b``, written to ``out``, the address of ``result[first]``.
 
@@ -173,7 +173,7 @@ def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, 
     keep(block)
 
 
-@njit(error_model="numpy")
+@part
 def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
     """The product of a (n, k) and the transpose of b (m, k), by dot products of their rows. All three are given by addresses."""
     i = 0

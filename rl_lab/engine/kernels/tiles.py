@@ -6,8 +6,10 @@ over k. Each sum is one chain of fused multiply-adds in the order of k, so no el
 
 import numba
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from rl_lab.native.part import part
 
 _FEATURES = {} if numba.config.CPU_NAME else binding.get_host_cpu_features()  # type: ignore[attr-defined]
 _WIDE = _FEATURES.get("avx512f", False) and (
@@ -216,7 +218,7 @@ def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
     return types.void(*[types.int64] * 10), build
 
 
-@njit(error_model="numpy")
+@part
 def largest_of(sizes, most):
     """The largest of the sizes, in falling order down to 1, that is at most ``most``."""
     for size in sizes:
