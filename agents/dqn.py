@@ -1,8 +1,8 @@
 """Deep Q-learning (Mnih et al. 2015, "Human-level control through deep reinforcement learning").
 
 Settings add the parts of Rainbow (Hessel et al. 2018): ``double`` (van Hasselt, Guez and Silver 2016), ``dueling`` (Wang et al. 2016),
-``prioritized`` replay (Schaul et al. 2016), ``n_steps`` returns and ``noisy`` layers (Fortunato et al. 2018). For a distribution of
-returns see `rl_lab.agents.qrdqn`.
+``prioritized`` replay (Schaul et al. 2016), ``n_steps`` returns and ``noisy`` layers (Fortunato et al. 2018). For distributions of
+returns, and all of Rainbow, see `rl_lab.agents.qrdqn`.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,17 @@ from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import Between, setting
 from rl_lab.experiment.faults import Fault
-from rl_lab.nn import Identity, Linear, NoisyLinear
-from rl_lab.nn.networks import ACTIVATIONS, Dueling, check_network, copy_of, evolved_path, make_network, mlp, sizes_beside
+from rl_lab.nn import Identity
+from rl_lab.nn.networks import (
+    ACTIVATIONS,
+    Dueling,
+    check_network,
+    copy_of,
+    evolved_path,
+    make_network,
+    make_value_network,
+    sizes_beside,
+)
 from rl_lab.rollout import Batch, Collector, Moment, PrioritizedReplayBuffer, ReplayBuffer, rounds_due, steps_between_updates
 from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
 from rl_lab.rollout.policies import Insight, greedy, masked
@@ -94,10 +103,7 @@ class DQN(Agent):
         self.steps = steps_between_updates(config.train_frequency, self.num_envs, config.buffer_size)
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.q_network = self.make_q_network(network_stream)
-        self.target_network = copy_of(self.q_network)
-        for module in self.target_network.modules():
-            if isinstance(module, NoisyLinear):
-                module.generator = self.exploration
+        self.target_network = copy_of(self.q_network, noise=self.exploration)
         self.optimizer = rl.optim.Adam(self.q_network.parameters(), lr=config.learning_rate)
         self.epsilon_now = rl.ones(())
         self.normalization = self.make_normalization()
@@ -127,26 +133,17 @@ class DQN(Agent):
         """A network from observations (batch, ...) to action values (batch, actions)."""
         c = self.config
         actions = int(self.space.n)
-
-        def linear(inputs: int, outputs: int, generator: rl.Generator) -> Linear | NoisyLinear:
-            layer = (NoisyLinear if c.noisy else Linear)(inputs, outputs, generator=generator)
-            if c.noisy:
-                layer.generator = self.exploration
-            return layer
-
-        network = make_network(self.observed, c.network, actions, c.activation, generator=stream, linear=linear)
-        if evolved_path(c.network) is not None:
-            if c.dueling or c.noisy:
-                raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
-            # an evolved network ranks actions but does not estimate values, so it becomes the advantage head of a dueling network
-            return Dueling(
-                Identity(), make_network(self.observed, sizes_beside(c.network), 1, c.activation, generator=stream), network
+        if evolved_path(c.network) is None:
+            noise = self.exploration if c.noisy else None
+            return make_value_network(
+                self.observed, c.network, actions, c.activation, dueling=c.dueling, noise=noise, generator=stream
             )
-        if not c.dueling:
-            return network
-        features = network[-1].in_features
-        value, advantage = (mlp(features, (), outputs, generator=stream, linear=linear) for outputs in (1, actions))
-        return Dueling(network[:-1], value, advantage)
+        if c.dueling or c.noisy:
+            raise Fault("an evolved network has neither two heads nor noisy layers: leave out --dueling and --noisy")
+        # an evolved network ranks actions but does not estimate values, so it becomes the advantage head of a dueling network
+        advantage = make_network(self.observed, c.network, actions, c.activation, generator=stream)
+        value = make_network(self.observed, sizes_beside(c.network), 1, c.activation, generator=stream)
+        return Dueling(Identity(), value, advantage)
 
     # --- losses ------------------------------------------------------------------------------------------------------
 

@@ -19,11 +19,11 @@ from rl_lab.engine.compile import call_times
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import Between, setting
-from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_action_value, make_network
+from rl_lab.nn.networks import ACTIVATIONS, StateDependentActor, copy_of, layer_sizes, make_action_value, make_network
 from rl_lab.nn.utils import polyak_
 from rl_lab.rollout import Batch, Collector, Moment, ReplayBuffer, rounds_due, steps_between_updates
-from rl_lab.rollout.exploration import ColoredNoise, StickyActions, random_actions
-from rl_lab.rollout.policies import ActionHead, Factored, Insight, SquashedGaussian, outputs_of
+from rl_lab.rollout.exploration import ColoredNoise, StateDependentNoise, StickyActions, random_actions, squashed_actions
+from rl_lab.rollout.policies import ActionHead, Factored, Insight, outputs_of, squashed_gaussian
 
 MOST_COMBINATIONS = 1024
 """Largest number of combinations of choices; the critics have one output per combination."""
@@ -48,7 +48,9 @@ class SACConfig:
     buffer_size: int = setting(100_000, "capacity of the replay buffer in transitions", least=1)
     learning_starts: int = setting(100, "environment steps with random actions before the first update", least=0)
     train_frequency: int = setting(1, "environment steps between rounds of updates", least=1, search=(1, 4, 8))
-    gradient_steps: int = setting(1, "updates per round", least=1, search=(1, 2, 4, 8))
+    gradient_steps: int = setting(
+        1, "updates per round; divided by train_frequency, the update-to-data ratio", least=1, search=(1, 2, 4, 8)
+    )
     gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
     n_steps: int = setting(1, "rewards in a target before it is bootstrapped", least=1)
     tau: float = setting(
@@ -73,6 +75,13 @@ class SACConfig:
         least=0,
         most=1,
     )
+    use_sde: bool = setting(
+        False,
+        "generalized state-dependent exploration, for continuous actions: the noise is a function of the features, kept for some steps",
+        shapes=True,
+    )
+    sde_sample_freq: int = setting(64, "steps for which use_sde keeps a noise function; 0: whole episodes", least=0)
+    log_std: float = setting(-3.0, "initial log standard deviation of the noise function of use_sde")
     normalize_observations: bool = setting(
         False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
     )
@@ -107,9 +116,19 @@ class SAC(Agent):
             raise ValueError(
                 f"--target-entropy {c.target_entropy} is a share of the uniform policy's entropy, so it must be below 1"
             )
+        if c.use_sde and self.choices:
+            raise ValueError(f"--use-sde needs real-valued actions alone, and the actions are {self.space}: leave it out")
+        if c.use_sde and c.noise_colour:
+            raise ValueError(
+                "--noise-colour has no effect on --use-sde, whose noise lasts for --sde-sample-freq steps: leave one out"
+            )
         make: dict[str, Any] = {"activation": c.activation, "generator": network_stream}
         self.head = ActionHead(self.space, state_dependent_std=True)
-        self.actor = make_network(self.observed, c.network, self.head.outputs, **make)
+        self.actor: rl.nn.Module
+        if c.use_sde:
+            self.actor = StateDependentActor(make_network(self.observed, c.network, self.size, **make), c.log_std)
+        else:
+            self.actor = make_network(self.observed, c.network, self.head.outputs, **make)
         self.critics = rl.nn.ModuleList([self.make_critic(make) for _ in range(2)])
         self.target_critics = copy_of(self.critics)
         self.hybrid = self.factored and self.mapping.size > 0
@@ -128,6 +147,9 @@ class SAC(Agent):
             self.noise = [*sticky, *coloured]
         elif self.discrete:
             self.noise = StickyActions(self.num_envs, c.noise_colour, self.action_stream)
+        elif c.use_sde:
+            features = len(self.actor.log_std)
+            self.noise = StateDependentNoise(self.num_envs, features, self.size, c.sde_sample_freq, self.action_stream)
         else:
             self.noise = ColoredNoise(self.num_envs, self.size, c.noise_colour, self.action_stream)
 
@@ -183,24 +205,20 @@ class SAC(Agent):
         if self.factored:
             count = self.mapping.num_masked
             parts = self.head.parts(outputs[:, :count], action_mask)
-            return Factored(parts, self.gaussian(outputs[:, count:]) if self.size else None)
-        return self.gaussian(outputs)
-
-    def gaussian(self, outputs: rl.Tensor) -> SquashedGaussian:
-        """The distribution of the continuous components."""
-        return SquashedGaussian(outputs[:, : self.size], outputs[:, self.size :].clamp(-20.0, 2.0))
+            return Factored(parts, squashed_gaussian(outputs[:, count:]) if self.size else None)
+        return squashed_gaussian(outputs)
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions drawn from the policy, or uniformly random actions before learning starts."""
-        policy = self.policy(self.normal(moment.observations), moment.action_mask)
-        count = len(moment.observations)
+        x = self.normal(moment.observations)
+        count = len(x)
         if self.factored:
-            return {"actions": self.sample_parts(policy, moment)}
+            return {"actions": self.sample_parts(self.policy(x, moment.action_mask), moment)}
         if self.discrete:
-            drawn = policy.sample(generator=self.action_stream)
+            drawn = self.policy(x, moment.action_mask).sample(generator=self.action_stream)
             random = random_actions(count, self.size, self.action_stream, moment.action_mask)
             return {"actions": self.noise(rl.where(self.random_now, random, drawn), moment.elapsed, moment.action_mask)}
-        drawn = (policy.mean + policy.std * self.noise(moment.elapsed)).tanh()
+        drawn = squashed_actions(self.actor, x, self.noise, moment.elapsed)
         uniform = 2.0 * rl.rand(count, self.size, generator=self.action_stream) - 1.0
         return {"actions": rl.where(self.random_now, uniform, drawn)}
 

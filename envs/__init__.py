@@ -18,6 +18,16 @@ WORLDS: dict[str, tuple[str, int | None, float | None]] = {
     "DoublePoleNoVelocity-v0": ("rl_lab.envs.double_pole:DoublePoleNoVelocity", 1000, 1000.0),
     "Catch-v0": ("rl_lab.envs.catch:Catch", 100, 10.0),
     "Bricks-v0": ("rl_lab.envs.bricks:Bricks", 1000, 30.0),
+    "MinAtar-Asterix-v0": ("rl_lab.envs.minatar.asterix:AsterixAll", None, None),
+    "MinAtar-Asterix-v1": ("rl_lab.envs.minatar.asterix:Asterix", None, None),
+    "MinAtar-Breakout-v0": ("rl_lab.envs.minatar.breakout:BreakoutAll", None, None),
+    "MinAtar-Breakout-v1": ("rl_lab.envs.minatar.breakout:Breakout", None, None),
+    "MinAtar-Freeway-v0": ("rl_lab.envs.minatar.freeway:FreewayAll", None, None),
+    "MinAtar-Freeway-v1": ("rl_lab.envs.minatar.freeway:Freeway", None, None),
+    "MinAtar-Seaquest-v0": ("rl_lab.envs.minatar.seaquest:Seaquest", None, None),
+    "MinAtar-Seaquest-v1": ("rl_lab.envs.minatar.seaquest:Seaquest", None, None),
+    "MinAtar-SpaceInvaders-v0": ("rl_lab.envs.minatar.space_invaders:SpaceInvadersAll", None, None),
+    "MinAtar-SpaceInvaders-v1": ("rl_lab.envs.minatar.space_invaders:SpaceInvaders", None, None),
 }
 """Environments of our own: (class name without Env or VectorEnv, time limit in steps, return that counts as solved)."""
 

@@ -106,6 +106,7 @@ WORLD = World(
     state_size=WALL + BRICKS,
     observation_space=Box(0.0, 1.0, (4, SIZE, SIZE), np.float32),
     action_space=Discrete(3),
+    action_names=("left", "stay", "right"),
     reset=reset,
     step=step,
     observe=observe,

@@ -115,6 +115,8 @@ MASKED = World(
     parameters=PARAMETERS,
     options=_RESET_OPTIONS,
     draw=gymnasium_picture("CartPole-v1"),
+    observation_names=("cart position", "pole angle"),
+    action_names=("push left", "push right"),
 )
 
 

@@ -85,6 +85,7 @@ WORLD = World(
     state_size=5,
     observation_space=Box(0.0, 1.0, (3, SIZE, SIZE), np.float32),
     action_space=Discrete(3),
+    action_names=("left", "stay", "right"),
     reset=reset,
     step=step,
     observe=observe,

@@ -213,6 +213,10 @@ def draw(row: np.ndarray) -> np.ndarray:
 
 
 _HIGH = np.array([1.0, 10.0, 3.0, 10.0, 3.0, 25.0], np.float32)  # bounds that 10 N cannot exceed within the limits
+_NAMES = (
+    *("cart position", "cart velocity", "long pole angle", "long pole angular velocity"),
+    *("short pole angle", "short pole angular velocity"),
+)
 _OPTIONS = {name: name for name in PARAMETERS if name not in ("spread", "damping")}
 
 
@@ -229,6 +233,8 @@ def _world(name: str, observation_size: int, **changes: float) -> World:
         parameters={**PARAMETERS, **changes},
         options=_OPTIONS,
         draw=draw,
+        observation_names=_NAMES if observation_size == 6 else _NAMES[::2],
+        action_names=("force",),
     )
 
 

@@ -50,7 +50,7 @@ class NativeEnv(gym.Env):
         """Start a new episode; return (observation, {}). ``options`` are those of the world. Raises ValueError for an unknown option."""
         batch = self._batch
         if self._generator is not None:
-            batch.streams[0] = stream_words(self._generator)
+            batch.streams[0, :4] = stream_words(self._generator)
         observations, _ = batch.reset(seed=seed, options=options)
         self._keep_up()
         if self.render_mode == "human":
@@ -73,7 +73,7 @@ class NativeEnv(gym.Env):
         else:
             batch.actions[0] = np.asarray(action, np.float32).reshape(batch.actions[0].shape)
         if self._generator is not None:
-            batch.streams[0] = stream_words(self._generator)
+            batch.streams[0, :4] = stream_words(self._generator)
         batch.run(w.DISABLED)
         self._keep_up()
         if self.render_mode == "human":
@@ -115,7 +115,7 @@ class NativeEnv(gym.Env):
     @_np_random.setter
     def _np_random(self, generator: np.random.Generator | None) -> None:
         if generator is not None:
-            self._batch.streams[0] = stream_words(generator)
+            self._batch.streams[0, :4] = stream_words(generator)
         self._generator = generator
 
     @property  # type: ignore[misc]

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rl_lab.envs import world as w
-from rl_lab.envs.stream import set_stream, stream_words
+from rl_lab.envs.stream import set_stream, stream_words, twister_words
 
 _MODES = {
     AutoresetMode.NEXT_STEP: w.NEXT_STEP,
@@ -79,10 +79,10 @@ class NativeVectorEnv(VectorEnv):
         n = num_envs
         self.states = np.zeros((n, world.state_size + len(world.parameters)))
         self.states[:, world.state_size :] = list({**world.parameters, **parameters}.values())
-        self.streams = np.zeros((n, 4), np.uint64)
+        self.streams = np.zeros((n, world.stream_size), np.uint64)
         self._first_action = int(world.action_space.start) if isinstance(world.action_space, Discrete) else 0
         self.actions = np.zeros((n, world.action_size), np.float32)
-        self.observations = np.zeros((n, *self.single_observation_space.shape), np.float32)
+        self.observations = np.zeros((n, *self.single_observation_space.shape), self.single_observation_space.dtype)
         self.final_observations = np.zeros_like(self.observations)
         self.rewards = np.zeros(n)
         self.returns = np.zeros(n)
@@ -135,8 +135,9 @@ class NativeVectorEnv(VectorEnv):
             raise ValueError(f"reset_mask must be a bool array of shape ({n},) with at least one True")
         for i in np.flatnonzero(mask):
             if seeds[i] is not None or self.seeds[i] is None:
-                generator, self.seeds[i] = seeding.np_random(seeds[i])
-                self.streams[i] = stream_words(generator)
+                generator, seed = seeding.np_random(seeds[i])
+                self.seeds[i] = seed
+                self.streams[i] = twister_words(generator, seed) if self.world.twister else stream_words(generator)
         columns = self._reset_columns(options)
         kept = self.states[:, [column for column, _ in columns]]
         for column, value in columns:
@@ -356,9 +357,11 @@ def _observation_space(space: Box, frames: int, time_aware: bool) -> Box:
     if time_aware:
         if len(space.shape) != 1:
             raise ValueError(f"time_aware needs observations that are vectors, got shape {space.shape}")
+        if space.dtype != np.float32:
+            raise ValueError(f"time_aware needs observations that are float32, not {space.dtype}")
         low = np.append(low, np.float32(0.0))
         high = np.append(high, np.float32(1.0))
     if frames > 1:
         low = np.repeat(low[None], frames, 0)
         high = np.repeat(high[None], frames, 0)
-    return Box(low, high, dtype=np.float32)
+    return Box(low, high, dtype=space.dtype.type)  # type: ignore[union-attr]

@@ -7,8 +7,8 @@ A world is written once. `rl_lab.envs.vector.NativeVectorEnv` and `rl_lab.envs.s
     observe(state, observation)               write the observation
 
 ``state`` is float64: the state (state_size,) and behind it the world's parameters. ``action`` is float32: the index of a discrete
-action, or the components of a continuous one. ``stream`` is a random stream (see `rl_lab.envs.stream`). ``observation`` is float32 and
-flattened.
+action, or the components of a continuous one. ``stream`` is a random stream (see `rl_lab.envs.stream`). ``observation`` is flattened:
+float32, or uint8 if the observation space is bool.
 """
 
 import threading
@@ -22,6 +22,7 @@ from gymnasium.spaces import Box, Discrete
 from numba import carray, types
 from numba.core.ccallback import CFunc
 
+from rl_lab.envs.stream import TWISTER_SIZE
 from rl_lab.native.cache import compile_c_function
 from rl_lab.native.part import part
 from rl_lab.native.pointers import float32_at, float64_at, int64_at, uint8_at, uint64_at
@@ -40,10 +41,10 @@ kernel = part
     MODE,  # autoreset mode, one of the constants below
     FAULT,  # set by the loop: 0, or 1 + the index of the faulty environment; negative if the fault is an invalid action
     STATES,  # float64 (count, state size + number of parameters)
-    STREAMS,  # uint64 (count, 4)
+    STREAMS,  # uint64 (count, size of a stream)
     ACTIONS,  # float32 (count, action size)
-    OBSERVATIONS,  # float32 (count, frames, frame size): the observation after the step and any reset
-    FINAL,  # float32, the same shape: the observation after the step and before any reset
+    OBSERVATIONS,  # float32 or bool (count, frames, frame size): the observation after the step and any reset
+    FINAL,  # the same dtype and shape: the observation after the step and before any reset
     REWARDS,  # float64 (count,)
     TERMINATED,  # bool (count,)
     TRUNCATED,  # bool (count,)
@@ -60,7 +61,8 @@ NEXT_STEP, SAME_STEP, DISABLED, RESETTING = range(4)
 
 
 # Placeholders: `_compile` replaces them by the sizes and kernels of a world. Kernels are Any, because numba's functions have no types.
-STATE_SIZE = OBSERVATION_SIZE = ACTION_SIZE = CHOICES = 0
+STATE_SIZE = STREAM_SIZE = OBSERVATION_SIZE = ACTION_SIZE = CHOICES = 0
+observations_at: Any = float32_at
 ACTION_LOW = ACTION_HIGH = np.zeros(1, np.float32)
 reset: Any = None
 step: Any = None
@@ -81,10 +83,10 @@ def _advance(batch):
     mode = cells[MODE]
     frame_size = OBSERVATION_SIZE + time_aware
     states = carray(float64_at(cells[STATES]), (count, STATE_SIZE))
-    streams = carray(uint64_at(cells[STREAMS]), (count, 4))
+    streams = carray(uint64_at(cells[STREAMS]), (count, STREAM_SIZE))
     actions = carray(float32_at(cells[ACTIONS]), (count, ACTION_SIZE))
-    observations = carray(float32_at(cells[OBSERVATIONS]), (count, frames * frame_size))
-    finals = carray(float32_at(cells[FINAL]), (count, frames * frame_size))
+    observations = carray(observations_at(cells[OBSERVATIONS]), (count, frames * frame_size))
+    finals = carray(observations_at(cells[FINAL]), (count, frames * frame_size))
     rewards = carray(float64_at(cells[REWARDS]), (count,))
     returns = carray(float64_at(cells[RETURNS]), (count,))
     terminated = carray(uint8_at(cells[TERMINATED]), (count,))
@@ -179,7 +181,8 @@ class World:
     ``parameters`` are named float64 constants with default values. Every row holds them after the state, so environments of a batch may
     differ in them. ``options`` maps keys of Gymnasium's ``reset(options=...)`` to the parameters that they set for one reset. An action
     outside the action space is a fault, unless the action is continuous and the step kernel clips it (``clips``). ``draw`` returns the
-    picture, uint8 (height, width, 3), of a row.
+    picture, uint8 (height, width, 3), of a row. The dtype of ``observation_space`` is float32 or bool. With ``twister`` the random
+    streams include the Mersenne Twister of `rl_lab.envs.stream`.
     """
 
     name: str
@@ -194,6 +197,17 @@ class World:
     clips: bool = False
     draw: Callable[[np.ndarray], np.ndarray] | None = None
     frames_per_second: int = 50
+    observation_names: tuple[str, ...] = ()
+    """A name for each number of an observation, for pages and pictures."""
+    action_names: tuple[str, ...] = ()
+    """A name for each option of a discrete action, or for each component of a continuous one."""
+    twister: bool = False
+    """Whether a stream is NumPy's older generator, the Mersenne Twister, instead of PCG64."""
+
+    @property
+    def stream_size(self) -> int:
+        """Number of uint64 words in a random stream."""
+        return TWISTER_SIZE if self.twister else 4
 
     @property
     def action_size(self) -> int:
@@ -232,6 +246,8 @@ def _compile(world: World) -> CFunc:
         "ACTION_LOW": low,
         "ACTION_HIGH": high,
         "STATE_SIZE": world.state_size + len(world.parameters),
+        "STREAM_SIZE": world.stream_size,
+        "observations_at": uint8_at if world.observation_space.dtype == np.bool_ else float32_at,
         "OBSERVATION_SIZE": int(np.prod(world.observation_space.shape)),
         "ACTION_SIZE": world.action_size,
         "CHOICES": int(world.action_space.n) if isinstance(world.action_space, Discrete) else 0,

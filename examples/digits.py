@@ -16,6 +16,7 @@ from rich.progress import track
 import rl_lab as rl
 import rl_lab.nn.functional as F
 from rl_lab import nn
+from rl_lab.errors import FileError
 from rl_lab.utils.data import MNIST, DataLoader, Subset, TensorDataset, random_split
 
 
@@ -147,7 +148,10 @@ def main() -> None:
     learn, test = load_digits(arguments.seed)
     epochs = {perceptron: 60, convolutional: 40}
     if arguments.mnist:
-        learn, test = (MNIST(arguments.mnist, train=part, download=True) for part in (True, False))
+        try:
+            learn, test = (MNIST(arguments.mnist, train=part, download=True) for part in (True, False))
+        except (FileError, ImportError) as error:
+            parser.error(str(error))
         epochs = {perceptron: 10, convolutional: 5}
     log = None
     if arguments.runs:

@@ -84,7 +84,7 @@ def _print(table: "DataFrame", by: str, tag: str) -> None:
         screen.add_column(heads.get(name, str(name)), justify="left" if name in ("env", by) else "right")
     for row in table.itertuples(index=False):
         screen.add_row(*[shown(value) for value in row])
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
     console.print(screen)
 
 

@@ -15,7 +15,7 @@ from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.page import write_page
 from rl_lab.experiment.progress import tell
 from rl_lab.experiment.vector import close_environments
-from rl_lab.experiment.video import check_pictures, check_render, check_video, film, film_gif, watch
+from rl_lab.experiment.video import check_pictures, check_render, check_video, film, film_gif
 
 UNLIMITED = 2**62
 """Limit of steps if ``--episodes`` is given without ``--steps``."""
@@ -34,7 +34,12 @@ def body(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--video", action="store_true", help="film the first episode; the file is written to videos/ in the run directory"
     )
-    parser.add_argument("--render", action="store_true", help="show the episodes live in a window")
+    parser.add_argument(
+        "--render",
+        "--watch",
+        action="store_true",
+        help="show the episodes in a window, at the speed of the environment (then one episode by default)",
+    )
     parser.add_argument("--gif", metavar="FILE", default=None, help="film the first episode as a GIF")
     parser.add_argument(
         "--html",
@@ -42,7 +47,6 @@ def body(arguments: Sequence[str]) -> int:
         default=None,
         help="write a page on the first episode: frames, observations, the policy's outputs and values, and what they depend on",
     )
-    parser.add_argument("--watch", action="store_true", help="play the episodes in a window (default: one)")
     parser.add_argument(
         "--checkpoint",
         default=None,
@@ -76,14 +80,10 @@ def body(arguments: Sequence[str]) -> int:
         check_pictures(plan.setup)
     close_environments(agent.envs)  # some environments, such as a robot, can be open only once
     greedy = not given["stochastic"]
-    if given["watch"]:
-        watched = watch(agent, plan.setup, seed, numbers["episodes"] or 1, greedy)
-        tell(f"{options.agent} on {options.env}: return {watched.return_mean:.1f} over {watched.episodes} episodes")
-        return 0
     result = evaluate(
         agent,
         plan.setup,
-        numbers["episodes"] or options.eval_episodes,
+        numbers["episodes"] or (1 if given["render"] else options.eval_episodes),
         seed,
         greedy,
         most_steps=numbers["steps"] or (UNLIMITED if numbers["episodes"] else evaluation_budget(plan)),
@@ -92,7 +92,7 @@ def body(arguments: Sequence[str]) -> int:
     )
     facts = {"agent": options.agent, "env": options.env, **result.as_dict(), "timesteps": agent.timesteps}
     if given["video"]:
-        facts["video"] = str(film(agent, plan.setup, seed, Path(given["run"]) / "videos"))
+        facts["video"] = str(film(agent, plan.setup, seed, Path(given["run"]) / "videos", greedy))
     if "gif" in files:
         facts["gif"] = str(film_gif(agent, plan.setup, seed, files["gif"], greedy))
     if "html" in files:

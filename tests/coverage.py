@@ -40,9 +40,17 @@ DECLINED = {
     "there are no complex numbers and no spectra": (
         r"^(angle|imag|real|polar|is_neg|resolve_neg|adjoint|stft|istft|view_as_real)$"
     ),
-    "inverses and decompositions of matrices are in rl_lab.linalg, others in NumPy and SciPy": (
-        r"^(cholesky|lu|qr|svd|eig|lstsq|lobpcg|geqrf|orgqr|ormqr|pca_|pinverse|inverse|det$|logdet|slogdet|symeig|solve|matrix_(exp|rank)"
-        r"|triangular_solve|cond$|nuclear_norm|chain_)"
+    "rl_lab.linalg solves and decomposes; other decompositions are in NumPy and SciPy": (
+        r"^(lu|eig|lstsq|lobpcg|geqrf|orgqr|ormqr|pca_|svd_lowrank|symeig|solve|matrix_(exp|rank)|triangular_solve|cond$|nuclear_norm"
+        r"|norm_except_dim|frobenius_norm)"
+    ),
+    "the layout of a tensor does not change in place: write x = x.t()": r"^(t_|transpose_|swapaxes_|swapdims_)$",
+    "Python functions of single elements: use NumPy": r"^(apply_|map_|map2_)$",
+    "windows with random bounds": r"^(F|f)ractional",
+    "torch's own form of a function of nn.functional or of a module of nn": (
+        r"^(dropout_|(alpha|feature)_(alpha_)?dropout_?|feature_dropout|convolution|constant_pad_nd|affine_grid_generator|grid_sampler.*|ctc_loss"
+        r"|embedding_(bag|renorm_)|instance_norm|(cosine|hinge)_embedding_loss|margin_ranking_loss|poisson_nll_loss|triplet_margin_loss"
+        r"|adaptive_max_pool1d|gru|lstm|rnn_\w+|multi_head_attention_forward|RNNBase|RNNCellBase|rsub|fill)$"
     ),
     "a tensor reaches no memory but its own": (
         r"^(as_strided|empty_strided|new_empty_strided|empty_permuted|set_$|resize|from_file|frombuffer|from_dlpack|to_dlpack|const_data_ptr"
@@ -60,7 +68,7 @@ DECLINED = {
         r"^(parse_|import_ir|merge_type|unify_type|prepare_multi|profiler_|fork$|wait$|vmap$|while_loop|native_|batch_norm_update|bit$|classproperty"
         r"|compiled_with|has_|is_inference|is_warn|set_warn|set_printoptions|set_flush|get_deterministic|set_deterministic|init_num_threads"
         r"|get_num_interop|thread_safe|hash_tensor|slice_inverse|BroadcastingList|Tensor$|assert_int|boolean_dispatch|handle_torch|reproducibility"
-        r"|factory_kwargs|LinearCrossEntropy|linear_cross|Lazy|Uninitialized|module_load|as_subclass|output_nr|NestedIO|enforce_grad"
+        r"|factory_kwargs|LinearCrossEntropy|linear_cross|Uninitialized|module_load|as_subclass|output_nr|NestedIO|enforce_grad"
         r"|set_multithreading|swap_in_optimizer|set_anomaly_enabled|convert_conv|fuse_)"
     ),
     "removed or discouraged in PyTorch": (

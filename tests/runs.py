@@ -7,12 +7,24 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from gymnasium.spaces import Discrete
 
-AGENTS = {entry.name: entry.load() for entry in entry_points(group="rl_lab.agents") if entry.value.startswith("rl_lab.")}
-"""Agent classes by the name under which they are registered."""
+EXTRAS = {"cmaes": "cma"}
+"""The library that an agent needs beside those of rl_lab."""
+AGENTS = {
+    entry.name: entry.load()
+    for entry in entry_points(group="rl_lab.agents")
+    if entry.value.startswith("rl_lab.") and find_spec(EXTRAS.get(entry.name, "rl_lab"))
+}
+"""Agent classes by the name under which they are registered; those whose library is missing are left out."""
+ENV = {name: "CartPole-v1" if Discrete in agent.action_spaces else "Pendulum-v1" for name, agent in AGENTS.items()}
+"""For each agent, an environment in which it can act."""
+SEARCHES = ("ars", "es", "cmaes")
+"""Agents that search in the space of parameters by whole episodes."""
 
 
 def only_run(folder: Path | str = "runs") -> Path:

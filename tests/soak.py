@@ -33,11 +33,17 @@ RUNS: dict[str, tuple[str, dict[str, object]]] = {
     "qrdqn": ("CartPole-v1", SMALL),
     "sac": ("Pendulum-v1", SMALL),
     "td3": ("Pendulum-v1", SMALL),
+    "tqc": ("Pendulum-v1", SMALL),
+    "crossq": ("Pendulum-v1", SMALL),
     "a2c": ("CartPole-v1", {"network": "mlp:16", "num-envs": 2, "vectorization": "async", "backend": "gymnasium"}),
     "ppo": ("CartPole-v1", {"network": "mlp:16", "num-envs": 2, "num-steps": 50, "batch-size": 50}),
+    "drqn": ("CartPole-v1", {**SMALL, "memory": 8, "sequence-length": 4}),
+    "pqn": ("CartPole-v1", {"network": "mlp:16", "num-envs": 2, "num-steps": 50, "batch-size": 50}),
     "recurrent_ppo": ("CartPole-v1", {"network": "mlp:16", "memory": 8, "num-envs": 2, "num-steps": 50, "batch-envs": 1}),
     "reinforce": ("CartPole-v1", {"network": "mlp:16"}),
     "neat": ("CartPole-v1", {"population": 20}),
+    "ars": ("CartPole-v1", {}),
+    "es": ("CartPole-v1", {"network": "mlp:16"}),
 }
 ROUNDS = """
 import shutil

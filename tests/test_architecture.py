@@ -40,7 +40,7 @@ FLOORS = {
 # The modules of the engine in reading order; ops/ and kernels/ count as one module each. Imports for type checkers count here as well,
 # because two modules that name each other's types cannot be read in order.
 ENGINE = [
-    ("errors", "names", "dtype", "device"),
+    ("errors", "html", "names", "dtype", "device"),
     ("memory",),
     ("kernels",),
     ("launch",),
@@ -77,6 +77,9 @@ OPS = [
     "sorting",
     "composed",
     "linalg",
+    "matrices",
+    "bags",
+    "ctc",
     "normalization",
     "convolution",
     "recurrent",

@@ -7,8 +7,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode
 
 import rl_lab as rl
-from rl_lab.agents.neat import NEATConfig, phenotypes
-from rl_lab.agents.neat.episodes import play
+from rl_lab.agents.neat import NEATConfig
 from rl_lab.agents.neat.evolution import Evolution
 from rl_lab.agents.neat.genome import genome_at
 from rl_lab.agents.neat.networks import Networks
@@ -19,7 +18,9 @@ from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.envs.world import World, kernel
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout import OutputMapping, Stepper
+from rl_lab.rollout.episodes import play
 from rl_lab.rollout.population import PopulationCollector
+from rl_lab.rollout.population_kernels import forward_each
 
 COUNT = 20
 
@@ -249,9 +250,7 @@ def test_options_set_the_start_of_each_episode():
         states, outputs = np.zeros((3, networks.state_size), np.float32), np.zeros((3, 1), np.float32)
         lengths = np.zeros(3, int)
         for t in range(1, 1001):
-            phenotypes.forward_each(
-                networks.structures, networks.numbers, np.full(3, genomes[k]), observations, states, outputs
-            )
+            forward_each(networks.structures, networks.numbers, np.full(3, genomes[k]), observations, states, outputs)
             observations, _, terminated, truncated, _ = envs.step(actions(outputs))
             lengths[(terminated | truncated) & (lengths == 0)] = t
             if lengths.all():

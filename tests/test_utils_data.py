@@ -2,7 +2,17 @@
 
 import gzip
 import hashlib
+import http.server
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections import Counter, namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +35,8 @@ from rl_lab.utils.data import (
     TensorDataset,
     WeightedRandomSampler,
     default_collate,
+    get_worker_info,
+    mnist,
     random_split,
     read_idx,
 )
@@ -181,7 +193,7 @@ def test_a_loop_of_training(learning_seed, learned):
     generator = np.random.default_rng(learning_seed)
     inputs = generator.normal(size=(64, 3)).astype(np.float32)
     targets = inputs @ np.array([[1.0], [-2.0], [0.5]], np.float32)
-    loader = DataLoader(TensorDataset(rl.tensor(inputs), rl.tensor(targets)), batch_size=16, shuffle=True, num_workers=2)
+    loader = DataLoader(TensorDataset(rl.tensor(inputs), rl.tensor(targets)), batch_size=16, shuffle=True)
     layer = rl.nn.Linear(3, 1)
     optimizer = rl.optim.Adam(layer.parameters(), lr=0.05)
     for _ in range(60):
@@ -203,6 +215,270 @@ def test_a_subset_of_tensors_is_one_gather_and_a_subclass_keeps_its_samples():
     assert [batch[0].tolist() for batch in DataLoader(part, batch_size=2)] == [[[10, 11], [2, 3]], [[0, 1]]]
     assert next(iter(DataLoader(Doubled(x), batch_size=2)))[0].tolist() == [[0, 2], [4, 6]]
     assert next(iter(DataLoader(Subset(Doubled(x), [1]))))[0].tolist() == [[4, 6]]
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+class Told(Dataset):
+    """Samples (index, worker, seed, three random numbers, what ``prepare`` left)."""
+
+    mark = 0
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        info = get_worker_info()
+        assert info.num_workers == 2
+        assert info.dataset is self
+        return index, info.id, info.seed, random.random(), np.random.random(), rl.rand(()).item(), self.mark  # noqa: NPY002
+
+
+def prepare(number):
+    get_worker_info().dataset.mark = 100 + number
+
+
+class Shards(IterableDataset):
+    """A stream of 3 samples in worker 0, of 8 in worker 1, and of 11 without workers."""
+
+    def __iter__(self):
+        info = get_worker_info()
+        if info is None:
+            return iter(range(11))
+        return iter(range(3)) if info.id == 0 else iter(range(100, 108))
+
+
+class TwoWords(Exception):
+    def __init__(self, first, second):
+        super().__init__(first, second)
+
+
+class Broken(Dataset):
+    """Fails in its own way at each index; index 0 is good."""
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        if index == 1:
+            raise ValueError("bad sample")
+        if index == 2:
+            raise KeyError("no such key")
+        if index == 3:
+            raise TwoWords("a", "b")
+        if index == 4:
+            os._exit(3)
+        if index == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if index == 6:
+            time.sleep(60)
+        return index
+
+
+def as_lists(value):
+    """A batch as lists of numbers and names of dtypes, to compare exactly."""
+    if isinstance(value, rl.Tensor):
+        return value.tolist(), str(value.dtype)
+    if isinstance(value, dict):
+        return {key: as_lists(part) for key, part in value.items()}
+    return [as_lists(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def workers_left():
+    return [process for process in multiprocessing.active_children() if process.name.startswith("DataLoader")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers"), [({"batch_size": 3}, 1), ({"batch_size": 2, "drop_last": True}, 3), ({"batch_size": None}, 2)]
+)
+def test_workers_change_no_batch(settings, workers):
+    passes = []
+    for extra in ({}, {"num_workers": workers, "prefetch_factor": workers, "persistent_workers": True}):
+        loader = DataLoader(Squares(11), shuffle=True, generator=rl.Generator(4), **settings, **extra)
+        passes.append([[as_lists(batch) for batch in loader] for _ in range(2)])
+        assert len(workers_left()) == extra.get("num_workers", 0)
+        del loader
+        assert not workers_left()
+    assert passes[0] == passes[1]
+    assert passes[0][0] != passes[0][1]
+
+
+def test_workers_know_who_they_are_and_draw_what_the_generator_says():
+    told = []
+    for _ in range(2):
+        loader = DataLoader(Told(), 2, num_workers=2, generator=rl.Generator(1), worker_init_fn=prepare)
+        told.append([as_lists(batch) for batch in loader])
+    assert get_worker_info() is None
+    assert told[0] == told[1]
+    columns = zip(*[[values for values, _ in batch] for batch in told[0]], strict=True)
+    index, worker, seeds, *draws, mark = [[x for values in column for x in values] for column in columns]
+    assert index == list(range(8))
+    assert worker == [0, 0, 1, 1, 0, 0, 1, 1]
+    base_seed = rl.randint(0, 2**63 - 1, (), generator=rl.Generator(1)).item()
+    assert [seed - base_seed for seed in seeds] == worker
+    assert [left - 100 for left in mark] == worker
+    assert all(len(set(numbers)) == 8 for numbers in draws)
+
+
+def test_each_worker_reads_its_share_of_a_stream():
+    loader = DataLoader(Shards(), 2, num_workers=2, persistent_workers=True)
+    for _ in range(2):
+        assert [b.tolist() for b in loader] == [[0, 1], [100, 101], [2], [102, 103], [104, 105], [106, 107]]
+    first = iter(loader)
+    assert next(first).tolist() == [0, 1]
+    assert len(list(loader)) == 6  # what the workers still made for the first pass does not come in the second one
+    with pytest.raises(RuntimeError, match="newer pass"):
+        next(first)
+    loader = DataLoader(Shards(), 2, num_workers=2, drop_last=True)
+    assert [b.tolist() for b in loader] == [[0, 1], [100, 101], [102, 103], [104, 105], [106, 107]]
+
+
+def test_an_exception_in_a_worker_is_raised_with_its_traceback():
+    batches = iter(DataLoader(Broken(), sampler=[1, 2, 3, 0], num_workers=1))
+    for kind, text in ((ValueError, "bad sample"), (KeyError, "no such key"), (RuntimeError, "TwoWords")):
+        with pytest.raises(kind) as caught:
+            next(batches)
+        message = str(caught.value)
+        assert message.startswith(("Caught", "'Caught")) == (kind is not None)
+        assert "in DataLoader worker process 0.\nOriginal Traceback" in message
+        assert "in __getitem__" in message
+        assert text in message
+    assert next(batches).tolist() == [0]
+    assert not list(batches)
+
+
+@pytest.mark.parametrize(
+    ("index", "workers", "message"),
+    [
+        (4, 2, r"worker 1 \(pid \d+\) ended with exit code 3"),
+        (5, 1, r"worker 0 \(pid \d+\) was killed by SIGKILL"),
+        (6, 1, r"timed out after 5.0 seconds: worker 0 \(pid \d+\)"),
+    ],
+)
+def test_a_worker_that_dies_or_hangs_is_named(index, workers, message):
+    loader = DataLoader(Broken(), sampler=[0, index, 0, 0, 0, 0, 0], num_workers=workers, prefetch_factor=1)
+    loader.timeout = 5.0 if index == 6 else 0
+    batches = iter(loader)
+    assert next(batches).tolist() == [0]
+    with pytest.raises(RuntimeError, match=message):
+        next(batches)
+    assert not workers_left()
+
+
+def test_what_cannot_be_sent_is_named():
+    class Local(Squares):
+        pass
+
+    with pytest.raises(
+        TypeError, match=r"the data set \(Local\) cannot be pickled: .*top level of a module, or use num_workers=0"
+    ):
+        iter(DataLoader(Local(3), num_workers=1))
+    with pytest.raises(TypeError, match=r"collate_fn .* cannot be pickled"):
+        iter(DataLoader(Squares(3), num_workers=1, collate_fn=lambda batch: batch))
+    batches = iter(DataLoader(Squares(3), num_workers=1, collate_fn=unsendable))
+    with pytest.raises(Exception, match="pickle"):
+        next(batches)
+    weight = rl.ones(2, requires_grad=True)
+    batches = iter(DataLoader(TensorDataset(weight), num_workers=1))
+    with pytest.raises(RuntimeError, match="detach"):
+        next(batches)
+
+
+def unsendable(batch):
+    return lambda: batch
+
+
+class Counted(Dataset):
+    """Samples that count themselves in memory that the processes share."""
+
+    def __init__(self):
+        self.count = multiprocessing.get_context("spawn").Value("i", 0)
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        with self.count.get_lock():
+            self.count.value += 1
+        return index
+
+
+def test_a_data_set_may_hold_shared_memory_of_multiprocessing():
+    data = Counted()
+    assert len(list(DataLoader(data, num_workers=1, multiprocessing_context="spawn"))) == 6
+    assert data.count.value == 6
+
+
+SCRIPT = """
+import multiprocessing, os, sys, time
+import rl_lab as rl
+from rl_lab.utils.data import DataLoader, TensorDataset
+loader = DataLoader(TensorDataset(rl.arange(10)), num_workers=2, persistent_workers=True)
+batches = iter(loader)
+print(next(batches)[0].item(), *[process.pid for process in multiprocessing.active_children()], flush=True)
+if "wait" in sys.argv:
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="looks for processes in the way of POSIX")
+@pytest.mark.parametrize("killed", [True, False])
+def test_workers_do_not_outlive_their_process(tmp_path, killed):
+    """A script without a guard, too, whose data set is of the library: the workers then need not import the script."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    script = subprocess.Popen([sys.executable, path, *["wait"] * killed], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
+    first, *pids = script.stdout.readline().split()
+    assert (first, len(pids)) == ("0", 2)
+    if killed:
+        script.kill()
+    script.communicate()
+    end = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    path = tmp_path / "script.py"
+    source = "class Mine(TensorDataset):\n    pass\n"
+    path.write_text(SCRIPT.replace("loader =", source + "loader =").replace("DataLoader(TensorDataset", "DataLoader(Mine"))
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, cwd=Path.cwd(), timeout=60)
+    assert done.returncode == 1
+    assert 'If the script has no `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+
+
+def test_a_pass_that_is_dropped_ends_its_workers():
+    batches = iter(DataLoader(Squares(50), num_workers=2))
+    next(batches)
+    assert len(workers_left()) == 2
+    del batches
+    assert not workers_left()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prefetch_factor": 2},
+        {"persistent_workers": True},
+        {"timeout": 1.0},
+        {"multiprocessing_context": "spawn"},
+        {"num_workers": 1, "timeout": -1.0},
+        {"num_workers": 1, "prefetch_factor": 0},
+        {"num_workers": 1, "multiprocessing_context": "fork"},
+        {"num_workers": 1, "multiprocessing_context": multiprocessing.get_context("spawn").get_context("forkserver")},
+    ],
+)
+def test_settings_of_workers_that_do_not_fit(settings):
+    with pytest.raises(ValueError, match=r"."):
+        DataLoader(TensorDataset(Y), **settings)
+
+
+def test_a_loader_keeps_what_it_was_made_of():
+    loader = DataLoader(TensorDataset(Y), 5)
+    with pytest.raises(ValueError, match="batch_size of a DataLoader cannot change"):
+        loader.batch_size = 2
 
 
 # --- MNIST's files ---------------------------------------------------------------------------------------------------
@@ -276,3 +552,75 @@ def test_folders_that_do_not_fit_are_refused(tmp_path, digits):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(digits[0], 8))
     with pytest.raises(FileError, match="no images and labels"):
         MNIST(tmp_path)
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves the dict ``files``, and breaks off in the middle of the file ``torn``."""
+
+    files: dict[str, bytes] = {}
+    torn = ""
+
+    def do_GET(self):
+        name = self.path.rsplit("/", 1)[-1]
+        if name not in self.files:
+            self.send_error(404)
+            return
+        data = self.files[name]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if name == self.torn else data)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server with four images and labels, whose sums take the place of the published ones."""
+    pytest.importorskip("pooch")
+    images, labels = np.arange(60, dtype=np.uint8).reshape(4, 3, 5), np.array([7, 0, 9, 3], np.uint8)
+    files = {
+        f"train-{name}-ubyte.gz": gzip.compress(idx(x, 8)) for name, x in (("images-idx3", images), ("labels-idx1", labels))
+    }
+    monkeypatch.setattr(Server, "files", files)
+    monkeypatch.setattr(mnist, "MD5", {name: hashlib.md5(data).hexdigest() for name, data in files.items()})
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    monkeypatch.setattr(mnist, "SOURCE", f"http://127.0.0.1:{running.server_port}/mnist/")
+    threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True).start()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def test_missing_files_of_mnist_are_fetched_once(tmp_path, server, monkeypatch):
+    data = MNIST(tmp_path / "new", download=True)
+    assert (data.data.shape, data.targets.tolist()) == ((4, 1, 3, 5), [7, 0, 9, 3])
+    monkeypatch.setattr(Server, "files", {})
+    assert MNIST(tmp_path / "new", download=True).targets.tolist() == [7, 0, 9, 3]
+
+
+@pytest.mark.parametrize("fault", ["404", "MD5 sum", "broke off", "no connection"])
+def test_a_download_that_fails_is_one_line_and_leaves_no_file(tmp_path, server, monkeypatch, fault):
+    name = "train-labels-idx1-ubyte.gz"
+    if fault == "404":
+        monkeypatch.setattr(Server, "files", {key: data for key, data in Server.files.items() if key != name})
+    elif fault == "MD5 sum":
+        monkeypatch.setitem(Server.files, name, gzip.compress(idx(np.zeros(4, np.uint8), 8)))
+    elif fault == "broke off":
+        monkeypatch.setattr(Server, "torn", name)
+    else:
+        monkeypatch.setattr(mnist, "SOURCE", "http://127.0.0.1:9/")
+    with pytest.raises(FileError, match=f"cannot be fetched: .*{fault}") as caught:
+        MNIST(tmp_path, download=True)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(f"Try again, or copy MNIST's files to {tmp_path}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train-images-idx3-ubyte.gz"] * (fault != "no connection")
+
+
+def test_a_download_without_pooch_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(ImportError, match=r"^downloading MNIST needs the package pooch: pip install pooch$"):
+        MNIST(tmp_path, download=True)

@@ -8,34 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 
 import rl_lab as rl
-from rl_lab.agents.neat import phenotypes
 from rl_lab.agents.neat.config import NEATConfig
-from rl_lab.agents.neat.episodes import play
 from rl_lab.agents.neat.evolution import Evolution
 from rl_lab.agents.neat.genome import Genome, as_arrays, genome_at, genomes_from, graph_of, write_back
 from rl_lab.agents.neat.gradients import Learning, PolicyGradient, actor_of
 from rl_lab.agents.neat.importing import read_neat_python
 from rl_lab.agents.neat.networks import Networks
-from rl_lab.agents.neat.remote import RemotePlayers
 from rl_lab.agents.neat.selection import NoveltyArchive
 from rl_lab.experiment import Agent
 from rl_lab.experiment.config import setting
 from rl_lab.experiment.environments import choose_setup, spaces_of
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.finding import full_id
+from rl_lab.experiment.names import node_names
+from rl_lab.experiment.players import EVALUATIONS, Players
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
-from rl_lab.rollout import EPISODE_LIMIT, OutputMapping, Stepper, longest_episode
+from rl_lab.rollout import EPISODE_LIMIT, OutputMapping
 from rl_lab.rollout.policies import Insight
-from rl_lab.rollout.population import Played, PopulationCollector, is_native
+from rl_lab.rollout.population import Played
+from rl_lab.rollout.population_kernels import forward_each
 
 SEED_RANGE = 2**31
 SCHEDULES = ("generation", "fixed", "genome")
 AUTO = "auto"
-EVALUATIONS = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -105,17 +103,8 @@ class NEAT(Agent):
             linear = not self.mapping.size and not c.recurrent
             c = replace(c, output_activation="identity" if linear else "steepened_sigmoid")
             self.config = c
-        if self.envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
-            raise ValueError("NEAT needs environments with autoreset mode SAME_STEP")
-        self.actions = OutputMapping(self.space, c.output_activation)
-        self._players = PopulationCollector(self.envs, self.actions) if is_native(self.envs) else None
-        self._remote: RemotePlayers | None = None
-        if c.evaluation == "ray":
-            if self._players is not None:
-                raise ValueError(
-                    "--evaluation ray is for other environments: native ones are faster here, on all cores of one machine"
-                )
-            self._remote = RemotePlayers(self.setup, self.num_envs, c.output_activation, c.recurrent, self._episode_limit())
+        self.players = Players(self.envs, self.setup, c.output_activation, c.evaluation, c.episode_limit)
+        self.actions = self.players.actions
         evolution_seed, episode_seed, gradient_seed = np.random.SeedSequence(self.seed).spawn(3)
         self.evolution = Evolution(int(np.prod(self.shape)), self.actions.outputs, c, evolution_seed)
         self.seeds = np.random.default_rng(episode_seed)
@@ -255,19 +244,9 @@ class NEAT(Agent):
         self, networks: Networks, genomes: np.ndarray, seeds: np.ndarray, numbers: dict[str, list[float]] | None = None
     ) -> Played:
         """Play one episode per seed in ``seeds[k]`` with the network of ``genomes[k]``; numbers in infos go to ``numbers``."""
-        if self._players is not None:
-            played = self._players.play(networks.structures, networks.numbers, genomes, seeds)
-        elif self._remote is not None:
-            played = self._remote.play(networks, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), numbers)
-        else:
-            stepper = Stepper(self.envs, self._episode_limit())
-            played = play(stepper, networks, self.actions, np.repeat(genomes, seeds.shape[1]), seeds.ravel(), numbers)
+        played = self.players.play(networks, genomes, seeds, numbers)
         self.timesteps += int(played.lengths.sum())
         return played
-
-    def _episode_limit(self) -> int | None:
-        """The steps at which an episode is cut off; None where the environments do so themselves."""
-        return None if longest_episode(self.envs) is None else self.config.episode_limit
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -279,7 +258,7 @@ class NEAT(Agent):
             self._states = np.zeros((count, networks.state_size), np.float32)
         x = np.ascontiguousarray(observations, np.float32).reshape(count, -1)
         outputs = np.zeros((count, networks.outputs), np.float32)
-        phenotypes.forward_each(networks.structures, networks.numbers, np.zeros(count, np.int64), x, self._states, outputs)
+        forward_each(networks.structures, networks.numbers, np.zeros(count, np.int64), x, self._states, outputs)
         return self.actions(outputs, action_mask)
 
     def begin_episodes(self, begins: np.ndarray) -> None:
@@ -348,8 +327,10 @@ class NEAT(Agent):
         from rl_lab.nn.graph.picture import SHOWN_WIDTH, as_image, draw_network
 
         history = self.evolution.history
+        network = self.network()
+        champion = draw_network(network, width=SHOWN_WIDTH / 100, names=node_names(self, network))
         return {
-            "neat/champion": as_image(draw_network(self.network(), width=SHOWN_WIDTH / 100), SHOWN_WIDTH),
+            "neat/champion": as_image(champion, SHOWN_WIDTH),
             "neat/species_sizes": as_image(draw_species(history), SHOWN_WIDTH),
             "neat/course": as_image(draw_course(history), SHOWN_WIDTH),
             "neat/genealogy": as_image(draw_genealogy(self.evolution, self.champion_place), SHOWN_WIDTH),

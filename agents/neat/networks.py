@@ -10,6 +10,7 @@ from rl_lab.agents.neat.genome import Genomes, graph_of
 from rl_lab.native.threads import sharing, start_threads
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import HEADER
+from rl_lab.rollout.population import GraphActors
 
 
 class Networks:
@@ -44,6 +45,10 @@ class Networks:
         start_threads()
         phenotypes.forward(self.structures, self.numbers, x, sequence, out, sharing)
         return out
+
+    def actors(self, slots: int) -> GraphActors:
+        """Make room for ``slots`` networks that play episodes side by side, see `rl_lab.rollout.episodes.play`."""
+        return GraphActors(self.structures, self.numbers, self.state_size, slots)
 
     def __len__(self) -> int:
         return len(self.structures)

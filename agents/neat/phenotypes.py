@@ -149,11 +149,3 @@ def _forward(structures, numbers, x, sequence, out, sharing):
 
 
 forward = cached_njit(_forward, parallel=True, nogil=True)
-
-
-@entry
-def forward_each(structures, numbers, chosen, x, states, out):
-    """Evaluate network ``chosen[k]`` on row k of x (rows, inputs) with the state ``states[k]``; skip rows with ``chosen[k]`` < 0."""
-    for k in range(len(x)):
-        if chosen[k] >= 0:
-            activate(structures[chosen[k]], numbers[chosen[k]], x[k], states[k], out[k])

@@ -22,6 +22,22 @@ class Drawing(NamedTuple):
     lines: Sequence[Line]
 
 
+class Dot(str):
+    """DOT text of a graph, which a notebook shows as a picture."""
+
+    __slots__ = ("drawing",)
+
+    drawing: Drawing
+
+    def __new__(cls, text: str, drawing: Drawing) -> "Dot":
+        made = super().__new__(cls, text)
+        made.drawing = drawing
+        return made
+
+    def _repr_svg_(self) -> str:
+        return svg(self.drawing.boxes, self.drawing.lines)
+
+
 @runtime_checkable
 class Drawable(Protocol):
     """An object that describes its own graph, such as `nn.GraphNetwork`."""
@@ -38,16 +54,16 @@ def draw_graph(
     *,
     profile: bool = False,
     names: Names = (),
-) -> str:
+) -> Dot:
     """Graphviz DOT text of a program (``compiled.programs[0]``), of the tape behind one or several tensors, or of a `nn.GraphNetwork`.
 
     Launches show their primitive, shapes and bytes; with ``profile`` also their median microseconds, coloured by their share of the
     total. Operations on the tape are numbered by kind in the order of their computation, and show how many of their uses send back a
     gradient in one backward pass if there are several. ``names`` are names for leaves, for example ``module.named_parameters()``.
 
-    If ``path`` is given (.dot, .svg, .png or .pdf), the picture is also written to this file; .png and .pdf need the package graphviz
-    and the program dot. Raises TypeError for another target, ValueError for another format or a name that two leaves have, and
-    ImportError if graphviz is missing.
+    A notebook shows the result as a picture. If ``path`` is given (.dot, .svg, .png or .pdf), the picture is also written to this
+    file; .png and .pdf need the package graphviz and the program dot. Raises TypeError for another target, ValueError for another
+    format or a name that two leaves have, and ImportError if graphviz is missing.
     """
     if isinstance(target, Program):
         drawing = _program(target, profile)
@@ -59,9 +75,9 @@ def draw_graph(
         drawing = _tape(target, names)
     else:
         raise TypeError(f"draw_graph takes a program, tensors or a GraphNetwork, not {type(target).__name__}")
-    source = _dot(drawing)
+    source = Dot(_dot(drawing), drawing)
     if path is not None:
-        _write(drawing, source, Path(path))
+        _write(source, Path(path))
     return source
 
 
@@ -88,8 +104,7 @@ def _program(program: Program, profile: bool) -> Drawing:
     boxes = []
     lines = []
     for i, (launch, sources) in enumerate(zip(program.launches, sources_of(program), strict=True)):
-        shapes = " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes)
-        text = [f"{i} {launch.name}", shapes, f"{launch.bytes:,} B"]
+        text = [f"{i} {launch.name}", launch.shapes_text, f"{launch.bytes:,} B"]
         fill = "white"
         if times is not None:
             share = times[i] / max(sum(times), 1e-9)
@@ -165,11 +180,11 @@ def _dot(drawing: Drawing) -> str:
     return "\n".join([*lines, "}"])
 
 
-def _write(drawing: Drawing, source: str, path: Path) -> None:
+def _write(source: Dot, path: Path) -> None:
     if path.suffix not in (".dot", ".svg", ".png", ".pdf"):
         raise ValueError(f"draw_graph writes .dot, .svg, .png or .pdf, not {path.name!r}")
     if path.suffix in (".dot", ".svg"):
-        path.write_text(source if path.suffix == ".dot" else svg(drawing.boxes, drawing.lines), encoding="utf-8")
+        path.write_text(source if path.suffix == ".dot" else source._repr_svg_(), encoding="utf-8")
         return
     try:
         import graphviz

@@ -37,6 +37,10 @@ class EnvironmentFault(RuntimeError):
     """An environment raised an exception or returned a value that is not a number; the message names the environment."""
 
 
+FOREIGN_ERRORS: tuple[type[BaseException], ...] = (Exception, SystemExit)
+"""What the code of an environment may raise. An environment whose window was closed often calls ``sys.exit``."""
+
+
 class EnvironmentWarning(UserWarning):
     """A habit of an environment that is accepted; the message names what to mend."""
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from rl_lab.engine.dtype import DType, bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
-from rl_lab.engine.memory import Storage, private_pool
+from rl_lab.engine.memory import Storage, address_of_bytes, private_pool
 from rl_lab.native import machine
-from rl_lab.native.primitive import CHECKED, Primitive
+from rl_lab.native.primitive import CHECKED, ITEMSIZE, Primitive
 from rl_lab.native.threads import renew_after_fork
 
 
@@ -284,14 +284,48 @@ class Planned:
             self.primitive.call(self._addresses(*[tensor.address for tensor in tensors]) + self._tail)
 
 
-def launch_outer(
-    primitive: Primitive, tensors: tuple[Buffer, ...], count: int, steps: tuple[int, ...], numbers: tuple[float, ...]
-) -> None:
-    """Run ``primitive`` ``count`` times in one call, while tensor k moves on by ``steps[k]`` elements each time. Cannot be recorded."""
-    check_dtypes(primitive, tensors)
-    moves = [step * tensor.dtype.itemsize for step, tensor in zip(steps, tensors, strict=True)]
-    row = primitive.pack(*[tensor.address for tensor in tensors], *numbers, *lengths_of(tensors))
-    machine.outer.call(machine.outer_row(primitive.address, count, moves, row))
+class PlannedOuter:
+    """Launches of one primitive, ``count`` times in one call, while tensor k moves on by ``steps[k]`` elements each time."""
+
+    __slots__ = ("_addresses", "_head", "_tail", "primitive")
+
+    def __init__(self, primitive: Primitive, count: int, steps: tuple[int, ...], numbers: tuple[int, ...]):
+        self.primitive = primitive
+        moves = [step * ITEMSIZE[role.dtype] for step, role in zip(steps, primitive.buffers, strict=True)]
+        self._head = machine.outer_row(primitive.address, count, moves, b"")
+        self._addresses = struct.Struct(f"{len(steps)}q").pack
+        self._tail = struct.pack(f"{len(numbers)}q", *numbers)
+
+    def launch(self, *tensors: Buffer) -> None:
+        """Run the launches. They cannot be recorded. Raises DtypeError as `launch` does."""
+        if tuple(map(_dtype_of, tensors)) != self.primitive.kinds:
+            check_dtypes(self.primitive, tensors)
+        machine.outer.call(self._head + self._addresses(*[tensor.address for tensor in tensors]) + self._tail)
+
+
+class PlannedParts:
+    """`launch_parts` on tensors of fixed layouts and dtypes, which its maker has checked, for calls that are not recorded.
+
+    ``parts`` are the distances in bytes from each tensor's first element, and the numbers, of each part.
+    """
+
+    __slots__ = ("_addresses", "_parts", "_row", "primitive")
+
+    def __init__(self, primitive: Primitive, parts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], cycles: int):
+        self.primitive = primitive
+        head = primitive.address.to_bytes(8, "little")
+        self._addresses = struct.Struct(f"{len(primitive.buffers)}q").pack
+        self._parts = [(distances, head, struct.pack(f"{len(numbers)}q", *numbers)) for distances, numbers in parts]
+        length = 1 + len(primitive.roles)
+        self._row = machine.parallel_tail(len(parts), length, cycles)
+
+    def launch(self, *tensors: Buffer) -> None:
+        """Run all parts."""
+        addresses = [tensor.address for tensor in tensors]
+        pack = self._addresses
+        cells = [head + pack(*map(operator.add, addresses, distances)) + tail for distances, head, tail in self._parts]
+        table = b"".join(cells)
+        machine.in_parallel.call(address_of_bytes(table).to_bytes(8, "little") + self._row)
 
 
 def launch_parts(primitive: Primitive, parts: Sequence[Part[Buffer]], cycles: int) -> None:

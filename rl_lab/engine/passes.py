@@ -45,6 +45,11 @@ class Launch:
         sizes = zip(self.primitive.buffers, self.shapes, strict=True)
         return sum(math.prod(shape) * ITEMSIZE[role.dtype] for role, shape in sizes)
 
+    @property
+    def shapes_text(self) -> str:
+        """The shapes of the buffers for tables and pictures, such as "64x4 4x64 64x64"."""
+        return " ".join("x".join(map(str, shape)) or "1" for shape in self.shapes)
+
 
 _ENDS = {
     (matmul.ADD, elementwise.relu): matmul.ADD_RELU,

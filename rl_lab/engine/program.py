@@ -2,6 +2,7 @@
 
 import bisect
 import ctypes
+import linecache
 import math
 import struct
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType
+from rl_lab.engine.html import html_table
 from rl_lab.engine.kernels.optimizer import first_not_finite
 from rl_lab.engine.launch import changes
 from rl_lab.engine.memory import Block, Storage
@@ -37,6 +39,9 @@ class Lock(Protocol):
 
 BRIEF = 65_536
 """Bytes of the operands of a program up to which a short call keeps the interpreter lock."""
+
+SHOWN = 200
+"""Launches of a program that a notebook shows."""
 
 Place = tuple[np.ndarray, int, int]
 """A cell that holds an address in a tensor's memory: the array, the index in it, and the distance in bytes from the tensor's start."""
@@ -691,13 +696,23 @@ class Program:
         times = self.profile() if profile else None
         lines = []
         for i, launch in enumerate(self.launches):
-            shapes = " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes)
             cost = "" if times is None else f"{times[i]:9.2f} us"
-            lines.append(f"{i:4d} {launch.name:24s} {shapes:42s} {launch.bytes:10,d} B {cost} {launch.line}")
+            lines.append(f"{i:4d} {launch.name:24s} {launch.shapes_text:42s} {launch.bytes:10,d} B {cost} {launch.line}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"<program of {len(self.launches)} launches, {self.bytes:,} bytes>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table of launches without their times, because measuring them would run them."""
+        rows = []
+        for i, launch in enumerate(self.launches[:SHOWN]):
+            file, _, number = launch.line.rpartition(":")
+            code = linecache.getline(file, int(number)).strip() if number.isdigit() else ""
+            rows.append((i, launch.name, launch.shapes_text, launch.bytes, code or launch.line))
+        rest = len(self.launches) - len(rows)
+        more = f"; the first {SHOWN} are shown" if rest else ""
+        return html_table(("", "launch", "shapes", "bytes", "code"), rows, f"{repr(self)[1:-1]}{more}")
 
 
 def _flattened(cells: list[list[tuple[int, int]] | None]) -> list[tuple[int, int, int]]:

@@ -396,6 +396,20 @@ def log_normal_(x: Tensor, mean: float = 1.0, std: float = 2.0, generator: Gener
     return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std).exp())
 
 
+def cauchy_(x: Tensor, median: float = 0.0, sigma: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Fill a float32 tensor with Cauchy deviates around ``median`` with the scale ``sigma``. Raises ValueError unless it is positive."""
+    if not sigma > 0:
+        raise ValueError(f"the scale must be positive, got {sigma}")
+    return x.copy_(((rand(x.sizes, generator=generator) - 0.5) * math.pi).tan() * sigma + median)
+
+
+def geometric_(x: Tensor, p: float, generator: Generator | None = None) -> Tensor:
+    """Fill a tensor with numbers of trials until the first success, whose probability is ``p``. Raises ValueError unless 0 < p < 1."""
+    if not 0 < p < 1:
+        raise ValueError(f"the probability must be between 0 and 1, got {p}")
+    return x.copy_(((-rand(x.sizes, generator=generator)).log1p() / math.log1p(-p)).ceil().clamp(min=1.0))
+
+
 def seed() -> int:
     """Seed the default stream with entropy from the operating system; return the seed."""
     number = int(np.random.SeedSequence().entropy) % 2**63  # type: ignore[arg-type]
@@ -409,7 +423,7 @@ def initial_seed() -> int:
 
 
 # These methods draw from streams, whose states are tensors. So this module stands after `rl_lab.engine.ops.methods`, and adds them itself.
-_METHODS = (uniform_, normal_, exponential_, log_normal_, random_, bernoulli_, bernoulli, multinomial)
+_METHODS = (uniform_, normal_, exponential_, log_normal_, cauchy_, geometric_, random_, bernoulli_, bernoulli, multinomial)
 hang({function.__name__: function for function in _METHODS})
 
 

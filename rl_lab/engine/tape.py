@@ -358,6 +358,15 @@ def walk(
     targets = None if wanted is None else {id(w) for w in wanted}
     useful = None if wanted is None else _leading_to(roots, targets or set())
     heap: list[int] = []
+    sums: set[int] = set()  # the places of gradients that nothing but the walk knows, so that more can be added in place
+
+    def total(place: int, earlier: Any, gradient: Any) -> Any:
+        """The sum of two gradients that arrive at the same place."""
+        if place in sums:
+            return earlier.add_(gradient)
+        if not create_graph:
+            sums.add(place)
+        return earlier + gradient
 
     def send(target: Edge, gradient: Any, sender: Node | None = None) -> None:
         if type(target) is Node:
@@ -365,7 +374,7 @@ def walk(
                 return
             place = -target.sequence
             if place in pending:
-                pending[place] = target, pending[place][1] + gradient
+                pending[place] = target, total(place, pending[place][1], gradient)
             else:
                 pending[place] = target, gradient
                 heapq.heappush(heap, place)
@@ -373,7 +382,7 @@ def walk(
             if sender is not None and sender.sequence < target.regrown:
                 target.check_sender(sender)
             key = id(target)
-            leaves[key] = (target, leaves[key][1] + gradient if key in leaves else gradient)
+            leaves[key] = (target, total(key, leaves[key][1], gradient) if key in leaves else gradient)
 
     with set_grad_enabled(create_graph):
         for root, gradient in zip(roots, gradients, strict=True):

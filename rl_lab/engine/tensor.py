@@ -4,6 +4,7 @@ import functools
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, float32, uint8
 from rl_lab.engine.errors import ShapeError, StateError
+from rl_lab.engine.html import html_table
 from rl_lab.engine.launch import changes, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.operations import Operations
@@ -447,6 +449,22 @@ class TensorCore:
         elif self.needs_grad:
             parts.append("requires_grad=True")
         return f"tensor({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: shape, dtype, the state of the gradient, and the values, shortened."""
+        if recorder() is not None:
+            return f"<pre>{escape(repr(self))}</pre>"
+        if self.grad_node() is not None:
+            gradient = f"computed by {self.node.name}"  # type: ignore[union-attr]
+        elif self.needs_grad:
+            gradient = "leaf, no gradient yet" if self._grad is None else "leaf with a gradient"
+        else:
+            gradient = "not required"
+        shape = " x ".join(map(str, self.sizes)) or "scalar"
+        table = html_table(("shape", "dtype", "gradient"), [(shape, self.dtype.name, gradient)], type(self).__name__)
+        with np.printoptions(threshold=60, edgeitems=3, linewidth=90):
+            values = np.array2string(self._array(), separator=", ", precision=4, floatmode="maxprec_equal")
+        return f"{table}<pre>{escape(values)}</pre>"
 
     def __deepcopy__(self, memo: dict) -> "Tensor":
         """A leaf over a copy of the memory, with a copy of the gradient.

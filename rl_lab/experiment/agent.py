@@ -543,12 +543,25 @@ class Agent:
         kinds = " or ".join(kind.__name__ for kind in cls.action_spaces)
         if not isinstance(action_space, cls.action_spaces):
             raise Fault(f"{name} needs {kinds} actions, but {env} has {action_space}: use {_alternatives(action_space)}")
+        require_numbers(env, observation_space, action_space)
         choices = isinstance(action_space, Box) and bool(choices_of(action_space))
         if choices and cls.action_spaces is not ANY_ACTIONS:
             raise Fault(f"{name} produces real-valued actions, but {env} expects integers ({action_space}): use ppo or a2c")
         if not isinstance(observation_space, cls.observation_spaces):
             wanted = " or ".join(kind.__name__ for kind in cls.observation_spaces)
             raise Fault(f"{name} needs {wanted} observations, but {env} has {observation_space}")
+
+
+def require_numbers(env: str, observation_space: Space, action_space: Space) -> None:
+    """Raise Fault if there is nothing to observe, nothing to choose, or a part of the actions that no policy can choose."""
+    try:
+        actions = ActionMapping(action_space)
+    except TypeError as error:
+        raise Fault(f"{env} has the actions {action_space}: {error}") from None
+    if not (actions.choices or actions.size):
+        raise Fault(f"{env} has the actions {action_space}: there is nothing to choose")
+    if isinstance(observation_space, Box) and 0 in observation_space.shape:
+        raise Fault(f"{env} has observations of shape {observation_space.shape}: they hold no numbers to learn from")
 
 
 def _at_most(default: float, most: float | None) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.logger import points_of
+from rl_lab.experiment.run import check_recorded
 from rl_lab.experiment.statistics import (
     aggregate_mean,
     bootstrap_interval,
@@ -78,12 +79,32 @@ def read_runs(folder: Path | str) -> "DataFrame":
     Raises Fault if there is none. `load_runs` adds the settings of each run.
     """
     tables = []
-    for config_file in sorted(Path(folder).rglob("config.toml")):
-        config, table = read_toml(config_file), read_events(config_file.parent)
-        tables.append(table.assign(agent=config["agent"], env=config["env"], seed=config["seed"], run=str(config_file.parent)))
+    for config_file in _configs(Path(folder)):
+        config, table = _settings(config_file), read_events(config_file.parent)
+        facts = {name: config.get(name) for name in ("agent", "env", "seed")}
+        tables.append(table.assign(**facts, run=str(config_file.parent)))
     if not tables:
         raise Fault(f"{folder} holds no runs")
     return _pandas().concat(tables, ignore_index=True)
+
+
+def _configs(folder: Path) -> list[Path]:
+    """The configuration files below a folder."""
+    return sorted(file for file in folder.rglob("config.toml") if file.is_file())
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """The settings in a run's configuration file as plain values, hyperparameters included. Raises Fault if it is none."""
+    config = read_toml(file, foreign=True)
+    check_recorded(config, file)
+    own = {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
+    own |= config.get("hyperparameters", {})
+    return {name: _plain(value) for name, value in own.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A number as it is, anything else as a text."""
+    return value if isinstance(value, (int, float)) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def find_runs(patterns: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -95,7 +116,7 @@ def find_runs(patterns: str | Path | Iterable[str | Path]) -> list[Path]:
     for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
         places = [Path(place) for place in glob.glob(str(pattern), recursive=True)]
         runs = {place for place in places if (place / "config.toml").is_file()}
-        runs |= {file.parent for place in places if place not in runs and place.is_dir() for file in place.rglob("config.toml")}
+        runs |= {file.parent for place in places if place not in runs and place.is_dir() for file in _configs(place)}
         if not runs:
             raise Fault(f"{pattern} leads to no runs: name run directories, a folder of runs, or a pattern such as 'runs/**'")
         found |= runs
@@ -112,10 +133,7 @@ def load_runs(patterns: str | Path | Iterable[str | Path] = "runs/**") -> "DataF
     pandas = _pandas()
     settings, tables = [], []
     for path in find_runs(patterns):
-        config = read_toml(path / "config.toml")
-        own = {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
-        own |= config.get("hyperparameters", {})
-        settings.append({name: ", ".join(map(str, v)) if isinstance(v, list) else v for name, v in own.items()})
+        settings.append(_settings(path / "config.toml"))
         table = pandas.DataFrame(points_of(path), columns=["tag", "step", "value", "seconds", "elapsed"])
         tables.append(table.assign(run=str(path)))
     lengths = [len(table) for table in tables]
@@ -123,11 +141,11 @@ def load_runs(patterns: str | Path | Iterable[str | Path] = "runs/**") -> "DataF
     result = pandas.concat(tables, ignore_index=True)
     columns = {}
     for name, column in pandas.DataFrame(settings).items():
-        taken = name in result.columns
+        own = f"setting {name}" if name in result.columns else name
         text = not pandas.api.types.is_numeric_dtype(column)
-        columns[f"setting {name}" if taken else name] = (column.astype("category") if text else column).take(rows).to_numpy()
+        columns[own] = (column.astype("category") if text else column).take(rows).to_numpy()
         if text:
-            columns[name] = pandas.Categorical(columns[name])
+            columns[own] = pandas.Categorical(columns[own])
     return pandas.concat([result, pandas.DataFrame(columns)], axis=1)
 
 
@@ -154,8 +172,9 @@ def _with_tag(runs: "DataFrame", tag: str) -> "DataFrame":
 
 
 def _require_column(runs: "DataFrame", by: str) -> None:
-    if by not in runs.columns:
-        names = [name for name in runs.columns if name not in ("tag", "step", "value", "seconds", "elapsed", "run")]
+    measured = ("tag", "step", "value", "seconds", "elapsed")
+    if by not in runs.columns or by in measured:
+        names = [name for name in runs.columns if name not in (*measured, "run")]
         raise Fault(f"the runs have no setting {by!r}{nearest(by, names)}")
 
 

@@ -10,6 +10,9 @@ from rl_lab.experiment.config import field_types, option_name
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.suggestions import nearest_option
 
+_LONG_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+"""Dashes that text programs write in place of hyphens."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises `Fault` and takes its options from the fields of dataclasses."""
@@ -63,9 +66,13 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             word = unknown[0].split("=")[0]
             options = [o for o in self._option_string_actions if o.startswith("--") and not o.startswith("--no-")]
+            if word[:1] in _LONG_DASHES and word:
+                typed = f"--{word.lstrip('-' + _LONG_DASHES)}"
+                close = f": type {typed}" if typed in options else nearest_option(typed, options)
+                raise Fault(f"{word!r} begins with a long dash, where options begin with two hyphens{close}")
             if not word.startswith("-"):
                 raise Fault(f"unexpected argument {word!r}")
-            raise Fault(f"unknown option {word!r}{nearest_option(word, options)}")
+            raise Fault(f"unknown option {word!r}{nearest_option(word, options) or ': --help lists the options'}")
         return vars(known)
 
 

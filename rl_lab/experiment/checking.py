@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -13,16 +13,17 @@ from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import VectorEnv
 
-from rl_lab.engine.errors import EnvironmentFault, ShapeError
-from rl_lab.experiment.agent import find_agent, observed_in
-from rl_lab.experiment.environments import Setup, make_environments, make_one
+from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault, ShapeError
+from rl_lab.experiment.agent import find_agent, observed_in, require_numbers
+from rl_lab.experiment.environments import Setup, choose_setup, faults_of_making, make_environments, make_one
 from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.finding import full_id
 from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.wrapping import seeded_globals
 from rl_lab.nn.pictures import picture_of
 from rl_lab.rollout import EPISODE_LIMIT, ActionMapping, Stepper, longest_episode
 from rl_lab.rollout.actions import SpaceActions
-from rl_lab.rollout.adapter import said_anew
+from rl_lab.rollout.adapter import described, said_anew
 from rl_lab.rollout.observations import ObservationMapping
 
 STEPS = 500
@@ -47,10 +48,21 @@ class Report:
         return [*self.facts, *mend, "it can be trained" + ("" if mend else ", and nothing is to mend")]
 
 
-def check(setup: Setup, seed: int = 1, steps: int = STEPS) -> Report:
-    """Take ``steps`` random steps in an environment and report on it. Faults of the environment are reported, not raised."""
+def check(env: "Setup | str | Callable[[], gym.Env]", seed: int = 1, steps: int = STEPS) -> Report:
+    """Take ``steps`` random steps in an environment and report on it. Faults of the environment are reported, not raised.
+
+    ``env`` is an id, a function that makes an environment, or a `Setup`. Raises Fault for an unknown id, and for an environment object,
+    of which only one exists.
+    """
     report = Report()
-    setup = replace(setup, native=None)
+    if isinstance(env, str):
+        setup = choose_setup(full_id(env), "gymnasium")
+    elif isinstance(env, Setup):
+        setup = replace(env, native=None)
+    elif callable(env):
+        setup = Setup(getattr(env, "__name__", "the environment"), maker=env)
+    else:
+        raise Fault(f"check takes an id or a function that makes an environment, not {env!r}")
     try:
         with seeded_globals(seed):
             if setup.vectorization == "own":
@@ -79,16 +91,19 @@ def _noting(report: Report) -> Iterator[None]:
 
 def _gymnasiums_checker(setup: Setup, report: Report) -> None:
     """Run Gymnasium's checker on the environment without its wrappers."""
-    env = make_one(replace(setup, wrapper=(), preprocess=()), 0, adapted=False)
+    with faults_of_making(setup):
+        env = make_one(replace(setup, wrapper=(), preprocess=()), 0, adapted=False)
     try:
         with _noting(report):
             check_env(env.unwrapped, skip_render_check=True)
         report.facts.append("Gymnasium's checker: passed")
-    except Exception as error:  # whatever the environment's own code raises
+    except FOREIGN_ERRORS as error:
         report.facts.append("Gymnasium's checker: failed")
         report.mend.append(f"Gymnasium's checker: {first_line(error)}")
-    finally:
+    try:
         env.close()
+    except FOREIGN_ERRORS as error:
+        report.mend.append(f"close() raised {described(error)}")
 
 
 def _play(setup: Setup, seed: int, steps: int, report: Report) -> None:
@@ -189,6 +204,7 @@ def _describe(envs: VectorEnv, setup: Setup, report: Report) -> None:
         except ShapeError as error:
             report.mend.append(f"for a convolutional network, {error}")
     action_space = envs.single_action_space
+    require_numbers(setup.env_id, space, action_space)
     actions = ActionMapping(action_space)
     parts = [f"choices of {', '.join(map(str, actions.choices))}"] if actions.choices else []
     parts += [f"{actions.size} continuous components"] if actions.size else []
@@ -211,7 +227,7 @@ def _once_more(setup: Setup, report: Report) -> None:
             warnings.simplefilter("ignore")
             for index in range(2):
                 opened.append(make_one(setup, index))
-    except Exception as error:  # whatever the environment's own code raises
+    except FOREIGN_ERRORS as error:
         report.facts.append(f"only one can be open at a time, so --num-envs 1: {first_line(error)}")
     finally:
         for env in opened:

@@ -10,6 +10,8 @@ from rl_lab.engine.errors import EnvironmentFault, FileError, GraphError, Numeri
 from rl_lab.experiment.faults import NUMERICAL, USAGE, Fault, code_of, first_line, show_warnings_plainly
 from rl_lab.experiment.progress import mute
 
+_LONGEST = 1000
+"""Most characters of a message."""
 DEFECT = 1
 """Exit code of an unforeseen exception."""
 
@@ -68,7 +70,10 @@ def _short(path: str) -> str:
 
 def _say(message: str) -> None:
     """Print one line on stderr; ignore a closed stream."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    line = " ".join(message.split())
+    if len(line) > _LONGEST:  # a name of a file or a value in it may have any length; the end says what to do
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     try:
         print(f"rl_lab: {shown}", file=sys.stderr, flush=True)
     except (OSError, ValueError):

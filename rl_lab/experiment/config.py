@@ -87,7 +87,7 @@ def field_types(config_class: type) -> dict[str, Any]:
 def parse_value(name: str, kind: type, value: object) -> Any:
     """Convert the text of the command line, or a value of a file, to the type of a field. Raises Fault if it is of another type."""
     if kind is bool:
-        words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+        words = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
         if str(value).lower() not in words:
             raise Fault(f"{name} takes true or false, not {_shown(value)}")
         return words[str(value).lower()]
@@ -100,7 +100,7 @@ def parse_value(name: str, kind: type, value: object) -> Any:
         number = _number(kind, value)
         if number is None:
             what = "an integer" if kind is int else "a number"
-            raise Fault(f"{name} takes {what}, not {_shown(value)}{_plain_digits(value)}")
+            raise Fault(f"{name} takes {what}, not {_shown(value)}{_plain_digits(value) or _plain_number(kind, value)}")
         return number
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -137,6 +137,20 @@ def _plain_digits(value: object) -> str:
     if number != int(number) or not zeros:
         return ""
     return f": write {int(number)} or {int(number) // 10**zeros}e{zeros}"
+
+
+def _plain_number(kind: type, value: object) -> str:
+    """The end of a message on a number such as ``1e-3,``, ``0,99`` or ``10%``: how it is written here."""
+    if not isinstance(value, str):
+        return ""
+    found = re.fullmatch(r"(-?)(\d*)[.,]?(\d*)(e-?\d+)?\s*(%?)[,;]?", value.strip().lower())
+    if found is None or not (found[2] or found[3]) or len(value) > 20:
+        return ""
+    sign, whole, part, power, percent = (piece or "" for piece in found.groups())
+    plain = f"{sign}{whole or 0}" + (f".{part}" if part else "") + power
+    if percent:
+        plain = f"{float(plain) / 100:g}"
+    return f": write {plain}" if _number(kind, plain) is not None else ""
 
 
 def _shown(value: object) -> str:
@@ -199,6 +213,9 @@ def check_config(config: "DataclassInstance") -> None:
                 raise Fault(f"{name}: {error}") from None
 
 
+_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){100}""")
+
+
 def read_toml(path: Path, foreign: bool = False) -> dict[str, Any]:
     """Return the content of a TOML file, without a byte order mark. Raises Fault if it is missing, too large or not TOML.
 
@@ -206,7 +223,11 @@ def read_toml(path: Path, foreign: bool = False) -> dict[str, Any]:
     """
     try:
         text = read_file(path, LARGEST_CONFIG, foreign).decode("utf-8-sig")
+        if _DEEP_KEY.search(text):  # whose reading takes time and memory that grow with the square of its parts
+            raise Fault(f"{path} is not valid TOML: too many levels of tables")
         return tomllib.loads(text)
+    except Fault:
+        raise
     except OSError as error:
         raise Fault(f"cannot read {path}: {error.strerror}") from None
     except RecursionError:

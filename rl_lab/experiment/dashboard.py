@@ -14,6 +14,7 @@ from rl_lab.engine.compile import Compiled
 from rl_lab.engine.draw import sources_of
 from rl_lab.engine.program import Program
 from rl_lab.experiment.agent import Agent
+from rl_lab.experiment.video import reduced
 
 if TYPE_CHECKING:
     from tensorboardX.proto.graph_pb2 import GraphDef
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _NOT_COMPARED = (
     *("run_dir", "hyperparameters", "spaces", "versions", "log", "log_frequency", "histogram_frequency", "video_frequency"),
+    "video",
     *("checkpoint_frequency", "keep_checkpoints", "eval_episodes", "eval_steps", "eval_frequency", "short_episodes"),
 )
 """Entries of config.toml that say nothing about how the agent learns: HParams has a column for each of the others."""
@@ -222,7 +224,7 @@ def _add_program(definition: "GraphDef", name: str, program: Program) -> None:
         places.append(f"{name}/{_plain(group)}/{launch.name}_{len(places)}")
         made = definition.node.add(name=places[-1], op=launch.name)
         made.input.extend(places[source] for source in sources)
-        _note(made, "shapes", " ".join("x".join(map(str, shape)) or "1" for shape in launch.shapes))
+        _note(made, "shapes", launch.shapes_text)
         _note(made, "bytes", f"{launch.bytes:,}")
         _note(made, "line", launch.line)
 
@@ -246,6 +248,8 @@ def _note(node: "NodeDef", name: str, text: str) -> None:
 
 STRIP = (3, 3)
 """Rows of frames in a strip, and frames in a row: TensorBoard shows it 350 pixels wide."""
+STRIP_WIDTH = 114
+"""Largest width of a frame in a strip."""
 
 
 def strip(frames: list[np.ndarray]) -> np.ndarray:
@@ -257,17 +261,9 @@ def strip(frames: list[np.ndarray]) -> np.ndarray:
         raise ValueError("a strip needs at least one frame")
     rows, columns = STRIP
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, rows * columns)]
-    pictures = [np.pad(reduced(frame, 115), ((0, 3), (0, 3), (0, 0)), constant_values=128) for frame in chosen]
+    pictures = [np.pad(reduced(frame, STRIP_WIDTH), ((0, 3), (0, 3), (0, 0)), constant_values=128) for frame in chosen]
     lines = [np.concatenate(pictures[row * columns : (row + 1) * columns], 1) for row in range(rows)]
     return np.concatenate(lines)[:-3, :-3]
-
-
-def reduced(frame: np.ndarray, width: int) -> np.ndarray:
-    """A frame (height, width, 3) uint8, about ``width`` wide if it is wider: each pixel is the mean of a square of the frame."""
-    factor = max(1, math.ceil(frame.shape[1] / width))
-    rows, columns = frame.shape[0] // factor, frame.shape[1] // factor
-    blocks = frame[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, 3)
-    return blocks.mean((1, 3)).round().astype(np.uint8)
 
 
 def animation(frames: list[np.ndarray], tag: str, seconds: float = 8.0, width: int = 350) -> "Summary":

@@ -33,6 +33,7 @@ from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, fir
 from rl_lab.experiment.finding import find_environment, full_id
 from rl_lab.experiment.logger import Logger, cut_log
 from rl_lab.experiment.memory import within_free_memory
+from rl_lab.experiment.names import node_names
 from rl_lab.experiment.preprocessing import PRESETS, as_presets, settings_of
 from rl_lab.experiment.progress import NoProgress, Progress, make_progress
 from rl_lab.experiment.run import BEST, DRIVER, LAST, Run
@@ -47,7 +48,7 @@ from rl_lab.experiment.starting import (
 from rl_lab.experiment.tables import as_forms, require_forms
 from rl_lab.experiment.trust import require_harmless
 from rl_lab.experiment.vector import abandon_environments, close_environments
-from rl_lab.experiment.video import check_render, check_strip, frames_of_episode
+from rl_lab.experiment.video import check_render, check_strip, check_video, film, frames_of_episode
 from rl_lab.experiment.wrapping import as_arguments, as_texts, recordable_wrappers, seeded_globals
 from rl_lab.native import cache
 from rl_lab.nn.graph.files import save_graph
@@ -55,7 +56,7 @@ from rl_lab.nn.graph.picture import save_pictures_beside
 
 CHANGEABLE = (
     *("total_timesteps", "eval_episodes", "eval_steps", "eval_frequency", "short_episodes", "keep_best", "stop_return"),
-    *("checkpoint_frequency", "keep_checkpoints", "log_frequency", "log", "histogram_frequency", "video_frequency"),
+    *("checkpoint_frequency", "keep_checkpoints", "log_frequency", "log", "histogram_frequency", "video_frequency", "video"),
 )
 """Settings that may change when a run is resumed: its length, and options of evaluation, logging and checkpoints."""
 FACTS = ("versions", "spaces")
@@ -143,6 +144,7 @@ class Options:
     video_frequency: int = setting(
         0, "environment steps between greedy episodes that are logged as images; 0: no images", least=0
     )
+    video: bool = setting(False, "film a greedy episode at the end of training, as MP4 in videos/ of the run")
     render: bool = setting(False, "show the first environment live in a window; the environments are then Gymnasium's")
 
 
@@ -211,6 +213,8 @@ def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
     agent_class.check_spaces(env, *spaces)
     if options.video_frequency:
         check_strip(setup)
+    if options.video:
+        check_video(setup)
     if options.render:
         check_render(setup)
         setup = replace(setup, render=True)
@@ -450,6 +454,8 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
                 )
                 logger.record(numbers_of_evaluation(evaluation), timesteps)
                 logger.add(dashboard.success(), timesteps)
+                if options.video:
+                    _film(agent, plan, run, progress.say)
         finally:
             logger.close()
     except BaseException:
@@ -464,6 +470,15 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
         if run is not None:
             run.close()
     return Result(run, evaluation, timesteps, seconds, exit_code, loop.training_return)
+
+
+def _film(agent: Agent, plan: Plan, run: Run, say: Callable[[str], None]) -> None:
+    """Film an episode of a trained agent. The training is saved by now, so a failure is only told."""
+    try:
+        path = film(agent, plan.setup, evaluation_seed(plan.options.seed), run.path / "videos")
+        say(f"video: {path}")
+    except Exception as error:  # whatever the environment's pictures or the encoder raise
+        say(f"warning: no video was made: {first_line(error)}")
 
 
 def numbers_of_evaluation(evaluation: Evaluation) -> dict[str, float]:
@@ -666,7 +681,7 @@ class _Loop:
             if name == LAST:
                 for file, network in self.agent.saved_networks().items():
                     save_graph(network, self.run.path / file)
-                    save_pictures_beside(network, self.run.path / file)
+                    save_pictures_beside(network, self.run.path / file, node_names(self.agent, network))
         except (OSError, Fault) as error:
             fault = error if isinstance(error, Fault) else Fault(f"cannot write to {self.run.path}: {error.strerror}", STORAGE)
             if must or fault.code != STORAGE:

@@ -6,8 +6,10 @@ An id with a native environment gets the native one; any other gets Gymnasium's 
 import copy
 import inspect
 import multiprocessing
+import re
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NoReturn
@@ -19,13 +21,13 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault
 from rl_lab.engine.tensor import Tensor
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.faults import Fault, first_line, show_warnings_plainly
-from rl_lab.experiment.finding import check_arguments, creator_of, find_environment, full_id, native_class
+from rl_lab.experiment.finding import check_arguments, creator_of, find_environment, full_id, native_class, own_id
 from rl_lab.experiment.memory import require_memory
-from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of, preprocessed
+from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of, native_takes, preprocessed
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import Arguments, Wrapper, Wrappers, as_arguments, as_texts, as_wrappers, texts_of, wrap
 from rl_lab.rollout.actions import SpaceActions, options_of
@@ -120,15 +122,18 @@ def choose_setup(
 
     Raises Fault if the id is unknown or the settings contradict each other, such as backend "native" without a native environment.
     """
-    spec = find_environment(env_id)
     arguments = as_arguments(env_kwargs)
     wrappers = as_wrappers(wrapper)
     presets = as_presets(preprocess)
-    check_arguments(spec, arguments)
-    native = native_class(env_id) if backend != "gymnasium" and vectorization != "own" else None
-    if native is not None and (wrappers or presets or not _native_takes(native, arguments)):
-        if backend == "native":
-            what = "a wrapper" if wrappers else "preprocessing" if presets else f"the arguments {', '.join(arguments)}"
+    native = native_class(env_id) if isinstance(env_id, str) and backend != "gymnasium" and vectorization != "own" else None
+    wrapped = bool(wrappers) or (native is not None and not native_takes(presets, native.world.observation_space))
+    if native is not None and not wrapped and _native_takes(native, arguments):
+        spec = gym.spec(own_id(env_id))  # without a look for the package of the original
+    else:
+        spec = find_environment(env_id)
+        check_arguments(spec, arguments)
+        if native is not None and backend == "native":
+            what = "a wrapper" if wrappers else "preprocessing" if wrapped else f"the arguments {', '.join(arguments)}"
             raise Fault(f"the native environment of {env_id!r} does not take {what}: use --backend auto or gymnasium")
         native = None
     if backend == "native" and native is None:
@@ -186,6 +191,8 @@ def make_one(
         env = setup.maker()
         if not isinstance(env, gym.Env):
             raise Fault(f"{setup.env_id} returned {env!r}, not a gymnasium.Env: return the environment that the function makes")
+        if setup.render and index == 0 and env.render_mode != "human":
+            env = gym.wrappers.HumanRendering(with_pictures(env))
     else:
         found = find_environment(setup.env_id) if spec is None else spec
         arguments = {**arguments_of(setup.preprocess, found), **setup.env_kwargs}
@@ -210,6 +217,13 @@ def make_one(
     return env
 
 
+def with_pictures(env: gym.Env) -> gym.Env:
+    """Set the render mode of an environment whose constructor does not store it. Its ``metadata`` must list "rgb_array"."""
+    if env.unwrapped.render_mode is None and "rgb_array" in env.metadata.get("render_modes", ()):
+        env.unwrapped.render_mode = "rgb_array"
+    return env
+
+
 def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False) -> VectorEnv:
     """Make ``num_envs`` environments that are stepped together, with autoreset mode SAME_STEP.
 
@@ -220,10 +234,10 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         setup = choose_setup(setup)
     mode = AutoresetMode.SAME_STEP
     envs: Any  # vector environments, with the attribute ``observation_mapping`` that is set below
-    try:
+    with faults_of_making(setup):
         if setup.native is not None:
             require_memory(setup.native.world.observation_space.shape, num_envs * setup.frame_stack)
-            spec = gym.spec(setup.env_id if setup.env_id.startswith("rl_lab/") else f"rl_lab/{setup.env_id}")
+            spec = gym.spec(own_id(setup.env_id))
             parameters: dict[str, Any] = {name: float(value) for name, value in setup.env_kwargs.items()}
             limit = int(parameters.pop("max_episode_steps", spec.max_episode_steps or 0)) or None
             envs = setup.native(num_envs, limit, mode, setup.frame_stack, setup.time_aware, **parameters)
@@ -239,6 +253,19 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         else:
             made = _make_copies(setup, num_envs, or_fewer)
             envs = SerialVectorEnv([partial(_same, env) for env in made], autoreset_mode=mode)
+    if setup.maker is None:
+        found = find_environment(setup.env_id)
+        limit = setup.env_kwargs.get("max_episode_steps", found.max_episode_steps)
+        envs.unwrapped.spec = replace(found, max_episode_steps=limit, kwargs=found.kwargs)
+    envs.observation_mapping = observation_mapping(envs)
+    return envs
+
+
+@contextmanager
+def faults_of_making(setup: Setup) -> Iterator[None]:
+    """Context in which environments are made. Raises Fault, naming the environment, for whatever its code raises."""
+    try:
+        yield
     except gym.error.DependencyNotInstalled as error:
         raise Fault(f"environment {setup.env_id!r} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
@@ -247,15 +274,11 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         raise
     except EnvironmentFault as error:
         raise Fault(f"environment {setup.env_id!r} cannot be made: {error}") from None
-    except Exception as error:  # whatever the environment's own code raises
+    except FOREIGN_ERRORS as error:
         detail = str(error) if isinstance(error, ValueError) and not place_of(error) else described(error)
-        raise Fault(f"environment {setup.env_id!r} cannot be made: {detail}") from error
-    if setup.maker is None:
-        found = find_environment(setup.env_id)
-        limit = setup.env_kwargs.get("max_episode_steps", found.max_episode_steps)
-        envs.unwrapped.spec = replace(found, max_episode_steps=limit, kwargs=found.kwargs)
-    envs.observation_mapping = observation_mapping(envs)
-    return envs
+        missing = re.search(r"missing \d+ required (?:positional|keyword-only) arguments?: '(\w+)'", str(error))
+        hint = f": give --env-kwargs {missing[1]}=VALUE" if missing and "__init__" in str(error) else ""
+        raise Fault(f"environment {setup.env_id!r} cannot be made: {detail}{hint}") from error
 
 
 def _same(env: gym.Env) -> gym.Env:
@@ -272,7 +295,7 @@ def _make_copies(setup: Setup, count: int, or_fewer: bool) -> list[gym.Env]:
     try:
         while len(made) < count:
             made.append(make_one(setup, len(made)))
-    except Exception:  # whatever the environment's own code raises
+    except FOREIGN_ERRORS:
         if or_fewer and made:
             return made
         for env in made:
@@ -387,7 +410,7 @@ def copy_for_evaluation(setup: Setup) -> Setup:
         return setup
     try:
         env = copy.deepcopy(setup.maker())
-    except Exception as error:  # whatever the environment's own code raises
+    except FOREIGN_ERRORS as error:
         raise Fault(
             f"{setup.env_id} cannot be copied for an evaluation, pass a function that makes one: {first_line(error)}"
         ) from error

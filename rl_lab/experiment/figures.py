@@ -4,6 +4,7 @@ Groups differ in colour, line and marker, so that a figure can be read in print 
 those of Okabe and Ito.
 """
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from rl_lab.experiment.analysis import AXES
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.logger import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,10 +57,14 @@ def _names(table: "DataFrame", by: str) -> list[Any]:
     return sorted(set(table[by]), key=lambda name: (str(type(name)), name))
 
 
+def written(name: object) -> str:
+    """A name as a text of a figure: at most 60 characters, and a dollar begins no formula."""
+    text = " ".join(str(name).split())
+    return (text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}").replace("$", r"\$")
+
+
 def draw_curves(curves: "DataFrame", by: str = "agent", axis: str = "step", label: str = "greedy return") -> "Figure":
     """Learning curves, a panel for each environment. ``curves`` come from `learning_curves` with the same ``by`` and ``axis``."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     envs, names = sorted(set(curves.env)), _names(curves, by)
     figure, panels = new_figure(len(envs))
     for env, panel in zip(envs, panels, strict=True):
@@ -67,7 +73,7 @@ def draw_curves(curves: "DataFrame", by: str = "agent", axis: str = "step", labe
             if not len(curve):
                 continue
             count = int(curve.runs.iloc[0])
-            text = f"{name} ({count} run{'s' if count > 1 else ''})"
+            text = f"{written(name)} ({count} run{'s' if count > 1 else ''})"
             if len(curve) == 1:  # measured once: a curve would claim more than is known
                 spread = [[(curve["mean"] - curve.low).item()], [(curve.high - curve["mean"]).item()]]
                 marker = MARKERS[i % len(MARKERS)]
@@ -75,18 +81,50 @@ def draw_curves(curves: "DataFrame", by: str = "agent", axis: str = "step", labe
                 continue
             panel.plot(curve.x, curve["mean"], linewidth=1.8, label=text, **style_of(i))
             panel.fill_between(curve.x, curve.low, curve.high, color=style_of(i)["color"], alpha=0.18, linewidth=0)
-        panel.set_title(env, fontsize=10, loc="left")
+        panel.set_title(written(env), fontsize=10, loc="left")
         panel.set_xlabel(AXES[axis])
-        panel.set_xlim(left=0)
-        panel.xaxis.set_major_locator(MaxNLocator(5))
-        panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        _mark_steps(panel)
         panel.legend(fontsize=8, frameon=False)
-    panels[0].set_ylabel(label)
+    panels[0].set_ylabel(written(label))
     return figure
 
 
-def _thousands(value: float, place: object) -> str:
-    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:g}"
+def draw_run(points: Sequence[Point]) -> "Figure":
+    """The learning curve of one run: returns of training episodes, and of short greedy evaluations if there are any."""
+    figure, (panel,) = new_figure(height=2.4)
+    tags = {tag: [point for point in points if point.tag == tag] for tag in {point.tag for point in points}}
+    episodes = next(
+        (tag for tag in ("charts/episodic_return_100", "charts/episodic_return", "neat/best_return") if tag in tags), ""
+    )
+    lines = {episodes: "training episodes", "eval/return_mean": "greedy"}
+    for i, (tag, label) in enumerate(lines.items()):
+        found = tags.get(tag, [])
+        marker = MARKERS[i] if len(found) < 20 else None
+        if found:
+            steps, values = [point.step for point in found], [point.value for point in found]
+            panel.plot(steps, values, marker=marker, markersize=4, linewidth=1.5, label=label, **style_of(i))
+    panel.set(xlabel=AXES["step"], ylabel="return")
+    _mark_steps(panel)
+    if panel.get_lines():
+        panel.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def as_svg(figure: "Figure") -> str:
+    """A figure as SVG text, for a page or a notebook."""
+    content = io.StringIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()[content.getvalue().index("<svg") :]
+
+
+def _mark_steps(panel: "Axes") -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    panel.set_xlim(left=0)
+    panel.xaxis.set_major_locator(MaxNLocator(5))
+    last = panel.get_xlim()[1]
+    unit, mark = (1e6, "M") if last >= 2e6 else (1e3, "k") if last >= 5e3 else (1.0, "")
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}{mark}" if value else "0"))
 
 
 def draw_scores(table: "DataFrame", scores: "DataFrame", by: str = "agent") -> "Figure":
@@ -109,8 +147,8 @@ def draw_scores(table: "DataFrame", scores: "DataFrame", by: str = "agent") -> "
                 runs.score, np.full(len(runs), i + 0.17), MARKERS[i % len(MARKERS)], color=color, alpha=0.45, markersize=4
             )
             panel.errorbar(mean, i - 0.1, xerr=[[mean - low], [high - mean]], fmt="|", color=color, capsize=3, markersize=11)
-        panel.set(yticks=range(len(names)), yticklabels=map(str, names), ylim=(len(names) - 0.5, -0.5))
-        panel.set_title(env, fontsize=10, loc="left")
+        panel.set(yticks=range(len(names)), yticklabels=map(written, names), ylim=(len(names) - 0.5, -0.5))
+        panel.set_title(written(env), fontsize=10, loc="left")
         panel.set_xlabel("final score")
     return figure
 
@@ -120,7 +158,7 @@ def draw_profiles(table: "DataFrame", by: str = "agent", scaled: bool = False) -
     figure, (panel,) = new_figure()
     for i, name in enumerate(_names(table, by)):
         line = table[table[by] == name]
-        panel.plot(line.threshold, line.share, linewidth=1.8, drawstyle="steps-pre", label=str(name), **style_of(i))
+        panel.plot(line.threshold, line.share, linewidth=1.8, drawstyle="steps-pre", label=written(name), **style_of(i))
         panel.fill_between(line.threshold, line.low, line.high, step="pre", color=style_of(i)["color"], alpha=0.18, linewidth=0)
     panel.set(xlabel="scaled score" if scaled else "score", ylabel="share of runs above the score", ylim=(-0.02, 1.02))
     panel.legend(fontsize=8, frameon=False)
@@ -134,7 +172,7 @@ def draw_improvements(table: "DataFrame") -> "Figure":
         spread = [[row.probability - row.low], [row.high - row.probability]]
         panel.errorbar(row.probability, i, xerr=spread, fmt="s", color=COLOURS[0], capsize=3, markersize=5)
     panel.axvline(0.5, color="0.4", linewidth=1, linestyle=":")
-    labels: Sequence[str] = [f"{row.first} > {row.second}" for row in table.itertuples(index=False)]
+    labels: Sequence[str] = [f"{written(row.first)} > {written(row.second)}" for row in table.itertuples(index=False)]
     panel.set(yticks=range(len(table)), yticklabels=labels, ylim=(len(table) - 0.5, -0.5), xlim=(-0.02, 1.02))
     panel.set_xlabel("probability that the first is better")
     return figure

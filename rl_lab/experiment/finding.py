@@ -23,18 +23,27 @@ PLUGINS = "gymnasium.envs"
 _loaded: set[str] = set()  # values of the entry points that were called already
 
 
+def own_id(env_id: str) -> str:
+    """Return the id that the lab's twin of an environment has, or would have: ``rl_lab/MinAtar-Breakout-v1`` for MinAtar/Breakout-v1."""
+    return env_id if env_id.startswith("rl_lab/") else f"rl_lab/{env_id.replace('/', '-')}"
+
+
 def full_id(env_id: str) -> str:
-    """Return ``rl_lab/<env_id>`` if only that id is registered, else ``env_id``: the lab's environments may be named without prefix."""
-    own = f"rl_lab/{env_id}"
-    return own if env_id not in gym.registry and own in gym.registry else env_id
+    """Return ``rl_lab/<env_id>`` if only that id is registered, else ``env_id``: the lab's environments may be named without prefix.
+
+    An id with a namespace is returned as it is: its package may register it later.
+    """
+    own = own_id(env_id)
+    return own if env_id not in gym.registry and "/" not in env_id and own in gym.registry else env_id
 
 
 def find_environment(env_id: str) -> EnvSpec:
     """Return the specification of a registered environment, or make one for the class or function ``module:Class``.
 
-    If the id is not registered yet, the package that its namespace or prefix names is imported and asked to register it. Raises Fault
-    if the id is unknown, naming the nearest id or the command that installs its package; if a module cannot be imported; or if a
-    package that the environment needs is missing.
+    If the id is not registered yet, the package that its namespace or prefix names is imported and asked to register it. If that
+    package is missing and the lab has a twin of the environment, the specification of the twin is returned. Raises Fault if the id is
+    unknown, naming the nearest id or the command that installs its package; if a module cannot be imported; or if a package that the
+    environment needs is missing.
     """
     if not isinstance(env_id, str) or not env_id:
         raise Fault(f"an environment is named by its id, such as CartPole-v1, not {env_id!r}")
@@ -42,6 +51,9 @@ def find_environment(env_id: str) -> EnvSpec:
     if module:
         return _find_in_module(module, name, env_id)
     try:
+        package = package_of(name)
+        if name not in gym.registry and own_id(name) in gym.registry and package is not None and not package.is_installed():
+            return gym.registry[own_id(name)]
         if name not in gym.registry:
             _ask_packages(name)
         return gym.spec(name)
@@ -218,8 +230,8 @@ def _call_registration(source: ModuleType, env_id: str = "") -> None:
 
 
 def native_class(env_id: str) -> type[NativeVectorEnv] | None:
-    """Class of the native vector environment of an id: the lab's own environment, or the twin of Gymnasium's; None without one."""
-    spec = gym.registry.get(env_id if env_id.startswith("rl_lab/") else f"rl_lab/{env_id}")
+    """Class of the native vector environment of an id: the lab's own environment, or the twin of another; None without one."""
+    spec = gym.registry.get(own_id(env_id))
     entry = spec and spec.vector_entry_point
     found = load_env_creator(entry) if isinstance(entry, str) else entry
     return found if isinstance(found, type) and issubclass(found, NativeVectorEnv) else None

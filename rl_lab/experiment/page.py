@@ -22,6 +22,7 @@ from rl_lab.engine.errors import ShapeError
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.environments import Setup, make_environments
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.names import input_names, output_names
 from rl_lab.experiment.vector import close_environments
 from rl_lab.experiment.video import check_pictures, rendering
 from rl_lab.nn.pictures import picture_of
@@ -48,7 +49,8 @@ class Episode:
     actions: np.ndarray
     """Policy actions (steps, choices + size): indices of choices, then components in [-1, 1]."""
     rewards: np.ndarray
-    frames: list[np.ndarray] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+    """JPEG pictures in base64."""
     kind: str = ""
     """What the outputs of options are, see `Insight`; empty if the agent does not tell."""
     outputs: np.ndarray | None = None
@@ -59,7 +61,9 @@ class Episode:
 
 
 def record_episode(agent: Agent, setup: Setup, seed: int, deterministic: bool = True) -> Episode:
-    """Play an episode from ``seed`` in an environment that renders. Raises Fault if it has no pictures."""
+    """Play an episode from ``seed`` in an environment that renders. Raises Fault if it has no pictures, or if Pillow is missing."""
+    if importlib.util.find_spec("PIL") is None:
+        raise Fault("a page with frames needs pillow, which is not installed: pip install pillow")
     check_pictures(setup)
     env = rendering(setup)
     envs = make_environments(Setup(setup.env_id, maker=lambda: env, once=True, pixels=setup.pixels), 1)
@@ -71,7 +75,7 @@ def record_episode(agent: Agent, setup: Setup, seed: int, deterministic: bool = 
         agent.begin_episodes(np.ones(1, bool))
         while not complete and len(rows["x"]) < MOST_STEPS:
             x, mask = stepper.observations.copy(), stepper.action_mask
-            rows["frame"].append(np.asarray(env.render()))
+            rows["frame"].append(_jpeg(np.asarray(env.render())))
             rows["memory"].append(_memory(agent))
             action = agent.act(x, deterministic, **({} if mask is None else {"action_mask": mask}))
             rows["x"].append(x[0])
@@ -185,19 +189,12 @@ def _series(name: str, rows: np.ndarray) -> dict[str, Any]:
     return {"name": name, "values": _numbers(rows)}
 
 
-def _option_names(agent: Agent) -> list[str]:
-    mapping = agent.mapping
-    several = len(mapping.choices) > 1
-    names = [f"choice {k}: {i}" if several else f"action {i}" for k, count in enumerate(mapping.choices) for i in range(count)]
-    return names + [f"component {i}" if mapping.size > 1 else "action" for i in range(mapping.size)]
-
-
 def _outputs(agent: Agent, episode: Episode) -> list[dict[str, Any]]:
     """The charts of the policy's outputs: options, then components."""
     if episode.outputs is None:
         return []
     count = agent.mapping.num_masked
-    names = _option_names(agent)
+    names = output_names(agent)
     shown = episode.outputs
     charts = []
     if count:
@@ -239,9 +236,7 @@ def _maps(agent: Agent, array: np.ndarray | None) -> dict[str, Any] | None:
 
 
 def page(agent: Agent, episode: Episode, title: str, seed: int) -> str:
-    """The source of the page. Raises Fault if Pillow is not installed."""
-    if importlib.util.find_spec("PIL") is None:
-        raise Fault("a page with frames needs pillow, which is not installed: pip install pillow")
+    """The source of the page."""
     x = episode.observations
     steps = len(x)
     try:
@@ -263,7 +258,8 @@ def page(agent: Agent, episode: Episode, title: str, seed: int) -> str:
         if len(chosen) > MOST_INPUTS:
             weight = np.abs(flat if episode.integrated is None else episode.integrated.reshape(steps, -1)).mean(0)
             chosen = np.sort(np.argsort(-weight, kind="stable")[:MOST_INPUTS])
-        names = [f"input {i}" for i in chosen]
+        known = input_names(agent)
+        names = [known[i] for i in chosen]
         for name, words, array in (("observation", "observation", flat), *ways):
             if array is not None:
                 rows = array.reshape(steps, -1)[:, chosen]
@@ -277,7 +273,7 @@ def page(agent: Agent, episode: Episode, title: str, seed: int) -> str:
             "trained for": f"{agent.timesteps:,} steps",
         },
         "told": episode.outputs is not None,
-        "frames": [_jpeg(frame) for frame in episode.frames],
+        "frames": episode.frames,
         "actions": [_action_text(agent, row) for row in episode.actions],
         "charts": charts,
         "heat": heat,
@@ -289,8 +285,11 @@ def page(agent: Agent, episode: Episode, title: str, seed: int) -> str:
 
 
 def _action_text(agent: Agent, row: np.ndarray) -> str:
-    count = len(agent.mapping.choices)
-    return ", ".join([*[str(int(v)) for v in row[:count]], *[f"{v:.2f}" for v in row[count:]]])
+    """The action of a step: the name of a single choice, else numbers."""
+    choices = agent.mapping.choices
+    if len(choices) == 1 and not agent.mapping.size:
+        return output_names(agent)[int(row[0])].removeprefix("action ")
+    return ", ".join([*[str(int(v)) for v in row[: len(choices)]], *[f"{v:.2f}" for v in row[len(choices) :]]])
 
 
 def write_page(agent: Agent, setup: Setup, seed: int, path: Path, title: str, deterministic: bool = True) -> Path:

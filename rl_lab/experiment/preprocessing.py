@@ -116,10 +116,13 @@ def minatar(env: gym.Env, training: bool) -> gym.Env:
 
     Raises Fault if the observations are not square pictures (size, size, channels).
     """
-    space = env.observation_space
-    if not (isinstance(space, spaces.Box) and len(space.shape) == 3 and space.shape[0] == space.shape[1]):
-        raise Fault(f"--preprocess minatar needs pictures (10, 10, channels), and the observations are {space}")
+    if not _is_square(env.observation_space):
+        raise Fault(f"--preprocess minatar needs pictures (10, 10, channels), and the observations are {env.observation_space}")
     return env
+
+
+def _is_square(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.shape[0] == space.shape[1]
 
 
 # --- MiniGrid ------------------------------------------------------------------------------------------------------------
@@ -222,6 +225,11 @@ def preprocessed(env: gym.Env, names: Sequence[str], training: bool) -> gym.Env:
     for name, preset in zip(names, _presets(names), strict=True):
         env = preset.wrap(env, training, **_arguments(name))
     return env
+
+
+def native_takes(names: Sequence[str], space: spaces.Box) -> bool:
+    """Whether the presets leave an environment with observations in ``space`` as it is, so that a native one can be used."""
+    return all(name == NORMALIZE or (name == "minatar" and _is_square(space)) for name in names)
 
 
 def frames_of(names: Sequence[str]) -> int:

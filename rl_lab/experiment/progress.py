@@ -137,21 +137,18 @@ class NotebookProgress(NoProgress):
         from IPython.display import display
 
         self.total = total
-        self._done, self._facts = 0, "begins"
+        self._latest: tuple[int, float, float | None] = (0, 0.0, None)
+        self._facts = "begins"
         self._next = 0.0
         self._handle: Any = display(self, display_id=True)
 
     def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None:
         """Change the bar, at most ten times a second."""
+        self._latest = (timesteps, rate, episodic_return)
         now = time.monotonic()
-        if now < self._next and timesteps < self.total:
-            return
-        self._next = now + LIVE_SECONDS
-        shown = "" if episodic_return is None else f" · return {episodic_return:.1f}"
-        left = f" · {time_left(timesteps, self.total, rate)} left" if timesteps < self.total else ""
-        self._done = timesteps
-        self._facts = f"{timesteps:,} of {self.total:,} steps · {rate:,.0f} steps/s{shown}{left}"
-        self._show()
+        if now >= self._next:
+            self._next = now + LIVE_SECONDS
+            self._show(f" · {time_left(timesteps, self.total, rate)} left")
 
     def say(self, line: str) -> None:
         """Print a line below the bar."""
@@ -159,14 +156,17 @@ class NotebookProgress(NoProgress):
 
     def close(self) -> None:
         """Show the latest numbers."""
-        self._show()
+        self._show("")
 
-    def _show(self) -> None:
+    def _show(self, left: str) -> None:
+        timesteps, rate, episodic_return = self._latest
+        shown = "" if episodic_return is None else f" · return {episodic_return:.1f}"
+        self._facts = f"{timesteps:,} of {self.total:,} steps · {rate:,.0f} steps/s{shown}{left}"
         if self._handle is not None:
             self._handle.update(self)
 
     def _repr_html_(self) -> str:
-        bar = f'<progress value="{min(self._done, self.total)}" max="{self.total}" style="width: 20em"></progress>'
+        bar = f'<progress value="{min(self._latest[0], self.total)}" max="{self.total}" style="width: 20em"></progress>'
         return f'<div style="white-space: nowrap">{bar} {html.escape(self._facts)}</div>'
 
     def __repr__(self) -> str:

@@ -1,5 +1,6 @@
 """The run directory: ``runs/<env>/<agent>/<time>-s<seed>/`` with config.toml, TensorBoard events and checkpoints/."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from rl_lab.engine.html import html_table
 from rl_lab.experiment.checkpoint import (
     find_checkpoint,
     first_not_finite,
@@ -23,6 +25,7 @@ from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.faults import NUMERICAL, STORAGE, USAGE, Fault, code_of
 from rl_lab.experiment.files import require_no_links
 from rl_lab.experiment.lock import RunLock
+from rl_lab.experiment.logger import points_of
 from rl_lab.experiment.trust import sign
 from rl_lab.serialization import write_file
 
@@ -43,7 +46,7 @@ DRIVER = "driver"
 def check_recorded(config: dict[str, Any], source: Path) -> None:
     """Raise Fault unless ``agent`` and ``env`` of a configuration file are words, if given, and its hyperparameters a table."""
     if not isinstance(config.get("hyperparameters", {}), dict):
-        raise Fault(f"{source}: [hyperparameters] is a table, not {config['hyperparameters']!r}")
+        raise Fault(f"{source}: [hyperparameters] is a table, not {type(config['hyperparameters']).__name__}")
     for key in ("agent", "env"):
         if not isinstance(config.get(key, ""), str):
             raise Fault(f"{source}: agent and env are words, but {key} is {config[key]!r}")
@@ -223,6 +226,24 @@ class Run:
         from rl_lab.experiment.analysis import read_events
 
         return read_events(self.path)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: facts of the run, and its learning curve where matplotlib is installed."""
+        facts = {name: str(self.config.get(name, "")) for name in ("agent", "env", "seed")}
+        curve = ""
+        try:
+            points = points_of(self.path)
+            facts["steps"] = f"{max((point.step for point in points), default=0):,}"
+            last = {point.tag: point.value for point in points}
+            if "eval/return_mean" in last:
+                facts["greedy return"] = f"{last['eval/return_mean']:.1f}"
+            if points and importlib.util.find_spec("matplotlib") is not None:
+                from rl_lab.experiment.figures import as_svg, draw_run
+
+                curve = as_svg(draw_run(points))
+        except Fault as fault:
+            facts["log"] = str(fault)
+        return html_table(list(facts), [list(facts.values())], str(self.path)) + curve
 
     def close(self) -> None:
         if self._lock is not None:

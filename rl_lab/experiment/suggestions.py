@@ -11,7 +11,12 @@ _OPTIONS: dict[str, str] = {
     "agent": "algo algorithm alg policy method algorithmname",
     "env": "environment envid envname gym gymid game task world",
     "seed": "randomseed rng rngseed",
-    "num_envs": "nenvs nenv numenv envs numworkers nworkers workers numactors numenvrunners numenvironments parallelenvs",
+    "num_envs": "nenvs nenv numenv envs numworkers nworkers workers numactors numenvrunners numenvironments parallelenvs "
+    "numrolloutworkers trainingnum numtrainingenvs numenvsperworker numenvsperenvrunner",
+    "env_kwargs": "envconfig envargs envparams envarguments environmentkwargs makekwargs envoptions kwargs",
+    "wrapper": "envwrapper wrapperclass wrappers envwrappers",
+    "workers": "njobs jobs nworkers numworkers numprocesses processes parallel maxconcurrent maxconcurrenttrials",
+    "optimize": "ntrials trials numtrials optuna numsamples tune hpo optimise",
     "num_steps": "nsteps nstep steps rolloutlength rolloutsteps nrolloutsteps horizon unrolllength rolloutfragmentlength tmax "
     "stepspercollect steppercollect stepsperepoch",
     "n_steps": "numsteps nstep multistep nstepreturn nstepreturns tdsteps",
@@ -34,12 +39,14 @@ _OPTIONS: dict[str, str] = {
     "batch_envs": "batch minibatch minibatchsize nminibatches numminibatches batchsize",
     "buffer_size": "buffer replaysize replaybuffer replaybuffersize replaymemory memorysize memory capacity buffercapacity "
     "maxbuffersize replaycapacity buffersizes",
-    "epochs": "nepochs numepochs updateepochs noptepochs ppoepochs numsgditer kepochs sgditer optimepochs",
+    "epochs": "nepochs numepochs updateepochs noptepochs ppoepochs numsgditer kepochs sgditer optimepochs repeatpercollect",
     "gamma": "discount discountfactor discountrate",
     "gradient_gamma": "gamma discount",
     "gae_lambda": "lam lambda lambd gae gaelam tdlambda",
     "gradient_lambda": "lam lambda gae gaelambda",
-    "target_kl": "kl klmax maxkl targetkldivergence klcoef",
+    "return_lambda": "lam lambda lambd qlambda tdlambda traceslambda",
+    "layer_norm": "normtype layernorm ln uselayernorm",
+    "target_kl": "kl klmax maxkl targetkldivergence klcoef klcoeff kltarget",
     "max_grad_norm": "maxnorm gradclip gradientclip clipgrad clipgradnorm gradnorm maxgradientnorm gradclipnorm gradientclipping",
     "normalize_advantages": "normadv normalizeadvantage advnorm advantagenormalization normalizeadv",
     "normalize_observations": "normobs obsnorm normalize vecnormalize normalizeobs normalizeobservation",
@@ -48,7 +55,7 @@ _OPTIONS: dict[str, str] = {
     "target_update_interval": "targetnetworkfrequency targetupdate targetupdatefreq targetupdatefrequency targetnetworkupdatefreq "
     "updatetarget targetnetworkupdatefrequency targetfrequency syncfrequency",
     "train_frequency": "trainfreq updateevery updatefrequency updatefreq updateinterval traininterval",
-    "gradient_steps": "utd updatetodata updates nupdates gradientupdates numupdates updateperstep ngradientsteps",
+    "gradient_steps": "utd updatetodata utdratio replayratio updates nupdates gradientupdates numupdates updateperstep ngradientsteps",
     "learning_starts": "starttimesteps warmup warmupsteps learningstart randomsteps startsteps burnin initialsteps prefill",
     "exploration_initial": "starte explorationinitialeps epsstart epsilonstart initialepsilon epsilon eps epsilonmax maxepsilon",
     "exploration_final": "ende explorationfinaleps epsend epsilonend finalepsilon minepsilon epsilonmin",
@@ -63,6 +70,17 @@ _OPTIONS: dict[str, str] = {
     "priority_exponent": "prioritizedreplayalpha peralpha alpha",
     "importance_exponent": "prioritizedreplaybeta perbeta beta",
     "noisy": "noisynet noisynets noisydqn",
+    "value_min": "vmin minvalue zmin supportmin",
+    "value_max": "vmax maxvalue zmax supportmax",
+    "sequence_length": "seqlen seqlength tracelength unrolllength sequencelen bptt",
+    "burn_in": "burninlength burninsteps",
+    "norm_momentum": "batchnormmomentum bnmomentum",
+    "norm_warmup": "batchnormwarmup renormwarmupsteps warmup",
+    "adam_beta1": "beta1 b1 betas adamb1",
+    "critics": "ncritics numcritics ensemblesize numqs nets nnets",
+    "dropped": "topquantilestodroppernet topquantilestodrop toppernet",
+    "use_sde": "sde gsde usegsde",
+    "sde_sample_freq": "sdesamplefrequency sdefreq",
     "quantiles": "nquantiles numquantiles numatoms natoms quantile",
     "network": "net netarch hidden hiddensizes hiddensize hiddendim hiddendims hiddenlayers layers arch architecture "
     "policykwargs model fcnethiddens units mlp hiddenunits",
@@ -71,11 +89,11 @@ _OPTIONS: dict[str, str] = {
     "optimizer": "optim opt optimizerclass",
     "log_std": "logstdinit initlogstd logstdev",
     "population": "pop popsize populationsize npop numgenomes",
-    "eval_episodes": "nevalepisodes numevalepisodes testepisodes evaluationepisodes nepisodes evalepisode episodes",
+    "eval_episodes": "nevalepisodes numevalepisodes testepisodes evaluationepisodes nepisodes evalepisode episodes testnum "
+    "evaluationduration episodepertest",
     "episodes": "nevalepisodes numevalepisodes testepisodes evalepisodes nepisodes neval evaluationepisodes",
-    "eval_frequency": "evalfreq evalinterval evaluationinterval evalevery testevery testinterval evaluationfrequency",
-    "checkpoint_frequency": "savefreq checkpointfreq savefrequency saveinterval checkpointinterval saveevery savemodel save "
-    "saveperiod",
+    "eval_frequency": "evalfreq evalinterval evaluationinterval evalevery testevery testinterval evaluationfrequency stepperepoch",
+    "checkpoint_frequency": "savefreq checkpointfreq savefrequency saveinterval checkpointinterval saveevery save saveperiod",
     "log_frequency": "loginterval logfreq logevery logfrequency summaryfreq",
     "keep_best": "savebest best bestmodel savebestmodel",
     "stop_return": "target rewardthreshold stopreward stopvalue targetreward solved targetreturn stoponreward",
@@ -92,23 +110,34 @@ _OPTIONS: dict[str, str] = {
 _AGENTS: dict[str, str] = {
     "dqn": "rainbow ddqn doubledqn duelingdqn d3qn dddqn noisydqn per qlearning deepqlearning deepqnetwork q sarsa apex nfq",
     "qrdqn": "c51 iqn fqf distributional distributionaldqn quantile quantiledqn categoricaldqn",
+    "drqn": "r2d2 recurrentdqn recurrentqnetwork lstmdqn rdqn",
+    "pqn": "parallelqn parallelisedqnetwork parallelizedqnetwork qlambda",
     "ppo": "ppo1 ppo2 ppoclip ppopenalty trpo proximalpolicyoptimization maskableppo appo impala ppocontinuous ppoatari",
-    "recurrent_ppo": "ppolstm lstm rppo ppornn ppogru drqn r2d2 recurrent lstmppo",
+    "recurrent_ppo": "ppolstm lstm rppo ppornn ppogru recurrent lstmppo",
     "a2c": "a3c ac actorcritic advantageactorcritic acktr acer",
     "reinforce": "vpg policygradient pg montecarlo vanillapolicygradient",
-    "sac": "softactorcritic sacdiscrete discretesac tqc redq droq crossq soft",
+    "sac": "softactorcritic sacdiscrete discretesac redq droq soft",
+    "crossq": "crossqlearning",
+    "tqc": "truncatedquantilecritics",
     "td3": "ddpg d4pg twindelayedddpg dpg ourddpg",
-    "neat": "neatpython hyperneat neuroevolution ga es geneticalgorithm evolution evolutionstrategies cmaes ars",
+    "neat": "neatpython hyperneat neuroevolution ga geneticalgorithm evolution",
+    "ars": "augmentedrandomsearch randomsearch brs",
+    "es": "openaies evolutionstrategies evolutionstrategy nes",
+    "cmaes": "cma covariancematrixadaptation",
 }
 
 _ABSENT: dict[str, str] = {
     # end of a message: options of other libraries without a counterpart here, without hyphens and underscores
-    ": rl_lab computes on the CPU, leave it out": "device cuda gpu nocuda gpuid usecuda",
+    ": rl_lab computes on the CPU, leave it out": "device cuda gpu gpus nocuda gpuid usecuda numgpus ngpus numgpusperlearner",
+    ": rl_lab has an engine of its own, leave it out": "framework torch",
+    ": it is an option of python -m rl_lab.sweep": "optimize ntrials trials set search executor workers njobs jobs retries",
+    ": every run saves checkpoints in its directory, leave it out": "savemodel uploadmodel pushtohub hfentity",
+    ": the environment variable NUMBA_NUM_THREADS sets it": "threads numthreads nthreads torchthreads numcpus ncpus",
     ": film a run once it is trained: python -m rl_lab.evaluate RUN --video": "rendermode capturevideo recordvideo video",
     ": every run writes TensorBoard files into its directory, leave it out": "tensorboard logger tb",
     ": --log wandb sends the log to wandb": "track wandb wandbprojectname wandbentity wandbproject usewandb",
     ": runs with the same seed are the same bit for bit, leave it out": "torchdeterministic deterministic cudnndeterministic",
-    ": rl_lab prints a few lines for each run, leave it out": "verbose quiet loglevel silent",
+    ": rl_lab prints a few lines for each run, leave it out": "verbose quiet loglevel silent progress progressbar",
     ": this agent has one optimiser, leave it out": "optimizer optim opt optimizerclass",
 }
 
@@ -247,7 +276,8 @@ def _nearest_known(word: str, listed: list[str], others: Mapping[str, str]) -> s
 def _resembling(word: str, choices: Iterable[str]) -> str:
     """Return the choice that resembles ``word`` most, or an empty text.
 
-    Spelling decides first. If no choice is spelt closely, one that contains all parts of ``word`` is next.
+    Spelling decides first. If no choice is spelt closely, one that contains all parts of ``word`` is next, and then one that begins
+    with the same letter and has most of its letters in common.
     """
     plain = {_plain(choice): choice for choice in choices}
     asked = _plain(word)
@@ -260,7 +290,7 @@ def _resembling(word: str, choices: Iterable[str]) -> str:
     holding = [key for key, choice in plain.items() if all(part in choice.lower() for part in parts)]
     if holding and len(asked) > 2:
         return plain[min(holding, key=len)]
-    close = difflib.get_close_matches(asked, plain, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(asked, [key for key in plain if key[:1] == asked[:1]], n=1, cutoff=0.6)
     return plain[close[0]] if close else ""
 
 

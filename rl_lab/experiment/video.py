@@ -3,19 +3,21 @@
 import importlib.util
 import io
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 
-from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault
 from rl_lab.experiment.agent import Agent
-from rl_lab.experiment.environments import Setup, make_environments, make_one
+from rl_lab.experiment.environments import Setup, make_environments, make_one, with_pictures
 from rl_lab.experiment.evaluation import Evaluation, play
-from rl_lab.experiment.faults import Fault, first_line
+from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.vector import close_environments
+from rl_lab.rollout.adapter import described
 from rl_lab.serialization import write_file
 
 
@@ -32,23 +34,41 @@ def check_strip(setup: Setup) -> None:
 
 
 def check_render(setup: Setup) -> None:
-    """Raise Fault if an environment cannot be shown in a window. The window opens and closes."""
+    """Raise Fault if there is no screen, or if an environment cannot be shown in a window. The window opens and closes."""
     if setup.vectorization == "own" or setup.native is not None:
         raise Fault(f"{setup.env_id} has no window: only single environments of Gymnasium are shown")
+    _require_screen(setup.env_id)
     try:
         env = make_one(replace(setup, render=True), 0)
-    except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
-        raise Fault(f"{setup.env_id} has no window: {first_line(error)}") from None
+    except FOREIGN_ERRORS as error:
+        raise Fault(f"{setup.env_id} has no window: {described(error)}") from None
     try:
         if "human" not in env.metadata.get("render_modes", ()):
-            raise Fault(f"{setup.env_id} has no window, because metadata['render_modes'] lacks 'human'")
+            raise Fault(f"{setup.env_id} has no window: metadata['render_modes'] has neither 'human' nor 'rgb_array'")
         env.reset(seed=0)
     except Fault:
         raise
-    except Exception as error:  # whatever the environment's own code raises without a display
-        raise Fault(f"{setup.env_id} cannot open a window: {first_line(error)}") from None
+    except FOREIGN_ERRORS as error:  # without a display
+        raise Fault(f"{setup.env_id} cannot open a window: {described(error)}") from None
     finally:
         env.close()
+
+
+def _require_screen(env_id: str) -> None:
+    """Raise Fault if pygame, with which most environments open their windows, finds no screen."""
+    if importlib.util.find_spec("pygame") is None:
+        return  # the environment says so if it needs pygame
+    import pygame
+
+    try:
+        pygame.display.init()
+        driver = pygame.display.get_driver()
+        hidden = driver in ("dummy", "offscreen") and not os.environ.get("SDL_VIDEODRIVER")
+        problem = f"only the driver {driver}" if hidden else ""
+    except pygame.error as error:
+        problem = str(error)
+    if problem:
+        raise Fault(f"there is no screen to show {env_id} on ({problem}): use --video, or --gif or --html of rl_lab.evaluate")
 
 
 def _require(what: str, packages: tuple[str, ...]) -> None:
@@ -68,18 +88,38 @@ def check_pictures(setup: Setup) -> None:
     env = rendering(setup)
     try:
         env.reset(seed=0)
-        picture = env.render()
-    except Exception as error:  # whatever the environment's own code raises
-        raise Fault(f"{setup.env_id} cannot be filmed: its render() failed: {first_line(error)}") from None
+        env.render()
+    except EnvironmentFault as error:
+        raise Fault(f"{setup.env_id} cannot be filmed: {error}") from None
     finally:
         env.close()
-    if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
-        raise Fault(f"{setup.env_id} cannot be filmed: render() must return a picture (height, width, 3), not {_kind(picture)}")
+
+
+class _Pictures(gym.Wrapper):
+    """Checks the pictures of an environment. `render` raises EnvironmentFault unless each is uint8 of the size of the first one."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self._shape: tuple[int, ...] | None = None
+
+    def render(self) -> Any:
+        """Return a picture, uint8 (height, width, 3)."""
+        try:
+            picture: Any = self.env.render()
+        except FOREIGN_ERRORS as error:
+            raise EnvironmentFault(f"its render() failed: {described(error)}") from error
+        is_picture = isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3
+        if not is_picture or picture.dtype.kind not in "ui":
+            raise EnvironmentFault(f"render() must return a picture (height, width, 3) of uint8, not {_kind(picture)}")
+        self._shape = self._shape or picture.shape
+        if picture.shape != self._shape:
+            raise EnvironmentFault(f"render() returned a picture of shape {picture.shape} after one of shape {self._shape}")
+        return picture.astype(np.uint8)
 
 
 def _kind(picture: object) -> str:
     """Describe the result of render() for a message."""
-    return f"an array of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+    return f"{picture.dtype} of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
 
 
 def rendering(setup: Setup) -> gym.Env:
@@ -87,16 +127,14 @@ def rendering(setup: Setup) -> gym.Env:
     setup = replace(setup, native=None, vectorization="sync", training=False, render=False)
     try:
         env = make_one(setup, 0, render_mode="rgb_array")
-    except (EnvironmentFault, TypeError, ValueError, gym.error.Error) as error:
-        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures: {first_line(error)}") from None
+    except FOREIGN_ERRORS as error:
+        raise Fault(f"{setup.env_id} cannot be filmed: it renders no pictures: {described(error)}") from None
     if "rgb_array" not in env.metadata.get("render_modes", ()):
         env.close()
         raise Fault(
             f"{setup.env_id} cannot be filmed: it renders no pictures, because metadata['render_modes'] lacks 'rgb_array'"
         )
-    if env.unwrapped.render_mode is None:  # its constructor does not store the argument
-        env.unwrapped.render_mode = "rgb_array"
-    return env
+    return _Pictures(with_pictures(env))
 
 
 def play_one(agent: Agent, setup: Setup, env: gym.Env, seed: int, episodes: int = 1, deterministic: bool = True) -> Evaluation:
@@ -109,16 +147,15 @@ def play_one(agent: Agent, setup: Setup, env: gym.Env, seed: int, episodes: int 
 
 
 class _Frames(gym.Wrapper):
-    """Keeps the pictures of its environment, one for each step."""
+    """Keeps a picture of its environment for each step, at most ``width`` pixels wide."""
 
-    def __init__(self, env: gym.Env):
+    def __init__(self, env: gym.Env, width: int):
         super().__init__(env)
+        self.width = width
         self.frames: list[np.ndarray] = []
 
     def _keep(self) -> None:
-        picture = self.env.render()
-        if isinstance(picture, np.ndarray):
-            self.frames.append(picture.astype(np.uint8))
+        self.frames.append(reduced(cast(np.ndarray, self.env.render()), self.width))
 
     def reset(self, **keywords: Any) -> Any:
         result = self.env.reset(**keywords)
@@ -132,27 +169,45 @@ class _Frames(gym.Wrapper):
         return result
 
 
-def frames_of_episode(agent: Agent, setup: Setup, seed: int) -> list[np.ndarray]:
-    """Play one greedy episode from ``seed`` and return its pictures, each (height, width, 3) uint8."""
-    env = _Frames(rendering(setup))
+def reduced(frame: np.ndarray, width: int) -> np.ndarray:
+    """A frame (height, width, 3) uint8, at most ``width`` wide. Raises Fault if Pillow is missing."""
+    if frame.shape[1] <= width:
+        return np.ascontiguousarray(frame)
+    _require("a smaller picture", ("PIL",))
+    from PIL import Image
+
+    size = (width, max(1, round(frame.shape[0] * width / frame.shape[1])))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize(size, Image.Resampling.BOX))
+
+
+def frames_of_episode(agent: Agent, setup: Setup, seed: int, width: int = 350) -> list[np.ndarray]:
+    """Play one greedy episode from ``seed`` and return its pictures, each (height, width, 3) uint8 and at most ``width`` wide."""
+    env = _Frames(rendering(setup), width)
     play_one(agent, setup, env, seed)
     return env.frames
 
 
-def film(agent: Agent, setup: Setup, seed: int, folder: Path) -> Path:
-    """Play one greedy episode from ``seed``, write it to an MP4 file in ``folder`` and return the path of the file.
+MOST_FRAMES = 1_500
+"""Frames of a film, which are kept in memory until its end; a longer episode is cut."""
+
+
+def film(agent: Agent, setup: Setup, seed: int, folder: Path, deterministic: bool = True) -> Path:
+    """Play one episode from ``seed``, write it to an MP4 file in ``folder`` and return the path of the file.
 
     Raises Fault if the environment renders no pictures, EnvironmentFault if it fails.
     """
     name = f"step-{agent.timesteps}-seed-{seed}"
-    env = gym.wrappers.RecordVideo(
-        rendering(setup),
-        str(folder),
-        episode_trigger=lambda episode: True,
-        name_prefix=name,
-        disable_logger=True,
-    )
-    play_one(agent, setup, env, seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Overwriting existing videos")  # names tell step and seed
+        env = gym.wrappers.RecordVideo(
+            rendering(setup),
+            str(folder),
+            episode_trigger=lambda episode: episode == 0,
+            video_length=MOST_FRAMES,
+            name_prefix=name,
+            disable_logger=True,
+        )
+    play_one(agent, setup, env, seed, deterministic=deterministic)
     return folder / f"{name}-episode-0.mp4"
 
 
@@ -168,17 +223,10 @@ def film_gif(agent: Agent, setup: Setup, seed: int, path: Path, deterministic: b
     from PIL import Image
 
     check_pictures(setup)
-    env = gym.wrappers.RenderCollection(rendering(setup), pop_frames=False, reset_clean=False)
-    collected = env.frame_list  # the same list until the end
+    env = _Frames(rendering(setup), GIF_WIDTH)
     play_one(agent, setup, env, seed, deterministic=deterministic)
-    frames = [np.asarray(frame) for frame in collected]
-    each = -(-len(frames) // GIF_FRAMES)
-    images = []
-    for frame in frames[::each]:
-        image = Image.fromarray(np.ascontiguousarray(frame[..., :3], np.uint8))
-        if image.width > GIF_WIDTH:
-            image = image.resize((GIF_WIDTH, round(image.height * GIF_WIDTH / image.width)), Image.Resampling.LANCZOS)
-        images.append(image.quantize(64))
+    each = -(-len(env.frames) // GIF_FRAMES)
+    images = [Image.fromarray(frame).quantize(64) for frame in env.frames[::each]]
     rate = float(env.metadata.get("render_fps") or 30)
     content = io.BytesIO()
     # viewers slow down frames of less than 20 ms
@@ -186,24 +234,3 @@ def film_gif(agent: Agent, setup: Setup, seed: int, path: Path, deterministic: b
     images[0].save(content, "GIF", optimize=True, **options)
     write_file(path, [content.getvalue()])
     return path
-
-
-def watch(agent: Agent, setup: Setup, seed: int, episodes: int = 1, deterministic: bool = True) -> Evaluation:
-    """Play episodes in a window, at the speed of the environment. Raises Fault if there is no screen or the environment has no pictures."""
-    _require("a window", ("pygame",))
-    import pygame
-
-    try:
-        pygame.display.init()
-        driver = pygame.display.get_driver()
-        problem = (
-            "" if driver not in ("dummy", "offscreen") or os.environ.get("SDL_VIDEODRIVER") else f"only the driver {driver}"
-        )
-    except pygame.error as error:
-        problem = str(error)
-    if problem:
-        raise Fault(f"there is no screen to watch {setup.env_id} on ({problem}): use --video, --gif or --html")
-    check_pictures(setup)
-    env = rendering(setup)
-    env.metadata = {"render_fps": 30, **env.metadata}
-    return play_one(agent, setup, gym.wrappers.HumanRendering(env), seed, episodes, deterministic)

@@ -149,3 +149,8 @@ def parallel_table(kernel: int, rows: Sequence[bytes]) -> bytes:
 def parallel_row(table: int, rows: Sequence[bytes], expected: int) -> bytes:
     """Pack the row of `in_parallel` for a table at address ``table``."""
     return in_parallel.pack(table, len(rows), 1 + len(rows[0]) // 8, expected, SHARING)
+
+
+def parallel_tail(count: int, length: int, expected: int) -> bytes:
+    """`parallel_row` without its first cell, the address of the table, for ``count`` rows of ``length`` cells."""
+    return struct.pack("4q", count, length, expected, SHARING)

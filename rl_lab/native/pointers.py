@@ -136,6 +136,21 @@ def copy_bytes(_, target, source, count):
 
 
 @intrinsic
+def prefetch(_, address):
+    """Ask for the cache line at ``address``, which may lie anywhere, without waiting for it."""
+
+    def build(context, builder, signature, args):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        hints = [ir.Constant(number, hint) for hint in (0, 2, 1)]  # to read, into the second cache, data
+        builder.call(function, [builder.inttoptr(args[0], byte), *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), build
+
+
+@intrinsic
 def fetch_and_add(_, address):
     """Atomic fetch-and-add of 1 on the int64 at ``address``; returns the previous value."""
 

@@ -59,14 +59,29 @@ from rl_lab.nn.convolution import (
     Unfold,
 )
 from rl_lab.nn.graph import GraphNetwork
+from rl_lab.nn.language import AdaptiveLogSoftmaxWithLoss, CTCLoss, EmbeddingBag
 from rl_lab.nn.layers import (
     Bilinear,
     Embedding,
     Flatten,
     Identity,
-    LazyLinear,
     Linear,
     Unflatten,
+)
+from rl_lab.nn.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
 )
 from rl_lab.nn.loss import (
     BCELoss,
@@ -104,6 +119,7 @@ from rl_lab.nn.normalization import (
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
+    BatchRenorm1d,
     Dropout,
     Dropout1d,
     Dropout2d,
@@ -153,6 +169,7 @@ from rl_lab.nn.resampling import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from rl_lab.nn.summaries import Summary, summary
 from rl_lab.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -177,6 +194,18 @@ if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every nam
     __getattr__ = not_covered(__name__, globals())
 
 __all__ = [
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
     "LazyLinear",
     "CfC",
     "CfCCell",
@@ -230,6 +259,9 @@ __all__ = [
     "Softmax2d",
     "ConvTranspose1d",
     "Fold",
+    "AdaptiveLogSoftmaxWithLoss",
+    "CTCLoss",
+    "EmbeddingBag",
     "Unfold",
     "CosineEmbeddingLoss",
     "CosineSimilarity",
@@ -239,6 +271,7 @@ __all__ = [
     "TripletMarginLoss",
     "AlphaDropout",
     "BatchNorm3d",
+    "BatchRenorm1d",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
@@ -324,7 +357,9 @@ __all__ = [
     "Tanhshrink",
     "Threshold",
     "Unflatten",
+    "Summary",
     "functional",
     "init",
+    "summary",
     "utils",
 ]

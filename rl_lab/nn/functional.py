@@ -8,6 +8,7 @@ from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import elementwise
 from rl_lab.engine.ops.arithmetic import clamp, where
 from rl_lab.engine.ops.arithmetic import prelu as prelu_plain
+from rl_lab.engine.ops.bags import embedding_bag
 from rl_lab.engine.ops.composed import pdist
 from rl_lab.engine.ops.convolution import (
     adaptive_avg_pool2d,
@@ -23,6 +24,7 @@ from rl_lab.engine.ops.convolution import (
     unfold,
 )
 from rl_lab.engine.ops.creation import ones, zeros
+from rl_lab.engine.ops.ctc import ctc_loss
 from rl_lab.engine.ops.diagonals import tril
 from rl_lab.engine.ops.elementwise import (
     erf,
@@ -167,7 +169,9 @@ __all__ = [
     "dropout",
     "elu",
     "elu_",
+    "ctc_loss",
     "embedding",
+    "embedding_bag",
     "erf",
     "fold",
     "gaussian_nll_loss",

@@ -6,8 +6,7 @@ from typing import Protocol
 
 from rl_lab.engine.device import DeviceLike
 from rl_lab.engine.dtype import DTypeLike
-from rl_lab.engine.errors import ShapeError, StateError
-from rl_lab.engine.launch import recorder
+from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import empty
 from rl_lab.engine.ops.matmul import einsum
@@ -70,46 +69,6 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-class LazyLinear(Linear):
-    """`Linear` that takes ``in_features`` from its first input, and is a plain `Linear` from then on.
-
-    An optimiser may be made before the first call. Raises StateError if the first call is one that `rl_lab.compile` records.
-    """
-
-    def __init__(
-        self,
-        out_features: int,
-        bias: bool = True,
-        *,
-        generator: Generator | None = None,
-        device: DeviceLike = None,
-        dtype: DTypeLike = None,
-    ):
-        Module.__init__(self)
-        self.to(device=device, dtype=dtype)
-        if out_features < 1:
-            raise ShapeError(f"LazyLinear needs a positive size, got {out_features}")
-        self.in_features = 0
-        self.out_features = out_features
-        self.weight = Parameter(empty((0,)))
-        self.register_parameter("bias", Parameter(empty((0,))) if bias else None)
-        self._generator = generator
-
-    def forward(self, input: Tensor) -> Tensor:
-        if recorder() is not None:
-            raise StateError("LazyLinear does not know its in_features yet: call the module once before compiling")
-        features = input.shape[-1]
-        if features < 1:
-            raise ShapeError(f"LazyLinear needs an input with features, got shape {list(input.shape)}")
-        self.in_features = features
-        self.weight.data = empty((self.out_features, features))
-        if self.bias is not None:
-            self.bias.data = empty((self.out_features,))
-        init.start(self, self.__dict__.pop("_generator"))
-        self.__class__ = Linear  # type: ignore[assignment]
-        return self.forward(input)
-
-
 class Identity(Module):
     """Return the input unchanged."""
 
@@ -140,6 +99,15 @@ class Embedding(Module):
         self.padding_idx = padding_idx
         self.weight = Parameter(empty((num_embeddings, embedding_dim)))
         init.start(self, generator)
+
+    @classmethod
+    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None) -> "Embedding":
+        """A layer over the table ``embeddings`` (count, size), which does not learn if ``freeze``."""
+        if embeddings.dim() != 2:
+            raise ShapeError(f"from_pretrained takes a table (count, size), got shape {list(embeddings.shape)}")
+        module = cls(*embeddings.shape, padding_idx=padding_idx)
+        module.weight = Parameter(embeddings.detach(), requires_grad=not freeze)
+        return module
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw a new table."""

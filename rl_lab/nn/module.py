@@ -419,3 +419,9 @@ class Module(Counted):
         if not lines:
             return f"{type(self).__name__}({self.extra_repr()})"
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the table of `rl_lab.nn.summary`. A subclass that has a picture instead returns None."""
+        from rl_lab.nn.summaries import summary
+
+        return summary(self)._repr_html_()

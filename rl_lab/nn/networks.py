@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from rl_lab.engine.errors import GraphError, ShapeError
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import full
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.random import Generator
 from rl_lab.nn import init
@@ -25,7 +26,9 @@ from rl_lab.nn.convolution import Conv2d
 from rl_lab.nn.graph import GraphNetwork
 from rl_lab.nn.graph.files import load_graph
 from rl_lab.nn.layers import Flatten, Linear
-from rl_lab.nn.module import Module
+from rl_lab.nn.module import Module, Parameter
+from rl_lab.nn.noisy import NoisyLinear
+from rl_lab.nn.normalization import GroupNorm, LayerNorm
 from rl_lab.nn.pictures import Observed, PictureInput, picture_of
 
 Network = TypeVar("Network", bound=Module)
@@ -141,11 +144,13 @@ def mlp(
     output_gain: float = 1.0,
     generator: Generator | None = None,
     linear: Callable[..., Module] = Linear,
+    normalized: bool = False,
 ) -> Sequential:
     """Perceptron from (batch, inputs) to (batch, outputs), with ``activation`` after every layer but the last.
 
     Weights start as in `Linear`. With ``orthogonal`` they start orthogonal, with gain sqrt(2), and ``output_gain`` in the last layer,
-    and the biases start at 0. ``linear(inputs, outputs, generator=...)`` builds each layer.
+    and the biases start at 0. ``linear(inputs, outputs, generator=...)`` builds each layer. With ``normalized`` a layer normalisation
+    precedes each activation.
     """
     sizes = (inputs, *hidden, outputs)
     network = Sequential()
@@ -156,6 +161,8 @@ def mlp(
             _orthogonal(layer, output_gain if last else math.sqrt(2.0), generator)
         network.append(layer)
         if not last:
+            if normalized:
+                network.append(LayerNorm(layer_outputs))
             network.append(ACTIVATIONS[activation]())
     return network
 
@@ -245,7 +252,8 @@ def _encoder(
         convolution = Conv2d(channels, filters, kernel, stride, generator=options.get("generator"))
         if options.get("orthogonal"):
             _orthogonal(convolution, math.sqrt(2.0), options.get("generator"))
-        layers += [convolution, ACTIVATIONS[activation]()]
+        # with one group, the layer normalisation of a picture
+        layers += [convolution, *([GroupNorm(1, filters)] if options.get("normalized") else []), ACTIVATIONS[activation]()]
         channels = filters
         height = (height - kernel) // stride + 1
         width = (width - kernel) // stride + 1
@@ -288,6 +296,75 @@ class Dueling(Module):
         return (value + advantage - advantage.mean(1, keepdim=True)).flatten(1)
 
 
-def copy_of(network: Network) -> Network:
-    """Copy a network with its values and freeze the copy, for use as a target network."""
-    return copy.deepcopy(network).requires_grad_(False)
+def make_value_network(
+    observed: Observed | tuple[int, ...],
+    description: str,
+    actions: int,
+    activation: str = "relu",
+    *,
+    atoms: int = 1,
+    dueling: bool = False,
+    noise: Generator | None = None,
+    generator: Generator | None = None,
+) -> Sequential | Dueling:
+    """Build a network from observations (batch, ...) to action values (batch, actions), or (batch, actions * atoms) for distributions.
+
+    ``dueling`` splits the last layer into two heads, see `Dueling`. With ``noise``, a generator, the layers are `NoisyLinear` and draw from
+    it. Raises the errors of `make_network`.
+    """
+
+    def linear(inputs: int, outputs: int, generator: Generator | None) -> Linear | NoisyLinear:
+        if noise is None:
+            return Linear(inputs, outputs, generator=generator)
+        layer = NoisyLinear(inputs, outputs, generator=generator)
+        layer.generator = noise
+        return layer
+
+    network = make_network(observed, description, actions * atoms, activation, generator=generator, linear=linear)
+    if not dueling:
+        return network
+    features = network[-1].in_features
+    value, advantage = (mlp(features, (), outputs * atoms, generator=generator, linear=linear) for outputs in (1, actions))
+    return Dueling(network[:-1], value, advantage, atoms)
+
+
+class StateDependentActor(Module):
+    """Actor with generalized state-dependent exploration (Raffin, Kober and Stulp 2021, "Smooth exploration for robotic reinforcement
+    learning", section 3).
+
+    The noise of an action is a linear function of the features, the inputs of the last layer of ``network``, which computes the means
+    (batch, size). The entries of the function's matrix are Gaussian, with standard deviations exp(``log_std``), a parameter (features,
+    size). The forward pass returns (batch, 2 size): the means, within ±2 as in Stable-Baselines3, and the log standard deviations of the
+    noise over all matrices.
+    """
+
+    def __init__(self, network: Sequential, log_std: float):
+        super().__init__()
+        self.body = network[:-1]
+        self.mean = network[-1]
+        self.log_std = Parameter(full((self.mean.in_features, self.mean.out_features), log_std))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.outputs(self.body(input))
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """Means and log standard deviations, (batch, 2 size), for features (batch, features)."""
+        variance = (features**2) @ (2.0 * self.log_std).exp()
+        return cat([self.mean(features).clamp(-2.0, 2.0), 0.5 * (variance + 1e-6).log()], 1)
+
+    def noise(self, features: Tensor, matrices: Tensor) -> Tensor:
+        """Noise (batch, size) for features (batch, features) and standard normal matrices (batch, features, size)."""
+        return (features.unsqueeze(1) @ (self.log_std.exp() * matrices)).squeeze(1)
+
+
+def copy_of(network: Network, noise: Generator | None = None) -> Network:
+    """Copy a network with its values and freeze the copy, for use as a target network.
+
+    Noisy layers of the copy draw from ``noise``, if given: a copied generator would repeat the noise of the original.
+    """
+    copied = copy.deepcopy(network).requires_grad_(False)
+    if noise is not None:
+        for module in copied.modules():
+            if isinstance(module, NoisyLinear):
+                module.generator = noise
+    return copied

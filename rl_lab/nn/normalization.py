@@ -198,6 +198,63 @@ class BatchNorm3d(BatchNorm1d):
     ranks = (5,)
 
 
+class BatchRenorm1d(_Normalization):
+    """Batch renormalisation of (n, features) (Ioffe 2017, "Batch renormalization", algorithm 1).
+
+    In training mode each feature is normalised by the batch and corrected towards the running moments: scaled by at most ``r_max``, shifted
+    by at most ``d_max`` standard deviations, and not at all in the first ``warmup`` batches, where the layer is `BatchNorm1d`. The running
+    moments move by ``momentum`` towards those of the batch. In evaluation mode each feature is normalised by the running moments, so both
+    modes give about the same result, also for batches of mixed origin. ``forward`` raises ShapeError if the shape does not fit. Raises
+    ValueError unless ``r_max`` is at least 1 and ``d_max`` at least 0.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-3,
+        momentum: float = 0.01,
+        r_max: float = 3.0,
+        d_max: float = 5.0,
+        warmup: int = 100_000,
+    ):
+        super().__init__()
+        if r_max < 1 or d_max < 0:
+            raise ValueError(f"r_max must be at least 1 and d_max at least 0, got {r_max} and {d_max}")
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.r_max = r_max
+        self.d_max = d_max
+        self.warmup = warmup
+        _add_affine(self, (num_features,), True)
+        self.register_buffer("running_mean", zeros(num_features))
+        self.register_buffer("running_var", ones(num_features))
+        self.register_buffer("num_batches_tracked", tensor(0, dtype=int64))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.batch_renorm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.num_batches_tracked,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+            self.r_max,
+            self.d_max,
+            self.warmup,
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, warmup={self.warmup}"
+
+
 def instance_norm(
     input: Tensor,
     running_mean: Tensor | None = None,

@@ -9,6 +9,7 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.number import real
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import zeros
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.multi_tensor import address_table, polyak_
 from rl_lab.engine.tape import guards, no_grad
@@ -21,6 +22,8 @@ if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every nam
 __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
+    "clip_grads_with_norm_",
+    "get_total_norm",
     "parameters_to_vector",
     "polyak_",
     "remove_spectral_norm",
@@ -72,6 +75,32 @@ def clip_grad_norm_(
     for g in gradients:
         g.storage.version += 1
     return norm
+
+
+def get_total_norm(
+    tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
+) -> Tensor:
+    """The norm of order ``norm_type`` of all tensors as one vector; 0 for no tensors. ``foreach`` has no effect.
+
+    Raises NumericalError if ``error_if_nonfinite`` and the norm is not finite.
+    """
+    listed = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if not listed:
+        return zeros(())
+    norm = cat([x.norm(norm_type).reshape(1) for x in listed]).norm(norm_type)
+    if error_if_nonfinite and not bool(norm.isfinite()):
+        raise NumericalError(f"the norm must be finite, got {norm.item()}")
+    return norm
+
+
+@no_grad()
+def clip_grads_with_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
+) -> None:
+    """Scale all gradients by one factor so that the norm ``total_norm`` becomes at most ``max_norm``. ``foreach`` has no effect."""
+    factor = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
+    for gradient in _gradients(parameters):
+        gradient.mul_(factor)
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

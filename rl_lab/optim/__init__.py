@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rl_lab.engine.names import not_covered
 from rl_lab.optim import lr_scheduler
+from rl_lab.optim.adafactor import Adafactor
 from rl_lab.optim.further import ASGD, Adadelta, Adamax, NAdam, RAdam, Rprop
 from rl_lab.optim.lbfgs import LBFGS
 from rl_lab.optim.muon import Muon
@@ -17,6 +18,7 @@ __all__ = [
     "LBFGS",
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",

@@ -190,6 +190,10 @@ class Optimizer(Counted):
         """Initial value of the state tensor ``name``."""
         return self.first_value
 
+    def new_state(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
+        """State tensors of a parameter beside those of `slots_of`, whose shapes need not be the parameter's. A hook for subclasses."""
+        return {}
+
     def _state_of(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
         """State tensors of a parameter; missing ones are created."""
         state = self.state.setdefault(parameter, {})
@@ -202,6 +206,7 @@ class Optimizer(Counted):
         with unrecorded() if outlives else contextlib.nullcontext():
             if not state:
                 state["step"] = zeros((1,), dtype=int64)
+                state.update(self.new_state(parameter, group))
             for name in self.slots_of(group):
                 if name is not None and name not in state:
                     value = self.first_value_of(name, group)

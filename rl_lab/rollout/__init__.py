@@ -4,7 +4,7 @@ from rl_lab.rollout.actions import ActionMapping, Moment, OutputMapping
 from rl_lab.rollout.collector import Collector, rounds_due, steps_between_updates
 from rl_lab.rollout.normalizers import Normalization, RewardScale, RunningMoments
 from rl_lab.rollout.policies import ActionHead
-from rl_lab.rollout.replay import Batch, PrioritizedReplayBuffer, ReplayBuffer
+from rl_lab.rollout.replay import Batch, PrioritizedReplayBuffer, ReplayBuffer, SequenceReplayBuffer
 from rl_lab.rollout.returns import discounted_returns, following_values, generalized_advantages, normalized
 from rl_lab.rollout.stepper import EPISODE_LIMIT, Step, Stepper, longest_episode
 from rl_lab.rollout.storage import Rollout, Transitions
@@ -23,6 +23,7 @@ __all__ = [
     "RewardScale",
     "Rollout",
     "RunningMoments",
+    "SequenceReplayBuffer",
     "Step",
     "Stepper",
     "Transitions",

@@ -67,6 +67,8 @@ class ActionMapping:
         self.dtype = np.float32 if self.size else np.int64
         leaf = self._leaves[0] if len(self._leaves) == 1 else None
         self._start = int(getattr(space, "start", 0)) if isinstance(space, Discrete) else 0
+        self._kind = space.dtype if isinstance(space, Discrete) else None
+        """Type of the actions of a Discrete space; None for other spaces."""
         self._is_plain = (
             isinstance(space, Box) and leaf is not None and leaf.starts is leaf.fine is None and space.dtype == np.float32
         )
@@ -120,7 +122,7 @@ class ActionMapping:
     def to_space(self, scaled: np.ndarray) -> SpaceActions:
         """Return actions of the space for the result of `scaled` as an array."""
         if isinstance(self.space, Discrete):
-            return scaled.reshape(-1).astype(np.int64) + self.space.start
+            return (scaled.reshape(-1).astype(np.int64) + self._start).astype(self._kind)
         rows = scaled.reshape(len(scaled), len(self.choices) + self.size)
         return self.assemble(rows[:, : len(self.choices)].astype(np.int64), rows[:, len(self.choices) :])
 
@@ -131,7 +133,8 @@ class ActionMapping:
     def of_scaled(self, scaled: rl.Tensor) -> SpaceActions:
         """Return actions of the space for a batch of `scaled` actions."""
         if isinstance(self.space, Discrete) and scaled.sizes == (1,):
-            return np.array([int(scaled.item()) + self._start])  # NumPy's arithmetic takes longer than a small policy
+            # NumPy's arithmetic takes longer than a small policy
+            return np.array([int(scaled.item()) + self._start], self._kind)
         values = np.empty(scaled.sizes, scaled.dtype.numpy)  # a copy, so that the memory can be used again
         scaled.copy_to(values)
         return values.reshape(-1, *(self.space.shape or ())) if self._is_plain else self.to_space(values)
@@ -283,13 +286,15 @@ def options_of(space: Space) -> int:
 def mask_row(space: Space, given: Any) -> np.ndarray:
     """Convert an action mask for a space to a new row, bool (options,), True for allowed options.
 
-    ``given`` may be an array or list of that size, with True or 1 for allowed options. It may also be a mask for ``space.sample(mask)``:
+    ``given`` may be an array or list of that size, with True or 1 for allowed options and False or 0 for the others. It may also be a
+    mask for ``space.sample(mask)``:
 
     - MultiDiscrete: a tuple with one row per choice;
     - MultiBinary: an array of its shape, where 0 and 1 fix an entry and 2 leaves it free;
     - Tuple or Dict: a tuple or dict with one mask per part, where a missing part or None allows everything.
 
-    Raises ValueError, naming both sizes, for anything else. ``given`` has type Any because it comes from a user's environment.
+    Raises ValueError for anything else, such as numbers to be added to logits. ``given`` has type Any because it comes from a user's
+    environment.
     """
     by_parts = isinstance(given, (tuple, list)) and any(one is None or isinstance(one, _PARTS) for one in given)
     if isinstance(space, Tuple) and by_parts and len(given) == len(space.spaces):
@@ -306,10 +311,25 @@ def mask_row(space: Space, given: Any) -> np.ndarray:
     if found.dtype.kind not in "biuf":
         raise ValueError(f"it is {type(given).__name__} of {found.dtype}, not {options} numbers or bools")
     if isinstance(space, MultiBinary) and found.shape == space.shape:
+        _require_among(found, (0, 1, 2))
         return np.stack([found != 1, found != 0], -1).ravel()
     if found.size != options:
         raise ValueError(f"it has shape {found.shape} for {options} actions of {space}")
-    return found.astype(bool).ravel()
+    return as_allowed(found).ravel()
+
+
+def as_allowed(mask: np.ndarray) -> np.ndarray:
+    """Return a mask as bool. Raises ValueError if it holds anything but True, False, 1 and 0."""
+    if mask.dtype != np.bool_:
+        _require_among(mask, (0, 1))
+    return mask.astype(np.bool_)
+
+
+def _require_among(mask: np.ndarray, allowed: tuple[int, ...]) -> None:
+    """Raise ValueError, naming the first other value, if a mask holds a value that is not ``allowed``."""
+    strange = mask[~np.isin(mask, allowed)]
+    if strange.size:
+        raise ValueError(f"it holds {strange[0]:g}, but 1 or True allows an action, and 0 or False forbids it")
 
 
 _PARTS = (tuple, list, dict, np.ndarray)

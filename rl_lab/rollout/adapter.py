@@ -9,12 +9,14 @@ Results of a user's environment may be of any type until they are checked: that 
 import linecache
 import math
 import multiprocessing
+import numbers
 import random
 import re
 import sysconfig
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,7 +27,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space, iterate
 
 import rl_lab
-from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
+from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault, EnvironmentWarning
 from rl_lab.rollout.actions import mask_row, options_of
 from rl_lab.rollout.observations import MASK, ObservationMapping, conform, out_of_bounds
 
@@ -117,11 +119,11 @@ class Adapter(gym.Wrapper):
         before = self._streams() if self._unwatched else None
         try:
             result: Any = self.env.reset(seed=seed, options=options)
-        except Exception as error:  # whatever the environment's own code raises
+        except FOREIGN_ERRORS as error:
             raise self._failure(error, "reset") from error
         if before is not None:
             self._watch(before)
-        if not isinstance(result, tuple) or len(result) != 2 or not (result[1] is None or isinstance(result[1], dict)):
+        if not isinstance(result, tuple) or len(result) != 2 or not _may_be_info(result[1]):
             returned = f"{len(result)} values" if isinstance(result, tuple) else f"only a {type(result).__name__}"
             raise self._fault(
                 f"reset() returned {returned}, as before gym 0.26: return a pair (observation, info), where info is a dict"
@@ -137,7 +139,7 @@ class Adapter(gym.Wrapper):
         before = self._streams() if self._unwatched else None
         try:
             result: Any = self.env.step(action)
-        except Exception as error:  # whatever the environment's own code raises
+        except FOREIGN_ERRORS as error:
             raise self._failure(error, "step") from error
         if before is not None:
             self._watch(before)
@@ -159,7 +161,7 @@ class Adapter(gym.Wrapper):
         """Close the environment. An exception only causes a warning."""
         try:
             super().close()
-        except Exception as error:  # whatever the environment's own code raises: results that are complete must not be lost
+        except FOREIGN_ERRORS as error:  # results that are complete must not be lost
             self._warn(f"close() raised {described(error)}")
 
     # --- the parts of a step -----------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ class Adapter(gym.Wrapper):
         if given is None and self._action_masks is not None:
             try:
                 given = self._action_masks()
-            except Exception as error:  # whatever the environment's own code raises
+            except FOREIGN_ERRORS as error:
                 raise self._failure(error, "action_masks") from error
         try:
             return {} if given is None else {MASK: mask_row(self.env.action_space, given)}
@@ -208,7 +210,12 @@ class Adapter(gym.Wrapper):
     def _reward(self, reward: Any) -> float:
         """Convert a reward to float. Raises EnvironmentFault unless it is one real number."""
         if isinstance(reward, (int, float, np.number, np.bool_)) and not np.iscomplexobj(reward):
-            return float(reward)
+            return _as_float(reward)
+        if isinstance(reward, np.ndarray) and reward.dtype == object and reward.size == 1:
+            reward = reward.item()
+        if isinstance(reward, (numbers.Real, Decimal)):
+            self._warn(f"step() returns a reward of type {type(reward).__name__}: return a float")
+            return _as_float(reward)
         found = _array(reward)
         if found is None or found.size != 1:
             shape = "" if found is None or not found.shape else f" of shape {found.shape}"
@@ -230,13 +237,13 @@ class Adapter(gym.Wrapper):
         return False if found is None else bool(found.ravel()[0])
 
     def _info(self, info: Any) -> dict[str, Any]:
-        """Return an info, {} for None. Raises EnvironmentFault unless it is a dict."""
+        """Return an info, {} for None. Raises EnvironmentFault unless it is a dict or another mapping."""
         if info is None:
             self._warn("info is None: return a dict, {} if there is nothing to say")
             return {}
-        if not isinstance(info, dict):
-            raise self._fault(f"step() returned {type(info).__name__} as info: return a dict")
-        return info
+        if not isinstance(info, Mapping):
+            raise self._fault(f"the info is {type(info).__name__}: return a dict")
+        return dict(info)
 
     # --- global random streams ---------------------------------------------------------------------------------------
 
@@ -268,7 +275,7 @@ class Adapter(gym.Wrapper):
             f"environment {self._index} of {self._name} (seed {self._seed}) failed at step {self._steps} of its episode: {message}"
         )
 
-    def _failure(self, error: Exception, method: str) -> EnvironmentFault:
+    def _failure(self, error: BaseException, method: str) -> EnvironmentFault:
         """Return the fault for an exception that the environment's code raised."""
         if isinstance(error, EnvironmentFault):
             return error
@@ -324,17 +331,33 @@ class VectorAdapter(VectorWrapper):
 
 
 def numbers_in(info: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the finite numbers in an info by name, at most ``MOST_NUMBERS``; a number in a nested dict is named ``outer/inner``."""
+    """Return the finite numbers in an info by name, at most ``MOST_NUMBERS``; a number in a nested dict is named ``outer/inner``.
+
+    Names that begin with "_" are left out: vector environments write masks under such names.
+    """
     found: dict[str, float] = {}
     for key, value in info.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and key != EPISODE:
             found |= numbers_in(value, f"{name}/")
-        elif key not in (MASK, "final_obs", "final_info") and len(found) < MOST_NUMBERS:
+        elif key not in (MASK, "final_obs", "final_info") and name[:1] != "_" and len(found) < MOST_NUMBERS:
             array = _array(value) if isinstance(value, (bool, int, float, np.generic, np.ndarray)) else None
             if array is not None and array.size == 1 and math.isfinite(number := float(array.ravel()[0])):
                 found[name] = number
     return found
+
+
+def _may_be_info(value: Any) -> bool:
+    """Whether a second value of ``reset`` is an info, or a mistaken one: a list or a text, but not a number or an observation."""
+    return value is None or isinstance(value, (Mapping, list, str))
+
+
+def _as_float(number: Any) -> float:
+    """Convert a real number to float; integers beyond its range become infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def _array(value: Any) -> np.ndarray | None:
@@ -389,7 +412,7 @@ def _short(file: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _signature(error: Exception, env: gym.Env, method: str) -> str | None:
+def _signature(error: BaseException, env: gym.Env, method: str) -> str | None:
     """Explain an exception that a method in gym's old form caused; None if the exception has another cause."""
     text = str(error)
     if method == "reset" and isinstance(error, TypeError):

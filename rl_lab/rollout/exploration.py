@@ -3,7 +3,9 @@
 import math
 
 import rl_lab as rl
-from rl_lab.rollout.policies import greedy
+from rl_lab.nn import Module
+from rl_lab.nn.networks import StateDependentActor
+from rl_lab.rollout.policies import greedy, squashed_gaussian
 
 
 def epsilon_greedy(
@@ -77,6 +79,42 @@ class ColoredNoise(_Lasting):
             fresh = self.colour * kept + math.sqrt(1.0 - self.colour**2) * fresh
             self.last.copy_(fresh)
         return fresh
+
+
+class StateDependentNoise(_Lasting):
+    """Random matrices for generalized state-dependent exploration, one an environment, float32 (num_envs, features, size).
+
+    `rl_lab.nn.networks.StateDependentActor` multiplies its features by them. Each element is standard normal. New matrices are drawn at
+    the beginning of an episode and every ``frequency`` steps of it; with ``frequency`` 0 a matrix is kept for the whole episode (Raffin,
+    Kober and Stulp 2021, "Smooth exploration for robotic reinforcement learning", section 3).
+    """
+
+    def __init__(self, num_envs: int, features: int, size: int, frequency: int, generator: rl.Generator):
+        super().__init__(rl.zeros(num_envs, features, size), 1.0, generator)
+        self.frequency = frequency
+
+    def __call__(self, elapsed: rl.Tensor) -> rl.Tensor:
+        """Return the matrices of the next step; ``elapsed``, int64 (num_envs,), is 0 where an episode begins."""
+        due = (elapsed % self.frequency if self.frequency else elapsed) == 0
+        fresh = rl.randn(*self.last.shape, generator=self.generator)
+        self.last.copy_(rl.where(due.reshape(-1, 1, 1), fresh, self.last))
+        return self.last
+
+
+def squashed_actions(
+    actor: Module, observations: rl.Tensor, noise: ColoredNoise | StateDependentNoise, elapsed: rl.Tensor
+) -> rl.Tensor:
+    """Draw actions (num_envs, size) in [-1, 1]: the tanh of the actor's Gaussian, whose noise lasts as ``noise`` says.
+
+    ``actor`` is a `StateDependentActor` if ``noise`` is a `StateDependentNoise`; else it is a network to means and log standard
+    deviations (num_envs, 2 size).
+    """
+    if isinstance(noise, StateDependentNoise):
+        assert isinstance(actor, StateDependentActor)
+        features = actor.body(observations)
+        return (squashed_gaussian(actor.outputs(features)).mean + actor.noise(features, noise(elapsed))).tanh()
+    policy = squashed_gaussian(actor(observations))
+    return (policy.mean + policy.std * noise(elapsed)).tanh()
 
 
 class StickyActions(_Lasting):

@@ -215,3 +215,81 @@ def gather_stacks_of_bytes(
     """As `gather_stacks`, for frames of uint8 or bool."""
     numbers = (batch, stack, size, capacity, rows, stride, following)
     _gather_stacks(out, frames, latest, finals, final, elapsed, index, place, numbers)
+
+
+# --- distributions of returns ------------------------------------------------------------------------------------------
+
+
+@primitive
+def quantile_huber(
+    losses: Out, slopes: Out, fractions: Out, sums: Out, quantiles: In, targets: In, batch: Int, n: Int, m: Int, kappa: Real
+):
+    """For each row, sum over n quantiles the mean quantile Huber loss over m targets; ``slopes`` are its derivatives.
+
+    ``quantiles`` and ``slopes`` are (batch, n), ``targets`` is (batch, m). ``fractions`` and ``sums`` are working memory of n numbers.
+    """
+    k = F(kappa)
+    half = F(0.5)
+    one = F(1.0)
+    scale = F(1.0 / (m * kappa))
+    for i in range(n):
+        fractions[i] = F((i + 0.5) / n)
+    for b in range(batch):
+        p = b * n
+        for i in range(n):
+            slopes[p + i] = F(0.0)
+            sums[i] = F(0.0)
+        for j in range(m):
+            target = targets[b * m + j]
+            for i in range(n):
+                u = target - quantiles[p + i]
+                near = k if u > k else (-k if u < -k else u)  # NaN stays NaN
+                weighted = near * (fractions[i] if u >= F(0.0) else one - fractions[i])
+                sums[i] += weighted * (u - half * near)
+                slopes[p + i] -= weighted
+        total = 0.0
+        for i in range(n):
+            total += sums[i]
+            slopes[p + i] *= scale
+        losses[b] = F(total) * scale
+
+
+@primitive
+def without_largest(out: Out, work: Out, x: In, batch: Int, n: Int, dropped: Int):
+    """Copy all but the ``dropped`` largest numbers of each row of ``x`` (batch, n), in any order. ``work`` is memory of n numbers."""
+    kept = n - dropped
+    for b in range(batch):
+        for i in range(n):
+            work[i] = x[b * n + i]
+        for last in range(n - 1, kept - 1, -1):
+            largest = 0
+            for i in range(1, last + 1):
+                if work[i] > work[largest]:
+                    largest = i
+            work[largest] = work[last]
+        for i in range(kept):
+            out[b * kept + i] = work[i]
+
+
+@primitive
+def project_categorical(out: Out, probabilities: In, rewards: In, discounts: In, batch: Int, n: Int, low: Real, high: Real):
+    """For each row, the distribution of reward + discount * value over n values from low to high, projected onto these values."""
+    step = (high - low) / (n - 1)
+    for b in range(batch):
+        p = b * n
+        for i in range(n):
+            out[p + i] = F(0.0)
+        for i in range(n):
+            value = rewards[b] + discounts[b] * (low + step * i)
+            place = (value - low) / step
+            if place > n - 1:
+                place = np.float64(n - 1)
+            if place < 0.0:
+                place = 0.0
+            if place == place:
+                lower = min(int(place), n - 2)
+                upper = place - lower
+                out[p + lower] += F(probabilities[p + i] * (1.0 - upper))
+                out[p + lower + 1] += F(probabilities[p + i] * upper)
+            else:  # a value that is not a number makes the row one
+                out[p] = F(place)

@@ -28,10 +28,14 @@ class RunningMoments(Module):
     def update(self, batch: rl.Tensor) -> None:
         """Add values (n, *shape) to the statistics."""
         batch = batch.float()
-        n = float(batch.shape[0])
+        self.merge(float(batch.shape[0]), batch.mean(0), batch.var(0, correction=0))
+
+    @rl.no_grad()
+    def merge(self, n: float, mean: rl.Tensor, var: rl.Tensor) -> None:
+        """Add ``n`` values, whose mean and variance are known, to the statistics."""
         total = self.count + n
-        difference = batch.mean(0) - self.mean
-        spread = self.var * self.count + batch.var(0, correction=0) * n + difference**2 * (self.count * n / total)
+        difference = mean - self.mean
+        spread = self.var * self.count + var * n + difference**2 * (self.count * n / total)
         self.mean.add_(difference * (n / total))
         self.var.copy_(spread / total)
         self.count.copy_(total)

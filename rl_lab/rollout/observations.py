@@ -75,6 +75,21 @@ class ObservationMapping:
             parts.append(np.asarray(part) if self._keeps_shape else spaces.flatten(space, part))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self.box.dtype)
 
+    def names(self) -> list[str]:
+        """A name for each number of ``box`` when it is flattened: the keys that lead to the number, and its place or its option."""
+        names = []
+        for path, space in self._leaves:
+            key = " ".join(map(str, path)) or "input"
+            size = 1 if space.shape == () else int(np.prod(space.shape or ()))
+            if isinstance(space, spaces.Discrete):
+                names += [f"{key} = {space.start + i}" for i in range(int(space.n))]
+            elif isinstance(space, spaces.MultiDiscrete):
+                counts = enumerate(space.nvec.reshape(-1).tolist())
+                names += [f"{key} {i} = {option}" for i, count in counts for option in range(count)]
+            elif space.shape is not None:
+                names += [key] if size == 1 and path else [f"{key} {i}" for i in range(size)]
+        return names
+
     def mask(self, observation: Any) -> Any:
         """Return the mask of the allowed actions in an observation; None if ``space`` has no mask."""
         return observation[MASK] if self.holds_mask else None

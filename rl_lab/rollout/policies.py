@@ -187,3 +187,9 @@ class SquashedGaussian:
         # log(1 - tanh(u)^2) in a form without cancellation
         squash = 2.0 * (math.log(2.0) - u - F.softplus(-2.0 * u))
         return u.tanh(), (gaussian - squash).sum(1)
+
+
+def squashed_gaussian(outputs: rl.Tensor) -> SquashedGaussian:
+    """Return the distribution of actions for an actor's outputs (batch, 2 size): the means, then the log standard deviations."""
+    mean, log_std = outputs.chunk(2, 1)
+    return SquashedGaussian(mean, log_std.clamp(-20.0, 2.0))

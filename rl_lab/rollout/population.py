@@ -1,8 +1,8 @@
-"""The population collector: play whole episodes of many evolved networks in one native call, on all cores."""
+"""Populations of networks, and the collector that plays whole episodes of all of them in one native call, on all cores."""
 
 import functools
 import math
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple, Protocol, TypeGuard
 
 import numba
 import numpy as np
@@ -27,6 +27,47 @@ class Played(NamedTuple):
     """int64 (episodes,)."""
     final_observations: np.ndarray
     """float32 (episodes, inputs), flattened; novelty search uses them as behaviours."""
+    sums: np.ndarray
+    """float64 (episodes, 2, inputs): sums of the observations acted on, and of their squares; (0, 2, inputs) if not asked for."""
+
+
+class Actors(Protocol):
+    """Networks of a population that act side by side, one in each slot."""
+
+    def begin(self, slots: np.ndarray, chosen: np.ndarray) -> None:
+        """Let network ``chosen[k]`` of the population begin an episode in slot ``slots[k]``."""
+
+    def forward(self, observations: np.ndarray, playing: np.ndarray, outputs: np.ndarray) -> None:
+        """Write the outputs (slots, outputs) for observations (slots, ...), where ``playing``, bool (slots,), is True."""
+
+
+class Population(Protocol):
+    """Networks that can play episodes, all with the same numbers of inputs and outputs."""
+
+    inputs: int
+    outputs: int
+
+    def actors(self, slots: int) -> Actors:
+        """Make room for ``slots`` networks that act side by side."""
+
+
+class GraphActors:
+    """Networks in the form that `nn.graph.kernels.activate` reads, each with a state of ``state_size`` float32 numbers."""
+
+    def __init__(self, structures: np.ndarray, numbers: np.ndarray, state_size: int, slots: int):
+        self.structures = structures
+        self.numbers = numbers
+        self._chosen = np.full(slots, -1)
+        self._states = np.zeros((slots, state_size), np.float32)
+
+    def begin(self, slots: np.ndarray, chosen: np.ndarray) -> None:
+        self._chosen[slots] = chosen
+        self._states[slots] = 0.0
+
+    def forward(self, observations: np.ndarray, playing: np.ndarray, outputs: np.ndarray) -> None:
+        x = np.ascontiguousarray(observations, np.float32).reshape(len(observations), -1)
+        chosen = np.where(playing, self._chosen, -1)
+        population_kernels.forward_each(self.structures, self.numbers, chosen, x, self._states, outputs)
 
 
 @functools.lru_cache(65_536)
@@ -36,8 +77,8 @@ def _first_words(seed: int) -> bytes:
 
 
 def is_native(envs: object) -> TypeGuard[NativeVectorEnv]:
-    """Whether a `PopulationCollector` can play in copies of these environments."""
-    return isinstance(envs, NativeVectorEnv)
+    """Whether a `PopulationCollector` can play in copies of these environments: native ones with float32 observations and PCG64 streams."""
+    return isinstance(envs, NativeVectorEnv) and envs.world.observation_space.dtype == np.float32 and not envs.world.twister
 
 
 class PopulationCollector:
@@ -60,18 +101,21 @@ class PopulationCollector:
         genomes: np.ndarray,
         seeds: np.ndarray,
         options: dict[str, npt.ArrayLike] | None = None,
+        summed: bool = False,
     ) -> Played:
         """Play one episode per seed in ``seeds[k]`` with network ``genomes[k]``; results are in the order of ``seeds.ravel()``.
 
         Row i of ``structures`` (int32) and ``numbers`` (float32) holds network i in the form that `nn.graph.kernels.activate` reads.
         ``genomes`` is int64 (tasks,), ``seeds`` int64 (tasks, episodes). ``options`` are reset options of the world: numbers, or arrays
-        of the shape of ``seeds``. One thread plays all episodes of a task, side by side.
+        of the shape of ``seeds``. With ``summed`` the result has the sums of the observations. One thread plays all episodes of a
+        task, side by side.
 
         Raises ValueError if a shape, a network's size or an option does not fit. Raises EnvironmentFault if an environment fails,
         naming the first one in the order of the tasks.
         """
         genomes = np.ascontiguousarray(genomes, np.int64)
         seeds = np.ascontiguousarray(seeds, np.int64)
+        structures, numbers = np.ascontiguousarray(structures), np.ascontiguousarray(numbers)  # read by their addresses
         self._check(structures, numbers, genomes, seeds)
         tasks, width = seeds.shape
         distinct, begin = np.unique(seeds, return_inverse=True)
@@ -87,6 +131,7 @@ class PopulationCollector:
             np.zeros((tasks, width), np.int64),
             np.zeros((tasks, width, self.inputs), np.float32),
             np.zeros(tasks, np.int64),
+            np.zeros((tasks if summed else 0, width, 2, self.inputs)),
         )
         work = population_kernels.Tasks(
             genomes, begin.reshape(seeds.shape), np.array(streams), parameters, np.zeros(1, np.int64)
@@ -94,7 +139,12 @@ class PopulationCollector:
         population_kernels.play(batches, self.actions.arrays, work, structures, numbers, memory, outcomes, sharing)
         if outcomes.faults.any():
             self._fault(outcomes, genomes, seeds)
-        return Played(outcomes.returns.ravel(), outcomes.lengths.ravel(), outcomes.finals.reshape(-1, self.inputs))
+        return Played(
+            outcomes.returns.ravel(),
+            outcomes.lengths.ravel(),
+            outcomes.finals.reshape(-1, self.inputs),
+            outcomes.sums.reshape(-1, 2, self.inputs),
+        )
 
     def _check(self, structures: np.ndarray, numbers: np.ndarray, genomes: np.ndarray, seeds: np.ndarray) -> None:
         """Raise ValueError if shapes or network indices do not fit: the kernels do not check their indices."""

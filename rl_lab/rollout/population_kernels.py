@@ -60,6 +60,9 @@ class Outcomes(NamedTuple):
     lengths: np.ndarray  # int64 (tasks, width)
     finals: np.ndarray  # float32 (tasks, width, inputs)
     faults: np.ndarray  # int64 (tasks,)
+    sums: (
+        np.ndarray
+    )  # float64 (tasks, width, 2, inputs): sums of the observations acted on and of their squares; (0, ...): not wanted
 
 
 inner = part
@@ -80,6 +83,15 @@ def _largest(outputs, begin, count):
             best = value
             chosen = k
     return chosen
+
+
+@inner
+def _add(sums, observation):
+    """Add an observation and its squares to ``sums`` (2, inputs)."""
+    for i in range(sums.shape[1]):
+        value = np.float64(observation[i])
+        sums[0, i] += value
+        sums[1, i] += value * value
 
 
 @inner
@@ -110,6 +122,7 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
     scale = float32_at(mapping.scale.ctypes.data)
     low = float32_at(mapping.low.ctypes.data)
     high = float32_at(mapping.high.ctypes.data)
+    summed = len(outcomes.sums) > 0
     scratch = np.empty(structures[0, 2] + 32, np.float32)
     outputs = float32_at(scratch.ctypes.data)
     while True:
@@ -132,6 +145,8 @@ def _work(thread, batches, mapping, tasks, structures, numbers, memory, outcomes
                     continue
                 playing = True
                 observation = float32_at(first_observation + e * observation_bytes)
+                if summed:
+                    _add(outcomes.sums[k, e], observation)
                 activate(structure, number, observation, float32_at(first_memory + e * memory_bytes), outputs)
                 place = U(0)
                 for j in range(groups):
@@ -183,3 +198,13 @@ def _play(batches, mapping, tasks, structures, numbers, memory, outcomes, sharin
 
 
 play = cached_njit(_play, parallel=True, nogil=True)
+
+
+def _forward_each(structures, numbers, chosen, x, states, out):
+    """Evaluate network ``chosen[k]`` on row k of x (rows, inputs) with the state ``states[k]``; skip rows with ``chosen[k]`` < 0."""
+    for k in range(len(x)):
+        if chosen[k] >= 0:
+            activate(structures[chosen[k]], numbers[chosen[k]], x[k], states[k], out[k])
+
+
+forward_each = cached_njit(_forward_each)

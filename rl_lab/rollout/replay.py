@@ -10,8 +10,9 @@ from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
-from rl_lab.engine.ops.creation import from_numpy
-from rl_lab.engine.random import Generator
+from rl_lab.engine.ops.creation import arange, from_numpy, ones
+from rl_lab.engine.ops.layout import cat
+from rl_lab.engine.random import Generator, rand, randint
 from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
 from rl_lab.rollout.frames import FrameStore
@@ -318,6 +319,76 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         super().load_state_dict(state)
         self._tree[:] = state["tree"]
         self._highest[:] = state["highest"]
+
+
+class SequenceReplayBuffer(ReplayBuffer):
+    """A replay buffer for recurrent agents: sequences of steps, and the memory of the agent before each step.
+
+    ``memory`` is the number of units of the memory. The other arguments are those of `ReplayBuffer`, without ``n_steps``. Transitions are
+    added in whole steps of the environments. Source: Kapturowski et al. 2019, "Recurrent experience replay in distributed reinforcement
+    learning", section 3, the stored state.
+    """
+
+    def __init__(self, *arguments: Any, memory: int, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        self._memories = np.zeros((self.capacity, memory), np.float32)
+        self.memories = from_numpy(self._memories)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all transitions and memories of a full buffer."""
+        return super().nbytes + self._memories.nbytes
+
+    def add(self, transitions: Transitions, memories: np.ndarray | None = None) -> None:
+        """Append transitions with the memories before them, float32 (transitions, memory), or zeros.
+
+        Raises ShapeError as `ReplayBuffer.add`, also if the transitions are not whole steps or the memories do not fit.
+        """
+        count = len(transitions.rewards)
+        given = np.zeros((count, self._memories.shape[1]), np.float32) if memories is None else memories
+        if count % self.num_envs or given.shape != (count, self._memories.shape[1]):
+            raise ShapeError(
+                f"whole steps of {self.num_envs} environments with memories of {self._memories.shape[1]} units are needed, got "
+                f"{count} transitions and memories {list(given.shape)}"
+            )
+        start = self.position
+        super().add(transitions)
+        first = min(count, self.capacity - start)
+        self._memories[start : start + first] = given[:first]
+        self._memories[: count - first] = given[first:]
+
+    def sample_sequences(self, batch_size: int, length: int) -> tuple[Batch, Tensor, Tensor]:
+        """Draw sequences of ``length`` consecutive steps of one environment each, uniformly with replacement.
+
+        Returns the transitions, flattened from (length, batch_size, ...); float32 (length, batch_size), 0 where a step begins an episode
+        within the sequence; and the memories (batch_size, memory) before the sequences. Raises ShapeError if the buffer is empty. At least
+        ``length`` steps of each environment must be stored.
+        """
+        self._check()
+        n = self.num_envs
+        count, position = self.place[0], self.place[1]
+        starts = count // n - (length - 1)  # numbers of steps, from the oldest one, at which a sequence can begin
+        drawn = (rand(batch_size, generator=self.generator) * starts.float()).long().minimum(starts - 1)
+        env = randint(0, n, (batch_size,), generator=self.generator)
+        first = position - count + drawn * n + env
+        index = (first + arange(length).unsqueeze(1) * n) % self.capacity  # (length, batch_size)
+        flat = index.flatten()
+        _, _, _, _, terminated, truncated, _, _ = self.tensors
+        ended = terminated.index_select(0, flat) + truncated.index_select(0, flat) > 0
+        before = 1.0 - ended.float().reshape(length, batch_size)
+        goes_on = cat([ones(1, batch_size), before[:-1]])
+        return self.gather(flat), goes_on, self.memories.index_select(0, index[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of `ReplayBuffer.state_dict` and the memories."""
+        return {**super().state_dict(), "memories": self._memories[: len(self)].copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`. Raises ShapeError if it does not fit this buffer."""
+        size = len(state["arrays"]["rewards"])
+        _require_like("memories", state["memories"], (size, self._memories.shape[1]), self._memories.dtype)
+        super().load_state_dict(state)
+        self._memories[:size] = state["memories"]
 
 
 def _require_like(name: str, saved: npt.ArrayLike, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:

@@ -67,18 +67,19 @@ def _at_ends(next_values: Tensor, truncated: Tensor) -> Tensor:
     return counted
 
 
-def following_values(value: Callable[[Tensor], Tensor], values: Tensor, rollout: dict[str, Tensor]) -> Tensor:
+def following_values(value: Callable[..., Tensor], values: Tensor, rollout: dict[str, Tensor]) -> Tensor:
     """Compute the values (steps, n) of the next observations of a rollout from the ``values`` (steps, n) of its observations.
 
-    ``value`` is a function from observations (batch, ...) to values (batch,). It is called only for the last step and for the ends of
+    ``value`` is a function from observations (batch, ...), and from masks of the allowed actions (batch, actions) if ``rollout`` has
+    ``next_action_masks``, to values (batch,). It is called only for the last step and for the ends of
     truncated episodes: any other next observation is the observation of the following step. Results where an episode terminated have
     no meaning. ``rollout`` is the dict returned by `Rollout.tensors`.
     """
-    following = rollout["next_observations"]
-    last = value(following[-1]).unsqueeze(0)
+    parts = [rollout[name] for name in ("next_observations", "next_action_masks") if name in rollout]
+    last = value(*[part[-1] for part in parts]).unsqueeze(0)
     result = cat([values[1:], last], 0) if len(values) > 1 else last
     rows = rollout.get("bootstrap_rows")
     if rows is None:
         return result
-    ends = value(following.flatten(0, 1).index_select(0, rows))
+    ends = value(*[part.flatten(0, 1).index_select(0, rows) for part in parts])
     return result.flatten().index_copy(0, rows, ends).reshape(*values.shape)

@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
-from rl_lab.rollout.actions import ActionMapping, SpaceActions, choices_of, options_of
+from rl_lab.rollout.actions import ActionMapping, SpaceActions, as_allowed, choices_of, options_of
 from rl_lab.rollout.storage import stored_dtype
 
 LARGEST_SEED = 2**32
@@ -299,7 +299,7 @@ class Stepper:
             raise
         except NativeFault as error:
             raise EnvironmentFault(f"{error}, {when}") from error
-        except Exception as error:  # whatever the environments' own code raises
+        except FOREIGN_ERRORS as error:
             message = str(error).strip().splitlines()
             detail = f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
             raise EnvironmentFault(f"{name_of(self.envs)} failed {when}: {detail}") from error
@@ -354,7 +354,10 @@ def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = N
         row = np.asarray(given[i])
         if row.shape != (options,):
             raise EnvironmentFault(f"{name_of(envs)} returned an action mask of shape {row.shape} for {options} actions")
-        mask[i] = row
+        try:
+            mask[i] = as_allowed(row)
+        except ValueError as error:
+            raise EnvironmentFault(f"the action mask of {name_of(envs)} does not fit: {error}") from None
         if not (mask[i].any() if len(choices) == 1 else np.logical_or.reduceat(mask[i], begins).all()):
             if not over:
                 raise EnvironmentFault(f"{name_of(envs)} returned an action mask that allows nothing")

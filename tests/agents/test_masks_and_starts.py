@@ -80,7 +80,7 @@ gym.register("test/Strict-v0", Strict)
 gym.register("test/Grid-v0", Grid)
 
 
-@pytest.mark.parametrize("name", ["dqn", "qrdqn", "ppo", "recurrent_ppo", "a2c", "sac", "reinforce"])
+@pytest.mark.parametrize("name", ["dqn", "qrdqn", "drqn", "pqn", "ppo", "recurrent_ppo", "a2c", "sac", "reinforce"])
 def test_no_forbidden_action_is_ever_taken(name):
     agent = AGENTS[name].create(AGENTS[name].Config(**SMALL[name]), make_environments("test/Strict-v0", 2), 1)
     for _ in range(40):
@@ -88,7 +88,7 @@ def test_no_forbidden_action_is_ever_taken(name):
     assert agent.timesteps > 60
 
 
-@pytest.mark.parametrize("name", ["ppo", "recurrent_ppo", "a2c", "sac", "td3", "reinforce"])
+@pytest.mark.parametrize("name", ["ppo", "recurrent_ppo", "a2c", "sac", "td3", "tqc", "crossq", "reinforce"])
 def test_actions_of_several_dimensions(name):
     agent = AGENTS[name].create(AGENTS[name].Config(**SMALL[name]), make_environments("test/Grid-v0", 2), 1)
     for _ in range(40):

@@ -9,7 +9,6 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import rl_lab as rl
 from rl_lab.agents.neat import NEATConfig
 from rl_lab.agents.neat.agent import NEAT, NEATAgentConfig
-from rl_lab.agents.neat.episodes import play
 from rl_lab.agents.neat.evolution import Evolution
 from rl_lab.agents.neat.pictures import ancestors
 from rl_lab.engine.errors import EnvironmentFault
@@ -18,6 +17,7 @@ from rl_lab.experiment.checkpoint import load_checkpoint, save_checkpoint
 from rl_lab.experiment.environments import choose_setup, make_environments
 from rl_lab.experiment.evaluation import evaluate
 from rl_lab.rollout import OutputMapping, Stepper
+from rl_lab.rollout.episodes import play
 
 SMALL = {"population": 30, "champion_episodes": 4}
 

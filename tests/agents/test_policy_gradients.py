@@ -1,4 +1,4 @@
-"""PPO, A2C, REINFORCE, SAC and TD3 on probes with known optima, and their losses by hand."""
+"""PPO, A2C, REINFORCE, PQN, SAC, TQC, CrossQ and TD3 on probes with known optima, and their losses by hand."""
 
 import dataclasses
 import math
@@ -9,11 +9,14 @@ import pytest
 
 import rl_lab as rl
 from rl_lab.agents.a2c import A2C, A2CConfig
+from rl_lab.agents.crossq import CrossQ, CrossQConfig
 from rl_lab.agents.ppo import PPO, PPOConfig, RolloutBatch
-from rl_lab.agents.qrdqn import QRDQN, QRDQNConfig, quantile_huber_loss
+from rl_lab.agents.pqn import PQN, PQNConfig
+from rl_lab.agents.qrdqn import QRDQN, RAINBOW, QRDQNConfig, quantile_huber_loss
 from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab.agents.sac import SAC, SACConfig
 from rl_lab.agents.td3 import TD3, TD3Config
+from rl_lab.agents.tqc import TQC, TQCConfig
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout import Batch
 
@@ -38,6 +41,37 @@ SOFT = SACConfig(
 TWIN = TD3Config(
     3000, "mlp:16", "tanh", learning_rate=1e-2, learning_rate_final=0.1, batch_size=32, learning_starts=50, gamma=0.9, tau=0.1
 )
+
+TRUNCATED = TQCConfig(
+    *(2000, "mlp:16"),
+    learning_rate=1e-2,
+    batch_size=32,
+    learning_starts=50,
+    gamma=0.9,
+    tau=0.1,
+    temperature=0.02,
+    learn_temperature=False,
+    quantiles=8,
+    dropped=1,
+)
+
+CROSSED = CrossQConfig(
+    *(2000, "mlp:16", "mlp:16"),
+    learning_rate=1e-2,
+    learning_rate_final=0.1,
+    batch_size=32,
+    learning_starts=50,
+    gamma=0.9,
+    temperature=0.02,
+    learn_temperature=False,
+    norm_warmup=500,
+)
+
+PQN_PROBES = [
+    ("ActionReward", (0.0,), [[-1.0, 1.0]]),
+    ("MatchReward", (1.0, -1.0), [[-1.0, 1.0], [1.0, -1.0]]),
+    ("DelayedReward", (0.0, 1.0), [[0.9, 0.9], [1.0, 1.0]]),
+]
 
 
 def trained(name: str, probe: str, seed: int, **changes):
@@ -134,7 +168,29 @@ def test_several_choices_at_once(name, learning_seed):
     assert agent.act(np.zeros((2, 1), np.float32), deterministic=True).tolist() == [[1, 2], [1, 2]]
 
 
-@pytest.mark.parametrize(("kind", "config"), [(SAC, SOFT), (TD3, TWIN)], ids=["sac", "td3"])
+@pytest.mark.parametrize(("probe", "given", "expected"), PQN_PROBES)
+def test_parallel_q_learning_finds_the_values(probe, given, expected, learning_seed, learned):
+    config = PQNConfig(
+        20_000,
+        "mlp:16",
+        learning_rate=1e-2,
+        learning_rate_final=0.05,
+        num_steps=16,
+        batch_size=32,
+        gamma=0.9,
+        exploration_final=0.5,
+    )
+    agent = PQN.create(config, make_environments(f"rl_lab/Probe{probe}-v0", 8), learning_seed)
+    while agent.timesteps < config.total_timesteps:
+        agent.step()
+    with rl.no_grad():
+        values = agent.q_values(rl.tensor([[x] for x in given])).numpy()
+    learned(values, expected, within=0.2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"), [(SAC, SOFT), (TD3, TWIN), (TQC, TRUNCATED), (CrossQ, CROSSED)], ids=["sac", "td3", "tqc", "crossq"]
+)
 def test_off_policy_actors_find_the_target(kind, config, learning_seed, learned):
     agent = kind.create(config, make_environments("probe/Target-v0", 1), learning_seed)
     while agent.timesteps < config.total_timesteps:
@@ -167,6 +223,30 @@ def test_quantiles_of_a_coin(learning_seed, learned):
     actions, rewards = agent.replay.arrays.actions[:size], agent.replay.arrays.rewards[:size]
     wins = [(rewards[actions == action] > 0).mean() for action in (0, 1)]
     learned(quantiles, [[quantile_of_a_coin(f, p) for f in (1 / 8, 3 / 8, 5 / 8, 7 / 8)] for p in wins], within=0.1)
+
+
+def test_probabilities_of_a_coin(learning_seed, learned):
+    """With the settings of Rainbow the agent learns the share of each reward in the replay."""
+    changes = {
+        "total_timesteps": 2000,
+        "network": "mlp:16",
+        "learning_rate": 1e-2,
+        "learning_rate_final": 0.1,
+        "learning_starts": 50,
+    }
+    rainbow = RAINBOW | {"quantiles": 5, "value_min": -2.0, "value_max": 2.0, "normalize_rewards": False}
+    config = QRDQNConfig(**rainbow, **changes, train_frequency=1, priority_exponent=0.0)
+    agent = QRDQN.create(config, make_environments("probe/Coin-v0", 1), learning_seed)
+    while agent.timesteps < config.total_timesteps:
+        agent.step()
+    agent.network.eval()
+    with rl.no_grad():
+        probabilities = agent.quantiles(agent.network, rl.tensor([[0.0]])).softmax(2).numpy()[0]
+    size = len(agent.replay)
+    actions, rewards = agent.replay.arrays.actions[:size], agent.replay.arrays.rewards[:size]
+    best = int(np.bincount(actions, minlength=2).argmax())  # noisy layers hardly try the other action
+    wins = (rewards[actions == best] > 0).mean()
+    learned(probabilities[best], [0.0, 1 - wins, 0.0, wins, 0.0], within=0.1)
 
 
 def quantile_of_a_coin(f: float, p: float) -> float:

@@ -2,21 +2,42 @@
 
 import math
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 
 import rl_lab as rl
 from rl_lab.agents import a2c, ppo, recurrent_ppo
 from rl_lab.agents.a2c import A2C, A2CConfig
+from rl_lab.agents.crossq import CrossQ, CrossQConfig
 from rl_lab.agents.dqn import DQN, DQNConfig
+from rl_lab.agents.drqn import DRQN
 from rl_lab.agents.ppo import PPO, PPOConfig
+from rl_lab.agents.pqn import PQN, PQNConfig
 from rl_lab.agents.qrdqn import QRDQN
 from rl_lab.agents.recurrent_ppo import RecurrentPPO
 from rl_lab.agents.reinforce import REINFORCE, REINFORCEConfig
 from rl_lab.agents.sac import SAC, SACConfig
 from rl_lab.agents.td3 import TD3, TD3Config
+from rl_lab.agents.tqc import TQC
 from rl_lab.experiment.environments import make_environments
 
+
+class Two(gym.Env):
+    """Two actions, of which the first alone is allowed; rewards are 0."""
+
+    observation_space = Box(-1, 1, (1,), np.float32)
+    action_space = Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {"action_mask": np.array([1, 0], np.int8)}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {"action_mask": np.array([1, 0], np.int8)}
+
+
+gym.register("test/Two-v0", Two)
 SMALL = {"network": "mlp:8", "learning_starts": 8, "batch_size": 8, "total_timesteps": 100}
 
 
@@ -65,6 +86,30 @@ def test_td3_updates_its_actor_and_targets_every_third_time():
         assert changed == [True, *([update % 3 == 0] * 3)]
 
 
+def test_crossq_updates_its_actor_every_third_time_and_moves_statistics_only_in_their_losses():
+    config = CrossQConfig(policy_delay=3, critic_network="mlp:8", **SMALL)
+    agent = CrossQ.create(config, make_environments("Pendulum-v1", 1), 1)
+    while agent.updates == 0:
+        agent.step()
+
+    def state() -> list[bytes]:
+        networks = (agent.critics, agent.actor)
+        weights = [b"".join(p.detach().numpy().tobytes() for p in network.parameters()) for network in networks]
+        counts = [network.state_dict() for network in networks]
+        return [*weights, *[next(x.item() for name, x in c.items() if name.endswith("batches_tracked")) for c in counts]]
+
+    for update in range(2, 8):
+        before = state()
+        agent.act(np.zeros((3, 3), np.float32), deterministic=True)
+        agent.collector.collect(1)
+        assert state() == before
+        agent.step()
+        after = state()
+        assert after[0] != before[0]
+        assert (after[1] != before[1]) == (update % 3 == 0)
+        assert after[2:] == [update, update // 3]
+
+
 @pytest.mark.parametrize(("env", "unit"), [("CartPole-v1", 0.5 * math.log(2)), ("Pendulum-v1", -1.0)])
 def test_the_target_entropy_falls(env, unit):
     agent = SAC.create(SACConfig(target_entropy_final=0.2, **SMALL), make_environments(env, 1), 1)
@@ -74,7 +119,7 @@ def test_the_target_entropy_falls(env, unit):
     assert agent.target_entropy.item() == pytest.approx(unit * (1 - 0.8 * 0.5))
 
 
-@pytest.mark.parametrize("kind", [SAC, TD3])
+@pytest.mark.parametrize("kind", [SAC, TD3, TQC])
 def test_actions_are_random_until_learning_starts(kind):
     """An actor that always takes the largest action is used only after ``learning_starts``."""
     agent = kind.create(
@@ -82,7 +127,7 @@ def test_actions_are_random_until_learning_starts(kind):
     )
     with rl.no_grad():
         agent.actor[-1].weight.zero_()
-        agent.actor[-1].bias.copy_(rl.tensor([9.0, -9.0] if kind is SAC else [9.0]))
+        agent.actor[-1].bias.copy_(rl.tensor([9.0] if kind is TD3 else [9.0, -9.0]))
     while agent.timesteps < 200:
         agent.step()
     actions = agent.replay.arrays.actions[:200]
@@ -151,6 +196,36 @@ def test_an_episode_that_is_cut_off_is_worth_its_last_observation_and_ends_the_s
     np.testing.assert_allclose(seen["advantages"][:, 0], by_hand(values, following, 0.9, 0.8), rtol=1e-4, atol=1e-6)
 
 
+def test_returns_of_pqn_mix_what_followed_with_its_value():
+    """Q(lambda) over eight steps with rewards of 0 and episodes that are truncated after five steps."""
+    config = PQNConfig(num_steps=8, batch_size=16, network="mlp:4", gamma=0.9, return_lambda=0.8, compile=False)
+    agent = PQN.create(config, make_environments("probe/Clock-v0", 2), 1)
+    agent.epoch = lambda: None
+    agent._epoch = agent.epoch
+    agent.step()
+    with rl.no_grad():
+        best = agent.q_values(rl.arange(6).float().unsqueeze(1)).amax(1).tolist()
+    later = best[3]  # the value after the last step
+    for t in reversed(range(8)):
+        following = best[t % 5 + 1]
+        later = 0.9 * (following if t % 5 == 4 or t == 7 else 0.8 * later + 0.2 * following)
+        np.testing.assert_allclose(agent.batch["returns"].reshape(8, 2)[t].tolist(), [later] * 2, rtol=1e-4, atol=1e-6)
+
+
+def test_pqn_bootstraps_from_allowed_actions():
+    """The value of a forbidden action is not in the returns."""
+    for forbidden in (-5.0, 5.0):
+        config = PQNConfig(num_steps=4, batch_size=8, network="mlp:", compile=False)
+        agent = PQN.create(config, make_environments("test/Two-v0", 2), 1)
+        with rl.no_grad():
+            agent.network[-1].weight.zero_()
+            agent.network[-1].bias.copy_(rl.tensor([1.0, forbidden]))
+        agent._epoch = lambda: None
+        agent.step()
+        returns = agent.batch["returns"].reshape(4, 2)[:, 0]
+        assert returns[-1].item() == pytest.approx(0.99, abs=1e-6)
+
+
 def keep(seen, function):
     """Wrap ``function`` so that the values, next values and advantages of its last call are stored in ``seen``."""
 
@@ -162,15 +237,15 @@ def keep(seen, function):
     return kept
 
 
-@pytest.mark.parametrize("kind", [PPO, RecurrentPPO])
+@pytest.mark.parametrize("kind", [PPO, RecurrentPPO, PQN])
 def test_every_pass_takes_everything_once_in_a_new_order(kind):
-    more = {"batch_size": 4} if kind is PPO else {"batch_envs": 2}
+    more = {"batch_envs": 2} if kind is RecurrentPPO else {"batch_size": 4}
     config = kind.Config(num_steps=4, network="mlp:4", epochs=6, compile=False, **more)
     agent = kind.create(config, make_environments("CartPole-v1", 8), 1)
     taken = []
     agent.update = lambda index: taken.append(index.tolist())
     agent.step()
-    size, step = (32, 4) if kind is PPO else (8, 2)
+    size, step = (8, 2) if kind is RecurrentPPO else (32, 4)
     assert all(len(index) == step for index in taken)
     passes = np.array(taken).reshape(-1, size).tolist()
     assert len(passes) == 6
@@ -254,11 +329,12 @@ def test_noise_comes_back_after_a_greedy_action():
 
 
 @pytest.mark.parametrize(("train_frequency", "num_envs"), [(1, 8), (4, 8), (6, 4), (4, 3), (16, 2)])
-@pytest.mark.parametrize("kind", [DQN, QRDQN, SAC, TD3])
+@pytest.mark.parametrize("kind", [DQN, QRDQN, DRQN, SAC, TD3, TQC, CrossQ])
 def test_updates_are_as_many_as_asked_for(kind, train_frequency, num_envs):
     """There is one update per ``train_frequency`` environment steps, for any number of environments."""
-    env = "Pendulum-v1" if kind is TD3 else "CartPole-v1"
-    given = {**SMALL, "learning_starts": 0, "train_frequency": train_frequency, "compile": False}
+    short = {"sequence_length": 1, "burn_in": 0} if kind is DRQN else {}
+    env = "Pendulum-v1" if kind in (TD3, TQC, CrossQ) else "CartPole-v1"
+    given = {**SMALL, "learning_starts": 0, "train_frequency": train_frequency, "compile": False, **short}
     agent = kind.create(kind.Config(**given), make_environments(env, num_envs), 1)
     made = []
     update = agent._update

@@ -25,20 +25,32 @@ BASE = {
     "exploration_fraction": 0.5,
     "train_frequency": 4,
     "quantiles": 4,
+    "sequence_length": 4,
+    "burn_in": 3,
+    "critic_network": "mlp:8",
+    "norm_momentum": 0.1,
+    "norm_warmup": 4,
     "tau": 0.5,
     "num_steps": 16,
     "epochs": 2,
     "batch_envs": 2,
     "memory": 4,
     "max_grad_norm": 0.1,
+    "directions": 2,
+    "pairs": 2,
+    "population": 4,
     "compile": False,
 }
 """Settings of the first run; an agent gets only the settings in its Config."""
 OF_AGENT = {
     "dqn": {"prioritized": True, "tau": 1.0},
-    "qrdqn": {"tau": 1.0},
+    "drqn": {"tau": 1.0},
+    "qrdqn": {"tau": 1.0, "prioritized": True},
     "sac": {"noise_colour": 0.2},
     "td3": {"noise_colour": 0.2},
+    "tqc": {"dropped": 1},
+    "crossq": {"noise_colour": 0.2, "policy_delay": 2},
+    "es": {"noise": 1.0},
 }
 OTHER = {
     "total_timesteps": 200,
@@ -98,14 +110,44 @@ OTHER = {
     "exploration_noise": 0.5,
     "target_noise": 0.5,
     "noise_clip": 0.05,
+    "critics": 3,
+    "critic_network": "mlp:7",
+    "norm_momentum": 0.3,
+    "norm_warmup": 9,
+    "adam_beta1": 0.9,
+    "layer_norm": False,
+    "sequence_length": 5,
+    "burn_in": 1,
+    "distribution": "categorical",
+    "value_min": -3.0,
+    "value_max": 30.0,
+    "return_lambda": 0.2,
+    "dropped": 2,
+    "use_sde": True,
+    "sde_sample_freq": 2,
+    "step_size": 0.3,
+    "directions": 3,
+    "top_directions": 1,
+    "noise": 0.3,
+    "episodes": 2,
+    "reward_offset": 0.7,
+    "pairs": 3,
+    "weight_decay": 0.5,
+    "population": 6,
+    "covariance": "diagonal",
 }
 CHANGED_WITH = {
     "buffer_size": {"total_timesteps": 300},
     "clip_range_final": {"clip_range": 0.05},
     "n_steps": {"gamma": 0.9},
     "double": {"target_update_interval": 1000, "gradient_steps": 9},
+    "value_min": {"distribution": "categorical"},
+    "value_max": {"distribution": "categorical"},
+    "use_sde": {"noise_colour": 0.0},
+    "sde_sample_freq": {"noise_colour": 0.0, "use_sde": True},
+    "log_std": {"noise_colour": 0.0, "use_sde": True},
 }
-SAME = {"compile", "separate_losses"}
+SAME = {"compile", "separate_losses", "evaluation"}
 """Settings that must not change the results."""
 CASES = [
     (name, field.name)
@@ -149,8 +191,14 @@ def test_a_setting_counts(name, field):
     value = OTHER[field]
     if value == "not":
         value = not agent_class.Config.__dataclass_fields__[field].default
-    given = CHANGED_WITH.get(field, {})
-    environments = ["CartPole-v1"] * (Box is not agent_class.action_spaces[0] or len(agent_class.action_spaces) > 1)
+    if field == "double" and name == "qrdqn":
+        value = True
+    names = {own.name for own in dataclasses.fields(agent_class.Config)}
+    given = {key: other for key, other in CHANGED_WITH.get(field, {}).items() if key in names}
+    sde = "sde" in field or given.get("use_sde", False)  # of real-valued actions
+    environments = ["CartPole-v1"] * (
+        not sde and (Box is not agent_class.action_spaces[0] or len(agent_class.action_spaces) > 1)
+    )
     environments += ["Pendulum-v1"] * (Box in agent_class.action_spaces)
     for env in environments:
         base = learned(name, env, tuple(given.items()))

@@ -37,12 +37,16 @@ for kind in ("discrete", "several", "box"):
 PARTS = {
     "dqn": ("q_network", "target_network"),
     "qrdqn": ("network", "target_network"),
+    "drqn": ("network", "target_network"),
+    "pqn": ("network",),
     "reinforce": ("actor", "head", "value"),
     "a2c": ("trunk", "actor", "critic", "head"),
     "ppo": ("actor", "critic", "head"),
     "recurrent_ppo": ("encoder", "cell", "actor", "critic", "head"),
     "sac": ("actor", "critics", "target_critics"),
     "td3": ("actor", "critics", "target_actor", "target_critics"),
+    "tqc": ("actor", "critics", "target_critics"),
+    "crossq": ("actor", "critics"),
 }
 
 
@@ -50,18 +54,23 @@ def make_agent(case: Case, **more: Any) -> Any:
     """The case's agent, with the case's weights."""
     module = importlib.import_module(f"rl_lab.agents.{case.agent}")
     (kind,) = (x for name, x in vars(module).items() if name.replace("-", "").lower() == case.agent.replace("_", ""))
-    settings = {"network": "mlp:8", "compile": False, **case.settings, **more}
+    settings: dict[str, Any] = {"network": "mlp:8", "compile": False, **case.settings, **more}
     if case.agent == "a2c":
         settings["separate_losses"] = True
-    if case.agent == "ppo":
+    if case.agent == "drqn":
+        settings |= {"memory": MEMORY, "sequence_length": STEPS - case.settings["burn_in"]}
+    if case.agent in ("ppo", "pqn"):
         settings |= {"num_steps": STEPS, "batch_size": SIZE}
+    if case.agent == "crossq":
+        settings["critic_network"] = "mlp:8"
     if case.agent == "recurrent_ppo":
         settings |= {"memory": MEMORY, "num_steps": STEPS, "batch_envs": ENVS}
     agent = kind.create(kind.Config(**settings), make_environments(f"probe/Spaces-{case.actions}-v0", ENVS), 1)
     for part in PARTS[case.agent]:
         module = getattr(agent, part)
         if module is not None:
-            module.load_state_dict({n: weights(f"{part}.{n}", tuple(p.shape)) for n, p in module.state_dict().items()})
+            learned = {n: weights(f"{part}.{n}", tuple(p.shape)) for n, p in module.named_parameters()}
+            module.load_state_dict(module.state_dict() | learned)
     return agent
 
 
@@ -78,13 +87,19 @@ def batch_of(case: Case, x: dict[str, Any]) -> Batch:
 def one_update(case: Case, agent: Any, update: int) -> list[float]:
     """Run one update of the agent; returns the numbers that it returns or logs."""
     x: dict[str, Any] = {name: rl.from_numpy(array) for name, array in numbers(case, update).items()}
-    if case.agent in ("dqn", "qrdqn", "sac", "td3"):
+    if case.agent in ("dqn", "qrdqn", "sac", "td3", "tqc", "crossq"):
         batch = batch_of(case, x)
         agent.replay.sample = lambda size: batch
         if case.weights:
             agent.replay.update_priorities = lambda indices, differences: None
-        results = agent.update(update == UPDATES - 1) if case.agent == "td3" else agent.update()
-        return [result.item() for result in results] + [0.0] * (3 - len(results) if case.agent == "td3" else 0)
+        delayed = {"td3": 3, "crossq": 5}.get(case.agent)
+        results = agent.update(update == UPDATES - 1) if delayed else agent.update()
+        return [result.item() for result in results] + [0.0] * (delayed - len(results) if delayed else 0)
+    if case.agent == "drqn":
+        batch = batch_of(case, x)
+        goes_on = (x["elapsed"] > 0).float().reshape(STEPS, ENVS)
+        agent.replay.sample_sequences = lambda size, length: (batch, goes_on, x["first_memory"])
+        return [result.item() for result in agent.update()]
     if case.agent in ("reinforce", "a2c"):
         names = ["observations", "next_observations", "actions", "rewards", "terminated", "truncated"]
         rollout = {name: x[name].reshape(STEPS, ENVS, *x[name].shape[1:]) for name in names}
@@ -98,6 +113,22 @@ def one_update(case: Case, agent: Any, update: int) -> list[float]:
             rollout["bootstrap_rows"] = rl.arange(SIZE)
         return [result.item() for result in agent.update(rollout)]
     agent.sums.zero_()
+    if case.agent == "pqn":
+        with rl.no_grad():
+            values = agent.q_values(x["observations"])
+            x["values"] = (values.masked_fill(~x["masks"], -1e9) if case.masks else values).amax(1)
+        names = ["observations", "next_observations", "actions", "rewards", "terminated", "truncated", "values"]
+        rollout = {name: x[name].reshape(STEPS, ENVS, *x[name].shape[1:]) for name in names}
+        rollout["bootstrap_rows"] = rl.arange(SIZE)
+        if case.masks:
+            rollout["next_action_masks"] = x["next_masks"].reshape(STEPS, ENVS, 3)
+        if case.weights:
+            rollout["valid"] = x["counted"].reshape(STEPS, ENVS)
+        kept = ("observations", "actions", "returns", *(["weights"] if case.weights else []))
+        agent.batch = {name: x[name].clone() for name in kept}
+        agent.prepare(rollout)
+        agent.update(rl.arange(SIZE))
+        return agent.sums.tolist()
     if case.agent == "ppo":
         names = ["observations", "actions", "log_probs", "values", "advantages", "returns"]
         agent.batch = RolloutBatch(

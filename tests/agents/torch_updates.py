@@ -127,6 +127,19 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             for a, b in zip(target.parameters(), source.parameters(), strict=True):
                 a.mul_(1 - o["tau"]).add_(o["tau"] * b)
 
+    class DuelingNetwork(nn.Module):
+        """Wang et al. 2016, equation 9, for each of `QUANTILES` outputs."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(INPUTS, 8), nn.ReLU())
+            self.value, self.advantage = nn.Sequential(nn.Linear(8, QUANTILES)), nn.Sequential(nn.Linear(8, 3 * QUANTILES))
+
+        def forward(self, x: Any) -> Any:
+            features = self.body(x)
+            advantage = self.advantage(features).reshape(-1, 3, QUANTILES)
+            return self.value(features)[:, None] + advantage - advantage.mean(1, keepdim=True)
+
     # --- the agents --------------------------------------------------------------------------------------------------
 
     def dqn() -> Any:
@@ -151,7 +164,16 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
 
     def qrdqn() -> Any:
         size = 3 * QUANTILES
-        parts = filled(network=network(INPUTS, size, nn.ReLU), target_network=network(INPUTS, size, nn.ReLU))
+        kind = DuelingNetwork if o.get("dueling") else lambda: network(INPUTS, size, nn.ReLU)
+        parts = filled(network=kind(), target_network=kind())
+        categorical = o.get("distribution") == "categorical"
+        if categorical:
+            z = torch.linspace(o["value_min"], o["value_max"], QUANTILES)
+            step = z[1] - z[0]
+
+        def means(out: Any) -> Any:
+            return (out.softmax(-1) * z).sum(-1) if categorical else out.mean(-1)
+
         optimizer = torch.optim.Adam(parts["network"].parameters(), lr=lr, eps=0.01 / 64)
         fractions = (2 * torch.arange(QUANTILES) + 1) / (2 * QUANTILES)
         for update in range(UPDATES):
@@ -160,17 +182,97 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             rows = torch.arange(len(x["rewards"]))
             with torch.no_grad():
                 following = parts["target_network"](x["next_observations"]).reshape(-1, 3, QUANTILES)
-                best = following.mean(2).masked_fill(~x["next_masks"], -1e9).argmax(1)
-                wanted = x["rewards"][:, None] + x["discounts"][:, None] * following[rows, best]
+                chooser = parts["network" if o.get("double") else "target_network"](x["next_observations"]).reshape(
+                    -1, 3, QUANTILES
+                )
+                best = means(chooser).masked_fill(~x["next_masks"], -1e9).argmax(1)
+                chosen = following[rows, best]
             taken = parts["network"](x["observations"]).reshape(-1, 3, QUANTILES)[rows, x["actions"]]
-            loss = torch.zeros(())
-            for i in range(QUANTILES):
-                for j in range(QUANTILES):
-                    u = wanted[:, j] - taken[:, i]
-                    huber = F.huber_loss(taken[:, i], wanted[:, j], reduction="none")
-                    loss = loss + ((fractions[i] - (u < 0).float()).abs() * huber).mean() / QUANTILES
+            losses = torch.zeros(len(rows))
+            if categorical:  # each shifted value is shared out linearly between its two neighbours
+                shifted = (x["rewards"][:, None] + x["discounts"][:, None] * z).clamp(o["value_min"], o["value_max"])
+                shares = (1 - (shifted[:, :, None] - z).abs() / step).clamp(min=0)
+                projected = (chosen.softmax(1)[:, :, None] * shares).sum(1)
+                losses = F.cross_entropy(taken, projected, reduction="none")
+            else:
+                wanted = x["rewards"][:, None] + x["discounts"][:, None] * chosen
+                for i in range(QUANTILES):
+                    for j in range(QUANTILES):
+                        u = wanted[:, j] - taken[:, i]
+                        huber = F.huber_loss(taken[:, i], wanted[:, j], reduction="none")
+                        losses = losses + (fractions[i] - (u < 0).float()).abs() * huber / QUANTILES
+            loss = (losses * x["weights"]).mean() if case.weights else losses.mean()
             gradient_step(optimizer, loss, list(parts["network"].parameters()))
-            yield [loss, taken.mean()]
+            yield [loss, means(taken).mean()]
+        yield parts
+
+    def drqn() -> Any:
+        class Recurrent(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.encoder, self.cell = network(INPUTS, MEMORY, nn.ReLU), nn.GRUCell(MEMORY, MEMORY)
+                self.head = nn.Linear(MEMORY, 3)
+
+            def after(self, x: Any, memory: Any) -> Any:
+                return self.cell(self.encoder(x).tanh(), memory)
+
+        parts = filled(network=Recurrent(), target_network=Recurrent())
+        q, slow = parts["network"], parts["target_network"]
+        optimizer = torch.optim.Adam(q.parameters(), lr=lr)
+        burn_in = o["burn_in"]
+        for update in range(UPDATES):
+            towards(slow, q)
+            x = {
+                name: t.reshape(STEPS, ENVS, *t.shape[1:]) if len(t) == STEPS * ENVS else t
+                for name, t in tensors(update).items()
+            }
+            mine = theirs = x["first_memory"]
+            errors, taken = [], []
+            for t in range(STEPS):
+                goes_on = (x["elapsed"][t] > 0).float()[:, None]
+                if t == burn_in:
+                    mine = mine.detach()
+                mine, theirs = q.after(x["observations"][t], mine * goes_on), slow.after(x["observations"][t], theirs * goes_on)
+                if t < burn_in:
+                    continue
+                with torch.no_grad():
+                    values = slow.head(slow.after(x["next_observations"][t], theirs))
+                    chooser = q.head(q.after(x["next_observations"][t], mine)) if o.get("double", True) else values
+                    best = chooser.masked_fill(~x["next_masks"][t], -1e9).argmax(1, keepdim=True)
+                    wanted = x["rewards"][t] + x["discounts"][t] * values.gather(1, best).squeeze(1)
+                taken.append(q.head(mine).gather(1, x["actions"][t][:, None]).squeeze(1))
+                errors.append(F.huber_loss(taken[-1], wanted, reduction="none"))
+            loss = torch.cat(errors).mean()
+            gradient_step(optimizer, loss, list(q.parameters()))
+            yield [loss, torch.cat(taken).mean()]
+        yield parts
+
+    def pqn() -> Any:
+        if o.get("layer_norm", True):
+            q = nn.Sequential(nn.Linear(INPUTS, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))
+        else:
+            q = network(INPUTS, 3, nn.ReLU)
+        parts = filled(network=q)
+        optimizer = torch.optim.RAdam(q.parameters(), lr=lr)
+        for update in range(UPDATES):
+            x = tensors(update)
+            with torch.no_grad():
+                values = q(x["observations"]).masked_fill(~x["masks"], -1e9).max(1).values
+                following = q(x["next_observations"]).masked_fill(~x["next_masks"], -1e9).max(1).values
+            # Q(lambda) backwards; the next observations are drawn, so the next value and the value of the next step differ
+            made = torch.zeros(STEPS, ENVS)
+            r, now, then, over, cut = (
+                t.reshape(STEPS, ENVS) for t in (x["rewards"], values, following, x["terminated"], x["truncated"])
+            )
+            for t in reversed(range(STEPS)):
+                mixed = then[t]
+                if t < STEPS - 1:
+                    mixed = mixed + o["return_lambda"] * (made[t + 1] - now[t + 1]) * (~cut[t]).float()
+                made[t] = r[t] + GAMMA * mixed * (~over[t]).float()
+            taken = q(x["observations"]).gather(1, x["actions"][:, None]).squeeze(1)
+            loss = 0.5 * mean((taken - made.flatten()) ** 2, x["counted"].float() if case.weights else None)
+            total = gradient_step(optimizer, loss, list(q.parameters()))
+            yield [loss, taken.mean(), total]
         yield parts
 
     def reinforce() -> Any:
@@ -303,29 +405,43 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             yield [policy_loss, value_loss, h, kl]
         yield parts
 
+    class StateDependentActor(nn.Module):
+        """An actor with generalized state-dependent exploration: the variance of a sum of Gaussian weights times the features."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(INPUTS, 8), nn.ReLU())
+            self.mean = nn.Linear(8, 2)
+            self.log_std = nn.Parameter(torch.zeros(8, 2))
+
+        def forward(self, x: Any) -> Any:
+            features = self.body(x)
+            std = torch.sqrt((features**2).mm(torch.exp(self.log_std) ** 2) + 1e-6)
+            return torch.cat([F.hardtanh(self.mean(features), -2.0, 2.0), std.log()], 1)
+
+    def drawn(actor: Any, observations: Any) -> tuple[Any, Any]:
+        """A squashed Gaussian's sample in [-1, 1] by torch.distributions, and its log density."""
+        mu, log_std = actor(observations).chunk(2, 1)
+        base = D.Normal(mu, log_std.clamp(-20, 2).exp())
+        u = mu + base.scale * torch.from_numpy(noise(tuple(mu.shape)))
+        squashed = D.TransformedDistribution(base, [D.TanhTransform(cache_size=1)])
+        y = squashed.transforms[0](u)
+        return y, squashed.log_prob(y).sum(1)
+
     def sac() -> Any:
         discrete = bool(choices)
         inputs, values = (INPUTS, 3) if discrete else (INPUTS + 2, 1)
         parts = filled(
-            actor=network(INPUTS, 3 if discrete else 4, nn.ReLU),
+            actor=StateDependentActor() if o.get("use_sde") else network(INPUTS, 3 if discrete else 4, nn.ReLU),
             critics=nn.ModuleList([network(inputs, values, nn.ReLU) for _ in range(2)]),
             target_critics=nn.ModuleList([network(inputs, values, nn.ReLU) for _ in range(2)]),
         )
-        log_alpha = nn.Parameter(torch.tensor(math.log(o["temperature"])))
+        log_alpha = nn.Parameter(torch.tensor(math.log(o.get("temperature", 1.0))))
         scale = o.get("target_entropy", 0.5 if discrete else 1.0)
         wanted_entropy = scale * math.log(3) if discrete else -2 * scale
         of_actor, of_critics, of_alpha = (
             torch.optim.Adam(p, lr=lr) for p in (parts["actor"].parameters(), parts["critics"].parameters(), [log_alpha])
         )
-
-        def drawn(observations: Any) -> tuple[Any, Any]:
-            """A squashed Gaussian's sample in [-1, 1] by torch.distributions, and its log density."""
-            mu, log_std = parts["actor"](observations).chunk(2, 1)
-            base = D.Normal(mu, log_std.clamp(-20, 2).exp())
-            u = mu + base.scale * torch.from_numpy(noise(tuple(mu.shape)))
-            squashed = D.TransformedDistribution(base, [D.TanhTransform(cache_size=1)])
-            y = squashed.transforms[0](u)
-            return y, squashed.log_prob(y).sum(1)
 
         def lower(critics: Any, observations: Any, actions: Any = None) -> Any:
             if actions is None:
@@ -342,7 +458,7 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
                     soft = lower(parts["target_critics"], x["next_observations"]) - alpha * pi.logits
                     following = (pi.probs * soft).sum(1)
                 else:
-                    actions, log_pi = drawn(x["next_observations"])
+                    actions, log_pi = drawn(parts["actor"], x["next_observations"])
                     following = lower(parts["target_critics"], x["next_observations"], actions) - alpha * log_pi
                 wanted = x["rewards"] + x["discounts"] * following
             if discrete:
@@ -361,7 +477,7 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
                 )
                 log_pi = (pi.probs * pi.logits).sum(1)
             else:
-                actions, log_pi = drawn(x["observations"])
+                actions, log_pi = drawn(parts["actor"], x["observations"])
                 actor_loss = (alpha * log_pi - lower(parts["critics"], x["observations"], actions)).mean()
             of_actor.zero_grad()
             actor_loss.backward()
@@ -372,6 +488,119 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
             of_alpha.step()
             towards(parts["target_critics"], parts["critics"])
             yield [critic_loss, actor_loss, taken[0].mean(), -log_pi.mean(), log_alpha.exp()]
+        yield parts
+
+    def tqc() -> Any:
+        count = o.get("critics", 2)
+        parts = filled(
+            actor=StateDependentActor() if o.get("use_sde") else network(INPUTS, 4, nn.ReLU),
+            critics=nn.ModuleList([network(INPUTS + 2, QUANTILES, nn.ReLU) for _ in range(count)]),
+            target_critics=nn.ModuleList([network(INPUTS + 2, QUANTILES, nn.ReLU) for _ in range(count)]),
+        )
+        log_alpha = nn.Parameter(torch.zeros(()))
+        of_actor, of_critics, of_alpha = (
+            torch.optim.Adam(p, lr=lr) for p in (parts["actor"].parameters(), parts["critics"].parameters(), [log_alpha])
+        )
+        fractions = (2 * torch.arange(QUANTILES) + 1) / (2 * QUANTILES)
+
+        def quantiles(critics: Any, observations: Any, actions: Any) -> Any:
+            return torch.stack([q(torch.cat([observations, actions], 1)) for q in critics], 1)
+
+        for update in range(UPDATES):
+            x = tensors(update)
+            with torch.no_grad():
+                actions, log_pi = drawn(parts["actor"], x["next_observations"])
+                pooled = quantiles(parts["target_critics"], x["next_observations"], actions).flatten(1).sort(1).values
+                kept = pooled[:, : count * (QUANTILES - o["dropped"])] - log_alpha.exp() * log_pi[:, None]
+                wanted = x["rewards"][:, None] + x["discounts"][:, None] * kept
+            taken = quantiles(parts["critics"], x["observations"], x["actions"])
+            u = wanted[:, None, None, :] - taken[..., None]
+            weight = (fractions[:, None] - (u < 0).float()).abs()
+            critic_loss = (weight * F.huber_loss(u, torch.zeros_like(u), reduction="none")).mean((0, 2, 3)).sum()
+            of_critics.zero_grad()
+            critic_loss.backward()
+            of_critics.step()
+
+            actions, log_pi = drawn(parts["actor"], x["observations"])
+            value = quantiles(parts["critics"], x["observations"], actions).mean((1, 2))
+            actor_loss = (log_alpha.detach().exp() * log_pi - value).mean()
+            of_actor.zero_grad()
+            actor_loss.backward()
+            of_actor.step()
+
+            of_alpha.zero_grad()
+            (-log_alpha * (log_pi.mean().detach() - 2)).backward()
+            of_alpha.step()
+            towards(parts["target_critics"], parts["critics"])
+            yield [critic_loss, actor_loss, taken.mean(), -log_pi.mean(), log_alpha.exp()]
+        yield parts
+
+    class BatchRenorm(nn.Module):
+        """Batch renormalisation (Ioffe 2017, algorithm 1) with r_max = 3 and d_max = 5."""
+
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
+            self.mean, self.var, self.batches = torch.zeros(size), torch.ones(size), 0
+
+        def forward(self, x: Any) -> Any:
+            known = (self.var + 1e-3).sqrt()
+            if not self.training:
+                return (x - self.mean) / known * self.weight + self.bias
+            mean, var = x.mean(0), x.var(0, unbiased=False)
+            std = (var + 1e-3).sqrt()
+            normal = (x - mean) / std
+            if self.batches >= o["norm_warmup"]:
+                r = (std.detach() / known).clamp(1 / 3, 3)
+                normal = normal * r + ((mean.detach() - self.mean) / known).clamp(-5, 5)
+            self.batches += 1
+            self.mean = self.mean + o["norm_momentum"] * (mean.detach() - self.mean)
+            self.var = self.var + o["norm_momentum"] * (var.detach() - self.var)
+            return normal * self.weight + self.bias
+
+    def crossq() -> Any:
+        def renormed(inputs: int, outputs: int) -> Any:
+            layers = [nn.Sequential(BatchRenorm(n), nn.Linear(n, m)) for n, m in ((inputs, 8), (8, outputs))]
+            return nn.Sequential(layers[0], nn.Tanh(), layers[1]).eval()
+
+        parts = filled(actor=renormed(INPUTS, 4), critics=nn.ModuleList([renormed(INPUTS + 2, 1) for _ in range(2)]))
+        log_alpha = nn.Parameter(torch.zeros(()))
+        of_actor, of_critics, of_alpha = (
+            torch.optim.Adam(p, lr=lr, betas=(0.5, 0.999))
+            for p in (parts["actor"].parameters(), parts["critics"].parameters(), [log_alpha])
+        )
+        parts.eval()
+        for update in range(UPDATES):
+            x = tensors(update)
+            with torch.no_grad():
+                actions, log_pi = drawn(parts["actor"], x["next_observations"])
+            both = torch.cat([torch.cat([x["observations"], x["next_observations"]]), torch.cat([x["actions"], actions])], 1)
+            parts["critics"].train()
+            values = torch.cat([q(both) for q in parts["critics"]], 1)
+            parts["critics"].eval()
+            taken, following = values.chunk(2)
+            wanted = x["rewards"] + x["discounts"] * (following.detach().min(1).values - log_alpha.detach().exp() * log_pi)
+            critic_loss = 0.5 * ((taken - wanted[:, None]) ** 2).mean(0).sum()
+            of_critics.zero_grad()
+            critic_loss.backward()
+            of_critics.step()
+            losses = [critic_loss, taken[:, 0].mean(), *[torch.zeros(())] * 3]
+            if update == UPDATES - 1:
+                parts["actor"].train()
+                actions, log_pi = drawn(parts["actor"], x["observations"])
+                parts["actor"].eval()
+                pair = torch.cat([x["observations"], actions], 1)
+                actor_loss = (
+                    log_alpha.detach().exp() * log_pi - torch.min(*[q(pair).squeeze(1) for q in parts["critics"]])
+                ).mean()
+                of_actor.zero_grad()
+                actor_loss.backward()
+                of_actor.step()
+                of_alpha.zero_grad()
+                (-log_alpha * (log_pi.mean().detach() - 2)).backward()
+                of_alpha.step()
+                losses[2:] = [actor_loss, -log_pi.mean(), log_alpha.exp()]
+            yield losses
         yield parts
 
     def td3() -> Any:

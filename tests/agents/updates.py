@@ -34,6 +34,27 @@ CASES = {
     "dqn double weighted": Case("dqn", "discrete", OFF_POLICY | {"max_grad_norm": 0.7, "prioritized": True}, weights=True),
     "dqn masked": Case("dqn", "discrete", OFF_POLICY, masks=True),
     "qrdqn": Case("qrdqn", "discrete", OFF_POLICY | {"max_grad_norm": 0.7, "quantiles": QUANTILES}, masks=True),
+    "qrdqn double weighted": Case(
+        "qrdqn", "discrete", OFF_POLICY | {"quantiles": QUANTILES, "double": True, "prioritized": True}, weights=True
+    ),
+    "c51": Case(
+        "qrdqn",
+        "discrete",
+        OFF_POLICY | {"quantiles": QUANTILES, "distribution": "categorical", "value_min": -2.0, "value_max": 1.5},
+        masks=True,
+    ),
+    "rainbow": Case(
+        "qrdqn",
+        "discrete",
+        OFF_POLICY
+        | {"quantiles": QUANTILES, "distribution": "categorical", "value_min": -2.0, "value_max": 2.0}
+        | {"double": True, "dueling": True, "prioritized": True, "max_grad_norm": 0.7},
+        weights=True,
+    ),
+    "drqn": Case("drqn", "discrete", OFF_POLICY | {"burn_in": 2}, masks=True),
+    "drqn plain": Case("drqn", "discrete", OFF_POLICY | {"burn_in": 0, "double": False, "max_grad_norm": 0.7}),
+    "pqn": Case("pqn", "discrete", {"learning_rate": 1e-2, "max_grad_norm": 0.7, "return_lambda": 0.8}, masks=True),
+    "pqn weighted": Case("pqn", "discrete", {"learning_rate": 1e-2, "return_lambda": 0.3, "layer_norm": False}, weights=True),
     "reinforce": Case("reinforce", "discrete", ON_POLICY | {"baseline_steps": 2}, masks=True),
     "reinforce plain": Case("reinforce", "several", ON_POLICY | {"baseline": False, "normalize_returns": False}),
     "reinforce box": Case("reinforce", "box", ON_POLICY | {"log_std": -0.5}),
@@ -51,6 +72,13 @@ CASES = {
     "sac cold": Case("sac", "box", OFF_POLICY | {"temperature": 0.01, "target_entropy": -1.0}),
     "sac discrete": Case("sac", "discrete", OFF_POLICY | {"temperature": 0.5}, masks=True),
     "sac discrete cold": Case("sac", "discrete", OFF_POLICY | {"temperature": 0.01, "target_entropy": 0.99}),
+    "sac state-dependent": Case("sac", "box", OFF_POLICY | {"use_sde": True, "log_std": -1.0}),
+    "tqc": Case("tqc", "box", OFF_POLICY | {"quantiles": QUANTILES, "dropped": 1}),
+    "tqc state-dependent": Case(
+        "tqc", "box", OFF_POLICY | {"quantiles": QUANTILES, "critics": 3, "dropped": 2, "use_sde": True, "log_std": -1.0}
+    ),
+    # with relu, the gradient of the bias of a unit that is always active is rounding alone, because the next layer centres it
+    "crossq": Case("crossq", "box", {"learning_rate": 1e-2, "norm_warmup": 1, "norm_momentum": 0.2, "activation": "tanh"}),
     "td3": Case("td3", "box", OFF_POLICY | {"target_noise": 0.4, "noise_clip": 0.3}),
 }
 

@@ -787,6 +787,11 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Rprop settings": ("Rprop", {"lr": 0.02, "etas": (0.6, 1.3), "step_sizes": (1e-3, 0.05), "maximize": True}),
     "ASGD": ("ASGD", {"lr": 0.03}),
     "ASGD settings": ("ASGD", {"lr": 0.02, "lambd": 0.1, "alpha": 0.6, "t0": 5.0, "weight_decay": 0.1, "maximize": True}),
+    "Adafactor": ("Adafactor", {"lr": 0.03}),
+    "Adafactor settings": (
+        "Adafactor",
+        {"lr": 0.2, "beta2_decay": -0.5, "eps": (1e-3, 0.1), "d": 1.5, "weight_decay": 0.1, "maximize": True},
+    ),
     "LBFGS": ("LBFGS", {"lr": 0.1, "max_iter": 1}),
     "LBFGS history": ("LBFGS", {"lr": 0.5, "max_iter": 2, "history_size": 4}),
     "LBFGS strong_wolfe": ("LBFGS", {"lr": 0.5, "max_iter": 2, "line_search_fn": "strong_wolfe"}),

@@ -1,5 +1,6 @@
 """Cases as in `cases.py`: further functions, sorting, rearrangement, reading and writing at positions, sums of products."""
 
+import itertools
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.engine.cases import (
     binary,
     changed,
     each,
+    log_softmax,
     put,
     put_add,
     sigmoid,
@@ -57,7 +59,95 @@ def erf_inverse(y):
     return x
 
 
+def with_nan(a):
+    """The array with NaN at every position where `MASK` is false, which leaves each column with at most two numbers."""
+    return np.where(MASK, a, np.nan)
+
+
+def collapsed(path):
+    """A path of classes without repetitions and blanks (0)."""
+    return [c for k, c in enumerate(path) if c and (k == 0 or c != path[k - 1])]
+
+
+def ctc_reference(a):
+    """The losses of targets [1, 2, 1] in five steps and [2, 2] in four, by enumeration of all paths."""
+    x = log_softmax(a, 2)
+    losses = []
+    for n, (target, steps) in enumerate((([1, 2, 1], 5), ([2, 2], 4))):
+        paths = [p for p in itertools.product(range(x.shape[2]), repeat=steps) if collapsed(p) == target]
+        losses.append(-np.log(sum(math.exp(sum(x[t, n, c] for t, c in enumerate(p))) for p in paths)))
+    return np.array(losses)
+
+
+BAGS = [3, 0, 2, 0, 4, 1]
+STARTS = [0, 2, 2, 5]
+
+
+def bag_reference(reduce, kept=lambda row: True):
+    def reference(a):
+        bags = [BAGS[low:high] for low, high in zip(STARTS, [*STARTS[1:], len(BAGS)], strict=True)]
+        rows = [[a[row] for row in bag if kept(row)] for bag in bags]
+        return np.stack([reduce(r, 0) if r else np.zeros(a.shape[1]) for r in rows])
+
+    return reference
+
+
+def bag(mode, **options):
+    return lambda t, a: t.nn.functional.embedding_bag(t.tensor(BAGS), a, t.tensor(STARTS), mode=mode, **options)
+
+
 FUNCTIONS: list[Case] = [
+    # bags, and sequences without alignment
+    *each("embedding_bag mean", bag("mean"), bag_reference(np.mean), (5, 3)),
+    *each("embedding_bag sum", bag("sum"), bag_reference(np.sum), (5, 3)),
+    *each("embedding_bag max", bag("max"), bag_reference(np.max), (5, 3)),
+    *each("embedding_bag padding", bag("mean", padding_idx=0), bag_reference(np.mean, lambda row: row != 0), (5, 3)),
+    *each("embedding_bag max padding", bag("max", padding_idx=-1), bag_reference(np.max, lambda row: row != 4), (5, 3)),
+    *each(
+        "embedding_bag matrix",
+        lambda t, a, b: t.nn.functional.embedding_bag(t.tensor(INDEX), a, mode="sum", per_sample_weights=b),
+        lambda a, b: (a[np.array(INDEX)] * b[..., None]).sum(1),
+        [(3, 2), (2, 3)],
+    ),
+    *each(
+        "ctc_loss",
+        lambda t, a: t.nn.functional.ctc_loss(
+            t.log_softmax(a, 2), t.tensor([[1, 2, 1], [2, 2, 0]]), t.tensor([5, 4]), t.tensor([3, 2]), reduction="none"
+        ),
+        ctc_reference,
+        (5, 2, 3),
+    ),
+    *each(
+        "ctc_loss mean",
+        lambda t, a: t.nn.functional.ctc_loss(t.log_softmax(a, 2), t.tensor([1, 2, 1, 2, 2]), (5, 4), (3, 2)),
+        lambda a: (ctc_reference(a) / [3, 2]).mean(),
+        (5, 2, 3),
+    ),
+    # order without NaN
+    *each(
+        "nanmedian",
+        lambda t, a: t.nanmedian(t.where(t.tensor(MASK), a, math.nan)),
+        lambda a: np.sort(a[np.array(MASK)])[1],
+        (2, 3),
+    ),
+    *each(
+        "nanmedian dim",
+        lambda t, a: t.where(t.tensor(MASK), a, math.nan).nanmedian(1, keepdim=True).values,
+        lambda a: np.array([[a[0, [0, 2]].min()], [a[1, 2]]]),
+        (2, 3),
+    ),
+    *each(
+        "nanquantile",
+        lambda t, a: t.nanquantile(t.where(t.tensor(MASK), a, math.nan), t.tensor([0.3, 1.0]), 1),
+        lambda a: np.nanquantile(with_nan(a), np.float32([0.3, 1.0]), 1),
+        (2, 3),
+    ),
+    *each(
+        "nanquantile all",
+        lambda t, a: t.where(t.tensor(MASK), a, math.nan).nanquantile(0.4, interpolation="midpoint"),
+        lambda a: np.nanquantile(with_nan(a), 0.4, method="midpoint"),
+        (2, 3),
+    ),
     # linear algebra
     *each(
         "linalg.solve",
@@ -99,6 +189,109 @@ FUNCTIONS: list[Case] = [
         (3, 3),
         (2, 3, 2),
     ),
+    *each(
+        "linalg.qr Q", lambda t, a: t.linalg.qr(a).Q, lambda a: np.linalg.qr(a).Q, (3, 3), (4, 2), (2, 3), (2, 3, 2), (2, 1, 4)
+    ),
+    *each(
+        "linalg.qr R", lambda t, a: t.linalg.qr(a).R, lambda a: np.linalg.qr(a).R, (3, 3), (4, 2), (2, 3), (2, 3, 2), (2, 1, 4)
+    ),
+    *each(
+        "linalg.qr complete",
+        lambda t, a: t.cat(t.linalg.qr(a, "complete"), -1),
+        lambda a: np.concatenate(np.linalg.qr(a, "complete"), -1),
+        (2, 4),
+    ),
+    *each(
+        "linalg.svd",  # signs of U and V are a choice, their products are not
+        lambda t, a: (lambda u, s, vh: (u * s**3 + u) @ vh)(*t.linalg.svd(a, full_matrices=False)),
+        lambda a: (lambda u, s, vh: (u * s[..., None, :] ** 3 + u) @ vh)(*np.linalg.svd(a, full_matrices=False)),
+        (3, 3),
+        (3, 2),
+        (2, 4),
+    ),
+    *each(
+        "linalg.svd U",
+        lambda t, a: (lambda u: (u * t.arange(1.0, 3.0)) @ u.mT)(t.linalg.svd(a).U[..., :2]),
+        lambda a: (lambda u: (u * np.arange(1.0, 3.0)) @ u.swapaxes(-1, -2))(np.linalg.svd(a).U[..., :2]),
+        (3, 2),
+        (2, 4, 2),
+    ),
+    *each("linalg.svdvals", lambda t, a: t.linalg.svdvals(a), lambda a: np.linalg.svd(a)[1], (3, 3), (4, 2), (2, 2, 3)),
+    *each(
+        "linalg.eigh",
+        lambda t, a: (lambda w, v: (v * w**3) @ v.mT)(*t.linalg.eigh(a @ a.mT)),
+        lambda a: (lambda w, v: (v * w[..., None, :] ** 3) @ v.swapaxes(-1, -2))(*np.linalg.eigh(a @ a.swapaxes(-1, -2))),
+        (3, 3),
+        (2, 4),
+    ),
+    *each(
+        "linalg.eigvalsh",
+        lambda t, a: t.linalg.eigvalsh(a @ a.mT, "U"),
+        lambda a: np.linalg.eigvalsh(a @ a.swapaxes(-1, -2)),
+        (3, 3),
+        (2, 3, 3),
+    ),
+    *each(
+        "linalg.solve_triangular",
+        lambda t, a, b: t.linalg.solve_triangular(a + 3.0 * t.eye(3), b, upper=True),
+        lambda a, b: np.linalg.solve(np.triu(a + 3.0 * np.eye(3)), b),
+        [(3, 3), (3, 2)],
+    ),
+    *each(
+        "linalg.solve_triangular unit",
+        lambda t, a, b: t.linalg.solve_triangular(a, b, upper=False, left=False, unitriangular=True),
+        lambda a, b: b @ np.linalg.inv(np.tril(a, -1) + np.eye(3)),
+        [(3, 3), (2, 2, 3)],
+    ),
+    *each("linalg.matrix_power", lambda t, a: t.linalg.matrix_power(a, 5), lambda a: np.linalg.matrix_power(a, 5), (2, 2)),
+    *each(
+        "matrix_power",
+        lambda t, a: (a + 3.0 * t.eye(3)).matrix_power(-2),
+        lambda a: np.linalg.matrix_power(a + 3.0 * np.eye(3), -2),
+        (2, 3, 3),
+    ),
+    *each(
+        "cholesky_solve",
+        lambda t, a, b: t.cholesky_solve(b, t.cholesky(a @ a.mT + t.eye(3))),
+        lambda a, b: np.linalg.solve(a @ a.swapaxes(-1, -2) + np.eye(3), b),
+        [(3, 3), (3, 2)],
+    ),
+    *each(
+        "cholesky_inverse",
+        lambda t, a: t.cholesky_inverse(t.cholesky(a @ a.mT + t.eye(3), upper=True), upper=True),
+        lambda a: np.linalg.inv(a @ a.swapaxes(-1, -2) + np.eye(3)),
+        (3, 3),
+    ),
+    *each(
+        "logdet",
+        lambda t, a: t.logdet(a + 3.0 * t.eye(3)),
+        lambda a: np.log(np.linalg.det(a + 3.0 * np.eye(3))),
+        (3, 3),
+    ),
+    *each("svd", lambda t, a: (lambda u, s, v: (u * s) @ v.mT)(*t.svd(a)), lambda a: a, (3, 2)),
+    *each("linalg.pinv", lambda t, a: t.linalg.pinv(a), np.linalg.pinv, (3, 3), (4, 2), (2, 2, 3)),
+    *each(
+        "linalg.lstsq",
+        lambda t, a, b: t.linalg.lstsq(a, b).solution,
+        lambda a, b: np.linalg.pinv(a) @ b,
+        [(4, 2), (4, 3)],
+        [(2, 2, 4), (2, 2, 1)],
+    ),
+    *each(
+        "linalg.slogdet",
+        lambda t, a: t.linalg.slogdet(a + 3.0 * t.eye(3)).logabsdet,
+        lambda a: np.linalg.slogdet(a + 3.0 * np.eye(3)).logabsdet,
+        (3, 3),
+        (2, 3, 3),
+    ),
+    *each(
+        "linalg.matrix_norm nuc",
+        lambda t, a: t.linalg.matrix_norm(a, "nuc", (0, 2), True),
+        lambda a: np.linalg.norm(a, "nuc", (0, 2), True),
+        (3, 2, 3),
+    ),
+    *each("linalg.matrix_norm 2", lambda t, a: t.linalg.norm(a, 2), lambda a: np.linalg.norm(a, 2), (2, 3)),
+    *each("linalg.vector_norm", lambda t, a: t.linalg.vector_norm(a, 3), lambda a: (abs(a) ** 3).sum() ** (1 / 3), (2, 3)),
     *each("linalg.norm", lambda t, a: t.linalg.norm(a), lambda a: np.sqrt((a * a).sum()), (2, 3), (2, 2, 3)),
     *each("linalg.norm rows", lambda t, a: t.linalg.norm(a, float("inf")), lambda a: abs(a).sum(1).max(), (2, 3)),
     *each(

@@ -7,6 +7,22 @@ import numpy as np
 
 # --- modules ---------------------------------------------------------------------------------------------------------
 
+
+def adaptive_softmax(nn: Any) -> Any:
+    """A module that returns the log-probabilities, and the log-probabilities and the loss of targets that follow from the input."""
+
+    class Scored(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.softmax = nn.AdaptiveLogSoftmaxWithLoss(6, 12, [3, 7], div_value=2.0, head_bias=True)
+
+        def forward(self, x: Any) -> Any:
+            targets = (x.detach().sum(1) * 7.0).long() % 12
+            return self.softmax.log_prob(x), *self.softmax(x, targets)
+
+    return Scored()
+
+
 MODULES: dict[str, tuple[Callable, list[tuple[int, ...]]]] = {
     "Linear": (lambda nn: nn.Linear(3, 2), [(4, 3)]),
     "Bilinear": (lambda nn: nn.Bilinear(3, 2, 4), [(5, 3), (5, 2)]),
@@ -36,6 +52,7 @@ MODULES: dict[str, tuple[Callable, list[tuple[int, ...]]]] = {
     "LSTM alone": (lambda nn: nn.LSTM(3, 4), [(4, 3)]),
     "MultiheadAttention": (lambda nn: nn.MultiheadAttention(4, 2, batch_first=True), [(2, 3, 4), (2, 5, 4), (2, 5, 4)]),
     "MultiheadAttention sizes": (lambda nn: nn.MultiheadAttention(4, 2, kdim=3, vdim=5, bias=False), [(3, 2, 4), (5, 2, 3), (5, 2, 5)]),
+    "AdaptiveLogSoftmaxWithLoss": (adaptive_softmax, [(5, 6)]),
     "ConvTranspose1d": (lambda nn: nn.ConvTranspose1d(2, 4, 3, stride=2, padding=1, output_padding=1, groups=2), [(2, 2, 5)]),
     "Upsample": (lambda nn: nn.Upsample(scale_factor=2), [(2, 2, 3, 4)]),
     "Upsample bilinear": (lambda nn: nn.Upsample(size=(5, 3), mode="bilinear"), [(2, 2, 3, 4)]),

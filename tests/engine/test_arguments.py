@@ -151,7 +151,8 @@ OTHERWISE = {
     "scatter_add", "ravel", "linspace", "arange", "erfinv", "t", "trace", "diagonal", "eye", "full", "zeros", "ones", "empty", "rand",
     "randn", "randint", "randperm", "where", "clamp", "squeeze", "unsqueeze", "stack", "cat", "hstack", "vstack", "row_stack",
     "atleast_1d", "atleast_2d", "atleast_3d", "bitwise_left_shift", "bitwise_right_shift", "block_diag", "cartesian_prod",
-    "diagonal_scatter", "dsplit", "hsplit", "vsplit",
+    "diagonal_scatter", "dsplit", "hsplit", "vsplit", "det", "inverse", "logdet", "slogdet", "matrix_power", "cholesky",
+    "cholesky_inverse", "cholesky_solve",
     "initial_seed", "is_nonzero", "masked_scatter", "mvlgamma", "result_type", "seed", "select_scatter", "vdot",
     "broadcast_shapes", "broadcast_tensors", "einsum", "prelu", "tensor", "item", "retain_grad", "load", "save",
 }  # fmt: skip

@@ -57,7 +57,15 @@ def test_recorded_calls_give_the_same_bits():
     @rl.compile
     def run(a):
         square = a @ a.t() + rl.eye(3)
-        return [rl.linalg.inv(square), rl.linalg.det(square), rl.linalg.cholesky(square), *rl.linalg.svd(a), *rl.linalg.qr(a)]
+        return [
+            rl.linalg.inv(square),
+            rl.linalg.det(square),
+            rl.linalg.cholesky(square),
+            *rl.linalg.svd(a),
+            *rl.linalg.qr(a),
+            *rl.linalg.eigh(square),
+            rl.linalg.pinv(a),
+        ]
 
     for seed in range(3):
         a = rl.tensor(drawn((3, 4), seed))
@@ -71,8 +79,9 @@ def test_matrices_that_cannot_be_solved_or_factored():
         (lambda: rl.linalg.inv(rl.ones(2, 2, 2)), "singular"),
         (lambda: rl.linalg.cholesky(-rl.eye(2)), "not positive definite"),
         (lambda: rl.linalg.cholesky(rl.full((2, 2), float("nan"))), "not positive definite"),
-        (lambda: rl.linalg.qr(rl.eye(2).requires_grad_()), "has no gradient here"),
-        (lambda: rl.linalg.svd(rl.eye(2).requires_grad_()), "has no gradient here"),
+        (lambda: rl.linalg.qr(rl.ones(3, 2).requires_grad_(), "complete"), "has no gradient: use mode='reduced'"),
+        (lambda: rl.linalg.qr(rl.ones(3, 3).requires_grad_(), "r"), "has no gradient: use mode='reduced'"),
+        (lambda: rl.linalg.qr(rl.ones(3, 3).requires_grad_()).R.sum().backward(), "singular"),
     ):
         with pytest.raises(StateError, match=message):
             call()
@@ -114,3 +123,84 @@ def test_as_many_matrices_as_rows(n):
     rl.linalg.det(a).sum().backward()
     cofactors = np.linalg.inv(values).transpose(0, 2, 1) * np.linalg.det(values)[:, None, None]
     np.testing.assert_allclose(a.grad.numpy(), cofactors, rtol=1e-3, atol=1e-4)
+
+
+def test_the_logarithm_of_a_determinant_that_float32_cannot_hold():
+    sign, logarithm = rl.linalg.slogdet(-0.1 * rl.eye(51))
+    assert sign.item() == -1.0
+    np.testing.assert_allclose(logarithm.item(), -51 * np.log(10), rtol=1e-6)
+    assert [part.item() for part in rl.linalg.slogdet(rl.ones(3, 3))] == [0.0, -np.inf]
+    assert [rl.logdet(x).item() for x in (rl.zeros(2, 2), -rl.eye(2), rl.eye(2))] == [-np.inf, 0.0, 0.0]
+    assert np.isnan(rl.diag(rl.tensor([1.0, -1.0])).logdet().item())
+
+
+def test_gradients_at_repeated_singular_values_and_eigenvalues_are_those_of_pytorch():
+    """The values have a gradient there, the vectors do not. A singular value of 0 is not a repetition."""
+    a = rl.eye(3).requires_grad_()
+    for values in (
+        rl.linalg.svdvals,
+        rl.linalg.eigvalsh,
+        lambda x: rl.linalg.svd(x).S,
+        lambda x: rl.linalg.matrix_norm(x, "nuc"),
+    ):
+        assert rl.autograd.grad(values(a).sum(), a)[0].equal(rl.eye(3))
+    for vectors in (lambda x: rl.linalg.svd(x).U, lambda x: rl.linalg.svd(x).Vh, lambda x: rl.linalg.eigh(x).eigenvectors):
+        assert rl.autograd.grad(vectors(a).sum(), a)[0].isnan().all()
+    a = rl.diag(rl.tensor([3.0, 2.0, 0.0])).requires_grad_()
+    gradient = rl.autograd.grad((rl.linalg.svd(a).U * rl.tensor([1.0, 2.0, 3.0])).sum(), a)[0]
+    expected = [[0.0, -0.4, 0.0], [-0.6, 0.0, 0.0], [-0.6667, -0.5, 0.0]]
+    assert_close(gradient.abs().numpy(), np.abs(expected), relative=1e-4)  # as PyTorch; signs of U are a choice
+
+
+def test_columns_beyond_the_rank_of_a_full_decomposition_get_no_gradient():
+    a = rl.tensor(drawn((4, 2))).requires_grad_()
+    assert not rl.autograd.grad(rl.linalg.svd(a).U[:, 2:].sum(), a)[0].any()
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_eigh_reads_one_triangle(upper):
+    a = drawn((2, 4, 4))
+    symmetric = np.triu(a) + np.triu(a, 1).swapaxes(-1, -2) if upper else np.tril(a) + np.tril(a, -1).swapaxes(-1, -2)
+    values, vectors = rl.linalg.eigh(rl.tensor(a), "U" if upper else "L")
+    assert_close(values.numpy(), np.linalg.eigvalsh(symmetric))
+    assert_close((vectors * values.unsqueeze(-2) @ vectors.mT).numpy(), symmetric)
+    is_orthonormal(vectors)
+    for odd in (rl.zeros(3, 3), rl.ones(3, 3), rl.diag(rl.tensor([1e-18, 1e18, -1.0]))):
+        values, vectors = rl.linalg.eigh(odd)
+        assert_close(values.numpy(), np.linalg.eigvalsh(odd.numpy().astype(np.float64)).astype(np.float32))
+        is_orthonormal(vectors)
+    assert rl.linalg.eigvalsh(rl.full((2, 2), float("nan"))).isnan().all()
+    with pytest.raises(ValueError, match="UPLO"):
+        rl.linalg.eigh(rl.eye(2), "X")
+
+
+def test_ranks_and_least_squares_of_matrices_without_full_rank():
+    a = np.outer([1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 2.0]).astype(np.float32)
+    b = drawn((4, 2))
+    solution, residuals, rank, values = rl.linalg.lstsq(rl.tensor(a), rl.tensor(b))
+    expected = np.linalg.lstsq(a, b)
+    assert_close(solution.numpy(), expected[0].astype(np.float32))
+    assert (rank.item(), residuals.shape) == (1, (0,))
+    assert_close(values.numpy(), expected[3].astype(np.float32))
+    assert_close(rl.linalg.pinv(rl.tensor(a)).numpy(), np.linalg.pinv(a))
+    assert rl.linalg.matrix_rank(rl.stack([rl.eye(3), rl.ones(3, 3), rl.zeros(3, 3)])).tolist() == [3, 1, 0]
+    assert rl.linalg.lstsq(rl.tensor(a), rl.tensor(b[:, 0])).solution.shape == (3,)
+    with pytest.raises(ShapeError, match="do not fit"):
+        rl.linalg.lstsq(rl.tensor(a), rl.ones(3, 2))
+
+
+def test_the_older_names_of_torch_are_the_newer_ones():
+    a = rl.tensor(drawn((4, 3)))
+    u, s, v = rl.svd(a)
+    assert (u.shape, v.shape) == ((4, 3), (3, 3))
+    assert_close(((u * s) @ v.T).numpy(), a.numpy())
+    assert a.svd(some=False).U.shape == (4, 4)
+    assert not a.svd(compute_uv=False).U.any()
+    assert a.qr(some=False).Q.shape == (4, 4)
+    assert_close(a.pinverse().numpy(), np.linalg.pinv(a.numpy()))
+    square = a.T @ a
+    assert_close((square.inverse() @ square).numpy(), np.eye(3))
+    assert square.det().equal(rl.linalg.det(square))
+    low = square.cholesky()
+    assert_close((square @ rl.ones(3, 1).cholesky_solve(low)).numpy(), np.ones((3, 1)))
+    assert rl.matrix_power(square, 0).equal(rl.eye(3))

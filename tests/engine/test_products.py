@@ -42,7 +42,17 @@ def test_products_of_small_integers_are_exact(n, k, m, layout, seed):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("n", "k", "m"),
-    [(128, 120, 84), (256, 256, 256), (97, 301, 130), (30, 200, 1100), (1030, 64, 64), (64, 1024, 64), (40, 600, 33)],
+    [
+        (128, 120, 84),
+        (256, 256, 256),
+        (97, 301, 130),
+        (30, 200, 1100),
+        (1030, 64, 64),
+        (64, 1024, 64),
+        (40, 600, 33),
+        (32, 700, 130),
+        (64, 300, 600),
+    ],
 )
 def test_an_element_does_not_depend_on_the_parts(layout, n, k, m):
     """A product in parts, or in blocks, has the bits of the same rows multiplied alone."""
@@ -93,6 +103,8 @@ def expected_sum(way, a, b):
         (A_TRANSPOSED, 40, 70, 3, SWAPPED),
         (A_TRANSPOSED, 2, 70, 3, TILES),
         (B_TRANSPOSED, 2, 5, 3, TILES),
+        (B_TRANSPOSED, 32, 512, 130, SWAPPED),
+        (PLAIN, 32, 512, 130, SWAPPED),
     ],
 )
 def test_every_sum_has_one_order(layout, n, k, m, way):
@@ -198,3 +210,57 @@ def test_a_batch_without_samples_has_gradients_of_zero(padding):
     assert not weight.grad.numpy().any()
     assert not bias.grad.numpy().any()
     assert tuple(x.grad.shape) == (0, 2, 5, 5)
+
+
+def convolved(x, weight, stride, padding, groups, g):
+    """The convolution and its gradients, for the gradient g of the result, as arrays."""
+    x, weight = (rl.tensor(v, requires_grad=True) for v in (x, weight))
+    y = F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
+    y.backward(rl.tensor(g))
+    return y.detach().numpy(), x.grad.numpy(), weight.grad.numpy()
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "stride", "padding", "groups"),
+    [
+        ((3, 4, 20, 20), (32, 4, 8, 8), 4, 0, 1),  # many filters, few channels
+        ((2, 32, 9, 8), (64, 32, 4, 3), 2, 1, 1),
+        ((9, 64, 7, 7), (64, 32, 3, 3), 1, 0, 2),
+        ((2, 30, 6, 6), (26, 30, 3, 2), 1, (1, 0), 1),  # panels that are not full
+        ((5, 96, 3, 3), (100, 96, 3, 3), 1, 0, 1),  # results of one pixel
+        ((4, 5, 12, 12), (6, 5, 3, 3), 2, 1, 1),  # few filters
+    ],
+)
+def test_convolutions_of_small_integers_are_exact(shape, weight, stride, padding, groups):
+    """Whichever kernel the shape chooses. The gradients are those of the trilinear form, found from its value."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-3, 4, s).astype(np.float32) for s in (shape, weight))
+    oh, ow = (
+        (size + 2 * p - k) // stride + 1 for size, k, p in zip(shape[2:], weight[2:], np.broadcast_to(padding, 2), strict=True)
+    )
+    g = rng.integers(-3, 4, (shape[0], weight[0], oh, ow)).astype(np.float32)
+    y, to_x, to_w = convolved(x, w, stride, padding, groups, g)
+    edge = np.broadcast_to(padding, 2)
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (edge[0],) * 2, (edge[1],) * 2))
+    expected_y = np.zeros(y.shape)
+    expected_x = np.zeros(padded.shape)
+    expected_w = np.zeros(w.shape)
+    filters = weight[0] // groups
+    channels = weight[1]
+    for group in range(groups):
+        of_f = slice(group * filters, (group + 1) * filters)
+        of_c = slice(group * channels, (group + 1) * channels)
+        for i in range(weight[2]):
+            for j in range(weight[3]):
+                window = (
+                    slice(None),
+                    of_c,
+                    slice(i, i + (oh - 1) * stride + 1, stride),
+                    slice(j, j + (ow - 1) * stride + 1, stride),
+                )
+                expected_y[:, of_f] += np.einsum("ncyx,fc->nfyx", padded[window], w[of_f, :, i, j])
+                expected_x[window] += np.einsum("nfyx,fc->ncyx", g[:, of_f], w[of_f, :, i, j])
+                expected_w[of_f, :, i, j] = np.einsum("ncyx,nfyx->fc", padded[window], g[:, of_f])
+    np.testing.assert_array_equal(y, expected_y)
+    np.testing.assert_array_equal(to_x, expected_x[:, :, edge[0] : edge[0] + shape[2], edge[1] : edge[1] + shape[3]])
+    np.testing.assert_array_equal(to_w, expected_w)

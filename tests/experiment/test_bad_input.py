@@ -1,6 +1,7 @@
 """Mistakes on the command line and in files: each gives one line and exit code 2, without a traceback, and creates no file."""
 
 import dataclasses
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,7 @@ from rl_lab import evaluate, train
 from rl_lab.experiment import suggestions
 from rl_lab.experiment.config import field_types, option_name
 from rl_lab.experiment.driver import Options
-from tests.runs import AGENTS
-
-ENV = dict.fromkeys(AGENTS, "CartPole-v1") | {"td3": "Pendulum-v1"}
+from tests.runs import AGENTS, ENV
 
 
 def refused(capsys, command, words) -> str:
@@ -107,7 +106,18 @@ MEANT = {
     },
     "sac": {"--alpha": "--temperature", "--ent-coef": "--temperature", "--autotune": "--learn-temperature"},
     "td3": {"--policy-noise": "--target-noise", "--policy-frequency": "--policy-delay", "--action-noise": "--exploration-noise"},
-    "qrdqn": {"--n-quantiles": "--quantiles", "--num-atoms": "--quantiles"},
+    "tqc": {
+        "--n-quantiles": "--quantiles", "--n-critics": "--critics", "--top-quantiles-to-drop-per-net": "--dropped",
+        "--sde-sample-frequency": "--sde-sample-freq", "--utd-ratio": "--gradient-steps", "--sde": "--use-sde",
+        "--log-std-init": "--log-std",
+    },
+    "crossq": {"--batch-norm-momentum": "--norm-momentum", "--policy-frequency": "--policy-delay", "--utd": "--gradient-steps"},
+    "drqn": {"--seq-len": "--sequence-length", "--lstm-hidden-size": "--memory", "--burnin": "--burn-in", "--double-dqn": "--double"},
+    "pqn": {"--lam": "--return-lambda", "--q-lambda": "--return-lambda", "--norm-type": "--layer-norm"},
+    "qrdqn": {
+        "--n-quantiles": "--quantiles", "--num-atoms": "--quantiles", "--v-min": "--value-min", "--vmax": "--value-max",
+        "--per": "--prioritized", "--noisynet": "--noisy",
+    },
     "recurrent_ppo": {"--lstm-hidden-size": "--memory"},
     "neat": {"--pop-size": "--population", "--generations": "--total-timesteps"},
 }  # fmt: skip
@@ -124,7 +134,7 @@ def test_the_table_of_other_names_holds_settings_that_exist():
     names = {field.name for agent in AGENTS.values() for field in dataclasses.fields(agent.Config)}
     names |= {field.name for field in dataclasses.fields(Options)} | {"resume", "config", "episodes", "video", "json"}
     assert set(suggestions._OPTIONS) <= names
-    assert set(suggestions._AGENTS) <= set(AGENTS)
+    assert set(suggestions._AGENTS) <= {entry.name for entry in entry_points(group="rl_lab.agents")}
     for table in (suggestions._OPTIONS, suggestions._AGENTS):
         words = " ".join(table.values()).split()
         assert all(word == suggestions._plain(word) for word in words)
@@ -132,7 +142,9 @@ def test_the_table_of_other_names_holds_settings_that_exist():
 
 AGENT_WORDS = {
     "rainbow": "dqn", "Double-DQN": "dqn", "ppo2": "ppo", "a3c": "a2c", "ddpg": "td3", "c51": "qrdqn", "vpg": "reinforce",
+    "truncated-quantile-critics": "tqc", "cross-q": "crossq", "parallelised-q-network": "pqn", "r2d2": "drqn",
     "RecurrentPPO": "recurrent_ppo", "ppo-lstm": "recurrent_ppo", "qr-dqn": "qrdqn", "dqnn": "dqn", "hyperneat": "neat", "": "dqn",
+    "openai-es": "es", "cma-es": "cmaes", "augmented_random_search": "ars",
 }  # fmt: skip
 
 
@@ -146,7 +158,7 @@ ENVIRONMENT_WORDS = {
     "CartPole-v9": "'CartPole-v1'", "lunarlander": "'LunarLander-v3'", "Taxi-v2": "'Taxi-v", "Taxi": "'Taxi-v", "pendulum": "'Pendulum-v1'",
     "BipedalWalker-v2": "'BipedalWalker-v3'", "MountainCar": "'MountainCar-v0'", "HalfCheetah-v9": "'HalfCheetah-v5'",
     "ALE/Pong-v5": "pip install ale-py", "PongNoFrameskip-v4": "pip install ale-py", "Breakout-v0": "pip install ale-py",
-    "Pong": "pip install ale-py", "MinAtar/Breakout-v1": "pip install minatar", "MiniGrid-Empty-5x5-v0": "pip install minigrid",
+    "Pong": "pip install ale-py", "MinAtar/Pong-v1": "pip install minatar", "MiniGrid-Empty-5x5-v0": "pip install minigrid",
     "highway-fast-v0": "pip install highway-env", "FetchReach-v3": "pip install gymnasium-robotics", "DoublePole": "'rl_lab/DoublePole-v0'",
     "Acrobat-v1": "'Acrobot-v1'", "gymnasium:CartPole-v0x": "'gymnasium:CartPole-v1'", "Frozen-Lake": "'FrozenLake-v1'",
 }  # fmt: skip

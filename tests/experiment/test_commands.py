@@ -11,7 +11,9 @@ import pytest
 
 import rl_lab as rl
 from rl_lab import evaluate, train
+from rl_lab.experiment import driver, video
 from rl_lab.experiment.driver import restore
+from rl_lab.experiment.run import Run
 from tests.runs import only_run
 
 SHORT = ["--total-timesteps", "600", "--learning-starts", "100", "--eval-episodes", "5", "--network", "mlp:16"]
@@ -198,7 +200,60 @@ def test_an_evaluation_can_be_filmed(workplace, capsys):
         assert clip.n_frames == pytest.approx(facts["return_mean"] + 1, abs=1)
 
 
+def test_a_training_ends_with_a_film(workplace, capsys):
+    assert train.main(["--agent", "dqn", "--env", "CartPole-v1", *SHORT, "--video"]) == 0
+    run = only_run()
+    (film,) = (run / "videos").iterdir()
+    assert f"video: {film}" in capsys.readouterr().out
+    assert film.stat().st_size > 1000
+    assert Run.open(run).config["video"] is True
+    film.unlink()
+    assert train.main(["--resume", str(run), "--total-timesteps", "300", "--no-video"]) == 0
+    assert not list((run / "videos").iterdir())
+    assert train.main(["--resume", str(run), "--total-timesteps", "350", "--video"]) == 0
+    assert len(list((run / "videos").iterdir())) == 1
+
+
+def test_a_film_that_fails_does_not_spoil_the_training(workplace, capsys, monkeypatch):
+    def fails(*arguments, **keywords):
+        raise OSError("the encoder has no codec")
+
+    monkeypatch.setattr(driver, "film", fails)
+    assert train.main(["--agent", "dqn", "--env", "CartPole-v1", *SHORT, "--video"]) == 0
+    out = capsys.readouterr().out
+    assert "warning: no video was made: " in out
+    assert "the encoder has no codec" in out
+    assert "greedy return" in out
+
+
+def test_a_long_episode_is_cut_in_its_film(workplace, capsys, monkeypatch):
+    monkeypatch.setattr(video, "MOST_FRAMES", 5)
+    run_train(*SHORT)
+    assert evaluate.main([str(only_run()), "--episodes", "1", "--video", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["return_mean"] > 5
+    from moviepy import VideoFileClip
+
+    with VideoFileClip(facts["video"]) as clip:
+        assert clip.n_frames == pytest.approx(5, abs=1)
+
+
+def test_a_film_shows_the_actions_of_the_evaluation(workplace, capsys, monkeypatch):
+    """Sampled ones with --stochastic."""
+    seen = []
+    monkeypatch.setattr(video, "play_one", lambda *arguments, deterministic=True, **rest: seen.append(deterministic))
+    run_train(*SHORT)
+    assert evaluate.main([str(only_run()), "--episodes", "1", "--video", "--stochastic"]) == 0
+    assert evaluate.main([str(only_run()), "--episodes", "1", "--video"]) == 0
+    assert seen == [False, True]
+
+
 def test_what_has_no_pictures_is_not_filmed(workplace, capsys):
+    assert (
+        train.main(["--agent", "dqn", "--env", "rl_lab/ProbeConstantReward-v0", *SHORT, "--video", "--run-dir", "other"]) == 2
+    )
+    assert "it renders no pictures" in capsys.readouterr().err
+    assert not Path("other").exists()
     assert train.main(["--agent", "dqn", "--env", "rl_lab/ProbeConstantReward-v0", *SHORT]) == 0
     capsys.readouterr()
     assert evaluate.main([str(only_run()), "--video"]) == 2
@@ -212,6 +267,11 @@ def test_a_missing_package_is_named(workplace, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "moviepy" else found(name, *rest))
     assert evaluate.main([str(only_run()), "--video"]) == 2
     assert "pip install moviepy" in capsys.readouterr().err
+    assert train.main(["--agent", "dqn", "--env", "CartPole-v1", "--video", "--run-dir", "other"]) == 2
+    err = capsys.readouterr().err
+    assert "pip install moviepy" in err
+    assert len(err.strip().splitlines()) == 1
+    assert not Path("other").exists()
 
 
 def test_an_agent_in_capitals_is_the_registered_one(workplace):

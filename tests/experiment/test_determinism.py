@@ -13,7 +13,7 @@ import pytest
 
 import rl_lab as rl
 from rl_lab.serialization import checksum, split
-from tests.runs import AGENTS
+from tests.runs import AGENTS, ENV
 
 LARGE = "mlp:256,256"
 REPLAY = {"network": LARGE, "learning_starts": 250, "batch_size": 256, "train_frequency": 8}
@@ -22,18 +22,33 @@ SETTINGS = {
     "qrdqn": {**REPLAY, "quantiles": 20},
     "sac": REPLAY,
     "td3": REPLAY,
+    "tqc": {**REPLAY, "use_sde": True},
+    "crossq": {**REPLAY, "critic_network": LARGE, "norm_warmup": 3},
     "a2c": {"network": LARGE, "num_steps": 64, "normalize_observations": True},
     "ppo": {"network": LARGE, "num_steps": 128, "batch_size": 256, "epochs": 2, "normalize_observations": True},
+    "drqn": {
+        "network": LARGE,
+        "memory": 64,
+        "batch_size": 64,
+        "sequence_length": 4,
+        "burn_in": 2,
+        "learning_starts": 250,
+        "train_frequency": 8,
+    },
+    "pqn": {"network": LARGE, "num_steps": 128, "batch_size": 256, "normalize_observations": True},
     "recurrent_ppo": {"network": "mlp:64", "memory": 64, "num_steps": 32, "batch_envs": 2, "epochs": 2},
     "reinforce": {"network": LARGE, "normalize_observations": True},
     "neat": {"population": 20, "lamarck": 2, "gradient_rollouts": 1, "champion_episodes": 5, "recurrent": True},
+    "ars": {},
+    "es": {"pairs": 8},
+    "cmaes": {},
 }
 """Products large enough for several cores."""
 
 
 def digest(name: str, backend: str = "auto", **changes) -> str:
     """The digest of an agent's state after a short training, the environments' state apart."""
-    env = "Pendulum-v1" if name == "td3" else "CartPole-v1"
+    env = ENV[name]
     agent = AGENTS[name](env, seed=3, num_envs=4, preset=False, backend=backend, **{**SETTINGS[name], **changes})
     agent.learn(300)
     state = agent.state_dict()

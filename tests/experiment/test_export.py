@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from gymnasium.spaces import Dict, Tuple
 
 import rl_lab as rl
 from rl_lab import export, nn
+from rl_lab.agents.qrdqn import RAINBOW
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import find_agent
 from rl_lab.experiment.export.building import policy_graph
@@ -117,15 +119,24 @@ AGENTS = {
     "dqn": {},
     "dqn with two heads": {"dueling": True, "normalize_observations": True, "noisy": True, "activation": "silu"},
     "qrdqn": {},
+    "qrdqn that is Rainbow": {**RAINBOW, "value_min": -1.0, "value_max": 1.0},  # sums of 51 small numbers
+    "pqn": {"normalize_observations": True},
+    "drqn": {"normalize_observations": True},
+    "pqn on rl_lab/Catch-v0": {"network": "cnn:8x3s2,8:32"},
     "ppo": {"normalize_observations": True},
     "a2c": {},
     "reinforce": {},
     "recurrent_ppo": {"normalize_observations": True},
     "neat": {"population": 20},
+    "ars": {},
+    "es on Pendulum-v1": {"pairs": 4, "normalize_observations": True},
+    **({"cmaes": {}} if find_spec("cma") else {}),
     "ppo on Pendulum-v1": {"normalize_observations": True, "activation": "sigmoid"},
     "sac on Pendulum-v1": {"normalize_observations": True},
     "sac": {},
     "td3 on Pendulum-v1": {},
+    "tqc on Pendulum-v1": {"use_sde": True},
+    "crossq on Pendulum-v1": {},
     "recurrent_ppo on Pendulum-v1": {},
     "neat on rl_lab/DoublePole-v0": {"population": 20, "recurrent": True},
     "dqn on rl_lab/Catch-v0": {"network": "cnn:8x3s2,8:32"},

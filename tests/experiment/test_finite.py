@@ -13,11 +13,11 @@ import pytest
 
 import rl_lab as rl
 from rl_lab import train
-from rl_lab.agents import a2c, dqn, ppo, qrdqn, recurrent_ppo, reinforce, sac, td3
+from rl_lab.agents import a2c, crossq, dqn, drqn, ppo, pqn, qrdqn, recurrent_ppo, reinforce, sac, td3, tqc
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
 from rl_lab.experiment.finite import numbers_of
 from rl_lab.experiment.run import Run
-from tests.runs import AGENTS, only_run
+from tests.runs import AGENTS, ENV, only_run
 
 REPLAY = {"network": "mlp:8", "learning_starts": 20, "batch_size": 8, "buffer_size": 500, "train_frequency": 4}
 BOTH = {"network": "mlp:8", "normalize_observations": True, "normalize_rewards": True}
@@ -26,20 +26,31 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "qrdqn": REPLAY,
     "sac": REPLAY,
     "td3": REPLAY,
+    "tqc": {**REPLAY, "use_sde": True},
+    "crossq": {**REPLAY, "critic_network": "mlp:8", "norm_warmup": 3},
     "a2c": {**BOTH, "num_steps": 8},
     "ppo": {**BOTH, "num_steps": 16, "batch_size": 8, "epochs": 2},
+    "drqn": {**REPLAY, "sequence_length": 4, "burn_in": 2, "memory": 8},
+    "pqn": {**BOTH, "num_steps": 16, "batch_size": 8},
     "recurrent_ppo": {**BOTH, "num_steps": 8, "memory": 8, "batch_envs": 1, "epochs": 2},
     "reinforce": {"network": "mlp:8", "normalize_observations": True},
     "neat": {"population": 6, "lamarck": 2, "gradient_rollouts": 1, "gradient_steps": 8, "champion_episodes": 2},
+    "ars": {"directions": 2},
+    "es": {"pairs": 2, "network": "mlp:8", "normalize_observations": True},
+    "cmaes": {"population": 4, "network": "mlp:8", "normalize_observations": True},
 }
 LOSSES: dict[str, tuple[Any, str]] = {
     "dqn": (dqn.F, "smooth_l1_loss"),
     "qrdqn": (qrdqn, "quantile_huber_loss"),
     "sac": (sac.F, "mse_loss"),
     "td3": (td3.F, "mse_loss"),
+    "tqc": (tqc, "quantile_huber_loss"),
+    "crossq": (crossq.F, "mse_loss"),
     "a2c": (a2c, "generalized_advantages"),
     "ppo": (ppo, "clipped_surrogate"),
     "recurrent_ppo": (recurrent_ppo, "clipped_surrogate"),
+    "drqn": (drqn.F, "smooth_l1_loss"),
+    "pqn": (pqn, "generalized_advantages"),
     "reinforce": (reinforce, "discounted_returns"),
 }
 """A function on the way to each agent's loss."""
@@ -68,7 +79,7 @@ class Poisoned(gym.Wrapper):
 
 
 def world(name: str) -> gym.Env:
-    return Poisoned(gym.make("Pendulum-v1" if name == "td3" else "CartPole-v1"))
+    return Poisoned(gym.make(ENV[name]))
 
 
 def weights(agent: Any) -> dict[str, np.ndarray]:
@@ -79,7 +90,7 @@ def weights(agent: Any) -> dict[str, np.ndarray]:
     return {
         name: x.detach().numpy().copy()
         for name, x in numbers_of(agent).tensors
-        if not {"moments", "memory"} & set(name.split("."))
+        if not {"moments", "memory", "running_mean", "running_var"} & set(name.split("."))
     }
 
 
@@ -175,7 +186,7 @@ def test_it_stops_before_a_weight_changes(injection, monkeypatch):
     if source not in ("observation", "reward"):
         assert f"at step {agent.timesteps}" in str(caught.value)
         assert len(latest) <= 3, "learning went on"
-    if name in ("sac", "td3", "reinforce") and source in (
+    if name in ("sac", "td3", "tqc", "crossq", "reinforce") and source in (
         "loss",
         "gradient",
     ):  # its other networks had made a step of their own before

@@ -20,7 +20,7 @@ from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.run import Run
 from tests.agents.test_contract import SMALL
 from tests.experiment.mutations import mutated, same
-from tests.runs import AGENTS, only_run
+from tests.runs import AGENTS, ENV, only_run
 
 SHORT = ["--total-timesteps", "64", "--eval-episodes", "1", "--eval-frequency", "0", "--num-envs", "2"]
 MODULE = """
@@ -32,7 +32,7 @@ gym.register("Planted-v0", entry_point="gymnasium.envs.classic_control:CartPoleE
 
 
 def train_agent(agent: str, folder: str = "runs", *more: str) -> Path:
-    env = "Pendulum-v1" if agent == "td3" else "CartPole-v1"
+    env = ENV[agent]
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL[agent].items() if name != "compile"]
     assert train.main(["--agent", agent, "--env", env, *settings, *SHORT, "--run-dir", folder, "--no-keep-best", *more]) == 0
     return only_run(folder)

@@ -7,9 +7,12 @@ import subprocess
 
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.wrappers import TimeLimit
 
 import rl_lab as rl
 from rl_lab import evaluate, train
+from rl_lab.experiment import evaluate as evaluate_agent
 from rl_lab.experiment.agent import find_agent
 from rl_lab.experiment.page import attributions, page, record_episode
 from tests.agents.test_readme_example import ACTOR_CRITIC
@@ -49,13 +52,18 @@ def test_integrated_gradients_sum_to_the_difference():
 AGENTS = {
     "dqn": "CartPole-v1",
     "qrdqn": "CartPole-v1",
+    "pqn": "CartPole-v1",
+    "drqn": "rl_lab/CartPoleMasked-v0",
     "a2c": "CartPole-v1",
     "reinforce": "CartPole-v1",
     "recurrent_ppo": "rl_lab/CartPoleMasked-v0",
     "neat": "rl_lab/DoublePole-v0",
     "sac": "Pendulum-v1",
     "td3": "Pendulum-v1",
+    "tqc": "Pendulum-v1",
+    "crossq": "Pendulum-v1",
     "ppo": "rl_lab/Catch-v0",
+    "es": "Pendulum-v1",
 }
 
 
@@ -108,15 +116,46 @@ def test_command(trained, tmp_path, capsys):
 
 
 def test_watch(trained, monkeypatch, capsys):
+    """--watch is another word for --render: one episode in a window."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    assert evaluate.main([str(trained), "--watch"]) == 0
-    assert "over 1 episodes" in capsys.readouterr().out
+    monkeypatch.setitem(CartPoleEnv.metadata, "render_fps", 100_000)
+    lines = []
+    for word in ("--watch", "--render"):
+        assert evaluate.main([str(trained), word]) == 0
+        lines.append(capsys.readouterr().out)
+    assert lines[0] == lines[1]
+    assert "over 1 episodes" in lines[0]
+    assert evaluate.main([str(trained), "--watch", "--episodes", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 2
     monkeypatch.setenv("SDL_VIDEODRIVER", "no such driver")
     import pygame
 
     pygame.display.quit()
     assert evaluate.main([str(trained), "--watch"]) == 2
-    assert "there is no screen to watch CartPole-v1 on" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "there is no screen to show CartPole-v1 on" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+class Pictured(CartPoleEnv):
+    """It has pictures, but no window of its own, and does not take a render mode."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 100_000}
+    shown = 0
+
+    def __init__(self):
+        super().__init__(render_mode="rgb_array")
+
+    def render(self):
+        type(self).shown += 1
+        return super().render()
+
+
+def test_a_window_on_an_environment_of_a_function(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    agent = find_agent("ppo")(lambda: TimeLimit(Pictured(), 20), preset=False)
+    played = evaluate_agent(agent, episodes=1, render=True)
+    assert Pictured.shown > played.length_mean  # one picture for each step, and one for each reset
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

@@ -9,11 +9,13 @@ import pytest
 from gymnasium import spaces
 
 from rl_lab import train
+from rl_lab.agents.crossq import CrossQ
 from rl_lab.agents.dqn import DQN
 from rl_lab.agents.ppo import PPO
 from rl_lab.agents.qrdqn import QRDQN
 from rl_lab.agents.sac import SAC
 from rl_lab.agents.td3 import TD3
+from rl_lab.agents.tqc import TQC
 from rl_lab.experiment import preprocessing
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.driver import load_run
@@ -272,13 +274,19 @@ AGENTS = {
     QRDQN: {"learning_starts": 8, "batch_size": 4},
     SAC: {"learning_starts": 8, "batch_size": 4},
     TD3: {"learning_starts": 8, "batch_size": 4},
+    TQC: {"learning_starts": 8, "batch_size": 4},
+    CrossQ: {"learning_starts": 8, "batch_size": 4},
 }
 
 
 @pytest.mark.parametrize("agent_class", AGENTS)
 def test_normalize_is_frozen_in_evaluation(agent_class, tmp_path):
     agent = agent_class(
-        lambda: Shifted(agent_class in (SAC, TD3)), preprocess="normalize", network="mlp:4", preset=False, **AGENTS[agent_class]
+        lambda: Shifted(agent_class in (SAC, TD3, TQC, CrossQ)),
+        preprocess="normalize",
+        network="mlp:4",
+        preset=False,
+        **AGENTS[agent_class],
     )
     assert agent.config.normalize_observations
     assert agent.config.normalize_rewards
@@ -298,7 +306,11 @@ def test_normalize_is_frozen_in_evaluation(agent_class, tmp_path):
     for name, part in moments.state_dict().items():
         assert (part.numpy() == before[name]).all(), name
     twin = agent_class(
-        lambda: Shifted(agent_class in (SAC, TD3)), preprocess="normalize", network="mlp:4", preset=False, **AGENTS[agent_class]
+        lambda: Shifted(agent_class in (SAC, TD3, TQC, CrossQ)),
+        preprocess="normalize",
+        network="mlp:4",
+        preset=False,
+        **AGENTS[agent_class],
     )
     twin.load_learned(agent.state_dict())
     observation = np.array([1003.0, 996.0], np.float32)

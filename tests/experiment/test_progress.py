@@ -63,6 +63,20 @@ def test_a_notebook_gets_its_own_bar(monkeypatch):
     assert "4,096 of 4,096 steps" in shown[-1] or "of 4,000 steps" in shown[-1]
     assert "steps/s" in shown[-1]
     assert "return" in shown[-1]
+    assert " left" not in shown[-1]  # the training has ended
+
+
+def test_a_notebook_bar_ends_with_the_last_step(monkeypatch):
+    """Also if the training stops early, between two changes of the bar."""
+    display = pytest.importorskip("IPython.display")
+    monkeypatch.setattr(display, "display", lambda *arguments, **keywords: None)
+    bar = progress.NotebookProgress(1_000)
+    for step in range(1, 501):
+        bar.update(step, 10.0, None)
+    assert " left" in repr(bar)
+    bar.close()
+    assert repr(bar) == "500 of 1,000 steps · 10 steps/s"
+    assert 'value="500" max="1000"' in bar._repr_html_()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (61, "1:01"), (3661, "1:01:01")])

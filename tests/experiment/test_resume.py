@@ -24,11 +24,18 @@ SHORT = {
     "qrdqn": REPLAY,
     "sac": REPLAY,
     "td3": {**REPLAY, "env": "Pendulum-v1"},
+    "tqc": {**REPLAY, "env": "Pendulum-v1"},
+    "crossq": {**REPLAY, "env": "Pendulum-v1", "critic_network": "mlp:16"},
     "a2c": {"network": "mlp:16", "total_timesteps": 600},
     "ppo": {"network": "mlp:16", "num_steps": 20, "batch_size": 20, "total_timesteps": 600},
+    "drqn": {**REPLAY, "memory": 8, "sequence_length": 4, "burn_in": 3, "buffer_size": 400},
+    "pqn": {"network": "mlp:16", "num_steps": 20, "batch_size": 20, "total_timesteps": 600},
     "recurrent_ppo": {"network": "mlp:16", "memory": 8, "num_steps": 20, "batch_envs": 1, "total_timesteps": 600},
     "reinforce": {"network": "mlp:16", "total_timesteps": 1200},
     "neat": {"population": 10, "total_timesteps": 10_000, "lamarck": 1, "gradient_rollouts": 1},
+    "ars": {"directions": 2, "total_timesteps": 1200},
+    "es": {"pairs": 2, "normalize_observations": True, "total_timesteps": 1200},
+    "cmaes": {"population": 4, "total_timesteps": 1200},
 }
 
 
@@ -73,12 +80,16 @@ def log(path: Path) -> list:
 EXTRAS = {
     "a2c": {"normalize_observations": True, "normalize_rewards": True, "time_aware": True},
     "ppo": {"normalize_observations": True, "normalize_rewards": True, "frame_stack": 3},
+    "drqn": {"normalize_observations": True, "normalize_rewards": True, "frame_stack": 2},
+    "pqn": {"normalize_observations": True, "normalize_rewards": True, "frame_stack": 2},
     "recurrent_ppo": {"normalize_observations": True, "normalize_rewards": True},
     "reinforce": {"normalize_observations": True},
     "dqn": {"frame_stack": 2, "n_steps": 3, "prioritized": True},
     "qrdqn": {"time_aware": True, "n_steps": 2},
     "sac": {"noise_colour": 0.5},
     "td3": {"noise_colour": 0.5},
+    "tqc": {"use_sde": True, "sde_sample_freq": 7},
+    "crossq": {"norm_warmup": 100, "noise_colour": 0.5},
 }
 
 

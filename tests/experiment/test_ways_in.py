@@ -330,7 +330,7 @@ def test_missing_packages_are_named_with_their_command(monkeypatch):
         ("ALE/Breakout-v5", "pip install ale-py"),
         ("BreakoutNoFrameskip-v4", "pip install ale-py"),
         ("Breakout", "ALE/Breakout-v5"),
-        ("MinAtar/Asterix-v1", "pip install minatar"),
+        ("MinAtar/Pong-v1", "pip install minatar"),
         ("MiniGrid-DoorKey-5x5-v0", "pip install minigrid"),
         ("highway-fast-v0", "pip install highway-env"),
         ("PandaReach-v3", "pip install panda-gym"),

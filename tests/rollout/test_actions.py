@@ -1,5 +1,7 @@
 """The mapping between a policy's actions and those of a space: round trips, bounds, scale and masks, for any space."""
 
+import inspect
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from rl_lab.testing import SPACES, content
 from tests.agents.test_contract import AGENTS, SMALL
 
 BOUNDS = st.one_of(
-    st.floats(-1e6, 1e6, width=32),
+    st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
     st.sampled_from([-np.inf, np.inf, float(np.finfo(np.float32).max), -float(np.finfo(np.float32).max), 1e17, -1e17]),
 )
 
@@ -42,8 +44,14 @@ def integer_boxes(draw) -> Box:
     return Box(low, min(low + width, int(limits.max)), draw(array_shapes(max_dims=2, max_side=2)), dtype)
 
 
+SMALL_INTEGERS = [
+    st.just(Discrete(3, start=-1, dtype=kind))  # type: ignore[call-arg]
+    for kind in (np.int8, np.int32)
+    if "dtype" in inspect.signature(Discrete).parameters  # since Gymnasium 1.4
+]
 LEAVES = st.one_of(
     st.builds(Discrete, st.integers(1, 5), start=st.integers(-3, 3)),
+    *SMALL_INTEGERS,
     st.lists(st.integers(1, 4), min_size=1, max_size=3).map(MultiDiscrete),
     st.just(MultiDiscrete([[2, 3], [4, 2]], start=[[1, -1], [0, 5]])),
     array_shapes(max_dims=2, max_side=2).map(MultiBinary),
@@ -108,8 +116,11 @@ def same(one, two, space: Space) -> bool:
     if not isinstance(space, Box):
         return np.array_equal(one, two)
     with np.errstate(all="ignore"):
-        width = np.asarray(space.high, np.float64) - np.asarray(space.low, np.float64)
-    scale = np.where(np.abs(width) < 1e18, np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64), 1e7)
+        low, high = (
+            np.asarray(bound, np.float64) for bound in (space.low, space.high)
+        )  # the least int64 has no absolute value
+        width = high - low
+    scale = np.where(np.abs(width) < 1e18, np.maximum(np.abs(low), np.abs(high)), 1e7)
     step = 1e-2 if space.dtype == np.float16 else 1e-5
     slack = step * scale + (0.51 if np.issubdtype(space.dtype, np.integer) else 1e-6)
     return bool((np.abs(np.asarray(one, np.float64) - np.asarray(two, np.float64)) <= slack).all())
@@ -283,6 +294,10 @@ def batch_of(action):
         (Discrete(3), "all", "not 3 numbers"),
         (Dict({"a": Discrete(2)}), {"b": [1, 1]}, "part 'b'"),
         (MultiBinary(2), [[1, 1, 1]], r"shape \(1, 3\) for 4 actions"),
+        (Discrete(3), [0.0, -np.inf, 0.0], "it holds -inf"),
+        (MultiBinary(2), [3, 0], "it holds 3"),
+        (MultiDiscrete([2, 2]), ([1, 0], [-1, 1]), "it holds -1"),
+        (Tuple((Discrete(2), Discrete(2))), ([1, 0], [0.5, 1]), "it holds 0.5"),
     ],
 )
 def test_masks_that_do_not_fit_are_named(space, mask, message):

@@ -6,9 +6,10 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Text, Tuple
 
 from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
+from rl_lab.experiment.checking import check
 from rl_lab.experiment.environments import Setup, make_environments
 from rl_lab.experiment.evaluation import evaluate
 from rl_lab.experiment.faults import Fault
@@ -145,6 +146,49 @@ def test_close_that_raises_does_not_hide_the_result():
 
 
 # --- mistakes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*HABITS, *MISTAKES])
+def test_check_reports_every_world(name):
+    """The check before training reports faults. It does not raise them."""
+    env, _ = (HABITS | MISTAKES)[name]
+    report = check(Setup("World", maker=env), steps=20)
+    assert bool(report.failure) == (name in MISTAKES), report.lines()
+
+
+NOTHING = {
+    "no choice": (Tuple(()), "there is nothing to choose"),
+    "no component": (Box(-1, 1, (0,)), "there is nothing to choose"),
+    "a part that is a text": (Dict({"a": Discrete(2), "b": Text(3)}), "Text is not an action space"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_actions_without_a_choice_are_named(name):
+    space, message = NOTHING[name]
+    with pytest.raises(Fault, match=message):
+        made("ppo", world(action_space=space))
+    assert message in check(Setup("World", maker=world(action_space=space)), steps=5).failure
+
+
+@pytest.mark.parametrize("space", [Box(-1, 1, (0,)), Box(-1, 1, (3, 0)), MultiDiscrete(np.zeros(0, int))])
+def test_observations_without_numbers_are_named(space):
+    env = world(observation_space=space, observe=lambda self: space.sample())
+    with pytest.raises(Fault, match="no numbers to learn from"):
+        made("ppo", env)
+    assert "no numbers to learn from" in check(Setup("World", maker=env), steps=5).failure
+
+
+class ArmedWith(World):
+    def __init__(self, sword, *, shield):
+        super().__init__()
+
+
+def test_arguments_that_a_constructor_needs_are_named():
+    for arguments, missing in (((), "sword"), ({"sword": 1}, "shield")):
+        setup = Setup("armed", maker=lambda arguments=arguments: ArmedWith(**dict(arguments)))
+        with pytest.raises(Fault, match=f"give --env-kwargs {missing}=VALUE"):
+            make_environments(setup, 1)
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -1,7 +1,11 @@
 """Small stand-ins for the environments of users: every space, the habits that are accepted, and the mistakes that are named."""
 
 import random
+import sys
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
@@ -166,6 +170,12 @@ HABITS: dict[str, tuple[Callable[[], gym.Env], str | None]] = {
     "rewards that are bools": (world(judge=lambda self, action: action == 1), None),
     "rewards that are arrays": (world(judge=lambda self, action: np.array([0.5])), r"a reward of shape \(1,\): return a float"),
     "rewards that are lists": (world(judge=lambda self, action: [0.5]), r"a reward of shape \(1,\)"),
+    "rewards that are fractions": (
+        world(judge=lambda self, action: Fraction(1, 2)),
+        "a reward of type Fraction: return a float",
+    ),
+    "rewards that are decimals": (world(judge=lambda self, action: Decimal("0.5")), "a reward of type Decimal"),
+    "rewards in arrays of objects": (world(judge=lambda self, action: np.array(0.5, object)), "a reward of type float"),
     "flags of NumPy": (world(ends=lambda self: (np.bool_(self.t >= LENGTH), np.bool_(False))), None),
     "flags that are numbers": (
         world(ends=lambda self: (int(self.t >= LENGTH), 0)),
@@ -182,6 +192,8 @@ HABITS: dict[str, tuple[Callable[[], gym.Env], str | None]] = {
         world(tell=lambda self: {"a": object(), "b": {"c": {1}, "d": "text"}, 3: [1, [2]], "e": "text" if self.t % 2 else 2}),
         None,
     ),
+    "an info that is another mapping": (world(tell=lambda self: MappingProxyType({"speed": 1.0})), None),
+    "names that begin with an underscore": (world(tell=lambda self: {"speed": 1, "_speed": 3, "_episode": 1.5}), None),
     "NumPy's global random numbers": (GlobalRandom, "global np.random"),
     "Python's global random numbers": (PythonRandom, "global random,"),
     "a mask by a method": (MaskMethod, None),
@@ -204,6 +216,18 @@ class Raises(World):
 class RaisesInReset(World):
     def reset(self, *, seed=None, options=None):
         return {}["start"]
+
+
+class LeavesTheProgram(World):
+    def judge(self, action):
+        if self.t == 2:
+            sys.exit(0)
+        return 0.0
+
+
+class LeavesInReset(World):
+    def reset(self, *, seed=None, options=None):
+        sys.exit(3)
 
 
 class RaisesInMask(World):
@@ -254,14 +278,28 @@ MISTAKES: dict[str, tuple[Callable[[], gym.Env], str]] = {
     "two rewards": (world(judge=lambda self, action: np.zeros(2)), r"ndarray of shape \(2,\) as the reward"),
     "a reward that is a text": (world(judge=lambda self, action: "1.0"), "str as the reward"),
     "a reward that is complex": (world(judge=lambda self, action: 1j), "complex as the reward"),
+    "a reward beyond all floats": (world(judge=lambda self, action: 10**400), "a reward of inf"),
     "a reward of NaN": (world(judge=lambda self, action: float("nan")), "a reward of nan"),
     "two flags": (world(ends=lambda self: (np.zeros(2, bool), False)), r"ndarray of shape \(2,\) as terminated"),
-    "an info that is a list": (world(tell=lambda self: []), "as before gym 0.26|list as info"),
+    "an info that is a list": (world(tell=lambda self: []), "the info is list: return a dict"),
+    "an info that is a text": (world(tell=lambda self: "all is well"), "the info is str: return a dict"),
+    "a mask to be added to logits": (
+        world(tell=lambda self: {"action_mask": np.array([0.0, -1e9, 0.0])}),
+        r"it holds -1e\+09, but 1",
+    ),
+    "a mask of probabilities": (
+        world(tell=lambda self: {"action_mask": [0.5, 0.5, 0.0]}),
+        "it holds 0.5, but 1 or True allows",
+    ),
+    "a mask of NaN": (world(tell=lambda self: {"action_mask": [1.0, np.nan, 0.0]}), "it holds nan"),
+    "a mask by a method with numbers of moves": (world(action_masks=lambda self: [3, 0, 1]), "it holds 3, but 1"),
     "a mask of another size": (world(tell=lambda self: {"action_mask": [1, 1]}), r"shape \(2,\) for 3 actions"),
     "an exception in a step": (
         Raises,
         r"at step 3 of its episode: KeyError: 'lost' \(.*worlds\.py, line \d+: raise KeyError\(",
     ),
+    "a window that ends the program": (LeavesTheProgram, r"at step 2 of its episode: SystemExit: 0 \(.*worlds\.py, line"),
+    "a reset that ends the program": (LeavesInReset, r"SystemExit: 3 \(.*worlds\.py, line"),
     "an exception in reset": (RaisesInReset, r"KeyError: 'start' \(.*worlds\.py, line \d+: return \{\}\[\"start\"\]\)"),
     "an exception in the mask": (RaisesInMask, r"AttributeError: .*'board' \(.*worlds\.py, line \d+: return self\.board\)"),
 }

@@ -223,6 +223,8 @@ clamp = _elementwise(
 )
 clamp_backward = _elementwise("clamp_backward", "g if s >= low and s <= high else F(0)", Out, g=In, s=In, low=In, high=In)
 where = _elementwise("where", "a if c else b", Out, c=InBool, a=In, b=In)
+div_backward = _elementwise("div_backward", "-g * ((a / b) / b)", Out, g=In, a=In, b=In)
+put_where = _elementwise("put_where", "b if c else a", InOut, c=InBool, b=In)
 keep_where = _elementwise("keep_where", "g if c else F(0)", Out, g=In, c=InBool)
 keep_where_not = _elementwise("keep_where_not", "F(0) if c else g", Out, g=In, c=InBool)
 # smooth L1 (Huber) of a difference, and its slope, for beta > 0

@@ -78,6 +78,19 @@ def take_add(out: Out, g: In, index: InInt, status: InOutInt, n: Int, r: Int, m:
 
 
 @primitive
+def add_at(out: InOut, x: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int):
+    """out[i, index[c], :] += x[i, c, :], unless an index is out of bounds: then nothing changes."""
+    for c in range(count):
+        if _checked(status, index[c], r, False) < 0:
+            return
+    for c in range(count):
+        for i in range(n):
+            p, o = (i * r + index[c]) * m, (i * count + c) * m
+            for j in range(m):
+                out[p + j] += x[o + j]
+
+
+@primitive
 def take_add_int(out: OutInt, g: InInt, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, wrap: Int):
     _take_add(out, g, index, status, n, r, m, count, wrap)
 
@@ -281,3 +294,17 @@ def check_probabilities(x: In, status: InOutInt, count: Int):
         if not (x[c] >= F(0) and x[c] <= F(1)):
             status[0] = 4
             return
+
+
+@primitive
+def bag_argmax(out: OutInt, x: In, bag: InInt, kept: InBool, n: Int, m: Int, count: Int):
+    """out (count, m) = the row of the first largest element of each column among the rows of x (n, m) in each bag, -1 if there is none."""
+    for k in range(count * m):
+        out[k] = -1
+    for i in range(n):
+        if not kept[i]:
+            continue
+        for j in range(m):
+            best = out[bag[i] * m + j]
+            if best < 0 or x[i * m + j] > x[best * m + j] or x[i * m + j] != x[i * m + j]:
+                out[bag[i] * m + j] = i

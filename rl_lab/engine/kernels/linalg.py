@@ -81,6 +81,102 @@ def det(out: Out, a: In, count: Int, n: Int):
 
 
 @primitive
+def slogdet(sign: Out, logarithm: Out, a: In, count: Int, n: Int):
+    """sign (count,) and logarithm (count,) of the magnitude of the determinants of a (count, n, n); 0 and -inf if singular."""
+    work = np.empty((n, n), np.float64)
+    for i in range(count):
+        for r in range(n):
+            for c in range(n):
+                work[r, c] = a[(i * n + r) * n + c]
+        direction = 1.0
+        total = 0.0
+        for k in range(n):
+            best = k
+            for r in range(k + 1, n):
+                if abs(work[r, k]) > abs(work[best, k]):
+                    best = r
+            pivot = work[best, k]
+            if best != k:
+                direction = -direction
+                for c in range(n):
+                    work[k, c], work[best, c] = work[best, c], work[k, c]
+            direction *= np.sign(pivot)
+            total += np.log(abs(pivot))
+            if pivot == 0.0:
+                break
+            for r in range(k + 1, n):
+                factor = work[r, k] / pivot
+                for c in range(k, n):
+                    work[r, c] -= factor * work[k, c]
+        sign[i] = F(direction)
+        logarithm[i] = F(total)
+
+
+@primitive
+def eigh(values: Out, vectors: Out, a: In, count: Int, n: Int, upper: Int):
+    """values (count, n) ascending and vectors (count, n, n), in columns, of symmetric a (count, n, n): Jacobi rotations.
+
+    Reads the lower triangle, or the upper one if ``upper`` is 1. Source: Golub and Van Loan, "Matrix Computations", section 8.5.
+    """
+    work = np.empty((n, n), np.float64)
+    turn = np.empty((n, n), np.float64)
+    for i in range(count):
+        total = 0.0
+        for r in range(n):
+            for c in range(n):
+                high, low = max(r, c), min(r, c)
+                place = low * n + high if upper == 1 else high * n + low
+                work[r, c] = a[i * n * n + place]
+                turn[r, c] = 1.0 if r == c else 0.0
+                total += work[r, c] * work[r, c]
+        if not np.isfinite(total):
+            for k in range(n):
+                values[i * n + k] = F(np.nan)
+            for k in range(n * n):
+                vectors[i * n * n + k] = F(np.nan)
+            continue
+        for _ in range(60):
+            moved = False
+            for p in range(n - 1):
+                for q in range(p + 1, n):
+                    if abs(work[p, q]) <= 1e-16 * np.sqrt(abs(work[p, p] * work[q, q])) or abs(work[p, q]) <= 1e-18 * np.sqrt(
+                        total
+                    ):
+                        continue
+                    moved = True
+                    zeta = (work[q, q] - work[p, p]) / (2.0 * work[p, q])
+                    t = (1.0 if zeta >= 0.0 else -1.0) / (abs(zeta) + np.sqrt(1.0 + zeta * zeta))
+                    cosine = 1.0 / np.sqrt(1.0 + t * t)
+                    sine = cosine * t
+                    for k in range(n):
+                        x = work[p, k]
+                        work[p, k] = cosine * x - sine * work[q, k]
+                        work[q, k] = sine * x + cosine * work[q, k]
+                    for k in range(n):
+                        x = work[k, p]
+                        work[k, p] = cosine * x - sine * work[k, q]
+                        work[k, q] = sine * x + cosine * work[k, q]
+                        x = turn[k, p]
+                        turn[k, p] = cosine * x - sine * turn[k, q]
+                        turn[k, q] = sine * x + cosine * turn[k, q]
+            if not moved:
+                break
+        for k in range(n):  # the smallest first
+            best = k
+            for other in range(k + 1, n):
+                if work[other, other] < work[best, best]:
+                    best = other
+            if best != k:
+                work[k, k], work[best, best] = work[best, best], work[k, k]
+                for row in range(n):
+                    turn[row, k], turn[row, best] = turn[row, best], turn[row, k]
+            values[i * n + k] = F(work[k, k])
+        for r in range(n):
+            for c in range(n):
+                vectors[(i * n + r) * n + c] = F(turn[r, c])
+
+
+@primitive
 def cholesky(out: Out, a: In, status: OutInt, count: Int, n: Int):
     """out (count, n, n) = lower triangular L with L L^T = a, which is read below and on the diagonal."""
     low = np.zeros((n, n), np.float64)

@@ -15,14 +15,13 @@ from rl_lab.engine.kernels.tiles import (
     LANES,
     PANEL,
     WIDE,
-    WIDTH,
     dots,
     largest_of,
     tile,
-    transpose_block,
+    transpose,
 )
 from rl_lab.native.part import part
-from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep
+from rl_lab.native.pointers import address_of, copy_bytes, keep
 from rl_lab.native.primitive import In, Int, Out, primitive
 
 PLAIN = 0
@@ -43,6 +42,12 @@ NARROW = 16
 """With fewer columns, most of a vector is unused on some processors."""
 FEW = 16
 """For up to this many rows of a, transposing b takes longer than it saves."""
+LANES_OF_TILES = 32
+"""The columns of a tile on a processor with wide vectors."""
+MOST_SWAPPED = 128
+"""The most rows of a for which packing a instead of a large b pays."""
+LARGE = 65_536
+"""The numbers of a large b."""
 DEPTH = 256
 """Rows of b in a block."""
 BLOCK = 16_384
@@ -57,7 +62,8 @@ def way_of(layout: int, n: int, k: int, m: int) -> int:
     if layout == A_TRANSPOSED:
         return SWAPPED if narrow and m < n else TILES
     if k < LANES or not (narrow or n <= FEW):
-        return TILES
+        few = n % LANES_OF_TILES == 0 and n <= MOST_SWAPPED and m >= 4 * n and k * m >= LARGE
+        return SWAPPED if few else TILES
     if layout == B_TRANSPOSED:
         return DOTS
     return DOTS_OF_COPY if narrow and n > FEW else TILES
@@ -66,20 +72,6 @@ def way_of(layout: int, n: int, k: int, m: int) -> int:
 F = np.float32
 _WIDE_1 = WIDE[1]
 _WIDE_2 = WIDE[2]
-
-
-@part
-def _transpose(source, lds, target, ldt, n, m):
-    """Write the transpose of (n, m) numbers at the address ``source`` to ``target``. The rows are ``lds`` and ``ldt`` numbers apart."""
-    whole_n, whole_m = n - n % WIDTH, m - m % WIDTH
-    for i in range(0, whole_n, WIDTH):
-        for j in range(0, whole_m, WIDTH):
-            transpose_block(source + 4 * (i * lds + j), lds, target + 4 * (j * ldt + i), ldt)
-    x = float32_at(source)
-    y = float32_at(target)
-    for j in range(m):
-        for i in range(whole_n if j < whole_m else 0, n):
-            y[j * ldt + i] = x[i * lds + j]
 
 
 @part
@@ -113,7 +105,7 @@ def _pack(source, ldb, transposed, target, k, m):
     while j < m:
         width = min(PANEL, m - j)
         if transposed:
-            _transpose(source + 4 * j * ldb, ldb, target, PANEL, width, k)
+            transpose(source + 4 * j * ldb, ldb, target, PANEL, width, k)
         else:
             for p in range(k):
                 copy_bytes(target + 4 * p * PANEL, source + 4 * (p * ldb + j), 4 * width)
@@ -148,32 +140,6 @@ def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, r
 
 
 @part
-def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
-    """The product by tiles of the matrices at the addresses ``a`` and ``b``, written to ``out``, the address of ``result[first]``.
-
-    Rows of a are ``row`` numbers apart, columns ``step``. The stored rows of b, which is (m, k) if ``transposed``, are ``ldb`` apart.
-    """
-    packed = transposed or (k * m > UNPACKED and n >= 32)
-    depth = min(k, DEPTH) if packed else k
-    columns = min(max(PANEL, BLOCK // depth // PANEL * PANEL), -(-m // PANEL) * PANEL) if packed else m
-    block = np.empty(depth * columns if packed else 0, np.float32)
-    right = np.int64(block.ctypes.data)
-    for p in range(0, k, depth):
-        kc = min(depth, k - p)
-        for j in range(0, m, columns):
-            mc = min(columns, m - j)
-            if packed:
-                _pack(b + 4 * (j * ldb + p if transposed else p * ldb + j), ldb, transposed, right, kc, mc)
-            else:
-                right = b
-            _rows_of_tiles(
-                a + 4 * p * step, right, out + 4 * j, n, kc, mc, row, step, ldb, packed, ldc, p > 0,
-                result, first + j, extra, j, end if p + kc == k else NOTHING,
-            )  # fmt: skip
-    keep(block)
-
-
-@part
 def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
     """The product of a (n, k) and the transpose of b (m, k), by dot products of their rows. All three are given by addresses."""
     i = 0
@@ -185,6 +151,62 @@ def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
             dots(a + 4 * i * lda, b + 4 * j * ldb, out + 4 * (i * ldc + j), k, lda, ldb, ldc, height, width)
             j += width
         i += height
+
+
+@part
+def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
+    """The product by tiles of the matrices at the addresses ``a`` and ``b``, written to ``out``, the address of ``result[first]``.
+
+    Rows of a are ``row`` numbers apart, columns ``step``. The stored rows of b, which is (m, k) if ``transposed``, are ``ldb`` apart.
+    """
+    if transposed or (k * m > UNPACKED and n >= 32):
+        _multiply_packed(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end)
+    else:
+        _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, False, ldc, False, result, first, extra, 0, end)
+
+
+@part
+def _multiply_packed(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
+    """`multiply_tiles` with a copy of b, made block by block."""
+    depth = min(k, DEPTH)
+    columns = min(max(PANEL, BLOCK // depth // PANEL * PANEL), -(-m // PANEL) * PANEL)
+    block = np.empty(depth * columns, np.float32)
+    right = np.int64(block.ctypes.data)
+    for p in range(0, k, depth):
+        kc = min(depth, k - p)
+        for j in range(0, m, columns):
+            mc = min(columns, m - j)
+            _pack(b + 4 * (j * ldb + p if transposed else p * ldb + j), ldb, transposed, right, kc, mc)
+            _rows_of_tiles(
+                a + 4 * p * step, right, out + 4 * j, n, kc, mc, row, step, ldb, True, ldc, p > 0,
+                result, first + j, extra, j, end if p + kc == k else NOTHING,
+            )  # fmt: skip
+    keep(block)
+
+
+@part
+def _multiply_swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, extra):
+    """The product by tiles as the transpose of b' a'."""
+    product = np.empty(n * m, np.float32)
+    into = np.int64(product.ctypes.data)
+    row = 1
+    step = ldb
+    if layout == B_TRANSPOSED:
+        row = ldb
+        step = 1
+    multiply_tiles(b, a, into, m, k, n, row, step, lda, layout != A_TRANSPOSED, n, result, first, extra, NOTHING)
+    transpose(into, n, out, ldc, m, n)
+    keep(product)
+
+
+@part
+def _multiply_copy(a, b, out, n, k, m, lda, ldb, ldc):
+    """`multiply_dots` for a b that is stored as (k, m)."""
+    copy = np.empty(k * m, np.float32)
+    rows = np.int64(copy.ctypes.data)
+    transpose(b, ldb, rows, k, k, m)
+    multiply_dots(a, rows, out, n, k, m, lda, k, ldc)
+    keep(copy)
 
 
 @primitive
@@ -209,7 +231,6 @@ def matmul(
     """out = the products of a batch, then ``end``. The stored rows of a, b and out are lda, ldb and ldc numbers apart."""
     if n == 0 or m == 0:
         return
-    swapped = way == SWAPPED
     for t in range(batch):
         first = t * n * m
         target = address_of(out, first, (n - 1) * ldc + m)
@@ -229,40 +250,17 @@ def matmul(
         elif way == DOTS:
             multiply_dots(left, right, target, n, k, m, lda, ldb, ldc)
         elif way == DOTS_OF_COPY:
-            copy = np.empty(k * m, np.float32)
-            rows = np.int64(copy.ctypes.data)
-            _transpose(right, ldb, rows, k, k, m)
-            multiply_dots(left, rows, target, n, k, m, lda, k, ldc)
-            keep(copy)
+            _multiply_copy(left, right, target, n, k, m, lda, ldb, ldc)
+        elif way == SWAPPED:
+            _multiply_swapped(left, right, target, n, k, m, lda, ldb, ldc, layout, out, first, extra)
         else:
-            product = np.empty(n * m if swapped else 0, np.float32)
             row = lda
             step = 1
             if layout == A_TRANSPOSED:
                 row = 1
                 step = lda
-            height = n
-            width = m
-            distance = ldb
-            into = target
-            gap = ldc
-            inner = end
-            if swapped:
-                left, right = right, left
-                step = ldb
-                height = m
-                width = n
-                distance = lda
-                into = np.int64(product.ctypes.data)
-                gap = n
-                inner = NOTHING
-            multiply_tiles(
-                left, right, into, height, k, width, row, step, distance, layout == B_TRANSPOSED, gap, out, first, extra, inner
-            )
-            if swapped:
-                _transpose(into, n, target, ldc, m, n)
-            else:
-                ending = NOTHING
-            keep(product)
+            transposed = layout == B_TRANSPOSED
+            multiply_tiles(left, right, target, n, k, m, row, step, ldb, transposed, ldc, out, first, extra, end)
+            ending = NOTHING
         if ending != NOTHING:
             _finish(out, first, extra, 0, n, m, ldc, ending)

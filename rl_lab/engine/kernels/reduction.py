@@ -79,6 +79,16 @@ def sum_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real):
 
 
 @primitive
+def sum_of_products(out: Out, x: In, y: In, r: Int, m: Int):
+    """out = the sum over the rows of x * y, both (r, m). The bits are those of the product, rounded, and then `sum_over`."""
+    for j in range(m):
+        out[j] = F(0)
+    for k in range(0, r * m, m):
+        for j in range(m):
+            out[j] += x[k + j] * y[k + j]
+
+
+@primitive
 def sum_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
     """out = the sum over the middle axis."""
     for i in range(n):

@@ -10,6 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from rl_lab.native.part import part
+from rl_lab.native.pointers import float32_at
 
 _FEATURES = {} if numba.config.CPU_NAME else binding.get_host_cpu_features()  # type: ignore[attr-defined]
 _WIDE = _FEATURES.get("avx512f", False) and (
@@ -216,6 +217,86 @@ def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 10), build
+
+
+ROWS_AT = 8 if _MANY_REGISTERS else 6
+"""The most rows of a tile whose rows begin anywhere."""
+
+
+def _rows_at(builder, args):
+    """The code of `tile_of_rows`."""
+    a, b, out = (builder.inttoptr(x, _POINTER) for x in args[:3])
+    starts, steps, targets = (builder.inttoptr(x, _INT.as_pointer()) for x in args[3:6])
+    k = args[6]
+    continued = builder.icmp_signed("!=", args[8], _INT(0))
+    end = builder.append_basic_block("end")
+    switch = builder.switch(args[7], end)
+    for height in range(1, ROWS_AT + 1):
+        block = builder.append_basic_block(f"rows{height}")
+        switch.add_case(_INT(height), block)
+        builder.position_at_end(block)
+        _tile_of_rows(builder, height, a, b, out, starts, steps, targets, k, continued)
+        builder.branch(end)
+    builder.position_at_end(end)
+
+
+def _tile_of_rows(builder, height, a, b, out, starts, steps, targets, k, continued):
+    """Emit the code of one tile of `PANEL` columns whose rows begin anywhere."""
+    fma = _declared(builder, f"llvm.fmuladd.v{WIDTH}f32", _VECTOR, [_VECTOR] * 3)
+    resuming, loop = builder.append_basic_block("resume"), builder.append_basic_block("sum")
+    done = builder.append_basic_block("summed")
+    rows = [builder.gep(a, [builder.load(builder.gep(starts, [_INT(i)]))]) for i in range(height)]
+    fresh = builder.block
+    builder.cbranch(continued, resuming, loop)
+
+    def places():
+        for i in range(height):
+            line = builder.gep(out, [builder.load(builder.gep(targets, [_INT(i)]))])
+            yield from (_vector_at(builder, line, _INT(v * WIDTH)) for v in range(2))
+
+    builder.position_at_end(resuming)
+    earlier = [_load(builder, place) for place in places()]
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    p = builder.phi(_INT)
+    at_b = builder.phi(_POINTER)
+    sums = [builder.phi(_VECTOR) for _ in earlier]
+    step = builder.load(builder.gep(steps, [p]))
+    columns = [_load(builder, _vector_at(builder, at_b, _INT(v * WIDTH))) for v in range(2)]
+    following = []
+    for i in range(height):
+        number = _splat(builder, _load(builder, builder.gep(rows[i], [step])))
+        following += [builder.call(fma, [number, column, sums[2 * i + v]]) for v, column in enumerate(columns)]
+    p_after = builder.add(p, _INT(1))
+    for value, start, after in [(p, _INT(0), p_after), (at_b, b, builder.gep(at_b, [_INT(PANEL)]))]:
+        value.add_incoming(start, fresh)
+        value.add_incoming(start, resuming)
+        value.add_incoming(after, loop)
+    for value, resumed, after in zip(sums, earlier, following, strict=True):
+        value.add_incoming(_ZERO, fresh)
+        value.add_incoming(resumed, resuming)
+        value.add_incoming(after, loop)
+    builder.cbranch(builder.icmp_signed("<", p_after, k), loop, done)
+
+    builder.position_at_end(done)
+    for value, place in zip(following, places(), strict=True):
+        _store(builder, value, place)
+
+
+@intrinsic
+def tile_of_rows(_, a, b, out, starts, steps, targets, k, height, continued):
+    """``out[targets[i] + j] = sum over p < k of a[starts[i] + steps[p]] b[p, j]`` for i < height and j < `PANEL`.
+
+    All six are addresses: a, b and out of float32, starts, steps and targets of int64 numbers. The rows of b are `PANEL` numbers apart.
+    height is from 1 to `ROWS_AT`, k is at least 1. If ``continued``, the sum is added to out's own numbers, as in `tile`.
+    """
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_tile_of_rows", 9, _rows_at), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 9), build
 
 
 @part
@@ -426,3 +507,17 @@ def transpose_block(_, source, lds, target, ldt):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), build
+
+
+@part
+def transpose(source, lds, target, ldt, n, m):
+    """Write the transpose of (n, m) numbers at the address ``source`` to ``target``. The rows are ``lds`` and ``ldt`` numbers apart."""
+    whole_n, whole_m = n - n % WIDTH, m - m % WIDTH
+    for i in range(0, whole_n, WIDTH):
+        for j in range(0, whole_m, WIDTH):
+            transpose_block(source + 4 * (i * lds + j), lds, target + 4 * (j * ldt + i), ldt)
+    x = float32_at(source)
+    y = float32_at(target)
+    for j in range(m):
+        for i in range(whole_n if j < whole_m else 0, n):
+            y[j * ldt + i] = x[i * lds + j]

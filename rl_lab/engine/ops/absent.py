@@ -10,14 +10,13 @@ from rl_lab.engine.tensor import Tensor
 
 NAMES = frozenset(
     """
-addbmm addbmm_ adjoint angle apply_ as_strided as_strided_ as_strided_scatter as_subclass cauchy_ cholesky cholesky_inverse
-cholesky_solve coalesce const_data_ptr dense_dim det dim_order eig frexp gcd gcd_ geometric_ geqrf grad_dtype hash_tensor
-histogram i0 i0_ igamma igamma_ igammac igammac_ imag index index_reduce index_reduce_ indices int_repr inverse is_coalesced
-is_distributed is_inference is_neg is_nested is_set_to istft layout lcm lcm_ logdet lstsq lu lu_solve map2_ map_ matrix_exp
-matrix_power mode module_load mvlgamma_ nanmedian nanquantile new new_empty_strided nextafter nextafter_ nonzero_static orgqr
-ormqr output_nr pinverse polygamma_ put put_ qr qscheme real record_stream register_post_accumulate_grad_hook reinforce resize
-resize_ resize_as resize_as_ resolve_neg scatter_reduce scatter_reduce_ set_ slice_inverse slogdet smm solve squeeze_ sspaddmm
-stft svd swapaxes_ swapdims_ symeig t_ to_dense transpose_ triangular_solve unsqueeze_ values volatile
+addbmm addbmm_ adjoint angle apply_ as_strided as_strided_ as_strided_scatter as_subclass coalesce const_data_ptr dense_dim
+dim_order eig frexp gcd gcd_ geqrf grad_dtype hash_tensor histogram i0 i0_ igamma igamma_ igammac igammac_ imag index
+index_reduce index_reduce_ indices int_repr is_coalesced is_distributed is_inference is_neg is_nested is_set_to istft layout
+lcm lcm_ lstsq lu lu_solve map2_ map_ matrix_exp mode module_load new new_empty_strided nextafter nextafter_ nonzero_static
+orgqr ormqr output_nr put put_ qscheme real record_stream register_post_accumulate_grad_hook reinforce resize resize_
+resize_as resize_as_ resolve_neg scatter_reduce scatter_reduce_ set_ slice_inverse smm solve sspaddmm stft swapaxes_ swapdims_
+symeig t_ to_dense transpose_ triangular_solve values volatile
 """.split()  # noqa: SIM905
 )
 """Public names of torch.Tensor without an attribute here; ``tests/test_coverage.py`` compares the list with PyTorch's names."""

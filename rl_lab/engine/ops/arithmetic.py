@@ -9,6 +9,8 @@ import numpy as np
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
+from rl_lab.engine.kernels.reduction import sum_of_products
+from rl_lab.engine.launch import launch
 from rl_lab.engine.number import integer, real
 from rl_lab.engine.ops.comparison import eq, ge, gt, isnan, le, logical_and, logical_or, lt
 from rl_lab.engine.ops.conversion import clone
@@ -28,7 +30,7 @@ from rl_lab.engine.ops.operands import (
     zero_gradient,
 )
 from rl_lab.engine.tape import Node, Rule, attach, modes, no_grad
-from rl_lab.engine.tensor import Tensor, needs_gradient
+from rl_lab.engine.tensor import Shape, Tensor, empty, needs_gradient
 from rl_lab.engine.types import Binary, Gradients, Operand
 from rl_lab.native.primitive import Primitive
 
@@ -73,10 +75,25 @@ def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
     return attach(binary(elementwise_kernels.sub, a, b), _sub_rule, (a, b), (), (a.sizes, b.sizes))
 
 
+def _product_in_shape(g: Tensor, x: Tensor, shape: Shape) -> Tensor:
+    """g * x, summed over the dimensions that broadcasting repeated, in ``shape``."""
+    if modes.grad:
+        return fit(mul(g, x), shape)
+    sizes = g.sizes
+    if sizes != shape and sizes == x.sizes and g.strides is None and x.strides is None:
+        columns = math.prod(shape)
+        if columns > 1 and sizes[len(sizes) - len(shape) :] == shape and 0 not in sizes:
+            out = empty(shape)
+            launch(sum_of_products, (out, g, x), (math.prod(sizes) // columns, columns))
+            return out
+    return fit(binary(elementwise_kernels.mul, g, x), shape)
+
+
 def _mul_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
-    return fit(mul(g, b), shape_a) if node.wants(0) else None, fit(mul(g, a), shape_b) if node.wants(1) else None
+    to_a = _product_in_shape(g, b, shape_a) if node.wants(0) else None
+    return to_a, _product_in_shape(g, a, shape_b) if node.wants(1) else None
 
 
 def mul(input: Operand, other: Operand) -> Tensor:
@@ -94,10 +111,13 @@ def mul(input: Operand, other: Operand) -> Tensor:
 def _div_rule(g: Tensor, node: Node) -> Gradients:
     a, b = node.saved
     shape_a, shape_b = node.context
-    return (
-        fit(g / b, shape_a) if node.wants(0) else None,
-        fit(-g * ((a / b) / b), shape_b) if node.wants(1) else None,
-    )
+    to_a = fit(g / b, shape_a) if node.wants(0) else None
+    to_b = None
+    if node.wants(1):
+        to_b = fit(
+            -g * ((a / b) / b) if modes.grad else elementwise(elementwise_kernels.div_backward, (g, a, b), float32), shape_b
+        )
+    return to_a, to_b
 
 
 def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:

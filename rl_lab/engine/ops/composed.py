@@ -17,12 +17,12 @@ from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.number import real
-from rl_lab.engine.ops.arithmetic import copysign, power, where
+from rl_lab.engine.ops.arithmetic import copysign, minimum, power, where
 from rl_lab.engine.ops.comparison import eq, isnan, logical_not, lt
 from rl_lab.engine.ops.creation import arange, as_tensor, evenly_spaced, full, ones, tensor, zeros
 from rl_lab.engine.ops.diagonals import diag
 from rl_lab.engine.ops.elementwise import digamma, lgamma, tetragamma, trigamma
-from rl_lab.engine.ops.gathering import scatter_add
+from rl_lab.engine.ops.gathering import gather, scatter_add
 from rl_lab.engine.ops.indexing import getitem, nonzero
 from rl_lab.engine.ops.layout import cat, clone, reshape, split, stack, transpose, unsqueeze
 from rl_lab.engine.ops.matmul import matmul
@@ -255,6 +255,48 @@ def quantile(
                 weight = getitem(reshape(followed, -1), number) * float(size - 1) - float(below)
             value = value.lerp(ordered.narrow(place, min(below + 1, size - 1), 1), weight)
         value = where(missing, constant(math.nan), value)
+        if dim is None and keepdim:
+            results.append(reshape(value, (1,) * input.dim()))
+        else:
+            results.append(value if keepdim else value.squeeze(place))
+    single = not isinstance(q, (list, tuple)) and not (isinstance(q, Tensor) and q.sizes)
+    return results[0] if single else stack(results, 0)
+
+
+@numpy_names
+def nanquantile(
+    input: Tensor,
+    q: float | Sequence[float] | Tensor,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+) -> Tensor:
+    """`quantile` of the elements that are not NaN; NaN where all are NaN."""
+    if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
+        raise ValueError(f"interpolation must be linear, lower, higher, nearest or midpoint, got {interpolation!r}")
+    fractions = np.atleast_1d(np.asarray(q.tolist() if isinstance(q, Tensor) else q, np.float32))
+    if ((fractions < 0) | (fractions > 1)).any():
+        raise ValueError(f"quantiles must be in [0, 1], got {fractions.tolist()}")
+    place = 0 if dim is None else normal_dim(dim, input.dim())
+    if not input.sizes:
+        dim = None
+    x = reshape(input, -1) if dim is None else input
+    if not x.sizes[place]:
+        raise IndexError(f"nanquantile() needs at least one element, got shape {list(input.sizes)}")
+    ordered = sort(x, place)[0]  # NaN is behind all numbers
+    last = (sum(logical_not(isnan(ordered)), place, True) - 1).clamp(min=0)
+    results = []
+    for fraction in fractions:
+        rank = last.float() * float(fraction)
+        if interpolation == "nearest":
+            rank = rank.round()
+        low = (rank.ceil() if interpolation == "higher" else rank.floor()).long()
+        value = gather(ordered, place, low)
+        if interpolation in ("linear", "midpoint"):
+            weight = rank - low.float()
+            weight = weight if interpolation == "linear" else (weight > 0.0).float() * 0.5
+            value = value.lerp(gather(ordered, place, minimum(low + 1, last)), weight)
         if dim is None and keepdim:
             results.append(reshape(value, (1,) * input.dim()))
         else:

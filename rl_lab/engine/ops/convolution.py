@@ -12,6 +12,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import convolution as convolution_kernels
+from rl_lab.engine.kernels import wide_convolution as wide
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.launch import Part, launch, launch_parts
 from rl_lab.engine.ops.gathering import scatter_sum
@@ -70,15 +71,34 @@ class _Plan:
         self.out = (x[0], weight[0], rows, columns)
         channels = weight[1]
         filters = weight[0] // groups
-        self.products = channels * weight[2] * weight[3] * math.prod(self.out)  # multiply-adds of the whole convolution
-        plane = [-(-(x[2 + i] + 2 * padding[i]) // stride[i]) for i in (0, 1)]
+        elements = weight[2] * weight[3]
+        area = rows * columns
+        self.products = channels * elements * math.prod(self.out)  # multiply-adds of the whole convolution
+        self.kernel = convolution_kernels.convolve
+        self.to_input = convolution_kernels.convolve_to_input
+        spread = [-(-(x[2 + i] + 2 * padding[i]) // stride[i]) for i in (0, 1)]
         plain = (*stride, *padding) == (1, 1, 0, 0)
         # numbers of working memory: the planes into which a sample is spread, and its results in rows as wide as the planes
-        self.planes = 0 if plain else channels * math.prod(stride) * math.prod(plane)
-        self.results = 0 if plane[1] == columns else filters * ((rows - 1) * plane[1] + columns)
+        planes = 0 if plain else channels * math.prod(stride) * math.prod(spread)
+        results = 0 if spread[1] == columns else filters * ((rows - 1) * spread[1] + columns)
+        self.space = planes + results
+        self.to_input_space = planes + results + filters * channels * elements
         # the gradient of the weight is summed over this many samples at a time: few enough for the cache
-        sample = channels * x[2] * x[3] + filters * rows * columns
+        sample = channels * x[2] * x[3] + filters * area
         self.together = max(1, min(x[0], CACHED // max(sample, 1)))
+        self.to_weight_space = self.together * (planes + results)
+        self.has_wide_filters = wide.fills_tiles(filters)
+        padded = (x[2] + 2 * padding[0]) * (x[3] + 2 * padding[1])
+        if self.has_wide_filters:
+            self.kernel = wide.convolve_wide
+            self.space = wide.convolve_space(filters, channels, elements, area, padded, any(padding), groups)
+            self.together = wide.samples_of_block(area, x[0])
+            self.to_weight_space = wide.to_weight_space(
+                filters, channels * elements, area, self.together, channels * padded, any(padding)
+            )
+        if wide.fills_tiles(channels):
+            self.to_input = wide.convolve_to_input_wide
+            self.to_input_space = wide.to_input_space(filters, channels, elements, padded, groups)
 
     def numbers(self, batch: int) -> tuple[int, ...]:
         """The numbers of a kernel for ``batch`` samples."""
@@ -126,7 +146,7 @@ def _forward(plan: _Plan, x: Tensor, weight: Tensor, bias: Tensor | None = None)
     out = empty(plan.out)
     tensors = (out, x, weight, weight if bias is None else bias)
     steps = (_volume(plan.out), _volume(plan.x), 0, 0)
-    _run(convolution_kernels.convolve, plan, plan.planes + plan.results, tensors, steps, (int(bias is not None),))
+    _run(plan.kernel, plan, plan.space, tensors, steps, (int(bias is not None),))
     return out
 
 
@@ -151,9 +171,8 @@ def _to_input(g: Tensor, weight: Tensor, plan: _Plan) -> Tensor:
     """The gradient of the input, (n, channels, h, w), of a convolution with this weight."""
     gradient, kernel = dense(g, weight)
     out = empty(plan.x)
-    space = plan.planes + plan.results + math.prod(plan.weight) // plan.groups
     steps = (_volume(plan.x), _volume(plan.out), 0)
-    _run(convolution_kernels.convolve_to_input, plan, space, (out, gradient, kernel), steps)
+    _run(plan.to_input, plan, plan.to_input_space, (out, gradient, kernel), steps)
     return attach(out, _transposed_convolution_rule, (g, weight), (g, weight), plan)
 
 
@@ -173,11 +192,14 @@ def _to_weight(g: Tensor, x: Tensor, plan: _Plan) -> Tensor:
     sums = [empty(plan.weight) for _ in cuts]
     parts: list[Part] = []
     for total, (low, high) in zip(sums, cuts, strict=True):
-        space = empty((plan.together * (plan.planes + plan.results),))
-        starts = (0, 0, 0, low * _volume(plan.out), low * _volume(plan.x))
+        working = (
+            (empty((plan.to_weight_space,)),) if plan.has_wide_filters else (empty((plan.to_weight_space,)), empty(plan.weight))
+        )
+        starts = (0,) * len(working)
+        offsets = (0, *starts, low * _volume(plan.out), low * _volume(plan.x))
         numbers = (plan.together, *plan.numbers(high - low))
-        parts.append(((total, space, empty(plan.weight), gradient, source), starts, numbers))
-    _launch(convolution_kernels.convolve_to_weight, plan, parts)
+        parts.append(((total, *working, gradient, source), offsets, numbers))
+    _launch(wide.convolve_to_weight_wide if plan.has_wide_filters else convolution_kernels.convolve_to_weight, plan, parts)
     for part in sums[1:]:
         elementwise_into(add_into, sums[0], part)
     return attach(sums[0], _weight_gradient_rule, (g, x), (g, x), plan)

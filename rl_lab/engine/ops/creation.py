@@ -12,7 +12,7 @@ from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, recorder, unrecorded
 from rl_lab.engine.number import Number
-from rl_lab.engine.ops.operands import INTEGERS, check_range, fill, of_array, refuse_recording, size_argument
+from rl_lab.engine.ops.operands import INTEGERS, check_range, clear, fill, of_array, refuse_recording, size_argument
 from rl_lab.engine.tensor import Size, Tensor
 from rl_lab.engine.tensor import empty as _empty
 from rl_lab.engine.types import Data, Scalar, Sizes
@@ -193,7 +193,7 @@ def zeros(
     **ignored: object,
 ) -> Tensor:
     """A tensor of zeros, float32 by default. Raises ShapeError for a negative size."""
-    result = _made(sizes if size is None else (size,), float32 if dtype is None else dtype, device, ignored, 0.0)
+    result = clear(_made(sizes if size is None else (size,), float32 if dtype is None else dtype, device, ignored))
     return result.requires_grad_() if requires_grad else result
 
 
@@ -233,8 +233,18 @@ def _like(make: Callable[..., Tensor]) -> _Like:
     return like
 
 
+def zeros_like(
+    input: Tensor, *, dtype: DTypeLike = None, device: DeviceLike = None, requires_grad: bool = False, **ignored: object
+) -> Tensor:
+    """`zeros` with the shape and, by default, the dtype of ``input``."""
+    if dtype is None and device is None and not ignored:
+        result = clear(_empty(input.sizes, input.dtype))
+    else:
+        result = zeros(input.sizes, dtype=dtype or input.dtype, device=device, **ignored)
+    return result.requires_grad_() if requires_grad else result
+
+
 empty_like = _like(empty)
-zeros_like = _like(zeros)
 ones_like = _like(ones)
 
 

@@ -18,7 +18,7 @@ from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.layout import cat, copy_, dense, narrow
 from rl_lab.engine.ops.operands import broadcast_shape, constant, fill, normal_dim, operand, whole
 from rl_lab.engine.tape import Node, attach
-from rl_lab.engine.tensor import Shape, Tensor, empty, new, owned
+from rl_lab.engine.tensor import Shape, Tensor, check_writable, empty, needs_gradient, new, owned
 from rl_lab.engine.types import Gradients, Operand
 from rl_lab.native.primitive import Primitive
 
@@ -380,9 +380,8 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     return input + added if input.dtype is float32 else (whole(input) + added).to(input.dtype)
 
 
-def index_added(input: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float = 1) -> Tensor:
-    """What `index_add` adds to ``input``: zeros of its shape, with ``alpha * source`` added at the positions ``index``."""
-    dim = normal_dim(dim, input.dim())
+def _check_added(input: Tensor, dim: int, index: Tensor, source: Tensor) -> None:
+    """Raise DtypeError or ShapeError if `index_add` cannot take these tensors."""
     check_index(index, "index_add")
     check_source(source, input, "index_add")
     count = index.sizes or (1,)
@@ -391,6 +390,32 @@ def index_added(input: Tensor, dim: int, index: Tensor, source: Tensor, alpha: f
             f"index_add: an index of shape {list(index.sizes)} and a source of shape {list(source.sizes)} do not fit a tensor of shape "
             f"{list(input.sizes)} along dimension {dim}"
         )
+
+
+def index_add_directly(target: Tensor, dim: int, index: Tensor, source: Tensor) -> bool:
+    """`index_add` into the target, in one launch; False, before anything has changed, if one launch is not enough.
+
+    Raises as `index_add`, StateError if the tape cannot follow the write.
+    """
+    if target.dtype is not float32 or not target.sizes or target.strides is not None or source.strides is not None:
+        return False
+    if index.strides is not None or source.storage is target.storage:
+        return False
+    if tape.modes.grad and (needs_gradient(target) or needs_gradient(source)):
+        return False
+    check_writable(target)
+    dim = normal_dim(dim, len(target.sizes))
+    _check_added(target, dim, index, source)
+    n, r, m = three_parts(target, dim)
+    launch_checked(indexing_kernels.add_at, (target, source, index), (n, r, m, math.prod(index.sizes)))
+    target.storage.version += 1
+    return True
+
+
+def index_added(input: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float = 1) -> Tensor:
+    """What `index_add` adds to ``input``: zeros of its shape, with ``alpha * source`` added at the positions ``index``."""
+    dim = normal_dim(dim, input.dim())
+    _check_added(input, dim, index, source)
     if input.dtype is not float32:  # exact, and uint8 wraps as its memory does
         source = whole(source) * int(alpha)
     elif alpha != 1:

@@ -1,6 +1,9 @@
 """Indexing as in ``x[...]``: with slices, integers, index tensors and masks."""
 
+import ctypes
+import functools
 import math
+import struct
 from collections.abc import Sequence
 from types import EllipsisType
 from typing import Literal, SupportsIndex, TypeGuard, overload
@@ -11,6 +14,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
+from rl_lab.engine.kernels.elementwise import put_where
 from rl_lab.engine.launch import launch, recorder
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.arithmetic import where
@@ -182,19 +186,90 @@ def _unflat_rows(rows: Tensor, old: Tensor, tensors: IndexTensors) -> Tensor:
     return rows.reshape(tuple([old.sizes[d] for d in order])).permute(inverse)
 
 
+_LONGEST_RANGE = 1024
+
+
+@functools.lru_cache(maxsize=64)
+def _range_index(numbers: range) -> Tensor:
+    """The index of a range. Nobody may write to it."""
+    return tensor(list(numbers))
+
+
+def _vector_index(key: object) -> Tensor | None:
+    """A vector of int64, a list of int or a range as an index; None for everything else."""
+    kind = type(key)
+    if kind is Tensor:
+        return key if key.dtype is int64 and len(key.sizes) == 1 and key.strides is None else None  # type: ignore[attr-defined, return-value]
+    if kind is range:
+        return _range_index(key) if 0 < len(key) <= _LONGEST_RANGE else None  # type: ignore[arg-type]
+    if kind is not list or set(map(type, key)) != {int}:  # type: ignore[call-overload]
+        return None
+    count = len(key)  # type: ignore[arg-type]
+    index = empty((count,), int64)
+    try:
+        ctypes.memmove(index.address, struct.pack(f"{count}q", *key), 8 * count)  # type: ignore[misc]
+    except struct.error:  # an integer beyond int64
+        return None
+    return index
+
+
+def _directly(x: Tensor, key: Index) -> Tensor | None:
+    """x[key] for the frequent keys of rows: a mask of rows, a list, or a vector of positions for each of the first dimensions.
+
+    None for other keys and in a recording.
+    """
+    if recorder() is not None or x.strides is not None:
+        return None
+    kind = type(key)
+    if kind is Tensor:
+        rank = len(key.sizes)  # type: ignore[union-attr]
+        if key.dtype is not bool_ or not rank or x.sizes[:rank] != key.sizes:  # type: ignore[union-attr]
+            return None
+        rows = x if rank == 1 else x.reshape((key.numel(), *x.sizes[rank:]))  # type: ignore[union-attr]
+        return take_rows(rows, 0, _places(key), wrap=False)  # type: ignore[arg-type]
+    if kind is list:
+        index = _vector_index(key) if x.sizes else None
+        return None if index is None else take_rows(x, 0, index, wrap=True)
+    if kind is not tuple or not 1 < len(key) <= len(x.sizes) or type(key[-1]) not in _VECTORS:  # type: ignore[arg-type, index]
+        return None
+    indices = [_vector_index(part) for part in key]  # type: ignore[union-attr]
+    count = indices[0].sizes[0] if indices[0] is not None else 0
+    rank = len(indices)
+    merged = 1
+    for index, size in zip(indices, x.sizes, strict=False):
+        if index is None or index.sizes[0] != count:
+            return None
+        merged *= size
+    positions = empty((count,), int64)
+    step = merged
+    for i, index in enumerate(indices):
+        step //= max(x.sizes[i], 1)
+        numbers = (count, x.sizes[i], step, int(i == 0))
+        launch_checked(indexing_kernels.flat_index, (positions, index), numbers)  # type: ignore[arg-type]
+    return take_rows(x.reshape((merged, *x.sizes[rank:])), 0, positions, wrap=False)
+
+
+_VECTORS = (Tensor, list, range)
+
+
 def getitem(x: Tensor, key: Index) -> Tensor:
     """x[key]: a view for slices, integers, None and ..., a copy for index tensors, lists and masks.
 
     Raises IndexError if an index is out of bounds or the key does not fit the shape.
     """
-    if type(key) is int:
-        return pick(x, 0, key)
-    region = basic(x, key if type(key) is tuple else (key,))
-    if region is not None:
-        return region
-    if type(key) is Tensor and key.dtype is int64 and key.sizes and x.sizes:
+    kind = type(key)
+    if kind is int:
+        return pick(x, 0, key)  # type: ignore[arg-type]
+    rows = _directly(x, key)  # type: ignore[arg-type]
+    if rows is not None:
+        return rows
+    if kind is not Tensor and kind is not list:
+        region = basic(x, key if kind is tuple else (key,))  # type: ignore[arg-type]
+        if region is not None:
+            return region
+    if kind is Tensor and key.dtype is int64 and key.sizes and x.sizes:  # type: ignore[union-attr]
         part: Tensor = x
-        tensors: IndexTensors = [(0, key)]
+        tensors: IndexTensors = [(0, key)]  # type: ignore[list-item]
     else:
         part, tensors = _view_part(x, key)
     if not tensors:
@@ -235,6 +310,11 @@ def _without_leading_ones(value: Tensor, dimensions: int) -> Tensor:
     return value.reshape(value.sizes[extra:]) if extra > 0 and all(size == 1 for size in value.sizes[:extra]) else value
 
 
+def _is_plain(x: Tensor) -> bool:
+    """Whether a kernel can read and write x as it is, without a word to the tape."""
+    return x.dtype is float32 and x.strides is None and x.base is None and not x.needs_grad
+
+
 def setitem(x: Tensor, key: Index, value: Data) -> None:
     """x[key] = value, in place. The value is a number, or broadcasts to the shape of x[key].
 
@@ -245,6 +325,10 @@ def setitem(x: Tensor, key: Index, value: Data) -> None:
         check_range(value, uint8)
     source = tensor(value) if isinstance(value, _SEQUENCES) else operand(value, x)  # type: ignore[arg-type]
     if isinstance(key, Tensor) and key.dtype is bool_ and source.numel() == 1 and key.sizes == x.sizes:
+        if _is_plain(x) and _is_plain(source) and key.strides is None and recorder() is None:
+            launch(put_where, (x, key, source), (1, x.numel(), 0, 1, 0, 0))
+            x.storage.version += 1
+            return
         write_in_place(x, lambda old: source.to(x.dtype).reshape(()).where(key, old), (source,))
         return
     region = basic(x, key if type(key) is tuple else (key,))

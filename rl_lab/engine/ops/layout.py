@@ -480,6 +480,13 @@ class Parts:
             result[number] = result[number] + gradient if number in result else gradient
         return Parts(result)
 
+    def add_(self, other: "Parts") -> "Parts":
+        """The same in place."""
+        mine = self.gradients
+        for number, gradient in other.gradients.items():
+            mine[number] = mine[number] + gradient if number in mine else gradient
+        return self
+
     def _holds_nan(self) -> bool:
         """Whether an element of a part is NaN."""
         return any(gradient._holds_nan() for gradient in self.gradients.values())

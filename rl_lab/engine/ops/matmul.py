@@ -9,18 +9,22 @@ from rl_lab.engine.dtype import bool_, float32, int64, uint8
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import matmul as matmul_kernels
 from rl_lab.engine.kernels.elementwise import add_into
-from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NARROW, NOTHING, PLAIN, way_of
-from rl_lab.engine.launch import Part, Planned, check_dtypes, launch, launch_parts
+from rl_lab.engine.kernels.matmul import A_TRANSPOSED, ADD, B_TRANSPOSED, NARROW, NOTHING, PLAIN, SWAPPED, way_of
+from rl_lab.engine.launch import Planned, PlannedParts, check_dtypes, launch, launch_parts, recorder
 from rl_lab.engine.ops.layout import dense
 from rl_lab.engine.ops.operands import INTEGERS, broadcast_shape, elementwise_into, fit
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, needs_gradient, owned
 from rl_lab.engine.types import Gradients
+from rl_lab.native.primitive import CHECKED
 
 TWO_BLOCKS = 1_000_000  # multiply-adds from which a product is cut in two: below, waking a core costs more than it saves
 FOUR_BLOCKS = 16_000_000  # multiply-adds from which a product is cut in four
 PRODUCTS_A_CYCLE = 16  # multiply-adds of one core in a cycle, about
 TRANSFER = 16  # multiply-adds in the time in which a number moves from core to core
+_Parts = list[tuple[tuple[int, ...], tuple[int, ...]]]
+"""For each part of a product, the element at which it begins in each tensor, and its numbers."""
+
 MANY_ROWS = 64  # rows from which a product is cut by rows, so that each core continues with the rows that it computed
 
 
@@ -75,10 +79,25 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=4096)
-def _plan(layout: int, n: int, k: int, m: int, has_bias: bool) -> tuple[int, Planned]:
-    """The number of parts into which a product of two float32 matrices is cut, and the launch for the whole."""
-    numbers = (1, n, k, m, 0, 0, layout, ADD if has_bias else NOTHING, *_distances(layout, n, k, m), way_of(layout, n, k, m))
-    return blocks_of(n, k, m), Planned(matmul_kernels.matmul, numbers)
+def _plan(layout: int, n: int, k: int, m: int, has_bias: bool) -> tuple[_Parts, Planned | PlannedParts]:
+    """The parts into which a product of two float32 matrices is cut, none if it stays whole, and its launch."""
+    end = ADD if has_bias else NOTHING
+    way = way_of(layout, n, k, m)
+    rest = (*_distances(layout, n, k, m), way)  # the way of the whole product: a part has the same bits
+    blocks = blocks_of(n, k, m)
+    if blocks == 1:
+        return [], Planned(matmul_kernels.matmul, (1, n, k, m, 0, 0, layout, end, *rest))
+    parts: _Parts = []
+    if (n < MANY_ROWS or way == SWAPPED) and m >= 64:
+        for low, high in _cuts(m, blocks, NARROW):
+            starts = (low, 0, low * k if layout == B_TRANSPOSED else low, low if end else 0)
+            parts.append((starts, (1, n, k, high - low, 0, 0, layout, end, *rest)))
+    else:
+        for low, high in _cuts(n, blocks, 4):
+            starts = (low * m, low if layout == A_TRANSPOSED else low * k, 0, 0)
+            parts.append((starts, (1, high - low, k, m, 0, 0, layout, end, *rest)))
+    in_bytes = [(tuple([4 * start for start in starts]), numbers) for starts, numbers in parts]
+    return parts, PlannedParts(matmul_kernels.matmul, in_bytes, n * k * m // PRODUCTS_A_CYCLE)
 
 
 def _launch(
@@ -122,24 +141,16 @@ def _cuts(size: int, blocks: int, unit: int) -> list[tuple[int, int]]:
 def _multiply(layout: int, a: Tensor, b: Tensor, n: int, k: int, m: int, bias: Tensor | None = None) -> Tensor:
     """The product (n, m) of two matrices stored as ``layout`` says, plus a bias (m,). Large products are cut for several cores."""
     out = empty((n, m))
-    blocks, whole = _plan(layout, n, k, m, bias is not None)
-    extra, end = (b, NOTHING) if bias is None else (bias, ADD)
-    if blocks == 1:
-        if a.dtype is not float32 or b.dtype is not float32:  # a gradient that the caller of backward gave
-            check_dtypes(matmul_kernels.matmul, (out, a, b, extra))
-        whole.launch(out, a, b, extra)
-        return out
-    rest = (*_distances(layout, n, k, m), way_of(layout, n, k, m))  # the way of the whole product: a part has the same bits
-    parts: list[Part] = []
-    if n < MANY_ROWS and m >= 64:
-        for low, high in _cuts(m, blocks, NARROW):
-            starts = (low, 0, low * k if layout == B_TRANSPOSED else low, low if end else 0)
-            parts.append(((out, a, b, extra), starts, (1, n, k, high - low, 0, 0, layout, end, *rest)))
+    parts, planned = _plan(layout, n, k, m, bias is not None)
+    extra = b if bias is None else bias
+    if a.dtype is not float32 or b.dtype is not float32:  # a gradient that the caller of backward gave
+        check_dtypes(matmul_kernels.matmul, (out, a, b, extra))
+    if parts and (CHECKED or recorder() is not None):
+        tensors = (out, a, b, extra)
+        cycles = n * k * m // PRODUCTS_A_CYCLE
+        launch_parts(matmul_kernels.matmul, [(tensors, starts, numbers) for starts, numbers in parts], cycles)
     else:
-        for low, high in _cuts(n, blocks, 4):
-            starts = (low * m, low if layout == A_TRANSPOSED else low * k, 0, 0)
-            parts.append(((out, a, b, extra), starts, (1, high - low, k, m, 0, 0, layout, end, *rest)))
-    launch_parts(matmul_kernels.matmul, parts, n * k * m // PRODUCTS_A_CYCLE)
+        planned.launch(out, a, b, extra)
     return out
 
 

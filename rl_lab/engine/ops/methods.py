@@ -23,6 +23,7 @@ from rl_lab.engine.dtype import (
 )
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
+from rl_lab.engine.launch import changes, recorder
 from rl_lab.engine.operations import hang
 from rl_lab.engine.ops import (
     arithmetic,
@@ -35,6 +36,7 @@ from rl_lab.engine.ops import (
     indexing,
     layout,
     matmul,
+    matrices,
     rearrange,
     reduction,
     running,
@@ -47,7 +49,8 @@ from rl_lab.engine.ops.creation import FloatTensor, LegacyType, empty, full, one
 from rl_lab.engine.ops.elementwise import Unary
 from rl_lab.engine.ops.in_place import add_directly, write_directly, write_in_place
 from rl_lab.engine.ops.layout import copy_, permute, transpose
-from rl_lab.engine.ops.operands import check_range, constant, operand
+from rl_lab.engine.ops.operands import check_range, clear, constant, operand
+from rl_lab.engine.tape import modes
 from rl_lab.engine.tensor import Tensor
 from rl_lab.engine.types import Data, Operand, Scalar, Sizes
 from rl_lab.native.primitive import Primitive
@@ -109,10 +112,11 @@ FUNCTIONS = {
     rearrange: "repeat tile repeat_interleave flip roll movedim unflatten unfold tensor_split broadcast_to diff ravel",
     running: "cummax cummin logcumsumexp",
     diagonals: "diagonal diag diag_embed tril triu trace",
-    sorting: "sort argsort topk kthvalue median",
+    sorting: "sort argsort topk kthvalue median nanmedian",
+    matrices: "cholesky cholesky_inverse cholesky_solve det inverse logdet matrix_power pinverse qr slogdet svd",
     composed: """aminmax argwhere bincount bitwise_left_shift bitwise_right_shift corrcoef cov cross deg2rad diagflat
         diagonal_scatter dist dsplit fliplr flipud float_power histc hsplit is_nonzero is_same_size is_signed isneginf isposinf
-        isreal kron ldexp masked_scatter msort mvlgamma nanmean nansum positive quantile rad2deg renorm rot90 select_scatter
+        isreal kron ldexp masked_scatter msort mvlgamma nanmean nanquantile nansum positive quantile rad2deg renorm rot90 select_scatter
         signbit slice_scatter split_with_sizes take unique unique_consecutive vdot vsplit""",
 }
 """The functions of each family that are methods of the same name."""
@@ -121,7 +125,7 @@ IN_PLACE = """neg sign absolute exp exp2 expm1 log log1p log2 log10 sqrt rsqrt s
     tan asin acos atan sinh cosh asinh acosh atanh sinc tanh sigmoid relu erf erfc erfinv lgamma digamma atan2 fmod heaviside hypot
     logit xlogy copysign addcmul addcdiv nan_to_num remainder floor_divide lerp clamp eq ne lt le gt ge bitwise_and bitwise_or
     bitwise_xor bitwise_not logical_and logical_or logical_xor logical_not bitwise_left_shift bitwise_right_shift cumsum cumprod
-    tril triu addmm addmv addr baddbmm deg2rad rad2deg float_power ldexp renorm masked_scatter"""
+    tril triu addmm addmv addr baddbmm deg2rad rad2deg float_power ldexp mvlgamma renorm masked_scatter"""
 """The functions that have a second form, with an underscore behind the name, that writes the result into the tensor."""
 
 OTHER_NAMES = {
@@ -359,6 +363,17 @@ class CreationMethods(Tensor):
         return full(size, fill_value, dtype=dtype or self.dtype, device=device, **settings)
 
 
+def _reshaped_in_place(x: Tensor, name: str, like: Tensor) -> Tensor:
+    """x with the sizes of ``like``, a view of all its elements in the same order."""
+    if x.requires_grad:
+        raise StateError(f"{name}_() changes tensors without a gradient only: write x = x.{name}(...)")
+    if (recording := recorder()) is not None:
+        recording.give_up("it changes the shape of a tensor in place")
+    x.sizes, x.strides = like.sizes, like.strides
+    changes.note()
+    return x
+
+
 class LayoutMethods(Tensor):
     """The methods of Tensor that change shape or layout."""
 
@@ -369,6 +384,14 @@ class LayoutMethods(Tensor):
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
         """Views of consecutive parts along ``dim``: of one size each (the last may be smaller), or of the sizes listed."""
         return layout.split(self, split_size, dim)
+
+    def unsqueeze_(self, dim: int) -> Tensor:
+        """`unsqueeze` of this tensor itself. Raises StateError if it requires a gradient."""
+        return _reshaped_in_place(self, "unsqueeze", layout.unsqueeze(self.detach(), dim))
+
+    def squeeze_(self, dim: int | Sequence[int] | None = None) -> Tensor:
+        """`squeeze` of this tensor itself. Raises StateError if it requires a gradient."""
+        return _reshaped_in_place(self, "squeeze", layout.squeeze(self.detach(), dim))
 
     def view_as(self, other: Tensor) -> Tensor:
         """`view` with the shape of ``other``."""
@@ -442,6 +465,10 @@ class ElementwiseMethods(Tensor):
         """The n-th derivative of `digamma`, for n from 0 to 2. Raises ValueError for another n."""
         return composed.polygamma(n, self)
 
+    def polygamma_(self, n: int) -> Tensor:
+        """`polygamma`, written into this tensor."""
+        return write_in_place(self, lambda x: composed.polygamma(n, x))
+
     def __add__(self, other: Operand) -> Tensor:
         return add(self, other) if isinstance(other, OPERANDS) else NotImplemented
 
@@ -506,6 +533,9 @@ class ElementwiseMethods(Tensor):
 
     def zero_(self) -> Tensor:
         """Set every element to 0."""
+        if self.strides is None and self.base is None and not (modes.grad and self.needs_grad):
+            clear(self).storage.version += 1
+            return self
         return copy_(self, constant(0.0, float32) if self.dtype is float32 else operand(0, self), overlap=True)
 
     def masked_fill_(self, mask: Tensor, value: Operand) -> Tensor:
@@ -543,6 +573,8 @@ class PositionMethods(Tensor):
 
     def index_add_(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """`index_add`, written into this tensor."""
+        if alpha == 1 and gathering.index_add_directly(self, dim, index, source):
+            return self
         if self.dtype is float32 and self.sizes:
             return self.add_(gathering.index_added(self, dim, index, source, alpha))
         return write_in_place(self, lambda x: gathering.index_add(x, dim, index, source, alpha=alpha), (source,))

@@ -137,6 +137,76 @@ def batch_norm(
     return result if bias is None else result + bias.reshape(along)
 
 
+def _renormed(x: Tensor, weight: Tensor, bias: Tensor, ratio: Tensor, shift: Tensor, eps: float) -> Tensor:
+    """Batch renormalisation from differentiable operations, for the second derivative."""
+    centred = x - x.mean(0)
+    normal = centred * ((centred * centred).mean(0) + eps).rsqrt()
+    return (normal * ratio + shift) * weight + bias
+
+
+def _batch_renorm_rule(g: Tensor, node: Node) -> Gradients:
+    x, weight, bias, normal, inverse, ratio, shift = node.saved
+    if modes.grad:
+        return differentiate(lambda a, b, c: _renormed(a, b, c, ratio, shift, node.context), (x, weight, bias), g)
+    n, m = x.sizes
+    to_x = empty((n, m))
+    to_weight = empty((m,))
+    to_bias = empty((m,))
+    with tape.no_grad():
+        given = (g.contiguous(), normal, inverse, ratio, shift, weight.contiguous())
+    launch(normalization_kernels.batch_renorm_backward, (to_x, to_weight, to_bias, *given), (n, m))
+    return to_x, to_weight, to_bias
+
+
+def batch_renorm(
+    input: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    batches: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    training: bool = False,
+    momentum: float = 0.01,
+    eps: float = 1e-3,
+    r_max: float = 3.0,
+    d_max: float = 5.0,
+    warmup: int = 100_000,
+) -> Tensor:
+    """Input (n, features) batch-renormalised per feature (Ioffe 2017, "Batch renormalization", algorithm 1).
+
+    In training it is normalised by the mean and standard deviation of the batch, then scaled by r and shifted by d, which are constants
+    for the gradient and make the result that of the running moments: r = clip(s_batch / s, 1 / r_max, r_max) and d = clip((m_batch - m)
+    / s, -d_max, d_max). In the first ``warmup`` batches r is 1 and d is 0. Then the running moments move towards those of the batch by
+    the fraction ``momentum``, in place, and ``batches``, int64 (), is counted up. Else it is normalised by the running moments. The
+    running tensors, ``weight`` and ``bias`` have the shape (features,). Raises ShapeError if the shapes do not fit, ValueError for a
+    single row in training.
+    """
+    if input.dim() != 2 or any(x.sizes != input.sizes[1:] for x in (running_mean, running_var, weight, bias)):
+        raise ShapeError(f"batch_renorm takes a tensor (n, {running_mean.numel()}), got shape {list(input.sizes)}")
+    if not training:
+        scale = weight * (running_var + eps).rsqrt()
+        return input * scale + (bias - running_mean * scale)
+    n, m = input.sizes
+    if n < 2:
+        raise ValueError(f"expected more than 1 value per feature when training, got input size {list(input.sizes)}")
+    out = empty((n, m))
+    normal = empty((n, m))
+    inverse = empty((m,))
+    ratio = empty((m,))
+    shift = empty((m,))
+    with tape.no_grad():
+        given = (input.contiguous(), weight.contiguous(), bias.contiguous())
+    launch(
+        normalization_kernels.batch_renorm,
+        (out, normal, inverse, ratio, shift, running_mean, running_var, batches, *given),
+        (n, m, float(momentum), float(eps), float(r_max), float(d_max), int(warmup)),
+    )
+    for moved in (running_mean, running_var, batches):
+        moved.storage.version += 1
+    saved = (input, weight, bias, normal, inverse, ratio, shift)
+    return attach(out, _batch_renorm_rule, (input, weight, bias), saved, float(eps))
+
+
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:

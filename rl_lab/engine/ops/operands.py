@@ -1,5 +1,6 @@
 """Shared by all families: numbers as operands, dtype promotion, arguments that name dimensions and sizes, broadcasting, copies."""
 
+import ctypes
 import functools
 import math
 import operator
@@ -11,7 +12,7 @@ from rl_lab.engine import tape
 from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64, limits_of, uint8
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
-from rl_lab.engine.launch import Planned, launch, launch_outer, recorder
+from rl_lab.engine.launch import Planned, PlannedOuter, launch, recorder
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.number import Number, integer, real
 from rl_lab.engine.tape import Node
@@ -220,6 +221,11 @@ def _plan(*layouts: tuple[Shape, Shape | None]) -> tuple[Shape, tuple[int, ...] 
     return shape, tuple(numbers), None
 
 
+@functools.lru_cache(maxsize=4096)
+def _outer(kernel: Primitive, outer: Outer) -> PlannedOuter:
+    return PlannedOuter(kernel, *outer)
+
+
 def elementwise(kernel: Primitive, operands: tuple[Tensor, ...], dtype: DType) -> Tensor:
     """The result of an elementwise kernel over operands that broadcast: contiguous, of ``dtype``, not on the tape."""
     shape = operands[0].sizes or operands[-1].sizes
@@ -235,7 +241,7 @@ def elementwise(kernel: Primitive, operands: tuple[Tensor, ...], dtype: DType) -
     shape, numbers, outer = _plan(*[(x.sizes, x.strides) for x in operands])
     if outer is not None and not CHECKED and recorder() is None:
         out = empty(shape, dtype)
-        launch_outer(kernel, (out, *operands), *outer)
+        _outer(kernel, outer).launch(out, *operands)
         return out
     if numbers is None:
         with tape.no_grad():
@@ -360,6 +366,15 @@ def copy_into(target: Tensor, source: Tensor) -> None:
     planned = _copy(target.dtype, target.sizes, target.strides, source.dtype, source.sizes, source.strides)
     if planned is not None:
         planned.launch(target, source)
+
+
+def clear(target: Tensor) -> Tensor:
+    """Set every element of a contiguous tensor to 0; returns the tensor. Does not touch the tape and the version counter."""
+    if recorder() is None:
+        ctypes.memset(target.address, 0, math.prod(target.sizes) * target.dtype.itemsize)
+    else:
+        copy_into(target, operand(0.0, target))
+    return target
 
 
 def fill(target: Tensor, value: Scalar) -> Tensor:

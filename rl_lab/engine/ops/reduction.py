@@ -15,9 +15,18 @@ from rl_lab.engine.names import numpy_names
 from rl_lab.engine.ops.comparison import isnan
 from rl_lab.engine.ops.conversion import clone
 from rl_lab.engine.ops.layout import cat
-from rl_lab.engine.ops.operands import INTEGERS, as_float, constant, differentiate, flat_rule, normal_dim, whole
+from rl_lab.engine.ops.operands import (
+    INTEGERS,
+    as_float,
+    constant,
+    differentiate,
+    expanded_strides,
+    flat_rule,
+    normal_dim,
+    whole,
+)
 from rl_lab.engine.tape import Node, attach, modes
-from rl_lab.engine.tensor import Shape, Tensor, empty, owned
+from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, is_row_major, owned, placed
 from rl_lab.engine.types import Dims, Gradients, Sizes
 from rl_lab.native.primitive import Primitive
 
@@ -89,7 +98,18 @@ def _sum_rule(g: Tensor, node: Node) -> Gradients:
     shape, dims, divisor = node.context
     if divisor != 1:
         g = g / float(divisor)
+    if not modes.grad and g.strides is None:
+        out = placed(g, shape, _repeating_strides(shape, dims))
+        out.base = None
+        return out
     return g.reshape(_kept(shape, dims)).expand(shape)
+
+
+@functools.lru_cache(maxsize=4096)
+def _repeating_strides(shape: Shape, dims: tuple[int, ...]) -> Shape | None:
+    """The strides that read a contiguous tensor without the dimensions ``dims`` as ``shape``, repeated along ``dims``."""
+    strides = expanded_strides(_kept(shape, dims), contiguous_strides(_kept(shape, dims)), shape)
+    return None if is_row_major(shape, strides) else strides
 
 
 def _sum(x: Tensor, dims: tuple[int, ...], keepdim: bool, mean: bool, shape: Shape | None = None) -> Tensor:

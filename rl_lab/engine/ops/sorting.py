@@ -103,3 +103,28 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
             place = where(isnan(gather(input, dim, last)), last, place)
     values = gather(input, dim, place)
     return Extremes(values, place) if keepdim else Extremes(owned(values.squeeze(dim)), owned(place.squeeze(dim)))
+
+
+@overload
+def nanmedian(input: Tensor, dim: None = None, keepdim: bool = False) -> Tensor: ...
+@overload
+def nanmedian(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
+@numpy_names
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremes:
+    """`median` of the elements that are not NaN; NaN if all are NaN."""
+    if input.dtype is not float32:
+        return median(input, dim, keepdim)
+    if dim is None:
+        with tape.no_grad():
+            value = nanmedian(input.reshape(-1), 0)[0]
+        return tape.attach(owned(value), tied_rule, (input,), (input, value), (tuple(range(input.dim())), True))
+    dim = normal_dim(dim, input.dim())
+    if not input.sizes:
+        return Extremes(clone(input), full((), 0))
+    if not input.sizes[dim]:
+        raise IndexError(f"nanmedian() needs at least one element to reduce over, got shape {list(input.sizes)}")
+    with tape.no_grad():
+        numbers = (~isnan(input)).sum(dim, keepdim=True)  # NaN is behind all numbers
+        place = gather(argsort(input, dim), dim, (numbers - 1).clamp(min=0) // 2)
+    values = gather(input, dim, place)
+    return Extremes(values, place) if keepdim else Extremes(owned(values.squeeze(dim)), owned(place.squeeze(dim)))

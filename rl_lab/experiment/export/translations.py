@@ -236,7 +236,7 @@ def _one_hot(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers:
 # --- convolutions ----------------------------------------------------------------------------------------------------
 
 
-@_translates("convolve")
+@_translates("convolve", "convolve_wide")
 def _convolve(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tuple[Any, ...]) -> None:
     out, _, source, weight, bias = tensors
     has_bias, batch, groups, filters, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw = numbers

@@ -240,6 +240,15 @@ class GraphNetwork(Module):
             lines.append(Line(number[source], number[target], color, 0.6 + 2.4 * strength))
         return Drawing(boxes, lines)
 
+    def _repr_html_(self) -> None:
+        """Leave the notebook to show `_repr_svg_`, which it would not show beside HTML."""
+
+    def _repr_svg_(self) -> str:
+        """What a notebook shows: `draw_network` of `rl_lab.nn.graph.picture` where matplotlib is installed, otherwise `drawing`."""
+        from rl_lab.nn.graph.picture import as_svg
+
+        return as_svg(self)
+
     def edge_index(self, source: str, target: str) -> int:
         """Index of an edge in ``weight``. Raises GraphError if there is no such edge."""
         self._known_edge(source, target)

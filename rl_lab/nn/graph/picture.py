@@ -4,11 +4,14 @@ import importlib.util
 import io
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rl_lab.engine.svg import svg
 from rl_lab.nn.graph.network import GraphNetwork, layers
 
 if TYPE_CHECKING:
@@ -26,10 +29,15 @@ CROWD = 24
 CROWD_OF_EDGES = 300
 """With more than `CROWD` rows of nodes, or more than `CROWD_OF_EDGES` edges, there is no space for names and arrows."""
 HEIGHT_OF_A_CROWD = 10.0
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
-def draw_network(network: GraphNetwork, title: str = "", width: float | None = None) -> "Figure":
+def draw_network(
+    network: GraphNetwork, title: str = "", width: float | None = None, names: Mapping[str, str] = NO_NAMES
+) -> "Figure":
     """A matplotlib figure: inputs on the left, each node right of its sources, outputs on the right.
+
+    ``names`` are names to show instead of those of inputs and outputs.
 
     The figure is as large as the network needs, or ``width`` inches wide; text has the same size in both.
 
@@ -68,20 +76,24 @@ def draw_network(network: GraphNetwork, title: str = "", width: float | None = N
         if kind != "input" and room == 1.0:
             label = SHORT.get(network.activation_of(name), network.activation_of(name))
             label = ("\u00d7 " if network.aggregation_of(name) == "product" else "") + label
-            axes.text(x, y, label, ha="center", va="center", fontsize=7, zorder=3)
+            axes.text(x, y, label, ha="center", va="center", fontsize=7, zorder=3, parse_math=False)
         if kind == "hidden" and not crowded:
-            axes.text(x, y - radius - 0.06, name, ha="center", va="top", fontsize=6, color="#4a5568", zorder=3)
+            axes.text(
+                x, y - radius - 0.06, name, ha="center", va="top", fontsize=6, color="#4a5568", zorder=3, parse_math=False
+            )
         elif kind != "hidden" and (room > 0.3 or name in (network.inputs[0], network.inputs[-1])):
             side = -1 if kind == "input" else 1
-            axes.text(x + side * (radius + 0.1), y, name, ha="right" if side < 0 else "left", va="center", fontsize=8, zorder=3)
+            align = "right" if side < 0 else "left"
+            named = names.get(name, name)
+            axes.text(x + side * (radius + 0.1), y, named, ha=align, va="center", fontsize=8, zorder=3, parse_math=False)
     xs = [x for x, _ in at.values()]
     ys = [y for _, y in at.values()]
-    longest = max(len(name) for name in (*network.inputs, *network.outputs))
+    longest = max(len(names.get(name, name)) for name in (*network.inputs, *network.outputs))
     axes.set_xlim(min(xs) - 0.6 - 0.13 * text * longest, max(xs) + 0.6 + 0.13 * text * longest)
     axes.set_ylim(min(min(ys) - 0.75, low - 0.1), max(max(ys) + 0.85, high + 0.1))
     axes.set_aspect("equal")
     if title:
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=10, parse_math=False)
     return figure
 
 
@@ -155,23 +167,33 @@ def _draw_lines(axes: "Axes", weights: dict, at: dict) -> tuple[float, float]:
     return math.inf, -math.inf
 
 
-def save_picture(network: GraphNetwork, path: str | Path, title: str = "") -> None:
-    """Write the drawing to a file ending in .svg or .png, or as DOT text to one ending in .dot."""
+def save_picture(network: GraphNetwork, path: str | Path, title: str = "", names: Mapping[str, str] = NO_NAMES) -> None:
+    """Write the drawing to a file ending in .svg or .png, or as DOT text to one ending in .dot. See `draw_network` for ``names``."""
     path = Path(path)
     if path.suffix == ".dot":
         path.write_text(to_dot(network), encoding="utf-8")
     elif path.suffix in (".svg", ".png"):
-        draw_network(network, title).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        draw_network(network, title, names=names).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     else:
         raise ValueError(f"a picture is a .svg, .png or .dot file, not {path.name!r}")
 
 
-def save_pictures_beside(network: GraphNetwork, path: str | Path) -> None:
-    """``path``.dot, and where matplotlib is installed ``path``.svg."""
+def as_svg(network: GraphNetwork) -> str:
+    """The drawing as SVG text: of `draw_network`, or of `GraphNetwork.drawing` where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        drawing = network.drawing()
+        return svg(drawing.boxes, drawing.lines)
+    buffer = io.StringIO()
+    draw_network(network, width=7.0).savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def save_pictures_beside(network: GraphNetwork, path: str | Path, names: Mapping[str, str] = NO_NAMES) -> None:
+    """``path``.dot, and where matplotlib is installed ``path``.svg with ``names`` as in `draw_network`."""
     path = Path(path)
     save_picture(network, path.with_name(path.name + ".dot"))
     if importlib.util.find_spec("matplotlib") is not None:
-        save_picture(network, path.with_name(path.name + ".svg"))
+        save_picture(network, path.with_name(path.name + ".svg"), names=names)
 
 
 SHOWN_WIDTH = 350

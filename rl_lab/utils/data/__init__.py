@@ -13,7 +13,8 @@ from rl_lab.utils.data.dataset import (
     TensorDataset,
     random_split,
 )
-from rl_lab.utils.data.loader import DataLoader, default_collate, default_convert, get_worker_info
+from rl_lab.utils.data.fetching import default_collate, default_convert
+from rl_lab.utils.data.loader import DataLoader
 from rl_lab.utils.data.mnist import MNIST, read_idx
 from rl_lab.utils.data.sampler import (
     BatchSampler,
@@ -23,6 +24,7 @@ from rl_lab.utils.data.sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from rl_lab.utils.data.workers import WorkerInfo, get_worker_info
 
 if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
@@ -43,6 +45,7 @@ __all__ = [
     "SubsetRandomSampler",
     "TensorDataset",
     "WeightedRandomSampler",
+    "WorkerInfo",
     "default_collate",
     "default_convert",
     "get_worker_info",

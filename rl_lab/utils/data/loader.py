@@ -1,70 +1,18 @@
-"""The loader: batches of a data set, collated into tensors."""
+"""The loader: batches of a data set, collated into tensors, in this process or in others."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
+from multiprocessing.context import BaseContext
 from typing import Any
 
-import numpy as np
-
-from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.creation import as_tensor, tensor
-from rl_lab.engine.ops.layout import stack
-from rl_lab.engine.random import Generator
-from rl_lab.utils.data.dataset import Dataset, IterableDataset, Subset, TensorDataset
+from rl_lab.engine.random import Generator, randint
+from rl_lab.utils.data.dataset import Dataset, IterableDataset
+from rl_lab.utils.data.fetching import default_collate, default_convert
 from rl_lab.utils.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from rl_lab.utils.data.workers import Batches, Work, Workers
 
-
-def default_collate(batch: Sequence[Any]) -> Any:
-    """One value from a list of samples: tensors and arrays stacked, numbers as a tensor, strings as a list.
-
-    Dicts, tuples, named tuples and lists are collated entry by entry. Raises ValueError if samples have different lengths, TypeError
-    for other types.
-    """
-    first = batch[0]
-    if isinstance(first, Tensor):
-        return stack(list(batch))
-    if isinstance(first, np.ndarray):
-        return stack([as_tensor(sample) for sample in batch])
-    if isinstance(first, (bool, int, float, np.generic)):
-        return tensor(list(batch))
-    if isinstance(first, (str, bytes)):
-        return list(batch)
-    if isinstance(first, Mapping):
-        return {key: default_collate([sample[key] for sample in batch]) for key in first}
-    if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return type(first)(*[default_collate(parts) for parts in zip(*batch, strict=True)])
-    if isinstance(first, Sequence):
-        if len({len(sample) for sample in batch}) > 1:
-            raise ValueError("the samples of a batch have different lengths: give the DataLoader a collate_fn")
-        return [default_collate(parts) for parts in zip(*batch, strict=True)]
-    raise TypeError(
-        f"a sample of type {type(first).__name__} cannot be collated: use tensors, arrays, numbers, dicts, or a collate_fn"
-    )
-
-
-def default_convert(data: Any) -> Any:
-    """The arrays in a sample as tensors; the rest as it is."""
-    if isinstance(data, np.ndarray):
-        return as_tensor(data)
-    if isinstance(data, Mapping):
-        return {key: default_convert(value) for key, value in data.items()}
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*[default_convert(value) for value in data])
-    if isinstance(data, (list, tuple)):
-        return [default_convert(value) for value in data]
-    return data
-
-
-def _within(dataset: Dataset[Any], indices: list[Any]) -> tuple[Dataset[Any], list[Any]]:
-    """The data set behind subsets, and the numbers that the samples have there."""
-    while type(dataset) is Subset:
-        indices = [dataset.indices[index] for index in indices]
-        dataset = dataset.dataset
-    return dataset, indices
-
-
-def get_worker_info() -> None:
-    """None, as in PyTorch's main process: samples are loaded there."""
+_FIXED = ("dataset", "batch_size", "batch_sampler", "sampler", "drop_last", "persistent_workers")
 
 
 class DataLoader:
@@ -72,9 +20,19 @@ class DataLoader:
 
     ``sampler`` gives the numbers of samples (in order, or at random with ``shuffle``), ``batch_sampler`` lists of them. With
     ``batch_size`` None samples are not batched. ``collate_fn`` makes a batch from a list of samples. ``generator`` is the stream of
-    random numbers. Samples are loaded in this process: ``num_workers``, ``pin_memory``, ``timeout``, ``worker_init_fn``,
-    ``multiprocessing_context``, ``prefetch_factor``, ``persistent_workers``, ``pin_memory_device`` and ``in_order`` are accepted and
-    have no effect. Raises ValueError for settings that exclude each other.
+    random numbers.
+
+    With ``num_workers`` above 0, that many spawned processes load the batches, each with a copy of the data set. The batches and their
+    order are the same as without them, and do not depend on the number or the speed of the workers; only a stream is read by each
+    worker from its own copy, which `get_worker_info` lets it divide. Workers pay off if a sample takes long to make (files, images):
+    each needs about a second to start, and sends its batches through a pipe. ``prefetch_factor`` batches (default 2) are under way for
+    each worker; ``timeout`` is the longest wait for one in seconds, 0 for no limit. ``persistent_workers`` keeps the workers for the
+    next pass. Each pass draws a base seed from ``generator``. Worker k seeds ``random``, NumPy and rl_lab with the base seed plus k when
+    it starts, and then calls ``worker_init_fn(k)``. ``multiprocessing_context`` can only be "spawn".
+
+    An exception in a worker is raised here with the worker's traceback. Raises RuntimeError if a worker dies or takes too long,
+    TypeError if the data set cannot be pickled, ValueError for settings that exclude each other. ``pin_memory``, ``pin_memory_device``
+    and ``in_order`` are accepted and have no effect.
     """
 
     def __init__(
@@ -90,7 +48,7 @@ class DataLoader:
         drop_last: bool = False,
         timeout: float = 0,
         worker_init_fn: Callable[[int], None] | None = None,
-        multiprocessing_context: Any = None,
+        multiprocessing_context: str | BaseContext | None = None,
         generator: Generator | None = None,
         *,
         prefetch_factor: int | None = None,
@@ -99,8 +57,7 @@ class DataLoader:
         in_order: bool = True,
     ):
         stream = isinstance(dataset, IterableDataset)
-        if num_workers < 0:
-            raise ValueError(f"num_workers must not be negative, got {num_workers}")
+        _check_worker_settings(num_workers, timeout, prefetch_factor, persistent_workers, multiprocessing_context)
         if stream and (shuffle or sampler is not None or batch_sampler is not None):
             raise ValueError("a stream of samples determines their order: give no shuffle, sampler or batch_sampler")
         if sampler is not None and shuffle:
@@ -122,37 +79,44 @@ class DataLoader:
         self.batch_sampler = batch_sampler
         self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self.timeout = timeout
+        self.worker_init_fn = worker_init_fn
+        self.multiprocessing_context = multiprocessing_context
+        self.prefetch_factor = 2 if num_workers and prefetch_factor is None else prefetch_factor
+        self.persistent_workers = persistent_workers
+        self.pin_memory_device = pin_memory_device
+        self.in_order = in_order
         self.generator = generator
-        batched = batch_sampler is not None or (stream and batch_size is not None)
-        self.collate_fn = collate_fn or (default_collate if batched else default_convert)
+        self._batched = batch_sampler is not None or (stream and batch_size is not None)
+        self.collate_fn = collate_fn or (default_collate if self._batched else default_convert)
+        self._workers: Workers | None = None
+        self._complete = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _FIXED and "_complete" in self.__dict__:
+            raise ValueError(f"{name} of a DataLoader cannot change: make a new DataLoader")
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workers": None}
 
     def __iter__(self) -> Iterator[Any]:
-        if isinstance(self.dataset, IterableDataset):
-            yield from self._stream(iter(self.dataset))
-        elif self.batch_sampler is not None:
-            for indices in self.batch_sampler:
-                yield self._batch(indices)
-        else:
-            for index in self.sampler or ():
-                yield self.collate_fn(self.dataset[index])
-
-    def _batch(self, indices: list[Any]) -> Any:
-        if self.collate_fn is default_collate:
-            dataset, rows = _within(self.dataset, indices)
-            if isinstance(dataset, TensorDataset) and type(dataset).__getitem__ is TensorDataset.__getitem__:
-                return list(dataset.batch(rows))  # the same numbers as stacked one by one, in one gather
-        if hasattr(self.dataset, "__getitems__"):
-            return self.collate_fn(self.dataset.__getitems__(indices))
-        return self.collate_fn([self.dataset[index] for index in indices])
-
-    def _stream(self, samples: Iterator[Any]) -> Iterator[Any]:
-        if self.batch_size is None:
-            for sample in samples:
-                yield self.collate_fn(sample)
-            return
-        while batch := list(islice(samples, self.batch_size)):
-            if len(batch) == self.batch_size or not self.drop_last:
-                yield self.collate_fn(batch)
+        seed = int(
+            randint(0, 2**63 - 1, (), generator=self.generator).item()
+        )  # always, so that workers change no random number
+        source: Iterable[Any] | None = self.sampler if self.batch_sampler is None else self.batch_sampler
+        indices: Iterator[Any] = repeat(None) if source is None else iter(source)
+        work = Work(self.dataset, self.collate_fn, self._batched, self.batch_size, self.drop_last, self.worker_init_fn)
+        if not self.num_workers:
+            fetcher = work.fetcher()
+            return _Pass(self, lambda: fetcher.fetch(next(indices)))
+        workers = self._workers
+        if workers is None or not workers.running:
+            workers = Workers(work, self.num_workers, seed, self.timeout)
+        if self.persistent_workers and workers is not self._workers:
+            self._workers = workers
+            weakref.finalize(self, workers.stop)
+        return _Pass(self, Batches(workers, indices, self.prefetch_factor or 2, self.persistent_workers).next)
 
     def __len__(self) -> int:
         if isinstance(self.dataset, IterableDataset):
@@ -161,3 +125,46 @@ class DataLoader:
                 return total
             return total // self.batch_size if self.drop_last else -(-total // self.batch_size)
         return len(self.batch_sampler if self.batch_sampler is not None else self.sampler)  # type: ignore[arg-type]
+
+
+class _Pass(Iterator[Any]):
+    """One pass over a loader. After an exception of the data set, the next call goes on with the next batch, as in PyTorch."""
+
+    def __init__(self, loader: DataLoader, draw: Callable[[], Any]):
+        self._loader = loader
+        self._draw = draw
+
+    def __next__(self) -> Any:
+        return self._draw()
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+
+def _check_worker_settings(
+    num_workers: int,
+    timeout: float,
+    prefetch_factor: int | None,
+    persistent_workers: bool,
+    context: str | BaseContext | None,
+) -> None:
+    if num_workers < 0:
+        raise ValueError(f"num_workers must not be negative, got {num_workers}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout must not be negative, got {timeout}")
+    if prefetch_factor is not None and prefetch_factor < 1:
+        raise ValueError(f"prefetch_factor must be positive, got {prefetch_factor}")
+    method = context.get_start_method() if isinstance(context, BaseContext) else context
+    if method not in (None, "spawn"):
+        raise ValueError(
+            f'multiprocessing_context can only be "spawn", got {method!r}: a forked process has no threads, so kernels may hang in it'
+        )
+    if num_workers == 0:
+        for name, given in (
+            ("prefetch_factor", prefetch_factor is not None),
+            ("persistent_workers", persistent_workers),
+            ("timeout", timeout > 0),
+            ("multiprocessing_context", method is not None),
+        ):
+            if given:
+                raise ValueError(f"{name} needs workers: give num_workers above 0, or leave {name} out")

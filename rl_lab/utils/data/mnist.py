@@ -5,7 +5,7 @@ import hashlib
 import math
 import zlib
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -85,18 +85,30 @@ class MNIST(TensorDataset):
                     return read_idx(path)
         if not download:
             raise FileError(f"{self.root} has neither {name} nor {name}.gz: copy MNIST's files there, or pass download=True")
-        pooch = _pooch()
         compressed = f"{name}.gz"
-        try:
-            pooch.retrieve(SOURCE + compressed, f"md5:{MD5[compressed]}", compressed, self.root)
-        except (OSError, ValueError) as error:
-            raise FileError(f"{SOURCE}{compressed} cannot be fetched: {error}. Copy MNIST's files to {self.root}") from None
+        _fetch(compressed, self.root)
         return read_idx(self.root / compressed, MD5[compressed])
 
 
-def _pooch() -> Any:
+def _fetch(name: str, folder: Path) -> None:
+    """Fetch a file of MNIST into ``folder``. A file that does not arrive whole, or is not the published one, is not kept."""
     try:
         import pooch
+        import requests
     except ImportError:
         raise ImportError("downloading MNIST needs the package pooch: pip install pooch") from None
-    return pooch
+    url = SOURCE + name
+    try:
+        pooch.retrieve(url, f"md5:{MD5[name]}", name, folder)
+        return
+    except requests.exceptions.ChunkedEncodingError:
+        cause = "the connection broke off"
+    except requests.exceptions.Timeout:
+        cause = "the server does not answer"
+    except requests.exceptions.ConnectionError:
+        cause = f"there is no connection to {urlsplit(url).netloc}"
+    except ValueError:
+        cause = "its MD5 sum is not the published one"
+    except OSError as error:
+        cause = str(error)
+    raise FileError(f"{url} cannot be fetched: {cause}. Try again, or copy MNIST's files to {folder}")

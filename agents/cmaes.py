@@ -1,0 +1,220 @@
+"""CMA-ES (Hansen and Ostermeier 2001, "Completely derandomized self-adaptation in evolution strategies"), by the library ``cma``.
+
+The parameters of a policy are the point that is searched for. The library adapts the mean, the step size and the covariance of the search
+distribution; this file plays the episodes that rank its samples. ``pip install cma`` installs the library.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import rl_lab as rl
+from rl_lab.engine.errors import ShapeError
+from rl_lab.experiment import Agent
+from rl_lab.experiment.config import Between, setting
+from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.players import EVALUATIONS, Players
+from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network
+from rl_lab.rollout import ActionHead, Moment, RunningMoments
+from rl_lab.rollout.policies import Insight, masked
+from rl_lab.rollout.vectors import VectorMaker, parameters_of, set_parameters, update_moments
+
+SEED_RANGE = 2**31
+COVARIANCES = ("full", "diagonal")
+
+
+@dataclass(frozen=True)
+class CMAESConfig:
+    """Hyperparameters of CMA-ES."""
+
+    total_timesteps: int = setting(500_000, "environment steps to train for", least=1)
+    network: str = setting(
+        "mlp:8",
+        "layers of the policy: mlp: and hidden sizes, cnn: channels : hidden sizes, or a run of NEAT",
+        check=check_network,
+        shapes=True,
+    )
+    activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    population: int = setting(
+        0,
+        "lambda, policies per generation; 0: 4 + 3 ln n for n parameters, but at least 4",
+        least=0,
+        search=(8, 16, 32, 64),
+    )
+    step_size: float = setting(
+        0.5, "sigma, initial standard deviation of the search distribution", above=0, search=Between(0.05, 2.0, log=True)
+    )
+    covariance: str = setting(
+        "full", "covariance matrix that is adapted; diagonal for networks of thousands of parameters", choices=COVARIANCES
+    )
+    episodes: int = setting(1, "episodes per policy; their mean return is its value", least=1, search=(1, 2, 4, 8))
+    normalize_observations: bool = setting(
+        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
+    )
+    evaluation: str = setting(
+        "local",
+        "where episodes are played in environments that are not native; ray: as tasks on the Ray cluster of RAY_ADDRESS",
+        choices=EVALUATIONS,
+    )
+
+
+class CMAES(Agent):
+    """Adapts a normal distribution over a policy's parameters; each step plays one generation. The policy has the mean's parameters."""
+
+    Config = CMAESConfig
+    learned = ("network", "moments")
+    saved = ("search", "noise", "seeds")
+
+    def build(self) -> None:
+        """The policy, the search distribution, the player of episodes, and the random streams."""
+        c = self.config
+        if 0 < c.population < 4:
+            raise Fault(f"--population is 0 or at least 4, got {c.population}")
+        network_stream = rl.Generator(self.seed).spawn(1)[0]
+        noise_seed, episode_seed = np.random.SeedSequence(self.seed).spawn(2)
+        self.noise = np.random.default_rng(noise_seed)
+        self.seeds = np.random.default_rng(episode_seed)
+        self.head = ActionHead(self.space)
+        self.players = Players(self.envs, self.setup, "identity", c.evaluation)
+        outputs = self.players.actions.outputs
+        self.network = make_network(self.observed, c.network, outputs, c.activation, generator=network_stream)
+        normalizes = c.normalize_observations and self.observed.is_float
+        self.moments = RunningMoments(self.shape) if normalizes else None
+        self.make_networks = VectorMaker(self.network, int(np.prod(self.shape)), outputs, self.moments)
+        self.search = self.make_search()
+
+    def make_search(self) -> "Search":
+        """A search distribution around the parameters of the network."""
+        c = self.config
+        return Search(parameters_of(self.network), c.step_size, c.population, c.covariance == "diagonal", self.noise)
+
+    def load_learned(self, state: dict[str, Any]) -> None:
+        """Take the policy of another run and search around it."""
+        super().load_learned(state)
+        self.search = self.make_search()
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    def normal(self, observations: rl.Tensor) -> rl.Tensor:
+        """Observations (batch, ...) as the network sees them."""
+        return observations if self.moments is None else self.moments.normalize(observations)
+
+    @rl.no_grad()
+    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+        """The actions of the policy at the mean of the search distribution, for observations (batch, ...)."""
+        return self.head.distribution(self.network(self.normal(observations)), action_mask).mode
+
+    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
+        """The same actions: CMA-ES explores by other parameters, not by other actions."""
+        return {"actions": self.greedy(moment.observations, moment.action_mask)}
+
+    def explain(
+        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
+    ) -> Insight:
+        """The outputs of the network; the largest of a choice's options is taken."""
+        outputs = self.network(self.normal(observations))
+        options = self.mapping.num_masked
+        return Insight(rl.cat([masked(outputs[:, :options], action_mask), outputs[:, options:]], 1), None, "outputs")
+
+    # --- one step of training ----------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Play one generation in the same episodes, and adapt the search distribution to the ranks of its returns."""
+        c = self.config
+        self.require_finite()
+        points = self.search.ask()
+        seeds = np.tile(self.seeds.integers(SEED_RANGE, size=c.episodes), (len(points), 1))
+        played = self.players.play(
+            self.make_networks(np.array(points)), np.arange(len(points)), seeds, summed=self.moments is not None
+        )
+        self.timesteps += int(played.lengths.sum())
+        self.search.tell(points, played.returns.reshape(len(points), c.episodes).mean(1))
+        set_parameters(self.network, self.search.mean)
+        if self.moments is not None:
+            update_moments(self.moments, played)
+        return {
+            "charts/episodic_return": float(played.returns.mean()),
+            "charts/episodic_length": float(played.lengths.mean()),
+            "losses/return_std": float(played.returns.std()),
+            "losses/step_size": self.search.step_size,
+        }
+
+
+class Search:
+    """``cma.CMAEvolutionStrategy``, which maximizes here, with its random numbers from ``stream`` and a state of arrays and numbers."""
+
+    PARTS = ("sm", "adapt_sigma", "sigma_vec")
+    """The objects of the library, besides the strategy itself, whose numbers change in a generation: the sampler and so on."""
+    OWN = ("mean", "mean_old", "sigma", "pc", "countiter", "countevals", "_isotropic_mean_shift_iteration")
+    """The numbers of the strategy itself that a generation changes and the next one reads."""
+
+    def __init__(self, centre: np.ndarray, step_size: float, population: int, diagonal: bool, stream: np.random.Generator):
+        cma = import_cma()
+        size = population or max(4, 4 + int(3 * np.log(len(centre))))
+        options = {
+            "randn": lambda *shape: stream.standard_normal(shape),
+            "seed": np.nan,
+            "verbose": -9,
+            "popsize": size,
+            "CMA_diagonal": diagonal,
+        }
+        self._strategy: Any = cma.CMAEvolutionStrategy(centre.astype(np.float64), step_size, options)
+        self._strategy.mean_old = self._strategy.mean
+        self._names: dict[str, tuple[str, ...]] = {"strategy": self.OWN}
+        for part in self.PARTS:
+            numbers = {n: v for n, v in vars(getattr(self._strategy, part)).items() if isinstance(v, (int, float, np.ndarray))}
+            self._names[part] = tuple(numbers)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of the distribution, float64 (size,)."""
+        return self._strategy.mean
+
+    @property
+    def step_size(self) -> float:
+        """sigma, the scale of the distribution."""
+        return float(self._strategy.sigma)
+
+    def ask(self) -> list[np.ndarray]:
+        """The points of a generation, float64 (size,) each."""
+        return self._strategy.ask()
+
+    def tell(self, points: list[np.ndarray], values: np.ndarray) -> None:
+        """Adapt the distribution to the values of the points that `ask` returned; higher is better."""
+        self._strategy.tell(points, (-values).tolist())
+
+    def _numbers(self) -> Iterator[tuple[Any, str, str]]:
+        """The attributes that a continuation needs: their owner, the name of the owner, and their own name."""
+        for part, names in self._names.items():
+            owner = getattr(self._strategy, part) if part in self.PARTS else self._strategy
+            yield from ((owner, part, name) for name in names)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a bitwise identical continuation needs."""
+        return {f"{part}.{name}": np.array(getattr(owner, name)) for owner, part, name in self._numbers()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`. Raises ShapeError if it belongs to another number of parameters, KeyError if parts are missing."""
+        found = []
+        for owner, part, name in self._numbers():
+            value, given = getattr(owner, name), np.array(state[f"{part}.{name}"])
+            if given.shape not in (np.shape(value), *([self.mean.shape] if np.ndim(value) == 0 else [])):
+                raise ShapeError(f"{name} of the search has shape {np.shape(value)}, the saved one {given.shape}")
+            found.append((owner, name, given if given.ndim else given.item()))
+        for owner, name, value in found:
+            setattr(owner, name, value)
+        strategy = self._strategy
+        strategy._updateBDfromSM(strategy.sm)  # the strategy's own names for the sampler's arrays
+        strategy.dC = strategy.sm.variances
+        strategy.timer = import_cma().utilities.utils.ElapsedWCTime()
+
+
+def import_cma() -> Any:
+    """The module ``cma``. Raises Fault if it is not installed."""
+    try:
+        import cma
+    except ImportError:
+        raise Fault("cmaes needs the library cma: pip install cma") from None
+    return cma
