@@ -202,7 +202,6 @@ class World:
     action_names: tuple[str, ...] = ()
     """A name for each option of a discrete action, or for each component of a continuous one."""
     twister: bool = False
-    """Whether a stream is NumPy's older generator, the Mersenne Twister, instead of PCG64."""
 
     @property
     def stream_size(self) -> int:
