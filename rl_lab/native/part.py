@@ -98,7 +98,7 @@ class Part(CPUDispatcher):
 
     @functools.cached_property
     def _alone(self) -> Any:
-        return numba.njit(**self.targetoptions)(self.py_func)
+        return numba.jit(**self.targetoptions)(self.py_func)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._alone(*args, **kwargs)

@@ -5,7 +5,6 @@ sizes, and the order of every sum except for those of the weight's gradient, are
 """
 
 import numpy as np
-from numba import njit
 
 from rl_lab.engine.kernels.tiles import PANEL, ROWS_AT, tile_of_rows, transpose
 from rl_lab.native.part import part
@@ -41,7 +40,7 @@ def block_of_pixels(area: int) -> int:
     return -(-area // (blocks * 16)) * 16
 
 
-_block = njit(error_model="numpy")(block_of_pixels)
+_block = part(block_of_pixels)
 
 
 def padded_columns(count: int) -> int:
