@@ -82,8 +82,10 @@ def test_every_operation_may_fail(program, workplace, capsys, full, record_prope
     endings: Counter[int] = Counter()
     resumed = 0
     faults = [(number, code, 1) for number in range(operations) for code in CODES]
+    if program == "neat":  # it has several times the operations of the others, of few kinds
+        faults = faults[::6]
     faults += [(number, CODES[number % 5], 10**9) for number in range(operations)]
-    for number, code, count in faults if full else faults[:: 6 * operations // 25]:
+    for number, code, count in faults if full else faults[:: len(faults) // 25]:
         shutil.rmtree("runs", ignore_errors=True)
         if program == "resume":
             shutil.copytree("before", "runs")
@@ -115,7 +117,8 @@ def test_every_operation_may_fail(program, workplace, capsys, full, record_prope
         elif count == 1:  # a disk that refuses everything does not let half a record be cut off, either
             logged(only_run(), lost_best)  # fails unless each file ends with a whole record
         if full and sum(endings.values()) % 200 == 0:
-            print(f"\n{program}: {sum(endings.values())} faults", flush=True)
+            with capsys.disabled():
+                print(f"\n{program}: {sum(endings.values())} faults", flush=True)
     assert endings[0]
     assert endings[4]
     record_property("faults", f"{sum(endings.values())} at {operations} operations, {resumed} resumed: {dict(endings)}")

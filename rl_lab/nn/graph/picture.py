@@ -13,6 +13,7 @@ import numpy as np
 
 from rl_lab.engine.svg import svg
 from rl_lab.nn.graph.network import GraphNetwork, layers
+from rl_lab.serialization import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,14 +169,21 @@ def _draw_lines(axes: "Axes", weights: dict, at: dict) -> tuple[float, float]:
 
 
 def save_picture(network: GraphNetwork, path: str | Path, title: str = "", names: Mapping[str, str] = NO_NAMES) -> None:
-    """Write the drawing to a file ending in .svg or .png, or as DOT text to one ending in .dot. See `draw_network` for ``names``."""
+    """Write the drawing to a file ending in .svg or .png, or as DOT text to one ending in .dot. See `draw_network` for ``names``.
+
+    The file is written whole or not at all. Raises OSError if it cannot be written, ValueError for another ending.
+    """
     path = Path(path)
     if path.suffix == ".dot":
-        path.write_text(to_dot(network), encoding="utf-8")
+        content = to_dot(network).encode()
     elif path.suffix in (".svg", ".png"):
-        draw_network(network, title, names=names).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        buffer = io.BytesIO()
+        date = {"Date": None} if path.suffix == ".svg" else None  # the same network gives the same file
+        draw_network(network, title, names=names).savefig(buffer, format=path.suffix[1:], metadata=date)
+        content = buffer.getvalue()
     else:
         raise ValueError(f"a picture is a .svg, .png or .dot file, not {path.name!r}")
+    write_file(path, [content])
 
 
 def as_svg(network: GraphNetwork) -> str:
