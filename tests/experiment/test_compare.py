@@ -1,5 +1,7 @@
 """Runs compared over seeds: statistics, curves, tables and the command."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -219,6 +221,58 @@ def test_bad_input_is_one_line_and_nothing_is_written(words, message, runs, work
     assert message in error
     assert len(error.splitlines()) == 1
     assert sorted(path.name for path in workplace.iterdir()) == ["file", "runs"]
+
+
+STRANGE = {
+    "hyperparameters = 3": "[hyperparameters] is a table",
+    "hyperparameters = [1]": "[hyperparameters] is a table",
+    "agent = {a = 1}": "agent and env are words",
+    "env = ['a']": "agent and env are words",
+    "seed = {a = 1}": "",
+    "seed = [[1], [2]]": "",
+    "seed = 07:32:00": "",
+    "seed = 99999999999999999999999": "",
+    "tag = 3\nvalue = 4\nstep = 5\nrun = 'x'\nelapsed = 8\nseconds = 'x'": "",
+    "'' = 3\n'a b' = 4\n'$x_%' = 5": "",
+    "agent = 'a_$&%#{}~^b'": "",
+    r"agent = '$\frac{1}{$'": "",
+    "agent = '[bold]x[/red]'": "",
+    "agent = 'a|b'": "",
+    f"agent = '{'x' * 50_000}'": "",
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("text", STRANGE, ids=lambda text: text[:30])
+@pytest.mark.parametrize("by", ["agent", "seed"])
+def test_any_configuration_is_data(text, by, workplace, capsys):
+    """A run directory may come from somebody else: its settings are compared as texts, or refused in one line."""
+    make_run(workplace / "runs", "ppo", 1, {1000: 1.0, 2000: 2.0})
+    make_run(workplace / "other", "ppo", 2, {1000: 1.0, 2000: 2.0})
+    (config,) = (workplace / "runs").rglob("config.toml")
+    own = {"agent": "agent = 'ppo'", "env": "env = 'CartPole-v1'", "seed": "seed = 1"}
+    config.write_text("\n".join([text, *[line for name, line in own.items() if not text.startswith(name)]]))
+    code = command.main(["runs", "other", "--by", by])
+    shown = capsys.readouterr()
+    assert code == (2 if STRANGE[text] else 0), shown.err
+    assert STRANGE[text] in shown.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes links and pipes")
+def test_configurations_that_are_no_files_are_left_alone(runs, workplace, capsys):
+    """A pipe would block for ever, and a link leads out of the folder."""
+    for name, make in {"pipe": os.mkfifo, "folder": Path.mkdir, "link": lambda place: place.symlink_to("/dev/zero")}.items():
+        (workplace / "runs" / name).mkdir()
+        make(workplace / "runs" / name / "config.toml")
+        assert command.main([f"runs/{name}"]) == 2, name
+        assert "leads to no runs" in capsys.readouterr().err
+    assert command.main(["runs"]) == 0
+
+
+@pytest.mark.parametrize("by", ["value", "tag", "step", "seconds", "elapsed"])
+def test_what_was_measured_is_no_setting(by, runs, workplace, capsys):
+    assert command.main(["runs", "--by", by]) == 2
+    assert f"the runs have no setting {by!r}" in capsys.readouterr().err
 
 
 def test_a_real_run_is_compared(workplace):
