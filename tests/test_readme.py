@@ -139,16 +139,17 @@ def test_every_agent_has_a_page():
     agents = set(re.findall(r'^(\w+) = "rl_lab\.agents\.', project, flags=re.MULTILINE))
     assert {"dqn", "ppo", "sac", "neat"} <= agents
     index = (ROOT / "agents" / "README.md").read_text(encoding="utf-8")
+    presets = (ROOT / "agents" / "presets.toml").read_text(encoding="utf-8")
     for name in agents:
         page = (DOCS / "agents" / f"{name}.md").read_text(encoding="utf-8")
         for part in (
             "## Equations",
             "$$",
             f"<!-- settings: {name} -->",
-            f"<!-- presets: {name} -->",
             f"--agent {name} ",
         ):
             assert part in page, (name, part)
+        assert (f"<!-- presets: {name} -->" in page) or f"[{name}." not in presets, name
         assert f"agents/{name}.md" in NAVIGATION
         assert f"`{name}`" in index
     assert {path.stem for path in (DOCS / "agents").glob("*.md")} == agents | {"index"}
