@@ -31,7 +31,6 @@ CURVES = {
     "pqn": ("CartPole-v1", 200_000),
     "crossq": ("Pendulum-v1", 20_000),
     "tqc": ("Pendulum-v1", 20_000),
-    "drqn": ("CartPole-v1", 100_000),
 }
 """Environment and steps of the curve on an agent's page; the pages of dqn and ppo show that of the README."""
 

@@ -1,5 +1,6 @@
 """README and docs/: the quick start has the required form, the code runs, and links and names exist."""
 
+import ast
 import contextlib
 import importlib
 import io
@@ -128,7 +129,8 @@ def test_an_unknown_name_below_rl_is_found():
 
 
 NAVIGATION = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-COMMANDS = {"train", "evaluate", "sweep", "compare", "export", "check"}
+COMMANDS = {path.stem for path in (ROOT / "rl_lab").glob("*.py") if "def main(arguments" in path.read_text(encoding="utf-8")}
+"""Modules that can be run."""
 DOCS = ROOT / "docs"
 
 
@@ -137,26 +139,34 @@ def test_every_agent_has_a_page():
     agents = set(re.findall(r'^(\w+) = "rl_lab\.agents\.', project, flags=re.MULTILINE))
     assert {"dqn", "ppo", "sac", "neat"} <= agents
     index = (ROOT / "agents" / "README.md").read_text(encoding="utf-8")
+    presets = (ROOT / "agents" / "presets.toml").read_text(encoding="utf-8")
     for name in agents:
         page = (DOCS / "agents" / f"{name}.md").read_text(encoding="utf-8")
         for part in (
             "## Equations",
             "$$",
             f"<!-- settings: {name} -->",
-            f"<!-- presets: {name} -->",
             f"--agent {name} ",
-            "../images/",
         ):
             assert part in page, (name, part)
+        assert (f"<!-- presets: {name} -->" in page) or f"[{name}." not in presets, name
         assert f"agents/{name}.md" in NAVIGATION
         assert f"`{name}`" in index
     assert {path.stem for path in (DOCS / "agents").glob("*.md")} == agents | {"index"}
 
 
+def test_curves_of_agents_are_shown():
+    source = (ROOT / "examples" / "readme_pictures.py").read_text(encoding="utf-8")
+    curves = ast.literal_eval(re.search(r"^CURVES = ({.*?^})", source, flags=re.DOTALL | re.MULTILINE)[1])
+    assert {"sac", "neat"} <= set(curves)
+    for name, (env, steps) in curves.items():
+        page = (DOCS / "agents" / f"{name}.md").read_text(encoding="utf-8")
+        assert re.search(rf"!\[Greedy return of .* on {env} over {steps:,} steps\]\(../images/agents/{name}.png\)", page), name
+
+
 def test_every_command_has_a_page():
-    """A page shows the options by the comment that the build replaces, and the commands are those that can be run."""
-    modules = {path.stem for path in (ROOT / "rl_lab").glob("*.py") if "def main(arguments" in path.read_text(encoding="utf-8")}
-    assert modules == COMMANDS
+    """A page shows the options of a command by the comment that the build replaces."""
+    assert {"train", "evaluate", "sweep", "compare", "export", "check"} <= COMMANDS
     pages = {path: path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md")}
     for name in COMMANDS:
         found = [path for path, text in pages.items() if f"<!-- help: {name} -->" in text]

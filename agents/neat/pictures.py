@@ -126,6 +126,7 @@ def draw_genealogy(evolution: Evolution, place: tuple[int, int] | None = None) -
                     )
         axes.scatter([generation - 1] * len(order), list(below.values()), s=7, color="#4a5568", zorder=2)
         height = below
+    axes.set_xlim(first - 0.6, len(lineage) - 0.4)
     axes.set_xlabel("generation")
     axes.set_ylabel("ancestors of the champion")
     axes.set_yticks([])
