@@ -11,10 +11,12 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-inlined = njit(error_model="numpy", forceinline=True)  # loops over these functions become vector code only if they hold no call
+from rl_lab.native.part import part
+
+inlined = part(forceinline=True)  # loops over these functions become vector code only if they hold no call
 
 D = np.float64
 I64 = np.int64
@@ -245,7 +247,7 @@ _TURNS = 0x28BE60DB9391054A7F09D5F47D4D377036D8A5664F10E4107F9458EA  # 2^224 / (
 _TURN_WORDS = tuple([(_TURNS >> (32 * k)) & 0xFFFFFFFF for k in range(6, -1, -1)])
 
 
-@njit(error_model="numpy")
+@part
 def _word_of_turns(place):
     """32 binary digits of 1 / (2 pi) from the digit ``place`` after the point on."""
     index = place >> 5
@@ -255,7 +257,7 @@ def _word_of_turns(place):
     return (high | low) & np.uint64(0xFFFFFFFF)
 
 
-@njit(error_model="numpy")
+@part
 def _quarters_far(x):
     """`_quarters` of a float32 number of at least 2^23 (Payne and Hanek 1983).
 
@@ -309,6 +311,40 @@ def cos64(x):
     r, n = _quarters(D(x))
     value = _sine(r) if n & 1 else _cosine(r)
     return -value if (n + 1) & 2 else value
+
+
+@inlined
+def _quarters_near(x):
+    """`_quarters` for |x| < 2^23, without a branch; the two lowest bits of n are those of the number of quarter turns."""
+    t = x * _QUARTERS + _ROUND
+    n = t - _ROUND
+    r = ((x - n * _QUARTER_1) - n * _QUARTER_2) - n * _QUARTER_3
+    return (x if n == 0.0 else r), _bits(t)
+
+
+@inlined
+def sin64_near(x):
+    """`sin64` for |x| < 2^23, with the same bits, as vector code."""
+    r, n = _quarters_near(D(x))
+    value = _cosine(r) if n & 1 else _sine(r)
+    return -value if n & 2 else value
+
+
+@inlined
+def cos64_near(x):
+    """`cos64` for |x| < 2^23, with the same bits, as vector code."""
+    r, n = _quarters_near(D(x))
+    value = _sine(r) if n & 1 else _cosine(r)
+    return -value if (n + 1) & 2 else value
+
+
+@inlined
+def tan64_near(x):
+    """`tan64` for |x| < 2^23, with the same bits, as vector code."""
+    r, n = _quarters_near(D(x))
+    s = _sine(r)
+    c = _cosine(r)
+    return (-c if n & 1 else s) / (s if n & 1 else c)
 
 
 @inlined
@@ -427,7 +463,17 @@ def erfc64(x):
     return 2.0 - _erfc_above(a) if x < 0.0 else _erfc_above(a)
 
 
-@njit(error_model="numpy")
+@inlined
+def _stirling(x, product):
+    """log gamma(x) by Stirling's series, less the logarithm of a product."""
+    s = 1.0 / (x * x)
+    series = 1.0 / 12.0 - s * (
+        1.0 / 360.0 - s * (1.0 / 1260.0 - s * (1.0 / 1680.0 - s * (1.0 / 1188.0 - s * (691.0 / 360360.0))))
+    )
+    return (x - 0.5) * log64(x) - x + _HALF_LOG_TURN + series / x - log64(product)
+
+
+@part
 def lgamma64(x):
     """log |gamma(x)|: the recurrence moves the argument up to 12, where Stirling's series takes over (Abramowitz and Stegun 6.1.41).
 
@@ -452,15 +498,27 @@ def lgamma64(x):
     while x < 12.0:
         product *= x
         x += 1.0
-    s = 1.0 / (x * x)
-    series = 1.0 / 12.0 - s * (
-        1.0 / 360.0 - s * (1.0 / 1260.0 - s * (1.0 / 1680.0 - s * (1.0 / 1188.0 - s * (691.0 / 360360.0))))
-    )
-    value = (x - 0.5) * log64(x) - x + _HALF_LOG_TURN + series / x - log64(product)
+    value = _stirling(x, product)
     return reflected - value if negative else value
 
 
-@njit(error_model="numpy")
+@inlined
+def lgamma64_near(x):
+    """`lgamma64` for finite x > 0, with the same bits, as vector code."""
+    x = D(x)
+    y = x
+    product = 1.0
+    for _ in range(12):
+        product *= y if y < 12.0 else 1.0
+        y += 1.0 if y < 12.0 else 0.0
+    value = _stirling(y, product)
+    second = (x - 2.0) * _polynomial(x - 2.0, _LGAMMA)
+    first = (x - 1.0) * _polynomial(x - 1.0, _LGAMMA) - log1p64(x - 1.0)
+    value = first if abs(x - 1.0) <= 0.25 else value
+    return second if abs(x - 2.0) <= 0.25 else value
+
+
+@part
 def erfinv64(y):
     """The inverse of erf: Giles' (2010) approximations for the center and the tails, then one step of Newton's method."""
     y = D(y)
@@ -497,7 +555,7 @@ def erfinv64(y):
 # asymptotic series (6.3.18, 6.4.12) takes over. Arguments below 0 are reflected (6.3.7). At the poles the values are PyTorch's.
 
 
-@njit(error_model="numpy")
+@part
 def digamma64(x):
     """The first derivative of the logarithm of the gamma function."""
     x = D(x)
@@ -520,7 +578,7 @@ def digamma64(x):
     return shift + log64(x) - 0.5 / x - series - reflected
 
 
-@njit(error_model="numpy")
+@part
 def tetragamma64_above(x):
     """`tetragamma64` of x > 0."""
     shift = 0.0
@@ -532,7 +590,7 @@ def tetragamma64_above(x):
     return shift - s - s / x - series
 
 
-@njit(error_model="numpy")
+@part
 def tetragamma64(x):
     """The third derivative of the logarithm of the gamma function."""
     x = D(x)
