@@ -79,6 +79,15 @@ def ctc_reference(a):
     return np.array(losses)
 
 
+def scatter_reference(a, b, combine, own):
+    out = a.copy()
+    for i, row in enumerate(INDEX):
+        for j in set(row):
+            values = [b[i, k] for k in range(3) if row[k] == j]
+            out[i, j] = combine([a[i, j], *values] if own else values)
+    return out
+
+
 BAGS = [3, 0, 2, 0, 4, 1]
 STARTS = [0, 2, 2, 5]
 
@@ -123,6 +132,17 @@ FUNCTIONS: list[Case] = [
         lambda a: (ctc_reference(a) / [3, 2]).mean(),
         (5, 2, 3),
     ),
+    *[
+        case
+        for reduce, combine in (("sum", np.sum), ("mean", np.mean), ("amax", np.max), ("amin", np.min))
+        for own in (True, False)
+        for case in each(
+            f"scatter_reduce {reduce} {own}",
+            lambda t, a, b, reduce=reduce, own=own: t.scatter_reduce(a, 1, t.tensor(INDEX), b, reduce, include_self=own),
+            lambda a, b, combine=combine, own=own: scatter_reference(a, b, combine, own),
+            [(3, 4), (2, 3)],
+        )
+    ],
     # order without NaN
     *each(
         "nanmedian",

@@ -53,7 +53,7 @@ def test_a_parametrization_computes_the_weight_and_is_removed():
     assert isinstance(layer.weight, nn.Parameter)
     parametrize.remove_parametrizations(layer, "bias", leave_parametrized=False)
     assert type(layer) is nn.Linear
-    assert list(layer.state_dict()) == ["bias", "weight"]
+    assert list(layer.state_dict()) == ["weight", "bias"]
 
 
 def test_what_cannot_be_parametrised_is_refused():

@@ -115,7 +115,7 @@ OTHERS: dict[str, str] = {
         ),
         "sums that cancel: what is left are the roundings of float32",
     ),
-    **dict.fromkeys(("more mode dim", "more mode places", "more nanmedian of all"), "not covered"),
+    **dict.fromkeys(("more mode dim", "more mode places"), "not covered"),
 }
 """Other functions whose value or first derivative differs at singular points that are neither huge nor tiny, and why."""
 

@@ -297,6 +297,23 @@ def check_probabilities(x: In, status: InOutInt, count: Int):
 
 
 @primitive
+def scatter_extreme(
+    out: InOut, values: In, index: InInt, status: InOutInt, n: Int, r: Int, m: Int, count: Int, sign: Int
+):  # fmt: skip
+    """out[i, index[i, c, j], j] = the larger of itself and values[i, c, j], or the smaller if ``sign`` is -1. NaN wins."""
+    for i in range(n):
+        for c in range(count):
+            o = (i * count + c) * m
+            for j in range(m):
+                at = _checked(status, index[o + j], r, False)
+                if at >= 0:
+                    p = (i * r + at) * m + j
+                    old, new = out[p], values[o + j]
+                    if new != new or (new > old if sign > 0 else new < old):
+                        out[p] = new
+
+
+@primitive
 def bag_argmax(out: OutInt, x: In, bag: InInt, kept: InBool, n: Int, m: Int, count: Int):
     """out (count, m) = the row of the first largest element of each column among the rows of x (n, m) in each bag, -1 if there is none."""
     for k in range(count * m):

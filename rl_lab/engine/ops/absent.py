@@ -15,8 +15,8 @@ dim_order eig frexp gcd gcd_ geqrf grad_dtype hash_tensor histogram i0 i0_ igamm
 index_reduce index_reduce_ indices int_repr is_coalesced is_distributed is_inference is_neg is_nested is_set_to istft layout
 lcm lcm_ lstsq lu lu_solve map2_ map_ matrix_exp mode module_load new new_empty_strided nextafter nextafter_ nonzero_static
 orgqr ormqr output_nr put put_ qscheme real record_stream register_post_accumulate_grad_hook reinforce resize resize_
-resize_as resize_as_ resolve_neg scatter_reduce scatter_reduce_ set_ slice_inverse smm solve sspaddmm stft swapaxes_ swapdims_
-symeig t_ to_dense transpose_ triangular_solve values volatile
+resize_as resize_as_ resolve_neg set_ slice_inverse smm solve sspaddmm stft swapaxes_ swapdims_ symeig t_ to_dense transpose_
+triangular_solve values volatile
 """.split()  # noqa: SIM905
 )
 """Public names of torch.Tensor without an attribute here; ``tests/test_coverage.py`` compares the list with PyTorch's names."""

@@ -14,6 +14,7 @@ from rl_lab.engine.device import DeviceLike
 from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
+from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import recorder
 from rl_lab.engine.names import numpy_names
 from rl_lab.engine.number import real
@@ -22,7 +23,7 @@ from rl_lab.engine.ops.comparison import eq, isnan, logical_not, lt
 from rl_lab.engine.ops.creation import arange, as_tensor, evenly_spaced, full, ones, tensor, zeros
 from rl_lab.engine.ops.diagonals import diag
 from rl_lab.engine.ops.elementwise import digamma, lgamma, tetragamma, trigamma
-from rl_lab.engine.ops.gathering import gather, scatter_add
+from rl_lab.engine.ops.gathering import gather, launch_checked, scatter_add, three_parts
 from rl_lab.engine.ops.indexing import getitem, nonzero
 from rl_lab.engine.ops.layout import cat, clone, reshape, split, stack, transpose, unsqueeze
 from rl_lab.engine.ops.matmul import matmul
@@ -41,7 +42,7 @@ from rl_lab.engine.ops.rearrange import Cuts, flip, tensor_list, tensor_split
 from rl_lab.engine.ops.reduction import amax, amin, mean, norm, sum
 from rl_lab.engine.ops.sorting import sort
 from rl_lab.engine.tensor import Shape, Tensor
-from rl_lab.engine.types import Data, Dims, Operand, Scalar
+from rl_lab.engine.types import Data, Dims, Gradients, Operand, Scalar
 from rl_lab.native.primitive import Primitive
 
 # --- element by element ----------------------------------------------------------------------------------------------
@@ -304,6 +305,64 @@ def nanquantile(
             results.append(value if keepdim else value.squeeze(place))
     single = not isinstance(q, (list, tuple)) and not (isinstance(q, Tensor) and q.sizes)
     return results[0] if single else stack(results, 0)
+
+
+@numpy_names
+def scatter_reduce(input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+    """A copy of input in which ``src`` is combined with the elements at the positions that `gather` would read with this index.
+
+    ``reduce`` is "sum", "mean", "amax" or "amin", the last three for float32. Without ``include_self`` the old elements at these
+    positions do not count. Equal extremes share the gradient. Raises ValueError for another ``reduce``, IndexError if an index is out of
+    bounds, DtypeError or ShapeError for unsuitable arguments.
+    """
+    if reduce not in ("sum", "mean", "amax", "amin"):
+        raise ValueError(f"scatter_reduce: reduce must be 'sum', 'mean', 'amax' or 'amin', got {reduce!r}")
+    if reduce != "sum" and input.dtype is not float32:
+        raise DtypeError(f"scatter_reduce with {reduce!r} takes float32, got {input.dtype.name}: convert with .float() first")
+    dim = normal_dim(dim, input.dim())
+    for d, size in enumerate(index.sizes):
+        if d < src.dim() and src.sizes[d] > size:
+            src = src.narrow(d, 0, size)
+    with tape.no_grad():
+        ones_there = ones(index.sizes)
+        touched = scatter_add(zeros(input.sizes), dim, index, ones_there)
+    own = input
+    if not include_self:
+        start = {"amax": -math.inf, "amin": math.inf}.get(reduce, 0)
+        own = where(touched > 0.0, operand(start, input).to(input.dtype), input)
+    if reduce in ("sum", "mean"):
+        total = scatter_add(own, dim, index, src)
+        return total if reduce == "sum" else total / (touched + float(include_self)).clamp(min=1.0)
+    part = own
+    for d, size in enumerate(index.sizes):  # only these positions can change
+        part = part if d == dim else part.narrow(d, 0, size)
+    with tape.no_grad():
+        out = clone(part.contiguous())
+        n, r, m = three_parts(out, dim)
+        operands = (out, src.contiguous(), index.contiguous())
+        sign = 1 if reduce == "amax" else -1
+        launch_checked(indexing_kernels.scatter_extreme, operands, (n, r, m, index.sizes[dim] if index.sizes else 1, sign))
+    found = tape.attach(out, _scatter_extreme_rule, (part, src), (part, src, index, out), dim)
+    if part.sizes == own.sizes:
+        return found
+    whole_result = clone(own)
+    place = whole_result
+    for d, size in enumerate(index.sizes):
+        place = place if d == dim else place.narrow(d, 0, size)
+    place.copy_(found)
+    return whole_result
+
+
+def _scatter_extreme_rule(g: Tensor, node: tape.Node) -> Gradients:
+    """Elements equal to the extreme share its gradient, as in PyTorch."""
+    own, src, index, out = node.saved
+    dim = node.context
+    with tape.no_grad():
+        own_counts = eq(own, out).float()
+        src_counts = eq(src, gather(out, dim, index)).float()
+        count = scatter_add(own_counts, dim, index, src_counts)
+    share = g / count
+    return share * own_counts, gather(share, dim, index) * src_counts
 
 
 # --- joining, dividing, repeating ------------------------------------------------------------------------------------

@@ -116,8 +116,8 @@ FUNCTIONS = {
     matrices: "cholesky cholesky_inverse cholesky_solve det inverse logdet matrix_power pinverse qr slogdet svd",
     composed: """aminmax argwhere bincount bitwise_left_shift bitwise_right_shift corrcoef cov cross deg2rad diagflat
         diagonal_scatter dist dsplit fliplr flipud float_power histc hsplit is_nonzero is_same_size is_signed isneginf isposinf
-        isreal kron ldexp masked_scatter msort mvlgamma nanmean nanquantile nansum positive quantile rad2deg renorm rot90 select_scatter
-        signbit slice_scatter split_with_sizes take unique unique_consecutive vdot vsplit""",
+        isreal kron ldexp masked_scatter msort mvlgamma nanmean nanquantile nansum positive quantile rad2deg renorm rot90 scatter_reduce
+        select_scatter signbit slice_scatter split_with_sizes take unique unique_consecutive vdot vsplit""",
 }
 """The functions of each family that are methods of the same name."""
 
@@ -570,6 +570,14 @@ class PositionMethods(Tensor):
         source = value if src is None else src
         operands = () if source is None else (source,)
         return write_in_place(self, lambda x: gathering.scatter(x, dim, index, source, reduce=reduce), operands)
+
+    def scatter_reduce_(self, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+        """`scatter_reduce`, written into this tensor."""
+
+        def apply(x: Tensor) -> Tensor:
+            return composed.scatter_reduce(x, dim, index, src, reduce, include_self=include_self)
+
+        return write_in_place(self, apply, (src,))
 
     def index_add_(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """`index_add`, written into this tensor."""
