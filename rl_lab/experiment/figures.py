@@ -58,9 +58,9 @@ def _names(table: "DataFrame", by: str) -> list[Any]:
 
 
 def written(name: object) -> str:
-    """A name as a text of a figure: at most 60 characters, and a dollar begins no formula."""
+    """A name as a text of a figure: at most 40 characters, and a dollar begins no formula."""
     text = " ".join(str(name).split())
-    return (text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}").replace("$", r"\$")
+    return (text if len(text) <= 40 else f"{text[:24]}...{text[-10:]}").replace("$", r"\$")
 
 
 def draw_curves(curves: "DataFrame", by: str = "agent", axis: str = "step", label: str = "greedy return") -> "Figure":

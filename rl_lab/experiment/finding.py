@@ -1,5 +1,6 @@
 """Find the specification of an environment: by id, by ``module:Id`` or ``module:Class``, or in a package that registers it on request."""
 
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -51,8 +52,7 @@ def find_environment(env_id: str) -> EnvSpec:
     if module:
         return _find_in_module(module, name, env_id)
     try:
-        package = package_of(name)
-        if name not in gym.registry and own_id(name) in gym.registry and package is not None and not package.is_installed():
+        if _is_out_of_reach(name) and own_id(name) in gym.registry:
             return gym.registry[own_id(name)]
         if name not in gym.registry:
             _ask_packages(name)
@@ -62,6 +62,15 @@ def find_environment(env_id: str) -> EnvSpec:
         raise Fault(f"unknown environment {env_id!r}{detail}") from None
     except ImportError as error:
         raise Fault(f"environment {env_id!r} needs a package that is not installed: {error}") from None
+
+
+def _is_out_of_reach(name: str) -> bool:
+    """Whether an environment needs a package that is not installed: the one that registers it, or Box2D for some of Gymnasium's own."""
+    spec = gym.registry.get(name)
+    if spec is None:
+        package = package_of(name)
+        return package is not None and not package.is_installed()
+    return str(spec.entry_point).startswith("gymnasium.envs.box2d") and importlib.util.find_spec("Box2D") is None
 
 
 def _find_in_module(module: str, name: str, env_id: str) -> EnvSpec:
@@ -257,15 +266,30 @@ def creator_of(spec: EnvSpec, vector: bool = False) -> Callable[..., Any]:
         raise Fault(f"{hint}: {first_line(error)}" if error.name != module else f"{hint}: {module}") from None
 
 
+def parameters_of(function: Callable[..., object]) -> Mapping[str, inspect.Parameter] | None:
+    """The parameters of a function or class by name; None for one without a signature, which checks its arguments when it is called."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # it may be written in C
+        return None
+
+
+def require_switches(parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any], asked_by: str) -> None:
+    """Raise Fault if a parameter that is True or False by default gets a text: any text counts as True, also "no"."""
+    for name, value in arguments.items():
+        default = parameters[name].default if name in parameters else None
+        if isinstance(default, bool) and isinstance(value, str):
+            raise Fault(f"{asked_by} {name} takes true or false, not {value!r}")
+
+
 def check_arguments(spec: EnvSpec, arguments: Mapping[str, Any]) -> None:
-    """Raise Fault, naming the nearest parameter, if the environment's class does not take one of the arguments."""
+    """Raise Fault if the environment's class does not take one of the arguments, or takes true or false where a text is given."""
     if not arguments:
         return
-    creator = creator_of(spec)
-    try:
-        parameters = inspect.signature(creator).parameters
-    except (TypeError, ValueError):
-        return  # a function written in C may have no signature: the call itself then checks the arguments
+    parameters = parameters_of(creator_of(spec))
+    if parameters is None:
+        return
+    require_switches(parameters, arguments, "--env-kwargs")
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     known = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

@@ -57,6 +57,31 @@ def _file_name(name: str) -> str:
     return re.sub(r'[/:\\<>"|?*]', "-", name)
 
 
+def new_directory(parent: Path, env: str, agent: str, stem: str) -> Path:
+    """Create the directory ``stem``, or ``stem-1``, ..., below those of an environment and an agent, and return its path.
+
+    Raises Fault if the disk does not take it.
+    """
+    group = parent / _file_name(env) / _file_name(agent)
+    for attempt in range(100):
+        path = group / (f"{stem}-{attempt}" if attempt else stem)
+        if _create(path):
+            return path
+    raise Fault(f"cannot create a directory in {group}: {stem} and 99 others exist", STORAGE)
+
+
+def _create(path: Path) -> bool:
+    """Create a directory, and return whether it did not exist before. Raises Fault if the disk does not take it."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except (OSError, ValueError) as error:
+        code = code_of(error) if isinstance(error, OSError) else USAGE
+        raise Fault(f"cannot create the run directory {path}: {getattr(error, 'strerror', None) or error}", code) from None
+    return True
+
+
 @dataclass
 class Run:
     """The directory of a run. A lock file ensures that one process writes at a time."""
@@ -71,21 +96,12 @@ class Run:
 
         Raises Fault if the disk does not take it.
         """
-        group = parent / _file_name(config["env"]) / _file_name(config["agent"])
-        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-s{config['seed']}"
-        for attempt in range(100):
-            path = place or group / (f"{stem}-{attempt}" if attempt else stem)
-            try:
-                path.mkdir(parents=True)
-                break
-            except FileExistsError:
-                if place is not None:
-                    raise Fault(f"{place} exists already, so no new run can begin there") from None
-                continue
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or error
-                code = code_of(error) if isinstance(error, OSError) else USAGE
-                raise Fault(f"cannot create the run directory {path}: {reason}", code) from None
+        if place is None:
+            path = new_directory(parent, config["env"], config["agent"], f"{time.strftime('%Y%m%d-%H%M%S')}-s{config['seed']}")
+        elif _create(place):
+            path = place
+        else:
+            raise Fault(f"{place} exists already, so no new run can begin there")
         run = cls(path, config)
         try:
             run.lock()

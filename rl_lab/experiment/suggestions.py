@@ -123,6 +123,8 @@ _AGENTS: dict[str, str] = {
     "neat": "neatpython hyperneat neuroevolution ga geneticalgorithm evolution",
     "ars": "augmentedrandomsearch randomsearch brs",
     "es": "openaies evolutionstrategies evolutionstrategy nes",
+    "bc": "behaviorcloning behaviourcloning imitation clone dagger gail",
+    "iql": "implicitq implicitqlearning cql offline awac td3bc",
     "cmaes": "cma covariancematrixadaptation",
 }
 
@@ -290,7 +292,7 @@ def _resembling(word: str, choices: Iterable[str]) -> str:
     holding = [key for key, choice in plain.items() if all(part in choice.lower() for part in parts)]
     if holding and len(asked) > 2:
         return plain[min(holding, key=len)]
-    close = difflib.get_close_matches(asked, [key for key in plain if key[:1] == asked[:1]], n=1, cutoff=0.6)
+    close = difflib.get_close_matches(asked, [key for key in plain if key[:1] == asked[:1]], n=1, cutoff=0.65)
     return plain[close[0]] if close else ""
 
 

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from rl_lab.experiment.faults import Fault
-from rl_lab.experiment.finding import attribute, import_beside
+from rl_lab.experiment.finding import attribute, import_beside, parameters_of, require_switches
 from rl_lab.experiment.suggestions import nearest
 
 Wrapper: TypeAlias = str | Callable[[gym.Env], gym.Env]
@@ -103,6 +103,9 @@ def as_arguments(given: Arguments, asked_by: str = "--env-kwargs") -> dict[str, 
     for name, _ in pairs:
         if not isinstance(name, str) or not name.isidentifier():
             raise Fault(f"{asked_by}: {name!r} is not the name of an argument")
+    if len(dict(pairs)) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise Fault(f"{asked_by} names {twice} twice")
     return dict(pairs)
 
 
@@ -136,7 +139,9 @@ def find_wrapper(text: str) -> Callable[[gym.Env], gym.Env]:
         raise Fault(f"{module}:{name} is {found!r}, not a class of wrappers or a function that wraps an environment")
     if isinstance(found, type) and issubclass(found, gym.vector.VectorWrapper):
         raise Fault(f"{module}:{name} wraps vector environments: name the wrapper for one environment")
-    arguments = as_arguments(assignments, f"--wrapper {module}:{name}:")
+    asked_by = f"--wrapper {module}:{name}:"
+    arguments = as_arguments(assignments, asked_by)
+    require_switches(parameters_of(found) or {}, arguments, asked_by)
 
     def wrap(env: gym.Env) -> gym.Env:
         wrapped = found(env, **arguments)

@@ -102,6 +102,16 @@ class ActionMapping:
         choices.extend(counts)
 
     @property
+    def starts(self) -> np.ndarray:
+        """First value of each choice in the space, int64 (choices,)."""
+        return np.concatenate([np.zeros(0, np.int64), *[leaf.starts for leaf in self._leaves if leaf.starts is not None]])
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether components are scaled in float64, because float32 would merge values of the space."""
+        return any(leaf.fine is not None for leaf in self._leaves)
+
+    @property
     def num_masked(self) -> int:
         """Number of entries of an action mask: the options of all choices."""
         return sum(self.choices)
@@ -392,9 +402,8 @@ class OutputMapping:
         offset = np.where(stretched, low, self.actions.centre).astype(np.float32)
         width = np.where(stretched, high, 0.0) - np.where(stretched, low, 0.0)
         largest = np.finfo(np.float32).max
-        starts = [leaf.starts for leaf in self.actions._leaves if leaf.starts is not None]
         # native environments count the actions of a Discrete space from 0
-        start = np.zeros(1) if isinstance(space, Discrete) else np.concatenate([np.zeros(0), *starts])
+        start = np.zeros(1) if isinstance(space, Discrete) else self.actions.starts
         self.arrays = OutputArrays(
             np.array(self.actions.choices, np.int64),
             start.astype(np.float32),

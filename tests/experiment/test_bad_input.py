@@ -1,6 +1,7 @@
 """Mistakes on the command line and in files: each gives one line and exit code 2, without a traceback, and creates no file."""
 
 import dataclasses
+import time
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rl_lab import evaluate, train
 from rl_lab.experiment import suggestions
 from rl_lab.experiment.config import field_types, option_name
 from rl_lab.experiment.driver import Options
+from rl_lab.experiment.sweeps.sweep import Sweep
 from tests.runs import AGENTS, ENV
 
 
@@ -95,7 +97,15 @@ MEANT = {
         "--anneal-lr": "--learning-rate-final", "--random-seed": "--seed", "--learningrate": "--learning-rate",
         "--LEARNING-RATE": "--learning-rate", "--learning_rate": "--learning-rate", "--entropy": "--entropy-coefficient",
         "--stack": "--frame-stack", "--vec-env": "--vectorization", "--load": "--resume", "--lerning-rate": "--learning-rate",
-        "--device": "CPU", "--cuda": "CPU",
+        "--device": "CPU", "--cuda": "CPU", "--num-gpus": "CPU", "--framework": "engine of its own", "--set": "rl_lab.sweep",
+        "--train-batch-size": "--batch-size", "--sgd-minibatch-size": "--batch-size", "--num-rollout-workers": "--num-envs",
+        "--rollout-fragment-length": "--num-steps", "--kl-coeff": "--target-kl", "--env-config": "--env-kwargs",
+        "--evaluation-interval": "--eval-frequency", "--evaluation-duration": "--eval-episodes", "--lambda": "--gae-lambda",
+        "--training-num": "--num-envs", "--test-num": "--eval-episodes", "--repeat-per-collect": "--epochs", "--optimize": "rl_lab.sweep",
+        "--step-per-collect": "--num-steps", "--step-per-epoch": "--eval-frequency", "--eps-clip": "--clip-range",
+        "--n-trials": "rl_lab.sweep",
+        "--threads": "NUMBA_NUM_THREADS", "--progress": "leave it out", "--save-model": "saves checkpoints",
+        "\u2013-lr": "--learning-rate", "\u2014seed": "type --seed", "\u2212lr": "--learning-rate",
     },
     "dqn": {
         "--replay-size": "--buffer-size", "--buffer_size": "--buffer-size", "--memory-size": "--buffer-size", "--lr": "--learning-rate",
@@ -123,6 +133,45 @@ MEANT = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "typed", ["--use-gae", "--callback", "--framing", "--version", "--list", "--name", "--use-sde", "--stats-window-size"]
+)
+def test_nothing_is_suggested_where_nothing_is_alike(typed, workplace, capsys):
+    """A wrong suggestion is worse than none."""
+    line = refused(capsys, train.main, ["--agent", "ppo", "--env", "CartPole-v1", typed, "1"])
+    assert "did you mean" not in line
+    assert "--help lists the options" in line
+
+
+WRITTEN = {
+    "1e-3,": "1e-3", "0,99": "0.99", "10%": "0.1", ".5;": "0.5", "1/3": None, "3e-4x": None, ",": None, "%": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "meant"), WRITTEN.items())
+def test_numbers_in_other_notations(typed, meant, workplace, capsys):
+    line = refused(capsys, train.main, ["--agent", "ppo", "--env", "CartPole-v1", "--gamma", typed])
+    assert line.rstrip().endswith(f"write {meant}") if meant else "write" not in line
+
+
+@pytest.mark.parametrize(
+    "words", [["--agent", "x" * 50_000], ["--agent", "dqn", "--env", "x" * 50_000], ["--config", "x" * 50_000]]
+)
+def test_a_message_about_a_long_word_is_short(words, workplace, capsys):
+    assert len(refused(capsys, train.main, ["--agent", "dqn", "--env", "CartPole-v1", *words])) < 1_200
+
+
+def test_a_key_of_very_many_parts_is_refused_at_once(workplace, capsys):
+    """Python's reader of TOML takes time that grows with the square of their number."""
+    begin = time.perf_counter()
+    for text in ("a" + ".b" * 50_000 + " = 1", '"a"' + " . 'b'" * 50_000 + " = 1", "x = {a" + ".b" * 50_000 + " = 1}"):
+        Path("deep.toml").write_text(text)
+        assert "too many levels" in refused(
+            capsys, train.main, ["--agent", "dqn", "--env", "CartPole-v1", "--config", "deep.toml"]
+        )
+    assert time.perf_counter() - begin < 10.0
+
+
 @pytest.mark.parametrize("agent", MEANT)
 def test_names_of_other_libraries(agent, workplace, capsys):
     for typed, meant in MEANT[agent].items():
@@ -132,7 +181,8 @@ def test_names_of_other_libraries(agent, workplace, capsys):
 
 def test_the_table_of_other_names_holds_settings_that_exist():
     names = {field.name for agent in AGENTS.values() for field in dataclasses.fields(agent.Config)}
-    names |= {field.name for field in dataclasses.fields(Options)} | {"resume", "config", "episodes", "video", "json"}
+    names |= {field.name for settings in (Options, Sweep) for field in dataclasses.fields(settings)}
+    names |= {"resume", "config", "episodes", "video", "json"}
     assert set(suggestions._OPTIONS) <= names
     assert set(suggestions._AGENTS) <= {entry.name for entry in entry_points(group="rl_lab.agents")}
     for table in (suggestions._OPTIONS, suggestions._AGENTS):
@@ -144,7 +194,7 @@ AGENT_WORDS = {
     "rainbow": "dqn", "Double-DQN": "dqn", "ppo2": "ppo", "a3c": "a2c", "ddpg": "td3", "c51": "qrdqn", "vpg": "reinforce",
     "truncated-quantile-critics": "tqc", "cross-q": "crossq", "parallelised-q-network": "pqn", "r2d2": "drqn",
     "RecurrentPPO": "recurrent_ppo", "ppo-lstm": "recurrent_ppo", "qr-dqn": "qrdqn", "dqnn": "dqn", "hyperneat": "neat", "": "dqn",
-    "openai-es": "es", "cma-es": "cmaes", "augmented_random_search": "ars",
+    "openai-es": "es", "cma-es": "cmaes", "behaviour-cloning": "bc", "cql": "iql", "augmented_random_search": "ars",
 }  # fmt: skip
 
 

@@ -181,6 +181,11 @@ ppo CartPole-v1 -> name an agent and an environment
 --resume RUN --totl-timesteps 5 -> did you mean '--total-timesteps'?
 --resume RUN --checkpoint bset -> holds no checkpoint 'bset', but last
 --resume RUN extra -> unexpected argument 'extra'
+{P} --env-kwargs sutton_barto_reward=no -> --env-kwargs sutton_barto_reward takes true or false, not 'no'
+{P} --env-kwargs sutton_barto_reward=maybe -> takes true or false, not 'maybe'
+{P} --env-kwargs sutton_barto_reward=true --env-kwargs sutton_barto_reward=false -> --env-kwargs names sutton_barto_reward twice
+{P} --wrapper gymnasium.wrappers:TimeAwareObservation:flatten=yes -> flatten takes true or false, not 'yes'
+{P} --wrapper gymnasium.wrappers:TimeAwareObservation:flatten=true,flatten=false -> names flatten twice
 {D} --start-from nowhere -> nowhere is not a run: it has no config.toml
 {D} --start-from RUN -> is a run of a2c, and dqn cannot start from its networks
 --agent a2c --env CartPole-v1 --start-from RUN --network mlp:16 -> comes with the networks of

@@ -1,6 +1,7 @@
 """Sweeps on this machine: the runs of `train`, statistics over seeds, interruptions, failures, and the search for better settings."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,10 +15,21 @@ import pytest
 from rl_lab import sweep, train
 from rl_lab.experiment import Agent, Fault, setting
 from rl_lab.experiment.analysis import bootstrap_interval, interquartile_mean, read_events
-from rl_lab.experiment.config import Between
-from rl_lab.experiment.sweeps.sweep import carry_out_sweep, grid, make_sweep, open_sweep, read_seeds
+from rl_lab.experiment.config import Between, read_toml
+from rl_lab.experiment.sweeps.executors import LocalExecutor
+from rl_lab.experiment.sweeps.store import Store
+from rl_lab.experiment.sweeps.sweep import (
+    Runner,
+    _read_result,
+    _record,
+    carry_out_sweep,
+    grid,
+    make_sweep,
+    open_sweep,
+    read_seeds,
+)
 from rl_lab.experiment.sweeps.table import NoTable
-from rl_lab.experiment.sweeps.worker import perform
+from rl_lab.experiment.sweeps.worker import Task, perform
 
 A2C = ["--agent", "a2c", "--env", "CartPole-v1", "--eval-episodes", "3", "--stop-return", "none", "--eval-frequency", "0"]
 SETTINGS = {"agent": "a2c", "env": "CartPole-v1", "eval_episodes": 3, "stop_return": "none", "eval_frequency": 0}
@@ -153,6 +165,9 @@ def test_a_failed_run_is_reported_and_does_not_stop_the_rest(workplace, monkeypa
         (["--optimize", "3", "--search", "gama=0.9:0.99"], "did you mean 'gamma'"),
         (["--optimize", "3", "--search", "gamma=0.9:1.5"], "--gamma must be at most 1"),
         (["--optimize", "3", "--search", "learning_rate=0:1:log"], "begins above 0"),
+        (["--optimize", "3", "--search", "seed=1:9"], "takes the settings of an agent or a run, not seed"),
+        (["--optimize", "3", "--storage", "sqlite:////nowhere/at/all.db"], "Optuna cannot use the storage sqlite:////nowhere"),
+        (["--optimize", "3", "--storage", "nonsense"], "Optuna cannot use the storage nonsense"),
         (["--workers", "-1"], "--workers must be at least 0"),
         (["--seedz", "3"], "unknown option '--seedz'"),
     ],
@@ -163,6 +178,91 @@ def test_bad_input_is_one_line_before_anything_is_created(workplace, capsys, wor
     assert re.search(message, err), err
     assert len(err.splitlines()) == 1
     assert not list(workplace.iterdir())
+
+
+def interrupted_sweep(folder: Path) -> Path:
+    """The directory of a sweep none of whose runs has begun."""
+    plan = make_sweep({**SETTINGS, "total_timesteps": 100, "seeds": 1, "run_dir": str(folder)})
+    path = folder / "sweep"
+    path.mkdir(parents=True)
+    _record(plan, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["..", "../..", "a/b", "/tmp/x", "."])
+def test_a_foreign_sweep_does_not_lead_out_of_its_directory(name, workplace, capsys):
+    path = interrupted_sweep(workplace / "runs")
+    file = path / "sweep.toml"
+    file.write_text(file.read_text().replace('name = ""', f'name = "{name}"'))
+    before = sorted(workplace.rglob("*"))
+    assert sweep.main(["--resume", str(path)]) == 2
+    assert "does not describe a sweep" in capsys.readouterr().err
+    assert sorted(workplace.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes links")
+def test_a_link_in_a_foreign_sweep_is_refused(workplace, capsys):
+    path = interrupted_sweep(workplace / "runs")
+    (workplace / "elsewhere").mkdir()
+    (path / "s1").symlink_to(workplace / "elsewhere")
+    assert sweep.main(["--resume", str(path)]) == 2
+    assert "is a link" in capsys.readouterr().err
+    assert not list((workplace / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(
+    "line", ['agent = "planted_in_a_sweep:Agent"', 'env = "planted_in_a_sweep:World-v0"', 'wrapper = ["planted_in_a_sweep:W"]']
+)
+def test_a_foreign_sweep_imports_no_module_that_only_its_runs_name(line, workplace, monkeypatch):
+    """The sweep's own file is checked when it is opened; the files of its runs must name nothing else."""
+    monkeypatch.syspath_prepend(str(workplace))
+    Path("planted_in_a_sweep.py").write_text("import pathlib\npathlib.Path('it_ran').touch()\n")
+    plan = make_sweep({**SETTINGS, "total_timesteps": 100, "seeds": 1})
+    task = plan.variants[0].task(workplace / "sweep", 1, "")
+    assert perform(task, lambda event: False)["state"] == "finished"
+    config = Path(task.folder) / "config.toml"
+    name = line.partition(" ")[0]
+    config.write_text("\n".join([line, *[one for one in config.read_text().splitlines() if not one.startswith(f"{name} =")]]))
+    result = perform(task, lambda event: False)
+    assert result["state"] == "failed"
+    assert "names the module 'planted_in_a_sweep', but its sweep does not" in result["message"]
+    assert not Path("it_ran").exists()
+
+
+RESULT = {"state": "finished", "timesteps": 100, "return_mean": 5.0, "evaluations": [[100, 5.0]]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "3", "[]", "{}", "null", "[" * 100_000, '{"state": 3}', '{"state": "failed"}',
+        *[json.dumps({**RESULT, **wrong}) for wrong in (
+            {"timesteps": "many"}, {"return_mean": None}, {"return_mean": [1]}, {"evaluations": 3}, {"evaluations": [[1]]},
+            {"evaluations": [["a", "b"]]}, {"return_mean": float("nan")}, {"evaluations": [[1, float("inf")]]}, {"timesteps": float("inf")},
+        )],
+        *[json.dumps({key: value for key, value in RESULT.items() if key != left_out}) for left_out in RESULT],
+    ],
+)  # fmt: skip
+def test_a_result_made_by_hand_is_none(text, tmp_path):
+    """The run is then carried out, or evaluated again."""
+    (tmp_path / "result.json").write_text(text)
+    assert _read_result(tmp_path) is None
+
+
+def test_a_result_is_read(tmp_path):
+    for content in (RESULT, {"state": "pruned"}):
+        (tmp_path / "result.json").write_text(json.dumps(content))
+        assert json.loads(json.dumps(_read_result(tmp_path))) == content
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_line_ends_its_run(tmp_path):
+    code = 'import os, signal; print(\'{"kind": "progress", "ste\', end=\'\', flush=True); os.kill(os.getpid(), signal.SIGTERM)'
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    executor = LocalExecutor(1, tmp_path)
+    executor._processes["s1"] = process
+    executor._read(Task("s1", str(tmp_path), {}), process, tmp_path / "log")
+    (event,) = executor.events(1.0)
+    assert (event["kind"], event["state"]) == ("result", "failed")
 
 
 def test_a_missing_library_is_named_with_its_command(workplace, capsys, monkeypatch):
@@ -274,6 +374,55 @@ def test_a_run_ends_at_the_report_at_which_it_is_pruned(workplace):
     task = plan.variants[0].task(workplace, 1, "")
     assert perform(task, tell) == {"state": "pruned"}
     assert told.count("evaluated") == 1
+
+
+def test_sweeps_share_a_store_without_sharing_runs(workplace):
+    """The runs of both sweeps are called s1: each sweep continues its own."""
+    pytest.importorskip("fsspec")
+    gammas = []
+    for name, gamma in (("a-sweep", 0.9), ("b-sweep", 0.5)):
+        plan = make_sweep({**SETTINGS, "total_timesteps": 100, "seeds": 1, "gamma": gamma})
+        task = plan.variants[0].task(workplace / "runs" / name, 1, (workplace / "store").as_uri())
+        assert perform(task, lambda event: False)["state"] == "finished"
+        assert Store(task.store, task.key).fetch(workplace / "fetched")
+        gammas.append(read_toml(workplace / "fetched" / "config.toml")["hyperparameters"]["gamma"])
+    assert gammas == [0.9, 0.5]
+
+
+class Elsewhere:
+    """An executor whose runs are carried out where nobody sees their files."""
+
+    def places(self) -> int:
+        return 1
+
+    def submit(self, task: Task) -> None:
+        self.event = {"kind": "result", "key": task.key, **RESULT}
+
+    def events(self, seconds: float) -> list:
+        return [self.event]
+
+
+def test_a_run_whose_files_are_out_of_reach_has_failed(workplace):
+    pytest.importorskip("fsspec")
+    runner = Runner(Elsewhere(), NoTable(), "memory://nobody")
+    task = make_sweep({**SETTINGS, "seeds": 1}).variants[0].task(workplace / "sweep", 1, "memory://nobody")
+    runner.add(task, "")
+    runner.poll()
+    assert runner.results["s1"]["state"] == "failed"
+    assert "all machines must reach the same store" in runner.results["s1"]["message"]
+    assert not (Path(task.folder) / "result.json").exists()
+
+
+@pytest.mark.parametrize("name", ["store/s1/1/../../../evil", "store/s1/1/a/../../../../evil"])
+def test_no_file_of_a_store_leads_out_of_the_run(name, tmp_path):
+    pytest.importorskip("fsspec")
+    store = Store((tmp_path / "store").as_uri(), "s1")
+    (tmp_path / "store/s1").mkdir(parents=True)
+    (tmp_path / "store/s1/latest").write_text("1")
+    root = store._place.lstrip("/")
+    store._files.find = lambda folder: [name.replace("store/s1", root)]
+    with pytest.raises(Fault, match="leads out of the run"):
+        store.fetch(tmp_path / "run")
 
 
 def test_seeds_of_trials_are_never_those_of_the_figure():

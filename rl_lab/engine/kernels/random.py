@@ -5,21 +5,21 @@ advances the stream as eager calls do.
 """
 
 import numpy as np
-from numba import njit
 
-from rl_lab.engine.kernels.elementary import cos64, exp64, lgamma64, log64, pow64, sin64
+from rl_lab.engine.kernels.elementary import cos64, digamma64, exp64, lgamma64, log64, pow64, sin64
+from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
 U = np.uint64
 
 
-@njit(error_model="numpy")
+@part
 def _rotate(x, k):
     return (x << U(k)) | (x >> U(64 - k))
 
 
-@njit(error_model="numpy")
+@part
 def next_word(state):
     """The next 64 random bits. Advances the state."""
     s0 = U(state[0])
@@ -41,13 +41,13 @@ def next_word(state):
     return result
 
 
-@njit(error_model="numpy")
+@part
 def next_unit(state):
     """A float64 in [0, 1) with 53 random bits."""
     return np.float64(next_word(state) >> U(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(error_model="numpy")
+@part
 def next_below(state, bound):
     """An integer in 0..bound-1. The bias of scaling 53 bits is below bound / 2**53."""
     return np.int64(next_unit(state) * bound)
@@ -103,7 +103,7 @@ def bernoulli(out: OutBool, p: In, state: InOutInt, count: Int, stride: Int):
         out[i] = np.uint8(next_unit(state) < p[i * stride])
 
 
-@njit(error_model="numpy")
+@part
 def _total(weights, start, k, status, wanted):
     """The sum of a row of weights, or -1 after setting status[0].
 
@@ -174,9 +174,42 @@ def exponential(out: Out, state: InOutInt, count: Int, rate: Real):
         out[i] = F(-log64(1.0 - next_unit(state)) / rate)
 
 
-@njit(error_model="numpy")
+@part
 def _standard_normal(state):
     return np.sqrt(-2.0 * log64(1.0 - next_unit(state))) * cos64(2.0 * np.pi * next_unit(state))
+
+
+@primitive
+def gamma_slope(out: Out, g: In, shape: In, x: In, count: Int):
+    """out = g * the derivative of the gamma deviate x in its shape a, at a fixed probability of a smaller deviate.
+
+    That derivative is -(dP/da) / (dP/dx) for the distribution function P (Figurnov, Mohamed and Mnih 2018). P is summed as a series
+    (Abramowitz and Stegun 6.5.29). For large a it follows from the expansion of the quantile in the normal one (26.4.18).
+    """
+    for i in range(count):
+        a, deviate = np.float64(shape[i]), np.float64(x[i])
+        slope = np.float64(0.0)
+        if not (a > 0.0 and deviate >= 0.0):
+            slope = np.nan
+        elif a > 1e4:
+            root = np.sqrt(a)
+            z = (deviate - a) / root
+            z -= (z * z - 1.0) / (3.0 * root)
+            slope = 1.0 + z / (2.0 * root) - (z * z * z - 7.0 * z) / (72.0 * a * root)
+        elif deviate > 0.0:
+            term = 1.0
+            harmonic = 0.0
+            total = 1.0
+            bent = 0.0
+            for n in range(1, 100_000):
+                term *= deviate / (a + n)
+                harmonic += 1.0 / (a + n)
+                total += term
+                bent += term * harmonic
+                if term * harmonic < 1e-17 * total and n > deviate - a:
+                    break
+            slope = deviate / a * (bent - total * (log64(deviate) - digamma64(a + 1.0)))
+        out[i] = F(g[i] * slope)
 
 
 @primitive

@@ -42,11 +42,10 @@ def policy_graph(agent: "Agent") -> Graph:
     """
     who = type(agent).__name__
     mapping = agent.mapping
-    if any(leaf.fine is not None for leaf in mapping._leaves):
+    if mapping.is_fine:
         raise Fault(f"{who} cannot be exported: the actions of {agent.space} are scaled in float64")
     function, memory = agent.greedy_step()
-    starts = np.concatenate([np.zeros(0, np.int64), *[leaf.starts for leaf in mapping._leaves if leaf.starts is not None]])
-    count = len(mapping.choices)
+    starts, count = mapping.starts, len(mapping.choices)
     shift = rl.tensor(starts)
 
     def policy(*given: rl.Tensor | None) -> tuple[rl.Tensor, ...]:

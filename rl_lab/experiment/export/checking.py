@@ -25,6 +25,10 @@ class Examples(NamedTuple):
     memory: tuple[np.ndarray, ...]
     actions: np.ndarray
     after: tuple[np.ndarray, ...]
+    choices: tuple[int, ...] = ()
+    """Number of options of each choice; the first columns of the actions are choices."""
+    starts: tuple[int, ...] = ()
+    """First value of each choice."""
 
 
 def observations_like(agent: "Agent", count: int, seed: int = 0) -> np.ndarray:
@@ -52,12 +56,13 @@ def examples_of(
     scaled = actions.numpy()
     mapping = agent.mapping
     rows = scaled.reshape(count, len(mapping.choices) + mapping.size)
-    starts = [leaf.starts for leaf in mapping._leaves if leaf.starts is not None]
     rows = rows.astype(np.float32 if mapping.size else np.int64)
-    rows[:, : len(mapping.choices)] += np.concatenate([np.zeros(0, np.int64), *starts]).astype(rows.dtype)
+    rows[:, : len(mapping.choices)] += mapping.starts.astype(rows.dtype)
     output = graph.output("action")
     assert output is not None
-    return Examples(observations, memory, rows.reshape(count, *output.shape), tuple(part.numpy() for part in after))
+    wanted = rows.reshape(count, *output.shape)
+    starts = tuple(map(int, mapping.starts))
+    return Examples(observations, memory, wanted, tuple(part.numpy() for part in after), mapping.choices, starts)
 
 
 def run(content: bytes, kind: str) -> Any:
@@ -95,18 +100,26 @@ def distance(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))
 
 
-def differing(found: np.ndarray, scores: np.ndarray | None, wanted: np.ndarray, tolerance: float) -> np.ndarray:
-    """The rows in which actions differ by more than ``tolerance``, unless the two best scores of a choice are as close."""
-    count = len(wanted)
-    rows = [distance(a, b) > tolerance for a, b in zip(found.reshape(count, -1), wanted.reshape(count, -1), strict=True)]
-    if scores is not None:
-        ordered = np.sort(scores.reshape(count, -1), 1)
-        gaps = np.diff(ordered, axis=1).min(1, initial=np.inf)
-        rows = [
-            row and gap > tolerance * max(1.0, float(np.abs(one).max()))
-            for row, gap, one in zip(rows, gaps, scores, strict=True)
-        ]
-    return np.flatnonzero(rows)
+def differing(found: np.ndarray, scores: np.ndarray | None, examples: Examples, tolerance: float) -> np.ndarray:
+    """The rows in which actions differ from those of the examples by more than ``tolerance``.
+
+    An option is not another one if the scores of both are as close as ``tolerance``, relative to scores above 1.
+    """
+    count = len(examples.actions)
+    rows, wanted = found.reshape(count, -1).copy(), examples.actions.reshape(count, -1)
+    first = 0
+    for k, options in enumerate(examples.choices if scores is not None else ()):
+        own = np.asarray(scores).reshape(count, -1)[:, first : first + options]
+        first += options
+        index = np.stack([rows[:, k], wanted[:, k]], 1).astype(np.int64) - examples.starts[k]
+        if not ((index >= 0) & (index < options)).all():
+            continue  # no options: all rows are compared as they are
+        pair = np.take_along_axis(own, index, 1)
+        size = np.max(np.abs(own), 1, where=np.isfinite(own), initial=1.0)
+        with np.errstate(invalid="ignore"):
+            alike = np.abs(pair[:, 0] - pair[:, 1]) <= tolerance * size
+        rows[alike, k] = wanted[alike, k]
+    return np.flatnonzero([distance(a, b) > tolerance for a, b in zip(rows, wanted, strict=True)])
 
 
 def check(content: bytes, kind: str, examples: Examples) -> None:
@@ -115,7 +128,7 @@ def check(content: bytes, kind: str, examples: Examples) -> None:
     if function is None:
         return
     actions, scores, after = function(examples.observations, examples.memory, None)
-    wrong = differing(np.asarray(actions), scores, examples.actions, TOLERANCE)
+    wrong = differing(np.asarray(actions), scores, examples, TOLERANCE)
     apart = max([distance(a, b) for a, b in zip(after, examples.after, strict=True)], default=0.0)
     if len(wrong) or apart > TOLERANCE:
         raise Fault(

@@ -83,7 +83,10 @@ class LocalExecutor:
         assert process.stdout is not None
         ended = False
         for line in process.stdout:
-            event = json.loads(line)
+            try:
+                event = json.loads(line)
+            except ValueError:  # the process was killed in the middle of a line
+                break
             ended = ended or event["kind"] == "result"
             self._queue.put({**event, "key": task.key, "log": str(log)})
         code = process.wait()

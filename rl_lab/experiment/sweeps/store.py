@@ -36,18 +36,24 @@ class Store:
         except Exception as error:
             raise Fault(f"{self._place} cannot be written: {first_line(error)}", STORAGE) from error
 
-    def fetch(self, run: Path) -> None:
-        """Replace the directory of a run by its latest version; if there is none, remove the directory. Raises Fault if that fails."""
+    def fetch(self, run: Path) -> bool:
+        """Replace the directory of a run by its latest version; if there is none, remove the directory. Returns whether there was one.
+
+        Raises Fault if that fails, or if the name of a file leads out of the directory.
+        """
         try:
             shutil.rmtree(run, ignore_errors=True)
             version = self._latest()
             if not version:
-                return
+                return False
             root = f"{self._place}/{version}"
             for name in self._files.find(root):
                 part = name[name.index(root.lstrip("/")) + len(root.lstrip("/")) :].lstrip("/")
+                if ".." in Path(part).parts:
+                    raise Fault(f"{name} leads out of the run")
                 run.joinpath(part).parent.mkdir(parents=True, exist_ok=True)
                 self._files.get_file(name, str(run / part))
+            return True
         except Exception as error:
             raise Fault(f"{self._place} cannot be read: {first_line(error)}", STORAGE) from error
 

@@ -7,6 +7,7 @@ that was interrupted continues from these files.
 import itertools
 import json
 import re
+import shutil
 import signal
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import tomli_w
 
 from rl_lab.experiment.agent import Agent
@@ -24,11 +26,11 @@ from rl_lab.experiment.config import as_complete, as_plain, make_config, read_to
 from rl_lab.experiment.driver import Plan, make_plan
 from rl_lab.experiment.environments import make_environments
 from rl_lab.experiment.faults import STORAGE, Fault, Interrupted, code_of
-from rl_lab.experiment.files import read_file
+from rl_lab.experiment.files import read_file, require_no_links
 from rl_lab.experiment.lock import RunLock
 from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.memory import within_free_memory
-from rl_lab.experiment.run import check_recorded
+from rl_lab.experiment.run import check_recorded, new_directory
 from rl_lab.experiment.starting import take_over
 from rl_lab.experiment.sweeps.executors import Event, Executor, LocalExecutor
 from rl_lab.experiment.sweeps.store import Store, file_system
@@ -126,8 +128,10 @@ class Variant:
     """All settings of a run but the seed, as `make_plan` takes them."""
 
     def task(self, sweep: Path, seed: int, store: str) -> Task:
+        """The run with a seed in the directory ``sweep``. Below the URL ``store`` each sweep has a folder of its own."""
         key = f"{self.name}/s{seed}".lstrip("/")
-        return Task(key, str((sweep / key).absolute()), {**self.settings, "seed": seed}, store)
+        place = f"{store.rstrip('/')}/{'/'.join(sweep.absolute().parts[-3:])}" if store else ""
+        return Task(key, str((sweep / key).absolute()), {**self.settings, "seed": seed}, place)
 
 
 @dataclass(frozen=True)
@@ -263,8 +267,10 @@ def open_sweep(path: Path, changes: Mapping[str, Any], trust: bool = False) -> S
         variants = tuple(Variant(str(v["name"]), str(v["label"]), dict(v["settings"])) for v in content["variants"])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Fault(f"{file} does not describe a sweep") from None
-    if not variants or any(Path(v.name).name != v.name for v in variants):
+    names = [variant.name for variant in variants]
+    if not names or len(set(names)) < len(names) or any(name == ".." or Path(name).name != name for name in names):
         raise Fault(f"{file} does not describe a sweep")
+    require_no_links(path)
     for name in changes:
         if name not in CHANGEABLE:
             raise Fault(f"--{name.replace('_', '-')} cannot change when a sweep is continued: begin a new one")
@@ -348,6 +354,8 @@ class Runner:
         self.table = table
         self.store = store
         self.results: dict[str, Event] = {}
+        self.begun = False
+        """Whether a run or a trial has begun."""
         self._waiting: deque[Task] = deque()
         self._running: dict[str, Task] = {}
         self._said: set[str] = set()
@@ -380,6 +388,7 @@ class Runner:
         while self._waiting and len(self._running) < self.executor.places():
             task = self._waiting.popleft()
             self._running[task.key] = task
+            self.begun = True
             self.table.begin(task.key)
             self.executor.submit(task)
         events = self.executor.events(0.2)
@@ -401,11 +410,12 @@ class Runner:
         """Note the result of a run, in its directory as well."""
         self.results[event["key"]] = event
         folder = Path(task.folder)
+        if task.store and event["state"] == FINISHED and not Store(task.store, task.key).fetch(folder):
+            message = f"its files are not in {self.store}, as seen from here: all machines must reach the same store"
+            event |= {"state": FAILED, "message": message, "code": STORAGE}
         if event["state"] in (FINISHED, PRUNED):
             kept = {name: value for name, value in event.items() if name not in ("kind", "key", "log")}
             try:
-                if task.store and event["state"] == FINISHED:
-                    Store(task.store, task.key).fetch(folder)
                 folder.mkdir(parents=True, exist_ok=True)
                 write_file(folder / RESULT, [json.dumps(kept).encode()])
             except OSError as error:
@@ -414,14 +424,17 @@ class Runner:
 
 
 def _read_result(folder: Path) -> Event | None:
-    """The result of a run that ended before; None if there is none."""
+    """The result of a run that ended before; None if there is none, or the file does not hold one."""
     try:
         found = json.loads(read_file(folder / RESULT, 10**7))
-    except (OSError, ValueError):
+        if found["state"] == PRUNED:
+            return {"state": PRUNED}
+        evaluations = [(int(step), float(value)) for step, value in found["evaluations"]]
+        numbers = {"timesteps": int(found["timesteps"]), "return_mean": float(found["return_mean"]), "evaluations": evaluations}
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
-    if not isinstance(found, dict) or found.get("state") not in (FINISHED, PRUNED):
-        return None
-    return found if found["state"] == PRUNED or {"return_mean", "timesteps"} <= found.keys() else None
+    finite = np.isfinite([numbers["return_mean"], *(value for _, value in evaluations)]).all()
+    return {"state": FINISHED, **numbers} if found["state"] == FINISHED and finite else None
 
 
 class _Signals:
@@ -447,10 +460,11 @@ class _Signals:
 
 def carry_out_sweep(plan: SweepPlan, table: Table | None = None) -> SweepResult:
     """Carry out a sweep in a new directory, or in that of the sweep that continues. Failed runs do not stop the others."""
-    path = plan.path or _new_directory(plan)
+    path = plan.path or new_directory(plan.run_dir, plan.env, plan.agent, f"{time.strftime('%Y%m%d-%H%M%S')}-sweep")
     lock = RunLock(path / "lock")
     table = table or make_table()
     executor: Executor | None = None
+    runner: Runner | None = None
     try:
         with _Signals():
             _record(plan, path)
@@ -467,8 +481,13 @@ def carry_out_sweep(plan: SweepPlan, table: Table | None = None) -> SweepResult:
                     runner.add(tasks[variant.name][seed], variant.label)
             while runner.busy:
                 runner.poll()
+            return _conclude(path, variants, tasks, runner.results)
     except KeyboardInterrupt:
         table.say(f"every run writes a checkpoint and stops; continue: python -m rl_lab.sweep --resume {path}")
+        raise
+    except Fault:
+        if plan.path is None and (runner is None or not runner.begun):  # such as a cluster that cannot be reached
+            _remove(path)
         raise
     finally:
         try:
@@ -477,24 +496,16 @@ def carry_out_sweep(plan: SweepPlan, table: Table | None = None) -> SweepResult:
         finally:
             table.close()
             lock.release()
-    return _conclude(path, variants, tasks, runner.results)
 
 
-def _new_directory(plan: SweepPlan) -> Path:
-    """Create the directory of a sweep below those of its agent's runs. Raises Fault if the disk does not take it."""
-    group = plan.run_dir / re.sub(r'[/:\\<>"|?*]', "-", plan.env) / re.sub(r'[/:\\<>"|?*]', "-", plan.agent)
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-sweep"
-    for attempt in range(100):
-        path = group / (f"{stem}-{attempt}" if attempt else stem)
+def _remove(path: Path) -> None:
+    """Remove the directory of a sweep that did not begin, and those of its environment and agent if nothing else is in them."""
+    shutil.rmtree(path, ignore_errors=True)
+    for folder in list(path.parents)[:3]:
         try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            continue
-        except (OSError, ValueError) as error:
-            code = code_of(error) if isinstance(error, OSError) else 2
-            raise Fault(f"cannot create {path}: {getattr(error, 'strerror', None) or error}", code) from None
-    raise Fault(f"cannot create a directory for the sweep in {group}: {stem} and 99 others exist", STORAGE)
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def _record(plan: SweepPlan, path: Path) -> None:

@@ -71,7 +71,9 @@ def _read_range(agent_class: type[Agent], name: str, given: str) -> Search:
     """Where --search says to look for one setting: ``LOW:HIGH``, ``LOW:HIGH:log`` or values. Raises Fault."""
     owners = (agent_class.Config, Options)
     kinds = {key: (kind, owner) for owner in reversed(owners) for key, kind in field_types(owner).items()}
-    if name not in kinds or name in ("agent", "env", "seed", "run_dir"):
+    if name in ("agent", "env", "seed", "run_dir"):
+        raise Fault(f"--search takes the settings of an agent or a run, not {name}")
+    if name not in kinds:
         known = [field.name for owner in owners for field in fields(owner)]  # type: ignore[arg-type]
         raise Fault(f"--search: unknown setting {name!r}{nearest_option(name, known)}")
     kind, owner = kinds[name]
@@ -168,6 +170,7 @@ class _Tuner:
             together = max(1, self.runner.executor.places() // len(self.plan.tuned_seeds))
             while len(self.open) < together and self._asked() < self.plan.sweep.optimize:
                 trial = self.study.ask()
+                self.runner.begun = True
                 trial.set_user_attr(_OWNER, self.path.name)
                 self._begin(trial, {name: _suggest(trial, name, space) for name, space in self.space.items()})
             if self.runner.busy:

@@ -21,11 +21,12 @@ from typing import Any
 
 from rl_lab.experiment.command import explain
 from rl_lab.experiment.driver import carry_out, make_plan, make_resuming_plan
-from rl_lab.experiment.faults import Interrupted, show_warnings_plainly
+from rl_lab.experiment.faults import Fault, Interrupted, show_warnings_plainly
 from rl_lab.experiment.files import read_file
 from rl_lab.experiment.progress import NoProgress
 from rl_lab.experiment.run import LAST, Run
 from rl_lab.experiment.sweeps.store import Store
+from rl_lab.experiment.trust import foreign_modules
 from rl_lab.serialization import write_file
 
 FINISHED, FAILED = "finished", "failed"
@@ -99,6 +100,13 @@ def _read_evaluations(folder: Path) -> dict[int, float]:
         return {}
 
 
+def _require_same_modules(config: dict[str, Any], task: Task) -> None:
+    """Raise Fault if the files of a run name a module that its sweep does not name: the sweep alone was found harmless."""
+    foreign = set(foreign_modules(config)) - set(foreign_modules(task.settings))
+    if foreign:
+        raise Fault(f"{task.folder} names the module {min(foreign)!r}, but its sweep does not: remove the directory")
+
+
 def perform(task: Task, tell: Tell) -> dict[str, Any]:
     """Carry out a run, from its last checkpoint if there is one, and return how it ended.
 
@@ -113,6 +121,7 @@ def perform(task: Task, tell: Tell) -> dict[str, Any]:
         if folder.exists() and not (folder.joinpath("config.toml").is_file() and Run.open(folder).holds(LAST)):
             shutil.rmtree(folder)  # it ended before its first checkpoint
         if folder.exists():
+            _require_same_modules(Run.open(folder).config, task)
             plan = make_resuming_plan(folder, {}, trust=True)
         else:
             plan = replace(make_plan(task.settings), place=folder)
