@@ -240,7 +240,7 @@ def zeros_like(
     if dtype is None and device is None and not ignored:
         result = clear(_empty(input.sizes, input.dtype))
     else:
-        result = zeros(input.sizes, dtype=dtype or input.dtype, device=device, **ignored)
+        result = clear(_made((input.sizes,), dtype or input.dtype, device, ignored))
     return result.requires_grad_() if requires_grad else result
 
 
