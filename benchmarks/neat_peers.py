@@ -492,7 +492,7 @@ def table(title: str, make: Callable[[], Any], seeds: int, only: list[str]) -> N
 GRADIENTS: dict[str, tuple[float, int, tuple[str, ...]]] = {
     # environment: bar, most steps, agents
     "CartPole-v1": (475.0, 300_000, ("neat", "cmaes", "ars", "es", "dqn", "ppo", "a2c")),
-    "Acrobot-v1": (-90.0, 500_000, ("neat", "cmaes", "ars", "es", "ppo", "a2c")),
+    "Acrobot-v1": (-90.0, 500_000, ("neat", "cmaes", "ars", "es", "dqn", "ppo", "a2c")),
 }
 EVERY = 1_000
 
