@@ -128,7 +128,7 @@ def test_an_unknown_name_below_rl_is_found():
 
 
 NAVIGATION = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-COMMANDS = {"train", "evaluate", "sweep", "compare", "export", "check"}
+COMMANDS = {"train", "evaluate", "sweep", "compare", "export", "check", "record"}
 DOCS = ROOT / "docs"
 
 
