@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba import _dynfunc
+from numba import _dynfunc  # type: ignore[attr-defined]
 from numba.core import compiler, typed_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_machinery import register_pass
@@ -39,7 +39,7 @@ class _PartLibrary(JITCodeLibrary):
 class _PartLowering(typed_passes.BaseNativeLowering):
     """Lower a part, and enter it for the lowering of its callers."""
 
-    _name = "rl_lab_part_lowering"
+    _name: Any = "rl_lab_part_lowering"
     lowering_class = Lower
 
     def run_pass(self, state: Any) -> bool:
@@ -108,6 +108,6 @@ def part(function: Callable | None = None, **options: Any) -> Any:
     """Decorator for a function that kernels call: ``numba.njit`` with ``error_model="numpy"``, without code of its own."""
     if function is None:
         return functools.partial(part, **options)
-    if numba.config.DISABLE_JIT:
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return function
     return Part(function, targetoptions={"error_model": "numpy", "nopython": True, **options}, pipeline_class=_PartCompiler)

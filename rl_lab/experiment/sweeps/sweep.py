@@ -430,10 +430,11 @@ def _read_result(folder: Path) -> Event | None:
         if found["state"] == PRUNED:
             return {"state": PRUNED}
         evaluations = [(int(step), float(value)) for step, value in found["evaluations"]]
-        numbers = {"timesteps": int(found["timesteps"]), "return_mean": float(found["return_mean"]), "evaluations": evaluations}
+        mean = float(found["return_mean"])
+        numbers = {"timesteps": int(found["timesteps"]), "return_mean": mean, "evaluations": evaluations}
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
-    finite = np.isfinite([numbers["return_mean"], *(value for _, value in evaluations)]).all()
+    finite = np.isfinite([mean, *(value for _, value in evaluations)]).all()
     return {"state": FINISHED, **numbers} if found["state"] == FINISHED and finite else None
 
 
