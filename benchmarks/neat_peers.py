@@ -525,13 +525,13 @@ def reach(name: str, env: str, bar: float, limit: int, seed: int) -> tuple[bool,
     return reached, agent.timesteps, seconds, parameters_in(agent)
 
 
-def gradients(seeds: int) -> None:
-    """Print steps, seconds and parameters of evolution and of gradients."""
+def gradients(seeds: int, only: list[str]) -> None:
+    """Print steps, seconds and parameters of evolution and of gradients, or of the agents in ``only``."""
     print(
         f"\n| environment, bar, {seeds} seeds | agent | solved | steps, median | seconds, median | parameters |\n|---|---|---|---|---|---|"
     )
     for env, (bar, limit, names) in GRADIENTS.items():
-        for name in names:
+        for name in [name for name in names if not only or name in only]:
             reach(name, env, bar, EVERY, 10**6)  # compiles
             found = [reach(name, env, bar, limit, seed) for seed in range(1, seeds + 1)]
             solved, steps, seconds, sizes = zip(*found, strict=True)
@@ -546,14 +546,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join([*TASKS, "gradients"]), help="parts to run, separated by commas")
     parser.add_argument("--seeds", type=int, default=0, help="number of seeds; 0: each part's default")
-    parser.add_argument("--only", default="", help="methods, separated by commas, such as NEAT,CMA-ES; default: all")
+    parser.add_argument("--only", default="", help="methods or agents, separated by commas, such as NEAT,CMA-ES or neat,ppo")
     arguments = parser.parse_args()
+    only = [word for word in arguments.only.split(",") if word]
     for part in arguments.parts.split(","):
         if part == "gradients":
-            gradients(arguments.seeds or 5)
+            gradients(arguments.seeds or 5, only)
         elif part in TASKS:
             title, make, seeds = TASKS[part]
-            table(title, make, arguments.seeds or seeds, [word for word in arguments.only.split(",") if word])
+            table(title, make, arguments.seeds or seeds, only)
         else:
             parser.error(f"there is no part {part!r}: choose among {', '.join([*TASKS, 'gradients'])}")
 

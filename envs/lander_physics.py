@@ -28,7 +28,10 @@ from rl_lab.envs.lander_shapes import (
 )
 from rl_lab.envs.world import kernel
 
-ZERO, ONE, TWO, HALF = F(0), F(1), F(2), F(0.5)
+ZERO = F(0)
+ONE = F(1)
+TWO = F(2)
+HALF = F(0.5)
 STEP = F(1.0 / 50)  # s
 VELOCITY_ITERATIONS = 180
 POSITION_ITERATIONS = 60
@@ -80,7 +83,8 @@ NEAR = PAIRS + 1
 SLOTS = EDGES * BODIES
 """A pair of an edge and a body has the number ``edge * BODIES + body``. Pairs are listed in the order in which they came near."""
 CONTACTS = NEAR + SLOTS
-TOUCHING, POINTS, FACE, NORMAL_X, NORMAL_Y, PLANE_X, PLANE_Y, POINT, POINT_2 = (0, 1, 2, 3, 4, 5, 6, 7, 12)
+TOUCHING, POINTS, FACE, NORMAL_X, NORMAL_Y, PLANE_X, PLANE_Y, POINT = range(8)
+POINT_2 = 12
 """Cells of a contact. FACE is 0 if the plane of contact is the edge's, 1 if it is a side of the polygon's; the plane is in local
 coordinates. From POINT on, two points."""
 AT_X, AT_Y, FEATURE, PUSH, RUB = range(5)
@@ -372,10 +376,12 @@ def collide(s, slot, points, ids):
         ids[1] = feature_of(0, after, 1, 0)
         if front:
             first, second = 0, 1
-            rx, ry, tx, ty = x1, y1, x2, y2
+            rx, ry = x1, y1
+            tx, ty = x2, y2
         else:
             first, second = 1, 0
-            rx, ry, tx, ty = x2, y2, x1, y1
+            rx, ry = x2, y2
+            tx, ty = x1, y1
     if not clip(points, ids, ny, -nx, dot(ny, -nx, rx, ry), first):
         return 0
     if not clip(points, ids, -ny, nx, dot(-ny, nx, tx, ty), second):

@@ -18,7 +18,7 @@ CHANNELS = 4
 ACTIONS = (0, LEFT, UP, RIGHT, DOWN)
 ROW, COLUMN, SPAWN_TIMER, SPAWN_SPEED, MOVE_TIMER, MOVE_SPEED, RAMP_TIMER, RAMPS, THINGS = range(LAST + 1, LAST + 10)
 """Indices in the state: the player's cell, timers and intervals in steps, increases of difficulty; from THINGS on, three per row."""
-KIND, AT, HEADING, WIDTH = 0, 1, 2, 3
+KIND, AT, HEADING, WIDTH = range(4)
 """Columns of a row's thing: its kind, its column on the board and its direction, -1 or 1."""
 ENEMY, GOLD = 1.0, 2.0
 STATE_SIZE = THINGS + ROWS * WIDTH

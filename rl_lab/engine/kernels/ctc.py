@@ -6,6 +6,7 @@ target classes of each of the n sequences. A path goes through 2 * length + 1 st
 
 import numpy as np
 
+from rl_lab.engine.kernels.elementary import exp64, log1p64
 from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, primitive
 
@@ -18,7 +19,7 @@ def _added(a, b):
     top = max(a, b)
     if top == -np.inf:
         return top
-    return top + np.log1p(np.exp(min(a, b) - top))
+    return top + log1p64(exp64(min(a, b) - top))
 
 
 @part
@@ -117,4 +118,4 @@ def ctc_loss_backward(
                 share[label] = _added(share[label], alpha[time, s] + value)
                 now[s] = value + x[at + label]
             for c in range(classes):
-                out[at + c] = F(g[i] * (np.exp(np.float64(x[at + c])) - np.exp(share[c] - total)))
+                out[at + c] = F(g[i] * (exp64(np.float64(x[at + c])) - exp64(share[c] - total)))

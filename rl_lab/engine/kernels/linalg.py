@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rl_lab.engine.kernels.elementary import log64
 from rl_lab.native.primitive import In, Int, Out, OutInt, primitive
 
 F = np.float32
@@ -101,7 +102,7 @@ def slogdet(sign: Out, logarithm: Out, a: In, count: Int, n: Int):
                 for c in range(n):
                     work[k, c], work[best, c] = work[best, c], work[k, c]
             direction *= np.sign(pivot)
-            total += np.log(abs(pivot))
+            total += log64(abs(pivot))
             if pivot == 0.0:
                 break
             for r in range(k + 1, n):
