@@ -14,9 +14,9 @@ from rl_lab.experiment.config import Between, setting
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.players import EVALUATIONS, Players
 from rl_lab.nn.networks import ACTIVATIONS, check_network, hidden_sizes, make_network
-from rl_lab.rollout import ActionHead, Moment, RunningMoments
+from rl_lab.rollout import Moment, RunningMoments
 from rl_lab.rollout.policies import Insight, masked
-from rl_lab.rollout.vectors import VectorMaker, parameters_of, set_parameters, update_moments
+from rl_lab.rollout.vectors import VectorMaker, best_actions, parameters_of, set_parameters, update_moments
 
 SEED_RANGE = 2**31
 
@@ -71,7 +71,6 @@ class ARS(Agent):
         noise_seed, episode_seed = np.random.SeedSequence(self.seed).spawn(2)
         self.noise = np.random.default_rng(noise_seed)
         self.seeds = np.random.default_rng(episode_seed)
-        self.head = ActionHead(self.space)
         self.players = Players(self.envs, self.setup, "identity", c.evaluation)
         outputs = self.players.actions.outputs
         self.network = make_network(self.observed, c.network, outputs, c.activation, generator=network_stream)
@@ -90,7 +89,7 @@ class ARS(Agent):
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The policy's actions for observations (batch, ...): it is deterministic."""
-        return self.head.distribution(self.network(self.normal(observations)), action_mask).mode
+        return best_actions(self.mapping, self.network(self.normal(observations)), action_mask)
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """The same actions: ARS explores by other parameters, not by other actions."""

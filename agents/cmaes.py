@@ -5,6 +5,7 @@ distribution; this file plays the episodes that rank its samples. ``pip install 
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,9 @@ from rl_lab.experiment.config import Between, setting
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.players import EVALUATIONS, Players
 from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network
-from rl_lab.rollout import ActionHead, Moment, RunningMoments
+from rl_lab.rollout import Moment, RunningMoments
 from rl_lab.rollout.policies import Insight, masked
-from rl_lab.rollout.vectors import VectorMaker, parameters_of, set_parameters, update_moments
+from rl_lab.rollout.vectors import VectorMaker, best_actions, parameters_of, set_parameters, update_moments
 
 SEED_RANGE = 2**31
 COVARIANCES = ("full", "diagonal")
@@ -41,6 +42,7 @@ class CMAESConfig:
         0,
         "lambda, policies per generation; 0: 4 + 3 ln n for n parameters, but at least 4",
         least=0,
+        most=100_000,
         search=(8, 16, 32, 64),
     )
     step_size: float = setting(
@@ -76,7 +78,6 @@ class CMAES(Agent):
         noise_seed, episode_seed = np.random.SeedSequence(self.seed).spawn(2)
         self.noise = np.random.default_rng(noise_seed)
         self.seeds = np.random.default_rng(episode_seed)
-        self.head = ActionHead(self.space)
         self.players = Players(self.envs, self.setup, "identity", c.evaluation)
         outputs = self.players.actions.outputs
         self.network = make_network(self.observed, c.network, outputs, c.activation, generator=network_stream)
@@ -104,7 +105,7 @@ class CMAES(Agent):
     @rl.no_grad()
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The actions of the policy at the mean of the search distribution, for observations (batch, ...)."""
-        return self.head.distribution(self.network(self.normal(observations)), action_mask).mode
+        return best_actions(self.mapping, self.network(self.normal(observations)), action_mask)
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """The same actions: CMA-ES explores by other parameters, not by other actions."""
@@ -151,7 +152,7 @@ class Search:
     """The numbers of the strategy itself that a generation changes and the next one reads."""
 
     def __init__(self, centre: np.ndarray, step_size: float, population: int, diagonal: bool, stream: np.random.Generator):
-        cma = import_cma()
+        cma, threadpoolctl = import_libraries()
         size = population or max(4, 4 + int(3 * np.log(len(centre))))
         options = {
             "randn": lambda *shape: stream.standard_normal(shape),
@@ -160,12 +161,15 @@ class Search:
             "popsize": size,
             "CMA_diagonal": diagonal,
         }
+        self._threads = threadpoolctl.ThreadpoolController()
         self._strategy: Any = cma.CMAEvolutionStrategy(centre.astype(np.float64), step_size, options)
         self._strategy.mean_old = self._strategy.mean
         self._names: dict[str, tuple[str, ...]] = {"strategy": self.OWN}
         for part in self.PARTS:
-            numbers = {n: v for n, v in vars(getattr(self._strategy, part)).items() if isinstance(v, (int, float, np.ndarray))}
-            self._names[part] = tuple(numbers)
+            found = vars(getattr(self._strategy, part)).items()
+            self._names[part] = tuple(
+                [name for name, value in found if isinstance(value, (int, float, np.ndarray)) and np.isfinite(value).all()]
+            )
 
     @property
     def mean(self) -> np.ndarray:
@@ -177,13 +181,24 @@ class Search:
         """sigma, the scale of the distribution."""
         return float(self._strategy.sigma)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether one of the library's criteria says that the search will not improve any more."""
+        return bool(self._strategy.stop())
+
     def ask(self) -> list[np.ndarray]:
         """The points of a generation, float64 (size,) each."""
-        return self._strategy.ask()
+        with self._one_thread():
+            return self._strategy.ask()
 
     def tell(self, points: list[np.ndarray], values: np.ndarray) -> None:
         """Adapt the distribution to the values of the points that `ask` returned; higher is better."""
-        self._strategy.tell(points, (-values).tolist())
+        with self._one_thread():
+            self._strategy.tell(points, (-values).tolist())
+
+    def _one_thread(self) -> AbstractContextManager:
+        """Factorize the covariance on one thread: more threads need longer for such matrices, and may round differently."""
+        return self._threads.limit(limits=1)
 
     def _numbers(self) -> Iterator[tuple[Any, str, str]]:
         """The attributes that a continuation needs: their owner, the name of the owner, and their own name."""
@@ -208,13 +223,14 @@ class Search:
         strategy = self._strategy
         strategy._updateBDfromSM(strategy.sm)  # the strategy's own names for the sampler's arrays
         strategy.dC = strategy.sm.variances
-        strategy.timer = import_cma().utilities.utils.ElapsedWCTime()
+        strategy.timer = import_libraries()[0].utilities.utils.ElapsedWCTime()
 
 
-def import_cma() -> Any:
-    """The module ``cma``. Raises Fault if it is not installed."""
+def import_libraries() -> tuple[Any, Any]:
+    """The modules ``cma`` and ``threadpoolctl``. Raises Fault if one is not installed."""
     try:
         import cma
-    except ImportError:
-        raise Fault("cmaes needs the library cma: pip install cma") from None
-    return cma
+        import threadpoolctl
+    except ImportError as error:
+        raise Fault(f"cmaes needs the library {error.name}: pip install cma threadpoolctl") from None
+    return cma, threadpoolctl

@@ -21,7 +21,15 @@ from rl_lab.experiment.agent import updates_never_start
 from rl_lab.experiment.config import Between, setting
 from rl_lab.nn import GRUCell, Linear, ModuleDict
 from rl_lab.nn.networks import ACTIVATIONS, copy_of, layer_sizes, make_network
-from rl_lab.rollout import Batch, Collector, Moment, SequenceReplayBuffer, rounds_due, steps_between_updates
+from rl_lab.rollout import (
+    Batch,
+    Collector,
+    Moment,
+    SequenceReplayBuffer,
+    generalized_advantages,
+    rounds_due,
+    steps_between_updates,
+)
 from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
 from rl_lab.rollout.policies import Insight, greedy, masked
 
@@ -32,7 +40,7 @@ class DRQNConfig:
 
     total_timesteps: int = setting(100_000, "environment steps to train for", least=1)
     network: str = setting("mlp:64", "layers before the memory: mlp: or cnn: and sizes", check=layer_sizes, shapes=True)
-    activation: str = setting("relu", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
+    activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
     memory: int = setting(64, "units of the memory, a gated recurrent unit", least=1, shapes=True)
     learning_rate: float = setting(1e-3, "Adam's step size", above=0, search=Between(1e-5, 1e-2, log=True))
     learning_rate_final: float = setting(
@@ -46,6 +54,13 @@ class DRQNConfig:
     train_frequency: int = setting(4, "environment steps between rounds of updates", least=1, search=(1, 4, 8, 16))
     gradient_steps: int = setting(1, "updates per round", least=1, search=(1, 2, 4, 8))
     gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
+    return_lambda: float = setting(
+        0.8,
+        "lambda of the returns within a sequence; 0: one reward and a bootstrapped value",
+        least=0,
+        most=1,
+        search=(0.0, 0.5, 0.8),
+    )
     target_update_interval: int = setting(
         500, "environment steps between copies to the target network, if tau is 1", least=1, search=(100, 500, 1000, 5000)
     )
@@ -199,59 +214,72 @@ class DRQN(Agent):
     # --- losses ------------------------------------------------------------------------------------------------------
 
     def memories(
-        self, network: ModuleDict, observations: rl.Tensor, goes_on: rl.Tensor, memory: rl.Tensor
+        self, network: ModuleDict, observations: rl.Tensor, ended: rl.Tensor, memory: rl.Tensor
     ) -> tuple[rl.Tensor, rl.Tensor]:
-        """The memories after each step of sequences, (steps * batch, units), and after the last, (batch, units).
+        """The memories after each step of sequences, (steps * batch, units), and before the step that follows, (batch, units).
 
-        ``observations`` are (steps, batch, ...). ``goes_on`` (steps, batch) is 0 where an episode begins.
+        ``observations`` are (steps, batch, ...). ``ended``, bool (steps, batch), is True where a step ended its episode, so the next one
+        begins without a memory.
         """
-        steps, count = goes_on.shape
+        steps, count = ended.shape
         encoded = network["encoder"](observations.flatten(0, 1)).tanh().reshape(steps, count, -1)
         made = []
         for t in range(steps):
-            memory = network["cell"](encoded[t], memory * goes_on[t].unsqueeze(1))
-            made.append(memory)
+            after = network["cell"](encoded[t], memory)
+            memory = after * (~ended[t]).float().unsqueeze(1)
+            made.append(after)
         return rl.cat(made), memory
 
-    def compute_loss_q(self, batch: Batch, goes_on: rl.Tensor, memory: rl.Tensor) -> tuple[rl.Tensor, rl.Tensor]:
-        """The Huber loss of the temporal differences after the burn-in, and the mean Q-value of the actions taken (for the log).
+    def compute_target(self, batch: Batch, ended: rl.Tensor, own: rl.Tensor, target: rl.Tensor) -> rl.Tensor:
+        """Lambda-returns (steps, batch) of sequences, for the memories of both networks after each step, (steps * batch, units).
 
-        ``batch`` holds sequences, flattened from (steps, batch, ...); ``memory`` (batch, units) is the stored memory before them. Targets
-        are those of `rl_lab.agents.dqn`, with the memory of each network after the step.
+        G_t = r_t + gamma ((1 - lambda) V_{t+1} + lambda G_{t+1}), where V is the value of the next observation as in `rl_lab.agents.dqn`.
+        The sum ends with the episode and with the sequence.
         """
         c = self.config
-        steps, count = goes_on.shape
-        observations = batch.observations.reshape(steps, count, *batch.observations.shape[1:])
-        first = c.burn_in
+        with rl.no_grad():
+            following = batch.next_observations
+            values = self.target_network["head"](self.next_memory(self.target_network, following, target))
+            chooser = values
+            if c.double:
+                chooser = self.network["head"](self.next_memory(self.network, following, own.detach()))
+            best = greedy(chooser, batch.next_action_masks).unsqueeze(1)
+            after = values.gather(1, best).reshape(*ended.shape)
+            # the value of a step's observation is that of the next observation of the step before
+            before = rl.cat([rl.zeros(1, ended.shape[1]), after[:-1]])
+            rewards, discounts = (x.reshape(*ended.shape) for x in (batch.rewards, batch.discounts))
+            advantages = generalized_advantages(rewards, before, after, discounts == 0, ended, c.gamma, c.return_lambda)
+            return advantages + before
+
+    def compute_loss_q(self, batch: Batch, ended: rl.Tensor, memory: rl.Tensor) -> tuple[rl.Tensor, rl.Tensor]:
+        """The Huber loss of the temporal differences after the burn-in, and the mean Q-value of the actions taken (for the log).
+
+        ``batch`` holds sequences, flattened from (steps, batch, ...); ``ended`` (steps, batch) is as in `memories`; ``memory`` (batch,
+        units) is the stored memory before the sequences.
+        """
+        first = self.config.burn_in
+        observations = batch.observations.reshape(*ended.shape, *batch.observations.shape[1:])
         mine = theirs = memory
         with rl.no_grad():
             if first:
-                _, mine = self.memories(self.network, observations[:first], goes_on[:first], memory)
-                _, theirs = self.memories(self.target_network, observations[:first], goes_on[:first], memory)
-            target_memories, _ = self.memories(self.target_network, observations[first:], goes_on[first:], theirs)
-        own_memories, _ = self.memories(self.network, observations[first:], goes_on[first:], mine)
-        rows = slice(first * count, None)
-        with rl.no_grad():
-            following = batch.next_observations[rows]
-            masks = None if batch.next_action_masks is None else batch.next_action_masks[rows]
-            next_values = self.target_network["head"](self.next_memory(self.target_network, following, target_memories))
-            chooser = next_values
-            if c.double:
-                chooser = self.network["head"](self.next_memory(self.network, following, own_memories))
-            best = greedy(chooser, masks).unsqueeze(1)
-            target = batch.rewards[rows] + batch.discounts[rows] * next_values.gather(1, best).squeeze(1)
-        q = self.network["head"](own_memories).gather(1, batch.actions[rows].unsqueeze(1)).squeeze(1)
-        return F.smooth_l1_loss(q, target), q.detach().mean()
+                _, mine = self.memories(self.network, observations[:first], ended[:first], memory)
+                _, theirs = self.memories(self.target_network, observations[:first], ended[:first], memory)
+            target_memories, _ = self.memories(self.target_network, observations[first:], ended[first:], theirs)
+        own_memories, _ = self.memories(self.network, observations[first:], ended[first:], mine)
+        learned = Batch(*[None if x is None else x[first * ended.shape[1] :] for x in batch])
+        target = self.compute_target(learned, ended[first:], own_memories, target_memories)
+        q = self.network["head"](own_memories).gather(1, learned.actions.unsqueeze(1)).squeeze(1)
+        return F.smooth_l1_loss(q, target.flatten()), q.detach().mean()
 
     def update(self) -> tuple[rl.Tensor, rl.Tensor]:
         """Take one gradient step on sequences from replay; returns the loss and the mean Q-value."""
         c = self.config
         if c.tau < 1:
             rl.nn.utils.polyak_(list(self.target_network.parameters()), list(self.network.parameters()), c.tau)
-        batch, goes_on, memory = self.replay.sample_sequences(c.batch_size, self.length)
+        batch, ended, memory = self.replay.sample_sequences(c.batch_size, self.length)
         if self.normalization is not None:
             batch = self.normalization.batch(batch)
-        loss, q_mean = self.compute_loss_q(batch, goes_on, memory)
+        loss, q_mean = self.compute_loss_q(batch, ended, memory)
         self.optimizer.zero_grad()
         loss.backward()
         norm = rl.nn.utils.clip_grad_norm_(self.network.parameters(), c.max_grad_norm)

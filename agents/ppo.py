@@ -154,7 +154,9 @@ class PPO(Agent):
     def prepare(self, rollout: dict[str, rl.Tensor]) -> None:
         """Compute values and advantages of a rollout (steps, environments, ...) and copy all into ``self.batch``."""
         observations = rollout["observations"].flatten(0, 1)
-        values = self.value(self.features(observations)).reshape(*rollout["rewards"].shape)
+        # the layers' outputs for all pictures of a rollout would take more memory than a whole update
+        parts = observations.split(self.config.batch_size) if observations.dim() > 2 else [observations]
+        values = rl.cat([self.value(self.features(part)) for part in parts]).reshape(*rollout["rewards"].shape)
         next_values = following_values(lambda x: self.value(self.features(x)), values, rollout)
         advantages = generalized_advantages(
             rollout["rewards"],

@@ -1,20 +1,22 @@
 """Recorded training steps and forwards of image networks against PyTorch eager, and the limit that the processor sets.
 
-``python -m benchmarks.convolutions [--rounds 15] [--only NAME]``. A training step is a forward, a mean squared error, a backward and a
-step of Adam. PyTorch (two threads) and rl_lab take turns in one process. The limit is the number of multiply-adds in all products of the
-step, divided by the rate at which rl_lab multiplies two 512 x 512 matrices on all cores in the same process.
+``python -m benchmarks.convolutions [--threads 2] [--rounds 15] [--only NAME]``. A training step is a forward, a mean squared error, a
+backward and a step of Adam. PyTorch and rl_lab take turns in one process, both on the same number of threads. With one thread the table
+shows processor time, which other processes on the machine hardly change. The limit is the number of multiply-adds in all products of
+the step, divided by the rate at which rl_lab multiplies two 512 x 512 matrices in the same process.
 """
 
 import argparse
 import math
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 import rl_lab as rl
-from benchmarks.measure import alternate
+from benchmarks.measure import alternate, machine
 
 
 def nature(nn: Any) -> list[Any]:
@@ -101,15 +103,18 @@ def forward(lib: Any, layers: list[Any], batch: int, shape: tuple[int, ...]) -> 
     return run
 
 
-def products_per_microsecond() -> float:
-    """Multiply-adds of rl_lab in a microsecond, on all cores, in a product of two 512 x 512 matrices."""
+Clock = Callable[[], float]
+
+
+def products_per_microsecond(clock: Clock) -> float:
+    """Multiply-adds of rl_lab in a microsecond, on all threads, in a product of two 512 x 512 matrices."""
     a, b = rl.rand(512, 512), rl.rand(512, 512)
 
     @rl.no_grad()
     def multiply() -> object:
         return a @ b
 
-    times = alternate({"product": rl.compile(multiply)}, rounds=9)["product"]
+    times = alternate({"product": rl.compile(multiply)}, rounds=9, clock=clock)["product"]
     return 512**3 / min(times)
 
 
@@ -117,9 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="measure networks whose name contains this text")
-    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    rl.set_num_threads(arguments.threads)
+    clock = time.thread_time if arguments.threads == 1 else time.perf_counter
+    threads = "one thread, processor time" if arguments.threads == 1 else f"{arguments.threads} threads"
+    print(f"{machine()}; torch {torch.__version__}; {threads}, medians\n")
     print("| work | rl_lab, us | torch, us | torch / rl_lab | limit, us |\n|---|---|---|---|---|")
     for name, (build, shape, batches) in NETWORKS.items():
         if arguments.only not in name:
@@ -128,12 +137,12 @@ def main() -> None:
             for batch in batches:
                 if kind == "step" and batch == 1:
                     continue
-                rate = products_per_microsecond()
+                rate = products_per_microsecond(clock)
                 candidates = {
                     "rl_lab": rl.compile(make(rl, build(rl.nn), batch, shape)),
                     "torch": make(torch, build(torch.nn), batch, shape),
                 }
-                times = alternate(candidates, arguments.rounds)
+                times = alternate(candidates, arguments.rounds, clock=clock)
                 ratio = statistics.median(t / o for t, o in zip(times["torch"], times["rl_lab"], strict=True))
                 limit = batch * multiply_adds(build(torch.nn), shape, kind == "step") / rate
                 ours, theirs = statistics.median(times["rl_lab"]), statistics.median(times["torch"])

@@ -2,11 +2,13 @@
 
 Times are microseconds for one step of one environment. "loop" is the native call that a rollout makes, on one thread and without
 writing the actions. "step" is a call of Gymnasium's interface from Python. "Gymnasium" is SyncVectorEnv over single environments,
-and "Gymnasium vector" the environment's own vector version, if there is one. The second table times DQN's collector with hidden
-layers 64-64: one native call, and the Python loop on native and on Gymnasium's environments.
+and "Gymnasium vector" the environment's own vector version, if there is one. The single environments of MinAtar are those of the
+package minatar, and LunarLander's use Box2D; where these are not installed, the lab's single environments take their place. The second
+table times DQN's collector with hidden layers 64-64: one native call, and the Python loop on native and on Gymnasium's environments.
 """
 
 import argparse
+import importlib.util
 import statistics
 from collections.abc import Callable
 from itertools import cycle
@@ -19,6 +21,7 @@ from benchmarks.measure import alternate
 from rl_lab import envs
 from rl_lab.agents.dqn import DQN
 from rl_lab.experiment.environments import choose_setup, make_environments
+from rl_lab.experiment.finding import find_environment
 
 STEPS = 256  # steps of each environment per call of the collector
 BATCHES = 64  # batches of random actions, used in turns
@@ -44,13 +47,24 @@ def looper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]
     return run
 
 
+def original_of(name: str) -> str:
+    """Id of the environment whose twin ``name`` is, or the lab's own id if there is none or its package is missing."""
+    original = name.replace("MinAtar-", "MinAtar/")
+    package = "minatar" if "/" in original else "Box2D" if "Lunar" in name else "gymnasium"
+    if importlib.util.find_spec(package) is None:
+        return f"rl_lab/{name}"
+    if "/" in original:
+        find_environment(original)  # the package registers its ids when it is asked to
+    return original if original in gym.registry else f"rl_lab/{name}"
+
+
 def candidates(name: str, count: int) -> dict[str, Callable[[], object]]:
     """The functions to time for ``count`` environments, by the name of their column."""
     native = gym.make_vec(f"rl_lab/{name}", num_envs=count)
     native.action_space.seed(0)
     actions = [native.action_space.sample() for _ in range(BATCHES)]
     found = {"loop": looper(gym.make_vec(f"rl_lab/{name}", num_envs=count), actions), "step": stepper(native, actions)}
-    original = name if name in envs.TWINS else f"rl_lab/{name}"
+    original = original_of(name)
     found["Gymnasium"] = stepper(gym.make_vec(original, num_envs=count, vectorization_mode="sync"), actions)
     if gym.spec(original).vector_entry_point and name in envs.TWINS:
         found["Gymnasium vector"] = stepper(gym.make_vec(original, num_envs=count), actions)
@@ -60,7 +74,7 @@ def candidates(name: str, count: int) -> dict[str, Callable[[], object]]:
 def collector(backend: str, count: int, compile: bool) -> Callable[[], object]:
     """A function that collects a DQN rollout of `STEPS` steps on CartPole-v1."""
     environments = make_environments(choose_setup("CartPole-v1", backend), count)
-    agent = DQN(DQN.Config(compile=compile, exploration_initial=0.05), environments, seed=1)
+    agent = DQN(environments, seed=1, compile=compile, exploration_initial=0.05)
     agent.collector.collect(STEPS)
     return lambda: agent.collector.collect(STEPS)
 

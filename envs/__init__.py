@@ -18,6 +18,8 @@ WORLDS: dict[str, tuple[str, int | None, float | None]] = {
     "DoublePoleNoVelocity-v0": ("rl_lab.envs.double_pole:DoublePoleNoVelocity", 1000, 1000.0),
     "Catch-v0": ("rl_lab.envs.catch:Catch", 100, 10.0),
     "Bricks-v0": ("rl_lab.envs.bricks:Bricks", 1000, 30.0),
+    "LunarLander-v3": ("rl_lab.envs.lunar_lander:LunarLander", 1000, 200.0),
+    "LunarLanderContinuous-v3": ("rl_lab.envs.lunar_lander:LunarLanderContinuous", 1000, 200.0),
     "MinAtar-Asterix-v0": ("rl_lab.envs.minatar.asterix:AsterixAll", None, None),
     "MinAtar-Asterix-v1": ("rl_lab.envs.minatar.asterix:Asterix", None, None),
     "MinAtar-Breakout-v0": ("rl_lab.envs.minatar.breakout:BreakoutAll", None, None),
@@ -29,7 +31,10 @@ WORLDS: dict[str, tuple[str, int | None, float | None]] = {
     "MinAtar-SpaceInvaders-v0": ("rl_lab.envs.minatar.space_invaders:SpaceInvadersAll", None, None),
     "MinAtar-SpaceInvaders-v1": ("rl_lab.envs.minatar.space_invaders:SpaceInvaders", None, None),
 }
-"""Environments of our own: (class name without Env or VectorEnv, time limit in steps, return that counts as solved)."""
+"""Environments with both classes of our own: (class name without Env or VectorEnv, time limit in steps, return that counts as solved).
+
+LunarLander and MinAtar are twins as well; their originals need other packages, so the single environments are ours.
+"""
 
 PROBES: dict[str, tuple[int | None, float | None]] = {
     "ConstantReward": (None, 1.0),

@@ -3,8 +3,7 @@
 The methods are those of Box2D 2.3 (Catto, https://box2d.org): semi-implicit Euler, sequential impulses with warm starting for joints and
 contacts (Catto 2006, "Fast and simple physics using sequential impulses"), position correction after each step, and a search for the time
 of impact, so that nothing passes through the ground. Every sum is taken in Box2D's order, so a step is equal to a step of Box2D to the
-last bit. The number of iterations is Box2D's as well; they stop early only when an iteration changed nothing, since then none after it
-would.
+last bit. The number of iterations is Box2D's as well; they stop early only when the iterations left cannot change the result.
 
 The functions work on the state row of an environment, float64, whose cells hold numbers that are exact in float32. Names of the form
 ``ax, ay`` are the components of a vector. ``sin, cos, px, py`` is the pose of a body: its rotation and the position of its origin.
@@ -27,11 +26,13 @@ from rl_lab.envs.lander_shapes import (
     VERTICES,
     F,
 )
-from rl_lab.envs.world import kernel
+from rl_lab.envs.world import inner_kernel
 
+ZERO, ONE, TWO, HALF = F(0), F(1), F(2), F(0.5)
 STEP = F(1.0 / 50)  # s
 VELOCITY_ITERATIONS = 180
 POSITION_ITERATIONS = 60
+MOST_TURNS = 16  # longest turn in which the numbers of an iteration return
 
 # --- tolerances, in metres and radians ---------------------------------------------------------------------------------
 
@@ -51,6 +52,11 @@ TIME_TO_REST = F(0.5)
 RESTING_SPEED = F(0.01)
 RESTING_SPIN = F(2.0 / 180.0) * F(math.pi)
 MOST_IMPACTS = 8
+RELATIVE, ABSOLUTE = (
+    F(0.98),
+    F(0.001),
+)  # by which a side of the polygon must be better than the edge, so that contacts do not flicker
+CONDITION = F(1000)  # largest condition number of two points that are solved at once
 EPSILON = np.finfo(np.float32).eps
 HUGE = np.finfo(np.float32).max
 
@@ -102,40 +108,40 @@ MOTOR_SPEED = np.array([-0.3, 0.3], F)
 MOTOR_TORQUE = F(40)
 
 
-@kernel
+@inner_kernel
 def cross(ax, ay, bx, by):
     return ax * by - ay * bx
 
 
-@kernel
+@inner_kernel
 def dot(ax, ay, bx, by):
     return ax * bx + ay * by
 
 
-@kernel
+@inner_kernel
 def turn(sin, cos, x, y):
     return cos * x - sin * y, sin * x + cos * y
 
 
-@kernel
+@inner_kernel
 def turn_back(sin, cos, x, y):
     return cos * x + sin * y, -sin * x + cos * y
 
 
-@kernel
+@inner_kernel
 def clamp(value, low, high):
     """Return the value, or the bound beyond which it is."""
     value = min(value, high)
     return max(value, low)
 
 
-@kernel
+@inner_kernel
 def cell(s, index):
     """Return a cell of the state as float32."""
     return F(s[index])
 
 
-@kernel
+@inner_kernel
 def pose(body, x, y, angle):
     """Return the pose of a body with its centre of mass at (x, y)."""
     sin = F(math.sin(angle))
@@ -144,31 +150,31 @@ def pose(body, x, y, angle):
     return sin, cos, x - cx, y - cy
 
 
-@kernel
+@inner_kernel
 def pose_now(s, body):
     place = body * BODY
     return pose(body, cell(s, place + X), cell(s, place + Y), cell(s, place + ANGLE))
 
 
-@kernel
+@inner_kernel
 def placed(sin, cos, px, py, x, y):
     """Return where a point of a body is in the world."""
     wx, wy = turn(sin, cos, x, y)
     return wx + px, wy + py
 
 
-@kernel
+@inner_kernel
 def edge_ends(s, edge):
     """Return (x1, y1, x2, y2) of an edge."""
     if edge == 0:
-        return _EDGE_X[0, 0], F(0), _EDGE_X[0, 1], F(0)
+        return _EDGE_X[0, 0], ZERO, _EDGE_X[0, 1], ZERO
     return _EDGE_X[edge, 0], cell(s, GROUND + edge - 1), _EDGE_X[edge, 1], cell(s, GROUND + edge)
 
 
 # --- which pairs are near ------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inner_kernel
 def body_box(body, sin, cos, px, py):
     """Return (low x, low y, high x, high y) of a body with its skin."""
     low_x, low_y = placed(sin, cos, px, py, VERTICES[body, 0, 0], VERTICES[body, 0, 1])
@@ -182,7 +188,7 @@ def body_box(body, sin, cos, px, py):
     return low_x - RADIUS, low_y - RADIUS, high_x + RADIUS, high_y + RADIUS
 
 
-@kernel
+@inner_kernel
 def boxes_meet(s, edge, body):
     """Whether the boxes of an edge and of a body overlap."""
     x1, y1, x2, y2 = edge_ends(s, edge)
@@ -191,11 +197,11 @@ def boxes_meet(s, edge, body):
     right = max(x1, x2) + RADIUS + MARGIN
     bottom = min(y1, y2) - RADIUS - MARGIN
     top = max(y1, y2) + RADIUS + MARGIN
-    apart = cell(s, place + LOW_X) - right > F(0) or cell(s, place + LOW_Y) - top > F(0)
-    return not (apart or left - cell(s, place + HIGH_X) > F(0) or bottom - cell(s, place + HIGH_Y) > F(0))
+    apart = cell(s, place + LOW_X) - right > ZERO or cell(s, place + LOW_Y) - top > ZERO
+    return not (apart or left - cell(s, place + HIGH_X) > ZERO or bottom - cell(s, place + HIGH_Y) > ZERO)
 
 
-@kernel
+@inner_kernel
 def follow(s, body):
     """Renew the box of a body if it has left it, with room in the direction of its motion. Returns whether it was renewed."""
     place = body * BODY
@@ -210,33 +216,33 @@ def follow(s, body):
     inside = cell(s, place + LOW_X) <= low_x and cell(s, place + LOW_Y) <= low_y
     if inside and high_x <= cell(s, place + HIGH_X) and high_y <= cell(s, place + HIGH_Y):
         return False
-    ahead_x = F(2) * (qx - px)
-    ahead_y = F(2) * (qy - py)
+    ahead_x = TWO * (qx - px)
+    ahead_y = TWO * (qy - py)
     low_x = low_x - MARGIN
     low_y = low_y - MARGIN
     high_x = high_x + MARGIN
     high_y = high_y + MARGIN
-    s[place + LOW_X] = low_x + ahead_x if ahead_x < F(0) else low_x
-    s[place + LOW_Y] = low_y + ahead_y if ahead_y < F(0) else low_y
-    s[place + HIGH_X] = high_x if ahead_x < F(0) else high_x + ahead_x
-    s[place + HIGH_Y] = high_y if ahead_y < F(0) else high_y + ahead_y
+    s[place + LOW_X] = low_x + ahead_x if ahead_x < ZERO else low_x
+    s[place + LOW_Y] = low_y + ahead_y if ahead_y < ZERO else low_y
+    s[place + HIGH_X] = high_x if ahead_x < ZERO else high_x + ahead_x
+    s[place + HIGH_Y] = high_y if ahead_y < ZERO else high_y + ahead_y
     return True
 
 
-@kernel
+@inner_kernel
 def pairs(s):
     """Number of near pairs."""
     count = s[PAIRS]
     return min(max(np.int64(count), 0), SLOTS) if count > 0 else 0
 
 
-@kernel
+@inner_kernel
 def slot_at(s, k):
     """Number of the near pair at place ``k`` of the list."""
     return min(max(np.int64(s[NEAR + k]), 0), SLOTS - 1)
 
 
-@kernel
+@inner_kernel
 def find_pairs(s, renewed):
     """Add the pairs whose boxes overlap now, for the bodies marked in the bits ``renewed``."""
     if renewed == 0:
@@ -261,19 +267,19 @@ def find_pairs(s, renewed):
 # --- contacts ------------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inner_kernel
 def clip(points, ids, nx, ny, offset, corner):
     """Cut the segment ``points`` (2, 2) at a line. Returns whether two points are left; ``ids`` are their features."""
     d0 = dot(nx, ny, points[0, 0], points[0, 1]) - offset
     d1 = dot(nx, ny, points[1, 0], points[1, 1]) - offset
-    if d0 > F(0) and d1 > F(0):
+    if d0 > ZERO and d1 > ZERO:
         return False
-    if d0 * d1 < F(0):
+    if d0 * d1 < ZERO:
         share = d0 / (d0 - d1)
         x = points[0, 0] + share * (points[1, 0] - points[0, 0])
         y = points[0, 1] + share * (points[1, 1] - points[0, 1])
         feature = feature_of(corner, (ids[0] // 64) % 64, 0, 1)
-        if d0 > F(0):  # the second point stays, and becomes the first
+        if d0 > ZERO:  # the second point stays, and becomes the first
             points[0, 0] = points[1, 0]
             points[0, 1] = points[1, 1]
             ids[0] = ids[1]
@@ -281,16 +287,16 @@ def clip(points, ids, nx, ny, offset, corner):
         points[1, 1] = y
         ids[1] = feature
         return True
-    return d0 <= F(0) and d1 <= F(0)
+    return d0 <= ZERO and d1 <= ZERO
 
 
-@kernel
+@inner_kernel
 def feature_of(first, second, first_is_face, second_is_face):
     """Return one number for the corners or sides of the two shapes that made a point."""
     return first + 64 * second + 4096 * first_is_face + 8192 * second_is_face
 
 
-@kernel
+@inner_kernel
 def collide(s, slot, points, ids):
     """Renew the plane and the points of a contact. Returns the number of points; ``points`` (2, 2) and ``ids`` (2,) are scratch."""
     edge = slot // BODIES
@@ -302,13 +308,13 @@ def collide(s, slot, points, ids):
     along_x = x2 - x1
     along_y = y2 - y1
     length = F(math.sqrt(along_x * along_x + along_y * along_y))
-    inverse = F(1) / length
+    inverse = ONE / length
     along_x *= inverse
     along_y *= inverse
     nx = along_y
     ny = -along_x
     cx, cy = placed(sin, cos, px, py, CENTROIDS[body, 0], CENTROIDS[body, 1])
-    front = dot(nx, ny, cx - x1, cy - y1) >= F(0)
+    front = dot(nx, ny, cx - x1, cy - y1) >= ZERO
     if not front:
         nx = -nx
         ny = -ny
@@ -336,7 +342,7 @@ def collide(s, slot, points, ids):
         if distance > side_distance:
             side_distance = distance
             side = i
-    by_side = side >= 0 and side_distance > F(0.98) * edge_distance + F(0.001)
+    by_side = side >= 0 and side_distance > RELATIVE * edge_distance + ABSOLUTE
 
     if by_side:
         points[0, 0] = x1
@@ -404,7 +410,7 @@ def collide(s, slot, points, ids):
     return count
 
 
-@kernel
+@inner_kernel
 def renew(s, slot, points, ids):
     """Renew a contact for the present poses, keep the impulses of the points that remain, and note what begins or ends to touch."""
     body = slot % BODIES
@@ -436,7 +442,7 @@ def renew(s, slot, points, ids):
         s[LEFT_DOWN + body - 1] = 0.0
 
 
-@kernel
+@inner_kernel
 def renew_all(s, points, ids):
     """Renew all near pairs, the newest first, and forget those whose boxes have parted."""
     k = pairs(s) - 1
@@ -473,10 +479,11 @@ def renew_all(s, points, ids):
     C_POINT,
 ) = range(13)
 P_X, P_Y, P_MASS, P_RUB_MASS, P_BOUNCE, P_PUSH, P_RUB = range(7)
-C_WIDTH = C_POINT + 14
+C_KEPT = C_POINT + 14
+C_WIDTH = C_KEPT + 4
 
 
-@kernel
+@inner_kernel
 def world_point(s, contact, i, body, x, y, angle):
     """Return (normal x, normal y, plane x, plane y, point x, point y) of a contact in the world, with the normal away from the ground."""
     sin, cos, px, py = pose(body, x, y, angle)
@@ -495,7 +502,7 @@ def world_point(s, contact, i, body, x, y, angle):
     return nx, ny, plane_x, plane_y, at_x, at_y
 
 
-@kernel
+@inner_kernel
 def prepare(s, c, row, slot, warm):
     """Fill a row of the contact table ``c`` for the present pose of the body."""
     body = slot % BODIES
@@ -511,8 +518,8 @@ def prepare(s, c, row, slot, warm):
     c[row, C_COUNT] = count
     c[row, C_FRICTION] = FRICTION[slot // BODIES, body]
     by_side = s[contact + FACE] != 0.0
-    nx = F(0)
-    ny = F(0)
+    nx = ZERO
+    ny = ZERO
     for i in range(count):
         nx, ny, plane_x, plane_y, at_x, at_y = world_point(s, contact, i, body, x, y, cell(s, place + ANGLE))
         reach = RADIUS - dot(at_x - plane_x, at_y - plane_y, nx, ny)
@@ -521,8 +528,8 @@ def prepare(s, c, row, slot, warm):
         first_y = at_y + reach * ny
         second_x = at_x - RADIUS * nx
         second_y = at_y - RADIUS * ny
-        rx = F(0.5) * (first_x + second_x) - x
-        ry = F(0.5) * (first_y + second_y) - y
+        rx = HALF * (first_x + second_x) - x
+        ry = HALF * (first_y + second_y) - y
         if by_side:
             nx = -nx
             ny = -ny
@@ -531,13 +538,13 @@ def prepare(s, c, row, slot, warm):
         c[row, p + P_Y] = ry
         across = cross(rx, ry, nx, ny)
         k = mass + inertia * across * across
-        c[row, p + P_MASS] = F(1) / k
+        c[row, p + P_MASS] = ONE / k
         across = cross(rx, ry, ny, -nx)
         k = mass + inertia * across * across
-        c[row, p + P_RUB_MASS] = F(1) / k
-        c[row, p + P_BOUNCE] = F(0)  # nothing bounces here
-        c[row, p + P_PUSH] = cell(s, contact + POINT + 5 * i + PUSH) if warm else F(0)
-        c[row, p + P_RUB] = cell(s, contact + POINT + 5 * i + RUB) if warm else F(0)
+        c[row, p + P_RUB_MASS] = ONE / k
+        c[row, p + P_BOUNCE] = ZERO  # nothing bounces here
+        c[row, p + P_PUSH] = cell(s, contact + POINT + 5 * i + PUSH) if warm else ZERO
+        c[row, p + P_RUB] = cell(s, contact + POINT + 5 * i + RUB) if warm else ZERO
     c[row, C_NX] = nx
     c[row, C_NY] = ny
     if count == 2:
@@ -547,10 +554,10 @@ def prepare(s, c, row, slot, warm):
         k11 = mass + inertia * first * first
         k22 = mass + inertia * second * second
         k12 = mass + inertia * first * second
-        if k11 * k11 < F(1000) * (k11 * k22 - k12 * k12):
+        if k11 * k11 < CONDITION * (k11 * k22 - k12 * k12):
             determinant = k11 * k22 - k12 * k12
-            if determinant != F(0):
-                determinant = F(1) / determinant
+            if determinant != ZERO:
+                determinant = ONE / determinant
             c[row, C_K11] = k11
             c[row, C_K12] = k12
             c[row, C_K22] = k22
@@ -561,7 +568,7 @@ def prepare(s, c, row, slot, warm):
             c[row, C_COUNT] = 1
 
 
-@kernel
+@inner_kernel
 def start_warm(c, count, v):
     """Apply the impulses of the last step to the velocities ``v`` (3, 3)."""
     for row in range(count):
@@ -577,7 +584,7 @@ def start_warm(c, count, v):
             v[body, 1] += INVERSE_MASS[body] * jy
 
 
-@kernel
+@inner_kernel
 def solve_row(c, row, v):
     """One iteration for a contact: friction at each point, then the push of one or two points. Returns whether an impulse changed."""
     body = np.int64(c[row, C_BODY])
@@ -614,7 +621,7 @@ def solve_row(c, row, v):
         ry = c[row, p + P_Y]
         speed = dot(vx + -w * ry, vy + w * rx, nx, ny)
         old = c[row, p + P_PUSH]
-        new = max(old + -c[row, p + P_MASS] * (speed - c[row, p + P_BOUNCE]), F(0))
+        new = max(old + -c[row, p + P_MASS] * (speed - c[row, p + P_BOUNCE]), ZERO)
         c[row, p + P_PUSH] = new
         changed |= new != old
         part = new - old
@@ -638,19 +645,19 @@ def solve_row(c, row, v):
         # the four cases of the linear complementarity problem: both points push, one of them, or none
         x = -(c[row, C_I11] * bx + c[row, C_I12] * by)
         y = -(c[row, C_I12] * bx + c[row, C_I22] * by)
-        found = x >= F(0) and y >= F(0)
+        found = x >= ZERO and y >= ZERO
         if not found:
             x = -c[row, p + P_MASS] * bx
-            y = F(0)
-            found = x >= F(0) and k12 * x + by >= F(0)
+            y = ZERO
+            found = x >= ZERO and k12 * x + by >= ZERO
         if not found:
-            x = F(0)
+            x = ZERO
             y = -c[row, q + P_MASS] * by
-            found = y >= F(0) and k12 * y + bx >= F(0)
+            found = y >= ZERO and k12 * y + bx >= ZERO
         if not found:
-            x = F(0)
-            y = F(0)
-            found = bx >= F(0) and by >= F(0)
+            x = ZERO
+            y = ZERO
+            found = bx >= ZERO and by >= ZERO
         if found:
             dx = x - ax
             dy = y - ay
@@ -672,10 +679,10 @@ def solve_row(c, row, v):
     return changed
 
 
-@kernel
+@inner_kernel
 def push_out(s, c, count, share, target):
     """One iteration of position correction for the contacts in the table. Returns whether all penetrations are below ``target``."""
-    deepest = F(0)
+    deepest = ZERO
     for row in range(count):
         body = np.int64(c[row, C_BODY])
         contact = CONTACTS + np.int64(c[row, C_SLOT]) * CONTACT
@@ -694,7 +701,7 @@ def push_out(s, c, count, share, target):
             rx = at_x - x
             ry = at_y - y
             deepest = min(deepest, distance)
-            correction = clamp(share * (distance + SLOP), -MOST_CORRECTED, F(0))
+            correction = clamp(share * (distance + SLOP), -MOST_CORRECTED, ZERO)
             across = cross(rx, ry, nx, ny)
             k = mass + inertia * across * across
             part = -correction / k
@@ -712,18 +719,18 @@ def push_out(s, c, count, share, target):
 # --- joints --------------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inner_kernel
 def arms(s, j):
     """Return (ax, ay, bx, by): from the centres of mass of the lander and of leg ``j`` to the joint."""
     leg = j + 1
     angle = cell(s, LANDER * BODY + ANGLE)
-    ax, ay = turn(F(math.sin(angle)), F(math.cos(angle)), F(0) - CENTRES[LANDER, 0], F(0) - CENTRES[LANDER, 1])
+    ax, ay = turn(F(math.sin(angle)), F(math.cos(angle)), ZERO - CENTRES[LANDER, 0], ZERO - CENTRES[LANDER, 1])
     angle = cell(s, leg * BODY + ANGLE)
     bx, by = turn(F(math.sin(angle)), F(math.cos(angle)), ANCHOR[j, 0] - CENTRES[leg, 0], ANCHOR[j, 1] - CENTRES[leg, 1])
     return ax, ay, bx, by
 
 
-@kernel
+@inner_kernel
 def prepare_joint(s, j, v):
     """Find out which limit a joint is at, and apply the impulses of the last step. Returns the joint's matrix as a tuple."""
     joint = JOINTS + j * JOINT
@@ -757,16 +764,17 @@ def prepare_joint(s, j, v):
     return ax, ay, bx, by, k11, k12, k13, k22, k23, k33
 
 
-@kernel
+@inner_kernel
 def solve_joint(j, matrix, limit, lander, leg, impulses):
     """One iteration for a joint: its motor, then its limit and its pivot.
 
-    ``lander`` and ``leg`` are velocities (x, y, spin). ``impulses`` are (x, y, stop, motor). Returns all three, renewed.
+    ``lander`` and ``leg`` are velocities (x, y, spin). ``impulses`` are those of (stop, motor). Returns all three, renewed, and the
+    impulse (x, y) that this iteration adds at the pivot.
     """
     ax, ay, bx, by, k11, k12, k13, k22, k23, k33 = matrix
     vax, vay, wa = lander
     vbx, vby, wb = leg
-    px, py, stop, motor = impulses
+    stop, motor = impulses
     ma = INVERSE_MASS[LANDER]
     mb = INVERSE_MASS[j + 1]
     ia = INVERSE_INERTIA[LANDER]
@@ -774,7 +782,7 @@ def solve_joint(j, matrix, limit, lander, leg, impulses):
 
     most = STEP * MOTOR_TORQUE
     old = motor
-    motor = clamp(old + -(F(1) / k33) * (wb - wa - MOTOR_SPEED[j]), -most, most)
+    motor = clamp(old + -(ONE / k33) * (wb - wa - MOTOR_SPEED[j]), -most, most)
     part = motor - old
     wa -= ia * part
     wb += ib * part
@@ -788,26 +796,24 @@ def solve_joint(j, matrix, limit, lander, leg, impulses):
         yzy = k23 * k13 - k12 * k33
         yzz = k12 * k23 - k22 * k13
         determinant = k11 * yzx + k12 * yzy + k13 * yzz
-        if determinant != F(0):
-            determinant = F(1) / determinant
+        if determinant != ZERO:
+            determinant = ONE / determinant
         jx = -(determinant * (ux * yzx + uy * yzy + uz * yzz))
         jy = -(determinant * (k11 * (uy * k33 - uz * k23) + k12 * (uz * k13 - ux * k33) + k13 * (ux * k23 - uy * k13)))
         jz = -(determinant * (k11 * (k22 * uz - k23 * uy) + k12 * (k23 * ux - k12 * uz) + k13 * (k12 * uy - k22 * ux)))
         new = stop + jz
-        if (limit < 0.0 and new < F(0)) or (limit > 0.0 and new > F(0)):  # the limit would pull: let go of it
+        if (limit < 0.0 and new < ZERO) or (limit > 0.0 and new > ZERO):  # the limit would pull: let go of it
             right_x = -ux + stop * k13
             right_y = -uy + stop * k23
             determinant = k11 * k22 - k12 * k12
-            if determinant != F(0):
-                determinant = F(1) / determinant
+            if determinant != ZERO:
+                determinant = ONE / determinant
             jx = determinant * (k22 * right_x - k12 * right_y)
             jy = determinant * (k11 * right_y - k12 * right_x)
             jz = -stop
-            stop = F(0)
+            stop = ZERO
         else:
             stop = new
-        px += jx
-        py += jy
         vax -= ma * jx
         vay -= ma * jy
         wa -= ia * (cross(ax, ay, jx, jy) + jz)
@@ -816,22 +822,20 @@ def solve_joint(j, matrix, limit, lander, leg, impulses):
         wb += ib * (cross(bx, by, jx, jy) + jz)
     else:
         determinant = k11 * k22 - k12 * k12
-        if determinant != F(0):
-            determinant = F(1) / determinant
+        if determinant != ZERO:
+            determinant = ONE / determinant
         jx = determinant * (k22 * -ux - k12 * -uy)
         jy = determinant * (k11 * -uy - k12 * -ux)
-        px += jx
-        py += jy
         vax -= ma * jx
         vay -= ma * jy
         wa -= ia * cross(ax, ay, jx, jy)
         vbx += mb * jx
         vby += mb * jy
         wb += ib * cross(bx, by, jx, jy)
-    return (vax, vay, wa), (vbx, vby, wb), (px, py, stop, motor)
+    return (vax, vay, wa), (vbx, vby, wb), (stop, motor), (jx, jy)
 
 
-@kernel
+@inner_kernel
 def pull_together(s, j):
     """One iteration of position correction for a joint. Returns whether its error is within the tolerance."""
     joint = JOINTS + j * JOINT
@@ -840,18 +844,18 @@ def pull_together(s, j):
     mb = INVERSE_MASS[leg]
     ia = INVERSE_INERTIA[LANDER]
     ib = INVERSE_INERTIA[leg]
-    angular_error = F(0)
+    angular_error = ZERO
     if s[joint + LIMIT] != 0.0:
         angle = cell(s, leg * BODY + ANGLE) - cell(s, LANDER * BODY + ANGLE) - REFERENCE[j]
-        motor_mass = F(1) / (ia + ib)
+        motor_mass = ONE / (ia + ib)
         if s[joint + LIMIT] < 0.0:
             beyond = angle - LOWEST[j]
             angular_error = -beyond
-            beyond = clamp(beyond + ANGULAR_SLOP, -MOST_TURNED_BACK, F(0))
+            beyond = clamp(beyond + ANGULAR_SLOP, -MOST_TURNED_BACK, ZERO)
         else:
             beyond = angle - HIGHEST[j]
             angular_error = beyond
-            beyond = clamp(beyond - ANGULAR_SLOP, F(0), MOST_TURNED_BACK)
+            beyond = clamp(beyond - ANGULAR_SLOP, ZERO, MOST_TURNED_BACK)
         part = -motor_mass * beyond
         s[LANDER * BODY + ANGLE] = cell(s, LANDER * BODY + ANGLE) - ia * part
         s[leg * BODY + ANGLE] = cell(s, leg * BODY + ANGLE) + ib * part
@@ -863,8 +867,8 @@ def pull_together(s, j):
     k12 = -ia * ax * ay - ib * bx * by
     k22 = ma + mb + ia * ax * ax + ib * bx * bx
     determinant = k11 * k22 - k12 * k12
-    if determinant != F(0):
-        determinant = F(1) / determinant
+    if determinant != ZERO:
+        determinant = ONE / determinant
     jx = -(determinant * (k22 * dx - k12 * dy))
     jy = -(determinant * (k11 * dy - k12 * dx))
     s[LANDER * BODY + X] = cell(s, LANDER * BODY + X) - ma * jx
@@ -879,7 +883,7 @@ def pull_together(s, j):
 # --- a step ---------------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inner_kernel
 def move(s, body, v, time):
     """Move a body with its velocity for ``time`` seconds; a velocity that is too large for one step is reduced."""
     place = body * BODY
@@ -903,35 +907,96 @@ def move(s, body, v, time):
     s[place + SPIN] = w
 
 
-@kernel
+@inner_kernel
+def remember(c, count):
+    """Keep the impulses of the contacts beside them."""
+    for row in range(count):
+        for i in range(np.int64(c[row, C_COUNT])):
+            place = C_POINT + 7 * i
+            c[row, C_KEPT + 2 * i] = c[row, place + P_PUSH]
+            c[row, C_KEPT + 2 * i + 1] = c[row, place + P_RUB]
+
+
+@inner_kernel
+def remembered(c, count):
+    """Whether the impulses of the contacts are those that were kept."""
+    for row in range(count):
+        for i in range(np.int64(c[row, C_COUNT])):
+            place = C_POINT + 7 * i
+            if c[row, C_KEPT + 2 * i] != c[row, place + P_PUSH] or c[row, C_KEPT + 2 * i + 1] != c[row, place + P_RUB]:
+                return False
+    return True
+
+
+@inner_kernel
 def iterate(v, c, count, joint_1, joint_0, limit_1, limit_0, pulls_1, pulls_0):
-    """Solve joints and contacts for the velocities ``v`` (3, 3). Returns the impulses of the joints."""
+    """Solve joints and contacts for the velocities ``v`` (3, 3). Returns the impulses of the joints.
+
+    Rounded numbers soon stay the same or return in turns; a comparison with one earlier iteration, each time a power of two, finds that
+    (Brent 1980). Then only the impulses at the pivots still grow, by parts that are known after one more turn.
+    """
     lander = (v[0, 0], v[0, 1], v[0, 2])
     left = (v[1, 0], v[1, 1], v[1, 2])
     right = (v[2, 0], v[2, 1], v[2, 2])
-    for _ in range(VELOCITY_ITERATIONS):
-        before = (lander, left, right, pulls_1, pulls_0)
-        lander, right, pulls_1 = solve_joint(1, joint_1, limit_1, lander, right, pulls_1)
-        lander, left, pulls_0 = solve_joint(0, joint_0, limit_0, lander, left, pulls_0)
-        changed = False
+    x1, y1 = pulls_1[0], pulls_1[1]
+    x0, y0 = pulls_0[0], pulls_0[1]
+    held_1 = (pulls_1[2], pulls_1[3])
+    held_0 = (pulls_0[2], pulls_0[3])
+    kept = (lander, left, right, held_1, held_0)
+    remember(c, count)
+    parts = np.empty((MOST_TURNS, 4), np.float32)
+    age = 0
+    most = 1
+    left_to_do = VELOCITY_ITERATIONS
+    turn_length = 0  # once the numbers return
+    recorded = 0
+    while left_to_do > 0:
+        lander, right, held_1, part_1 = solve_joint(1, joint_1, limit_1, lander, right, held_1)
+        lander, left, held_0, part_0 = solve_joint(0, joint_0, limit_0, lander, left, held_0)
+        x1 += part_1[0]
+        y1 += part_1[1]
+        x0 += part_0[0]
+        y0 += part_0[1]
         if count > 0:
             v[0, 0], v[0, 1], v[0, 2] = lander
             v[1, 0], v[1, 1], v[1, 2] = left
             v[2, 0], v[2, 1], v[2, 2] = right
             for row in range(count):
-                changed |= solve_row(c, row, v)
+                solve_row(c, row, v)
             lander = (v[0, 0], v[0, 1], v[0, 2])
             left = (v[1, 0], v[1, 1], v[1, 2])
             right = (v[2, 0], v[2, 1], v[2, 2])
-        if not changed and before == (lander, left, right, pulls_1, pulls_0):
-            break
+        left_to_do -= 1
+        if turn_length == 0:
+            age += 1
+            if age <= MOST_TURNS and kept == (lander, left, right, held_1, held_0) and remembered(c, count):
+                turn_length = age
+            elif age == most:
+                kept = (lander, left, right, held_1, held_0)
+                remember(c, count)
+                age = 0
+                most *= 2
+        elif recorded < turn_length:
+            parts[recorded, 0] = part_1[0]
+            parts[recorded, 1] = part_1[1]
+            parts[recorded, 2] = part_0[0]
+            parts[recorded, 3] = part_0[1]
+            recorded += 1
+            if recorded == turn_length:
+                while left_to_do >= turn_length:
+                    for i in range(turn_length):
+                        x1 += parts[i, 0]
+                        y1 += parts[i, 1]
+                        x0 += parts[i, 2]
+                        y0 += parts[i, 3]
+                    left_to_do -= turn_length
     v[0, 0], v[0, 1], v[0, 2] = lander
     v[1, 0], v[1, 1], v[1, 2] = left
     v[2, 0], v[2, 1], v[2, 2] = right
-    return pulls_1, pulls_0
+    return (x1, y1, held_1[0], held_1[1]), (x0, y0, held_0[0], held_0[1])
 
 
-@kernel
+@inner_kernel
 def solve(s, gravity, c, v):
     """Advance velocities and positions by one step with all forces, joints and contacts, and find out whether everything rests."""
     for body in range(BODIES):
@@ -939,9 +1004,9 @@ def solve(s, gravity, c, v):
         s[place + OLD_X] = s[place + X]
         s[place + OLD_Y] = s[place + Y]
         s[place + OLD_ANGLE] = s[place + ANGLE]
-        force_x = cell(s, FORCE_X) if body == LANDER else F(0)
-        force_y = cell(s, FORCE_Y) if body == LANDER else F(0)
-        torque = cell(s, TORQUE) if body == LANDER else F(0)
+        force_x = cell(s, FORCE_X) if body == LANDER else ZERO
+        force_y = cell(s, FORCE_Y) if body == LANDER else ZERO
+        torque = cell(s, TORQUE) if body == LANDER else ZERO
         v[body, 0] = cell(s, place + VX) + STEP * (INVERSE_MASS[body] * force_x)
         v[body, 1] = cell(s, place + VY) + STEP * (gravity + INVERSE_MASS[body] * force_y)
         v[body, 2] = cell(s, place + SPIN) + STEP * INVERSE_INERTIA[body] * torque
@@ -1008,7 +1073,7 @@ S_AX, S_AY, S_BX, S_BY, S_X, S_Y, S_SHARE = range(7)
 """Columns of a vertex of the simplex: a corner of the ground, a corner of the body, their difference, and its share."""
 
 
-@kernel
+@inner_kernel
 def best_corner(body, x, y):
     """Return the corner of a body that is farthest in a direction."""
     best = 0
@@ -1021,26 +1086,26 @@ def best_corner(body, x, y):
     return best
 
 
-@kernel
+@inner_kernel
 def best_end(ends, x, y):
     """Return the end of an edge that is farthest in a direction."""
     return 1 if dot(ends[2], ends[3], x, y) > dot(ends[0], ends[1], x, y) else 0
 
 
-@kernel
+@inner_kernel
 def end_of(ends, i):
     return (ends[0], ends[1]) if i == 0 else (ends[2], ends[3])
 
 
-@kernel
+@inner_kernel
 def pose_between(body, sweep, beta):
     """Return the pose of a body on its way ``sweep`` (x0, y0, angle0, x, y, angle), from 0 at the start to 1 at the end."""
     x0, y0, angle0, x1, y1, angle1 = sweep
-    rest = F(1) - beta
+    rest = ONE - beta
     return pose(body, rest * x0 + beta * x1, rest * y0 + beta * y1, rest * angle0 + beta * angle1)
 
 
-@kernel
+@inner_kernel
 def set_vertex(simplex, picks, k, body, ends, place):
     """Compute vertex ``k`` of the simplex from its corners ``picks`` (3, 2)."""
     sin, cos, px, py = place
@@ -1055,7 +1120,7 @@ def set_vertex(simplex, picks, k, body, ends, place):
     simplex[k, S_Y] = by - ay
 
 
-@kernel
+@inner_kernel
 def copy_vertex(simplex, picks, target, source):
     for i in range(7):
         simplex[target, i] = simplex[source, i]
@@ -1063,7 +1128,7 @@ def copy_vertex(simplex, picks, target, source):
     picks[target, 1] = picks[source, 1]
 
 
-@kernel
+@inner_kernel
 def extent(simplex, count):
     """Return the length or the doubled area of a simplex."""
     x1 = simplex[0, S_X]
@@ -1074,10 +1139,10 @@ def extent(simplex, count):
         return F(math.sqrt(dx * dx + dy * dy))
     if count == 3:
         return cross(simplex[1, S_X] - x1, simplex[1, S_Y] - y1, simplex[2, S_X] - x1, simplex[2, S_Y] - y1)
-    return F(0)
+    return ZERO
 
 
-@kernel
+@inner_kernel
 def reduce_two(simplex, picks):
     """Keep the part of a segment that is nearest to the origin. Returns its number of vertices."""
     x1 = simplex[0, S_X]
@@ -1087,21 +1152,21 @@ def reduce_two(simplex, picks):
     ex = x2 - x1
     ey = y2 - y1
     second = -dot(x1, y1, ex, ey)
-    if second <= F(0):
-        simplex[0, S_SHARE] = F(1)
+    if second <= ZERO:
+        simplex[0, S_SHARE] = ONE
         return 1
     first = dot(x2, y2, ex, ey)
-    if first <= F(0):
-        simplex[1, S_SHARE] = F(1)
+    if first <= ZERO:
+        simplex[1, S_SHARE] = ONE
         copy_vertex(simplex, picks, 0, 1)
         return 1
-    inverse = F(1) / (first + second)
+    inverse = ONE / (first + second)
     simplex[0, S_SHARE] = first * inverse
     simplex[1, S_SHARE] = second * inverse
     return 2
 
 
-@kernel
+@inner_kernel
 def reduce_three(simplex, picks):
     """Keep the part of a triangle that is nearest to the origin. Returns its number of vertices."""
     x1 = simplex[0, S_X]
@@ -1126,42 +1191,42 @@ def reduce_three(simplex, picks):
     area_1 = area * cross(x2, y2, x3, y3)
     area_2 = area * cross(x3, y3, x1, y1)
     area_3 = area * cross(x1, y1, x2, y2)
-    if second_12 <= F(0) and second_13 <= F(0):
-        simplex[0, S_SHARE] = F(1)
+    if second_12 <= ZERO and second_13 <= ZERO:
+        simplex[0, S_SHARE] = ONE
         return 1
-    if first_12 > F(0) and second_12 > F(0) and area_3 <= F(0):
-        inverse = F(1) / (first_12 + second_12)
+    if first_12 > ZERO and second_12 > ZERO and area_3 <= ZERO:
+        inverse = ONE / (first_12 + second_12)
         simplex[0, S_SHARE] = first_12 * inverse
         simplex[1, S_SHARE] = second_12 * inverse
         return 2
-    if first_13 > F(0) and second_13 > F(0) and area_2 <= F(0):
-        inverse = F(1) / (first_13 + second_13)
+    if first_13 > ZERO and second_13 > ZERO and area_2 <= ZERO:
+        inverse = ONE / (first_13 + second_13)
         simplex[0, S_SHARE] = first_13 * inverse
         simplex[2, S_SHARE] = second_13 * inverse
         copy_vertex(simplex, picks, 1, 2)
         return 2
-    if first_12 <= F(0) and second_23 <= F(0):
-        simplex[1, S_SHARE] = F(1)
+    if first_12 <= ZERO and second_23 <= ZERO:
+        simplex[1, S_SHARE] = ONE
         copy_vertex(simplex, picks, 0, 1)
         return 1
-    if first_13 <= F(0) and first_23 <= F(0):
-        simplex[2, S_SHARE] = F(1)
+    if first_13 <= ZERO and first_23 <= ZERO:
+        simplex[2, S_SHARE] = ONE
         copy_vertex(simplex, picks, 0, 2)
         return 1
-    if first_23 > F(0) and second_23 > F(0) and area_1 <= F(0):
-        inverse = F(1) / (first_23 + second_23)
+    if first_23 > ZERO and second_23 > ZERO and area_1 <= ZERO:
+        inverse = ONE / (first_23 + second_23)
         simplex[1, S_SHARE] = first_23 * inverse
         simplex[2, S_SHARE] = second_23 * inverse
         copy_vertex(simplex, picks, 0, 2)
         return 2
-    inverse = F(1) / (area_1 + area_2 + area_3)
+    inverse = ONE / (area_1 + area_2 + area_3)
     simplex[0, S_SHARE] = area_1 * inverse
     simplex[1, S_SHARE] = area_2 * inverse
     simplex[2, S_SHARE] = area_3 * inverse
     return 3
 
 
-@kernel
+@inner_kernel
 def distance(body, ends, place, simplex, picks, count, size):
     """Return (distance of an edge and a body without their skins, number of vertices of the simplex, its extent).
 
@@ -1169,16 +1234,16 @@ def distance(body, ends, place, simplex, picks, count, size):
     """
     for k in range(count):
         set_vertex(simplex, picks, k, body, ends, place)
-        simplex[k, S_SHARE] = F(0)
+        simplex[k, S_SHARE] = ZERO
     if count > 1:
         now = extent(simplex, count)
-        if now < F(0.5) * size or F(2) * size < now or now < EPSILON:
+        if now < HALF * size or TWO * size < now or now < EPSILON:
             count = 0
     if count == 0:
         picks[0, 0] = 0
         picks[0, 1] = 0
         set_vertex(simplex, picks, 0, body, ends, place)
-        simplex[0, S_SHARE] = F(1)
+        simplex[0, S_SHARE] = ONE
         count = 1
     sin, cos = place[0], place[1]
     for _ in range(20):
@@ -1198,7 +1263,7 @@ def distance(body, ends, place, simplex, picks, count, size):
         else:
             ex = simplex[1, S_X] - simplex[0, S_X]
             ey = simplex[1, S_Y] - simplex[0, S_Y]
-            left = cross(ex, ey, -simplex[0, S_X], -simplex[0, S_Y]) > F(0)
+            left = cross(ex, ey, -simplex[0, S_X], -simplex[0, S_Y]) > ZERO
             dx = -ey if left else ey
             dy = ex if left else -ex
         if dx * dx + dy * dy < EPSILON * EPSILON:
@@ -1232,16 +1297,16 @@ def distance(body, ends, place, simplex, picks, count, size):
 POINTS_AXIS, EDGE_AXIS, SIDE_AXIS = range(3)
 
 
-@kernel
+@inner_kernel
 def unit(x, y):
     length = F(math.sqrt(x * x + y * y))
     if length < EPSILON:
         return x, y
-    inverse = F(1) / length
+    inverse = ONE / length
     return x * inverse, y * inverse
 
 
-@kernel
+@inner_kernel
 def separating_axis(body, ends, picks, count, place):
     """Return (kind, axis x, axis y, point x, point y): along which direction a pair is apart, in the frame of the edge or the body."""
     sin, cos, px, py = place
@@ -1250,7 +1315,7 @@ def separating_axis(body, ends, picks, count, place):
     if count == 1:
         bx, by = placed(sin, cos, px, py, VERTICES[body, b0, 0], VERTICES[body, b0, 1])
         x, y = unit(bx - a0x, by - a0y)
-        return POINTS_AXIS, x, y, F(0), F(0)
+        return POINTS_AXIS, x, y, ZERO, ZERO
     b1 = picks[1, 1]
     if picks[0, 0] == picks[1, 0]:
         first_x = VERTICES[body, b0, 0]
@@ -1259,25 +1324,25 @@ def separating_axis(body, ends, picks, count, place):
         second_y = VERTICES[body, b1, 1]
         x, y = unit(second_y - first_y, -(second_x - first_x))
         nx, ny = turn(sin, cos, x, y)
-        middle_x = F(0.5) * (first_x + second_x)
-        middle_y = F(0.5) * (first_y + second_y)
+        middle_x = HALF * (first_x + second_x)
+        middle_y = HALF * (first_y + second_y)
         mx, my = placed(sin, cos, px, py, middle_x, middle_y)
-        if dot(a0x - mx, a0y - my, nx, ny) < F(0):
+        if dot(a0x - mx, a0y - my, nx, ny) < ZERO:
             x = -x
             y = -y
         return SIDE_AXIS, x, y, middle_x, middle_y
     a1x, a1y = end_of(ends, picks[1, 0])
     x, y = unit(a1y - a0y, -(a1x - a0x))
-    middle_x = F(0.5) * (a0x + a1x)
-    middle_y = F(0.5) * (a0y + a1y)
+    middle_x = HALF * (a0x + a1x)
+    middle_y = HALF * (a0y + a1y)
     bx, by = placed(sin, cos, px, py, VERTICES[body, b0, 0], VERTICES[body, b0, 1])
-    if dot(bx - middle_x, by - middle_y, x, y) < F(0):
+    if dot(bx - middle_x, by - middle_y, x, y) < ZERO:
         x = -x
         y = -y
     return EDGE_AXIS, x, y, middle_x, middle_y
 
 
-@kernel
+@inner_kernel
 def separation(body, ends, axis, place, first, second):
     """Return (separation along an axis, corner of the edge, corner of the body). Corners that are -1 are chosen as the nearest."""
     kind, x, y, middle_x, middle_y = axis
@@ -1301,37 +1366,37 @@ def separation(body, ends, axis, place, first, second):
     return dot(bx - ax, by - ay, x, y), first, second
 
 
-@kernel
+@inner_kernel
 def time_of_impact(body, ends, sweep, simplex, picks):
     """Return the time in [0, 1] at which a body on its way touches an edge, or 1 if it does not."""
     x0, y0, angle0, x1, y1, angle1 = sweep
-    full = F(2) * F(math.pi)
+    full = TWO * F(math.pi)
     whole = full * F(np.floor(angle0 / full))
     sweep = (x0, y0, angle0 - whole, x1, y1, angle1 - whole)
     target = max(SLOP, SKINS - F(3) * SLOP)
     tolerance = F(0.25) * SLOP
-    now = F(0)
+    now = ZERO
     count = 0
-    size = F(0)
+    size = ZERO
     for _ in range(20):
         place = pose_between(body, sweep, now)
         apart, count, size = distance(body, ends, place, simplex, picks, count, size)
-        if apart <= F(0):
-            return F(1)
+        if apart <= ZERO:
+            return ONE
         if apart < target + tolerance:
             return now
         axis = separating_axis(body, ends, picks, count, place)
-        late = F(1)
+        late = ONE
         for _ in range(16):
             far, first, second = separation(body, ends, axis, pose_between(body, sweep, late), -1, -1)
             if far > target + tolerance:
-                return F(1)
+                return ONE
             if far > target - tolerance:
                 now = late
                 break
             near, _, _ = separation(body, ends, axis, pose_between(body, sweep, now), first, second)
             if near < target - tolerance:
-                return F(1)
+                return ONE
             if near <= target + tolerance:
                 return now
             low = now
@@ -1340,7 +1405,7 @@ def time_of_impact(body, ends, sweep, simplex, picks):
                 if k % 2 == 1:
                     middle = low + (target - near) * (high - low) / (far - near)
                 else:
-                    middle = F(0.5) * (low + high)
+                    middle = HALF * (low + high)
                 value, _, _ = separation(body, ends, axis, pose_between(body, sweep, middle), first, second)
                 if abs(value - target) < tolerance:
                     late = middle
@@ -1351,20 +1416,20 @@ def time_of_impact(body, ends, sweep, simplex, picks):
                 else:
                     high = middle
                     far = value
-    return F(1)
+    return ONE
 
 
-@kernel
+@inner_kernel
 def advance_start(s, body, time):
     """Move the start of a body's way to a later time."""
     place = body * BODY
-    beta = (time - cell(s, place + OLD_TIME)) / (F(1) - cell(s, place + OLD_TIME))
+    beta = (time - cell(s, place + OLD_TIME)) / (ONE - cell(s, place + OLD_TIME))
     for now, old in ((X, OLD_X), (Y, OLD_Y), (ANGLE, OLD_ANGLE)):
-        s[place + old] = (F(1) - beta) * cell(s, place + old) + beta * cell(s, place + now)
+        s[place + old] = (ONE - beta) * cell(s, place + old) + beta * cell(s, place + now)
     s[place + OLD_TIME] = time
 
 
-@kernel
+@inner_kernel
 def impact_of(s, slot, simplex, picks):
     """Return the time of impact of a near pair as a fraction of the step, from the cells of the pair if it is known."""
     contact = CONTACTS + slot * CONTACT
@@ -1387,13 +1452,13 @@ def impact_of(s, slot, simplex, picks):
         cell(s, place + ANGLE),
     )
     found = time_of_impact(body, edge_ends(s, slot // BODIES), sweep, simplex, picks)
-    alpha = min(begin + (F(1) - begin) * found, F(1)) if found < F(1) else F(1)
+    alpha = min(begin + (ONE - begin) * found, ONE) if found < ONE else ONE
     s[contact + IMPACT] = alpha
     s[contact + IMPACT_KNOWN] = 1.0
     return alpha
 
 
-@kernel
+@inner_kernel
 def stop_at_ground(s, slot, time, c, v, points, ids):
     """Put a body to where it touches the ground first, take away its speed into the ground, and let it move on from there.
 
@@ -1445,14 +1510,14 @@ def stop_at_ground(s, slot, time, c, v, points, ids):
             changed |= solve_row(c, row, v)
         if not changed:
             break
-    move(s, body, v, (F(1) - time) * STEP)
+    move(s, body, v, (ONE - time) * STEP)
     for k in range(pairs(s)):
         if slot_at(s, k) % BODIES == body:
             s[CONTACTS + slot_at(s, k) * CONTACT + IMPACT_KNOWN] = 0.0
     return True
 
 
-@kernel
+@inner_kernel
 def solve_impacts(s, c, v, points, ids, simplex, picks):
     """Treat the impacts of the step in the order of their times."""
     s[GROUND_TIME] = 0.0
@@ -1463,7 +1528,7 @@ def solve_impacts(s, c, v, points, ids, simplex, picks):
         s[contact + IMPACT_KNOWN] = 0.0
         s[contact + IMPACTS] = 0.0
     while True:
-        earliest = F(1)
+        earliest = ONE
         chosen = -1
         for k in range(pairs(s) - 1, -1, -1):
             slot = slot_at(s, k)
@@ -1474,14 +1539,14 @@ def solve_impacts(s, c, v, points, ids, simplex, picks):
             if alpha < earliest:
                 earliest = alpha
                 chosen = slot
-        if chosen < 0 or F(1) - F(10) * EPSILON < earliest:
+        if chosen < 0 or ONE - F(10) * EPSILON < earliest:
             return
         if stop_at_ground(s, chosen, earliest, c, v, points, ids):
             body = chosen % BODIES
             find_pairs(s, (1 << body) if follow(s, body) else 0)
 
 
-@kernel
+@inner_kernel
 def advance(s, gravity):
     """Advance all bodies by one step of 1/50 s."""
     c = np.empty((SLOTS + 1, C_WIDTH), np.float32)
@@ -1501,7 +1566,7 @@ def advance(s, gravity):
         solve_impacts(s, c, v, points, ids, simplex, picks)
 
 
-@kernel
+@inner_kernel
 def place_bodies(s, x, y):
     """Put the lander at (x, y) with its legs, at rest, above ground whose heights are set. Forgets all contacts and impulses."""
     for i in range(JOINTS + 2 * JOINT):
@@ -1510,7 +1575,7 @@ def place_bodies(s, x, y):
         s[i] = 0.0
     for body in range(BODIES):
         place = body * BODY
-        angle = F(0) if body == LANDER else REFERENCE[body - 1]
+        angle = ZERO if body == LANDER else REFERENCE[body - 1]
         left = F(x) if body == LANDER else F(x - SIDE[body - 1] * 20 / SCALE)
         sin = F(math.sin(angle))
         cos = F(math.cos(angle))

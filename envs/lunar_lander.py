@@ -1,4 +1,4 @@
-"""LunarLander-v3 and LunarLanderContinuous-v3: native twins of Gymnasium's environments, without Box2D.
+"""LunarLander-v3 and LunarLanderContinuous-v3: native twins of Gymnasium's environments, bitwise equal to them, without Box2D.
 
 The lander starts above the middle with a random push and is to come to rest on the pad. The rewards, the engines with their random
 dispersion, the wind and the ground are Gymnasium's, drawn from the same random numbers; `rl_lab.envs.lander_physics` moves the bodies.
@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from rl_lab.envs import lander_physics as p
-from rl_lab.envs.lander_shapes import LANDER, SCALE, F
+from rl_lab.envs.lander_shapes import CENTRES, CORNERS, LANDER, SCALE, VERTICES, F
+from rl_lab.envs.picture import BLUE, GREY, INK, ORANGE, PALE, YELLOW, Canvas
 from rl_lab.envs.scalar import NativeEnv
 from rl_lab.envs.stream import random_bits, uniform
 from rl_lab.envs.vector import NativeVectorEnv
@@ -195,6 +196,28 @@ def observe(state, observation):
         observation[i] = np.float32(seen[i])
 
 
+def draw(row: np.ndarray) -> np.ndarray:
+    """Picture of a state: the ground with the flags of the pad, the lander in blue and its legs, orange where they stand."""
+    width = 600
+    height = 400
+    canvas = Canvas(width, height, INK)
+    ground = [float(value) for value in row[p.GROUND : p.GROUND + p.EDGES]]
+    corners = [(i * p.STRIDE * SCALE, height - y * SCALE) for i, y in enumerate(ground)]
+    canvas.polygon([(0.0, float(height)), *corners, (float(width), float(height))], GREY)
+    for x in (width / 2 - p.STRIDE * SCALE, width / 2 + p.STRIDE * SCALE):
+        foot = height - PAD * SCALE
+        canvas.bar((x, foot), (x, foot - 50), 2, PALE)
+        canvas.polygon([(x, foot - 50), (x, foot - 40), (x + 25, foot - 45)], YELLOW)
+    for body, colour in ((1, ORANGE if row[p.LEFT_DOWN] else PALE), (2, ORANGE if row[p.RIGHT_DOWN] else PALE), (LANDER, BLUE)):
+        x, y, angle = (float(value) for value in row[body * p.BODY : body * p.BODY + 3])
+        turned = VERTICES[body, : CORNERS[body]] - CENTRES[body]
+        sin = math.sin(angle)
+        cos = math.cos(angle)
+        places = [(x + cos * vx - sin * vy, y + sin * vx + cos * vy) for vx, vy in turned.tolist()]
+        canvas.polygon([(vx * SCALE, height - vy * SCALE) for vx, vy in places], colour)
+    return canvas.pixels()
+
+
 _HIGH = np.array([2.5, 2.5, 10.0, 10.0, 2 * math.pi, 10.0, 1.0, 1.0], np.float32)
 _LOW = np.array([-2.5, -2.5, -10.0, -10.0, -2 * math.pi, -10.0, -0.0, -0.0], np.float32)
 
@@ -211,6 +234,7 @@ class LunarLanderVectorEnv(NativeVectorEnv):
         step=step,
         observe=observe,
         parameters=PARAMETERS,
+        draw=draw,
     )
 
 
@@ -233,6 +257,7 @@ class LunarLanderContinuousVectorEnv(NativeVectorEnv):
         observe=observe,
         parameters=PARAMETERS,
         clips=True,
+        draw=draw,
     )
 
 

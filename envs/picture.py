@@ -64,6 +64,11 @@ class Canvas:
         for x, y in (start, end):
             self.disc(x, y, width / 2, colour)
 
+    def polygon(self, corners: list[tuple[float, float]], colour: Colour) -> None:
+        """Draw a filled polygon."""
+        points = [(round(x * _FINENESS), round(y * _FINENESS)) for x, y in corners]
+        self._pygame.draw.polygon(self._surface, colour, points)
+
     def pixels(self) -> np.ndarray:
         """Return the finished picture, uint8 (height, width, 3)."""
         small = self._pygame.transform.smoothscale(self._surface, self._size)

@@ -30,6 +30,8 @@ from rl_lab.native.threads import renew_after_fork
 
 kernel = numba.njit(error_model="numpy")
 """Decorator of a world's kernels. They are compiled together with the loop of the world, so the compiler can inline them."""
+inner_kernel = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Decorator of a function that only kernels call. A large world compiles faster when its functions cannot be called from Python."""
 
 # --- a batch of environments, described by int64 cells that hold numbers and addresses ----------------------------------
 

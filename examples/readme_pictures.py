@@ -1,65 +1,67 @@
-"""Make the pictures of the README: learning curves of two agents, and a network that evolved.
+"""Make the pictures of the README and of the pages on agents: learning curves, and a network that evolved.
 
-    python -m examples.readme_pictures [--out docs/images] [--seeds 5]
+    python -m examples.readme_pictures [--out docs/images] [--only learning_curves evolved_network sac ...]
 
-Both are results of real runs: `examples.learning_curves` trains DQN and PPO on CartPole-v1, and NEAT evolves a network that balances two
-poles without seeing velocities.
+All are results of real runs with the shipped presets. Together they take about ten minutes of processor time.
 """
 
 import argparse
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
+from examples.learning_curves import draw
 from rl_lab.agents.neat.agent import NEAT
 from rl_lab.experiment import load_run, train
-from rl_lab.nn import GraphNetwork
+from rl_lab.experiment.names import node_names
 from rl_lab.nn.graph.picture import draw_network
 
-ENV = "DoublePoleNoVelocity-v0"
-NAMES = {"input0": "cart position", "input1": "long pole's angle", "input2": "short pole's angle", "output0": "force"}
-"""What the observations and actions of the environment are."""
+POLES = "DoublePoleNoVelocity-v0"
+EVOLUTION = {"seed": 6, "add_node": 0.1, "eval_frequency": 20_000, "short_episodes": 1, "stop_return": 1_000.0}
+"""Settings of the evolution, which ends when the poles stay up for 1,000 steps. This seed ends with a network small enough to be read."""
+WIDTH = 7.5
+"""Width of the network's picture in inches; at 110 pixels an inch it is as wide as the text of the README."""
+CURVES = {
+    "sac": ("Pendulum-v1", 20_000),
+    "td3": ("Pendulum-v1", 20_000),
+    "neat": ("CartPole-v1", 400_000),
+    "reinforce": ("CartPole-v1", 200_000),
+    "a2c": ("CartPole-v1", 200_000),
+    "recurrent_ppo": ("CartPole-v1", 200_000),
+    "qrdqn": ("CartPole-v1", 50_000),
+    "pqn": ("CartPole-v1", 200_000),
+    "crossq": ("Pendulum-v1", 20_000),
+    "tqc": ("Pendulum-v1", 20_000),
+    "drqn": ("CartPole-v1", 100_000),
+}
+"""Environment and steps of the curve on an agent's page; the pages of dqn and ppo show that of the README."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="docs/images")
-    parser.add_argument("--seeds", type=int, default=5)
-    arguments = parser.parse_args()
-    out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-    evolve(out / "evolved_network.png")
-    curves = ["--seeds", str(arguments.seeds), "--out", str(out / "learning_curves.png")]
-    subprocess.run([sys.executable, "-m", "examples.learning_curves", *curves], check=True)
+    parser.add_argument("--out", default="docs/images", type=Path)
+    parser.add_argument("--only", nargs="*", default=["evolved_network", "learning_curves", *CURVES])
+    given = parser.parse_args()
+    (given.out / "agents").mkdir(parents=True, exist_ok=True)
+    for name in given.only:
+        if name == "evolved_network":
+            evolve(given.out / f"{name}.png")
+        elif name == "learning_curves":
+            draw(["dqn", "ppo"], "CartPole-v1", 50_000, 5, given.out / f"{name}.png")
+        else:
+            env, steps = CURVES[name]
+            draw([name], env, steps, 3, given.out / "agents" / f"{name}.png")
 
 
 def evolve(path: Path) -> None:
-    """Evolve a network for CartPole-v1 and draw it, with its inputs and outputs labelled."""
+    """Evolve a network that balances two poles without seeing velocities, and draw it."""
     with tempfile.TemporaryDirectory() as folder:
-        run = train("neat", ENV, seed=1, run_dir=folder, eval_episodes=1, add_node=0.2, add_connection=0.3)
+        run = train("neat", POLES, run_dir=folder, eval_episodes=1, **EVOLUTION)
         agent = load_run(run.path).agent()
     assert isinstance(agent, NEAT)
+    network = agent.network()
     title = f"Two poles balanced without velocities, evolved in {agent.timesteps:,} steps"
-    figure = draw_network(renamed(agent.network()), title)
-    figure.savefig(path, dpi=140)
-    print(path)
-
-
-def renamed(network: GraphNetwork) -> GraphNetwork:
-    """The same network with the names of `NAMES` for its inputs and outputs."""
-
-    def replace(value: Any) -> Any:
-        if isinstance(value, str):
-            return NAMES.get(value, value)
-        if isinstance(value, dict):
-            return {replace(key): replace(part) for key, part in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(replace(part) for part in value)
-        return value
-
-    return GraphNetwork.from_description(replace(network.describe()))
+    draw_network(network, title, WIDTH, node_names(agent, network)).savefig(path, dpi=200)
+    print(path, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,22 @@
 
 from typing import TYPE_CHECKING
 
-from rl_lab import autograd, backends, cuda, distributions, envs, errors, linalg, multiprocessing, nn, optim, utils
+from rl_lab import (
+    amp,
+    autograd,
+    backends,
+    cuda,
+    distributions,
+    envs,
+    errors,
+    linalg,
+    multiprocessing,
+    nn,
+    optim,
+    special,
+    utils,
+)
+from rl_lab.amp import autocast
 from rl_lab.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from rl_lab.compatibility import (
     Size,
@@ -794,7 +809,10 @@ __all__ = [
     "less",
     "less_equal",
     "lgamma",
+    "amp",
+    "autocast",
     "linalg",
+    "special",
     "linspace",
     "load",
     "log",

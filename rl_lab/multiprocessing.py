@@ -4,6 +4,7 @@ A forked process inherits the state of threads that do not exist in it. Queues a
 memory.
 """
 
+import multiprocessing as _python
 import time
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -11,6 +12,12 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 _context = get_context("spawn")
+TimeoutError = _python.TimeoutError
+active_children = _python.active_children
+cpu_count = _python.cpu_count
+current_process = _python.current_process
+freeze_support = _python.freeze_support
+parent_process = _python.parent_process
 Array = _context.Array
 Barrier = _context.Barrier
 Condition = _context.Condition
@@ -26,6 +33,26 @@ RLock = _context.RLock
 Semaphore = _context.Semaphore
 SimpleQueue = _context.SimpleQueue
 Value = _context.Value
+
+
+def set_start_method(method: str | None, force: bool = False) -> None:
+    """Accept "spawn", which is how all processes here start. Raises ValueError for another method."""
+    if method not in (None, "spawn"):
+        raise ValueError(f"processes are spawned, got {method!r}: a forked process has no threads, so kernels may hang in it")
+
+
+def get_start_method(allow_none: bool = False) -> str:
+    """\"spawn\"."""
+    return "spawn"
+
+
+def get_all_start_methods() -> list[str]:
+    """["spawn"]."""
+    return ["spawn"]
+
+
+def set_sharing_strategy(new_strategy: str) -> None:
+    """Do nothing: queues and pipes send copies of tensors."""
 
 
 class ProcessRaisedException(RuntimeError):

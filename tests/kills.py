@@ -47,6 +47,8 @@ RUNS: dict[str, tuple[str, int, list[str]]] = {
     "pqn": ("CartPole-v1", 600, [*ROLLOUTS, "--batch-size", "20", "--normalize-observations"]),
     "recurrent_ppo": ("CartPole-v1", 600, [*ROLLOUTS, "--memory", "8", "--batch-envs", "1"]),
     "reinforce": ("CartPole-v1", 1200, ["--network", "mlp:16"]),
+    "bc": ("CartPole-v1", 6_000, ["--dataset", "random:300", "--batch-size", "8"]),
+    "iql": ("Pendulum-v1", 6_000, ["--dataset", "random:400", "--batch-size", "8", "--network", "mlp:16"]),
     "ars": ("CartPole-v1", 1_200, ["--directions", "2"]),
     "es": ("CartPole-v1", 1_200, ["--pairs", "2"]),
     "neat": (

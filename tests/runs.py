@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from gymnasium.spaces import Discrete
 
-EXTRAS = {"cmaes": "cma"}
+EXTRAS = {"cmaes": "cma"}  # pip install cma threadpoolctl
 """The library that an agent needs beside those of rl_lab."""
 AGENTS = {
     entry.name: entry.load()

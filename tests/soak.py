@@ -42,6 +42,8 @@ RUNS: dict[str, tuple[str, dict[str, object]]] = {
     "recurrent_ppo": ("CartPole-v1", {"network": "mlp:16", "memory": 8, "num-envs": 2, "num-steps": 50, "batch-envs": 1}),
     "reinforce": ("CartPole-v1", {"network": "mlp:16"}),
     "neat": ("CartPole-v1", {"population": 20}),
+    "bc": ("CartPole-v1", {"dataset": "random:300", "batch-size": 8}),
+    "iql": ("CartPole-v1", {"dataset": "random:300", "batch-size": 8}),
     "ars": ("CartPole-v1", {}),
     "es": ("CartPole-v1", {"network": "mlp:16"}),
 }

@@ -20,6 +20,8 @@ FLOORS = {
     "rl_lab.serialization": 2,
     "rl_lab.compatibility": 2,
     "rl_lab.cuda": 2,
+    "rl_lab.amp": 2,
+    "rl_lab.special": 2,
     "rl_lab.linalg": 2,
     "rl_lab.backends": 2,
     "rl_lab.utils": 2,

@@ -160,7 +160,7 @@ def test_a_rollout_costs_one_call(monkeypatch):
 def test_an_environment_of_another_package():
     """LunarLander, if Box2D is installed."""
     pytest.importorskip("Box2D")
-    envs = make_environments("LunarLander-v3", 2)
+    envs = make_environments(choose_setup("LunarLander-v3", "gymnasium"), 2)
     rollout = Collector(envs, random_policy(4), 3).collect(200)
     assert rollout.terminated.sum() > 1
     assert np.isfinite(rollout.observations).all()

@@ -114,7 +114,7 @@ def test_summary():
     module = network()
     module[4].bias.requires_grad_(False)
     told = summary(module, (2, 3, 8, 8))
-    assert [layer.count for layer in told.layers] == [224, 16, 0, 0, 2890]
+    assert [layer.size for layer in told.layers] == [224, 16, 0, 0, 2890]
     assert [layer.output for layer in told.layers] == ["2 x 8 x 6 x 6"] * 3 + ["2 x 288", "2 x 10"]
     assert told.parameters == sum(weight.numel() for weight in module.parameters()) == 3130
     assert told.parameters - told.trainable == 10
@@ -140,7 +140,7 @@ def test_summary_counts_shared_parameters_once():
     other = nn.Linear(4, 4)
     other.weight = layer.weight
     told = summary(nn.Sequential(layer, other))
-    assert [row.count for row in told.layers] == [20, 4]
+    assert [row.size for row in told.layers] == [20, 4]
     with pytest.raises(RuntimeError):
         summary(layer, (1, 5))
     assert [row.output for row in summary(nn.LSTM(4, 8), (5, 2, 4)).layers] == ["5 x 2 x 8, 1 x 2 x 8, 1 x 2 x 8"]

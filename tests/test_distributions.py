@@ -6,6 +6,8 @@ from scipy import special, stats
 
 import rl_lab as rl
 import rl_lab.distributions as d
+from rl_lab.engine.kernels import random as random_kernels
+from rl_lab.engine.launch import launch
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(4, 3)).astype(np.float32), RNG.uniform(0.3, 2.5, (4, 3)).astype(np.float32)
@@ -211,8 +213,71 @@ def test_draws_carry_gradients_where_they_can():
     assert loc.grad.numpy() == pytest.approx(1.0)
     assert scale.grad.numpy() == pytest.approx(noise.numpy(), abs=1e-5)
     assert not d.Normal(loc, scale).sample().requires_grad
-    with pytest.raises(NotImplementedError, match="Beta has no reparametrised samples"):
-        d.Beta(1.0, 1.0).rsample()
+    with pytest.raises(NotImplementedError, match="Poisson has no reparametrised samples"):
+        d.Poisson(1.0).rsample()
+
+
+def test_the_gradient_of_a_gamma_deviate_keeps_its_probability():
+    """Against finite differences of SciPy's quantiles, from the lower to the upper tail."""
+    shapes = np.float32([1e-3, 0.1, 0.7, 1.0, 3.0, 20.0, 300.0, 9e3, 2e4, 1e6])[:, None]
+    chances = np.array([1e-4, 0.05, 0.5, 0.9, 1 - 1e-4])
+    deviates = special.gammaincinv(shapes.astype(float), chances)
+    kept = deviates > 1e-30
+    step = 1e-4 * shapes.astype(float)
+    expected = (special.gammaincinv(shapes + step, chances) - special.gammaincinv(shapes - step, chances)) / (2 * step)
+    x = rl.tensor(deviates.astype(np.float32))
+    out = rl.empty(x.shape)
+    a = rl.tensor(shapes).expand(x.shape).contiguous()
+    launch(random_kernels.gamma_slope, (out, rl.ones_like(x), a, x), (x.numel(),))
+    np.testing.assert_allclose(out.numpy()[kept], expected[kept], rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "moment"),
+    [
+        (lambda a: d.Gamma(a, 2.0), lambda a: a / 2.0),
+        (lambda a: d.Chi2(a), lambda a: a),
+        (lambda a: d.Beta(a, 2.0), lambda a: a / (a + 2.0)),
+        (lambda a: d.Dirichlet(rl.stack([a, a * 0 + 2.0], -1)), lambda a: a / (a + 2.0)),
+        (lambda a: d.StudentT(a + 4.0), lambda a: (a + 4.0) / (a + 2.0)),
+    ],
+    ids=["Gamma", "Chi2", "Beta", "Dirichlet", "StudentT"],
+)
+def test_reparametrised_draws_have_the_gradient_of_their_mean(make, moment):
+    a = rl.tensor(1.7, requires_grad=True)
+    assert make(a).has_rsample
+    draws = make(a).rsample((200_000,), generator=rl.Generator(3))
+    draws = draws[..., 0] if draws.dim() > 1 else draws**2 if isinstance(make(a), d.StudentT) else draws
+    found, right = rl.autograd.grad(draws.mean(), a)[0], rl.autograd.grad(moment(a), a)[0]
+    assert found.item() == pytest.approx(right.item(), rel=0.1, abs=0.01)
+    assert not make(a).sample().requires_grad
+    slope = rl.autograd.grad(make(a).rsample(generator=rl.Generator(1)).sum(), a, create_graph=True)[0]
+    with pytest.raises(rl.errors.StateError, match="again"):
+        rl.autograd.grad(slope, a)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (d.Normal(0.5, 2.0), stats.norm(0.5, 2.0)),
+        (d.Uniform(-1.0, 2.0), stats.uniform(-1.0, 3.0)),
+        (d.Exponential(0.7), stats.expon(scale=1 / 0.7)),
+        (d.Laplace(0.5, 2.0), stats.laplace(0.5, 2.0)),
+        (d.Cauchy(0.5, 2.0), stats.cauchy(0.5, 2.0)),
+        (d.Gumbel(0.5, 2.0), stats.gumbel_r(0.5, 2.0)),
+        (d.LogNormal(0.5, 0.8), stats.lognorm(0.8, scale=np.exp(0.5))),
+        (d.HalfNormal(2.0), stats.halfnorm(scale=2.0)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, d.Distribution) else "",
+)
+def test_probabilities_and_quantiles(ours, theirs):
+    chances = np.float32([0.01, 0.3, 0.5, 0.8, 0.99])
+    quantiles = theirs.ppf(chances).astype(np.float32)
+    np.testing.assert_allclose(ours.cdf(rl.tensor(quantiles)).numpy(), theirs.cdf(quantiles), atol=1e-5)
+    np.testing.assert_allclose(ours.icdf(rl.tensor(chances)).numpy(), quantiles, rtol=1e-4, atol=1e-4)
+    assert ours.perplexity().item() == pytest.approx(ours.entropy().exp().item())
+    with pytest.raises(NotImplementedError, match="has no cdf"):
+        d.Poisson(1.0).cdf(rl.ones(1))
 
 
 @pytest.mark.parametrize("name", [*SCALAR, "Categorical"])

@@ -1,6 +1,8 @@
 """README and docs/: the quick start has the required form, the code runs, and links and names exist."""
 
+import contextlib
 import importlib
+import io
 import re
 from pathlib import Path
 
@@ -105,6 +107,91 @@ def missing_names(text: str, folder: Path) -> list[str]:
     ]  # of users, of runs
     faults += [name for name in modules if not exists(name)]
     return faults + [link for link in links if not (folder / link).exists()]
+
+
+def unknown_names(text: str) -> list[str]:
+    """Names below ``rl`` in the code of a page, such as rl.nn.Linear, that do not exist."""
+    code = "\n".join(re.findall(r"```python\n.*?```|`[^`\n]+`|^    .*$", text, flags=re.DOTALL | re.MULTILINE))
+    names = set(re.findall(r"(?<![\w.])rl((?:\.[A-Za-z_]\w*)+)", code))
+    return sorted(f"rl{name}" for name in names if not exists(f"rl_lab{name}"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_name_below_rl_exists(page):
+    assert unknown_names(page.read_text(encoding="utf-8")) == []
+
+
+def test_an_unknown_name_below_rl_is_found():
+    block = "```python\nx = rl.zeros(2).sum()\ny = rl.nn.Nothing(1)\n```\n    rl.compile(rl.also_nothing)\n"
+    text = f"`rl.nn.Linear` `rl.nothing` rl.words\n{block}"
+    assert unknown_names(text) == ["rl.also_nothing", "rl.nn.Nothing", "rl.nothing"]
+
+
+NAVIGATION = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+COMMANDS = {"train", "evaluate", "sweep", "compare", "export", "check"}
+DOCS = ROOT / "docs"
+
+
+def test_every_agent_has_a_page():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    agents = set(re.findall(r'^(\w+) = "rl_lab\.agents\.', project, flags=re.MULTILINE))
+    assert {"dqn", "ppo", "sac", "neat"} <= agents
+    index = (ROOT / "agents" / "README.md").read_text(encoding="utf-8")
+    for name in agents:
+        page = (DOCS / "agents" / f"{name}.md").read_text(encoding="utf-8")
+        for part in (
+            "## Equations",
+            "$$",
+            f"<!-- settings: {name} -->",
+            f"<!-- presets: {name} -->",
+            f"--agent {name} ",
+            "../images/",
+        ):
+            assert part in page, (name, part)
+        assert f"agents/{name}.md" in NAVIGATION
+        assert f"`{name}`" in index
+    assert {path.stem for path in (DOCS / "agents").glob("*.md")} == agents | {"index"}
+
+
+def test_every_command_has_a_page():
+    """A page shows the options by the comment that the build replaces, and the commands are those that can be run."""
+    modules = {path.stem for path in (ROOT / "rl_lab").glob("*.py") if "def main(arguments" in path.read_text(encoding="utf-8")}
+    assert modules == COMMANDS
+    pages = {path: path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md")}
+    for name in COMMANDS:
+        found = [path for path, text in pages.items() if f"<!-- help: {name} -->" in text]
+        assert len(found) == 1, name
+        assert f"python -m rl_lab.{name}" in pages[found[0]]
+        assert str(found[0].relative_to(DOCS)) in NAVIGATION
+
+
+def options_of(command: str) -> set[str]:
+    """The options that the help of a command shows; of train, also those of every agent."""
+    agents = (
+        sorted(path.stem for path in (DOCS / "agents").glob("*.md") if path.stem != "index") if command == "train" else [""]
+    )
+    found: set[str] = set()
+    for agent in agents:
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            importlib.import_module(f"rl_lab.{command}").main([*(["--agent", agent] if agent else []), "--help"])
+        found |= set(re.findall(r"--[a-z][\w-]*", text.getvalue()))
+    return found
+
+
+def test_every_option_in_the_docs_exists():
+    known = {command: options_of(command) for command in COMMANDS}
+    every = set().union(*known.values())
+    others = {"--strict", "--full", "--logdir", "--check", "--out", "--seeds", "--parts", "--quick", "--env-id", "--track"}
+    others |= {"--capture-video", "--only"}  # of other programs and libraries
+    for path in DOCS.rglob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        for line in text.splitlines():
+            for command, rest in re.findall(r"python -m rl_lab\.(\w+)([^`|]*)", line):
+                wrong = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", rest)) - known[command] - others
+                assert not wrong, (path.name, line)
+        named = {word for code in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
+        assert named - every <= others, (path.name, named - every - others)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

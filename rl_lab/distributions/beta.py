@@ -6,11 +6,12 @@ import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.elementwise import digamma, lgamma
-from rl_lab.engine.tape import no_grad
 
 
 class Beta(Distribution):
-    """Beta distribution on (0, 1) with density proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1). Has no `rsample`."""
+    """Beta distribution on (0, 1) with density proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1)."""
+
+    has_rsample = True
 
     def __init__(self, concentration1: TensorLike, concentration0: TensorLike, validate_args: bool | None = None):
         (self.concentration1, self.concentration0), shape = broadcast_all(concentration1, concentration0)
@@ -32,12 +33,11 @@ class Beta(Distribution):
         total = self.concentration1 + self.concentration0
         return self.concentration1 * self.concentration0 / (total**2 * (total + 1))
 
-    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        with no_grad():
-            first = random.standard_gamma(self.concentration1.expand(shape), generator)
-            second = random.standard_gamma(self.concentration0.expand(shape), generator)
-            return first / (first + second)
+        first = random.standard_gamma(self.concentration1.expand(shape), generator)
+        second = random.standard_gamma(self.concentration0.expand(shape), generator)
+        return first / (first + second)
 
     def _log_normalizer(self) -> Tensor:
         """Logarithm of the beta function of the concentrations."""

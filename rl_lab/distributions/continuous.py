@@ -9,7 +9,6 @@ from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor, full
 from rl_lab.engine.ops.elementwise import digamma, lgamma
-from rl_lab.engine.tape import no_grad
 
 TINY = 1.1754943508222875e-38
 EULER = 0.57721566490153286
@@ -66,6 +65,14 @@ class Laplace(_LocationScale):
     def entropy(self) -> Tensor:
         return 1.0 + (2 * self.scale).log()
 
+    def cdf(self, value: Tensor) -> Tensor:
+        z = self._z(value)
+        return 0.5 - 0.5 * z.sign() * (-z.abs()).expm1()
+
+    def icdf(self, value: Tensor) -> Tensor:
+        term = as_tensor(value).float() - 0.5
+        return self.loc - self.scale * term.sign() * (-2.0 * term.abs()).log1p()
+
 
 class Cauchy(_LocationScale):
     """Cauchy distribution with density 1 / (pi scale (1 + z^2)), z = (x - loc) / scale. Its mean and variance do not exist."""
@@ -89,6 +96,12 @@ class Cauchy(_LocationScale):
     def entropy(self) -> Tensor:
         return math.log(4 * math.pi) + self.scale.log()
 
+    def cdf(self, value: Tensor) -> Tensor:
+        return self._z(value).atan() / math.pi + 0.5
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return self.loc + self.scale * (math.pi * (as_tensor(value).float() - 0.5)).tan()
+
 
 class Gumbel(_LocationScale):
     """Gumbel distribution of the largest of many values."""
@@ -110,6 +123,12 @@ class Gumbel(_LocationScale):
 
     def entropy(self) -> Tensor:
         return self.scale.log() + (1.0 + EULER)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        return (-(-self._z(value)).exp()).exp()
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return self.loc - self.scale * (-as_tensor(value).float().log()).log()
 
 
 class LogNormal(Distribution):
@@ -145,6 +164,12 @@ class LogNormal(Distribution):
     def entropy(self) -> Tensor:
         return 0.5 + HALF_LOG_2PI + self.scale.log() + self.loc
 
+    def cdf(self, value: Tensor) -> Tensor:
+        return 0.5 * (1.0 + ((as_tensor(value).float().log() - self.loc) / (self.scale * 2**0.5)).erf())
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return (self.loc + self.scale * (2.0 * as_tensor(value).float() - 1.0).erfinv() * 2**0.5).exp()
+
 
 class HalfNormal(Distribution):
     """Distribution of the magnitude of a normal value with mean 0 and standard deviation ``scale``."""
@@ -179,6 +204,12 @@ class HalfNormal(Distribution):
     def entropy(self) -> Tensor:
         return 0.5 + HALF_LOG_2PI - math.log(2) + self.scale.log()
 
+    def cdf(self, value: Tensor) -> Tensor:
+        return (as_tensor(value).float() / (self.scale * 2**0.5)).erf().clamp(min=0.0)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return self.scale * as_tensor(value).float().erfinv() * 2**0.5
+
 
 class Exponential(Distribution):
     """Exponential distribution with density rate * exp(-rate x) on [0, inf)."""
@@ -211,9 +242,17 @@ class Exponential(Distribution):
     def entropy(self) -> Tensor:
         return 1.0 - self.rate.log()
 
+    def cdf(self, value: Tensor) -> Tensor:
+        return -(-self.rate * as_tensor(value).float().clamp(min=0.0)).expm1()
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return -(-as_tensor(value).float()).log1p() / self.rate
+
 
 class Gamma(Distribution):
-    """Gamma distribution with density proportional to x^(concentration - 1) exp(-rate x). Has no `rsample`."""
+    """Gamma distribution with density proportional to x^(concentration - 1) exp(-rate x)."""
+
+    has_rsample = True
 
     def __init__(self, concentration: TensorLike, rate: TensorLike, validate_args: bool | None = None):
         (self.concentration, self.rate), shape = broadcast_all(concentration, rate)
@@ -233,10 +272,9 @@ class Gamma(Distribution):
     def variance(self) -> Tensor:
         return self.concentration / self.rate**2
 
-    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        with no_grad():
-            return (random.standard_gamma(self.concentration.expand(shape), generator) / self.rate).clamp(min=TINY)
+        return (random.standard_gamma(self.concentration.expand(shape), generator) / self.rate).clamp(min=TINY)
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = as_tensor(value).float()
@@ -260,8 +298,10 @@ class Chi2(Gamma):
 class Dirichlet(Distribution):
     """Distribution over probabilities (..., classes) with density proportional to the product of x_k^(concentration_k - 1).
 
-    Has no `rsample`. Raises ValueError if ``concentration`` is a single number.
+    Raises ValueError if ``concentration`` is a single number.
     """
+
+    has_rsample = True
 
     def __init__(self, concentration: TensorLike, validate_args: bool | None = None):
         self.concentration = as_tensor(concentration).float()
@@ -285,10 +325,9 @@ class Dirichlet(Distribution):
         total = self.concentration.sum(-1, keepdim=True)
         return self.concentration * (total - self.concentration) / (total**2 * (total + 1))
 
-    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
-        with no_grad():
-            drawn = random.standard_gamma(self.concentration.expand(self._extended_shape(sample_shape)), generator)
-            return drawn / drawn.sum(-1, keepdim=True)
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        drawn = random.standard_gamma(self.concentration.expand(self._extended_shape(sample_shape)), generator)
+        return drawn / drawn.sum(-1, keepdim=True)
 
     def log_prob(self, value: Tensor) -> Tensor:
         a = self.concentration
@@ -302,7 +341,9 @@ class Dirichlet(Distribution):
 
 
 class StudentT(Distribution):
-    """Student's t-distribution with ``df`` degrees of freedom, moved by ``loc`` and stretched by ``scale``. Has no `rsample`."""
+    """Student's t-distribution with ``df`` degrees of freedom, moved by ``loc`` and stretched by ``scale``."""
+
+    has_rsample = True
 
     def __init__(self, df: TensorLike, loc: TensorLike = 0.0, scale: TensorLike = 1.0, validate_args: bool | None = None):
         (self.df, self.loc, self.scale), shape = broadcast_all(df, loc, scale)
@@ -325,12 +366,11 @@ class StudentT(Distribution):
         known = self.scale**2 * self.df / (self.df - 2)
         return known.masked_fill((self.df <= 2) & (self.df > 1), float("inf")).masked_fill(self.df <= 1, float("nan"))
 
-    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        with no_grad():
-            normal = random.randn(*shape, generator=generator)
-            chi2 = 2.0 * random.standard_gamma((0.5 * self.df).expand(shape), generator)
-            return self.loc + self.scale * normal * (self.df / chi2).sqrt()
+        normal = random.randn(*shape, generator=generator)
+        chi2 = 2.0 * random.standard_gamma((0.5 * self.df).expand(shape), generator)
+        return self.loc + self.scale * normal * (self.df / chi2).sqrt()
 
     def log_prob(self, value: Tensor) -> Tensor:
         z = (as_tensor(value).float() - self.loc) / self.scale

@@ -72,6 +72,18 @@ class Distribution:
         """Entropy in nats."""
         raise NotImplementedError(f"the entropy of {type(self).__name__} has no closed form")
 
+    def perplexity(self) -> Tensor:
+        """The exponential function of the entropy."""
+        return self.entropy().exp()
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Probability of a sample of at most ``value``."""
+        raise NotImplementedError(f"{type(self).__name__} has no cdf")
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The number that a sample does not exceed with the probability ``value``: the inverse of `cdf`."""
+        raise NotImplementedError(f"{type(self).__name__} has no icdf")
+
     @property
     def mean(self) -> Tensor:
         """Expected value."""

@@ -42,5 +42,7 @@ class Normal(Distribution):
         return self.scale.log() + (0.5 + HALF_LOG_2PI)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Probability of a sample of at most ``value``."""
         return 0.5 * (1.0 + ((value - self.loc) / (self.scale * 2**0.5)).erf())
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return self.loc + self.scale * (2.0 * value - 1.0).erfinv() * 2**0.5

@@ -42,3 +42,9 @@ class Uniform(Distribution):
 
     def entropy(self) -> Tensor:
         return (self.high - self.low).log()
+
+    def cdf(self, value: Tensor) -> Tensor:
+        return ((as_tensor(value).float() - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * as_tensor(value).float()

@@ -8,7 +8,7 @@ import numpy as np
 from rl_lab.engine.device import DeviceLike, check_device
 from rl_lab.engine.device import device as device_type
 from rl_lab.engine.dtype import DTypeLike, as_dtype, bool_, float32, int64
-from rl_lab.engine.errors import DtypeError, ShapeError
+from rl_lab.engine.errors import DtypeError, ShapeError, StateError
 from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.number import real
@@ -18,8 +18,9 @@ from rl_lab.engine.ops.creation import as_tensor, check_ignored, tensor
 from rl_lab.engine.ops.gathering import check_deviations, check_probabilities, launch_checked
 from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, size_argument
+from rl_lab.engine.tape import Node, attach, no_grad
 from rl_lab.engine.tensor import empty
-from rl_lab.engine.types import Sizes
+from rl_lab.engine.types import Gradients, Sizes
 from rl_lab.native.primitive import Primitive
 
 
@@ -434,6 +435,25 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
 
 
 def standard_gamma(concentration: Tensor, generator: Generator | None = None) -> Tensor:
-    """Gamma deviates of scale 1 in the shape of ``concentration``, whose elements must be positive; not differentiable."""
-    concentration = as_float(concentration).detach().contiguous()
-    return _fill(empty(concentration.sizes), random_kernels.gamma, generator, source=concentration)
+    """Gamma deviates of scale 1 in the shape of ``concentration``, whose elements must be positive.
+
+    The gradient of ``concentration`` is implicit (Figurnov, Mohamed and Mnih 2018), and once differentiable, as in PyTorch.
+    """
+    source = as_float(concentration)
+    with no_grad():
+        shapes = source.contiguous()
+    out = _fill(empty(shapes.sizes), random_kernels.gamma, generator, source=shapes)
+    return attach(out, _gamma_rule, (source,), (source, out))
+
+
+def _gamma_rule(g: Tensor, node: Node) -> Gradients:
+    concentration, deviates = node.saved
+    with no_grad():
+        operands = [x.contiguous() for x in (g, concentration, deviates)]
+        out = empty(deviates.sizes)
+        launch(random_kernels.gamma_slope, (out, *operands), (out.numel(),))
+    return (attach(out, _no_second_rule, (g, concentration)),)
+
+
+def _no_second_rule(g: Tensor, node: Node) -> Gradients:
+    raise StateError("the gradient of a gamma deviate cannot be differentiated again")

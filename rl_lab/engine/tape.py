@@ -363,7 +363,7 @@ def walk(
     def total(place: int, earlier: Any, gradient: Any) -> Any:
         """The sum of two gradients that arrive at the same place."""
         if place in sums:
-            return earlier.add_(gradient)
+            return earlier.add_gradient(gradient)
         if not create_graph:
             sums.add(place)
         return earlier + gradient

@@ -13,7 +13,10 @@ from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.logger import points_of
 from rl_lab.experiment.run import check_recorded
 from rl_lab.experiment.statistics import (
+    aggregate_iqm,
     aggregate_mean,
+    aggregate_median,
+    aggregate_optimality_gap,
     bootstrap_interval,
     improvement_interval,
     interquartile_mean,
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = [
+    "aggregate_iqm",
     "aggregate_mean",
+    "aggregate_median",
+    "aggregate_optimality_gap",
     "bootstrap_interval",
     "compare",
     "final_scores",

@@ -535,14 +535,14 @@ class _Loop:
     def introduce(self, logger: Logger) -> None:
         """Log what is known before training: settings, configuration, versions, command, and the layout of custom charts.
 
-        A resumed run has logged them already. It logs texts again only if its settings differ from those of its checkpoint, so that
-        its log depends on the checkpoint and the settings alone.
+        A resumed run has logged them already. It replaces its settings, and logs texts again only if its settings differ from those of
+        its checkpoint, so that its log depends on the checkpoint and the settings alone.
         """
         plan, step = self.plan, self.agent.timesteps
         texts = dashboard.texts(self.run.config, plan.command, str(self.run.path))
+        logger.settings(dashboard.hyperparameters(self.run.config))
         if plan.resumes is None:
-            logger.add([*dashboard.hyperparameters(self.run.config), *dashboard.layout(self.agent, plan.options.agent)], step)
-            logger.add(texts, step)
+            logger.add([*dashboard.layout(self.agent, plan.options.agent), *texts], step)
         elif (self.run.recorded(plan.checkpoint) or {}).get("config") != self._recorded_config():
             logger.add(texts, step + 1)  # what a resumed run logs at the step of its checkpoint does not count
 

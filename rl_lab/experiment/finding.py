@@ -1,5 +1,6 @@
 """Find the specification of an environment: by id, by ``module:Id`` or ``module:Class``, or in a package that registers it on request."""
 
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -51,8 +52,7 @@ def find_environment(env_id: str) -> EnvSpec:
     if module:
         return _find_in_module(module, name, env_id)
     try:
-        package = package_of(name)
-        if name not in gym.registry and own_id(name) in gym.registry and package is not None and not package.is_installed():
+        if _is_out_of_reach(name) and own_id(name) in gym.registry:
             return gym.registry[own_id(name)]
         if name not in gym.registry:
             _ask_packages(name)
@@ -62,6 +62,15 @@ def find_environment(env_id: str) -> EnvSpec:
         raise Fault(f"unknown environment {env_id!r}{detail}") from None
     except ImportError as error:
         raise Fault(f"environment {env_id!r} needs a package that is not installed: {error}") from None
+
+
+def _is_out_of_reach(name: str) -> bool:
+    """Whether an environment needs a package that is not installed: the one that registers it, or Box2D for some of Gymnasium's own."""
+    spec = gym.registry.get(name)
+    if spec is None:
+        package = package_of(name)
+        return package is not None and not package.is_installed()
+    return str(spec.entry_point).startswith("gymnasium.envs.box2d") and importlib.util.find_spec("Box2D") is None
 
 
 def _find_in_module(module: str, name: str, env_id: str) -> EnvSpec:

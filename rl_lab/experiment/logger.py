@@ -17,10 +17,13 @@ import numpy as np
 
 from rl_lab.experiment.faults import Fault, code_of
 from rl_lab.experiment.tables import Table, open_tables, rewrite_tables
+from rl_lab.serialization import write_file
 
 if TYPE_CHECKING:
     from tensorboardX.proto.summary_pb2 import Summary
 
+SETTINGS = "config.tfevents"
+"""File of a run with the settings for the tab HParams. Its name stands before those of the event files."""
 FLUSH_SECONDS = 5.0
 BUFFER = 2**18
 """Bytes that are written at once; a flush writes what there is."""
@@ -118,6 +121,18 @@ class Logger:
         for summary in summaries:
             self._try(self._add, summary, step)
 
+    def settings(self, summaries: "Iterable[Summary]") -> None:
+        """Replace the summaries for the tab HParams by ``summaries``.
+
+        TensorBoard keeps the first ones that it reads of a run, so they have a file of their own, which it reads before the others.
+        """
+        events = [self._events.Event(wall_time=time.time(), file_version="brain.Event:2")]
+        events += [self._events.Event(wall_time=time.time(), summary=summary) for summary in summaries]
+        try:
+            write_file(self._directory / SETTINGS, [self._record(event) for event in events])
+        except OSError as error:
+            self._say(f"{self._directory / SETTINGS} cannot be written ({error.strerror}): TensorBoard's HParams lack this run")
+
     def graph(self, definition: bytes, step: int) -> None:
         """Log a graph, given as a serialized GraphDef."""
         self._encode()
@@ -206,9 +221,12 @@ class Logger:
 
     def _write(self, event: Any) -> None:
         assert self._file is not None  # `_try` calls nothing once the log has failed
+        self._file.write(self._record(event))
+
+    def _record(self, event: Any) -> bytes:
         data = event.SerializeToString()
         length = struct.pack("<Q", len(data))
-        self._file.write(length + self._masked_crc(length) + data + self._masked_crc(data))
+        return length + self._masked_crc(length) + data + self._masked_crc(data)
 
     def _masked_crc(self, data: bytes) -> bytes:
         crc = self._crc32c(data)

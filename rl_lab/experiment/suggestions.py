@@ -123,6 +123,8 @@ _AGENTS: dict[str, str] = {
     "neat": "neatpython hyperneat neuroevolution ga geneticalgorithm evolution",
     "ars": "augmentedrandomsearch randomsearch brs",
     "es": "openaies evolutionstrategies evolutionstrategy nes",
+    "bc": "behaviorcloning behaviourcloning imitation clone dagger gail",
+    "iql": "implicitq implicitqlearning cql offline awac td3bc",
     "cmaes": "cma covariancematrixadaptation",
 }
 

@@ -4,6 +4,7 @@ A call takes the time since the sample before, so a gap is no missing value but 
 """
 
 import math
+from collections.abc import Callable
 
 from rl_lab.engine.device import DeviceLike
 from rl_lab.engine.dtype import DTypeLike
@@ -21,6 +22,8 @@ from rl_lab.nn.module import Module, Parameter
 
 Times = Tensor | float | None
 MODES = ("default", "no_gate", "pure")
+INNER, OUTER = 0.666, 1.7159
+"""The activation of a backbone is OUTER * tanh(INNER * x) (LeCun et al. 1998, "Efficient BackProp", section 4.4)."""
 
 
 class _Continuous(Module):
@@ -36,6 +39,10 @@ class _Continuous(Module):
     def _step(self, from_x: Tensor, h: Tensor, t: Tensor) -> Tensor:
         """The state (n, hidden_size) a time t (n,) after h."""
         raise TypeError(f"{type(self).__name__} has no step")
+
+    def _unrolled(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]:
+        """`_project` and `_step` for a sequence. A subclass prepares here what all steps have in common."""
+        return self._project, self._step
 
     def _times(self, timespans: Times, shape: tuple[int, ...]) -> Tensor:
         """``timespans`` as a tensor of this shape: 1 unless given; a last dimension of size 1 is dropped."""
@@ -88,8 +95,9 @@ class _Continuous(Module):
             hx = hx.squeeze(0)
         h = self._state(hx.unsqueeze(0) if single and hx is not None else hx, n)
         outputs = []
-        for from_x, t in zip(self._project(x).unbind(0), times.unbind(0), strict=True):
-            h = self._step(from_x, h, t)
+        project, step = self._unrolled()
+        for from_x, t in zip(project(x).unbind(0), times.unbind(0), strict=True):
+            h = step(from_x, h, t)
             outputs.append(h)
         out = stack(outputs)
         if single:
@@ -160,8 +168,40 @@ class _CfC(_Continuous):
 
     def _step(self, from_x: Tensor, h: Tensor, t: Tensor) -> Tensor:
         z = from_x + linear(h, self.weight_hh)
-        for k in range(1, self.backbone_layers + 1):
-            z = linear(_lecun_tanh(z), getattr(self, f"weight_{k}"), getattr(self, f"bias_{k}"))
+        for weight, bias in self._layers():
+            z = linear(tanh(z * INNER) * OUTER, weight, bias)
+        return self._new_state(z, t)
+
+    def _layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of the layers behind the first one."""
+        return [(getattr(self, f"weight_{k}"), getattr(self, f"bias_{k}")) for k in range(1, self.backbone_layers + 1)]
+
+    def _unrolled(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]:
+        """Multiply the weights by the two factors of LeCun's tanh, once for all steps, instead of the activations of each step."""
+        if not self.backbone_layers:
+            return self._project, self._step
+        weight_ih, bias_0 = self.weight_ih * INNER, self.bias_0 * INNER
+        weight_hh = self.weight_hh * INNER
+        layers = []
+        for number, (weight, bias) in enumerate(self._layers(), 1):
+            if number < self.backbone_layers:
+                layers.append((weight * (INNER * OUTER), bias * INNER))
+            else:
+                layers.append((weight * OUTER, bias))
+
+        def project(x: Tensor) -> Tensor:
+            return linear(x, weight_ih, bias_0)
+
+        def step(from_x: Tensor, h: Tensor, t: Tensor) -> Tensor:
+            z = from_x + linear(h, weight_hh)
+            for weight, bias in layers:
+                z = linear(tanh(z), weight, bias)
+            return self._new_state(z, t)
+
+        return project, step
+
+    def _new_state(self, z: Tensor, t: Tensor) -> Tensor:
+        """The state after the times t (n,) from the heads z."""
         if self.mode == "default":
             return cfc_gates(z, t)
         elapsed = t.unsqueeze(1)
@@ -172,10 +212,6 @@ class _CfC(_Continuous):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, backbone_units={self.backbone_units}, backbone_layers={self.backbone_layers}"
-
-
-def _lecun_tanh(x: Tensor) -> Tensor:
-    return tanh(x * 0.666) * 1.7159
 
 
 class CfCCell(_CfC):

@@ -76,8 +76,11 @@ class EmbeddingBag(Module):
         padding_idx: int | None = None,
     ) -> "EmbeddingBag":
         """A bag over the table ``embeddings`` (count, size), which does not learn if ``freeze``."""
+        if embeddings.dim() != 2:
+            raise ShapeError(f"from_pretrained takes a table (count, size), got shape {list(embeddings.shape)}")
+        count, size = embeddings.shape
         module = cls(
-            *embeddings.shape, mode=mode, _weight=embeddings, include_last_offset=include_last_offset, padding_idx=padding_idx
+            count, size, mode=mode, _weight=embeddings, include_last_offset=include_last_offset, padding_idx=padding_idx
         )
         module.weight.requires_grad_(not freeze)
         return module
@@ -175,8 +178,9 @@ class AdaptiveLogSoftmaxWithLoss(Module):
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw new weights."""
-        for layer in (self.head, *[layer for part in self.tail for layer in part]):
-            layer.reset_parameters(generator)
+        for layer in self.modules():
+            if isinstance(layer, Linear):
+                layer.reset_parameters(generator)
 
     def log_prob(self, input: Tensor) -> Tensor:
         """The log-probabilities (n, n_classes) of rows (n, in_features)."""

@@ -105,7 +105,8 @@ class Embedding(Module):
         """A layer over the table ``embeddings`` (count, size), which does not learn if ``freeze``."""
         if embeddings.dim() != 2:
             raise ShapeError(f"from_pretrained takes a table (count, size), got shape {list(embeddings.shape)}")
-        module = cls(*embeddings.shape, padding_idx=padding_idx)
+        count, size = embeddings.shape
+        module = cls(count, size, padding_idx)
         module.weight = Parameter(embeddings.detach(), requires_grad=not freeze)
         return module
 

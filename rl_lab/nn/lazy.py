@@ -5,6 +5,7 @@ optimiser may be made before.
 """
 
 import inspect
+from typing import Any
 
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.launch import recorder
@@ -53,7 +54,8 @@ class _Lazy(Module):
         self._take_settings(plain)
         setattr(self, self.place, 0)
 
-    def _plain(self) -> type[Module]:
+    def _plain(self) -> Any:
+        """The class of the plain module."""
         return type(self).__bases__[1]
 
     def _take_settings(self, plain: Module) -> None:

@@ -50,7 +50,8 @@ def _parameter(module: Module, name: str) -> Parameter:
     return parameter
 
 
-def _norm_except(v: Tensor, dim: int | None) -> Tensor:
+def norm_except(v: Tensor, dim: int | None) -> Tensor:
+    """The norms over all dimensions but ``dim``, which are kept with size 1; over all dimensions if ``dim`` is None."""
     if dim is None:
         return v.norm()
     return v.norm(2, tuple([d for d in range(v.dim()) if d != dim % v.dim()]), keepdim=True)
@@ -62,7 +63,7 @@ class _WeightNorm(NamedTuple):
 
     def weight(self, module: Module) -> Tensor:
         v = getattr(module, f"{self.name}_v")
-        return v * (getattr(module, f"{self.name}_g") / _norm_except(v, self.dim))
+        return v * (getattr(module, f"{self.name}_g") / norm_except(v, self.dim))
 
 
 def weight_norm(module: AnyModule, name: str = "weight", dim: int | None = 0) -> AnyModule:
@@ -73,7 +74,7 @@ def weight_norm(module: AnyModule, name: str = "weight", dim: int | None = 0) ->
     weight = _parameter(module, name)
     delattr(module, name)
     with no_grad():
-        length = _norm_except(weight, dim).clone()
+        length = norm_except(weight, dim).clone()
     module.register_parameter(f"{name}_g", Parameter(length))
     module.register_parameter(f"{name}_v", Parameter(weight.detach()))
     module.__class__ = _computing(type(module), _WeightNorm(name, dim))  # type: ignore[assignment]
@@ -92,7 +93,8 @@ def remove_weight_norm(module: AnyModule, name: str = "weight") -> AnyModule:
     return module
 
 
-def _as_matrix(weight: Tensor, dim: int) -> Tensor:
+def as_matrix(weight: Tensor, dim: int) -> Tensor:
+    """The weight with the dimension ``dim`` as rows and all others as columns."""
     return (weight if dim == 0 else weight.movedim(dim, 0)).flatten(1)
 
 
@@ -107,14 +109,14 @@ class _SpectralNorm(NamedTuple):
         # copies: a later call improves the vectors in place, and this graph may not have been walked back yet
         u = getattr(module, f"{self.name}_u").clone()
         v = getattr(module, f"{self.name}_v").clone()
-        return original / dot(u, mv(_as_matrix(original, self.dim), v))
+        return original / dot(u, mv(as_matrix(original, self.dim), v))
 
     def __call__(self, module: Module, inputs: tuple) -> None:
         """Improve the singular vectors by power iteration: a hook before every forward, active in training mode."""
         if not module.training:
             return
         with no_grad():
-            matrix = _as_matrix(getattr(module, f"{self.name}_orig"), self.dim)
+            matrix = as_matrix(getattr(module, f"{self.name}_orig"), self.dim)
             u, v = getattr(module, f"{self.name}_u"), getattr(module, f"{self.name}_v")
             for _ in range(self.iterations):
                 v.copy_(normalize(mv(matrix.t(), u), dim=0, eps=self.eps))
@@ -138,7 +140,7 @@ def spectral_norm(
     delattr(module, name)
     module.register_parameter(f"{name}_orig", weight)
     with no_grad():
-        rows, columns = _as_matrix(weight, dim).shape
+        rows, columns = as_matrix(weight, dim).shape
         module.register_buffer(f"{name}_u", normalize(randn(rows), dim=0, eps=eps))
         module.register_buffer(f"{name}_v", normalize(randn(columns), dim=0, eps=eps))
     rule = _SpectralNorm(name, dim, n_power_iterations, eps)

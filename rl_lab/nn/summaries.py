@@ -23,7 +23,7 @@ class Layer(NamedTuple):
     """Shape of its output in the last call, empty if the layer was not called or no inputs were given."""
     weights: str
     """Shapes of its own parameters by name."""
-    count: int
+    size: int
     """Number of elements of its own parameters."""
     trainable: int
     """Number of those that require a gradient."""
@@ -35,7 +35,7 @@ class Summary:
     def __init__(self, kind: str, layers: Sequence[Layer]):
         self.kind = kind
         self.layers = tuple(layers)
-        self.parameters = sum(layer.count for layer in layers)
+        self.parameters = sum(layer.size for layer in layers)
         self.trainable = sum(layer.trainable for layer in layers)
 
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str | int, ...]], str]:
@@ -45,7 +45,7 @@ class Summary:
         rows: list[tuple[str | int, ...]] = []
         for layer in self.layers:
             output = (layer.output,) if has_outputs else ()
-            rows.append((layer.name or "(itself)", layer.kind, *output, layer.weights, layer.count))
+            rows.append((layer.name or "(itself)", layer.kind, *output, layer.weights, layer.size))
         frozen = self.parameters - self.trainable
         sums = f"{self.kind}: {self.parameters:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "")
         return heads, rows, sums

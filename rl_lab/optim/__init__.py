@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from rl_lab.engine.names import not_covered
-from rl_lab.optim import lr_scheduler
+from rl_lab.optim import lr_scheduler, swa_utils
 from rl_lab.optim.adafactor import Adafactor
 from rl_lab.optim.further import ASGD, Adadelta, Adamax, NAdam, RAdam, Rprop
 from rl_lab.optim.lbfgs import LBFGS
@@ -30,4 +30,5 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "lr_scheduler",
+    "swa_utils",
 ]

@@ -47,7 +47,7 @@ def play(
             return Played(returns, lengths, finals, sums)
         acting.forward(stepper.observations, playing, outputs)
         if summed:
-            for i in np.flatnonzero(playing):
+            for i in map(int, np.flatnonzero(playing)):
                 seen = stepper.observations[i].reshape(-1).astype(np.float64)
                 sums[episode[i], 0] += seen
                 sums[episode[i], 1] += seen * seen

@@ -10,8 +10,7 @@ from rl_lab.engine.dtype import int64
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import random as random_kernels
 from rl_lab.engine.launch import launch
-from rl_lab.engine.ops.creation import arange, from_numpy, ones
-from rl_lab.engine.ops.layout import cat
+from rl_lab.engine.ops.creation import arange, from_numpy
 from rl_lab.engine.random import Generator, rand, randint
 from rl_lab.engine.tensor import Tensor, empty
 from rl_lab.rollout import kernels
@@ -360,9 +359,9 @@ class SequenceReplayBuffer(ReplayBuffer):
     def sample_sequences(self, batch_size: int, length: int) -> tuple[Batch, Tensor, Tensor]:
         """Draw sequences of ``length`` consecutive steps of one environment each, uniformly with replacement.
 
-        Returns the transitions, flattened from (length, batch_size, ...); float32 (length, batch_size), 0 where a step begins an episode
-        within the sequence; and the memories (batch_size, memory) before the sequences. Raises ShapeError if the buffer is empty. At least
-        ``length`` steps of each environment must be stored.
+        Returns the transitions, flattened from (length, batch_size, ...); bool (length, batch_size), True where a step ended its episode;
+        and the memories (batch_size, memory) before the sequences. Raises ShapeError if the buffer is empty. At least ``length`` steps of
+        each environment must be stored.
         """
         self._check()
         n = self.num_envs
@@ -375,9 +374,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         flat = index.flatten()
         _, _, _, _, terminated, truncated, _, _ = self.tensors
         ended = terminated.index_select(0, flat) + truncated.index_select(0, flat) > 0
-        before = 1.0 - ended.float().reshape(length, batch_size)
-        goes_on = cat([ones(1, batch_size), before[:-1]])
-        return self.gather(flat), goes_on, self.memories.index_select(0, index[0])
+        return self.gather(flat), ended.reshape(length, batch_size), self.memories.index_select(0, index[0])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of `ReplayBuffer.state_dict` and the memories."""

@@ -12,7 +12,9 @@ from rl_lab.nn.containers import Sequential
 from rl_lab.nn.graph.kernels import ACTIVATIONS, HEADER, SUM
 from rl_lab.nn.layers import Flatten, Linear
 from rl_lab.nn.pictures import PictureInput
+from rl_lab.rollout.actions import ActionMapping
 from rl_lab.rollout.normalizers import RunningMoments
+from rl_lab.rollout.policies import masked
 from rl_lab.rollout.population import GraphActors, Played
 
 _KINDS: dict[type[Module], str] = {ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
@@ -256,3 +258,16 @@ def update_moments(moments: RunningMoments, played: Played) -> None:
     variance = np.maximum(squares / count - mean**2, 0.0)
     shape = tuple(moments.mean.shape)
     moments.merge(float(count), *(rl.tensor(part.reshape(shape).astype(np.float32)) for part in (mean, variance)))
+
+
+def best_actions(mapping: ActionMapping, outputs: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
+    """A policy's actions (batch, *shape) for outputs (batch, options + size): the largest option of each choice, and the components."""
+    count = mapping.num_masked
+    components = outputs[:, count:] if mapping.choices else outputs
+    if not mapping.choices:
+        return components
+    options = masked(outputs[:, :count] if mapping.size else outputs, action_mask)
+    chosen = [group.argmax(1) for group in options.split(list(mapping.choices), 1)]
+    if not mapping.size:
+        return chosen[0] if mapping.shape == () else rl.stack(chosen, 1)
+    return rl.cat([rl.stack(chosen, 1).float(), components], 1)

@@ -54,6 +54,8 @@ SMALL = {
         "normalize_rewards": True,
     },
     "neat": {"population": 12, "champion_episodes": 2, "episode_limit": 50},
+    "bc": {"dataset": "random:60", "batch_size": 8, "network": "mlp:8"},
+    "iql": {"dataset": "random:60", "batch_size": 8, "network": "mlp:8"},
     "ars": {"directions": 3, "top_directions": 2},
     "es": {"pairs": 3, "network": "mlp:4", "normalize_observations": True},
     "cmaes": {"population": 6, "network": "mlp:4", "normalize_observations": True},

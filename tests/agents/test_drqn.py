@@ -35,17 +35,17 @@ def test_stored_memories_are_those_of_the_steps(settings):
         agent.step()
     agent.normalization = frozen
     with rl.no_grad():
-        batch, goes_on, memory = agent.replay.sample_sequences(50, 12)
+        batch, ended, memory = agent.replay.sample_sequences(50, 12)
         observations = batch.observations.reshape(12, 50, 4)
-        found, _ = agent.memories(agent.network, observations, goes_on, memory)
-    assert (goes_on.numpy() == 0).any()
+        found, _ = agent.memories(agent.network, observations, ended, memory)
+    assert ended.numpy().any()
     # the memory after step 10 is the stored memory before step 11, except where an episode begins
     stored = agent.replay.memories
     first = {tuple(row): i for i, row in enumerate(agent.replay.arrays.observations[: len(agent.replay)])}
     found = found.reshape(12, 50, 16).numpy()
     for j in range(50):
         place = first[tuple(observations[11, j].tolist())]
-        expected = found[10, j] * float(goes_on[11, j])
+        expected = found[10, j] * (1.0 - float(ended[10, j]))
         np.testing.assert_allclose(stored[place].numpy(), expected, rtol=1e-4, atol=1e-5)
 
 

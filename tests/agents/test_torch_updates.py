@@ -97,8 +97,9 @@ def one_update(case: Case, agent: Any, update: int) -> list[float]:
         return [result.item() for result in results] + [0.0] * (delayed - len(results) if delayed else 0)
     if case.agent == "drqn":
         batch = batch_of(case, x)
-        goes_on = (x["elapsed"] > 0).float().reshape(STEPS, ENVS)
-        agent.replay.sample_sequences = lambda size, length: (batch, goes_on, x["first_memory"])
+        ended = (x["terminated"] | x["truncated"]).reshape(STEPS, ENVS)
+        batch = batch._replace(discounts=0.99 * (~x["terminated"]).float())
+        agent.replay.sample_sequences = lambda size, length: (batch, ended, x["first_memory"])
         return [result.item() for result in agent.update()]
     if case.agent in ("reinforce", "a2c"):
         names = ["observations", "next_observations", "actions", "rewards", "terminated", "truncated"]

@@ -210,7 +210,7 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
         class Recurrent(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.encoder, self.cell = network(INPUTS, MEMORY, nn.ReLU), nn.GRUCell(MEMORY, MEMORY)
+                self.encoder, self.cell = network(INPUTS, MEMORY, nn.Tanh), nn.GRUCell(MEMORY, MEMORY)
                 self.head = nn.Linear(MEMORY, 3)
 
             def after(self, x: Any, memory: Any) -> Any:
@@ -227,21 +227,27 @@ def recorded(case: Case) -> dict[str, np.ndarray]:
                 for name, t in tensors(update).items()
             }
             mine = theirs = x["first_memory"]
-            errors, taken = [], []
+            ended = x["terminated"] | x["truncated"]
+            taken, following = [], []
             for t in range(STEPS):
-                goes_on = (x["elapsed"][t] > 0).float()[:, None]
                 if t == burn_in:
                     mine = mine.detach()
-                mine, theirs = q.after(x["observations"][t], mine * goes_on), slow.after(x["observations"][t], theirs * goes_on)
-                if t < burn_in:
-                    continue
-                with torch.no_grad():
-                    values = slow.head(slow.after(x["next_observations"][t], theirs))
-                    chooser = q.head(q.after(x["next_observations"][t], mine)) if o.get("double", True) else values
-                    best = chooser.masked_fill(~x["next_masks"][t], -1e9).argmax(1, keepdim=True)
-                    wanted = x["rewards"][t] + x["discounts"][t] * values.gather(1, best).squeeze(1)
-                taken.append(q.head(mine).gather(1, x["actions"][t][:, None]).squeeze(1))
-                errors.append(F.huber_loss(taken[-1], wanted, reduction="none"))
+                mine, theirs = q.after(x["observations"][t], mine), slow.after(x["observations"][t], theirs)
+                if t >= burn_in:
+                    taken.append(q.head(mine).gather(1, x["actions"][t][:, None]).squeeze(1))
+                    with torch.no_grad():
+                        values = slow.head(slow.after(x["next_observations"][t], theirs))
+                        chooser = q.head(q.after(x["next_observations"][t], mine)) if o.get("double", True) else values
+                        best = chooser.masked_fill(~x["next_masks"][t], -1e9).argmax(1, keepdim=True)
+                        following.append(values.gather(1, best).squeeze(1))
+                kept = (~ended[t]).float()[:, None]
+                mine, theirs = mine * kept, theirs * kept
+            errors, later = [], following[-1]
+            for t in reversed(range(burn_in, STEPS)):
+                value = following[t - burn_in]
+                mixed = torch.where(ended[t], value, o["return_lambda"] * later + (1 - o["return_lambda"]) * value)
+                later = x["rewards"][t] + GAMMA * (~x["terminated"][t]).float() * mixed
+                errors.append(F.huber_loss(taken[t - burn_in], later, reduction="none"))
             loss = torch.cat(errors).mean()
             gradient_step(optimizer, loss, list(q.parameters()))
             yield [loss, torch.cat(taken).mean()]

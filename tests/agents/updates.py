@@ -51,8 +51,10 @@ CASES = {
         | {"double": True, "dueling": True, "prioritized": True, "max_grad_norm": 0.7},
         weights=True,
     ),
-    "drqn": Case("drqn", "discrete", OFF_POLICY | {"burn_in": 2}, masks=True),
-    "drqn plain": Case("drqn", "discrete", OFF_POLICY | {"burn_in": 0, "double": False, "max_grad_norm": 0.7}),
+    "drqn": Case("drqn", "discrete", OFF_POLICY | {"burn_in": 2, "return_lambda": 0.7}, masks=True),
+    "drqn plain": Case(
+        "drqn", "discrete", OFF_POLICY | {"burn_in": 0, "return_lambda": 0.0, "double": False, "max_grad_norm": 0.7}
+    ),
     "pqn": Case("pqn", "discrete", {"learning_rate": 1e-2, "max_grad_norm": 0.7, "return_lambda": 0.8}, masks=True),
     "pqn weighted": Case("pqn", "discrete", {"learning_rate": 1e-2, "return_lambda": 0.3, "layer_norm": False}, weights=True),
     "reinforce": Case("reinforce", "discrete", ON_POLICY | {"baseline_steps": 2}, masks=True),

@@ -121,6 +121,17 @@ MODULES: dict[str, tuple[Callable, list[tuple[int, ...]]]] = {
         lambda nn: nn.utils.spectral_norm(nn.ConvTranspose2d(2, 3, 2), n_power_iterations=2, dim=1), [(2, 2, 3, 3)]
     ),
     "spectral_norm eval": (lambda nn: nn.utils.spectral_norm(nn.Conv2d(2, 3, 2)).eval(), [(2, 2, 3, 3)]),
+    "parametrizations.weight_norm": (lambda nn: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), [(4, 3)]),
+    "parametrizations.weight_norm whole": (
+        lambda nn: nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 3, 2), dim=None), [(2, 2, 5)]
+    ),
+    "parametrizations.spectral_norm": (lambda nn: nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2)), [(4, 3)]),
+    "parametrizations.spectral_norm transposed": (
+        lambda nn: nn.utils.parametrizations.spectral_norm(nn.ConvTranspose2d(2, 3, 2), n_power_iterations=2), [(2, 2, 3, 3)]
+    ),
+    "parametrizations.spectral_norm eval": (
+        lambda nn: nn.utils.parametrizations.spectral_norm(nn.Conv2d(2, 3, 2)).eval(), [(2, 2, 3, 3)]
+    ),
     "Dropout2d eval": (lambda nn: nn.Dropout2d().eval(), [(2, 3, 2, 2)]),
     "AlphaDropout eval": (lambda nn: nn.AlphaDropout().eval(), [(2, 3)]),
     "PReLU": (lambda nn: nn.PReLU(3), [(2, 3)]),

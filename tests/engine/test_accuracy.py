@@ -145,3 +145,22 @@ def test_special_numbers(name):
         np.testing.assert_array_equal(actual[3:], exact[3:])
         if name in ("tanh", "elu"):
             np.testing.assert_array_equal(np.signbit(actual[3:]), [False, True])
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan", "lgamma"])
+def test_rows_of_ordinary_numbers_have_the_bits_of_other_rows(name):
+    """A row whose numbers are all of the ordinary range takes a loop of its own, and an infinity among them the general one."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate(
+        [
+            rng.integers(0, 2**32, 50_000, dtype=np.uint64).astype(np.uint32).view(np.float32),
+            np.linspace(-20, 20, 20_001, dtype=np.float32),
+            np.linspace(0.5, 3, 20_001, dtype=np.float32),
+            np.array([0.0, -0.0, 1, 2, 0.75, 1.25, 1.75, 2.25, 12, np.nextafter(np.float32(12), 0)], np.float32),
+        ]
+    )
+    x = x[(x > 0) & (x < np.inf)] if name == "lgamma" else x[abs(x) < 2**23]
+    function = getattr(rl, name)
+    alone = function(rl.tensor(x)).numpy()
+    among_others = function(rl.tensor(np.append(x, np.float32(np.inf)))).numpy()
+    assert alone.tobytes() == among_others[:-1].tobytes()

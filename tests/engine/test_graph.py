@@ -618,3 +618,13 @@ def test_descriptions_that_cannot_be():
     ):
         with pytest.raises(GraphError):
             GraphNetwork.from_description({**good, **change})
+
+
+def test_a_cycle_is_named_without_the_nodes_behind_it():
+    network = GraphNetwork(["in"], ["out"])
+    for name in ("a", "b", "c"):
+        network.add_node(name)
+    for source, target in (("in", "a"), ("a", "b"), ("b", "c"), ("c", "out")):
+        network.add_edge(source, target)
+    with pytest.raises(GraphError, match=r"cycle through a, b: a cycle needs"):
+        network.add_edge("b", "a")

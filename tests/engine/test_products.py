@@ -212,35 +212,35 @@ def test_a_batch_without_samples_has_gradients_of_zero(padding):
     assert tuple(x.grad.shape) == (0, 2, 5, 5)
 
 
-def convolved(x, weight, stride, padding, groups, g):
+def convolved(x, weight, stride, padding, dilation, groups, g):
     """The convolution and its gradients, for the gradient g of the result, as arrays."""
     x, weight = (rl.tensor(v, requires_grad=True) for v in (x, weight))
-    y = F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
+    y = F.conv2d(x, weight, None, stride, padding, dilation, groups)
     y.backward(rl.tensor(g))
     return y.detach().numpy(), x.grad.numpy(), weight.grad.numpy()
 
 
 @pytest.mark.parametrize(
-    ("shape", "weight", "stride", "padding", "groups"),
+    ("shape", "weight", "stride", "padding", "dilation", "groups"),
     [
-        ((3, 4, 20, 20), (32, 4, 8, 8), 4, 0, 1),  # many filters, few channels
-        ((2, 32, 9, 8), (64, 32, 4, 3), 2, 1, 1),
-        ((9, 64, 7, 7), (64, 32, 3, 3), 1, 0, 2),
-        ((2, 30, 6, 6), (26, 30, 3, 2), 1, (1, 0), 1),  # panels that are not full
-        ((5, 96, 3, 3), (100, 96, 3, 3), 1, 0, 1),  # results of one pixel
-        ((4, 5, 12, 12), (6, 5, 3, 3), 2, 1, 1),  # few filters
+        ((3, 4, 20, 20), (32, 4, 8, 8), 4, 0, 1, 1),  # many filters, few channels
+        ((2, 32, 9, 8), (64, 32, 4, 3), 2, 1, 1, 1),
+        ((9, 64, 7, 7), (64, 32, 3, 3), 1, 0, 1, 2),
+        ((2, 30, 6, 6), (26, 30, 3, 2), 1, (1, 0), 1, 1),  # panels that are not full
+        ((5, 96, 3, 3), (100, 96, 3, 3), 1, 0, 1, 1),  # results of one pixel
+        ((3, 4, 30, 31), (32, 4, 3, 3), 1, 0, 1, 1),  # many pixels
+        ((2, 32, 9, 9), (32, 32, 3, 3), 1, 2, 2, 1),
+        ((4, 5, 12, 12), (6, 5, 3, 3), 2, 1, 1, 1),  # few filters
     ],
 )
-def test_convolutions_of_small_integers_are_exact(shape, weight, stride, padding, groups):
+def test_convolutions_of_small_integers_are_exact(shape, weight, stride, padding, dilation, groups):
     """Whichever kernel the shape chooses. The gradients are those of the trilinear form, found from its value."""
     rng = np.random.default_rng(0)
     x, w = (rng.integers(-3, 4, s).astype(np.float32) for s in (shape, weight))
-    oh, ow = (
-        (size + 2 * p - k) // stride + 1 for size, k, p in zip(shape[2:], weight[2:], np.broadcast_to(padding, 2), strict=True)
-    )
-    g = rng.integers(-3, 4, (shape[0], weight[0], oh, ow)).astype(np.float32)
-    y, to_x, to_w = convolved(x, w, stride, padding, groups, g)
     edge = np.broadcast_to(padding, 2)
+    oh, ow = ((s + 2 * p - dilation * (k - 1) - 1) // stride + 1 for s, k, p in zip(shape[2:], weight[2:], edge, strict=True))
+    g = rng.integers(-3, 4, (shape[0], weight[0], oh, ow)).astype(np.float32)
+    y, to_x, to_w = convolved(x, w, stride, padding, dilation, groups, g)
     padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (edge[0],) * 2, (edge[1],) * 2))
     expected_y = np.zeros(y.shape)
     expected_x = np.zeros(padded.shape)
@@ -252,12 +252,9 @@ def test_convolutions_of_small_integers_are_exact(shape, weight, stride, padding
         of_c = slice(group * channels, (group + 1) * channels)
         for i in range(weight[2]):
             for j in range(weight[3]):
-                window = (
-                    slice(None),
-                    of_c,
-                    slice(i, i + (oh - 1) * stride + 1, stride),
-                    slice(j, j + (ow - 1) * stride + 1, stride),
-                )
+                rows = slice(i * dilation, i * dilation + (oh - 1) * stride + 1, stride)
+                columns = slice(j * dilation, j * dilation + (ow - 1) * stride + 1, stride)
+                window = (slice(None), of_c, rows, columns)
                 expected_y[:, of_f] += np.einsum("ncyx,fc->nfyx", padded[window], w[of_f, :, i, j])
                 expected_x[window] += np.einsum("nfyx,fc->ncyx", g[:, of_f], w[of_f, :, i, j])
                 expected_w[of_f, :, i, j] = np.einsum("ncyx,nfyx->fc", padded[window], g[:, of_f])

@@ -65,6 +65,104 @@ def source_of(x: rl.Tensor) -> np.ndarray:
     return x.detach().numpy()
 
 
+ROWS = [
+    [1, -2, 3],
+    (range(4), [0, 1, -1, 2]),
+    ([0, 1], [1, 2], [3, -4]),
+    (np.array([1, 2]), np.array([0, -1])),
+    (range(3), np.array([1, 1, 1])),
+    "rows",
+    "planes",
+    "elements",
+]
+
+
+@pytest.mark.parametrize("key", ROWS, ids=str)
+@pytest.mark.parametrize("turned", [False, True], ids=["contiguous", "strided"])
+def test_rows_by_lists_ranges_vectors_and_masks(key, turned):
+    array = numbers(6, 5, 4)
+    masks = {"rows": array[:, 0, 0] > 0, "planes": array[:, :, 0] > 0, "elements": array > 0}
+    where = masks[key] if isinstance(key, str) else key
+    leaf = rl.tensor(array.transpose(2, 0, 1).copy() if turned else array, requires_grad=True)
+    x = leaf.permute(1, 2, 0) if turned else leaf
+    parts = where if isinstance(where, tuple) else (where,)
+    ours = tuple([rl.tensor(part) if isinstance(part, np.ndarray) else part for part in parts])
+    y = x[ours if isinstance(where, tuple) else ours[0]]
+    theirs = tuple([list(part) if isinstance(part, range) else part for part in parts])
+    np.testing.assert_array_equal(y.detach().numpy(), array[theirs])
+    weights = numbers(*y.shape)
+    (y * rl.tensor(weights)).sum().backward()
+    expected = np.zeros_like(array)
+    np.add.at(expected, theirs, weights)
+    found = leaf.grad.numpy()
+    np.testing.assert_allclose(found.transpose(1, 2, 0) if turned else found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", [[9], (range(3), [0, 1, 7]), ([0], [-6]), [0, -7]], ids=str)
+def test_rows_out_of_bounds(key):
+    with pytest.raises(IndexError, match="out of bounds for a dimension of size"):
+        rl.zeros(6, 5)[key]
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_sums_at_positions_in_place(recorded):
+    """Repeated indices add up one after the other; an index out of bounds changes nothing."""
+    target = numbers(5, 3)
+    source = numbers(4, 3)
+    x = rl.tensor(target)
+
+    def add(index):
+        x.index_add_(0, index, rl.tensor(source) if not recorded else kept)
+
+    kept = rl.tensor(source)
+    run = rl.compile(add) if recorded else add
+    for places in ([0, 2, 0, 4], [1, 1, 1, 0], [3, 2, 0, 0]):
+        run(rl.tensor(places))
+        for k, place in enumerate(places):
+            target[place] += source[k]
+        assert x.numpy().tobytes() == target.tobytes()
+    with pytest.raises(IndexError, match="index 5 is out of bounds"):
+        run(rl.tensor([0, 1, 5, 2]))
+    assert x.numpy().tobytes() == target.tobytes()
+    columns = rl.zeros(3, 4).index_add_(1, rl.tensor([3, 0]), rl.ones(3, 2))
+    assert columns.tolist() == [[1.0, 0.0, 0.0, 1.0]] * 3
+
+
+def test_numbers_at_a_mask():
+    array = numbers(7, 9)
+    x = rl.tensor(array)
+    for value in (2.5, 3, rl.tensor(-1.0), np.nan):
+        mask = numbers(7, 9) > 0
+        x[rl.tensor(mask)] = value
+        array[mask] = float(value)
+        assert x.numpy().tobytes() == array.tobytes()
+    leaf = rl.ones(2, 2, requires_grad=True)
+    y = leaf * 1.0
+    y[rl.tensor([[True, False], [False, True]])] = 0.0
+    y.sum().backward()
+    assert leaf.grad.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_gradients_that_arrive_many_times():
+    """The walk adds to its own sums in place, and never to a gradient that something else holds."""
+    x = rl.tensor(numbers(4), requires_grad=True)
+    other = rl.tensor(numbers(4), requires_grad=True)
+    g = rl.ones(4)
+    h = x * 1.0
+    y = h + x
+    for _ in range(3):
+        y = y + h + x + other
+    y.backward(g, retain_graph=True)
+    assert g.tolist() == [1.0] * 4
+    assert x.grad.tolist() == [8.0] * 4
+    assert other.grad.tolist() == [3.0] * 4
+    (first,) = rl.autograd.grad(y, [x], g, create_graph=True)
+    assert first.tolist() == [8.0] * 4
+    left, right, rest = rl.tensor(numbers(6), requires_grad=True).split(2)
+    parts = [left.sum() * k + right.sum() for k in range(4)]
+    sum(parts, rest.sum()).backward()
+
+
 def test_keys_with_arrays_and_lists():
     array = numbers(4, 5, 6)
     x = rl.tensor(array)

@@ -194,7 +194,7 @@ AGENT_WORDS = {
     "rainbow": "dqn", "Double-DQN": "dqn", "ppo2": "ppo", "a3c": "a2c", "ddpg": "td3", "c51": "qrdqn", "vpg": "reinforce",
     "truncated-quantile-critics": "tqc", "cross-q": "crossq", "parallelised-q-network": "pqn", "r2d2": "drqn",
     "RecurrentPPO": "recurrent_ppo", "ppo-lstm": "recurrent_ppo", "qr-dqn": "qrdqn", "dqnn": "dqn", "hyperneat": "neat", "": "dqn",
-    "openai-es": "es", "cma-es": "cmaes", "augmented_random_search": "ars",
+    "openai-es": "es", "cma-es": "cmaes", "behaviour-cloning": "bc", "cql": "iql", "augmented_random_search": "ars",
 }  # fmt: skip
 
 

@@ -2,13 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
 import pytest
 
 from rl_lab import compare as command
+from rl_lab.experiment import analysis
 from rl_lab.experiment.analysis import (
+    aggregate_iqm,
+    aggregate_mean,
+    aggregate_median,
     compare,
     final_scores,
     improvements,
@@ -28,6 +33,7 @@ from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.logger import Logger
 from rl_lab.experiment.progress import NoProgress
 from rl_lab.experiment.run import Run
+from rl_lab.experiment.statistics import improvement_interval
 
 
 def make_run(folder, agent: str, seed: int, points: dict[int, float], **more) -> None:
@@ -102,7 +108,7 @@ def test_the_table_of_final_scores(runs):
 
 
 def test_statistics_of_the_paper():
-    """By hand, and where rliable is installed, by its own metrics."""
+    """By hand."""
     first = [np.array([1.0, 2.0, 3.0, 4.0]), np.array([10.0, 20.0])]
     second = [np.array([2.0, 3.0]), np.array([5.0, 20.0, 30.0])]
     expected = ((0.5 + 0 + 1 + 0.5 + 1 + 1) / 8 * 1.0, (1 + 1 + 0.5) / 6)
@@ -117,6 +123,64 @@ def test_statistics_of_the_paper():
     # runs are drawn within each task: the difference between the tasks is no part of the interval
     assert high - low < 1.0
     assert low < np.mean([values.mean() for values in tasks]) < high
+
+
+# What rliable 1.2.0 (with arch 5.6.0, NumPy 1.26.4 and SciPy 1.11.4) gives for the scores of `rliables_scores`: metrics.aggregate_*,
+# metrics.probability_of_improvement, library.score_distributions, and library.get_interval_estimates and create_performance_profile with
+# reps=100_000 and random_state=RandomState(0).
+RLIABLE: dict[str, Any] = {
+    "mean": [0.595238095238, 0.553333333333],
+    "median": [0.614285714286, 0.46],
+    "iqm": [0.545454545455, 0.466666666667],
+    "optimality_gap": [0.442857142857, 0.5],
+    "improvement": 0.533333333333,
+    "profile": [1.0, 0.809523809524, 0.52380952381, 0.238095238095, 0.142857142857, 0.095238095238, 0.0, 0.0, 0.0],
+    "iqm interval": [0.4, 0.727272727273],
+    "mean interval": [0.457142857143, 0.747619047619],
+    "improvement interval": [0.32380952381, 0.733333333333],
+    "profile interval": [
+        [1.0, 0.666666666667, 0.333333333333, 0.095238095238, 0.0, 0.0, 0.0, 0.0, 0.0],
+        [1.0, 0.952380952381, 0.714285714286, 0.428571428571, 0.285714285714, 0.238095238095, 0.0, 0.0, 0.0],
+    ],
+}
+THRESHOLDS = np.linspace(0, 2, 9)
+
+
+def rliables_scores() -> tuple[np.ndarray, np.ndarray]:
+    """Scores (runs, tasks) of two methods, rounded so that some are equal."""
+    draw = np.random.default_rng(2021)
+    return draw.gamma(2.0, 0.4, (7, 3)).round(1), draw.gamma(1.6, 0.4, (5, 3)).round(1)
+
+
+@pytest.mark.parametrize("as_lists", [False, True])
+def test_the_statistics_equal_those_of_rliable(as_lists):
+    x, y = (list(scores.T) if as_lists else scores for scores in rliables_scores())
+    for name in ("mean", "median", "iqm", "optimality_gap"):
+        aggregate = getattr(analysis, f"aggregate_{name}")
+        assert [aggregate(x), aggregate(y)] == pytest.approx(RLIABLE[name], abs=1e-11), name
+    assert probability_of_improvement(x, y) == pytest.approx(RLIABLE["improvement"], abs=1e-11)
+    assert performance_profile(x, THRESHOLDS) == pytest.approx(RLIABLE["profile"], abs=1e-11)
+
+
+def test_the_intervals_equal_those_of_rliable():
+    """Up to the randomness of the bootstrap: a twentieth of the interval, and for shares of 21 runs one run."""
+    x, y = rliables_scores()
+    for name, aggregate in (("iqm", aggregate_iqm), ("mean", aggregate_mean)):
+        low, high = RLIABLE[f"{name} interval"]
+        assert stratified_interval(x, aggregate, samples=5_000) == pytest.approx((low, high), abs=0.05 * (high - low)), name
+    low, high = RLIABLE["improvement interval"]
+    assert improvement_interval(x, y, samples=5_000) == pytest.approx((low, high), abs=0.05 * (high - low))
+    ends = stratified_interval(x, lambda drawn: performance_profile(drawn, THRESHOLDS), samples=5_000)
+    np.testing.assert_allclose(ends, RLIABLE["profile interval"], atol=1 / 21 + 1e-9)
+
+
+def test_scores_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"an array \(runs, tasks\)"):
+        aggregate_iqm(np.zeros(3))
+    with pytest.raises(ValueError, match="at least one run"):
+        aggregate_mean([np.zeros(2), np.zeros(0)])
+    with pytest.raises(ValueError, match="at least one run"):
+        aggregate_median([])
 
 
 def test_tables_as_text():

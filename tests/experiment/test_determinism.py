@@ -39,6 +39,8 @@ SETTINGS = {
     "recurrent_ppo": {"network": "mlp:64", "memory": 64, "num_steps": 32, "batch_envs": 2, "epochs": 2},
     "reinforce": {"network": LARGE, "normalize_observations": True},
     "neat": {"population": 20, "lamarck": 2, "gradient_rollouts": 1, "champion_episodes": 5, "recurrent": True},
+    "bc": {"dataset": "random:300", "network": LARGE},
+    "iql": {"dataset": "random:300", "network": LARGE},
     "ars": {},
     "es": {"pairs": 8},
     "cmaes": {},

@@ -128,6 +128,8 @@ AGENTS = {
     "reinforce": {},
     "recurrent_ppo": {"normalize_observations": True},
     "neat": {"population": 20},
+    "bc": {"dataset": "random:300"},
+    "iql on Pendulum-v1": {"dataset": "random:300"},
     "ars": {},
     "es on Pendulum-v1": {"pairs": 4, "normalize_observations": True},
     **({"cmaes": {}} if find_spec("cma") else {}),

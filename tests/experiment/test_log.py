@@ -83,6 +83,33 @@ def test_tensorboard_reads_what_each_tab_shows(agent, workplace):
     assert agent == "neat" or any(f"{agent}.py" in name for name in names)  # launches are grouped by the lines of the agent
 
 
+def hparams_of(run: Path) -> dict[str, object]:
+    """The settings that TensorBoard's HParams shows of a run, by TensorBoard's own reader."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    reader = EventAccumulator(str(run))
+    reader.Reload()
+    content = reader.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    found = metadata.parse_session_start_info_plugin_data(content).hparams
+    return {name: getattr(value, str(value.WhichOneof("kind"))) for name, value in found.items()}
+
+
+@WITH_TENSORBOARD
+def test_hparams_follow_a_resume_with_other_settings(workplace):
+    run = run_of("ppo", stop_return=1_000.0, eval_frequency=250)
+    before = hparams_of(run)
+    total = int(before["total_timesteps"])
+    assert before["stop_return"] == 1_000.0
+    resume(run, total_timesteps=2 * total, stop_return=2_000.0, eval_frequency=500)
+    after = hparams_of(run)
+    assert after["total_timesteps"] == 2 * total
+    assert after["stop_return"] == 2_000.0
+    assert {name for name in before if before[name] != after[name]} == {"total_timesteps", "stop_return"}
+    resume(run)
+    assert hparams_of(run) == after
+
+
 @WITH_TENSORBOARD
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed, so the page of TensorBoard is not opened")
 def test_the_page_of_tensorboard_shows_the_run(workplace):

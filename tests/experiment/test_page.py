@@ -64,6 +64,8 @@ AGENTS = {
     "crossq": "Pendulum-v1",
     "ppo": "rl_lab/Catch-v0",
     "es": "Pendulum-v1",
+    "bc": "Pendulum-v1",
+    "iql": "CartPole-v1",
 }
 
 

@@ -33,6 +33,8 @@ SHORT = {
     "recurrent_ppo": {"network": "mlp:16", "memory": 8, "num_steps": 20, "batch_envs": 1, "total_timesteps": 600},
     "reinforce": {"network": "mlp:16", "total_timesteps": 1200},
     "neat": {"population": 10, "total_timesteps": 10_000, "lamarck": 1, "gradient_rollouts": 1},
+    "bc": {"dataset": "random:300", "batch_size": 8, "network": "mlp:16", "total_timesteps": 1600},
+    "iql": {"dataset": "random:300", "batch_size": 8, "network": "mlp:16", "total_timesteps": 1600},
     "ars": {"directions": 2, "total_timesteps": 1200},
     "es": {"pairs": 2, "normalize_observations": True, "total_timesteps": 1200},
     "cmaes": {"population": 4, "total_timesteps": 1200},

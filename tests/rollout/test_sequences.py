@@ -27,7 +27,7 @@ def filled(steps: int, capacity: int, num_envs: int = 3, at_once: int = 2) -> Se
 def test_sequences_are_consecutive_steps_of_one_environment(steps, capacity):
     buffer = filled(steps, capacity)
     kept = min(steps, capacity // 3)
-    batch, goes_on, memory = buffer.sample_sequences(500, 5)
+    batch, ended, memory = buffer.sample_sequences(500, 5)
     seen = batch.observations.reshape(5, 500, 2).numpy()
     env, number = seen[..., 0], seen[..., 1]
     assert (env == env[0]).all()
@@ -36,9 +36,7 @@ def test_sequences_are_consecutive_steps_of_one_environment(steps, capacity):
         (e, n) for e in range(3) for n in range(steps - kept, steps - 4)
     }
     np.testing.assert_array_equal(memory.numpy(), np.stack([100 * env[0], -number[0]], 1))
-    begins = number % (4 + env) == 0
-    begins[0] = False  # the stored memory is zero there
-    np.testing.assert_array_equal(goes_on.numpy(), 1.0 - begins)
+    np.testing.assert_array_equal(ended.numpy(), (number + 1) % (4 + env) == 0)
     np.testing.assert_array_equal(batch.actions.reshape(5, 500).numpy(), number)
 
 

@@ -312,6 +312,40 @@ def cos64(x):
 
 
 @inlined
+def _quarters_near(x):
+    """`_quarters` for |x| < 2^23, without a branch; the two lowest bits of n are those of the number of quarter turns."""
+    t = x * _QUARTERS + _ROUND
+    n = t - _ROUND
+    r = ((x - n * _QUARTER_1) - n * _QUARTER_2) - n * _QUARTER_3
+    return (x if n == 0.0 else r), _bits(t)
+
+
+@inlined
+def sin64_near(x):
+    """`sin64` for |x| < 2^23, with the same bits, as vector code."""
+    r, n = _quarters_near(D(x))
+    value = _cosine(r) if n & 1 else _sine(r)
+    return -value if n & 2 else value
+
+
+@inlined
+def cos64_near(x):
+    """`cos64` for |x| < 2^23, with the same bits, as vector code."""
+    r, n = _quarters_near(D(x))
+    value = _sine(r) if n & 1 else _cosine(r)
+    return -value if (n + 1) & 2 else value
+
+
+@inlined
+def tan64_near(x):
+    """`tan64` for |x| < 2^23, with the same bits, as vector code."""
+    r, n = _quarters_near(D(x))
+    s = _sine(r)
+    c = _cosine(r)
+    return (-c if n & 1 else s) / (s if n & 1 else c)
+
+
+@inlined
 def tan64(x):
     """tan(x) of a float32 number, or of a float64 number up to 2^23."""
     r, n = _quarters(D(x))
@@ -427,6 +461,16 @@ def erfc64(x):
     return 2.0 - _erfc_above(a) if x < 0.0 else _erfc_above(a)
 
 
+@inlined
+def _stirling(x, product):
+    """log gamma(x) by Stirling's series, less the logarithm of a product."""
+    s = 1.0 / (x * x)
+    series = 1.0 / 12.0 - s * (
+        1.0 / 360.0 - s * (1.0 / 1260.0 - s * (1.0 / 1680.0 - s * (1.0 / 1188.0 - s * (691.0 / 360360.0))))
+    )
+    return (x - 0.5) * log64(x) - x + _HALF_LOG_TURN + series / x - log64(product)
+
+
 @njit(error_model="numpy")
 def lgamma64(x):
     """log |gamma(x)|: the recurrence moves the argument up to 12, where Stirling's series takes over (Abramowitz and Stegun 6.1.41).
@@ -452,12 +496,24 @@ def lgamma64(x):
     while x < 12.0:
         product *= x
         x += 1.0
-    s = 1.0 / (x * x)
-    series = 1.0 / 12.0 - s * (
-        1.0 / 360.0 - s * (1.0 / 1260.0 - s * (1.0 / 1680.0 - s * (1.0 / 1188.0 - s * (691.0 / 360360.0))))
-    )
-    value = (x - 0.5) * log64(x) - x + _HALF_LOG_TURN + series / x - log64(product)
+    value = _stirling(x, product)
     return reflected - value if negative else value
+
+
+@inlined
+def lgamma64_near(x):
+    """`lgamma64` for finite x > 0, with the same bits, as vector code."""
+    x = D(x)
+    y = x
+    product = 1.0
+    for _ in range(12):
+        product *= y if y < 12.0 else 1.0
+        y += 1.0 if y < 12.0 else 0.0
+    value = _stirling(y, product)
+    second = (x - 2.0) * _polynomial(x - 2.0, _LGAMMA)
+    first = (x - 1.0) * _polynomial(x - 1.0, _LGAMMA) - log1p64(x - 1.0)
+    value = first if abs(x - 1.0) <= 0.25 else value
+    return second if abs(x - 2.0) <= 0.25 else value
 
 
 @njit(error_model="numpy")

@@ -28,7 +28,9 @@ _NAMESPACE = {"math": math, "np": np, "F": np.float32, "I": np.int64, "nan": np.
         "trigamma32",
     )
 }
-_NAMESPACE |= {name: function for name, function in vars(elementary).items() if name.endswith("64") and name.islower()}
+_NAMESPACE |= {
+    name: function for name, function in vars(elementary).items() if name.endswith(("64", "64_near")) and name.islower()
+}
 _OUTPUT_TYPE = {"float32": "F", "int64": "I", "uint8": "np.uint8"}
 
 
@@ -39,14 +41,21 @@ def _loop(condition: str, loads: dict[str, str], expression: str) -> str:
     return f"        {condition}:\n{outside}            for j in range(m):\n{inside}                out[o + j] = {expression}\n"
 
 
-def _elementwise(name: str, expression: str, out: Role, **operands: Role) -> Primitive:
-    """A primitive ``name(out, operands..., n, m, a0, a1, b0, b1, ...)``: out = ``expression`` of the operands' elements."""
+def _elementwise(name: str, expression: str, out: Role, *, near: tuple[str, str] | None = None, **operands: Role) -> Primitive:
+    """A primitive ``name(out, operands..., n, m, a0, a1, b0, b1, ...)``: out = ``expression`` of the operands' elements.
+
+    ``near`` is a condition on x, and an expression with the same values where it holds for every x of a row; LLVM vectorises it.
+    """
     names = list(operands)
     own = {"a": "out[o + j]"} if out.reads else {}
     formula = ((*own, *names), expression)
     expression = f"{_OUTPUT_TYPE[out.dtype]}({expression})"
     body = "    for i in range(n):\n        o = i * m\n" + "".join(f"        p{v} = i * {v}0\n" for v in names)
     contiguous = own | {v: f"p_{v}[p{v} + j]" for v in names}
+    if near:
+        body += "        far = 0\n        if x1 == 1:\n            for j in range(m):\n"
+        body += f"                x = p_x[px + j]\n                far += not ({near[0]})\n"
+        body += _loop("if x1 == 1 and far == 0", contiguous, f"{_OUTPUT_TYPE[out.dtype]}({near[1]})") + "            continue\n"
     body += _loop("if " + " and ".join(f"{v}1 == 1" for v in names), contiguous, expression)
     if len(names) + len(own) == 2:
         for constant in names:
@@ -88,6 +97,8 @@ def _backward(name: str, expression: str) -> Primitive:
     return _elementwise(name, expression, Out, g=In, s=In)
 
 
+_NEAR = "abs(x) < F(8388608)"
+
 # --- float32 ---------------------------------------------------------------------------------------------------------
 
 neg = _unary("neg", "-x")
@@ -104,14 +115,14 @@ sqrt = _unary("sqrt", "np.sqrt(x)")
 rsqrt = _unary("rsqrt", "F(1) / np.sqrt(x)")
 square = _unary("square", "x * x")
 reciprocal = _unary("reciprocal", "F(1) / x")
-sin = _unary("sin", "sin64(x)")
-cos = _unary("cos", "cos64(x)")
+sin = _elementwise("sin", "sin64(x)", Out, near=(_NEAR, "sin64_near(x)"), x=In)
+cos = _elementwise("cos", "cos64(x)", Out, near=(_NEAR, "cos64_near(x)"), x=In)
 tanh = _unary("tanh", "tanh32(x)")
 sigmoid = _unary("sigmoid", "sigmoid32(x)")
 relu = _unary("relu", "relu32(x)")
 softplus = _unary("softplus", "softplus32(x)")
 erf = _unary("erf", "erf64(x)")
-lgamma = _unary("lgamma", "lgamma64(x)")
+lgamma = _elementwise("lgamma", "lgamma64(x)", Out, near=("(x > F(0)) & (x < inf)", "lgamma64_near(x)"), x=In)
 digamma = _unary("digamma", "digamma64(x)")
 trigamma = _unary("trigamma", "trigamma32(x)")
 tetragamma = _unary("tetragamma", "tetragamma64(x)")
@@ -119,7 +130,7 @@ floor = _unary("floor", "np.floor(x)")
 ceil = _unary("ceil", "np.ceil(x)")
 rint = _unary("rint", "np.rint(x)")
 trunc = _unary("trunc", "np.trunc(x)")
-tan = _unary("tan", "tan64(x)")
+tan = _elementwise("tan", "tan64(x)", Out, near=(_NEAR, "tan64_near(x)"), x=In)
 acosh = _unary("acosh", "acosh64(x)")
 asinh = _unary("asinh", "asinh64(x)")
 atanh = _unary("atanh", "atanh64(x)")

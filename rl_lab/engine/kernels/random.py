@@ -7,7 +7,7 @@ advances the stream as eager calls do.
 import numpy as np
 from numba import njit
 
-from rl_lab.engine.kernels.elementary import cos64, exp64, lgamma64, log64, pow64, sin64
+from rl_lab.engine.kernels.elementary import cos64, digamma64, exp64, lgamma64, log64, pow64, sin64
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
@@ -177,6 +177,39 @@ def exponential(out: Out, state: InOutInt, count: Int, rate: Real):
 @njit(error_model="numpy")
 def _standard_normal(state):
     return np.sqrt(-2.0 * log64(1.0 - next_unit(state))) * cos64(2.0 * np.pi * next_unit(state))
+
+
+@primitive
+def gamma_slope(out: Out, g: In, shape: In, x: In, count: Int):
+    """out = g * the derivative of the gamma deviate x in its shape a, at a fixed probability of a smaller deviate.
+
+    That derivative is -(dP/da) / (dP/dx) for the distribution function P (Figurnov, Mohamed and Mnih 2018). P is summed as a series
+    (Abramowitz and Stegun 6.5.29). For large a it follows from the expansion of the quantile in the normal one (26.4.18).
+    """
+    for i in range(count):
+        a, deviate = np.float64(shape[i]), np.float64(x[i])
+        slope = np.float64(0.0)
+        if not (a > 0.0 and deviate >= 0.0):
+            slope = np.nan
+        elif a > 1e4:
+            root = np.sqrt(a)
+            z = (deviate - a) / root
+            z -= (z * z - 1.0) / (3.0 * root)
+            slope = 1.0 + z / (2.0 * root) - (z * z * z - 7.0 * z) / (72.0 * a * root)
+        elif deviate > 0.0:
+            term = 1.0
+            harmonic = 0.0
+            total = 1.0
+            bent = 0.0
+            for n in range(1, 100_000):
+                term *= deviate / (a + n)
+                harmonic += 1.0 / (a + n)
+                total += term
+                bent += term * harmonic
+                if term * harmonic < 1e-17 * total and n > deviate - a:
+                    break
+            slope = deviate / a * (bent - total * (log64(deviate) - digamma64(a + 1.0)))
+        out[i] = F(g[i] * slope)
 
 
 @primitive

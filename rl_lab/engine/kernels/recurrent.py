@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rl_lab.engine.kernels.normalization import row_dot
 from rl_lab.engine.kernels.scalar import sigmoid32, tanh32
 from rl_lab.native.primitive import In, Int, Out, primitive
 
@@ -109,23 +110,21 @@ def cfc_cell(out: Out, gates: Out, z: In, t: In, n: Int, m: Int):
 
 @primitive
 def cfc_cell_backward(to_z: Out, to_t: Out, g: In, gates: In, z: In, t: In, n: Int, m: Int):
-    """Gradients of z and t from ``g``, the gradient of ``out``."""
+    """Gradients of z and t from ``g``, the gradient of ``out``. Short loops compile to vector instructions."""
     for i in range(n):
         p, q = i * 4 * m, i * 3 * m
+        r = i * m
         elapsed = t[i]
-        total = F(0)
         for k in range(m):
-            first = gates[q + k]
-            second = gates[q + m + k]
+            to_z[p + k] = g[r + k] * (F(1) - gates[q + 2 * m + k]) * (F(1) - gates[q + k] * gates[q + k])
+        for k in range(m):
+            to_z[p + m + k] = g[r + k] * gates[q + 2 * m + k] * (F(1) - gates[q + m + k] * gates[q + m + k])
+        for k in range(m):
             gate = gates[q + 2 * m + k]
-            up = g[i * m + k]
-            to_gate = up * (second - first) * gate * (F(1) - gate)
-            to_z[p + k] = up * (F(1) - gate) * (F(1) - first * first)
-            to_z[p + m + k] = up * gate * (F(1) - second * second)
-            to_z[p + 2 * m + k] = to_gate * elapsed
-            to_z[p + 3 * m + k] = to_gate
-            total += to_gate * z[p + 2 * m + k]
-        to_t[i] = total
+            to_z[p + 3 * m + k] = g[r + k] * (gates[q + m + k] - gates[q + k]) * gate * (F(1) - gate)
+        for k in range(m):
+            to_z[p + 2 * m + k] = to_z[p + 3 * m + k] * elapsed
+        to_t[i] = row_dot(to_z, p + 3 * m, z, p + 2 * m, m)
 
 
 @primitive

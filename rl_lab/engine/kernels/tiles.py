@@ -25,6 +25,8 @@ PANEL = 2 * WIDTH
 """Columns of a full tile."""
 WIDE = {1: 8 * WIDTH, 2: 4 * WIDTH}
 """Columns of a wide tile, by its rows: few rows need more columns, so that enough sums run side by side."""
+FEWEST = 40
+"""Numbers of a part of a block from which vectors transpose it faster than a loop."""
 LANES = 16
 """Partial sums of a dot product, whatever the width of the processor's vectors."""
 
@@ -95,6 +97,16 @@ def _load_lanes(builder, place, lanes):
     return builder.call(load, [place, _LANE(4), lanes, _ZERO])
 
 
+def _store_lanes(builder, value, place, lanes):
+    """Store a vector; if ``lanes`` is a mask, only these lanes."""
+    if lanes is None:
+        _store(builder, value, place)
+    else:
+        masked = [_VECTOR, _VECTOR.as_pointer(), _LANE, _MASK]
+        store = _declared(builder, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), masked)
+        builder.call(store, [value, place, _LANE(4), lanes])
+
+
 def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, continued, table):
     """Emit the code of one tile. A mask picks the lanes of its last vector. A table, if given, holds the starts of the rows of b."""
     masks = [None] * (vectors - 1) + [mask]
@@ -145,12 +157,7 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, con
 
     builder.position_at_end(done)
     for value, place, lanes in zip(following, places, masks * height, strict=True):
-        if lanes is None:
-            _store(builder, value, place)
-        else:
-            masked = [_VECTOR, _VECTOR.as_pointer(), _LANE, _MASK]
-            store = _declared(builder, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), masked)
-            builder.call(store, [value, place, _LANE(4), lanes])
+        _store_lanes(builder, value, place, lanes)
 
 
 def _tiles(builder, args):
@@ -485,6 +492,20 @@ def dots_at(_, a, b, out, k, lda, table, ldc, height, width, runs, distance_a, d
     return types.void(*[types.int64] * 12), build
 
 
+def _transposed(builder, rows):
+    """The columns of a block of `WIDTH` vectors.
+
+    Interleaving row i with row i + half moves one bit of the row number into the column number: log2(WIDTH) rounds swap the two.
+    """
+    half = WIDTH // 2
+    pairs = [[e + s * WIDTH for e in range(WIDTH) for s in (0, 1)][start : start + WIDTH] for start in (0, WIDTH)]
+    for _ in range(WIDTH.bit_length() - 1):
+        rows = [
+            builder.shuffle_vector(rows[i], rows[i + half], ir.Constant(_LANES, pair)) for i in range(half) for pair in pairs
+        ]
+    return rows
+
+
 @intrinsic
 def transpose_block(_, source, lds, target, ldt):
     """Transpose a block of `WIDTH` x `WIDTH` numbers from one address to another. The rows are ``lds`` and ``ldt`` numbers apart."""
@@ -492,31 +513,56 @@ def transpose_block(_, source, lds, target, ldt):
     def build(context, builder, signature, args):
         source, target = (builder.inttoptr(args[i], _POINTER) for i in (0, 2))
         rows = [_load(builder, _vector_at(builder, source, builder.mul(args[1], _INT(i)))) for i in range(WIDTH)]
-        # Interleaving row i with row i + half moves one bit of the row number into the column number: log2(WIDTH) rounds swap the two.
-        half = WIDTH // 2
-        pairs = [[e + s * WIDTH for e in range(WIDTH) for s in (0, 1)][start : start + WIDTH] for start in (0, WIDTH)]
-        for _ in range(WIDTH.bit_length() - 1):
-            rows = [
-                builder.shuffle_vector(rows[i], rows[i + half], ir.Constant(_LANES, pair))
-                for i in range(half)
-                for pair in pairs
-            ]
-        for i, value in enumerate(rows):
+        for i, value in enumerate(_transposed(builder, rows)):
             _store(builder, value, _vector_at(builder, target, builder.mul(args[3], _INT(i))))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), build
 
 
+def _part_of_block(builder, args):
+    """The code of `transpose_part`."""
+    source, target = (builder.inttoptr(args[i], _POINTER) for i in (0, 2))
+    masks = [_mask_of(builder, args[i]) for i in (5, 4)]
+    nothing = ir.Constant(_MASK, [False] * WIDTH)
+
+    def lanes(i, count, mask):
+        return builder.select(builder.icmp_signed("<", _INT(i), count), mask, nothing)
+
+    rows = [
+        _load_lanes(builder, _vector_at(builder, source, builder.mul(args[1], _INT(i))), lanes(i, args[4], masks[0]))
+        for i in range(WIDTH)
+    ]
+    for i, value in enumerate(_transposed(builder, rows)):
+        place = _vector_at(builder, target, builder.mul(args[3], _INT(i)))
+        _store_lanes(builder, value, place, lanes(i, args[5], masks[1]))
+
+
+@intrinsic
+def transpose_part(_, source, lds, target, ldt, n, m):
+    """`transpose_block` for the first n rows and m columns of a block, at most `WIDTH` each."""
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_transpose_part", 6, _part_of_block), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), build
+
+
 @njit(error_model="numpy")
 def transpose(source, lds, target, ldt, n, m):
     """Write the transpose of (n, m) numbers at the address ``source`` to ``target``. The rows are ``lds`` and ``ldt`` numbers apart."""
-    whole_n, whole_m = n - n % WIDTH, m - m % WIDTH
-    for i in range(0, whole_n, WIDTH):
-        for j in range(0, whole_m, WIDTH):
-            transpose_block(source + 4 * (i * lds + j), lds, target + 4 * (j * ldt + i), ldt)
     x = float32_at(source)
     y = float32_at(target)
-    for j in range(m):
-        for i in range(whole_n if j < whole_m else 0, n):
-            y[j * ldt + i] = x[i * lds + j]
+    for i in range(0, n, WIDTH):
+        high = min(WIDTH, n - i)
+        for j in range(0, m, WIDTH):
+            wide = min(WIDTH, m - j)
+            if high + wide == 2 * WIDTH:
+                transpose_block(source + 4 * (i * lds + j), lds, target + 4 * (j * ldt + i), ldt)
+            elif high * wide >= FEWEST:
+                transpose_part(source + 4 * (i * lds + j), lds, target + 4 * (j * ldt + i), ldt, high, wide)
+            else:
+                for q in range(j, j + wide):
+                    for p in range(i, i + high):
+                        y[q * ldt + p] = x[p * lds + q]

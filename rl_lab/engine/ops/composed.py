@@ -287,8 +287,9 @@ def nanquantile(
     ordered = sort(x, place)[0]  # NaN is behind all numbers
     last = (sum(logical_not(isnan(ordered)), place, True) - 1).clamp(min=0)
     results = []
-    for fraction in fractions:
-        rank = last.float() * float(fraction)
+    followed = q if isinstance(q, Tensor) and q.requires_grad and interpolation == "linear" else None
+    for number, fraction in enumerate(fractions):
+        rank = last.float() * (float(fraction) if followed is None else getitem(reshape(followed, -1), number))
         if interpolation == "nearest":
             rank = rank.round()
         low = (rank.ceil() if interpolation == "higher" else rank.floor()).long()

@@ -230,7 +230,7 @@ def _directly(x: Tensor, key: Index) -> Tensor | None:
     if kind is list:
         index = _vector_index(key) if x.sizes else None
         return None if index is None else take_rows(x, 0, index, wrap=True)
-    if kind is not tuple or not 1 < len(key) <= len(x.sizes) or type(key[-1]) not in _VECTORS:  # type: ignore[arg-type, index]
+    if not 1 < len(key) <= len(x.sizes):  # type: ignore[arg-type]
         return None
     indices = [_vector_index(part) for part in key]  # type: ignore[union-attr]
     count = indices[0].sizes[0] if indices[0] is not None else 0
@@ -260,9 +260,10 @@ def getitem(x: Tensor, key: Index) -> Tensor:
     kind = type(key)
     if kind is int:
         return pick(x, 0, key)  # type: ignore[arg-type]
-    rows = _directly(x, key)  # type: ignore[arg-type]
-    if rows is not None:
-        return rows
+    if kind is Tensor or kind is list or (kind is tuple and key and type(key[-1]) in _VECTORS):  # type: ignore[arg-type, index]
+        rows = _directly(x, key)
+        if rows is not None:
+            return rows
     if kind is not Tensor and kind is not list:
         region = basic(x, key if kind is tuple else (key,))  # type: ignore[arg-type]
         if region is not None:

@@ -480,7 +480,7 @@ class Parts:
             result[number] = result[number] + gradient if number in result else gradient
         return Parts(result)
 
-    def add_(self, other: "Parts") -> "Parts":
+    def add_gradient(self, other: "Parts") -> "Parts":
         """The same in place."""
         mine = self.gradients
         for number, gradient in other.gradients.items():

@@ -1,11 +1,11 @@
 """Linear algebra on matrices (..., n, m): solving, inverses, determinants and factorisations, with the names of torch.linalg."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rl_lab.engine import tape
-from rl_lab.engine.dtype import float32
+from rl_lab.engine.dtype import float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError, StateError
 from rl_lab.engine.kernels import linalg as linalg_kernels
 from rl_lab.engine.launch import launch
@@ -14,7 +14,7 @@ from rl_lab.engine.ops.diagonals import tril, triu
 from rl_lab.engine.ops.gathering import launch_checked
 from rl_lab.engine.ops.layout import cat
 from rl_lab.engine.ops.matmul import matmul
-from rl_lab.engine.ops.operands import broadcast_shape
+from rl_lab.engine.ops.operands import broadcast_shape, flat_rule
 from rl_lab.engine.ops.reduction import norm as plain_norm
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Tensor, empty
@@ -141,7 +141,9 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
             result = power if result is None else matmul(result, power)
         n //= 2
         power = matmul(power, power) if n else power
-    return eye(A.sizes[-1]).expand(A.sizes).clone() if result is None else result
+    if result is None:
+        return attach(eye(A.sizes[-1]).expand(A.sizes).clone(), flat_rule, (A,), context=(A.sizes,))
+    return result
 
 
 def det(A: Tensor) -> Tensor:
@@ -165,6 +167,7 @@ def slogdet(A: Tensor) -> SignedLogarithm:
     source = _matrices("slogdet", A, square=True)
     sign, logarithm = empty(A.sizes[:-2]), empty(A.sizes[:-2])
     launch(linalg_kernels.slogdet, (sign, logarithm, source), (math.prod(A.sizes[:-2]), A.sizes[-1]))
+    attach(sign, flat_rule, (A,), context=(A.sizes,))
     return SignedLogarithm(sign, attach(logarithm, _slogdet_rule, (A,), (A,)))
 
 
@@ -361,19 +364,36 @@ def _eigh_values_rule(g: Tensor, node: Node) -> Gradients:
 
 def _eigh_vectors_rule(g: Tensor, node: Node) -> Gradients:
     values, vectors = _factors(node, lambda a: eigh(a, "U" if node.context else "L"))
-    inner = matmul(_transposed(vectors), g)
-    inner = (inner - inner * eye(values.sizes[-1])) / _gaps(values)
+    inner = 0.5 * _skew(matmul(_transposed(vectors), g)) / _gaps(values)
     return (matmul(matmul(vectors, inner), _transposed(vectors)),)
 
 
-def pinv(A: Tensor, *, rtol: float | None = None) -> Tensor:
+Tolerance = float | Tensor | None
+
+
+def _counted(s: Tensor, largest_size: int, atol: Tolerance, rtol: Tolerance) -> Tensor:
+    """Which singular values (..., k) count: those above ``atol`` and above ``rtol`` times the largest one."""
+    relative: float | Tensor = 0.0 if atol is not None else _EPSILON * largest_size
+    if rtol is not None:
+        relative = rtol.unsqueeze(-1) if isinstance(rtol, Tensor) else rtol
+    absolute = atol.unsqueeze(-1) if isinstance(atol, Tensor) else atol or 0.0
+    return (s > s[..., :1] * relative) & (s > absolute)
+
+
+def _symmetric(A: Tensor) -> Tensor:
+    """The symmetric matrices with the lower triangles of A."""
+    return tril(A) + _transposed(tril(A, -1))
+
+
+def pinv(A: Tensor, *, atol: Tolerance = None, rtol: Tolerance = None, hermitian: bool = False) -> Tensor:
     """The pseudoinverses (..., m, n) of A (..., n, m) (Moore, Penrose).
 
-    Singular values up to ``rtol`` times the largest one count as 0; the default is max(n, m) times the precision of float32.
+    Singular values up to ``atol``, or up to ``rtol`` times the largest one, count as 0; the default is ``rtol`` = max(n, m) times the
+    precision of float32. With ``hermitian`` A must be symmetric, and its lower triangle is read.
     """
     with tape.no_grad():
-        u, s, v = _thin(A)
-        kept = s > s[..., :1] * (_EPSILON * max(A.sizes[-2:]) if rtol is None else rtol)
+        u, s, v = _thin(_symmetric(A) if hermitian else A)
+        kept = _counted(s, max(A.sizes[-2:]), atol, rtol)
         out = matmul(v * (1.0 / s).where(kept, 0.0).unsqueeze(-2), _transposed(u))
     return attach(out, _pinv_rule, (A,), (A, out))
 
@@ -390,24 +410,34 @@ def _pinv_rule(g: Tensor, node: Node) -> Gradients:
 def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:
     """The least squares solution X (..., m, k) of A X = B for A (..., n, m) and B (..., n, k) or a vector (n,), of least norm.
 
-    The result has the fields ``solution``, ``residuals``, ``rank`` and ``singular_values`` of PyTorch; ``residuals`` is empty, as
-    with PyTorch's default driver. ``rcond`` is `pinv`'s ``rtol``; ``driver`` is accepted and has no effect.
+    ``driver`` is one of LAPACK's, "gelsy" by default, and selects what is returned beside the solution, as in PyTorch: "gels" and the
+    others but "gelsy" the sums of squared residuals (..., k), if n > m and the rank is m; all but "gels" the rank; "gelsd" and "gelss" the
+    singular values. The rest is empty. ``rcond`` is `pinv`'s ``rtol``. Raises ValueError for another driver, ShapeError or DtypeError
+    for unsuitable arguments.
     """
+    if driver not in (None, "gels", "gelsy", "gelsd", "gelss"):
+        raise ValueError(f"linalg.lstsq takes the drivers 'gels', 'gelsy', 'gelsd' and 'gelss', got {driver!r}")
     vector = len(B.sizes) == 1 or (len(B.sizes) == len(A.sizes) - 1 and B.sizes == A.sizes[:-1])
     right = B.unsqueeze(-1) if vector else B
     _matrices("lstsq", A)
-    if len(right.sizes) < 2 or right.sizes[-2] != A.sizes[-2]:
+    n, m = A.sizes[-2:]
+    if len(right.sizes) < 2 or right.sizes[-2] != n:
         raise ShapeError(f"linalg.lstsq: shapes {list(A.sizes)} and {list(B.sizes)} do not fit")
     solution = matmul(pinv(A, rtol=rcond), right)
-    return LeastSquares(
-        solution.squeeze(-1) if vector else solution, empty((0,)), matrix_rank(A, rtol=rcond), svdvals(A.detach())
-    )
+    nothing = empty((0,))
+    rank = empty((0,), int64) if driver == "gels" else matrix_rank(A, rtol=rcond)
+    values = svdvals(A.detach()) if driver in ("gelsd", "gelss") else nothing
+    residuals = nothing
+    if driver not in (None, "gelsy") and n > m and (driver == "gels" or bool((rank == m).all())):
+        residuals = ((right - matmul(A, solution)) ** 2.0).sum(-2)
+    return LeastSquares(solution.squeeze(-1) if vector else solution, residuals, rank, values)
 
 
-def matrix_rank(A: Tensor, *, rtol: float | None = None) -> Tensor:
-    """The ranks (...) of A (..., n, m), int64: how many singular values exceed ``rtol`` times the largest one, as in `pinv`."""
-    s = svdvals(A.detach())
-    return (s > s[..., :1] * (_EPSILON * max(A.sizes[-2:]) if rtol is None else rtol)).sum(-1)
+def matrix_rank(A: Tensor, *, atol: Tolerance = None, rtol: Tolerance = None, hermitian: bool = False) -> Tensor:
+    """The ranks (...) of A (..., n, m), int64: how many singular values count, as in `pinv`."""
+    with tape.no_grad():
+        s = svdvals(_symmetric(A) if hermitian else A)
+        return _counted(s, max(A.sizes[-2:]), atol, rtol).sum(-1)
 
 
 # --- norms -----------------------------------------------------------------------------------------------------------
@@ -431,7 +461,7 @@ def matrix_norm(A: Tensor, ord: float | str = "fro", dim: tuple[int, int] = (-2,
         return plain_norm(A, 2, (rows, columns), keepdim)
     if ord in (2, -2, "nuc"):
         values = svdvals(A.movedim((rows, columns), (-2, -1)))
-        result = values.sum(-1) if ord == "nuc" else values[..., 0 if ord == 2 else -1]
+        result = values.sum(-1) if ord == "nuc" else values.amax(-1) if ord == 2 else values.amin(-1)
         return result.unsqueeze(min(rows, columns)).unsqueeze(max(rows, columns)) if keepdim else result
     if ord not in (1, -1, math.inf, -math.inf):
         raise ValueError(f"linalg.matrix_norm takes the orders 'fro', 'nuc', 1, -1, 2, -2, inf and -inf, got {ord!r}")
@@ -455,3 +485,48 @@ def norm(A: Tensor, ord: float | str | None = None, dim: int | tuple[int, ...] |
     if len(dims) != 2:
         raise ShapeError(f"linalg.norm takes one or two dimensions with ord={ord!r}, got {list(dims)}")
     return matrix_norm(A, ord, (dims[0], dims[1]), keepdim)
+
+
+def cond(A: Tensor, p: float | str | None = None) -> Tensor:
+    """The condition numbers of A (..., n, m): the largest singular value over the smallest one, or over the largest with ``p`` -2.
+
+    Another ``p`` is the order of `matrix_norm`: the norm of A times the norm of its inverse, inf for a singular matrix.
+    """
+    if p in (None, 2, -2):
+        values = svdvals(A)
+        large, small = values[..., 0], values[..., -1]
+        return small / large if p == -2 else large / small
+    _matrices("cond", A, square=True)
+    return matrix_norm(A, p) * matrix_norm(inv(A), p)  # type: ignore[arg-type]
+
+
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+    """The dot products along the dimension ``dim`` of tensors that broadcast."""
+    return (x * y).sum(dim)
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """The product of two or more matrices, of which the first and the last may be vectors, in the order of the fewest operations.
+
+    Raises ShapeError for fewer than two tensors or shapes that do not fit.
+    """
+    factors = list(tensors)
+    if len(factors) < 2 or any(x.dim() != 2 for x in factors[1:-1]) or any(x.dim() not in (1, 2) for x in factors):
+        raise ShapeError(f"multi_dot takes two or more matrices, got shapes {[list(x.sizes) for x in factors]}")
+    first, last = factors[0].dim() == 1, factors[-1].dim() == 1
+    factors[0] = factors[0].unsqueeze(0) if first else factors[0]
+    factors[-1] = factors[-1].unsqueeze(1) if last else factors[-1]
+    sizes = [x.sizes[0] for x in factors] + [factors[-1].sizes[1]]
+    best = {(i, i): (0, i) for i in range(len(factors))}  # (operations, the last factor of the left product)
+    for length in range(1, len(factors)):
+        for i in range(len(factors) - length):
+            j = i + length
+            costs = [(best[i, k][0] + best[k + 1, j][0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)]
+            best[i, j] = min(costs)
+
+    def product(i: int, j: int) -> Tensor:
+        return factors[i] if i == j else matmul(product(i, best[i, j][1]), product(best[i, j][1] + 1, j))
+
+    out = product(0, len(factors) - 1)
+    out = out.squeeze(0) if first else out
+    return out.squeeze(-1) if last else out

@@ -2,10 +2,14 @@
 
 from typing import NamedTuple
 
+from rl_lab.engine import tape
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import linalg
 from rl_lab.engine.ops.creation import eye, zeros_like
+from rl_lab.engine.ops.matmul import matmul
+from rl_lab.engine.ops.operands import broadcast_shape
 from rl_lab.engine.tensor import Tensor
+from rl_lab.engine.types import Gradients
 
 
 class OlderSVD(NamedTuple):
@@ -53,12 +57,29 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
 
 
 def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
-    """X (..., n, k) with L L^T X = input for the lower triangular L = ``input2``, or L^T L with an upper triangular ``input2``."""
+    """X (..., n, k) with L L^T X = input for the lower triangular L = ``input2``, or L^T L with an upper triangular ``input2``.
+
+    As in PyTorch, the gradient of L is that of L L^T with a full matrix L.
+    """
     if len(input.sizes) < 2:
         raise ShapeError(f"cholesky_solve takes right sides (..., n, k), got shape {list(input.sizes)}")
-    low = input2.transpose(-1, -2) if upper else input2
-    below = linalg.solve_triangular(low, input, upper=False)
-    return linalg.solve_triangular(low.transpose(-1, -2), below, upper=True)
+    batch = broadcast_shape(input.sizes[:-2], input2.sizes[:-2])
+    right = input.expand(*batch, *input.sizes[-2:])
+    factor = input2.expand(*batch, *input2.sizes[-2:])
+    with tape.no_grad():
+        low = factor.transpose(-1, -2) if upper else factor
+        below = linalg.solve_triangular(low, right, upper=False)
+        out = linalg.solve_triangular(low.transpose(-1, -2), below, upper=True)
+    return tape.attach(out, _cholesky_solve_rule, (right, factor), (factor, out), upper)
+
+
+def _cholesky_solve_rule(g: Tensor, node: tape.Node) -> Gradients:
+    factor, x = node.saved
+    upper = node.context
+    to_right = cholesky_solve(g, factor, upper)
+    outer = matmul(to_right, x.transpose(-1, -2))
+    outer = outer + outer.transpose(-1, -2)
+    return to_right, -(matmul(factor, outer) if upper else matmul(outer, factor))
 
 
 def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:

@@ -567,8 +567,11 @@ def layers(inputs: Iterable[str], nodes: Iterable[str], edges: Iterable[Edge]) -
 
 
 def _topological(inputs: Sequence[str], nodes: Iterable[str], edges: Iterable[Edge]) -> tuple[str, ...]:
-    nodes = list(nodes)
+    nodes, edges = list(nodes), list(edges)
     depth = layers(inputs, nodes, edges)
-    if left := [name for name in nodes if name not in depth]:
+    left = {name for name in nodes if name not in depth}
+    if left:
+        while ends := left - {source for source, target in edges if target in left}:
+            left -= ends  # nodes behind a cycle are not in it
         raise GraphError(f"the edges form a cycle through {', '.join(sorted(left)[:5])}: a cycle needs a recurrent network")
     return tuple(sorted(nodes, key=lambda name: (depth[name], name)))

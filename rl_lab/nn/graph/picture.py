@@ -89,8 +89,8 @@ def draw_network(
             axes.text(x + side * (radius + 0.1), y, named, ha=align, va="center", fontsize=8, zorder=3, parse_math=False)
     xs = [x for x, _ in at.values()]
     ys = [y for _, y in at.values()]
-    longest = max(len(names.get(name, name)) for name in (*network.inputs, *network.outputs))
-    axes.set_xlim(min(xs) - 0.6 - 0.13 * text * longest, max(xs) + 0.6 + 0.13 * text * longest)
+    left, right = (0.13 * text * max(len(names.get(name, name)) for name in side) for side in (network.inputs, network.outputs))
+    axes.set_xlim(min(xs) - 0.6 - left, max(xs) + 0.6 + right)
     axes.set_ylim(min(min(ys) - 0.75, low - 0.1), max(max(ys) + 0.85, high + 0.1))
     axes.set_aspect("equal")
     if title:

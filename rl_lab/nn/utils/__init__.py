@@ -15,6 +15,7 @@ from rl_lab.engine.ops.multi_tensor import address_table, polyak_
 from rl_lab.engine.tape import guards, no_grad
 from rl_lab.engine.tensor import empty
 from rl_lab.nn.reparametrization import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
+from rl_lab.nn.utils import parametrizations, parametrize, rnn
 
 if not TYPE_CHECKING:  # with __getattr__, a type checker would accept every name
     __getattr__ = not_covered(__name__, globals())
@@ -24,6 +25,9 @@ __all__ = [
     "clip_grad_value_",
     "clip_grads_with_norm_",
     "get_total_norm",
+    "parametrizations",
+    "parametrize",
+    "rnn",
     "parameters_to_vector",
     "polyak_",
     "remove_spectral_norm",

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from rl_lab.cuda import amp as amp
 from rl_lab.engine.device import DeviceLike, check_device
 from rl_lab.engine.names import not_covered
 

@@ -1,0 +1,562 @@
+"""NEAT against methods of its own kind, counted alike, and against gradients.
+
+    python -m benchmarks.neat_peers [--parts xor,poles,hidden,cartpole,acrobot,lander,gradients] [--seeds N] [--only NEAT,CMA-ES]
+
+Every network that plays its episodes counts as one evaluation, those of the last generation and of failed runs included. Steps are all
+environment steps, also those that check whether a network solves the task. All methods play the same native environments:
+
+- NEAT: `rl_lab.agents.neat`, with the settings of `benchmarks.neat_poles` or of the preset;
+- CMA-ES: the library ``cma`` with its defaults, and restarts with twice the population where it is stuck;
+- CoSyNE (Gomez, Schmidhuber and Miikkulainen 2008, "Accelerated neural evolution through cooperatively coevolved synapses");
+- ES: the update of Salimans et al. 2017, as in `rl_lab.agents.es`;
+- neat-python 2.0 with the settings of its XOR example: its networks are played by our kernels as well, so its seconds are those of its
+  reproduction alone, to a first approximation.
+
+CMA-ES, CoSyNE and ES search for the weights of a fixed network, which somebody had to choose; NEAT and neat-python begin without hidden
+nodes and find the structure as well.
+"""
+
+import argparse
+import importlib.util
+import random
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from benchmarks.neat import CONFIG, X, Y
+from benchmarks.neat_poles import (
+    ENOUGH,
+    STEPS,
+    WITH_VELOCITIES,
+    WITHOUT_VELOCITIES,
+)
+from rl_lab.agents.cmaes import Search
+from rl_lab.agents.es import centred_ranks
+from rl_lab.agents.neat import Evolution, NEATConfig
+from rl_lab.envs.double_pole import GENERALIZATION_STARTS, GRUAU_STEPS, DoublePoleNoVelocityVectorEnv, DoublePoleVectorEnv
+from rl_lab.experiment.driver import make_plan
+from rl_lab.experiment.environments import make_environments
+from rl_lab.experiment.evaluation import evaluate, validation_seed
+from rl_lab.nn.graph.kernels import ACTIVATIONS, SUM
+from rl_lab.rollout import OutputMapping
+from rl_lab.rollout.population import PopulationCollector
+from rl_lab.rollout.population_kernels import forward_each
+
+SIGMOID = ACTIVATIONS.index("steepened_sigmoid")
+TANH = ACTIVATIONS.index("tanh")
+IDENTITY = ACTIVATIONS.index("identity")
+SEED_RANGE = 2**31
+SHIPPED = {
+    "conn_add_prob": 0.5,
+    "conn_delete_prob": 0.5,
+    "node_add_prob": 0.2,
+    "node_delete_prob": 0.2,
+    "bias_mutate_rate": 0.7,
+    "bias_max_value": 30.0,
+    "bias_min_value": -30.0,
+    "weight_max_value": 30.0,
+    "weight_min_value": -30.0,
+    "enabled_mutate_rate": 0.01,
+    "max_stagnation": 20,
+    "elitism": 2,
+}
+"""Settings of the example XOR of neat-python where they differ from `benchmarks.neat.CONFIG`."""
+
+
+class Nets(NamedTuple):
+    """Networks in the form of `nn.graph.kernels.activate`, one a row."""
+
+    structures: np.ndarray
+    numbers: np.ndarray
+
+
+class Layout(NamedTuple):
+    """A fixed network: its structure, and the number of its parameters."""
+
+    structure: np.ndarray
+    size: int
+
+    def networks(self, vectors: np.ndarray) -> Nets:
+        """Networks with the parameters ``vectors`` (population, size)."""
+        return Nets(np.tile(self.structure, (len(vectors), 1)), np.ascontiguousarray(vectors, np.float32))
+
+
+def layout(inputs: int, hidden: int, outputs: int, activation: int, last: int, recurrent: bool = False) -> Layout:
+    """A layer of hidden nodes, and outputs that see it, or the inputs without one. In a recurrent network every node sees everything."""
+    nodes = hidden + outputs
+    words = [inputs, nodes, outputs, int(recurrent), *range(inputs + hidden, inputs + nodes)]
+    size = 0
+    for node in range(nodes):
+        rows = list(range(inputs + nodes)) if recurrent else list(range(inputs))
+        if not recurrent and node >= hidden and hidden:
+            rows = list(range(inputs, inputs + hidden))
+        words += [activation if node < hidden else last, SUM, len(rows), *rows]
+        size += 1 + len(rows)
+    return Layout(np.array(words, np.int32), size)
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+class Task(Protocol):
+    """A task: plays a generation, and judges its best network."""
+
+    fixed: Layout
+    neat: NEATConfig
+    sizes: tuple[int, int]
+
+    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
+        """The fitness of each network, the environment steps taken, and whether the best network solves the task."""
+
+
+class XOR:
+    """The task of Stanley and Miikkulainen 2002, section 4.1."""
+
+    sizes = (2, 1)
+    fixed = layout(2, 2, 1, SIGMOID, SIGMOID)
+    neat = NEATConfig(population=150)
+    evaluations = 20_000
+
+    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
+        count = len(nets.structures)
+        outputs = np.zeros((count, len(X)))
+        state = np.zeros((count, int((nets.structures[:, 0] + 2 * nets.structures[:, 1]).max())), np.float32)
+        out = np.zeros((count, 1), np.float32)
+        for k, x in enumerate(X):
+            state[:] = 0.0
+            forward_each(nets.structures, nets.numbers, np.arange(count), np.tile(x, (count, 1)), state, out)
+            outputs[:, k] = out[:, 0]
+        fitness = (4.0 - np.abs(outputs - Y).sum(1)) ** 2
+        best = int(fitness.argmax())
+        return fitness, 0, bool(((outputs[best] > 0.5) == Y).all())
+
+
+class Poles:
+    """Two poles with velocities: 100,000 balanced steps solve the task."""
+
+    sizes = (6, 1)
+    fixed = layout(6, 3, 1, SIGMOID, SIGMOID)
+    neat = WITH_VELOCITIES
+    evaluations = 50_000
+
+    def __init__(self) -> None:
+        self.player = player(DoublePoleVectorEnv(1, STEPS, AutoresetMode.SAME_STEP))
+
+    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
+        played = self.player.play(*nets, np.arange(len(nets.structures)), np.zeros((len(nets.structures), 1), np.int64))
+        return played.returns, int(played.lengths.sum()), bool(played.returns.max() >= STEPS)
+
+
+class HiddenPoles:
+    """Two poles without velocities: Gruau's fitness, 100,000 balanced steps, and 200 of Gruau's 625 starts."""
+
+    sizes = (3, 1)
+    fixed = layout(3, 3, 1, SIGMOID, SIGMOID, recurrent=True)
+    neat = WITHOUT_VELOCITIES
+    evaluations = 50_000
+
+    def __init__(self) -> None:
+        kind = DoublePoleNoVelocityVectorEnv
+        self.player = player(kind(1, GRUAU_STEPS, AutoresetMode.SAME_STEP, damping=1.0))
+        self.long, self.general = (player(kind(1, steps, AutoresetMode.SAME_STEP)) for steps in (STEPS, GRUAU_STEPS))
+
+    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
+        played = self.player.play(*nets, np.arange(len(nets.structures)), np.zeros((len(nets.structures), 1), np.int64))
+        best = played.returns.argmax()[None]
+        steps = int(played.lengths.sum())
+        if played.lengths[best[0]] < GRUAU_STEPS:  # it starts as in the test of 100,000 steps
+            return played.returns, steps, False
+        balanced = self.long.play(*nets, best, np.zeros((1, 1), np.int64)).lengths
+        steps += int(balanced.sum())
+        if balanced[0] < STEPS:
+            return played.returns, steps, False
+        starts = {name: np.tile(values, (1, 1)) for name, values in GENERALIZATION_STARTS.items()}
+        lengths = self.general.play(*nets, best, np.zeros((1, len(starts["x"][0])), np.int64), starts).lengths
+        return played.returns, steps + int(lengths.sum()), int((lengths == GRUAU_STEPS).sum()) >= ENOUGH
+
+
+class Control:
+    """An environment of Gymnasium: the best network solves it if its mean return over 100 other episodes reaches ``bar``."""
+
+    def __init__(self, env: str, fixed: Layout, bar: float, neat: NEATConfig, episodes: int, evaluations: int):
+        self.fixed = fixed
+        self.neat = neat
+        self.evaluations = evaluations
+        self.bar = bar
+        self.episodes = episodes
+        self.player = player(make_environments(env, 1))
+        self.sizes = (self.player.inputs, self.player.actions.outputs)
+
+    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
+        count = len(nets.structures)
+        seeds = np.random.default_rng([seed, generation]).integers(SEED_RANGE, size=self.episodes)
+        played = self.player.play(*nets, np.arange(count), np.tile(seeds, (count, 1)))
+        fitness = played.returns.reshape(count, self.episodes).mean(1)
+        steps, best = int(played.lengths.sum()), int(fitness.argmax())
+        if fitness[best] < self.bar:
+            return fitness, steps, False
+        judged = self.player.play(*nets, np.array([best]), validation_seed(seed) + np.arange(100)[None])
+        return fitness, steps + int(judged.lengths.sum()), bool(judged.returns.mean() >= self.bar)
+
+
+def player(envs: Any) -> PopulationCollector:
+    """Plays networks in copies of native environments. Bounded actions take the range of the sigmoid."""
+    return PopulationCollector(envs, OutputMapping(envs.single_action_space, "steepened_sigmoid"))
+
+
+# --- methods ---------------------------------------------------------------------------------------------------------
+
+
+class Optimizer(Protocol):
+    """Searches for the parameters of a fixed network."""
+
+    def ask(self) -> np.ndarray:
+        """Points to evaluate, (population, size)."""
+
+    def tell(self, points: np.ndarray, fitness: np.ndarray) -> None:
+        """Note the fitness of the points; higher is better."""
+
+
+class CMA:
+    """The library ``cma`` with its defaults; it restarts with twice the population where the library says that it is stuck."""
+
+    def __init__(self, size: int, seed: int):
+        self._size, self._population = size, 0
+        self._random = np.random.default_rng(seed)
+        self._search = Search(np.zeros(size), 1.0, 0, False, self._random)
+
+    def ask(self) -> np.ndarray:
+        return np.array(self._search.ask())
+
+    def tell(self, points: np.ndarray, fitness: np.ndarray) -> None:
+        self._search.tell(list(points), fitness)
+        if self._search.is_stuck:
+            self._population = 2 * len(points)
+            self._search = Search(np.zeros(self._size), 1.0, self._population, False, self._random)
+
+
+class CoSyNE:
+    """Weights that evolve in populations of their own, and are permuted between networks."""
+
+    def __init__(self, size: int, seed: int, population: int = 40, mutation: float = 0.1, scale: float = 0.3):
+        self._random = np.random.default_rng(seed)
+        self._points = self._random.uniform(-4.0, 4.0, (population, size))
+        self._mutation = mutation
+        self._scale = scale
+
+    def ask(self) -> np.ndarray:
+        return self._points
+
+    def tell(self, points: np.ndarray, fitness: np.ndarray) -> None:
+        draw = self._random
+        order = np.argsort(-fitness, kind="stable")
+        points, fitness = points[order], fitness[order]
+        count, size = points.shape
+        parents = max(2, count // 4)
+        children = np.empty((parents, size))
+        for k in range(parents):
+            first, second = points[draw.integers(parents)], points[draw.integers(parents)]
+            cut = draw.integers(size + 1)
+            children[k] = np.concatenate([first[:cut], second[cut:]])
+        noise = self._scale * draw.standard_cauchy(children.shape)
+        children += np.where(draw.random(children.shape) < self._mutation, noise, 0.0)
+        # a weight keeps its place the more probably, the fitter its network is (equation 1 of the paper)
+        spread = max(fitness[0] - fitness[-1], 1e-12)
+        leaves = 1.0 - ((fitness - fitness[-1]) / spread) ** (1.0 / size)
+        points[count - parents :] = children
+        leaves[count - parents :] = 1.0
+        for j in range(size):
+            moved = np.flatnonzero(draw.random(count) < leaves)
+            points[moved, j] = points[draw.permutation(moved), j]
+        self._points = points
+
+
+class EvolutionStrategy:
+    """Mirrored samples, ranks and Adam."""
+
+    def __init__(self, size: int, seed: int, pairs: int = 16, noise: float = 0.3, rate: float = 0.1):
+        self._random = np.random.default_rng(seed)
+        self._centre = np.zeros(size)
+        self._first, self._second = np.zeros(size), np.zeros(size)
+        self._pairs, self._noise, self._rate, self._updates = pairs, noise, rate, 0
+
+    def ask(self) -> np.ndarray:
+        self._samples = self._random.standard_normal((self._pairs, len(self._centre)))
+        return self._centre + self._noise * np.concatenate([self._samples, -self._samples])
+
+    def tell(self, points: np.ndarray, fitness: np.ndarray) -> None:
+        utilities = centred_ranks(fitness).reshape(2, -1)
+        gradient = (utilities[0] - utilities[1]) @ self._samples / (2 * self._pairs * self._noise)
+        self._updates += 1
+        self._first = 0.9 * self._first + 0.1 * gradient
+        self._second = 0.999 * self._second + 0.001 * gradient**2
+        step = self._first / (1 - 0.9**self._updates)
+        self._centre += self._rate * step / (np.sqrt(self._second / (1 - 0.999**self._updates)) + 1e-8)
+
+
+@dataclass
+class Cost:
+    """What a run needed; ``solved`` is False if it spent all its evaluations."""
+
+    solved: bool
+    evaluations: int
+    steps: int
+    seconds: float
+    parameters: float
+
+
+def search(make: Callable[[int, int], Optimizer], task: Any, seed: int) -> Cost:
+    """Search for the weights of the task's fixed network."""
+    begin = time.perf_counter()
+    optimizer = make(task.fixed.size, seed)
+    evaluations = steps = generation = 0
+    while evaluations < task.evaluations:
+        points = optimizer.ask()
+        fitness, taken, solved = task.play(task.fixed.networks(points), generation, seed)
+        evaluations += len(points)
+        steps += taken
+        generation += 1
+        if solved:
+            return Cost(True, evaluations, steps, time.perf_counter() - begin, task.fixed.size)
+        optimizer.tell(points, fitness)
+    return Cost(False, evaluations, steps, time.perf_counter() - begin, task.fixed.size)
+
+
+def ours(task: Any, seed: int) -> Cost:
+    """Evolve networks by NEAT."""
+    begin = time.perf_counter()
+    evolution = Evolution(*task.sizes, task.neat, seed)
+    steps = 0
+    while evolution.evaluations < task.evaluations:
+        networks = evolution.networks()
+        fitness, taken, solved = task.play(Nets(networks.structures, networks.numbers), evolution.generation, seed)
+        steps += taken
+        if solved:
+            evolution.record(fitness)
+            champion = evolution.champion
+            assert champion is not None
+            size = champion.enabled_connections + champion.hidden + task.sizes[1]
+            return Cost(True, evolution.evaluations, steps, time.perf_counter() - begin, size)
+        evolution.advance(fitness)
+    return Cost(False, evolution.evaluations, steps, time.perf_counter() - begin, np.nan)
+
+
+def theirs(task: Any, seed: int) -> Cost:
+    """Evolve networks by neat-python; our kernels play them."""
+    import neat as peer
+
+    recurrent = task.neat.recurrent
+    text = CONFIG.replace("num_inputs = 2", f"num_inputs = {task.sizes[0]}")
+    text = text.replace("num_outputs = 1", f"num_outputs = {task.sizes[1]}")
+    for name, value in SHIPPED.items():
+        text = re.sub(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
+    text = text.replace("feed_forward = True", f"feed_forward = {not recurrent}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "neat.cfg"
+        path.write_text(text)
+        config = peer.Config(
+            peer.DefaultGenome, peer.DefaultReproduction, peer.DefaultSpeciesSet, peer.DefaultStagnation, str(path)
+        )
+    kind = peer.nn.RecurrentNetwork if recurrent else peer.nn.FeedForwardNetwork
+    random.seed(seed)
+    cost = Cost(False, 0, 0, 0.0, np.nan)
+
+    class Over(Exception):
+        pass
+
+    def evaluate_all(genomes: Any, config: Any) -> None:
+        nets = translated([kind.create(genome, config) for _, genome in genomes], recurrent)
+        fitness, taken, solved = task.play(nets, cost.evaluations, seed)
+        for (_, genome), value in zip(genomes, fitness, strict=True):
+            genome.fitness = float(value)
+        cost.evaluations += len(genomes)
+        cost.steps += taken
+        if solved:
+            best = genomes[int(fitness.argmax())][1]
+            cost.parameters = sum(c.enabled for c in best.connections.values()) + len(best.nodes)
+            cost.solved = True
+        if solved or cost.evaluations >= task.evaluations:
+            raise Over
+
+    begin = time.perf_counter()
+    try:
+        peer.Population(config).run(evaluate_all, 10**9)
+    except Over:
+        pass
+    cost.seconds = time.perf_counter() - begin
+    return cost
+
+
+def translated(networks: list[Any], recurrent: bool) -> Nets:
+    """Networks of neat-python in the form of our kernels. Its sigmoid is 1 / (1 + exp(-5 z)), ours has 4.9."""
+    structures, numbers = [], []
+    for network in networks:
+        inputs, outputs = network.input_nodes, network.output_nodes
+        evaluations = list(network.node_evals)
+        known = {entry[0] for entry in evaluations}
+        evaluations += [(o, None, None, 0.0, 1.0, []) for o in outputs if o not in known]  # an output without connections
+        rows = {name: row for row, name in enumerate([*inputs, *[entry[0] for entry in evaluations]])}
+        words = [len(inputs), len(evaluations), len(outputs), int(recurrent), *[rows[o] for o in outputs]]
+        values: list[float] = []
+        for _, _, _, bias, response, links in evaluations:
+            linked = [(rows[source], weight) for source, weight in links if source in rows]
+            words += [SIGMOID, SUM, len(linked), *[row for row, _ in linked]]
+            values += [bias * 5 / 4.9, *[response * weight * 5 / 4.9 for _, weight in linked]]
+        structures.append(words)
+        numbers.append(values)
+
+    def padded(rows: list[list], dtype: Any) -> np.ndarray:
+        made = np.zeros((len(rows), max(map(len, rows)) + 1), dtype)
+        for k, row in enumerate(rows):
+            made[k, : len(row)] = row
+        return made
+
+    return Nets(padded(structures, np.int32), padded(numbers, np.float32))
+
+
+METHODS: dict[str, Callable[[Any, int], Cost]] = {
+    "NEAT": ours,
+    "CMA-ES": lambda task, seed: search(CMA, task, seed),
+    "CoSyNE": lambda task, seed: search(CoSyNE, task, seed),
+    "ES": lambda task, seed: search(EvolutionStrategy, task, seed),
+    "neat-python 2.0": theirs,
+}
+
+
+def control(env: str, hidden: int, bar: float, episodes: int, evaluations: int) -> Callable[[], Control]:
+    """A `Control` task, with NEAT as its preset has it but for the episodes."""
+
+    def make() -> Control:
+        plan = make_plan({"agent": "neat", "env": env})
+        names = NEATConfig.__dataclass_fields__
+        given = {name: getattr(plan.config, name) for name in names}
+        if given["output_activation"] == "auto":
+            given["output_activation"] = "identity"
+        envs = make_environments(env, 1)
+        inputs = int(np.prod(envs.single_observation_space.shape))
+        outputs = int(envs.single_action_space.n)  # type: ignore[attr-defined]
+        fixed = layout(inputs, hidden, outputs, TANH, IDENTITY)
+        return Control(env, fixed, bar, NEATConfig(**given), episodes, evaluations)
+
+    return make
+
+
+TASKS: dict[str, tuple[str, Callable[[], Any], int]] = {
+    # part: title, task, seeds
+    "xor": ("XOR", XOR, 20),
+    "poles": ("two poles with velocities", Poles, 20),
+    "hidden": ("two poles without velocities", HiddenPoles, 10),
+    "cartpole": ("CartPole-v1, 475 over 100 episodes", control("CartPole-v1", 0, 475.0, 1, 20_000), 10),
+    "acrobot": ("Acrobot-v1, -90 over 100 episodes", control("Acrobot-v1", 8, -90.0, 2, 20_000), 10),
+    "lander": ("LunarLander-v3, 200 over 100 episodes", control("LunarLander-v3", 8, 200.0, 3, 10_000), 3),
+}
+
+
+def table(title: str, make: Callable[[], Any], seeds: int, only: list[str]) -> None:
+    """Print the costs of each method, medians over seeds; a failed run counts with all that it spent."""
+    print(
+        f"\n| {title}, {seeds} seeds | solved | evaluations, median (mean) | steps, median | seconds, median | parameters |\n"
+        "|---|---|---|---|---|---|",
+        flush=True,
+    )
+    for name, method in METHODS.items():
+        if only and name.split()[0] not in only:
+            continue
+        if name.startswith("neat-python") and importlib.util.find_spec("neat") is None:
+            print("| neat-python 2.0 | not installed: pip install neat-python | | | | |")
+            continue
+        task = make()
+        method(task, 10**6)  # compiles
+        costs = [method(task, seed) for seed in range(seeds)]
+        evaluations = [cost.evaluations for cost in costs]
+        solved = [cost for cost in costs if cost.solved]
+        size = statistics.median(cost.parameters for cost in solved) if solved else float("nan")
+        print(
+            f"| {name} | {len(solved)} | {statistics.median(evaluations):,.0f} ({statistics.mean(evaluations):,.0f}) "
+            f"| {statistics.median(cost.steps for cost in costs):,.0f} | {statistics.median(cost.seconds for cost in costs):.2f} "
+            f"| {size:.0f} |",
+            flush=True,
+        )
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+GRADIENTS: dict[str, tuple[float, int, tuple[str, ...]]] = {
+    # environment: bar, most steps, agents
+    "CartPole-v1": (475.0, 300_000, ("neat", "cmaes", "ars", "es", "dqn", "ppo", "a2c")),
+    "Acrobot-v1": (-90.0, 500_000, ("neat", "cmaes", "ars", "es", "dqn", "ppo", "a2c")),
+}
+EVERY = 1_000
+
+
+def parameters_in(agent: Any) -> int:
+    """Parameters of the greedy policy."""
+    if hasattr(agent, "evolution"):
+        network = agent.network()
+        return len(network.edges) + len(network.nodes)
+    for name in ("network", "q_network", "actor", "networks", "model"):
+        module = getattr(agent, name, None)
+        if module is not None:
+            return sum(p.numel() for p in module.parameters())
+    raise ValueError(f"{type(agent).__name__} has no policy network that is known here")
+
+
+def reach(name: str, env: str, bar: float, limit: int, seed: int) -> tuple[bool, int, float, int]:
+    """Train with the preset until 20 greedy episodes reach the bar: whether it did, steps, seconds of training, parameters."""
+    plan = make_plan({"agent": name, "env": env, "seed": seed})
+    envs = make_environments(plan.setup, plan.options.num_envs)
+    agent = plan.agent_class.create(plan.config, envs, seed, plan.setup)
+    following, seconds, reached = EVERY, 0.0, False
+    while agent.timesteps < limit and not reached:
+        begin = time.perf_counter()
+        agent.step()
+        seconds += time.perf_counter() - begin
+        if agent.timesteps >= following:
+            following = agent.timesteps + EVERY
+            reached = evaluate(agent, plan.setup, 20, validation_seed(seed)).return_mean >= bar
+    return reached, agent.timesteps, seconds, parameters_in(agent)
+
+
+def gradients(seeds: int) -> None:
+    """Print steps, seconds and parameters of evolution and of gradients."""
+    print(
+        f"\n| environment, bar, {seeds} seeds | agent | solved | steps, median | seconds, median | parameters |\n|---|---|---|---|---|---|"
+    )
+    for env, (bar, limit, names) in GRADIENTS.items():
+        for name in names:
+            reach(name, env, bar, EVERY, 10**6)  # compiles
+            found = [reach(name, env, bar, limit, seed) for seed in range(1, seeds + 1)]
+            solved, steps, seconds, sizes = zip(*found, strict=True)
+            print(
+                f"| {env}, {bar:.0f} | `{name}` | {sum(solved)} | {statistics.median(steps):,.0f} "
+                f"| {statistics.median(seconds):.2f} | {statistics.median(sizes):,.0f} |",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join([*TASKS, "gradients"]), help="parts to run, separated by commas")
+    parser.add_argument("--seeds", type=int, default=0, help="number of seeds; 0: each part's default")
+    parser.add_argument("--only", default="", help="methods, separated by commas, such as NEAT,CMA-ES; default: all")
+    arguments = parser.parse_args()
+    for part in arguments.parts.split(","):
+        if part == "gradients":
+            gradients(arguments.seeds or 5)
+        elif part in TASKS:
+            title, make, seeds = TASKS[part]
+            table(title, make, arguments.seeds or seeds, [word for word in arguments.only.split(",") if word])
+        else:
+            parser.error(f"there is no part {part!r}: choose among {', '.join([*TASKS, 'gradients'])}")
+
+
+if __name__ == "__main__":
+    main()
