@@ -430,11 +430,12 @@ def _read_result(folder: Path) -> Event | None:
         if found["state"] == PRUNED:
             return {"state": PRUNED}
         evaluations = [(int(step), float(value)) for step, value in found["evaluations"]]
-        numbers = {"timesteps": int(found["timesteps"]), "return_mean": float(found["return_mean"]), "evaluations": evaluations}
+        timesteps, return_mean = int(found["timesteps"]), float(found["return_mean"])
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
-    finite = np.isfinite([numbers["return_mean"], *(value for _, value in evaluations)]).all()
-    return {"state": FINISHED, **numbers} if found["state"] == FINISHED and finite else None
+    if found["state"] != FINISHED or not np.isfinite([return_mean, *[value for _, value in evaluations]]).all():
+        return None
+    return {"state": FINISHED, "timesteps": timesteps, "return_mean": return_mean, "evaluations": evaluations}
 
 
 class _Signals:
