@@ -266,7 +266,9 @@ class DRQN(Agent):
                 _, theirs = self.memories(self.target_network, observations[:first], ended[:first], memory)
             target_memories, _ = self.memories(self.target_network, observations[first:], ended[first:], theirs)
         own_memories, _ = self.memories(self.network, observations[first:], ended[first:], mine)
-        learned = Batch(*[None if x is None else x[first * ended.shape[1] :] for x in batch])
+        skipped = first * ended.shape[1]
+        kept: Any = [None if x is None else x[skipped:] for x in batch]
+        learned = Batch(*kept)
         target = self.compute_target(learned, ended[first:], own_memories, target_memories)
         q = self.network["head"](own_memories).gather(1, learned.actions.unsqueeze(1)).squeeze(1)
         return F.smooth_l1_loss(q, target.flatten()), q.detach().mean()

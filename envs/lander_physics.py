@@ -26,7 +26,7 @@ from rl_lab.envs.lander_shapes import (
     VERTICES,
     F,
 )
-from rl_lab.envs.world import inner_kernel
+from rl_lab.envs.world import kernel
 
 ZERO, ONE, TWO, HALF = F(0), F(1), F(2), F(0.5)
 STEP = F(1.0 / 50)  # s
@@ -108,40 +108,40 @@ MOTOR_SPEED = np.array([-0.3, 0.3], F)
 MOTOR_TORQUE = F(40)
 
 
-@inner_kernel
+@kernel
 def cross(ax, ay, bx, by):
     return ax * by - ay * bx
 
 
-@inner_kernel
+@kernel
 def dot(ax, ay, bx, by):
     return ax * bx + ay * by
 
 
-@inner_kernel
+@kernel
 def turn(sin, cos, x, y):
     return cos * x - sin * y, sin * x + cos * y
 
 
-@inner_kernel
+@kernel
 def turn_back(sin, cos, x, y):
     return cos * x + sin * y, -sin * x + cos * y
 
 
-@inner_kernel
+@kernel
 def clamp(value, low, high):
     """Return the value, or the bound beyond which it is."""
     value = min(value, high)
     return max(value, low)
 
 
-@inner_kernel
+@kernel
 def cell(s, index):
     """Return a cell of the state as float32."""
     return F(s[index])
 
 
-@inner_kernel
+@kernel
 def pose(body, x, y, angle):
     """Return the pose of a body with its centre of mass at (x, y)."""
     sin = F(math.sin(angle))
@@ -150,20 +150,20 @@ def pose(body, x, y, angle):
     return sin, cos, x - cx, y - cy
 
 
-@inner_kernel
+@kernel
 def pose_now(s, body):
     place = body * BODY
     return pose(body, cell(s, place + X), cell(s, place + Y), cell(s, place + ANGLE))
 
 
-@inner_kernel
+@kernel
 def placed(sin, cos, px, py, x, y):
     """Return where a point of a body is in the world."""
     wx, wy = turn(sin, cos, x, y)
     return wx + px, wy + py
 
 
-@inner_kernel
+@kernel
 def edge_ends(s, edge):
     """Return (x1, y1, x2, y2) of an edge."""
     if edge == 0:
@@ -174,7 +174,7 @@ def edge_ends(s, edge):
 # --- which pairs are near ------------------------------------------------------------------------------------------------
 
 
-@inner_kernel
+@kernel
 def body_box(body, sin, cos, px, py):
     """Return (low x, low y, high x, high y) of a body with its skin."""
     low_x, low_y = placed(sin, cos, px, py, VERTICES[body, 0, 0], VERTICES[body, 0, 1])
@@ -188,7 +188,7 @@ def body_box(body, sin, cos, px, py):
     return low_x - RADIUS, low_y - RADIUS, high_x + RADIUS, high_y + RADIUS
 
 
-@inner_kernel
+@kernel
 def boxes_meet(s, edge, body):
     """Whether the boxes of an edge and of a body overlap."""
     x1, y1, x2, y2 = edge_ends(s, edge)
@@ -201,7 +201,7 @@ def boxes_meet(s, edge, body):
     return not (apart or left - cell(s, place + HIGH_X) > ZERO or bottom - cell(s, place + HIGH_Y) > ZERO)
 
 
-@inner_kernel
+@kernel
 def follow(s, body):
     """Renew the box of a body if it has left it, with room in the direction of its motion. Returns whether it was renewed."""
     place = body * BODY
@@ -229,20 +229,20 @@ def follow(s, body):
     return True
 
 
-@inner_kernel
+@kernel
 def pairs(s):
     """Number of near pairs."""
     count = s[PAIRS]
     return min(max(np.int64(count), 0), SLOTS) if count > 0 else 0
 
 
-@inner_kernel
+@kernel
 def slot_at(s, k):
     """Number of the near pair at place ``k`` of the list."""
     return min(max(np.int64(s[NEAR + k]), 0), SLOTS - 1)
 
 
-@inner_kernel
+@kernel
 def find_pairs(s, renewed):
     """Add the pairs whose boxes overlap now, for the bodies marked in the bits ``renewed``."""
     if renewed == 0:
@@ -267,7 +267,7 @@ def find_pairs(s, renewed):
 # --- contacts ------------------------------------------------------------------------------------------------------------
 
 
-@inner_kernel
+@kernel
 def clip(points, ids, nx, ny, offset, corner):
     """Cut the segment ``points`` (2, 2) at a line. Returns whether two points are left; ``ids`` are their features."""
     d0 = dot(nx, ny, points[0, 0], points[0, 1]) - offset
@@ -290,13 +290,13 @@ def clip(points, ids, nx, ny, offset, corner):
     return d0 <= ZERO and d1 <= ZERO
 
 
-@inner_kernel
+@kernel
 def feature_of(first, second, first_is_face, second_is_face):
     """Return one number for the corners or sides of the two shapes that made a point."""
     return first + 64 * second + 4096 * first_is_face + 8192 * second_is_face
 
 
-@inner_kernel
+@kernel
 def collide(s, slot, points, ids):
     """Renew the plane and the points of a contact. Returns the number of points; ``points`` (2, 2) and ``ids`` (2,) are scratch."""
     edge = slot // BODIES
@@ -410,7 +410,7 @@ def collide(s, slot, points, ids):
     return count
 
 
-@inner_kernel
+@kernel
 def renew(s, slot, points, ids):
     """Renew a contact for the present poses, keep the impulses of the points that remain, and note what begins or ends to touch."""
     body = slot % BODIES
@@ -442,7 +442,7 @@ def renew(s, slot, points, ids):
         s[LEFT_DOWN + body - 1] = 0.0
 
 
-@inner_kernel
+@kernel
 def renew_all(s, points, ids):
     """Renew all near pairs, the newest first, and forget those whose boxes have parted."""
     k = pairs(s) - 1
@@ -483,7 +483,7 @@ C_KEPT = C_POINT + 14
 C_WIDTH = C_KEPT + 4
 
 
-@inner_kernel
+@kernel
 def world_point(s, contact, i, body, x, y, angle):
     """Return (normal x, normal y, plane x, plane y, point x, point y) of a contact in the world, with the normal away from the ground."""
     sin, cos, px, py = pose(body, x, y, angle)
@@ -502,7 +502,7 @@ def world_point(s, contact, i, body, x, y, angle):
     return nx, ny, plane_x, plane_y, at_x, at_y
 
 
-@inner_kernel
+@kernel
 def prepare(s, c, row, slot, warm):
     """Fill a row of the contact table ``c`` for the present pose of the body."""
     body = slot % BODIES
@@ -568,7 +568,7 @@ def prepare(s, c, row, slot, warm):
             c[row, C_COUNT] = 1
 
 
-@inner_kernel
+@kernel
 def start_warm(c, count, v):
     """Apply the impulses of the last step to the velocities ``v`` (3, 3)."""
     for row in range(count):
@@ -584,7 +584,7 @@ def start_warm(c, count, v):
             v[body, 1] += INVERSE_MASS[body] * jy
 
 
-@inner_kernel
+@kernel
 def solve_row(c, row, v):
     """One iteration for a contact: friction at each point, then the push of one or two points. Returns whether an impulse changed."""
     body = np.int64(c[row, C_BODY])
@@ -679,7 +679,7 @@ def solve_row(c, row, v):
     return changed
 
 
-@inner_kernel
+@kernel
 def push_out(s, c, count, share, target):
     """One iteration of position correction for the contacts in the table. Returns whether all penetrations are below ``target``."""
     deepest = ZERO
@@ -719,7 +719,7 @@ def push_out(s, c, count, share, target):
 # --- joints --------------------------------------------------------------------------------------------------------------
 
 
-@inner_kernel
+@kernel
 def arms(s, j):
     """Return (ax, ay, bx, by): from the centres of mass of the lander and of leg ``j`` to the joint."""
     leg = j + 1
@@ -730,7 +730,7 @@ def arms(s, j):
     return ax, ay, bx, by
 
 
-@inner_kernel
+@kernel
 def prepare_joint(s, j, v):
     """Find out which limit a joint is at, and apply the impulses of the last step. Returns the joint's matrix as a tuple."""
     joint = JOINTS + j * JOINT
@@ -764,7 +764,7 @@ def prepare_joint(s, j, v):
     return ax, ay, bx, by, k11, k12, k13, k22, k23, k33
 
 
-@inner_kernel
+@kernel
 def solve_joint(j, matrix, limit, lander, leg, impulses):
     """One iteration for a joint: its motor, then its limit and its pivot.
 
@@ -835,7 +835,7 @@ def solve_joint(j, matrix, limit, lander, leg, impulses):
     return (vax, vay, wa), (vbx, vby, wb), (stop, motor), (jx, jy)
 
 
-@inner_kernel
+@kernel
 def pull_together(s, j):
     """One iteration of position correction for a joint. Returns whether its error is within the tolerance."""
     joint = JOINTS + j * JOINT
@@ -883,7 +883,7 @@ def pull_together(s, j):
 # --- a step ---------------------------------------------------------------------------------------------------------------
 
 
-@inner_kernel
+@kernel
 def move(s, body, v, time):
     """Move a body with its velocity for ``time`` seconds; a velocity that is too large for one step is reduced."""
     place = body * BODY
@@ -907,7 +907,7 @@ def move(s, body, v, time):
     s[place + SPIN] = w
 
 
-@inner_kernel
+@kernel
 def remember(c, count):
     """Keep the impulses of the contacts beside them."""
     for row in range(count):
@@ -917,7 +917,7 @@ def remember(c, count):
             c[row, C_KEPT + 2 * i + 1] = c[row, place + P_RUB]
 
 
-@inner_kernel
+@kernel
 def remembered(c, count):
     """Whether the impulses of the contacts are those that were kept."""
     for row in range(count):
@@ -928,7 +928,7 @@ def remembered(c, count):
     return True
 
 
-@inner_kernel
+@kernel
 def iterate(v, c, count, joint_1, joint_0, limit_1, limit_0, pulls_1, pulls_0):
     """Solve joints and contacts for the velocities ``v`` (3, 3). Returns the impulses of the joints.
 
@@ -996,7 +996,7 @@ def iterate(v, c, count, joint_1, joint_0, limit_1, limit_0, pulls_1, pulls_0):
     return (x1, y1, held_1[0], held_1[1]), (x0, y0, held_0[0], held_0[1])
 
 
-@inner_kernel
+@kernel
 def solve(s, gravity, c, v):
     """Advance velocities and positions by one step with all forces, joints and contacts, and find out whether everything rests."""
     for body in range(BODIES):
@@ -1073,7 +1073,7 @@ S_AX, S_AY, S_BX, S_BY, S_X, S_Y, S_SHARE = range(7)
 """Columns of a vertex of the simplex: a corner of the ground, a corner of the body, their difference, and its share."""
 
 
-@inner_kernel
+@kernel
 def best_corner(body, x, y):
     """Return the corner of a body that is farthest in a direction."""
     best = 0
@@ -1086,18 +1086,18 @@ def best_corner(body, x, y):
     return best
 
 
-@inner_kernel
+@kernel
 def best_end(ends, x, y):
     """Return the end of an edge that is farthest in a direction."""
     return 1 if dot(ends[2], ends[3], x, y) > dot(ends[0], ends[1], x, y) else 0
 
 
-@inner_kernel
+@kernel
 def end_of(ends, i):
     return (ends[0], ends[1]) if i == 0 else (ends[2], ends[3])
 
 
-@inner_kernel
+@kernel
 def pose_between(body, sweep, beta):
     """Return the pose of a body on its way ``sweep`` (x0, y0, angle0, x, y, angle), from 0 at the start to 1 at the end."""
     x0, y0, angle0, x1, y1, angle1 = sweep
@@ -1105,7 +1105,7 @@ def pose_between(body, sweep, beta):
     return pose(body, rest * x0 + beta * x1, rest * y0 + beta * y1, rest * angle0 + beta * angle1)
 
 
-@inner_kernel
+@kernel
 def set_vertex(simplex, picks, k, body, ends, place):
     """Compute vertex ``k`` of the simplex from its corners ``picks`` (3, 2)."""
     sin, cos, px, py = place
@@ -1120,7 +1120,7 @@ def set_vertex(simplex, picks, k, body, ends, place):
     simplex[k, S_Y] = by - ay
 
 
-@inner_kernel
+@kernel
 def copy_vertex(simplex, picks, target, source):
     for i in range(7):
         simplex[target, i] = simplex[source, i]
@@ -1128,7 +1128,7 @@ def copy_vertex(simplex, picks, target, source):
     picks[target, 1] = picks[source, 1]
 
 
-@inner_kernel
+@kernel
 def extent(simplex, count):
     """Return the length or the doubled area of a simplex."""
     x1 = simplex[0, S_X]
@@ -1142,7 +1142,7 @@ def extent(simplex, count):
     return ZERO
 
 
-@inner_kernel
+@kernel
 def reduce_two(simplex, picks):
     """Keep the part of a segment that is nearest to the origin. Returns its number of vertices."""
     x1 = simplex[0, S_X]
@@ -1166,7 +1166,7 @@ def reduce_two(simplex, picks):
     return 2
 
 
-@inner_kernel
+@kernel
 def reduce_three(simplex, picks):
     """Keep the part of a triangle that is nearest to the origin. Returns its number of vertices."""
     x1 = simplex[0, S_X]
@@ -1226,7 +1226,7 @@ def reduce_three(simplex, picks):
     return 3
 
 
-@inner_kernel
+@kernel
 def distance(body, ends, place, simplex, picks, count, size):
     """Return (distance of an edge and a body without their skins, number of vertices of the simplex, its extent).
 
@@ -1297,7 +1297,7 @@ def distance(body, ends, place, simplex, picks, count, size):
 POINTS_AXIS, EDGE_AXIS, SIDE_AXIS = range(3)
 
 
-@inner_kernel
+@kernel
 def unit(x, y):
     length = F(math.sqrt(x * x + y * y))
     if length < EPSILON:
@@ -1306,7 +1306,7 @@ def unit(x, y):
     return x * inverse, y * inverse
 
 
-@inner_kernel
+@kernel
 def separating_axis(body, ends, picks, count, place):
     """Return (kind, axis x, axis y, point x, point y): along which direction a pair is apart, in the frame of the edge or the body."""
     sin, cos, px, py = place
@@ -1342,7 +1342,7 @@ def separating_axis(body, ends, picks, count, place):
     return EDGE_AXIS, x, y, middle_x, middle_y
 
 
-@inner_kernel
+@kernel
 def separation(body, ends, axis, place, first, second):
     """Return (separation along an axis, corner of the edge, corner of the body). Corners that are -1 are chosen as the nearest."""
     kind, x, y, middle_x, middle_y = axis
@@ -1366,7 +1366,7 @@ def separation(body, ends, axis, place, first, second):
     return dot(bx - ax, by - ay, x, y), first, second
 
 
-@inner_kernel
+@kernel
 def time_of_impact(body, ends, sweep, simplex, picks):
     """Return the time in [0, 1] at which a body on its way touches an edge, or 1 if it does not."""
     x0, y0, angle0, x1, y1, angle1 = sweep
@@ -1419,7 +1419,7 @@ def time_of_impact(body, ends, sweep, simplex, picks):
     return ONE
 
 
-@inner_kernel
+@kernel
 def advance_start(s, body, time):
     """Move the start of a body's way to a later time."""
     place = body * BODY
@@ -1429,7 +1429,7 @@ def advance_start(s, body, time):
     s[place + OLD_TIME] = time
 
 
-@inner_kernel
+@kernel
 def impact_of(s, slot, simplex, picks):
     """Return the time of impact of a near pair as a fraction of the step, from the cells of the pair if it is known."""
     contact = CONTACTS + slot * CONTACT
@@ -1458,7 +1458,7 @@ def impact_of(s, slot, simplex, picks):
     return alpha
 
 
-@inner_kernel
+@kernel
 def stop_at_ground(s, slot, time, c, v, points, ids):
     """Put a body to where it touches the ground first, take away its speed into the ground, and let it move on from there.
 
@@ -1517,7 +1517,7 @@ def stop_at_ground(s, slot, time, c, v, points, ids):
     return True
 
 
-@inner_kernel
+@kernel
 def solve_impacts(s, c, v, points, ids, simplex, picks):
     """Treat the impacts of the step in the order of their times."""
     s[GROUND_TIME] = 0.0
@@ -1546,7 +1546,7 @@ def solve_impacts(s, c, v, points, ids, simplex, picks):
             find_pairs(s, (1 << body) if follow(s, body) else 0)
 
 
-@inner_kernel
+@kernel
 def advance(s, gravity):
     """Advance all bodies by one step of 1/50 s."""
     c = np.empty((SLOTS + 1, C_WIDTH), np.float32)
@@ -1566,7 +1566,7 @@ def advance(s, gravity):
         solve_impacts(s, c, v, points, ids, simplex, picks)
 
 
-@inner_kernel
+@kernel
 def place_bodies(s, x, y):
     """Put the lander at (x, y) with its legs, at rest, above ground whose heights are set. Forgets all contacts and impulses."""
     for i in range(JOINTS + 2 * JOINT):

@@ -9,7 +9,8 @@ twister, 32 bits each, and the index of the next word.
 """
 
 import numpy as np
-from numba import njit
+
+from rl_lab.native.part import part
 
 _MASK = np.uint64(0xFFFFFFFF)
 _MULTIPLIER_HIGH = np.uint64(0x2360ED051FC65DA4)
@@ -21,7 +22,7 @@ _U63 = np.uint64(63)
 _U64 = np.uint64(64)
 
 
-@njit(error_model="numpy")
+@part
 def _high_product(a, b):
     """Upper 64 bits of the 128-bit product."""
     a_low = a & _MASK
@@ -33,7 +34,7 @@ def _high_product(a, b):
     return a_high * b_high + (middle >> _U32) + (other >> _U32)
 
 
-@njit(error_model="numpy")
+@part
 def random_bits(stream):
     """Draw 64 random bits and advance the stream."""
     high = stream[0]
@@ -49,13 +50,13 @@ def random_bits(stream):
     return (mixed >> rotation) | (mixed << ((_U64 - rotation) & _U63))
 
 
-@njit(error_model="numpy")
+@part
 def uniform(stream, low, high):
     """Draw a float64 in [low, high): the number that ``Generator.uniform(low, high)`` draws."""
     return low + (high - low) * (np.float64(random_bits(stream) >> _U11) * (1.0 / 9007199254740992.0))
 
 
-@njit(error_model="numpy")
+@part
 def below(stream, count):
     """Draw an integer in [0, count). ``Generator.integers`` would draw another number."""
     return np.int64(np.float64(random_bits(stream) >> _U11) * (1.0 / 9007199254740992.0) * count)
@@ -70,7 +71,7 @@ TWISTER_SIZE = NEXT + 1
 _U1 = np.uint64(1)
 
 
-@njit(error_model="numpy")
+@part
 def twister_bits(stream):
     """Draw 32 random bits, as uint64, from the twister of a stream.
 
@@ -89,7 +90,7 @@ def twister_bits(stream):
     return word ^ (word >> np.uint64(18))
 
 
-@njit(error_model="numpy")
+@part
 def twister_uniform(stream):
     """Draw a float64 in [0, 1) with 53 random bits: the number that ``RandomState.rand()`` draws."""
     high = twister_bits(stream) >> np.uint64(5)
@@ -97,7 +98,7 @@ def twister_uniform(stream):
     return (np.float64(high) * 67108864.0 + np.float64(low)) / 9007199254740992.0
 
 
-@njit(error_model="numpy")
+@part
 def twister_below(stream, count):
     """Draw an integer in [0, count): the number that ``RandomState.randint(count)`` draws. ``count`` is at most 2**32."""
     most = np.uint64(count - 1)

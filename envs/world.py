@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numba
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numba import carray, types
@@ -25,13 +24,13 @@ from numba.core.ccallback import CFunc
 
 from rl_lab.envs.stream import TWISTER_SIZE
 from rl_lab.native.cache import compile_c_function
+from rl_lab.native.part import part
 from rl_lab.native.pointers import float32_at, float64_at, int64_at, uint8_at, uint64_at
 from rl_lab.native.threads import renew_after_fork
 
-kernel = numba.njit(error_model="numpy")
+kernel = part
 """Decorator of a world's kernels. They are compiled together with the loop of the world, so the compiler can inline them."""
-inner_kernel = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""Decorator of a function that only kernels call. A large world compiles faster when its functions cannot be called from Python."""
+
 
 # --- a batch of environments, described by int64 cells that hold numbers and addresses ----------------------------------
 
@@ -152,7 +151,8 @@ def _advance(batch):
                 for j in range(OBSERVATION_SIZE):
                     finals[i, j] = seen[j]
             else:
-                finals[i] = shown
+                for j in range(frames * frame_size):
+                    finals[i, j] = shown[j]
         if begins:
             reset(state, stream)
             observe(state, seen)

@@ -5,17 +5,17 @@ All draws come from one random stream in a fixed order, so equal seeds give equa
 """
 
 import numpy as np
-from numba import njit
 
 from rl_lab.agents.neat.innovation import CONNECTIONS, NEXT_INNOVATION, NEXT_NODE, SPLITS
 from rl_lab.engine.kernels.random import next_below, next_unit
 from rl_lab.native.cache import cached_njit
+from rl_lab.native.part import part
 
 F = np.float32
 TRIES = 20  # pairs of nodes drawn before the mutation "new connection" gives up
 entry = cached_njit
 
-inner = njit(error_model="numpy")
+inner = part
 
 
 # --- compatibility distance ------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def make_world(
     return World(
         name=name,
         state_size=state_size,
-        observation_space=Box(0.0, 1.0, (SIZE, SIZE, channels), np.bool_),
+        observation_space=Box(0.0, 1.0, (SIZE, SIZE, channels), np.bool_),  # type: ignore[arg-type]
         action_space=Discrete(actions),
         reset=reset,
         step=step,

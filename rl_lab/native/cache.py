@@ -44,9 +44,10 @@ from numba.core.types import Type
 from numba.core.typing.templates import Signature, builtin_registry
 from numba.extending import _Intrinsic
 
+from rl_lab.native.part import KernelCompiler
 from rl_lab.native.threads import after_fork_in_child, renew_after_fork
 
-_MAGIC = b"rl_lab machine code 2\n"
+_MAGIC = b"rl_lab machine code 3\n"
 _DISTRIBUTIONS = ("numba", "llvmlite", "numpy")
 """Packages whose version identifies their source, as Python's version identifies the standard library."""
 
@@ -560,7 +561,9 @@ def compile_c_function(function: Callable, signature: Any, name: str | None = No
     """Compile a C function with a numba signature, or load it from the cache. Its ``address`` is valid while the object exists."""
     with _lock:
         options = {**_OPTIONS, "nopython": True}
-        made: Any = CFunc(function, numba.core.sigutils.normalize_signature(signature), {}, options)
+        made: Any = CFunc(
+            function, numba.core.sigutils.normalize_signature(signature), {}, options, pipeline_class=KernelCompiler
+        )
         made._cache = Cache(function, _OPTIONS, name)
         made.compile()
     return made

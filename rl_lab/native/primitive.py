@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from numba import carray, types
 
 from rl_lab.native.cache import compile_c_function
+from rl_lab.native.part import part
 from rl_lab.native.pointers import float32_at, int64_at, load_int, load_real, uint8_at
 from rl_lab.native.threads import renew_after_fork, start_threads
 
@@ -170,7 +170,7 @@ def primitive(function: Callable | None = None, *, starts_threads: bool = False,
         name = function.__name__
         roles = tuple(p.annotation for p in inspect.signature(function).parameters.values())
         source = f"def {name}(row):\n    kernel({', '.join(unpack_source(roles))})\n"
-        namespace = {**_LOADERS, "kernel": numba.njit(error_model="numpy")(function), "__name__": function.__module__}
+        namespace = {**_LOADERS, "kernel": part(function), "__name__": function.__module__}
         return Primitive(name, roles, source, namespace, function.__code__.co_filename, starts_threads, keeps_lock)
 
     return make if function is None else make(function)

@@ -14,9 +14,11 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import compiler_lock
 from numba.extending import intrinsic
+
+from rl_lab.native.part import part
 
 _starting = threading.Lock()
 _FIRST_REST = 64  # calls on one core after the credit ran out for the first time
@@ -119,7 +121,7 @@ def cycles(_):
     return types.int64(), build
 
 
-@njit(error_model="numpy")
+@part
 def may_share(state, allowed):
     """Whether this call may wake the other cores; ``allowed`` is the value of `sharing`."""
     if allowed == 0:
@@ -130,7 +132,7 @@ def may_share(state, allowed):
     return True
 
 
-@njit(error_model="numpy")
+@part
 def note_region(state, taken, expected):
     """Record that a parallel region took ``taken`` cycles; ``expected`` is about what one core alone would need, in cycles."""
     if taken <= 4 * expected + 200_000:

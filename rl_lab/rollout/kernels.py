@@ -1,10 +1,10 @@
 """Kernels over experience: advantages, n-step returns, and a sum tree for prioritized sampling."""
 
 import numpy as np
-from numba import njit
 
 from rl_lab.engine.kernels.elementary import pow64
 from rl_lab.engine.kernels.random import next_unit
+from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
@@ -79,7 +79,7 @@ def n_step_returns(
 # --- a sum tree: node i has the children 2i and 2i + 1; the first leaf is node ``leaves``, a power of two --------------------
 
 
-@njit(error_model="numpy")
+@part
 def _set_leaf(tree, leaf, priority):
     tree[leaf] = priority
     node = leaf >> 1
@@ -138,7 +138,7 @@ def sample_priorities(
 # --- stacks of frames, see `rl_lab.rollout.frames.FrameStore` ---------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@part
 def _gather_stacks(out, frames, latest, finals, final, elapsed, index, place, numbers):
     batch, stack, size, capacity, rows, stride, following = numbers
     position = place[1]

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from rl_lab.native.cache import cached_njit
+from rl_lab.native.part import part
 from rl_lab.native.pointers import call, fetch_and_add, float32_at, int32_at, int64_at, uint8_at
 from rl_lab.native.threads import cycles, may_share, note_region, region_state
 from rl_lab.nn.graph.kernels import activate, state_size
@@ -64,7 +65,7 @@ class Outcomes(NamedTuple):
     )  # float64 (tasks, width, 2, inputs): sums of the observations acted on and of their squares; (0, ...): not wanted
 
 
-inner = njit(error_model="numpy")
+inner = part
 
 
 # The loops use raw addresses and unsigned indices. To pass an array that owns its memory costs an atomic reference count, and for a signed

@@ -8,9 +8,9 @@ The gradients of each are therefore calls of the other two.
 """
 
 import numpy as np
-from numba import njit
 
 from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, PANEL, dots_at, largest_of, tile, tile_at
+from rl_lab.native.part import part
 from rl_lab.native.pointers import address_of, keep
 from rl_lab.native.primitive import In, Int, Out, OutInt, primitive
 
@@ -18,7 +18,7 @@ F = np.float32
 LARGEST = np.finfo(np.float32).max
 
 
-@njit(error_model="numpy")
+@part
 def _inside(offset, step, size, count):
     """The range (first, end) of positions p in 0..count-1 with 0 <= offset + p * step < size."""
     if step == 1:  # a division costs more than a short row
@@ -30,7 +30,7 @@ def _inside(offset, step, size, count):
     return low, max(low, min(high, count))
 
 
-@njit(error_model="numpy")
+@part
 def _unfold(columns, at, step, x, start, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
     """columns[(c, i, j), (y, z)] = x[c, y sh - ph + i dh, z sw - pw + j dw], and 0 outside x.
 
@@ -63,7 +63,7 @@ def _unfold(columns, at, step, x, start, channels, height, width, oh, ow, kh, kw
                 p += step
 
 
-@njit(error_model="numpy")
+@part
 def _fold(x, start, columns, at, step, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw):
     """The transpose of `_unfold`: x = 0, then add every element of ``columns`` to the element of x that `_unfold` copies there."""
     for k in range(start, start + channels * height * width):
@@ -117,19 +117,19 @@ def fold(
 # from the first result to the last): the numbers between the rows are computed but not used, and their gradients are zero.
 
 
-@njit(error_model="numpy")
+@part
 def _is_plain(sh, sw, ph, pw):
     """Whether the spread planes equal x: a stride of 1 and no padding."""
     return sh == 1 and sw == 1 and ph == 0 and pw == 0
 
 
-@njit(error_model="numpy")
+@part
 def _plane_size(height, width, sh, sw, ph, pw):
     """(rows, columns) of the planes into which a plane of x is spread."""
     return (height + 2 * ph + sh - 1) // sh, (width + 2 * pw + sw - 1) // sw
 
 
-@njit(error_model="numpy")
+@part
 def _spread(planes, at, x, start, channels, height, width, rows, columns, sh, sw, ph, pw):
     """Spread the channels of the sample that begins at ``x[start]`` into planes, from ``planes[at]`` on."""
     for c in range(channels):
@@ -157,7 +157,7 @@ def _spread(planes, at, x, start, channels, height, width, rows, columns, sh, sw
                 at += rows * columns
 
 
-@njit(error_model="numpy")
+@part
 def _gather(x, start, planes, at, channels, height, width, rows, columns, sh, sw, ph, pw):
     """The transpose of `_spread`: copy the planes of a sample back to its channels."""
     for c in range(channels):
@@ -177,7 +177,7 @@ def _gather(x, start, planes, at, channels, height, width, rows, columns, sh, sw
                 at += rows * columns
 
 
-@njit(error_model="numpy")
+@part
 def _widen(wide, at, g, start, filters, oh, ow, columns):
     """Copy results whose rows are ow numbers apart to rows that are ``columns`` numbers apart, with zeros in between."""
     span = (oh - 1) * columns + ow
@@ -192,7 +192,7 @@ def _widen(wide, at, g, start, filters, oh, ow, columns):
                     wide[target + z] = F(0)
 
 
-@njit(error_model="numpy")
+@part
 def _table(channels, kh, kw, sh, sw, dh, dw, rows, columns):
     """For each element (c, i, j) of a filter: the position, in the spread planes of a sample, of the first number that it multiplies."""
     table = np.empty(channels * kh * kw, np.int64)
@@ -207,7 +207,7 @@ def _table(channels, kh, kw, sh, sw, dh, dw, rows, columns):
     return table
 
 
-@njit(error_model="numpy")
+@part
 def _is_finite(x, start, count):
     """Whether the ``count`` numbers from ``x[start]`` on are all finite."""
     others = 0
@@ -276,7 +276,7 @@ def convolve(
     keep(table)
 
 
-@njit(error_model="numpy")
+@part
 def _reorder(ordered, at, weight, start, filters, channels, elements):
     """Copy the weights of a group to ``ordered[at]`` on, with the dimensions in the order element, filter, channel."""
     for f in range(filters):
@@ -345,7 +345,7 @@ def convolve_to_input(
     keep(table)
 
 
-@njit(error_model="numpy")
+@part
 def _correlate(g, x, target, places, filters, k, span, length, runs, gap, distance):
     """The gradient of each filter's elements (c, i, j): the sum of ``runs`` dot products of ``length`` numbers of g and of x.
 
@@ -452,7 +452,7 @@ def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
 # --- pooling ---------------------------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@part
 def _largest_in_window(x, start, y, z, top, bottom, left, right, dh, dw, width):
     """(largest value, its position in the plane) of the window that begins at (y, z). NaN counts as largest."""
     at = (y + top * dh) * width + z + left * dw
@@ -467,7 +467,7 @@ def _largest_in_window(x, start, y, z, top, bottom, left, right, dh, dw, width):
     return best, at
 
 
-@njit(error_model="numpy")
+@part
 def _row_of_squares(out, index, o, x, start, corner, width, count):
     """`_largest_in_window` of ``count`` neighbouring windows of 2 x 2 without NaN, as a loop that LLVM vectorises."""
     for k in range(count):
@@ -515,7 +515,7 @@ def max_pool(
                 index[o + ox] = at
 
 
-@njit(error_model="numpy")
+@part
 def _divisor(oy, ox, height, width, kh, kw, sh, sw, ph, pw, counts_padding, divisor):
     """The divisor of a window's sum: ``divisor`` if it is not 0, else the window's size inside the padded or the bare plane."""
     if divisor:

@@ -5,14 +5,14 @@ target classes of each of the n sequences. A path goes through 2 * length + 1 st
 """
 
 import numpy as np
-from numba import njit
 
+from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, primitive
 
 F = np.float32
 
 
-@njit(error_model="numpy")
+@part
 def _added(a, b):
     """log(exp(a) + exp(b))"""
     top = max(a, b)
@@ -21,12 +21,12 @@ def _added(a, b):
     return top + np.log1p(np.exp(min(a, b) - top))
 
 
-@njit(error_model="numpy")
+@part
 def _class_of(target, row, state, blank):
     return blank if state % 2 == 0 else target[row + state // 2]
 
 
-@njit(error_model="numpy")
+@part
 def _within(status, value, size):
     """Whether a value is below ``size``; reports one that is not."""
     if value >= 0 and value < size:
@@ -37,7 +37,7 @@ def _within(status, value, size):
     return False
 
 
-@njit(error_model="numpy")
+@part
 def _forward(alpha, x, target, row, i, n, classes, steps, states, blank):
     """alpha[t, s]: the logarithm of the probability of all beginnings that are in state s at time t."""
     for t in range(steps):
@@ -55,7 +55,7 @@ def _forward(alpha, x, target, row, i, n, classes, steps, states, blank):
             alpha[t, s] = before + x[at + label]
 
 
-@njit(error_model="numpy")
+@part
 def _likelihood(alpha, steps, states):
     if steps == 0:
         return 0.0 if states == 1 else -np.inf

@@ -11,10 +11,12 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-inlined = njit(error_model="numpy", forceinline=True)  # loops over these functions become vector code only if they hold no call
+from rl_lab.native.part import part
+
+inlined = part(forceinline=True)  # loops over these functions become vector code only if they hold no call
 
 D = np.float64
 I64 = np.int64
@@ -245,7 +247,7 @@ _TURNS = 0x28BE60DB9391054A7F09D5F47D4D377036D8A5664F10E4107F9458EA  # 2^224 / (
 _TURN_WORDS = tuple([(_TURNS >> (32 * k)) & 0xFFFFFFFF for k in range(6, -1, -1)])
 
 
-@njit(error_model="numpy")
+@part
 def _word_of_turns(place):
     """32 binary digits of 1 / (2 pi) from the digit ``place`` after the point on."""
     index = place >> 5
@@ -255,7 +257,7 @@ def _word_of_turns(place):
     return (high | low) & np.uint64(0xFFFFFFFF)
 
 
-@njit(error_model="numpy")
+@part
 def _quarters_far(x):
     """`_quarters` of a float32 number of at least 2^23 (Payne and Hanek 1983).
 
@@ -471,7 +473,7 @@ def _stirling(x, product):
     return (x - 0.5) * log64(x) - x + _HALF_LOG_TURN + series / x - log64(product)
 
 
-@njit(error_model="numpy")
+@part
 def lgamma64(x):
     """log |gamma(x)|: the recurrence moves the argument up to 12, where Stirling's series takes over (Abramowitz and Stegun 6.1.41).
 
@@ -516,7 +518,7 @@ def lgamma64_near(x):
     return second if abs(x - 2.0) <= 0.25 else value
 
 
-@njit(error_model="numpy")
+@part
 def erfinv64(y):
     """The inverse of erf: Giles' (2010) approximations for the center and the tails, then one step of Newton's method."""
     y = D(y)
@@ -553,7 +555,7 @@ def erfinv64(y):
 # asymptotic series (6.3.18, 6.4.12) takes over. Arguments below 0 are reflected (6.3.7). At the poles the values are PyTorch's.
 
 
-@njit(error_model="numpy")
+@part
 def digamma64(x):
     """The first derivative of the logarithm of the gamma function."""
     x = D(x)
@@ -576,7 +578,7 @@ def digamma64(x):
     return shift + log64(x) - 0.5 / x - series - reflected
 
 
-@njit(error_model="numpy")
+@part
 def tetragamma64_above(x):
     """`tetragamma64` of x > 0."""
     shift = 0.0
@@ -588,7 +590,7 @@ def tetragamma64_above(x):
     return shift - s - s / x - series
 
 
-@njit(error_model="numpy")
+@part
 def tetragamma64(x):
     """The third derivative of the logarithm of the gamma function."""
     x = D(x)

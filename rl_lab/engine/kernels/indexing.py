@@ -8,14 +8,14 @@ Tensors are contiguous. ``x`` is (n, r, m), and an index is a position along the
 """
 
 import numpy as np
-from numba import njit
 
+from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InBool, InInt, InOut, InOutInt, Int, Out, OutBool, OutInt, primitive
 
 F = np.float32
 
 
-@njit(error_model="numpy")
+@part(forceinline=True)
 def _checked(status, index, size, wrap):
     """The position of an index along an axis of this size, or -1 after a report in ``status``."""
     position = index + size if wrap and index < 0 else index
@@ -27,7 +27,7 @@ def _checked(status, index, size, wrap):
     return position
 
 
-@njit(error_model="numpy")
+@part
 def _take(out, x, index, status, n, r, m, count, wrap):
     for c in range(count):
         at = _checked(status, index[c], r, wrap)
@@ -57,7 +57,7 @@ def take_bool(out: OutBool, x: InBool, index: InInt, status: InOutInt, n: Int, r
     _take(out, x, index, status, n, r, m, count, wrap)
 
 
-@njit(error_model="numpy")
+@part
 def _take_add(out, g, index, status, n, r, m, count, wrap):
     for k in range(n * r * m):
         out[k] = 0
@@ -95,7 +95,7 @@ def take_add_int(out: OutInt, g: InInt, index: InInt, status: InOutInt, n: Int, 
     _take_add(out, g, index, status, n, r, m, count, wrap)
 
 
-@njit(error_model="numpy")
+@part
 def _gather(out, x, index, status, n, r, m, count):
     for i in range(n):
         for c in range(count):
@@ -118,7 +118,7 @@ def gather_int(out: OutInt, x: InInt, index: InInt, status: InOutInt, n: Int, r:
     _gather(out, x, index, status, n, r, m, count)
 
 
-@njit(error_model="numpy")
+@part
 def _scatter_add(out, g, index, status, n, r, m, count):
     for i in range(n):
         for c in range(count):
@@ -140,7 +140,7 @@ def scatter_add_int(out: InOutInt, g: InInt, index: InInt, status: InOutInt, n: 
     _scatter_add(out, g, index, status, n, r, m, count)
 
 
-@njit(error_model="numpy")
+@part
 def _scatter(out, values, index, status, n, r, m, count):
     for i in range(n):
         for c in range(count):
@@ -163,7 +163,7 @@ def scatter_int(out: InOutInt, values: InInt, index: InInt, status: InOutInt, n:
     _scatter(out, values, index, status, n, r, m, count)
 
 
-@njit(error_model="numpy")
+@part
 def _put(out, values, index, status, n, r, m, count, wrap):
     for c in range(count):
         at = _checked(status, index[c], r, wrap)

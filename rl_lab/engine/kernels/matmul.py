@@ -6,7 +6,6 @@ the last step, which combines each row of the product with ``extra`` while the r
 """
 
 import numpy as np
-from numba import njit
 
 from rl_lab.engine.kernels.scalar import relu32, tanh32
 from rl_lab.engine.kernels.tiles import (
@@ -21,6 +20,7 @@ from rl_lab.engine.kernels.tiles import (
     tile,
     transpose,
 )
+from rl_lab.native.part import part
 from rl_lab.native.pointers import address_of, copy_bytes, keep
 from rl_lab.native.primitive import In, Int, Out, primitive
 
@@ -74,7 +74,7 @@ _WIDE_1 = WIDE[1]
 _WIDE_2 = WIDE[2]
 
 
-@njit(error_model="numpy")
+@part
 def _finish(out, first, extra, column, n, m, ldc, end):
     """Apply ``end`` to n rows of m sums. The first sum is ``out[first]``, in column ``column``; rows are ``ldc`` numbers apart."""
     for o in range(first, first + n * ldc, ldc):
@@ -98,7 +98,7 @@ def _finish(out, first, extra, column, n, m, ldc, end):
                 out[o + j] = out[o + j] * (F(1) - s * s)
 
 
-@njit(error_model="numpy")
+@part
 def _pack(source, ldb, transposed, target, k, m):
     """Copy (k, m) numbers of b, stored as (m, k) if ``transposed``, to panels of `PANEL` columns."""
     j = 0
@@ -113,7 +113,7 @@ def _pack(source, ldb, transposed, target, k, m):
         j += PANEL
 
 
-@njit(error_model="numpy")
+@part
 def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, result, first, extra, column, end):
     """Compute all rows of the result for m columns from ``column`` on. A packed b consists of panels."""
     panel = k * PANEL if packed else PANEL
@@ -139,7 +139,7 @@ def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, r
         i += height
 
 
-@njit(error_model="numpy")
+@part
 def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
     """The product of a (n, k) and the transpose of b (m, k), by dot products of their rows. All three are given by addresses."""
     i = 0
@@ -153,7 +153,7 @@ def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
         i += height
 
 
-@njit(error_model="numpy")
+@part
 def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
     """The product by tiles of the matrices at the addresses ``a`` and ``b``, written to ``out``, the address of ``result[first]``.
 
@@ -165,7 +165,7 @@ def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, 
         _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, False, ldc, False, result, first, extra, 0, end)
 
 
-@njit(error_model="numpy")
+@part
 def _multiply_packed(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
     """`multiply_tiles` with a copy of b, made block by block."""
     depth = min(k, DEPTH)
@@ -184,7 +184,7 @@ def _multiply_packed(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result
     keep(block)
 
 
-@njit(error_model="numpy")
+@part
 def _multiply_swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, extra):
     """The product by tiles as the transpose of b' a'."""
     product = np.empty(n * m, np.float32)
@@ -199,7 +199,7 @@ def _multiply_swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, 
     keep(product)
 
 
-@njit(error_model="numpy")
+@part
 def _multiply_copy(a, b, out, n, k, m, lda, ldb, ldc):
     """`multiply_dots` for a b that is stored as (k, m)."""
     copy = np.empty(k * m, np.float32)

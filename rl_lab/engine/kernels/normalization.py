@@ -1,15 +1,15 @@
 """Layer normalisation (Ba, Kiros and Hinton 2016) of the rows of a contiguous ``x[n, r]``, and batch renormalisation (Ioffe 2017)."""
 
 import numpy as np
-from numba import njit
 
 from rl_lab.engine.kernels.reduction import row_sum
+from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InOut, InOutInt, Int, Out, Real, primitive
 
 F = np.float32
 
 
-@njit(error_model="numpy")
+@part
 def row_dot(a, p, b, q, r):
     """Dot product of r numbers of a from p on and r numbers of b from q on, in eight partial sums."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = F(0)

@@ -6,10 +6,11 @@ into launches for several cores. The learning rate is a buffer, so a schedule ch
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from rl_lab.engine.kernels.elementary import pow64
+from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, Real, primitive
 
 F = np.float32
@@ -35,7 +36,7 @@ _floats = _at(types.float32)
 _counter = _at(types.int64)
 
 
-@njit(error_model="numpy")
+@part
 def _buffers(table, i):
     """Pointers to parameter i, its gradient, its three state buffers and its step counter."""
     row = COLUMNS * i

@@ -1,8 +1,8 @@
 """Orthonormal vectors by an algorithm of our own: the results of LAPACK differ from processor to processor."""
 
 import numpy as np
-from numba import njit
 
+from rl_lab.native.part import part
 from rl_lab.native.primitive import InOut, Int, primitive
 
 D = np.float64
@@ -10,7 +10,7 @@ TOGETHER = 8
 """Rows that are made orthogonal to the finished rows together, so that each finished row is read once for all of them."""
 
 
-@njit(error_model="numpy")
+@part
 def _dot(x, y, m):
     """The dot product of two rows of m numbers, in eight partial sums, whose additions do not wait for each other."""
     a = b = c = d = e = f = g = h = D(0)
@@ -29,7 +29,7 @@ def _dot(x, y, m):
     return ((a + e) + (c + g)) + ((b + f) + (d + h))
 
 
-@njit(error_model="numpy")
+@part
 def _remove(x, y, m):
     """Subtract from x its projection on y, a row of length 1."""
     along = _dot(x, y, m)

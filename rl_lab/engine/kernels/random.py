@@ -5,21 +5,21 @@ advances the stream as eager calls do.
 """
 
 import numpy as np
-from numba import njit
 
 from rl_lab.engine.kernels.elementary import cos64, digamma64, exp64, lgamma64, log64, pow64, sin64
+from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, OutBool, OutInt, Real, primitive
 
 F = np.float32
 U = np.uint64
 
 
-@njit(error_model="numpy")
+@part
 def _rotate(x, k):
     return (x << U(k)) | (x >> U(64 - k))
 
 
-@njit(error_model="numpy")
+@part
 def next_word(state):
     """The next 64 random bits. Advances the state."""
     s0 = U(state[0])
@@ -41,13 +41,13 @@ def next_word(state):
     return result
 
 
-@njit(error_model="numpy")
+@part
 def next_unit(state):
     """A float64 in [0, 1) with 53 random bits."""
     return np.float64(next_word(state) >> U(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(error_model="numpy")
+@part
 def next_below(state, bound):
     """An integer in 0..bound-1. The bias of scaling 53 bits is below bound / 2**53."""
     return np.int64(next_unit(state) * bound)
@@ -103,7 +103,7 @@ def bernoulli(out: OutBool, p: In, state: InOutInt, count: Int, stride: Int):
         out[i] = np.uint8(next_unit(state) < p[i * stride])
 
 
-@njit(error_model="numpy")
+@part
 def _total(weights, start, k, status, wanted):
     """The sum of a row of weights, or -1 after setting status[0].
 
@@ -174,7 +174,7 @@ def exponential(out: Out, state: InOutInt, count: Int, rate: Real):
         out[i] = F(-log64(1.0 - next_unit(state)) / rate)
 
 
-@njit(error_model="numpy")
+@part
 def _standard_normal(state):
     return np.sqrt(-2.0 * log64(1.0 - next_unit(state))) * cos64(2.0 * np.pi * next_unit(state))
 

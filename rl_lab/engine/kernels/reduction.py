@@ -1,10 +1,10 @@
 """Reductions of a contiguous ``x[n, r, m]`` over its middle axis to ``out[n, m]``, and the softmax family along the same axis."""
 
 import numpy as np
-from numba import njit
 
 from rl_lab.engine.kernels.elementary import exp64, log64
 from rl_lab.engine.kernels.scalar import exp32
+from rl_lab.native.part import part
 from rl_lab.native.primitive import (
     In,
     InBool,
@@ -24,7 +24,7 @@ F = np.float32
 LANES = 16
 
 
-@njit(error_model="numpy")
+@part
 def row_sum(x, start, r):
     """The sum of r numbers from x[start] on, as sixteen partial sums that are added pairwise.
 
@@ -305,7 +305,7 @@ def running_logsumexp(out: Out, x: In, n: Int, r: Int, m: Int):
 # --- softmax ---------------------------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@part
 def _largest(x, p, r, m):
     """The largest of r numbers that begin at x[p] and are m apart, or NaN if one is NaN."""
     best = x[p]
@@ -319,7 +319,7 @@ def _largest(x, p, r, m):
 BLOCK = 1024
 
 
-@njit(error_model="numpy")
+@part
 def _blocks_of_rows(r):
     """The number of rows in a block."""
     return max(1, BLOCK // max(r, 1))

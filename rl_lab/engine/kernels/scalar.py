@@ -8,10 +8,11 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from rl_lab.engine.kernels.elementary import inlined, log1p64, sin64
+from rl_lab.native.part import part
 
 F = np.float32
 I32 = np.int32
@@ -61,7 +62,7 @@ _ZERO = F(0)
 _SIGN = I32(-(2**31))
 
 
-@njit(error_model="numpy")
+@part
 def _reduced(x, shifted):
     """(r, p): the remainder r = x - n ln 2, where ``shifted`` is n + _ROUND, and p with exp(r) = 1 + r + p r^2."""
     n = shifted - _ROUND
@@ -72,7 +73,7 @@ def _reduced(x, shifted):
     return r, fused(p, r, _E2)
 
 
-@njit(error_model="numpy")
+@part
 def _exp_parts(x):
     """(high, low, scale1, scale2) with exp(x) = (high + low) * scale1 * scale2.
 
@@ -90,14 +91,14 @@ def _exp_parts(x):
     return high, low, scale1, scale2
 
 
-@njit(error_model="numpy")
+@part
 def exp32(x):
     """exp(x)."""
     high, low, scale1, scale2 = _exp_parts(x)
     return (high + low) * scale1 * scale2
 
 
-@njit(error_model="numpy")
+@part
 def exp232(x):
     """2 ** x."""
     x = F(128.5) if x > F(128.5) else x
@@ -115,13 +116,13 @@ def exp232(x):
     return (high + low) * from_bits((half + I32(127)) << I32(23)) * from_bits((exponent - half + I32(127)) << I32(23))
 
 
-@njit(error_model="numpy")
+@part
 def relu32(x):
     """max(x, 0). NaN stays NaN."""
     return x if not x < _ZERO else _ZERO
 
 
-@njit(error_model="numpy")
+@part
 def sigmoid32(x):
     """1 / (1 + exp(-x)): s = e / (1 + e) for e = exp(-|x|) if x < 0, else 1 - s.
 
@@ -135,7 +136,7 @@ def sigmoid32(x):
     return _ONE - small if x >= _ZERO else small
 
 
-@njit(error_model="numpy")
+@part
 def sech32(x):
     """1 / cosh(x)."""
     e = exp32(-abs(x))
@@ -150,7 +151,7 @@ _ROUND_BIASED = F(12583039.0)
 _T2, _T3, _T4, _T5, _T6 = (F(2.0 ** (k - 1) * c) for k, c in enumerate((_E2, _E3, _E4, _E5, _E6), 2))
 
 
-@njit(error_model="numpy")
+@part
 def tanh32(x):
     """tanh(y) = h / (h + 1) for h = (exp(2 y) - 1) / 2 and y = |x|.
 
@@ -178,20 +179,20 @@ def softplus32(x):
     return relu32(x) + F(log1p64(exp32(-abs(x))))
 
 
-@njit(error_model="numpy")
+@part
 def fmod32(a, b):
     """The remainder of a / b with the sign of a. NaN for b = 0."""
     return F(np.fmod(a, b)) if b != _ZERO else F(np.nan)  # numba's fmod by 0 returns a subnormal number unchanged
 
 
-@njit(error_model="numpy")
+@part
 def remainder32(a, b):
     """The remainder of a / b with the sign of b. NaN for b = 0."""
     r = fmod32(a, b)
     return F(r + b) if r != _ZERO and (r < _ZERO) != (b < _ZERO) else F(r)
 
 
-@njit(error_model="numpy")
+@part
 def floor_quotient32(a, b):
     """floor(a / b), computed from the remainder so that rounding never makes it one off. A divisor of 0 gives a / b."""
     if b == _ZERO:
@@ -206,7 +207,7 @@ def floor_quotient32(a, b):
     return whole + _ONE if quotient - whole > _HALF else whole
 
 
-@njit(error_model="numpy")
+@part
 def trigamma32(x):
     """Trigamma in float32. Near the poles the rounding of pi decides the value, so float64 would differ from PyTorch."""
     sign = _ONE

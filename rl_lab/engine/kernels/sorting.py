@@ -1,11 +1,10 @@
 """Stable merge sort along the middle axis of a contiguous ``x[n, r, m]``. NaN counts as the largest value, as in PyTorch."""
 
-from numba import njit
-
+from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InInt, Int, OutInt, primitive
 
 
-@njit(error_model="numpy")
+@part
 def _comes_after(a, b, descending):
     """Whether a must stand behind b. False for equal values, so they keep their order."""
     if descending:
@@ -13,7 +12,7 @@ def _comes_after(a, b, descending):
     return a > b or (a != a and b == b)
 
 
-@njit(error_model="numpy")
+@part
 def _order(out, work, x, n, r, m, descending):
     for i in range(n):
         for j in range(m):

@@ -6,9 +6,10 @@ over k. Each sum is one chain of fused multiply-adds in the order of k, so no el
 
 import numba
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from rl_lab.native.part import part
 from rl_lab.native.pointers import float32_at
 
 _FEATURES = {} if numba.config.CPU_NAME else binding.get_host_cpu_features()  # type: ignore[attr-defined]
@@ -305,7 +306,7 @@ def tile_of_rows(_, a, b, out, starts, steps, targets, k, height, continued):
     return types.void(*[types.int64] * 9), build
 
 
-@njit(error_model="numpy")
+@part
 def largest_of(sizes, most):
     """The largest of the sizes, in falling order down to 1, that is at most ``most``."""
     for size in sizes:
@@ -549,7 +550,7 @@ def transpose_part(_, source, lds, target, ldt, n, m):
     return types.void(*[types.int64] * 6), build
 
 
-@njit(error_model="numpy")
+@part
 def transpose(source, lds, target, ldt, n, m):
     """Write the transpose of (n, m) numbers at the address ``source`` to ``target``. The rows are ``lds`` and ``ldt`` numbers apart."""
     x = float32_at(source)

@@ -5,9 +5,9 @@ sizes, and the order of every sum except for those of the weight's gradient, are
 """
 
 import numpy as np
-from numba import njit
 
 from rl_lab.engine.kernels.tiles import PANEL, ROWS_AT, tile_of_rows, transpose
+from rl_lab.native.part import part
 from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep, prefetch
 from rl_lab.native.primitive import In, Int, Out, primitive
 
@@ -40,7 +40,7 @@ def block_of_pixels(area: int) -> int:
     return -(-area // (blocks * 16)) * 16
 
 
-_block = njit(error_model="numpy")(block_of_pixels)
+_block = part(block_of_pixels)
 
 
 def padded_columns(count: int) -> int:
@@ -48,7 +48,7 @@ def padded_columns(count: int) -> int:
     return -(-count // PANEL) * PANEL
 
 
-@njit(error_model="numpy")
+@part
 def _grid(n, far, m, middle, k, near):
     """The positions of the points of an (n, m, k) grid whose axes have these steps."""
     table = np.empty(n * m * k, np.int64)
@@ -61,7 +61,7 @@ def _grid(n, far, m, middle, k, near):
     return table
 
 
-@njit(error_model="numpy")
+@part
 def _rows(a, b, out, starts, steps, targets, count, k, continued, ahead, size):
     """`tile_of_rows` for any number of rows. Meanwhile ``size`` bytes from address ``ahead`` on are brought into the cache."""
     blocks = -(-count // ROWS_AT)
@@ -74,7 +74,7 @@ def _rows(a, b, out, starts, steps, targets, count, k, continued, ahead, size):
         low = high
 
 
-@njit(error_model="numpy")
+@part
 def _clear(address, count):
     """Write ``count`` zeros."""
     numbers = float32_at(address)
@@ -82,7 +82,7 @@ def _clear(address, count):
         numbers[j] = F(0)
 
 
-@njit(error_model="numpy")
+@part
 def _columns(source, lds, target, distance, columns, n):
     """Write ``columns`` rows of n numbers as the columns of a panel whose rows are ``distance`` numbers apart; zeros fill the panel."""
     if columns < PANEL:
@@ -91,7 +91,7 @@ def _columns(source, lds, target, distance, columns, n):
     transpose(source, lds, target, distance, columns, n)
 
 
-@njit(error_model="numpy")
+@part
 def _pad(source, target, channels, height, width, ph, pw):
     """Copy the planes of a sample with zeros around each."""
     columns = width + 2 * pw

@@ -260,7 +260,7 @@ def getitem(x: Tensor, key: Index) -> Tensor:
     kind = type(key)
     if kind is int:
         return pick(x, 0, key)  # type: ignore[arg-type]
-    if kind is Tensor or kind is list or (kind is tuple and key and type(key[-1]) in _VECTORS):  # type: ignore[arg-type, index]
+    if kind is Tensor or kind is list or (kind is tuple and key and type(key[-1]) in _VECTORS):  # type: ignore[arg-type, index, operator]
         rows = _directly(x, key)
         if rows is not None:
             return rows

@@ -15,11 +15,12 @@ import functools
 import math
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from rl_lab.engine.kernels import scalar
 from rl_lab.engine.kernels.elementary import cos64, sin64
 from rl_lab.native.cache import compile_c_function
+from rl_lab.native.part import part
 from rl_lab.native.pointers import matrix
 from rl_lab.native.primitive import In, InInt, Int, Out, primitive
 
@@ -72,7 +73,7 @@ def _by_activation(signature: str, line: str, otherwise: str = "") -> object:
     branches = [f"    if kind == {i}:\n{line.format(value=v, slope=s)}" for i, (v, s) in enumerate(_TABLE.values())]
     scope = dict(_NAMESPACE)
     exec(f"def function({signature}):\n" + "".join(branches) + otherwise, scope)
-    return njit(error_model="numpy")(scope["function"])
+    return part(scope["function"])
 
 
 activation = _by_activation("kind, z", "        return F({value})\n", "    return z\n")
@@ -85,7 +86,7 @@ _times_slope = _by_activation(
 )
 
 
-@njit(error_model="numpy")
+@part
 def _dot(a, b, n):
     """Dot product with eight partial sums, so that the processor need not wait for each addition."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = F(0)
@@ -246,7 +247,7 @@ def graph_backward(
                 to_state[b * nodes + i] = row[b]
 
 
-@njit(error_model="numpy", inline="always")
+@part(inline="always")
 def activate(structure, numbers, inputs, state, outputs):
     """Evaluate one network on one observation: read float32 ``inputs``, write ``outputs``. All arguments are arrays or pointers.
 
@@ -303,7 +304,7 @@ def compiled_activate():
     return compile_c_function(_activate, signature)
 
 
-@njit(error_model="numpy")
+@part
 def state_size(structure):
     """Number of float32 elements that `activate` needs as ``state``."""
     return structure[0] + structure[1] * (1 + structure[3])
