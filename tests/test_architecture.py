@@ -38,6 +38,7 @@ FLOORS = {
     "rl_lab.sweep": 6,
     "rl_lab.compare": 6,
     "rl_lab.export": 6,
+    "rl_lab.record": 6,
 }
 # The modules of the engine in reading order; ops/ and kernels/ count as one module each. Imports for type checkers count here as well,
 # because two modules that name each other's types cannot be read in order.
