@@ -18,6 +18,7 @@ DEFECT = 1
 
 def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
     """Run the body of a command and return its exit code. With ``--debug`` the traceback of a fault is shown."""
+    _open_missing_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     previous = warnings.showwarning
@@ -44,6 +45,13 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
             sys.stdout.flush()
         except (OSError, ValueError):
             mute(sys.stdout)
+
+
+def _open_missing_streams() -> None:
+    """Open the null device in place of standard streams that are closed: Python has None there, and the next file gets their number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115 - until the end
 
 
 def explain(error: Exception) -> tuple[str, int]:

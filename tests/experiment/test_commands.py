@@ -2,7 +2,11 @@
 
 import importlib.util
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -297,3 +301,15 @@ def test_newer_versions_of_an_environment_are_no_second_line(workplace, capsys):
 
     assert run_command(body, []) == 2
     assert capsys.readouterr().err == "rl_lab: the only line\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a descriptor in the child")
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_standard_streams_may_be_closed(closed):
+    """A service or a job of cron may start a program without them; Python then has None in their place."""
+    shell = " ".join(f"{number}>&-" for number in closed)
+    command = f"{shlex.quote(sys.executable)} -m rl_lab.check CartPole-v1 --steps 5 {shell}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("it can be trained" in done.stdout) == (1 not in closed)

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rl_lab.experiment.sweeps.cluster import import_ray
-from rl_lab.experiment.sweeps.sweep import carry_out_sweep, make_sweep
+from rl_lab.experiment.sweeps.sweep import carry_out_sweep, make_sweep, open_sweep
 from rl_lab.experiment.sweeps.table import NoTable
 from rl_lab.testing import content
 
@@ -77,6 +78,32 @@ def test_neat_evolves_the_same_champion_on_the_cluster(cluster, tmp_path, monkey
     there, told = evolve(2, evaluation="ray")
     assert numbers == told
     assert local == there
+
+
+def test_an_interrupted_sweep_continues_on_the_cluster(cluster, tmp_path, monkeypatch):
+    """SIGTERM ends the sweep with its code, although Ray handles that signal itself; the runs go on from their checkpoints."""
+    monkeypatch.chdir(tmp_path)
+    made, _ = cluster
+    settings = {**SHORT, "seeds": 2, "total_timesteps": 60_000, "run_dir": "there", "executor": "ray", "address": made.address}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rl_lab.sweep", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 120
+    while len(list(tmp_path.glob("there/*/*/*/*/checkpoints/last/state.json"))) < 2:
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 143, err
+    assert "continue: python -m rl_lab.sweep --resume" in out
+    assert err.strip() == "rl_lab: interrupted"
+    (path,) = tmp_path.glob("there/*/*/*-sweep")
+    assert not list(path.glob("s*/result.json"))
+    there = carry_out_sweep(open_sweep(path, {}), NoTable())
+    assert not there.failures
+    assert checksums(path) == checksums(run(seeds=2, total_timesteps=60_000, run_dir="here").path)
 
 
 def test_a_sweep_survives_the_loss_of_a_node(cluster, tmp_path, monkeypatch):

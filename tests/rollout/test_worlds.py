@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import fields
 
 import gymnasium as gym
 import numpy as np
@@ -28,7 +29,7 @@ def unsaid(monkeypatch):
 
 
 def made(kind: str, env, num_envs: int = 2, **settings):
-    eager = {"compile": False} if kind != "neat" else {}
+    eager = {"compile": False} if any(field.name == "compile" for field in fields(AGENTS[kind].Config)) else {}
     return AGENTS[kind](env, seed=3, num_envs=num_envs, preset=False, **{**SMALL[kind], **eager, **settings})
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -234,7 +234,7 @@ def _like(make: Callable[..., Tensor]) -> _Like:
 
 
 def zeros_like(
-    input: Tensor, *, dtype: DTypeLike = None, device: DeviceLike = None, requires_grad: bool = False, **ignored: Any
+    input: Tensor, *, dtype: DTypeLike = None, device: DeviceLike = None, requires_grad: bool = False, **ignored: object
 ) -> Tensor:
     """`zeros` with the shape and, by default, the dtype of ``input``."""
     if dtype is None and device is None and not ignored:

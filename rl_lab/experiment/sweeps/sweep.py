@@ -430,28 +430,38 @@ def _read_result(folder: Path) -> Event | None:
         if found["state"] == PRUNED:
             return {"state": PRUNED}
         evaluations = [(int(step), float(value)) for step, value in found["evaluations"]]
-        mean = float(found["return_mean"])
-        numbers = {"timesteps": int(found["timesteps"]), "return_mean": mean, "evaluations": evaluations}
+        timesteps, return_mean = int(found["timesteps"]), float(found["return_mean"])
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
-    finite = np.isfinite([mean, *(value for _, value in evaluations)]).all()
-    return {"state": FINISHED, **numbers} if found["state"] == FINISHED and finite else None
+    if found["state"] != FINISHED or not np.isfinite([return_mean, *[value for _, value in evaluations]]).all():
+        return None
+    return {"state": FINISHED, "timesteps": timesteps, "return_mean": return_mean, "evaluations": evaluations}
 
 
 class _Signals:
     """Turns SIGTERM and SIGHUP into `Interrupted`, so that the runs are stopped in order."""
 
-    def __enter__(self) -> None:
+    def __init__(self) -> None:
+        self.received = 0
+        """Number of the signal that came; 0 for none."""
         self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        self.install()
+
+    def install(self) -> None:
+        """Set the handlers, also if another library has set its own since: Ray does when it is connected."""
         try:
             for name in ("SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._interrupt)
+                    before = signal.signal(number, self._interrupt)
+                    self._previous.setdefault(number, before)
         except ValueError:
             pass  # not the main thread
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
         raise Interrupted(128 + number)
 
     def __exit__(self, *exception: object) -> None:
@@ -466,10 +476,12 @@ def carry_out_sweep(plan: SweepPlan, table: Table | None = None) -> SweepResult:
     table = table or make_table()
     executor: Executor | None = None
     runner: Runner | None = None
+    signals = _Signals()
     try:
-        with _Signals():
+        with signals:
             _record(plan, path)
             executor = _make_executor(plan.sweep, path)
+            signals.install()
             runner = Runner(executor, table, plan.sweep.store)
             variants = plan.variants
             if plan.sweep.optimize:
@@ -485,6 +497,8 @@ def carry_out_sweep(plan: SweepPlan, table: Table | None = None) -> SweepResult:
             return _conclude(path, variants, tasks, runner.results)
     except KeyboardInterrupt:
         table.say(f"every run writes a checkpoint and stops; continue: python -m rl_lab.sweep --resume {path}")
+        if signals.received:  # Ray raises a plain KeyboardInterrupt instead
+            raise Interrupted(128 + signals.received) from None
         raise
     except Fault:
         if plan.path is None and (runner is None or not runner.begun):  # such as a cluster that cannot be reached
