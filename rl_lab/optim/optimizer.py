@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -52,6 +53,46 @@ def _ignore(settings: dict[str, Any]) -> None:
             raise TypeError(f"unknown setting {name!r} of an optimizer")
 
 
+def noting(base: type, *names: str) -> Callable[[type], type]:
+    """Class decorator: the methods ``names`` of the container ``base`` end with ``self.note()``."""
+
+    def decorate(made: type) -> type:
+        def wrapped(method: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(method)
+            def call(self: Any, *arguments: Any, **named: Any) -> Any:
+                result = method(self, *arguments, **named)
+                self.note()
+                return result
+
+            return call
+
+        for name in names:
+            setattr(made, name, wrapped(getattr(base, name)))
+        return made
+
+    return decorate
+
+
+@noting(
+    list,
+    *("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"),
+    *("__setitem__", "__delitem__", "__iadd__", "__imul__"),
+)
+class Listed(list[Any]):
+    """A list of groups or parameters that belongs to an optimizer. A change makes compiled functions record again."""
+
+    def __init__(self, content: Iterable[Any], owner: "Callable[[], Optimizer | None]"):
+        super().__init__(content)
+        self._owner = owner
+
+    def note(self) -> None:
+        changes.note(self._owner())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
+
+
+@noting(dict, "__delitem__", "pop", "popitem", "clear")
 class Group(dict[str, Any]):
     """A parameter group: its parameters (key ``params``) and its settings.
 
@@ -61,8 +102,20 @@ class Group(dict[str, Any]):
 
     def __init__(self, settings: dict[str, Any], owner: "Optimizer | None" = None):
         super().__init__(settings)
+        self._own_parameters()
         self.rate = tensor(real(settings["lr"]))
         self.belongs_to(owner)
+
+    def _own_parameters(self) -> None:
+        """Replace the list of parameters by one that notes its changes."""
+        if "params" in self:
+            dict.__setitem__(self, "params", Listed(self["params"], self._get_owner))
+
+    def _get_owner(self) -> "Optimizer | None":
+        return self.owner
+
+    def note(self) -> None:
+        changes.note(self.owner)
 
     def __setitem__(self, key: str, value: Any) -> None:
         recording = recorder()
@@ -73,8 +126,19 @@ class Group(dict[str, Any]):
                 self.rate.fill_(real(value))
         other = key != "lr" and value is not self.get(key) and (key == "params" or value != self.get(key))
         super().__setitem__(key, value)
+        if key == "params":
+            self._own_parameters()
         if other:
-            changes.note(self.owner)  # the other settings are constants of a recorded step
+            self.note()  # the other settings are constants of a recorded step
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def __ior__(self, settings: Any) -> "Self":  # type: ignore[override,misc]
+        self.update(settings)
+        return self
 
     def belongs_to(self, owner: "Optimizer | None") -> None:
         """Set the optimizer to which the group belongs."""
@@ -87,10 +151,54 @@ class Group(dict[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return Group, (dict(self),)
 
-    def update(self, settings: Mapping[str, Any]) -> None:  # type: ignore[override]
+    def update(self, *settings: Any, **named: Any) -> None:
         """Set several settings."""
-        for key, value in dict(settings).items():
+        for key, value in dict(*settings, **named).items():
             self[key] = value
+
+
+@noting(dict, "__delitem__", "pop", "popitem", "clear")
+class State(dict[Any, Any]):
+    """State tensors of an optimizer by parameter, and those of a parameter by name.
+
+    A recorded step uses the memory of these tensors, so a change makes compiled functions record again.
+    """
+
+    def __init__(self, content: Mapping[Any, Any], owner: "Callable[[], Optimizer | None]"):
+        super().__init__()
+        self._owner = owner
+        for key, value in content.items():
+            self.put(key, value)
+
+    def put(self, key: Any, value: Any) -> Any:
+        """Set an item without a note, as the optimizer does when it steps for the first time; return the item as it is stored."""
+        if isinstance(value, dict):
+            value = State(value, self._owner)
+        super().__setitem__(key, value)
+        return value
+
+    def note(self) -> None:
+        changes.note(self._owner())
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.put(key, value)
+        self.note()
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, *content: Any, **named: Any) -> None:
+        for key, value in dict(*content, **named).items():
+            self[key] = value
+
+    def __ior__(self, content: Any) -> "Self":  # type: ignore[override,misc]
+        self.update(content)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
 
 
 def _halves(rows: list[Row], total: int) -> list[list[Row]]:
@@ -132,13 +240,33 @@ class Optimizer(Counted):
 
     def __init__(self, params: Params, defaults: dict[str, Any]):
         self.defaults = defaults
-        self.param_groups: list[Group] = []
-        self.state: dict[Tensor, dict[str, Tensor]] = {}
+        self.param_groups = []
+        self.state = {}
         listed: list = list(params)
         if not listed:
             raise ValueError("the optimizer got an empty list of parameters")
         for group in listed if isinstance(listed[0], dict) else [{"params": listed}]:
             self.add_param_group(group)
+
+    @property
+    def param_groups(self) -> list[Group]:
+        """The groups of parameters, as in PyTorch."""
+        return self._groups
+
+    @param_groups.setter
+    def param_groups(self, content: Iterable[Group]) -> None:
+        self._groups = Listed(content, weakref.ref(self))
+        changes.note(self)
+
+    @property
+    def state(self) -> dict[Tensor, dict[str, Tensor]]:
+        """State tensors of each parameter by name, as in PyTorch. A parameter has none before its first step."""
+        return self._state
+
+    @state.setter
+    def state(self, content: Mapping[Tensor, dict[str, Tensor]]) -> None:
+        self._state = State(content, weakref.ref(self))
+        changes.note(self)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add a group: a dict with the key ``params`` and, optionally, settings. Raises the same errors as the constructor."""
@@ -196,21 +324,24 @@ class Optimizer(Counted):
 
     def _state_of(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
         """State tensors of a parameter; missing ones are created."""
-        state = self.state.setdefault(parameter, {})
+        state = self._state.get(parameter)
+        if state is None:
+            state = self._state.put(parameter, {})
         recording = recorder()
         outlives = recording is None or not recording.was_made(self)
         if recording is not None and not state:
-            recording.undoing.append(lambda: self.state.pop(parameter, None))
+            recording.undoing.append(lambda: self._state.pop(parameter, None))
         if self.guard is not None:
             self.guard.is_stale = True
         with unrecorded() if outlives else contextlib.nullcontext():
             if not state:
-                state["step"] = zeros((1,), dtype=int64)
-                state.update(self.new_state(parameter, group))
+                state.put("step", zeros((1,), dtype=int64))
+                for name, value in self.new_state(parameter, group).items():
+                    state.put(name, value)
             for name in self.slots_of(group):
                 if name is not None and name not in state:
                     value = self.first_value_of(name, group)
-                    state[name] = full((1,), value) if name in self.scalars else full_like(parameter, value)
+                    state.put(name, full((1,), value) if name in self.scalars else full_like(parameter, value))
         return state
 
     @overload
@@ -289,6 +420,8 @@ class Optimizer(Counted):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self.state = state["_state"]
+        self.param_groups = state["_groups"]
         for group in self.param_groups:
             group.belongs_to(self)
             self._follow(group["params"])
@@ -297,8 +430,10 @@ class Optimizer(Counted):
         """Copy the optimiser together with its parameters, so that a copy of (network, optimizer) stays connected."""
         other = object.__new__(type(self))
         memo[id(self)] = other
-        own = {name: value for name, value in vars(self).items() if name not in ("param_groups", "state")}
-        vars(other).update(copy.deepcopy(own, memo), param_groups=[], state={})
+        own = {name: value for name, value in vars(self).items() if name not in ("_groups", "_state")}
+        vars(other).update(copy.deepcopy(own, memo))
+        other.param_groups = []
+        other.state = {}
         for group in self.param_groups:
             other.add_param_group(copy.deepcopy(dict(group), memo))
         other.state = {copy.deepcopy(p, memo): copy.deepcopy(state, memo) for p, state in self.state.items()}

@@ -363,3 +363,55 @@ def test_muon_refuses_what_is_not_a_matrix():
         rl.optim.Muon([rl.ones(3, requires_grad=True)])
     with pytest.raises(ValueError, match="adjust_lr_fn must be one of"):
         rl.optim.Muon([rl.ones(3, 3, requires_grad=True)], adjust_lr_fn="other")
+
+
+CHANGES = {
+    "state.clear": lambda o, w: o.state.clear(),
+    "state.pop": lambda o, w: o.state.pop(w),
+    "state.popitem": lambda o, w: o.state.popitem(),
+    "del state[p]": lambda o, w: o.state.__delitem__(w),
+    "state[p] =": lambda o, w: o.state.__setitem__(w, {}),
+    "state.update": lambda o, w: o.state.update({w: {}}),
+    "state |=": lambda o, w: o.state.__ior__({w: {}}),
+    "state =": lambda o, w: setattr(o, "state", {}),
+    "state[p].clear": lambda o, w: o.state[w].clear(),
+    "state[p][name] =": lambda o, w: o.state[w].__setitem__("exp_avg", rl.zeros(2, 3)),
+    "param_groups.pop": lambda o, w: o.param_groups.pop(),
+    "param_groups.clear": lambda o, w: o.param_groups.clear(),
+    "param_groups =": lambda o, w: setattr(o, "param_groups", o.param_groups[:1]),
+    "params.pop": lambda o, w: o.param_groups[0]["params"].pop(),
+    "params.remove": lambda o, w: o.param_groups[0]["params"].remove(o.param_groups[0]["params"][0]),
+    "params.append": lambda o, w: o.param_groups[0]["params"].append(o.param_groups.pop()["params"][0]),
+    "del params[0]": lambda o, w: o.param_groups[0]["params"].__delitem__(0),
+    "params[:] =": lambda o, w: o.param_groups[0]["params"].__setitem__(slice(None), [w]),
+    "params =": lambda o, w: o.param_groups[0].__setitem__("params", [w]),
+    "group.update": lambda o, w: o.param_groups[0].update(eps=0.1),
+    "group |=": lambda o, w: o.param_groups[0].__ior__({"eps": 0.1}),
+    "group.pop": lambda o, w: o.param_groups[0].update(eps=o.param_groups[0].pop("eps") * 1e6),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_recorded_step_follows_every_change_of_its_optimizer(change):
+    """A change between two steps counts from the next step on, as without recording: see the module `rl_lab.optim`."""
+
+    def weights(compiled: bool) -> list[list]:
+        rl.manual_seed(0)
+        net = rl.nn.Sequential(rl.nn.Linear(3, 2), rl.nn.Linear(2, 2, bias=False))
+        x = rl.randn(8, 3)
+        groups = [{"params": list(net[0].parameters())}, {"params": list(net[1].parameters()), "lr": 0.05}]
+        optimizer = rl.optim.Adam(groups, lr=0.1)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            (net(x) ** 2).mean().backward()
+            optimizer.step()
+
+        run = rl.compile(step) if compiled else step
+        for i in range(6):
+            run()
+            if i == 3:
+                CHANGES[change](optimizer, net[0].weight)
+        return [p.detach().tolist() for p in net.parameters()]
+
+    assert weights(True) == weights(False)
