@@ -336,8 +336,8 @@ class Optimizer(Counted):
         with unrecorded() if outlives else contextlib.nullcontext():
             if not state:
                 state.put("step", zeros((1,), dtype=int64))
-                for name, value in self.new_state(parameter, group).items():
-                    state.put(name, value)
+                for own, made in self.new_state(parameter, group).items():
+                    state.put(own, made)
             for name in self.slots_of(group):
                 if name is not None and name not in state:
                     value = self.first_value_of(name, group)
