@@ -195,6 +195,11 @@ class Search:
         """Adapt the distribution to the values of the points that `ask` returned; higher is better."""
         with self._one_thread():
             self._strategy.tell(points, (-values).tolist())
+        # by rows, as a loaded state has them: the order of a sum depends on the order in memory
+        for owner, _, name in self._numbers():
+            if isinstance(value := getattr(owner, name), np.ndarray):
+                setattr(owner, name, np.array(value, order="C"))
+        self._strategy._updateBDfromSM(self._strategy.sm)  # the strategy's own names for the sampler's arrays
 
     def _one_thread(self) -> AbstractContextManager:
         """Factorize the covariance on one thread: more threads need longer for such matrices, and may round differently."""
@@ -221,7 +226,7 @@ class Search:
         for owner, name, value in found:
             setattr(owner, name, value)
         strategy = self._strategy
-        strategy._updateBDfromSM(strategy.sm)  # the strategy's own names for the sampler's arrays
+        strategy._updateBDfromSM(strategy.sm)
         strategy.dC = strategy.sm.variances
         strategy.timer = import_libraries()[0].utilities.utils.ElapsedWCTime()
 

@@ -7,8 +7,9 @@ The band is a 95 % bootstrap interval of the interquartile mean over seeds (Agar
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -27,6 +28,7 @@ NAMES = {
     "recurrent_ppo": "recurrent PPO",
     "qrdqn": "QR-DQN",
     "crossq": "CrossQ",
+    "cmaes": "CMA-ES",
 }
 """Names of agents that are not their names in capitals."""
 
@@ -42,12 +44,15 @@ def main() -> None:
     draw(given.agents, given.env, given.steps, given.seeds, Path(given.out))
 
 
-def draw(agents: Sequence[str], env: str, last: int, seeds: int, path: Path) -> None:
-    """Train the agents and write a picture of their learning curves up to step ``last``."""
+def draw(agents: Sequence[str], env: str, last: int, seeds: int, path: Path, data: str = "", **settings: Any) -> None:
+    """Train the agents and write a picture of their learning curves up to step ``last``.
+
+    ``data`` says where the data of agents that learn from data comes from; ``settings`` are those of `train`.
+    """
     plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
     figure, axes = plt.subplots(figsize=(7.0, 3.2), layout="constrained")
     for i, agent in enumerate(agents):
-        runs = train_all(agent, env, last, seeds)
+        runs = train_all(agent, env, last, seeds, settings)
         evaluations = runs[runs.tag == "eval/return_mean"]
         steps = np.linspace(evaluations.groupby("run").step.min().max(), last, 60)
         curves = on_common_steps(evaluations, "eval/return_mean", steps)
@@ -61,10 +66,11 @@ def draw(agents: Sequence[str], env: str, last: int, seeds: int, path: Path) -> 
         axes.axhline(spec.reward_threshold, color="0.5", linewidth=1, linestyle=":")
         place = {"xytext": (4, -12), "textcoords": "offset points", "color": "0.4", "fontsize": 9}
         axes.annotate(f"solved: {spec.reward_threshold:g}", (0, spec.reward_threshold), **place)
-    axes.set(xlabel="environment steps", ylabel="greedy return", xlim=(0, last))
+    axes.set(xlabel="transitions learned from" if data else "environment steps", ylabel="greedy return", xlim=(0, last))
     if "CartPole" in env:
         axes.set_ylim(0, 510)
-    axes.set_title(f"{env} with the shipped preset{'s' if len(agents) > 1 else ''}", loc="left", fontsize=12)
+    way = data or f"with the shipped preset{'s' if len(agents) > 1 else ''}"
+    axes.set_title(f"{env} {way}", loc="left", fontsize=12)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=160)
@@ -72,7 +78,7 @@ def draw(agents: Sequence[str], env: str, last: int, seeds: int, path: Path) -> 
     print(path, flush=True)
 
 
-def train_all(agent: str, env: str, last: int, seeds: int) -> pandas.DataFrame:
+def train_all(agent: str, env: str, last: int, seeds: int, settings: Mapping[str, Any]) -> pandas.DataFrame:
     """The logged scalars of one run per seed, as `read_runs` returns them. Each run has the full length of its preset."""
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, seeds + 1):
@@ -86,6 +92,7 @@ def train_all(agent: str, env: str, last: int, seeds: int) -> pandas.DataFrame:
                 stop_return=1e9,  # cannot be reached, so no run stops early
                 eval_episodes=1,
                 keep_best=False,
+                **settings,
             )
         return read_runs(folder)
 

@@ -14,6 +14,7 @@ from rl_lab.agents.neat.agent import NEAT
 from rl_lab.experiment import load_run, train
 from rl_lab.experiment.names import node_names
 from rl_lab.nn.graph.picture import draw_network
+from rl_lab.record import main as record
 
 POLES = "DoublePoleNoVelocity-v0"
 EVOLUTION = {"seed": 6, "add_node": 0.1, "eval_frequency": 20_000, "short_episodes": 1, "stop_return": 1_000.0}
@@ -31,14 +32,23 @@ CURVES = {
     "pqn": ("CartPole-v1", 200_000),
     "crossq": ("Pendulum-v1", 20_000),
     "tqc": ("Pendulum-v1", 20_000),
+    "drqn": ("CartPoleMasked-v0", 50_000),
+    "ars": ("CartPole-v1", 50_000),
+    "es": ("CartPole-v1", 200_000),
+    "cmaes": ("CartPole-v1", 100_000),
 }
 """Environment and steps of the curve on an agent's page; the pages of dqn and ppo show that of the README."""
+FROM_DATA = {
+    "bc": ("CartPole-v1", 300_000, "ppo", ["--episodes", "20"]),
+    "iql": ("Pendulum-v1", 2_560_000, "sac", ["--episodes", "50", "--stochastic"]),
+}
+"""For an agent that learns from data: environment, transitions, the agent whose preset gives the data, and options of `rl_lab.record`."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="docs/images", type=Path)
-    parser.add_argument("--only", nargs="*", default=["evolved_network", "learning_curves", *CURVES])
+    parser.add_argument("--only", nargs="*", default=["evolved_network", "learning_curves", *CURVES, *FROM_DATA])
     given = parser.parse_args()
     (given.out / "agents").mkdir(parents=True, exist_ok=True)
     for name in given.only:
@@ -46,9 +56,21 @@ def main() -> None:
             evolve(given.out / f"{name}.png")
         elif name == "learning_curves":
             draw(["dqn", "ppo"], "CartPole-v1", 50_000, 5, given.out / f"{name}.png")
+        elif name in FROM_DATA:
+            learn_from_data(name, given.out / "agents" / f"{name}.png")
         else:
             env, steps = CURVES[name]
             draw([name], env, steps, 3, given.out / "agents" / f"{name}.png")
+
+
+def learn_from_data(name: str, path: Path) -> None:
+    """Train one agent, record its episodes, and draw how another one learns from them."""
+    env, steps, teacher, options = FROM_DATA[name]
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(teacher, env, run_dir=folder)
+        data = f"{folder}/data"
+        record([str(run.path), "--output", data, *options])
+        draw([name], env, steps, 3, path, f"from episodes of {teacher.upper()}", dataset=data, total_timesteps=steps)
 
 
 def evolve(path: Path) -> None:

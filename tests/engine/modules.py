@@ -20,6 +20,8 @@ def adaptive_softmax(nn: Any) -> Any:
             targets = (x.detach().sum(1) * 7.0).long() % 12
             return self.softmax.log_prob(x), *self.softmax(x, targets)
 
+    Scored.__qualname__ = "Scored"
+    globals()["Scored"] = Scored  # where pickle looks for it
     return Scored()
 
 

@@ -196,7 +196,8 @@ def test_check_says_what_will_happen(capsys):
         "Gymnasium's checker",
         "observations: Box",
         "actions: Discrete(2)",
-        "agents that take it: a2c, dqn",
+        "agents that take it: a2c, ",
+        " dqn, ",
         "episodes ended",
     ):
         assert words in shown, words
