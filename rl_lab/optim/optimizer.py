@@ -5,7 +5,7 @@ import copy
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
@@ -240,33 +240,22 @@ class Optimizer(Counted):
 
     def __init__(self, params: Params, defaults: dict[str, Any]):
         self.defaults = defaults
-        self.param_groups = []
-        self.state = {}
+        self.param_groups: list[Group] = []
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
         listed: list = list(params)
         if not listed:
             raise ValueError("the optimizer got an empty list of parameters")
         for group in listed if isinstance(listed[0], dict) else [{"params": listed}]:
             self.add_param_group(group)
 
-    @property
-    def param_groups(self) -> list[Group]:
-        """The groups of parameters, as in PyTorch."""
-        return self._groups
-
-    @param_groups.setter
-    def param_groups(self, content: Iterable[Group]) -> None:
-        self._groups = Listed(content, weakref.ref(self))
-        changes.note(self)
-
-    @property
-    def state(self) -> dict[Tensor, dict[str, Tensor]]:
-        """State tensors of each parameter by name, as in PyTorch. A parameter has none before its first step."""
-        return self._state
-
-    @state.setter
-    def state(self, content: Mapping[Tensor, dict[str, Tensor]]) -> None:
-        self._state = State(content, weakref.ref(self))
-        changes.note(self)
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "param_groups":
+            value = Listed(value, weakref.ref(self))
+        elif name == "state":
+            value = State(value, weakref.ref(self))
+        object.__setattr__(self, name, value)
+        if name in ("param_groups", "state"):
+            changes.note(self)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add a group: a dict with the key ``params`` and, optionally, settings. Raises the same errors as the constructor."""
@@ -324,13 +313,13 @@ class Optimizer(Counted):
 
     def _state_of(self, parameter: Tensor, group: Group) -> dict[str, Tensor]:
         """State tensors of a parameter; missing ones are created."""
-        state = self._state.get(parameter)
+        state: Any = self.state.get(parameter)
         if state is None:
-            state = self._state.put(parameter, {})
+            state = cast(State, self.state).put(parameter, {})
         recording = recorder()
         outlives = recording is None or not recording.was_made(self)
         if recording is not None and not state:
-            recording.undoing.append(lambda: self._state.pop(parameter, None))
+            recording.undoing.append(lambda: self.state.pop(parameter, None))
         if self.guard is not None:
             self.guard.is_stale = True
         with unrecorded() if outlives else contextlib.nullcontext():
@@ -420,8 +409,8 @@ class Optimizer(Counted):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.state = state["_state"]
-        self.param_groups = state["_groups"]
+        self.state = state["state"]
+        self.param_groups = state["param_groups"]
         for group in self.param_groups:
             group.belongs_to(self)
             self._follow(group["params"])
@@ -430,7 +419,7 @@ class Optimizer(Counted):
         """Copy the optimiser together with its parameters, so that a copy of (network, optimizer) stays connected."""
         other = object.__new__(type(self))
         memo[id(self)] = other
-        own = {name: value for name, value in vars(self).items() if name not in ("_groups", "_state")}
+        own = {name: value for name, value in vars(self).items() if name not in ("param_groups", "state")}
         vars(other).update(copy.deepcopy(own, memo))
         other.param_groups = []
         other.state = {}
