@@ -75,7 +75,7 @@ def test_train_with_seeds_is_a_sweep(workplace, capsys):
 
 
 def test_an_interrupted_sweep_continues_bitwise(workplace):
-    words = [*A2C, "--total-timesteps", "100000", "--checkpoint-frequency", "1000", "--seeds", "1"]
+    words = [*A2C, "--total-timesteps", "600000", "--checkpoint-frequency", "5000", "--seeds", "1"]
     process = subprocess.Popen([sys.executable, "-m", "rl_lab.sweep", *words], stdout=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
     while time.monotonic() < until and not list(Path("runs").glob("*/*/*/s1/checkpoints/last/state.json")):
@@ -88,7 +88,7 @@ def test_an_interrupted_sweep_continues_bitwise(workplace):
     assert not (found / "s1" / "result.json").exists()
     assert not (found / "s1" / "lock").exists()
     assert sweep.main(["--resume", str(found)]) == 0
-    settings = {**SETTINGS, "total_timesteps": 100_000, "checkpoint_frequency": 1000, "seeds": 1, "run_dir": "whole"}
+    settings = {**SETTINGS, "total_timesteps": 600_000, "checkpoint_frequency": 5000, "seeds": 1, "run_dir": "whole"}
     whole = carry_out_sweep(make_sweep(settings), NoTable())
     assert checksum(found / "s1") == checksum(whole.path / "s1")
 
@@ -99,6 +99,7 @@ def test_a_run_stops_when_its_sweep_is_killed(workplace):
     until = time.monotonic() + 60
     while time.monotonic() < until and not list(Path("runs").glob("*/*/*/s1/events*")):
         time.sleep(0.02)
+    time.sleep(1.0)  # the log exists a moment before training begins
     process.kill()
     process.wait()
     run = only_sweep() / "s1"
