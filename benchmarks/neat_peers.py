@@ -497,16 +497,21 @@ GRADIENTS: dict[str, tuple[float, int, tuple[str, ...]]] = {
 EVERY = 1_000
 
 
-def parameters_in(agent: Any) -> int:
-    """Parameters of the greedy policy."""
-    if hasattr(agent, "evolution"):
-        network = agent.network()
-        return len(network.edges) + len(network.nodes)
-    for name in ("network", "q_network", "actor", "networks", "model"):
-        module = getattr(agent, name, None)
-        if module is not None:
-            return sum(p.numel() for p in module.parameters())
-    raise ValueError(f"{type(agent).__name__} has no policy network that is known here")
+POLICIES: dict[str, Callable[[Any], list[Any]]] = {
+    "neat": lambda agent: [agent.network()],
+    "cmaes": lambda agent: [agent.network],
+    "ars": lambda agent: [agent.network],
+    "es": lambda agent: [agent.network],
+    "dqn": lambda agent: [agent.q_network],
+    "ppo": lambda agent: [agent.actor, agent.head],
+    "a2c": lambda agent: [agent.trunk, agent.actor, agent.head],
+}
+"""The modules of which an agent's greedy policy consists."""
+
+
+def parameters_in(agent: Any, name: str) -> int:
+    """Parameters of the greedy policy of an agent."""
+    return sum(p.numel() for module in POLICIES[name](agent) for p in module.parameters())
 
 
 def reach(name: str, env: str, bar: float, limit: int, seed: int) -> tuple[bool, int, float, int]:
@@ -522,7 +527,7 @@ def reach(name: str, env: str, bar: float, limit: int, seed: int) -> tuple[bool,
         if agent.timesteps >= following:
             following = agent.timesteps + EVERY
             reached = evaluate(agent, plan.setup, 20, validation_seed(seed)).return_mean >= bar
-    return reached, agent.timesteps, seconds, parameters_in(agent)
+    return reached, agent.timesteps, seconds, parameters_in(agent, name)
 
 
 def gradients(seeds: int, only: list[str]) -> None:
@@ -556,7 +561,7 @@ def main() -> None:
             title, make, seeds = TASKS[part]
             table(title, make, arguments.seeds or seeds, only)
         else:
-            parser.error(f"there is no part {part!r}: choose among {', '.join([*TASKS, 'gradients'])}")
+            parser.error(f"--parts has no part {part!r}; its parts are {', '.join([*TASKS, 'gradients'])}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Whole agents that learn from pictures, against Stable-Baselines3: ``python -m benchmarks.pixels [--steps 6000] [--rounds 3]``.
 
-DQN and PPO with the network of Mnih et al. 2015 play a game of 84 x 84 uint8 pictures, four of them an observation. The game costs a
-few microseconds a step, so what is measured is the agent: collecting, storing, sampling, learning. Both libraries get the same settings
-and two threads, and take turns, each in a process of its own. A row shows steps per second of processor time and of wall time, and the
-largest memory of the process.
+DQN and PPO with the network of Mnih et al. 2015 play a game. An observation is four pictures, each 84 x 84 uint8. A step of the game
+takes a few microseconds, so nearly all of the time is the agent's. Both libraries have the same settings and two threads. They take
+turns, each in a process of its own. A row shows steps per second of processor time, steps per second of wall time, and the largest
+memory of the process.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def theirs(agent: str, steps: int) -> Any:
 
 
 def measure(library: str, agent: str, steps: int) -> None:
-    """Train, and print what it cost as JSON: recording counts, compiling does not if the cache is warm."""
+    """Train, and print speed and memory as JSON. The time includes recording the updates, and compiling if the cache is empty."""
     train = (ours if library == "rl_lab" else theirs)(agent, steps)
     wall, processor = time.perf_counter(), time.process_time()
     train()

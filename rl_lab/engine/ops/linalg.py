@@ -410,9 +410,9 @@ def _pinv_rule(g: Tensor, node: Node) -> Gradients:
 def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:
     """The least squares solution X (..., m, k) of A X = B for A (..., n, m) and B (..., n, k) or a vector (n,), of least norm.
 
-    ``driver`` is one of LAPACK's, "gelsy" by default, and selects what is returned beside the solution, as in PyTorch: "gels" and the
-    others but "gelsy" the sums of squared residuals (..., k), if n > m and the rank is m; all but "gels" the rank; "gelsd" and "gelss" the
-    singular values. The rest is empty. ``rcond`` is `pinv`'s ``rtol``. Raises ValueError for another driver, ShapeError or DtypeError
+    ``driver`` is a name of LAPACK, "gelsy" by default. As in PyTorch, it only selects what is returned beside the solution; the rest is
+    empty. "gels" returns the sums of squared residuals (..., k), if n > m and the rank is m; "gelsy" the rank; "gelsd" and "gelss" these
+    two and the singular values. ``rcond`` is `pinv`'s ``rtol``. Raises ValueError for another driver, ShapeError or DtypeError
     for unsuitable arguments.
     """
     if driver not in (None, "gels", "gelsy", "gelsd", "gelss"):

@@ -73,7 +73,7 @@ class Work:
         """This object as bytes. Raises TypeError, naming the part that cannot be pickled."""
         try:
             return bytes(ForkingPickler.dumps(self))
-        except Exception:
+        except Exception:  # an object's own method may raise any error while it is pickled
             self._name_culprit()
             raise
 
