@@ -8,17 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import rl_lab as rl
-from rl_lab.experiment import Agent
 from rl_lab.experiment.config import Between, setting
 from rl_lab.experiment.faults import Fault
-from rl_lab.experiment.players import EVALUATIONS, Players
-from rl_lab.nn.networks import ACTIVATIONS, check_network, hidden_sizes, make_network
-from rl_lab.rollout import Moment, RunningMoments
-from rl_lab.rollout.policies import Insight, masked
-from rl_lab.rollout.vectors import VectorMaker, best_actions, parameters_of, set_parameters, update_moments
-
-SEED_RANGE = 2**31
+from rl_lab.experiment.parameter_search import ParameterSearch
+from rl_lab.experiment.players import EVALUATIONS
+from rl_lab.nn.networks import ACTIVATIONS, check_network, hidden_sizes
+from rl_lab.rollout.vectors import parameters_of, set_parameters
 
 
 @dataclass(frozen=True)
@@ -55,53 +50,19 @@ class ARSConfig:
     )
 
 
-class ARS(Agent):
+class ARS(ParameterSearch):
     """Random search in the space of a policy's parameters: each step plays whole episodes and takes one update."""
 
     Config = ARSConfig
-    learned = ("network", "moments")
-    saved = ("noise", "seeds")
 
     def build(self) -> None:
-        """The policy, the player of episodes, and the random streams."""
+        """The policy, linear ones with parameters 0."""
         c = self.config
         if c.top_directions > c.directions:
             raise Fault(f"--top-directions is at most --directions, got {c.top_directions} of {c.directions}")
-        network_stream = rl.Generator(self.seed).spawn(1)[0]
-        noise_seed, episode_seed = np.random.SeedSequence(self.seed).spawn(2)
-        self.noise = np.random.default_rng(noise_seed)
-        self.seeds = np.random.default_rng(episode_seed)
-        self.players = Players(self.envs, self.setup, "identity", c.evaluation)
-        outputs = self.players.actions.outputs
-        self.network = make_network(self.observed, c.network, outputs, c.activation, generator=network_stream)
+        super().build()
         if c.network.startswith("mlp") and not hidden_sizes(c.network):
             set_parameters(self.network, np.zeros_like(parameters_of(self.network)))  # as in the paper
-        normalizes = c.normalize_observations and self.observed.is_float
-        self.moments = RunningMoments(self.shape) if normalizes else None
-        self.make_networks = VectorMaker(self.network, int(np.prod(self.shape)), outputs, self.moments)
-
-    # --- acting ------------------------------------------------------------------------------------------------------
-
-    def normal(self, observations: rl.Tensor) -> rl.Tensor:
-        """Observations (batch, ...) as the network sees them."""
-        return observations if self.moments is None else self.moments.normalize(observations)
-
-    @rl.no_grad()
-    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The policy's actions for observations (batch, ...): it is deterministic."""
-        return best_actions(self.mapping, self.network(self.normal(observations)), action_mask)
-
-    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
-        """The same actions: ARS explores by other parameters, not by other actions."""
-        return {"actions": self.greedy(moment.observations, moment.action_mask)}
-
-    def explain(
-        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
-    ) -> Insight:
-        """The outputs of the network; the largest of a choice's options is taken."""
-        outputs = self.network(self.normal(observations))
-        options = self.mapping.num_masked
-        return Insight(rl.cat([masked(outputs[:, :options], action_mask), outputs[:, options:]], 1), None, "outputs")
 
     # --- one step of training ----------------------------------------------------------------------------------------
 
@@ -112,13 +73,9 @@ class ARS(Agent):
         centre = parameters_of(self.network)
         directions = self.noise.standard_normal((c.directions, len(centre)), np.float32)
         tried = np.concatenate([centre + c.noise * directions, centre - c.noise * directions])
-        seeds = np.tile(self.seeds.integers(SEED_RANGE, size=c.episodes), (len(tried), 1))
-        played = self.players.play(self.make_networks(tried), np.arange(len(tried)), seeds, summed=self.moments is not None)
-        self.timesteps += int(played.lengths.sum())
+        played = self.play(tried)
         values = (played.returns - c.reward_offset * played.lengths).reshape(2, c.directions, c.episodes).mean(2)
         set_parameters(self.network, centre + self.compute_update(directions, values))
-        if self.moments is not None:
-            update_moments(self.moments, played)
         return {
             "charts/episodic_return": float(played.returns.mean()),
             "charts/episodic_length": float(played.lengths.mean()),

@@ -11,18 +11,14 @@ from typing import Any
 
 import numpy as np
 
-import rl_lab as rl
 from rl_lab.engine.errors import ShapeError
-from rl_lab.experiment import Agent
 from rl_lab.experiment.config import Between, setting
 from rl_lab.experiment.faults import Fault
-from rl_lab.experiment.players import EVALUATIONS, Players
-from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network
-from rl_lab.rollout import Moment, RunningMoments
-from rl_lab.rollout.policies import Insight, masked
-from rl_lab.rollout.vectors import VectorMaker, best_actions, parameters_of, set_parameters, update_moments
+from rl_lab.experiment.parameter_search import ParameterSearch
+from rl_lab.experiment.players import EVALUATIONS
+from rl_lab.nn.networks import ACTIVATIONS, check_network
+from rl_lab.rollout.vectors import parameters_of, set_parameters
 
-SEED_RANGE = 2**31
 COVARIANCES = ("full", "diagonal")
 
 
@@ -62,28 +58,18 @@ class CMAESConfig:
     )
 
 
-class CMAES(Agent):
+class CMAES(ParameterSearch):
     """Adapts a normal distribution over a policy's parameters; each step plays one generation. The policy has the mean's parameters."""
 
     Config = CMAESConfig
-    learned = ("network", "moments")
-    saved = ("search", "noise", "seeds")
+    saved = ("search", *ParameterSearch.saved)
 
     def build(self) -> None:
-        """The policy, the search distribution, the player of episodes, and the random streams."""
+        """The policy and the search distribution."""
         c = self.config
         if 0 < c.population < 4:
             raise Fault(f"--population is 0 or at least 4, got {c.population}")
-        network_stream = rl.Generator(self.seed).spawn(1)[0]
-        noise_seed, episode_seed = np.random.SeedSequence(self.seed).spawn(2)
-        self.noise = np.random.default_rng(noise_seed)
-        self.seeds = np.random.default_rng(episode_seed)
-        self.players = Players(self.envs, self.setup, "identity", c.evaluation)
-        outputs = self.players.actions.outputs
-        self.network = make_network(self.observed, c.network, outputs, c.activation, generator=network_stream)
-        normalizes = c.normalize_observations and self.observed.is_float
-        self.moments = RunningMoments(self.shape) if normalizes else None
-        self.make_networks = VectorMaker(self.network, int(np.prod(self.shape)), outputs, self.moments)
+        super().build()
         self.search = self.make_search()
 
     def make_search(self) -> "Search":
@@ -96,29 +82,6 @@ class CMAES(Agent):
         super().load_learned(state)
         self.search = self.make_search()
 
-    # --- acting ------------------------------------------------------------------------------------------------------
-
-    def normal(self, observations: rl.Tensor) -> rl.Tensor:
-        """Observations (batch, ...) as the network sees them."""
-        return observations if self.moments is None else self.moments.normalize(observations)
-
-    @rl.no_grad()
-    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The actions of the policy at the mean of the search distribution, for observations (batch, ...)."""
-        return best_actions(self.mapping, self.network(self.normal(observations)), action_mask)
-
-    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
-        """The same actions: CMA-ES explores by other parameters, not by other actions."""
-        return {"actions": self.greedy(moment.observations, moment.action_mask)}
-
-    def explain(
-        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
-    ) -> Insight:
-        """The outputs of the network; the largest of a choice's options is taken."""
-        outputs = self.network(self.normal(observations))
-        options = self.mapping.num_masked
-        return Insight(rl.cat([masked(outputs[:, :options], action_mask), outputs[:, options:]], 1), None, "outputs")
-
     # --- one step of training ----------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, float]:
@@ -126,15 +89,9 @@ class CMAES(Agent):
         c = self.config
         self.require_finite()
         points = self.search.ask()
-        seeds = np.tile(self.seeds.integers(SEED_RANGE, size=c.episodes), (len(points), 1))
-        played = self.players.play(
-            self.make_networks(np.array(points)), np.arange(len(points)), seeds, summed=self.moments is not None
-        )
-        self.timesteps += int(played.lengths.sum())
+        played = self.play(np.array(points))
         self.search.tell(points, played.returns.reshape(len(points), c.episodes).mean(1))
         set_parameters(self.network, self.search.mean)
-        if self.moments is not None:
-            update_moments(self.moments, played)
         return {
             "charts/episodic_return": float(played.returns.mean()),
             "charts/episodic_length": float(played.lengths.mean()),

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 import rl_lab as rl
-from rl_lab.experiment import Agent
 from rl_lab.experiment.config import Between, setting
-from rl_lab.experiment.players import EVALUATIONS, Players
-from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network
-from rl_lab.rollout import Moment, RunningMoments
-from rl_lab.rollout.policies import Insight, masked
-from rl_lab.rollout.vectors import VectorMaker, best_actions, parameters_of, set_gradients, update_moments
-
-SEED_RANGE = 2**31
+from rl_lab.experiment.parameter_search import ParameterSearch
+from rl_lab.experiment.players import EVALUATIONS
+from rl_lab.nn.networks import ACTIVATIONS, check_network
+from rl_lab.rollout.vectors import parameters_of, set_gradients
 
 
 @dataclass(frozen=True)
@@ -52,50 +48,16 @@ class ESConfig:
     )
 
 
-class ES(Agent):
+class ES(ParameterSearch):
     """Gradient ascent on the mean return of a search distribution over parameters; each step takes one update."""
 
     Config = ESConfig
-    learned = ("network", "moments")
-    saved = ("optimizer", "noise", "seeds")
+    saved = ("optimizer", *ParameterSearch.saved)
 
     def build(self) -> None:
-        """The policy, its optimiser, the player of episodes, and the random streams."""
-        c = self.config
-        network_stream = rl.Generator(self.seed).spawn(1)[0]
-        noise_seed, episode_seed = np.random.SeedSequence(self.seed).spawn(2)
-        self.noise = np.random.default_rng(noise_seed)
-        self.seeds = np.random.default_rng(episode_seed)
-        self.players = Players(self.envs, self.setup, "identity", c.evaluation)
-        outputs = self.players.actions.outputs
-        self.network = make_network(self.observed, c.network, outputs, c.activation, generator=network_stream)
-        self.optimizer = rl.optim.Adam(self.network.parameters(), lr=c.learning_rate)
-        normalizes = c.normalize_observations and self.observed.is_float
-        self.moments = RunningMoments(self.shape) if normalizes else None
-        self.make_networks = VectorMaker(self.network, int(np.prod(self.shape)), outputs, self.moments)
-
-    # --- acting ------------------------------------------------------------------------------------------------------
-
-    def normal(self, observations: rl.Tensor) -> rl.Tensor:
-        """Observations (batch, ...) as the network sees them."""
-        return observations if self.moments is None else self.moments.normalize(observations)
-
-    @rl.no_grad()
-    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The actions of the policy at the centre of the search distribution, for observations (batch, ...)."""
-        return best_actions(self.mapping, self.network(self.normal(observations)), action_mask)
-
-    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
-        """The same actions: evolution strategies explore by other parameters, not by other actions."""
-        return {"actions": self.greedy(moment.observations, moment.action_mask)}
-
-    def explain(
-        self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
-    ) -> Insight:
-        """The outputs of the network; the largest of a choice's options is taken."""
-        outputs = self.network(self.normal(observations))
-        options = self.mapping.num_masked
-        return Insight(rl.cat([masked(outputs[:, :options], action_mask), outputs[:, options:]], 1), None, "outputs")
+        """The policy and its optimiser."""
+        super().build()
+        self.optimizer = rl.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)
 
     # --- one step of training ----------------------------------------------------------------------------------------
 
@@ -106,18 +68,12 @@ class ES(Agent):
         centre = parameters_of(self.network)
         samples = self.noise.standard_normal((c.pairs, len(centre)), np.float32)
         policies = np.concatenate([centre + c.noise * samples, centre - c.noise * samples])
-        seeds = np.tile(self.seeds.integers(SEED_RANGE, size=c.episodes), (len(policies), 1))
-        played = self.players.play(
-            self.make_networks(policies), np.arange(len(policies)), seeds, summed=self.moments is not None
-        )
-        self.timesteps += int(played.lengths.sum())
+        played = self.play(policies)
         gradient = self.compute_gradient(samples, played.returns.reshape(len(policies), c.episodes).mean(1))
         set_gradients(self.network, c.weight_decay * centre - gradient)  # Adam descends
         progress = min(1.0, self.timesteps / c.total_timesteps)
         self.optimizer.param_groups[0]["lr"] = c.learning_rate * (1.0 + progress * (c.learning_rate_final - 1.0))
         self.optimizer.step()
-        if self.moments is not None:
-            update_moments(self.moments, played)
         return {
             "charts/episodic_return": float(played.returns.mean()),
             "charts/episodic_length": float(played.lengths.mean()),

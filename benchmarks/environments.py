@@ -48,7 +48,7 @@ def looper(environments: Any, actions: list[np.ndarray]) -> Callable[[], object]
 
 
 def original_of(name: str) -> str:
-    """Id of the environment whose twin ``name`` is, or the lab's own id if there is none or its package is missing."""
+    """Id of the environment that is measured against the native ``name``: its original, or ``name`` itself if that is missing."""
     original = name.replace("MinAtar-", "MinAtar/")
     package = "minatar" if "/" in original else "Box2D" if "Lunar" in name else "gymnasium"
     if importlib.util.find_spec(package) is None:
