@@ -8,16 +8,10 @@ from dataclasses import dataclass
 
 import rl_lab as rl
 from rl_lab.engine.compile import call_times
-from rl_lab.experiment import Agent
 from rl_lab.experiment.config import Between, setting
-from rl_lab.experiment.datasets import Dataset, find_dataset
-from rl_lab.experiment.faults import Fault
-from rl_lab.nn.networks import ACTIVATIONS, check_network, make_network
-from rl_lab.rollout import ActionHead, Moment, ReplayBuffer, RunningMoments
+from rl_lab.experiment.offline import UPDATES, OfflineAgent
+from rl_lab.nn.networks import ACTIVATIONS, check_network
 from rl_lab.rollout.policies import Insight, outputs_of
-
-UPDATES = 10
-"""Updates in one call of `BC.step`."""
 
 
 @dataclass(frozen=True)
@@ -51,76 +45,24 @@ class BCConfig:
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
-class BC(Agent):
-    """A policy that imitates the actions of a dataset. ``timesteps`` counts the transitions that it has learned from."""
+class BC(OfflineAgent):
+    """A policy that imitates the actions of a dataset."""
 
     Config = BCConfig
     learned = ("policy", "moments")
-    saved = ("optimizer", "stream", "action_stream", "fingerprint")
+    saved = ("optimizer", *OfflineAgent.saved)
 
     def build(self) -> None:
-        """The policy and its optimiser. The dataset is read when training begins: an agent that acts does not need it."""
-        c = self.config
-        network_stream, self.stream, self.action_stream = rl.Generator(self.seed).spawn(3)
-        head = ActionHead(self.space, c.log_std)
-        network = make_network(self.observed, c.network, head.outputs, c.activation, generator=network_stream)
-        self.policy = rl.nn.ModuleDict({"network": network, "head": head})
-        self.optimizer = rl.optim.Adam(self.policy.parameters(), lr=c.learning_rate)
-        normalizes = c.normalize_observations and self.observed.is_float
-        self.moments = RunningMoments(self.shape) if normalizes else None
-        self.data: ReplayBuffer | None = None
-        self.fingerprint = ""
-        """Digest of the dataset, by which a resumed run knows it again."""
+        """The policy and its optimiser."""
+        super().build()
+        self.optimizer = rl.optim.Adam(self.policy.parameters(), lr=self.config.learning_rate)
         self._update = self.record(self.update)
-
-    def remarks(self) -> list[str]:
-        """A line on the dataset. Raises Fault if there is none."""
-        return [f"dataset: {self.read_data()}"]
-
-    def read_data(self) -> Dataset:
-        """Read the dataset. Raises Fault if there is none, if it does not fit the environment, or if it has changed."""
-        found = find_dataset(self.config.dataset, self.envs)
-        if self.fingerprint not in ("", found.fingerprint()):
-            raise Fault(f"the dataset {self.config.dataset} is not the one that training began with")
-        self.fingerprint = found.fingerprint()
-        transitions = found.transitions()
-        self.data = ReplayBuffer(
-            len(transitions.rewards),
-            self.shape,
-            self.mapping.shape,
-            self.mapping.dtype,
-            self.stream,
-            observation_dtype=self.observation_dtype,
-        )
-        self.data.add(transitions)
-        if self.moments is not None and float(self.moments.count) < 1:
-            self.moments.update(rl.from_numpy(transitions.observations.astype("float32")))
-        return found
-
-    # --- acting ------------------------------------------------------------------------------------------------------
-
-    def normal(self, observations: rl.Tensor) -> rl.Tensor:
-        """Observations (batch, ...) as the network sees them."""
-        return observations if self.moments is None else self.moments.normalize(observations)
-
-    def distribution(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None):
-        """The policy's distribution of actions for observations (batch, ...)."""
-        return self.policy["head"].distribution(self.policy["network"](self.normal(observations)), action_mask)
-
-    @rl.no_grad()
-    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The most probable actions for observations (batch, ...)."""
-        return self.distribution(observations, action_mask).mode
-
-    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
-        """Actions drawn from the policy."""
-        return {"actions": self.distribution(moment.observations, moment.action_mask).sample(generator=self.action_stream)}
 
     def explain(
         self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
     ) -> Insight:
         """The log-probabilities of options and the most probable components."""
-        return Insight(outputs_of(self.distribution(observations, action_mask)))
+        return Insight(outputs_of(self.distribution(self.normal(observations), action_mask)))
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
@@ -129,7 +71,7 @@ class BC(Agent):
         c = self.config
         assert self.data is not None
         batch = self.data.sample(c.batch_size)
-        distribution = self.distribution(batch.observations)
+        distribution = self.distribution(self.normal(batch.observations))
         entropy = distribution.entropy().mean()
         nll = -distribution.log_prob(batch.actions).mean()
         self.optimizer.zero_grad()

@@ -11,16 +11,11 @@ from gymnasium.spaces import Box, Discrete
 import rl_lab as rl
 import rl_lab.nn.functional as F
 from rl_lab.engine.compile import call_times
-from rl_lab.experiment import Agent
 from rl_lab.experiment.config import Between, setting
-from rl_lab.experiment.datasets import Dataset, find_dataset
-from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.offline import UPDATES, OfflineAgent
 from rl_lab.nn.networks import ACTIVATIONS, check_network, copy_of, make_action_value, make_network, sizes_beside
-from rl_lab.rollout import ActionHead, Batch, Moment, ReplayBuffer, RunningMoments
+from rl_lab.rollout import Batch
 from rl_lab.rollout.policies import Insight, outputs_of
-
-UPDATES = 10
-"""Updates in one call of `IQL.step`."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +61,21 @@ class IQLConfig:
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 
-class IQL(Agent):
-    """A value function, two critics and a policy, learned from a dataset. ``timesteps`` counts the transitions learned from."""
+class IQL(OfflineAgent):
+    """A value function, two critics and a policy, learned from a dataset."""
 
     Config = IQLConfig
     action_spaces = (Discrete, Box)
     learned = ("policy", "value", "critics", "target_critics", "moments")
-    saved = ("policy_optimizer", "value_optimizer", "critic_optimizer", "stream", "action_stream", "fingerprint")
+    saved = ("policy_optimizer", "value_optimizer", "critic_optimizer", *OfflineAgent.saved)
 
     def build(self) -> None:
-        """Networks and optimisers. The dataset is read when training begins: an agent that acts does not need it."""
+        """Networks and optimisers."""
+        super().build()
         c = self.config
-        network_stream, self.stream, self.action_stream = rl.Generator(self.seed).spawn(3)
-        make = {"activation": c.activation, "generator": network_stream}
+        self.gamma = c.gamma
+        make = {"activation": c.activation, "generator": self.network_stream}
         sizes = sizes_beside(c.network)
-        head = ActionHead(self.space, c.log_std)
-        network = make_network(self.observed, c.network, head.outputs, **make)
-        self.policy = rl.nn.ModuleDict({"network": network, "head": head})
         self.value = make_network(self.observed, sizes, 1, **make)
         critics = [
             make_action_value(self.observed, sizes, self.mapping.size, **make)
@@ -95,58 +88,7 @@ class IQL(Agent):
         self.policy_optimizer = rl.optim.Adam(self.policy.parameters(), lr=c.learning_rate)
         self.value_optimizer = rl.optim.Adam(self.value.parameters(), lr=c.learning_rate)
         self.critic_optimizer = rl.optim.Adam(self.critics.parameters(), lr=c.learning_rate)
-        normalizes = c.normalize_observations and self.observed.is_float
-        self.moments = RunningMoments(self.shape) if normalizes else None
-        self.data: ReplayBuffer | None = None
-        self.fingerprint = ""
-        """Digest of the dataset, by which a resumed run knows it again."""
         self._update = self.record(self.update)
-
-    def remarks(self) -> list[str]:
-        """A line on the dataset. Raises Fault if there is none."""
-        return [f"dataset: {self.read_data()}"]
-
-    def read_data(self) -> Dataset:
-        """Read the dataset. Raises Fault if there is none, if it does not fit the environment, or if it has changed."""
-        c = self.config
-        found = find_dataset(c.dataset, self.envs)
-        if self.fingerprint not in ("", found.fingerprint()):
-            raise Fault(f"the dataset {c.dataset} is not the one that training began with")
-        self.fingerprint = found.fingerprint()
-        transitions = found.transitions()
-        self.data = ReplayBuffer(
-            len(transitions.rewards),
-            self.shape,
-            self.mapping.shape,
-            self.mapping.dtype,
-            self.stream,
-            gamma=c.gamma,
-            observation_dtype=self.observation_dtype,
-        )
-        self.data.add(transitions)
-        if self.moments is not None and float(self.moments.count) < 1:
-            self.moments.update(rl.from_numpy(transitions.observations.astype("float32")))
-        return found
-
-    # --- acting ------------------------------------------------------------------------------------------------------
-
-    def normal(self, observations: rl.Tensor) -> rl.Tensor:
-        """Observations (batch, ...) as the networks see them."""
-        return observations if self.moments is None else self.moments.normalize(observations)
-
-    def distribution(self, x: rl.Tensor, action_mask: rl.Tensor | None = None):
-        """The policy's distribution of actions for normalized observations (batch, ...)."""
-        return self.policy["head"].distribution(self.policy["network"](x), action_mask)
-
-    @rl.no_grad()
-    def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
-        """The most probable actions for observations (batch, ...)."""
-        return self.distribution(self.normal(observations), action_mask).mode
-
-    def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
-        """Actions drawn from the policy."""
-        drawn = self.distribution(self.normal(moment.observations), moment.action_mask)
-        return {"actions": drawn.sample(generator=self.action_stream)}
 
     def explain(
         self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None

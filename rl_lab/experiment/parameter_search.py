@@ -20,8 +20,8 @@ class ParameterSearch(Agent):
     """Base of agents that try parameters of a policy; a subclass has the settings named in `build`, and `step`."""
 
     config: Any
-    learned = ("network", "moments")
-    saved = ("noise", "seeds")
+    learned: tuple[str, ...] = ("network", "moments")
+    saved: tuple[str, ...] = ("noise", "seeds")
 
     def build(self) -> None:
         """The policy, the player of episodes, and the random streams.
