@@ -1,6 +1,6 @@
 """Base of agents that learn from a dataset. The environment gives the spaces, and evaluations are played in it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import rl_lab as rl
 from rl_lab.experiment.agent import Agent
@@ -20,7 +20,7 @@ class OfflineAgent(Agent):
     """
 
     config: Any
-    saved: tuple[str, ...] = ("stream", "action_stream", "fingerprint")
+    saved: ClassVar[tuple[str, ...]] = ("stream", "action_stream", "fingerprint")
     gamma = 0.99
     """Discount factor of the batches of ``data``."""
 

@@ -1,6 +1,6 @@
 """What ARS, evolution strategies and CMA-ES share: a deterministic policy, whose parameters are searched for by whole episodes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,8 +20,8 @@ class ParameterSearch(Agent):
     """Base of agents that try parameters of a policy; a subclass has the settings named in `build`, and `step`."""
 
     config: Any
-    learned: tuple[str, ...] = ("network", "moments")
-    saved: tuple[str, ...] = ("noise", "seeds")
+    learned: ClassVar[tuple[str, ...]] = ("network", "moments")
+    saved: ClassVar[tuple[str, ...]] = ("noise", "seeds")
 
     def build(self) -> None:
         """The policy, the player of episodes, and the random streams.
