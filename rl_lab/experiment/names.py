@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rl_lab.envs import TWINS
 from rl_lab.envs.vector import NativeVectorEnv
+from rl_lab.experiment.environments import observation_mapping
 from rl_lab.rollout.adapter import Adapter
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def input_names(agent: "Agent") -> list[str]:
     count = int(np.prod(agent.shape))
     frames = agent.setup.frame_stack if agent.setup is not None else 1
     timed = ("time",) if agent.setup is not None and agent.setup.time_aware else ()
-    mapping = getattr(agent.envs, "observation_mapping", None)
-    own = mapping.names() if mapping is not None and not mapping.is_identity else declared(agent.envs).observation
+    mapping = observation_mapping(agent.envs)
+    own = declared(agent.envs).observation if mapping.is_identity else mapping.names()
     names = [*own, *timed]
     if not own or len(names) * frames != count:
         return [f"input {i}" for i in range(count)]
