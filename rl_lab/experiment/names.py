@@ -11,7 +11,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from rl_lab.envs import TWINS
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.environments import observation_mapping
 from rl_lab.rollout.adapter import Adapter
@@ -54,6 +53,8 @@ DOCUMENTED = {
     "BipedalWalkerHardcore-v3": Names(_WALKER, ("hip 1", "knee 1", "hip 2", "knee 2")),
 }
 """Names by id, after Gymnasium's documentation."""
+_DOCUMENTED_WORLDS = {name.rpartition("-")[0]: names for name, names in DOCUMENTED.items()}
+"""The same for native twins, by the name of their world."""
 
 _CHANGE_NOTHING = (
     *(gym.wrappers.TimeLimit, gym.wrappers.OrderEnforcing, gym.wrappers.PassiveEnvChecker, gym.wrappers.Autoreset),
@@ -106,9 +107,8 @@ def declared(envs: Any) -> Names:
     """
     if isinstance(envs, NativeVectorEnv):
         world = envs.world
-        kinds = {f"{kind.__module__}:{kind.__qualname__}" for kind in type(envs).__mro__}
-        twin = next((name for name, place in TWINS.items() if place in kinds), "")
-        return DOCUMENTED.get(twin, Names(world.observation_names, world.action_names))
+        own = Names(world.observation_names, world.action_names)
+        return own if any(own) else _DOCUMENTED_WORLDS.get(world.name, own)
     env = next(iter(getattr(envs, "envs", ())), None)
     if not isinstance(env, gym.Env):
         return Names((), ())

@@ -82,6 +82,12 @@ def test_documented_names_fit_the_spaces():
     assert checked >= 5
 
 
+@pytest.mark.parametrize("name", [name for name in DOCUMENTED if "BipedalWalker" not in name])
+def test_native_twins_have_the_documented_names(name):
+    agent = PPO(name, backend="native", preset=False, num_envs=1)
+    assert (tuple(input_names(agent)), tuple(output_names(agent))) == DOCUMENTED[name]
+
+
 @pytest.mark.parametrize("name", ["DoublePole-v0", "DoublePoleNoVelocity-v0", "CartPoleMasked-v0", "Catch-v0", "Bricks-v0"])
 def test_own_environments_declare_names(name):
     agent = PPO(f"rl_lab/{name}", preset=False)
