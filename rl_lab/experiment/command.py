@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from rl_lab.engine.errors import EnvironmentFault, FileError, GraphError, NumericalError
-from rl_lab.experiment.faults import NUMERICAL, USAGE, Fault, code_of, first_line, show_warnings_plainly
+from rl_lab.experiment.faults import NUMERICAL, USAGE, Fault, code_of, first_line, interrupts_return, show_warnings_plainly
 from rl_lab.experiment.progress import mute
 
 _LONGEST = 1000
@@ -24,9 +24,8 @@ def run_command(body: Callable[[Sequence[str]], int], arguments: Sequence[str] |
     previous = warnings.showwarning
     show_warnings_plainly()
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # Gymnasium has newer versions of some environments: not a reason for two lines on stderr
+        # Gymnasium has newer versions of some environments: not a reason for two lines on stderr
+        with interrupts_return(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*The environment .* is out of date", DeprecationWarning)
             return body([word for word in given if word != "--debug"])
     except KeyboardInterrupt as interrupt:

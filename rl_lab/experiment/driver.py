@@ -29,7 +29,7 @@ from rl_lab.experiment.environments import (
     summary_of,
 )
 from rl_lab.experiment.evaluation import MOST_STEPS, Evaluation, evaluate, evaluation_seed, validation_seed
-from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, first_line
+from rl_lab.experiment.faults import NUMERICAL, STORAGE, Fault, Interrupted, first_line, interrupts_return
 from rl_lab.experiment.finding import find_environment, full_id
 from rl_lab.experiment.logger import Logger, cut_log
 from rl_lab.experiment.memory import within_free_memory
@@ -332,6 +332,11 @@ class _StopRequest:
         self.waits = False
         self._count = 0
         self._previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+        self._returns = interrupts_return(self._forget)
+
+    def _forget(self) -> None:
+        """Do not count a signal that comes again because its exception was dropped."""
+        self._count -= 1
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
@@ -342,6 +347,7 @@ class _StopRequest:
             raise Interrupted(self.code)
 
     def __enter__(self) -> "_StopRequest":
+        self._returns.__enter__()
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         try:
             for number in numbers:
@@ -354,6 +360,7 @@ class _StopRequest:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        self._returns.__exit__(None, None, None)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,13 @@
 """Faults that end a command: one line on stderr and an exit code."""
 
+import _thread
+import contextlib
 import errno
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rl_lab.engine.errors import EnvironmentWarning
@@ -67,3 +72,34 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, code: int):
         super().__init__(code)
         self.code = code
+
+
+def _nothing() -> None:
+    pass
+
+
+@contextlib.contextmanager
+def interrupts_return(again: Callable[[], None] = _nothing) -> Iterator[None]:
+    """Context in which no interruption is lost; ``again`` is called before one returns.
+
+    A signal's handler runs wherever the main thread is, and Python drops what is raised in a destructor or in a callback of the garbage
+    collector. Tensors have destructors, so that happens now and then. The signal is then delivered once more.
+    """
+    usual = sys.unraisablehook
+
+    def deliver(dropped: Any) -> None:
+        error = dropped.exc_value
+        if not isinstance(error, KeyboardInterrupt):
+            usual(dropped)
+            return
+        again()
+        number = error.code - 128 if isinstance(error, Interrupted) else signal.SIGINT
+        later = threading.Timer(0.01, _thread.interrupt_main, (number,))  # behind this hook, which would drop it as well
+        later.daemon = True
+        later.start()
+
+    sys.unraisablehook = deliver
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,11 +14,13 @@ import pytest
 
 from rl_lab import evaluate
 from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.experiment import driver
 from rl_lab.experiment import lock as lock_module
 from rl_lab.experiment.analysis import read_events
 from rl_lab.experiment.checkpoint import load_checkpoint
+from rl_lab.experiment.command import run_command
 from rl_lab.experiment.environments import open_environments
-from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.faults import Fault, Interrupted
 from rl_lab.experiment.lock import RunLock
 from rl_lab.experiment.run import Run
 from rl_lab.experiment.vector import close_environments
@@ -111,6 +114,58 @@ def test_a_signal_during_the_evaluation_at_the_end(name, workplace):
     assert "after 200 steps" in done[0]
     values = read_events(only_run())
     assert not values[["tag", "step"]].duplicated().any()
+
+
+class Destroyed:
+    """Interrupts its process while it is destroyed, where Python drops the exception."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        os.kill(os.getpid(), self.number)
+        time.sleep(0.05)
+
+
+def interrupt_in_a_destructor(number):
+    Destroyed(number)
+
+
+def interrupt_in_a_callback(number):
+    one = type("One", (), {})()
+    weakref.finalize(one, lambda: (os.kill(os.getpid(), number), time.sleep(0.05)))
+    del one
+
+
+def go_on():
+    for _ in range(500):
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("where", [interrupt_in_a_destructor, interrupt_in_a_callback])
+def test_no_signal_is_lost_where_python_drops_exceptions(where, name):
+    hook = sys.unraisablehook
+    number = getattr(signal, name)
+    with driver._StopRequest() as stop:
+        for _ in range(3):  # each of them is the first signal, or the third would end this process
+            where(number)
+            with pytest.raises(Interrupted):
+                go_on()
+            stop._count = 0
+    assert stop.code == 128 + number
+    assert sys.unraisablehook is hook
+
+
+@pytest.mark.parametrize("where", [interrupt_in_a_destructor, interrupt_in_a_callback])
+def test_no_command_loses_an_interrupt(where, capsys):
+    def body(arguments):
+        where(signal.SIGINT)
+        go_on()
+        return 0
+
+    assert run_command(body, []) == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "rl_lab: interrupted\n"
 
 
 def test_a_hangup_that_the_shell_wants_ignored_is_ignored(workplace):
