@@ -18,7 +18,7 @@ NEAR_EDGES = st.one_of(
     st.builds(
         lambda tile, times, more: max(1, tile * times + more),
         st.sampled_from((*HEIGHTS, WIDTH, 2 * WIDTH)),
-        st.integers(1, 4),
+        st.integers(1, 9),
         st.integers(-1, 1),
     ),
 )

@@ -10,7 +10,10 @@ import numpy as np
 from rl_lab.engine.kernels.scalar import relu32, tanh32
 from rl_lab.engine.kernels.tiles import (
     DOT_COLUMNS,
+    DOT_COLUMNS_OF_ROW,
     DOT_ROWS,
+    FEW_REGISTERS,
+    HEIGHT,
     HEIGHTS,
     LANES,
     PANEL,
@@ -18,10 +21,11 @@ from rl_lab.engine.kernels.tiles import (
     dots,
     largest_of,
     tile,
+    tile_of_packed,
     transpose,
 )
 from rl_lab.native.part import part
-from rl_lab.native.pointers import address_of, copy_bytes, keep
+from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep
 from rl_lab.native.primitive import In, Int, Out, primitive
 
 PLAIN = 0
@@ -29,6 +33,7 @@ B_TRANSPOSED = 1
 A_TRANSPOSED = 2
 """Layouts: both operands row by row; b stored as (m, k); a stored as (k, n)."""
 
+F = np.float32
 TILES, DOTS, DOTS_OF_COPY, SWAPPED = range(4)
 """Ways to compute a product: by tiles, by dot products of rows, by dot products after b is transposed, or by tiles as b.T @ a.T."""
 
@@ -52,6 +57,12 @@ DEPTH = 256
 """Rows of b in a block."""
 BLOCK = 16_384
 """Numbers of b in a block. A block stays in the cache while it is multiplied by all rows of a."""
+LARGE_BLOCK = 32_768
+"""Numbers of b in a block where a is packed as well."""
+ROWS = 120
+"""Rows of a that all panels of a block pass by before the next rows, if both are packed."""
+FEWEST_PANELS = 8
+"""The panels of b from which packing a pays."""
 UNPACKED = 4_096
 """The largest b whose rows are read without packing, in numbers."""
 
@@ -69,7 +80,6 @@ def way_of(layout: int, n: int, k: int, m: int) -> int:
     return DOTS_OF_COPY if narrow and n > FEW else TILES
 
 
-F = np.float32
 _WIDE_1 = WIDE[1]
 _WIDE_2 = WIDE[2]
 
@@ -109,6 +119,11 @@ def _pack(source, ldb, transposed, target, k, m):
         else:
             for p in range(k):
                 copy_bytes(target + 4 * p * PANEL, source + 4 * (p * ldb + j), 4 * width)
+        if FEW_REGISTERS and width < PANEL:  # `tile_of_packed` reads them
+            y = float32_at(target)
+            for p in range(k):
+                for q in range(width, PANEL):
+                    y[p * PANEL + q] = F(0)
         target += 4 * k * PANEL
         j += PANEL
 
@@ -147,7 +162,7 @@ def multiply_dots(a, b, out, n, k, m, lda, ldb, ldc):
         height = largest_of(DOT_ROWS, n - i)
         j = 0
         while j < m:
-            width = largest_of(DOT_COLUMNS, m - j)
+            width = largest_of(DOT_COLUMNS_OF_ROW, m - j) if height == 1 else largest_of(DOT_COLUMNS, m - j)
             dots(a + 4 * i * lda, b + 4 * j * ldb, out + 4 * (i * ldc + j), k, lda, ldb, ldc, height, width)
             j += width
         i += height
@@ -166,22 +181,76 @@ def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, 
 
 
 @part
+def _pack_rows(source, row, step, target, n, k):
+    """Copy (n, k) numbers of a to tiles as high as those of `HEIGHTS`. In a tile the rows of a column lie side by side."""
+    x = float32_at(source)
+    y = float32_at(target)
+    i = 0
+    while i < n:
+        height = largest_of(HEIGHTS, n - i)
+        start = i * k
+        if height == HEIGHT:  # a loop of constant length
+            for p in range(k):
+                for q in range(HEIGHT):
+                    y[start + p * HEIGHT + q] = x[(i + q) * row + p * step]
+        else:
+            for p in range(k):
+                for q in range(height):
+                    y[start + p * height + q] = x[(i + q) * row + p * step]
+        i += height
+
+
+@part
 def _multiply_packed(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
-    """`multiply_tiles` with a copy of b, made block by block."""
+    """`multiply_tiles` with a copy of b, made block by block; of a as well, if tiles are small and b is wide."""
     depth = min(k, DEPTH)
-    columns = min(max(PANEL, BLOCK // depth // PANEL * PANEL), -(-m // PANEL) * PANEL)
+    packs = FEW_REGISTERS and n >= HEIGHT and m >= FEWEST_PANELS * PANEL
+    most = LARGE_BLOCK if packs else BLOCK
+    columns = min(max(PANEL, most // depth // PANEL * PANEL), -(-m // PANEL) * PANEL)
     block = np.empty(depth * columns, np.float32)
     right = np.int64(block.ctypes.data)
+    rows = np.empty(n * depth if packs else 1, np.float32)
+    left = np.int64(rows.ctypes.data)
     for p in range(0, k, depth):
         kc = min(depth, k - p)
+        if packs:
+            _pack_rows(a + 4 * p * step, row, step, left, n, kc)
         for j in range(0, m, columns):
             mc = min(columns, m - j)
             _pack(b + 4 * (j * ldb + p if transposed else p * ldb + j), ldb, transposed, right, kc, mc)
-            _rows_of_tiles(
-                a + 4 * p * step, right, out + 4 * j, n, kc, mc, row, step, ldb, True, ldc, p > 0,
-                result, first + j, extra, j, end if p + kc == k else NOTHING,
-            )  # fmt: skip
+            ending = end if p + kc == k else NOTHING
+            if packs:
+                _packed_tiles(left, right, out + 4 * j, n, kc, mc, ldc, p > 0, result, first + j, extra, j, ending)
+            else:
+                _rows_of_tiles(
+                    a + 4 * p * step, right, out + 4 * j, n, kc, mc, row, step, ldb, True, ldc, p > 0,
+                    result, first + j, extra, j, ending,
+                )  # fmt: skip
     keep(block)
+    keep(rows)
+
+
+@part
+def _packed_tiles(a, b, out, n, k, m, ldc, continued, result, first, extra, column, end):
+    """Compute all rows of the result for m columns from ``column`` on. Both operands are packed.
+
+    A panel of b stays in the nearest cache while all rows of a pass by it.
+    """
+    for start in range(0, n, ROWS):
+        stop = min(n, start + ROWS)
+        right = b
+        j = 0
+        while j < m:
+            width = min(PANEL, m - j)
+            i = start
+            while i < stop:
+                height = largest_of(HEIGHTS, stop - i)
+                tile_of_packed(a + 4 * i * k, right, out + 4 * (i * ldc + j), k, ldc, height, width, continued)
+                if end != NOTHING:
+                    _finish(result, first + i * ldc + j, extra, column + j, height, width, ldc, end)
+                i += height
+            right += 4 * k * PANEL
+            j += PANEL
 
 
 @part

@@ -22,6 +22,10 @@ WIDTH = 16 if _WIDE else 8 if _FEATURES.get("avx2", False) else 4
 """Numbers in a vector."""
 HEIGHTS = (12, 8, 6, 4, 2, 1) if _MANY_REGISTERS else (6, 4, 2, 1)
 """Rows that a tile can have."""
+HEIGHT = HEIGHTS[0]
+"""Rows of the tallest tile."""
+FEW_REGISTERS = not _MANY_REGISTERS
+"""Whether tiles are so small that reading rows of a that lie far apart costs as much as multiplying."""
 PANEL = 2 * WIDTH
 """Columns of a full tile."""
 WIDE = {1: 8 * WIDTH, 2: 4 * WIDTH}
@@ -98,18 +102,50 @@ def _load_lanes(builder, place, lanes):
     return builder.call(load, [place, _LANE(4), lanes, _ZERO])
 
 
-def _store_lanes(builder, value, place, lanes):
-    """Store a vector; if ``lanes`` is a mask, only these lanes."""
+def _store_lanes(builder, values, places, lanes, count):
+    """Store vectors; if ``lanes`` is a mask, only their first ``count`` lanes, which are those of the mask."""
     if lanes is None:
-        _store(builder, value, place)
-    else:
+        for value, place in zip(values, places, strict=True):
+            _store(builder, value, place)
+        return
+    if WIDTH != 8:
         masked = [_VECTOR, _VECTOR.as_pointer(), _LANE, _MASK]
         store = _declared(builder, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), masked)
-        builder.call(store, [value, place, _LANE(4), lanes])
+        for value, place in zip(values, places, strict=True):
+            builder.call(store, [value, place, _LANE(4), lanes])
+        return
+    # a masked store of AVX2 takes tens of cycles on some processors: store 8, or 4, 2 and 1 numbers
+    starts = [builder.bitcast(place, _POINTER) for place in places]
+    offset = _INT(0)
+    for size in (8, 4, 2, 1):
+        before, storing = builder.block, builder.append_basic_block(f"store{size}")
+        after = builder.append_basic_block(f"stored{size}")
+        builder.cbranch(builder.icmp_signed("!=", builder.and_(count, _INT(size)), _INT(0)), storing, after)
+        builder.position_at_end(storing)
+        kind = ir.VectorType(_FLOAT, size).as_pointer()
+        for value, start in zip(values, starts, strict=True):
+            part = _picked(builder, value, value, list(range(size)))
+            _store(builder, part, builder.bitcast(builder.gep(start, [offset]), kind))
+        moved = [_picked(builder, value, value, [(i + size) % WIDTH for i in range(WIDTH)]) for value in values]
+        moved_offset = builder.add(offset, _INT(size))
+        builder.branch(after)
+        builder.position_at_end(after)
+
+        def either(kept, changed, kind, before=before, storing=storing):
+            value = builder.phi(kind)
+            value.add_incoming(kept, before)
+            value.add_incoming(changed, storing)
+            return value
+
+        values = [either(value, changed, _VECTOR) for value, changed in zip(values, moved, strict=True)]
+        offset = either(offset, moved_offset, _INT)
 
 
-def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, continued, table):
-    """Emit the code of one tile. A mask picks the lanes of its last vector. A table, if given, holds the starts of the rows of b."""
+def _tile(builder, height, vectors, mask, count, a, b, out, k, row, step, ldb, ldc, continued, table, padded=False):
+    """Emit the code of one tile. A mask picks the first ``count`` lanes of its last vector.
+
+    A table, if given, holds the starts of the rows of b. If the rows of b are ``padded``, whole vectors are read from them.
+    """
     masks = [None] * (vectors - 1) + [mask]
     fma = _declared(builder, f"llvm.fmuladd.v{WIDTH}f32", _VECTOR, [_VECTOR] * 3)
     resuming, loop = builder.append_basic_block("resume"), builder.append_basic_block("sum")
@@ -140,7 +176,8 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, con
     rows = [running(_POINTER, start) for start in starts]
     sums = [running(_VECTOR, _ZERO, value) for value in earlier]
     line = builder.gep(b, [builder.load(builder.gep(table, [p]))]) if table else at_b
-    columns = [_load_lanes(builder, _vector_at(builder, line, _INT(v * WIDTH)), lanes) for v, lanes in enumerate(masks)]
+    read = enumerate([None] * vectors if padded else masks)
+    columns = [_load_lanes(builder, _vector_at(builder, line, _INT(v * WIDTH)), lanes) for v, lanes in read]
     following = []
     for i in range(height):
         place = rows[i // 3] if i % 3 == 0 else builder.gep(rows[i // 3], [row if i % 3 == 1 else row_twice])
@@ -157,8 +194,8 @@ def _tile(builder, height, vectors, mask, a, b, out, k, row, step, ldb, ldc, con
     builder.cbranch(builder.icmp_signed("<", p_after, k), loop, done)
 
     builder.position_at_end(done)
-    for value, place, lanes in zip(following, places, masks * height, strict=True):
-        _store_lanes(builder, value, place, lanes)
+    for v, lanes in enumerate(masks):
+        _store_lanes(builder, following[v::vectors], places[v::vectors], lanes, count)
 
 
 def _tiles(builder, args):
@@ -180,7 +217,8 @@ def _kinds_of_tiles(builder, a, b, out, k, row, step, ldb, ldc, height, width, c
     out = builder.inttoptr(out, _POINTER)
     end = builder.append_basic_block("end")
     narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
-    mask = _mask_of(builder, builder.select(narrow, width, builder.sub(width, _INT(WIDTH))))
+    count = builder.select(narrow, width, builder.sub(width, _INT(WIDTH)))
+    mask = _mask_of(builder, count)
     full = _INT(0)
     one = _INT(64)
     two = _INT(128)
@@ -194,7 +232,7 @@ def _kinds_of_tiles(builder, a, b, out, k, row, step, ldb, ldc, height, width, c
     for (rows, code), block in blocks.items():
         switch.add_case(_INT(rows + code), block)
         builder.position_at_end(block)
-        _tile(builder, rows, *kinds[rows, code], a, b, out, k, row, step, ldb, ldc, continued, table)
+        _tile(builder, rows, *kinds[rows, code], count, a, b, out, k, row, step, ldb, ldc, continued, table)
         builder.branch(end)
     builder.position_at_end(end)
 
@@ -224,6 +262,38 @@ def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 10), build
+
+
+def _packed_tiles(builder, args):
+    """The code of `tile_of_packed`."""
+    a, b, out = (builder.inttoptr(x, _POINTER) for x in args[:3])
+    k, ldc, height, width = args[3:7]
+    continued = builder.icmp_signed("!=", args[7], _INT(0))
+    end = builder.append_basic_block("end")
+    narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
+    count = builder.select(narrow, width, builder.sub(width, _INT(WIDTH)))
+    mask = _mask_of(builder, count)
+    switch = builder.switch(builder.add(height, builder.select(narrow, _INT(64), _INT(128))), end)
+    for rows in HEIGHTS:
+        for vectors in (1, 2):
+            block = builder.append_basic_block(f"packed{rows}x{vectors}")
+            switch.add_case(_INT(rows + 64 * vectors), block)
+            builder.position_at_end(block)
+            distances = (_INT(1), _INT(rows), _INT(PANEL))  # as constants they save a third of the loop's instructions
+            _tile(builder, rows, vectors, mask, count, a, b, out, k, *distances, ldc, continued, None, padded=True)
+            builder.branch(end)
+    builder.position_at_end(end)
+
+
+@intrinsic
+def tile_of_packed(_, a, b, out, k, ldc, height, width, continued):
+    """`tile` of packed operands: column p of a has ``height`` numbers side by side, row p of b has `PANEL`, the last of them unused."""
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_packed", 8, _packed_tiles), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 8), build
 
 
 ROWS_AT = 8 if _MANY_REGISTERS else 6
@@ -322,6 +392,8 @@ _LONG_MASK = ir.VectorType(ir.IntType(1), LANES)
 _LONG_ZERO = ir.Constant(_LONG, [0.0] * LANES)
 DOT_ROWS = (6, 4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
 DOT_COLUMNS = (4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
+DOT_COLUMNS_OF_ROW = (4, 2, 1)
+"""Columns of a block of dot products with several rows, and with one row."""
 
 
 def _picked(builder, x, y, lanes):
@@ -448,7 +520,11 @@ def _kinds_of_dots(builder, a, b, out, k, lda, ldb, ldc, height, width, runs):
     b = builder.inttoptr(b, _POINTER)
     out = builder.inttoptr(out, _POINTER)
     end = builder.append_basic_block("end")
-    blocks = {(i, j): builder.append_basic_block(f"dots{i}x{j}") for i in DOT_ROWS for j in DOT_COLUMNS}
+    blocks = {
+        (i, j): builder.append_basic_block(f"dots{i}x{j}")
+        for i in DOT_ROWS
+        for j in (DOT_COLUMNS_OF_ROW if i == 1 else DOT_COLUMNS)
+    }
     switch = builder.switch(builder.add(builder.mul(height, _INT(64)), width), end)
     for (rows, columns), block in blocks.items():
         switch.add_case(_INT(64 * rows + columns), block)
@@ -462,8 +538,9 @@ def _kinds_of_dots(builder, a, b, out, k, lda, ldb, ldc, height, width, runs):
 def dots(_, a, b, out, k, lda, ldb, ldc, height, width):
     """``out[i, j] = sum over p < k of a[i, p] b[j, p]`` for i < height and j < width.
 
-    a, b and out are addresses of float32 whose rows are ``lda``, ``ldb`` and ``ldc`` numbers apart. height is one of `DOT_ROWS`, width
-    one of `DOT_COLUMNS`. Each sum has `LANES` chains of fused multiply-adds; product p belongs to chain p % LANES.
+    a, b and out are addresses of float32 whose rows are ``lda``, ``ldb`` and ``ldc`` numbers apart. height is one of `DOT_ROWS`,
+    width one of `DOT_COLUMNS`, or of `DOT_COLUMNS_OF_ROW` if height is 1. Each sum has `LANES` chains of fused multiply-adds;
+    product p belongs to chain p % LANES.
     """
 
     def build(context, builder, signature, args):
@@ -536,7 +613,8 @@ def _part_of_block(builder, args):
     ]
     for i, value in enumerate(_transposed(builder, rows)):
         place = _vector_at(builder, target, builder.mul(args[3], _INT(i)))
-        _store_lanes(builder, value, place, lanes(i, args[5], masks[1]))
+        with builder.if_then(builder.icmp_signed("<", _INT(i), args[5])):
+            _store_lanes(builder, [value], [place], masks[1], args[4])
 
 
 @intrinsic
