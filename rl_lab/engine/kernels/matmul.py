@@ -246,11 +246,11 @@ def _packed_tiles(a, b, out, n, k, m, ldc, continued, result, first, extra, colu
             while i < stop:
                 height = largest_of(HEIGHTS, stop - i)
                 tile_of_packed(a + 4 * i * k, right, out + 4 * (i * ldc + j), k, ldc, height, width, continued)
-                if end != NOTHING:
-                    _finish(result, first + i * ldc + j, extra, column + j, height, width, ldc, end)
                 i += height
             right += 4 * k * PANEL
             j += PANEL
+        if end != NOTHING:
+            _finish(result, first + start * ldc, extra, column, stop - start, m, ldc, end)
 
 
 @part
