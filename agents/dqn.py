@@ -106,7 +106,7 @@ class DQN(Agent):
         self.target_network = copy_of(self.q_network, noise=self.exploration)
         self.optimizer = rl.optim.Adam(self.q_network.parameters(), lr=config.learning_rate)
         self.epsilon_now = rl.ones(())
-        self.normalization = self.make_normalization()
+        self.normalization = self.make_normalization(evolved_path(config.network) is None)
         self.collector = Collector(self.envs, self.sample, environment_stream.as_seed(), config.compile)
         options = {
             "gamma": config.gamma,

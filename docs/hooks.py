@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from rl_lab.experiment import find_agent
+from rl_lab.experiment.agent import NOTE
 from rl_lab.experiment.config import field_types, option_name
 
 if sys.version_info >= (3, 11):
@@ -83,8 +84,9 @@ def presets(agent: str) -> str:
     tables = tomllib.loads((ROOT / "agents" / "presets.toml").read_text(encoding="utf-8"))
     blocks = []
     for env, values in tables.get(agent, {}).items():
-        lines = "".join(f"    {name} = {written(value)}\n" for name, value in values.items())
-        blocks.append(f'??? note "{env}"\n\n    ```toml\n{lines}    ```\n')
+        lines = "".join(f"    {name} = {written(value)}\n" for name, value in values.items() if name != NOTE)
+        said = f"    {values[NOTE]}\n\n" if NOTE in values else ""
+        blocks.append(f'??? note "{env}"\n\n{said}    ```toml\n{lines}    ```\n')
     return "\n".join(blocks) or "This agent has no presets."
 
 
@@ -94,11 +96,16 @@ def written(value: object) -> str:
 
 
 def results(agent: str) -> str:
-    """The rows of docs/results.md that are about an agent."""
-    lines = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    rows = [line for line in table[2:] if line.startswith(f"| `{agent}` ")]
-    return "\n".join([*table[:2], *rows]) if rows else "[The table of all agents](index.md) has what this agent reached."
+    """The rows of docs/results.md that are about an agent, table by table, under the headings of their sections."""
+    parts = []
+    for section in re.split(r"^(?=## )", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), flags=re.MULTILINE):
+        heading = re.match(r"## (.*)", section)
+        table = [line for line in section.splitlines() if line.startswith("|")]
+        rows = [line for line in table[2:] if line.startswith(f"| `{agent}` ")]
+        if rows:
+            parts.append("\n".join([*([f"{heading[1]}:", ""] if heading else []), *table[:2], *rows]))
+    more = "[Results](../results.md) says how they were measured, and has the other agents."
+    return "\n\n".join([*parts, more]) if parts else "This agent has no presets, so no results are kept."
 
 
 def help_text(command: str) -> str:

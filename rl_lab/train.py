@@ -57,6 +57,8 @@ def body(arguments: Sequence[str]) -> int:
         tell(f"continues {plan.resumes}")
     else:
         tell(f"preset: {plan.preset}" if plan.preset else "no preset for this agent and environment: default settings")
+        if plan.note:
+            tell(f"note on this preset: {plan.note}")
     words = shlex.join(["python", "-m", "rl_lab.train", *arguments])
     result = carry_out(replace(plan, command=words))
     path = result.run.path
@@ -71,9 +73,10 @@ def body(arguments: Sequence[str]) -> int:
     board = f"tensorboard --logdir {options.run_dir}"
     if importlib.util.find_spec("tensorboard") is None:
         board = f"pip install tensorboard && {board}"
+    spent = f"; the evaluations during training took {result.selection_steps:,} more" if result.selection_steps else ""
     tell(
         f"greedy return {e.return_mean:.1f} (std {e.return_std:.1f}, min {e.return_min:.1f}) over {e.episodes} episodes "
-        f"after {result.timesteps:,} steps in {result.seconds:.1f} s{e.remark()}"
+        f"after {result.timesteps:,} steps in {result.seconds:.1f} s{spent}{e.remark()}"
     )
     trained = result.training_return
     if trained is not None and e.return_mean < trained - max(0.5 * abs(trained), 2 * e.return_std):

@@ -209,10 +209,13 @@ class Agent:
 
     # --- normalization of agents with a replay buffer -----------------------------------------------------------------
 
-    def make_normalization(self) -> Normalization | None:
-        """The normalization that the settings ask for. Bytes are scaled by the networks instead."""
+    def make_normalization(self, observations: bool = True) -> Normalization | None:
+        """The normalization that the settings ask for, or None. Bytes are scaled by the networks instead.
+
+        Pass ``observations=False`` for a network that needs the observations as they are, such as an evolved one.
+        """
         c = self.config
-        shape = self.shape if c.normalize_observations and self.observed.is_float else None
+        shape = self.shape if observations and c.normalize_observations and self.observed.is_float else None
         if shape is None and not c.normalize_rewards:
             return None
         return Normalization(shape, c.normalize_rewards, self.num_envs, c.gamma)
@@ -658,6 +661,25 @@ def preset_for(agent_class: type, name: str, env: str) -> dict[str, Any]:
 
     They are in ``presets.toml`` beside the agent's module, or in a package that contains it.
     """
+    return {key: value for key, value in _preset_table(agent_class, name, env).items() if key != NOTE}
+
+
+def note_of_preset(agent_class: type, name: str, env: str) -> str:
+    """What a user of a preset should know, such as that it fails with some seeds: its ``note``. Empty if there is nothing to say.
+
+    Raises Fault if the note is not text of one line.
+    """
+    note = _preset_table(agent_class, name, env).get(NOTE, "")
+    if not isinstance(note, str) or not note.isprintable():
+        raise Fault(f"the {NOTE} of the preset of {name} for {env} must be a text of one line, not {note!r}")
+    return note
+
+
+NOTE = "note"
+"""Key of a preset that holds a sentence for its users. All other keys are settings."""
+
+
+def _preset_table(agent_class: type, name: str, env: str) -> dict[str, Any]:
     registered = env.rpartition(":")[2].removeprefix("rl_lab/")
     module = agent_class.__module__
     while module:

@@ -16,7 +16,7 @@ from typing import Any
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
 from rl_lab.experiment import dashboard
-from rl_lab.experiment.agent import Agent, find_agent, preset_for, registered_name
+from rl_lab.experiment.agent import Agent, find_agent, note_of_preset, preset_for, registered_name
 from rl_lab.experiment.config import as_complete, as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
@@ -157,6 +157,7 @@ class Plan:
     agent_class: type[Agent]
     config: Any
     preset: str
+    """The settings of the preset that are used, for a line of output; empty if there are none."""
     resumes: Path | None = None
     """Directory of the run to resume; None for a new run."""
     checkpoint: str = LAST
@@ -169,6 +170,8 @@ class Plan:
     """Directory of a new run; None for a new one below ``run_dir``."""
     command: str = ""
     """The command line that made the plan, for the log; empty for a plan that was made from Python."""
+    note: str = ""
+    """What a user of the preset should know, such as that it fails with some seeds."""
 
 
 def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
@@ -219,7 +222,8 @@ def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
         check_render(setup)
         setup = replace(setup, render=True)
     used = ", ".join(f"{key} {value}" for key, value in preset.items() if key not in given)
-    return Plan(options, setup, agent_class, config, used, spaces=summary_of(*spaces))
+    note = note_of_preset(agent_class, given["agent"], env)
+    return Plan(options, setup, agent_class, config, used, spaces=summary_of(*spaces), note=note if used else "")
 
 
 def _settings_of_preprocessing(given: dict[str, Any], agent_class: type[Agent]) -> dict[str, Any]:
@@ -282,7 +286,7 @@ def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LA
         if name != "render" and after.get(name) != before.get(name)
     ]
     remarks = (*(["changed: " + ", ".join(changed)] if changed else []), *altered_settings(run, checkpoint))
-    return replace(plan, resumes=path, preset="", checkpoint=checkpoint, remarks=remarks)
+    return replace(plan, resumes=path, preset="", note="", checkpoint=checkpoint, remarks=remarks)
 
 
 def altered_settings(run: Run, checkpoint: str) -> tuple[str, ...]:
@@ -367,7 +371,9 @@ class _StopRequest:
 class Result:
     """How a run ended; ``exit_code`` is 0 unless a signal stopped it.
 
-    ``seconds`` passed until the end of training, ``training_return`` is the mean return there.
+    ``seconds`` passed until the end of training, ``training_return`` is the mean return there. ``timesteps`` counts the environment
+    steps of training, ``selection_steps`` those of the evaluations during training: the short ones, and the full ones that confirm
+    ``stop_return``. The evaluation at the end counts in neither; its steps are ``evaluation.steps``.
     """
 
     run: Run
@@ -376,6 +382,7 @@ class Result:
     seconds: float
     exit_code: int = 0
     training_return: float | None = None
+    selection_steps: int = 0
 
 
 def train(agent: str | type[Agent], env: str, *, progress: bool = False, **settings: Any) -> Run:
@@ -459,7 +466,7 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
                     most_steps=evaluation_budget(plan),
                     say=progress.say,
                 )
-                logger.record(numbers_of_evaluation(evaluation), timesteps)
+                logger.record({**numbers_of_evaluation(evaluation), **loop.spent()}, timesteps)
                 logger.add(dashboard.success(), timesteps)
                 if options.video:
                     _film(agent, plan, run, progress.say)
@@ -476,7 +483,7 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
             close_environments(envs)
         if run is not None:
             run.close()
-    return Result(run, evaluation, timesteps, seconds, exit_code, loop.training_return)
+    return Result(run, evaluation, timesteps, seconds, exit_code, loop.training_return, loop.selection_steps)
 
 
 def _film(agent: Agent, plan: Plan, run: Run, say: Callable[[str], None]) -> None:
@@ -535,6 +542,8 @@ class _Loop:
         self.best = -math.inf  # mean return of a short evaluation
         self.pending: dict[str, float] | None = None
         """Numbers of a short evaluation that are not logged yet: if training ends here, the evaluation at the end takes its place."""
+        self.selection_steps = 0
+        """Environment steps of the evaluations during training. They are not among the agent's ``timesteps``."""
         self.finished = False  # by ``stop_return``
         self.training_return: float | None = None
         """Mean return of the latest episodes of training, exponentially weighted."""
@@ -638,8 +647,12 @@ class _Loop:
 
     def _log_pending(self, logger: Logger) -> None:
         if self.pending is not None:
-            logger.record(self.pending, self.agent.timesteps)
+            logger.record({**self.pending, **self.spent()}, self.agent.timesteps)
             self.pending = None
+
+    def spent(self) -> dict[str, float]:
+        """The number of environment steps that the evaluations during training took, by tag; empty without such evaluations."""
+        return {"charts/selection_steps": float(self.selection_steps)} if self.selection_steps else {}
 
     def _evaluate(self) -> None:
         """Evaluate greedily in a few episodes. Keep the best state; set ``finished`` if a full evaluation confirms ``stop_return``."""
@@ -647,6 +660,7 @@ class _Loop:
         self.last_evaluation = self.agent.timesteps
         seed, budget = validation_seed(options.seed), evaluation_budget(self.plan)
         result = evaluate(self.agent, self.plan.setup, options.short_episodes, seed, most_steps=budget, say=self.say)
+        self.selection_steps += result.steps
         self.pending = numbers_of_evaluation(result)
         self.progress.evaluated(self.last_evaluation, result.return_mean)
         if options.keep_best and result.return_mean > self.best and self._store(BEST, {"best": result.return_mean}):
@@ -654,6 +668,7 @@ class _Loop:
         if options.stop_return is None or result.return_mean < options.stop_return:
             return
         full = evaluate(self.agent, self.plan.setup, options.eval_episodes, seed, most_steps=budget, say=self.say)
+        self.selection_steps += full.steps
         self.finished = full.return_mean >= options.stop_return
         if self.finished and options.keep_best:
             self._store(BEST, {"best": self.best})
@@ -741,7 +756,7 @@ class _Loop:
 
 _COUNTERS = (
     *("next_log", "last_checkpoint", "last_evaluation", "last_pictures", "best", "finished", "pending"),
-    *("training_return", "last_histograms", "last_video", "drawn"),
+    *("training_return", "last_histograms", "last_video", "drawn", "selection_steps"),
 )
 """Attributes of the loop that a checkpoint holds."""
 

@@ -9,8 +9,10 @@ from gymnasium.spaces import Box, Discrete
 
 from rl_lab import train
 from rl_lab.agents.qrdqn import RAINBOW
+from rl_lab.experiment.agent import note_of_preset, preset_for
 from rl_lab.experiment.config import make_config, read_toml
-from rl_lab.experiment.driver import Options, make_plan
+from rl_lab.experiment.driver import Options, make_plan, make_resuming_plan
+from rl_lab.experiment.faults import Fault
 from tests.agents.test_contract import AGENTS
 from tests.test_architecture import ROOT
 
@@ -43,7 +45,8 @@ def test_other_agents_have_presets_for_two_environments(name):
 @pytest.mark.parametrize(("name", "env"), [(name, env) for name, tables in PRESETS.items() for env in tables if name in AGENTS])
 def test_a_preset_is_read(name, env):
     own = {field.name for field in fields(Options)}
-    given = PRESETS[name][env]
+    given = preset_for(AGENTS[name], name, env)
+    assert given == {key: value for key, value in PRESETS[name][env].items() if key != "note"}
     options = make_config(Options, {key: value for key, value in given.items() if key in own})
     config = make_config(AGENTS[name].Config, {key: value for key, value in given.items() if key not in own})
     assert all(getattr(options if key in own else config, key) == value for key, value in given.items())
@@ -67,3 +70,38 @@ def test_rainbow_goes_by_name(trained_before, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "env"), [(n, e) for n in PRESETS for e in PRESETS[n] if n in AGENTS and not BOX2D.search(e)])
 def test_a_preset_makes_a_plan(name, env):
     assert make_plan({"agent": name, "env": env}).preset
+
+
+AGENT = """
+from rl_lab.agents.a2c import A2C
+
+class Mine(A2C):
+    pass
+"""
+NOTED = """
+["mine:Mine"."CartPole-v1"]
+total_timesteps = 64
+note = "It falls over with every third seed."
+["mine:Mine"."Acrobot-v1"]
+note = 3
+"""
+
+
+def test_a_note_on_a_preset_is_shown_where_the_preset_is_used(workplace, capsys):
+    (workplace / "mine.py").write_text(AGENT)
+    (workplace / "presets.toml").write_text(NOTED)
+    words = ["--agent", "mine:Mine", "--env", "CartPole-v1", "--eval-episodes", "1"]
+    assert train.main(words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1:3] == ["preset: total_timesteps 64", "note on this preset: It falls over with every third seed."]
+    assert train.main([*words, "--total-timesteps", "32"]) == 0  # nothing of the preset is left
+    assert "note on this preset" not in capsys.readouterr().out
+    assert make_resuming_plan(next(workplace.glob("runs/*/*/*")), {}, trust=True).note == ""
+    with pytest.raises(Fault, match="must be a text of one line, not 3"):
+        make_plan({"agent": "mine:Mine", "env": "Acrobot-v1", "seed": 1})
+
+
+@pytest.mark.parametrize(("name", "env"), [(n, e) for n in PRESETS for e in PRESETS[n] if n in AGENTS])
+def test_a_note_is_a_sentence(name, env):
+    note = note_of_preset(AGENTS[name], name, env)
+    assert not note or (note[0].isupper() and note.endswith("."))

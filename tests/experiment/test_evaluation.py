@@ -14,9 +14,11 @@ from rl_lab.agents.dqn import DQN
 from rl_lab.agents.ppo import PPO
 from rl_lab.envs.cartpole import CartPoleVectorEnv
 from rl_lab.experiment import evaluation
-from rl_lab.experiment.driver import evaluation_budget
+from rl_lab.experiment.driver import carry_out, evaluation_budget, make_plan
 from rl_lab.experiment.environments import choose_setup, make_environments
 from rl_lab.experiment.evaluation import evaluate, play
+from rl_lab.experiment.progress import NoProgress
+from rl_lab.experiment.request import read_request
 
 counts = {"steps": 0, "open": 0, "most": 0}
 
@@ -227,3 +229,29 @@ def test_check_names_failures(workplace, capsys, monkeypatch):
     assert check.main(["failing_world:Wordl"]) == 2
     assert check.main(["CartPole-v1", "--steps", "0"]) == 2
     assert check.main(["CartPole-v1", "--no-such-option", "0"]) == 2
+
+
+def test_steps_of_evaluations_during_training_are_counted(workplace, capsys):
+    """The short evaluations and the full one that confirms the stop count as selection steps, the evaluation at the end does not."""
+    words = ["--agent", "ppo", "--env", "Uneven-v0", "--total-timesteps", "96", "--num-steps", "16", "--batch-size", "16"]
+    words += ["--backend", "gymnasium", "--eval-frequency", "32", "--short-episodes", "2", "--eval-episodes", "5"]
+    counts["steps"] = 0
+    result = carry_out(make_plan(read_request([*words, "--stop-return", "400"], "rl_lab.train")), NoProgress())
+    evaluations = counts["steps"] - result.timesteps
+    assert result.timesteps == 96
+    assert result.selection_steps == 3 * (300 + 10)
+    assert evaluations == result.selection_steps + result.evaluation.steps
+    found = result.run.scalars()
+    logged = found[found.tag == "charts/selection_steps"]
+    assert logged[["step", "value"]].values.tolist() == [[32, 310], [64, 620], [96, 930]]
+    capsys.readouterr()
+    assert train.main([*words, "--stop-return", "60"]) == 0
+    short, full = 300 + 10, 300 + 4 * 10
+    assert "after 32 steps in" in (said := capsys.readouterr().out)
+    assert f"; the evaluations during training took {short + full} more" in said
+
+
+def test_without_evaluations_during_training_nothing_is_said_of_them(workplace, capsys):
+    words = ["--agent", "ppo", "--env", "Uneven-v0", "--total-timesteps", "32", "--num-steps", "16", "--batch-size", "16"]
+    assert train.main([*words, "--eval-episodes", "1"]) == 0
+    assert "the evaluations during training" not in capsys.readouterr().out

@@ -112,6 +112,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(agent, backend, num_en
             mine, other = (run / "checkpoints" / name / file for run in (path, unbroken.run.path))
             assert mine.read_bytes() == other.read_bytes(), (name, file)
     assert result.evaluation == unbroken.evaluation
+    assert result.selection_steps == unbroken.selection_steps > 0
     assert log(path) == log(unbroken.run.path)
 
 

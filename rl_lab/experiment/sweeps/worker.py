@@ -137,6 +137,7 @@ def perform(task: Task, tell: Tell) -> dict[str, Any]:
             "state": FINISHED,
             **numbers,
             "timesteps": result.timesteps,
+            "selection_steps": result.selection_steps,
             "seconds": result.seconds,
             "evaluations": sorted(evaluations.items()),
         }
