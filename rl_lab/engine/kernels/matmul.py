@@ -87,6 +87,9 @@ _WIDE_2 = WIDE[2]
 @part
 def _finish(out, first, extra, column, n, m, ldc, end):
     """Apply ``end`` to n rows of m sums. The first sum is ``out[first]``, in column ``column``; rows are ``ldc`` numbers apart."""
+    # -0.0, which changes no number that it is added to. LLVM does not know it, and so does not turn the choice between 0 and out's
+    # own number into masked stores, which take tens of cycles on some processors.
+    nothing = -F(first < 0)
     for o in range(first, first + n * ldc, ldc):
         if end == ADD:
             for j in range(m):
@@ -99,9 +102,7 @@ def _finish(out, first, extra, column, n, m, ldc, end):
                 out[o + j] = tanh32(out[o + j] + extra[column + j])
         elif end == RELU_BACKWARD:
             for j in range(m):
-                s = extra[o + j]
-                g = out[o + j]
-                out[o + j] = g if s > F(0) else (F(0) if s == s else g)
+                out[o + j] = (F(0) if extra[o + j] <= F(0) else out[o + j]) + nothing
         else:
             for j in range(m):
                 s = extra[o + j]
