@@ -165,7 +165,8 @@ class QRDQN(Agent):
     def read_config(cls, path: Path, env: str = "") -> tuple[dict[str, Any], list[str]]:
         """Settings from a file, or those of Rainbow for the name ``rainbow``."""
         if path == Path("rainbow") and not path.exists():
-            return dict(RAINBOW), []
+            fails = env.rpartition(":")[2] == "CartPole-v1"
+            return dict(RAINBOW), ["these settings fail with some seeds on CartPole-v1"] if fails else []
         return super().read_config(path, env)
 
     def quantiles(self, network: rl.nn.Module, observations: rl.Tensor) -> rl.Tensor:

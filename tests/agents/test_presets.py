@@ -54,7 +54,7 @@ def test_a_preset_is_read(name, env):
 
 
 @pytest.mark.parametrize("trained_before", [False, True])
-def test_rainbow_goes_by_name(trained_before, tmp_path, monkeypatch):
+def test_rainbow_goes_by_name(trained_before, tmp_path, monkeypatch, capsys):
     """``--config rainbow`` adds the settings of Rainbow to the preset; options override both. A file of this name comes first."""
     monkeypatch.chdir(tmp_path)
     if trained_before:
@@ -65,6 +65,7 @@ def test_rainbow_goes_by_name(trained_before, tmp_path, monkeypatch):
         return
     assert dataclasses.asdict(plan.config).items() >= (RAINBOW | {"n_steps": 5, "batch_size": 128}).items()
     assert plan.preset
+    assert capsys.readouterr().out == "rainbow: these settings fail with some seeds on CartPole-v1\n"
 
 
 @pytest.mark.parametrize(("name", "env"), [(n, e) for n in PRESETS for e in PRESETS[n] if n in AGENTS and not BOX2D.search(e)])
