@@ -214,12 +214,13 @@ class HiddenPoles:
 class Control:
     """An environment of Gymnasium: the best network solves it if its mean return over 100 other episodes reaches ``bar``."""
 
-    steps = np.inf
-
-    def __init__(self, env: str, fixed: Layout, bar: float, neat: NEATConfig, episodes: int, evaluations: int):
+    def __init__(
+        self, env: str, fixed: Layout, bar: float, neat: NEATConfig, episodes: int, evaluations: int, steps: float = np.inf
+    ):
         self.fixed = fixed
         self.neat = neat
         self.evaluations = evaluations
+        self.steps = steps
         self.bar = bar
         self.episodes = episodes
         self.player = player(make_environments(env, 1))
@@ -478,7 +479,7 @@ METHODS: dict[str, Callable[[Any, int], Cost]] = {
 }
 
 
-def control(env: str, hidden: int, bar: float, episodes: int, evaluations: int) -> Callable[[], Control]:
+def control(env: str, hidden: int, bar: float, episodes: int, evaluations: int, steps: float = np.inf) -> Callable[[], Control]:
     """A `Control` task, with NEAT as its preset has it but for the episodes."""
 
     def make() -> Control:
@@ -491,7 +492,7 @@ def control(env: str, hidden: int, bar: float, episodes: int, evaluations: int) 
         inputs = int(np.prod(envs.single_observation_space.shape))
         outputs = int(envs.single_action_space.n)  # type: ignore[attr-defined]
         fixed = layout(inputs, hidden, outputs, TANH, IDENTITY)
-        return Control(env, fixed, bar, NEATConfig(**given), episodes, evaluations)
+        return Control(env, fixed, bar, NEATConfig(**given), episodes, evaluations, steps)
 
     return make
 
@@ -503,7 +504,7 @@ TASKS: dict[str, tuple[str, Callable[[], Any], int]] = {
     "hidden": ("two poles without velocities", HiddenPoles, 10),
     "cartpole": ("CartPole-v1, 475 over 100 episodes", control("CartPole-v1", 0, 475.0, 1, 20_000), 10),
     "acrobot": ("Acrobot-v1, -90 over 100 episodes", control("Acrobot-v1", 8, -90.0, 2, 20_000), 10),
-    "lander": ("LunarLander-v3, 200 over 100 episodes", control("LunarLander-v3", 8, 200.0, 3, 10_000), 3),
+    "lander": ("LunarLander-v3, 200 over 100 episodes", control("LunarLander-v3", 8, 200.0, 3, 10_000, 5e6), 3),
 }
 
 
