@@ -1,15 +1,17 @@
 """NEAT against methods of its own kind, counted alike, and against gradients.
 
     python -m benchmarks.neat_peers [--parts xor,poles,hidden,cartpole,acrobot,lander,gradients] [--seeds N] [--only NEAT,CMA-ES]
+        [--envs CartPole-v1,Pendulum-v1]
 
-Every network that plays its episodes counts as one evaluation, those of the last generation and of failed runs included. Steps are all
-environment steps, also those that check whether a network solves the task. All methods play the same native environments:
+Every network that plays its episodes counts as one evaluation, those of the last generation and of failed runs included. A check
+whether the best network solves the task, in episodes of its own, counts as one more. Steps are all environment steps, those of checks
+included. Seconds are processor time, so other processes do not lengthen them. All methods play the same native environments:
 
 - NEAT: `rl_lab.agents.neat`, with the settings of `benchmarks.neat_poles` or of the preset;
 - CMA-ES: the library ``cma`` with its defaults, and restarts with twice the population where it is stuck;
 - CoSyNE (Gomez, Schmidhuber and Miikkulainen 2008, "Accelerated neural evolution through cooperatively coevolved synapses");
 - ES: the update of Salimans et al. 2017, as in `rl_lab.agents.es`;
-- neat-python 2.0 with the settings of its XOR example: its networks are played by our kernels as well, so its seconds are those of its
+- neat-python with the settings of its XOR example: its networks are played by our kernels as well, so its seconds are those of its
   reproduction alone, to a first approximation.
 
 CMA-ES, CoSyNE and ES search for the weights of a fixed network, which somebody had to choose; NEAT and neat-python begin without hidden
@@ -17,6 +19,7 @@ nodes and find the structure as well.
 """
 
 import argparse
+import importlib.metadata
 import importlib.util
 import random
 import re
@@ -106,15 +109,34 @@ def layout(inputs: int, hidden: int, outputs: int, activation: int, last: int, r
 # --- tasks -----------------------------------------------------------------------------------------------------------
 
 
+class Outcome(NamedTuple):
+    """What came out of a generation, and what it cost."""
+
+    fitness: np.ndarray
+    """(networks,)"""
+    solved: bool
+    """Whether the best network solves the task."""
+    steps: int
+    """Environment steps of the episodes that measure fitness."""
+    checks: int = 0
+    """How often the best network played further episodes, to be checked."""
+    check_steps: int = 0
+    """Environment steps of the checks."""
+
+
 class Task(Protocol):
-    """A task: plays a generation, and judges its best network."""
+    """A task: plays a generation, and checks its best network."""
 
     fixed: Layout
     neat: NEATConfig
     sizes: tuple[int, int]
+    evaluations: int
+    """Evaluations after which a run has failed."""
+    steps: float
+    """Environment steps after which a run has failed."""
 
-    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
-        """The fitness of each network, the environment steps taken, and whether the best network solves the task."""
+    def play(self, nets: Nets, generation: int, seed: int) -> Outcome:
+        """Play the networks of a generation."""
 
 
 class XOR:
@@ -124,8 +146,9 @@ class XOR:
     fixed = layout(2, 2, 1, SIGMOID, SIGMOID)
     neat = NEATConfig(population=150)
     evaluations = 20_000
+    steps = np.inf
 
-    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
+    def play(self, nets: Nets, generation: int, seed: int) -> Outcome:
         count = len(nets.structures)
         outputs = np.zeros((count, len(X)))
         state = np.zeros((count, int((nets.structures[:, 0] + 2 * nets.structures[:, 1]).max())), np.float32)
@@ -136,7 +159,7 @@ class XOR:
             outputs[:, k] = out[:, 0]
         fitness = (4.0 - np.abs(outputs - Y).sum(1)) ** 2
         best = int(fitness.argmax())
-        return fitness, 0, bool(((outputs[best] > 0.5) == Y).all())
+        return Outcome(fitness, bool(((outputs[best] > 0.5) == Y).all()), 0)
 
 
 class Poles:
@@ -146,65 +169,73 @@ class Poles:
     fixed = layout(6, 3, 1, SIGMOID, SIGMOID)
     neat = WITH_VELOCITIES
     evaluations = 50_000
+    steps = np.inf
 
     def __init__(self) -> None:
         self.player = player(DoublePoleVectorEnv(1, STEPS, AutoresetMode.SAME_STEP))
 
-    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
+    def play(self, nets: Nets, generation: int, seed: int) -> Outcome:
         played = self.player.play(*nets, np.arange(len(nets.structures)), np.zeros((len(nets.structures), 1), np.int64))
-        return played.returns, int(played.lengths.sum()), bool(played.returns.max() >= STEPS)
+        return Outcome(played.returns, bool(played.returns.max() >= STEPS), int(played.lengths.sum()))
 
 
 class HiddenPoles:
-    """Two poles without velocities: Gruau's fitness, 100,000 balanced steps, and 200 of Gruau's 625 starts."""
+    """Two poles without velocities: Gruau's fitness, 100,000 balanced steps, and 200 of Gruau's 625 starts.
+
+    The check of a network that balances takes up to 725,000 steps, so the steps are limited as well.
+    """
 
     sizes = (3, 1)
     fixed = layout(3, 3, 1, SIGMOID, SIGMOID, recurrent=True)
     neat = WITHOUT_VELOCITIES
     evaluations = 50_000
+    steps = 50e6
 
     def __init__(self) -> None:
         kind = DoublePoleNoVelocityVectorEnv
         self.player = player(kind(1, GRUAU_STEPS, AutoresetMode.SAME_STEP, damping=1.0))
         self.long, self.general = (player(kind(1, steps, AutoresetMode.SAME_STEP)) for steps in (STEPS, GRUAU_STEPS))
 
-    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
+    def play(self, nets: Nets, generation: int, seed: int) -> Outcome:
         played = self.player.play(*nets, np.arange(len(nets.structures)), np.zeros((len(nets.structures), 1), np.int64))
         best = played.returns.argmax()[None]
         steps = int(played.lengths.sum())
         if played.lengths[best[0]] < GRUAU_STEPS:  # it starts as in the test of 100,000 steps
-            return played.returns, steps, False
-        balanced = self.long.play(*nets, best, np.zeros((1, 1), np.int64)).lengths
-        steps += int(balanced.sum())
-        if balanced[0] < STEPS:
-            return played.returns, steps, False
+            return Outcome(played.returns, False, steps)
+        balanced = int(self.long.play(*nets, best, np.zeros((1, 1), np.int64)).lengths[0])
+        if balanced < STEPS:
+            return Outcome(played.returns, False, steps, 1, balanced)
         starts = {name: np.tile(values, (1, 1)) for name, values in GENERALIZATION_STARTS.items()}
         lengths = self.general.play(*nets, best, np.zeros((1, len(starts["x"][0])), np.int64), starts).lengths
-        return played.returns, steps + int(lengths.sum()), int((lengths == GRUAU_STEPS).sum()) >= ENOUGH
+        solved = int((lengths == GRUAU_STEPS).sum()) >= ENOUGH
+        return Outcome(played.returns, solved, steps, 2, balanced + int(lengths.sum()))
 
 
 class Control:
     """An environment of Gymnasium: the best network solves it if its mean return over 100 other episodes reaches ``bar``."""
 
-    def __init__(self, env: str, fixed: Layout, bar: float, neat: NEATConfig, episodes: int, evaluations: int):
+    def __init__(
+        self, env: str, fixed: Layout, bar: float, neat: NEATConfig, episodes: int, evaluations: int, steps: float = np.inf
+    ):
         self.fixed = fixed
         self.neat = neat
         self.evaluations = evaluations
+        self.steps = steps
         self.bar = bar
         self.episodes = episodes
         self.player = player(make_environments(env, 1))
         self.sizes = (self.player.inputs, self.player.actions.outputs)
 
-    def play(self, nets: Nets, generation: int, seed: int) -> tuple[np.ndarray, int, bool]:
+    def play(self, nets: Nets, generation: int, seed: int) -> Outcome:
         count = len(nets.structures)
         seeds = np.random.default_rng([seed, generation]).integers(SEED_RANGE, size=self.episodes)
         played = self.player.play(*nets, np.arange(count), np.tile(seeds, (count, 1)))
         fitness = played.returns.reshape(count, self.episodes).mean(1)
         steps, best = int(played.lengths.sum()), int(fitness.argmax())
         if fitness[best] < self.bar:
-            return fitness, steps, False
+            return Outcome(fitness, False, steps)
         judged = self.player.play(*nets, np.array([best]), validation_seed(seed) + np.arange(100)[None])
-        return fitness, steps + int(judged.lengths.sum()), bool(judged.returns.mean() >= self.bar)
+        return Outcome(fitness, bool(judged.returns.mean() >= self.bar), steps, 1, int(judged.lengths.sum()))
 
 
 def player(envs: Any) -> PopulationCollector:
@@ -306,47 +337,66 @@ class EvolutionStrategy:
 class Cost:
     """What a run needed; ``solved`` is False if it spent all its evaluations."""
 
-    solved: bool
-    evaluations: int
-    steps: int
-    seconds: float
-    parameters: float
+    solved: bool = False
+    evaluations: int = 0
+    """Networks that played episodes, checks included."""
+    checks: int = 0
+    steps: int = 0
+    """Environment steps, those of checks included."""
+    check_steps: int = 0
+    seconds: float = 0.0
+    """Processor time."""
+    parameters: float = np.nan
+
+    def reaches(self, task: Any) -> bool:
+        """Whether a run may spend no more."""
+        return self.evaluations >= task.evaluations or self.steps >= task.steps
+
+    def add(self, outcome: Outcome) -> None:
+        """Add what a generation cost."""
+        self.solved = outcome.solved
+        self.evaluations += len(outcome.fitness) + outcome.checks
+        self.checks += outcome.checks
+        self.steps += outcome.steps + outcome.check_steps
+        self.check_steps += outcome.check_steps
 
 
 def search(make: Callable[[int, int], Optimizer], task: Any, seed: int) -> Cost:
     """Search for the weights of the task's fixed network."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     optimizer = make(task.fixed.size, seed)
-    evaluations = steps = generation = 0
-    while evaluations < task.evaluations:
+    cost = Cost(parameters=task.fixed.size)
+    generation = 0
+    while not cost.reaches(task):
         points = optimizer.ask()
-        fitness, taken, solved = task.play(task.fixed.networks(points), generation, seed)
-        evaluations += len(points)
-        steps += taken
+        outcome = task.play(task.fixed.networks(points), generation, seed)
+        cost.add(outcome)
+        if cost.solved:
+            break
+        optimizer.tell(points, outcome.fitness)
         generation += 1
-        if solved:
-            return Cost(True, evaluations, steps, time.perf_counter() - begin, task.fixed.size)
-        optimizer.tell(points, fitness)
-    return Cost(False, evaluations, steps, time.perf_counter() - begin, task.fixed.size)
+    cost.seconds = time.process_time() - begin
+    return cost
 
 
 def ours(task: Any, seed: int) -> Cost:
     """Evolve networks by NEAT."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     evolution = Evolution(*task.sizes, task.neat, seed)
-    steps = 0
-    while evolution.evaluations < task.evaluations:
+    cost = Cost()
+    while not cost.reaches(task):
         networks = evolution.networks()
-        fitness, taken, solved = task.play(Nets(networks.structures, networks.numbers), evolution.generation, seed)
-        steps += taken
-        if solved:
-            evolution.record(fitness)
+        outcome = task.play(Nets(networks.structures, networks.numbers), evolution.generation, seed)
+        cost.add(outcome)
+        if cost.solved:
+            evolution.record(outcome.fitness)
             champion = evolution.champion
             assert champion is not None
-            size = champion.enabled_connections + champion.hidden + task.sizes[1]
-            return Cost(True, evolution.evaluations, steps, time.perf_counter() - begin, size)
-        evolution.advance(fitness)
-    return Cost(False, evolution.evaluations, steps, time.perf_counter() - begin, np.nan)
+            cost.parameters = champion.enabled_connections + champion.hidden + task.sizes[1]
+            break
+        evolution.advance(outcome.fitness)
+    cost.seconds = time.process_time() - begin
+    return cost
 
 
 def theirs(task: Any, seed: int) -> Cost:
@@ -367,31 +417,29 @@ def theirs(task: Any, seed: int) -> Cost:
         )
     kind = peer.nn.RecurrentNetwork if recurrent else peer.nn.FeedForwardNetwork
     random.seed(seed)
-    cost = Cost(False, 0, 0, 0.0, np.nan)
+    cost = Cost()
 
     class Over(Exception):
         pass
 
     def evaluate_all(genomes: Any, config: Any) -> None:
         nets = translated([kind.create(genome, config) for _, genome in genomes], recurrent)
-        fitness, taken, solved = task.play(nets, cost.evaluations, seed)
-        for (_, genome), value in zip(genomes, fitness, strict=True):
+        outcome = task.play(nets, cost.evaluations, seed)
+        for (_, genome), value in zip(genomes, outcome.fitness, strict=True):
             genome.fitness = float(value)
-        cost.evaluations += len(genomes)
-        cost.steps += taken
-        if solved:
-            best = genomes[int(fitness.argmax())][1]
+        cost.add(outcome)
+        if cost.solved:
+            best = genomes[int(outcome.fitness.argmax())][1]
             cost.parameters = sum(c.enabled for c in best.connections.values()) + len(best.nodes)
-            cost.solved = True
-        if solved or cost.evaluations >= task.evaluations:
+        if cost.solved or cost.reaches(task):
             raise Over
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         peer.Population(config).run(evaluate_all, 10**9)
     except Over:
         pass
-    cost.seconds = time.perf_counter() - begin
+    cost.seconds = time.process_time() - begin
     return cost
 
 
@@ -427,11 +475,11 @@ METHODS: dict[str, Callable[[Any, int], Cost]] = {
     "CMA-ES": lambda task, seed: search(CMA, task, seed),
     "CoSyNE": lambda task, seed: search(CoSyNE, task, seed),
     "ES": lambda task, seed: search(EvolutionStrategy, task, seed),
-    "neat-python 2.0": theirs,
+    "neat-python": theirs,
 }
 
 
-def control(env: str, hidden: int, bar: float, episodes: int, evaluations: int) -> Callable[[], Control]:
+def control(env: str, hidden: int, bar: float, episodes: int, evaluations: int, steps: float = np.inf) -> Callable[[], Control]:
     """A `Control` task, with NEAT as its preset has it but for the episodes."""
 
     def make() -> Control:
@@ -444,7 +492,7 @@ def control(env: str, hidden: int, bar: float, episodes: int, evaluations: int) 
         inputs = int(np.prod(envs.single_observation_space.shape))
         outputs = int(envs.single_action_space.n)  # type: ignore[attr-defined]
         fixed = layout(inputs, hidden, outputs, TANH, IDENTITY)
-        return Control(env, fixed, bar, NEATConfig(**given), episodes, evaluations)
+        return Control(env, fixed, bar, NEATConfig(**given), episodes, evaluations, steps)
 
     return make
 
@@ -456,45 +504,58 @@ TASKS: dict[str, tuple[str, Callable[[], Any], int]] = {
     "hidden": ("two poles without velocities", HiddenPoles, 10),
     "cartpole": ("CartPole-v1, 475 over 100 episodes", control("CartPole-v1", 0, 475.0, 1, 20_000), 10),
     "acrobot": ("Acrobot-v1, -90 over 100 episodes", control("Acrobot-v1", 8, -90.0, 2, 20_000), 10),
-    "lander": ("LunarLander-v3, 200 over 100 episodes", control("LunarLander-v3", 8, 200.0, 3, 10_000), 3),
+    "lander": ("LunarLander-v3, 200 over 100 episodes", control("LunarLander-v3", 8, 200.0, 3, 10_000, 5e6), 3),
 }
 
 
 def table(title: str, make: Callable[[], Any], seeds: int, only: list[str]) -> None:
     """Print the costs of each method, medians over seeds; a failed run counts with all that it spent."""
     print(
-        f"\n| {title}, {seeds} seeds | solved | evaluations, median (mean) | steps, median | seconds, median | parameters |\n"
-        "|---|---|---|---|---|---|",
+        f"\n| {title}, {seeds} seeds | solved | evaluations, median (mean) | of these checks | steps, median | of these in checks "
+        "| seconds, median | parameters |\n|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     for name, method in METHODS.items():
-        if only and name.split()[0] not in only:
+        if only and name not in only:
             continue
-        if name.startswith("neat-python") and importlib.util.find_spec("neat") is None:
-            print("| neat-python 2.0 | not installed: pip install neat-python | | | | |")
+        if name == "neat-python" and importlib.util.find_spec("neat") is None:
+            print("| neat-python | not installed: pip install neat-python | | | | | | |")
             continue
+        label = f"{name} {importlib.metadata.version(name)}" if name == "neat-python" else name
         task = make()
+        limit, task.evaluations = task.evaluations, 1
         method(task, 10**6)  # compiles
+        task.evaluations = limit
         costs = [method(task, seed) for seed in range(seeds)]
-        evaluations = [cost.evaluations for cost in costs]
         solved = [cost for cost in costs if cost.solved]
-        size = statistics.median(cost.parameters for cost in solved) if solved else float("nan")
+        size = f"{statistics.median(cost.parameters for cost in solved):.0f}" if solved else "-"
+
+        def middle(field: str, costs: list[Cost] = costs) -> float:
+            return statistics.median(getattr(cost, field) for cost in costs)
+
         print(
-            f"| {name} | {len(solved)} | {statistics.median(evaluations):,.0f} ({statistics.mean(evaluations):,.0f}) "
-            f"| {statistics.median(cost.steps for cost in costs):,.0f} | {statistics.median(cost.seconds for cost in costs):.2f} "
-            f"| {size:.0f} |",
+            f"| {label} | {len(solved)} | {middle('evaluations'):,.0f} ({statistics.mean(c.evaluations for c in costs):,.0f}) "
+            f"| {middle('checks'):,.0f} | {middle('steps'):,.0f} | {middle('check_steps'):,.0f} | {middle('seconds'):.2f} | {size} |",
             flush=True,
         )
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------
 
-GRADIENTS: dict[str, tuple[float, int, tuple[str, ...]]] = {
-    # environment: bar, most steps, agents
-    "CartPole-v1": (475.0, 300_000, ("neat", "cmaes", "ars", "es", "dqn", "ppo", "a2c")),
-    "Acrobot-v1": (-90.0, 500_000, ("neat", "cmaes", "ars", "es", "dqn", "ppo", "a2c")),
+GRADIENTS: dict[str, tuple[float, tuple[str, ...]]] = {
+    # environment: bar, agents
+    "CartPole-v1": (475.0, ("neat", "cmaes", "ars", "es", "a2c", "ppo", "dqn")),
+    "Acrobot-v1": (-90.0, ("neat", "cmaes", "ars", "es", "a2c", "ppo", "dqn")),
+    "LunarLander-v3": (200.0, ("neat", "a2c", "ppo", "dqn")),
+    "MountainCar-v0": (-110.0, ("neat", "a2c", "ppo", "dqn")),
+    "Pendulum-v1": (-200.0, ("neat", "a2c", "ppo", "sac")),
 }
 EVERY = 1_000
+"""The first check comes after so many steps."""
+GROWTH = 1.15
+"""A check follows when the steps have grown by this factor since the last one, and by `EVERY`: a run has tens of checks, not thousands."""
+EPISODES = 20
+"""Greedy episodes of a check."""
 
 
 POLICIES: dict[str, Callable[[Any], list[Any]]] = {
@@ -505,8 +566,22 @@ POLICIES: dict[str, Callable[[Any], list[Any]]] = {
     "dqn": lambda agent: [agent.q_network],
     "ppo": lambda agent: [agent.actor, agent.head],
     "a2c": lambda agent: [agent.trunk, agent.actor, agent.head],
+    "sac": lambda agent: [agent.actor],
 }
 """The modules of which an agent's greedy policy consists."""
+
+
+class Training(NamedTuple):
+    """What training until the bar was reached cost."""
+
+    reached: bool
+    checks: int
+    steps: int
+    """Environment steps, those of checks included."""
+    check_steps: int
+    seconds: float
+    """Processor time, that of checks included."""
+    parameters: int
 
 
 def parameters_in(agent: Any, name: str) -> int:
@@ -514,35 +589,46 @@ def parameters_in(agent: Any, name: str) -> int:
     return sum(p.numel() for module in POLICIES[name](agent) for p in module.parameters())
 
 
-def reach(name: str, env: str, bar: float, limit: int, seed: int) -> tuple[bool, int, float, int]:
-    """Train with the preset until 20 greedy episodes reach the bar: whether it did, steps, seconds of training, parameters."""
+def reach(name: str, env: str, bar: float, seed: int, limit: int = 0) -> Training:
+    """Train with the preset until `EPISODES` greedy episodes reach the bar, or for ``limit`` steps; 0: those of the preset."""
+    begin = time.process_time()
     plan = make_plan({"agent": name, "env": env, "seed": seed})
     envs = make_environments(plan.setup, plan.options.num_envs)
     agent = plan.agent_class.create(plan.config, envs, seed, plan.setup)
-    following, seconds, reached = EVERY, 0.0, False
+    limit = limit or plan.config.total_timesteps
+    following, checks, check_steps, reached = EVERY, 0, 0, False
     while agent.timesteps < limit and not reached:
-        begin = time.perf_counter()
         agent.step()
-        seconds += time.perf_counter() - begin
-        if agent.timesteps >= following:
-            following = agent.timesteps + EVERY
-            reached = evaluate(agent, plan.setup, 20, validation_seed(seed)).return_mean >= bar
-    return reached, agent.timesteps, seconds, parameters_in(agent, name)
+        if agent.timesteps >= min(following, limit):
+            following = max(agent.timesteps + EVERY, int(agent.timesteps * GROWTH))
+            checked = evaluate(agent, plan.setup, EPISODES, validation_seed(seed))
+            checks += 1
+            check_steps += checked.steps
+            reached = checked.return_mean >= bar
+    steps = agent.timesteps + check_steps
+    return Training(reached, checks, steps, check_steps, time.process_time() - begin, parameters_in(agent, name))
 
 
-def gradients(seeds: int, only: list[str]) -> None:
+def gradients(seeds: int, envs: list[str], only: list[str]) -> None:
     """Print steps, seconds and parameters of evolution and of gradients, or of the agents in ``only``."""
     print(
-        f"\n| environment, bar, {seeds} seeds | agent | solved | steps, median | seconds, median | parameters |\n|---|---|---|---|---|---|"
+        f"\n| environment, bar, {seeds} seeds | agent | solved | checks, median | steps, median | of these in checks "
+        "| seconds, median | parameters |\n|---|---|---|---|---|---|---|---|",
+        flush=True,
     )
-    for env, (bar, limit, names) in GRADIENTS.items():
+    for env, (bar, names) in GRADIENTS.items():
+        if envs and env not in envs:
+            continue
         for name in [name for name in names if not only or name in only]:
-            reach(name, env, bar, EVERY, 10**6)  # compiles
-            found = [reach(name, env, bar, limit, seed) for seed in range(1, seeds + 1)]
-            solved, steps, seconds, sizes = zip(*found, strict=True)
+            reach(name, env, bar, 10**6, EVERY)  # compiles
+            found = [reach(name, env, bar, seed) for seed in range(1, seeds + 1)]
+
+            def middle(field: str, found: list[Training] = found) -> float:
+                return statistics.median(getattr(training, field) for training in found)
+
             print(
-                f"| {env}, {bar:.0f} | `{name}` | {sum(solved)} | {statistics.median(steps):,.0f} "
-                f"| {statistics.median(seconds):.2f} | {statistics.median(sizes):,.0f} |",
+                f"| {env}, {bar:.0f} | `{name}` | {sum(f.reached for f in found)} | {middle('checks'):.0f} | {middle('steps'):,.0f} "
+                f"| {middle('check_steps'):,.0f} | {middle('seconds'):.2f} | {middle('parameters'):,.0f} |",
                 flush=True,
             )
 
@@ -552,11 +638,16 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join([*TASKS, "gradients"]), help="parts to run, separated by commas")
     parser.add_argument("--seeds", type=int, default=0, help="number of seeds; 0: each part's default")
     parser.add_argument("--only", default="", help="methods or agents, separated by commas, such as NEAT,CMA-ES or neat,ppo")
+    parser.add_argument("--envs", default="", help="environments of the part gradients, separated by commas; all by default")
     arguments = parser.parse_args()
+    envs = [word for word in arguments.envs.split(",") if word]
+    for env in envs:
+        if env not in GRADIENTS:
+            parser.error(f"--envs has no environment {env!r}; it has {', '.join(GRADIENTS)}")
     only = [word for word in arguments.only.split(",") if word]
     for part in arguments.parts.split(","):
         if part == "gradients":
-            gradients(arguments.seeds or 5, only)
+            gradients(arguments.seeds or 5, envs, only)
         elif part in TASKS:
             title, make, seeds = TASKS[part]
             table(title, make, arguments.seeds or seeds, only)

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ PRUNED, STOPPED = "pruned", "stopped"
 """How a run of a sweep ends before its evaluation: by the sweep's decision, or by a signal."""
 EVALUATIONS = "evaluations.json"
 """File of a run with the mean returns of its short evaluations, as pairs of a step and a return."""
+PROGRESS_SECONDS = 0.2
+"""Least time between two events of progress: some agents take a thousand steps a second, and one process reads the events of all runs."""
 _LARGEST = 10**6
 
 
@@ -67,9 +70,14 @@ class _Reports(NoProgress):
         self._folder = folder
         self._store = store
         self._tell = tell
+        self._next = 0.0
         self.evaluations = _read_evaluations(folder)
 
     def update(self, timesteps: int, rate: float, episodic_return: float | None) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + PROGRESS_SECONDS
         self._end_if(self._tell({"kind": "progress", "steps": timesteps, "rate": rate, "return": episodic_return}))
 
     def say(self, line: str) -> None:
