@@ -190,12 +190,13 @@ def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
     values = {**_settings_of_preprocessing({**preset, **given}, agent_class), **preset, **given}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
     config: Any = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
-    if options.keep_best and not options.eval_frequency:
-        raise Fault("--keep-best needs --eval-frequency: without evaluations no state is the best")
-    if options.stop_return is not None and not options.eval_frequency:
+    if not options.eval_frequency:
+        if given.get("keep_best"):
+            raise Fault("--keep-best needs --eval-frequency: without evaluations no state is the best")
         if given.get("stop_return") is not None:
             raise Fault("--stop-return needs --eval-frequency: without evaluations there is no return to stop at")
-        options = replace(options, stop_return=None)  # the preset's
+        options = replace(options, keep_best=False, stop_return=None)  # the preset's
+        preset = {key: value for key, value in preset.items() if key not in ("keep_best", "stop_return")}
     if options.render:
         if options.backend == "native":
             raise Fault("native environments have no windows: leave out --backend native to use --render")

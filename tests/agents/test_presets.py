@@ -53,6 +53,17 @@ def test_a_preset_is_read(name, env):
     assert options.eval_frequency or not (options.keep_best or options.stop_return)
 
 
+def test_without_evaluations_a_preset_keeps_no_best_state():
+    """A user who turns evaluations off did not ask for what a preset does with them."""
+    plan = make_plan({"agent": "dqn", "env": "CartPole-v1", "eval_frequency": 0})
+    assert not plan.options.keep_best
+    assert plan.options.stop_return is None
+    assert "keep_best" not in plan.preset
+    assert "stop_return" not in plan.preset
+    with pytest.raises(Fault, match="--keep-best needs --eval-frequency"):
+        make_plan({"agent": "dqn", "env": "CartPole-v1", "eval_frequency": 0, "keep_best": True})
+
+
 @pytest.mark.parametrize("trained_before", [False, True])
 def test_rainbow_goes_by_name(trained_before, tmp_path, monkeypatch, capsys):
     """``--config rainbow`` adds the settings of Rainbow to the preset; options override both. A file of this name comes first."""
