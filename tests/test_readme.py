@@ -193,7 +193,7 @@ def test_every_option_in_the_docs_exists():
     known = {command: options_of(command) for command in COMMANDS}
     every = set().union(*known.values())
     others = {"--strict", "--full", "--logdir", "--check", "--out", "--seeds", "--parts", "--quick", "--env-id", "--track"}
-    others |= {"--capture-video", "--only", "--threads", "--table"}  # of other programs and libraries
+    others |= {"--capture-video", "--only", "--threads", "--table", "--peers"}  # of other programs and libraries
     for path in DOCS.rglob("*.md"):
         text = path.read_text(encoding="utf-8")
         for line in text.splitlines():

@@ -191,9 +191,9 @@ def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
     config: Any = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})
     if not options.eval_frequency:
-        if given.get("keep_best"):
+        if options.keep_best and given.get("keep_best") is not None:
             raise Fault("--keep-best needs --eval-frequency: without evaluations no state is the best")
-        if given.get("stop_return") is not None:
+        if options.stop_return is not None and given.get("stop_return") is not None:
             raise Fault("--stop-return needs --eval-frequency: without evaluations there is no return to stop at")
         options = replace(options, keep_best=False, stop_return=None)  # the preset's
         preset = {key: value for key, value in preset.items() if key not in ("keep_best", "stop_return")}
