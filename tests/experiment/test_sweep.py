@@ -29,7 +29,7 @@ from rl_lab.experiment.sweeps.sweep import (
     read_seeds,
 )
 from rl_lab.experiment.sweeps.table import NoTable
-from rl_lab.experiment.sweeps.worker import Task, perform
+from rl_lab.experiment.sweeps.worker import PROGRESS_SECONDS, Task, _Reports, perform
 
 A2C = ["--agent", "a2c", "--env", "CartPole-v1", "--eval-episodes", "3", "--stop-return", "none", "--eval-frequency", "0"]
 SETTINGS = {"agent": "a2c", "env": "CartPole-v1", "eval_episodes": 3, "stop_return": "none", "eval_frequency": 0}
@@ -448,3 +448,14 @@ def test_every_agent_has_a_search_space():
     from rl_lab.agents.ppo import PPO
 
     assert PPO.search_space()["learning_rate"] == Between(1e-5, 1e-2, log=True)
+
+
+def test_progress_is_told_a_few_times_a_second(tmp_path):
+    """Some agents take a thousand steps a second, and one process reads the events of all runs."""
+    told = []
+    reports = _Reports(tmp_path, None, lambda event: bool(told.append(event)))
+    begin = time.monotonic()
+    for steps in range(10_000):
+        reports.update(steps, 1.0, None)
+    assert 1 <= len(told) <= 1 + (time.monotonic() - begin) / PROGRESS_SECONDS
+    assert told[0]["steps"] == 0
