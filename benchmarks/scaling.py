@@ -7,7 +7,7 @@
 - local: sweeps and NEAT's tasks with one and two workers of this machine against the simulation (wall time; needs Ray, and a machine
   without other work);
 - machines: the simulation of 1 to 1,000 machines (`benchmarks.cluster_simulation`), with and without delays and failures;
-- plots: the pictures of docs/scaling.md.
+- plots: pictures of the costs and of the machines.
 
 The parts keep their figures in ``--data``; machines and plots need only this file.
 """
@@ -806,7 +806,7 @@ SHOWN_COSTS = (
 
 
 def plots(data: dict[str, Any], images: Path) -> None:
-    """Draw the pictures of docs/scaling.md."""
+    """Draw the costs as they grow, and what more machines bring."""
     import matplotlib
 
     matplotlib.use("Agg")
