@@ -268,7 +268,7 @@ def test_values_that_would_fill_the_memory(tmp_path):
 
 def test_the_disk_that_a_large_replay_buffer_needs_is_said(workplace):
     def lines(**changes) -> list[str]:
-        plan = driver.make_plan({"agent": "dqn", "env": "CartPole-v1", **changes})
+        plan = driver.make_plan({"agent": "dqn", "env": "CartPole-v1", "keep_best": False, **changes})
         envs = make_environments(plan.setup, plan.options.num_envs)
         return driver.disk_estimate(plan.agent_class.create(plan.config, envs, 1, plan.setup), plan)
 
