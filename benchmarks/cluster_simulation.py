@@ -29,7 +29,7 @@ class Round:
     pieces: int = 1
     """Equal pieces of a task. A worker reports after each piece and waits for the answer, as a run does after a short evaluation."""
     checkpoints: int = 0
-    """Number of pieces between checkpoints; 0: a task whose machine is lost begins anew."""
+    """Number of pieces between checkpoints. With 0 there are none, and a task whose machine is lost starts again."""
     messages: int = 0
     """Messages a piece that wait for no answer, such as the progress of a run. They reach the driver with the report."""
     task_bytes: float = 0.0
@@ -332,4 +332,4 @@ def _check(rounds: Sequence[Round], cluster: Cluster, trouble: Trouble) -> None:
         raise ValueError(f"the probability of a straggler is between 0 and 1, got {trouble.stragglers}")
     for _, machine in trouble.losses:
         if not 0 <= machine < cluster.machines:
-            raise ValueError(f"there is no machine {machine} among {cluster.machines}")
+            raise ValueError(f"machine {machine} is lost, but the machines are 0 to {cluster.machines - 1}")

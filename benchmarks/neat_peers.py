@@ -110,7 +110,7 @@ def layout(inputs: int, hidden: int, outputs: int, activation: int, last: int, r
 
 
 class Outcome(NamedTuple):
-    """What came out of a generation, and what it cost."""
+    """The result and the cost of one generation."""
 
     fitness: np.ndarray
     """(networks,)"""

@@ -253,7 +253,8 @@ def commit() -> str:
 
 def one(given: dict[str, Any], place: Path) -> None:
     """Train and evaluate in this process and write the numbers to ``place``, as JSON."""
-    begin, processor = time.perf_counter(), time.process_time()
+    begin = time.perf_counter()
+    processor = time.process_time()
     try:
         with tempfile.TemporaryDirectory() as folder:
             plan = make_plan({**given, "run_dir": folder})
@@ -286,7 +287,8 @@ def random_return(env: str) -> float:
     try:
         envs.reset(seed=FIRST_SEED)
         envs.action_space.seed(FIRST_SEED)
-        total, playing = np.zeros(EPISODES), np.ones(EPISODES, bool)
+        total = np.zeros(EPISODES)
+        playing = np.ones(EPISODES, bool)
         while playing.any():
             _, rewards, terminated, truncated, _ = envs.step(envs.action_space.sample())
             total += rewards * playing
@@ -307,7 +309,7 @@ class Running:
     errors: Path
 
     def finished(self) -> dict[str, Any]:
-        """The numbers of the process, which has ended. Raises Fault with the end of what it printed if it failed."""
+        """The numbers that the ended process wrote. If it failed, raises Fault with the last line that it printed."""
         if self.process.returncode == 0:
             return json.loads(self.place.read_text(encoding="utf-8"))
         said = self.errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()

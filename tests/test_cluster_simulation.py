@@ -156,7 +156,7 @@ def test_equal_seeds_give_equal_results_and_others_do_not():
         ([Round([1.0])], Cluster(latency=-1.0), Trouble(), "0 or more"),
         ([Round([1.0])], Cluster(), Trouble(stragglers=1.5), "between 0 and 1"),
         ([Round([1.0])], Cluster(), Trouble(lifetime=0.0), "above 0"),
-        ([Round([1.0])], Cluster(2), Trouble(losses=((1.0, 2),)), "no machine 2"),
+        ([Round([1.0])], Cluster(2), Trouble(losses=((1.0, 2),)), "machine 2 is lost"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(rounds, cluster, trouble, message):
