@@ -60,7 +60,7 @@ BLOCK = 16_384
 LARGE_BLOCK = 32_768
 """Numbers of b in a block where a is packed as well."""
 ROWS = 120
-"""Rows of a that all panels of a block pass by before the next rows, if both are packed."""
+"""Rows of a that are multiplied by all panels of a block before the next rows, if both are packed: a multiple of `HEIGHT`."""
 FEWEST_PANELS = 8
 """The panels of b from which packing a pays."""
 UNPACKED = 4_096
@@ -120,7 +120,7 @@ def _pack(source, ldb, transposed, target, k, m):
         else:
             for p in range(k):
                 copy_bytes(target + 4 * p * PANEL, source + 4 * (p * ldb + j), 4 * width)
-        if FEW_REGISTERS and width < PANEL:  # `tile_of_packed` reads them
+        if FEW_REGISTERS and width < PANEL:  # `tile_of_packed` reads them, and leftovers can be slow numbers
             y = float32_at(target)
             for p in range(k):
                 for q in range(width, PANEL):

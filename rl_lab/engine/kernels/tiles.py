@@ -108,17 +108,18 @@ def _store_lanes(builder, values, places, lanes, count):
         for value, place in zip(values, places, strict=True):
             _store(builder, value, place)
         return
-    if WIDTH != 8:
+    if _MANY_REGISTERS or WIDTH != 8:
         masked = [_VECTOR, _VECTOR.as_pointer(), _LANE, _MASK]
         store = _declared(builder, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), masked)
         for value, place in zip(values, places, strict=True):
             builder.call(store, [value, place, _LANE(4), lanes])
         return
-    # a masked store of AVX2 takes tens of cycles on some processors: store 8, or 4, 2 and 1 numbers
+    # without AVX-512, a masked store takes tens of cycles on some processors: store 8, or 4, 2 and 1 numbers
     starts = [builder.bitcast(place, _POINTER) for place in places]
     offset = _INT(0)
     for size in (8, 4, 2, 1):
-        before, storing = builder.block, builder.append_basic_block(f"store{size}")
+        before = builder.block
+        storing = builder.append_basic_block(f"store{size}")
         after = builder.append_basic_block(f"stored{size}")
         builder.cbranch(builder.icmp_signed("!=", builder.and_(count, _INT(size)), _INT(0)), storing, after)
         builder.position_at_end(storing)
@@ -264,7 +265,7 @@ def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
     return types.void(*[types.int64] * 10), build
 
 
-def _packed_tiles(builder, args):
+def _tiles_of_packed(builder, args):
     """The code of `tile_of_packed`."""
     a, b, out = (builder.inttoptr(x, _POINTER) for x in args[:3])
     k, ldc, height, width = args[3:7]
@@ -287,10 +288,13 @@ def _packed_tiles(builder, args):
 
 @intrinsic
 def tile_of_packed(_, a, b, out, k, ldc, height, width, continued):
-    """`tile` of packed operands: column p of a has ``height`` numbers side by side, row p of b has `PANEL`, the last of them unused."""
+    """`tile` of packed operands.
+
+    Column p of a is ``height`` numbers side by side. Row p of b is `PANEL` numbers, of which the first ``width`` count.
+    """
 
     def build(context, builder, signature, args):
-        builder.call(_shared(builder.module, "rl_lab_packed", 8, _packed_tiles), args)
+        builder.call(_shared(builder.module, "rl_lab_packed", 8, _tiles_of_packed), args)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 8), build
