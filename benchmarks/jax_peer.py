@@ -1,4 +1,8 @@
-"""The updates of workloads.py in JAX: ``jit`` of one update, and ``scan`` over many updates in one call."""
+"""The updates of workloads.py in JAX: ``jit`` of one update, and ``scan`` over many updates in one call.
+
+Networks and data are arguments, and each update of a scan has a minibatch of its own. With the same data in all updates, or with data that
+the function closes over, XLA computes the target network's output once for all of them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,17 +45,21 @@ def _adam(parameters: Any, gradients: Any, state: Any, rate: float, eps: float =
     return moved, (m, v, step)
 
 
-def _runners(update: Callable, state: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Two functions: one jitted update, and `SCAN_LENGTH` updates in one call. Both keep their state and wait for the result."""
+def _runners(update: Callable, state: Any, minibatches: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Two functions: one jitted update, and `SCAN_LENGTH` updates in one call. Both keep their state and wait for the result.
+
+    ``update`` takes the state and one minibatch. The arrays of ``minibatches`` are `SCAN_LENGTH` of these.
+    """
     once = jax.jit(update)
-    many = jax.jit(lambda s: jax.lax.scan(lambda c, _: (update(c), None), s, None, length=SCAN_LENGTH)[0])
+    many = jax.jit(lambda s, data: jax.lax.scan(lambda c, one: (update(c, one), None), s, data)[0])
     states = {"once": state, "many": state}
+    first = jax.tree.map(lambda x: x[0], minibatches)
 
     def run_once():
-        states["once"] = jax.block_until_ready(once(states["once"]))
+        states["once"] = jax.block_until_ready(once(states["once"], first))
 
     def run_many():
-        states["many"] = jax.block_until_ready(many(states["many"]))
+        states["many"] = jax.block_until_ready(many(states["many"], minibatches))
 
     return run_once, run_many
 
@@ -59,46 +67,53 @@ def _runners(update: Callable, state: Any) -> tuple[Callable[[], Any], Callable[
 def dqn(sizes: tuple[int, ...], batch: int) -> tuple[Callable, Callable]:
     rng = np.random.default_rng(0)
     q, target = _perceptron(rng, sizes), _perceptron(rng, sizes)
-    observations, following = (jnp.asarray(rng.standard_normal((batch, sizes[0])), jnp.float32) for _ in range(2))
-    actions = jnp.asarray(rng.integers(0, sizes[-1], batch))
+    many = (SCAN_LENGTH, batch)
+    observations, following = (jnp.asarray(rng.standard_normal((*many, sizes[0])), jnp.float32) for _ in range(2))
+    actions = jnp.asarray(rng.integers(0, sizes[-1], many))
+    rewards, terminated = jnp.ones(many), jnp.zeros(many)
 
-    def loss(q):
-        td_target = 1.0 + 0.99 * _forward(target, following).max(1)
+    def loss(q, target, minibatch):
+        observations, actions, rewards, following, terminated = minibatch
+        td_target = rewards + 0.99 * (1 - terminated) * _forward(target, following).max(1)
         taken = jnp.take_along_axis(_forward(q, observations), actions[:, None], 1)[:, 0]
         return ((taken - jax.lax.stop_gradient(td_target)) ** 2).mean()
 
-    def update(state):
-        q, adam = state
-        return _adam(q, jax.grad(loss)(q), adam, 1e-3)
+    def update(state, minibatch):
+        q, target, adam = state
+        q, adam = _adam(q, jax.grad(loss)(q, target, minibatch), adam, 1e-3)
+        return q, target, adam
 
-    return _runners(update, (q, _adam_state(q)))
+    return _runners(update, (q, target, _adam_state(q)), (observations, actions, rewards, following, terminated))
 
 
 def ppo(sizes: tuple[int, ...], batch: int) -> tuple[Callable, Callable]:
     rng = np.random.default_rng(0)
     networks = (_perceptron(rng, sizes), _perceptron(rng, (*sizes[:-1], 1)))
-    observations = jnp.asarray(rng.standard_normal((batch, sizes[0])), jnp.float32)
-    actions = jnp.asarray(rng.integers(0, sizes[-1], batch))
-    advantages, returns = (jnp.asarray(rng.standard_normal(batch), jnp.float32) for _ in range(2))
+    many = (SCAN_LENGTH, batch)
+    observations = jnp.asarray(rng.standard_normal((*many, sizes[0])), jnp.float32)
+    actions = jnp.asarray(rng.integers(0, sizes[-1], many))
+    advantages, returns = (jnp.asarray(rng.standard_normal(many), jnp.float32) for _ in range(2))
+    old_log_prob = jnp.full(many, -0.7)
 
-    def loss(networks):
+    def loss(networks, minibatch):
         actor, critic = networks
+        observations, actions, old_log_prob, advantages, returns = minibatch
         log_probs = jax.nn.log_softmax(_forward(actor, observations, jnp.tanh))
-        ratio = jnp.exp(jnp.take_along_axis(log_probs, actions[:, None], 1)[:, 0] + 0.7)
+        ratio = jnp.exp(jnp.take_along_axis(log_probs, actions[:, None], 1)[:, 0] - old_log_prob)
         scaled = (advantages - advantages.mean()) / (advantages.std(ddof=1) + 1e-8)
         policy = -jnp.minimum(ratio * scaled, jnp.clip(ratio, 0.8, 1.2) * scaled).mean()
         value = ((_forward(critic, observations, jnp.tanh)[:, 0] - returns) ** 2).mean()
         entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
         return policy + 0.5 * value - 0.01 * entropy
 
-    def update(state):
+    def update(state, minibatch):
         networks, adam = state
-        gradients = jax.grad(loss)(networks)
+        gradients = jax.grad(loss)(networks, minibatch)
         norm = jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(gradients)))
         gradients = jax.tree.map(lambda g: g * jnp.minimum(0.5 / (norm + 1e-6), 1.0), gradients)
         return _adam(networks, gradients, adam, 3e-4, 1e-5)
 
-    return _runners(update, (networks, _adam_state(networks)))
+    return _runners(update, (networks, _adam_state(networks)), (observations, actions, old_log_prob, advantages, returns))
 
 
 def sac(sizes: tuple[int, ...], batch: int) -> tuple[Callable, Callable]:
@@ -108,8 +123,9 @@ def sac(sizes: tuple[int, ...], batch: int) -> tuple[Callable, Callable]:
     outputs = sizes[-1]
     actor = _perceptron(rng, (inputs, *hidden, 2 * outputs))
     critics, targets = ([_perceptron(rng, (inputs + outputs, *hidden, 1)) for _ in range(2)] for _ in range(2))
-    observations, following = (jnp.asarray(rng.standard_normal((batch, inputs)), jnp.float32) for _ in range(2))
-    actions = jnp.asarray(rng.uniform(-1, 1, (batch, outputs)), jnp.float32)
+    many = (SCAN_LENGTH, batch)
+    observations, following = (jnp.asarray(rng.standard_normal((*many, inputs)), jnp.float32) for _ in range(2))
+    actions = jnp.asarray(rng.uniform(-1, 1, (*many, outputs)), jnp.float32)
 
     def sample(actor, x, key):
         out = _forward(actor, x)
@@ -123,8 +139,9 @@ def sac(sizes: tuple[int, ...], batch: int) -> tuple[Callable, Callable]:
     def smaller(critics, x):
         return jnp.minimum(_forward(critics[0], x), _forward(critics[1], x))
 
-    def update(state):
+    def update(state, minibatch):
         actor, critics, targets, log_alpha, adams, key = state
+        observations, actions, following = minibatch
         key, first, second = jax.random.split(key, 3)
         alpha = jnp.exp(log_alpha)
         next_actions, next_log_prob = sample(actor, following, first)
@@ -148,4 +165,5 @@ def sac(sizes: tuple[int, ...], batch: int) -> tuple[Callable, Callable]:
 
     log_alpha = jnp.zeros(1)
     adams = (_adam_state(critics), _adam_state(actor), _adam_state(log_alpha))
-    return _runners(update, (actor, critics, targets, log_alpha, adams, jax.random.PRNGKey(0)))
+    state = (actor, critics, targets, log_alpha, adams, jax.random.PRNGKey(0))
+    return _runners(update, state, (observations, actions, following))
