@@ -50,7 +50,7 @@ from rl_lab.experiment.trust import require_harmless
 from rl_lab.experiment.vector import abandon_environments, close_environments
 from rl_lab.experiment.video import check_render, check_strip, check_video, film, frames_of_episode
 from rl_lab.experiment.wrapping import as_arguments, as_texts, recordable_wrappers, seeded_globals
-from rl_lab.native import cache
+from rl_lab.native import ahead, cache
 from rl_lab.nn.graph.files import save_graph
 from rl_lab.nn.graph.picture import save_pictures_beside
 
@@ -422,6 +422,7 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
     def compiling(name: str) -> None:
         nonlocal announced
         if not announced:
+            ahead.start("rl_lab.engine.kernels.usual")
             progress.say("compiling kernels: this happens once, later runs load them from the cache")
             announced = True
 

@@ -317,6 +317,7 @@ def describe(*values: Any) -> str | None:
 
 _directory: Path | None = None
 _looked = False
+_is_temporary = False
 _warned = False
 
 
@@ -341,7 +342,7 @@ def directory() -> Path | None:
 
     If this is impossible, warns once and returns a temporary directory, or None if there is none either.
     """
-    global _directory, _looked
+    global _directory, _looked, _is_temporary
     with _lock:
         if not _looked:
             _looked = True
@@ -350,7 +351,13 @@ def directory() -> Path | None:
             except (OSError, RuntimeError, ValueError) as error:
                 _warn(error)
                 _directory = _temporary_directory()
+                _is_temporary = True
         return _directory
+
+
+def is_lasting() -> bool:
+    """Whether the directory is the one that other processes of the user have as well."""
+    return directory() is not None and not _is_temporary
 
 
 def _private_directory() -> Path:
@@ -560,12 +567,24 @@ _OPTIONS = {"error_model": "numpy"}
 def compile_c_function(function: Callable, signature: Any, name: str | None = None) -> CFunc:
     """Compile a C function with a numba signature, or load it from the cache. Its ``address`` is valid while the object exists."""
     with _lock:
-        options = {**_OPTIONS, "nopython": True}
-        made: Any = CFunc(
-            function, numba.core.sigutils.normalize_signature(signature), {}, options, pipeline_class=KernelCompiler
-        )
-        made._cache = Cache(function, _OPTIONS, name)
+        made = _c_function(function, signature, name)
         made.compile()
+    return made
+
+
+def is_cached(function: Callable, signature: Any, name: str | None = None) -> bool:
+    """Whether the cache on disk has an entry for a C function. It may be a damaged one."""
+    with _lock:
+        made = _c_function(function, signature, name)
+        key = made._cache._key(made._sig, made._targetdescr.target_context)
+        path = made._cache._path(key) if key else None
+    return path is not None and path.exists()
+
+
+def _c_function(function: Callable, signature: Any, name: str | None) -> Any:
+    options = {**_OPTIONS, "nopython": True}
+    made: Any = CFunc(function, numba.core.sigutils.normalize_signature(signature), {}, options, pipeline_class=KernelCompiler)
+    made._cache = Cache(function, _OPTIONS, name)
     return made
 
 

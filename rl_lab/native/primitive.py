@@ -16,7 +16,7 @@ from typing import Any
 
 from numba import carray, types
 
-from rl_lab.native.cache import compile_c_function
+from rl_lab.native.cache import compile_c_function, is_cached
 from rl_lab.native.part import part
 from rl_lab.native.pointers import float32_at, int64_at, load_int, load_real, uint8_at
 from rl_lab.native.threads import renew_after_fork, start_threads
@@ -61,11 +61,15 @@ _LOADERS = {
 
 # --- the primitive ---------------------------------------------------------------------------------------------------
 
+_SIGNATURE = types.void(types.int64)
 # A row is a bytes object. A single kernel is short and keeps the interpreter lock; a whole program releases the lock.
 _keeping_lock = ctypes.PYFUNCTYPE(None, ctypes.c_char_p)
 _releasing_lock = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 _compiling = threading.RLock()
 renew_after_fork(globals(), "_compiling", threading.RLock)
+
+before_compiling: Callable[["Primitive"], None] | None = None
+"""Called before a kernel is compiled or loaded (see `rl_lab.native.ahead`)."""
 
 
 class Primitive:
@@ -123,21 +127,32 @@ class Primitive:
     def address(self) -> int:
         """Address of the machine code, which is compiled or loaded first if necessary."""
         if self._compiled is None:
-            self._compile()
+            self.compile()
         return self._compiled.address
 
-    def _compile(self) -> None:
+    def is_cached(self) -> bool:
+        """Whether the machine code exists, in this process or on disk."""
+        return self._compiled is not None or is_cached(self._function(), _SIGNATURE, self.name)
+
+    def compile(self) -> None:
+        """Compile the kernel, or load it from the cache, unless that has been done."""
         with _compiling:
+            if self._compiled is None and before_compiling is not None:
+                before_compiling(self)
             if self._compiled is not None:
                 return
             if self.starts_threads:
                 start_threads()
-            exec(compile(self._source, self._filename, "exec"), self._namespace)
-            self._compiled = compile_c_function(self._namespace[self.name], types.void(types.int64), self.name)
+            self._compiled = compile_c_function(self._function(), _SIGNATURE, self.name)
             self.call = (_keeping_lock if self.keeps_lock else _releasing_lock)(self._compiled.address)
 
+    def _function(self) -> Callable:
+        """The function that unpacks a row and runs the kernel."""
+        exec(compile(self._source, self._filename, "exec"), self._namespace)
+        return self._namespace[self.name]
+
     def _compile_and_call(self, row: bytes) -> None:
-        self._compile()
+        self.compile()
         self.call(row)
 
     def __repr__(self) -> str:

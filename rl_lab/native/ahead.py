@@ -1,0 +1,181 @@
+"""Compile kernels in a second process while this one begins: with an empty cache, a first run needs dozens of them.
+
+Both processes go through one list. The helper compiles from its front into the cache on disk. This process compiles what it needs; when
+that is the kernel at which the helper works, it compiles others from the back of the list until the helper has finished. Each tells the
+other over a pipe what it begins. Two that begin the same kernel at the same moment only compile it twice.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import numba
+
+from rl_lab.native import cache, primitive
+from rl_lab.native.primitive import Primitive
+from rl_lab.native.threads import after_fork_in_child
+
+FEWEST = 8
+"""Missing kernels for which a second process pays: it needs a second to begin."""
+LONGEST_WAIT = 60.0
+"""Seconds after which this process no longer waits for the helper."""
+
+_COMMAND = "from rl_lab.native.ahead import main; main()"
+
+
+class Helper:
+    """The second process, as seen from the first. ``kernels`` is the attribute ``KERNELS`` of ``module``, a name for the import."""
+
+    def __init__(self, module: str, kernels: tuple[Primitive, ...]):
+        self._kernels = kernels
+        self._numbers = {kernel: number for number, kernel in enumerate(kernels)}
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+        self._taken: set[int] = set()
+        self._ended = False
+        self._changed = threading.Condition()
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": paths, "RL_LAB_CACHE": str(cache.base_directory())},
+            start_new_session=True,  # Ctrl-C stops this process only
+        )
+        threading.Thread(target=self._listen, name="rl_lab kernels", daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            number, finished = json.loads(line)
+            with self._changed:
+                (self._finished if finished else self._begun).add(number)
+                self._changed.notify_all()
+        self._process.wait()
+        self.end()
+
+    def end(self) -> None:
+        """Wait for the helper no longer."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def kill(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+    def prepare(self, kernel: Primitive) -> None:
+        """Return when this process may compile the kernel, or load it because the helper has compiled it."""
+        number = self._numbers.get(kernel)
+        if number is None:
+            return
+        while self._works_at(number):
+            other = self._next()
+            if other is not None:
+                self._kernels[other].compile()
+                continue
+            with self._changed:
+                if not self._changed.wait_for(lambda: not self._works_at(number), LONGEST_WAIT):
+                    self.end()
+        self._take(number)
+
+    def _works_at(self, number: int) -> bool:
+        return not self._ended and number in self._begun and number not in self._finished
+
+    def _next(self) -> int | None:
+        """The last kernel of the list that neither process has begun, or None."""
+        free = set(range(len(self._kernels))) - self._begun - self._taken
+        return max(free, default=None)
+
+    def _take(self, number: int) -> None:
+        """Tell the helper that this process compiles the kernel."""
+        if number in self._taken:
+            return
+        self._taken.add(number)
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(b"%d\n" % number)
+            self._process.stdin.flush()
+        except OSError:
+            pass  # the helper has ended
+
+
+_helper: Helper | None = None
+
+
+def start(module: str) -> bool:
+    """Compile the ``KERNELS`` of a module ahead if many of them are not in the cache; return whether a helper was started.
+
+    Does nothing in a process that may use one core only, that has no cache on disk, or that has started a helper before.
+    """
+    global _helper
+    if _helper is not None or numba.get_num_threads() < 2 or _cores() < 2 or not cache.is_lasting() or not sys.executable:
+        return False
+    kernels: tuple[Primitive, ...] = importlib.import_module(module).KERNELS
+    if sum(not kernel.is_cached() for kernel in kernels) < FEWEST:
+        return False
+    try:
+        _helper = Helper(module, kernels)
+    except OSError:
+        return False  # no more processes are allowed
+    primitive.before_compiling = _helper.prepare
+    atexit.register(_stop)
+    return True
+
+
+def _cores() -> int:
+    """Cores on which this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _stop() -> None:
+    global _helper
+    if _helper is not None:
+        _helper.kill()
+    _forget()
+
+
+def _forget() -> None:
+    global _helper
+    _helper = primitive.before_compiling = None
+
+
+after_fork_in_child(_forget)  # the child has no thread that listens to the helper
+
+
+# --- the second process ----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Compile the kernels of the module named on the command line. Ends early if standard input does."""
+    taken: set[int] = set()
+    ended = threading.Event()
+
+    def listen() -> None:
+        rest = b""
+        while data := os.read(0, 4096):
+            *lines, rest = (rest + data).split(b"\n")
+            taken.update(map(int, lines))
+        ended.set()
+
+    def tell(*message: Any) -> None:
+        os.write(1, json.dumps(message).encode() + b"\n")
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        for number, kernel in enumerate(importlib.import_module(sys.argv[1]).KERNELS):
+            if ended.is_set():
+                break
+            if number not in taken:
+                tell(number, False)
+                kernel.compile()
+                tell(number, True)
+    except BrokenPipeError:
+        pass  # the first process has ended
