@@ -542,18 +542,17 @@ class Program:
         call = machine.replay.call_keeping_lock if is_brief else machine.replay.call
 
         last = [Storage(math.prod(result_shape) * result_dtype.itemsize)]
+        several = count > 1
         acquire = lock.acquire
         release = lock.release
         getrefcount = sys.getrefcount
 
         def run(arguments: tuple) -> Tensor | None:
-            if len(arguments) != count or type(x := arguments[0]) is not Tensor:
-                return None
-            for other in arguments[1:]:
-                if other is not None:
-                    return None
             if (
-                x.sizes != shape
+                len(arguments) != count
+                or type(x := arguments[0]) is not Tensor
+                or (several and any([other is not None for other in arguments[1:]]))
+                or x.sizes != shape
                 or x.dtype is not dtype
                 or x.strides is not None
                 or x.base is not None

@@ -3,7 +3,8 @@
 import numpy as np
 
 from rl_lab.engine.kernels.elementary import exp64, log64
-from rl_lab.engine.kernels.scalar import exp32
+from rl_lab.engine.kernels.optimizer import INFINITY, MAGNITUDE
+from rl_lab.engine.kernels.scalar import bits, exp32, from_bits
 from rl_lab.native.part import part
 from rl_lab.native.primitive import (
     In,
@@ -150,6 +151,50 @@ def product_over_int(out: OutInt, x: InInt, n: Int, r: Int, m: Int):
             for k in range(r):
                 total *= x[(i * r + k) * m + j]
             out[i * m + j] = total
+
+
+@part
+def _larger(value, best):
+    """The larger of two numbers, or NaN if one is NaN; ``best`` if they are equal."""
+    return value if (value > best) | (value != value) else best
+
+
+@part
+def _key(i):
+    """The bits of a float32 as an int32 that is the larger the larger the number is; its own inverse. 0 is larger than -0."""
+    return i ^ ((i >> np.int32(31)) & MAGNITUDE)
+
+
+@part
+def _largest_of_row(x, start, r):
+    """The largest of r numbers from x[start] on, at least one, or NaN if one is NaN."""
+    if r < LANES:
+        best = x[start]
+        for k in range(start + 1, start + r):
+            best = _larger(x[k], best)
+        return best
+    largest = _key(bits(x[start]))  # LLVM makes vector code of maxima of integers only
+    magnitude = np.int32(0)
+    for k in range(start, start + r):
+        i = bits(x[k])
+        largest = max(largest, _key(i))
+        magnitude = max(magnitude, i & MAGNITUDE)
+    return F(np.nan) if magnitude > INFINITY else from_bits(_key(largest))
+
+
+@primitive
+def largest_over(out: Out, x: In, n: Int, r: Int, m: Int):
+    """out = the largest value. NaN counts as largest."""
+    for i in range(n):
+        if m == 1:
+            out[i] = _largest_of_row(x, i * r, r)
+        else:
+            for j in range(m):
+                out[i * m + j] = x[i * r * m + j]
+            for k in range(1, r):
+                p = (i * r + k) * m
+                for j in range(m):
+                    out[i * m + j] = _larger(x[p + j], out[i * m + j])
 
 
 @primitive
@@ -310,8 +355,7 @@ def _largest(x, p, r, m):
     """The largest of r numbers that begin at x[p] and are m apart, or NaN if one is NaN."""
     best = x[p]
     for k in range(1, r):
-        value = x[p + k * m]
-        best = value if value > best or value != value else best
+        best = _larger(x[p + k * m], best)
     return best
 
 
@@ -336,7 +380,7 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
             rows = min(block, n - first)
             for i in range(rows):
                 p, q = (first + i) * r, i * r
-                best = _largest(x, p, r, 1)
+                best = _largest_of_row(x, p, r)
                 # an infinite maximum is the result, but inf - inf would be NaN
                 shift = F(0) if abs(best) == F(np.inf) else best
                 out[first + i] = shift
@@ -345,10 +389,7 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
             for k in range(rows * r):
                 work[k] = exp32(work[k])
             for i in range(rows):
-                total = F(0)
-                for k in range(i * r, i * r + r):
-                    total += work[k]
-                totals[i] = total
+                totals[i] = row_sum(work, i * r, r)
             for i in range(rows):
                 out[first + i] += log64(totals[i])
         return
@@ -368,15 +409,13 @@ def softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
     """out = exp(x) / sum(exp(x)) along the middle axis, without overflow."""
     if m == 1:
         for i in range(n):
-            best = _largest(x, i * r, r, 1)
+            best = _largest_of_row(x, i * r, r)
             for k in range(i * r, i * r + r):
                 out[k] = x[k] - best
         for k in range(n * r):
             out[k] = exp32(out[k])
         for i in range(n):
-            total = F(0)
-            for k in range(i * r, i * r + r):
-                total += out[k]
+            total = row_sum(out, i * r, r)
             for k in range(i * r, i * r + r):
                 out[k] /= total
         return
@@ -405,22 +444,20 @@ def log_softmax_over(out: Out, x: In, n: Int, r: Int, m: Int):
             rows = min(block, n - first)
             for i in range(rows):
                 p = begin + i * r
-                best = _largest(x, p, r, 1)
+                best = _largest_of_row(x, p, r)
                 for k in range(p, p + r):
                     out[k] = x[k] - best
             for k in range(rows * r):
                 work[k] = exp32(out[begin + k])
             for i in range(rows):
-                total = F(0)
-                for k in range(i * r, i * r + r):
-                    total += work[k]
-                totals[i] = total
+                totals[i] = row_sum(work, i * r, r)
             for i in range(rows):
                 totals[i] = log64(totals[i])
             for i in range(rows):
                 p = begin + i * r
+                total = totals[i]
                 for k in range(p, p + r):
-                    out[k] -= totals[i]
+                    out[k] -= total
         return
     for i in range(n):
         for j in range(m):
@@ -454,9 +491,7 @@ def log_softmax_backward(out: Out, g: In, y: In, n: Int, r: Int, m: Int):
         for k in range(n * r):
             out[k] = exp32(y[k])
         for i in range(n):
-            total = F(0)
-            for k in range(i * r, i * r + r):
-                total += g[k]
+            total = row_sum(g, i * r, r)
             for k in range(i * r, i * r + r):
                 out[k] = g[k] - out[k] * total
         return

@@ -6,7 +6,7 @@ from rl_lab.engine.kernels.layout import copy
 from rl_lab.engine.kernels.matmul import matmul
 from rl_lab.engine.kernels.optimizer import adam, advance, clip_gradients, first_not_finite, total_norm
 from rl_lab.engine.kernels.random import uniform
-from rl_lab.engine.kernels.reduction import max_over, sum_over, variance_over
+from rl_lab.engine.kernels.reduction import largest_over, max_over, sum_over, variance_over
 
 KERNELS = (
     matmul,
@@ -19,6 +19,7 @@ KERNELS = (
     elementwise.clamp,
     sum_over,
     max_over,
+    largest_over,
     take,
     gather,
     scatter_add,

@@ -212,19 +212,27 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     if len(input.sizes) + len(index.sizes) == 1:  # a scalar counts as a vector of one element
         return gather(input.reshape(-1), dim, index.reshape(-1)).reshape(index.sizes)
-    dim = normal_dim(dim, input.dim())
-    _check_gather("gather", input, dim, index)
-    return _gather(_cut(input, dim, index.sizes), dim, index)
+    dim = normal_dim(dim, len(input.sizes))
+    if index.dtype is not int64 or not _fits_gather(input.sizes, dim, index.sizes):
+        _check_gather("gather", input, dim, index)
+        input = _cut(input, dim, index.sizes)
+    return _gather(input, dim, index)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fits_gather(sizes: Shape, dim: int, index: Shape) -> bool:
+    """Whether the index has the size of the tensor in all dimensions but ``dim``."""
+    return len(sizes) == len(index) and sizes[:dim] == index[:dim] and sizes[dim + 1 :] == index[dim + 1 :]
 
 
 def _gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
-    n, r, m = three_parts(x, dim)
+    n, r, m = _three_parts(x.sizes, dim)
     out = empty(index.sizes, float32 if x.dtype is float32 else int64)
     source, index = dense(x, index)
     kernel = indexing_kernels.gather if x.dtype is float32 else indexing_kernels.gather_int
     source = whole(source)
     launch_checked(kernel, (out, source, index), (n, r, m, index.sizes[dim] if index.sizes else 1))
-    return attach(out.to(x.dtype), _gather_rule, (x,), (index,), (x.sizes, dim))
+    return attach(out if out.dtype is x.dtype else out.to(x.dtype), _gather_rule, (x,), (index,), (x.sizes, dim))
 
 
 def _gather_rule(g: Tensor, node: Node) -> Gradients:

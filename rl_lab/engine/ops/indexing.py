@@ -28,9 +28,9 @@ from rl_lab.engine.ops.gathering import (
     three_parts,
 )
 from rl_lab.engine.ops.in_place import write_in_place
-from rl_lab.engine.ops.layout import basic, copy_, dense, narrow, pick, view_as_shape
+from rl_lab.engine.ops.layout import basic, clone, copy_, dense, narrow, pick, view_as_shape, without_dim
 from rl_lab.engine.ops.layout import cat as concatenate
-from rl_lab.engine.ops.operands import broadcast_shape, check_range, normal_dim, operand, whole
+from rl_lab.engine.ops.operands import broadcast_shape, check_range, copy_into, normal_dim, operand, whole
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned, placed
 from rl_lab.engine.types import Data, Gradients, Index, Operand
@@ -316,12 +316,29 @@ def _is_plain(x: Tensor) -> bool:
     return x.dtype is float32 and x.strides is None and x.base is None and not x.needs_grad
 
 
+def _set_part(x: Tensor, index: int, value: Tensor) -> None:
+    """`setitem` with one integer, for tensors of `_is_plain`."""
+    _, size, stride, shape, strides = without_dim(x.sizes, None, 0)
+    if not -size <= index < size:
+        raise IndexError(f"index {index} is out of bounds for dimension 0 of size {size}")
+    target = placed(x, shape, strides, (index + size if index < 0 else index) * stride)
+    if value.sizes != shape:
+        value = _without_leading_ones(value, len(shape))
+    if value is x or value.storage is x.storage:
+        value = clone(value)
+    copy_into(target, value)
+    x.storage.version += 1
+
+
 def setitem(x: Tensor, key: Index, value: Data) -> None:
     """x[key] = value, in place. The value is a number, or broadcasts to the shape of x[key].
 
     Raises IndexError for a key that does not fit, ShapeError for a value that does not fit, OverflowError for a number that does not
     fit into uint8, StateError if the tape cannot follow the write.
     """
+    if type(key) is int and type(value) is Tensor and _is_plain(x) and _is_plain(value) and recorder() is None:
+        _set_part(x, key, value)
+        return
     if x.dtype is uint8 and isinstance(value, (int, float)):
         check_range(value, uint8)
     source = tensor(value) if isinstance(value, _SEQUENCES) else operand(value, x)  # type: ignore[arg-type]

@@ -391,7 +391,7 @@ def _pick_rule(g: Tensor, node: Node) -> Gradients:
 
 def pick(input: Tensor, dim: int, index: int) -> Tensor:
     """`select` without NumPy's argument names, which cost time in every call."""
-    dim, size, stride, shape, strides = _without_dim(input.sizes, input.strides, dim)
+    dim, size, stride, shape, strides = without_dim(input.sizes, input.strides, dim)
     if not -size <= index < size:
         raise IndexError(f"index {index} is out of bounds for dimension {dim} of size {size}")
     index = int(index) + size if index < 0 else int(index)
@@ -400,7 +400,7 @@ def pick(input: Tensor, dim: int, index: int) -> Tensor:
 
 
 @_once_per_layout
-def _without_dim(sizes: Shape, strides: Shape | None, dim: int) -> tuple[int, int, int, Shape, Shape | None]:
+def without_dim(sizes: Shape, strides: Shape | None, dim: int) -> tuple[int, int, int, Shape, Shape | None]:
     """The dimension from 0 on, its size, its stride, and the view without this dimension."""
     if not sizes:
         raise IndexError("a 0-dimensional tensor cannot be indexed: use item() for its value")
@@ -449,17 +449,46 @@ def region_of_key(sizes: Shape, strides: Shape, key: tuple[BasicKey, ...]) -> Re
     return (*shape, *sizes[dim:]), (*steps, *strides[dim:]), start
 
 
+_PLAIN = (int, type(None))
+
+
+@_once_per_layout
+def _region_of_slice(
+    sizes: Shape, strides: Shape | None, first: int | None, stop: int | None, step: int | None
+) -> tuple[Shape, Shape | None, int] | None:
+    """`region_of_key` for a key of one slice, with the strides as a tensor keeps them."""
+    where = region_of_key(sizes, _steps(sizes, strides), (slice(first, stop, step),))
+    return None if where is None else (*_as_kept(*where[:2]), where[2])
+
+
+@_once_per_layout
+def _region_of_none(sizes: Shape, strides: Shape | None) -> tuple[Shape, Shape | None, int]:
+    """`_region_of_slice` for the key None."""
+    shape, steps, start = region_of_key(sizes, _steps(sizes, strides), (None,)) or ((), (), 0)
+    return *_as_kept(shape, steps), start
+
+
+def _kept_region(x: Tensor, key: tuple[BasicKey, ...]) -> tuple[Shape, Shape | None, int] | None:
+    """`region_of_key` with the strides as a tensor keeps them; for the most frequent keys computed once."""
+    if len(key) == 1:
+        k = key[0]
+        if k is None:
+            return _region_of_none(x.sizes, x.strides)
+        if type(k) is slice and type(k.start) in _PLAIN and type(k.stop) in _PLAIN and type(k.step) in _PLAIN:
+            return _region_of_slice(x.sizes, x.strides, k.start, k.stop, k.step)
+    where = region_of_key(x.sizes, _steps(x.sizes, x.strides), key)
+    return None if where is None else (*_as_kept(*where[:2]), where[2])
+
+
 def basic(x: Tensor, key: tuple[BasicKey, ...]) -> Tensor | None:
     """The view that a key of integers, slices, None and ... selects, with one node on the tape; None if the key does not fit."""
-    where = region_of_key(x.sizes, _steps(x.sizes, x.strides), key)
-    if where is None:
+    kept = _kept_region(x, key)
+    if kept is None:
         return None
-    shape, steps, start = where
-    out = placed(x, *_as_kept(shape, steps), start)
+    out = placed(x, *kept)
     if not modes.grad or not needs_gradient(x):
         return out
-    if x.strides is not None:
-        where = region_of_key(x.sizes, contiguous_strides(x.sizes), key)
+    where = region_of_key(x.sizes, contiguous_strides(x.sizes), key)
     return attach(out, _region_rule, (x,), context=(x.sizes, where))
 
 
@@ -598,9 +627,11 @@ class _Join:
         if 0 in self.shape:
             return out
         if recorder() is None:
-            parts = dense(*tensors)
-            addresses = self._addresses(out.address, *[part.address for part in parts])
-            join.call(self._head + addresses + self._lengths)
+            addresses = [part.address for part in tensors if part.strides is None]
+            if len(addresses) < len(tensors):
+                tensors = dense(*tensors)
+                addresses = [part.address for part in tensors]
+            join.call(self._head + self._addresses(out.address, *addresses) + self._lengths)
             return out
         start = 0
         for tensor, size in zip(tensors, self.sizes, strict=True):

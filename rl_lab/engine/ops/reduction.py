@@ -434,13 +434,17 @@ def _extreme(x: Tensor, dim: int | None, name: str) -> tuple[Tensor, Tensor]:
 def _max_over(x: Tensor, dims: tuple[int, ...], shape: Shape, name: str) -> tuple[Tensor, Tensor]:
     """The values and positions, of ``shape``, of the maximum over ``dims``. Raises IndexError if there are no elements."""
     source, n, r, m = _blocks(x, dims)
-    if r == 0:
-        raise IndexError(f"{name}() needs at least one element to reduce over, got shape {list(x.sizes)}")
+    _require_elements(x, r, name)
     values = empty(shape, source.dtype)
     index = empty(shape, int64)
     kernel = reduction_kernels.max_over if source.dtype is float32 else reduction_kernels.max_over_int
     launch(kernel, (values, index, source), (n, r, m))
     return values, index
+
+
+def _require_elements(x: Tensor, count: int, name: str) -> None:
+    if count == 0:
+        raise IndexError(f"{name}() needs at least one element to reduce over, got shape {list(x.sizes)}")
 
 
 def _squeezed(x: Tensor, dim: int, keepdim: bool) -> Tensor:
@@ -475,8 +479,16 @@ def amax(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 def _largest(x: Tensor, dim: Dims, keepdim: bool, to_nan: bool = False) -> Tensor:
     """`amax`. With ``to_nan``, elements that are NaN share the gradient of a NaN, as in PyTorch's max and min of all elements."""
-    dims = normal_dims(dim, x.dim())
-    out, _ = _max_over(whole(x), dims, _result_shape(x.sizes, dims, keepdim), "amax")
+    dims = normal_dims(dim, len(x.sizes))
+    shape = _result_shape(x.sizes, dims, keepdim)
+    if x.dtype is float32:
+        source, n, r, m = _blocks(x, dims)
+        if r == 0:
+            _require_elements(x, r, "amax")
+        out = empty(shape)
+        launch(reduction_kernels.largest_over, (out, source), (n, r, m))
+    else:
+        out, _ = _max_over(whole(x), dims, shape, "amax")
     return attach(out, tied_rule, (x,), (x, out), context=(dims, to_nan)) if x.dtype is float32 else out.to(x.dtype)
 
 

@@ -137,6 +137,12 @@ def _max(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tup
     r.write(index, _reduced(r, "argmax", values, INT), count)
 
 
+@_translates("largest_over")
+def _largest(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tuple[Any, ...]) -> None:
+    out, x = tensors
+    r.write(out, _reduced(r, "max", _middle(r, x, *numbers), FLOAT), _flat(numbers[0] * numbers[2]))
+
+
 @_translates("softmax_over", "log_softmax_over", "logsumexp_over")
 def _softmax(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tuple[Any, ...]) -> None:
     out, source = tensors
