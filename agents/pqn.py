@@ -15,7 +15,7 @@ from rl_lab.experiment import Agent
 from rl_lab.experiment.config import Between, setting
 from rl_lab.nn.networks import ACTIVATIONS, layer_sizes, make_network
 from rl_lab.nn.utils import clip_grad_norm_
-from rl_lab.rollout import Collector, Moment, RewardScale, RunningMoments, following_values, generalized_advantages
+from rl_lab.rollout import Collector, Minibatches, Moment, RewardScale, RunningMoments, following_values, generalized_advantages
 from rl_lab.rollout.exploration import LinearSchedule, epsilon_greedy
 from rl_lab.rollout.policies import Insight, greedy, masked
 
@@ -93,7 +93,10 @@ class PQN(Agent):
         self.batch: dict[str, rl.Tensor] = {}
         self.sums = rl.zeros(3)
         self._prepare = self.record(self.prepare)
-        self._epoch = self.record(self.epoch)
+        self.minibatches = Minibatches(self.size, c.batch_size, self.shuffle_stream)
+        self._begin_epoch = self.record(self.minibatches.begin)
+        self._minibatch = self.record(self.minibatch)
+        self._epoch = self.record(self.epoch) if self.minibatches.few else self.long_epoch
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -171,8 +174,17 @@ class PQN(Agent):
 
     def epoch(self) -> None:
         """One pass over the rollout in a new random order, with a gradient step on each minibatch."""
-        for index in rl.randperm(self.size, generator=self.shuffle_stream).split(self.config.batch_size):
+        for index in self.minibatches.shuffled().split(self.config.batch_size):
             self.update(index)
+
+    def long_epoch(self) -> None:
+        """`epoch`, with one recorded minibatch that is repeated instead of a recorded epoch."""
+        self._begin_epoch()
+        call_times(self._minibatch, self.minibatches.count)
+
+    def minibatch(self) -> None:
+        """Take a gradient step on the next minibatch."""
+        self.update(self.minibatches.draw())
 
     def update(self, index: rl.Tensor) -> None:
         """Take one gradient step on the minibatch of the rollout's steps ``index`` (batch_size,)."""

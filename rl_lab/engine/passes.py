@@ -5,6 +5,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from rl_lab.engine.kernels import elementwise, matmul
 from rl_lab.native.primitive import ITEMSIZE, Primitive
 
@@ -136,12 +138,48 @@ def _writes(launch: Launch, span: Span) -> bool:
 def remove_dead(launches: Sequence[Launch], forgotten: Sequence[Span]) -> list[Launch]:
     """The launches without those whose results nothing uses, such as a loss that is differentiated but not returned."""
     kept: list[Launch] = []
+    uses = _Uses()
     for launch in reversed(launches):
         outputs = [span for role, span in zip(launch.primitive.buffers, launch.spans, strict=True) if role.writes]
         changes_inputs = launch.reached or any(role.reads and role.writes for role in launch.primitive.buffers)
-        if changes_inputs or not all(is_dead(span, kept[::-1], forgotten) for span in outputs):
+        if changes_inputs or not all(uses.end(span, forgotten) for span in outputs):
             kept.append(launch)
+            uses.add(launch)
     return kept[::-1]
+
+
+class _Uses:
+    """The uses of memory by the launches of a program, added from the last to the first, for `is_dead` without a walk over them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._launches = 0
+        self._table = np.zeros((5, 256), np.int64)
+
+    def add(self, launch: Launch) -> None:
+        """Add the launch before those that were added."""
+        self._launches += 1
+        for low, high in launch.reached:
+            self._note(low, high, reads=True, covers=False)
+        for role, (low, high), shape in zip(launch.primitive.buffers, launch.spans, launch.shapes, strict=True):
+            dense = high - low == math.prod(shape) * ITEMSIZE[role.dtype]
+            if role.reads or dense:
+                self._note(low, high, role.reads, not role.reads)
+
+    def _note(self, low: int, high: int, reads: bool, covers: bool) -> None:
+        if self._count == self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)], 1)
+        self._table[:, self._count] = low, high, reads, covers, self._launches
+        self._count += 1
+
+    def end(self, span: Span, forgotten: Sequence[Span]) -> bool:
+        """`is_dead` for the launches added so far."""
+        low, high, reads, covers, number = self._table[:, : self._count]
+        reading = number[(reads == 1) & (low < span[1]) & (span[0] < high)].max(initial=0)
+        covering = number[(covers == 1) & (low <= span[0]) & (span[1] <= high)].max(initial=0)
+        if reading or covering:
+            return bool(covering > reading)  # of two uses, the one that was added later comes first
+        return any(low <= span[0] and span[1] <= high for low, high in forgotten)
 
 
 def cut_for_cores(launch: Launch) -> Launch:

@@ -181,6 +181,7 @@ class Program:
         tables_at = sum(lengths) + np.concatenate([[0], np.cumsum([len(table) // 8 for table in tables])]).astype(np.int64)
         self._operands = np.frombuffer(b"".join([*rows, *tables]), np.int64).copy()
         self._where = _Cells(launches, self._rows, tables_at)
+        self._touched = _Touched(self.launches)
         for i, launch in enumerate(launches):
             if launch.parts:
                 self._operands[self._rows[i]] = self._operands.ctypes.data + 8 * int(tables_at[i])
@@ -293,12 +294,12 @@ class Program:
         move = moved.address - tensor.address
         for array, index, distance in places:
             array[index] = moved.address + distance
-        for i in range(first, len(self.launches)):
+        for i in sorted({int(i) for i in self._touched.by(span) if i >= first}):
             launch = self.launches[i]
-            if any(overlap(span, other) for other in (*launch.spans, *launch.reached)):
-                spans = tuple([_shifted(other, span, move) for other in launch.spans])
-                reached = tuple([_shifted(other, span, move) for other in launch.reached])
-                self.launches[i] = replace(launch, spans=spans, reached=reached)
+            spans = tuple([_shifted(other, span, move) for other in launch.spans])
+            reached = tuple([_shifted(other, span, move) for other in launch.reached])
+            self.launches[i] = replace(launch, spans=spans, reached=reached)
+        self._touched.move(span, first, move)
         for i, output in enumerate(self.outputs):
             if overlap(span_of(output), span):
                 self.outputs[i] = new(moved.storage, output.sizes, output.strides, 0, output.dtype)
@@ -346,20 +347,18 @@ class Program:
         if found is None:
             return None
         places: list[Place] = [(self._operands, int(i), int(self._operands[i]) - span[0]) for i in found]
-        reaching = [i for i, x in enumerate(self.launches) if any(overlap(span, other) for other in x.reached)]
-        if not reaching or reaching[-1] < first:
+        touched = self._touched
+        if not (touched.by_reaching(span) >= first).any():
             return places
         if not tables:
             return None
         for storage, words in self._address_tables:
             named = np.flatnonzero((words >= span[0]) & (words < span[1]))
             if len(named):
-                users = [
-                    i for i, x in enumerate(self.launches) if any(overlap(storage.span, o) for o in (*x.spans, *x.reached))
-                ]
-                if users and users[-1] < first:
+                users = touched.by(storage.span)
+                if len(users) and users.max() < first:
                     continue
-                if any(user < first for user in users):
+                if (users < first).any():
                     return None
                 places += [(words, int(i), int(words[i]) - span[0]) for i in named]
         return places
@@ -551,7 +550,7 @@ class Program:
             if (
                 len(arguments) != count
                 or type(x := arguments[0]) is not Tensor
-                or (several and any([other is not None for other in arguments[1:]]))
+                or (several and any(other is not None for other in arguments[1:]))
                 or x.sizes != shape
                 or x.dtype is not dtype
                 or x.strides is not None
@@ -745,6 +744,38 @@ class _Cells:
         if (touching & ((start < span[0]) | (end > span[1]))).any():
             return None
         return self._place[touching]
+
+
+class _Touched:
+    """The memory that the launches use, as arrays: start and end of each operand and of each span reached through a table, and the
+    number of its launch."""
+
+    def __init__(self, launches: Sequence[Launch]):
+        found = [
+            (start, end, i, reached)
+            for i, launch in enumerate(launches)
+            for reached, spans in ((False, launch.spans), (True, launch.reached))
+            for start, end in spans
+        ]
+        self._start, self._end, self._launch, reached = np.ascontiguousarray(np.array(found, np.int64).reshape(-1, 4).T)
+        self._reached = reached.astype(bool)
+
+    def by(self, span: Span) -> np.ndarray:
+        """Numbers of the launches that use a byte of the span, some of them several times."""
+        return self._launch[self._overlapping(span)]
+
+    def by_reaching(self, span: Span) -> np.ndarray:
+        """`by`, for launches that find the memory through a table of addresses."""
+        return self._launch[self._overlapping(span) & self._reached]
+
+    def move(self, span: Span, first: int, distance: int) -> None:
+        """Note that the launches from ``first`` on use other memory, ``distance`` bytes further, instead of the span."""
+        moved = self._overlapping(span) & (self._launch >= first)
+        self._start[moved] += distance
+        self._end[moved] += distance
+
+    def _overlapping(self, span: Span) -> np.ndarray:
+        return (self._start < span[1]) & (span[0] < self._end)
 
 
 def _merged_apart(spans: Sequence[Span]) -> list[Span]:

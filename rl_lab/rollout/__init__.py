@@ -2,6 +2,7 @@
 
 from rl_lab.rollout.actions import ActionMapping, Moment, OutputMapping
 from rl_lab.rollout.collector import Collector, rounds_due, steps_between_updates
+from rl_lab.rollout.minibatches import Minibatches
 from rl_lab.rollout.normalizers import Normalization, RewardScale, RunningMoments
 from rl_lab.rollout.policies import ActionHead
 from rl_lab.rollout.replay import Batch, PrioritizedReplayBuffer, ReplayBuffer, SequenceReplayBuffer
@@ -15,6 +16,7 @@ __all__ = [
     "ActionMapping",
     "Batch",
     "Collector",
+    "Minibatches",
     "Moment",
     "Normalization",
     "OutputMapping",
