@@ -40,9 +40,9 @@ class PPOConfig:
     learning_rate_final: float = setting(
         1.0, "final step size as a share of the initial one, reached linearly", least=0, most=1
     )
-    num_steps: int = setting(128, "steps of each environment in a rollout", least=1, search=(128, 256, 512))
-    batch_size: int = setting(128, "steps in a minibatch; must divide the rollout", least=1, search=(64, 128))
-    epochs: int = setting(4, "passes over each rollout", least=1, search=(4, 10))
+    num_steps: int = setting(512, "steps of each environment in a rollout", least=1, search=(128, 256, 512, 2048))
+    batch_size: int = setting(64, "steps in a minibatch; must divide the rollout", least=1, search=(64, 128))
+    epochs: int = setting(10, "passes over each rollout", least=1, search=(4, 10))
     gamma: float = setting(0.99, "discount factor of the return", least=0, most=1, search=(0.9, 0.95, 0.98, 0.99, 0.995, 0.999))
     gae_lambda: float = setting(
         0.95, "lambda of generalized advantage estimation", least=0, most=1, search=(0.8, 0.9, 0.95, 0.98, 1.0)
@@ -58,9 +58,9 @@ class PPOConfig:
     log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
     state_dependent_std: bool = setting(False, "standard deviation of continuous actions computed by the network", shapes=True)
     normalize_observations: bool = setting(
-        False, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
+        True, "normalize observations by their running mean and standard deviation; not bytes, which are scaled", shapes=True
     )
-    normalize_rewards: bool = setting(False, "divide rewards by the running standard deviation of the discounted return")
+    normalize_rewards: bool = setting(True, "divide rewards by the running standard deviation of the discounted return")
     compile: bool = setting(True, "record acting and updates once, then replay them; results are bitwise the same")
 
 

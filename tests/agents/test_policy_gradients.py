@@ -20,8 +20,19 @@ from rl_lab.agents.tqc import TQC, TQCConfig
 from rl_lab.experiment.environments import make_environments
 from rl_lab.rollout import Batch
 
+PLAIN = PPOConfig(
+    *(100_000, "mlp:16"),
+    learning_rate=1e-2,
+    num_steps=32,
+    batch_size=64,
+    epochs=4,
+    gamma=0.9,
+    normalize_observations=False,
+    normalize_rewards=False,
+)
+"""Without normalization, so that the critic's outputs are returns."""
 ON_POLICY = {
-    "ppo": (PPO, PPOConfig(num_steps=32, batch_size=64, learning_rate=1e-2, gamma=0.9, network="mlp:16"), 60),
+    "ppo": (PPO, PLAIN, 60),
     "a2c": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, network="mlp:16"), 600),
     "a2c-separate": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, separate_losses=True, network="mlp:16"), 600),
     "a2c-apart": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, shared=False, network="mlp:16"), 600),

@@ -96,7 +96,7 @@ OTHER = {
     "log_std": -1.0,
     "state_dependent_std": True,
     "normalize_observations": "not",
-    "normalize_rewards": True,
+    "normalize_rewards": "not",
     "batch_envs": 1,
     "shared": "not",
     "optimizer": "adam",
