@@ -50,7 +50,7 @@ class PPOConfig:
     clip_range: float = setting(0.2, "clip range of the probability ratio around 1", above=0, search=(0.1, 0.2, 0.3))
     clip_range_final: float = setting(1.0, "final clip range as a share of the initial one, reached linearly", least=0, most=1)
     clip_value: float = setting(0.0, "clip range of the change of a value since the rollout; 0: not clipped", least=0)
-    entropy_coefficient: float = setting(0.0, "weight of the entropy bonus", least=0, search=Between(1e-6, 0.1, log=True))
+    entropy_coefficient: float = setting(0.003, "weight of the entropy bonus", least=0, search=Between(1e-6, 0.1, log=True))
     value_coefficient: float = setting(0.5, "weight of the value loss", least=0)
     normalize_advantages: bool = setting(True, "normalize advantages to mean 0 and standard deviation 1 in each minibatch")
     target_kl: float = setting(0.0, "mean approximate KL divergence in an epoch that ends the update early; 0: never", least=0)

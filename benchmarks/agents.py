@@ -20,15 +20,18 @@ from typing import Any
 from rl_lab.experiment.agent import find_agent
 from rl_lab.experiment.environments import make_environments
 
+PLAIN = {"normalize_observations": False, "normalize_rewards": False, "entropy_coefficient": 0.0}
+"""As in the peers."""
+
 ROWS: dict[str, dict[str, Any]] = {
     "PPO CartPole-v1, 4 x 128 steps, 4 epochs x 4 minibatches, 64-64 tanh": {
         "target": 200_000,
-        "agent": ("ppo", "CartPole-v1", 4, {"num_steps": 128, "batch_size": 128, "epochs": 4}),
+        "agent": ("ppo", "CartPole-v1", 4, {"num_steps": 128, "batch_size": 128, "epochs": 4, **PLAIN}),
         "peer": ("PPO", "CartPole-v1", 4, {"n_steps": 128, "batch_size": 128, "n_epochs": 4}, {}),
     },
     "PPO Pendulum-v1, 4 x 1024 steps, batch 256, 2 epochs, 64-64": {
         "target": 400_000,
-        "agent": ("ppo", "Pendulum-v1", 4, {"num_steps": 1024, "batch_size": 256, "epochs": 2}),
+        "agent": ("ppo", "Pendulum-v1", 4, {"num_steps": 1024, "batch_size": 256, "epochs": 2, **PLAIN}),
         "peer": ("PPO", "Pendulum-v1", 4, {"n_steps": 1024, "batch_size": 256, "n_epochs": 2}, {}),
     },
     "DQN CartPole-v1, rl-zoo settings (256-256, batch 64, 128 updates in 256 steps)": {

@@ -3,7 +3,7 @@
 Most users have an environment for which nobody has tuned anything. Here both libraries learn with their default settings, for the same
 number of steps, on one thread, in a process for each run. After training the same code plays 20 greedy episodes from the same
 starts. Each run is a line of benchmarks/defaults.jsonl; what is in the file is not run again, unless the defaults of rl_lab changed.
-``--table`` writes docs/defaults.md from the file. Stable-Baselines3 gets flat observations where it has no network for an environment's own.
+``--table`` writes docs/defaults.md from the file. Stable-Baselines3 gets flat observations where it has no network for the others.
 """
 
 import argparse
@@ -294,11 +294,11 @@ def _typed(value: str) -> Any:
 
 INTRODUCTION = f"""# How good the defaults are
 
-Most users have an environment for which nobody has tuned anything. Here rl_lab and Stable-Baselines3 learn with their default settings,
-for the same number of steps, on one thread. Afterwards both play {EPISODES} greedy episodes from the same starts. The numbers are interquartile
-means over seeds, with stratified bootstrap intervals. Corridor and Reach are two small worlds of the script; Stable-Baselines3 gets flat
-observations in Blackjack and MinAtar. `python -m benchmarks.defaults` adds missing runs to `benchmarks/defaults.jsonl`, and `--table`
-writes this page.
+Most users have an environment for which nobody has tuned anything. Here rl_lab and Stable-Baselines3 learn with their default settings, for
+the same number of steps, on one thread. Afterwards both play {EPISODES} greedy episodes from the same starts. The numbers are
+interquartile means over seeds, with stratified bootstrap intervals. Corridor and Reach are two small worlds of the script.
+Stable-Baselines3 gets flat observations in Blackjack and MinAtar. `python -m benchmarks.defaults` adds missing runs to
+`benchmarks/defaults.jsonl`, and `--table` writes this page.
 
 """
 

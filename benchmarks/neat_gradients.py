@@ -65,6 +65,9 @@ TASKS = {
             "gae_lambda": 0.8,
             "gamma": 0.98,
             "learning_rate": 1e-3,
+            "normalize_observations": False,
+            "normalize_rewards": False,
+            "entropy_coefficient": 0.0,
         },
     ),
     "Acrobot-v1": Task(
@@ -89,6 +92,8 @@ TASKS = {
             "learning_rate": 2e-3,
             "learning_rate_final": 1.0,
             "normalize_observations": False,
+            "normalize_rewards": False,
+            "entropy_coefficient": 0.0,
         },
     ),
 }

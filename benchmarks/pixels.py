@@ -70,7 +70,16 @@ def ours(agent: str, steps: int) -> Any:
     if agent == "dqn":
         built: Any = OurDQN(Chase, **common, **DQN, learning_rate=1e-4, double=False)
     else:
-        built = OurPPO(Chase, **common, **PPO, shared=True, learning_rate=2.5e-4, clip_range=0.1, entropy_coefficient=0.01)
+        built = OurPPO(
+            Chase,
+            **common,
+            **PPO,
+            shared=True,
+            normalize_rewards=False,
+            learning_rate=2.5e-4,
+            clip_range=0.1,
+            entropy_coefficient=0.01,
+        )
     return lambda: built.learn(steps)
 
 

@@ -80,7 +80,9 @@ def test_rainbow_goes_by_name(trained_before, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "rainbow: these settings fail with some seeds on CartPole-v1\n"
 
 
-@pytest.mark.parametrize(("name", "env"), [(n, e) for n in PRESETS for e in PRESETS[n] if n in AGENTS and not NOT_ALWAYS_INSTALLED.search(e)])
+@pytest.mark.parametrize(
+    ("name", "env"), [(n, e) for n in PRESETS for e in PRESETS[n] if n in AGENTS and not NOT_ALWAYS_INSTALLED.search(e)]
+)
 def test_a_preset_makes_a_plan(name, env):
     assert make_plan({"agent": name, "env": env}).preset
 
