@@ -1,6 +1,6 @@
 """Advantage actor-critic (Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", the synchronous form).
 
-Actor and critic share a trunk by default, so both losses contribute to its gradient. With ``separate_losses`` each loss has a backward
+With ``shared`` actor and critic share a trunk, and both losses contribute to its gradient. With ``separate_losses`` each loss has a backward
 pass of its own over the shared graph, and the log shows the gradient norm of each. The gradients add up to the gradient of one pass.
 """
 
@@ -29,7 +29,7 @@ class A2CConfig:
         shapes=True,
     )
     activation: str = setting("tanh", "activation between the layers", choices=tuple(ACTIVATIONS), shapes=True)
-    shared: bool = setting(True, "actor and critic share all layers but the last", shapes=True)
+    shared: bool = setting(False, "actor and critic share all layers but the last, as is usual for pictures", shapes=True)
     separate_losses: bool = setting(False, "a backward pass per loss over one retained graph; the gradients are the same")
     optimizer: str = setting("rmsprop", "optimizer of all parameters", choices=("rmsprop", "adam"))
     learning_rate: float = setting(7e-4, "the optimizer's step size", above=0, search=Between(1e-5, 1e-2, log=True))

@@ -239,12 +239,12 @@ def table(runs: list[dict[str, Any]], more: dict[str, str]) -> list[str]:
         cells = [f"`{agent}`", name, f"{steps_of(agent, name):,}"]
         counts = []
         for library in ("rl_lab", "sb3"):
-            present = hash_of(settings_now(library, agent, more))
-            returns = [
-                r["return"]
-                for r in runs
-                if (r["library"], r["agent"], r["env"], r["settings"]) == (library, agent, name, present)
-            ]
+            found = [r for r in runs if (r["library"], r["agent"], r["env"]) == (library, agent, name)]
+            if library == "rl_lab":
+                present = hash_of(settings_now(library, agent, more))
+            else:
+                present = found[-1]["settings"] if found else ""  # of the version that ran last
+            returns = [r["return"] for r in found if r["settings"] == present]
             counts.append(len(returns))
             if returns:
                 low, high = stratified_interval([returns], aggregate_iqm)

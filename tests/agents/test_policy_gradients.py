@@ -33,8 +33,12 @@ PLAIN = PPOConfig(
 """Without normalization, so that the critic's outputs are returns."""
 ON_POLICY = {
     "ppo": (PPO, PLAIN, 60),
-    "a2c": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, network="mlp:16"), 600),
-    "a2c-separate": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, separate_losses=True, network="mlp:16"), 600),
+    "a2c": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, shared=True, network="mlp:16"), 600),
+    "a2c-separate": (
+        A2C,
+        A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, shared=True, separate_losses=True, network="mlp:16"),
+        600,
+    ),
     "a2c-apart": (A2C, A2CConfig(num_steps=8, learning_rate=3e-3, gamma=0.9, shared=False, network="mlp:16"), 600),
     "reinforce": (REINFORCE, REINFORCEConfig(learning_rate=2e-2, gamma=0.9, network="mlp:16"), 150),
     "reinforce-plain": (REINFORCE, REINFORCEConfig(learning_rate=2e-2, gamma=0.9, baseline=False, network="mlp:16"), 150),

@@ -272,7 +272,7 @@ def test_ratios_begin_at_one_with_moving_statistics():
 
 
 def test_norms_are_those_of_their_losses():
-    config = A2CConfig(separate_losses=True, value_coefficient=0.0, network="mlp:8")
+    config = A2CConfig(shared=True, separate_losses=True, value_coefficient=0.0, network="mlp:8")
     metrics = A2C.create(config, make_environments("CartPole-v1", 2), 1).step()
     assert metrics["losses/value_grad_norm"] == 0.0 < metrics["losses/policy_grad_norm"]
 
