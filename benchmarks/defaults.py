@@ -251,7 +251,7 @@ def table(runs: list[dict[str, Any]], more: dict[str, str]) -> list[str]:
                 cells += [f"{interquartile_mean(returns):.2f}", f"{low:.2f} to {high:.2f}"]
             else:
                 cells += ["", ""]
-        if any(counts):
+        if all(counts):
             lines.append("| " + " | ".join([*cells, " and ".join(map(str, sorted(set(counts))))]) + " |")
     return lines
 
