@@ -1,7 +1,8 @@
 """Advantage actor-critic (Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", the synchronous form).
 
-With ``shared`` actor and critic share a trunk, and both losses contribute to its gradient. With ``separate_losses`` each loss has a backward
-pass of its own over the shared graph, and the log shows the gradient norm of each. The gradients add up to the gradient of one pass.
+With ``shared`` actor and critic share a trunk, and both losses contribute to its gradient. With ``separate_losses`` each loss has a
+backward pass of its own over the shared graph, and the log shows the gradient norm of each. The gradients add up to the gradient of one
+pass.
 """
 
 from dataclasses import dataclass

@@ -583,7 +583,7 @@ def local(data: dict[str, Any]) -> None:
     found["tasks"] = alone
     found["slowdown after"] = slowdown()
     # sweeps: one run alone, in a process of its own; then all of them
-    found["run"] = statistics.median(swept(1, "101", "local") for _ in range(3))
+    found["run"] = statistics.median(swept(1, "101-101", "local") for _ in range(3))
     for workers in (1, 2):
         found[f"sweep local {workers}"] = swept(workers, f"1-{RUNS}", "local")
     ray = connect("", 2)
