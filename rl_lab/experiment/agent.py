@@ -1,5 +1,6 @@
 """The base class of agents: the contract that the driver, the Python API and `rl_lab.testing.check_agent` rely on."""
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -18,6 +19,7 @@ from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 from rl_lab.engine.errors import EnvironmentFault, NumericalError, ShapeError
+from rl_lab.engine.kernels import usual
 from rl_lab.experiment.config import Between, Search, as_plain, make_config, read_toml
 from rl_lab.experiment.environments import (
     Setup,
@@ -34,6 +36,7 @@ from rl_lab.experiment.preprocessing import as_presets, channels_of, settings_of
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
 from rl_lab.experiment.trust import unknown_modules
+from rl_lab.native.ahead import helped
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.networks import is_convolutional
 from rl_lab.nn.pictures import Observed, picture_of
@@ -389,7 +392,7 @@ class Agent:
         shown = make_progress(total) if progress else NoProgress()
         begin = time.perf_counter()
         first = self.timesteps
-        try:
+        with contextlib.closing(shown), helped(usual.__name__):
             for line in (*self.notes, *self.remarks()):
                 shown.say(line)
             latest = None
@@ -400,8 +403,6 @@ class Agent:
                 shown.update(self.timesteps, rate, latest)
                 if callback is not None and callback(self, metrics) is False:
                     break
-        finally:
-            shown.close()
         return self
 
     def advance(self) -> Metrics:

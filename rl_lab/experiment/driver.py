@@ -15,6 +15,7 @@ from typing import Any
 
 import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
+from rl_lab.engine.kernels import usual
 from rl_lab.experiment import dashboard
 from rl_lab.experiment.agent import Agent, find_agent, note_of_preset, preset_for, registered_name
 from rl_lab.experiment.config import as_complete, as_plain, make_config, option_name, setting
@@ -50,7 +51,7 @@ from rl_lab.experiment.trust import require_harmless
 from rl_lab.experiment.vector import abandon_environments, close_environments
 from rl_lab.experiment.video import check_render, check_strip, check_video, film, frames_of_episode
 from rl_lab.experiment.wrapping import as_arguments, as_texts, recordable_wrappers, seeded_globals
-from rl_lab.native import ahead, cache
+from rl_lab.native.ahead import helped
 from rl_lab.nn.graph.files import save_graph
 from rl_lab.nn.graph.picture import save_pictures_beside
 
@@ -411,23 +412,17 @@ def load_run(path: Path | str) -> Run:
 
 def carry_out(plan: Plan, progress: Progress | None = None) -> Result:
     """Carry out a plan: in a new run directory, created once the agent exists, or in the directory of the run that it resumes."""
-    with _StopRequest() as stop, seeded_globals(plan.options.seed):
-        return _carry_out(plan, progress or make_progress(plan.config.total_timesteps), stop)
+    shown = progress or make_progress(plan.config.total_timesteps)
+
+    def tell() -> None:
+        shown.say("compiling kernels: this happens once, later runs load them from the cache")
+
+    with _StopRequest() as stop, seeded_globals(plan.options.seed), helped(usual.__name__, tell):
+        return _carry_out(plan, shown, stop)
 
 
 def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
     options = plan.options
-    announced = False
-
-    def compiling(name: str) -> None:
-        nonlocal announced
-        if not announced:
-            ahead.start("rl_lab.engine.kernels.usual")
-            progress.say("compiling kernels: this happens once, later runs load them from the cache")
-            announced = True
-
-    previous = cache.on_compile
-    cache.on_compile = compiling
     begin = time.perf_counter()
     run = envs = None
     require_forms(options.log)
@@ -479,7 +474,6 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
             abandon_environments(envs)
         raise
     finally:
-        cache.on_compile = previous
         progress.close()
         if envs is not None:
             close_environments(envs)

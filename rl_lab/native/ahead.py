@@ -6,12 +6,14 @@ other over a pipe what it begins. Two that begin the same kernel at the same mom
 """
 
 import atexit
+import contextlib
 import importlib
 import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -52,12 +54,15 @@ class Helper:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            number, finished = json.loads(line)
-            with self._changed:
-                (self._finished if finished else self._begun).add(number)
-                self._changed.notify_all()
-        self._process.wait()
+        try:
+            for line in self._process.stdout:
+                number, finished = json.loads(line)
+                with self._changed:
+                    (self._finished if finished else self._begun).add(number)
+                    self._changed.notify_all()
+            self._process.wait()
+        except (ValueError, TypeError):
+            self._process.kill()  # sys.executable is another program
         self.end()
 
     def end(self) -> None:
@@ -128,6 +133,28 @@ def start(module: str) -> bool:
     primitive.before_compiling = _helper.prepare
     atexit.register(_stop)
     return True
+
+
+@contextlib.contextmanager
+def helped(module: str, first: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """In this context, the first kernel that is compiled calls ``first`` and starts a helper (see `start`)."""
+    previous = cache.on_compile
+    compiled = False
+
+    def compiling(name: str) -> None:
+        nonlocal compiled
+        if not compiled:
+            compiled = True
+            first()
+            start(module)
+        if previous is not None:
+            previous(name)
+
+    cache.on_compile = compiling
+    try:
+        yield
+    finally:
+        cache.on_compile = previous
 
 
 def _cores() -> int:

@@ -173,5 +173,41 @@ def test_no_helper_if_nothing_is_to_be_done_or_if_there_is_one_core(run):
     assert notes == []
 
 
+def test_a_helper_that_is_another_program_is_not_waited_for(run):
+    output, _ = run("""
+        ahead._COMMAND = "print('hello')"
+        assert ahead.start("kernels_for_test")
+        print(results())
+    """)
+    assert output.strip() == EXPECTED
+
+
+def test_the_first_kernel_that_is_missing_starts_a_helper(run):
+    output, _ = run("""
+        from rl_lab.native import cache
+        noted = cache.on_compile
+        said = []
+        with ahead.helped("kernels_for_test", lambda: said.append("compiling")):
+            assert ahead._helper is None
+            print(results())
+        assert said == ["compiling"]
+        assert ahead._helper is not None
+        assert cache.on_compile is noted
+    """)
+    assert output.strip() == EXPECTED
+
+
+def test_the_first_training_has_a_helper(run):
+    output, _ = run("""
+        from rl_lab.agents.dqn import DQN
+        agent = DQN("CartPole-v1", preset=False, network="mlp:8", learning_starts=20, seed=1)
+        assert ahead._helper is None
+        agent.learn(200)
+        assert ahead._helper._numbers
+        print(len(ahead._helper._taken) > 0)
+    """)
+    assert output.strip() == "True"
+
+
 def test_usual_kernels_are_different_ones():
     assert len(set(KERNELS)) == len(KERNELS)
