@@ -698,12 +698,14 @@ def scenarios(data: dict[str, Any]) -> list[Scenario]:
     about = {
         "pieces": pieces,
         "checkpoints": pieces // 2,
-        "messages": round(progress["count"] / pieces),
+        "messages": math.ceil(progress["count"] / pieces),
         "task_bytes": ppo["task"],
     }
     short = Round([ppo["seconds"]] * 2_000, report_bytes=each, **about)
     hours = 3600.0 / ppo["seconds"]  # a run of an hour reports and sends as often a second
-    long = Round([3600.0] * 2_000, report_bytes=each * hours, **{**about, "messages": round(about["messages"] * hours)})
+    long = Round(
+        [3600.0] * 2_000, report_bytes=each * hours, **{**about, "messages": round(progress["count"] * hours / pieces)}
+    )
     made = [
         Scenario(f"sweep of 2,000 runs of {ppo['seconds']:.1f} s (PPO, CartPole, {ppo['steps']:,} steps)", [short], start),
         Scenario("sweep of 2,000 runs of 1 hour that report as often a second", [long], start),
@@ -811,6 +813,7 @@ def plots(data: dict[str, Any], images: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), layout="constrained")
     for axis, names in zip(axes.flat, SHOWN_COSTS, strict=True):
@@ -835,6 +838,7 @@ def plots(data: dict[str, Any], images: Path) -> None:
             )
         axis.set_xscale("log")
         axis.set_yscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())  # its labels would overlap
         axis.set_title(names[0] if len(names) == 1 else names[0].rsplit(" ", 1)[0], fontsize=9)
         axis.set_xlabel(row["unit"].split(", ")[-1], fontsize=8)
         axis.set_ylabel("microseconds", fontsize=8)
