@@ -2,7 +2,7 @@
 
 Most users have an environment for which nobody has tuned anything. Here both libraries learn with their default settings, for the same
 number of steps, on one thread, in a process for each run. After training the same code plays 20 greedy episodes from the same
-starts. Each run is a line of benchmarks/defaults.jsonl; what is in the file is not run again, unless the defaults of rl_lab changed.
+starts. Each run is a line of benchmarks/defaults.jsonl. A run in the file is not repeated, unless the defaults of rl_lab have changed.
 ``--table`` writes docs/defaults.md from the file. Stable-Baselines3 gets flat observations where it has no network for the others.
 """
 

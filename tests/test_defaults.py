@@ -1,4 +1,4 @@
-"""The comparison of default settings: its page is that of its data, and it counts what it says."""
+"""The benchmark of default settings: its page belongs to its data, its worlds are sound, and returns are added up correctly."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
 """Compile kernels in a second process while this one begins: with an empty cache, a first run needs dozens of them.
 
-Both processes go through one list. The helper compiles from its front into the cache on disk. This process compiles what it needs; when
-that is the kernel at which the helper works, it compiles others from the back of the list until the helper has finished. Each tells the
-other over a pipe what it begins. Two that begin the same kernel at the same moment only compile it twice.
+The helper goes through a list of kernels from its front and compiles them into the cache on disk. This process compiles each kernel when
+it needs it. If the helper is just compiling that kernel, this process compiles others from the back of the list until it is ready. Each
+process tells the other over a pipe which kernels it begins. If both begin a kernel at the same moment, both compile it, and nothing breaks.
 """
 
 import atexit
@@ -20,7 +20,7 @@ import numba
 
 from rl_lab.native import cache, primitive
 from rl_lab.native.primitive import Primitive
-from rl_lab.native.threads import after_fork_in_child
+from rl_lab.native.threads import after_fork_in_child, usable_cores
 
 FEWEST = 8
 """Missing kernels for which a second process pays: it needs a second to begin."""
@@ -121,7 +121,7 @@ def start(module: str) -> bool:
     Does nothing in a process that may use one core only, that has no cache on disk, or that has started a helper before.
     """
     global _helper
-    if _helper is not None or numba.get_num_threads() < 2 or _cores() < 2 or not cache.is_lasting() or not sys.executable:
+    if _helper is not None or numba.get_num_threads() < 2 or usable_cores() < 2 or not cache.is_lasting() or not sys.executable:
         return False
     kernels: tuple[Primitive, ...] = importlib.import_module(module).KERNELS
     if sum(not kernel.is_cached() for kernel in kernels) < FEWEST:
@@ -155,11 +155,6 @@ def helped(module: str, first: Callable[[], object] = lambda: None) -> Iterator[
         yield
     finally:
         cache.on_compile = previous
-
-
-def _cores() -> int:
-    """Cores on which this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stop() -> None:

@@ -26,6 +26,14 @@ _LONGEST_REST = 2048
 _MOST_CREDIT = 20_000_000  # cycles, about the cost of two stalls
 
 
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
 def start_threads() -> None:
     """Start numba's threads on the OpenMP layer, whose parallel regions have the lowest cost.
 

@@ -10,6 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from rl_lab.engine.kernels.elementary import pow64
+from rl_lab.engine.kernels.scalar import INFINITY, MAGNITUDE
 from rl_lab.native.part import part
 from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, Real, primitive
 
@@ -45,8 +46,6 @@ def _buffers(table, i):
 
 
 _bits = _at(types.int32)
-MAGNITUDE = np.int32(0x7FFFFFFF)
-INFINITY = np.int32(0x7F800000)
 NOT_FINITE = 5
 """What `first_not_finite` reports, beside the codes of `rl_lab.engine.ops.gathering`."""
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from rl_lab.engine.kernels.elementary import exp64, log64
-from rl_lab.engine.kernels.optimizer import INFINITY, MAGNITUDE
-from rl_lab.engine.kernels.scalar import bits, exp32, from_bits
+from rl_lab.engine.kernels.scalar import INFINITY, MAGNITUDE, bits, exp32, from_bits
 from rl_lab.native.part import part
 from rl_lab.native.primitive import (
     In,

@@ -16,6 +16,10 @@ from rl_lab.native.part import part
 
 F = np.float32
 I32 = np.int32
+MAGNITUDE = I32(0x7FFFFFFF)
+"""The bits of a float32 without its sign."""
+INFINITY = I32(0x7F800000)
+"""The bits of infinity. Those of NaN are larger."""
 
 
 @intrinsic

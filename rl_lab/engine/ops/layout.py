@@ -452,30 +452,25 @@ def region_of_key(sizes: Shape, strides: Shape, key: tuple[BasicKey, ...]) -> Re
 _PLAIN = (int, type(None))
 
 
+Kept = tuple[Shape, Shape | None, int]
+"""A region with its strides as a tensor keeps them."""
+
+
 @_once_per_layout
-def _region_of_slice(
-    sizes: Shape, strides: Shape | None, first: int | None, stop: int | None, step: int | None
-) -> tuple[Shape, Shape | None, int] | None:
-    """`region_of_key` for a key of one slice, with the strides as a tensor keeps them."""
-    where = region_of_key(sizes, _steps(sizes, strides), (slice(first, stop, step),))
+def _region_of_part(sizes: Shape, strides: Shape | None, part: tuple[int | None, int | None, int | None] | None) -> Kept | None:
+    """`region_of_key` for a key of one slice, given by its three numbers, or of one None."""
+    where = region_of_key(sizes, _steps(sizes, strides), (None if part is None else slice(*part),))
     return None if where is None else (*_as_kept(*where[:2]), where[2])
 
 
-@_once_per_layout
-def _region_of_none(sizes: Shape, strides: Shape | None) -> tuple[Shape, Shape | None, int]:
-    """`_region_of_slice` for the key None."""
-    shape, steps, start = region_of_key(sizes, _steps(sizes, strides), (None,)) or ((), (), 0)
-    return *_as_kept(shape, steps), start
-
-
-def _kept_region(x: Tensor, key: tuple[BasicKey, ...]) -> tuple[Shape, Shape | None, int] | None:
-    """`region_of_key` with the strides as a tensor keeps them; for the most frequent keys computed once."""
+def _kept_region(x: Tensor, key: tuple[BasicKey, ...]) -> Kept | None:
+    """`region_of_key` for any key; for the most frequent ones computed once per layout."""
     if len(key) == 1:
         k = key[0]
         if k is None:
-            return _region_of_none(x.sizes, x.strides)
+            return _region_of_part(x.sizes, x.strides, None)
         if type(k) is slice and type(k.start) in _PLAIN and type(k.stop) in _PLAIN and type(k.step) in _PLAIN:
-            return _region_of_slice(x.sizes, x.strides, k.start, k.stop, k.step)
+            return _region_of_part(x.sizes, x.strides, (k.start, k.stop, k.step))
     where = region_of_key(x.sizes, _steps(x.sizes, x.strides), key)
     return None if where is None else (*_as_kept(*where[:2]), where[2])
 

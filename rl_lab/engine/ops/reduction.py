@@ -483,8 +483,7 @@ def _largest(x: Tensor, dim: Dims, keepdim: bool, to_nan: bool = False) -> Tenso
     shape = _result_shape(x.sizes, dims, keepdim)
     if x.dtype is float32:
         source, n, r, m = _blocks(x, dims)
-        if r == 0:
-            _require_elements(x, r, "amax")
+        _require_elements(x, r, "amax")
         out = empty(shape)
         launch(reduction_kernels.largest_over, (out, source), (n, r, m))
     else:

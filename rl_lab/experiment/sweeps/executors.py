@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from rl_lab.experiment.faults import NUMERICAL
 from rl_lab.experiment.sweeps.worker import FAILED, PRUNED, Task
+from rl_lab.native.threads import usable_cores
 
 ONE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Environment variables of a process that shares the machine with one process a core."""
@@ -137,11 +138,3 @@ class LocalExecutor:
             except subprocess.TimeoutExpired:
                 process.kill()
         self._processes.clear()
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
