@@ -135,6 +135,22 @@ def copy_bytes(_, target, source, count):
     return types.void(types.int64, types.int64, types.int64), build
 
 
+STACKED = 2_048
+"""The float32 numbers that `stacked` provides."""
+
+
+@intrinsic
+def stacked(_):
+    """The address of `STACKED` float32 numbers on the stack, valid until the function returns. Allocating them costs nothing."""
+
+    def build(context, builder, signature, args):
+        with builder.goto_entry_block():  # there, a loop around the call does not allocate again
+            block = builder.alloca(ir.ArrayType(ir.FloatType(), STACKED))
+        return builder.ptrtoint(block, ir.IntType(64))
+
+    return types.int64(), build
+
+
 @intrinsic
 def prefetch(_, address):
     """Ask for the cache line at ``address``, which may lie anywhere, without waiting for it."""

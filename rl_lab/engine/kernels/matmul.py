@@ -25,7 +25,7 @@ from rl_lab.engine.kernels.tiles import (
     transpose,
 )
 from rl_lab.native.part import part
-from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep
+from rl_lab.native.pointers import STACKED, address_of, copy_bytes, float32_at, keep, stacked
 from rl_lab.native.primitive import In, Int, Out, primitive
 
 PLAIN = 0
@@ -45,6 +45,14 @@ END_CELL = 11
 
 NARROW = 16
 """With fewer columns, most of a vector is unused on some processors."""
+RAGGED = 24
+"""Up to this width, most of the second vector of a tile is unused on some processors."""
+RAGGED_AND_DEEP = 40
+"""The same of the third vector. Dot products are faster up to here if their sums have at least `DEEP` terms."""
+DEEP = 128
+SHORT = 48
+"""Up to so many terms, and from `SEVERAL` rows on, adding the partial sums of dot products takes longer than transposing b for tiles."""
+SEVERAL = 8
 FEW = 16
 """For up to this many rows of a, transposing b takes longer than it saves."""
 LANES_OF_TILES = 32
@@ -69,10 +77,15 @@ UNPACKED = 4_096
 
 def way_of(layout: int, n: int, k: int, m: int) -> int:
     """The way in which a product of this shape is computed: `TILES`, `DOTS`, `DOTS_OF_COPY` or `SWAPPED`."""
-    narrow = m < NARROW
+    narrow = m < NARROW or NARROW < m <= RAGGED
     if layout == A_TRANSPOSED:
         return SWAPPED if narrow and m < n else TILES
-    if k < LANES or not (narrow or n <= FEW):
+    if layout == B_TRANSPOSED:
+        narrow = narrow or (k >= DEEP and NARROW < m <= RAGGED_AND_DEEP and m != 2 * NARROW)
+    elif m > NARROW:
+        narrow = narrow and k >= DEEP
+    short = n >= SEVERAL and k <= SHORT and not narrow
+    if k < LANES or short or not (narrow or n <= FEW):
         few = n % LANES_OF_TILES == 0 and n <= MOST_SWAPPED and m >= 4 * n and k * m >= LARGE
         return SWAPPED if few else TILES
     if layout == B_TRANSPOSED:
@@ -175,7 +188,11 @@ def multiply_tiles(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, 
 
     Rows of a are ``row`` numbers apart, columns ``step``. The stored rows of b, which is (m, k) if ``transposed``, are ``ldb`` apart.
     """
-    if transposed or (k * m > UNPACKED and n >= 32):
+    if transposed and k * m <= STACKED and n <= FEW:
+        rows = stacked()
+        transpose(b, ldb, rows, m, m, k)
+        _rows_of_tiles(a, rows, out, n, k, m, row, step, m, False, ldc, False, result, first, extra, 0, end)
+    elif transposed or (k * m > UNPACKED and n >= 32):
         _multiply_packed(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end)
     else:
         _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, False, ldc, False, result, first, extra, 0, end)
@@ -257,8 +274,17 @@ def _packed_tiles(a, b, out, n, k, m, ldc, continued, result, first, extra, colu
 @part
 def _multiply_swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, extra):
     """The product by tiles as the transpose of b' a'."""
-    product = np.empty(n * m, np.float32)
-    into = np.int64(product.ctypes.data)
+    if n * m <= STACKED:
+        _swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, extra, stacked())
+    else:
+        product = np.empty(n * m, np.float32)
+        _swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, extra, np.int64(product.ctypes.data))
+        keep(product)
+
+
+@part
+def _swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, extra, into):
+    """`_multiply_swapped` by way of the address ``into``."""
     row = 1
     step = ldb
     if layout == B_TRANSPOSED:
@@ -266,17 +292,21 @@ def _multiply_swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, 
         step = 1
     multiply_tiles(b, a, into, m, k, n, row, step, lda, layout != A_TRANSPOSED, n, result, first, extra, NOTHING)
     transpose(into, n, out, ldc, m, n)
-    keep(product)
 
 
 @part
 def _multiply_copy(a, b, out, n, k, m, lda, ldb, ldc):
     """`multiply_dots` for a b that is stored as (k, m)."""
-    copy = np.empty(k * m, np.float32)
-    rows = np.int64(copy.ctypes.data)
-    transpose(b, ldb, rows, k, k, m)
-    multiply_dots(a, rows, out, n, k, m, lda, k, ldc)
-    keep(copy)
+    if k * m <= STACKED:
+        rows = stacked()
+        transpose(b, ldb, rows, k, k, m)
+        multiply_dots(a, rows, out, n, k, m, lda, k, ldc)
+    else:
+        copy = np.empty(k * m, np.float32)
+        rows = np.int64(copy.ctypes.data)
+        transpose(b, ldb, rows, k, k, m)
+        multiply_dots(a, rows, out, n, k, m, lda, k, ldc)
+        keep(copy)
 
 
 @primitive
