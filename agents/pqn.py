@@ -94,9 +94,7 @@ class PQN(Agent):
         self.sums = rl.zeros(3)
         self._prepare = self.record(self.prepare)
         self.minibatches = Minibatches(self.size, c.batch_size, self.shuffle_stream)
-        self._begin_epoch = self.record(self.minibatches.begin)
-        self._minibatch = self.record(self.minibatch)
-        self._epoch = self.record(self.epoch) if self.minibatches.few else self.long_epoch
+        self._epoch = self.minibatches.passes(self.update, self.record)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
@@ -171,20 +169,6 @@ class PQN(Agent):
         weights = batch.get("weights")
         loss = errors.mean() if weights is None else (errors * weights).sum() / weights.sum().clamp(min=1.0)
         return 0.5 * loss, q.detach().mean()
-
-    def epoch(self) -> None:
-        """One pass over the rollout in a new random order, with a gradient step on each minibatch."""
-        for index in self.minibatches.shuffled().split(self.config.batch_size):
-            self.update(index)
-
-    def long_epoch(self) -> None:
-        """`epoch`, with one recorded minibatch that is repeated instead of a recorded epoch."""
-        self._begin_epoch()
-        call_times(self._minibatch, self.minibatches.count)
-
-    def minibatch(self) -> None:
-        """Take a gradient step on the next minibatch."""
-        self.update(self.minibatches.draw())
 
     def update(self, index: rl.Tensor) -> None:
         """Take one gradient step on the minibatch of the rollout's steps ``index`` (batch_size,)."""

@@ -1,6 +1,10 @@
 """The steps of a rollout in random order, minibatch by minibatch."""
 
+from collections.abc import Callable
+from typing import Any
+
 import rl_lab as rl
+from rl_lab.engine.compile import call_times
 
 MOST_RECORDED = 16
 """The most minibatches of an epoch that is recorded as a whole. The time to record grows with them."""
@@ -36,3 +40,24 @@ class Minibatches:
         index = self._order.index_select(0, self._places)
         self._places.add_(self._batch_size)
         return index
+
+    def passes(self, update: Callable[[rl.Tensor], None], record: Callable[[Callable[[], None]], Any]) -> Callable[[], None]:
+        """A function that passes over all steps in a new random order and calls ``update(index)`` on each minibatch.
+
+        ``record`` compiles a function. A short pass is recorded as a whole. Of a long one, one minibatch is recorded and repeated.
+        """
+
+        def one_pass() -> None:
+            for index in self.shuffled().split(self._batch_size):
+                update(index)
+
+        if self.few:
+            return record(one_pass)
+        begin = record(self.begin)
+        next_update = record(lambda: update(self.draw()))
+
+        def repeated() -> None:
+            begin()
+            call_times(next_update, self.count)
+
+        return repeated
