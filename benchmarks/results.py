@@ -70,7 +70,8 @@ ENVIRONMENTS = (
         "CartPoleMasked-v0",
     ),
     *("LunarLander-v3", "LunarLanderContinuous-v3", "DoublePole-v0", "DoublePoleNoVelocity-v0", "Bricks-v0"),
-    *("MinAtar/Breakout-v1", "BipedalWalker-v3"),
+    *(f"MinAtar/{game}-v1" for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders")),
+    "BipedalWalker-v3",
 )
 """Environments in the order in which they are measured: the cheapest first. Others follow."""
 HEADLINE = (("dqn", "CartPole-v1"), ("ppo", "Acrobot-v1"), ("sac", "MountainCarContinuous-v0"), ("ppo", "LunarLander-v3"))
@@ -102,6 +103,9 @@ PUBLISHED = {
     "Ant-v5": (5_850.0, "SAC, 1 M: Tianshou"),
     "Swimmer-v5": (359.1, "TD3, 1 M: rl-zoo"),
     "MinAtar/Breakout-v1": (28.0, "PPO, 10 M and more: gymnax"),
+    "MinAtar/Asterix-v1": (15.0, "PPO, 10 M and more: gymnax"),
+    "MinAtar/Freeway-v1": (58.0, "PPO, 10 M and more: gymnax"),
+    "MinAtar/SpaceInvaders-v1": (131.0, "PPO, 10 M and more: gymnax"),
 }
 """The highest published figure that we know for an environment, by whatever agent, and its source."""
 MOST = {"CartPoleMasked-v0": 500.0, "Catch-v0": 10.0, "DoublePole-v0": 1000.0, "DoublePoleNoVelocity-v0": 1000.0}

@@ -584,7 +584,7 @@ def observed_in(space: Space, setup: Setup | None) -> Observed:
     frames = 1 if setup is None else setup.frame_stack
     channels = "auto" if setup is None else setup.channels
     if setup is not None and channels == "auto":
-        channels = channels_of(setup.preprocess) if setup.pixels else "first"
+        channels = channels_of(setup.preprocess, "" if setup.wrapper else setup.env_id) if setup.pixels else "first"
     return Observed(tuple(space.shape), frames, channels, scale, not is_bytes)
 
 

@@ -237,9 +237,10 @@ def frames_of(names: Sequence[str]) -> int:
     return max([1, *[preset.frames for preset in _presets(names)]])
 
 
-def channels_of(names: Sequence[str]) -> str:
-    """Position of the channels in pictures after the presets: "first", "last" or "auto"."""
-    return next((preset.channels for preset in reversed(_presets(names)) if preset.channels != "auto"), "auto")
+def channels_of(names: Sequence[str], env_id: str) -> str:
+    """Position of the channels in pictures after the presets: "first", "last" or "auto". The games of MinAtar have them last."""
+    own = "last" if env_id.startswith("MinAtar/") else "auto"
+    return next((preset.channels for preset in reversed(_presets(names)) if preset.channels != "auto"), own)
 
 
 def settings_of(names: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from rl_lab.agents.pqn import PQN
 from rl_lab.envs import stream as s
 from rl_lab.experiment import finding, suggestions
 from rl_lab.experiment.environments import choose_setup, make_environments
@@ -192,6 +193,12 @@ def test_ids_work_without_the_package(monkeypatch):
     assert make_environments(wrapped, 1).single_observation_space.dtype == np.bool_
     with pytest.raises(Fault, match="pip install minatar"):
         choose_setup("MinAtar/Pong-v1")
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_the_channels_are_known_even_where_a_picture_has_ten(game):
+    agent = PQN(f"MinAtar/{game}-v1", preset=False, num_envs=1, num_steps=4, batch_size=4, network="cnn:2:4")
+    assert agent.observed.channels == "last"
 
 
 def test_the_packages_environment_is_one_setting_away():
