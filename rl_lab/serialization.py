@@ -368,6 +368,10 @@ def create_file(path: Path, pieces: Iterable[Any]) -> None:
 
 def write_file(path: Path, pieces: Iterable[Any]) -> None:
     """Replace a file as a whole: write under a temporary name, flush, rename. If this fails, an older file stays. Raises OSError."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
     try:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import gymnasium as gym
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, Tuple
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
@@ -42,7 +42,7 @@ from rl_lab.nn.networks import is_convolutional
 from rl_lab.nn.pictures import Observed, picture_of
 from rl_lab.rollout import ActionMapping, Batch, Collector, Moment, Normalization, Rollout
 from rl_lab.rollout.actions import ANY_ACTIONS, choices_of, mask_row, single
-from rl_lab.rollout.observations import conform
+from rl_lab.rollout.observations import conform, rows_of
 from rl_lab.rollout.policies import Insight
 from rl_lab.rollout.storage import stored_dtype
 
@@ -164,6 +164,8 @@ class Agent:
     def _start(self, config: Any, envs: VectorEnv, seed: int) -> None:
         name = envs.spec.id if getattr(envs, "spec", None) else "the environment"  # type: ignore[union-attr]
         self.check_spaces(name, envs.single_observation_space, envs.single_action_space)
+        if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+            raise Fault(f"seed must be a whole number from 0 on, got {seed!r}")
         self.config = config
         self.envs = envs
         self.seed = int(seed)
@@ -309,24 +311,14 @@ class Agent:
         the action and the ``state`` to pass with the next observation; None starts an episode. Raises ShapeError for an observation
         of another shape.
         """
-        mapping = getattr(self.envs, "observation_mapping", None)
-        if mapping is not None and not mapping.is_identity:
-            try:
-                raw = conform(mapping.space, observation, lambda note: None)
-            except EnvironmentFault:
-                pass  # flat already, or a batch
-            else:
-                action_mask = mapping.mask(raw) if action_mask is None else action_mask
-                observation = mapping.array(raw)
-        x = np.asarray(observation, self.observation_dtype)
-        one = x.shape == self.shape
-        if not one and x.shape[1:] != self.shape:
-            raise ShapeError(
-                f"{type(self).__name__} takes observations of shape {self.shape}, or a batch of them, not {x.shape}"
-            )
+        if type(observation) is np.ndarray and observation.dtype == self.observation_dtype and observation.shape == self.shape:
+            x, one = observation, True
+        else:
+            x, one, given = self._arrays(observation)
+            action_mask = given if action_mask is None else action_mask
         mask = None
         if action_mask is not None and self.mapping.num_masked:
-            mask = mask_row(self.space, action_mask)[None] if one else np.asarray(action_mask, bool).reshape(len(x), -1)
+            mask = self._masks([action_mask] if one else action_mask, len(x) if not one else 1)
         x = x[None] if one else x
         if self.acting_memory is None:
             actions = self.act(x, deterministic, mask)
@@ -342,6 +334,51 @@ class Agent:
         finally:
             setattr(self, self.acting_memory, kept)
         return (single(actions) if one else actions), after
+
+    def _arrays(self, observation: Any) -> tuple[np.ndarray, bool, Any]:
+        """The array of one observation or of a batch, whether it is one, and the mask or masks inside. Raises ShapeError for others."""
+        kind = type(self).__name__
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            space = getattr(getattr(self.envs, "observation_mapping", None), "space", None)
+            if not isinstance(space, Tuple):
+                raise ShapeError(f"{kind}.predict takes an observation, not the pair (observation, info) that reset() returns")
+        mapping = getattr(self.envs, "observation_mapping", None)
+        reason = ""
+        if mapping is not None and not mapping.is_identity:
+            try:
+                raw = conform(mapping.space, observation, lambda note: None)
+                return mapping.array(raw), True, mapping.mask(raw)
+            except EnvironmentFault as fault:
+                reason = f": {fault}"
+            try:
+                rows = [conform(mapping.space, row, lambda note: None) for row in rows_of(mapping.space, observation)]
+                if rows:
+                    masks = [mapping.mask(row) for row in rows] if mapping.holds_mask else None
+                    return np.stack([mapping.array(row) for row in rows]), False, masks
+            except EnvironmentFault:
+                pass  # an array that is flat already
+        try:
+            x = np.asarray(observation, self.observation_dtype)
+        except (TypeError, ValueError):
+            x = None  # type: ignore[assignment]
+        if x is None or (x.shape != self.shape and x.shape[1:] != self.shape):
+            wanted = (
+                f"observations of shape {self.shape}" if mapping is None or not reason else f"observations of {mapping.space}"
+            )
+            found = f", not {x.shape}" if x is not None and not reason else reason
+            raise ShapeError(f"{kind} takes {wanted}, or a batch of them{found}")
+        return x, x.shape == self.shape, None
+
+    def _masks(self, given: Any, count: int) -> np.ndarray:
+        """Masks of ``count`` rows of a batch, bool (count, options). Raises ShapeError or ValueError if they do not fit."""
+        if len(given) != count:
+            raise ShapeError(f"action_mask has {len(given)} rows for {count} observations")
+        rows = np.stack([mask_row(self.space, row) for row in given])
+        choices = choices_of(self.space)
+        begins = np.cumsum([0, *choices[:-1]])
+        if not np.logical_or.reduceat(rows, begins, 1).all():
+            raise ValueError("action_mask allows nothing: at least one option of each choice must be True")
+        return rows
 
     def greedy_step(self) -> tuple[Callable[..., tuple[rl.Tensor, ...]], tuple[rl.Tensor, ...]]:
         """The greedy policy as a function of tensors, and what it remembers when an episode begins.
@@ -385,9 +422,9 @@ class Agent:
         Schedules reach their end with the last of these steps. ``callback(agent, metrics)`` is called after each step and may return
         False to stop. Raises NumericalError as `advance` does, and EnvironmentFault if an environment fails.
         """
-        if total_timesteps < 1:
-            raise Fault(f"total_timesteps must be at least 1, got {total_timesteps}")
-        total = self.timesteps + total_timesteps
+        if not isinstance(total_timesteps, (int, float, np.number)) or not total_timesteps >= 1 or total_timesteps % 1:
+            raise Fault(f"total_timesteps must be a whole number from 1 on, got {total_timesteps!r}")
+        total = self.timesteps + int(total_timesteps)
         self.config = dataclasses.replace(self.config, total_timesteps=total)
         shown = make_progress(total) if progress else NoProgress()
         begin = time.perf_counter()
@@ -520,6 +557,8 @@ class Agent:
         if unknown:
             raise Fault(f"{path} names the module {unknown[0]!r}, and importing it runs its code: pass the environment to load")
         setup = None if made is None or env is not None else Setup.from_description(made)
+        if isinstance(env, VectorEnv) and env.num_envs != content["num_envs"]:
+            raise Fault(f"{path} was trained in {content['num_envs']} environments side by side, and these are {env.num_envs}")
         if env is not None:
             envs, setup = open_environments(env, content["num_envs"])
         elif setup is not None:
@@ -545,6 +584,8 @@ class Agent:
         """Raise Fault unless the agent can act in environments with these spaces of one environment."""
         name = name_of_agent(cls)
         kinds = " or ".join(kind.__name__ for kind in cls.action_spaces)
+        if not isinstance(action_space, ANY_ACTIONS):
+            raise Fault(f"{env} has the actions {action_space}: use Box, Discrete, MultiDiscrete, MultiBinary, Tuple or Dict")
         if not isinstance(action_space, cls.action_spaces):
             raise Fault(f"{name} needs {kinds} actions, but {env} has {action_space}: use {_alternatives(action_space)}")
         require_numbers(env, observation_space, action_space)

@@ -722,7 +722,7 @@ class _Loop:
         try:
             self.load_state_dict(own)
             if run.holds(BEST):  # it may have been written after that checkpoint
-                self.best = max(self.best, float(run.load(BEST).get(DRIVER, {}).get("best", -math.inf)))
+                self.best = self._best_of(run)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _misfit(error, run.path) from None
         if not self.agent.continues:
@@ -737,6 +737,14 @@ class _Loop:
         changeable = {name: settings[name] for name in CHANGEABLE if name in settings}
         total_now = {**recorded, "total_timesteps": plan.config.total_timesteps}
         run.record({**run.config, **changeable, "hyperparameters": total_now, "versions": run_config(plan)["versions"]})
+
+    def _best_of(self, run: Run) -> float:
+        """The return of the best state. If that checkpoint is damaged, the best state is chosen anew."""
+        try:
+            return max(self.best, float(run.load(BEST, offers=False).get(DRIVER, {}).get("best", -math.inf)))
+        except Fault as fault:
+            self.say(f"{fault}; the next evaluation chooses the best state anew")
+            return -math.inf
 
     def state_dict(self) -> dict[str, Any]:
         counters = {name: getattr(self, name) for name in _COUNTERS}

@@ -31,7 +31,7 @@ from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of,
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import Arguments, Wrapper, Wrappers, as_arguments, as_texts, as_wrappers, texts_of, wrap
 from rl_lab.rollout.actions import SpaceActions, options_of
-from rl_lab.rollout.adapter import Adapter, VectorAdapter, described, place_of
+from rl_lab.rollout.adapter import SCORE, Adapter, VectorAdapter, described, masks_of, place_of
 from rl_lab.rollout.observations import ObservationMapping
 
 BACKENDS = ("auto", "native", "gymnasium")
@@ -122,6 +122,7 @@ def choose_setup(
 
     Raises Fault if the id is unknown or the settings contradict each other, such as backend "native" without a native environment.
     """
+    _require_choices(backend, vectorization, channels, frame_stack)
     arguments = as_arguments(env_kwargs)
     wrappers = as_wrappers(wrapper)
     presets = as_presets(preprocess)
@@ -139,7 +140,7 @@ def choose_setup(
     if backend == "native" and native is None:
         raise Fault(f"{env_id!r} has no native environment: use --backend auto or gymnasium")
     limit = arguments.get("max_episode_steps", spec.max_episode_steps)
-    if time_aware and not limit:
+    if time_aware and not limit and not wrappers:  # a wrapper may set a limit
         raise Fault(f"{env_id!r} has no time limit to observe: leave out --time-aware")
     if spec.entry_point is None:
         vectorization = "own"
@@ -162,6 +163,19 @@ def choose_setup(
         channels=channels,
         pixels=pixels,
     )
+
+
+def _require_choices(backend: str, vectorization: str, channels: str, frame_stack: int) -> None:
+    """Raise Fault for a word that is not among the choices, or a number of frames below 1."""
+    for name, given, choices in (
+        ("backend", backend, BACKENDS),
+        ("vectorization", vectorization, VECTORIZATIONS),
+        ("channels", channels, CHANNELS),
+    ):
+        if given not in choices:
+            raise Fault(f"{name} must be one of {', '.join(choices)}, got {given!r}")
+    if not isinstance(frame_stack, (int, np.integer)) or isinstance(frame_stack, bool) or frame_stack < 1:
+        raise Fault(f"frame_stack must be a whole number from 1 on, got {frame_stack!r}")
 
 
 def _native_takes(native: type[NativeVectorEnv], arguments: Mapping[str, Any]) -> bool:
@@ -202,7 +216,7 @@ def make_one(
             arguments["render_mode"] = render_mode
         env = gym.make(found, disable_env_checker=True, **arguments)
     if setup.wrapper or setup.preprocess:
-        env = gym.wrappers.RecordEpisodeStatistics(env)  # below all wrappers that change rewards or episodes
+        env = gym.wrappers.RecordEpisodeStatistics(env, stats_key=SCORE)  # below all wrappers that change rewards or episodes
     env = preprocessed(wrap(env, setup.wrapper), setup.preprocess, setup.training)
     if not adapted:
         return env
@@ -258,6 +272,8 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         limit = setup.env_kwargs.get("max_episode_steps", found.max_episode_steps)
         envs.unwrapped.spec = replace(found, max_episode_steps=limit, kwargs=found.kwargs)
     envs.observation_mapping = observation_mapping(envs)
+    if isinstance(envs, (SyncVectorEnv, AsyncVectorEnv)):
+        envs.time_limit = envs.get_attr("time_limit")[0]
     return envs
 
 
@@ -353,14 +369,61 @@ def open_environments(
     if isinstance(what, VectorEnv):
         if num_envs not in (None, what.num_envs):
             raise Fault(f"num_envs {num_envs} does not fit {what.num_envs} vector environments: leave it out")
-        if env_kwargs or wrapper or preprocess:
-            raise Fault("env_kwargs, wrapper and preprocess are for single environments: apply them before making vector ones")
+        asked = {
+            "backend": backend != "auto",
+            "vectorization": vectorization != "sync",
+            "frame_stack": frame_stack != 1,
+            "time_aware": time_aware,
+            "env_kwargs": bool(env_kwargs),
+            "wrapper": bool(wrapper),
+            "preprocess": bool(preprocess),
+            "channels": channels != "auto",
+        }
+        if any(asked.values()):
+            names = " and ".join(name for name, is_asked in asked.items() if is_asked)
+            raise Fault(f"vector environments are taken as they are, so {names} must be applied before they are made")
+        _require_no_method_masks(what)
         return what if isinstance(what.single_observation_space, spaces.Box) else VectorAdapter(what), None
     count = 1 if num_envs is None else num_envs
-    if count < 1:
-        raise Fault(f"num_envs must be at least 1, got {count}")
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
+        raise Fault(f"num_envs must be a whole number from 1 on, got {count!r}")
+    if not isinstance(what, (Setup, str, gym.Env)) and isinstance(what, type) and issubclass(what, VectorEnv):
+        return what(num_envs=count, **as_arguments(env_kwargs)), None  # type: ignore[call-arg]
+    setup = setup_of(
+        what,
+        backend=backend,
+        vectorization=vectorization,
+        frame_stack=frame_stack,
+        time_aware=time_aware,
+        env_kwargs=env_kwargs,
+        wrapper=wrapper,
+        preprocess=preprocess,
+        channels=channels,
+    )
+    if setup.once and count > 1:
+        raise Fault(f"one environment object cannot be stepped {count} times at once: pass a function that makes one")
+    return make_environments(setup, count), setup
+
+
+def setup_of(
+    what: "Setup | str | gym.Env | Maker",
+    *,
+    backend: str = "auto",
+    vectorization: str = "sync",
+    frame_stack: int = 1,
+    time_aware: bool = False,
+    env_kwargs: Arguments = (),
+    wrapper: Wrappers = (),
+    preprocess: str | Sequence[str] = (),
+    channels: str = "auto",
+) -> Setup:
+    """Return the setup for an id, an environment object or a constructor, as `open_environments` uses it; a `Setup` as it is.
+
+    Raises Fault if the environments cannot be made in this way.
+    """
     if isinstance(what, Setup):
-        return make_environments(what, count), what
+        return what
+    _require_choices(backend, vectorization, channels, frame_stack)
     wrapping: dict[str, Any] = {
         "vectorization": vectorization,
         "frame_stack": frame_stack,
@@ -368,30 +431,35 @@ def open_environments(
         "channels": channels,
     }
     if isinstance(what, str):
-        setup = choose_setup(full_id(what), backend, env_kwargs=env_kwargs, wrapper=wrapper, preprocess=preprocess, **wrapping)
-        return make_environments(setup, count), setup
+        return choose_setup(full_id(what), backend, env_kwargs=env_kwargs, wrapper=wrapper, preprocess=preprocess, **wrapping)
+    if backend == "native":
+        raise Fault("only ids have native environments: use backend auto or gymnasium")
     arguments = as_arguments(env_kwargs)
     presets = as_presets(preprocess)
     wrapping |= {"wrapper": as_wrappers(wrapper), "preprocess": presets}
     wrapping["frame_stack"] = frame_stack if frame_stack > 1 else frames_of(presets)
     if isinstance(what, gym.Env):
-        if count > 1:
-            raise Fault(f"one environment object cannot be stepped {count} times at once: pass a function that makes one")
         if arguments:
             raise Fault("an environment object exists already: pass its class, or a function, to give it env_kwargs")
         env = what
-        setup = Setup(_name_of(what), maker=lambda: env, once=True, **wrapping)
-        return make_environments(setup, 1), setup
-    if isinstance(what, type) and issubclass(what, VectorEnv):
-        return what(num_envs=count, **arguments), None  # type: ignore[call-arg]
+        return Setup(_name_of(what), maker=lambda: env, once=True, **wrapping)
     if callable(what):
         name = getattr(what, "__name__", "the environment")  # a partial has no name
         maker: Any = partial(what, **arguments) if arguments else what  # `make_one` checks the result of a call
-        setup = Setup(name, maker=maker, **wrapping)
-        return make_environments(setup, count), setup
+        return Setup(name, maker=maker, **wrapping)
     raise Fault(
         f"{what!r} is not an environment: pass an id, a gymnasium.Env, a function that makes one, or vector environments"
     )
+
+
+def _require_no_method_masks(envs: VectorEnv) -> None:
+    """Raise Fault if single environments inside give masks by ``action_masks``, which Gymnasium's vector environments do not pass on."""
+    inner = getattr(envs.unwrapped, "envs", ())
+    if options_of(envs.single_action_space) and any(isinstance(env, gym.Env) and masks_of(env) for env in inner):
+        raise Fault(
+            "action_masks() of single environments is not passed on by vector environments: pass the class of the environment and "
+            'num_envs, or return the mask in info["action_mask"]'
+        )
 
 
 def _name_of(env: gym.Env) -> str:

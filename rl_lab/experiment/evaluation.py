@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
 import rl_lab as rl
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.agent import Agent
-from rl_lab.experiment.environments import Setup, choose_setup, copy_for_evaluation, make_environments
+from rl_lab.experiment.environments import Maker, Setup, copy_for_evaluation, make_environments, setup_of
 from rl_lab.experiment.faults import Fault
-from rl_lab.experiment.finding import full_id
 from rl_lab.experiment.vector import SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import seeded_globals
 from rl_lab.rollout import EPISODE_LIMIT, Stepper, longest_episode
@@ -87,7 +87,7 @@ class Evaluation:
 
 def evaluate(
     agent: Agent,
-    setup: Setup | str | None = None,
+    setup: "Setup | str | gym.Env | Maker | None" = None,
     episodes: int = 100,
     seed: int | None = None,
     deterministic: bool = True,
@@ -98,28 +98,43 @@ def evaluate(
 ) -> Evaluation:
     """Play episodes with seeds ``seed``, ``seed + 1``, ..., several side by side, in new environments.
 
+    ``setup`` is an id, an environment object, which is copied, a function that makes one, or a `Setup`.
     By default the environments are made like the agent's, and ``seed`` is `evaluation_seed` of the agent's seed. No episode begins after
     ``most_steps`` environment steps. Every episode that has begun is played to its end and counted: to stop after the first ones that
     end would favour short episodes. Actions are greedy, or sampled as in training if not ``deterministic``. The agent's random streams
     do not change. ``say`` is called with a line of progress about every ten seconds. With
     ``render``, one environment plays all episodes in a window, as fast as its own clock allows.
 
-    Raises Fault if the environments cannot be made, EnvironmentFault if one fails.
+    Raises Fault if the environments cannot be made or have other spaces than the agent's, EnvironmentFault if one fails.
     """
-    setup = agent.setup if setup is None else choose_setup(full_id(setup)) if isinstance(setup, str) else setup
-    if setup is None:
+    if setup is None and agent.setup is None:
         raise Fault("the agent was made for vector environments, which cannot be made again: pass an id to evaluate in")
+    if episodes < 1:
+        raise Fault(f"episodes must be at least 1, got {episodes}")
+    if seed is not None and seed < 0:
+        raise Fault(f"seed must be at least 0, got {seed}")
     seed = evaluation_seed(agent.seed) if seed is None else seed
-    setup = copy_for_evaluation(setup)
+    setup = copy_for_evaluation(agent.setup if setup is None else setup_of(setup))  # type: ignore[arg-type]
     if render:
         setup = replace(setup, native=None, render=True)
     count = 1 if setup.once or render else min(episodes, MOST_OBJECTS if setup.native is None else MOST_NATIVE)
     with seeded_globals(seed):
         envs = make_environments(setup, count, or_fewer=True)
         try:
+            _require_spaces(agent, envs, setup.env_id)
             return play(agent, envs, episodes, seed, deterministic=deterministic, most_steps=most_steps, say=say)
         finally:
             close_environments(envs)
+
+
+def _require_spaces(agent: Agent, envs: VectorEnv, name: str) -> None:
+    """Raise Fault unless the agent can act in these environments: same actions, observations of the same shape and dtype."""
+    theirs, own = envs.single_observation_space, agent.envs.single_observation_space
+    if (theirs.shape, theirs.dtype) != (own.shape, own.dtype) or envs.single_action_space != agent.space:
+        raise Fault(
+            f"the agent acts on {own} with {agent.space}, and {name} has {theirs} and {envs.single_action_space}: "
+            "evaluate it where the spaces are the same"
+        )
 
 
 def play(
@@ -180,7 +195,7 @@ def _play(
         steps += int((playing >= 0).sum())
         agent.begin_episodes(step.ended)
         over = step.ended & ~np.isnan(step.scores)
-        late = (step.score_lengths >= limit) & ~over if not ours and limit is not None else np.zeros(count, bool)
+        late = (step.score_lengths >= limit) & ~over if limit is not None else np.zeros(count, bool)
         seeds: list[int | None] = [None] * count
         for i in map(int, np.flatnonzero((over | late) & step.valid & (playing >= 0))):
             returns[playing[i]] = step.returns[i] if late[i] else step.scores[i]

@@ -102,9 +102,15 @@ def _is_of_module(spec: EnvSpec, module: str) -> bool:
 
 
 def attribute(source: object, path: str) -> Any:
-    """Look up ``Class`` or ``Outer.Inner`` in a module; None if there is no such attribute."""
+    """Look up ``Class`` or ``Outer.Inner`` in a module; None if there is no such attribute.
+
+    Raises Fault if the module imports the attribute only now, from a package that is not installed.
+    """
     for part in path.split("."):
-        source = getattr(source, part, None)
+        try:
+            source = getattr(source, part, None)
+        except ImportError as error:
+            raise Fault(f"{path} needs a package that is not installed: {first_line(error)}") from None
     return source
 
 

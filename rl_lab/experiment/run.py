@@ -202,21 +202,25 @@ class Run:
 
     def require(self, name: str) -> None:
         """Raise Fault, naming the checkpoints that there are, unless one has this name."""
-        if not self.holds(name):
+        if Path(name).name != name or not self.holds(name):  # a path would lead out of the run
             known = [other for other in (LAST, BEST, *self.older()) if other != name and self.holds(other)]
             hint = f", but {', '.join(known)}" if known else " yet"
             raise Fault(f"{self.path} holds no checkpoint{f' {name!r}' if known else ''}{hint}")
 
-    def load(self, name: str = LAST) -> dict[str, Any]:
-        """Return the state in a checkpoint. Raises Fault, naming an older intact one, if it cannot be read or is not finite."""
+    def load(self, name: str = LAST, offers: bool = True) -> dict[str, Any]:
+        """Return the state in a checkpoint. Raises Fault if it cannot be read or is not finite; ``offers`` names an older intact one."""
         self.require(name)
+        offer = self._offer if offers else lambda _: ""
         try:
             state = load_checkpoint(self.path / "checkpoints" / name)
         except Fault as fault:
-            raise Fault(f"{fault}{self._offer(name)}", fault.code) from None
+            raise Fault(f"{fault}{offer(name)}", fault.code) from None
         strange = first_not_finite({key: part for key, part in state.items() if key != DRIVER})
         if strange:
-            raise Fault(f"checkpoint {name} of {self.path} holds {strange}, which is not finite{self._offer(name)}", NUMERICAL)
+            raise Fault(
+                f"checkpoint {name} of {self.path} holds {strange}, which is not finite{self._offer(name) if offers else ''}",
+                NUMERICAL,
+            )
         return state
 
     def _offer(self, damaged: str) -> str:

@@ -27,6 +27,7 @@ from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
 from rl_lab.experiment.faults import first_line
 from rl_lab.experiment.wrapping import seed_globals
 from rl_lab.rollout.actions import SpaceActions
+from rl_lab.rollout.adapter import recorder_of
 from rl_lab.rollout.saving import SavableProcesses, environment_state, set_environment_state
 from rl_lab.rollout.stepper import KeepsScores
 
@@ -87,15 +88,6 @@ def _with_room(before: Any, value: Any, count: int, as_objects: bool) -> Any:
     return objects
 
 
-def keeps_scores(env: gym.Env) -> bool:
-    """Whether RecordEpisodeStatistics wraps an environment, so that ``info["episode"]`` holds the score at the end of a game."""
-    while isinstance(env, gym.Wrapper):
-        if isinstance(env, gym.wrappers.RecordEpisodeStatistics):
-            return True
-        env = env.env
-    return False
-
-
 class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
     """Steps environments in this process one after the other, with autoreset mode SAME_STEP.
 
@@ -105,7 +97,7 @@ class SerialVectorEnv(_AnyInfo, SyncVectorEnv):
     def __init__(self, makers: Sequence[Callable[[], gym.Env]], **options: Any):
         super().__init__(makers, copy=False, **options)
         self.awake = np.ones(self.num_envs, bool)
-        self.scored = keeps_scores(self.envs[0])
+        self.scored = recorder_of(self.envs[0]) is not None
 
     def step(self, actions: SpaceActions) -> Stepped:
         """Step the environments that are awake. The next step overwrites the arrays of observations."""
@@ -351,7 +343,11 @@ def _work(
                 break
             elif command == "_call":
                 name, arguments, keywords = given
-                own = {"scored": keeps_scores, "saved_state": environment_state, "state_fault": lambda env: state_fault}
+                own = {
+                    "scored": lambda env: recorder_of(env) is not None,
+                    "saved_state": environment_state,
+                    "state_fault": lambda env: state_fault,
+                }
                 found = own[name](env) if name in own else env.get_wrapper_attr(name)
                 pipe.send((found(*arguments, **keywords) if callable(found) else found, True))
             elif command == "_setattr":

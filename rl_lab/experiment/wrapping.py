@@ -5,6 +5,7 @@ builds its own wrappers from this text.
 """
 
 import ast
+import inspect
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -144,6 +145,12 @@ def find_wrapper(text: str) -> Callable[[gym.Env], gym.Env]:
     require_switches(parameters_of(found) or {}, arguments, asked_by)
 
     def wrap(env: gym.Env) -> gym.Env:
+        try:
+            inspect.signature(found).bind(env, **arguments)
+        except TypeError as error:  # before the call, whose own errors are the wrapper's
+            raise Fault(f"--wrapper {text!r}: {error}, write --wrapper {module}:{name}:argument=VALUE") from None
+        except ValueError:
+            pass  # without a signature
         wrapped = found(env, **arguments)
         if not isinstance(wrapped, gym.Env):
             raise Fault(f"wrapper {text!r} returned {wrapped!r}, not an environment")

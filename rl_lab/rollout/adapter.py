@@ -6,6 +6,7 @@ warning that names what to mend. Any other deviation raises an EnvironmentFault 
 Results of a user's environment may be of any type until they are checked: that is why parameters here have the type Any.
 """
 
+import inspect
 import linecache
 import math
 import multiprocessing
@@ -14,9 +15,10 @@ import random
 import re
 import sysconfig
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,6 +42,8 @@ MOST_NUMBERS = 100
 
 EPISODE = "episode"
 """Name under which Gymnasium's RecordEpisodeStatistics reports return, length and time."""
+SCORE = "rl_lab/episode"
+"""The same for the one below all wrappers of a setup: the user may put a RecordEpisodeStatistics among them."""
 
 _said: set[str] = set()
 
@@ -70,7 +74,8 @@ class Adapter(gym.Wrapper):
 
     - ``action_mask``, bool (options,), if the environment gives a mask in its info, in its observation or by a method ``action_masks()``;
     - at the end of an episode the finite numbers of the environment's info, as floats by name, and ``episode`` of
-      RecordEpisodeStatistics.
+      RecordEpisodeStatistics. If a wrapper above RecordEpisodeStatistics ended the episode, nobody knows before the reset whether the
+      game is over; if the reset begins a new game, its info has ``episode``.
 
     ``index`` is the number of this environment among several. Raises EnvironmentFault if the observation space holds no numbers, or if
     a space is not Gymnasium's.
@@ -101,8 +106,12 @@ class Adapter(gym.Wrapper):
             self._warn(
                 f"left out of the observations, because they are not numbers: {', '.join(self.observation_mapping.left_out)}"
             )
-        method = env.get_wrapper_attr("action_masks") if self._options and env.has_wrapper_attr("action_masks") else None
-        self._action_masks = method if callable(method) else None
+        self._action_masks = masks_of(env) if self._options else None
+        self.time_limit = time_limit_of(env)
+        """Steps after which a TimeLimit truncates an episode; None without one."""
+        self._recorder = recorder_of(env)
+        self._score_key = self._recorder._stats_key if self._recorder else EPISODE
+        self._unscored = False  # whether an episode ended without a score: a wrapper ended it, and the game may continue
         self._masked = self.observation_mapping.holds_mask or self._action_masks is not None
         self._is_box = self.observation_mapping.is_identity
         self._shape = env.observation_space.shape
@@ -117,6 +126,8 @@ class Adapter(gym.Wrapper):
         self._seed = self._seed if seed is None else seed
         self._steps = 0
         before = self._streams() if self._unwatched else None
+        score = self._score() if self._unscored else None
+        self._unscored = False
         try:
             result: Any = self.env.reset(seed=seed, options=options)
         except FOREIGN_ERRORS as error:
@@ -128,7 +139,10 @@ class Adapter(gym.Wrapper):
             raise self._fault(
                 f"reset() returned {returned}, as before gym 0.26: return a pair (observation, info), where info is a dict"
             )
-        return self._observed(result[0], self._info(result[1]))
+        seen, told = self._observed(result[0], self._info(result[1]))
+        if score is not None and self._recorder is not None and not self._recorder.episode_lengths:
+            told[EPISODE] = score  # the reset began a new game, so the last one is over
+        return seen, told
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take a step; returns (observation, reward, terminated, truncated, info).
@@ -151,10 +165,11 @@ class Adapter(gym.Wrapper):
         truncated = truncated if type(truncated) is bool else self._flag(truncated, "truncated")
         info = info if type(info) is dict else self._info(info)
         seen, told = self._observed(observation, info)
-        if info and (terminated or truncated):
+        if terminated or truncated:
+            self._unscored = self._recorder is not None and self._score_key not in info
             told |= numbers_in(info)
-            if EPISODE in info:
-                told[EPISODE] = info[EPISODE]
+            if self._score_key in info:
+                told[EPISODE] = info[self._score_key]
         return seen, reward, terminated, truncated, told
 
     def close(self) -> None:
@@ -165,6 +180,11 @@ class Adapter(gym.Wrapper):
             self._warn(f"close() raised {described(error)}")
 
     # --- the parts of a step -----------------------------------------------------------------------------------------
+
+    def _score(self) -> dict[str, Any]:
+        """Return and length of the game so far, in the form of RecordEpisodeStatistics."""
+        assert self._recorder is not None
+        return {"r": float(self._recorder.episode_returns), "l": int(self._recorder.episode_lengths), "t": 0.0}
 
     def _observed(self, observation: Any, info: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the array of an observation, and an info with its mask alone."""
@@ -282,6 +302,38 @@ class Adapter(gym.Wrapper):
         return self._fault(_signature(error, self.env, method) or described(error))
 
 
+def _layers(env: gym.Env) -> Iterator[gym.Env]:
+    """The wrappers of an environment from the outermost on, and the environment itself."""
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+    yield env
+
+
+def recorder_of(env: gym.Env) -> gym.wrappers.RecordEpisodeStatistics | None:
+    """The innermost wrapper that keeps scores in the info at the end of a game; None without one."""
+    found = [layer for layer in _layers(env) if isinstance(layer, gym.wrappers.RecordEpisodeStatistics)]
+    return found[-1] if found else None
+
+
+def time_limit_of(env: gym.Env) -> int | None:
+    """Steps after which the outermost TimeLimit of an environment truncates an episode; None without one."""
+    return next((layer._max_episode_steps for layer in _layers(env) if isinstance(layer, gym.wrappers.TimeLimit)), None)
+
+
+def masks_of(env: gym.Env) -> Callable[[], Any] | None:
+    """A function that returns the action mask of an environment with a method or a property ``action_masks``; None without one."""
+    for layer in _layers(env):  # a property may fail before the first reset, so it is looked up without being read
+        if inspect.getattr_static(layer, "action_masks", None) is not None:
+            return partial(_mask_now, layer)
+    return None
+
+
+def _mask_now(env: gym.Env) -> Any:
+    found = env.action_masks  # type: ignore[attr-defined]
+    return found() if callable(found) else found
+
+
 class VectorAdapter(VectorWrapper):
     """Maps the observations of other packages' vector environments to arrays of a Box, see `ObservationMapping`.
 
@@ -338,7 +390,7 @@ def numbers_in(info: dict[str, Any], prefix: str = "") -> dict[str, float]:
     found: dict[str, float] = {}
     for key, value in info.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and key != EPISODE:
+        if isinstance(value, dict) and key not in (EPISODE, SCORE):
             found |= numbers_in(value, f"{name}/")
         elif key not in (MASK, "final_obs", "final_info") and name[:1] != "_" and len(found) < MOST_NUMBERS:
             array = _array(value) if isinstance(value, (bool, int, float, np.generic, np.ndarray)) else None

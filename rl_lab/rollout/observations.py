@@ -188,6 +188,23 @@ def _conform_numbers(
     return made
 
 
+def rows_of(space: Space, batch: Any) -> list[Any]:
+    """The observations in a batch: a sequence of them, or a Dict or Tuple of batches of its parts. Empty for anything else."""
+    keys: list[Any] = []
+    if isinstance(space, spaces.Dict) and isinstance(batch, dict):
+        keys = list(space.spaces)
+    elif isinstance(space, spaces.Tuple) and isinstance(batch, tuple) and len(batch) == len(space.spaces):
+        keys = list(range(len(batch)))
+    if keys:
+        parts = [rows_of(space[key], batch[key]) if keys[0] == 0 or key in batch else [] for key in keys]  # type: ignore[index]
+        if len({len(rows) for rows in parts}) == 1:
+            rows = list(zip(*parts, strict=True))
+            return rows if isinstance(space, spaces.Tuple) else [dict(zip(keys, row, strict=True)) for row in rows]
+        return []
+    is_sequence = isinstance(batch, (list, tuple)) or (isinstance(batch, np.ndarray) and batch.ndim > 0)
+    return list(batch) if is_sequence else []
+
+
 def out_of_bounds(space: Space, value: Any, path: Path = ()) -> str | None:
     """Return a sentence on the first value outside of the bounds of its Box; None if there is none. NaN counts as inside."""
     if isinstance(space, spaces.Dict):

@@ -126,6 +126,10 @@ class Stepper:
             self.seeds = [old if new is None else new for old, new in zip(self.seeds, given, strict=True)]
         options = None if mask is None else {"reset_mask": mask}
         observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
+        if not isinstance(info, dict):
+            raise EnvironmentFault(
+                f"{name_of(self.envs)} returned infos as {type(info).__name__}, not as a dict of arrays: leave out DictInfoToList"
+            )
         self.action_mask = mask_of(info, self.envs, None if mask is None else self.action_mask)
         begins = self._everywhere if mask is None else mask
         self._resetting = self._resetting & ~begins
@@ -241,18 +245,19 @@ class Stepper:
         total = lengths + self._earlier
         if self.native is not None:
             return returns, total
-        told = info.get("final_info", {}) if self.mode == AutoresetMode.SAME_STEP else info
-        episode = told.get("episode") if isinstance(told, dict) else None
-        if not isinstance(episode, dict) or "r" not in episode:
-            if not self.scored:
-                return returns, total
-            self._earlier = np.where(ended, total, self._earlier)
-            return np.where(ended, np.nan, returns), total
-        self.scored = True
-        has = ended & np.asarray(told.get("_episode", ended), bool)
+        has = self._nowhere
+        given = returns
+        for told in (info.get("final_info"), info):  # the info of a reset has the score of a game that the reset ended
+            episode = told.get("episode") if isinstance(told, dict) else None
+            if isinstance(episode, dict) and "r" in episode:
+                self.scored = True
+                here = ended & np.asarray(told.get("_episode", ended), bool)
+                given = np.where(here, np.asarray(episode["r"], np.float64).reshape(self.num_envs), given)
+                has = has | here
+        if not self.scored:
+            return returns, total
         self._earlier = np.where(ended, np.where(has, 0, total), self._earlier)
-        given = np.asarray(episode["r"], np.float64).reshape(self.num_envs)
-        return np.where(ended, np.where(has, given, np.nan), returns), total
+        return np.where(ended & ~has, np.nan, given), total
 
     def _numbers(self, info: dict[str, Any], ended: np.ndarray) -> list[tuple[int, str, float]]:
         """Return ``numbers`` of `Step`: the finite numbers in the last info of the episodes that ``ended``, bool (n,)."""
@@ -379,4 +384,5 @@ def mask_after_step(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | 
 
 def longest_episode(envs: VectorEnv) -> int | None:
     """Return the limit for a `Stepper`: None if the environments have a time limit of their own, else ``EPISODE_LIMIT``."""
-    return None if envs.spec is not None and envs.spec.max_episode_steps else EPISODE_LIMIT
+    known = getattr(envs, "time_limit", None) or (envs.spec is not None and envs.spec.max_episode_steps)
+    return None if known else EPISODE_LIMIT

@@ -1,0 +1,247 @@
+"""What the Python API refuses: words, numbers, environments and observations that do not fit, each with one line."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Text, Tuple
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
+
+from rl_lab.agents.dqn import DQN
+from rl_lab.agents.ppo import PPO
+from rl_lab.agents.sac import SAC
+from rl_lab.engine.errors import EnvironmentFault, ShapeError
+from rl_lab.experiment.evaluation import evaluate
+from rl_lab.experiment.faults import Fault
+
+SMALL: dict[str, Any] = {"network": "mlp:4"}
+ROLLOUT: dict[str, Any] = {"num_steps": 8, "batch_size": 8, **SMALL}
+
+
+class World(gym.Env):
+    """Ends after ten steps and pays the number of the action."""
+
+    def __init__(self, observations: gym.Space | None = None, actions: gym.Space | None = None):
+        self.observation_space = Box(0, 1, (3,), np.float32) if observations is None else observations
+        self.action_space = Discrete(2) if actions is None else actions
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.observation_space.sample(), float(np.sum(action)), self.steps == 10, False, {}
+
+
+class Masked(World):
+    """Forbids the action 1 by a method."""
+
+    def action_masks(self):
+        return np.array([True, False])
+
+    def step(self, action):
+        assert action == 0, "a forbidden action"
+        return super().step(action)
+
+
+class MaskedByProperty(Masked):
+    """Forbids the action 1 by a property, which cannot be read before the first reset."""
+
+    @property
+    def action_masks(self):  # type: ignore[override]
+        return np.array([self.steps >= 0, False])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"backend": "gym"}, "backend must be one of auto, native, gymnasium, got 'gym'"),
+        ({"backend": "native"}, "only ids have native environments"),
+        ({"vectorization": "Async"}, "vectorization must be one of"),
+        ({"vectorization": "subproc"}, "vectorization must be one of"),
+        ({"channels": "frist"}, "channels must be one of"),
+        ({"frame_stack": 0}, "frame_stack must be a whole number from 1 on, got 0"),
+        ({"frame_stack": 1.5}, "frame_stack must be a whole number"),
+        ({"num_envs": 0}, "num_envs must be a whole number from 1 on, got 0"),
+        ({"num_envs": 2.0}, "num_envs must be a whole number"),
+        ({"num_envs": "2"}, "num_envs must be a whole number"),
+        ({"seed": None}, "seed must be a whole number from 0 on, got None"),
+        ({"seed": 1.7}, "seed must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number"),
+    ],
+)
+@pytest.mark.parametrize("env", [World, "CartPole-v1"], ids=["class", "id"])
+def test_words_and_numbers_that_do_not_exist(env, given, message):
+    if env == "CartPole-v1" and given == {"backend": "native"}:
+        return
+    with pytest.raises(Fault, match=message):
+        DQN(env, **given, **SMALL)
+
+
+@pytest.mark.parametrize("steps", [float("nan"), float("inf"), 0, -3, 1.5, "100", None])
+def test_a_number_of_steps_is_whole(steps):
+    agent = DQN(World, **SMALL)
+    with pytest.raises(Fault, match="total_timesteps must be a whole number"):
+        agent.learn(steps)
+    assert agent.timesteps == 0
+    assert 10 <= agent.learn(1e1).timesteps < 20
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"frame_stack": 4},
+        {"time_aware": True},
+        {"vectorization": "async"},
+        {"backend": "gymnasium"},
+        {"channels": "last"},
+        {"env_kwargs": {"a": 1}},
+        {"wrapper": gym.Wrapper},
+    ],
+)
+def test_vector_environments_are_taken_as_they_are(given):
+    with pytest.raises(Fault, match=f"{next(iter(given))} must be applied before"):
+        PPO(SyncVectorEnv([World] * 2), **given, **ROLLOUT)
+
+
+def test_masks_by_a_method_need_single_environments():
+    with pytest.raises(Fault, match=r"action_masks\(\) of single environments is not passed on"):
+        PPO(SyncVectorEnv([Masked] * 2), **ROLLOUT)
+
+
+@pytest.mark.parametrize("env", [Masked, MaskedByProperty])
+@pytest.mark.parametrize("wrapper", [(), gym.wrappers.RecordEpisodeStatistics])
+def test_a_method_or_a_property_masks(env, wrapper):
+    agent = PPO(env, num_envs=2, wrapper=wrapper, **ROLLOUT).learn(64)  # the environment refuses forbidden actions
+    assert agent.collector.action_mask is not None
+
+
+def test_lists_of_infos_are_named():
+    with pytest.raises(EnvironmentFault, match="leave out DictInfoToList"):
+        PPO(DictInfoToList(SyncVectorEnv([World] * 2)), **ROLLOUT).learn(16)
+
+
+@pytest.mark.parametrize("actions", [Text(5), gym.spaces.Sequence(Discrete(2)), gym.spaces.OneOf([Discrete(2), Discrete(3)])])
+@pytest.mark.parametrize("kind", [DQN, PPO, SAC])
+def test_actions_that_nobody_can_choose(kind, actions):
+    with pytest.raises(Fault, match="MultiBinary, Tuple or Dict"):
+        kind(lambda: World(actions=actions), **SMALL)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_needs_the_same_spaces():
+    agent = DQN(lambda: World(actions=Discrete(5)), **SMALL)
+    for other in (World, lambda: World(Box(0, 1, (2,), np.float32), Discrete(5)), "CartPole-v1"):
+        with pytest.raises(Fault, match=r"the agent acts on Box.* with Discrete\(5\), and .* has"):
+            evaluate(agent, other, episodes=1)
+    assert evaluate(agent, lambda: World(actions=Discrete(5)), episodes=2).episodes == 2
+
+
+@pytest.mark.parametrize("env", [lambda: gym.make("CartPole-v1"), lambda: gym.make])
+def test_an_environment_or_its_maker_can_be_evaluated_in(env):
+    agent = DQN("CartPole-v1", preset=False, **SMALL)
+    made = env()
+    given = made if isinstance(made, gym.Env) else lambda: gym.make("CartPole-v1")
+    own = evaluate(agent, "CartPole-v1", episodes=3, seed=5)
+    assert evaluate(agent, given, episodes=3, seed=5).episodes == own.episodes
+    if isinstance(made, gym.Env):
+        made.reset(seed=0)  # it was copied, so it is still open
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [({"episodes": 0}, "episodes must be at least 1"), ({"seed": -5}, "seed must be")]
+)
+def test_evaluation_names_a_wrong_number(given, message):
+    with pytest.raises(Fault, match=message):
+        evaluate(DQN("CartPole-v1", preset=False, **SMALL), **given)
+
+
+# --- predict ---------------------------------------------------------------------------------------------------------
+
+SPACES = {
+    "Discrete": (Discrete(5), [1, 2, 3, 4, 0]),
+    "MultiDiscrete": (MultiDiscrete([2, 3]), [[0, 2], [1, 1], [1, 0]]),
+    "Dict": (
+        Dict({"a": Box(0, 1, (2,), np.float32), "b": Discrete(3)}),
+        {"a": np.zeros((4, 2), np.float32), "b": np.array([0, 1, 2, 0])},
+    ),
+    "Tuple": (Tuple([Discrete(3), Box(0, 1, (2,), np.float32)]), (np.array([0, 2]), np.ones((2, 2), np.float32))),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_batch_has_an_action_for_each_observation(name):
+    space, batch = SPACES[name]
+    agent = DQN(lambda: World(space), **SMALL)
+    rows = [{k: v[i] for k, v in batch.items()} for i in range(4)] if name == "Dict" else None
+    rows = list(zip(*batch, strict=True)) if name == "Tuple" else rows
+    singles = [int(agent.predict(row)) for row in (batch if rows is None else rows)]
+    assert agent.predict(batch if name == "Tuple" or name == "Dict" else np.array(batch)).tolist() == singles
+    assert agent.predict(batch if name == "Tuple" or name == "Dict" else list(batch)).tolist() == singles
+
+
+@pytest.mark.parametrize(
+    ("name", "observation", "message"),
+    [
+        ("Discrete", 9, "outside of its space"),
+        ("Dict", {"a": np.zeros(2, np.float32)}, "has no 'b'"),
+        ("Dict", {"a": np.zeros((2, 2), np.float32), "b": np.array([0])}, "or a batch of them"),
+        ("MultiDiscrete", [5, 5], "outside of its space"),
+        ("Tuple", (1,), "Tuple of 2"),
+    ],
+)
+def test_an_observation_that_does_not_fit_is_explained(name, observation, message):
+    agent = DQN(lambda: World(SPACES[name][0]), **SMALL)
+    with pytest.raises(ShapeError, match=message):
+        agent.predict(observation)
+
+
+def test_the_pair_of_a_reset_is_no_observation():
+    agent = DQN("CartPole-v1", preset=False, **SMALL)
+    with pytest.raises(ShapeError, match="not the pair"):
+        agent.predict(gym.make("CartPole-v1").reset(seed=1))
+    for strange in ("text", None, [[1.0, 2.0], [3.0]], np.zeros(3)):
+        with pytest.raises(ShapeError, match="takes observations of shape"):
+            agent.predict(strange)
+
+
+@pytest.mark.parametrize(
+    ("observations", "mask", "error"),
+    [
+        (np.zeros(4), [0, 0], ValueError),
+        (np.zeros((2, 4)), [[1, 0], [0, 0]], ValueError),
+        (np.zeros((1, 4)), [[5, 7]], ValueError),
+        (np.zeros((3, 4)), [[1, 0]], ShapeError),
+        (np.zeros(4), [1, 0, 1], ValueError),
+    ],
+)
+def test_masks_of_predict_are_checked(observations, mask, error):
+    agent = DQN("CartPole-v1", preset=False, **SMALL)
+    with pytest.raises(error):
+        agent.predict(observations, action_mask=mask)
+    assert agent.predict(np.zeros((2, 4)), action_mask=[[1, 0], [0, 1]]).tolist() == [0, 1]
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_loading_into_vector_environments_needs_as_many(tmp_path):
+    agent = DQN("CartPole-v1", preset=False, **SMALL)
+    agent.save(tmp_path / "agent.safetensors")
+    with pytest.raises(Fault, match="was trained in 1 environments side by side, and these are 2"):
+        DQN.load(tmp_path / "agent.safetensors", gym.make_vec("CartPole-v1", 2, vectorization_mode="sync"))
+
+
+@pytest.mark.parametrize("path", [".", "missing/agent.safetensors"])
+def test_saving_where_no_file_can_be(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match=path.partition("/")[0].replace(".", r"\.")):
+        DQN("CartPole-v1", preset=False, **SMALL).save(path)
+    assert not list(tmp_path.iterdir())
