@@ -194,7 +194,8 @@ class Run:
 
     def holds(self, name: str) -> bool:
         """Return whether the run has a checkpoint of this name."""
-        return find_checkpoint(self.path / "checkpoints" / name) is not None
+        is_name = Path(name).name == name and name != ".."  # a path would lead out of the run
+        return is_name and find_checkpoint(self.path / "checkpoints" / name) is not None
 
     def preferred(self) -> str:
         """Return the name of the checkpoint with the trained agent: the best one if there is one, else the last."""
@@ -202,7 +203,7 @@ class Run:
 
     def require(self, name: str) -> None:
         """Raise Fault, naming the checkpoints that there are, unless one has this name."""
-        if Path(name).name != name or not self.holds(name):  # a path would lead out of the run
+        if not self.holds(name):
             known = [other for other in (LAST, BEST, *self.older()) if other != name and self.holds(other)]
             hint = f", but {', '.join(known)}" if known else " yet"
             raise Fault(f"{self.path} holds no checkpoint{f' {name!r}' if known else ''}{hint}")

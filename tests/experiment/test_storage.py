@@ -352,3 +352,24 @@ def test_disks_without_hard_links(workplace, monkeypatch):
     assert train.main(A2C) == 0
     assert Run.open(only_run()).older() == ["step-000000000300", "step-000000000200"]
     assert load_checkpoint(only_run() / "checkpoints/step-000000000200")["timesteps"] == 200
+
+
+def test_a_damaged_best_state_does_not_stop_the_resume(workplace, capsys):
+    assert train.main(SMALL_A2C) == 0
+    run = only_run()
+    for file in (run / "checkpoints" / "best").glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:40])
+    capsys.readouterr()
+    assert train.main(["--resume", str(run), "--total-timesteps", "400"]) == 0
+    shown = capsys.readouterr()
+    assert "the next evaluation chooses the best state anew" in shown.out + shown.err
+    assert "--checkpoint" not in shown.out + shown.err
+    assert evaluate.main([str(run), "--episodes", "2"]) == 0
+
+
+@pytest.mark.parametrize("name", ["/", "..", "../..", ".", "../checkpoints/last"])
+def test_a_checkpoint_has_a_name_and_no_path(name, workplace, capsys):
+    assert train.main(SMALL_A2C) == 0
+    capsys.readouterr()
+    assert evaluate.main([str(only_run()), "--checkpoint", name, "--episodes", "1"]) == 2
+    assert "holds no checkpoint" in capsys.readouterr().err
