@@ -5,7 +5,7 @@ from typing import Any
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.arithmetic import minimum
+from rl_lab.engine.ops.arithmetic import minimum, where
 from rl_lab.engine.ops.creation import zeros
 from rl_lab.engine.ops.matmul import matmul
 from rl_lab.engine.ops.multi_tensor import address_table
@@ -73,5 +73,5 @@ class Adafactor(Optimizer):
                 col_var.lerp_((g * g).mean(-2, keepdim=True), share)
                 variance = matmul(row_var, col_var) / row_var.mean(-2, keepdim=True).clamp(min=epsilon)
             update = variance.clamp(min=epsilon * epsilon).rsqrt() * g
-            size = (update.norm() / (update.numel() ** 0.5 * group["d"])).clamp(min=1.0)
-            p.sub_(update * (alpha / size))
+            size = update.norm() / (update.numel() ** 0.5 * group["d"])
+            p.sub_(update * (alpha / where(size > 1.0, size, 1.0)))  # a NaN stays where it is: it is not larger

@@ -415,3 +415,46 @@ def test_a_recorded_step_follows_every_change_of_its_optimizer(change):
         return [p.detach().tolist() for p in net.parameters()]
 
     assert weights(True) == weights(False)
+
+
+ELEMENTWISE = [name for name in OPTIMIZERS if not name.startswith(("LBFGS", "Muon", "SparseAdam"))]
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_stays_where_it_is_and_is_seen(name, strange):
+    """As in PyTorch, the parameter is NaN afterwards, or moves by the rate where only the gradient's sign counts."""
+    both, alone = (rl.ones(n).requires_grad_() for n in (2, 1))
+    for parameter, gradient in ((both, [1.0, strange]), (alone, [1.0])):
+        optimizer = make(name, [parameter])
+        for _ in range(1 if name.startswith("Adafactor") else 2):  # whose second step depends on the norm of all parameters
+            parameter.grad = rl.tensor(gradient)
+            optimizer.step()
+    first, second = both.detach().numpy()
+    assert first == alone.item() or name.startswith("Adafactor")
+    assert np.isfinite(first)
+    if np.isnan(strange) and not name.startswith("Rprop"):
+        assert np.isnan(second)
+
+
+@pytest.mark.parametrize("name", [name for name in ELEMENTWISE if not name.startswith(("Adafactor", "ASGD"))])
+def test_an_infinite_parameter_stays_infinite_without_decay(name):
+    kind, settings = OPTIMIZERS[name]
+    parameter = rl.tensor([np.inf]).requires_grad_()
+    kept = {key: value for key, value in settings.items() if key not in ("weight_decay", "lr_decay")}
+    optimizer = getattr(rl.optim, kind)([parameter], **kept, weight_decay=0.0) if kind != "Rprop" else make(name, [parameter])
+    parameter.grad = rl.ones(1)
+    optimizer.step()
+    assert parameter.item() == np.inf
+
+
+@pytest.mark.parametrize("kind", ["Adam", "AdamW", "NAdam", "RMSprop"])
+def test_a_tiny_gradient_moves_as_far_as_any_without_epsilon(kind):
+    moved = []
+    for gradient in (1.0, 1e-18):
+        parameter = rl.ones(1).requires_grad_()
+        optimizer = getattr(rl.optim, kind)([parameter], lr=0.1, eps=0.0, weight_decay=0.0)
+        parameter.grad = rl.full((1,), gradient)
+        optimizer.step()
+        moved.append(parameter.item())
+    assert moved[1] == pytest.approx(moved[0], rel=1e-4)

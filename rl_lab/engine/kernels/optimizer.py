@@ -16,7 +16,8 @@ from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, Real, primiti
 
 F = np.float32
 COLUMNS = 6
-SMALL = F(1e-36)  # a moment below it becomes 0: a moment that decays into denormal numbers costs many times as much
+SMALL = F(1e-36)
+"""A moment that decays below it becomes 0, because denormal numbers cost many times as much. NaN stays."""
 LANES = 64  # independent sums, enough to hide the latency of an addition
 
 
@@ -43,6 +44,12 @@ def _buffers(table, i):
     row = COLUMNS * i
     states = _floats(table[row + 2]), _floats(table[row + 3]), _floats(table[row + 4])
     return _floats(table[row]), _floats(table[row + 1]), *states, _counter(table[row + 5])
+
+
+@part
+def _decayed(gradient, decay, parameter):
+    """The gradient with weight decay; without it also where the parameter is infinite."""
+    return gradient if decay == F(0) else gradient + decay * parameter
 
 
 _bits = _at(types.int32)
@@ -73,10 +80,10 @@ def sgd(
         first = step[0] == 1
         if mu == F(0):
             for k in range(sizes[i]):
-                p[k] -= lr * (sense * g[k] + decay * p[k])
+                p[k] -= lr * _decayed(sense * g[k], decay, p[k])
             continue
         for k in range(sizes[i]):
-            d = sense * g[k] + decay * p[k]
+            d = _decayed(sense * g[k], decay, p[k])
             velocity = d if first else mu * v[k] + damp * d
             v[k] = velocity
             p[k] -= lr * (d + mu * velocity if nesterov else velocity)
@@ -120,11 +127,11 @@ def adam(
         root = F(1.0 / np.sqrt(1.0 - pow64(beta2, step[0])))
         for k in range(sizes[i]):
             old = p[k]
-            d = sense * g[k] + coupled * old
+            d = _decayed(sense * g[k], coupled, old)
             first = b1 * m[k] + c1 * d
             second = b2 * v[k] + c2 * d * d
-            first = first if abs(first) > SMALL else F(0)
-            second = second if second > SMALL else F(0)
+            first = F(0) if abs(first) <= SMALL else first
+            second = F(0) if second <= SMALL and first == F(0) else second
             m[k] = first
             v[k] = second
             p[k] = keep * old - scale * first / (np.sqrt(second) * root + epsilon)
@@ -160,7 +167,7 @@ def adam_largest(
         root = F(1.0 / np.sqrt(1.0 - pow64(beta2, step[0])))
         for k in range(sizes[i]):
             old = p[k]
-            d = sense * g[k] + coupled * old
+            d = _decayed(sense * g[k], coupled, old)
             m[k] = b1 * m[k] + c1 * d
             v[k] = b2 * v[k] + c2 * d * d
             largest[k] = largest[k] if largest[k] > v[k] else v[k]
@@ -194,9 +201,9 @@ def rmsprop(
     for i in range(count):
         p, g, s, velocity, mean, _ = _buffers(table, i)
         for k in range(sizes[i]):
-            d = sense * g[k] + decay * p[k]
+            d = _decayed(sense * g[k], decay, p[k])
             square = a * s[k] + c * d * d
-            square = square if square > SMALL else F(0)
+            square = F(0) if square <= SMALL and d == F(0) else square
             s[k] = square
             if centered:
                 mean[k] = a * mean[k] + c * d
@@ -218,7 +225,7 @@ def adagrad(table: InInt, sizes: InInt, rate: In, count: Int, lr_decay: Real, ep
         p, g, s, _, _, step = _buffers(table, i)
         lr = F(float(rate[0]) / (1.0 + (step[0] - 1) * lr_decay))
         for k in range(sizes[i]):
-            d = sense * g[k] + decay * p[k]
+            d = _decayed(sense * g[k], decay, p[k])
             s[k] += d * d
             p[k] -= lr * d / (np.sqrt(s[k]) + epsilon)
 
@@ -266,11 +273,11 @@ def nadam(
         of_moment = F(float(lr) * later / (1.0 - product * later))
         for k in range(sizes[i]):
             old = p[k]
-            d = sense * g[k] + coupled * old
+            d = _decayed(sense * g[k], coupled, old)
             first = b1 * m[k] + c1 * d
             second = b2 * v[k] + c2 * d * d
-            first = first if abs(first) > SMALL else F(0)
-            second = second if second > SMALL else F(0)
+            first = F(0) if abs(first) <= SMALL else first
+            second = F(0) if second <= SMALL and first == F(0) else second
             m[k] = first
             v[k] = second
             p[k] = keep * old - (of_gradient * d + of_moment * first) / (np.sqrt(second) * root + epsilon)
@@ -313,11 +320,11 @@ def radam(
         factor = F(scale)
         for k in range(sizes[i]):
             old = p[k]
-            d = sense * g[k] + coupled * old
+            d = _decayed(sense * g[k], coupled, old)
             first = b1 * m[k] + c1 * d
             second = b2 * v[k] + c2 * d * d
-            first = first if abs(first) > SMALL else F(0)
-            second = second if second > SMALL else F(0)
+            first = F(0) if abs(first) <= SMALL else first
+            second = F(0) if second <= SMALL and first == F(0) else second
             m[k] = first
             v[k] = second
             p[k] = keep * old - (factor * first / (np.sqrt(second) + epsilon) if rectified else factor * first)
@@ -347,9 +354,9 @@ def adamax(
         p, g, m, u, _, step = _buffers(table, i)
         scale = F(float(lr) / (1.0 - pow64(beta1, step[0])))
         for k in range(sizes[i]):
-            d = sense * g[k] + decay * p[k]
+            d = _decayed(sense * g[k], decay, p[k])
             first = b1 * m[k] + c1 * d
-            first = first if abs(first) > SMALL else F(0)
+            first = F(0) if abs(first) <= SMALL else first
             largest = b2 * u[k]
             size = abs(d) + epsilon
             largest = size if size > largest or size != size else largest
@@ -370,13 +377,13 @@ def adadelta(table: InInt, sizes: InInt, rate: In, count: Int, rho: Real, eps: R
     for i in range(count):
         p, g, s, a, _, _ = _buffers(table, i)
         for k in range(sizes[i]):
-            d = sense * g[k] + decay * p[k]
+            d = _decayed(sense * g[k], decay, p[k])
             square = r * s[k] + c * d * d
-            square = square if square > SMALL else F(0)
+            square = F(0) if square <= SMALL and d == F(0) else square
             change = np.sqrt(a[k] + epsilon) / np.sqrt(square + epsilon) * d
             changes = r * a[k] + c * change * change
             s[k] = square
-            a[k] = changes if changes > SMALL else F(0)
+            a[k] = F(0) if changes <= SMALL and d == F(0) else changes
             p[k] -= lr * change
 
 
@@ -428,7 +435,7 @@ def asgd(table: InInt, sizes: InInt, rate: In, count: Int, lambd: Real, weight_d
         weight = weights[0]
         keep = F(1.0 - lambd * float(eta))
         for k in range(sizes[i]):
-            d = sense * g[k] + decay * p[k]
+            d = _decayed(sense * g[k], decay, p[k])
             new = keep * p[k] - eta * d
             p[k] = new
             mean[k] = new if weight == F(1) else mean[k] + (new - mean[k]) * weight
