@@ -9,6 +9,7 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from types import FunctionType
 from typing import Any, Generic, Literal, NamedTuple, NoReturn, ParamSpec, TypeVar, overload
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from rl_lab.engine import launch, tape
 from rl_lab.engine.errors import EagerWarning, StateError
 from rl_lab.engine.launch import changes, record_with, recorder, user_line
-from rl_lab.engine.memory import private_pool
+from rl_lab.engine.memory import Storage, private_pool
 from rl_lab.engine.number import Number, Plain, same_number
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
@@ -24,7 +25,7 @@ from rl_lab.engine.program import Program, copy_of
 from rl_lab.engine.reads import fields_of, is_record
 from rl_lab.engine.recorder import Recorder
 from rl_lab.engine.tensor import new, view
-from rl_lab.engine.watch import watching
+from rl_lab.engine.watch import asks_for_types, watching
 from rl_lab.native.primitive import Primitive
 from rl_lab.native.threads import after_fork_in_child
 
@@ -282,6 +283,8 @@ class Compiled(Generic[P, R]):
     ) -> Any:
         """Make a call and record its launches as a program, if a replay can do the same."""
         varies = site.note(numbers)
+        if asks_for_types(self._function):  # it would tell the recorder's numbers from the caller's
+            varies = [False] * len(numbers)
         known = tuple([None if v else n for n, v in zip(numbers, varies, strict=True)])
         recording = Recorder(tensors, [n for n, v in zip(numbers, varies, strict=True) if v])
         varying = iter(recording.expressions.inputs)
@@ -293,11 +296,14 @@ class Compiled(Generic[P, R]):
         version = changes.count
         build: Build | None = None
         outputs: list[Tensor] = []
+        grad = tape.modes.grad
         function: Callable[..., Any] = self._function
         try:
             with private_pool(recording.pool), record_with(recording):
                 with watching(recording, function, (arguments, keywords)):
                     result = function(*arguments, **keywords)
+                if tape.modes.grad is not grad and recording.reason is None:
+                    recording.reason = "it turns gradients on or off for its caller"
                 if recording.reason is None:
                     recording.forget_inner()
                     build = _outputs(result, outputs, recording, {})
@@ -307,6 +313,7 @@ class Compiled(Generic[P, R]):
                 recording.undo()
             else:  # the recording stopped before all changes were noted: the call fails half-way, as an eager call does
                 _take_back(replaced.copies.values(), originals)
+                recording.hand_over(tensors)
                 self._tell(recording.reason)
             recording.pool.retire()
             raise
@@ -324,6 +331,7 @@ class Compiled(Generic[P, R]):
             values = list(recording.expressions.values)
             program = self._program_of(recording, outputs, tensors)
         if program is None or build is None:
+            recording.hand_over(tensors)
             result = _own(result, originals)
             recording.expressions.close()
             self._give_up(site, recording)
@@ -481,6 +489,8 @@ def _signature(argument: object, tensors: list[Tensor], numbers: list[Plain]) ->
         return kind, tuple([(k, _signature(v, tensors, numbers)) for k, v in argument.items()])
     if is_record(argument):
         return kind, tuple([(k, _signature(v, tensors, numbers)) for k, v in fields_of(argument).items()])
+    if type(kind.__eq__) is FunctionType and kind.__module__.partition(".")[0] not in sys.stdlib_module_names:
+        return kind, id(argument), argument  # an object that calls itself equal may have other attributes
     return kind, argument
 
 
@@ -642,14 +652,20 @@ def _getter(tensor: Tensor, found: list[Tensor], recording: Recorder) -> Build:
     shape = tensor.sizes
     strides = tensor.strides
     for i, argument in enumerate(recording.arguments):
-        if tensor.storage is argument.storage:
+        root = tensor.storage
+        while root is not argument.storage and isinstance(root.owner, Storage):
+            root = root.owner
+        if root is argument.storage:
             distance = tensor.offset - argument.offset
             is_view = tensor.base is not None
+            is_data = root is not tensor.storage
 
             def take(outputs: Sequence[Tensor], values: Sequence[Plain], sources: Sequence[Tensor]) -> Tensor:
                 made = view(sources[i], shape, strides, sources[i].offset + distance)
                 if not is_view:
                     made.base = None
+                if is_data:
+                    made.storage = made.storage.alias()
                 return made
 
             return take

@@ -66,11 +66,19 @@ class Recorder(Protocol[Tensor_contra]):
         """Note a table of addresses: launches that get the table read the tensors of a list and, if it ``writes``, write them."""
         ...
 
+    def stands_in(self, storage: Any) -> bool:
+        """Whether this is the memory that stands for an argument's."""
+        ...
+
     def grad_read(self, leaf: Tensor_contra) -> None:
         """Note that the call depends on ``leaf.grad`` as it is now."""
         ...
 
-    def grad_written(self, leaf: Tensor_contra) -> None:
+    def sets(self, tensor: Tensor_contra, name: str) -> None:
+        """Note that an attribute of a tensor is about to be set."""
+        ...
+
+    def grad_written(self, leaf: Tensor_contra, value: Tensor_contra | None) -> None:
         """Note that ``leaf.grad`` is about to be replaced."""
         ...
 

@@ -200,7 +200,7 @@ class Recorder:
     def _note_operand(self, tensor: Tensor, writes: bool) -> int:
         """Note a tensor that a launch reads or, if it ``writes``, writes; return the distance in bytes to its home in the program."""
         storage = tensor.storage
-        if id(storage) in self._aliases:
+        if self.is_argument(storage):
             region = self._region_of(tensor)
             if region is None:
                 return 0
@@ -229,7 +229,7 @@ class Recorder:
     def _home_span(self, tensor: Tensor) -> Span:
         """The span of a tensor's home in the program, which is its own memory unless it was made of an argument."""
         low, high = span_of(tensor)
-        region = self._region_of(tensor) if id(tensor.storage) in self._aliases else None
+        region = self._region_of(tensor) if self.is_argument(tensor.storage) else None
         move = 0 if region is None else region.home.address - region.start
         return low + move, high + move
 
@@ -250,6 +250,18 @@ class Recorder:
                 reached += table.spans
         self.launches[-1] = replace(whole, parts=tuple(moved), cycles=cycles, reached=(*whole.reached, *reached))
 
+    def is_argument(self, storage: Storage) -> bool:
+        """Whether the memory is that of an argument, also by way of ``data``."""
+        while id(storage) not in self._aliases:
+            if not isinstance(storage.owner, Storage):
+                return False
+            storage = storage.owner
+        return True
+
+    def stands_in(self, storage: Storage) -> bool:
+        """Whether this is the memory of an argument itself, which stands for the caller's during the recording."""
+        return id(storage) in self._aliases
+
     def is_ours(self, storage: Storage) -> bool:
         """Whether the memory was made during the recording."""
         owner = storage.owner
@@ -259,7 +271,7 @@ class Recorder:
 
     def is_inside(self, tensor: Tensor) -> bool:
         """Whether a tensor's memory was made during the recording or belongs to an argument."""
-        return id(tensor.storage) in self._aliases or self.is_ours(tensor.storage)
+        return self.is_argument(tensor.storage) or self.is_ours(tensor.storage)
 
     # --- state on which the launches depend --------------------------------------------------------------------------
 
@@ -277,10 +289,28 @@ class Recorder:
             self.old_grads.setdefault(id(leaf), (leaf, leaf._grad))
             self.uses_tensor(leaf)
 
-    def grad_written(self, leaf: Tensor) -> None:
+    def grad_written(self, leaf: Tensor, value: Tensor | None) -> None:
         """Note that ``leaf.grad`` is about to be replaced."""
+        if value is not None and self.is_argument(value.storage):
+            self.give_up("it keeps an argument as a gradient")
+        self.sets(leaf, "grad")
         self.leaves[id(leaf)] = leaf
         self.old_grads.setdefault(id(leaf), (leaf, leaf._grad))
+
+    def sets(self, tensor: Tensor, name: str) -> None:
+        """Note that an attribute of a tensor is about to be set; gives up if the tensor is an argument."""
+        if any(tensor is argument for argument in self.arguments):
+            self.give_up(f"it sets {name} of an argument")
+
+    def hand_over(self, tensors: Sequence[Tensor]) -> None:
+        """Set on the caller's tensors what a call that is not replayed has set on the recorder's."""
+        for theirs, own in zip(tensors, self.arguments, strict=True):
+            if id(own.storage) not in self._aliases:
+                theirs.data = own
+            if own._grad is not None:
+                theirs._grad = own._grad
+            if own.needs_grad and own.node is None and not theirs.needs_grad:
+                theirs.requires_grad_()
 
     def read_attribute(self, owner: Counted, name: str) -> None:
         """Note that the call depends on an attribute of a module, which counts changes of this attribute."""
@@ -295,6 +325,9 @@ class Recorder:
     def store_attribute(self, owner: Counted, name: str) -> None:
         """Note that an attribute of a module is about to be set."""
         if id(owner) not in self._made:
+            self.read_attribute(
+                owner, name
+            )  # a replay must find the value that the recording found, or it would keep another one
             self.reads.store(owner.__dict__, name, owner.__dict__[name])
 
     def uses(self, owner: Counted) -> None:

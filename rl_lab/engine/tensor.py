@@ -206,6 +206,7 @@ class TensorCore:
         if self.node is None:
             if (recording := recorder()) is not None:
                 recording.uses_tensor(self)
+                recording.sets(self, "requires_grad")
             before = self.needs_grad
             self.needs_grad = bool(requires_grad)
             if before != self.needs_grad:
@@ -237,7 +238,7 @@ class TensorCore:
             if value.dtype is not self.dtype:
                 raise StateError(f"assigned grad is {value.dtype.name}, the tensor is {self.dtype.name}")
         if (recording := recorder()) is not None:
-            recording.grad_written(self)
+            recording.grad_written(self, value)
         self._grad = value
 
     def retain_grad(self) -> None:
@@ -298,6 +299,7 @@ class TensorCore:
             raise StateError("data takes a tensor of the same dtype")
         if (recording := recorder()) is not None:
             recording.uses_tensor(self)
+            recording.sets(self, "data")
         self.storage = value.storage
         self.sizes = value.sizes
         self.strides = value.strides
@@ -307,6 +309,8 @@ class TensorCore:
 
     @property
     def _version(self) -> int:
+        if (recording := recorder()) is not None:
+            recording.give_up("it reads how often a tensor was written to")
         return self.storage.version
 
     # --- shape and layout --------------------------------------------------------------------------------------------
@@ -445,8 +449,8 @@ class TensorCore:
         return format(self.item(), spec) if self.sizes == () and spec else repr(self)
 
     def __repr__(self) -> str:
-        if recorder() is not None:
-            return f"tensor(<recording>, shape={self.sizes})"
+        if (recording := recorder()) is not None:
+            recording.give_up("it writes a tensor as text")
         array = self._array()
         text = np.array2string(array, separator=", ", precision=4, prefix="tensor(", floatmode="maxprec_equal")
         parts = [text if array.size else f"[], shape={self.sizes}"]
@@ -483,7 +487,8 @@ class TensorCore:
         if self.grad_node() is not None:
             raise StateError("only leaf tensors can be deep-copied; clone() or detach() first")
         root = self.storage
-        while isinstance(root.owner, Storage):
+        recording = recorder()
+        while isinstance(root.owner, Storage) and not (recording is not None and recording.stands_in(root)):
             root = root.owner
         if id(root) not in memo:
             whole = new(root, (root.nbytes // self.dtype.itemsize,), None, 0, self.dtype)

@@ -9,13 +9,17 @@ Only objects that outlive the call matter. They are reached from the function, i
 """
 
 import builtins
+import ctypes
 import dis
 import gc
 import io
 import os
 import random
+import re
+import struct
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -33,6 +37,8 @@ from types import (
     MappingProxyType,
     MemberDescriptorType,
     MethodType,
+    MethodWrapperType,
+    NoneType,
 )
 from types import ModuleType as PythonModule
 from typing import Any, NamedTuple
@@ -79,12 +85,26 @@ PYTHONS_STREAM = random.random.__self__  # type: ignore[attr-defined]  # the gen
 DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
 CONTAINERS = (list, dict, set, frozenset, deque, tuple)
 DICT_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
-UNSEEN: tuple[type, ...] = (attrgetter, ContextVar, threading.local)
+UNSEEN: tuple[type, ...] = (attrgetter, ContextVar, threading.local, weakref.ref, weakref.ProxyType, ctypes._SimpleCData)
 """Types written in C whose objects read attributes or state that a program cannot compare."""
+
+IMMUTABLE: tuple[type, ...] = (re.Pattern, struct.Struct, type(threading.Lock()), type(threading.RLock()))
+"""Types written in C whose objects never change, or are before a call as they are after it."""
+QUESTIONS = {
+    "genericpath": None,
+    "pathlib": {"read_text", "read_bytes", "exists", "is_file", "is_dir", "stat", "open", "iterdir", "glob"},
+}
+"""Functions of the standard library, None for all of a module, that look at files."""
 
 
 Chain = tuple[bool, str, tuple[str, ...]]
 """A path of attributes from a variable: whether the variable is a global, its name, and the names of the attributes."""
+
+
+def asks_for_types(function: object) -> bool:
+    """Whether a Python function calls ``type``, which tells a `Number` from an int or a float."""
+    code = getattr(function, "__code__", None)
+    return isinstance(code, CodeType) and "type" in names_of(code).globals
 
 
 class Names(NamedTuple):
@@ -284,6 +304,9 @@ class watching:
         names = known[1]
         if names is None:
             return
+        inside = frame.f_globals.get("__name__", "").startswith("rl_lab.")
+        if not inside and "type" in names.globals and Number in map(type, frame.f_locals.values()):
+            self.recording.give_up("it asks for the type of a number that varies")
         self.reads.where = code
         self.entered[frame] = entered = _Entered(names)
         if code.co_freevars:
@@ -325,6 +348,8 @@ class watching:
             self.recording.give_up("it draws from Python's random numbers")
         elif module.partition(".")[0] in IMPURE_MODULES:
             self.recording.give_up(f"it calls a function of {module}, which a replay would not repeat")
+        elif module in QUESTIONS and ((names := QUESTIONS[module]) is None or frame.f_code.co_name in names):
+            self.recording.give_up(f"it looks at files by {module}.{frame.f_code.co_name}, which a replay would not repeat")
         return module in READERS or module.startswith("rl_lab.") or not _is_library(module)
 
     def check_builtin(self, function: BuiltinMethodType) -> None:
@@ -338,6 +363,8 @@ class watching:
             self.recording.give_up(f"it calls {module}.{name}(), which a replay would not repeat")
         elif isinstance(owner, io.IOBase) or module == "_io":
             self.recording.give_up(f"it calls {name}() of a file, which a replay would not repeat")
+        elif self.is_lasting(owner) and not _is_comparable(owner) and name not in vars(object):
+            self.recording.give_up(f"it calls {name}() of a {type(owner).__name__}, whose state cannot be seen")
         elif owner is PYTHONS_STREAM or owner is np.random.mtrand._rand:
             self.recording.give_up("it draws random numbers from a generator that is not of rl_lab")
 
@@ -552,6 +579,8 @@ class watching:
             self.reach(value.__func__, what)
         elif kind in (staticmethod, classmethod):
             self.reach(value.__func__, what)
+        elif kind in (BuiltinMethodType, MethodWrapperType) and not isinstance(value.__self__, (type, PythonModule, NoneType)):
+            self.reach_owner(value.__self__, what)
         elif kind is partial:
             for part in (value.func, *value.args, *value.keywords.values()):
                 self.reach(part, what)
@@ -572,6 +601,15 @@ class watching:
             self.reach(_attributes(value).get("__wrapped__", MISSING), what)
         return value
 
+    def reach_owner(self, owner: Any, what: str) -> None:
+        """`reach` the object of a method written in C; gives up if its state cannot be compared."""
+        self.reach(owner, what)
+        known = isinstance(owner, (TensorCore, Counted, *CONTAINERS, *BUFFERS, *IMMUTABLE)) or is_plain(owner)
+        if not known and self.recording.reason is None:
+            self.recording.give_up(
+                f"it uses {what}, a method written in C of a {type(owner).__name__}, whose reads cannot be seen"
+            )
+
     def reach_content(self, value: Any, what: str) -> None:
         """Note the content of a container and of the containers in it. A tuple cannot change, but its elements can."""
         if not isinstance(value, (tuple, frozenset)) and not type(value).__module__.startswith("rl_lab.optim"):
@@ -584,6 +622,12 @@ class watching:
             return
         for element in (*value, *value.values()) if isinstance(value, dict) else value:
             self.reach(element, f"an element of {what}")
+
+
+def _is_comparable(owner: object) -> bool:
+    """Whether a program notices all that a method written in C may read of its object, or change."""
+    known = (TensorCore, Counted, type, PythonModule, NoneType, *CONTAINERS, *BUFFERS, *IMMUTABLE)
+    return isinstance(owner, known) or is_plain(owner) or type(owner).__module__.startswith(OPAQUE)
 
 
 def _unseen(owner: object, name: str) -> Any:
