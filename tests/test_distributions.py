@@ -447,3 +447,113 @@ def test_probabilities_that_were_first_asked_for_without_gradients_have_one():
     again = rl.tensor(LOGITS, requires_grad=True)
     d.Categorical(logits=again).entropy().sum().backward()
     assert logits.grad.tolist() == again.grad.tolist()
+
+
+# --- divergences and supports ----------------------------------------------------------------------------------------
+
+OTHER_PAIRS = {
+    "Laplace": ((0.3, 1.2), (-1.0, 0.9)),
+    "Gumbel": ((0.3, 0.8), (-0.5, 0.9)),
+    "LogNormal": ((0.3, 0.6), (-0.2, 0.9)),
+    "HalfNormal": ((1.2,), (1.7,)),
+    "Exponential": ((1.2,), (0.7,)),
+    "Gamma": ((2.2, 2.0), (1.4, 1.3)),
+    "Chi2": ((3.0,), (4.0,)),
+    "Poisson": ((1.2,), (2.4,)),
+    "Geometric": ((0.5,), (0.4,)),
+    "Beta": ((2.0, 3.0), (1.5, 1.2)),
+    "Dirichlet": (([1.0, 2.0, 1.5],), ([1.3, 1.3, 2.0],)),
+    "OneHotCategorical": (([0.2, 0.3, 0.5],), ([0.4, 0.4, 0.2],)),
+    "Cauchy": ((0.3, 1.2), (-1.0, 0.9)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PAIRS)
+def test_a_divergence_is_the_mean_of_the_difference_of_logarithms(name):
+    kind = getattr(rl.distributions, name)
+    p, q = (kind(*[rl.tensor(value) for value in given]) for given in OTHER_PAIRS[name])
+    with rl.no_grad():
+        x = p.sample((100_000,), generator=rl.Generator(3))
+        if name == "Dirichlet":
+            x = x / x.sum(-1, keepdim=True)
+        differences = (p.log_prob(x) - q.log_prob(x)).numpy().astype(np.float64)
+        found = rl.distributions.kl_divergence(p, q).item()
+        assert rl.distributions.kl_divergence(p, p).item() == pytest.approx(0.0, abs=2e-6)
+    error = differences.std() / len(differences) ** 0.5
+    assert abs(differences.mean() - found) < 4 * error
+
+
+@pytest.mark.parametrize("name", ["Categorical", "OneHotCategorical"])
+def test_impossible_classes_count_nothing_or_infinitely(name):
+    kind = getattr(rl.distributions, name)
+    masked, other, all_possible = (
+        kind(logits=rl.tensor(logits)) for logits in ([0.0, -np.inf, 1.0], [0.0, -np.inf, 2.0], [0.0, 1.0, 1.0])
+    )
+
+    def by_hand(p, q):
+        p, q = (np.exp(x - np.log(np.exp(x).sum())) for x in (np.array(p), np.array(q)))
+        return float((p * np.log(p / q)).sum())
+
+    divergence = rl.distributions.kl_divergence
+    assert divergence(masked, other).item() == pytest.approx(by_hand([0, 1.0], [0, 2.0]), rel=1e-5)
+    assert 0 < divergence(masked, all_possible).item() < 1
+    assert divergence(all_possible, masked).item() == np.inf
+
+
+def test_the_divergence_of_certain_bernoullis():
+    p, q = (
+        rl.distributions.Bernoulli(rl.tensor(given))
+        for given in ([0.0, 1.0, 0.5, 0.5, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0, 0.0, 1.0])
+    )
+    assert rl.distributions.kl_divergence(p, q).tolist() == [np.inf] * 4 + [0.0] * 2
+
+
+AT_THE_ENDS = [
+    ("Beta", (1.0, 1.0), [0.0, 1.0], [0.0, 0.0]),
+    ("Beta", (1.0, 2.0), [0.0, 1.0], [np.log(2), -np.inf]),
+    ("Gamma", (1.0, 2.0), [0.0], [np.log(2)]),
+    ("Chi2", (2.0,), [0.0], [-np.log(2)]),
+    ("Dirichlet", ([1.0, 1.0],), [0.0, 1.0], 0.0),
+    ("Geometric", (1.0,), [0.0], [0.0]),
+    ("Uniform", (0.0, 2.0), [0.0, 2.0], [-np.log(2), -np.inf]),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "value", "expected"), AT_THE_ENDS)
+def test_densities_at_the_ends_of_the_support(name, given, value, expected):
+    parameters = [rl.tensor(number, requires_grad=True) for number in given]
+    found = getattr(rl.distributions, name)(*parameters).log_prob(rl.tensor(value))
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-6)
+    found.flatten()[0].backward()
+    assert all(np.isfinite(parameter.grad.numpy()).all() for parameter in parameters)
+
+
+OUTSIDE = [
+    ("Categorical", ([0.2, 0.8],), [1.7, -1.0, 2.0]),
+    ("Bernoulli", (0.5,), [3.0, 0.5]),
+    ("OneHotCategorical", ([0.2, 0.3, 0.5],), [[0.2, 0.2, 0.2], [1.0, 1.0, 0.0], [1.0, 0.0]]),
+    ("Dirichlet", ([2.0, 2.0, 2.0],), [[0.2, 0.2, 0.2], [1.5, -0.5, 0.0]]),
+    ("Normal", (0.0, 1.0), [np.nan]),
+    ("Laplace", (0.0, 1.0), [np.nan]),
+    ("StudentT", (3.0,), [np.nan]),
+    ("Uniform", (0.0, 1.0), [3.0, -0.1, np.nan]),
+    ("Gamma", (1.0, 1.0), [-3.7]),
+    ("Chi2", (2.0,), [-1.0]),
+    ("Poisson", (1.0,), [-1.0, 2.5]),
+    ("Geometric", (0.5,), [-1.0, 2.5]),
+    ("Beta", (1.0, 1.0), [1.5, -0.1]),
+    ("Exponential", (1.0,), [-1.0]),
+    ("LogNormal", (0.0, 1.0), [-1.0, 0.0]),
+    ("HalfNormal", (1.0,), [-1.0]),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "values"), OUTSIDE, ids=[name for name, *_ in OUTSIDE])
+def test_a_value_outside_of_the_support_is_refused(name, given, values):
+    kind = getattr(rl.distributions, name)
+    parameters = [rl.tensor(number) for number in given]
+    for value in values:
+        with pytest.raises(ValueError, match=f"{name}: a value lies outside of the support"):
+            kind(*parameters).log_prob(rl.tensor(value))
+    if name not in ("Categorical", "OneHotCategorical"):
+        kind(*parameters, validate_args=False).log_prob(rl.tensor(values[0]))

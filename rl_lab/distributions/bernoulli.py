@@ -46,8 +46,13 @@ class Bernoulli(Distribution):
         probabilities = self.probs.detach().expand(self._extended_shape(sample_shape))
         return random.bernoulli(probabilities.contiguous(), generator=generator)
 
+    support_text = "0 and 1"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return (x == 0) | (x == 1)
+
     def log_prob(self, value: Tensor) -> Tensor:
-        value = as_tensor(value).float()
+        value = self._valid(value).float()
         logits = self.logits
         if value.shape != logits.shape:
             value, logits = broadcast_tensors(value, logits)

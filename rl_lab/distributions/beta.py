@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.arithmetic import xlogy
 from rl_lab.engine.ops.elementwise import digamma, lgamma
 
 
@@ -43,9 +44,14 @@ class Beta(Distribution):
         """Logarithm of the beta function of the concentrations."""
         return lgamma(self.concentration1) + lgamma(self.concentration0) - lgamma(self.concentration1 + self.concentration0)
 
+    support_text = "from 0 to 1"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return (x >= 0) & (x <= 1)
+
     def log_prob(self, value: Tensor) -> Tensor:
-        density = (self.concentration1 - 1.0) * value.log() + (self.concentration0 - 1.0) * (-value).log1p()
-        return density - self._log_normalizer()
+        x = self._valid(value).float()
+        return xlogy(self.concentration1 - 1.0, x) + xlogy(self.concentration0 - 1.0, 1.0 - x) - self._log_normalizer()
 
     def entropy(self) -> Tensor:
         a = self.concentration1

@@ -63,8 +63,13 @@ class Categorical(Distribution):
             return drawn.reshape(self._batch_shape)
         return drawn.t().reshape(self._extended_shape(sample_shape))
 
+    support_text = "the numbers of the classes"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return (x >= 0) & (x < self.logits.shape[-1]) & (x == x.long())
+
     def log_prob(self, value: Tensor) -> Tensor:
-        value = as_tensor(value).long().unsqueeze(-1)
+        value = self._valid(value).long().unsqueeze(-1)
         logits = self.logits
         if value.shape[:-1] != logits.shape[:-1]:
             rows = value.shape[:-1] if value.dim() >= logits.dim() else logits.shape[:-1]

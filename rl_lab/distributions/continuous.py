@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.arithmetic import where
+from rl_lab.engine.ops.arithmetic import where, xlogy
 from rl_lab.engine.ops.creation import as_tensor, full
 from rl_lab.engine.ops.elementwise import digamma, lgamma
 
@@ -60,7 +60,7 @@ class Laplace(_LocationScale):
         return -u.sign() * (-u.abs()).clamp(min=-1.0 + 2.0**-24).log1p()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return -(2 * self.scale).log() - self._z(value).abs()
+        return -(2 * self.scale).log() - self._z(self._valid(value)).abs()
 
     def entropy(self) -> Tensor:
         return 1.0 + (2 * self.scale).log()
@@ -91,7 +91,7 @@ class Cauchy(_LocationScale):
         return (math.pi * (_uniform(shape, generator) - 0.5)).tan()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return -math.log(math.pi) - self.scale.log() - (self._z(value) ** 2).log1p()
+        return -math.log(math.pi) - self.scale.log() - (self._z(self._valid(value)) ** 2).log1p()
 
     def entropy(self) -> Tensor:
         return math.log(4 * math.pi) + self.scale.log()
@@ -118,7 +118,7 @@ class Gumbel(_LocationScale):
         return -(-_uniform(shape, generator).log()).log()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        z = self._z(value)
+        z = self._z(self._valid(value))
         return -(z + (-z).exp()) - self.scale.log()
 
     def entropy(self) -> Tensor:
@@ -157,8 +157,13 @@ class LogNormal(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return (self.loc + self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator)).exp()
 
+    support_text = "positive numbers"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return x > 0
+
     def log_prob(self, value: Tensor) -> Tensor:
-        log = as_tensor(value).float().log()
+        log = self._valid(value).float().log()
         return -(((log - self.loc) / self.scale) ** 2) / 2 - self.scale.log() - HALF_LOG_2PI - log
 
     def entropy(self) -> Tensor:
@@ -196,8 +201,13 @@ class HalfNormal(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator).abs()
 
+    support_text = "numbers from 0 on"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return x >= 0
+
     def log_prob(self, value: Tensor) -> Tensor:
-        x = as_tensor(value).float()
+        x = self._valid(value).float()
         density = math.log(2) - ((x / self.scale) ** 2) / 2 - self.scale.log() - HALF_LOG_2PI
         return where(x >= 0, density, density * 0.0 - float("inf"))
 
@@ -236,8 +246,13 @@ class Exponential(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return -_uniform(self._extended_shape(sample_shape), generator).log() / self.rate
 
+    support_text = "numbers from 0 on"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return x >= 0
+
     def log_prob(self, value: Tensor) -> Tensor:
-        return self.rate.log() - self.rate * as_tensor(value).float()
+        return self.rate.log() - self.rate * self._valid(value).float()
 
     def entropy(self) -> Tensor:
         return 1.0 - self.rate.log()
@@ -276,10 +291,15 @@ class Gamma(Distribution):
         shape = self._extended_shape(sample_shape)
         return (random.standard_gamma(self.concentration.expand(shape), generator) / self.rate).clamp(min=TINY)
 
+    support_text = "numbers from 0 on"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return x >= 0
+
     def log_prob(self, value: Tensor) -> Tensor:
-        x = as_tensor(value).float()
+        x = self._valid(value).float()
         a = self.concentration
-        return a * self.rate.log() + (a - 1) * x.log() - self.rate * x - lgamma(a)
+        return xlogy(a, self.rate) + xlogy(a - 1, x) - self.rate * x - lgamma(a)
 
     def entropy(self) -> Tensor:
         a = self.concentration
@@ -329,9 +349,14 @@ class Dirichlet(Distribution):
         drawn = random.standard_gamma(self.concentration.expand(self._extended_shape(sample_shape)), generator)
         return drawn / drawn.sum(-1, keepdim=True)
 
+    support_text = "numbers from 0 on whose sum is 1"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return (x >= 0).all(-1) & ((x.sum(-1) - 1).abs() < 1e-6)
+
     def log_prob(self, value: Tensor) -> Tensor:
         a = self.concentration
-        return ((a - 1.0) * as_tensor(value).float().log()).sum(-1) + lgamma(a.sum(-1)) - lgamma(a).sum(-1)
+        return xlogy(a - 1.0, self._valid(value).float()).sum(-1) + lgamma(a.sum(-1)) - lgamma(a).sum(-1)
 
     def entropy(self) -> Tensor:
         a = self.concentration
@@ -373,7 +398,7 @@ class StudentT(Distribution):
         return self.loc + self.scale * normal * (self.df / chi2).sqrt()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        z = (as_tensor(value).float() - self.loc) / self.scale
+        z = (self._valid(value).float() - self.loc) / self.scale
         half = 0.5 * self.df
         norm = self.scale.log() + 0.5 * self.df.log() + 0.5 * math.log(math.pi) + lgamma(half) - lgamma(half + 0.5)
         return -(half + 0.5) * (z**2 / self.df).log1p() - norm

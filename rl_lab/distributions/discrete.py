@@ -39,8 +39,13 @@ class Poisson(Distribution):
     def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return random.poisson(self.rate.detach().expand(self._extended_shape(sample_shape)), generator)
 
+    support_text = "whole numbers from 0 on"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return (x >= 0) & (x == x.floor())
+
     def log_prob(self, value: Tensor) -> Tensor:
-        k = as_tensor(value).float()
+        k = self._valid(value).float()
         return xlogy(k, self.rate) - self.rate - lgamma(k + 1)
 
 
@@ -74,11 +79,16 @@ class Geometric(Distribution):
             u = _uniform(self._extended_shape(sample_shape), generator)
             return (u.log() / (-self.probs).log1p()).floor()
 
+    support_text = "whole numbers from 0 on"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return (x >= 0) & (x == x.floor())
+
     def log_prob(self, value: Tensor) -> Tensor:
-        k = as_tensor(value).float()
-        # log(1 - p) = -softplus(logits); at p = 1 a value of 0 counts as certain, as in PyTorch
-        failures = (-self.probs).log1p().masked_fill((self.probs == 1) & (k == 0), 0.0)
-        return k * failures + self.probs.log()
+        k = self._valid(value).float()
+        # at p = 1 a value of 0 is certain, and its failures do not count
+        failing = self.probs.masked_fill((self.probs == 1) & (k == 0), 0.0)
+        return k * (-failing).log1p() + self.probs.log()
 
     def entropy(self) -> Tensor:
         return (self.probs * softplus_plain(-self.logits) + (1.0 - self.probs) * softplus_plain(self.logits)) / self.probs
@@ -120,8 +130,13 @@ class OneHotCategorical(Distribution):
         with no_grad():
             return self._one_hot(self._categorical.sample(sample_shape, generator=generator))
 
+    support_text = "one-hot vectors of the classes"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return ((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1) & (x.shape[-1] == self._event_shape[0])
+
     def log_prob(self, value: Tensor) -> Tensor:
-        return self._categorical.log_prob(as_tensor(value).argmax(-1))
+        return self._categorical.log_prob(self._valid(value).argmax(-1))
 
     def entropy(self) -> Tensor:
         return self._categorical.entropy()

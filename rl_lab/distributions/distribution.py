@@ -42,6 +42,20 @@ class Distribution:
                 f"{type(self).__name__}: {name} must be {wanted} everywhere, got other values in a tensor of shape {shape}"
             )
 
+    def _valid(self, value: TensorLike) -> Tensor:
+        """The value as a tensor. Raises ValueError if it lies outside of the support; a recorded function skips this check."""
+        x = as_tensor(value)
+        if self.validates and recorder() is None and not bool(self._holds(x).all()):
+            raise ValueError(f"{type(self).__name__}: a value lies outside of the support: {self.support_text}")
+        return x
+
+    support_text = "real numbers"
+    """The support in words, for messages."""
+
+    def _holds(self, x: Tensor) -> Tensor:
+        """Where a value belongs to the support, bool, of its shape or of the batch's."""
+        return ~x.isnan()
+
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """Shape of the batch of distributions."""

@@ -36,6 +36,7 @@ class Normal(Distribution):
         return self.loc + self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        value = self._valid(value)
         return ((value - self.loc) / self.scale) ** 2 * -0.5 - self.scale.log() - HALF_LOG_2PI
 
     def entropy(self) -> Tensor:

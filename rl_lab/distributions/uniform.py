@@ -1,5 +1,6 @@
 """The uniform distribution."""
 
+import math
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
@@ -35,10 +36,15 @@ class Uniform(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.low + (self.high - self.low) * random.rand(*self._extended_shape(sample_shape), generator=generator)
 
+    support_text = "from low to high"
+
+    def _holds(self, x: Tensor) -> Tensor:
+        return (self.low <= x) & (self.high >= x)
+
     def log_prob(self, value: Tensor) -> Tensor:
-        value = as_tensor(value).float()
-        density = -(self.high - self.low).log() + value * 0.0
-        return where((self.low <= value) & (self.high > value), density, density * 0.0 - float("inf"))
+        value = self._valid(value).float()
+        inside = where((self.low <= value) & (self.high > value), 0.0, -math.inf)
+        return inside - (self.high - self.low).log()
 
     def entropy(self) -> Tensor:
         return (self.high - self.low).log()
