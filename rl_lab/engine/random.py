@@ -214,8 +214,14 @@ def randperm(n: int, *, generator: Generator | None = None, device: DeviceLike =
     return _fill(empty(size_argument((n,)), int64), random_kernels.permutation, generator)
 
 
+def _require_float(x: Tensor, name: str) -> None:
+    if x.dtype is not float32:
+        raise DtypeError(f"{name} fills float32 tensors, got {x.dtype.name}")
+
+
 def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill a float32 tensor with uniform deviates on [low, high). Raises ValueError if ``low`` exceeds ``high``."""
+    _require_float(x, "uniform_")
     if low > high:
         raise ValueError(f"uniform_ needs low <= high, got {low} and {high}")
     return x.copy_(_fill(empty(x.sizes), random_kernels.uniform, generator, low, high))
@@ -228,6 +234,7 @@ def _check_deviation(std: float) -> None:
 
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill a float32 tensor with normal deviates. Raises ValueError if the standard deviation ``std`` is negative."""
+    _require_float(x, "normal_")
     _check_deviation(std)
     return x.copy_(_fill(empty(x.sizes), random_kernels.normal, generator, mean, std))
 
@@ -367,6 +374,7 @@ def alpha_dropout(
 
 def exponential_(x: Tensor, lambd: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill a float32 tensor with exponential deviates of rate ``lambd``. Raises ValueError unless the rate is positive."""
+    _require_float(x, "exponential_")
     if lambd <= 0:
         raise ValueError(f"the rate must be positive, got {lambd}")
     return x.copy_(_fill(empty(x.sizes), random_kernels.exponential, generator, float(lambd)))

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from rl_lab.engine.dtype import bool_, int64
+from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.names import not_covered
 from rl_lab.engine.ops import elementwise
 from rl_lab.engine.ops.arithmetic import clamp, where
@@ -427,6 +428,8 @@ def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":
 
 def glu(input: "Tensor", dim: int = -1) -> "Tensor":
     """Gated linear unit: a * sigmoid(b) for the halves a and b of ``input`` along ``dim`` (Dauphin et al. 2017)."""
+    if input.dim() == 0 or input.shape[dim] % 2:
+        raise ShapeError(f"glu needs an even size along dimension {dim}, got a tensor of shape {tuple(input.shape)}")
     first, second = input.chunk(2, dim)
     return first * sigmoid(second)
 
@@ -471,8 +474,14 @@ def scaled_dot_product_attention(
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     scores = matmul(query, key.transpose(-2, -1)) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if is_causal:
-        attn_mask = tril(ones(query.shape[-2], key.shape[-2])).bool()
-    if attn_mask is not None:
-        scores = where(attn_mask, scores, constant(-math.inf)) if attn_mask.dtype is bool_ else scores + attn_mask
-    return matmul(dropout(softmax(scores, -1), dropout_p), value)
+    if is_causal and attn_mask is not None:
+        raise StateError("give attn_mask or is_causal, not both")
+    allowed = tril(ones(query.shape[-2], key.shape[-2])).bool() if is_causal else attn_mask
+    if allowed is not None:
+        scores = where(allowed, scores, constant(-math.inf)) if allowed.dtype is bool_ else scores + allowed
+    if attn_mask is None:
+        weights = softmax(scores, -1)
+    else:  # a position that may attend to nothing gets zeros, and no gradient
+        alone = (scores == -math.inf).all(-1, keepdim=True)
+        weights = where(alone, constant(0.0), softmax(where(alone, constant(0.0), scores), -1))
+    return matmul(dropout(weights, dropout_p), value)

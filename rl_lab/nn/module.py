@@ -58,6 +58,10 @@ class Parameter(Tensor):
         return Parameter, (self.detach(), self.needs_grad)
 
 
+EXTRA = "_extra_state"
+"""The name in a state of what `Module.get_extra_state` returns."""
+
+
 class Incompatible(NamedTuple):
     """Names found only in a module (missing keys) or only in a state (unexpected keys)."""
 
@@ -164,6 +168,10 @@ class Module(Counted):
                 return
         if name in tables["_parameters"] and value is not None:
             raise TypeError(f"cannot assign {type(value).__name__} as parameter {name!r}: use Parameter or None")
+        if name in tables["_modules"] and value is not None:
+            raise TypeError(f"cannot assign {type(value).__name__} as child module {name!r}: use Module or None")
+        if name in tables["_buffers"] and value is not None:
+            raise TypeError(f"cannot assign {type(value).__name__} as buffer {name!r}: use Tensor or None")
         object.__setattr__(self, name, value)
         if self.changes is not None:
             changes.note(self if name == "forward" else None)
@@ -186,8 +194,20 @@ class Module(Counted):
         object.__delattr__(self, name)
         changes.note(self if name == "forward" else None)
 
+    def _require_name(self, name: str, table: str) -> None:
+        """Raise KeyError unless ``name`` can name an entry of a table: a text without dots that no other attribute has."""
+        if not isinstance(name, str):
+            raise TypeError(f"a name must be a string, not {type(name).__name__}")
+        if not name or "." in name:
+            raise KeyError(f"a name must not be empty or contain a dot, got {name!r}")
+        if name not in self.__dict__[table] and hasattr(self, name):
+            raise KeyError(f"{type(self).__name__} has an attribute {name!r} already")
+
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         """Add a parameter under ``name``. None marks a parameter that this module does without, such as a bias."""
+        self._require_name(name, "_parameters")
+        if parameter is not None and not isinstance(parameter, Parameter):
+            raise TypeError(f"parameter {name!r} must be a Parameter or None, not {type(parameter).__name__}")
         self._parameters[name] = parameter
         changes.note(self)
 
@@ -196,12 +216,18 @@ class Module(Counted):
 
         `state_dict` leaves out a buffer that is not ``persistent``.
         """
+        self._require_name(name, "_buffers")
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(f"buffer {name!r} must be a Tensor or None, not {type(tensor).__name__}")
         self._buffers[name] = tensor
         (self._unsaved.discard if persistent else self._unsaved.add)(name)
         changes.note(self)
 
     def add_module(self, name: str, module: "Module | None") -> None:
         """Add a submodule under ``name``."""
+        self._require_name(name, "_modules")
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"module {name!r} must be a Module or None, not {type(module).__name__}")
         self._modules[name] = module
         changes.note(self)
 
@@ -300,7 +326,20 @@ class Module(Counted):
                 for key, value in module.__dict__[table].items():
                     if value is not None and key not in module._unsaved:
                         state[dot + key] = value.detach()
+            if module._has_extra_state():
+                state[dot + EXTRA] = module.get_extra_state()
         return state
+
+    def get_extra_state(self) -> Any:
+        """What `state_dict` holds of this module beside its tensors, under ``_extra_state``. A subclass may define it."""
+        raise StateError(f"{type(self).__name__} defines no get_extra_state()")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take what `get_extra_state` returned. A subclass that defines the one must define the other."""
+        raise StateError(f"{type(self).__name__} defines no set_extra_state()")
+
+    def _has_extra_state(self) -> bool:
+        return type(self).get_extra_state is not Module.get_extra_state
 
     @no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Tensor | np.ndarray], strict: bool = True) -> Incompatible:
@@ -317,18 +356,29 @@ class Module(Counted):
             faults.append(f"Unexpected key(s) in state_dict: {_quoted(unexpected)}.")
         if strict and missing:
             faults.append(f"Missing key(s) in state_dict: {_quoted(missing)}.")
-        for name in own:
-            if name in state_dict and tuple(state_dict[name].shape) != own[name].shape:
+        extra = {
+            prefix + ("." if prefix else "") + EXTRA: module
+            for prefix, module in self.named_modules()
+            if module._has_extra_state()
+        }
+        tensors = {name: value for name, value in own.items() if name not in extra}
+        for name in tensors:
+            if name in state_dict and not hasattr(state_dict[name], "shape"):
+                faults.append(f"{name} is {type(state_dict[name]).__name__}, not a tensor.")
+            elif name in state_dict and tuple(state_dict[name].shape) != own[name].shape:
                 faults.append(
                     f"size mismatch for {name}: the state has shape {list(state_dict[name].shape)}, "
                     f"the module has shape {list(own[name].shape)}."
                 )
         if faults:
             raise StateError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(faults))
-        for name, value in own.items():
+        for name, value in tensors.items():
             if name in state_dict:
                 source = state_dict[name]
                 value.copy_(source if isinstance(source, Tensor) else tensor(source))
+        for name, module in extra.items():
+            if name in state_dict:
+                module.set_extra_state(state_dict[name])
         return Incompatible(missing, unexpected)
 
     # --- modes and conversions ---------------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1):
-        if T_0 < 1 or T_mult < 1:
+        if T_0 < 1 or T_mult < 1 or int(T_0) != T_0 or T_mult != int(T_mult):
             raise ValueError(f"T_0 and T_mult must be positive integers, got {T_0} and {T_mult}")
         self.T_0 = T_0
         self.T_mult = T_mult

@@ -427,7 +427,7 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
 def _extreme(x: Tensor, dim: int | None, name: str) -> tuple[Tensor, Tensor]:
     """The values and positions of the maximum along ``dim``, or of all elements: dimensions kept, off the tape."""
     x = whole(x)
-    dims = tuple(range(x.dim())) if dim is None else ((normal_dim(dim, x.dim()),) if x.dim() else ())
+    dims = tuple(range(x.dim())) if dim is None else (normal_dim(dim, x.dim()),)[: x.dim()]
     return _max_over(x, dims, _kept(x.sizes, dims), name)
 
 
