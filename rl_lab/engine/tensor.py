@@ -241,6 +241,10 @@ class TensorCore:
             recording.grad_written(self, value)
         self._grad = value
 
+    @grad.deleter
+    def grad(self) -> None:
+        self.grad = None
+
     def retain_grad(self) -> None:
         """Keep the gradient of this interior value in ``grad`` in every backward pass."""
         node = self.grad_node()
