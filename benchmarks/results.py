@@ -74,7 +74,14 @@ ENVIRONMENTS = (
     "BipedalWalker-v3",
 )
 """Environments in the order in which they are measured: the cheapest first. Others follow."""
-HEADLINE = (("dqn", "CartPole-v1"), ("ppo", "Acrobot-v1"), ("sac", "MountainCarContinuous-v0"), ("ppo", "LunarLander-v3"))
+HEADLINE = (
+    ("dqn", "CartPole-v1"),
+    ("ppo", "Acrobot-v1"),
+    ("sac", "MountainCarContinuous-v0"),
+    ("ppo", "LunarLander-v3"),
+    ("pqn", "MinAtar/Breakout-v1"),
+    ("pqn", "MinAtar/Asterix-v1"),
+)
 """Rows of the README's table."""
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "rainbow": ("qrdqn", "--config rainbow", RAINBOW),

@@ -272,8 +272,9 @@ def make_environments(setup: Setup | str, num_envs: int, or_fewer: bool = False)
         limit = setup.env_kwargs.get("max_episode_steps", found.max_episode_steps)
         envs.unwrapped.spec = replace(found, max_episode_steps=limit, kwargs=found.kwargs)
     envs.observation_mapping = observation_mapping(envs)
-    if isinstance(envs, (SyncVectorEnv, AsyncVectorEnv)):
-        envs.time_limit = envs.get_attr("time_limit")[0]
+    vector: Any = envs
+    if isinstance(envs, (SerialVectorEnv, ProcessVectorEnv)):
+        vector.time_limit = vector.get_attr("time_limit")[0]
     return envs
 
 
@@ -387,10 +388,11 @@ def open_environments(
     count = 1 if num_envs is None else num_envs
     if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
         raise Fault(f"num_envs must be a whole number from 1 on, got {count!r}")
-    if not isinstance(what, (Setup, str, gym.Env)) and isinstance(what, type) and issubclass(what, VectorEnv):
+    if isinstance(what, type) and issubclass(what, VectorEnv):
         return what(num_envs=count, **as_arguments(env_kwargs)), None  # type: ignore[call-arg]
+    single: Any = what
     setup = setup_of(
-        what,
+        single,
         backend=backend,
         vectorization=vectorization,
         frame_stack=frame_stack,

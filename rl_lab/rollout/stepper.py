@@ -247,6 +247,7 @@ class Stepper:
             return returns, total
         has = self._nowhere
         given = returns
+        told: Any
         for told in (info.get("final_info"), info):  # the info of a reset has the score of a game that the reset ended
             episode = told.get("episode") if isinstance(told, dict) else None
             if isinstance(episode, dict) and "r" in episode:
