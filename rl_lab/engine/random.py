@@ -27,6 +27,8 @@ from rl_lab.native.primitive import Primitive
 def _seed_sequence(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
     if isinstance(seed, np.random.SeedSequence):
         return seed
+    if not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"a seed must be an integer, got {seed!r}")
     if seed < 0:
         raise ValueError(f"a seed must not be negative, got {seed}")
     return np.random.SeedSequence(seed)
@@ -188,7 +190,9 @@ def randint(
         low = 0
     if size is None or high is None:
         raise TypeError("randint needs a size: randint(high, size) or randint(low, high, size)")
-    if high <= low:  # type: ignore[operator]
+    if not isinstance(low, (int, np.integer)) or not isinstance(high, (int, np.integer)):
+        raise TypeError(f"randint draws between integers, got {low!r} and {high!r}")
+    if high <= low:
         raise ValueError(f"randint needs low < high, got {low} and {high}")
     numbers = _fill(empty(size_argument((size,)), int64), random_kernels.integers, generator, low, high)  # type: ignore[arg-type]
     return numbers if dtype is None else numbers.to(as_dtype(dtype))

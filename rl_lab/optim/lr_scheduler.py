@@ -28,6 +28,8 @@ class LRScheduler:
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"a schedule needs an optimizer, got {type(optimizer).__name__}")
         self.optimizer = optimizer
         self.last_epoch = last_epoch
         for group in optimizer.param_groups:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from rl_lab.optim.guard import Guard
 
-Params = Iterable[Tensor] | Iterable[dict[str, Any]]
-"""Tensors, or groups: dicts with the key ``params`` and, optionally, settings."""
+Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+"""Tensors, pairs of a name and a tensor, or groups: dicts with the key ``params`` and, optionally, settings."""
 Slots = tuple[str | None, ...]
 Row = tuple[Tensor, ...]
 """One row of a kernel's table: a parameter, its gradient, its state tensors, and the step counter."""
@@ -242,9 +242,13 @@ class Optimizer(Counted):
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Tensor]] = {}
+        if isinstance(params, Tensor):
+            raise TypeError("the optimizer takes an iterable of parameters, got one tensor: pass [parameter]")
         listed: list = list(params)
         if not listed:
             raise ValueError("the optimizer got an empty list of parameters")
+        if all(isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str) for entry in listed):
+            listed = [parameter for _, parameter in listed]  # of named_parameters()
         for group in listed if isinstance(listed[0], dict) else [{"params": listed}]:
             self.add_param_group(group)
 

@@ -458,3 +458,13 @@ def test_a_tiny_gradient_moves_as_far_as_any_without_epsilon(kind):
         optimizer.step()
         moved.append(parameter.item())
     assert moved[1] == pytest.approx(moved[0], rel=1e-4)
+
+
+def test_named_parameters_are_parameters_and_a_tensor_is_not_a_list():
+    net = rl.nn.Linear(2, 1)
+    named, plain = (rl.optim.SGD(given, lr=0.1) for given in (net.named_parameters(), net.parameters()))
+    assert [id(p) for p in named.param_groups[0]["params"]] == [id(p) for p in plain.param_groups[0]["params"]]
+    with pytest.raises(TypeError, match=r"pass \[parameter\]"):
+        rl.optim.Adam(net.weight)
+    with pytest.raises(TypeError, match="a schedule needs an optimizer, got Linear"):
+        rl.optim.lr_scheduler.StepLR(net, 2)

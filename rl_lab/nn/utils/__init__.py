@@ -128,6 +128,8 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     Raises ShapeError if the vector does not have exactly as many elements as the parameters.
     """
     listed = list(parameters)
+    if not isinstance(vec, Tensor):
+        raise TypeError(f"vector_to_parameters takes a tensor, got {type(vec).__name__}")
     if vec.shape != (sum([p.numel() for p in listed]),):
         raise ShapeError(
             f"the parameters need a vector of {sum(p.numel() for p in listed)} elements, got shape {list(vec.shape)}"
