@@ -17,7 +17,10 @@ from rl_lab.native.primitive import In, InInt, InOutInt, Int, Out, Real, primiti
 F = np.float32
 COLUMNS = 6
 SMALL = F(1e-36)
-"""A moment that decays below it becomes 0, because denormal numbers cost many times as much. NaN stays."""
+"""A moment that decays below it becomes 0, because denormal numbers cost many times as much. NaN stays.
+
+Without an epsilon no moment becomes 0: a step would divide by it.
+"""
 LANES = 64  # independent sums, enough to hide the latency of an addition
 
 
@@ -115,6 +118,7 @@ def adam(
     b2 = F(beta2)
     decay = F(weight_decay)
     epsilon = F(eps)
+    small = SMALL if epsilon > F(0) else F(-1)
     c1 = F(1.0 - beta1)
     c2 = F(1.0 - beta2)
     sense = F(-1) if maximize else F(1)
@@ -130,8 +134,8 @@ def adam(
             d = _decayed(sense * g[k], coupled, old)
             first = b1 * m[k] + c1 * d
             second = b2 * v[k] + c2 * d * d
-            first = F(0) if abs(first) <= SMALL else first
-            second = F(0) if second <= SMALL and first == F(0) else second
+            first = F(0) if abs(first) <= small else first
+            second = F(0) if second <= small else second
             m[k] = first
             v[k] = second
             p[k] = keep * old - scale * first / (np.sqrt(second) * root + epsilon)
@@ -196,6 +200,7 @@ def rmsprop(
     decay = F(weight_decay)
     mu = F(momentum)
     epsilon = F(eps)
+    small = SMALL if epsilon > F(0) else F(-1)
     c = F(1.0 - alpha)
     sense = F(-1) if maximize else F(1)
     for i in range(count):
@@ -203,7 +208,7 @@ def rmsprop(
         for k in range(sizes[i]):
             d = _decayed(sense * g[k], decay, p[k])
             square = a * s[k] + c * d * d
-            square = F(0) if square <= SMALL and d == F(0) else square
+            square = F(0) if square <= small else square
             s[k] = square
             if centered:
                 mean[k] = a * mean[k] + c * d
@@ -258,6 +263,7 @@ def nadam(
     b2 = F(beta2)
     decay = F(weight_decay)
     epsilon = F(eps)
+    small = SMALL if epsilon > F(0) else F(-1)
     c1 = F(1.0 - beta1)
     c2 = F(1.0 - beta2)
     sense = F(-1) if maximize else F(1)
@@ -276,8 +282,8 @@ def nadam(
             d = _decayed(sense * g[k], coupled, old)
             first = b1 * m[k] + c1 * d
             second = b2 * v[k] + c2 * d * d
-            first = F(0) if abs(first) <= SMALL else first
-            second = F(0) if second <= SMALL and first == F(0) else second
+            first = F(0) if abs(first) <= small else first
+            second = F(0) if second <= small else second
             m[k] = first
             v[k] = second
             p[k] = keep * old - (of_gradient * d + of_moment * first) / (np.sqrt(second) * root + epsilon)
@@ -302,6 +308,7 @@ def radam(
     b2 = F(beta2)
     decay = F(weight_decay)
     epsilon = F(eps)
+    small = SMALL if epsilon > F(0) else F(-1)
     c1 = F(1.0 - beta1)
     c2 = F(1.0 - beta2)
     sense = F(-1) if maximize else F(1)
@@ -323,8 +330,8 @@ def radam(
             d = _decayed(sense * g[k], coupled, old)
             first = b1 * m[k] + c1 * d
             second = b2 * v[k] + c2 * d * d
-            first = F(0) if abs(first) <= SMALL else first
-            second = F(0) if second <= SMALL and first == F(0) else second
+            first = F(0) if abs(first) <= small else first
+            second = F(0) if second <= small else second
             m[k] = first
             v[k] = second
             p[k] = keep * old - (factor * first / (np.sqrt(second) + epsilon) if rectified else factor * first)
@@ -348,6 +355,7 @@ def adamax(
     b2 = F(beta2)
     decay = F(weight_decay)
     epsilon = F(eps)
+    small = SMALL if epsilon > F(0) else F(-1)
     c1 = F(1.0 - beta1)
     sense = F(-1) if maximize else F(1)
     for i in range(count):
@@ -356,7 +364,7 @@ def adamax(
         for k in range(sizes[i]):
             d = _decayed(sense * g[k], decay, p[k])
             first = b1 * m[k] + c1 * d
-            first = F(0) if abs(first) <= SMALL else first
+            first = F(0) if abs(first) <= small else first
             largest = b2 * u[k]
             size = abs(d) + epsilon
             largest = size if size > largest or size != size else largest
@@ -373,17 +381,18 @@ def adadelta(table: InInt, sizes: InInt, rate: In, count: Int, rho: Real, eps: R
     c = F(1.0 - rho)
     decay = F(weight_decay)
     epsilon = F(eps)
+    small = SMALL if epsilon > F(0) else F(-1)
     sense = F(-1) if maximize else F(1)
     for i in range(count):
         p, g, s, a, _, _ = _buffers(table, i)
         for k in range(sizes[i]):
             d = _decayed(sense * g[k], decay, p[k])
             square = r * s[k] + c * d * d
-            square = F(0) if square <= SMALL and d == F(0) else square
+            square = F(0) if square <= small else square
             change = np.sqrt(a[k] + epsilon) / np.sqrt(square + epsilon) * d
             changes = r * a[k] + c * change * change
             s[k] = square
-            a[k] = F(0) if changes <= SMALL and d == F(0) else changes
+            a[k] = F(0) if changes <= small else changes
             p[k] -= lr * change
 
 
