@@ -70,7 +70,7 @@ REPORTING = ("rl_lab.engine", "rl_lab.optim", "rl_lab.nn.module")
 """Modules that report to the recorder themselves."""
 SCHEDULES = "rl_lab.optim.lr_scheduler"
 """Not reporting, although it is in a package that reports: a schedule is an object like the user's."""
-MACHINERY = ("rl_lab.native", "numba")
+MACHINERY = ("rl_lab.native", "numba", "importlib", "_frozen_importlib")
 """Functions of these modules, and everything that they call, are not watched."""
 OPAQUE = ("rl_lab.engine", "rl_lab.native", "numba", "llvmlite", "numpy")
 """Attributes of objects whose class is in these modules are not noted: they never change, or hold memory that launches read."""

@@ -7,6 +7,7 @@ import itertools
 import os
 import queue
 import random
+import sys
 import weakref
 from collections import deque
 from pathlib import Path
@@ -290,3 +291,18 @@ def test_data_and_locks_do_not_end_a_recording():
         compiled(rl.tensor([float(i)]))
     assert compiled.why is None
     assert len(compiled.programs) == 1
+
+
+def test_an_import_inside_does_not_end_a_recording():
+    """The import looks for files, but the function does not depend on them afterwards."""
+    sys.modules.pop("colorsys", None)
+
+    def scaled(x):
+        import colorsys
+
+        return x * colorsys.ONE_THIRD
+
+    compiled = rl.compile(scaled)
+    for i in range(3):
+        compiled(rl.tensor([float(i)]))
+    assert compiled.why is None
