@@ -114,6 +114,8 @@ UNTYPED = {
     "Module.forward": "the subclass gives forward its signature",
     "Module.register_forward_hook": "a hook takes the inputs and the output of forward",
     "Module.register_forward_pre_hook": "a hook takes the inputs of forward",
+    "Module.get_extra_state": "the subclass decides what it keeps",
+    "Module.set_extra_state": "the subclass decides what it keeps",
     "Activation.__init__": "the settings of the subclass's function: numbers, bools and names",
     "RNN.__init__": "the settings of every recurrent layer: numbers and bools",
     "TensorCore.tolist": "a number, or lists nested as deeply as the tensor has dimensions",
