@@ -66,8 +66,10 @@ def test_the_evolution_runs_and_solves(learning_seed):
 def test_the_environments_exist():
     import gymnasium as gym
 
-    for name in re.findall(r"[A-Z]\w+-v\d", README):
-        assert name in gym.registry or f"rl_lab/{name}" in gym.registry, name
+    from rl_lab.experiment.finding import own_id
+
+    for name in re.findall(r"(?:[A-Z]\w+/)?[A-Z]\w+-v\d", README):
+        assert name in gym.registry or own_id(name) in gym.registry, name
     env = gym.make("rl_lab/Catch-v0", render_mode="rgb_array")
     env.reset(seed=0)
     assert np.ndim(env.render()) == 3
